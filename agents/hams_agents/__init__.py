@@ -1,0 +1,1 @@
+"""Agents: one process per device, which measures, loads and serves models."""

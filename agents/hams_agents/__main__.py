@@ -1,0 +1,59 @@
+"""``hams-agent``: serves one device until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hams_shared.lifecycle import report, run, setup_logging
+from hams_shared.options import DEFAULT_NATS, Debug, Nats
+from hams_shared.process import cache_folder, host_name
+
+
+def command(
+    device: Annotated[
+        str,
+        typer.Option(
+            help="openvino:CPU@0 · openvino:GPU · openvino:NPU · onnxruntime:CPU@1 · onnxruntime:CUDA:0 · "
+            "emulated:PROFILE.yaml; @CORES pins the process."
+        ),
+    ],
+    nats: Nats = DEFAULT_NATS,
+    cache: Annotated[Path | None, typer.Option(help="Folder for pulled models [default: ~/.cache/hams].")] = None,
+    host: Annotated[str | None, typer.Option(envvar="HAMS_HOST", help="This host's name in device ids.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Run the agent of one device: measures models on it, loads what plans give it, serves its nodes."""
+    from hams_agents.devices import parse, pin
+    from hams_shared.errors import HamsError
+
+    setup_logging("agent", debug=debug)
+    try:
+        spec = parse(device)
+        pin(spec.cores)  # before any runtime starts its threads
+    except HamsError as error:
+        raise typer.Exit(report(error)) from None
+
+    async def serve(stop: asyncio.Event) -> None:
+        from hams_agents.backends.registry import open_backend
+        from hams_agents.service import AgentService
+        from hams_shared.nats_bus import NatsBus
+
+        backend = await asyncio.to_thread(open_backend, spec)
+        async with NatsBus(nats, name=f"hams-agent {device}", on_reconnect=lambda: agent.on_reconnect()) as bus:
+            agent = AgentService(bus, backend, host or host_name(), cache or cache_folder())
+            await agent.run(stop)
+
+    raise typer.Exit(run(serve, debug=debug))
+
+
+def main() -> None:
+    """Entry point."""
+    typer.run(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Inference runtimes, one file each, behind :class:`hams_agents.backends.base.Backend`."""

@@ -1,0 +1,115 @@
+"""What a backend is: the one seam between HAMS and an inference runtime.
+
+A backend opens one compute unit of this host and loads networks on it. Everything here is blocking and never
+called from the event loop: :meth:`Backend.load` comes from the loader's thread, also while the device's own
+thread is inside :meth:`Network.infer` of another network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a device can do, as its agent advertises it."""
+
+    backend: str
+    """``openvino``, ``onnxruntime`` or ``emulated``."""
+    unit: str
+    """The unit's short name, a subject token: ``cpu0``, ``gpu``, ``cuda0``, ``vpu``."""
+    kind: str
+    """``cpu``, ``gpu``, ``npu`` or ``vpu``."""
+    name: str
+    """The hardware's own name, e.g. ``Intel(R) Xeon(R) Processor @ 2.60GHz``."""
+    cores: tuple[int, ...]
+    """CPU cores the process is pinned to; empty: not pinned."""
+    memory_mib: int
+    """Memory that models may use, MiB."""
+    precisions: tuple[str, ...]
+    """Precisions the device computes in, e.g. ``("f32", "bf16")``; the first is the one used."""
+    runtime: str
+    """Runtime and version, e.g. ``openvino 2026.4.1``."""
+    threads: int = 0
+    """CPU threads that compute; 0: the computing is not done by CPU threads."""
+    variant: str = ""
+    """What else the speed depends on, as a short digest (an emulation profile's content); part of the
+    fingerprint."""
+    emulated: bool = False
+    """Whether speeds are a stated profile rather than this hardware's; shown wherever the device is."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A network file in the agent's cache."""
+
+    name: str
+    """The node's or model's readable name, for messages and emulation profiles."""
+    digest: str
+    """SHA-256 of the file, hex."""
+    path: Path
+    """Where it lies; the suffix (``.onnx``, ``.tflite``, ``.xml`` with ``.bin`` beside it …) names the
+    format."""
+    input_shape: tuple[int, ...]
+    """Input tensor for ONE image, batch axis first, e.g. (1, 3, 480, 640)."""
+    dtype: str = "f32"
+    """Element type of the input: ``f32`` or ``u8``."""
+
+
+class Network(Protocol):
+    """A loaded network. Not thread-safe: one thread at a time."""
+
+    @property
+    def dynamic_batch(self) -> bool:
+        """Whether :meth:`infer` takes any batch size; if not, it loops over the batch itself."""
+        ...
+
+    @property
+    def memory_mib(self) -> float:
+        """Measured growth of resident (or device) memory by loading, MiB."""
+        ...
+
+    @property
+    def load_ms(self) -> float:
+        """Time to read and compile, ms."""
+        ...
+
+    def infer(self, batch: NDArray[np.generic]) -> Mapping[str, NDArray[np.generic]]:
+        """Run `batch` (N×…, as ``ModelFile.input_shape`` with N images) and return outputs by name, N first.
+
+        Raises:
+            ModelError: the runtime failed; the text is its reason in one line.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the network's memory."""
+        ...
+
+
+class Backend(Protocol):
+    """One opened compute unit."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this device is and can do."""
+        ...
+
+    def load(self, model: ModelFile) -> Network:
+        """Read, check and compile `model`.
+
+        Raises:
+            UnsupportedModelError: this runtime or device cannot run such a model (format, operator, shape).
+            ModelError: the file is corrupt, or does not take `model.input_shape`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the device."""
+        ...

@@ -1,0 +1,204 @@
+"""One image or many: what every runtime's network does with batches, and the test at load that decides it.
+
+A network is always able to run one image. Whether it is also run on many at once is found by trying: the
+outputs of a batch must be those of its images one by one (reshaped graphs can be wrong), and it must be
+faster, which on a single CPU core it often is not. Batches are cut into powers of two up to ``MAX_BATCH``,
+since runtimes prepare themselves anew for each size they meet (4 to 20 ms for the small networks here, 1.5 s
+for a detector with 8 images).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from hams_agents.backends.base import ModelFile
+from hams_agents.backends.host import trim
+from hams_agents.backends.model_check import one_line, shape_text
+from hams_shared.errors import ModelError
+
+Array = NDArray[Any]
+Run = Callable[[Array], list[Array]]
+"""Runs one batch, given as C-contiguous array of the network's element type; returns fresh arrays, one per
+output."""
+
+MAX_BATCH = 8
+SLOW_MS = 10.0
+"""A network that takes this long for one image fills its device; only small ones are tried in batches."""
+_GAIN = 0.95
+"""A batch must take less than this share of the time of its images one by one."""
+_TOLERANCE = 0.02
+"""Greatest difference between a batch and its images one by one, as share of the output's largest value."""
+
+
+def noise(model: ModelFile, count: int) -> Array:
+    """Return `count` random images as `model` takes them: f32 in 0..1, u8 in 0..255; the same ones each time.
+    """
+    random = np.random.default_rng(0)
+    shape = (count, *model.input_shape[1:])
+    if model.dtype == "u8":
+        return random.integers(0, 256, shape, dtype=np.uint8)
+    return random.random(shape, dtype=np.float32)
+
+
+class BatchNetwork:
+    """A loaded network of any runtime; see :class:`hams_agents.backends.base.Network`.
+
+    Args:
+        model: the file it came from.
+        element: element type that the network itself takes.
+        names: names of the outputs, in the order of `one`'s list.
+        one: runs a single image (1×…).
+        open_many: opens what runs several images at once, or returns None; called once, at most.
+
+    Raises:
+        ModelError: it does not run on a first image.
+    """
+
+    def __init__(
+        self,
+        model: ModelFile,
+        element: DTypeLike,
+        names: Sequence[str],
+        one: Run,
+        open_many: Callable[[], Run | None],
+    ) -> None:
+        self.memory_mib = 0.0
+        self.load_ms = 0.0
+        self._model = model
+        self._element = np.dtype(element)
+        self._names = tuple(names)
+        self._one: Run | None = one
+        images = self._cast(noise(model, MAX_BATCH))
+        singles = [self._run(one, images[i : i + 1]) for i in (0, 1)]
+        self._has_batch_axis = tuple(
+            all(len(s[i : i + 1]) and _is_one(s[i]) for s in singles) for i in range(len(names))
+        )
+        self._empty = self._joined(singles[:1])
+        self._many = self._try_batches(one, open_many, images, singles)
+
+    @property
+    def dynamic_batch(self) -> bool:
+        """Whether several images are run at once."""
+        return self._many is not None
+
+    def infer(self, batch: Array) -> dict[str, Array]:
+        """Run N images; see :meth:`hams_agents.backends.base.Network.infer`.
+
+        An output whose length depends on the image (boxes after suppression) gets a batch axis, and zeros up
+        to the longest.
+        """
+        if self._one is None:
+            raise ModelError(f"model {self._model.name} is closed")
+        if batch.shape[1:] != self._model.input_shape[1:]:
+            raise ModelError(
+                f"model {self._model.name} was given {shape_text(batch.shape)}, "
+                f"not images of {shape_text(self._model.input_shape)}"
+            )
+        images = self._cast(batch)
+        if not len(images):
+            return {name: value[:0] for name, value in self._empty.items()}
+        return self._joined([self._run(run, part) for run, part in self._parts(images)])
+
+    def close(self) -> None:
+        """Release the network's memory."""
+        self._one = self._many = None
+        trim()
+
+    def _cast(self, batch: Array) -> Array:
+        return np.ascontiguousarray(batch, dtype=self._element)
+
+    def _run(self, run: Run, images: Array) -> list[Array]:
+        try:
+            outputs = run(images)
+        except Exception as error:
+            reason = one_line(error, self._model.path)
+            raise ModelError(f"model {self._model.name} failed on {shape_text(images.shape)}: {reason}") from error
+        if not all(isinstance(output, np.ndarray) and output.dtype != object for output in outputs):
+            raise ModelError(f"model {self._model.name}: an output is not a tensor of numbers")
+        return outputs
+
+    def _parts(self, images: Array) -> list[tuple[Run, Array]]:
+        """Cut a batch into what is run at once: 13 images are 8 + 4 + 1."""
+        assert self._one is not None
+        if self._many is None:
+            return [(self._one, images[i : i + 1]) for i in range(len(images))]
+        parts = []
+        start, size = 0, MAX_BATCH
+        while start < len(images):
+            while size > len(images) - start:
+                size //= 2
+            parts.append((self._one if size == 1 else self._many, images[start : start + size]))
+            start += size
+        return parts
+
+    def _joined(self, parts: list[list[Array]]) -> dict[str, Array]:
+        """Put the outputs of the parts together, N first."""
+        return {
+            name: _concatenate([part[i] for part in parts])
+            if self._has_batch_axis[i]
+            else _stack([p[i] for p in parts])
+            for i, name in enumerate(self._names)
+        }
+
+    def _try_batches(
+        self, one: Run, open_many: Callable[[], Run | None], images: Array, singles: list[list[Array]]
+    ) -> Run | None:
+        if not all(self._has_batch_axis):
+            return None
+        alone_s = _fastest(one, images[:1])
+        if alone_s * 1e3 > SLOW_MS:
+            return None
+        try:
+            many = open_many()
+            if many is None or not _agree(singles, many(images[:2])):
+                return None
+            many(images)
+            together_s = _fastest(many, images[:4])
+        except Exception:  # the runtime cannot: then one by one, which works
+            return None
+        return many if together_s < 4 * alone_s * _GAIN else None
+
+
+def _is_one(output: Array) -> bool:
+    return output.ndim > 0 and output.shape[0] == 1
+
+
+def _agree(singles: list[list[Array]], batch: list[Array]) -> bool:
+    """Whether a batch's outputs are those of its images one by one, within a tolerance."""
+    for index, output in enumerate(batch):
+        expected = np.concatenate([single[index] for single in singles])
+        if output.shape != expected.shape:
+            return False
+        bound = _TOLERANCE * float(np.abs(expected).max(initial=0.0)) if expected.dtype.kind == "f" else 0.0
+        if not np.allclose(output, expected, rtol=0.0, atol=bound, equal_nan=True):
+            return False
+    return True
+
+
+def _fastest(run: Run, images: Array) -> float:
+    """The shortest of a few runs after one to warm up, s."""
+    run(images)
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        run(images)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _concatenate(outputs: list[Array]) -> Array:
+    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+
+
+def _stack(outputs: list[Array]) -> Array:
+    """Stack outputs of unlike lengths along a new first axis, filled with zeros."""
+    longest = np.max([output.shape for output in outputs], axis=0)
+    stacked = np.zeros((len(outputs), *longest), outputs[0].dtype)
+    for row, output in zip(stacked, outputs, strict=True):
+        row[tuple(slice(size) for size in output.shape)] = output
+    return stacked

@@ -1,0 +1,158 @@
+"""NVIDIA GPUs under ONNX Runtime: does CUDA really load, and how much memory is in use.
+
+Asked for CUDA, ONNX Runtime takes the CPU in silence when a library or the driver is missing. So a device
+counts only after a session on it reports the provider.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from hams_shared.errors import DeviceSpecError
+
+PROVIDER = "CUDAExecutionProvider"
+_HINT = "install NVIDIA's driver and the CUDA libraries: pip install 'hams[cuda]'"
+
+
+def provider(index: int) -> tuple[str, dict[str, str]]:
+    """Return the provider with its settings for the GPU `index`.
+
+    Full float32, the same numbers as on other devices; convolution algorithms by heuristic, since searching
+    them takes seconds for each new batch size; memory is taken as needed, so that what a network uses can be
+    seen.
+    """
+    return PROVIDER, {
+        "device_id": str(index),
+        "use_tf32": "0",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+
+
+def check(index: int) -> None:
+    """Open a tiny network on the GPU `index`.
+
+    Raises:
+        DeviceSpecError: it does not open there; the text is the runtime's reason.
+    """
+    if PROVIDER not in ort.get_available_providers():
+        raise DeviceSpecError("the installed ONNX Runtime has no CUDA", "install onnxruntime-gpu")
+    _preload()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    with _stderr() as printed:
+        ort.set_default_logger_severity(3)
+        try:
+            session = ort.InferenceSession(_tiny_network(), options, providers=[provider(index)], enable_fallback=0)
+            reason = "" if PROVIDER in session.get_providers() else "ONNX Runtime would use the CPU instead"
+        except Exception as error:
+            reason = str(error)
+        finally:
+            ort.set_default_logger_severity(4)
+    if reason:
+        raise DeviceSpecError(f"CUDA:{index} does not work: {_reason(printed, reason)}", _HINT)
+
+
+def count() -> int:
+    """Return how many NVIDIA GPUs the driver shows; 1 where it does not say."""
+    return max(1, len(_driver_folders()))
+
+
+def name(index: int) -> str:
+    """Return the GPU's own name."""
+    folders = _driver_folders()
+    with contextlib.suppress(OSError, IndexError):
+        found = re.search(r"^Model:\s*(.+)$", (folders[index] / "information").read_text(), re.MULTILINE)
+        if found:
+            return found[1].strip()
+    return "NVIDIA GPU"
+
+
+def memory_mib(index: int) -> tuple[float, float] | None:
+    """Return used and total memory of the GPU, MiB, all processes together; None: unknown.
+
+    Asks the CUDA runtime that ONNX Runtime has loaded into this process.
+    """
+    runtime = _cuda_runtime()
+    if runtime is None:
+        return None
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    if runtime.cudaSetDevice(index) or runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)):
+        return None
+    return (total.value - free.value) / 2**20, total.value / 2**20
+
+
+def _driver_folders() -> list[Path]:
+    return sorted(Path("/proc/driver/nvidia/gpus").glob("*"))
+
+
+@cache
+def _preload() -> None:
+    """Load CUDA libraries that came as wheels. Those missing are named on stdout; the session names them
+    again."""
+    if hasattr(ort, "preload_dlls"):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(OSError):
+            ort.preload_dlls()
+
+
+def _cuda_runtime() -> Any:
+    try:
+        mapped = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"\s(/\S*libcudart[^\s/]*)", mapped)
+    return ctypes.CDLL(found[1]) if found else None
+
+
+def _tiny_network() -> bytes:
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+    )
+    opset = [helper.make_opsetid("", 13)]
+    content: bytes = helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+    return content
+
+
+@contextlib.contextmanager
+def _stderr() -> Iterator[list[str]]:
+    """Catch what C++ code writes to stderr into the yielded list, which is filled at the end.
+
+    ONNX Runtime tells there, and nowhere else, why CUDA did not load. Used before any work is taken.
+    """
+    lines: list[str] = []
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            lines += file.read().decode(errors="replace").splitlines()
+
+
+def _reason(printed: list[str], otherwise: str) -> str:
+    """The useful end of ONNX Runtime's log: which library is missing, or what the driver said."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(printed))
+    for pattern in (r"with error: (.+)", r"(CUDA failure \d+:[^;]+)"):
+        found = re.search(pattern, plain) or re.search(pattern, otherwise)
+        if found:
+            return found[1].strip()
+    return " ".join(otherwise.split())[:300]

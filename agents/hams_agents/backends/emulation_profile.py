@@ -1,0 +1,73 @@
+"""The file that states how fast an emulated device is. A profile is a claim, never a measurement: see `note`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hams_agents.backends.base import ModelFile
+from hams_shared.errors import DeviceSpecError
+
+_DIGITS = frozenset("0123456789abcdef")
+
+
+class EmulationProfile(BaseModel):
+    """``PROFILE.yaml``: a device that runs each model at a stated speed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="the device's unit, a subject token")
+    kind: Literal["cpu", "gpu", "npu", "vpu"]
+    memory_mib: int = Field(gt=0, description="memory that models may use, MiB")
+    fps: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        min_length=1,
+        description="frames/s by model name or by the first 8 or more hex digits of its SHA-256; '*': any other model",
+    )
+    run: Literal["none", "openvino", "onnxruntime"] = Field(
+        "none", description="none answers zeros of the right shapes; else real outputs, computed on the CPU"
+    )
+    load_ms: float = Field(0.0, ge=0, le=60_000, description="loading takes at least this long, ms")
+    note: str = Field("", description="where the numbers come from")
+
+    def fps_of(self, model: ModelFile) -> float | None:
+        """Return the stated speed of `model`, frames/s; None: it does not run on this device."""
+        if model.name in self.fps:
+            return self.fps[model.name]
+        for key, fps in self.fps.items():
+            if len(key) >= 8 and _DIGITS.issuperset(key) and model.digest.startswith(key):
+                return fps
+        return self.fps.get("*")
+
+    def digest(self) -> str:
+        """Return 16 hex digits of all that a measurement depends on."""
+        return hashlib.sha256(self.model_dump_json(exclude={"note", "name"}).encode()).hexdigest()[:16]
+
+
+def read_profile(path: Path) -> EmulationProfile:
+    """Read and check a profile.
+
+    Raises:
+        DeviceSpecError: the file is missing, is not YAML, or does not describe a device.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DeviceSpecError(
+            f"emulation profile {path}: {(error.strerror or 'cannot be read').lower()}",
+            "see examples/profiles",
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DeviceSpecError(f"emulation profile {path} is not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return EmulationProfile.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        raise DeviceSpecError(
+            f"emulation profile {path}: {where}: {first['msg']}", "see examples/profiles for a whole one"
+        ) from error

@@ -1,0 +1,178 @@
+"""Intel's OpenVINO: CPUs of any make, Intel GPUs and NPUs. Reads ONNX, OpenVINO IR, TFLite, TensorFlow and
+Paddle."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from openvino.frontend import FrontEndManager, OpConversionFailure
+
+from hams_agents.backends import host
+from hams_agents.backends.base import Capabilities, ModelFile
+from hams_agents.backends.batching import Array, BatchNetwork, Run
+from hams_agents.backends.model_check import (
+    Dim,
+    check_file,
+    check_shape,
+    check_type,
+    file_mib,
+    one_input,
+    one_line,
+    shape_text,
+)
+from hams_agents.devices import DeviceSpec
+from hams_shared.errors import DeviceSpecError, ModelError, UnsupportedModelError
+from hams_shared.process import resident_mib
+
+_FRONTENDS = {".onnx": "onnx", ".tflite": "tflite", ".pb": "tf", ".pdmodel": "paddle"}
+FORMATS = frozenset({*_FRONTENDS, ".xml"})
+_PRECISIONS = {"FP32": "f32", "FP16": "f16", "BF16": "bf16", "INT8": "i8"}
+
+
+class OpenVinoBackend:
+    """One OpenVINO device.
+
+    Raises:
+        DeviceSpecError: OpenVINO finds no such device here.
+    """
+
+    def __init__(self, spec: DeviceSpec) -> None:
+        self._core = ov.Core()
+        self._frontends = FrontEndManager()
+        self._target = spec.target
+        available = list(self._core.available_devices)
+        if spec.target not in available and f"{spec.target}.0" not in available:
+            raise DeviceSpecError(
+                f"OpenVINO finds no {spec.target} on this host",
+                f"it finds {', '.join(available) or 'nothing'}",
+            )
+        self._capabilities = _capabilities(self._core, spec)
+        self._config = _config(spec, self._capabilities.precisions[0])
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this device is and can do."""
+        return self._capabilities
+
+    def load(self, model: ModelFile) -> BatchNetwork:
+        """Read, check and compile `model`; see :meth:`hams_agents.backends.base.Backend.load`."""
+        check_file(model, FORMATS, "OpenVINO")
+        host.trim()
+        memory, start = resident_mib(), time.perf_counter()
+        graph = self._read(model)
+        port = _image_input(graph, model)
+        element = port.get_element_type().to_dtype()
+        names = [_name(output, index) for index, output in enumerate(graph.outputs)]
+        one = self._compile(graph, port, model, 1)
+        compiled_ms = (time.perf_counter() - start) * 1e3
+        network = BatchNetwork(model, element, names, one, lambda: self._compile(graph, port, model, -1))
+        network.load_ms = compiled_ms
+        host.trim()
+        network.memory_mib = max(resident_mib() - memory, file_mib(model.path))
+        return network
+
+    def close(self) -> None:
+        """Release the device."""
+
+    def _read(self, model: ModelFile) -> Any:
+        """Read with the frontend of the file's own format: Core.read_model tries the others too, and they
+        print."""
+        framework = _FRONTENDS.get(model.path.suffix.lower())
+        try:
+            if framework is None:
+                return self._core.read_model(model.path)
+            frontend = self._frontends.load_by_framework(framework)
+            return frontend.convert(frontend.load(str(model.path)))
+        except OpConversionFailure as error:
+            raise UnsupportedModelError(f"model {model.name}: {one_line(error, model.path)}") from error
+        except Exception as error:
+            raise ModelError(
+                f"model {model.name} cannot be read: {one_line(error, model.path)}",
+                "fetch or export it again",
+            ) from error
+
+    def _compile(self, graph: Any, port: Any, model: ModelFile, batch: int) -> Run:
+        """Compile for `batch` images, -1 for any number. Changes the shape of `graph`."""
+        shape = (batch, *model.input_shape[1:])
+        try:
+            graph.reshape({port: list(shape)})
+            compiled = self._core.compile_model(graph, self._target, self._config)
+            return _Request(compiled.create_infer_request())
+        except Exception as error:
+            raise UnsupportedModelError(
+                f"model {model.name} cannot be compiled for {self._target} with input {shape_text(shape)}: "
+                f"{one_line(error, model.path)}"
+            ) from error
+
+
+class _Request:
+    """Runs one compiled network; owns its input and output memory."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    def __call__(self, images: Array) -> list[Array]:
+        self._request.infer({0: images}, share_inputs=True)
+        return [np.array(tensor.data) for tensor in self._request.output_tensors]
+
+
+def _capabilities(core: Any, spec: DeviceSpec) -> Capabilities:
+    is_cpu = spec.target == "CPU"
+    offered = [_PRECISIONS[c] for c in core.get_property(spec.target, "OPTIMIZATION_CAPABILITIES") if c in _PRECISIONS]
+    first = "f32" if is_cpu or "f16" not in offered else "f16"
+    return Capabilities(
+        backend="openvino",
+        unit=spec.unit,
+        kind=spec.target.partition(".")[0].lower(),
+        name=host.cpu_name() if is_cpu else str(core.get_property(spec.target, "FULL_DEVICE_NAME")),
+        cores=spec.cores,
+        memory_mib=host.memory_share_mib(spec.cores) if is_cpu else _device_memory_mib(core, spec.target),
+        precisions=(first, *(p for p in offered if p != first)),
+        runtime=f"openvino {ov.__version__.partition('-')[0]}",
+        threads=spec.threads if is_cpu else 0,
+    )
+
+
+def _device_memory_mib(core: Any, target: str) -> int:
+    """Memory of a GPU or NPU; an integrated one tells the part of the host's memory it may use."""
+    name = "GPU_DEVICE_TOTAL_MEM_SIZE" if target.startswith("GPU") else "NPU_DEVICE_TOTAL_MEM_SIZE"
+    try:
+        return int(core.get_property(target, name)) // 2**20
+    except Exception:  # older drivers do not tell
+        return host.memory_mib()
+
+
+def _config(spec: DeviceSpec, precision: str) -> dict[str, Any]:
+    """Settings for one image at a time and exact numbers.
+
+    Left alone, OpenVINO computes in bf16 where the CPU can. Pinning is ours (see `devices.pin`), so it must
+    not bind its threads to cores of its own choice.
+    """
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+    if spec.target == "CPU":
+        config |= {"INFERENCE_NUM_THREADS": spec.threads, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
+    return config
+
+
+def _image_input(graph: Any, model: ModelFile) -> Any:
+    """Return the network's one input, after checking that it takes the model's images."""
+    one_input(model, [_name(port, index) for index, port in enumerate(graph.inputs)])
+    port = graph.inputs[0]
+    shape = port.get_partial_shape()
+    if shape.rank.is_static:
+        check_shape(model, [_dim(d) for d in shape])
+    check_type(model, port.get_element_type().to_dtype())
+    return port
+
+
+def _dim(dimension: Any) -> Dim:
+    return int(dimension.get_length()) if dimension.is_static else None
+
+
+def _name(port: Any, index: int) -> str:
+    """A port's name: the first in alphabetical order when it has several, so that it is always the same one.
+    """
+    return min(port.get_names(), default=f"{index}")

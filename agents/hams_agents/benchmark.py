@@ -1,0 +1,57 @@
+"""One cell of the FPS matrix: load a model, measure it alone, say what came out, also when nothing did."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from hams_agents.backends.base import Backend, ModelFile
+from hams_agents.executor import Executor
+from hams_agents.profiler import profile_steps
+from hams_shared.errors import ModelError
+from hams_shared.messages import DeviceRecord, ProfileRecord
+
+
+async def benchmark(
+    backend: Backend,
+    device: DeviceRecord,
+    model: ModelFile,
+    loop: asyncio.AbstractEventLoop,
+    loader: ThreadPoolExecutor,
+    executor: Executor,
+) -> ProfileRecord:
+    """Load `model` beside what is served, measure it in the device thread, drop it.
+
+    A model that this device cannot run gives a record with ``reason`` and no number.
+    """
+    empty = ProfileRecord(
+        digest=model.digest,
+        model_name=model.name,
+        input_shape=model.input_shape,
+        fingerprint=device.fingerprint,
+        runtime=device.runtime,
+        precision=device.precisions[0],
+        measured_on=device.device,
+        measured_at=time.time(),
+    )
+    try:
+        network = await loop.run_in_executor(loader, backend.load, model)
+        try:
+            measured = await executor.run_steps(profile_steps(network, model))
+        finally:
+            network.close()
+    except ModelError as error:
+        return empty.model_copy(update={"reason": error.text})
+    return empty.model_copy(
+        update={
+            "fps": measured.fps,
+            "p50_ms": measured.p50_ms,
+            "p99_ms": measured.p99_ms,
+            "fps_batch": measured.fps_batch,
+            "load_ms": measured.load_ms,
+            "memory_mib": measured.memory_mib,
+            "runs": measured.runs,
+            "stable": measured.stable,
+        }
+    )

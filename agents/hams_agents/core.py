@@ -1,0 +1,207 @@
+"""The agent's decisions: which networks to load and drop, which plans to accept, which work to take. Pure.
+
+Events go in, commands come out; the shell (:mod:`hams_agents.service`) carries them out and reports back as events.
+
+An agent keeps one :class:`Assignment` per (group, epoch) that gives it nodes. It serves the active plan and, once
+loaded, the next one as well, so that a change of plan has no gap. An assignment that no plan names any more is kept for
+``RETIRE_S`` so that work already under way can end, then its networks are dropped. A plan record whose epochs lie below
+what this agent has seen is refused: one owner decides, and only forwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hams_shared.errors import HamsError, RefusedError, StaleEpochError
+from hams_shared.messages import AssignmentState, ModelRef, Plan, PlanRecord, WireError
+
+RETIRE_S = 5.0
+"""How long an assignment outlives its plan, s."""
+
+
+@dataclass(frozen=True, order=True)
+class NetworkKey:
+    """A network as loaded: the same file with the same input shape is loaded once, whoever uses it."""
+
+    digest: str
+    input_shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass
+class Assignment:
+    """What one plan gives this device."""
+
+    plan: Plan
+    networks: dict[str, NetworkKey]
+    """By node."""
+    loaded: set[str] = field(default_factory=set)
+    """Nodes whose network is loaded and whose task is built."""
+    error: HamsError | None = None
+    retire_at: float | None = None
+
+    @property
+    def state(self) -> Literal["loading", "ready", "refused"]:
+        """Where it stands."""
+        if self.error is not None:
+            return "refused"
+        return "ready" if len(self.loaded) == len(self.networks) else "loading"
+
+
+# ── events ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class PlanSeen:
+    """The plan record of a group as it now stands in KV; None: deleted."""
+
+    group: str
+    record: PlanRecord | None
+
+
+@dataclass(frozen=True)
+class NodeLoaded:
+    """A node's network is loaded and its task built, or why not."""
+
+    group: str
+    epoch: int
+    node: str
+    error: HamsError | None = None
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed."""
+
+
+Event = PlanSeen | NodeLoaded | Tick
+
+# ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class LoadNode:
+    """Pull, load and build one node, then report :class:`NodeLoaded`."""
+
+    plan: Plan
+    node: str
+    model: ModelRef
+    key: NetworkKey
+
+
+@dataclass(frozen=True)
+class DropNode:
+    """Forget one node; its network goes when no node uses it."""
+
+    group: str
+    epoch: int
+    node: str
+
+
+@dataclass(frozen=True)
+class Announce:
+    """Send a heartbeat now: the state that others wait for has changed."""
+
+
+Command = LoadNode | DropNode | Announce
+
+
+@dataclass
+class AgentState:
+    """All an agent decides upon."""
+
+    device: str
+    assignments: dict[tuple[str, int], Assignment] = field(default_factory=dict)
+    epochs: dict[str, int] = field(default_factory=dict)
+    """By group: the highest active epoch seen."""
+
+    def view(self) -> tuple[AssignmentState, ...]:
+        """The assignments as heartbeats carry them."""
+        return tuple(
+            AssignmentState(
+                group=group,
+                epoch=epoch,
+                state=a.state,
+                loaded=len(a.loaded),
+                total=len(a.networks),
+                error=WireError(**a.error.to_wire()) if a.error else None,
+            )
+            for (group, epoch), a in sorted(self.assignments.items())
+        )
+
+    def admit(self, group: str, epoch: int, node: str) -> HamsError | None:
+        """Whether work may be taken: None, or the refusal to answer with."""
+        assignment = self.assignments.get((group, epoch))
+        if assignment is None:
+            newest = self.epochs.get(group, 0)
+            if epoch < newest:
+                return StaleEpochError(f"epoch {epoch} of group {group} is over, epoch {newest} is served")
+            return RefusedError(f"{self.device} has no plan of epoch {epoch} for group {group}")
+        if assignment.error is not None:
+            return assignment.error
+        if node not in assignment.loaded:
+            return RefusedError(f"{self.device} does not serve node {node} of group {group} in epoch {epoch}")
+        return None
+
+
+def step(state: AgentState, event: Event, now: float) -> list[Command]:
+    """Take one event, change `state`, return what to do. `now` is a monotonic time, s."""
+    match event:
+        case PlanSeen(group, record):
+            return _plan_seen(state, group, record, now)
+        case NodeLoaded():
+            return _node_loaded(state, event)
+        case Tick():
+            return _retire(state, now)
+
+
+def _plan_seen(state: AgentState, group: str, record: PlanRecord | None, now: float) -> list[Command]:
+    commands: list[Command] = []
+    wanted: dict[tuple[str, int], Plan] = {}
+    if record is not None:
+        if record.active is not None:
+            if record.active.epoch < state.epochs.get(group, 0):
+                return []
+            state.epochs[group] = record.active.epoch
+        for plan in (record.active, record.next):
+            if plan is not None and plan.nodes_on(state.device):
+                wanted[(group, plan.epoch)] = plan
+    for key, assignment in state.assignments.items():
+        if key[0] == group and key not in wanted and assignment.retire_at is None:
+            assignment.retire_at = now if record is None else now + RETIRE_S
+    for key, plan in wanted.items():
+        known = state.assignments.get(key)
+        if known is not None:
+            known.retire_at = None
+            continue
+        nodes = plan.nodes_on(state.device)
+        networks = {node: _network_key(plan, node) for node in nodes}
+        state.assignments[key] = Assignment(plan, networks)
+        commands += [LoadNode(plan, node, plan.group.models[node], networks[node]) for node in nodes]
+    return [*commands, *_retire(state, now), Announce()]
+
+
+def _network_key(plan: Plan, node: str) -> NetworkKey:
+    spec = plan.group.spec.nodes[node].input
+    return NetworkKey(plan.group.models[node].digest, spec.shape(), spec.dtype)
+
+
+def _node_loaded(state: AgentState, event: NodeLoaded) -> list[Command]:
+    assignment = state.assignments.get((event.group, event.epoch))
+    if assignment is None:  # dropped while it was loading
+        return [DropNode(event.group, event.epoch, event.node)]
+    if event.error is not None:
+        assignment.error = assignment.error or event.error
+    else:
+        assignment.loaded.add(event.node)
+    return [Announce()]
+
+
+def _retire(state: AgentState, now: float) -> list[Command]:
+    commands: list[Command] = []
+    for (group, epoch), assignment in list(state.assignments.items()):
+        if assignment.retire_at is not None and now >= assignment.retire_at:
+            del state.assignments[(group, epoch)]
+            commands += [DropNode(group, epoch, node) for node in assignment.networks]
+    return [*commands, Announce()] if commands else []

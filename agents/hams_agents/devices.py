@@ -1,0 +1,173 @@
+"""Device names as people type them: ``openvino:CPU@0``, ``onnxruntime:CUDA:0``, ``emulated:PROFILE.yaml``.
+
+Nothing heavy is imported here, so that an agent can parse its name and pin itself before a runtime starts
+threads.
+
+=====================  ==========  =========================================
+text                   unit        meaning
+=====================  ==========  =========================================
+``openvino:CPU``       ``cpu``     all cores this process may use
+``openvino:CPU@0``     ``cpu0``    core 0 only
+``openvino:CPU@0-3``   ``cpu0-3``  cores 0 to 3
+``openvino:CPU@0,2``   ``cpu0_2``  cores 0 and 2
+``openvino:GPU.1``     ``gpu1``    OpenVINO's second GPU
+``openvino:NPU``       ``npu``     the NPU
+``onnxruntime:CUDA:0`` ``cuda0``   the first NVIDIA GPU
+``emulated:vpu.yaml``  its name    a device that keeps a stated speed profile
+=====================  ==========  =========================================
+
+``@cores`` behind a device that is not a CPU pins the process that feeds it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hams_agents.backends.emulation_profile import read_profile
+from hams_shared import subjects
+from hams_shared.errors import DeviceSpecError
+
+BACKENDS = ("openvino", "onnxruntime", "emulated")
+
+_TARGETS = {
+    "openvino": (re.compile(r"CPU|GPU(\.\d+)?|NPU"), "CPU, GPU, GPU.1 or NPU"),
+    "onnxruntime": (re.compile(r"CPU|CUDA(:\d+)?"), "CPU or CUDA:0"),
+}
+_CORES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
+_EXAMPLES = "for example openvino:CPU@0, onnxruntime:CUDA:0, openvino:GPU or emulated:PROFILE.yaml"
+
+
+@dataclass(frozen=True)
+class DeviceSpec:
+    """A parsed device name."""
+
+    backend: str
+    """``openvino``, ``onnxruntime`` or ``emulated``."""
+    target: str
+    """The unit as its runtime names it (``CPU``, ``GPU.1``, ``CUDA:0``), or the path of the emulation
+    profile."""
+    unit: str
+    """The unit's short name, a subject token."""
+    cores: tuple[int, ...] = ()
+    """Cores the process is to be pinned to, ascending; empty: not pinned."""
+
+    def __str__(self) -> str:
+        pinned = f"@{_ranges(self.cores, ',')}" if self.cores else ""
+        return f"{self.backend}:{self.target}{pinned}"
+
+    @property
+    def threads(self) -> int:
+        """CPU threads to compute with: one per pinned core, else one per core this process may use."""
+        return len(self.cores) or len(allowed_cores())
+
+    def device_id(self, host: str) -> str:
+        """Return the device's name in the system, ``host.backend.unit``."""
+        return ".".join(subjects.token(part) for part in (host, self.backend, self.unit))
+
+
+def parse(text: str) -> DeviceSpec:
+    """Parse a device name; of an emulated one the profile is read as well.
+
+    Raises:
+        DeviceSpecError: it is not a device name, this host lacks such a core, or the profile is missing or
+        wrong.
+    """
+    backend, colon, rest = text.strip().partition(":")
+    backend = backend.lower()
+    if not colon or not rest or backend not in BACKENDS:
+        raise DeviceSpecError(f"device {text!r} does not begin with one of {', '.join(BACKENDS)} and ':'", _EXAMPLES)
+    target, cores = _split_cores(text, backend, rest)
+    if backend == "emulated":
+        profile = read_profile(Path(target))
+        return DeviceSpec(backend, str(Path(target).resolve()), profile.name, cores)
+    pattern, choice = _TARGETS[backend]
+    target = target.upper()
+    if not pattern.fullmatch(target):
+        raise DeviceSpecError(f"device {text!r}: {backend} has no unit {target!r}", _other_backend(target, choice))
+    if target == "CUDA":
+        target = "CUDA:0"
+    return DeviceSpec(backend, target, _unit(target, cores), cores)
+
+
+def allowed_cores() -> frozenset[int]:
+    """Return the cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
+def pin(cores: Iterable[int]) -> None:
+    """Bind this process, all its threads and those they start later, to `cores`; none: leave it as it is.
+
+    Call it first thing: a runtime asks how many cores there are when it starts its threads.
+
+    Raises:
+        DeviceSpecError: the system refuses.
+    """
+    wanted = frozenset(cores)
+    if not wanted:
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise DeviceSpecError("this system cannot pin a process to cores", "name the device without @cores")
+    try:
+        for task in os.listdir("/proc/self/task"):
+            os.sched_setaffinity(int(task), wanted)
+    except OSError as error:
+        raise DeviceSpecError(
+            f"cannot pin to cores {_ranges(tuple(sorted(wanted)), ',')}: {error.strerror}", _core_hint()
+        ) from error
+
+
+def _split_cores(text: str, backend: str, rest: str) -> tuple[str, tuple[int, ...]]:
+    """Split ``target@cores``. The path of a profile may hold an ``@`` of its own."""
+    target, at, listed = rest.rpartition("@")
+    if not at or (backend == "emulated" and not _CORES.fullmatch(listed)):
+        return rest, ()
+    if not _CORES.fullmatch(listed):
+        raise DeviceSpecError(f"device {text!r}: {listed!r} is not a list of cores", "write @0, @0-3 or @0,2")
+    cores: set[int] = set()
+    for part in listed.split(","):
+        first, _, last = part.partition("-")
+        low, high = int(first), int(last or first)
+        if low > high or high > 4095:
+            raise DeviceSpecError(f"device {text!r}: {part!r} is not a range of cores", "write @0-3")
+        cores.update(range(low, high + 1))
+    missing = sorted(cores - allowed_cores())
+    if missing:
+        raise DeviceSpecError(f"device {text!r}: no core {_ranges(tuple(missing), ',')} for us here", _core_hint())
+    return target, tuple(sorted(cores))
+
+
+def _core_hint() -> str:
+    return f"this process may use core {_ranges(tuple(sorted(allowed_cores())), ',')}"
+
+
+def _other_backend(target: str, choice: str) -> str:
+    if target.startswith(("CUDA", "NVIDIA")):
+        return "NVIDIA GPUs are onnxruntime:CUDA:0"
+    if target.startswith(("GPU", "NPU")):
+        return f"Intel's GPUs and NPUs are openvino:{target}"
+    if target.startswith(("AUTO", "MULTI", "HETERO")):
+        return "name one unit; dividing work over units is what HAMS does"
+    return f"use {choice}"
+
+
+def _unit(target: str, cores: tuple[int, ...]) -> str:
+    if target == "CPU":
+        return "cpu" + _ranges(cores, "_")
+    return re.sub(r"[.:]", "", target.lower())
+
+
+def _ranges(cores: tuple[int, ...], separator: str) -> str:
+    """Write ascending `cores` briefly: (0, 1, 2, 5) is ``0-2,5``."""
+    runs: list[list[int]] = []
+    for core in cores:
+        if runs and core == runs[-1][1] + 1:
+            runs[-1][1] = core
+        else:
+            runs.append([core, core])
+    return separator.join(str(low) if low == high else f"{low}-{high}" for low, high in runs)

@@ -1,0 +1,109 @@
+"""Finds the devices of this host: ``python -m hams_agents.discover [--json]``.
+
+It loads every runtime to ask it, so others run it as a process of its own and read the JSON::
+
+    {"found": [{"device": "openvino:CPU", "kind": "cpu", "name": "…", "memory_mib": 16000, "runtime": "…"}],
+     "skipped": [{"device": "onnxruntime:CUDA:0", "reason": "…", "hint": "…"}]}
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from hams_agents.backends.registry import open_backend
+from hams_agents.devices import parse
+from hams_shared.errors import DeviceSpecError
+
+
+@dataclass(frozen=True)
+class Found:
+    """A device that opens here."""
+
+    device: str
+    """The name to start an agent with."""
+    kind: str
+    name: str
+    memory_mib: int
+    runtime: str
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A device that was looked for, and why it is not listed."""
+
+    device: str
+    reason: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """What this host has."""
+
+    found: tuple[Found, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def discover() -> Discovery:
+    """Open every device this host may have: OpenVINO's, the CPU once, NVIDIA's GPUs."""
+    found: list[Found] = []
+    skipped: list[Skipped] = []
+    names = [*_names(_openvino_targets, "openvino", skipped), *_names(_cuda_targets, "onnxruntime", skipped)]
+    if "openvino:CPU" not in names:
+        names.insert(0, "onnxruntime:CPU")
+    for name in names:
+        try:
+            found.append(_open(name))
+        except DeviceSpecError as error:
+            skipped.append(Skipped(name, error.text, error.hint))
+    return Discovery(tuple(found), tuple(skipped))
+
+
+def _names(targets: Callable[[], list[str]], backend: str, skipped: list[Skipped]) -> list[str]:
+    try:
+        return [f"{backend}:{target}" for target in targets()]
+    except ImportError as error:
+        skipped.append(Skipped(backend, f"cannot be imported: {error}", "install it"))
+        return []
+
+
+def _openvino_targets() -> list[str]:
+    import openvino as ov
+
+    return [str(target) for target in ov.Core().available_devices if str(target)[:3] in ("CPU", "GPU", "NPU")]
+
+
+def _cuda_targets() -> list[str]:
+    from hams_agents.backends import cuda
+
+    return [f"CUDA:{index}" for index in range(cuda.count())]
+
+
+def _open(name: str) -> Found:
+    backend = open_backend(parse(name))
+    able = backend.capabilities
+    backend.close()
+    return Found(name, able.kind, able.name, able.memory_mib, able.runtime)
+
+
+def main() -> None:
+    """Write what was found to stdout."""
+    parser = argparse.ArgumentParser(description="Find the devices of this host.")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    arguments = parser.parse_args()
+    result = discover()
+    if arguments.json:
+        sys.stdout.write(json.dumps(asdict(result)) + "\n")
+        return
+    for device in result.found:
+        sys.stdout.write(f"{device.device}  {device.name}  {device.memory_mib} MiB  {device.runtime}\n")
+    for other in result.skipped:
+        sys.stderr.write(f"{other.device} left out: {other.reason}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""What is loaded on the device: networks, shared by the nodes that use them, and the nodes themselves."""
+
+from __future__ import annotations
+
+import threading
+
+from hams_agents.backends.base import Backend, ModelFile, Network
+from hams_agents.core import LoadNode, NetworkKey
+from hams_agents.serving import ServedNode
+from hams_agents.tasks.registry import build_task
+
+NodeKey = tuple[str, int, str]
+"""Group, epoch, node."""
+
+
+class Loaded:
+    """Networks and nodes of one device. Loading runs in the loader thread, everything else on the event loop."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._lock = threading.Lock()
+        self._networks: dict[NetworkKey, Network] = {}
+        self._users: dict[NodeKey, NetworkKey] = {}
+        self.nodes: dict[NodeKey, ServedNode] = {}
+
+    def load(self, command: LoadNode, device: str, model: ModelFile) -> None:
+        """Build the node of `command`, loading its network unless it is there already.
+
+        Raises:
+            ModelError: the network cannot be loaded here.
+            TaskError: the node's task is unknown or has wrong parameters.
+        """
+        spec = command.plan.group.spec
+        node = spec.nodes[command.node]
+        task = build_task(node.task, node.input)
+        with self._lock:
+            network = self._networks.get(command.key)
+        if network is None:
+            network = self._backend.load(model)
+        served = ServedNode(device, command.plan, command.node, network, task)
+        key = (spec.name, command.plan.epoch, command.node)
+        with self._lock:
+            self._networks[command.key] = network
+            self._users[key] = command.key
+            self.nodes[key] = served
+
+    def drop(self, key: NodeKey) -> None:
+        """Forget a node. Its network goes with its last user; work under way keeps it until it has ended."""
+        with self._lock:
+            self.nodes.pop(key, None)
+            network = self._users.pop(key, None)
+            if network is not None and network not in self._users.values():
+                del self._networks[network]

@@ -1,0 +1,263 @@
+"""The agent's shell: one process, one device, on the bus.
+
+    subjects in:  work (frames, crops), profile requests (micro service); plans (KV watch)
+    subjects out: heartbeats, node outputs, children's crops
+
+Decisions are in :mod:`hams_agents.core`, computing in :mod:`hams_agents.executor`; here is only I/O.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import hams_shared
+from hams_agents import core
+from hams_agents.backends.base import Backend, ModelFile
+from hams_agents.benchmark import benchmark
+from hams_agents.executor import Executor
+from hams_agents.fingerprint import fingerprint
+from hams_agents.loaded import Loaded
+from hams_agents.model_store import ModelStore
+from hams_agents.serving import Outgoing, failure
+from hams_shared import codec, subjects
+from hams_shared.bus import Bus, KeyValue, Message
+from hams_shared.errors import BrokerError, HamsError, MessageError, RefusedError, as_hams_error
+from hams_shared.frames import Work
+from hams_shared.messages import DeviceRecord, Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
+from hams_shared.process import resident_mib
+
+log = logging.getLogger("hams.agent")
+
+DRAIN_S = 5.0
+"""How long a stopping agent may take to finish its queue, s."""
+
+PUBLISH_DEADLINE_S = 10.0
+"""How long the device thread waits for the loop to take its outputs, s."""
+
+
+class AgentService:
+    """One agent process."""
+
+    def __init__(self, bus: Bus, backend: Backend, host: str, cache: Path) -> None:
+        self._bus = bus
+        self._backend = backend
+        self._cache = cache
+        self._record = _record(backend, host)
+        self._state = core.AgentState(self.device)
+        self._started = time.monotonic()
+        self._sequence = 0
+        self._announce = asyncio.Event()
+        self._loads: asyncio.Queue[core.LoadNode] = asyncio.Queue()  # bounded by the plans' nodes
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._executor = Executor(asyncio.get_running_loop(), self._deliver)
+        self._loaded = Loaded(backend)
+        self._outgoing: asyncio.Queue[list[Outgoing]] = asyncio.Queue()  # bounded by the executor's back-pressure
+        self._bad_messages = 0
+        self._register_again = False
+        self._devices: KeyValue | None = None
+        self._store: ModelStore | None = None
+
+    @property
+    def device(self) -> str:
+        """The device's id."""
+        return self._record.device
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then finish what is queued and leave."""
+        self._devices = await self._bus.kv(subjects.bucket("devices"))
+        self._store = ModelStore(await self._bus.objects(subjects.MODEL_STORE), self._cache / "models")
+        self._executor.start()
+        async with asyncio.TaskGroup() as owner:
+            tasks = [owner.create_task(job()) for job in (self._watch_plans, self._load_nodes, self._tick)]
+            await self._bus.subscribe(subjects.work(self.device), self._on_work, limit=4096)
+            await self._bus.serve(
+                "hams-agent",
+                hams_shared.__version__,
+                {
+                    "device": self.device,
+                    "name": self._record.name,
+                    "emulated": str(self._record.emulated).lower(),
+                },
+                {"profile": (subjects.profile(self.device), self._on_profile)},
+            )
+            await self._bus.flush()
+            await self._register()
+            beat = owner.create_task(self._heartbeats())
+            log.info("%s serves %s (%s)", self.device, self._record.name, self._record.runtime)
+            await stop.wait()
+            await self._devices.delete(self.device)  # a goodbye: nobody need wait for silence
+            await asyncio.to_thread(self._executor.stop, DRAIN_S)
+            for task in (*tasks, beat):
+                task.cancel()
+        await self._bus.flush()
+        self._loader.shutdown(wait=False, cancel_futures=True)
+
+    def on_reconnect(self) -> None:
+        """The broker is back: its store may be new, so the device is advertised again."""
+        self._register_again = True
+        self._announce.set()
+
+    async def _register(self) -> None:
+        assert self._devices is not None
+        await self._devices.put(self.device, codec.encode(self._record))
+        self._register_again = False
+        self._announce.set()
+
+    # ── out ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _deliver(self, outgoing: list[Outgoing]) -> None:
+        """Called in the device thread: hand over to the loop, and wait, so that outputs never pile up."""
+        future = asyncio.run_coroutine_threadsafe(self._publish(outgoing), self._executor.loop)
+        try:
+            future.result(PUBLISH_DEADLINE_S)
+        except TimeoutError:
+            future.cancel()
+            log.warning("outputs lost: the broker took nothing for %g s", PUBLISH_DEADLINE_S)
+
+    async def _publish(self, outgoing: list[Outgoing]) -> None:
+        for subject, data in outgoing:
+            try:
+                await self._bus.publish(subject, data)
+            except BrokerError as error:  # the pipeline's deadline covers what is lost
+                log.warning("cannot publish on %s: %s", subject, error)
+
+    async def _heartbeats(self) -> None:
+        while True:
+            self._announce.clear()
+            self._sequence += 1
+            beat = Heartbeat(
+                device=self.device,
+                incarnation=self._record.incarnation,
+                sequence=self._sequence,
+                assignments=self._state.view(),
+                nodes=self._executor.loads(),
+                queue=self._executor.waiting,
+                busy_s=round(self._executor.busy_s, 6),
+                uptime_s=round(time.monotonic() - self._started, 3),
+                memory_mib=round(resident_mib(), 1),
+            )
+            try:
+                if self._register_again:
+                    await self._register()
+                await self._bus.publish(subjects.heartbeat(self.device), codec.encode(beat))
+            except HamsError as error:
+                log.warning("no heartbeat: %s", error)
+            try:
+                await asyncio.wait_for(self._announce.wait(), subjects.HEARTBEAT_S)
+            except TimeoutError:
+                continue
+
+    # ── in ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _on_work(self, message: Message) -> None:
+        try:
+            work = Work.unpack(message.data)
+        except MessageError as error:
+            self._bad_messages += 1
+            if self._bad_messages & (self._bad_messages - 1) == 0:  # 1, 2, 4, 8 …: a flood does not fill the log
+                log.warning("bad work message (%d so far): %s", self._bad_messages, error)
+            return
+        refusal = self._state.admit(work.id.group, work.id.epoch, work.node)
+        if refusal is None:
+            served = self._loaded.nodes[(work.id.group, work.id.epoch, work.node)]
+            if self._executor.submit(served, work):
+                return
+            refusal = RefusedError(f"the queue of {self.device} is full")
+        await self._publish([failure(work, self.device, refusal)])
+
+    async def _on_profile(self, message: Message) -> None:
+        request = codec.decode(ProfileRequest, message.data)
+        record = await self._profile(request)
+        await message.respond(codec.encode(record))
+
+    async def _profile(self, request: ProfileRequest) -> ProfileRecord:
+        """Benchmark; a model this device cannot run is an answer with its reason, not an error."""
+        log.info("benchmark of %s", request.model.name)
+        model = await self._model_file(request)
+        loop = asyncio.get_running_loop()
+        return await benchmark(self._backend, self._record, model, loop, self._loader, self._executor)
+
+    async def _model_file(self, request: ProfileRequest) -> ModelFile:
+        assert self._store is not None
+        path = await self._store.path(request.model)
+        return ModelFile(request.model.name, request.model.digest, path, request.input_shape, request.dtype)
+
+    async def _watch_plans(self) -> None:
+        bucket = await self._bus.kv(subjects.bucket("plans"))
+        async for entry in bucket.watch():
+            if entry is None:
+                continue
+            try:
+                record = codec.decode(PlanRecord, entry.value) if entry.value is not None else None
+            except MessageError as error:
+                log.error("plan record %s ignored: %s", entry.key, error)
+                continue
+            self._do(core.PlanSeen(entry.key, record))
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            self._do(core.Tick())
+
+    # ── decisions, carried out ────────────────────────────────────────────────────────────────────────────────
+
+    def _do(self, event: core.Event) -> None:
+        for command in core.step(self._state, event, time.monotonic()):
+            match command:
+                case core.LoadNode():
+                    self._loads.put_nowait(command)
+                case core.DropNode(group, epoch, node):
+                    self._loaded.drop((group, epoch, node))
+                case core.Announce():
+                    self._announce.set()
+
+    async def _load_nodes(self) -> None:
+        while True:
+            command = await self._loads.get()
+            group, epoch = command.plan.group.spec.name, command.plan.epoch
+            if (group, epoch) not in self._state.assignments:
+                continue  # replaced while it waited
+            error: HamsError | None = None
+            try:
+                await self._load_node(command)
+                log.info("loaded %s/%s for epoch %d", group, command.node, epoch)
+            except Exception as caught:
+                if not isinstance(caught, HamsError):
+                    log.exception("loading %s/%s", group, command.node)
+                error = as_hams_error(caught)
+                log.error("cannot load %s/%s: %s", group, command.node, error)
+            self._do(core.NodeLoaded(group, epoch, command.node, error))
+
+    async def _load_node(self, command: core.LoadNode) -> None:
+        assert self._store is not None
+        path = await self._store.path(command.model)
+        key = command.key
+        model = ModelFile(command.model.name, command.model.digest, path, key.input_shape, key.dtype)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._loader, self._loaded.load, command, self.device, model)
+
+
+def _record(backend: Backend, host: str) -> DeviceRecord:
+    able = backend.capabilities
+    return DeviceRecord(
+        device=f"{subjects.token(host)}.{subjects.token(able.backend)}.{subjects.token(able.unit)}",
+        incarnation=uuid.uuid4().hex,
+        host=host,
+        backend=able.backend,
+        unit=able.unit,
+        kind=able.kind,
+        name=able.name,
+        cores=able.cores,
+        memory_mib=able.memory_mib,
+        precisions=able.precisions,
+        runtime=able.runtime,
+        fingerprint=fingerprint(able),
+        emulated=able.emulated,
+        version=hams_shared.__version__,
+        started_at=time.time(),
+    )

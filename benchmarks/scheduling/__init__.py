@@ -1,0 +1,1 @@
+"""Scheduling benchmark: generated instances, all strategies, a table and a plot."""

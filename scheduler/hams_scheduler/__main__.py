@@ -1,0 +1,32 @@
+"""``hams-scheduler``: runs a scheduler until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+
+import typer
+
+from hams_scheduler.service import SchedulerService
+from hams_shared.lifecycle import run, setup_logging
+from hams_shared.nats_bus import NatsBus
+from hams_shared.options import DEFAULT_NATS, Debug, Nats
+
+
+def command(nats: Nats = DEFAULT_NATS, debug: Debug = False) -> None:
+    """Run the scheduler: measures models on devices, places groups, and moves them when devices come and go."""
+    setup_logging("scheduler", debug=debug)
+
+    async def serve(stop: asyncio.Event) -> None:
+        async with NatsBus(nats, name="hams-scheduler") as bus:
+            await SchedulerService(bus).run(stop)
+
+    raise typer.Exit(run(serve, debug=debug))
+
+
+def main() -> None:
+    """Entry point."""
+    typer.run(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""The scheduler's shell: KV, heartbeats and requests in; benchmarks asked for, plans written, questions answered.
+
+Decisions are in :mod:`hams_scheduler.core`; here is only I/O. All state can be rebuilt from KV and heartbeats, so a
+scheduler may die at any time; serving goes on without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+import uuid
+from collections.abc import Coroutine
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+import hams_shared
+from hams_scheduler import core
+from hams_scheduler.planning import Problem, Solution, place, to_answer, to_solution
+from hams_scheduler.strategies.registry import names
+from hams_scheduler.view import matrix_view, scheduler_view
+from hams_shared import codec, subjects
+from hams_shared.bus import Bus, Entry, KeyValue, Message
+from hams_shared.errors import BrokerError, HamsError, MessageError, RefusedError, as_hams_error
+from hams_shared.messages import (
+    DeviceRecord,
+    GroupRecord,
+    Heartbeat,
+    PlanAnswer,
+    PlanRecord,
+    PlanRequest,
+    ProfileRecord,
+    ProfileRequest,
+    StrategyAnswer,
+    WireError,
+)
+
+log = logging.getLogger("hams.scheduler")
+
+TICK_S = 0.25
+PROFILE_DEADLINE_S = 180.0
+"""How long an agent may take for one benchmark, loading included, s."""
+PROFILE_RETRY_S = 1.0
+"""Pause after a benchmark without an answer, s."""
+PLAN_DEADLINE_S = 900.0
+"""How long a question about plans may wait for benchmarks, s."""
+WRITE_RETRY_S = 0.5
+ASKED_LIMIT = 32
+"""Most questions about plans waiting at once."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class SchedulerService:
+    """One scheduler process."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._state = core.SchedulerState(started=time.monotonic())
+        self._owner: asyncio.TaskGroup | None = None
+        self._buckets: dict[str, KeyValue] = {}
+        self._writes: asyncio.Queue[core.StorePlan | core.DeletePlan | core.StoreProfile] = asyncio.Queue()
+        """In order; bounded by the number of decisions, which wait for one another."""
+        self._asked: dict[str, asyncio.Future[PlanAnswer]] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Schedule until `stop` is set."""
+        for name in subjects.BUCKETS:
+            self._buckets[name] = await self._bus.kv(subjects.bucket(name))
+        await self._recall()
+        async with asyncio.TaskGroup() as owner:
+            self._owner = owner
+            tasks = [
+                owner.create_task(self._watch_devices()),
+                owner.create_task(self._watch_groups()),
+                owner.create_task(self._tick()),
+                owner.create_task(self._write()),
+            ]
+            await self._bus.subscribe(subjects.heartbeat(), self._on_heartbeat, limit=8192)
+            await self._bus.serve(
+                "hams-scheduler",
+                hams_shared.__version__,
+                {"id": uuid.uuid4().hex[:6]},
+                {
+                    "view": (subjects.scheduler_view(), self._on_view),
+                    "plan": (subjects.plan_request(), self._on_plan),
+                },
+            )
+            log.info(
+                "scheduler is ready: %d profiles, %d groups",
+                len(self._state.profiles),
+                len(self._state.groups),
+            )
+            await stop.wait()
+            for task in tasks:
+                task.cancel()
+
+    async def _recall(self) -> None:
+        """Read back what an earlier scheduler knew."""
+        for entry in (await self._buckets["profiles"].entries()).values():
+            profile = _decoded(ProfileRecord, entry)
+            if profile is not None:
+                self._do(core.ProfileSeen(profile))
+        for entry in (await self._buckets["plans"].entries()).values():
+            plan = _decoded(PlanRecord, entry)
+            if plan is not None:
+                self._do(core.PlanSeen(plan))
+
+    # ── in ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _watch_devices(self) -> None:
+        async for entry in self._buckets["devices"].watch():
+            if entry is not None:
+                record = _decoded(DeviceRecord, entry)
+                if record is not None or entry.value is None:
+                    self._do(core.DeviceSeen(entry.key, record))
+
+    async def _watch_groups(self) -> None:
+        async for entry in self._buckets["groups"].watch():
+            if entry is not None:
+                record = _decoded(GroupRecord, entry)
+                known = self._state.groups.get(entry.key)
+                if (record is not None or entry.value is None) and record != known:  # a renewed watch repeats
+                    self._do(core.GroupSeen(entry.key, record))
+
+    async def _on_heartbeat(self, message: Message) -> None:
+        self._do(core.HeartbeatSeen(codec.decode(Heartbeat, message.data)))
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._do(core.Tick())
+
+    async def _on_view(self, message: Message) -> None:
+        await message.respond(codec.encode(scheduler_view(self._state, time.monotonic())))
+
+    async def _on_plan(self, message: Message) -> None:
+        """Answer later, when all is measured; other requests are served meanwhile."""
+        assert self._owner is not None
+        request = codec.decode(PlanRequest, message.data)
+        if len(self._asked) >= ASKED_LIMIT:
+            raise RefusedError("too many plan requests are waiting", "try again in a moment")
+        self._owner.create_task(self._answer(message, request))
+
+    async def _answer(self, message: Message, request: PlanRequest) -> None:
+        request_id = uuid.uuid4().hex
+        future: asyncio.Future[PlanAnswer] = asyncio.get_running_loop().create_future()
+        self._asked[request_id] = future
+        try:
+            self._do(core.PlanAsked(request_id, request))
+            answer = await asyncio.wait_for(future, PLAN_DEADLINE_S)
+        except TimeoutError:
+            text = f"not all benchmarks ended within {PLAN_DEADLINE_S:g} s"
+            answer = PlanAnswer(error=WireError(code="deadline", text=text))
+        finally:
+            del self._asked[request_id]
+            self._do(core.AskWithdrawn(request_id))
+        try:
+            await message.respond(codec.encode(answer))
+        except BrokerError as error:
+            log.warning("plan answer is lost: %s", error)
+
+    # ── decisions, carried out ────────────────────────────────────────────────────────────────────────────────
+
+    def _do(self, event: core.Event) -> None:
+        for command in core.step(self._state, event, time.monotonic()):
+            match command:
+                case core.Note(text):
+                    log.info("%s", text)
+                case core.StorePlan() | core.DeletePlan() | core.StoreProfile():
+                    self._writes.put_nowait(command)
+                case core.Profile():
+                    self._own(self._profile(command))
+                case core.Solve():
+                    self._own(self._solve(command))
+                case core.AnswerPlan():
+                    self._own(self._compare(command))
+
+    def _own(self, job: Coroutine[None, None, None]) -> None:
+        assert self._owner is not None
+        self._owner.create_task(job)
+
+    async def _write(self) -> None:
+        """Write decisions to KV in order; while the broker is away they wait, and nothing is skipped."""
+        while True:
+            command = await self._writes.get()
+            while True:
+                try:
+                    await self._write_one(command)
+                    break
+                except HamsError as error:
+                    log.warning("cannot write: %s", error)
+                    await asyncio.sleep(WRITE_RETRY_S)
+
+    async def _write_one(self, command: core.StorePlan | core.DeletePlan | core.StoreProfile) -> None:
+        match command:
+            case core.StorePlan(record):
+                await self._buckets["plans"].put(record.group, codec.encode(record))
+            case core.DeletePlan(group):
+                await self._buckets["plans"].delete(group)
+            case core.StoreProfile(record):
+                await self._buckets["profiles"].put(record.key, codec.encode(record))
+
+    async def _profile(self, command: core.Profile) -> None:
+        cell = command.cell
+        request = ProfileRequest(model=command.model, input_shape=cell.input_shape, dtype=cell.dtype)
+        record: ProfileRecord | None = None
+        failure: HamsError | None = None
+        try:
+            subject = subjects.profile(command.device)
+            answer = await self._bus.request(subject, codec.encode(request), timeout=PROFILE_DEADLINE_S)
+            answered = codec.decode(ProfileRecord, answer.data)
+            if answered.key != cell.key:
+                raise MessageError(f"{command.device} measured something else: {answered.key}")
+            record = answered
+        except HamsError as error:
+            failure = error
+            await asyncio.sleep(PROFILE_RETRY_S)
+        self._do(core.ProfileDone(command.device, cell, record, failure))
+
+    async def _solve(self, command: core.Solve) -> None:
+        solution: Solution | None = None
+        failure: HamsError | None = None
+        try:
+            solution = await asyncio.to_thread(_solution, command.problem)
+        except Exception as error:
+            if not isinstance(error, HamsError):
+                log.exception("solving failed")
+            failure = as_hams_error(error)
+        self._do(core.Solved(command.generation, solution, failure))
+
+    async def _compare(self, command: core.AnswerPlan) -> None:
+        answers = [
+            await asyncio.to_thread(_strategy_answer, dataclasses.replace(command.problem, strategy=strategy))
+            for strategy in _named(command.request.strategies)
+        ]
+        future = self._asked.get(command.request_id)
+        if future is not None and not future.done():
+            future.set_result(PlanAnswer(answers=tuple(answers), matrix=matrix_view(command.problem)))
+
+
+def _decoded(kind: type[M], entry: Entry) -> M | None:
+    """Decode a KV value; a bad one is logged and counts as absent."""
+    if entry.value is None:
+        return None
+    try:
+        return codec.decode(kind, entry.value)
+    except MessageError as error:
+        log.error("KV entry %s ignored: %s", entry.key, error)
+        return None
+
+
+def _named(strategies: tuple[str, ...]) -> tuple[str, ...]:
+    """The strategies meant; ``all`` means every one there is."""
+    return names() if strategies == ("all",) else strategies
+
+
+def _solution(problem: Problem) -> Solution:
+    return to_solution(problem, place(problem), time.time())
+
+
+def _strategy_answer(problem: Problem) -> StrategyAnswer:
+    try:
+        return to_answer(place(problem))
+    except Exception as error:
+        if not isinstance(error, HamsError):
+            log.exception("strategy %s failed", problem.strategy)
+        return StrategyAnswer(strategy=problem.strategy, error=WireError(**as_hams_error(error).to_wire()))

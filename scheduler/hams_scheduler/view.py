@@ -1,0 +1,113 @@
+"""What the scheduler tells people: devices, groups, the matrix. Pure."""
+
+from __future__ import annotations
+
+from hams_scheduler.core import SchedulerState
+from hams_scheduler.planning import Problem, cell_of
+from hams_shared.messages import DeviceView, GroupView, MatrixView, ProfileRecord, SchedulerView
+
+
+def scheduler_view(state: SchedulerState, now: float) -> SchedulerView:
+    """Everything, for `hams-ctl status`, `devices` and `matrix`."""
+    groups = [state.groups[name] for name in sorted(state.groups)]
+    return SchedulerView(
+        devices=tuple(_device(state, name, now) for name in sorted(state.devices)),
+        groups=tuple(_group(state, name) for name in sorted(state.groups)),
+        matrix=matrix_view(state.problem(groups, "")),
+        profiling={device: cell.model for device, (cell, _) in sorted(state.profiling.items())},
+        waiting_profiles=len(state.missing(groups + [r.group for r in state.asked.values()])),
+    )
+
+
+def _device(state: SchedulerState, device: str, now: float) -> DeviceView:
+    peer = state.live.peers.get(device)
+    return DeviceView(
+        record=state.devices[device],
+        state="alive" if peer else "lost",
+        heartbeat=peer.heartbeat if peer else None,
+        silent_s=round(now - peer.seen, 3) if peer else 0.0,
+    )
+
+
+def _group(state: SchedulerState, name: str) -> GroupView:
+    record = state.groups[name]
+    plans = state.plans.get(name)
+    active, following = (plans.active, plans.next) if plans else (None, None)
+    view = GroupView(
+        name=name,
+        deployed_at=record.deployed_at,
+        state="planning",
+        active=active,
+        next=following,
+        error=state.errors.get(name),
+    )
+    missing = state.missing([record])
+    if view.error is not None and active is None:
+        return view.model_copy(update={"state": "failed", "text": view.error.text})
+    if not state.alive():
+        return view.model_copy(update={"state": "waiting", "text": "no device is alive"})
+    if active is None and missing:
+        total = len(record.spec.nodes) * len(state.alive())
+        busy = ", ".join(f"{cell.model} on {device}" for device, (cell, _) in sorted(state.profiling.items()))
+        return view.model_copy(
+            update={"state": "profiling", "done": max(0, total - len(missing)), "total": total, "text": busy}
+        )
+    if active is not None:
+        unready = [d for d in sorted(active.devices) if not state.live.ready(d, name, active.epoch)]
+        if not unready:
+            return view.model_copy(update={"state": "serving", "text": f"predicted {active.fps:.2f} FPS"})
+    waited_for = following or active
+    if waited_for is not None:
+        done, total = _progress(state, name, waited_for.epoch)
+        text = f"plan {waited_for.epoch} is being loaded"
+        return view.model_copy(update={"state": "loading", "done": done, "total": total, "text": text})
+    return view
+
+
+def _progress(state: SchedulerState, group: str, epoch: int) -> tuple[int, int]:
+    mine = [
+        a
+        for peer in state.live.peers.values()
+        for a in peer.heartbeat.assignments
+        if a.group == group and a.epoch == epoch
+    ]
+    return sum(a.loaded for a in mine), sum(a.total for a in mine)
+
+
+def matrix_view(problem: Problem) -> MatrixView:
+    """The FPS matrix of `problem`'s groups: one row per model and input shape, one column per living device."""
+    rows: dict[tuple[str, tuple[int, ...]], str] = {}
+    cells: dict[str, dict[str, ProfileRecord]] = {}
+    reasons: dict[str, str] = {}
+    table: list[tuple[float | None, ...]] = []
+    for group in problem.groups:
+        for node in group.spec.depth_first():
+            model = group.models[node]
+            identity = (model.digest, group.spec.nodes[node].input.shape())
+            if identity in rows:
+                continue
+            name = model.name if model.name not in rows.values() else f"{model.name}@{model.digest[:8]}"
+            while name in rows.values():
+                name += f"@{'x'.join(map(str, identity[1]))}"
+            rows[identity] = name
+            numbers: list[float | None] = []
+            cells[name] = {}
+            for device in problem.devices:
+                cell = cell_of(group, node, device)
+                profile = problem.profiles.get(cell.key)
+                if profile is not None:
+                    cells[name][device.device] = profile
+                good = profile is not None and profile.reason is None
+                numbers.append(round(profile.fps, 3) if good and profile else None)
+                if not good:
+                    why = profile.reason if profile else problem.unanswered.get((device.device, cell.key))
+                    reasons[f"{name} @ {device.device}"] = why or "not measured yet"
+            table.append(tuple(numbers))
+    return MatrixView(
+        models=tuple(rows.values()),
+        devices=tuple(d.device for d in problem.devices),
+        fps=tuple(table),
+        reasons=reasons,
+        cells=cells,
+        emulated=tuple(d.device for d in problem.devices if d.emulated),
+    )

@@ -1,0 +1,1 @@
+"""Services around serving: pipeline, optimizer, zoo, dashboard and hams-ctl."""

@@ -1,0 +1,1 @@
+"""hams-ctl, the command line."""

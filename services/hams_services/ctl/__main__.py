@@ -1,0 +1,54 @@
+"""``hams-ctl``: the command line. One module per family of commands; here they are put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import hams_shared
+from hams_services.ctl.commands_deploy import deploy, plan, undeploy
+from hams_services.ctl.commands_results import infer, results
+from hams_services.ctl.commands_show import devices, matrix, status
+from hams_services.ctl.commands_up import demo, up
+
+app = typer.Typer(
+    name="hams-ctl",
+    help="Run groups of neural networks on all the unlike accelerators of an edge site.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hams {hams_shared.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    pass
+
+
+for panel, commands in {
+    "Run": (up, demo),
+    "Groups": (deploy, undeploy, plan),
+    "Look": (status, devices, matrix),
+    "Results": (results, infer),
+}.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

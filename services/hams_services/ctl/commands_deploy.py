@@ -1,0 +1,164 @@
+"""`hams-ctl deploy`, `undeploy` and `plan`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hams_services.ctl.console import out, print_json, steps, with_bus
+from hams_services.ctl.control import Control, Progress, prepare_group
+from hams_services.ctl.options import Debug, Json, Nats, Strategy
+from hams_services.ctl.tables import matrix_table, placement, plans_table, reasons
+from hams_shared.bus import Bus
+from hams_shared.errors import DeadlineError
+from hams_shared.group_spec import GroupSpec, load_group
+from hams_shared.messages import GroupRecord, GroupView, PlanAnswer
+from hams_shared.process import cache_folder
+
+GroupFile = Annotated[Path, typer.Argument(help="The group file (YAML); see docs/group-yaml.md.")]
+
+
+async def bring_in(control: Control, spec: GroupSpec, progress: Progress) -> GroupRecord:
+    """Fetch the group's networks and put them where agents find them."""
+    record, files = await asyncio.to_thread(prepare_group, spec, cache_folder(), progress)
+    await control.upload(files, progress)
+    return record
+
+
+async def until_served(control: Control, record: GroupRecord, progress: Progress, timeout: float) -> GroupView:
+    """Wait until the group serves, showing what it waits for."""
+    view: GroupView | None = None
+    try:
+        async with asyncio.timeout(timeout):
+            async for view in control.follow(record):
+                if view.total:
+                    progress(
+                        {"profiling": "measure models", "loading": "load models"}.get(view.state, view.state),
+                        view.done,
+                        view.total,
+                    )
+    except TimeoutError:
+        state = f"{view.state}: {view.text}" if view else "the scheduler has not seen it"
+        raise DeadlineError(
+            f"group {record.spec.name} does not serve after {timeout:g} s ({state})",
+            "it stays deployed: see `hams-ctl status`",
+        ) from None
+    assert view is not None
+    return view
+
+
+def deploy(
+    file: GroupFile,
+    strategy: Strategy = None,
+    wait: Annotated[bool, typer.Option(help="Wait until the group serves.")] = True,
+    timeout: Annotated[float, typer.Option(min=1, help="How long to wait, s.")] = 600.0,
+    json: Json = False,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Deploy a group: fetch its networks, measure them on all devices, place them, start its streams."""
+
+    async def job(bus: Bus) -> None:
+        spec = load_group(file)
+        if strategy:
+            spec = spec.model_copy(update={"strategy": strategy})
+        control = Control(bus)
+        await control.view()  # say at once when no scheduler runs
+        with steps() as progress:
+            record = await bring_in(control, spec, progress)
+            await control.deploy(record)
+            view = await until_served(control, record, progress, timeout) if wait else None
+        if json:
+            print_json(view if view else {"name": spec.name, "state": "deployed"})
+        elif view is None or view.active is None:
+            out.print(f"group [bold]{spec.name}[/bold] is deployed; see `hams-ctl status`")
+        else:
+            plan = view.active
+            out.print(
+                f"group [bold]{spec.name}[/bold] serves: plan {plan.epoch} by {plan.strategy}, "
+                f"predicted {plan.fps:.2f} FPS (bound {plan.bound_fps:.2f})"
+            )
+            out.print(f"  {placement(plan.shares)}")
+            out.print(f"next: hams-ctl results {spec.name} --follow")
+
+    with_bus(job, nats, debug)
+
+
+def undeploy(
+    name: Annotated[str, typer.Argument(help="The group's name.")],
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Stop a group: its streams end, its networks are unloaded."""
+
+    async def job(bus: Bus) -> None:
+        await Control(bus).undeploy(name)
+        out.print(f"group [bold]{name}[/bold] is undeployed")
+
+    with_bus(job, nats, debug)
+
+
+def plan(
+    file: GroupFile,
+    strategy: Annotated[str, typer.Option("--strategy", "-s", help="A strategy, several by commas, or all.")] = "all",
+    time_limit: Annotated[float, typer.Option(min=0.01, max=60, help="For each strategy that searches, s.")] = 1.0,
+    explain: Annotated[bool, typer.Option("--explain", help="Say of each node why it is where it is.")] = False,
+    json: Json = False,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Show what each strategy would do with a group on the devices that are up; nothing is deployed."""
+
+    async def job(bus: Bus) -> None:
+        control = Control(bus)
+        await control.view()
+        with steps() as progress:
+            record = await bring_in(control, load_group(file), progress)
+            answer = await ask_plan(control, record, tuple(strategy.split(",")), time_limit, progress)
+        if json:
+            print_json([a.model_dump(mode="json") for a in answer.answers])
+        else:
+            print_plan(answer, explain)
+        if answer.answers and all(a.error for a in answer.answers):
+            raise typer.Exit(8)
+
+    with_bus(job, nats, debug)
+
+
+async def ask_plan(
+    control: Control, record: GroupRecord, strategies: tuple[str, ...], time_limit: float, progress: Progress
+) -> PlanAnswer:
+    """Ask the scheduler, showing the benchmarks it still needs."""
+
+    async def watch() -> None:
+        most = 0
+        while True:
+            waiting = (await control.view()).waiting_profiles
+            most = max(most, waiting)
+            if most:
+                progress("measure models", most - waiting, most)
+            await asyncio.sleep(0.3)
+
+    async with asyncio.TaskGroup() as owner:
+        watcher = owner.create_task(watch())
+        answer = await control.plan(record, strategies, time_limit)
+        watcher.cancel()
+    return answer
+
+
+def print_plan(answer: PlanAnswer, explain: bool = False) -> None:
+    """Print the matrix and the strategies' answers."""
+    if answer.matrix is not None:
+        out.print(matrix_table(answer.matrix))
+        for line in reasons(answer.matrix):
+            out.print(line, style="dim")
+        out.print()
+    out.print(plans_table(answer.answers))
+    if explain:
+        for one in answer.answers:
+            out.print(f"\n[bold]{one.strategy}[/bold]")
+            for node, text in one.explanation.items():
+                out.print(f"  {node}: {text}")

@@ -1,0 +1,121 @@
+"""`hams-ctl results` and `infer`: joined results, from streams or of one image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hams_client import Hams, Result
+from hams_services.ctl.console import err, out, print_json, with_bus
+from hams_services.ctl.control import Control
+from hams_services.ctl.options import Debug, Json, Nats
+from hams_shared.bus import Bus
+from hams_shared.errors import NotFoundError, SourceError
+
+GroupName = Annotated[str, typer.Argument(help="The group's name.")]
+
+
+def results(
+    group: GroupName,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Stop after this many results.")] = 1,
+    stream: Annotated[str, typer.Option(help="Only this stream.")] = "*",
+    json: Json = False,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Print joined results of a group's streams as they come, one line each."""
+
+    async def job(bus: Bus) -> None:
+        groups = [g.name for g in (await Control(bus).view()).groups]
+        if group not in groups:
+            raise NotFoundError(f"group {group} is not deployed", f"deployed: {', '.join(groups) or 'none'}")
+        if err.is_terminal and not json:
+            err.print(f"[dim]waiting for results of {group} …[/dim]")
+        seen = 0
+        async for result in Hams(bus).results(group, stream):
+            if json:
+                print_json(result.data)
+            else:
+                out.print(line(result))
+            seen += 1
+            if not follow and seen >= count:
+                return
+
+    with_bus(job, nats, debug, stopped_is_fine=follow)
+
+
+def infer(
+    group: GroupName,
+    image: Annotated[Path, typer.Argument(help="An image file: JPEG, PNG, …")],
+    annotate: Annotated[Path | None, typer.Option(help="Write the image with what was found drawn in.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, max=600, help="How long to wait, s.")] = 30.0,
+    json: Json = False,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Send one image through a deployed group and print the joined result."""
+
+    async def job(bus: Bus) -> None:
+        try:
+            data = image.read_bytes()
+        except OSError as error:
+            raise SourceError(f"cannot read {image}: {error.strerror}") from None
+        result = await Hams(bus).infer(group, data, deadline=timeout)
+        if annotate is not None:
+            _annotate(data, result, annotate)
+        if json:
+            print_json(result.data)
+            return
+        out.print(f"{len(result.objects)} object{'s' * (len(result.objects) != 1)} in {result.latency_ms:.0f} ms")
+        for index, one in enumerate(result.objects):
+            x0, y0, x1, y1 = one["box"]
+            out.print(f"  {index}: ({x0:.0f}, {y0:.0f})–({x1:.0f}, {y1:.0f})  {summary(one)}")
+        if annotate is not None:
+            out.print(f"written: {annotate}")
+
+    with_bus(job, nats, debug)
+
+
+def _annotate(data: bytes, result: Result, path: Path) -> None:
+    import cv2
+
+    from hams_services.draw import annotate
+    from hams_services.pipeline.sources import decode_image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = annotate(decode_image(data), result.objects)
+    try:
+        written = cv2.imwrite(str(path), picture)
+    except cv2.error:
+        written = False
+    if not written:
+        raise SourceError(f"cannot write {path}", "use a name that ends in .png or .jpg, in a folder that exists")
+
+
+def line(result: Result) -> str:
+    """One line for one result."""
+    found = " | ".join(summary(one) for one in result.objects[:4]) or "nothing"
+    more = f" | +{len(result.objects) - 4}" if len(result.objects) > 4 else ""
+    return f"{result.stream} #{result.frame:<6} {result.latency_ms:7.1f} ms  {found}{more}"
+
+
+def summary(one: dict[str, Any]) -> str:
+    """One object in a few words."""
+    words = [f"{one.get('label') or 'object'} {one['score']:.2f}"]
+    for node, value in one.items():
+        if node in ("box", "score", "label", "points") or not isinstance(value, dict):
+            continue
+        if "label" in value:
+            words.append(f"{node} {value['label']}")
+        elif "value" in value:
+            words.append(f"{node} {value['value']:.0f}")
+        elif "pose" in value:
+            words.append("pose " + "/".join(f"{value['pose'][k]:+.0f}°" for k in ("yaw", "pitch", "roll")))
+        elif "objects" in value:
+            words.append(f"{node} ×{len(value['objects'])}")
+        elif "text" in value:
+            words.append(f"{node} {value['text']}")
+    return ", ".join(words)

@@ -1,0 +1,122 @@
+"""`hams-ctl status`, `devices` and `matrix`: what is there and how it is."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from typing import Annotated
+
+import typer
+
+from hams_services.ctl.console import out, print_json, with_bus, without_bus
+from hams_services.ctl.control import Control
+from hams_services.ctl.options import Debug, Json, Nats
+from hams_services.ctl.tables import devices_table, groups_table, matrix_table, reasons, streams_table
+from hams_services.ctl.up import discover
+from hams_shared.bus import Bus
+from hams_shared.errors import NotFoundError
+from hams_shared.messages import MatrixView, PipelineView
+
+
+def status(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
+    """Show groups, streams with their frame ledgers, and devices."""
+
+    async def job(bus: Bus) -> None:
+        control = Control(bus)
+        view = await control.view()
+        try:
+            streams = await control.streams()
+        except NotFoundError:
+            streams = PipelineView(streams=())
+        if json:
+            print_json(
+                {
+                    "groups": [g.model_dump(mode="json") for g in view.groups],
+                    "streams": streams.model_dump(mode="json")["streams"],
+                    "devices": [d.model_dump(mode="json") for d in view.devices],
+                }
+            )
+            return
+        if view.groups:
+            out.print(groups_table(view.groups))
+            for group in view.groups:
+                if group.text and group.state != "serving":
+                    out.print(f"  {group.name}: {group.text}", style="yellow")
+        else:
+            out.print("no group is deployed: hams-ctl deploy FILE")
+        if streams.streams:
+            out.print()
+            out.print(streams_table(streams))
+            for stream in streams.streams:
+                if stream.text:
+                    out.print(f"  {stream.group}/{stream.stream}: {stream.text}", style="red")
+        out.print()
+        out.print(devices_table(view.devices))
+
+    with_bus(job, nats, debug)
+
+
+def devices(
+    discover_: Annotated[
+        bool, typer.Option("--discover", help="Look what this host has, without a running system.")
+    ] = False,
+    json: Json = False,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Show the devices of the system, or with --discover those of this host."""
+
+    async def look(stop: object) -> None:
+        found, remarks = await discover()
+        if json:
+            print_json({"devices": found, "skipped": remarks})
+            return
+        for device in found:
+            out.print(f"--device {device}")
+        for remark in remarks:
+            out.print(f"not used: {remark}", style="dim")
+
+    async def job(bus: Bus) -> None:
+        view = await Control(bus).view()
+        if json:
+            print_json([d.model_dump(mode="json") for d in view.devices])
+        else:
+            out.print(devices_table(view.devices))
+
+    if discover_:
+        without_bus(look, debug)
+    else:
+        with_bus(job, nats, debug)
+
+
+def matrix(
+    json: Json = False,
+    csv_: Annotated[bool, typer.Option("--csv", help="Print CSV; empty cells are unsupported pairs.")] = False,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Show the FPS matrix: how fast each deployed model runs alone on each device."""
+
+    async def job(bus: Bus) -> None:
+        view = (await Control(bus).view()).matrix
+        if json:
+            keys = ("models", "devices", "fps", "reasons", "cells", "emulated")
+            data = view.model_dump(mode="json")
+            print_json({key: data[key] for key in keys})
+        elif csv_:
+            _csv(view)
+        elif not view.models:
+            out.print("no models yet: hams-ctl deploy FILE")
+        else:
+            out.print(matrix_table(view))
+            for line in reasons(view):
+                out.print(line, style="dim")
+
+    with_bus(job, nats, debug)
+
+
+def _csv(view: MatrixView) -> None:
+    writer = csv.writer(sys.stdout)
+    writer.writerow(["model", *view.devices])
+    for model, row in zip(view.models, view.fps, strict=True):
+        writer.writerow([model, *("" if value is None else value for value in row)])

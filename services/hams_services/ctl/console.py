@@ -1,0 +1,113 @@
+"""How hams-ctl speaks: one console, one way to report errors, one way to show progress."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from hams_services.ctl.runfile import running_url
+from hams_shared.bus import Bus
+from hams_shared.lifecycle import run, setup_logging
+from hams_shared.nats_bus import NatsBus
+from hams_shared.options import DEFAULT_NATS
+
+out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+"""For results."""
+err = Console(stderr=True, highlight=False)
+"""For progress and remarks, so that results can be piped."""
+
+
+def broker_url(nats: str | None) -> str:
+    """The broker to use: as given, else that of a running `hams-ctl up`, else the default."""
+    return nats or running_url() or DEFAULT_NATS
+
+
+def with_bus(
+    job: Callable[[Bus], Awaitable[None]], nats: str | None, debug: bool, *, stopped_is_fine: bool = False
+) -> None:
+    """Connect, run `job`, and leave with its exit code; an error becomes one line."""
+
+    async def connected(stop: asyncio.Event) -> None:
+        async with NatsBus(broker_url(nats), name="hams-ctl") as bus:
+            await job(bus)
+
+    without_bus(connected, debug, stopped_is_fine=stopped_is_fine)
+
+
+def without_bus(
+    main: Callable[[asyncio.Event], Awaitable[None]], debug: bool, *, stopped_is_fine: bool = False
+) -> None:
+    """Run `main` until it ends or Ctrl-C, and leave with its exit code (130, or 0 if `stopped_is_fine`, for Ctrl-C)."""
+    stopped = False
+
+    async def until_stopped(stop: asyncio.Event) -> None:
+        nonlocal stopped
+        async with asyncio.TaskGroup() as owner:
+            work = owner.create_task(_run(main, stop))
+            watch = owner.create_task(_cancel_on(stop, work))
+            await asyncio.wait([work])
+            watch.cancel()
+        stopped = work.cancelled()
+
+    setup_logging("hams-ctl", debug=debug)
+    code = run(until_stopped, debug=debug)
+    if stopped and not stopped_is_fine:
+        code = 130
+    if code:
+        raise typer.Exit(code)
+
+
+async def _run(main: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event) -> None:
+    await main(stop)
+
+
+async def _cancel_on(stop: asyncio.Event, task: asyncio.Task[None]) -> None:
+    await stop.wait()
+    task.cancel()
+
+
+def print_json(value: Any) -> None:
+    """Print plain JSON for programs."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+class Steps:
+    """Progress bars, one per named step, made as steps report."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show `done` of `total`; total 0: unknown."""
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=total or None)
+        self._progress.update(self._tasks[what], completed=done, total=total or None)
+
+
+@contextmanager
+def steps() -> Iterator[Steps]:
+    """Show progress on stderr while the block runs; nothing but the last state where it is not a terminal."""
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as progress:
+        yield Steps(progress)

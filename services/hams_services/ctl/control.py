@@ -1,0 +1,166 @@
+"""What hams-ctl does on the control plane: bring models in, deploy, ask, wait."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hams_services.optimizer.onnx_dims import normalize_onnx
+from hams_services.zoo.sources import fetch
+from hams_shared import codec, subjects
+from hams_shared.bus import Bus
+from hams_shared.errors import (
+    DeadlineError,
+    ModelError,
+    NotFoundError,
+    SourceError,
+    from_wire,
+)
+from hams_shared.group_spec import GroupSpec
+from hams_shared.messages import (
+    GroupRecord,
+    GroupView,
+    ModelPart,
+    ModelRef,
+    PipelineView,
+    PlanAnswer,
+    PlanRequest,
+    SchedulerView,
+)
+
+Progress = Callable[[str, int, int], None]
+"""Told (what, done, total) in bytes; total 0 when it is not known."""
+
+POLL_S = 0.2
+ASK_S = 5.0
+"""Deadline of a question to a part, s."""
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """A model ready to be stored."""
+
+    ref: ModelRef
+    parts: dict[str, bytes]
+    """By digest."""
+
+
+def prepare_model(node: str, spec: GroupSpec, cache: Path, progress: Progress) -> PreparedModel:
+    """Fetch a node's network, bring it into the form agents take, and name it by its content.
+
+    Raises:
+        ModelFetchError: the source does not give it.
+        DigestError: it is not what the group file promises.
+        ModelError: it is empty or not a network file.
+    """
+    part = spec.nodes[node]
+    path = fetch(part.model, part.sha256, cache, lambda done, total: progress(f"fetch {node}", done, total))
+    if path.is_dir():
+        raise ModelError(f"node {node}: {path} is a folder, not a network file")
+    data = path.read_bytes()
+    if not data:
+        raise ModelError(f"node {node}: {path} is empty")
+    files = [(path.suffix.lower(), data)]
+    if path.suffix == ".onnx":
+        files = [(".onnx", normalize_onnx(data, part.input.shape()))]
+    elif path.suffix == ".xml":
+        weights = path.with_suffix(".bin")
+        if not weights.exists():
+            raise ModelError(f"node {node}: {path.name} needs its weights {weights.name} beside it")
+        files.append((".bin", weights.read_bytes()))
+    parts = {hashlib.sha256(content).hexdigest(): content for _, content in files}
+    refs = tuple(
+        ModelPart(suffix=suffix, digest=hashlib.sha256(content).hexdigest(), size=len(content))
+        for suffix, content in files
+    )
+    digest = refs[0].digest if len(refs) == 1 else hashlib.sha256("".join(r.digest for r in refs).encode()).hexdigest()
+    return PreparedModel(ModelRef(name=path.stem, digest=digest, parts=refs), parts)
+
+
+def prepare_group(spec: GroupSpec, cache: Path, progress: Progress) -> tuple[GroupRecord, dict[str, bytes]]:
+    """Fetch all networks and check all streams of `spec`; return the record and the files by digest."""
+    models: dict[str, ModelRef] = {}
+    files: dict[str, bytes] = {}
+    for node in spec.depth_first():
+        prepared = prepare_model(node, spec, cache, progress)
+        models[node] = prepared.ref
+        files.update(prepared.parts)
+    for name, stream in spec.streams.items():
+        if not fetch(stream.source, None, cache, lambda d, t, n=name: progress(f"fetch {n}", d, t)).exists():
+            raise SourceError(f"stream {name}: {stream.source} does not exist")
+    return GroupRecord(spec=spec, models=models, deployed_at=time.time()), files
+
+
+class Control:
+    """The control plane as hams-ctl uses it."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+
+    async def view(self) -> SchedulerView:
+        """Everything the scheduler knows. Raises NotFoundError when none runs."""
+        return codec.decode(SchedulerView, await self._ask(subjects.scheduler_view(), b"", "scheduler"))
+
+    async def streams(self) -> PipelineView:
+        """All streams. Raises NotFoundError when no pipeline runs."""
+        return codec.decode(PipelineView, await self._ask(subjects.pipeline_status(), b"", "pipeline"))
+
+    async def _ask(self, subject: str, data: bytes, part: str, timeout: float = ASK_S) -> bytes:
+        try:
+            message = await self.bus.request(subject, data, timeout=timeout)
+        except NotFoundError:
+            raise NotFoundError(f"no {part} is running", "start everything with `hams-ctl up`") from None
+        except DeadlineError:
+            raise DeadlineError(f"the {part} did not answer within {timeout:g} s", "see its log") from None
+        return message.data
+
+    async def upload(self, files: dict[str, bytes], progress: Progress) -> None:
+        """Put model files into the object store; those already there cost nothing."""
+        store = await self.bus.objects(subjects.MODEL_STORE)
+        total = sum(len(data) for data in files.values())
+        done = 0
+        for digest, data in files.items():
+            progress("store models", done, total)
+            await store.put(digest, data)
+            done += len(data)
+        progress("store models", total, total)
+
+    async def deploy(self, record: GroupRecord) -> None:
+        """Make the group known; the scheduler does the rest."""
+        groups = await self.bus.kv(subjects.bucket("groups"))
+        await groups.put(record.spec.name, codec.encode(record))
+
+    async def undeploy(self, group: str) -> None:
+        """Remove a group. Raises NotFoundError when it is not deployed."""
+        groups = await self.bus.kv(subjects.bucket("groups"))
+        if await groups.get(group) is None:
+            known = ", ".join(sorted(await groups.entries())) or "none"
+            raise NotFoundError(f"group {group} is not deployed", f"deployed: {known}")
+        await groups.delete(group)
+
+    async def follow(self, record: GroupRecord) -> AsyncIterator[GroupView]:
+        """Yield the group's state until it serves `record`. Raises what the scheduler found wrong with it."""
+        name = record.spec.name
+        while True:
+            view = next((g for g in (await self.view()).groups if g.name == name), None)
+            if view is not None and view.deployed_at == record.deployed_at:
+                served = view.active is not None and view.active.group.deployed_at == record.deployed_at
+                if view.error is not None and not served:
+                    raise from_wire(view.error.model_dump())
+                yield view
+                if served and view.state == "serving":
+                    return
+            await asyncio.sleep(POLL_S)
+
+    async def plan(self, record: GroupRecord, strategies: tuple[str, ...], time_limit_s: float) -> PlanAnswer:
+        """Ask what each strategy would do. Waits for benchmarks that are missing."""
+        request = PlanRequest(group=record, strategies=strategies, time_limit_s=time_limit_s)
+        data = await self._ask(subjects.plan_request(), codec.encode(request), "scheduler", timeout=1000.0)
+        answer = codec.decode(PlanAnswer, data)
+        if answer.error is not None:
+            raise from_wire(answer.error.model_dump())
+        return answer

@@ -1,0 +1,167 @@
+"""Tables that hams-ctl prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+from rich.text import Text
+
+from hams_shared.messages import (
+    DeviceView,
+    GroupView,
+    MatrixView,
+    PipelineView,
+    StrategyAnswer,
+    StreamView,
+)
+
+
+def short_names(devices: tuple[str, ...] | list[str]) -> dict[str, str]:
+    """Device ids without the host, when all are of one host."""
+    hosts = {d.split(".", 1)[0] for d in devices}
+    return {d: d.split(".", 1)[1] if len(hosts) == 1 and "." in d else d for d in devices}
+
+
+def _plain(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+
+
+def matrix_table(matrix: MatrixView) -> Table:
+    """Rows are models, columns devices, the best cell of each row is marked with ``*``."""
+    table = _plain("FPS matrix (frames/s of each model alone on each device; * fastest)")
+    names = short_names(matrix.devices)
+    table.add_column("model")
+    for device in matrix.devices:
+        label = names[device] + (" (emulated)" if device in matrix.emulated else "")
+        table.add_column(label, justify="right")
+    for model, row in zip(matrix.models, matrix.fps, strict=True):
+        best = max((v for v in row if v is not None), default=None)
+        cells: list[Text | str] = []
+        for device, value in zip(matrix.devices, row, strict=True):
+            if value is None:
+                reason = matrix.reasons.get(f"{model} @ {device}", "")
+                cells.append(Text("?" if reason == "not measured yet" else "–", style="dim"))
+            elif value == best:
+                cells.append(Text(f"{value:,.1f} *", style="bold green"))
+            else:
+                cells.append(f"{value:,.1f}  ")
+        table.add_row(model, *cells)
+    return table
+
+
+def reasons(matrix: MatrixView) -> list[str]:
+    """Why cells are empty, one line each."""
+    return [f"  {pair}: {why}" for pair, why in matrix.reasons.items() if why != "not measured yet"]
+
+
+def devices_table(devices: tuple[DeviceView, ...]) -> Table:
+    """All devices, with what they are doing."""
+    table = _plain("Devices")
+    for column in ("device", "state", "hardware", "cores", "runtime", "memory", "busy", "queue"):
+        table.add_column(column, justify="right" if column in ("memory", "busy", "queue") else "left")
+    for view in devices:
+        record, beat = view.record, view.heartbeat
+        state = Text(view.state, style="green" if view.state == "alive" else "bold red")
+        if record.emulated:
+            state.append(" (emulated)", style="yellow")
+        busy = f"{100 * beat.busy_s / beat.uptime_s:.0f} %" if beat and beat.uptime_s > 0 else "–"
+        table.add_row(
+            record.device,
+            state,
+            record.name,
+            ",".join(map(str, record.cores)) or "any",
+            record.runtime,
+            f"{beat.memory_mib:.0f} MiB" if beat else "–",
+            busy,
+            str(beat.queue) if beat else "–",
+        )
+    return table
+
+
+_STATE_STYLE = {"serving": "green", "failed": "bold red", "waiting": "yellow"}
+
+
+def groups_table(groups: tuple[GroupView, ...]) -> Table:
+    """All groups and where their nodes are."""
+    table = _plain("Groups")
+    for column in ("group", "state", "epoch", "strategy", "predicted", "placement"):
+        table.add_column(column)
+    for view in groups:
+        plan = view.active or view.next
+        progress = f" {view.done}/{view.total}" if view.total else ""
+        table.add_row(
+            view.name,
+            Text(view.state + progress, style=_STATE_STYLE.get(view.state, "cyan")),
+            str(plan.epoch) if plan else "–",
+            plan.strategy if plan else "–",
+            f"{plan.fps:.2f} FPS" if plan else "–",
+            placement(plan.shares) if plan else Text(view.text, style="dim"),
+        )
+    return table
+
+
+def placement(shares: Mapping[str, Mapping[str, float]]) -> str:
+    """``device: node, node · device: node``; a share below one is written behind the node."""
+    by_device: dict[str, list[str]] = {}
+    for node, places in shares.items():
+        for device, share in places.items():
+            by_device.setdefault(device, []).append(node if share > 0.999 else f"{node} {share:.0%}")
+    names = short_names(list(by_device))
+    return " · ".join(f"{names[d]}: {', '.join(nodes)}" for d, nodes in sorted(by_device.items()))
+
+
+def streams_table(pipeline: PipelineView) -> Table:
+    """All streams with their ledgers."""
+    table = _plain("Streams")
+    for column in ("stream", "state"):
+        table.add_column(column)
+    for column in ("FPS", "p50", "p99", "submitted", "delivered", "dropped", "failed", "in flight", "resent"):
+        table.add_column(column, justify="right")
+    for view in pipeline.streams:
+        table.add_row(*_stream_row(view))
+    return table
+
+
+def _stream_row(view: StreamView) -> list[Text | str]:
+    style = {"playing": "green", "failed": "bold red"}.get(view.state, "cyan")
+    return [
+        f"{view.group}/{view.stream}",
+        Text(view.state, style=style),
+        f"{view.fps:.1f}",
+        f"{view.p50_ms:.1f} ms",
+        f"{view.p99_ms:.1f} ms",
+        str(view.submitted),
+        str(view.delivered),
+        _counts(view.dropped),
+        _counts(view.failed),
+        str(view.in_flight),
+        str(view.resent),
+    ]
+
+
+def _counts(counts: dict[str, int]) -> str:
+    total = sum(counts.values())
+    return f"{total} ({', '.join(f'{k} {v}' for k, v in sorted(counts.items()))})" if total else "0"
+
+
+def plans_table(answers: tuple[StrategyAnswer, ...]) -> Table:
+    """What each strategy would do; the best predicted FPS is marked."""
+    table = _plain("Plans (predicted group FPS; * best)")
+    for column in ("strategy", "FPS", "bound", "gap", "bottleneck", "placement"):
+        table.add_column(column, justify="right" if column in ("FPS", "bound", "gap") else "left")
+    best = max((a.fps for a in answers), default=0.0)
+    for answer in answers:
+        if answer.error is not None:
+            table.add_row(answer.strategy, "–", "–", "–", "–", Text(answer.error.text, style="red"))
+            continue
+        mark = "*" if answer.fps >= best * (1 - 1e-9) else " "
+        table.add_row(
+            answer.strategy,
+            Text(f"{answer.fps:.2f} {mark}", style="bold green" if mark == "*" else ""),
+            f"{answer.bound_fps:.2f}",
+            f"{answer.gap:.1%}",
+            answer.bottleneck.split(".", 1)[-1],
+            placement(answer.shares),
+        )
+    return table

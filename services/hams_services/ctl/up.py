@@ -1,0 +1,167 @@
+"""`hams-ctl up`: broker, scheduler, pipeline and one agent per device, supervised until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hams_services.ctl.broker import DEFAULT_PORT, Broker, check_port
+from hams_services.ctl.control import Control
+from hams_services.ctl.runfile import announced, refuse_second
+from hams_shared.errors import (
+    BrokerError,
+    DeadlineError,
+    DeviceSpecError,
+    HamsError,
+    InternalError,
+    NotFoundError,
+)
+from hams_shared.nats_bus import NatsBus
+from hams_shared.process import state_folder
+from hams_shared.supervise import ChildEvent, ChildSpec, RestartPolicy, Supervisor
+
+log = logging.getLogger("hams.up")
+
+READY_S = 90.0
+"""How long the parts may take to be ready, s; importing two inference runtimes on a small box takes a while."""
+DISCOVERY_S = 120.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A system that is up."""
+
+    url: str
+    devices: tuple[str, ...]
+    """Device ids, ready."""
+    logs: Path
+    supervisor: Supervisor
+
+
+async def discover() -> tuple[list[str], list[str]]:
+    """Ask this host what devices it has: (device names for ``--device``, remarks on what was skipped).
+
+    Runs in a process of its own, because it loads every runtime.
+
+    Raises:
+        DeviceSpecError: nothing was found.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "hams_agents.discover",
+        "--json",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(DISCOVERY_S):
+            stdout, stderr = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        raise DeadlineError(f"device discovery did not end within {DISCOVERY_S:g} s", "name devices with --device") from None
+    try:
+        found = json.loads(stdout)
+    except ValueError:
+        last = stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+        raise InternalError(f"device discovery failed: {' '.join(last) or process.returncode}") from None
+    devices = [str(device["device"]) for device in found["devices"]]
+    remarks = [f"{skipped['device']}: {skipped['reason']}" for skipped in found["skipped"]]
+    if not devices:
+        raise DeviceSpecError("no device was found on this host", "; ".join(remarks))
+    return devices, remarks
+
+
+def _spec(name: str, module: str, url: str, logs: Path, *args: str) -> ChildSpec:
+    return ChildSpec(
+        name=name,
+        argv=(sys.executable, "-m", module, "--nats", url, *args),
+        log=logs / f"{name}.log",
+        stop_timeout=15.0,
+        policy=RestartPolicy(),
+    )
+
+
+def agent_name(device: str) -> str:
+    """Name of the child process that serves `device`."""
+    return "agent-" + "".join(c if c.isalnum() or c in "@-" else "-" for c in Path(device).name)
+
+
+@asynccontextmanager
+async def system(devices: list[str], nats: str | None, port: int | None, host: str) -> AsyncIterator[Running]:
+    """Start everything and yield when all devices are registered; leaving stops everything, agents first.
+
+    Raises:
+        RefusedError: another `hams-ctl up` runs.
+        HamsError: a part could not start; the text holds the last line of its log.
+    """
+    refuse_second()
+    home = state_folder()
+    logs = home / "logs"
+    async with AsyncExitStack() as stack:
+        url = nats
+        if url is None:
+            broker = Broker(home / "broker", host=host, port=_choose_port(host, port), on_event=_event)
+            await stack.enter_async_context(broker)
+            url = broker.url
+        supervisor = await stack.enter_async_context(Supervisor(_event))
+        await supervisor.start(_spec("scheduler", "hams_scheduler", url, logs))
+        await supervisor.start(_spec("pipeline", "hams_services.pipeline", url, logs))
+        for device in devices:
+            await supervisor.start(_spec(agent_name(device), "hams_agents", url, logs, "--device", device))
+        bus = await stack.enter_async_context(NatsBus(url, name="hams-ctl up"))
+        ready = await _until_ready(supervisor, Control(bus), len(devices), logs)
+        stack.enter_context(announced(url))
+        yield Running(url, ready, logs, supervisor)
+
+
+def _choose_port(host: str, port: int | None) -> int:
+    """The port asked for, else the usual one, else a free one."""
+    if port is not None:
+        return port
+    try:
+        return check_port(host, DEFAULT_PORT)
+    except BrokerError:
+        log.warning("port %d is in use: taking a free one", DEFAULT_PORT)
+        return 0
+
+
+def _event(event: ChildEvent) -> None:
+    if event.kind in ("exited", "restarting", "gave-up", "killed"):
+        log.warning("%s", event)
+
+
+async def _until_ready(supervisor: Supervisor, control: Control, devices: int, logs: Path) -> tuple[str, ...]:
+    """Wait for scheduler, pipeline and as many fresh agents as there are devices."""
+    try:
+        async with asyncio.timeout(READY_S):
+            while True:
+                for child in supervisor.children.values():
+                    if child.failed or child.restarts > 1:
+                        raise _complaint(child.spec.name, child.code, logs)
+                try:
+                    await control.streams()
+                    alive = tuple(d.record.device for d in (await control.view()).devices if d.state == "alive")
+                    if len(alive) >= devices:
+                        return alive
+                except (NotFoundError, DeadlineError):
+                    pass
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise DeadlineError(f"not everything was ready within {READY_S:g} s", f"logs: {logs}") from None
+
+
+def _complaint(name: str, code: int | None, logs: Path) -> HamsError:
+    path = logs / f"{name}.log"
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    last = next((line for line in reversed(lines) if line.startswith("error:")), lines[-1] if lines else "")
+    return DeviceSpecError(f"{name} does not start: {last.removeprefix('error: ') or code}", f"log: {path}")

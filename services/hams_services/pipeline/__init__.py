@@ -1,0 +1,1 @@
+"""Streams, the frame ledger, the join and the result subjects."""

@@ -1,0 +1,39 @@
+"""``hams-pipeline``: runs a pipeline until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hams_services.pipeline.service import PipelineService
+from hams_shared.lifecycle import run, setup_logging
+from hams_shared.nats_bus import NatsBus
+from hams_shared.options import DEFAULT_NATS, Debug, Nats
+from hams_shared.process import cache_folder
+
+
+def command(
+    nats: Nats = DEFAULT_NATS,
+    cache: Annotated[Path | None, typer.Option(help="Folder for fetched media [default: ~/.cache/hams].")] = None,
+    debug: Debug = False,
+) -> None:
+    """Run the pipeline: plays the groups' streams, joins the outputs of each frame, publishes results."""
+    setup_logging("pipeline", debug=debug)
+
+    async def serve(stop: asyncio.Event) -> None:
+        async with NatsBus(nats, name="hams-pipeline") as bus:
+            await PipelineService(bus, cache or cache_folder()).run(stop)
+
+    raise typer.Exit(run(serve, debug=debug))
+
+
+def main() -> None:
+    """Entry point."""
+    typer.run(command)
+
+
+if __name__ == "__main__":
+    main()

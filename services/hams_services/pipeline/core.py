@@ -1,0 +1,258 @@
+"""One stream's decisions: what to send, send again, drop, deliver. Pure.
+
+Live streams always work on the newest frame: while the window is full, one frame waits, and a newer one replaces it.
+Lossless streams read no further than the window, and send a frame again when its device is lost, its deadline passes or
+an agent refuses it for now. Results leave in frame order, each frame once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from hams_services.pipeline.join import Join
+from hams_services.pipeline.ledger import Ledger
+from hams_shared.errors import MessageError
+from hams_shared.frames import FrameId, Output
+from hams_shared.messages import Plan
+
+RETRYABLE = frozenset({"stale-epoch", "refused"})
+"""Errors that another attempt may not meet."""
+
+RETRY_PAUSE_S = 0.05
+"""Pause before a refused frame is sent again, s."""
+
+MAX_ATTEMPTS = 8
+"""Attempts at a lossless frame that fail by deadline or refusal before it is given up; lost devices do not count."""
+
+
+class Outcome(Enum):
+    """How a frame ends."""
+
+    DELIVERED = "delivered"
+    DROPPED = "dropped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Send:
+    """Publish the frame to the root's device."""
+
+    id: FrameId
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Close:
+    """The frame has ended: publish its result if it was delivered, and forget its pixels."""
+
+    frame: int
+    outcome: Outcome
+    reason: str = ""
+    objects: list[dict[str, Any]] = field(default_factory=list)
+    join: Join | None = None
+    plan: Plan | None = None
+    captured: float = 0.0
+
+
+Command = Send | Close
+
+
+@dataclass
+class Flight:
+    """One frame under way."""
+
+    frame: int
+    captured: float
+    attempt: int = -1
+    strikes: int = 0
+    """Attempts that ended by deadline or refusal."""
+    plan: Plan | None = None
+    join: Join | None = None
+    deadline: float = 0.0
+    retry_at: float | None = None
+    """When to send (again), if not under way; None while an attempt runs."""
+    objects: list[dict[str, Any]] | None = None
+    """The joined result, once complete."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all nodes have answered."""
+        return self.objects is not None
+
+
+@dataclass
+class StreamCore:
+    """The state of one stream. `now` is a monotonic time in s throughout."""
+
+    stream: str
+    lossless: bool
+    window: int
+    deadline_s: float
+    ledger: Ledger = field(default_factory=Ledger)
+    flights: dict[int, Flight] = field(default_factory=dict)
+    """In frame order."""
+    plan: Plan | None = None
+    """The active plan, or None while some device of it is not ready: then nothing is sent."""
+    waiting: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=1))
+    """Live only: the newest frame, when the window is full."""
+    resent: int = 0
+
+    # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def wants_frame(self) -> bool:
+        """Whether the reader should bring the next frame now."""
+        if not self.lossless:
+            return True
+        return self.plan is not None and len(self.flights) < self.window
+
+    @property
+    def idle(self) -> bool:
+        """Whether no frame is under way or waiting."""
+        return not self.flights and not self.waiting
+
+    def submit(self, captured: float, now: float) -> tuple[int, list[Command]]:
+        """Take a frame read at Unix time `captured`; return its number and what to do."""
+        frame = self.ledger.submit()
+        commands: list[Command] = []
+        if not self.lossless and (self.plan is None or len(self.flights) >= self.window):
+            while self.waiting:
+                commands.append(self._drop(self.waiting.popleft()[0], "newer-frame"))
+            self.waiting.append((frame, captured))
+        else:
+            commands += self._launch(frame, captured, now)
+        return frame, commands
+
+    def route(self, plan: Plan | None, broken: Iterable[str], now: float) -> list[Command]:
+        """The route changed: `plan` is the plan to send under (None: wait), `broken` the devices whose work is lost."""
+        gone = frozenset(broken)
+        self.plan = plan
+        commands: list[Command] = []
+        for flight in list(self.flights.values()):
+            if flight.complete or flight.plan is None or not (gone & flight.plan.devices):
+                continue
+            if self.lossless:
+                flight.retry_at = now
+            else:
+                commands += self._end(flight, Outcome.DROPPED, "device-lost")
+        return commands + self._go(now)
+
+    def output(self, output: Output, now: float) -> list[Command]:
+        """A node answered."""
+        flight = self.flights.get(output.id.frame)
+        if (
+            flight is None
+            or flight.complete
+            or flight.join is None
+            or flight.plan is None
+            or output.id.attempt != flight.attempt
+            or output.id.epoch != flight.plan.epoch
+            or output.id.captured != flight.captured  # another run of a stream of this name
+        ):
+            return []  # late, from an attempt given up
+        if output.error is not None:
+            return self._failed(flight, output.error["code"], now)
+        if not flight.join.add(output):
+            return []
+        try:
+            flight.objects = flight.join.objects()
+        except MessageError as error:
+            return self._failed(flight, error.code, now)
+        flight.retry_at = None
+        return self._release() + self._go(now)
+
+    def give_up(self, frame: int, reason: str, now: float) -> list[Command]:
+        """Nobody waits for `frame` any more."""
+        flight = self.flights.get(frame)
+        return [] if flight is None or flight.complete else self._end(flight, Outcome.DROPPED, reason) + self._go(now)
+
+    def tick(self, now: float) -> list[Command]:
+        """Time has passed: deadlines and due retries."""
+        commands: list[Command] = []
+        for flight in list(self.flights.values()):
+            if not flight.complete and flight.retry_at is None and now >= flight.deadline:
+                commands += self._failed(flight, "deadline", now)
+        return commands + self._go(now)
+
+    def close(self, reason: str) -> list[Command]:
+        """The stream is removed: drop all that is under way."""
+        commands: list[Command] = [self._drop(frame, reason) for frame, _ in self.waiting]
+        self.waiting.clear()
+        for flight in list(self.flights.values()):
+            if not flight.complete:
+                commands += self._end(flight, Outcome.DROPPED, reason)
+        return commands
+
+    # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _launch(self, frame: int, captured: float, now: float) -> list[Command]:
+        self.flights[frame] = flight = Flight(frame, captured, retry_at=now)
+        return self._send(flight, now)
+
+    def _send(self, flight: Flight, now: float) -> list[Command]:
+        if self.plan is None:
+            return []
+        flight.attempt += 1
+        self.resent += flight.attempt > 0
+        flight.plan = self.plan
+        flight.join = Join(self.plan.group.spec)
+        flight.deadline = now + self.deadline_s
+        flight.retry_at = None
+        spec = self.plan.group.spec
+        frame_id = FrameId(spec.name, self.stream, flight.frame, flight.attempt, self.plan.epoch, flight.captured)
+        return [Send(frame_id, self.plan)]
+
+    def _go(self, now: float) -> list[Command]:
+        """Send what is due and start what waits."""
+        commands: list[Command] = []
+        for flight in list(self.flights.values()):
+            if flight.retry_at is not None and now >= flight.retry_at:
+                commands += self._send(flight, now)
+        while self.waiting and self.plan is not None and len(self.flights) < self.window:
+            commands += self._launch(*self.waiting.popleft(), now)
+        return commands
+
+    def _failed(self, flight: Flight, code: str, now: float) -> list[Command]:
+        flight.strikes += 1
+        if self.lossless and (code in RETRYABLE or code == "deadline") and flight.strikes < MAX_ATTEMPTS:
+            flight.retry_at = now + RETRY_PAUSE_S * 2**flight.strikes
+            return []
+        dropped = not self.lossless and (code in RETRYABLE or code == "deadline")
+        return self._end(flight, Outcome.DROPPED if dropped else Outcome.FAILED, code) + self._go(now)
+
+    def _drop(self, frame: int, reason: str) -> Close:
+        self.ledger.drop(frame, reason)
+        return Close(frame, Outcome.DROPPED, reason)
+
+    def _end(self, flight: Flight, outcome: Outcome, reason: str) -> list[Command]:
+        del self.flights[flight.frame]
+        if outcome is Outcome.DROPPED:
+            self.ledger.drop(flight.frame, reason)
+        else:
+            self.ledger.fail(flight.frame, reason)
+        return [Close(flight.frame, outcome, reason, plan=flight.plan), *self._release()]
+
+    def _release(self) -> list[Command]:
+        """Deliver complete frames, oldest first, up to the first that is still under way."""
+        commands: list[Command] = []
+        while self.flights:
+            frame, flight = next(iter(self.flights.items()))
+            if not flight.complete:
+                break
+            del self.flights[frame]
+            self.ledger.deliver(frame)
+            commands.append(
+                Close(
+                    frame,
+                    Outcome.DELIVERED,
+                    objects=flight.objects or [],
+                    join=flight.join,
+                    plan=flight.plan,
+                    captured=flight.captured,
+                )
+            )
+        return commands

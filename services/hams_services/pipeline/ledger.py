@@ -1,0 +1,64 @@
+"""The frame ledger: every frame ends as exactly one of delivered, dropped(reason), failed(reason). Pure.
+
+The invariant, at all times and checked by :meth:`Ledger.validate`:
+
+    submitted = delivered + dropped + failed + in flight
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+class LedgerError(AssertionError):
+    """A frame was closed twice or never opened: a defect, never a condition of the outside world."""
+
+
+@dataclass
+class Ledger:
+    """The account of one stream's frames."""
+
+    submitted: int = 0
+    delivered: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    """By reason."""
+    failed: Counter[str] = field(default_factory=Counter)
+    """By reason."""
+    open: set[int] = field(default_factory=set)
+    """Frames in flight."""
+    _next: int = 0
+
+    def submit(self) -> int:
+        """Open the next frame and return its number; frames count from 0."""
+        frame = self._next
+        self._next += 1
+        self.submitted += 1
+        self.open.add(frame)
+        return frame
+
+    def deliver(self, frame: int) -> None:
+        """Close `frame` as delivered. Raises LedgerError when it is not open."""
+        self._close(frame)
+        self.delivered += 1
+
+    def drop(self, frame: int, reason: str) -> None:
+        """Close `frame` as dropped on purpose. Raises LedgerError when it is not open."""
+        self._close(frame)
+        self.dropped[reason] += 1
+
+    def fail(self, frame: int, reason: str) -> None:
+        """Close `frame` as failed. Raises LedgerError when it is not open."""
+        self._close(frame)
+        self.failed[reason] += 1
+
+    def _close(self, frame: int) -> None:
+        if frame not in self.open:
+            raise LedgerError(f"frame {frame} is not in flight")
+        self.open.remove(frame)
+
+    def validate(self) -> None:
+        """Raise LedgerError unless frames are conserved."""
+        closed = self.delivered + self.dropped.total() + self.failed.total()
+        if self.submitted != closed + len(self.open):
+            raise LedgerError(f"{self.submitted} submitted, {closed} closed, {len(self.open)} in flight")

@@ -1,0 +1,280 @@
+"""The pipeline's shell: plans and heartbeats in, frames out, outputs joined, results published.
+
+subjects in:  outputs of all nodes, heartbeats, infer and status requests; plans and groups (KV watch)
+subjects out: work for the roots' devices, results
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hams_shared
+from hams_services.pipeline.core import Close, Outcome
+from hams_services.pipeline.sources import decode_image
+from hams_services.pipeline.stream import Flow, StreamRunner
+from hams_shared import codec, subjects
+from hams_shared.bus import Bus, Message, Subscription
+from hams_shared.errors import (
+    BrokerError,
+    DeadlineError,
+    HamsError,
+    MessageError,
+    NotFoundError,
+    RefusedError,
+    as_hams_error,
+)
+from hams_shared.frames import Output
+from hams_shared.liveness import Liveness
+from hams_shared.messages import (
+    GroupRecord,
+    Heartbeat,
+    InferAnswer,
+    InferRequest,
+    PipelineView,
+    Plan,
+    PlanRecord,
+    WireError,
+)
+
+log = logging.getLogger("hams.pipeline")
+
+TICK_S = 0.05
+INFER_LIMIT = 64
+"""Most infer requests under way at once; more are refused."""
+
+
+@dataclass
+class Group:
+    """A deployed group as the pipeline runs it."""
+
+    record: GroupRecord
+    infer: Flow
+    infer_name: str
+    runners: dict[str, StreamRunner] = field(default_factory=dict)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    subscriptions: list[Subscription] = field(default_factory=list)
+    answers: dict[int, asyncio.Future[tuple[Close, dict[str, Any] | None]]] = field(default_factory=dict)
+
+    def flows(self) -> dict[str, Flow]:
+        """All flows by stream name."""
+        return {self.infer_name: self.infer, **{name: r.flow for name, r in self.runners.items()}}
+
+
+class PipelineService:
+    """One pipeline process."""
+
+    def __init__(self, bus: Bus, cache: Path) -> None:
+        self._bus = bus
+        self._cache = cache
+        self._id = uuid.uuid4().hex[:6]
+        self._live = Liveness()
+        self._groups: dict[str, Group] = {}
+        self._plans: dict[str, PlanRecord] = {}
+        self._routes: dict[str, int | None] = {}
+        """By group: the epoch frames are sent under now."""
+        self._infers = 0
+        self._owner: asyncio.TaskGroup | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then drop what is under way and leave."""
+        async with asyncio.TaskGroup() as owner:
+            self._owner = owner
+            watchers = [owner.create_task(self._watch_plans()), owner.create_task(self._watch_groups())]
+            watchers.append(owner.create_task(self._tick()))
+            await self._bus.subscribe(subjects.heartbeat(), self._on_heartbeat, limit=4096)
+            await self._bus.subscribe(subjects.infer("*"), self._on_infer, queue="pipeline", limit=INFER_LIMIT)
+            await self._bus.serve(
+                "hams-pipeline",
+                hams_shared.__version__,
+                {"id": self._id},
+                {"status": (subjects.pipeline_status(), self._on_status)},
+            )
+            log.info("pipeline %s is ready", self._id)
+            await stop.wait()
+            for group in list(self._groups):
+                await self._remove(group, "pipeline-stopped")
+            for watcher in watchers:
+                watcher.cancel()
+
+    # ── what KV says ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _watch_plans(self) -> None:
+        bucket = await self._bus.kv(subjects.bucket("plans"))
+        async for entry in bucket.watch():
+            if entry is None:
+                continue
+            try:
+                record = codec.decode(PlanRecord, entry.value) if entry.value is not None else None
+            except MessageError as error:
+                log.error("plan record %s ignored: %s", entry.key, error)
+                continue
+            known = self._plans.get(entry.key)
+            if record is None:
+                self._plans.pop(entry.key, None)
+            elif known is None or record.newest >= known.newest:
+                self._plans[entry.key] = record
+            else:
+                log.warning("plan record of %s ignored: epoch %d is over", entry.key, record.newest)
+            self._reroute(entry.key, frozenset())
+
+    async def _watch_groups(self) -> None:
+        bucket = await self._bus.kv(subjects.bucket("groups"))
+        async for entry in bucket.watch():
+            if entry is None:
+                continue
+            try:
+                record = codec.decode(GroupRecord, entry.value) if entry.value is not None else None
+            except MessageError as error:
+                log.error("group record %s ignored: %s", entry.key, error)
+                continue
+            known = self._groups.get(entry.key)
+            if known is not None and record == known.record:
+                continue  # the watch was renewed
+            await self._remove(entry.key, "redeployed" if record else "undeployed")
+            if record is not None:
+                await self._add(record)
+
+    async def _add(self, record: GroupRecord) -> None:
+        assert self._owner is not None
+        spec = record.spec
+        infer_name = f"_infer-{self._id}"
+        group = Group(
+            record,
+            infer=Flow(self._bus, spec, infer_name, lossless=True, publish=False),
+            infer_name=infer_name,
+        )
+        group.infer._on_close = lambda close, result: self._infer_closed(group, close, result)
+        group.runners = {name: StreamRunner(self._bus, spec, name, self._cache) for name in spec.streams}
+        self._groups[spec.name] = group
+        for name, flow in group.flows().items():
+
+            async def on_output(message: Message, flow: Flow = flow) -> None:
+                flow.output(Output.unpack(message.data))
+
+            subject = subjects.output(spec.name, name, "*")
+            group.subscriptions.append(await self._bus.subscribe(subject, on_output, limit=4096))
+            group.tasks.append(self._owner.create_task(flow.run()))
+        await self._bus.flush()
+        self._routes.pop(spec.name, None)
+        self._reroute(spec.name, frozenset())
+        group.tasks += [self._owner.create_task(runner.run()) for runner in group.runners.values()]
+
+    async def _remove(self, name: str, reason: str) -> None:
+        group = self._groups.pop(name, None)
+        if group is None:
+            return
+        for flow in group.flows().values():
+            flow.close(reason)
+        for task in group.tasks:
+            task.cancel()
+        await asyncio.wait(group.tasks, timeout=5)
+        for subscription in group.subscriptions:
+            await subscription.unsubscribe()
+        for flow in group.flows().values():
+            await flow.flush()
+
+    # ── routes ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _on_heartbeat(self, message: Message) -> None:
+        heartbeat = codec.decode(Heartbeat, message.data)
+        news = self._live.heard(heartbeat, time.monotonic())
+        broken = frozenset({heartbeat.device}) if news == "restarted" else frozenset[str]()
+        for group in list(self._groups):
+            self._reroute(group, broken)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            lost = frozenset(self._live.expire(time.monotonic()))
+            for name, group in list(self._groups.items()):
+                if lost:
+                    self._reroute(name, lost)
+                for flow in group.flows().values():
+                    flow.tick()
+
+    def _route_of(self, name: str) -> Plan | None:
+        """The plan that frames may be sent under now: active, and all its devices alive and ready."""
+        record = self._plans.get(name)
+        plan = record.active if record else None
+        if plan is None or not all(self._live.ready(d, name, plan.epoch) for d in plan.devices):
+            return None
+        return plan
+
+    def _reroute(self, name: str, broken: frozenset[str]) -> None:
+        group = self._groups.get(name)
+        if group is None:
+            return
+        plan = self._route_of(name)
+        if plan is not None and plan.group.spec.nodes != group.record.spec.nodes:
+            plan = None  # it still describes the group as it was deployed before
+        epoch = plan.epoch if plan else None
+        if not broken and name in self._routes and self._routes[name] == epoch:
+            return
+        self._routes[name] = epoch
+        for flow in group.flows().values():
+            flow.route(plan, broken)
+
+    # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _on_status(self, message: Message) -> None:
+        views = [r.view() for _, group in sorted(self._groups.items()) for _, r in sorted(group.runners.items())]
+        await message.respond(codec.encode(PipelineView(streams=tuple(views))))
+
+    async def _on_infer(self, message: Message) -> None:
+        assert self._owner is not None
+        if self._infers >= INFER_LIMIT:
+            error = RefusedError("too many infer requests are under way", "try again in a moment")
+            await message.respond(codec.encode(InferAnswer(error=WireError(**error.to_wire()))))
+            return
+        self._infers += 1
+        self._owner.create_task(self._infer(message))
+
+    async def _infer(self, message: Message) -> None:
+        try:
+            result = await self._infer_one(message)
+            answer = codec.encode(InferAnswer(result=result))
+        except Exception as error:
+            if not isinstance(error, HamsError):
+                log.exception("infer request failed")
+            answer = codec.encode(InferAnswer(error=WireError(**as_hams_error(error).to_wire())))
+        finally:
+            self._infers -= 1
+        try:
+            await message.respond(answer)
+        except BrokerError as error:
+            log.warning("infer answer is lost: %s", error)
+
+    async def _infer_one(self, message: Message) -> dict[str, Any]:
+        request = codec.decode(InferRequest, message.data)
+        name = message.subject.rsplit(".", 1)[-1]
+        group = self._groups.get(name)
+        if group is None:
+            known = ", ".join(sorted(self._groups)) or "none"
+            raise NotFoundError(f"group {name} is not deployed", f"deployed: {known}")
+        image = await asyncio.to_thread(decode_image, request.image)
+        frame = group.infer.submit(image)
+        future: asyncio.Future[tuple[Close, dict[str, Any] | None]] = asyncio.get_running_loop().create_future()
+        group.answers[frame] = future
+        try:
+            close, result = await asyncio.wait_for(future, request.deadline_s)
+        except TimeoutError:
+            group.infer.give_up(frame, "deadline")
+            text = f"group {name} gave no result within {request.deadline_s:g} s"
+            raise DeadlineError(text, "see `hams-ctl status`") from None
+        finally:
+            group.answers.pop(frame, None)
+        if close.outcome is Outcome.DELIVERED and result is not None:
+            return result
+        raise RefusedError(f"group {name} could not process the image: {close.reason}", "see `hams-ctl status`")
+
+    @staticmethod
+    def _infer_closed(group: Group, close: Close, result: dict[str, Any] | None) -> None:
+        future = group.answers.get(close.frame)
+        if future is not None and not future.done():
+            future.set_result((close, result))

@@ -1,0 +1,282 @@
+"""One stream of one group at run time: reads its source, keeps the pixels of frames under way, publishes results.
+
+Decisions are :class:`hams_services.pipeline.core.StreamCore`'s; here is only I/O and time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hams_services.pipeline.core import Close, Command, Outcome, Send, StreamCore
+from hams_services.pipeline.sources import Source, open_source
+from hams_services.zoo.sources import fetch
+from hams_shared import codec, subjects
+from hams_shared.bus import Bus
+from hams_shared.errors import BrokerError, HamsError, as_hams_error
+from hams_shared.frames import Output, Pixels, Work
+from hams_shared.group_spec import GroupSpec, StreamSpec
+from hams_shared.messages import Plan, StreamView
+from hams_shared.routing import route
+
+log = logging.getLogger("hams.pipeline")
+
+IDENTITY = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+RECENT_S = 5.0
+"""Span over which a playing stream's FPS is taken, s."""
+
+OVERHEAD = 4096
+"""What a work message needs beside its pixels, bytes."""
+
+OnClose = Callable[[Close, dict[str, Any] | None], None]
+"""Told of every frame that ends; with its result when it was delivered."""
+
+
+def fit(image: Pixels, limit: int) -> tuple[Pixels, NDArray[np.float64]]:
+    """Return `image`, reduced if its pixels exceed `limit` bytes, and the 1×2×3 map back to its own pixels."""
+    if image.nbytes <= limit:
+        return image, IDENTITY
+    factor = (limit / image.nbytes) ** 0.5
+    height, width = image.shape[:2]
+    size = (max(1, int(width * factor)), max(1, int(height * factor)))
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return small, np.array([[[width / size[0], 0.0, 0.0], [0.0, height / size[1], 0.0]]])
+
+
+class Flow:
+    """Carries frames of one stream through the group."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        group: GroupSpec,
+        stream: str,
+        *,
+        lossless: bool,
+        publish: bool,
+        on_close: OnClose | None = None,
+    ) -> None:
+        self.core = StreamCore(stream, lossless, group.in_flight, group.deadline_s)
+        self._bus = bus
+        self._group = group.name
+        self._stream = stream
+        self.name = f"{group.name}/{stream}"
+        self._publish = publish
+        self._on_close = on_close
+        self._pixels: dict[int, Pixels] = {}
+        self._latency: deque[float] = deque(maxlen=2000)
+        self._recent: deque[float] = deque(maxlen=2000)
+        self._first: float | None = None
+        self._last: float | None = None
+        self._outbox: asyncio.Queue[Command] = asyncio.Queue()  # bounded by the core's window
+        self.changed = asyncio.Event()
+        """Set whenever :attr:`StreamCore.wants_frame` or `idle` may have changed."""
+
+    def submit(self, image: Pixels) -> int:
+        """Start a frame; its number."""
+        captured = time.time()
+        frame = self.core.ledger.submitted
+        self._pixels[frame] = image
+        number, commands = self.core.submit(captured, time.monotonic())
+        assert number == frame
+        self._queue(commands)
+        return frame
+
+    def output(self, output: Output) -> None:
+        """A node answered."""
+        self._queue(self.core.output(output, time.monotonic()))
+
+    def route(self, plan: Plan | None, broken: Iterable[str]) -> None:
+        """The plan to send under changed, or devices lost their work."""
+        self._queue(self.core.route(plan, broken, time.monotonic()))
+
+    def tick(self) -> None:
+        """Deadlines and due retries."""
+        self._queue(self.core.tick(time.monotonic()))
+
+    def give_up(self, frame: int, reason: str) -> None:
+        """Nobody waits for the frame any more."""
+        self._queue(self.core.give_up(frame, reason, time.monotonic()))
+
+    def close(self, reason: str) -> None:
+        """The stream is removed."""
+        self._queue(self.core.close(reason))
+
+    def _queue(self, commands: list[Command]) -> None:
+        for command in commands:
+            self._outbox.put_nowait(command)
+        self.changed.set()
+
+    async def flush(self) -> None:
+        """Carry out what is queued already."""
+        while not self._outbox.empty():
+            await self._do(self._outbox.get_nowait())
+
+    async def run(self) -> None:
+        """Carry out commands as they come, until cancelled."""
+        while True:
+            await self._do(await self._outbox.get())
+
+    async def _do(self, command: Command) -> None:
+        match command:
+            case Send():
+                try:
+                    await self._send(command)
+                except BrokerError as error:  # the frame's deadline will send it again
+                    log.warning("stream %s: %s", self.name, error)
+            case Close():
+                await self._close(command)
+
+    async def _send(self, command: Send) -> None:
+        image = self._pixels.get(command.id.frame)
+        if image is None:
+            return  # closed in the meantime
+        root = command.plan.group.spec.root
+        pixels, to_frame = fit(image, self._bus.max_payload - OVERHEAD)
+        work = Work(command.id, root, pixels[None], to_frame, [0], (image.shape[1], image.shape[0]))
+        device = route(command.plan.shares[root], command.id.frame, command.id.attempt)
+        await self._bus.publish(subjects.work(device), work.pack())
+
+    async def _close(self, command: Close) -> None:
+        image = self._pixels.pop(command.frame)
+        result = None
+        if command.outcome is Outcome.DELIVERED:
+            result = self._result(command, image)
+            if self._publish:
+                await self._publish_result(codec.pack(result))
+        elif command.outcome is Outcome.FAILED:
+            log.warning("stream %s: frame %d failed: %s", self.name, command.frame, command.reason)
+        if self._on_close is not None:
+            self._on_close(command, result)
+
+    async def _publish_result(self, data: bytes) -> None:
+        """A joined result is not given up while the broker is away: the stream waits, its window holds the source."""
+        while True:
+            try:
+                await self._bus.publish(subjects.result(self._group, self._stream), data)
+                return
+            except BrokerError as error:
+                log.warning("stream %s: result waits: %s", self.name, error)
+                await asyncio.sleep(0.25)
+
+    def _result(self, command: Close, image: Pixels) -> dict[str, Any]:
+        """The joined result, as docs/messages.md describes it."""
+        assert command.join is not None
+        assert command.plan is not None
+        now = time.time()
+        latency_ms = (now - command.captured) * 1e3
+        self._latency.append(latency_ms)
+        self._recent.append(now)
+        self._first = self._first or now
+        self._last = now
+        return {
+            "version": 1,
+            "group": self._group,
+            "stream": self._stream,
+            "frame": command.frame,
+            "captured": command.captured,
+            "latency_ms": round(latency_ms, 3),
+            "epoch": command.plan.epoch,
+            "width": int(image.shape[1]),
+            "height": int(image.shape[0]),
+            "objects": command.objects,
+            "nodes": command.join.nodes(),
+        }
+
+    def view(self, state: str, text: str) -> StreamView:
+        """Counters and timings as `status` shows them."""
+        ledger = self.core.ledger
+        ledger.validate()
+        now = time.time()
+        span = (self._last or 0.0) - (self._first or 0.0)
+        fps = (ledger.delivered - 1) / span if span > 0 else 0.0
+        if state == "playing":
+            recent = sum(1 for at in self._recent if now - at <= RECENT_S)
+            fps = recent / min(RECENT_S, max(now - (self._first or now), 0.2))
+        p50, p99 = np.percentile(self._latency, [50, 99]) if self._latency else (0.0, 0.0)
+        return StreamView.model_validate(
+            {
+                "group": self._group,
+                "stream": self._stream,
+                "state": state,
+                "text": text,
+                "submitted": ledger.submitted,
+                "delivered": ledger.delivered,
+                "in_flight": len(ledger.open),
+                "dropped": dict(ledger.dropped),
+                "failed": dict(ledger.failed),
+                "resent": self.core.resent,
+                "fps": round(fps, 3),
+                "p50_ms": round(float(p50), 3),
+                "p99_ms": round(float(p99), 3),
+            }
+        )
+
+
+class StreamRunner:
+    """A flow fed from a source."""
+
+    def __init__(self, bus: Bus, group: GroupSpec, stream: str, cache: Path) -> None:
+        self.spec: StreamSpec = group.streams[stream]
+        self.flow = Flow(bus, group, stream, lossless=self.spec.mode == "lossless", publish=True)
+        self.state = "waiting"
+        self.text = ""
+        self._cache = cache
+
+    def view(self) -> StreamView:
+        """As `status` shows it."""
+        return self.flow.view(self.state, self.text)
+
+    async def run(self) -> None:
+        """Play the source to its end, then wait for the last frame. Ends in state ``ended`` or ``failed``."""
+        source: Source | None = None
+        try:
+            await self._wait(lambda: self.flow.core.plan is not None)
+            path = await asyncio.to_thread(fetch, self.spec.source, None, self._cache)
+            source = await asyncio.to_thread(open_source, path)
+            self.state = "playing"
+            await self._play(source)
+            await self._wait(lambda: self.flow.core.idle)
+            self.state = "ended"
+        except Exception as error:
+            if not isinstance(error, HamsError):
+                log.exception("stream %s broke", self.flow.name)
+            await self._wait(lambda: self.flow.core.idle)
+            self.state, self.text = "failed", str(as_hams_error(error))
+            log.error("stream %s: %s", self.flow.name, self.text)
+        finally:
+            if source is not None:
+                source.close()
+
+    async def _wait(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self.flow.changed.clear()
+            await self.flow.changed.wait()
+
+    async def _play(self, source: Source) -> None:
+        rate = self.spec.fps or source.fps or 25.0
+        period = 1.0 / rate if self.spec.pace == "realtime" else 0.0
+        due = time.monotonic()
+        while True:
+            await self._wait(lambda: self.flow.core.wants_frame)
+            image = await asyncio.to_thread(source.read)
+            if image is None:
+                if not self.spec.loop:
+                    return
+                await asyncio.to_thread(source.rewind)
+                continue
+            now = time.monotonic()
+            if period:
+                due = max(due, now - period)  # after a stall go on at the clock's rate, do not catch up
+                await asyncio.sleep(max(0.0, due - now))
+                due += period
+            self.flow.submit(image)

@@ -1,0 +1,1 @@
+"""Where networks and sample media come from: sources, digests, cache."""

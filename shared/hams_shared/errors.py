@@ -1,0 +1,177 @@
+"""Every error a person or another process can see, as one tree.
+
+    HamsError                    code            exit
+    ├── BadInputError            bad-input       2     what the user gave is wrong
+    │   ├── GroupSpecError       bad-group       2
+    │   ├── DeviceSpecError      bad-device      2
+    │   ├── SourceError          bad-source      2     a video, folder or image cannot be read
+    │   └── TaskError            bad-task        2     a node's task parameters are wrong
+    ├── ModelError               bad-model       3     a network cannot be read, checked or run
+    │   ├── ModelFetchError      model-fetch     3     its source does not give it
+    │   ├── DigestError          bad-digest      3     its bytes are not the promised ones
+    │   └── UnsupportedModelError unsupported    3     this device or runtime cannot run it
+    ├── MessageError             bad-message     4     bytes on a subject are not a HAMS message
+    ├── BrokerError              broker          5     the broker is away or refuses
+    │   └── NotFoundError        not-found       5     no such key, group or device
+    ├── DeadlineError            deadline        6     no answer in time
+    ├── RefusedError             refused         7     the other side said no, with a reason
+    │   └── StaleEpochError      stale-epoch     7
+    ├── InfeasibleError          infeasible      8     no placement can exist
+    └── InternalError            internal        70    a defect in HAMS itself
+
+On the wire an error is ``{"code", "text", "hint"}`` (see :meth:`HamsError.to_wire`); foreign exceptions are mapped
+to this tree where they are caught, in the module that talks to the foreign library.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class HamsError(Exception):
+    """Base of all HAMS errors: what is wrong (`text`) and what to do about it (`hint`)."""
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, text: str, hint: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.hint})" if self.hint else self.text
+
+    def to_wire(self) -> dict[str, str]:
+        """Return the error as the small map that travels in messages."""
+        return {"code": self.code, "text": self.text, "hint": self.hint}
+
+
+class BadInputError(HamsError):
+    """What the user gave is wrong."""
+
+    code = "bad-input"
+    exit_code = 2
+
+
+class GroupSpecError(BadInputError):
+    """A group file does not describe a group."""
+
+    code = "bad-group"
+
+
+class DeviceSpecError(BadInputError):
+    """A device name or profile cannot be understood, or this host has no such device."""
+
+    code = "bad-device"
+
+
+class SourceError(BadInputError):
+    """A source of frames (video, folder, image) cannot be opened or ended in the middle."""
+
+    code = "bad-source"
+
+
+class TaskError(BadInputError):
+    """A node's task is unknown, has wrong parameters, or does not fit its network's outputs."""
+
+    code = "bad-task"
+
+
+class ModelError(HamsError):
+    """A network cannot be read, checked or run."""
+
+    code = "bad-model"
+    exit_code = 3
+
+
+class ModelFetchError(ModelError):
+    """A model's source does not deliver it."""
+
+    code = "model-fetch"
+
+
+class DigestError(ModelError):
+    """A model's bytes are not the ones promised by its SHA-256."""
+
+    code = "bad-digest"
+
+
+class UnsupportedModelError(ModelError):
+    """This runtime or device cannot run the model; the pair stays empty in the FPS matrix."""
+
+    code = "unsupported"
+
+
+class MessageError(HamsError):
+    """Bytes received are not a valid HAMS message."""
+
+    code = "bad-message"
+    exit_code = 4
+
+
+class BrokerError(HamsError):
+    """The broker cannot be reached, or refused an operation."""
+
+    code = "broker"
+    exit_code = 5
+
+
+class NotFoundError(BrokerError):
+    """No such key, object, group or device."""
+
+    code = "not-found"
+
+
+class DeadlineError(HamsError):
+    """No answer within the deadline."""
+
+    code = "deadline"
+    exit_code = 6
+
+
+class RefusedError(HamsError):
+    """The other side understood and said no; `text` holds its reason."""
+
+    code = "refused"
+    exit_code = 7
+
+
+class StaleEpochError(RefusedError):
+    """Work or a plan of an epoch that is no longer served."""
+
+    code = "stale-epoch"
+
+
+class InfeasibleError(HamsError):
+    """No placement can exist: some node fits no device."""
+
+    code = "infeasible"
+    exit_code = 8
+
+
+class InternalError(HamsError):
+    """A defect in HAMS itself; the log holds the traceback."""
+
+    code = "internal"
+    exit_code = 70
+
+
+def _tree(cls: type[HamsError]) -> dict[str, type[HamsError]]:
+    found = {cls.code: cls}
+    for child in cls.__subclasses__():
+        found.update(_tree(child))
+    return found
+
+
+def from_wire(error: dict[str, Any]) -> HamsError:
+    """Rebuild an error from its wire form; an unknown code becomes a plain :class:`HamsError`."""
+    cls = _tree(HamsError).get(str(error.get("code", "")), HamsError)
+    return cls(str(error.get("text", "unknown error")), str(error.get("hint", "")))
+
+
+def as_hams_error(error: BaseException) -> HamsError:
+    """Return `error` itself when it is ours, else an :class:`InternalError` that names it."""
+    if isinstance(error, HamsError):
+        return error
+    return InternalError(f"{type(error).__name__}: {error}", "this is a defect in HAMS: please report it")

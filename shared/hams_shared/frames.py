@@ -1,0 +1,187 @@
+"""Data-plane messages: frames and crops on their way to a device, and a node's outputs on their way to the join.
+
+Packed by hand rather than through pydantic, since there are several per frame and they carry megabytes. Pixels are
+uint8 B, G, R, rows top to bottom. All coordinates in outputs are pixels of the original frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hams_shared import codec
+from hams_shared.errors import MessageError
+
+Pixels = NDArray[np.uint8]
+T = TypeVar("T")
+
+MAX_PIXELS = 1 << 28
+"""Most bytes of pixels in one message (a 16k × 16k grey picture): beyond it the message is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameId:
+    """One attempt at one frame of one stream."""
+
+    group: str
+    stream: str
+    frame: int
+    """Counts from 0 in each stream."""
+    attempt: int
+    """Counts from 0; outputs of different attempts are never joined."""
+    epoch: int
+    """Of the plan this attempt runs under."""
+    captured: float
+    """Unix time at which the frame was read, s."""
+
+    def to_wire(self) -> list[Any]:
+        """The id as it travels."""
+        return [self.group, self.stream, self.frame, self.attempt, self.epoch, self.captured]
+
+    @classmethod
+    def from_wire(cls, value: Any) -> FrameId:
+        """Check and rebuild. Raises MessageError."""
+        match value:
+            case [str(group), str(stream), int(frame), int(attempt), int(epoch), float(captured)]:
+                if frame < 0 or attempt < 0 or epoch < 0 or not group or not stream:
+                    raise MessageError("frame id: negative number or empty name")
+                return cls(group, stream, frame, attempt, epoch, captured)
+        raise MessageError("frame id: not [group, stream, frame, attempt, epoch, captured]")
+
+
+def _get(message: dict[str, Any], key: str, kind: type[T]) -> T:
+    value = message.get(key)
+    if not isinstance(value, kind):
+        raise MessageError(f"field {key!r} is {type(value).__name__}, not {kind.__name__}")
+    return value
+
+
+def _map(data: bytes) -> dict[str, Any]:
+    value = codec.unpack(data)
+    if not isinstance(value, dict):
+        raise MessageError(f"a message is a map, not {type(value).__name__}")
+    return value
+
+
+def _indices(message: dict[str, Any]) -> list[int]:
+    sources = _get(message, "sources", list)
+    if not all(isinstance(index, int) and index >= 0 for index in sources):
+        raise MessageError("sources is not a list of indices")
+    return sources
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Images for one node: the whole frame for the root, all crops of one frame for a child (possibly none)."""
+
+    id: FrameId
+    node: str
+    images: Pixels
+    """N×H×W×3; N = 1 for a frame, N = number of crops for a child."""
+    to_frame: NDArray[np.float64]
+    """N×2×3: maps pixels of image i to pixels of the original frame."""
+    sources: list[int]
+    """For each image: which of the parent's objects it shows, counted over all the parent's images; a frame is 0."""
+    frame_size: tuple[int, int]
+    """Width and height of the original frame, pixels."""
+
+    def pack(self) -> bytes:
+        """Encode."""
+        return codec.pack(
+            {
+                "id": self.id.to_wire(),
+                "node": self.node,
+                "shape": list(self.images.shape),
+                "pixels": np.ascontiguousarray(self.images).data.cast("B") if self.images.size else b"",
+                "to_frame": self.to_frame.astype("<f8", copy=False).tobytes(),
+                "sources": self.sources,
+                "frame_size": list(self.frame_size),
+            }
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Work:
+        """Decode and check; the pixels are a view into `data`. Raises MessageError."""
+        message = _map(data)
+        frame_id = FrameId.from_wire(message.get("id"))
+        shape = _get(message, "shape", list)
+        if len(shape) != 4 or not all(isinstance(n, int) and n >= 0 for n in shape) or shape[3] != 3:
+            raise MessageError(f"shape {shape!r} is not [N, H, W, 3]")
+        pixels = _get(message, "pixels", bytes)
+        size = shape[0] * shape[1] * shape[2] * 3
+        if size > MAX_PIXELS or len(pixels) != size:
+            raise MessageError(f"{len(pixels)} bytes of pixels do not fill shape {shape}")
+        transforms = _get(message, "to_frame", bytes)
+        if len(transforms) != shape[0] * 48:
+            raise MessageError(f"{shape[0]} images need {shape[0] * 48} bytes of transforms, not {len(transforms)}")
+        sources = _indices(message)
+        if len(sources) != shape[0]:
+            raise MessageError(f"{shape[0]} images but {len(sources)} sources")
+        match message.get("frame_size"):
+            case [int(width), int(height)] if width > 0 and height > 0:
+                pass
+            case other:
+                raise MessageError(f"frame_size {other!r} is not [width, height]")
+        return cls(
+            id=frame_id,
+            node=_get(message, "node", str),
+            images=np.frombuffer(pixels, np.uint8).reshape(shape),
+            to_frame=np.frombuffer(transforms, "<f8").reshape(-1, 2, 3),
+            sources=sources,
+            frame_size=(width, height),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What one node said about one frame, or why it could not.
+
+    `items` has one entry per image the node was given: for a detector a list of objects, for a describing node one map.
+    """
+
+    id: FrameId
+    node: str
+    device: str
+    items: list[Any]
+    sources: list[int] = field(default_factory=list)
+    """For each item: which of the parent's objects it is about, counted over all the parent's images."""
+    timing: dict[str, float] = field(default_factory=dict)
+    """Milliseconds: queue, prepare, infer, decode, crop."""
+    error: dict[str, str] | None = None
+
+    def pack(self) -> bytes:
+        """Encode."""
+        return codec.pack(
+            {
+                "id": self.id.to_wire(),
+                "node": self.node,
+                "device": self.device,
+                "items": self.items,
+                "sources": self.sources,
+                "timing": self.timing,
+                "error": self.error,
+            }
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Output:
+        """Decode and check. Raises MessageError."""
+        message = _map(data)
+        error = message.get("error")
+        if error is not None and not (isinstance(error, dict) and isinstance(error.get("code"), str)):
+            raise MessageError("error is not {code, text, hint}")
+        timing = _get(message, "timing", dict)
+        if not all(isinstance(ms, int | float) for ms in timing.values()):
+            raise MessageError("timing is not a map of milliseconds")
+        return cls(
+            id=FrameId.from_wire(message.get("id")),
+            node=_get(message, "node", str),
+            device=_get(message, "device", str),
+            items=_get(message, "items", list),
+            sources=_indices(message),
+            timing=timing,
+            error=error,
+        )

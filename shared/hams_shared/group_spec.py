@@ -1,0 +1,254 @@
+"""The group file: which networks form a group, how crops flow between them, and which streams feed it.
+
+The pydantic models here are the single description of ``group.yaml``: its JSON Schema, its error messages and the
+record that travels to the scheduler all come from them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from hams_shared.errors import GroupSpecError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,47}$")]
+"""A name that is also one NATS subject token: lower case letters, digits, ``-`` and ``_``."""
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+RESERVED_NODE_NAMES = frozenset({"box", "score", "label", "points", "id", "objects"})
+"""Keys of a result object; a node called so would hide them."""
+
+
+class Strict(BaseModel):
+    """Base of all spec parts: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputSpec(Strict):
+    """How an image becomes the network's input tensor."""
+
+    size: tuple[int, int] = Field(description="width and height of the network's input, pixels")
+    color: Literal["rgb", "bgr", "gray"] = "bgr"
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    mean: tuple[float, ...] = Field((), description="subtracted per channel, in the order of `color`, 0-255 scale")
+    scale: tuple[float, ...] = Field((), description="divides per channel after the mean is subtracted")
+    dtype: Literal["f32", "u8"] = "f32"
+    fit: Literal["stretch", "letterbox"] = Field(
+        "stretch", description="letterbox keeps the aspect ratio and pads right and bottom; stretch does not"
+    )
+
+    @field_validator("size")
+    @classmethod
+    def _positive(cls, size: tuple[int, int]) -> tuple[int, int]:
+        if not all(8 <= side <= 4096 for side in size):
+            raise ValueError("each side must be between 8 and 4096 pixels")
+        return size
+
+    @model_validator(mode="after")
+    def _channels(self) -> InputSpec:
+        for key, values in (("mean", self.mean), ("scale", self.scale)):
+            if values and len(values) not in (1, self.channels):
+                raise ValueError(f"{key} has {len(values)} values, the input has {self.channels} channels")
+        if any(value == 0 for value in self.scale):
+            raise ValueError("scale must not hold a zero")
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Colour channels of the input tensor: 1 or 3."""
+        return 1 if self.color == "gray" else 3
+
+    def shape(self, batch: int = 1) -> tuple[int, int, int, int]:
+        """Shape of the input tensor for `batch` images: N×C×H×W or N×H×W×C."""
+        width, height = self.size
+        if self.layout == "nchw":
+            return (batch, self.channels, height, width)
+        return (batch, height, width, self.channels)
+
+
+class CropSpec(Strict):
+    """How a child's crop is taken from its parent's object."""
+
+    enlarge: float = Field(1.0, gt=0, le=4, description="factor on the box's sides about its centre")
+    square: bool = Field(False, description="take the longer side for both, so that the crop is not distorted")
+    align: Literal["none", "eyes"] = Field(
+        "none", description="eyes: rotate so that the line through the first two points is level"
+    )
+    labels: tuple[str, ...] = Field((), description="only the parent's objects with these labels; empty: all")
+    max_count: int = Field(64, ge=1, le=1024, description="at most this many crops a frame, the best scores first")
+
+
+class TaskSpec(BaseModel):
+    """What the network's outputs mean: a task's name and its own parameters, checked by the agent that runs it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    type: Name
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The task's own parameters."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class NodeSpec(Strict):
+    """One model's role in the group."""
+
+    model: str = Field(min_length=1, description="pypi:NAME==VERSION/PATH, https://… or a file path")
+    sha256: Sha256 | None = Field(None, description="of the file at the source; required for https")
+    parent: Name | None = Field(None, description="whose objects this node looks at; none: the whole frame")
+    input: InputSpec
+    crop: CropSpec = CropSpec()
+    task: TaskSpec
+    weight: float | None = Field(None, gt=0, description="expected inferences per frame until it is measured")
+    pin: tuple[str, ...] = Field((), description="device ids this node may run on; empty: all")
+
+    @model_validator(mode="after")
+    def _source(self) -> NodeSpec:
+        if self.model.startswith("https:") and self.sha256 is None:
+            raise ValueError("a model from https needs its sha256")
+        if self.model.startswith("http:"):
+            raise ValueError("plain http is not accepted: use https with a sha256")
+        return self
+
+
+class StreamSpec(Strict):
+    """One source of frames and how it is played."""
+
+    source: str = Field(min_length=1, description="a video file, an image, a folder of images, or pypi:…")
+    mode: Literal["live", "lossless"] = Field(
+        "live", description="live drops the oldest frame when the group is slower; lossless waits"
+    )
+    pace: Literal["realtime", "max"] = Field("realtime", description="as the file's clock says, or as fast as it goes")
+    loop: bool = False
+    fps: float | None = Field(None, gt=0, le=1000, description="frames/s to play at; none: the file's own")
+
+    @model_validator(mode="after")
+    def _pace(self) -> StreamSpec:
+        if self.mode == "live" and self.pace == "max":
+            raise ValueError("pace: max needs mode: lossless (a live stream has a clock of its own)")
+        return self
+
+
+class GroupSpec(Strict):
+    """A group file."""
+
+    name: Name
+    strategy: Name = "hfs"
+    target_fps: float | None = Field(None, gt=0)
+    priority: int = Field(0, ge=-100, le=100)
+    deadline_s: float = Field(10.0, gt=0, le=600, description="a frame not joined by then is sent again or dropped")
+    in_flight: int = Field(8, ge=1, le=256, description="frames of one stream under way at once")
+    nodes: dict[Name, NodeSpec] = Field(min_length=1)
+    streams: dict[Name, StreamSpec] = {}
+
+    @model_validator(mode="after")
+    def _graph(self) -> GroupSpec:
+        roots = [name for name, node in self.nodes.items() if node.parent is None]
+        if len(roots) != 1:
+            raise ValueError(
+                f"a group has exactly one node without parent, this one has {len(roots)}: {', '.join(roots) or 'none'}"
+            )
+        for name, node in self.nodes.items():
+            if name in RESERVED_NODE_NAMES:
+                raise ValueError(f"a node cannot be called {name!r}: results use that key")
+            if node.parent is not None and node.parent not in self.nodes:
+                raise ValueError(f"node {name}: its parent {node.parent!r} is not a node of this group")
+            seen = {name}
+            parent = node.parent
+            while parent is not None:
+                if parent in seen:
+                    raise ValueError(f"node {name}: its parents form a circle")
+                seen.add(parent)
+                parent = self.nodes[parent].parent
+        return self
+
+    @property
+    def root(self) -> str:
+        """The node that sees whole frames."""
+        return next(name for name, node in self.nodes.items() if node.parent is None)
+
+    def children(self, node: str) -> tuple[str, ...]:
+        """Nodes that run on the crops `node` finds, in file order."""
+        return tuple(name for name, spec in self.nodes.items() if spec.parent == node)
+
+    def depth_first(self) -> tuple[str, ...]:
+        """All nodes, every parent before its children."""
+        order: list[str] = []
+        todo = [self.root]
+        while todo:
+            node = todo.pop()
+            order.append(node)
+            todo.extend(reversed(self.children(node)))
+        return tuple(order)
+
+
+def _explain(error: ValidationError) -> str:
+    """Put pydantic's findings into one line each, with the path a person sees in the file."""
+    lines = []
+    for finding in error.errors(include_url=False):
+        path = ".".join(str(part) for part in finding["loc"] if part != "[key]")
+        message = re.sub(r"^Value error, ", "", finding["msg"])
+        if finding["type"] == "extra_forbidden":
+            message = "unknown key"
+        lines.append(f"{path or 'group'}: {message}")
+    return "; ".join(lines)
+
+
+def parse_group(data: Any, origin: str = "group") -> GroupSpec:
+    """Check `data` (as read from YAML or JSON) and return the group.
+
+    Raises:
+        GroupSpecError: naming every wrong key and what is wrong with it.
+    """
+    if not isinstance(data, dict):
+        raise GroupSpecError(f"{origin}: a group file is a map with `name` and `nodes`, not {type(data).__name__}")
+    try:
+        return GroupSpec.model_validate(data)
+    except ValidationError as error:
+        raise GroupSpecError(f"{origin}: {_explain(error)}", "see docs/group-yaml.md") from None
+
+
+def load_group(path: Path) -> GroupSpec:
+    """Read a group file; file sources in it become absolute, relative to the file's folder.
+
+    Raises:
+        GroupSpecError: the file is missing, is not YAML, or does not describe a group.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise GroupSpecError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise GroupSpecError(f"{path} is not a text file") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        at = f" line {where.line + 1}, column {where.column + 1}" if where else ""
+        raise GroupSpecError(f"{path}{at}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    spec = parse_group(data, str(path))
+    base = path.resolve().parent
+    nodes = {n: node.model_copy(update={"model": absolute(node.model, base)}) for n, node in spec.nodes.items()}
+    streams = {s: st.model_copy(update={"source": absolute(st.source, base)}) for s, st in spec.streams.items()}
+    return spec.model_copy(update={"nodes": nodes, "streams": streams})
+
+
+def absolute(source: str, base: Path) -> str:
+    """Return `source` unchanged when it has a scheme (``pypi:``, ``https://`` …), else as an absolute path."""
+    if re.match(r"^[a-z][a-z0-9+]+:", source):
+        return source
+    return str((base / Path(source).expanduser()).resolve())

@@ -1,0 +1,215 @@
+"""How every HAMS process starts, logs, and ends.
+
+A service's main is ``async def main(stop: asyncio.Event)``: it works until `stop` is set, then drains and
+returns. :func:`run` gives it an event loop, turns SIGINT and SIGTERM into `stop`, and its errors into one
+line and an exit code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from hams_shared.errors import HamsError, as_hams_error
+
+log = logging.getLogger(__name__)
+
+Main = Callable[[asyncio.Event], Awaitable[None]]
+
+DRAIN_S = 30.0
+"""How long a main may take to return once it was told to stop; then it is cancelled."""
+
+CANCEL_S = 5.0
+"""How long it may take to return once it was cancelled; then the process ends as it is."""
+
+
+def debug_wanted() -> bool:
+    """Whether HAMS_DEBUG asks for tracebacks."""
+    return os.environ.get("HAMS_DEBUG", "") not in ("", "0")
+
+
+# Logging
+
+
+class TextFormat(logging.Formatter):
+    """One line per record: time, level, part, text. Tracebacks only when debugging, else where it was
+    raised."""
+
+    def __init__(self, part: str, debug: bool) -> None:
+        super().__init__()
+        self._part = part
+        self._debug = debug
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text."""
+        time = datetime.fromtimestamp(record.created).astimezone().isoformat(sep=" ", timespec="milliseconds")
+        text = " ".join(record.getMessage().splitlines())
+        line = f"{time[11:23]} {record.levelname.lower():<7} {self._part} {text}"
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None:
+            return line
+        if self._debug:
+            return line + "\n" + "".join(traceback.format_exception(error)).rstrip()
+        return f"{line}: {_brief(error)}"
+
+
+class JsonFormat(logging.Formatter):
+    """One JSON object per line, for log collectors; with the whole traceback, which is still one line."""
+
+    def __init__(self, part: str) -> None:
+        super().__init__()
+        self._part = part
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as JSON."""
+        fields: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "part": self._part,
+            "logger": record.name,
+            "text": record.getMessage(),
+        }
+        if record.exc_info and record.exc_info[1]:
+            fields["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def _brief(error: BaseException) -> str:
+    """Name an error and the innermost line it comes from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
+    return " ".join(f"{type(error).__name__}: {error}{where}".split())
+
+
+def setup_logging(part: str, *, debug: bool | None = None) -> None:
+    """Send all log records to stderr, one line each; replaces what was set up before.
+
+    HAMS_LOG=json chooses JSON; HAMS_LOG_LEVEL (debug, info, warning, error) the level; `debug` means
+    tracebacks.
+    """
+    debug = debug_wanted() if debug is None else debug
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormat(part) if os.environ.get("HAMS_LOG") == "json" else TextFormat(part, debug))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    names = logging.getLevelNamesMapping()
+    wanted = names.get(os.environ.get("HAMS_LOG_LEVEL", "").upper())
+    root.setLevel(wanted if wanted is not None else logging.DEBUG if debug else logging.INFO)
+    # These talk about every select() call and every connection attempt.
+    for name in ("asyncio", "nats"):
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+
+
+# Running
+
+
+def run(main: Main, *, debug: bool | None = None, drain: float = DRAIN_S) -> int:
+    """Run a process's async main to its end and return the exit code.
+
+    The first SIGINT or SIGTERM sets the stop event, and `main` has `drain` seconds to return; a second one
+    ends the process at once. An error becomes one line on stderr (a traceback as well with `debug` or
+    HAMS_DEBUG).
+    """
+    debug = debug_wanted() if debug is None else debug
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_supervised(main, drain))
+    except KeyboardInterrupt:
+        # Before our handlers were in place, or where the event loop has none (Windows).
+        return 130
+    except BaseException as error:
+        if isinstance(error, SystemExit):
+            raise
+        if debug:
+            traceback.print_exc()
+        return report(error)
+    return 0
+
+
+def report(error: BaseException) -> int:
+    """Write one line per distinct error to stderr and return the exit code of the first."""
+    leaves = [as_hams_error(leaf) for leaf in _leaves(error)]
+    # What HAMS itself knows about explains more than what it does not.
+    leaves.sort(key=lambda e: e.code == "internal")
+    for line in list(dict.fromkeys(f"error: {' '.join(str(e).split())}" for e in leaves))[:5]:
+        print(line, file=sys.stderr, flush=True)
+    return leaves[0].exit_code
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """All errors inside nested exception groups (TaskGroup raises nothing else)."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is installed: it halves the cost of small messages."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _supervised(main: Main, drain: float) -> None:
+    """Run `main` with signals and the deadlines after the first of them."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(_as_coroutine(main, stop), name="main")
+    timers: list[asyncio.TimerHandle] = []
+
+    def cancel() -> None:
+        log.error("did not end within %g s of the stop signal: cutting it short", drain)
+        task.cancel()
+        timers.append(loop.call_later(CANCEL_S, os._exit, 1))
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+        timers.append(loop.call_later(drain, cancel))
+
+    with _signals(loop, on_signal):
+        try:
+            await asyncio.wait([task])
+        finally:
+            for timer in timers:
+                timer.cancel()
+    if task.cancelled():
+        raise HamsError("ended only when cut short", "work in progress may be lost")
+    task.result()
+
+
+async def _as_coroutine(main: Main, stop: asyncio.Event) -> None:
+    await main(stop)
+
+
+@contextmanager
+def _signals(loop: asyncio.AbstractEventLoop, on_signal: Callable[[int], None]) -> Iterator[None]:
+    """Call `on_signal` on the loop for SIGINT and SIGTERM."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    try:
+        for number in numbers:
+            loop.add_signal_handler(number, on_signal, int(number))
+    except (NotImplementedError, ValueError, RuntimeError):
+        # Windows, or not the main thread: Ctrl-C arrives as KeyboardInterrupt, if at all.
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

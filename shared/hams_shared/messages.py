@@ -1,0 +1,313 @@
+"""Control-plane messages and KV records: small, rare, validated.
+
+A reader ignores fields it does not know (a newer writer may send more); it never guesses missing ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hams_shared.group_spec import GroupSpec
+
+
+class Wire(BaseModel):
+    """Base of all control messages."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class WireError(Wire):
+    """An error as it travels; see :mod:`hams_shared.errors`."""
+
+    code: str
+    text: str
+    hint: str = ""
+
+
+# ── models ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ModelPart(Wire):
+    """One file of a model; OpenVINO IR has two (``.xml``, ``.bin``), all other formats one."""
+
+    suffix: str = Field(pattern=r"^\.[a-z0-9]{1,12}$")
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(ge=0, description="bytes")
+
+
+class ModelRef(Wire):
+    """A model in the object store, named by the SHA-256 of its content."""
+
+    name: str
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    parts: tuple[ModelPart, ...] = Field(min_length=1, max_length=2)
+
+
+class GroupRecord(Wire):
+    """KV ``groups/<group>``: a deployed group, with its models resolved to digests."""
+
+    spec: GroupSpec
+    models: dict[str, ModelRef] = Field(description="by node")
+    deployed_at: float = Field(description="Unix time, s")
+
+
+# ── devices ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class DeviceRecord(Wire):
+    """KV ``devices/<device>``: what an agent advertises when it starts."""
+
+    device: str = Field(pattern=r"^[a-z0-9_-]+\.[a-z0-9_-]+\.[a-z0-9_-]+$")
+    incarnation: str = Field(description="new at every start of the agent")
+    host: str
+    backend: str
+    unit: str
+    kind: str
+    name: str
+    cores: tuple[int, ...]
+    memory_mib: int
+    precisions: tuple[str, ...]
+    runtime: str
+    fingerprint: str = Field(description="equal for equal hardware and settings, on any host")
+    emulated: bool = False
+    version: str
+    started_at: float
+
+
+class AssignmentState(Wire):
+    """Where an agent stands with one plan of one group."""
+
+    group: str
+    epoch: int
+    state: Literal["loading", "ready", "refused"]
+    loaded: int = 0
+    total: int = 0
+    error: WireError | None = None
+
+
+class NodeLoad(Wire):
+    """What one node cost its device since the agent started."""
+
+    group: str
+    node: str
+    frames: int = 0
+    inferences: int = 0
+    busy_s: float = 0.0
+
+
+class Heartbeat(Wire):
+    """``hams.v1.heartbeat.<device>``: an agent is alive, and its whole state in brief, so that none need be kept."""
+
+    device: str
+    incarnation: str
+    sequence: int
+    assignments: tuple[AssignmentState, ...] = ()
+    nodes: tuple[NodeLoad, ...] = ()
+    queue: int = Field(0, description="work waiting")
+    busy_s: float = Field(0.0, description="seconds of computing since start")
+    uptime_s: float = 0.0
+    memory_mib: float = 0.0
+
+
+# ── profiles ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ProfileRequest(Wire):
+    """Request to an agent: benchmark this model alone."""
+
+    model: ModelRef
+    input_shape: tuple[int, ...]
+    dtype: str = "f32"
+
+
+class ProfileRecord(Wire):
+    """KV ``profiles/<key>``: one cell of the FPS matrix; ``reason`` is set, and FPS 0, for an unsupported pair."""
+
+    digest: str
+    model_name: str
+    input_shape: tuple[int, ...]
+    fingerprint: str
+    runtime: str
+    precision: str
+    fps: float = 0.0
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    fps_batch: float = Field(0.0, description="images/s in batches, 0 when the model takes none")
+    load_ms: float = 0.0
+    memory_mib: float = 0.0
+    runs: int = 0
+    stable: bool = True
+    reason: str | None = None
+    measured_on: str = ""
+    measured_at: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """KV key: what the measurement depends on, and nothing else."""
+        return profile_key(self.digest, self.input_shape, self.fingerprint, self.runtime, self.precision)
+
+
+def profile_key(digest: str, shape: tuple[int, ...], fingerprint: str, runtime: str, precision: str) -> str:
+    """Key of a profile: model digest and input shape, device fingerprint, runtime version, precision."""
+    version = "".join(c if c.isalnum() or c in "-_" else "_" for c in runtime)
+    return f"{digest}.{'x'.join(map(str, shape))}.{fingerprint}.{version}.{precision}"
+
+
+# ── plans ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Plan(Wire):
+    """Who runs what: node → {device: share}, under an epoch that only grows. Holds all an agent needs to serve it."""
+
+    epoch: int = Field(ge=1)
+    group: GroupRecord
+    shares: dict[str, dict[str, float]]
+    strategy: str
+    fps: float = Field(description="predicted group FPS")
+    bound_fps: float = Field(0.0, description="proven upper bound")
+    reason: str = Field("", description="why this plan was made")
+    explanation: dict[str, str] = Field({}, description="by node: why it is where it is")
+    made_at: float = 0.0
+
+    @property
+    def devices(self) -> frozenset[str]:
+        """Devices that serve some node."""
+        return frozenset(device for places in self.shares.values() for device in places)
+
+    def nodes_on(self, device: str) -> tuple[str, ...]:
+        """Nodes that `device` serves, parents first."""
+        return tuple(n for n in self.group.spec.depth_first() if device in self.shares.get(n, {}))
+
+
+class PlanRecord(Wire):
+    """KV ``plans/<group>``: the plan in force and, while agents load it, the next one."""
+
+    group: str
+    active: Plan | None = None
+    next: Plan | None = None
+
+    @property
+    def newest(self) -> int:
+        """Highest epoch in the record; 0 when empty."""
+        return max((p.epoch for p in (self.active, self.next) if p), default=0)
+
+
+# ── requests to the scheduler and the pipeline ────────────────────────────────────────────────────────────────────
+
+
+class PlanRequest(Wire):
+    """Request: what would each strategy do with this group? Nothing is deployed."""
+
+    group: GroupRecord
+    strategies: tuple[str, ...] = Field(min_length=1)
+    time_limit_s: float = Field(1.0, gt=0, le=60)
+
+
+class StrategyAnswer(Wire):
+    """One strategy's answer."""
+
+    strategy: str
+    shares: dict[str, dict[str, float]] = {}
+    fps: float = 0.0
+    bound_fps: float = 0.0
+    gap: float = 0.0
+    seconds: float = 0.0
+    busy: dict[str, float] = {}
+    bottleneck: str = ""
+    explanation: dict[str, str] = {}
+    error: WireError | None = None
+
+
+class PlanAnswer(Wire):
+    """Answer to a plan request, with the matrix it was computed from."""
+
+    answers: tuple[StrategyAnswer, ...] = ()
+    matrix: MatrixView | None = None
+    error: WireError | None = None
+
+
+class MatrixView(Wire):
+    """The FPS matrix as people and programs see it: rows are models, columns are devices, None is unsupported."""
+
+    models: tuple[str, ...]
+    devices: tuple[str, ...]
+    fps: tuple[tuple[float | None, ...], ...]
+    reasons: dict[str, str] = Field({}, description="`model @ device` → why there is no number")
+    cells: dict[str, dict[str, ProfileRecord]] = Field({}, description="model → device → the whole measurement")
+    emulated: tuple[str, ...] = ()
+
+
+class DeviceView(Wire):
+    """A device as the scheduler sees it now."""
+
+    record: DeviceRecord
+    state: Literal["alive", "lost"]
+    heartbeat: Heartbeat | None = None
+    silent_s: float = 0.0
+
+
+class GroupView(Wire):
+    """A group as the scheduler sees it now."""
+
+    name: str
+    deployed_at: float = 0.0
+    state: Literal["profiling", "planning", "loading", "serving", "waiting", "failed"]
+    text: str = ""
+    done: int = 0
+    total: int = 0
+    active: Plan | None = None
+    next: Plan | None = None
+    error: WireError | None = None
+
+
+class SchedulerView(Wire):
+    """Everything the scheduler knows, for `status`, `devices` and `matrix`."""
+
+    devices: tuple[DeviceView, ...]
+    groups: tuple[GroupView, ...]
+    matrix: MatrixView
+    profiling: dict[str, str] = Field({}, description="device → model being measured")
+    waiting_profiles: int = 0
+
+
+class StreamView(Wire):
+    """One stream as the pipeline sees it now."""
+
+    group: str
+    stream: str
+    state: Literal["waiting", "playing", "ended", "failed"]
+    text: str = ""
+    submitted: int = 0
+    delivered: int = 0
+    in_flight: int = 0
+    dropped: dict[str, int] = {}
+    failed: dict[str, int] = {}
+    resent: int = 0
+    fps: float = 0.0
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+
+
+class PipelineView(Wire):
+    """All streams of a pipeline."""
+
+    streams: tuple[StreamView, ...]
+
+
+class InferRequest(Wire):
+    """Request on ``hams.v1.infer.<group>``: one encoded image (JPEG, PNG, …)."""
+
+    image: bytes
+    deadline_s: float = Field(30.0, gt=0, le=600)
+
+
+class InferAnswer(Wire):
+    """The joined result (see docs/messages.md), or why there is none."""
+
+    result: dict[str, Any] | None = None
+    error: WireError | None = None
+
+
+PlanAnswer.model_rebuild()

@@ -1,0 +1,101 @@
+"""nats-py's exceptions as ours: one table, used by everything that talks to nats-py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import nats.errors
+import nats.js.errors as js
+
+from hams_shared.errors import (
+    BadInputError,
+    BrokerError,
+    DeadlineError,
+    DigestError,
+    HamsError,
+    NotFoundError,
+    RefusedError,
+)
+
+_START = "start one with `hams-ctl up`, or give --nats URL"
+
+# First match wins, so subclasses stand before their bases. Columns: theirs, ours, text ({what} and {error}
+# are filled in), hint.
+_TABLE: tuple[tuple[type[BaseException], type[HamsError], str, str], ...] = (
+    (nats.errors.NoRespondersError, NotFoundError, "nobody answers on {what}", ""),
+    (
+        js.KeyWrongLastSequenceError,
+        RefusedError,
+        "{what}: the key was changed by someone else",
+        "read it again",
+    ),
+    (js.ObjectNotFoundError, NotFoundError, "{what}: not stored on the broker", ""),
+    (js.DigestMismatchError, DigestError, "{what}: the stored bytes do not have the promised digest", ""),
+    (js.InvalidKeyError, BadInputError, "{what}: not a valid key (letters, digits and -/_=. only)", ""),
+    (js.InvalidBucketNameError, BadInputError, "{what}: not a valid bucket name", ""),
+    (
+        js.NoStreamResponseError,
+        BrokerError,
+        "{what}: the broker's JetStream is not there",
+        "is it switched on?",
+    ),
+    (
+        js.ServiceUnavailableError,
+        BrokerError,
+        "{what}: the broker's JetStream is not there",
+        "is it switched on?",
+    ),
+    (js.NotFoundError, NotFoundError, "{what}: not found on the broker", ""),
+    (js.APIError, BrokerError, "{what}: the broker refuses: {error}", ""),
+    (nats.errors.TimeoutError, DeadlineError, "no answer in time: {what}", ""),
+    (TimeoutError, DeadlineError, "no answer in time: {what}", ""),
+    (nats.errors.BadSubjectError, BadInputError, "{what}: not a valid subject", ""),
+    (nats.errors.MaxPayloadError, BrokerError, "{what}: the message is larger than the broker takes", ""),
+    (
+        nats.errors.OutboundBufferLimitError,
+        BrokerError,
+        "{what}: the broker is away and the buffer for messages to it is full",
+        "the connection is tried again without end",
+    ),
+    (nats.errors.ConnectionClosedError, BrokerError, "{what}: the connection to the broker is closed", ""),
+    (nats.errors.ConnectionDrainingError, BrokerError, "{what}: the connection to the broker is closing", ""),
+    (nats.errors.AuthorizationError, BrokerError, "{what}: the broker does not accept our credentials", ""),
+    (nats.errors.NoServersError, BrokerError, "{what}: no broker", _START),
+    (nats.errors.Error, BrokerError, "{what}: {error}", ""),
+    (OSError, BrokerError, "{what}: {error}", ""),
+)
+
+AWAY: tuple[type[BaseException], ...] = (
+    js.NoStreamResponseError,
+    js.ServiceUnavailableError,
+    js.BucketNotFoundError,
+)
+"""The bucket, or JetStream as a whole, is not there at the moment: worth re-opening and trying again."""
+
+
+def as_ours(error: BaseException, what: str) -> HamsError | None:
+    """Translate `error`, met while doing `what`; None when it is not of nats-py or the network."""
+    if isinstance(error, HamsError):
+        return error
+    for theirs, ours, text, hint in _TABLE:
+        if isinstance(error, theirs):
+            return ours(text.format(what=what, error=str(error).removeprefix("nats: ")), hint)
+    return None
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Raise whatever nats-py raises inside as the matching HamsError."""
+    try:
+        yield
+    except Exception as error:
+        ours = as_ours(error, what)
+        if ours is None or ours is error:
+            raise
+        raise ours from error
+
+
+def no_broker(url: str, reason: str = "") -> BrokerError:
+    """Return the error for a URL where no broker answers."""
+    return BrokerError(f"no broker at {url}{': ' + reason if reason else ''}", _START)

@@ -1,0 +1,35 @@
+"""Facts about this process and host, from the operating system."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+
+def resident_mib() -> float:
+    """Resident memory of this process, MiB; on systems without /proc the peak instead."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except (OSError, ValueError, IndexError):
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def host_name() -> str:
+    """This host's name: HAMS_HOST if set, else the operating system's."""
+    return os.environ.get("HAMS_HOST") or socket.gethostname().split(".")[0]
+
+
+def state_folder() -> Path:
+    """Where a running HAMS keeps its state: HAMS_HOME, or ``~/.hams``."""
+    return Path(os.environ.get("HAMS_HOME") or Path.home() / ".hams")
+
+
+def cache_folder() -> Path:
+    """Where fetched and pulled files lie: HAMS_CACHE, or ``~/.cache/hams``."""
+    return Path(os.environ.get("HAMS_CACHE") or Path.home() / ".cache" / "hams")

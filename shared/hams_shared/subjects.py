@@ -1,0 +1,85 @@
+"""Every NATS subject HAMS uses, in one place.
+
+Control (small, rare)
+    hams.v1.heartbeat.<host>.<backend>.<unit>        agent → all, every HEARTBEAT_S
+    hams.v1.agent.<host>.<backend>.<unit>.profile    request: benchmark one model
+    hams.v1.scheduler.<verb>                         request: plan, view
+    hams.v1.pipeline.status                          request: streams and their ledgers
+Data (large, many)
+    hams.v1.work.<host>.<backend>.<unit>             frames and crops for one device
+    hams.v1.output.<group>.<stream>.<node>           a node's outputs for one frame
+    hams.v1.infer.<group>                            request: one image through a group
+    hams.v1.result.<group>.<stream>                  joined results, for apps
+"""
+
+from __future__ import annotations
+
+PREFIX = "hams.v1"
+
+HEARTBEAT_S = 0.5
+"""Seconds between two heartbeats of an agent."""
+
+LOST_AFTER_S = 2.0
+"""An agent silent for this long is lost."""
+
+BUCKETS = ("groups", "devices", "profiles", "plans")
+"""KV buckets of the control plane; each is called ``hams-<name>`` on the broker."""
+
+MODEL_STORE = "hams-models"
+"""Object store bucket: model files under their SHA-256."""
+
+
+def bucket(name: str) -> str:
+    """Full name of a control-plane KV bucket."""
+    return f"hams-{name}"
+
+
+def heartbeat(device: str = "*.*.*") -> str:
+    """Subject of a device's heartbeats; default: of all devices."""
+    return f"{PREFIX}.heartbeat.{device}"
+
+
+def profile(device: str) -> str:
+    """Request subject: benchmark a model on `device`."""
+    return f"{PREFIX}.agent.{device}.profile"
+
+
+def plan_request() -> str:
+    """Request subject: plan a group without deploying it."""
+    return f"{PREFIX}.scheduler.plan"
+
+
+def scheduler_view() -> str:
+    """Request subject: everything the scheduler knows."""
+    return f"{PREFIX}.scheduler.view"
+
+
+def pipeline_status() -> str:
+    """Request subject: all streams of the pipeline."""
+    return f"{PREFIX}.pipeline.status"
+
+
+def work(device: str) -> str:
+    """Subject on which `device` takes frames and crops."""
+    return f"{PREFIX}.work.{device}"
+
+
+def output(group: str, stream: str, node: str) -> str:
+    """Subject of one node's outputs for one stream; ``*`` for any."""
+    return f"{PREFIX}.output.{group}.{stream}.{node}"
+
+
+def infer(group: str) -> str:
+    """Request subject: one image through a deployed group."""
+    return f"{PREFIX}.infer.{group}"
+
+
+def result(group: str, stream: str = "*") -> str:
+    """Subject of joined results."""
+    return f"{PREFIX}.result.{group}.{stream}"
+
+
+def token(text: str) -> str:
+    """Make `text` fit to be one subject token (host names may hold dots and capitals)."""
+    kept = "".join(c if c.isalnum() or c in "-_" else "-" for c in text.lower())
+    return kept.strip("-") or "host"

@@ -1,0 +1,324 @@
+"""Child processes: started, watched, restarted with back-off, and stopped in order.
+
+When to restart is decided purely (:class:`RestartPolicy`); the rest is the shell around it. A child gets its
+own session, so that Ctrl-C in the terminal reaches only the parent, which then stops its children in the
+right order; and on Linux the kernel kills a child whose parent died without a word (kill -9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Self
+
+from hams_shared.errors import DeadlineError, HamsError, InternalError
+
+log = logging.getLogger(__name__)
+
+KILL_WAIT_S = 5.0
+"""How long a process may take to be gone after SIGKILL (the kernel may have to finish its I/O)."""
+
+_TIED = (
+    "import ctypes,os,signal,sys\n"
+    "try: ctypes.CDLL(None).prctl(1, signal.SIGKILL)\n"
+    "except Exception: pass\n"
+    "os.getppid() == int(sys.argv[1]) or os._exit(1)\n"
+    "try: os.execvp(sys.argv[2], sys.argv[2:])\n"
+    "except OSError as e: sys.stderr.write(f'{sys.argv[2]}: {e.strerror}\\n'); os._exit(127)\n"
+)
+"""Run by the child before its program: PR_SET_PDEATHSIG survives exec. Not a preexec_fn, which may deadlock
+in a process with threads. The parent may be gone before prctl is called, hence the check."""
+
+
+@dataclass
+class RestartPolicy:
+    """When to start a process again that ended by itself. Pure: `now` is any monotonic clock, s."""
+
+    first: float = 0.25
+    """Pause before the first restart, s; it doubles with each further one."""
+    longest: float = 10.0
+    """Longest pause, s."""
+    stable: float = 30.0
+    """A process that ran this long is healthy again: its next exit counts as the first, s."""
+    limit: int = 10
+    """More exits than this within `window` seconds: give up."""
+    window: float = 300.0
+    _exits: deque[float] = field(default_factory=deque, repr=False)
+    _row: int = field(default=0, repr=False)
+    _restart_at: float | None = field(default=None, repr=False)
+
+    def record_exit(self, now: float) -> float | None:
+        """Take an exit at `now`; return the pause before the restart, s, or None to give up."""
+        while self._exits and now - self._exits[0] > self.window:
+            self._exits.popleft()
+        self._exits.append(now)
+        if len(self._exits) > self.limit:
+            return None
+        if self._restart_at is not None and now - self._restart_at >= self.stable:
+            self._row = 0
+        # Bounded exponent: a float overflows at 2**1024.
+        pause = min(self.longest, self.first * 2.0 ** min(self._row, 64))
+        self._row += 1
+        self._restart_at = now + pause
+        return pause
+
+
+@dataclass(frozen=True)
+class ChildSpec:
+    """A process to run."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Added to this process's own."""
+    cwd: Path | None = None
+    log: Path | None = None
+    """Standard output and error are appended here; None: inherited."""
+    stop_timeout: float = 10.0
+    """From SIGTERM to SIGKILL, s."""
+    policy: RestartPolicy | None = field(default_factory=RestartPolicy)
+    """None: a process that ends is not started again."""
+
+
+@dataclass(frozen=True)
+class ChildEvent:
+    """What happened to a child."""
+
+    name: str
+    kind: Literal["started", "exited", "restarting", "gave-up", "stopped", "killed"]
+    pid: int = 0
+    code: int | None = None
+    """Exit status; negative: the signal that ended it."""
+    delay: float = 0.0
+    """Pause before the restart, s."""
+
+    def __str__(self) -> str:
+        why = "" if self.code is None else f" ({describe_exit(self.code)})"
+        wait = f" in {self.delay:.2g} s" if self.kind == "restarting" else ""
+        return f"{self.name}: {self.kind}{why}{wait}"
+
+
+def describe_exit(code: int) -> str:
+    """Say what an exit status means."""
+    if code >= 0:
+        return f"exit code {code}"
+    with suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"signal {-code}"
+
+
+def log_event(event: ChildEvent) -> None:
+    """Write `event` to the log."""
+    level = {"gave-up": logging.ERROR, "exited": logging.WARNING, "killed": logging.WARNING}
+    log.log(level.get(event.kind, logging.INFO), "%s", event)
+
+
+class Child:
+    """One supervised process, across its restarts."""
+
+    def __init__(self, spec: ChildSpec, tell: Callable[[ChildEvent], None]) -> None:
+        self.spec = spec
+        self.ended = asyncio.Event()
+        """Set when it runs no longer and will not be started again."""
+        self.code: int | None = None
+        """Last exit status."""
+        self.restarts = 0
+        self._tell = tell
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = asyncio.Event()
+        # A stop must not pass by a process that is just being started.
+        self._changing = asyncio.Lock()
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, None while it is not running."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended without having been asked to."""
+        return self.ended.is_set() and not self._stopping.is_set()
+
+    async def launch(self) -> None:
+        """Start the process. Raises InternalError when the operating system cannot."""
+        spec = self.spec
+        argv = spec.argv
+        if shutil.which(argv[0]) is None:
+            raise InternalError(f"cannot start {spec.name}: there is no program {argv[0]}")
+        if sys.platform == "linux":
+            argv = (sys.executable, "-ISc", _TIED, str(os.getpid()), *argv)
+        with ExitStack() as files:
+            output = None
+            try:
+                if spec.log is not None:
+                    spec.log.parent.mkdir(parents=True, exist_ok=True)
+                    output = files.enter_context(spec.log.open("ab"))
+                self._process = await asyncio.create_subprocess_exec(
+                    *argv,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env={**os.environ, **spec.env},
+                    cwd=spec.cwd,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise InternalError(f"cannot start {spec.name}: {error}") from None
+        self._tell(ChildEvent(spec.name, "started", self._process.pid))
+
+    async def keep(self) -> None:
+        """Wait for the process, start it again as its policy says, until stopped or given up."""
+        loop = asyncio.get_running_loop()
+        name, policy = self.spec.name, self.spec.policy
+        try:
+            while self._process is not None:
+                self.code = await self._process.wait()
+                if self._stopping.is_set():
+                    return
+                self._tell(ChildEvent(name, "exited", self._process.pid, self.code))
+                pause = policy.record_exit(loop.time()) if policy is not None else None
+                if pause is None:
+                    self._tell(ChildEvent(name, "gave-up", code=self.code))
+                    return
+                self._tell(ChildEvent(name, "restarting", code=self.code, delay=pause))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._stopping.wait()
+                    return
+                async with self._changing:
+                    if self._stopping.is_set():
+                        return
+                    self.restarts += 1
+                    await self.launch()
+        except HamsError as error:
+            log.error("%s", error)
+        finally:
+            self.ended.set()
+
+    async def stop(self) -> None:
+        """Ask it to end, kill it after its stop_timeout; idempotent. Raises DeadlineError when even that
+        fails."""
+        self._stopping.set()
+        async with self._changing:
+            process = self._process
+            if process is None or process.returncode is not None:
+                return
+            kind: Literal["stopped", "killed"] = "stopped"
+            with suppress(ProcessLookupError):
+                process.terminate()
+            if not await _gone(process, self.spec.stop_timeout):
+                kind = "killed"
+                _kill(process)
+                if not await _gone(process, KILL_WAIT_S):
+                    raise DeadlineError(f"{self.spec.name} (process {process.pid}) does not end, not even by SIGKILL")
+            self._tell(ChildEvent(self.spec.name, kind, process.pid, process.returncode))
+
+    def hold(self, keeper: asyncio.Task[None]) -> None:
+        """Remember the task that runs :meth:`keep`."""
+        self._keeper = keeper
+
+    def abandon(self) -> None:
+        """Kill it and wait for nothing."""
+        self._stopping.set()
+        if self._process is not None and self._process.returncode is None:
+            _kill(self._process)
+        if self._keeper is not None:
+            self._keeper.cancel()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """Kill a child and whatever it started: its session is its process group."""
+    with suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+
+
+async def _gone(process: asyncio.subprocess.Process, timeout: float) -> bool:
+    try:
+        async with asyncio.timeout(timeout):
+            await process.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+class Supervisor:
+    """Runs child processes; leaving the context stops them, the one started last first."""
+
+    def __init__(self, on_event: Callable[[ChildEvent], None] = log_event) -> None:
+        self.children: dict[str, Child] = {}
+        self._tell = on_event
+        self._group = asyncio.TaskGroup()
+        self._changed = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        try:
+            await self.stop()
+        finally:
+            # Keepers end with their processes; those that a failed or cancelled stop has left would be waited
+            # for.
+            for child in self.children.values():
+                if child.pid is not None:
+                    child.abandon()
+            await self._group.__aexit__(None, None, None)
+
+    async def start(self, spec: ChildSpec) -> Child:
+        """Start a process and keep it running.
+
+        Raises:
+            InternalError: the operating system cannot start it, or the name is taken.
+        """
+        old = self.children.get(spec.name)
+        if old is not None and not old.ended.is_set():
+            raise InternalError(f"a child called {spec.name} runs already")
+        child = Child(spec, self._event)
+        await child.launch()
+        self.children.pop(spec.name, None)
+        self.children[spec.name] = child
+        child.hold(self._group.create_task(child.keep(), name=f"keep {spec.name}"))
+        return child
+
+    async def stop(self, *names: str) -> None:
+        """Stop the named children, or all, one after another, the one started last first."""
+        errors = []
+        for name, child in reversed(list(self.children.items())):
+            if not names or name in names:
+                try:
+                    await child.stop()
+                except HamsError as error:
+                    errors.append(error)
+        if errors:
+            raise errors[0]
+
+    async def failure(self) -> Child:
+        """Wait until some child has ended that nobody stopped and that is not started again; return it."""
+        while True:
+            self._changed.clear()
+            for child in self.children.values():
+                if child.failed:
+                    return child
+            await self._changed.wait()
+
+    def _event(self, event: ChildEvent) -> None:
+        self._changed.set()
+        try:
+            self._tell(event)
+        except Exception:
+            log.exception("event callback failed")

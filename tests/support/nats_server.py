@@ -1,0 +1,83 @@
+"""A real nats-server for tests, plain and synchronous, so that it outlives any event loop.
+
+`nats_server` (per session) is for tests that use their own subjects and buckets; `own_nats_server` (per test) for
+those that stop, kill or wipe it. A conftest makes them available: ``from support.nats_server import nats_server``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hams_services.ctl.broker import check_port, find_nats_server, last_complaint, write_config
+from support.wait import until_sync
+
+
+class NatsServer:
+    def __init__(self, store: Path, max_payload: int = 8 * 1024 * 1024) -> None:
+        self.store = store
+        self.port = check_port("127.0.0.1", 0)
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self._config = write_config(store, host="127.0.0.1", port=self.port, max_payload=max_payload)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        assert self._process is None
+        with (self.store / "nats-server.out").open("ab") as out:
+            self._process = subprocess.Popen(
+                [str(find_nats_server()), "--config", str(self._config)], stdout=out, stderr=out
+            )
+        until_sync(self._ready, what="nats-server")
+
+    def stop(self, *, kill: bool = False) -> None:
+        if self._process is not None:
+            self._process.kill() if kill else self._process.terminate()
+            self._process.wait(timeout=10)
+            self._process = None
+
+    def restart(self, *, kill: bool = False, empty: bool = False) -> None:
+        self.stop(kill=kill)
+        if empty:
+            shutil.rmtree(self.store / "jetstream")
+        self.start()
+
+    def _ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"nats-server ended: {last_complaint(self.store)}"
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as link:
+                link.settimeout(2)
+                with link.makefile("rwb") as file:
+                    file.readline()
+                    file.write(b"CONNECT {}\r\nSUB reply 1\r\nPUB $JS.API.INFO reply 0\r\n\r\n")
+                    file.flush()
+                    while line := file.readline():
+                        if line.startswith(b"MSG"):
+                            return b'"error"' not in file.readline()
+        except OSError:
+            pass
+        return False
+
+
+def _running(store: Path) -> Iterator[NatsServer]:
+    server = NatsServer(store)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop(kill=True)
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    yield from _running(tmp_path_factory.mktemp("nats"))
+
+
+@pytest.fixture
+def own_nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    yield from _running(tmp_path / "nats")

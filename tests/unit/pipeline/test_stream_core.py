@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from hams_services.pipeline.core import MAX_ATTEMPTS, Close, Command, Outcome, Send, StreamCore
+from support.build import output, plan
+
+A = plan(1, {"det": "h.b.one", "age": "h.b.two"})
+B = plan(2, {"det": "h.b.three", "age": "h.b.three"})
+BOX = [[{"box": [0, 0, 1, 1], "score": 1.0, "label": "face"}]]
+
+
+def core(*, lossless: bool, window: int = 2) -> StreamCore:
+    stream = StreamCore("cam", lossless, window, deadline_s=1.0)
+    assert stream.route(A, (), 0.0) == []
+    return stream
+
+
+def submit(stream: StreamCore, now: float = 0.0) -> list[Command]:
+    return stream.submit(100.0, now)[1]
+
+
+def answer(stream: StreamCore, send: Send, now: float = 0.1) -> list[Command]:
+    first = stream.output(output(send.id, "det", BOX, [0]), now)
+    return first + stream.output(output(send.id, "age", [{"value": 30}], [0]), now)
+
+
+def sends(commands: list[Command]) -> list[Send]:
+    return [c for c in commands if isinstance(c, Send)]
+
+
+def closes(commands: list[Command]) -> list[tuple[int, Outcome, str]]:
+    return [(c.frame, c.outcome, c.reason) for c in commands if isinstance(c, Close)]
+
+
+def test_a_frame_is_sent_joined_and_delivered() -> None:
+    stream = core(lossless=True)
+    [send] = sends(submit(stream))
+    assert (send.id.frame, send.id.attempt, send.id.epoch, send.plan) == (0, 0, 1, A)
+    [close] = answer(stream, send)
+    assert isinstance(close, Close)
+    assert close.outcome is Outcome.DELIVERED
+    assert close.objects == [{**BOX[0][0], "age": {"value": 30}}]
+    assert stream.idle
+
+
+def test_results_leave_in_frame_order() -> None:
+    stream = core(lossless=True)
+    [first], [second] = sends(submit(stream)), sends(submit(stream))
+    assert answer(stream, second) == []
+    assert [frame for frame, _, _ in closes(answer(stream, first))] == [0, 1]
+
+
+def test_lossless_reads_no_further_than_its_window() -> None:
+    stream = core(lossless=True, window=2)
+    [first], _ = sends(submit(stream)), submit(stream)
+    assert not stream.wants_frame
+    answer(stream, first)
+    assert stream.wants_frame
+
+
+def test_lossless_waits_for_a_route() -> None:
+    stream = core(lossless=True)
+    stream.route(None, (), 0.0)
+    assert not stream.wants_frame
+    assert submit(stream) == []
+    assert [s.plan for s in sends(stream.route(B, (), 0.5))] == [B]
+
+
+def test_live_keeps_only_the_newest_waiting_frame() -> None:
+    stream = core(lossless=False, window=1)
+    [send] = sends(submit(stream))
+    assert submit(stream) == []
+    assert closes(submit(stream)) == [(1, Outcome.DROPPED, "newer-frame")]
+    commands = answer(stream, send)
+    assert closes(commands) == [(0, Outcome.DELIVERED, "")]
+    assert [s.id.frame for s in sends(commands)] == [2]
+
+
+def test_a_lost_device_resends_lossless_frames_under_the_new_plan() -> None:
+    stream = core(lossless=True)
+    [old] = sends(submit(stream))
+    assert stream.route(None, {"h.b.two"}, 0.2) == []
+    [new] = sends(stream.route(B, (), 0.4))
+    assert (new.id.frame, new.id.attempt, new.id.epoch) == (0, 1, 2)
+    assert answer(stream, old) == []  # the dead attempt's late outputs are not joined
+    assert closes(answer(stream, new)) == [(0, Outcome.DELIVERED, "")]
+    assert stream.ledger.delivered == 1
+
+
+def test_a_lost_device_drops_live_frames() -> None:
+    stream = core(lossless=False)
+    submit(stream)
+    assert closes(stream.route(None, {"h.b.one"}, 0.2)) == [(0, Outcome.DROPPED, "device-lost")]
+
+
+def test_a_lost_device_of_another_plan_changes_nothing() -> None:
+    stream = core(lossless=True)
+    submit(stream)
+    assert stream.route(A, {"h.b.nine"}, 0.2) == []
+
+
+def test_frames_of_the_old_plan_end_under_it_when_its_devices_live() -> None:
+    stream = core(lossless=True)
+    [send] = sends(submit(stream))
+    assert stream.route(B, (), 0.2) == []
+    assert closes(answer(stream, send)) == [(0, Outcome.DELIVERED, "")]
+
+
+def test_a_refusal_is_tried_again_after_a_pause() -> None:
+    stream = core(lossless=True)
+    [send] = sends(submit(stream))
+    assert stream.output(output(send.id, "det", [], error="stale-epoch"), 0.1) == []
+    assert stream.tick(0.1) == []
+    [again] = sends(stream.tick(0.5))
+    assert again.id.attempt == 1
+
+
+def test_a_lossless_frame_is_given_up_after_enough_deadlines() -> None:
+    stream = core(lossless=True)
+    submit(stream)
+    now, ended = 0.0, []
+    while not ended:
+        now += 0.5
+        ended = closes(stream.tick(now))
+        assert now < 1000
+    assert ended == [(0, Outcome.FAILED, "deadline")]
+    assert stream.resent == MAX_ATTEMPTS - 1
+
+
+def test_an_error_of_the_network_fails_the_frame_at_once() -> None:
+    stream = core(lossless=True)
+    [send] = sends(submit(stream))
+    failed = stream.output(output(send.id, "age", [], error="bad-model"), 0.1)
+    assert closes(failed) == [(0, Outcome.FAILED, "bad-model")]
+
+
+def test_contradicting_outputs_fail_the_frame() -> None:
+    stream = core(lossless=True)
+    [send] = sends(submit(stream))
+    stream.output(output(send.id, "det", BOX, [0]), 0.1)
+    failed = stream.output(output(send.id, "age", [{"value": 1}], [7]), 0.1)
+    assert closes(failed) == [(0, Outcome.FAILED, "bad-message")]
+
+
+def test_outputs_of_another_run_of_the_stream_are_ignored() -> None:
+    import dataclasses
+
+    stream = core(lossless=True)
+    [send] = sends(submit(stream))
+    stranger = Send(dataclasses.replace(send.id, captured=99.0), send.plan)
+    assert answer(stream, stranger) == []
+    assert not stream.idle
+
+
+def test_closing_drops_everything() -> None:
+    stream = core(lossless=False, window=1)
+    submit(stream)
+    submit(stream)
+    reasons = {(frame, reason) for frame, _, reason in closes(stream.close("undeployed"))}
+    assert reasons == {(0, "undeployed"), (1, "undeployed")}
+    stream.ledger.validate()
+    assert not stream.ledger.open
+
+
+def test_giving_up_one_frame_lets_later_ones_through() -> None:
+    stream = core(lossless=True)
+    submit(stream)
+    [second] = sends(submit(stream))
+    answer(stream, second)
+    assert closes(stream.give_up(0, "deadline", 0.2)) == [(0, Outcome.DROPPED, "deadline"), (1, Outcome.DELIVERED, "")]
