@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from hams_agents.backends.base import Network
-from hams_agents.tasks.base import Affine, Detected, Task
+from hams_agents.tasks.base import Detected, Task
 from hams_agents.tasks.crops import cut
+from hams_agents.tasks.geometry import compose
 from hams_agents.tasks.input import prepare
 from hams_agents.tasks.registry import is_detection
 from hams_shared import subjects
@@ -68,12 +69,12 @@ def _run(served: ServedNode, work: Work, queued_ms: float) -> list[Outgoing]:
             crops = _crops(served, work, [], timing, clock)
     else:
         batch, to_image = prepare(images, served.spec.input)
-        to_frame = [_compose(work.to_frame[i], to_image[i]) for i in range(len(images))]
+        to_frame = [compose(work.to_frame[i], to_image[i]) for i in range(len(images))]
         clock.lap("prepare")
         outputs = served.network.infer(batch)
         clock.lap("infer")
         if is_detection(served.task):
-            found = served.task.detect(outputs, to_frame)
+            found = served.task.detect(outputs, to_frame, work.frame_size)
             clock.lap("decode")
             crops = _crops(served, work, found, timing, clock)
             items = [[_plain(one) for one in objects] for objects in found]
@@ -99,14 +100,6 @@ class _Clock:
         now = time.perf_counter()
         self._timing[name] = round((now - self._last) * 1e3, 3)
         self._last = now
-
-
-def _compose(outer: Affine, inner: Affine) -> Affine:
-    """The map that applies `inner` first, then `outer`; both 2×3."""
-    result = np.empty((2, 3))
-    result[:, :2] = outer[:, :2] @ inner[:, :2]
-    result[:, 2] = outer[:, :2] @ inner[:, 2] + outer[:, 2]
-    return result
 
 
 def _plain(one: Detected) -> dict[str, Any]:

@@ -107,6 +107,11 @@ class SchedulerService:
             plan = _decoded(PlanRecord, entry)
             if plan is not None:
                 self._do(core.PlanSeen(plan))
+        for entry in (await self._buckets["groups"].entries()).values():
+            group = _decoded(GroupRecord, entry)
+            if group is not None:
+                self._do(core.GroupSeen(entry.key, group))
+        self._state.started = time.monotonic()
 
     # ── in ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -91,8 +91,7 @@ class KeyValue(Protocol):
         ...
 
     def watch(self, key: str = ">") -> AsyncGenerator[Entry | None, None]:
-        """Yield all present entries, then ONE None ("that was all there is"), then every change as it
-        happens.
+        """Yield all present entries, then ONE None ("that was all there is"), then every change.
 
         Deletions come as entries with ``value=None``. A reader slower than the changes gets the newest value
         of each key, not every value in between. Survives reconnects of the broker, and a broker that comes

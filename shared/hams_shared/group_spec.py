@@ -65,6 +65,8 @@ class InputSpec(Strict):
                 raise ValueError(f"{key} has {len(values)} values, the input has {self.channels} channels")
         if any(value == 0 for value in self.scale):
             raise ValueError("scale must not hold a zero")
+        if self.dtype == "u8" and (self.mean or self.scale):
+            raise ValueError("mean and scale need dtype: f32")
         return self
 
     @property
@@ -84,7 +86,9 @@ class CropSpec(Strict):
     """How a child's crop is taken from its parent's object."""
 
     enlarge: float = Field(1.0, gt=0, le=4, description="factor on the box's sides about its centre")
-    square: bool = Field(False, description="take the longer side for both, so that the crop is not distorted")
+    square: bool = Field(
+        False, description="lengthen the shorter side to the proportions of the input, so that nothing is distorted"
+    )
     align: Literal["none", "eyes"] = Field(
         "none", description="eyes: rotate so that the line through the first two points is level"
     )

@@ -41,8 +41,7 @@ def debug_wanted() -> bool:
 
 
 class TextFormat(logging.Formatter):
-    """One line per record: time, level, part, text. Tracebacks only when debugging, else where it was
-    raised."""
+    """One line per record: time, level, part, text; a traceback only when debugging."""
 
     def __init__(self, part: str, debug: bool) -> None:
         super().__init__()

@@ -1,5 +1,4 @@
-"""The bus without a broker, for tests and for embedding: all clients of one :class:`MemoryServer` hear each
-other.
+"""The bus without a broker, for tests and for embedding: clients of one :class:`MemoryServer` hear each other.
 
 It keeps to what NATS does, so that what passes here passes there: the same errors, at most once, in order,
 bounded subscriptions, queue groups, "nobody answers", revisions, service discovery. ``tests/contract`` holds

@@ -383,8 +383,7 @@ class NatsBus:
 
 
 def _next_server(pool: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
-    """Choose the server tried least and the pause before, s: it doubles from 50 ms, with jitter against
-    stampedes."""
+    """Choose the server tried least and the pause before, s: from 50 ms, doubling, with jitter."""
     server = min(pool, key=lambda s: s.reconnects)
     pause = min(MAX_WAIT_S, 0.05 * 2 ** min(server.reconnects, 10))
     return server, pause * random.uniform(0.75, 1.0)

@@ -4,11 +4,11 @@ import uuid
 from collections.abc import Callable
 
 import pytest
-from support.nats_server import NatsServer, nats_server, own_nats_server
 
 from hams_shared.bus import Bus
 from hams_shared.memory_bus import InMemoryBus, MemoryServer
 from hams_shared.nats_bus import NatsBus
+from support.nats_server import NatsServer, nats_server, own_nats_server
 
 __all__ = ["nats_server", "own_nats_server"]
 

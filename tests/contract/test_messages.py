@@ -5,7 +5,6 @@ import json
 from typing import Any
 
 import pytest
-from support.wait import until
 
 from hams_shared.bus import Message
 from hams_shared.errors import (
@@ -16,6 +15,7 @@ from hams_shared.errors import (
     InternalError,
     NotFoundError,
 )
+from support.wait import until
 
 
 def collector(into: list[tuple[str, bytes]]) -> Any:

@@ -6,10 +6,10 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from support.wait import following, until
 
 from hams_shared.bus import Entry
 from hams_shared.errors import BadInputError, BrokerError, NotFoundError, RefusedError
+from support.wait import following, until
 
 
 async def test_put_get_delete(connect: Any, name: str) -> None:
@@ -187,11 +187,13 @@ async def test_a_watch_ends_with_its_bus(connect: Any, name: str) -> None:
 async def test_a_watch_can_be_cancelled(connect: Any, name: str) -> None:
     async with connect() as bus:
         kv = await bus.kv(name)
-        watch = kv.watch()
+
+        async def read() -> None:
+            async for _ in kv.watch():
+                pass
+
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                while True:
-                    await anext(watch)
+            await asyncio.wait_for(read(), 0.2)
         await kv.put("k", b"still works")
         assert await kv.entries()
 

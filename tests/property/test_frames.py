@@ -40,7 +40,9 @@ def test_work_round_trip(frame_id: FrameId, node: str, count: int, height: int, 
 
 
 @given(ids, names, names, st.lists(plain, max_size=3), st.dictionaries(names, st.floats(0, 1e6), max_size=3))
-def test_output_round_trip(frame_id: FrameId, node: str, device: str, items: list[object], timing: dict[str, float]) -> None:
+def test_output_round_trip(
+    frame_id: FrameId, node: str, device: str, items: list[object], timing: dict[str, float]
+) -> None:
     output = Output(frame_id, node, device, items, list(range(len(items))), timing)
     assert Output.unpack(output.pack()) == output
 
@@ -65,7 +67,9 @@ def test_any_msgpack_that_is_not_ours_is_a_message_error(value: object) -> None:
 
 @given(st.data())
 def test_a_damaged_message_never_raises_anything_else(data: st.DataObject) -> None:
-    work = Work(FrameId("g", "s", 1, 0, 1, 0.0), "n", np.zeros((1, 2, 2, 3), np.uint8), np.zeros((1, 2, 3)), [0], (2, 2))
+    work = Work(
+        FrameId("g", "s", 1, 0, 1, 0.0), "n", np.zeros((1, 2, 2, 3), np.uint8), np.zeros((1, 2, 3)), [0], (2, 2)
+    )
     raw = bytearray(work.pack())
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))

@@ -78,7 +78,9 @@ def heartbeat(
     if refused:
         group, epoch, text = refused
         error = {"code": "bad-task", "text": text}
-        states.append(AssignmentState.model_validate({"group": group, "epoch": epoch, "state": "refused", "error": error}))
+        states.append(
+            AssignmentState.model_validate({"group": group, "epoch": epoch, "state": "refused", "error": error})
+        )
     return Heartbeat(device=name, incarnation=incarnation, sequence=1, assignments=tuple(states))
 
 

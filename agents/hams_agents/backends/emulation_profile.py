@@ -1,5 +1,4 @@
-"""The file that states how fast an emulated device is. A profile is a claim, never a measurement: see `note`.
-"""
+"""The file that states how fast an emulated device is. A profile is a claim, never a measurement: see `note`."""
 
 from __future__ import annotations
 

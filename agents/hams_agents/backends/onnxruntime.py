@@ -40,6 +40,8 @@ _UNSUPPORTED = (
     "Opset",
 )
 """Marks of an error that means: a sound file, but not for this runtime."""
+_LEAST_GAIN = 0.05
+"""The same session runs batches, so that they cost nothing."""
 _QUIET = 4
 """Log severity `fatal`: every failure is an exception already."""
 
@@ -75,7 +77,7 @@ class OnnxRuntimeBackend:
         names = [output.name for output in session.get_outputs()]
         run = _Session(session, port.name)
         compiled_ms = (time.perf_counter() - start) * 1e3
-        network = BatchNetwork(model, _TYPES[port.type], names, run, lambda: run if any_batch else None)
+        network = BatchNetwork(model, _TYPES[port.type], names, run, lambda: run if any_batch else None, _LEAST_GAIN)
         network.load_ms = compiled_ms
         host.trim()
         network.memory_mib = max(used() - memory, file_mib(model.path))

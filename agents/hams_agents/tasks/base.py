@@ -1,7 +1,8 @@
 """What a task is: the meaning of a network's outputs.
 
 A task turns raw outputs into plain values that go on the wire (dicts, lists, floats, strings). All coordinates that
-leave a task are pixels of the original frame.
+leave a task are pixels of the original frame. A task class is built as ``cls(params, context)``, once per loaded
+node, and is pure: same outputs, same answer.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from hams_shared.group_spec import InputSpec
 Affine = NDArray[np.float64]
 """2×3 matrix that maps (x, y, 1) of one pixel grid to (x, y) of another; pixel centres are at integers + 0.5."""
 
+Outputs = Mapping[str, NDArray[np.generic]]
+"""A network's outputs by name, in the order of its file; the batch axis N first."""
+
 
 class TaskParams(BaseModel):
     """Base of a task's own parameters: unknown ones are errors."""
@@ -27,29 +31,41 @@ class TaskParams(BaseModel):
 
 
 @dataclass(frozen=True)
+class TaskContext:
+    """What a task knows when it is built."""
+
+    input: InputSpec
+
+
+@dataclass(frozen=True)
 class Detected:
     """One object found by a detector."""
 
     box: tuple[float, float, float, float]
-    """x0, y0, x1, y1 in pixels of the frame; may reach a little outside it."""
+    """x0, y0, x1, y1 in pixels of the frame; finite, x0 < x1 and y0 < y1."""
     score: float
     label: str
     points: NDArray[np.float64] | None = None
     """K×2 key points in pixels of the frame, in the task's documented order, or None."""
 
 
-class Task(Protocol):
-    """Base of both kinds of task; built once per loaded node."""
+class BaseTask(Protocol):
+    """What both kinds of task have."""
 
     Params: ClassVar[type[TaskParams]]
     """The parameters it takes in group.yaml under ``task:`` beside ``type``."""
 
 
-class DetectionTask(Task, Protocol):
+class DetectionTask(BaseTask, Protocol):
     """Finds objects: its node may have children, which get crops."""
 
-    def detect(self, outputs: Mapping[str, NDArray[np.generic]], to_frame: Sequence[Affine]) -> list[list[Detected]]:
+    def detect(
+        self, outputs: Outputs, to_frame: Sequence[Affine], frame_size: tuple[int, int] | None = None
+    ) -> list[list[Detected]]:
         """Decode a batch of N images; ``to_frame[i]`` maps input-tensor pixels of image i to frame pixels.
+
+        Boxes are clipped to the input tensor and, when `frame_size` (width, height) is given, to the frame; those
+        that are empty then, or not finite, are left out. The best score comes first.
 
         Raises:
             TaskError: the outputs do not fit this task.
@@ -57,16 +73,13 @@ class DetectionTask(Task, Protocol):
         ...
 
 
-class DescriptionTask(Task, Protocol):
+class DescriptionTask(BaseTask, Protocol):
     """Says something about one image or crop: a label, a number, points, a text, a vector."""
 
-    def describe(self, outputs: Mapping[str, NDArray[np.generic]], to_frame: Sequence[Affine]) -> list[dict[str, Any]]:
+    def describe(self, outputs: Outputs, to_frame: Sequence[Affine]) -> list[dict[str, Any]]:
         """Decode a batch of N images into N maps of plain values. Raises TaskError as above."""
         ...
 
 
-@dataclass(frozen=True)
-class TaskContext:
-    """What a task knows when it is built."""
-
-    input: InputSpec
+Task = DetectionTask | DescriptionTask
+"""Either kind; :func:`hams_agents.tasks.registry.is_detection` tells which."""

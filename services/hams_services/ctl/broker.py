@@ -39,6 +39,9 @@ _CONFIG = """\
 # Written by hams-ctl at each start: changes here are lost.
 listen: {listen}
 max_payload: {max_payload}
+# What may wait for one client before the server cuts it off as too slow, losing all of it. The default of 64 MB is
+# ten raw 1080p frames: a short burst to a busy agent.
+max_pending: 256MB
 # A client that takes nothing for this long is cut off, so that it cannot hold the others back.
 write_deadline: "10s"
 ping_interval: "20s"
@@ -305,8 +308,7 @@ def output_sizes(store: Path) -> dict[str, int]:
 
 
 def last_complaint(store: Path, since: Mapping[str, int] | None = None) -> str:
-    """Return the newest complaint the server wrote in `store`, after the sizes in `since`; empty when there
-    is none."""
+    """Return the newest complaint the server wrote in `store` after the sizes in `since`, or nothing."""
     for name, marks in _OUTPUTS:
         try:
             with (store / name).open("rb") as file:

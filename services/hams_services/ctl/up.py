@@ -65,13 +65,15 @@ async def discover() -> tuple[list[str], list[str]]:
             stdout, stderr = await process.communicate()
     except TimeoutError:
         process.kill()
-        raise DeadlineError(f"device discovery did not end within {DISCOVERY_S:g} s", "name devices with --device") from None
+        raise DeadlineError(
+            f"device discovery did not end within {DISCOVERY_S:g} s", "name devices with --device"
+        ) from None
     try:
         found = json.loads(stdout)
     except ValueError:
         last = stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
         raise InternalError(f"device discovery failed: {' '.join(last) or process.returncode}") from None
-    devices = [str(device["device"]) for device in found["devices"]]
+    devices = [str(device["device"]) for device in found["found"]]
     remarks = [f"{skipped['device']}: {skipped['reason']}" for skipped in found["skipped"]]
     if not devices:
         raise DeviceSpecError("no device was found on this host", "; ".join(remarks))

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.wait import until, until_sync
 
 from hams_shared.errors import HamsError, InternalError
 from hams_shared.supervise import ChildEvent, ChildSpec, RestartPolicy, Supervisor
+from support.wait import until, until_sync
 
 SLEEP = "import time; time.sleep(60)"
 STUBBORN = "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
@@ -111,28 +111,33 @@ async def test_names_are_unique_and_programs_must_exist() -> None:
 
 
 async def test_a_failing_body_stops_the_children() -> None:
-    pid = None
-    with pytest.raises(HamsError, match="body"):
+    pids: list[int | None] = []
+
+    async def body() -> None:
         async with Supervisor() as supervisor:
-            pid = (await supervisor.start(child("a"))).pid
+            pids.append((await supervisor.start(child("a"))).pid)
             raise HamsError("body")
-    assert pid is not None
-    assert not alive(pid)
+
+    with pytest.raises(HamsError, match="body"):
+        await body()
+    assert pids[0] is not None
+    assert not alive(pids[0])
 
 
-async def test_a_cancelled_stop_leaves_no_process() -> None:
+async def test_a_cancelled_stop_leaves_no_process(tmp_path: Path) -> None:
     pids: list[int | None] = []
     stopping = asyncio.Event()
 
     async def body() -> None:
         async with Supervisor() as supervisor:
-            kept = await supervisor.start(child("a", STUBBORN, stop_timeout=60))
+            kept = await supervisor.start(child("a", STUBBORN, stop_timeout=60, log=tmp_path / "log"))
             pids.append(kept.pid)
-            await asyncio.sleep(0.3)
+            await until(lambda: (tmp_path / "log").read_text() == "on\n")
             stopping.set()
 
     task = asyncio.create_task(body())
     await stopping.wait()
+    # Let it get into the wait for the stubborn one.
     await asyncio.sleep(0.05)
     task.cancel()
     async with asyncio.timeout(10):

@@ -1,0 +1,107 @@
+"""Tasks by name: our own, and those that other packages offer as entry points of the group ``hams.tasks``.
+
+A plug-in is an entry point ``NAME = module:Class`` whose class has `Params` and is built as ``Class(params,
+TaskContext)``. It is loaded only when a group asks for it, so that a broken plug-in breaks nobody else.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from hams_agents.tasks.base import DetectionTask, Task, TaskContext, TaskParams
+from hams_agents.tasks.centerface import CenterFace
+from hams_agents.tasks.classification import Classification
+from hams_agents.tasks.landmarks import Landmarks
+from hams_agents.tasks.outputs import did_you_mean
+from hams_agents.tasks.raw import Raw
+from hams_agents.tasks.regression import Expectation, Regression
+from hams_shared.errors import HamsError, TaskError
+from hams_shared.group_spec import InputSpec, TaskSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+ENTRY_POINTS = "hams.tasks"
+
+BUILT_IN: dict[str, type[Any]] = {
+    "centerface": CenterFace,
+    "classification": Classification,
+    "expectation": Expectation,
+    "landmarks": Landmarks,
+    "raw": Raw,
+    "regression": Regression,
+}
+
+
+def build_task(task: TaskSpec, input: InputSpec) -> Task:
+    """Build the task that `task` describes, for a network that takes `input`.
+
+    Raises:
+        TaskError: no such task, its parameters are wrong, or the plug-in that offers it is broken.
+    """
+    cls = _class(task.type)
+    params = _params(task, cls.Params)
+    try:
+        built: Task = cls(params, TaskContext(input))
+    except HamsError:
+        raise
+    except Exception as error:
+        raise TaskError(f"task {task.type} cannot be built: {type(error).__name__}: {error}") from error
+    return built
+
+
+def is_detection(task: Task) -> TypeIs[DetectionTask]:
+    """Say whether `task` finds objects (and does not describe an image)."""
+    return callable(getattr(task, "detect", None))
+
+
+def _class(name: str) -> Any:
+    offered = entry_points(group=ENTRY_POINTS)
+    found = {point.value: point for point in offered if point.name == name}
+    if name in BUILT_IN:
+        if found:
+            raise TaskError(f"plug-in {_origin(found)} redefines the built-in task {name}", "remove or rename it")
+        return BUILT_IN[name]
+    if not found:
+        raise TaskError(f"no task {name!r}", did_you_mean(name, {*BUILT_IN, *(point.name for point in offered)}))
+    if len(found) > 1:
+        raise TaskError(f"task {name} is offered more than once: {_origin(found)}", "remove all but one")
+    return _load(next(iter(found.values())))
+
+
+def _load(point: EntryPoint) -> Any:
+    try:
+        cls = point.load()
+    except Exception as error:
+        raise TaskError(
+            f"plug-in {point.value} of task {point.name} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    params = getattr(cls, "Params", None)
+    works = any(callable(getattr(cls, method, None)) for method in ("detect", "describe"))
+    if not (works and isinstance(params, type) and issubclass(params, TaskParams)):
+        raise TaskError(
+            f"plug-in {point.value} is no task", "it needs Params, a subclass of TaskParams, and detect or describe"
+        )
+    return cls
+
+
+def _origin(points: dict[str, EntryPoint]) -> str:
+    return ", ".join(f"{value} ({p.dist.name if p.dist else 'unknown package'})" for value, p in points.items())
+
+
+def _params(task: TaskSpec, model: type[TaskParams]) -> TaskParams:
+    try:
+        return model.model_validate(task.params)
+    except ValidationError as error:
+        findings = error.errors(include_url=False)
+    lines: list[str] = []
+    for finding in findings:
+        path = ".".join(str(part) for part in finding["loc"]) or "parameters"
+        unknown = finding["type"] == "extra_forbidden"
+        lines.append(f"{path}: {'unknown key' if unknown else finding['msg'].removeprefix('Value error, ')}")
+    unknown_keys = [str(f["loc"][0]) for f in findings if f["type"] == "extra_forbidden"]
+    hint = did_you_mean(unknown_keys[0], model.model_fields) if unknown_keys else ""
+    raise TaskError(f"task {task.type}: {'; '.join(lines)}", hint)

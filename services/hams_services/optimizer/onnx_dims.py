@@ -1,0 +1,168 @@
+"""ONNX files as runtimes want them: no weights among the inputs, no batch size burnt in, the wanted input size.
+
+Exporters write the shape of the example they traced into the file. Many networks would take any batch, and fully
+convolutional ones any picture, if the file only said so. Dims are freed only where every operator of the graph is
+known not to care; what is left fixed, agents serve one image at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import onnx
+from onnx import numpy_helper
+
+from hams_shared.errors import ModelError
+
+BATCH = "N"
+
+_SPATIAL = """
+    Abs Add AveragePool BatchNormalization Cast Ceil Clip Constant Conv ConvTranspose DepthToSpace Div Dropout Elu Erf
+    Exp Floor Gelu GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity InstanceNormalization LRN LeakyRelu
+    Log Max MaxPool Min Mish Mul Neg PRelu Pad Pow Reciprocal Relu Round Selu Sigmoid Softplus Softsign SpaceToDepth
+    Sqrt Sub Sum Tanh Upsample
+"""
+SPATIAL_FREE = frozenset(_SPATIAL.split())
+"""Operators that take any batch, height and width; :func:`_by_attributes` judges those for which it depends."""
+
+BATCH_FREE = SPATIAL_FREE | {"Gemm"}
+"""Operators that take any batch."""
+
+
+def normalize_onnx(data: bytes, input_shape: Sequence[int] | None = None) -> bytes:
+    """Return the ONNX file `data` with free dims; the same bytes when nothing is wrong with it.
+
+    `input_shape` is what one image will have, e.g. (1, 3, 480, 640). Height and width are freed only when it differs
+    from what the file declares. The result is deterministic: one input, one digest.
+
+    Raises:
+        ModelError: not an ONNX file, its weights are in other files, or it cannot take `input_shape`.
+    """
+    model = _read(data)
+    graph = model.graph
+    changed = _drop_weights(model)
+    if len(graph.input) == 1:
+        changed |= _free(graph, graph.input[0], input_shape)
+    if not changed:
+        return data
+    del graph.value_info[:]
+    result: bytes = model.SerializeToString(deterministic=True)
+    return result
+
+
+def _drop_weights(model: onnx.ModelProto) -> bool:
+    """Take the weights out of the inputs, and away where no node uses them; True when there were any."""
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) == len(graph.input):
+        return False
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    nested = any(
+        a.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for n in graph.node for a in n.attribute
+    )
+    kept = [tensor for tensor in graph.initializer if nested or tensor.name in used]
+    del graph.input[:], graph.initializer[:]
+    graph.input.extend(inputs)
+    graph.initializer.extend(kept)
+    model.ir_version = max(model.ir_version, 4)  # before, weights had to be inputs
+    return True
+
+
+def _read(data: bytes) -> onnx.ModelProto:
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:  # protobuf's own DecodeError
+        raise ModelError(f"not an ONNX file: {error}", "check its source, and export it again") from error
+    if not model.graph.node or not model.graph.output:
+        raise ModelError("an ONNX file without a network in it", "check its source, and export it again")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise ModelError(
+            "this ONNX file keeps its weights in other files", "save it as one: onnx.save(onnx.load(PATH), NEW_PATH)"
+        )
+    return model
+
+
+def _free(graph: Any, source: Any, wanted: Sequence[int] | None) -> bool:
+    """Free the batch, and height and width where `wanted` needs it; True when something changed."""
+    dims = source.type.tensor_type.shape.dim
+    if len(dims) != 4 or (wanted is not None and len(wanted) != 4):
+        return False  # the agents say what they think of it
+    fixed = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in dims]
+    resize = wanted is not None and any(f and f != w for f, w in zip(fixed[1:], wanted[1:], strict=True))
+    batch = fixed[0] != 0 and _indifferent(graph, BATCH_FREE)
+    if resize:
+        assert wanted is not None
+        if fixed[1] and fixed[1] != wanted[1]:
+            raise ModelError(
+                f"the network takes {_text(fixed)}, not {_text(wanted)}",
+                "correct size, color and layout of the node's input in the group file",
+            )
+        if not _indifferent(graph, SPATIAL_FREE):
+            raise ModelError(
+                f"the network takes {_text(fixed)}, not {_text(wanted)}, and is not fully convolutional",
+                "use its own size in the group file, or export it with dynamic axes",
+            )
+    if not (batch or resize):
+        return False
+    if batch:
+        dims[0].dim_param = BATCH
+    if resize:
+        dims[2].dim_param, dims[3].dim_param = "H", "W"
+    for output in graph.output:
+        _free_output(output, batch, resize)
+    return True
+
+
+def _free_output(output: Any, batch: bool, resize: bool) -> None:
+    """Forget what the output's shape was for the traced example."""
+    dims = output.type.tensor_type.shape.dim
+    if batch and len(dims):
+        dims[0].dim_param = BATCH
+    if resize:
+        for axis in range(2, len(dims)):
+            dims[axis].dim_param = f"{output.name}_{axis}"
+
+
+def _indifferent(graph: Any, operators: frozenset[str]) -> bool:
+    """Say whether every node takes any size of the axes that `operators` are indifferent to."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    spatial = operators is SPATIAL_FREE
+    return all(
+        node.domain in ("", "ai.onnx") and (node.op_type in operators or _by_attributes(node, constants, spatial))
+        for node in graph.node
+    )
+
+
+def _by_attributes(node: Any, constants: dict[str, Any], spatial: bool) -> bool:
+    """Judge the operators for which it depends."""
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    match node.op_type:
+        case "Concat":
+            return attributes.get("axis") == 1 if spatial else attributes.get("axis") != 0
+        case "Resize":
+            return len(node.input) < 4 or not node.input[3]  # by scales, not to sizes
+        case "Flatten":
+            return not spatial and attributes.get("axis", 1) == 1
+        case "Softmax" | "LogSoftmax":
+            axis = attributes.get("axis", 1)
+            return axis == 1 or (not spatial and axis != 0)
+        case "Transpose":
+            return not spatial and list(attributes.get("perm", ())[:1]) == [0]
+        case "Reshape":
+            shape = constants.get(node.input[1])
+            return not spatial and shape is not None and _free_lead(numpy_helper.to_array(shape).tolist())
+        case "MatMul":
+            return not spatial and node.input[1] in constants
+        case _:
+            return False
+
+
+def _free_lead(shape: list[int]) -> bool:
+    """Say whether a Reshape to `shape` keeps the batch, whatever it is."""
+    return bool(shape) and (shape[0] == 0 or (shape[0] == -1 and 0 not in shape))
+
+
+def _text(shape: Sequence[int]) -> str:
+    return "×".join(str(size) if size else "?" for size in shape)

@@ -1,0 +1,61 @@
+"""A subscriber to results, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from types import TracebackType
+
+import hams_client
+from hams_client import Result
+from hams_shared.errors import BrokerError
+from support.wait import until_sync
+
+
+class Subscriber:
+    """Collects all results of a group until it is closed."""
+
+    def __init__(self, url: str, group: str) -> None:
+        self.received: list[Result] = []
+        self._url, self._group = url, group
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.create_task(self._collect())
+        await asyncio.wait([self._task])
+        if not self._task.cancelled() and (error := self._task.exception()):
+            assert isinstance(error, BrokerError)
+
+    async def _collect(self) -> None:
+        async with hams_client.connect(self._url) as hams:
+            results = hams.results(self._group, limit=100_000)
+            first = asyncio.ensure_future(anext(results))
+            await asyncio.sleep(0)
+            await hams.bus.flush()
+            await asyncio.sleep(0.2)  # the subscription is made in the first step of the iterator
+            self._ready.set()
+            self.received.append(await first)
+            async for result in results:
+                self.received.append(result)
+
+    def __enter__(self) -> Subscriber:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._loop is not None and self._task is not None:
+            self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join(10)
+
+    @property
+    def frames(self) -> list[int]:
+        return [result.frame for result in self.received]
+
+    def until(self, count: int, timeout: float = 60) -> None:
+        """Wait for at least `count` results."""
+        until_sync(lambda: len(self.received) >= count, timeout, f"{count} results, have {len(self.received)}")

@@ -1,0 +1,137 @@
+"""A whole system as a person starts it: `hams-ctl up` in a process of its own, asked through `hams-ctl`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from support.wait import until_sync
+
+ROOT = Path(__file__).parents[2]
+TWO_CORES = ("openvino:CPU@0", "onnxruntime:CPU@1")
+
+
+def cores() -> tuple[str, str]:
+    """Two unlike devices on the cores this machine lets us use."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return f"openvino:CPU@{allowed[0]}", f"onnxruntime:CPU@{allowed[min(1, len(allowed) - 1)]}"
+
+
+class Up:
+    """A running `hams-ctl up`. Its state lies in `home`; the cache of fetched networks is the user's own."""
+
+    def __init__(self, home: Path, *devices: str, options: tuple[str, ...] = ()) -> None:
+        self.home = home
+        self.env = {**os.environ, "HAMS_HOME": str(home), "HAMS_HOST": "box", "COLUMNS": "200"}
+        self.env.pop("HAMS_NATS_URL", None)
+        self._devices = devices
+        self._options = options
+        self._process: subprocess.Popen[str] | None = None
+        self._output = home / "up.out"
+
+    def __enter__(self) -> Up:
+        self.home.mkdir(parents=True, exist_ok=True)
+        argv = [sys.executable, "-m", "hams_services.ctl", "up", *self._options]
+        for device in self._devices:
+            argv += ["--device", device]
+        if "--nats" not in self._options:
+            argv += ["--port", "0"]
+        with self._output.open("w") as out:
+            self._process = subprocess.Popen(argv, env=self.env, stdout=out, stderr=out, text=True)
+        until_sync(lambda: "HAMS is up" in self.output() or self._process.poll() is not None, 120, "hams-ctl up")  # type: ignore[union-attr]
+        assert self._process.poll() is None, self.output() + self.logs()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            assert self.stop() == 0, self.output()
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 40) -> int:
+        """Signal it and return its exit code."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process.wait(timeout)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def logs(self) -> str:
+        """All parts' logs, for the message of a failed assertion."""
+        return "\n".join(f"--- {p.name}\n{p.read_text()[-3000:]}" for p in sorted((self.home / "logs").glob("*.log")))
+
+    @property
+    def url(self) -> str:
+        url = json.loads((self.home / "up.json").read_text())["url"]
+        assert isinstance(url, str)
+        return url
+
+    def ctl(self, *args: str | Path, code: int = 0, timeout: float = 180) -> str:
+        """Run `hams-ctl`, expect exit `code`, return its output (stdout; for an error both)."""
+        argv = [sys.executable, "-m", "hams_services.ctl", *map(str, args)]
+        done = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=timeout)
+        both = done.stdout + done.stderr
+        assert done.returncode == code, f"{args} gave {done.returncode}:\n{both}\n{self.logs()}"
+        assert "Traceback" not in both, both
+        return done.stdout if code == 0 else both
+
+    def json(self, *args: str | Path) -> Any:
+        return json.loads(self.ctl(*args, "--json"))
+
+    def children(self) -> dict[str, int]:
+        """Pids of the parts by the module they run (agents: by their device)."""
+        found: dict[str, int] = {}
+        for folder in Path("/proc").iterdir():
+            if not folder.name.isdigit():
+                continue
+            try:
+                words = (folder / "cmdline").read_bytes().decode().split("\0")
+                parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except (OSError, ValueError):
+                continue
+            if parent == self.pid:
+                name = words[words.index("--device") + 1] if "--device" in words else " ".join(words[:4])
+                found[name] = int(folder.name)
+        return found
+
+    def pid_of(self, word: str) -> int:
+        """Pid of the one part whose command line holds `word`."""
+        [pid] = [pid for name, pid in self.children().items() if word in name]
+        return pid
+
+    def kill(self, word: str) -> int:
+        """Kill -9 one part and return the pid it had."""
+        pid = self.pid_of(word)
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def stream(self, name: str = "") -> dict[str, Any]:
+        streams = [s for s in self.json("status")["streams"] if not name or s["stream"] == name]
+        assert streams, "no such stream"
+        result: dict[str, Any] = streams[0]
+        return result
+
+    def check_ledger(self) -> dict[str, Any]:
+        """Frame conservation, as `status` shows it."""
+        stream = self.stream()
+        closed = stream["delivered"] + sum(stream["dropped"].values()) + sum(stream["failed"].values())
+        assert stream["submitted"] == closed + stream["in_flight"]
+        return stream
+
+    def until_ended(self, timeout: float = 120) -> dict[str, Any]:
+        """Wait for the stream to end and return its ledger."""
+        end = time.monotonic() + timeout
+        while self.stream()["state"] in ("waiting", "playing"):
+            assert time.monotonic() < end, f"stream has not ended: {self.stream()}\n{self.logs()}"
+            time.sleep(0.2)
+        return self.check_ledger()

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hams_services.zoo.sources import fetch
+
+from hams_shared.errors import ModelFetchError
+from hams_shared.process import cache_folder
+from support.up import ROOT, Up, cores
+
+FACE = ROOT / "examples" / "face.yaml"
+
+
+@pytest.fixture(scope="session")
+def face_file() -> Path:
+    """Service F, with its networks in the cache."""
+    group = yaml.safe_load(FACE.read_text())
+    sources = [(node["model"], node.get("sha256")) for node in group["nodes"].values()]
+    sources += [(stream["source"], None) for stream in group["streams"].values()]
+    for source, digest in sources:
+        try:
+            fetch(source, digest, cache_folder())
+        except ModelFetchError as error:
+            pytest.skip(f"the networks of Service F cannot be fetched here: {error}")
+    return FACE
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> Path:
+    """A photograph with one face."""
+    try:
+        return fetch("pypi:scikit-image==0.26.0/skimage/data/astronaut.png", None, cache_folder())
+    except ModelFetchError as error:
+        pytest.skip(f"the photograph cannot be fetched here: {error}")
+
+
+@pytest.fixture
+def lossless_face(face_file: Path, tmp_path: Path) -> Path:
+    """Service F on the video, once, losslessly, as fast as it goes."""
+    group: dict[str, Any] = yaml.safe_load(face_file.read_text())
+    for stream in group["streams"].values():
+        stream.update(mode="lossless", pace="max", loop=False)
+    path = tmp_path / "face.yaml"
+    path.write_text(yaml.safe_dump(group, sort_keys=False))
+    return path
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    """A system on two unlike devices."""
+    with Up(tmp_path / "home", *cores()) as running:
+        yield running

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from hams_agents.core import (
+    RETIRE_S,
+    AgentState,
+    Announce,
+    Command,
+    DropNode,
+    LoadNode,
+    NodeLoaded,
+    PlanSeen,
+    Tick,
+    step,
+)
+from hams_shared.errors import TaskError
+from hams_shared.messages import PlanRecord
+from support.build import plan
+
+ME, OTHER = "h.b.me", "h.b.other"
+
+
+def seen(state: AgentState, now: float = 0.0, **plans: object) -> list[Command]:
+    return step(state, PlanSeen("face", PlanRecord.model_validate({"group": "face", **plans})), now)
+
+
+def loads(commands: list[Command]) -> list[tuple[int, str]]:
+    return [(c.plan.epoch, c.node) for c in commands if isinstance(c, LoadNode)]
+
+
+def drops(commands: list[Command]) -> list[tuple[int, str]]:
+    return [(c.epoch, c.node) for c in commands if isinstance(c, DropNode)]
+
+
+def ready(state: AgentState, epoch: int, *nodes: str) -> None:
+    for node in nodes:
+        assert step(state, NodeLoaded("face", epoch, node), 0.0) == [Announce()]
+
+
+def test_loads_only_its_own_nodes_parents_first() -> None:
+    state = AgentState(ME)
+    assert loads(seen(state, next=plan(1, {"det": ME, "age": ME}))) == [(1, "det"), (1, "age")]
+    assert loads(seen(AgentState(ME), next=plan(1, {"det": OTHER, "age": ME}))) == [(1, "age")]
+    assert loads(seen(AgentState(ME), next=plan(1, {"det": OTHER, "age": OTHER}))) == []
+
+
+def test_says_ready_when_all_nodes_are_loaded() -> None:
+    state = AgentState(ME)
+    seen(state, next=plan(1, {"det": ME, "age": ME}))
+    ready(state, 1, "det")
+    assert [(a.state, a.loaded, a.total) for a in state.view()] == [("loading", 1, 2)]
+    ready(state, 1, "age")
+    assert [a.state for a in state.view()] == ["ready"]
+
+
+def test_refuses_a_plan_it_cannot_load_and_says_why() -> None:
+    state = AgentState(ME)
+    seen(state, next=plan(1, {"det": ME, "age": ME}))
+    step(state, NodeLoaded("face", 1, "det", TaskError("no such task")), 0.0)
+    [assignment] = state.view()
+    assert assignment.state == "refused"
+    assert assignment.error is not None
+    assert assignment.error.text == "no such task"
+    refusal = state.admit("face", 1, "det")
+    assert refusal is not None
+    assert refusal.text == "no such task"
+
+
+def test_serves_the_active_plan_while_it_loads_the_next() -> None:
+    state = AgentState(ME)
+    one, two = plan(1, {"det": ME, "age": OTHER}), plan(2, {"det": ME, "age": ME})
+    seen(state, active=one)
+    ready(state, 1, "det")
+    assert loads(seen(state, active=one, next=two)) == [(2, "det"), (2, "age")]
+    assert state.admit("face", 1, "det") is None
+    assert state.admit("face", 2, "det") is not None  # not loaded yet
+
+
+def test_an_old_plan_serves_on_for_a_while_after_the_switch() -> None:
+    state = AgentState(ME)
+    one, two = plan(1, {"det": ME, "age": ME}), plan(2, {"det": ME, "age": OTHER})
+    seen(state, active=one)
+    ready(state, 1, "det", "age")
+    seen(state, now=10.0, active=one, next=two)
+    ready(state, 2, "det")
+    assert drops(seen(state, now=20.0, active=two)) == []
+    assert state.admit("face", 1, "age") is None
+    assert drops(step(state, Tick(), 20.0 + RETIRE_S - 0.1)) == []
+    assert drops(step(state, Tick(), 20.0 + RETIRE_S)) == [(1, "det"), (1, "age")]
+    refusal = state.admit("face", 1, "age")
+    assert refusal is not None
+    assert refusal.code == "stale-epoch"
+
+
+def test_a_record_of_an_older_epoch_is_ignored() -> None:
+    state = AgentState(ME)
+    seen(state, active=plan(5, {"det": ME, "age": ME}))
+    assert seen(state, active=plan(4, {"det": ME, "age": OTHER})) == []
+    assert [a.epoch for a in state.view()] == [5]
+
+
+def test_an_undeployed_group_is_dropped_at_once() -> None:
+    state = AgentState(ME)
+    seen(state, active=plan(1, {"det": ME, "age": ME}))
+    ready(state, 1, "det", "age")
+    assert drops(step(state, PlanSeen("face", None), 1.0)) == [(1, "det"), (1, "age")]
+    assert state.view() == ()
+
+
+def test_a_load_that_ends_after_its_plan_was_dropped_is_undone() -> None:
+    state = AgentState(ME)
+    seen(state, next=plan(1, {"det": ME, "age": ME}))
+    step(state, PlanSeen("face", None), 1.0)
+    assert step(state, NodeLoaded("face", 1, "det"), 2.0) == [DropNode("face", 1, "det")]
+
+
+def test_work_for_unknown_groups_and_nodes_is_refused() -> None:
+    state = AgentState(ME)
+    seen(state, active=plan(1, {"det": ME, "age": OTHER}))
+    ready(state, 1, "det")
+    for group, epoch, node in (("car", 1, "det"), ("face", 2, "det"), ("face", 1, "age")):
+        refusal = state.admit(group, epoch, node)
+        assert refusal is not None
+        assert refusal.code == "refused"

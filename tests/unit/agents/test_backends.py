@@ -1,0 +1,182 @@
+"""What every runtime must do alike, on real runtimes and small real networks."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from hams_agents.backends.base import Backend
+from hams_agents.backends.registry import open_backend
+from hams_agents.devices import parse
+from hams_shared.errors import ModelError, UnsupportedModelError
+from support.networks import graph, images, means, mixing, model_file, positives, scaled, write
+
+
+@pytest.fixture(scope="module", params=["openvino:CPU", "onnxruntime:CPU"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return open_backend(parse(request.param))
+
+
+def test_capabilities(backend: Backend) -> None:
+    able = backend.capabilities
+    assert able.kind == able.unit == "cpu"
+    assert able.name
+    assert able.threads >= 1
+    assert able.memory_mib > 100
+    assert able.precisions[0] == "f32"
+    assert able.runtime.startswith(able.backend)
+    assert not able.emulated
+
+
+@pytest.mark.parametrize("batch", ["n", 1, "free rank"])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 13])
+def test_any_number_of_images(backend: Backend, tmp_path: Path, batch: str | int, count: int) -> None:
+    network = backend.load(model_file(means(tmp_path, "n" if batch == "free rank" else batch)))
+    pictures = images(count)
+    outputs = network.infer(pictures)
+    assert list(outputs) == ["y"]
+    assert outputs["y"].shape == (count, 3, 1, 1)
+    np.testing.assert_allclose(outputs["y"][:, :, 0, 0], pictures.mean((2, 3)), rtol=1e-5)
+    assert network.memory_mib > 0
+    assert network.load_ms > 0
+
+
+def test_outputs_are_not_overwritten_by_the_next_run(backend: Backend, tmp_path: Path) -> None:
+    network = backend.load(model_file(means(tmp_path)))
+    first = network.infer(images(2))["y"]
+    kept = first.copy()
+    network.infer(images(2, seed=9))
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_read_only_and_strided_input(backend: Backend, tmp_path: Path) -> None:
+    network = backend.load(model_file(means(tmp_path)))
+    pictures = np.moveaxis(np.ascontiguousarray(np.moveaxis(images(2), 1, 3)), 3, 1)
+    pictures.setflags(write=False)
+    np.testing.assert_allclose(network.infer(pictures)["y"][:, :, 0, 0], pictures.mean((2, 3)), rtol=1e-5)
+
+
+def test_a_network_that_mixes_the_images_of_a_batch_is_run_one_by_one(backend: Backend, tmp_path: Path) -> None:
+    network = backend.load(model_file(mixing(tmp_path)))
+    assert not network.dynamic_batch
+    pictures = images(3)
+    np.testing.assert_allclose(network.infer(pictures)["y"], 2 * pictures, rtol=1e-5)
+
+
+def test_outputs_as_long_as_each_image_wants(backend: Backend, tmp_path: Path) -> None:
+    network = backend.load(model_file(positives(tmp_path)))
+    pictures = np.zeros((2, 3, 8, 8), np.float32)
+    pictures[0, 1, 2, 3] = pictures[1, 0, 0, 7] = pictures[1, 2, 5, 5] = 1
+    np.testing.assert_array_equal(
+        network.infer(pictures)["y"], [[[0, 1, 2, 3], [0, 0, 0, 0]], [[0, 0, 0, 7], [0, 2, 5, 5]]]
+    )
+    assert network.infer(pictures[:1])["y"].shape == (1, 1, 4)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_initializers_among_the_inputs(backend: Backend, tmp_path: Path, listed: bool) -> None:
+    network = backend.load(model_file(scaled(tmp_path, listed)))
+    pictures = images(2)
+    np.testing.assert_allclose(network.infer(pictures)["y"], 2 * pictures)
+
+
+def test_u8_images_for_an_f32_network(backend: Backend, tmp_path: Path) -> None:
+    network = backend.load(model_file(means(tmp_path), dtype="u8"))
+    pictures = (images(2) * 255).astype(np.uint8)
+    np.testing.assert_allclose(network.infer(pictures)["y"][:, :, 0, 0], pictures.mean((2, 3)), rtol=1e-5)
+
+
+def test_u8_network(backend: Backend, tmp_path: Path) -> None:
+    node = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)
+    path = write(tmp_path / "bytes.onnx", graph([node], element=TensorProto.UINT8))
+    pictures = (images(2) * 255).astype(np.uint8)
+    np.testing.assert_array_equal(backend.load(model_file(path, dtype="u8")).infer(pictures)["y"], pictures)
+
+
+def test_free_sides_take_the_size_asked_for(backend: Backend, tmp_path: Path) -> None:
+    path = means(tmp_path, sides=("h", "w"))
+    network = backend.load(model_file(path, (1, 3, 16, 24)))
+    assert network.infer(images(2, (1, 3, 16, 24)))["y"].shape == (2, 3, 1, 1)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 9, 8), (1, 8, 8, 3), (1, 1, 8, 8), (1, 3, 8), (1, 3, 8, 8, 1)])
+def test_a_network_of_another_shape(backend: Backend, tmp_path: Path, shape: tuple[int, ...]) -> None:
+    asked = "×".join(map(str, shape))
+    with pytest.raises(ModelError, match=f"^model means takes .×3×8×8, not {asked} ") as caught:
+        backend.load(model_file(means(tmp_path), shape))
+    assert not isinstance(caught.value, UnsupportedModelError)
+
+
+def test_images_of_another_shape(backend: Backend, tmp_path: Path) -> None:
+    network = backend.load(model_file(means(tmp_path)))
+    with pytest.raises(ModelError, match="was given 2×3×4×4, not images of 1×3×8×8"):
+        network.infer(np.zeros((2, 3, 4, 4), np.float32))
+
+
+def test_several_inputs(backend: Backend, tmp_path: Path) -> None:
+    path = write(tmp_path / "two.onnx", graph([helper.make_node("Add", ["x", "z"], ["y"])], more_inputs=("z",)))
+    with pytest.raises(UnsupportedModelError, match="has 2 inputs: x, z"):
+        backend.load(model_file(path))
+
+
+def test_an_input_that_is_no_image(backend: Backend, tmp_path: Path) -> None:
+    node = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)
+    path = write(tmp_path / "ids.onnx", graph([node], element=TensorProto.INT64))
+    with pytest.raises(UnsupportedModelError, match="not images"):
+        backend.load(model_file(path))
+
+
+def test_an_operator_that_does_not_exist(backend: Backend, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    node = helper.make_node("Frobnicate", ["x"], ["y"], domain="custom")
+    path = write(tmp_path / "frob.onnx", graph([node]))
+    with pytest.raises(UnsupportedModelError, match="Frobnicate") as caught:
+        backend.load(model_file(path))
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_network_that_cannot_run_on_this_size(backend: Backend, tmp_path: Path) -> None:
+    constants = {"skip": np.zeros((1, 3, 8, 8), np.float32)}
+    path = write(
+        tmp_path / "sides.onnx",
+        graph([helper.make_node("Add", ["x", "skip"], ["y"])], constants=constants, sides=("h", "w")),
+    )
+    with pytest.raises(ModelError) as caught:
+        backend.load(model_file(path, (1, 3, 9, 9)))
+    assert "\n" not in str(caught.value)
+    assert backend.load(model_file(path)).infer(images(1))["y"].shape == (1, 3, 8, 8)
+
+
+def test_closed(backend: Backend, tmp_path: Path) -> None:
+    network = backend.load(model_file(means(tmp_path)))
+    network.close()
+    network.close()
+    with pytest.raises(ModelError, match="is closed"):
+        network.infer(images(1))
+
+
+def test_loading_beside_a_running_network(backend: Backend, tmp_path: Path) -> None:
+    running = backend.load(model_file(means(tmp_path)))
+    pictures = images(4)
+    expected = running.infer(pictures)["y"]
+    failures: list[str] = []
+    stop = threading.Event()
+
+    def serve() -> None:
+        while not stop.is_set():
+            if not np.allclose(running.infer(pictures)["y"], expected):
+                failures.append("wrong output")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        for index in range(5):
+            backend.load(model_file(means(tmp_path, name=f"m{index}"))).close()
+    finally:
+        stop.set()
+        thread.join(30)
+    assert not failures

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hams_agents.backends.base import ModelFile
+from hams_agents.backends.batching import Array, BatchNetwork, Run, noise
+from hams_shared.errors import ModelError
+
+MODEL = ModelFile("fake", "0" * 64, Path("/cache/fake.onnx"), (1, 3, 2, 2))
+
+
+class Runner:
+    """Sums each image; each call takes `seconds`, whatever the batch."""
+
+    def __init__(self, seconds: float = 0.002, wrong: float = 0.0) -> None:
+        self.sizes: list[int] = []
+        self._seconds = seconds
+        self._wrong = wrong
+
+    def __call__(self, images: Array) -> list[Array]:
+        self.sizes.append(len(images))
+        time.sleep(self._seconds)
+        return [images.sum((1, 2, 3))[:, None] + self._wrong * (len(images) > 1)]
+
+
+def network(one: Run, many: Run | None, gain: float = 0.2) -> BatchNetwork:
+    return BatchNetwork(MODEL, np.float32, ["y"], one, lambda: many, gain)
+
+
+def test_batches_that_save_time_are_used_in_powers_of_two() -> None:
+    one, many = Runner(), Runner()
+    loaded = network(one, many)
+    assert loaded.dynamic_batch
+    one.sizes.clear()
+    many.sizes.clear()
+    pictures = noise(MODEL, 8).repeat(3, axis=0)[:23]
+    outputs = loaded.infer(pictures)
+    assert (many.sizes, one.sizes) == ([8, 8, 4, 2], [1])
+    np.testing.assert_allclose(outputs["y"][:, 0], pictures.sum((1, 2, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("many", [None, Runner(seconds=0.02), Runner(wrong=3.0)], ids=["none", "slow", "wrong numbers"])
+def test_batches_that_do_not_help_are_not_used(many: Run | None) -> None:
+    one = Runner()
+    loaded = network(one, many)
+    assert not loaded.dynamic_batch
+    one.sizes.clear()
+    assert loaded.infer(noise(MODEL, 5))["y"].shape == (5, 1)
+    assert one.sizes == [1] * 5
+
+
+def test_batches_that_fail_are_not_used() -> None:
+    def fails(images: Array) -> list[Array]:
+        raise RuntimeError("no batches here")
+
+    assert not network(Runner(), fails).dynamic_batch
+
+
+def test_a_slow_network_is_not_tried_in_batches() -> None:
+    def never() -> Run | None:
+        raise AssertionError("tried")
+
+    assert not BatchNetwork(MODEL, np.float32, ["y"], Runner(0.015), never, 0.2).dynamic_batch
+
+
+def test_a_failure_is_one_line_and_names_the_model() -> None:
+    def fails(images: Array) -> list[Array]:
+        raise RuntimeError(
+            "Exception from src/x.cpp:11:\n"
+            "Check 'a == b (1)' failed at src/y.cpp:5:\n"
+            "out of memory in /cache/fake.onnx\n\n"
+        )
+
+    with pytest.raises(ModelError) as caught:
+        network(fails, None)
+    assert str(caught.value) == "model fake failed on 1×3×2×2: out of memory in fake.onnx"
+
+
+def test_an_output_that_is_no_tensor() -> None:
+    with pytest.raises(ModelError, match="an output is not a tensor of numbers"):
+        network(lambda images: [{"label": 1}], None)  # type: ignore[list-item]
+
+
+def test_nan_outputs_do_not_break_loading() -> None:
+    loaded = network(lambda images: [np.full((len(images), 2), np.nan, np.float32)], None)
+    assert np.isnan(loaded.infer(noise(MODEL, 2))["y"]).all()

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hams_agents import discover
+from hams_agents.backends import cuda
+from hams_agents.backends.registry import open_backend
+from hams_agents.devices import DeviceSpec, parse
+from hams_shared.errors import DeviceSpecError
+
+
+def test_discovery_as_a_process() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(
+        [sys.executable, "-m", "hams_agents.discover", "--json"],
+        check=True,
+        timeout=110,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    answer = json.loads(done.stdout)
+    cpus = [device for device in answer["found"] if device["kind"] == "cpu"]
+    assert [device["device"] for device in cpus] == ["openvino:CPU"]
+    assert all(parse(device["device"]) for device in answer["found"])
+    listed = {device["device"] for device in answer["found"]}
+    assert all(other["reason"] and other["device"] not in listed for other in answer["skipped"])
+
+
+def test_the_cpu_is_listed_without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> list[str]:
+        raise ImportError("No module named 'openvino'")
+
+    monkeypatch.setattr(discover, "_openvino_targets", missing)
+    monkeypatch.setattr(discover, "_cuda_targets", list)
+    result = discover.discover()
+    assert [found.device for found in result.found] == ["onnxruntime:CPU"]
+    assert result.skipped[0].reason == "cannot be imported: No module named 'openvino'"
+
+
+def test_cuda_that_does_not_load_is_an_error_and_no_silent_cpu(capfd: pytest.CaptureFixture[str]) -> None:
+    if any(found.device == "onnxruntime:CUDA:0" for found in discover.discover().found):
+        pytest.skip("CUDA loads on this host")
+    capfd.readouterr()
+    with pytest.raises(DeviceSpecError, match="CUDA") as caught:
+        open_backend(parse("onnxruntime:CUDA:0"))
+    assert "\n" not in str(caught.value)
+    assert caught.value.hint
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_silent_fall_back_to_the_cpu_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Session:
+        def __init__(self, *args: object, **options: object) -> None:
+            os.write(2, b"\x1b[31m[E:onnxruntime] Failed to load library x.so with error: libq.so: no such file\n")
+
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr(cuda.ort, "get_available_providers", lambda: [cuda.PROVIDER])
+    monkeypatch.setattr(cuda.ort, "InferenceSession", Session)
+    with pytest.raises(DeviceSpecError, match=r"^CUDA:0 does not work: libq.so: no such file \("):
+        cuda.check(0)
+
+
+def test_a_device_openvino_does_not_find() -> None:
+    with pytest.raises(DeviceSpecError, match=r"OpenVINO finds no GPU.7 on this host \(it finds .*CPU"):
+        open_backend(parse("openvino:GPU.7"))
+
+
+def test_a_backend_that_does_not_exist() -> None:
+    with pytest.raises(DeviceSpecError, match="no backend 'abacus'"):
+        open_backend(DeviceSpec("abacus", "CPU", "cpu"))

@@ -1,0 +1,324 @@
+"""The scheduler's decisions, driven as the shell drives them: commands are carried out by a tiny world."""
+
+from __future__ import annotations
+
+import pytest
+
+from hams_scheduler import core
+from hams_scheduler.core import (
+    AnswerPlan,
+    Command,
+    DeletePlan,
+    DeviceSeen,
+    GroupSeen,
+    HeartbeatSeen,
+    PlanAsked,
+    PlanSeen,
+    Profile,
+    ProfileDone,
+    ProfileSeen,
+    SchedulerState,
+    Solve,
+    Solved,
+    StorePlan,
+    StoreProfile,
+    Tick,
+)
+from hams_scheduler.planning import place, to_solution
+from hams_scheduler.view import scheduler_view
+from hams_shared.errors import DeadlineError, HamsError
+from hams_shared.messages import DeviceRecord, GroupRecord, PlanRecord, PlanRequest
+from support.build import device, group_record, group_spec, heartbeat, profile
+
+ONE = device("h.ov.cpu0", cores=(0,))
+TWO = device("h.ort.cpu1", cores=(1,))
+
+
+class World:
+    """Carries out commands: benchmarks give `fps`, agents load at once unless told otherwise."""
+
+    def __init__(self, *devices: DeviceRecord, state: SchedulerState | None = None) -> None:
+        self.state = state or SchedulerState(started=0.0)
+        self.now = 0.0
+        self.fps: dict[tuple[str, str], float] = {}
+        self.devices = {d.device: d for d in devices}
+        self.incarnation = {name: f"{name} 1" for name in self.devices}
+        self.dead: set[str] = set()
+        self.refusing: dict[str, str] = {}
+        self.log: list[Command] = []
+        self.loads = True
+        self.answers = True
+        for d in devices:
+            self.do(DeviceSeen(d.device, d))
+        self.beat()
+        self.wait(3.0)
+
+    def do(self, event: core.Event) -> None:
+        for command in core.step(self.state, event, self.now):
+            self.log.append(command)
+            match command:
+                case Profile():
+                    self._profile(command)
+                case Solve():
+                    self._solve(command)
+
+    def _profile(self, command: Profile) -> None:
+        if not self.answers:
+            self.do(ProfileDone(command.device, command.cell, None, DeadlineError("no answer")))
+            return
+        group = next(g for g in self.groups() if command.model in g.models.values())
+        node = next(n for n, m in group.models.items() if m == command.model)
+        fps = self.fps.get((node, command.device), 10.0)
+        self.do(ProfileDone(command.device, command.cell, profile(group, node, self.devices[command.device], fps)))
+
+    def _solve(self, command: Solve) -> None:
+        try:
+            solution = to_solution(command.problem, place(command.problem), 0.0)
+        except HamsError as error:
+            self.do(Solved(command.generation, None, error))
+        else:
+            self.do(Solved(command.generation, solution))
+
+    def groups(self) -> list[GroupRecord]:
+        return [*self.state.groups.values(), *(r.group for r in self.state.asked.values())]
+
+    def beat(self) -> None:
+        for name in sorted(self.devices):
+            if name in self.dead:
+                continue
+            epochs = [
+                (group, plan.epoch)
+                for group, record in self.state.plans.items()
+                for plan in (record.active, record.next)
+                if plan is not None and name in plan.devices and self.loads and name not in self.refusing
+            ]
+            refused = None
+            for group, record in self.state.plans.items():
+                if record.next and name in record.next.devices and name in self.refusing:
+                    refused = (group, record.next.epoch, self.refusing[name])
+            self.do(HeartbeatSeen(heartbeat(name, *epochs, incarnation=self.incarnation[name], refused=refused)))
+
+    def wait(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            self.now += 0.5
+            self.beat()
+            self.do(Tick())
+
+    def shares(self, group: str = "face") -> dict[str, str]:
+        active = self.state.plans[group].active
+        assert active is not None
+        return {node: next(iter(places)) for node, places in active.shares.items()}
+
+    def epoch(self, group: str = "face") -> int:
+        active = self.state.plans[group].active
+        assert active is not None
+        return active.epoch
+
+    def count(self, kind: type) -> int:
+        return sum(isinstance(c, kind) for c in self.log)
+
+
+def deployed(strategy: str = "mfs", **fps: float) -> World:
+    world = World(ONE, TWO)
+    for key, value in fps.items():
+        node, unit = key.split("_")
+        world.fps[(node, ONE.device if unit == "one" else TWO.device)] = value
+    world.do(GroupSeen("face", group_record(group_spec(strategy=strategy))))
+    world.wait(2.0)
+    return world
+
+
+def test_deploying_measures_every_pair_once_then_places_and_activates() -> None:
+    world = deployed(det_one=10, det_two=2, age_one=100, age_two=100)
+    assert world.count(StoreProfile) == 4
+    assert world.shares() == {"det": ONE.device, "age": TWO.device}
+    assert scheduler_view(world.state, world.now).groups[0].state == "serving"
+
+
+def test_nothing_is_measured_twice() -> None:
+    world = deployed()
+    world.do(GroupSeen("face", None))
+    world.do(GroupSeen("face", group_record(deployed_at=2.0)))
+    world.wait(2.0)
+    assert world.count(StoreProfile) == 4
+
+
+def test_benchmarks_on_shared_cores_wait_for_each_other() -> None:
+    unpinned = device("h.ov.cpu", cores=())
+    world = World(ONE, TWO, unpinned)
+    record = group_record()
+    world.state.groups["face"] = record
+    missing = world.state.missing([record])
+    started = core._start_profiles(world.state, missing)
+    assert [c.device for c in started if isinstance(c, Profile)] == [TWO.device, ONE.device] or len(started) == 1
+    busy = set(world.state.profiling)
+    assert not (unpinned.device in busy and len(busy) > 1)
+
+
+def test_the_plan_is_active_only_when_all_its_devices_are_ready() -> None:
+    world = World(ONE, TWO)
+    world.loads = False
+    world.do(GroupSeen("face", group_record()))
+    world.wait(2.0)
+    assert world.state.plans["face"].active is None
+    assert scheduler_view(world.state, world.now).groups[0].state == "loading"
+    world.loads = True
+    world.wait(1.0)
+    assert world.state.plans["face"].next is None
+    assert world.epoch() == 1
+
+
+def test_a_lost_device_moves_its_nodes_and_epochs_only_grow() -> None:
+    world = deployed(det_one=10, det_two=2)
+    assert world.shares()["det"] == ONE.device
+    before = world.epoch()
+    world.dead.add(ONE.device)
+    world.wait(4.0)
+    assert set(world.shares().values()) == {TWO.device}
+    assert world.epoch() > before
+    epochs = [c.record.newest for c in world.log if isinstance(c, StorePlan)]
+    assert epochs == sorted(epochs)
+
+
+def test_a_goodbye_moves_nodes_at_once() -> None:
+    world = deployed(det_one=10, det_two=2)
+    world.dead.add(ONE.device)
+    world.do(DeviceSeen(ONE.device, None))
+    world.beat()
+    assert set(world.shares().values()) == {TWO.device}
+
+
+def test_a_returned_device_gets_its_node_back_because_that_pays() -> None:
+    world = deployed(det_one=10, det_two=2)
+    world.dead.add(ONE.device)
+    world.wait(4.0)
+    world.dead.clear()
+    world.incarnation[ONE.device] = "another life"
+    world.wait(2.0)
+    assert world.shares()["det"] == ONE.device
+
+
+def test_a_quick_restart_keeps_the_plan() -> None:
+    world = deployed()
+    before = world.epoch()
+    world.incarnation[ONE.device] = "another life"
+    world.wait(2.0)
+    assert world.epoch() == before
+
+
+def test_a_new_device_that_brings_little_changes_nothing() -> None:
+    world = deployed(det_one=10, det_two=10, age_one=1000, age_two=1000)
+    before = world.epoch()
+    slow = device("h.ov.cpu7", cores=(7,))
+    world.devices[slow.device] = slow
+    world.incarnation[slow.device] = "its first"
+    world.fps.update({("det", slow.device): 1.0, ("age", slow.device): 1.0})
+    world.do(DeviceSeen(slow.device, slow))
+    world.wait(2.0)
+    assert world.count(StoreProfile) == 6
+    assert world.epoch() == before
+
+
+def test_an_unsupported_pair_is_an_entry_with_its_reason() -> None:
+    world = deployed(det_two=0, age_two=0)
+    assert set(world.shares().values()) == {ONE.device}
+    matrix = scheduler_view(world.state, world.now).matrix
+    assert matrix.reasons[f"det @ {TWO.device}"] == "operator Foo is unknown"
+    assert matrix.fps[0][matrix.devices.index(TWO.device)] is None
+
+
+def test_a_model_that_runs_nowhere_fails_the_group_with_the_reasons() -> None:
+    world = deployed(det_one=0, det_two=0)
+    [view] = scheduler_view(world.state, world.now).groups
+    assert view.state == "failed"
+    assert view.error is not None
+    assert "face/det runs on no device" in view.error.text
+    assert "operator Foo is unknown" in view.error.text
+
+
+def test_a_refusal_takes_the_device_out_of_the_group() -> None:
+    world = World(ONE, TWO)
+    world.fps = {("det", ONE.device): 10.0, ("det", TWO.device): 2.0}
+    world.refusing[ONE.device] = "out of memory"
+    world.do(GroupSeen("face", group_record()))
+    world.wait(3.0)
+    assert set(world.shares().values()) == {TWO.device}
+
+
+def test_refused_everywhere_is_a_failure_that_says_why() -> None:
+    world = World(ONE)
+    world.refusing[ONE.device] = "there is no task 'foo'"
+    world.do(GroupSeen("face", group_record()))
+    world.wait(3.0)
+    [view] = scheduler_view(world.state, world.now).groups
+    assert view.state == "failed"
+    assert "there is no task 'foo'" in view.text
+
+
+def test_a_benchmark_without_answer_is_tried_again_and_then_given_up() -> None:
+    world = World(ONE)
+    world.answers = False
+    world.do(GroupSeen("face", group_record()))
+    world.wait(3.0)
+    [view] = scheduler_view(world.state, world.now).groups
+    assert view.state == "failed"
+    assert "no answer" in view.text
+    assert sum(isinstance(c, Profile) for c in world.log) == 2 * core.PROFILE_ATTEMPTS
+    assert world.count(StoreProfile) == 0
+
+
+def test_a_new_scheduler_goes_on_with_the_plan_it_finds() -> None:
+    old = deployed(det_one=10, det_two=2)
+    state = SchedulerState(started=0.0)
+    for record in old.state.profiles.values():
+        core.step(state, ProfileSeen(record), 0.0)
+    core.step(state, PlanSeen(old.state.plans["face"]), 0.0)
+    core.step(state, GroupSeen("face", old.state.groups["face"]), 0.0)
+    new = World(ONE, TWO, state=state)
+    assert new.epoch() == old.epoch()
+    assert not new.count(StorePlan)
+
+
+def test_a_plan_whose_group_was_undeployed_meanwhile_is_deleted() -> None:
+    old = deployed()
+    state = SchedulerState(started=0.0)
+    core.step(state, PlanSeen(old.state.plans["face"]), 0.0)
+    assert DeletePlan("face") in core.step(state, Tick(), 5.0)
+
+
+def test_undeploying_deletes_the_plan() -> None:
+    world = deployed()
+    world.do(GroupSeen("face", None))
+    assert DeletePlan("face") in world.log
+    assert world.state.plans == {}
+
+
+def test_redeploying_makes_a_new_epoch() -> None:
+    world = deployed()
+    before = world.epoch()
+    world.do(GroupSeen("face", group_record(deployed_at=2.0)))
+    world.wait(2.0)
+    assert world.epoch() == before + 1
+
+
+def test_a_question_is_answered_when_all_is_measured_and_deploys_nothing() -> None:
+    world = World(ONE, TWO)
+    world.do(PlanAsked("q", PlanRequest(group=group_record(), strategies=("mfs",))))
+    [answer] = [c for c in world.log if isinstance(c, AnswerPlan)]
+    assert place(answer.problem).fps > 0
+    assert world.state.plans == {}
+
+
+def test_two_groups_are_placed_together() -> None:
+    world = deployed(det_one=10, det_two=9, age_one=1000, age_two=1000)
+    world.do(GroupSeen("car", group_record(group_spec("car"))))
+    world.wait(2.0)
+    assert {world.shares("face")["det"], world.shares("car")["det"]} == {ONE.device, TWO.device}
+
+
+@pytest.mark.parametrize("field", ["active", "next"])
+def test_an_empty_plan_record_has_epoch_zero(field: str) -> None:
+    record = PlanRecord(group="face")
+    assert record.newest == 0
+    assert getattr(record, field) is None
