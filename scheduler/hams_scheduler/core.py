@@ -330,12 +330,17 @@ def _assignment(state: SchedulerState, heartbeat: Heartbeat, assignment: Assignm
         return []
     record = state.plans.get(assignment.group)
     key = (assignment.group, heartbeat.incarnation)
-    current = {p.epoch for p in (record.active, record.next) if p} if record else set()
-    if assignment.epoch not in current or key in state.refused:
-        return []
+    plans = (record.active, record.next) if record else ()
+    refused = next((p for p in plans if p and p.epoch == assignment.epoch), None)
+    if record is None or refused is None or refused.group != state.groups.get(assignment.group) or key in state.refused:
+        return []  # an answer to a plan that is already history
     state.refused[key] = assignment.error
     _want(state, f"{heartbeat.device} refused: {assignment.error.text}", forced=True)
-    return [Note(f"{heartbeat.device} refused group {assignment.group}: {assignment.error.text}")]
+    commands: list[Command] = [Note(f"{heartbeat.device} refused group {assignment.group}: {assignment.error.text}")]
+    if refused is record.next:
+        state.plans[assignment.group] = PlanRecord(group=assignment.group, active=record.active)
+        commands.append(StorePlan(state.plans[assignment.group]))
+    return commands
 
 
 def _lost(state: SchedulerState, device: str, how: str) -> list[Command]:

@@ -183,10 +183,13 @@ def _agree(singles: list[list[Array]], batch: list[Array]) -> bool:
 
 
 def _fastest(run: Run, images: Array) -> float:
-    """The shortest of a few runs after one to warm up, s."""
+    """The shortest of a few runs after one to warm up, s.
+
+    The two forms are timed one after the other, never in turns: a batch drives the other's weights out of the cache.
+    """
     run(images)
     best = float("inf")
-    for _ in range(3):
+    for _ in range(5):
         start = time.perf_counter()
         run(images)
         best = min(best, time.perf_counter() - start)

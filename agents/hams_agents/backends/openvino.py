@@ -30,7 +30,10 @@ from hams_shared.process import resident_mib
 _FRONTENDS = {".onnx": "onnx", ".tflite": "tflite", ".pb": "tf", ".pdmodel": "paddle"}
 FORMATS = frozenset({*_FRONTENDS, ".xml"})
 _LEAST_GAIN = 0.2
-"""Batches take a second compiled form beside the one for single images: as much memory again, and time to load."""
+"""Batches take a second compiled form beside the one for single images: as much memory again, and time to load.
+
+With one CPU thread it is not tried: batches of 8 saved at most 16 % per image there, and cost some networks 40 %.
+"""
 _PRECISIONS = {"FP32": "f32", "FP16": "f16", "BF16": "bf16", "INT8": "i8"}
 
 
@@ -70,7 +73,11 @@ class OpenVinoBackend:
         names = [_name(output, index) for index, output in enumerate(graph.outputs)]
         one = self._compile(graph, port, model, 1)
         compiled_ms = (time.perf_counter() - start) * 1e3
-        network = BatchNetwork(model, element, names, one, lambda: self._compile(graph, port, model, -1), _LEAST_GAIN)
+
+        def many() -> Run | None:
+            return None if self._capabilities.threads == 1 else self._compile(graph, port, model, -1)
+
+        network = BatchNetwork(model, element, names, one, many, _LEAST_GAIN)
         network.load_ms = compiled_ms
         host.trim()
         network.memory_mib = max(resident_mib() - memory, file_mib(model.path))

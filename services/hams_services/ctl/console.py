@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,10 @@ from hams_shared.lifecycle import run, setup_logging
 from hams_shared.nats_bus import NatsBus
 from hams_shared.options import DEFAULT_NATS
 
-out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+PIPE_WIDTH = 160
+"""Width of tables that go to a file or a pipe, characters."""
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH)
 """For results."""
 err = Console(stderr=True, highlight=False)
 """For progress and remarks, so that results can be piped."""

@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hams_services.optimizer.onnx_dims import normalize_onnx
@@ -58,7 +59,7 @@ def prepare_model(node: str, spec: GroupSpec, cache: Path, progress: Progress) -
         ModelError: it is empty or not a network file.
     """
     part = spec.nodes[node]
-    path = fetch(part.model, part.sha256, cache, lambda done, total: progress(f"fetch {node}", done, total))
+    path = fetch(part.model, part.sha256, cache, partial(progress, f"fetch {node}"))
     if path.is_dir():
         raise ModelError(f"node {node}: {path} is a folder, not a network file")
     data = path.read_bytes()
@@ -90,7 +91,8 @@ def prepare_group(spec: GroupSpec, cache: Path, progress: Progress) -> tuple[Gro
         models[node] = prepared.ref
         files.update(prepared.parts)
     for name, stream in spec.streams.items():
-        if not fetch(stream.source, None, cache, lambda d, t, n=name: progress(f"fetch {n}", d, t)).exists():
+        path = fetch(stream.source, None, cache, partial(progress, f"fetch {name}"))
+        if not path.exists():
             raise SourceError(f"stream {name}: {stream.source} does not exist")
     return GroupRecord(spec=spec, models=models, deployed_at=time.time()), files
 

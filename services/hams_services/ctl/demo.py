@@ -138,9 +138,7 @@ def _pictures(spec: GroupSpec, received: list[Result], out_dir: Path) -> list[Pa
                 break
             if frame in wanted:
                 path = out_dir / f"{spec.name}-{frame:05d}.png"
-                factor = max(1, round(720 / image.shape[1]))
-                large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-                cv2.imwrite(str(path), annotate(np.asarray(large, np.uint8), by_frame[frame].objects, factor))
+                cv2.imwrite(str(path), annotate(image, by_frame[frame].objects))
                 written.append(path)
     finally:
         source.close()
@@ -152,7 +150,8 @@ def _judge(stream: StreamView, received: list[Result]) -> None:
     if stream.state == "failed":
         raise RefusedError(f"the stream failed: {stream.text}")
     if stream.delivered != stream.submitted or stream.in_flight or sorted(set(frames)) != frames:
-        raise RefusedError("not every frame was delivered exactly once, in order")
+        why = f": {stream.text}" if stream.text else ""
+        raise RefusedError(f"not every frame was delivered exactly once, in order{why}")
     if len(frames) != stream.delivered:
         raise RefusedError(f"{stream.delivered} frames were delivered but {len(frames)} results arrived")
     if not any(r.objects for r in received):

@@ -52,6 +52,8 @@ class Close:
     frame: int
     outcome: Outcome
     reason: str = ""
+    detail: str = ""
+    """What the node that failed said."""
     objects: list[dict[str, Any]] = field(default_factory=list)
     join: Join | None = None
     plan: Plan | None = None
@@ -155,13 +157,13 @@ class StreamCore:
         ):
             return []  # late, from an attempt given up
         if output.error is not None:
-            return self._failed(flight, output.error["code"], now)
+            return self._failed(flight, output.error["code"], now, f"{output.node}: {output.error.get('text', '')}")
         if not flight.join.add(output):
             return []
         try:
             flight.objects = flight.join.objects()
         except MessageError as error:
-            return self._failed(flight, error.code, now)
+            return self._failed(flight, error.code, now, error.text)
         flight.retry_at = None
         return self._release() + self._go(now)
 
@@ -216,25 +218,25 @@ class StreamCore:
             commands += self._launch(*self.waiting.popleft(), now)
         return commands
 
-    def _failed(self, flight: Flight, code: str, now: float) -> list[Command]:
+    def _failed(self, flight: Flight, code: str, now: float, detail: str = "") -> list[Command]:
         flight.strikes += 1
         if self.lossless and (code in RETRYABLE or code == "deadline") and flight.strikes < MAX_ATTEMPTS:
             flight.retry_at = now + RETRY_PAUSE_S * 2**flight.strikes
             return []
         dropped = not self.lossless and (code in RETRYABLE or code == "deadline")
-        return self._end(flight, Outcome.DROPPED if dropped else Outcome.FAILED, code) + self._go(now)
+        return self._end(flight, Outcome.DROPPED if dropped else Outcome.FAILED, code, detail) + self._go(now)
 
     def _drop(self, frame: int, reason: str) -> Close:
         self.ledger.drop(frame, reason)
         return Close(frame, Outcome.DROPPED, reason)
 
-    def _end(self, flight: Flight, outcome: Outcome, reason: str) -> list[Command]:
+    def _end(self, flight: Flight, outcome: Outcome, reason: str, detail: str = "") -> list[Command]:
         del self.flights[flight.frame]
         if outcome is Outcome.DROPPED:
             self.ledger.drop(flight.frame, reason)
         else:
             self.ledger.fail(flight.frame, reason)
-        return [Close(flight.frame, outcome, reason, plan=flight.plan), *self._release()]
+        return [Close(flight.frame, outcome, reason, detail, plan=flight.plan), *self._release()]
 
     def _release(self) -> list[Command]:
         """Deliver complete frames, oldest first, up to the first that is still under way."""

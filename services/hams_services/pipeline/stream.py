@@ -75,6 +75,8 @@ class Flow:
         self._pixels: dict[int, Pixels] = {}
         self._latency: deque[float] = deque(maxlen=2000)
         self._recent: deque[float] = deque(maxlen=2000)
+        self.complaint = ""
+        """Why the newest failed frame failed."""
         self._first: float | None = None
         self._last: float | None = None
         self._outbox: asyncio.Queue[Command] = asyncio.Queue()  # bounded by the core's window
@@ -154,7 +156,10 @@ class Flow:
             if self._publish:
                 await self._publish_result(codec.pack(result))
         elif command.outcome is Outcome.FAILED:
-            log.warning("stream %s: frame %d failed: %s", self.name, command.frame, command.reason)
+            self.complaint = f"frame {command.frame} failed: {command.detail or command.reason}"
+            failures = self.core.ledger.failed.total()
+            if failures & (failures - 1) == 0:  # 1, 2, 4, 8 …: a broken node does not fill the log
+                log.warning("stream %s: %s (%d so far)", self.name, self.complaint, failures)
         if self._on_close is not None:
             self._on_close(command, result)
 
@@ -208,7 +213,7 @@ class Flow:
                 "group": self._group,
                 "stream": self._stream,
                 "state": state,
-                "text": text,
+                "text": text or self.complaint,
                 "submitted": ledger.submitted,
                 "delivered": ledger.delivered,
                 "in_flight": len(ledger.open),

@@ -256,6 +256,20 @@ def test_refused_everywhere_is_a_failure_that_says_why() -> None:
     assert "there is no task 'foo'" in view.text
 
 
+def test_a_refusal_of_an_earlier_deployment_does_not_count_for_the_next() -> None:
+    world = World(ONE)
+    world.refusing[ONE.device] = "there is no task 'foo'"
+    world.do(GroupSeen("face", group_record()))
+    world.wait(3.0)
+    epoch = world.state.epoch
+    del world.refusing[ONE.device]
+    world.do(GroupSeen("face", group_record(deployed_at=2.0)))
+    beat = heartbeat(ONE.device, incarnation=world.incarnation[ONE.device], refused=("face", epoch, "late"))
+    world.do(HeartbeatSeen(beat))
+    world.wait(2.0)
+    assert scheduler_view(world.state, world.now).groups[0].state == "serving"
+
+
 def test_a_benchmark_without_answer_is_tried_again_and_then_given_up() -> None:
     world = World(ONE)
     world.answers = False
