@@ -17,7 +17,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 import hams_shared
-from hams_scheduler import core
+from hams_scheduler import core, events
 from hams_scheduler.planning import Problem, Solution, place, to_answer, to_solution
 from hams_scheduler.strategies.registry import names
 from hams_scheduler.view import matrix_view, scheduler_view
@@ -61,7 +61,7 @@ class SchedulerService:
         self._state = core.SchedulerState(started=time.monotonic())
         self._owner: asyncio.TaskGroup | None = None
         self._buckets: dict[str, KeyValue] = {}
-        self._writes: asyncio.Queue[core.StorePlan | core.DeletePlan | core.StoreProfile] = asyncio.Queue()
+        self._writes: asyncio.Queue[events.StorePlan | events.DeletePlan | events.StoreProfile] = asyncio.Queue()
         """In order; bounded by the number of decisions, which wait for one another."""
         self._asked: dict[str, asyncio.Future[PlanAnswer]] = {}
 
@@ -102,15 +102,15 @@ class SchedulerService:
         for entry in (await self._buckets["profiles"].entries()).values():
             profile = _decoded(ProfileRecord, entry)
             if profile is not None:
-                self._do(core.ProfileSeen(profile))
+                self._do(events.ProfileSeen(profile))
         for entry in (await self._buckets["plans"].entries()).values():
             plan = _decoded(PlanRecord, entry)
             if plan is not None:
-                self._do(core.PlanSeen(plan))
+                self._do(events.PlanSeen(plan))
         for entry in (await self._buckets["groups"].entries()).values():
             group = _decoded(GroupRecord, entry)
             if group is not None:
-                self._do(core.GroupSeen(entry.key, group))
+                self._do(events.GroupSeen(entry.key, group))
         self._state.started = time.monotonic()
 
     # ── in ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -120,7 +120,7 @@ class SchedulerService:
             if entry is not None:
                 record = _decoded(DeviceRecord, entry)
                 if record is not None or entry.value is None:
-                    self._do(core.DeviceSeen(entry.key, record))
+                    self._do(events.DeviceSeen(entry.key, record))
 
     async def _watch_groups(self) -> None:
         async for entry in self._buckets["groups"].watch():
@@ -128,15 +128,15 @@ class SchedulerService:
                 record = _decoded(GroupRecord, entry)
                 known = self._state.groups.get(entry.key)
                 if (record is not None or entry.value is None) and record != known:  # a renewed watch repeats
-                    self._do(core.GroupSeen(entry.key, record))
+                    self._do(events.GroupSeen(entry.key, record))
 
     async def _on_heartbeat(self, message: Message) -> None:
-        self._do(core.HeartbeatSeen(codec.decode(Heartbeat, message.data)))
+        self._do(events.HeartbeatSeen(codec.decode(Heartbeat, message.data)))
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._do(core.Tick())
+            self._do(events.Tick())
 
     async def _on_view(self, message: Message) -> None:
         await message.respond(codec.encode(scheduler_view(self._state, time.monotonic())))
@@ -154,14 +154,14 @@ class SchedulerService:
         future: asyncio.Future[PlanAnswer] = asyncio.get_running_loop().create_future()
         self._asked[request_id] = future
         try:
-            self._do(core.PlanAsked(request_id, request))
+            self._do(events.PlanAsked(request_id, request))
             answer = await asyncio.wait_for(future, PLAN_DEADLINE_S)
         except TimeoutError:
             text = f"not all benchmarks ended within {PLAN_DEADLINE_S:g} s"
             answer = PlanAnswer(error=WireError(code="deadline", text=text))
         finally:
             del self._asked[request_id]
-            self._do(core.AskWithdrawn(request_id))
+            self._do(events.AskWithdrawn(request_id))
         try:
             await message.respond(codec.encode(answer))
         except BrokerError as error:
@@ -169,18 +169,18 @@ class SchedulerService:
 
     # ── decisions, carried out ────────────────────────────────────────────────────────────────────────────────
 
-    def _do(self, event: core.Event) -> None:
+    def _do(self, event: events.Event) -> None:
         for command in core.step(self._state, event, time.monotonic()):
             match command:
-                case core.Note(text):
+                case events.Note(text):
                     log.info("%s", text)
-                case core.StorePlan() | core.DeletePlan() | core.StoreProfile():
+                case events.StorePlan() | events.DeletePlan() | events.StoreProfile():
                     self._writes.put_nowait(command)
-                case core.Profile():
+                case events.Profile():
                     self._own(self._profile(command))
-                case core.Solve():
+                case events.Solve():
                     self._own(self._solve(command))
-                case core.AnswerPlan():
+                case events.AnswerPlan():
                     self._own(self._compare(command))
 
     def _own(self, job: Coroutine[None, None, None]) -> None:
@@ -199,16 +199,16 @@ class SchedulerService:
                     log.warning("cannot write: %s", error)
                     await asyncio.sleep(WRITE_RETRY_S)
 
-    async def _write_one(self, command: core.StorePlan | core.DeletePlan | core.StoreProfile) -> None:
+    async def _write_one(self, command: events.StorePlan | events.DeletePlan | events.StoreProfile) -> None:
         match command:
-            case core.StorePlan(record):
+            case events.StorePlan(record):
                 await self._buckets["plans"].put(record.group, codec.encode(record))
-            case core.DeletePlan(group):
+            case events.DeletePlan(group):
                 await self._buckets["plans"].delete(group)
-            case core.StoreProfile(record):
+            case events.StoreProfile(record):
                 await self._buckets["profiles"].put(record.key, codec.encode(record))
 
-    async def _profile(self, command: core.Profile) -> None:
+    async def _profile(self, command: events.Profile) -> None:
         cell = command.cell
         request = ProfileRequest(model=command.model, input_shape=cell.input_shape, dtype=cell.dtype)
         record: ProfileRecord | None = None
@@ -223,9 +223,9 @@ class SchedulerService:
         except HamsError as error:
             failure = error
             await asyncio.sleep(PROFILE_RETRY_S)
-        self._do(core.ProfileDone(command.device, cell, record, failure))
+        self._do(events.ProfileDone(command.device, cell, record, failure))
 
-    async def _solve(self, command: core.Solve) -> None:
+    async def _solve(self, command: events.Solve) -> None:
         solution: Solution | None = None
         failure: HamsError | None = None
         try:
@@ -234,9 +234,9 @@ class SchedulerService:
             if not isinstance(error, HamsError):
                 log.exception("solving failed")
             failure = as_hams_error(error)
-        self._do(core.Solved(command.generation, solution, failure))
+        self._do(events.Solved(command.generation, solution, failure))
 
-    async def _compare(self, command: core.AnswerPlan) -> None:
+    async def _compare(self, command: events.AnswerPlan) -> None:
         answers = [
             await asyncio.to_thread(_strategy_answer, dataclasses.replace(command.problem, strategy=strategy))
             for strategy in _named(command.request.strategies)

@@ -155,7 +155,12 @@ class GroupSpec(Strict):
     target_fps: float | None = Field(None, gt=0)
     priority: int = Field(0, ge=-100, le=100)
     deadline_s: float = Field(10.0, gt=0, le=600, description="a frame not joined by then is sent again or dropped")
-    in_flight: int = Field(8, ge=1, le=256, description="frames of one stream under way at once")
+    in_flight: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="frames of one stream under way at once [8 for a lossless one, 3 for a live one]",
+    )
     nodes: dict[Name, NodeSpec] = Field(min_length=1)
     streams: dict[Name, StreamSpec] = {}
 
@@ -179,6 +184,10 @@ class GroupSpec(Strict):
                 seen.add(parent)
                 parent = self.nodes[parent].parent
         return self
+
+    def window(self, *, lossless: bool) -> int:
+        """Frames of one stream under way at once: more keep devices busy, but a live frame grows old waiting."""
+        return self.in_flight or (8 if lossless else 3)
 
     @property
     def root(self) -> str:

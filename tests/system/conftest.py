@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
-from hams_services.zoo.sources import fetch
 
+from hams_services.zoo.sources import fetch
 from hams_shared.errors import ModelFetchError
 from hams_shared.process import cache_folder
 from support.up import ROOT, Up, cores

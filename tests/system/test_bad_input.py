@@ -14,6 +14,7 @@ from hams_shared import codec, subjects
 from hams_shared.errors import HamsError
 from hams_shared.nats_bus import NatsBus
 from support.up import Up, cores
+from support.wait import until_sync
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
@@ -80,8 +81,13 @@ def test_bad_files_and_messages_are_named_and_harm_nobody(
     short.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(1000))
     group["streams"] = {"cut": {"source": str(short)}}
     up.ctl("deploy", write(file, group))
-    stream = [s for s in up.json("status")["streams"] if s["group"] == "video"][0]
-    assert stream["state"] in ("waiting", "failed")
+
+    def state() -> tuple[str, str]:
+        stream = next(s for s in up.json("status")["streams"] if s["group"] == "video")
+        return stream["state"], stream["text"]
+
+    until_sync(lambda: state()[0] == "failed", 20, "the stream fails")
+    assert "short.mp4 is not a video" in state()[1]
     up.ctl("undeploy", "video")
 
     # ── messages ──

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -63,6 +64,8 @@ def without_bus(
         stopped = work.cancelled()
 
     setup_logging("hams-ctl", debug=debug)
+    if not debug and "HAMS_LOG_LEVEL" not in os.environ:
+        logging.getLogger().setLevel(logging.WARNING)  # a person wants results, not a log
     code = run(until_stopped, debug=debug)
     if stopped and not stopped_is_fine:
         code = 130

@@ -29,7 +29,7 @@ def _plain(title: str) -> Table:
 
 def matrix_table(matrix: MatrixView) -> Table:
     """Rows are models, columns devices, the best cell of each row is marked with ``*``."""
-    table = _plain("FPS matrix (frames/s of each model alone on each device; * fastest)")
+    table = _plain("FPS matrix, frames/s (* fastest)")
     names = short_names(matrix.devices)
     table.add_column("model")
     for device in matrix.devices:
@@ -147,7 +147,7 @@ def _counts(counts: dict[str, int]) -> str:
 
 def plans_table(answers: tuple[StrategyAnswer, ...]) -> Table:
     """What each strategy would do; the best predicted FPS is marked."""
-    table = _plain("Plans (predicted group FPS; * best)")
+    table = _plain("Plans, predicted group FPS (* best)")
     for column in ("strategy", "FPS", "bound", "gap", "bottleneck", "placement"):
         table.add_column(column, justify="right" if column in ("FPS", "bound", "gap") else "left")
     best = max((a.fps for a in answers), default=0.0)

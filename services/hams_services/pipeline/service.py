@@ -271,7 +271,9 @@ class PipelineService:
             group.answers.pop(frame, None)
         if close.outcome is Outcome.DELIVERED and result is not None:
             return result
-        raise RefusedError(f"group {name} could not process the image: {close.detail or close.reason}", "see `hams-ctl status`")
+        raise RefusedError(
+            f"group {name} could not process the image: {close.detail or close.reason}", "see `hams-ctl status`"
+        )
 
     @staticmethod
     def _infer_closed(group: Group, close: Close, result: dict[str, Any] | None) -> None:

@@ -65,7 +65,7 @@ class Flow:
         publish: bool,
         on_close: OnClose | None = None,
     ) -> None:
-        self.core = StreamCore(stream, lossless, group.in_flight, group.deadline_s)
+        self.core = StreamCore(stream, lossless, group.window(lossless=lossless), group.deadline_s)
         self._bus = bus
         self._group = group.name
         self._stream = stream

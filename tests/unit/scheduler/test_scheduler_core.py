@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from hams_scheduler import core
-from hams_scheduler.core import (
+from hams_scheduler.core import SchedulerState
+from hams_scheduler.events import (
     AnswerPlan,
     Command,
     DeletePlan,
     DeviceSeen,
+    Event,
     GroupSeen,
     HeartbeatSeen,
     PlanAsked,
@@ -17,7 +19,6 @@ from hams_scheduler.core import (
     Profile,
     ProfileDone,
     ProfileSeen,
-    SchedulerState,
     Solve,
     Solved,
     StorePlan,
@@ -53,7 +54,7 @@ class World:
         self.beat()
         self.wait(3.0)
 
-    def do(self, event: core.Event) -> None:
+    def do(self, event: Event) -> None:
         for command in core.step(self.state, event, self.now):
             self.log.append(command)
             match command:

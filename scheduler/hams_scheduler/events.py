@@ -1,0 +1,168 @@
+"""What the scheduler's core is told (events) and what it asks for (commands). Plain data, compared by equality."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hams_scheduler.planning import Cell, Problem, Solution
+from hams_shared.errors import HamsError
+from hams_shared.messages import (
+    DeviceRecord,
+    GroupRecord,
+    Heartbeat,
+    ModelRef,
+    PlanRecord,
+    PlanRequest,
+    ProfileRecord,
+)
+
+# ── events ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class DeviceSeen:
+    """KV ``devices``: a device's record; None: it said goodbye."""
+
+    device: str
+    record: DeviceRecord | None
+
+
+@dataclass(frozen=True)
+class HeartbeatSeen:
+    """An agent lives."""
+
+    heartbeat: Heartbeat
+
+
+@dataclass(frozen=True)
+class GroupSeen:
+    """KV ``groups``: a deployed group; None: undeployed."""
+
+    group: str
+    record: GroupRecord | None
+
+
+@dataclass(frozen=True)
+class PlanSeen:
+    """KV ``plans``, as found at start."""
+
+    record: PlanRecord
+
+
+@dataclass(frozen=True)
+class ProfileSeen:
+    """KV ``profiles``, as found at start."""
+
+    record: ProfileRecord
+
+
+@dataclass(frozen=True)
+class ProfileDone:
+    """A benchmark ended: with a record, or without an answer."""
+
+    device: str
+    cell: Cell
+    record: ProfileRecord | None
+    error: HamsError | None = None
+
+
+@dataclass(frozen=True)
+class Solved:
+    """The solver's answer to :class:`Solve`."""
+
+    generation: int
+    solution: Solution | None
+    error: HamsError | None = None
+
+
+@dataclass(frozen=True)
+class PlanAsked:
+    """Somebody asks what the strategies would do; nothing is deployed."""
+
+    request_id: str
+    request: PlanRequest
+
+
+@dataclass(frozen=True)
+class AskWithdrawn:
+    """Nobody waits for that answer any more."""
+
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed."""
+
+
+Event = (
+    DeviceSeen
+    | HeartbeatSeen
+    | GroupSeen
+    | PlanSeen
+    | ProfileSeen
+    | ProfileDone
+    | Solved
+    | PlanAsked
+    | AskWithdrawn
+    | Tick
+)
+
+# ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Ask `device` to benchmark a model; report :class:`ProfileDone`."""
+
+    device: str
+    model: ModelRef
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class StoreProfile:
+    """Write to KV ``profiles``."""
+
+    record: ProfileRecord
+
+
+@dataclass(frozen=True)
+class Solve:
+    """Run the solver on `problem`; report :class:`Solved` with the same generation."""
+
+    generation: int
+    problem: Problem
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """Write to KV ``plans``."""
+
+    record: PlanRecord
+
+
+@dataclass(frozen=True)
+class DeletePlan:
+    """Delete from KV ``plans``."""
+
+    group: str
+
+
+@dataclass(frozen=True)
+class AnswerPlan:
+    """All measured: solve `problem` with each of the request's strategies and answer."""
+
+    request_id: str
+    request: PlanRequest
+    problem: Problem
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something a person reading the log wants to know."""
+
+    text: str
+
+
+Command = Profile | StoreProfile | Solve | StorePlan | DeletePlan | AnswerPlan | Note

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, EntryPoints
+from typing import Any, ClassVar
+
+import pytest
+
+from hams_agents.tasks import registry
+from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams
+from hams_agents.tasks.registry import build_task, is_detection
+from hams_shared.errors import TaskError
+from hams_shared.group_spec import InputSpec, TaskSpec
+
+INPUT = InputSpec(size=(64, 64))
+
+
+def build(**spec: Any) -> Any:
+    return build_task(TaskSpec.model_validate(spec), INPUT)
+
+
+def test_kinds() -> None:
+    assert is_detection(build(type="centerface"))
+    assert not is_detection(build(type="raw"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ({"type": "centreface"}, r"no task 'centreface' \(did you mean centerface\? known: centerface, classification"),
+        ({"type": "zzz"}, r"no task 'zzz' \(known: centerface"),
+        ({"type": "centerface", "treshold": 0.5}, r"treshold: unknown key \(did you mean threshold"),
+        ({"type": "centerface", "threshold": 2}, "task centerface: threshold: Input should be less than 1"),
+        ({"type": "centerface", "threshold": "high"}, "threshold: Input should be a valid number"),
+        ({"type": "classification"}, "labels: Field required"),
+        ({"type": "classification", "labels": ["a", "a"]}, "labels: a label is there twice"),
+        ({"type": "classification", "labels": ["a"]}, "labels: .*at least 2"),
+        (
+            {"type": "expectation", "classes": 3, "activation": "relu"},
+            "activation: Input should be 'softmax' or 'none'",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(spec: dict[str, Any], text: str) -> None:
+    with pytest.raises(TaskError, match=text):
+        build(**spec)
+
+
+class Plug:
+    class PlugParams(TaskParams):
+        size: int = 1
+
+    Params: ClassVar[type[TaskParams]] = PlugParams
+
+    def __init__(self, params: PlugParams, context: TaskContext) -> None:
+        if params.size < 0:
+            raise ZeroDivisionError("negative")
+        self.got = (params.size, context.input.size)
+
+    def describe(self, outputs: Outputs, to_frame: list[Affine]) -> list[dict[str, Any]]:
+        return [{} for _ in to_frame]
+
+
+class NoTask:
+    pass
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, **points: str) -> None:
+    entries = [EntryPoint(name, value, registry.ENTRY_POINTS) for name, value in points.items()]
+    monkeypatch.setattr(registry, "entry_points", lambda group: EntryPoints(entries).select(group=group))
+
+
+def test_plug_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, plug=f"{__name__}:Plug", broken="no_such_module:X", nothing=f"{__name__}:NoTask")
+    monkeypatch.setattr(EntryPoint, "load", lambda self: _load(self.value))
+    assert build(type="plug", size=3).got == (3, (64, 64))
+    assert build(type="raw")  # a broken plug-in breaks nobody else
+    with pytest.raises(TaskError, match=r"size: unknown key|size: Input should be a valid integer"):
+        build(type="plug", size="x")
+    with pytest.raises(TaskError, match=r"no_such_module:X of task broken cannot be loaded: ModuleNotFoundError"):
+        build(type="broken")
+    with pytest.raises(TaskError, match="NoTask is no task"):
+        build(type="nothing")
+    with pytest.raises(TaskError, match="plug cannot be built: ZeroDivisionError: negative"):
+        build(type="plug", size=-1)
+    with pytest.raises(TaskError, match="did you mean plug"):
+        build(type="plugg")
+
+
+def _load(value: str) -> Any:
+    if value.startswith("no_such_module"):
+        raise ModuleNotFoundError(value)
+    return {"Plug": Plug, "NoTask": NoTask}[value.split(":")[1]]
+
+
+def test_a_plug_in_must_not_hide_a_built_in_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, raw="somewhere:Raw")
+    with pytest.raises(TaskError, match=r"somewhere:Raw .* redefines the built-in task raw"):
+        build(type="raw")
+
+
+def test_two_plug_ins_of_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [EntryPoint("x", value, registry.ENTRY_POINTS) for value in ("a:X", "b:X")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: EntryPoints(entries))
+    with pytest.raises(TaskError, match=r"more than once: a:X .*, b:X"):
+        build(type="x")
