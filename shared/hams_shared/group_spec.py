@@ -159,7 +159,7 @@ class GroupSpec(Strict):
         None,
         ge=1,
         le=256,
-        description="frames of one stream under way at once [8 for a lossless one, 3 for a live one]",
+        description="frames of one stream under way at once [8 if lossless, 3 if live]",
     )
     nodes: dict[Name, NodeSpec] = Field(min_length=1)
     streams: dict[Name, StreamSpec] = {}

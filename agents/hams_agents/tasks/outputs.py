@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -46,7 +47,7 @@ def rows(values: NDArray[np.generic], count: int, task: str, width: int | None =
     shape = "×".join(map(str, values.shape)) or "a scalar"
     if values.ndim == 0 or values.shape[0] != count:
         raise TaskError(f"task {task}: the output is {shape} for {count} images")
-    flat = values.reshape(count, -1 if values.size else 0).astype(np.float32, copy=False)
+    flat = values.reshape(count, math.prod(values.shape[1:])).astype(np.float32, copy=False)
     if width is not None and flat.shape[1] != width:
         raise TaskError(f"task {task}: the output is {shape}, expected {count}×{width}")
     if not np.isfinite(flat).all():

@@ -42,7 +42,7 @@ def with_bus(
     """Connect, run `job`, and leave with its exit code; an error becomes one line."""
 
     async def connected(stop: asyncio.Event) -> None:
-        async with NatsBus(broker_url(nats), name="hams-ctl") as bus:
+        async with NatsBus(broker_url(nats), name="hams-ctl", connect_timeout=2.0) as bus:
             await job(bus)
 
     without_bus(connected, debug, stopped_is_fine=stopped_is_fine)

@@ -120,7 +120,10 @@ async def system(devices: list[str], nats: str | None, port: int | None, host: s
         bus = await stack.enter_async_context(NatsBus(url, name="hams-ctl up"))
         ready = await _until_ready(supervisor, Control(bus), len(devices), logs)
         stack.enter_context(announced(url))
-        yield Running(url, ready, logs, supervisor)
+        try:
+            yield Running(url, ready, logs, supervisor)
+        finally:
+            await supervisor.stop("scheduler", "pipeline")  # or it would move nodes from each agent that stops
 
 
 def _choose_port(host: str, port: int | None) -> int:

@@ -65,7 +65,7 @@ def test_without_usable_eyes_nothing_is_turned(points: list[list[float]] | None)
 
 def test_beyond_the_border_its_pixels_are_repeated() -> None:
     image = np.zeros((50, 50, 3), np.uint8)
-    image[:, 0] = 99
+    image[:, :4] = 99
     crops, _, _ = cut(image, None, [found((-20, 10, 0.5, 30))], CropSpec(), (10, 10))
     assert (crops[0, :, :9] == 99).all()
 
