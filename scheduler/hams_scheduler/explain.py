@@ -65,7 +65,7 @@ def moved_cycles(problem: Problem, shares: FloatArray) -> FloatArray:
         most = np.where(np.arange(columns) == order[0], without[order[1 % columns]], without[order[0]])
         most = most if columns > 1 else np.zeros(1)
         table[row] = np.maximum(most, without + problem.cost[row])
-    return table
+    return np.asarray(table, dtype=np.float64)
 
 
 def texts(

@@ -67,7 +67,7 @@ def annotate(image: Pixels, objects: Sequence[Mapping[str, Any]]) -> Pixels:
     canvas = image.copy()
     if factor > 1:
         canvas = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-    line = max(1, round(min(canvas.shape[:2]) / 360))
+    line = max(2, round(min(canvas.shape[:2]) / 360))
     shown = [(one, box) for one in objects if (box := _box(one, factor)) is not None]
     for index, (one, box) in enumerate(shown):
         _outline(canvas, one, box, factor, line, PALETTE[index % len(PALETTE)])
@@ -103,7 +103,9 @@ def _outline(
     for child in _children(one):
         mesh = _points(child.get("points"), factor) if _number(child.get("score"), 1.0) >= SEEN else None
         if mesh is not None:
-            _dots(canvas, mesh, max(0.6, width / 220) if len(mesh) > 30 else max(line, width / 60), WHITE, 0.65)
+            dense = len(mesh) > 30  # a mesh on a small face must not hide it
+            radius = max(0.5, width / 220) if dense else max(line, width / 60)
+            _dots(canvas, mesh, radius, WHITE, 0.65 * min(1.0, width / 140) if dense else 0.65)
         told = child.get("pose")
         pose: Mapping[str, Any] = told if isinstance(told, Mapping) else child
         if {"yaw", "pitch", "roll"} <= pose.keys() and _number(child.get("score"), 1.0) >= SEEN:

@@ -176,6 +176,12 @@ class Plan(Wire):
         """Devices that serve some node."""
         return frozenset(device for places in self.shares.values() for device in places)
 
+    def share(self, node: str, device: str) -> float:
+        """The part of `node`'s frames that `device` takes, 0–1."""
+        places = self.shares.get(node, {})
+        total = sum(places.values())
+        return places.get(device, 0.0) / total if total > 0 else 0.0
+
     def nodes_on(self, device: str) -> tuple[str, ...]:
         """Nodes that `device` serves, parents first."""
         return tuple(n for n in self.group.spec.depth_first() if device in self.shares.get(n, {}))

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,9 @@ def test_a_device_that_stays_away_is_replaced(tmp_path: Path, lossless_face: Pat
     first, second = cores()
     with Up(tmp_path / "home", first) as up:
         env = {**up.env, "HAMS_NATS_URL": up.url}
-        agent = subprocess.Popen(["hams-agent", "--device", second], env=env, stderr=subprocess.DEVNULL)
+        agent = subprocess.Popen(
+            [sys.executable, "-m", "hams_agents", "--device", second], env=env, stderr=subprocess.DEVNULL
+        )
         try:
             alive = lambda: sum(d["state"] == "alive" for d in up.json("devices"))  # noqa: E731
             until_sync(lambda: alive() == 2, 60, "two devices")

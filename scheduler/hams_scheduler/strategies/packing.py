@@ -31,7 +31,7 @@ def feasible_start(problem: Problem) -> IntArray:
         return left
     from hams_scheduler.strategies import milp
 
-    found = milp.pack(problem)
+    found: IntArray | None = milp.pack(problem)
     if found is None:
         names = [problem.models[row] for row in left]
         raise InfeasibleError(

@@ -68,6 +68,8 @@ def download(url: str, sha256: str, path: Path, progress: Progress) -> None:
         except DigestError:
             raise
         except (ModelFetchError, OSError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
             if attempt == TRIES - 1 or not _passing(error):
                 raise _explain(url, error, attempt + 1) from error
             time.sleep(PAUSE_S * 2**attempt)
@@ -94,6 +96,7 @@ class _OnlyHttps(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         if urlsplit(newurl).scheme != self._scheme:
+            fp.close()
             raise ModelFetchError(f"{req.full_url} redirects to {newurl}, which is not {self._scheme}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

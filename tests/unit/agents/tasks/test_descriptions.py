@@ -143,4 +143,4 @@ def test_raw() -> None:
     (item,) = describe(task("raw", max_values=1), a=[[1, 2]])
     assert item == {"a": {"shape": [2], "values": [1], "truncated": True}}
     with pytest.raises(TaskError, match="for 1 images"):
-        task("raw").describe({"a": np.float32([1, 2])}, [IDENTITY])
+        task("raw").describe({"a": np.array([1, 2], np.float32)}, [IDENTITY])

@@ -28,12 +28,17 @@ FACE = (178, 55, 271, 179)
 """The astronaut's face."""
 
 
+def compiled(source: bytes | Path) -> Any:
+    core = openvino.Core()
+    return core.compile_model(core.read_model(source), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
 @cache
 def network(node: str) -> Infer:
     spec = GROUP.nodes[node]
     path = real(spec.model, spec.sha256)
-    source: Any = normalize_onnx(path.read_bytes(), spec.input.shape()) if path.suffix == ".onnx" else path
-    model = openvino.Core().compile_model(source, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    source = normalize_onnx(path.read_bytes(), spec.input.shape()) if path.suffix == ".onnx" else path
+    model = compiled(source)
 
     def infer(batch: np.ndarray) -> Mapping[str, np.ndarray]:
         each = [model(batch[i : i + 1]) for i in range(len(batch))]
@@ -152,7 +157,7 @@ def test_both_runtimes_take_the_detector_with_free_dims(batch: int) -> None:
     spec = GROUP.nodes["face"]
     data = normalize_onnx(real(spec.model, spec.sha256).read_bytes(), spec.input.shape())
     images = np.random.default_rng(batch).integers(0, 256, (batch, 3, 480, 640)).astype(np.float32)
-    ours = openvino.Core().compile_model(data, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images)
+    ours = compiled(data)(images)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     theirs = session.run(["537", "538", "539", "540"], {"input.1": images})
     assert [t.shape for t in theirs] == [(batch, channels, 120, 160) for channels in (1, 2, 2, 10)]

@@ -1,0 +1,188 @@
+"""What serving teaches: how often each node really runs, and how much a device slows down under what it hosts. Pure.
+
+Agents count in their heartbeats, per node: frames, inferences, busy seconds. From the differences between two
+heartbeats come
+
+    w_n       = inferences of n / frames of its group's root         (inferences per frame)
+    eta_d(k)  = sum over nodes of inferences_n / F[n, d], over busy seconds of d, with k nodes resident
+
+`eta` is 1 when co-located models cost each other nothing and nothing but inference costs time; ``kappa = 1 / eta``
+stretches the device's cycle in the objective. Both are means with exponential forgetting, shrunk to a prior by how much
+has been seen: a node's weight to the group file's, eta(d, k) to the device's mean, that to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from hams_shared.messages import Heartbeat, NodeLoad, Plan
+
+WEIGHT_PRIOR_FRAMES = 30.0
+"""The group file's weight counts as much as this many frames."""
+WEIGHT_MEMORY_FRAMES = 2000.0
+"""Frames after which an observation has lost 63 % of its say: scenes change."""
+ETA_PRIOR_S = 2.0
+"""The prior of eta counts as much as this much busy time, s."""
+ETA_MEMORY_S = 60.0
+"""Busy time after which an observation of eta has lost 63 % of its say, s."""
+RATE_MEMORY_S = 5.0
+"""The measured frame rate is a mean over about this long, s."""
+ETA_RANGE = (0.1, 1.5)
+"""Outside it an observation says more about clocks than about contention."""
+
+FpsOf = Callable[[str, str, str], float]
+"""(group, node, device) → frames/s alone, 0 when unknown."""
+
+
+@dataclass
+class Ratio:
+    """A smoothed quotient of two sums: sum(above) / sum(below), the old fading as the new comes."""
+
+    memory: float
+    above: float = 0.0
+    below: float = 0.0
+
+    def add(self, above: float, below: float) -> None:
+        """Observe `above` over `below` (> 0, in the unit of `memory`)."""
+        keep = max(0.0, 1.0 - below / self.memory)
+        self.above = self.above * keep + above
+        self.below = self.below * keep + below
+
+    def value(self, prior: float, strength: float) -> float:
+        """The quotient, shrunk towards `prior`, which counts as much as `strength` of `below`."""
+        return (self.above + prior * strength) / (self.below + strength)
+
+    def confidence(self, strength: float) -> float:
+        """How much of :meth:`value` was observed, 0–1."""
+        return self.below / (self.below + strength)
+
+
+@dataclass
+class _Seen:
+    """One agent's counters at its newest heartbeat."""
+
+    incarnation: str
+    uptime_s: float
+    loads: dict[tuple[str, str], NodeLoad]
+
+
+@dataclass
+class Learned:
+    """All that serving has taught so far."""
+
+    seen: dict[str, _Seen] = field(default_factory=dict)
+    runs: dict[tuple[str, str], Ratio] = field(default_factory=dict)
+    """By (group, node): inferences over frames of the root."""
+    eta: dict[tuple[str, int], Ratio] = field(default_factory=dict)
+    """By (device, resident nodes)."""
+    device_eta: dict[str, Ratio] = field(default_factory=dict)
+    busy: dict[tuple[str, str], Ratio] = field(default_factory=dict)
+    """By (group, device): busy seconds over frames of the group."""
+    rate: dict[tuple[str, str], Ratio] = field(default_factory=dict)
+    """By (group, device): frames of the root over seconds."""
+
+    def weight(self, group: str, node: str, prior: float) -> float:
+        """Inferences of `node` per frame of its group."""
+        ratio = self.runs.get((group, node))
+        return prior if ratio is None else max(ratio.value(prior, WEIGHT_PRIOR_FRAMES), 1e-3)
+
+    def confidence(self, group: str, node: str) -> float:
+        """How much of the weight was observed, 0–1."""
+        ratio = self.runs.get((group, node))
+        return 0.0 if ratio is None else ratio.confidence(WEIGHT_PRIOR_FRAMES)
+
+    def kappa(self, device: str, resident: int) -> float:
+        """By how much the device's cycle is stretched with `resident` nodes on it; 1 when nothing is known."""
+        mean = self.device_eta.get(device)
+        prior = 1.0 if mean is None else mean.value(1.0, ETA_PRIOR_S)
+        own = self.eta.get((device, resident))
+        eta = prior if own is None else own.value(prior, ETA_PRIOR_S)
+        return 1.0 / min(max(eta, ETA_RANGE[0]), ETA_RANGE[1])
+
+    def capacity_fps(self, group: str) -> float:
+        """Frames/s that the group's busiest device could do: 1 / (its busy seconds per frame); 0 when unknown.
+
+        Says what a placement can carry even while the source brings less.
+        """
+        spent = [r.value(0.0, 0.0) for (g, _), r in self.busy.items() if g == group and r.below > 0]
+        worst = max(spent, default=0.0)
+        return 1.0 / worst if worst > 0 else 0.0
+
+    def measured_fps(self, group: str) -> float:
+        """Frames/s the group's root does now; 0 when unknown."""
+        return sum(r.value(0.0, 0.0) for (g, _), r in self.rate.items() if g == group and r.below > 0)
+
+    def forget_placement(self, group: str) -> None:
+        """The group runs elsewhere now: what its devices spent per frame is history."""
+        for kept in (self.busy, self.rate):
+            for key in [k for k in kept if k[0] == group]:
+                del kept[key]
+
+    def forget_device(self, device: str) -> None:
+        """The agent is gone: its counters will start from 0."""
+        self.seen.pop(device, None)
+
+    def observe(self, beat: Heartbeat, plans: Mapping[str, Plan], fps_of: FpsOf) -> None:
+        """Take a heartbeat. `plans` are the active plans by group."""
+        loads = {(load.group, load.node): load for load in beat.nodes}
+        last = self.seen.get(beat.device)
+        self.seen[beat.device] = _Seen(beat.incarnation, beat.uptime_s, loads)
+        if last is None or last.incarnation != beat.incarnation:
+            return
+        seconds = beat.uptime_s - last.uptime_s
+        fresh = {key: delta for key, load in loads.items() if (delta := _since(load, last.loads.get(key))) is not None}
+        if seconds <= 0:
+            return
+        self._rates(fresh, plans, seconds, beat.device)
+        self._contention(fresh, beat.device, fps_of, resident=_resident(beat))
+
+    def _rates(
+        self, fresh: dict[tuple[str, str], NodeLoad], plans: Mapping[str, Plan], seconds: float, device: str
+    ) -> None:
+        for group, plan in plans.items():
+            mine = {n: fresh[group, n] for n in plan.nodes_on(device) if (group, n) in fresh}
+            frames = 0.0
+            for node, delta in mine.items():
+                if delta.frames > 0:  # each frame of the group sends each node one message, crops or none
+                    self.runs.setdefault((group, node), Ratio(WEIGHT_MEMORY_FRAMES)).add(delta.inferences, delta.frames)
+                frames = max(frames, delta.frames / max(plan.share(node, device), 1e-6))
+            if frames > 0:
+                busy = sum(delta.busy_s for delta in mine.values())
+                self.busy.setdefault((group, device), Ratio(WEIGHT_MEMORY_FRAMES)).add(busy, frames)
+            root = mine.get(plan.group.spec.root)
+            if root is not None:
+                self.rate.setdefault((group, device), Ratio(RATE_MEMORY_S)).add(root.frames, seconds)
+
+    def _contention(self, fresh: dict[tuple[str, str], NodeLoad], device: str, fps_of: FpsOf, *, resident: int) -> None:
+        alone = busy = 0.0
+        for (group, node), delta in fresh.items():
+            fps = fps_of(group, node, device)
+            if fps > 0 and delta.inferences > 0:
+                alone += delta.inferences / fps
+                busy += delta.busy_s
+        if busy > 0 and ETA_RANGE[0] <= alone / busy <= ETA_RANGE[1]:
+            self.eta.setdefault((device, resident), Ratio(ETA_MEMORY_S)).add(alone, busy)
+            self.device_eta.setdefault(device, Ratio(ETA_MEMORY_S)).add(alone, busy)
+
+
+def _since(load: NodeLoad, last: NodeLoad | None) -> NodeLoad | None:
+    """What `load` counted since `last`; None when the counters went backwards."""
+    if last is None:
+        return load
+    delta = load.model_copy(
+        update={
+            "frames": load.frames - last.frames,
+            "inferences": load.inferences - last.inferences,
+            "busy_s": load.busy_s - last.busy_s,
+        }
+    )
+    return delta if delta.frames >= 0 and delta.inferences >= 0 and delta.busy_s >= 0 else None
+
+
+def _resident(beat: Heartbeat) -> int:
+    """Nodes loaded on the device in its newest plans."""
+    newest: dict[str, tuple[int, int]] = {}
+    for a in beat.assignments:
+        newest[a.group] = max(newest.get(a.group, (0, 0)), (a.epoch, a.loaded))
+    return max(1, sum(loaded for _, loaded in newest.values()))
