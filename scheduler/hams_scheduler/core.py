@@ -9,8 +9,6 @@ so in their heartbeats; when every device of it is ready it becomes ``active``. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from hams_scheduler.events import (
     AnswerPlan,
     AskWithdrawn,
@@ -32,8 +30,8 @@ from hams_scheduler.events import (
     StoreProfile,
     Tick,
 )
-from hams_scheduler.planning import Cell, Problem, Solution, cell_of
-from hams_shared.liveness import Liveness
+from hams_scheduler.planning import Cell, Solution
+from hams_scheduler.state import SchedulerState
 from hams_shared.messages import (
     AssignmentState,
     DeviceRecord,
@@ -42,99 +40,17 @@ from hams_shared.messages import (
     ModelRef,
     Plan,
     PlanRecord,
-    PlanRequest,
-    ProfileRecord,
     WireError,
 )
-from hams_shared.subjects import LOST_AFTER_S
-
-PROFILE_ATTEMPTS = 3
-"""Tries at one benchmark that end without an answer, before the pair counts as unsupported until the agent restarts."""
 
 WORTH_MOVING = 1.10
-"""A change that nothing forces must promise at least this times the predicted FPS."""
-
-
-@dataclass
-class SchedulerState:
-    """All the scheduler knows. It can be rebuilt from KV and heartbeats at any time."""
-
-    started: float
-    live: Liveness = field(default_factory=Liveness)
-    devices: dict[str, DeviceRecord] = field(default_factory=dict)
-    profiles: dict[str, ProfileRecord] = field(default_factory=dict)
-    """By profile key."""
-    groups: dict[str, GroupRecord] = field(default_factory=dict)
-    plans: dict[str, PlanRecord] = field(default_factory=dict)
-    asked: dict[str, PlanRequest] = field(default_factory=dict)
-    profiling: dict[str, tuple[Cell, str]] = field(default_factory=dict)
-    """By device: the benchmark under way and the incarnation that runs it."""
-    unanswered: dict[tuple[str, Cell], list[str]] = field(default_factory=dict)
-    """Benchmarks that ended without an answer, by (incarnation, cell): why."""
-    refused: dict[tuple[str, str], WireError] = field(default_factory=dict)
-    """By (group, incarnation): why an agent refused a plan; it gets none of that group's nodes again in this life."""
-    errors: dict[str, WireError] = field(default_factory=dict)
-    """By group: why it has no plan."""
-    epoch: int = 0
-    generation: int = 0
-    solving: bool = False
-    dirty: str = ""
-    """Why a new solution is wanted; empty: it is not."""
-    forced: bool = False
-    """Whether the wish must be granted whatever it costs."""
-
-    def alive(self) -> list[str]:
-        """Devices that can be given work, in a fixed order."""
-        return sorted(d for d in self.live.peers if d in self.devices)
-
-    def incarnation(self, device: str) -> str:
-        """Which life of the agent this is."""
-        return self.live.peers[device].heartbeat.incarnation
-
-    def settled(self, now: float) -> bool:
-        """Whether every living agent has had time to be heard since this scheduler started."""
-        return now - self.started >= LOST_AFTER_S
-
-    def reason(self, device: str, cell: Cell) -> str | None:
-        """Why `cell` has no number although it was tried, or None."""
-        tries = self.unanswered.get((self.incarnation(device), cell), [])
-        return tries[-1] if len(tries) >= PROFILE_ATTEMPTS else None
-
-    def missing(self, records: list[GroupRecord]) -> list[tuple[str, ModelRef, Cell]]:
-        """Cells of the matrix that `records` need and nobody has measured: (device, model, cell)."""
-        wanted: dict[tuple[str, str], tuple[str, ModelRef, Cell]] = {}
-        for record in records:
-            for node in record.spec.depth_first():
-                for device in self.alive():
-                    cell = cell_of(record, node, self.devices[device])
-                    if cell.key not in self.profiles and self.reason(device, cell) is None:
-                        wanted.setdefault((device, cell.key), (device, record.models[node], cell))
-        return list(wanted.values())
-
-    def problem(self, records: list[GroupRecord], strategy: str, time_limit_s: float = 1.0) -> Problem:
-        """All that a solver needs, frozen."""
-        alive = self.alive()
-        unanswered = {
-            (device, cell.key): tries[-1]
-            for device in alive
-            for (life, cell), tries in self.unanswered.items()
-            if life == self.incarnation(device)
-        }
-        refused = {
-            (group, device): error.text
-            for device in alive
-            for (group, life), error in self.refused.items()
-            if life == self.incarnation(device)
-        }
-        return Problem(
-            groups=tuple(records),
-            devices=tuple(self.devices[d] for d in alive),
-            profiles=dict(self.profiles),
-            unanswered=unanswered,
-            refused=refused,
-            strategy=strategy,
-            time_limit_s=time_limit_s,
-        )
+"""A change that nothing forces must promise at least this times the FPS."""
+DWELL_S = 60.0
+"""How long a placement is expected to last, s: its gain over that time must exceed the time spent loading."""
+MIN_DWELL_S = 15.0
+"""A placement is left alone for this long after a change that nothing forces is made, s."""
+DRIFT = 0.15
+"""Measured capacity this far from the prediction asks for another look."""
 
 
 def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
@@ -155,7 +71,7 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
         case ProfileDone():
             commands += _profile_done(state, event)
         case Solved():
-            commands += _solved(state, event)
+            commands += _solved(state, event, now)
         case PlanAsked(request_id, request):
             state.asked[request_id] = request
         case AskWithdrawn(request_id):
@@ -163,6 +79,7 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
         case Tick():
             for device in state.live.expire(now):
                 commands += _lost(state, device, "is silent")
+            _drift(state, now)
     return commands + _advance(state, now)
 
 
@@ -188,6 +105,8 @@ def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> list[
         commands.append(Note(f"device {heartbeat.device} is {'here' if news == 'new' else 'back after a restart'}"))
         if heartbeat.device in state.devices:
             _want(state, f"device {heartbeat.device} joined")
+    active = {group: r.active for group, r in state.plans.items() if r.active is not None}
+    state.learned.observe(heartbeat, active, state.fps_of)
     for assignment in heartbeat.assignments:
         commands += _assignment(state, heartbeat, assignment)
     return commands
@@ -275,12 +194,13 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     for request_id, request in list(state.asked.items()):
         if not state.missing([request.group]):
             del state.asked[request_id]
-            problem = state.problem([request.group], request.strategies[0], request.time_limit_s)
-            commands.append(AnswerPlan(request_id, request, problem))
-    if state.dirty and groups and not state.solving and (not state.missing(groups) or _bereft(state)):
+            situation = state.situation([request.group], request.strategies[0], request.time_limit_s)
+            commands.append(AnswerPlan(request_id, request, situation))
+    due = state.forced or now >= state.not_before
+    if state.dirty and due and groups and not state.solving and (not state.missing(groups) or _bereft(state)):
         state.solving = True
         state.generation += 1
-        commands.append(Solve(state.generation, state.problem(groups, groups[0].spec.strategy)))
+        commands.append(Solve(state.generation, state.situation(groups, groups[0].spec.strategy)))
     elif not groups:
         state.dirty, state.forced = "", False
     return commands
@@ -312,7 +232,7 @@ def _share_cores(a: DeviceRecord, b: DeviceRecord) -> bool:
     return not a.cores or not b.cores or bool(set(a.cores) & set(b.cores))
 
 
-def _solved(state: SchedulerState, event: Solved) -> list[Command]:
+def _solved(state: SchedulerState, event: Solved, now: float) -> list[Command]:
     if event.generation != state.generation:
         return []
     state.solving = False
@@ -324,7 +244,7 @@ def _solved(state: SchedulerState, event: Solved) -> list[Command]:
             state.errors[group] = error
         return [Note(f"no plan: {error.text}")]
     commands: list[Command] = []
-    if not forced and not _worth(state, event.solution):
+    if not forced and not _worth(state, event.solution, why, now):
         return []
     for group, answer in event.solution.groups.items():
         record = state.groups.get(group)
@@ -332,23 +252,35 @@ def _solved(state: SchedulerState, event: Solved) -> list[Command]:
             _want(state, why, forced=True)  # it changed while we solved
             continue
         state.errors.pop(group, None)
-        commands += _propose(state, record, answer.plan, why)
+        commands += _propose(state, record, answer.plan, why, now)
     return commands
 
 
-def _worth(state: SchedulerState, solution: Solution) -> bool:
-    """Whether a change that nothing forces pays: a group without plan gets one, or all gain enough."""
-    gains = []
-    for group, answer in solution.groups.items():
-        record = state.plans.get(group)
-        current = (record.next or record.active) if record else None
-        if current is None or not current.devices <= state.live.peers.keys():
-            return True
-        gains.append(answer.plan.fps / current.fps if current.fps > 0 else float("inf"))
-    return bool(gains) and min(gains) >= WORTH_MOVING
+def _worth(state: SchedulerState, solution: Solution, why: str, now: float) -> bool:
+    """Whether a change that nothing forces pays: enough gain, more than its loading costs, and not too soon again."""
+    if any(state.serving(group) is None for group in solution.groups) or solution.gain == float("inf"):
+        return True
+    if now - state.changed_at < MIN_DWELL_S:
+        _want(state, why)  # it is put off, not forgotten
+        state.not_before = state.changed_at + MIN_DWELL_S
+        return False
+    return solution.gain >= WORTH_MOVING and (solution.gain - 1.0) * DWELL_S > solution.load_s
 
 
-def _propose(state: SchedulerState, record: GroupRecord, answer: Plan, why: str) -> list[Command]:
+def _drift(state: SchedulerState, now: float) -> None:
+    """Ask for another look when what devices can do is no longer what the plans say."""
+    if now - max(state.changed_at, state.looked_at) < MIN_DWELL_S:
+        return
+    for group, record in state.plans.items():
+        capacity = state.learned.capacity_fps(group)
+        if record.active is None or record.next is not None or capacity <= 0:
+            continue
+        if abs(capacity / record.active.fps - 1.0) > DRIFT:
+            state.looked_at = now
+            _want(state, f"group {group}: {capacity:.1f} FPS measured, {record.active.fps:.1f} predicted")
+
+
+def _propose(state: SchedulerState, record: GroupRecord, answer: Plan, why: str, now: float) -> list[Command]:
     """Publish `answer` as the group's next plan, unless that is what it has."""
     group = record.spec.name
     known = state.plans.get(group) or PlanRecord(group=group)
@@ -360,6 +292,7 @@ def _propose(state: SchedulerState, record: GroupRecord, answer: Plan, why: str)
         state.plans[group] = PlanRecord(group=group, active=back)  # the change is off
         return [StorePlan(state.plans[group]), Note(f"group {group}: plan {back.epoch} stays")]
     state.epoch += 1
+    state.changed_at = now
     plan = answer.model_copy(update={"epoch": state.epoch, "reason": why})
     state.plans[group] = PlanRecord(group=group, active=known.active, next=plan)
     return [StorePlan(state.plans[group]), Note(f"group {group}: plan {plan.epoch} proposed: {why}")]
@@ -372,5 +305,6 @@ def _activate(state: SchedulerState) -> list[Command]:
         plan = record.next
         if plan is not None and all(state.live.ready(d, group, plan.epoch) for d in plan.devices):
             state.plans[group] = PlanRecord(group=group, active=plan)
+            state.learned.forget_placement(group)
             commands += [StorePlan(state.plans[group]), Note(f"group {group}: plan {plan.epoch} is active")]
     return commands

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hams_scheduler.planning import Cell, Problem, Solution
+from hams_scheduler.planning import Cell, Situation, Solution
 from hams_shared.errors import HamsError
 from hams_shared.messages import (
     DeviceRecord,
@@ -129,10 +129,10 @@ class StoreProfile:
 
 @dataclass(frozen=True)
 class Solve:
-    """Run the solver on `problem`; report :class:`Solved` with the same generation."""
+    """Run the solver on `situation`; report :class:`Solved` with the same generation."""
 
     generation: int
-    problem: Problem
+    situation: Situation
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,11 @@ class DeletePlan:
 
 @dataclass(frozen=True)
 class AnswerPlan:
-    """All measured: solve `problem` with each of the request's strategies and answer."""
+    """All measured: solve `situation` with each of the request's strategies and answer."""
 
     request_id: str
     request: PlanRequest
-    problem: Problem
+    situation: Situation
 
 
 @dataclass(frozen=True)

@@ -47,13 +47,14 @@ def link_cycles(problem: Problem, shares: FloatArray) -> FloatArray:
     begin = np.where((table.source < 0)[:, None], fixed[np.where(table.source < 0, ~table.source, 0)], 0.0)
     begin += np.where((table.source >= 0)[:, None], at[np.maximum(table.source, 0)], 0.0)
     time = (begin[:, :, None] * at[table.target][:, None, :] * table.seconds).sum(axis=0)
-    return np.bincount(table.link.ravel(), weights=time.ravel())
+    return np.asarray(np.bincount(table.link.ravel(), weights=time.ravel()), dtype=np.float64)
 
 
 def cycle(problem: Problem, assign: IntArray) -> float:
     """Return the longest cycle of an assignment in seconds per frame (over target); infinite if not allowed."""
     if problem.links is None:
-        loads = np.bincount(assign, weights=problem.cost[np.arange(len(assign)), assign], minlength=problem.shape[1])
+        costs = problem.cost[np.arange(len(assign)), assign]
+        loads: FloatArray = np.asarray(np.bincount(assign, weights=costs, minlength=problem.shape[1]), dtype=np.float64)
         if problem.slowdown is not None:
             count = np.bincount(assign, minlength=problem.shape[1])
             loads = loads * problem.slowdown[np.arange(len(loads)), count]

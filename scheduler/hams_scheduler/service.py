@@ -18,7 +18,8 @@ from pydantic import BaseModel
 
 import hams_shared
 from hams_scheduler import core, events
-from hams_scheduler.planning import Problem, Solution, place, to_answer, to_solution
+from hams_scheduler.planning import Situation, Solution, decide, place, to_answer
+from hams_scheduler.state import SchedulerState
 from hams_scheduler.strategies.registry import names
 from hams_scheduler.view import matrix_view, scheduler_view
 from hams_shared import codec, subjects
@@ -58,7 +59,7 @@ class SchedulerService:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._state = core.SchedulerState(started=time.monotonic())
+        self._state = SchedulerState(started=time.monotonic())
         self._owner: asyncio.TaskGroup | None = None
         self._buckets: dict[str, KeyValue] = {}
         self._writes: asyncio.Queue[events.StorePlan | events.DeletePlan | events.StoreProfile] = asyncio.Queue()
@@ -229,7 +230,7 @@ class SchedulerService:
         solution: Solution | None = None
         failure: HamsError | None = None
         try:
-            solution = await asyncio.to_thread(_solution, command.problem)
+            solution = await asyncio.to_thread(_solution, command.situation)
         except Exception as error:
             if not isinstance(error, HamsError):
                 log.exception("solving failed")
@@ -238,12 +239,12 @@ class SchedulerService:
 
     async def _compare(self, command: events.AnswerPlan) -> None:
         answers = [
-            await asyncio.to_thread(_strategy_answer, dataclasses.replace(command.problem, strategy=strategy))
+            await asyncio.to_thread(_strategy_answer, dataclasses.replace(command.situation, strategy=strategy))
             for strategy in _named(command.request.strategies)
         ]
         future = self._asked.get(command.request_id)
         if future is not None and not future.done():
-            future.set_result(PlanAnswer(answers=tuple(answers), matrix=matrix_view(command.problem)))
+            future.set_result(PlanAnswer(answers=tuple(answers), matrix=matrix_view(command.situation)))
 
 
 def _decoded(kind: type[M], entry: Entry) -> M | None:
@@ -262,14 +263,14 @@ def _named(strategies: tuple[str, ...]) -> tuple[str, ...]:
     return names() if strategies == ("all",) else strategies
 
 
-def _solution(problem: Problem) -> Solution:
-    return to_solution(problem, place(problem), time.time())
+def _solution(situation: Situation) -> Solution:
+    return decide(situation, time.time())
 
 
-def _strategy_answer(problem: Problem) -> StrategyAnswer:
+def _strategy_answer(situation: Situation) -> StrategyAnswer:
     try:
-        return to_answer(place(problem))
+        return to_answer(place(situation))
     except Exception as error:
         if not isinstance(error, HamsError):
-            log.exception("strategy %s failed", problem.strategy)
-        return StrategyAnswer(strategy=problem.strategy, error=WireError(**as_hams_error(error).to_wire()))
+            log.exception("strategy %s failed", situation.strategy)
+        return StrategyAnswer(strategy=situation.strategy, error=WireError(**as_hams_error(error).to_wire()))

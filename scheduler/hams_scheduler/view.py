@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hams_scheduler.core import SchedulerState
-from hams_scheduler.planning import Problem, cell_of
+from hams_scheduler.planning import Situation, cell_of
+from hams_scheduler.state import SchedulerState
 from hams_shared.messages import DeviceView, GroupView, MatrixView, ProfileRecord, SchedulerView
 
 
@@ -13,7 +13,7 @@ def scheduler_view(state: SchedulerState, now: float) -> SchedulerView:
     return SchedulerView(
         devices=tuple(_device(state, name, now) for name in sorted(state.devices)),
         groups=tuple(_group(state, name) for name in sorted(state.groups)),
-        matrix=matrix_view(state.problem(groups, "")),
+        matrix=matrix_view(state.situation(groups, "")),
         profiling={device: cell.model for device, (cell, _) in sorted(state.profiling.items())},
         waiting_profiles=len(state.missing(groups + [r.group for r in state.asked.values()])),
     )
@@ -33,6 +33,7 @@ def _group(state: SchedulerState, name: str) -> GroupView:
     record = state.groups[name]
     plans = state.plans.get(name)
     active, following = (plans.active, plans.next) if plans else (None, None)
+    capacity = state.learned.capacity_fps(name)
     view = GroupView(
         name=name,
         deployed_at=record.deployed_at,
@@ -40,6 +41,12 @@ def _group(state: SchedulerState, name: str) -> GroupView:
         active=active,
         next=following,
         error=state.errors.get(name),
+        target_fps=record.spec.target_fps,
+        measured_fps=round(state.learned.measured_fps(name), 3),
+        capacity_fps=round(capacity, 3),
+        prediction_error=round(active.fps / capacity - 1.0, 4) if active and capacity > 0 else None,
+        weights={n: round(state.weight(record, n), 3) for n in record.spec.depth_first()},
+        confidence={n: round(state.learned.confidence(name, n), 3) for n in record.spec.depth_first()},
     )
     missing = state.missing([record])
     if view.error is not None and active is None:
@@ -74,13 +81,13 @@ def _progress(state: SchedulerState, group: str, epoch: int) -> tuple[int, int]:
     return sum(a.loaded for a in mine), sum(a.total for a in mine)
 
 
-def matrix_view(problem: Problem) -> MatrixView:
-    """The FPS matrix of `problem`'s groups: one row per model and input shape, one column per living device."""
+def matrix_view(situation: Situation) -> MatrixView:
+    """The FPS matrix of `situation`'s groups: one row per model and input shape, one column per living device."""
     rows: dict[tuple[str, tuple[int, ...]], str] = {}
     cells: dict[str, dict[str, ProfileRecord]] = {}
     reasons: dict[str, str] = {}
     table: list[tuple[float | None, ...]] = []
-    for group in problem.groups:
+    for group in situation.groups:
         for node in group.spec.depth_first():
             model = group.models[node]
             identity = (model.digest, group.spec.nodes[node].input.shape())
@@ -92,22 +99,22 @@ def matrix_view(problem: Problem) -> MatrixView:
             rows[identity] = name
             numbers: list[float | None] = []
             cells[name] = {}
-            for device in problem.devices:
+            for device in situation.devices:
                 cell = cell_of(group, node, device)
-                profile = problem.profiles.get(cell.key)
+                profile = situation.profiles.get(cell.key)
                 if profile is not None:
                     cells[name][device.device] = profile
                 good = profile is not None and profile.reason is None
                 numbers.append(round(profile.fps, 3) if good and profile else None)
                 if not good:
-                    why = profile.reason if profile else problem.unanswered.get((device.device, cell.key))
+                    why = profile.reason if profile else situation.unanswered.get((device.device, cell.key))
                     reasons[f"{name} @ {device.device}"] = why or "not measured yet"
             table.append(tuple(numbers))
     return MatrixView(
         models=tuple(rows.values()),
-        devices=tuple(d.device for d in problem.devices),
+        devices=tuple(d.device for d in situation.devices),
         fps=tuple(table),
         reasons=reasons,
         cells=cells,
-        emulated=tuple(d.device for d in problem.devices if d.emulated),
+        emulated=tuple(d.device for d in situation.devices if d.emulated),
     )

@@ -169,6 +169,7 @@ class Plan(Wire):
     bound_fps: float = Field(0.0, description="proven upper bound")
     reason: str = Field("", description="why this plan was made")
     explanation: dict[str, str] = Field({}, description="by node: why it is where it is")
+    unmet: bool = Field(False, description="whether the group's target cannot be met")
     made_at: float = 0.0
 
     @property
@@ -266,6 +267,12 @@ class GroupView(Wire):
     active: Plan | None = None
     next: Plan | None = None
     error: WireError | None = None
+    target_fps: float | None = None
+    measured_fps: float = Field(0.0, description="frames/s now; a source may bring less than could be done")
+    capacity_fps: float = Field(0.0, description="frames/s the busiest device could do, from its busy time per frame")
+    prediction_error: float | None = Field(None, description="predicted FPS over capacity, minus 1")
+    weights: dict[str, float] = Field({}, description="by node: inferences per frame, as learned")
+    confidence: dict[str, float] = Field({}, description="by node: how much of its weight was observed, 0-1")
 
 
 class SchedulerView(Wire):

@@ -83,10 +83,10 @@ _STATE_STYLE = {"serving": "green", "failed": "bold red", "waiting": "yellow"}
 
 
 def groups_table(groups: tuple[GroupView, ...]) -> Table:
-    """All groups and where their nodes are."""
+    """All groups: what was predicted, what the devices could do as measured, what they do now, and where nodes are."""
     table = _plain("Groups")
-    for column in ("group", "state", "epoch", "strategy", "predicted", "placement"):
-        table.add_column(column)
+    for column in ("group", "state", "epoch", "strategy", "predicted", "capacity", "now", "placement"):
+        table.add_column(column, justify="right" if column in ("epoch", "predicted", "capacity", "now") else "left")
     for view in groups:
         plan = view.active or view.next
         progress = f" {view.done}/{view.total}" if view.total else ""
@@ -95,10 +95,22 @@ def groups_table(groups: tuple[GroupView, ...]) -> Table:
             Text(view.state + progress, style=_STATE_STYLE.get(view.state, "cyan")),
             str(plan.epoch) if plan else "–",
             plan.strategy if plan else "–",
-            f"{plan.fps:.2f} FPS" if plan else "–",
+            f"{plan.fps:.1f} FPS" if plan else "–",
+            _capacity(view),
+            f"{view.measured_fps:.1f} FPS" if view.measured_fps else "–",
             placement(plan.shares) if plan else Text(view.text, style="dim"),
         )
     return table
+
+
+def _capacity(view: GroupView) -> Text | str:
+    """What the busiest device could do, measured, and how far off the prediction was."""
+    if not view.capacity_fps:
+        return "–"
+    error = f" ({view.capacity_fps / view.active.fps - 1:+.0%})" if view.active and view.active.fps else ""
+    text = f"{view.capacity_fps:.1f} FPS{error}"
+    unmet = view.active is not None and view.active.unmet
+    return Text(f"{text}, target {view.target_fps:g} missed", style="yellow") if unmet and view.target_fps else text
 
 
 def placement(shares: Mapping[str, Mapping[str, float]]) -> str:

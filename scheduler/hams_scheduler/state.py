@@ -1,0 +1,147 @@
+"""What the scheduler knows, and simple questions to it. Pure; changed only by :mod:`hams_scheduler.core`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hams_scheduler.learning import Learned
+from hams_scheduler.planning import CHILD_WEIGHT, Cell, Situation, cell_of, node_name
+from hams_shared.liveness import Liveness
+from hams_shared.messages import (
+    DeviceRecord,
+    GroupRecord,
+    ModelRef,
+    Plan,
+    PlanRecord,
+    PlanRequest,
+    ProfileRecord,
+    WireError,
+)
+from hams_shared.subjects import LOST_AFTER_S
+
+PROFILE_ATTEMPTS = 3
+"""Tries at one benchmark that end without an answer, before the pair counts as unsupported until the agent restarts."""
+
+
+@dataclass
+class SchedulerState:
+    """All the scheduler knows. It can be rebuilt from KV and heartbeats at any time."""
+
+    started: float
+    live: Liveness = field(default_factory=Liveness)
+    devices: dict[str, DeviceRecord] = field(default_factory=dict)
+    profiles: dict[str, ProfileRecord] = field(default_factory=dict)
+    """By profile key."""
+    groups: dict[str, GroupRecord] = field(default_factory=dict)
+    plans: dict[str, PlanRecord] = field(default_factory=dict)
+    asked: dict[str, PlanRequest] = field(default_factory=dict)
+    profiling: dict[str, tuple[Cell, str]] = field(default_factory=dict)
+    """By device: the benchmark under way and the incarnation that runs it."""
+    unanswered: dict[tuple[str, Cell], list[str]] = field(default_factory=dict)
+    """Benchmarks that ended without an answer, by (incarnation, cell): why."""
+    refused: dict[tuple[str, str], WireError] = field(default_factory=dict)
+    """By (group, incarnation): why an agent refused a plan; it gets none of that group's nodes again in this life."""
+    errors: dict[str, WireError] = field(default_factory=dict)
+    """By group: why it has no plan."""
+    epoch: int = 0
+    generation: int = 0
+    solving: bool = False
+    learned: Learned = field(default_factory=Learned)
+    changed_at: float = float("-inf")
+    """When a plan was last proposed."""
+    not_before: float = float("-inf")
+    """Until when a solution that nothing forces is put off."""
+    looked_at: float = float("-inf")
+    """When drift last asked for another look."""
+    dirty: str = ""
+    """Why a new solution is wanted; empty: it is not."""
+    forced: bool = False
+    """Whether the wish must be granted whatever it costs."""
+
+    def alive(self) -> list[str]:
+        """Devices that can be given work, in a fixed order."""
+        return sorted(d for d in self.live.peers if d in self.devices)
+
+    def incarnation(self, device: str) -> str:
+        """Which life of the agent this is."""
+        return self.live.peers[device].heartbeat.incarnation
+
+    def settled(self, now: float) -> bool:
+        """Whether every living agent has had time to be heard since this scheduler started."""
+        return now - self.started >= LOST_AFTER_S
+
+    def reason(self, device: str, cell: Cell) -> str | None:
+        """Why `cell` has no number although it was tried, or None."""
+        tries = self.unanswered.get((self.incarnation(device), cell), [])
+        return tries[-1] if len(tries) >= PROFILE_ATTEMPTS else None
+
+    def missing(self, records: list[GroupRecord]) -> list[tuple[str, ModelRef, Cell]]:
+        """Cells of the matrix that `records` need and nobody has measured: (device, model, cell)."""
+        wanted: dict[tuple[str, str], tuple[str, ModelRef, Cell]] = {}
+        for record in records:
+            for node in record.spec.depth_first():
+                for device in self.alive():
+                    cell = cell_of(record, node, self.devices[device])
+                    if cell.key not in self.profiles and self.reason(device, cell) is None:
+                        wanted.setdefault((device, cell.key), (device, record.models[node], cell))
+        return list(wanted.values())
+
+    def situation(self, records: list[GroupRecord], strategy: str, time_limit_s: float = 1.0) -> Situation:
+        """All that a solver needs, frozen."""
+        alive = self.alive()
+        unanswered = {
+            (device, cell.key): tries[-1]
+            for device in alive
+            for (life, cell), tries in self.unanswered.items()
+            if life == self.incarnation(device)
+        }
+        refused = {
+            (group, device): error.text
+            for device in alive
+            for (group, life), error in self.refused.items()
+            if life == self.incarnation(device)
+        }
+        nodes = [(record, node) for record in records for node in record.spec.depth_first()]
+        current: dict[str, dict[str, float]] = {}
+        for record, node in nodes:
+            serving = self.serving(record.spec.name)
+            if serving is not None and node in serving.shares:
+                current[node_name(record, node)] = serving.shares[node]
+        return Situation(
+            groups=tuple(records),
+            devices=tuple(self.devices[d] for d in alive),
+            profiles=dict(self.profiles),
+            unanswered=unanswered,
+            refused=refused,
+            strategy=strategy,
+            time_limit_s=time_limit_s,
+            weights={
+                node_name(r, n): self.weight(r, n) for r, n in nodes if self.learned.confidence(r.spec.name, n) > 0
+            },
+            kappa={
+                (device, k): self.learned.kappa(device, k)
+                for device in alive
+                if device in self.learned.device_eta
+                for k in range(1, len(nodes) + 1)
+            },
+            current=current,
+        )
+
+    def serving(self, group: str) -> Plan | None:
+        """The newest plan of `group`, if it has one."""
+        record = self.plans.get(group)
+        return (record.next or record.active) if record else None
+
+    def weight(self, record: GroupRecord, node: str) -> float:
+        """Inferences of `node` per frame: the group file's, corrected by what was observed."""
+        spec = record.spec.nodes[node]
+        prior = spec.weight or (1.0 if spec.parent is None else CHILD_WEIGHT)
+        return self.learned.weight(record.spec.name, node, prior)
+
+    def fps_of(self, group: str, node: str, device: str) -> float:
+        """Frames/s of a served node alone on `device`; 0 when unknown."""
+        plan = self.serving(group)
+        if plan is None or node not in plan.group.spec.nodes or device not in self.devices:
+            return 0.0
+        profile = self.profiles.get(cell_of(plan.group, node, self.devices[device]).key)
+        return profile.fps if profile is not None else 0.0
