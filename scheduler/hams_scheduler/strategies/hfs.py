@@ -3,7 +3,8 @@
 Source: HAMS (SEC 2020) and its slides: walk the devices, worst case first, and give each the model that suits it
 best. The reading here: for a cycle budget T, each device in turn, the slowest first, takes of the models still left
 those that it regrets least against the later devices (least `cost here / best cost later`) while they fit in T and
-in memory; T is bisected. Every answer is compared with everything on the best single device.
+in memory; T is bisected. Then models leave the bottleneck as in :mod:`mfs`, and the answer is compared with everything
+on the best single device.
 """
 
 from __future__ import annotations

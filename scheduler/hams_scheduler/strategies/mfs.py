@@ -3,8 +3,9 @@
 Source: HAMS (SEC 2020) and its slides: take the worst-case model, the one whose best achievable FPS is lowest, and
 give it the device where the group stays fastest. The reading here: models by their best achievable cycle
 `min_d w/F`, longest first, a model with one feasible device before all others; each goes where the group's cycle
-grows least; ties go to the shorter own cycle of the device, then to the faster device. Every answer is compared
-with everything on the best single device, which it is never worse than.
+grows least; ties go to the shorter own cycle of the device, then to the faster device. Greedy order is what memory
+punishes, so models then leave the bottleneck, by moves and swaps, as long as one shortens the group's cycle. Every
+answer is compared with everything on the best single device, which it is never worse than.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hams_scheduler.objective import cycle
 from hams_scheduler.placement import Answer
 from hams_scheduler.problem import SLACK_MIB, IntArray, Problem
 from hams_scheduler.strategies import packing, paper
+from hams_scheduler.strategies.local_search import Search
 from hams_scheduler.strategies.prices import sweep
 
 
@@ -86,7 +88,18 @@ def or_single(problem: Problem, assign: IntArray | None, name: str) -> tuple[Int
     if assign is None:
         if alone is None:
             alone = packing.feasible_start(problem)
-        return alone, (f"{name}: its order runs out of memory; a placement that fits was used instead",)
+        return polished(problem, alone), (f"{name}: its order runs out of memory; a placement that fits was used",)
     if alone is not None and cycle(problem, alone) < cycle(problem, assign):
         return alone, (f"{name}: everything on {problem.devices[alone[0]]} is faster than its own placement",)
-    return assign, notes
+    return polished(problem, assign), notes
+
+
+def polished(problem: Problem, assign: IntArray) -> IntArray:
+    """Return `assign` after moves and swaps off the bottleneck, as many as there are devices twice over."""
+    if not problem.plain:
+        return assign
+    search = Search.of(problem, assign)
+    for _ in range(2 * problem.shape[1]):
+        if not search.step():
+            break
+    return search.assign

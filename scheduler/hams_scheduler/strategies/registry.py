@@ -12,6 +12,8 @@ from hams_scheduler.problem import Problem
 from hams_scheduler.strategies import baseline
 from hams_scheduler.strategies.hfs import hfs
 from hams_scheduler.strategies.mfs import mfs
+from hams_scheduler.strategies.optimal import optimal
+from hams_scheduler.strategies.replicated import replicated
 
 Strategy = Callable[[Problem, Budget], Answer]
 
@@ -21,6 +23,8 @@ STRATEGIES: dict[str, Strategy] = {
     "fastest": baseline.fastest,
     "mfs": mfs,
     "hfs": hfs,
+    "optimal": optimal,
+    "replicated": replicated,
 }
 
 

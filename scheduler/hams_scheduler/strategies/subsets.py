@@ -8,21 +8,25 @@ are, so memory, count-dependent slowdown and a base load are simply part of `loa
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hams_scheduler.instance import FloatArray
 from hams_scheduler.problem import IntArray
+
+Ints = npt.NDArray[np.integer[Any]]
 
 MOST_MODELS = 12
 
 
 @lru_cache(maxsize=MOST_MODELS + 1)
-def pairs(models: int) -> tuple[IntArray, IntArray, IntArray]:
+def pairs(models: int) -> tuple[Ints, Ints, Ints]:
     """Return all (T, S - T) with T ⊆ S, ordered by S, and where each S begins (3^M, 3^M, 2^M numbers)."""
-    inside = np.zeros(1, dtype=np.int32)
-    outside = np.zeros(1, dtype=np.int32)
-    sizes = np.ones(1, dtype=np.int64)
+    inside: Ints = np.zeros(1, dtype=np.int32)
+    outside: Ints = np.zeros(1, dtype=np.int32)
+    sizes: Ints = np.ones(1, dtype=np.int64)
     for bit in range(models):
         one = np.int32(1 << bit)
         inside, outside, sizes = _grow(inside, outside, sizes, one)
@@ -30,7 +34,7 @@ def pairs(models: int) -> tuple[IntArray, IntArray, IntArray]:
     return inside, outside, begins
 
 
-def _grow(inside: IntArray, outside: IntArray, sizes: IntArray, one: np.int32) -> tuple[IntArray, IntArray, IntArray]:
+def _grow(inside: Ints, outside: Ints, sizes: Ints, one: np.int32) -> tuple[Ints, Ints, Ints]:
     """Add a model: sets without it stay in front; each set with it has its pairs twice, in T and out of T."""
     return (
         np.concatenate([inside, _interleave(inside + one, inside, sizes)]),
@@ -39,7 +43,7 @@ def _grow(inside: IntArray, outside: IntArray, sizes: IntArray, one: np.int32) -
     )
 
 
-def _interleave(first: IntArray, second: IntArray, sizes: IntArray) -> IntArray:
+def _interleave(first: Ints, second: Ints, sizes: Ints) -> Ints:
     """Return, set by set, the pairs of `first` and then those of `second`."""
     begins = np.cumsum(sizes) - sizes
     where = np.arange(len(first)) + np.repeat(begins, sizes)

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from hams_services.ctl.console import out, print_json, steps, with_bus
+from hams_services.ctl.console import out, print_json, steps, with_bus, without_bus
 from hams_services.ctl.control import Control, Progress, prepare_group
+from hams_services.ctl.offline import plan_offline, print_offline, print_reasons
 from hams_services.ctl.options import Debug, Json, Nats, Strategy
 from hams_services.ctl.tables import matrix_table, placement, plans_table, reasons
 from hams_shared.bus import Bus
-from hams_shared.errors import DeadlineError
+from hams_shared.errors import DeadlineError, InfeasibleError
 from hams_shared.group_spec import GroupSpec, load_group
 from hams_shared.messages import GroupRecord, GroupView, PlanAnswer
 from hams_shared.process import cache_folder
@@ -102,17 +103,45 @@ def undeploy(
 
 
 def plan(
-    file: GroupFile,
+    file: Annotated[Path | None, typer.Argument(help="The group file (YAML); see docs/group-yaml.md.")] = None,
+    instance: Annotated[
+        Path | None, typer.Option(help="Plan a matrix from a JSON file instead, without a running system.")
+    ] = None,
     strategy: Annotated[str, typer.Option("--strategy", "-s", help="A strategy, several by commas, or all.")] = "all",
-    time_limit: Annotated[float, typer.Option(min=0.01, max=60, help="For each strategy that searches, s.")] = 1.0,
+    time_limit: Annotated[
+        float, typer.Option("--time-limit", min=0.01, max=600, help="For each strategy that searches, s.")
+    ] = 1.0,
     explain: Annotated[bool, typer.Option("--explain", help="Say of each node why it is where it is.")] = False,
+    what_if: Annotated[
+        list[str] | None,
+        typer.Option(help="With --instance: first add:DEVICE, add:PROFILE.yaml, remove:DEVICE or scale:DEVICE=1.5."),
+    ] = None,
+    max_streams: Annotated[
+        float | None, typer.Option(help="With --instance: say how many streams of this FPS can be carried.")
+    ] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="With --instance: hams (default), or paper: one model per device.")
+    ] = None,
     json: Json = False,
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Show what each strategy would do with a group on the devices that are up; nothing is deployed."""
+    """Show what each strategy would do, and why; nothing is deployed.
+
+    With a group file: on the devices that are up. With --instance: on a matrix from a file, such as a saved
+    `hams-ctl matrix --json`, changed as --what-if says.
+    """
+
+    async def offline(stop: asyncio.Event) -> None:
+        assert instance is not None
+        answers = await plan_offline(instance, strategy, time_limit, what_if or [], max_streams, objective)
+        if json:
+            print_json(answers)
+        else:
+            print_offline(answers, explain)
 
     async def job(bus: Bus) -> None:
+        assert file is not None
         control = Control(bus)
         await control.view()
         with steps() as progress:
@@ -123,9 +152,16 @@ def plan(
         else:
             print_plan(answer, explain)
         if answer.answers and all(a.error for a in answer.answers):
-            raise typer.Exit(8)
+            raise InfeasibleError(answer.answers[0].error.text if answer.answers[0].error else "no plan")
 
-    with_bus(job, nats, debug)
+    if (file is None) == (instance is None):
+        raise typer.BadParameter("give a group file, or --instance FILE")
+    if file is not None and (what_if or max_streams or objective):
+        raise typer.BadParameter("--what-if, --max-streams and --objective go with --instance")
+    if instance is not None:
+        without_bus(offline, debug)
+    else:
+        with_bus(job, nats, debug)
 
 
 async def ask_plan(
@@ -160,5 +196,4 @@ def print_plan(answer: PlanAnswer, explain: bool = False) -> None:
     if explain:
         for one in answer.answers:
             out.print(f"\n[bold]{one.strategy}[/bold]")
-            for node, text in one.explanation.items():
-                out.print(f"  {node}: {text}")
+            print_reasons(one.explanation)

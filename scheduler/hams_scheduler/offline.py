@@ -1,0 +1,103 @@
+"""``python -m hams_scheduler.offline``: plan an instance from a file, without a broker; `hams-ctl plan --instance`.
+
+Reads the offline JSON format (:mod:`hams_scheduler.instance_json`; what `hams-ctl matrix --json` prints is one as well)
+and writes a JSON list of answers. An error is one JSON object ``{"error": {code, text, hint}}`` and the exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from hams_scheduler.instance import InfeasibleError, Instance, InvalidInstanceError
+from hams_scheduler.strategies.registry import names, solve
+from hams_scheduler.whatif import apply, max_streams
+from hams_shared import errors
+
+
+def answers(
+    data: Any,
+    strategies: tuple[str, ...],
+    time_limit_s: float,
+    changes: tuple[str, ...] = (),
+    stream_fps: float | None = None,
+    objective: str | None = None,
+) -> list[dict[str, Any]]:
+    """Plan the instance described by `data` with each strategy.
+
+    Raises:
+        BadInputError: the instance, a strategy or a change is wrong.
+        InfeasibleError: some model fits nowhere; all such are named.
+    """
+    try:
+        instance = Instance.from_dict(data)
+        if objective:
+            instance = instance.replace(objective=objective)
+        for change in changes:
+            instance = apply(instance, change, _profile(change))
+        chosen = names() if strategies == ("all",) else strategies
+        found = [solve(instance, name, time_limit_s=time_limit_s) for name in chosen]
+        result = [placement.to_dict() for placement in found]
+        if stream_fps is not None:
+            for answer in result:
+                answer["max_streams"] = max_streams(answer["fps"], stream_fps)
+        return result
+    except InvalidInstanceError as error:
+        raise errors.BadInputError(error.text, "see docs/scheduling.md") from None
+    except InfeasibleError as error:
+        raise errors.InfeasibleError(error.text) from None
+
+
+def _profile(change: str) -> dict[str, Any]:
+    """The content of the profile that ``add:FILE`` names, if it is a file."""
+    verb, _, name = change.partition(":")
+    path = Path(name)
+    if verb != "add" or path.suffix not in (".yaml", ".yml", ".json"):
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise errors.BadInputError(f"cannot read {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise errors.BadInputError(f"{path} is not YAML") from None
+    if not isinstance(content, dict):
+        raise errors.BadInputError(f"{path} is not a device profile: it has no name and fps")
+    return {name: content}
+
+
+def read(path: Path) -> Any:
+    """Read a JSON file. Raises BadInputError."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise errors.BadInputError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise errors.BadInputError(f"{path} is not JSON: {error}") from None
+
+
+def command(
+    instance: Annotated[Path, typer.Option(help="The instance, JSON.")],
+    strategy: Annotated[str, typer.Option(help="A strategy, several by commas, or all.")] = "all",
+    time_limit: Annotated[float, typer.Option(help="For each strategy that searches, s.")] = 1.0,
+    what_if: Annotated[list[str] | None, typer.Option(help="A change to make first.")] = None,
+    max_streams: Annotated[float | None, typer.Option(help="Say how many streams of this FPS fit.")] = None,
+    objective: Annotated[str | None, typer.Option(help="hams or paper.")] = None,
+) -> None:
+    """Plan an instance from a file."""
+    try:
+        result = answers(
+            read(instance), tuple(strategy.split(",")), time_limit, tuple(what_if or ()), max_streams, objective
+        )
+    except errors.HamsError as error:
+        sys.stdout.write(json.dumps({"error": error.to_wire()}) + "\n")
+        raise typer.Exit(error.exit_code) from None
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(command)
