@@ -17,6 +17,7 @@ from hams_scheduler.clock import Budget
 from hams_scheduler.instance import FloatArray
 from hams_scheduler.problem import SLACK_MIB, IntArray, Problem
 from hams_scheduler.strategies import subsets
+from hams_scheduler.strategies.prices import Prices, priced
 
 FREED = 9
 """Models placed anew at a time: 3^9 pairs of subsets, about a millisecond."""
@@ -32,15 +33,18 @@ class Search:
     assign: IntArray
     loads: FloatArray
     room: FloatArray
+    paid: FloatArray
+    """M×D: what each model pays on each device at the device prices."""
 
     @staticmethod
-    def of(problem: Problem, assign: IntArray) -> Search:
+    def of(problem: Problem, assign: IntArray, prices: Prices | None = None) -> Search:
         """Begin at `assign`, which must keep support and memory."""
         rows, columns = problem.shape
         index = np.arange(rows)
         loads = np.bincount(assign, weights=problem.cost[index, assign], minlength=columns).astype(np.float64)
         held = np.bincount(assign, weights=problem.memory[index, assign], minlength=columns)
-        return Search(problem, assign.copy(), loads, problem.capacity - held + SLACK_MIB)
+        paid = problem.cost if prices is None else priced(problem, prices.pi, prices.mu)
+        return Search(problem, assign.copy(), loads, problem.capacity - held + SLACK_MIB, paid)
 
     @property
     def cycle(self) -> float:
@@ -99,7 +103,7 @@ class Search:
         row, other = int(here[best // len(others)]), int(others[best % len(others)])
         return float(after.flat[best]), (row, int(self.assign[other]), other)
 
-    def replace(self, rng: np.random.Generator, goal: float) -> bool:
+    def replace(self, rng: np.random.Generator) -> bool:
         """Place some models of the bottleneck and one to three other devices anew; False when that does not help."""
         p = self.problem
         columns = p.shape[1]
@@ -129,17 +133,28 @@ class Search:
         return True
 
     def _freed(self, devices: IntArray, rng: np.random.Generator) -> IntArray:
-        """Up to FREED models on `devices`, at least a third of them from the first."""
-        first = np.nonzero(self.assign == devices[0])[0]
-        rest = np.nonzero(np.isin(self.assign, devices[1:]))[0]
+        """Up to FREED models on `devices`, at least a third of them from the first.
+
+        Those come first that lose least, at the device prices, by going to another of these devices; some chance is
+        mixed in, so that tries differ.
+        """
+        rows = np.nonzero(np.isin(self.assign, devices))[0]
+        own = self.assign[rows]
+        paid = np.where(devices[None, :] == own[:, None], np.inf, self.paid[rows[:, None], devices[None, :]])
+        regret = paid.min(axis=1) / np.maximum(self.paid[rows, own], 1e-300)
+        order = rows[np.argsort(regret * rng.uniform(1.0, 1.5, len(rows)), kind="stable")]
+        here = self.assign[order] == devices[0]
+        first, rest = order[here], order[~here]
         take = min(len(first), max(FREED // 3, FREED - len(rest)))
-        chosen = rng.permutation(first)[:take]
-        return np.concatenate([chosen, rng.permutation(rest)[: FREED - take]])
+        return np.concatenate([first[:take], rest[: FREED - take]])
 
 
-def improve(problem: Problem, assign: IntArray, budget: Budget, bound: float, tries: int) -> IntArray:
-    """Return a placement no worse than `assign`; ends at the budget, at `bound`, or after `tries` vain neighbourhoods."""
-    search = Search.of(problem, assign)
+def improve(problem: Problem, assign: IntArray, budget: Budget, prices: Prices, tries: int) -> IntArray:
+    """Return a placement no worse than `assign`.
+
+    Ends at the budget, at the bound that `prices` prove, or after `tries` neighbourhoods in a row in vain.
+    """
+    search, bound = Search.of(problem, assign, prices), prices.bound
     rng = np.random.default_rng(0)
     vain = 0
     while not budget.over() and search.cycle > bound * (1 + 1e-9):
@@ -147,5 +162,5 @@ def improve(problem: Problem, assign: IntArray, budget: Budget, bound: float, tr
             continue
         if vain >= tries:
             break
-        vain = 0 if search.replace(rng, bound) else vain + 1
+        vain = 0 if search.replace(rng) else vain + 1
     return search.assign

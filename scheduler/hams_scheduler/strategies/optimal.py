@@ -1,10 +1,10 @@
 """The best placement of whole nodes, with a proof of how good it is; anytime.
 
 1. Few models: exact, by dynamic programming over subsets (:mod:`subsets`).
-2. Otherwise the best of the heuristics, improved (:mod:`rounding`, :mod:`local_search`), against a bound from device
-   prices (:mod:`prices`). The bound is sharpened by the deadline filter of Lenstra, Shmoys and Tardos (1990): in a
-   placement shorter than T no pair costs T or more, so OPT ≥ min(T, bound over pairs that cost less than T), and the
-   incumbent is such a T.
+2. Otherwise the best of the heuristics and of the rounded LP (:mod:`rounding`), improved (:mod:`local_search`), against
+   a bound from device prices (:mod:`prices`). The bound is sharpened by the deadline filter of Lenstra, Shmoys and
+   Tardos (1990): in a placement shorter than T no pair costs T or more, so OPT ≥ min(T, bound over pairs that cost less
+   than T), and the incumbent is such a T.
 3. What is open then goes to HiGHS (:mod:`milp`), for sizes at which it has a chance, with the incumbent as its limit.
 
 Problems with links or count-dependent slowdown beyond the reach of 1 get the best heuristic, with the bound of the
@@ -13,6 +13,7 @@ problem without them, which is valid because both only make a cycle longer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,14 +25,22 @@ from hams_scheduler.problem import IntArray, Problem
 from hams_scheduler.strategies import hfs, mfs, milp, packing, paper, subsets
 from hams_scheduler.strategies.local_search import improve
 from hams_scheduler.strategies.prices import Prices, sweep, value
-from hams_scheduler.strategies.rounding import rounded
+from hams_scheduler.strategies.rounding import filled, rounded
 
 CLOSE = 1e-9
 """A relative gap that counts as proven."""
 MILP_PAIRS = 4000
 """Largest M×D that is handed to HiGHS."""
+HFS_PAIRS = 200_000
+"""Largest M×D on which HFS is tried as a start."""
+LP_S_PER_PAIR = 5e-6
+"""Rounding the LP takes about so many seconds per pair; it is not begun without them."""
+FILLS = (1.006, 1.02)
+"""Limits for filling by prices, times the bound."""
 VAIN = 300
 """Neighbourhoods without success before the search is left to HiGHS."""
+VAIN_LARGE = 5000
+"""Neighbourhoods without success before a search without HiGHS ends."""
 
 
 def optimal(problem: Problem, budget: Budget) -> Answer:
@@ -40,10 +49,12 @@ def optimal(problem: Problem, budget: Budget) -> Answer:
         return paper.optimal(problem, budget)
     if problem.links is None and problem.shape[0] <= subsets.MOST_MODELS - 1:
         return _exact(problem)
-    assign, prices = best_heuristic(problem, budget)
+    prices = sweep(problem, budget.part(budget.seconds * 0.3), 60)
+    assign = best_heuristic(problem, prices, budget)
     if not problem.plain:
         return Answer.of(problem, assign, prices.bound, optimal=_closed(problem, assign, prices.bound))
-    return _search(problem, budget, assign, prices)
+    search = _medium if problem.cost.size <= MILP_PAIRS else _large
+    return search(problem, budget, assign, prices)
 
 
 def _exact(problem: Problem) -> Answer:
@@ -56,34 +67,41 @@ def _exact(problem: Problem) -> Answer:
     return Answer.of(problem, assign, cycle(problem, assign), optimal=True)
 
 
-def best_heuristic(problem: Problem, budget: Budget) -> tuple[IntArray, Prices]:
-    """Return the best of MFS, HFS and everything on one device, and the prices that bound it."""
-    prices = sweep(problem, budget.part(budget.seconds * 0.3), 60)
-    found = [mfs.place(problem), hfs.place(problem, prices.bound), mfs.single(problem)]
-    placed = [assign for assign in found if assign is not None]
-    if not placed:
-        placed = [packing.feasible_start(problem)]
-    return min(placed, key=lambda assign: cycle(problem, assign)), prices
+def best_heuristic(problem: Problem, prices: Prices, budget: Budget) -> IntArray:
+    """Return the best of MFS, HFS and everything on one device; beyond `HFS_PAIRS` without HFS, which takes longest."""
+    found = [mfs.place(problem), mfs.single(problem)]
+    if problem.cost.size <= HFS_PAIRS:
+        found.append(hfs.place(problem, prices.bound))
+    return _best(problem, found) if any(a is not None for a in found) else packing.feasible_start(problem)
 
 
-def _search(problem: Problem, budget: Budget, assign: IntArray, prices: Prices) -> Answer:
-    small = problem.shape[0] * problem.shape[1] <= MILP_PAIRS
-    if not small:
-        guided = rounded(problem, prices, budget)
-        if guided is not None and cycle(problem, guided) < cycle(problem, assign):
-            assign = guided
-    bound = prices.bound
-    assign = improve(problem, assign, budget.part(budget.left() * (0.3 if small else 0.85)), bound, VAIN)
-    bound = max(bound, filtered_bound(problem, cycle(problem, assign), prices, budget))
-    if small and not _closed(problem, assign, bound):
-        found = milp.shortest_cycle(problem, cycle(problem, assign), bound, budget.left())
-        if found.assign is not None and cycle(problem, found.assign) < cycle(problem, assign):
-            assign = found.assign
-        bound = max(bound, min(found.bound, cycle(problem, assign)))
-        if found.proven:
-            return Answer.of(problem, assign, cycle(problem, assign), optimal=True)
-    if not small and not budget.over():
-        assign = improve(problem, assign, budget, bound, 10**9)
+def _best(problem: Problem, found: Sequence[IntArray | None]) -> IntArray:
+    return min((a for a in found if a is not None), key=lambda assign: cycle(problem, assign))
+
+
+def _medium(problem: Problem, budget: Budget, assign: IntArray, prices: Prices) -> Answer:
+    """A short search, then HiGHS with the incumbent as its limit."""
+    assign = _best(problem, [assign, rounded(problem, prices, budget)])
+    assign = improve(problem, assign, budget.part(budget.left() * 0.3), prices, VAIN)
+    bound = max(prices.bound, filtered_bound(problem, cycle(problem, assign), prices, budget))
+    if _closed(problem, assign, bound):
+        return Answer.of(problem, assign, bound, optimal=True)
+    found = milp.shortest_cycle(problem, cycle(problem, assign), bound, budget.left())
+    assign = _best(problem, [assign, found.assign])
+    bound = max(bound, min(found.bound, cycle(problem, assign)))
+    return Answer.of(problem, assign, bound, optimal=found.proven or _closed(problem, assign, bound))
+
+
+def _large(problem: Problem, budget: Budget, assign: IntArray, prices: Prices) -> Answer:
+    """Prices, the LP where there is time for it, and local search to the end of the budget."""
+    candidates: list[IntArray | None] = [assign]
+    for factor in FILLS:
+        if not budget.over():
+            candidates.append(filled(problem, prices, prices.bound * factor))
+    if budget.left() > LP_S_PER_PAIR * problem.cost.size:
+        candidates.append(rounded(problem, prices, budget))
+    assign = improve(problem, _best(problem, candidates), budget, prices, VAIN_LARGE)
+    bound = max(prices.bound, filtered_bound(problem, cycle(problem, assign), prices, budget))
     return Answer.of(problem, assign, bound, optimal=_closed(problem, assign, bound))
 
 

@@ -85,26 +85,27 @@ def loads(
     return table
 
 
-def solve(table: FloatArray) -> tuple[float, IntArray]:
+def solve(table: FloatArray, *, added: bool = False) -> tuple[float, IntArray]:
     """Return the least longest cycle and the device number of each model, from D×2^M cycles.
 
-    The cycle is infinite when no split is allowed; then the numbers mean nothing.
+    With `added` the values are summed over the devices instead, and the least sum is returned. The value is infinite when no split is allowed; then the numbers mean nothing.
     """
     columns, sets = table.shape
+    join = np.add if added else np.maximum
     models = sets.bit_length() - 1
     full = sets - 1
     best = [table[0]]
     if columns > 2:
         inside, outside, begins = pairs(models)
         for column in range(1, columns - 1):
-            step = np.maximum(table[column][inside], best[-1][outside])
+            step = join(table[column][inside], best[-1][outside])
             best.append(np.minimum.reduceat(step, begins))
     assign = np.zeros(models, dtype=np.int64)
     remaining = full
     answer = np.inf
     for column in range(columns - 1, 0, -1):
         subsets = _subsets(remaining, models)
-        length = np.maximum(table[column][subsets], best[column - 1][remaining ^ subsets])
+        length = join(table[column][subsets], best[column - 1][remaining ^ subsets])
         chosen = int(length.argmin())
         if column == columns - 1:
             answer = float(length[chosen])
