@@ -1,6 +1,7 @@
 """The device's one thread: everything that touches the device's networks runs here, one job after another.
 
-Nodes take turns (round robin over (group, node)), so that a node with much waiting work does not starve another.
+Nodes take turns (round robin over (group, node)), so that a node with much waiting work does not starve another; groups
+of a higher priority go first, so that under overload the lower ones give way.
 The queue is bounded; when it is full new work is refused, and the pipeline sends it again later. Benchmarks run in the
 same thread, one inference at a time between pieces of work, so that they neither disturb nor are disturbed.
 """
@@ -106,15 +107,20 @@ class Executor:
 
     def _next(self) -> tuple[ServedNode, Work, float] | None:
         """Take the oldest work of the node whose turn it is. The lock is held."""
-        for key, queue in self._queues.items():
-            item = queue.popleft()
-            if queue:
-                self._queues.move_to_end(key)
-            else:
-                del self._queues[key]
-            self.waiting -= 1
-            return item
-        return None
+        if not self._queues:
+            return None
+        key = max(self._queues, key=self._priority)  # of equals the first, which has waited longest
+        queue = self._queues[key]
+        item = queue.popleft()
+        if queue:
+            self._queues.move_to_end(key)
+        else:
+            del self._queues[key]
+        self.waiting -= 1
+        return item
+
+    def _priority(self, key: tuple[str, str]) -> int:
+        return self._queues[key][0][0].plan.group.spec.priority
 
     def _loop(self) -> None:
         while True:
