@@ -13,6 +13,7 @@ from hams_scheduler import objective
 from hams_scheduler.instance import InfeasibleError, Instance
 from hams_scheduler.placement import Placement
 from hams_scheduler.problem import Problem
+from hams_scheduler.strategies import cpsat
 from hams_scheduler.strategies.registry import names, solve
 
 SMALL = settings(deadline=None, max_examples=60)
@@ -130,6 +131,23 @@ def test_beyond_the_exact_size_bounds_and_searches_agree(instance: Instance) -> 
         assert other.fps <= placement.bound_fps * (1 + 1e-6)
         assert placement.fps >= other.fps * (1 - 1e-9)
         assert other.bound_fps >= placement.fps * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_highs_and_cp_sat_agree(memory: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ortools", reason="OR-tools is optional and not installed here")
+    for seed in range(20):
+        try:
+            instance = make(seed, 14, 4, memory=memory, twins=seed % 2 == 0)
+            by_cp_sat = solve(instance, "optimal", time_limit_s=10)
+        except InfeasibleError:
+            continue
+        with monkeypatch.context() as without:
+            without.setattr(cpsat, "available", lambda: False)
+            by_highs = solve(instance, "optimal", time_limit_s=10)
+        assert by_cp_sat.optimal
+        assert by_highs.optimal
+        assert by_cp_sat.fps == pytest.approx(by_highs.fps, rel=1e-5)
 
 
 @SMALL

@@ -5,7 +5,8 @@
    a bound from device prices (:mod:`prices`). The bound is sharpened by the deadline filter of Lenstra, Shmoys and
    Tardos (1990): in a placement shorter than T no pair costs T or more, so OPT ≥ min(T, bound over pairs that cost less
    than T), and the incumbent is such a T.
-3. What is open then goes to HiGHS (:mod:`milp`), for sizes at which it has a chance, with the incumbent as its limit.
+3. What is open then goes to HiGHS (:mod:`milp`), or CP-SAT where it is installed (:mod:`cpsat`), for sizes at which
+   they have a chance, with the incumbent as their limit.
 
 Problems with links or count-dependent slowdown beyond the reach of 1 get the best heuristic, with the bound of the
 problem without them, which is valid because both only make a cycle longer.
@@ -22,13 +23,13 @@ from hams_scheduler.clock import Budget
 from hams_scheduler.objective import cycle
 from hams_scheduler.placement import Answer
 from hams_scheduler.problem import IntArray, Problem
-from hams_scheduler.strategies import hfs, mfs, milp, packing, paper, subsets
+from hams_scheduler.strategies import cpsat, hfs, mfs, milp, packing, paper, subsets
 from hams_scheduler.strategies.local_search import improve
 from hams_scheduler.strategies.prices import Prices, sweep, value
 from hams_scheduler.strategies.rounding import filled, rounded
 
-CLOSE = 1e-9
-"""A relative gap that counts as proven."""
+CLOSE = 1e-6
+"""A relative gap that counts as proven: that of HiGHS and CP-SAT."""
 MILP_PAIRS = 4000
 """Largest M×D that is handed to HiGHS."""
 HFS_PAIRS = 200_000
@@ -86,8 +87,10 @@ def _medium(problem: Problem, budget: Budget, assign: IntArray, prices: Prices) 
     bound = max(prices.bound, filtered_bound(problem, cycle(problem, assign), prices, budget))
     if _closed(problem, assign, bound):
         return Answer.of(problem, assign, bound, optimal=True)
-    found = milp.shortest_cycle(problem, cycle(problem, assign), bound, budget.left())
-    assign = _best(problem, [assign, found.assign])
+    finish = cpsat.shortest_cycle if cpsat.available() else milp.shortest_cycle
+    found = finish(problem, cycle(problem, assign), bound, budget.left())
+    if found.assign is not None and packing.fits(problem, found.assign):
+        assign = _best(problem, [assign, found.assign])
     bound = max(bound, min(found.bound, cycle(problem, assign)))
     return Answer.of(problem, assign, bound, optimal=found.proven or _closed(problem, assign, bound))
 

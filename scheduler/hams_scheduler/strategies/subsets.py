@@ -88,7 +88,8 @@ def loads(
 def solve(table: FloatArray, *, added: bool = False) -> tuple[float, IntArray]:
     """Return the least longest cycle and the device number of each model, from D×2^M cycles.
 
-    With `added` the values are summed over the devices instead, and the least sum is returned. The value is infinite when no split is allowed; then the numbers mean nothing.
+    With `added` the values are summed over the devices instead, and the least sum is returned. The value is infinite
+    when no split is allowed; then the numbers mean nothing.
     """
     columns, sets = table.shape
     join = np.add if added else np.maximum

@@ -82,7 +82,7 @@ def print_offline(answers: list[Answer], explain: bool) -> None:
     out.print(table)
     for answer in answers:
         for note in answer.get("notes", ()):
-            out.print(f"{answer['strategy']}: {note}", style="dim")
+            out.print(note, style="dim")
         if answer.get("unmet"):
             out.print(f"{answer['strategy']}: targets missed: {', '.join(answer['unmet'])}", style="yellow")
         if explain:
