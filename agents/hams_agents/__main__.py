@@ -22,7 +22,7 @@ def command(
         ),
     ],
     nats: Nats = DEFAULT_NATS,
-    cache: Annotated[Path | None, typer.Option(help="Folder for pulled models [default: ~/.cache/hams].")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for pulled models (default: ~/.cache/hams).")] = None,
     host: Annotated[str | None, typer.Option(envvar="HAMS_HOST", help="This host's name in device ids.")] = None,
     debug: Debug = False,
 ) -> None:

@@ -30,7 +30,7 @@ def up(
     device: Devices = None,
     nats: Nats = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Broker port [default: 4222, or a free one]; 0: any.")
+        int | None, typer.Option(min=0, max=65535, help="Broker port (default: 4222, or a free one); 0: any.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address the broker listens on.")] = "127.0.0.1",
     debug: Debug = False,

@@ -12,7 +12,7 @@ __all__ = ["Debug", "Devices", "Json", "Nats", "Strategy"]
 
 Nats = Annotated[
     str | None,
-    typer.Option("--nats", envvar="HAMS_NATS_URL", help="Broker to use [default: that of the running `hams-ctl up`]."),
+    typer.Option("--nats", envvar="HAMS_NATS_URL", help="Broker to use (default: that of the running `hams-ctl up`)."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Strategy = Annotated[str | None, typer.Option("--strategy", "-s", help="Overrides the group file's.")]

@@ -17,7 +17,7 @@ from hams_shared.process import cache_folder
 
 def command(
     nats: Nats = DEFAULT_NATS,
-    cache: Annotated[Path | None, typer.Option(help="Folder for fetched media [default: ~/.cache/hams].")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder for fetched media (default: ~/.cache/hams).")] = None,
     debug: Debug = False,
 ) -> None:
     """Run the pipeline: plays the groups' streams, joins the outputs of each frame, publishes results."""
