@@ -24,7 +24,7 @@ from hams_scheduler.strategies.registry import names, solve
 OUT = Path(__file__).parents[2] / "docs" / "benchmarks"
 SEEDS = {(5, 3): 20, (11, 3): 20, (11, 6): 20, (30, 8): 10, (100, 20): 3, (1000, 50): 2, (5000, 200): 1}
 LIMITS = (1.0, 10.0)
-"""Seconds for the strategies that search; the longer one only for `optimal`, and only where the shorter leaves a gap."""
+"""Seconds for the strategies that search; the longer one for `optimal` only, where the shorter leaves a gap."""
 
 
 def run() -> list[dict[str, Any]]:
