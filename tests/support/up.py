@@ -115,6 +115,16 @@ class Up:
         os.kill(pid, signal.SIGKILL)
         return pid
 
+    def until_answering(self, timeout: float = 60) -> None:
+        """Wait until scheduler and pipeline answer again, after one of them or the broker was killed."""
+
+        def answers() -> bool:
+            argv = [sys.executable, "-m", "hams_services.ctl", "status", "--json"]
+            done = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=60)
+            return done.returncode == 0 and bool(json.loads(done.stdout)["streams"])
+
+        until_sync(answers, timeout, f"status\n{self.logs()}")
+
     def stream(self, name: str = "") -> dict[str, Any]:
         streams = [s for s in self.json("status")["streams"] if not name or s["stream"] == name]
         assert streams, "no such stream"

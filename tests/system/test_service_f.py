@@ -135,6 +135,7 @@ def test_kill_9_of_scheduler_and_broker_while_serving(up: Up, lossless_face: Pat
         results.until(25)  # serving goes on without it
         until_sync(lambda: "hams_scheduler" in " ".join(up.children()), 30, "scheduler is back")
         up.kill("nats-server")
+        up.until_answering()
         stream = up.until_ended()
         # what the broker held in its hands when it died was in nobody's ledger as delivered to a subscriber
         assert stream["delivered"] == stream["submitted"] == FRAMES

@@ -17,7 +17,7 @@ from hams_scheduler.objective import cycle
 from hams_scheduler.placement import Answer
 from hams_scheduler.problem import SLACK_MIB, IntArray, Problem
 from hams_scheduler.strategies import packing, paper
-from hams_scheduler.strategies.local_search import Search
+from hams_scheduler.strategies.local_search import descend
 from hams_scheduler.strategies.prices import sweep
 
 
@@ -96,10 +96,4 @@ def or_single(problem: Problem, assign: IntArray | None, name: str) -> tuple[Int
 
 def polished(problem: Problem, assign: IntArray) -> IntArray:
     """Return `assign` after moves and swaps off the bottleneck, as many as there are devices twice over."""
-    if not problem.plain:
-        return assign
-    search = Search.of(problem, assign)
-    for _ in range(2 * problem.shape[1]):
-        if not search.step():
-            break
-    return search.assign
+    return descend(problem, assign, Budget.start(np.inf), 2 * problem.shape[1]) if problem.plain else assign

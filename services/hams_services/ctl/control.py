@@ -39,6 +39,8 @@ Progress = Callable[[str, int, int], None]
 POLL_S = 0.2
 ASK_S = 5.0
 """Deadline of a question to a part, s."""
+PATIENCE_S = 3.0
+"""How long a part that is not there is waited for, s: one that was killed is back by then."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,17 @@ class Control:
         return codec.decode(PipelineView, await self._ask(subjects.pipeline_status(), b"", "pipeline"))
 
     async def _ask(self, subject: str, data: bytes, part: str, timeout: float = ASK_S) -> bytes:
-        try:
-            message = await self.bus.request(subject, data, timeout=timeout)
-        except NotFoundError:
-            raise NotFoundError(f"no {part} is running", "start everything with `hams-ctl up`") from None
-        except DeadlineError:
-            raise DeadlineError(f"the {part} did not answer within {timeout:g} s", "see its log") from None
+        patience = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                message = await self.bus.request(subject, data, timeout=timeout)
+                break
+            except NotFoundError:
+                if time.monotonic() > patience:
+                    raise NotFoundError(f"no {part} is running", "start everything with `hams-ctl up`") from None
+                await asyncio.sleep(POLL_S)  # it may be on its way back after a restart
+            except DeadlineError:
+                raise DeadlineError(f"the {part} did not answer within {timeout:g} s", "see its log") from None
         return message.data
 
     async def upload(self, files: dict[str, bytes], progress: Progress) -> None:
