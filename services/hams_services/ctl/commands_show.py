@@ -42,6 +42,9 @@ def status(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
             for group in view.groups:
                 if group.text and group.state != "serving":
                     out.print(f"  {group.name}: {group.text}", style="yellow")
+                if group.active is not None and group.active.unmet:
+                    lower = "; groups of lower priority give way first"
+                    out.print(f"  {group.name}: its target cannot be met by the plan{lower}", style="yellow")
         else:
             out.print("no group is deployed: hams-ctl deploy FILE")
         if streams.streams:

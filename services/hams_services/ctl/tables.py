@@ -97,10 +97,20 @@ def groups_table(groups: tuple[GroupView, ...]) -> Table:
             plan.strategy if plan else "–",
             f"{plan.fps:.1f} FPS" if plan else "–",
             _capacity(view),
-            f"{view.measured_fps:.1f} FPS" if view.measured_fps else "–",
+            _now(view),
             placement(plan.shares) if plan else Text(view.text, style="dim"),
         )
     return table
+
+
+def _now(view: GroupView) -> Text | str:
+    """What the group does now, beside its target; marked when it falls short of that."""
+    if not view.measured_fps:
+        return "–"
+    if view.target_fps is None:
+        return f"{view.measured_fps:.1f} FPS"
+    short = view.measured_fps < 0.95 * view.target_fps
+    return Text(f"{view.measured_fps:.1f} of {view.target_fps:g} FPS", style="yellow" if short else "green")
 
 
 def _capacity(view: GroupView) -> Text | str:
