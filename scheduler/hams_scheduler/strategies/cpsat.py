@@ -12,6 +12,7 @@ import numpy as np
 
 from hams_scheduler.problem import Problem
 from hams_scheduler.strategies.milp import MilpResult
+from hams_scheduler.strategies.quiet import quiet
 
 UNITS = 10_000_000
 
@@ -47,7 +48,8 @@ def shortest_cycle(problem: Problem, upper: float, lower: float, seconds: float)
     solver.parameters.num_workers = 2
     solver.parameters.random_seed = 0
     solver.parameters.log_search_progress = False
-    status = solver.solve(model)
+    with quiet():
+        status = solver.solve(model)
     bound = max(lower, min(solver.best_objective_bound, UNITS) / UNITS * upper * (1 - 1e-9))
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return MilpResult(None, bound if status == cp_model.UNKNOWN else upper * (1 - 1e-6), False)

@@ -1,7 +1,7 @@
 """Mixed-integer programs, by HiGHS through scipy: whether a placement fits at all, and the shortest cycle.
 
-HiGHS (Huangfu and Hall, *Parallelizing the dual revised simplex method*, 2018) writes to the process's stdout unless
-told not to; scipy tells it not to (``disp=False``).
+HiGHS (Huangfu and Hall, *Parallelizing the dual revised simplex method*, 2018) is told to be silent (``disp=False``),
+yet some versions print a stray line while they look for placements; :mod:`quiet` keeps it off stdout.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from scipy.sparse import csr_array, vstack
 
 from hams_scheduler.instance import FloatArray
 from hams_scheduler.problem import IntArray, Problem
+from hams_scheduler.strategies.quiet import quiet
 
 PACK_LIMIT_S = 5.0
 """How long the search for any placement that fits may take, s."""
@@ -37,13 +38,14 @@ def pack(problem: Problem) -> IntArray | None:
     constraints = [_each_once(problem, rows), _memory(problem, rows, columns)]
     if problem.one_per_device:
         constraints.append(_one_per_device(problem, columns))
-    found = milp(
-        np.zeros(len(rows)),
-        integrality=np.ones(len(rows)),
-        bounds=Bounds(0, 1),
-        constraints=constraints,
-        options={"disp": False, "time_limit": PACK_LIMIT_S},
-    )
+    with quiet():
+        found = milp(
+            np.zeros(len(rows)),
+            integrality=np.ones(len(rows)),
+            bounds=Bounds(0, 1),
+            constraints=constraints,
+            options={"disp": False, "time_limit": PACK_LIMIT_S},
+        )
     return None if found.x is None else _assignment(problem, rows, columns, np.asarray(found.x))
 
 
@@ -66,13 +68,14 @@ def shortest_cycle(problem: Problem, upper: float, lower: float, seconds: float,
     ]
     if problem.one_per_device:
         constraints.append(_widened(_one_per_device(problem, columns)))
-    found = milp(
-        np.append(np.zeros(count), 1.0),
-        integrality=np.append(np.ones(count), 0),
-        bounds=Bounds(np.append(np.zeros(count), lower / upper), np.append(np.ones(count), 1.0 + 1e-9)),
-        constraints=constraints,
-        options={"disp": False, "time_limit": seconds, "mip_rel_gap": gap},
-    )
+    with quiet():
+        found = milp(
+            np.append(np.zeros(count), 1.0),
+            integrality=np.append(np.ones(count), 0),
+            bounds=Bounds(np.append(np.zeros(count), lower / upper), np.append(np.ones(count), 1.0 + 1e-9)),
+            constraints=constraints,
+            options={"disp": False, "time_limit": seconds, "mip_rel_gap": gap},
+        )
     dual = getattr(found, "mip_dual_bound", None)
     bound = lower if dual is None or not np.isfinite(dual) else max(lower, float(dual) * upper * (1 - 1e-7))
     if found.x is None:

@@ -29,14 +29,18 @@ PENALTY = 10.0
 
 
 class Search:
-    """An assignment with its sums, improved step by step; `problem` must be `plain`."""
+    """An assignment with its sums, improved step by step; `problem` must be `plain`.
 
-    def __init__(self, problem: Problem, assign: IntArray, at: Prices) -> None:
+    `heat` disturbs the prices in every step, in parts of the aim: it keeps a search of few devices from standing still.
+    """
+
+    def __init__(self, problem: Problem, assign: IntArray, at: Prices, heat: float = 0.0) -> None:
         self.problem = problem
         table = prices.priced(problem, at.pi, at.mu)
         self.table = np.where(np.isfinite(table), np.maximum(table, 1e-300), np.inf)
         self.pi = np.maximum(at.pi, 1e-3 * float(at.pi.mean()))
         self.mu = at.mu
+        self.heat = heat
         self.tight = problem.tight
         self.rng = np.random.default_rng(0)
         self._reset(assign)
@@ -102,6 +106,10 @@ class Search:
         if self.tight and self.mu[columns].any():
             for number, column in enumerate(columns):
                 paid[number] += self.mu[column] * subsets.sums(self.problem.memory[rows, column])
+        if self.heat:
+            noise = self.rng.normal(0.0, self.heat * aim, cost.shape) * self.pi[columns]
+            for number in range(len(columns)):
+                paid[number] += subsets.sums(noise[:, number])
         _, chosen = subsets.solve(paid, added=True)
         if (columns[chosen] != self.assign[rows]).any():
             self._put(rows, columns[chosen])

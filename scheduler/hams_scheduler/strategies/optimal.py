@@ -8,7 +8,7 @@
 3. What is open then goes to HiGHS (:mod:`milp`), or CP-SAT where it is installed (:mod:`cpsat`), for sizes at which
    they have a chance, with the incumbent as their limit.
 
-Problems with links or count-dependent slowdown beyond the reach of 1 get the best heuristic, with the bound of the
+Problems with links or count-dependent slowdown beyond the reach of 1 are climbed (:mod:`climb`), with the bound of the
 problem without them, which is valid because both only make a cycle longer.
 """
 
@@ -23,7 +23,9 @@ from hams_scheduler.clock import Budget
 from hams_scheduler.objective import cycle
 from hams_scheduler.placement import Answer
 from hams_scheduler.problem import IntArray, Problem
-from hams_scheduler.strategies import cpsat, hfs, mfs, milp, packing, paper, subsets
+from hams_scheduler.strategies import cpsat, hfs, mfs, milp, neighbourhood, packing, paper, subsets
+from hams_scheduler.strategies.climb import climb
+from hams_scheduler.strategies.deadline import filtered
 from hams_scheduler.strategies.local_search import improve
 from hams_scheduler.strategies.prices import Prices, sweep, value
 from hams_scheduler.strategies.rounding import filled, rounded
@@ -40,6 +42,10 @@ FILLS = (1.006, 1.02)
 """Limits for filling by prices, times the bound."""
 VAIN = 300
 """Neighbourhoods without success before the search is left to HiGHS."""
+SEARCH_S = 1.0
+"""Longest search before HiGHS, s."""
+HEAT = 0.05
+"""Disorder of that search, which is short of models rather than of time."""
 VAIN_LARGE = 5000
 """Neighbourhoods without success before a search without HiGHS ends."""
 
@@ -53,7 +59,7 @@ def optimal(problem: Problem, budget: Budget) -> Answer:
     prices = sweep(problem, budget.part(budget.seconds * 0.3), 60)
     assign = best_heuristic(problem, prices, budget)
     if not problem.plain:
-        return Answer.of(problem, assign, prices.bound, optimal=_closed(problem, assign, prices.bound))
+        return _climbed(problem, budget, assign, prices)
     search = _medium if problem.cost.size <= MILP_PAIRS else _large
     return search(problem, budget, assign, prices)
 
@@ -66,6 +72,18 @@ def _exact(problem: Problem) -> Answer:
     if not np.isfinite(length):
         assign = packing.feasible_start(problem)  # raises, naming the models
     return Answer.of(problem, assign, cycle(problem, assign), optimal=True)
+
+
+def _climbed(problem: Problem, budget: Budget, assign: IntArray, prices: Prices) -> Answer:
+    """Moves and swaps under the full objective, from the best heuristic and from the best placement without links."""
+    plain = optimal(replace(problem, links=None, slowdown=None), budget.part(budget.left() * 0.5))
+    starts = [assign, np.asarray(plain.shares.argmax(axis=1), dtype=np.int64)]
+    bound = max(prices.bound, plain.bound)
+    for start in starts:
+        part = budget.part(budget.left() * (0.5 if start is assign else 1.0))
+        climbed = climb(problem, start, lambda rows: (-cycle(problem, rows),), part)
+        assign = _best(problem, [assign, climbed])
+    return Answer.of(problem, assign, bound, optimal=_closed(problem, assign, bound))
 
 
 def best_heuristic(problem: Problem, prices: Prices, budget: Budget) -> IntArray:
@@ -81,17 +99,24 @@ def _best(problem: Problem, found: Sequence[IntArray | None]) -> IntArray:
 
 
 def _medium(problem: Problem, budget: Budget, assign: IntArray, prices: Prices) -> Answer:
-    """A short search, then HiGHS with the incumbent as its limit."""
+    """A short search, the pairs that can still matter (:mod:`deadline`), a longer search, then HiGHS on those pairs."""
     assign = _best(problem, [assign, rounded(problem, prices, budget)])
-    assign = improve(problem, assign, budget.part(budget.left() * 0.3), prices, VAIN)
-    bound = max(prices.bound, filtered_bound(problem, cycle(problem, assign), prices, budget))
-    if _closed(problem, assign, bound):
-        return Answer.of(problem, assign, bound, optimal=True)
+    assign = improve(problem, assign, budget.part(budget.left() * 0.05), prices, VAIN)
+    left = filtered(problem, cycle(problem, assign), prices, prices.bound, budget.part(budget.left() * 0.2))
+    if left.empty or _closed(problem, assign, left.bound):
+        return Answer.of(problem, assign, left.bound, optimal=True)
+    search = neighbourhood.Search(problem, assign, left.prices, HEAT)
+    search.run(left.bound, budget.part(min(SEARCH_S, budget.left() * 0.25)), VAIN_LARGE)
+    if cycle(problem, search.assign) < cycle(problem, assign) * (1 - 1e-9):
+        assign = search.assign
+        left = filtered(problem, cycle(problem, assign), prices, left.bound, budget.part(budget.left() * 0.2))
+    if left.empty or _closed(problem, assign, left.bound):
+        return Answer.of(problem, assign, left.bound, optimal=True)
     finish = cpsat.shortest_cycle if cpsat.available() else milp.shortest_cycle
-    found = finish(problem, cycle(problem, assign), bound, budget.left())
+    found = finish(left.problem, cycle(problem, assign), left.bound, budget.left())
     if found.assign is not None and packing.fits(problem, found.assign):
         assign = _best(problem, [assign, found.assign])
-    bound = max(bound, min(found.bound, cycle(problem, assign)))
+    bound = max(left.bound, min(found.bound, cycle(problem, assign)))
     return Answer.of(problem, assign, bound, optimal=found.proven or _closed(problem, assign, bound))
 
 

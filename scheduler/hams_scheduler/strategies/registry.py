@@ -9,7 +9,7 @@ from hams_scheduler.clock import Budget, Clock, default_clock
 from hams_scheduler.instance import Instance, InvalidInstanceError
 from hams_scheduler.placement import Answer, Placement
 from hams_scheduler.problem import Problem
-from hams_scheduler.strategies import baseline
+from hams_scheduler.strategies import baseline, groups
 from hams_scheduler.strategies.hfs import hfs
 from hams_scheduler.strategies.mfs import mfs
 from hams_scheduler.strategies.optimal import optimal
@@ -47,7 +47,10 @@ def solve(instance: Instance, strategy: str, *, time_limit_s: float = 1.0, clock
         raise InvalidInstanceError("the time limit must be above 0 s", field="time_limit_s")
     budget = Budget.start(time_limit_s, clock)
     problem = Problem.of(instance)
-    answer = STRATEGIES[strategy](problem, budget)
+    if strategy == "optimal" and len(instance.group_names) > 1 and not problem.one_per_device:
+        answer = groups.solve(instance, problem, STRATEGIES[strategy], budget)
+    else:
+        answer = STRATEGIES[strategy](problem, budget)
     return placement.build(strategy, instance, problem, answer, budget.spent())
 
 

@@ -79,7 +79,7 @@ class Flow:
         """Why the newest failed frame failed."""
         self._first: float | None = None
         self._last: float | None = None
-        self._outbox: asyncio.Queue[Command] = asyncio.Queue()  # bounded by the core's window
+        self._outbox: asyncio.Queue[Command] = asyncio.Queue()  # holds frames in the window only, so it is bounded
         self.changed = asyncio.Event()
         """Set whenever :attr:`StreamCore.wants_frame` or `idle` may have changed."""
 
@@ -115,8 +115,22 @@ class Flow:
 
     def _queue(self, commands: list[Command]) -> None:
         for command in commands:
-            self._outbox.put_nowait(command)
+            if isinstance(command, Close) and command.outcome is not Outcome.DELIVERED:
+                self._forget(command)  # at once: while the broker is away a live stream drops frame after frame
+            else:
+                self._outbox.put_nowait(command)
         self.changed.set()
+
+    def _forget(self, command: Close) -> None:
+        """A frame was dropped or failed."""
+        self._pixels.pop(command.frame)
+        if command.outcome is Outcome.FAILED:
+            self.complaint = f"frame {command.frame} failed: {command.detail or command.reason}"
+            failures = self.core.ledger.failed.total()
+            if failures & (failures - 1) == 0:  # 1, 2, 4, 8 …: a broken node does not fill the log
+                log.warning("stream %s: %s (%d so far)", self.name, self.complaint, failures)
+        if self._on_close is not None:
+            self._on_close(command, None)
 
     async def flush(self) -> None:
         """Carry out what is queued already."""
@@ -149,17 +163,10 @@ class Flow:
         await self._bus.publish(subjects.work(device), work.pack())
 
     async def _close(self, command: Close) -> None:
-        image = self._pixels.pop(command.frame)
-        result = None
-        if command.outcome is Outcome.DELIVERED:
-            result = self._result(command, image)
-            if self._publish:
-                await self._publish_result(codec.pack(result))
-        elif command.outcome is Outcome.FAILED:
-            self.complaint = f"frame {command.frame} failed: {command.detail or command.reason}"
-            failures = self.core.ledger.failed.total()
-            if failures & (failures - 1) == 0:  # 1, 2, 4, 8 …: a broken node does not fill the log
-                log.warning("stream %s: %s (%d so far)", self.name, self.complaint, failures)
+        """A frame was delivered."""
+        result = self._result(command, self._pixels.pop(command.frame))
+        if self._publish:
+            await self._publish_result(codec.pack(result))
         if self._on_close is not None:
             self._on_close(command, result)
 
