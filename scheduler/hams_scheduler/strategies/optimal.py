@@ -23,7 +23,7 @@ from hams_scheduler.clock import Budget
 from hams_scheduler.objective import cycle
 from hams_scheduler.placement import Answer
 from hams_scheduler.problem import IntArray, Problem
-from hams_scheduler.strategies import cpsat, hfs, mfs, milp, neighbourhood, packing, paper, subsets
+from hams_scheduler.strategies import cpsat, hfs, mfs, milp, packing, paper, subsets
 from hams_scheduler.strategies.climb import climb
 from hams_scheduler.strategies.deadline import filtered
 from hams_scheduler.strategies.local_search import improve
@@ -40,12 +40,11 @@ LP_S_PER_PAIR = 5e-6
 """Rounding the LP takes about so many seconds per pair; it is not begun without them."""
 FILLS = (1.006, 1.02)
 """Limits for filling by prices, times the bound."""
-VAIN = 300
+VAIN = 60
 """Neighbourhoods without success before the search is left to HiGHS."""
 SEARCH_S = 1.0
-"""Longest search before HiGHS, s."""
-HEAT = 0.05
-"""Disorder of that search, which is short of models rather than of time."""
+SEARCH_PART = 0.3
+"""Longest search before HiGHS, s, and as a part of the budget."""
 VAIN_LARGE = 5000
 """Neighbourhoods without success before a search without HiGHS ends."""
 
@@ -99,17 +98,11 @@ def _best(problem: Problem, found: Sequence[IntArray | None]) -> IntArray:
 
 
 def _medium(problem: Problem, budget: Budget, assign: IntArray, prices: Prices) -> Answer:
-    """A short search, the pairs that can still matter (:mod:`deadline`), a longer search, then HiGHS on those pairs."""
+    """A short search, then HiGHS on the pairs that can still matter (:mod:`deadline`)."""
     assign = _best(problem, [assign, rounded(problem, prices, budget)])
-    assign = improve(problem, assign, budget.part(budget.left() * 0.05), prices, VAIN)
+    search = budget.part(min(SEARCH_S, budget.left() * SEARCH_PART))
+    assign = improve(problem, assign, search, prices, VAIN)
     left = filtered(problem, cycle(problem, assign), prices, prices.bound, budget.part(budget.left() * 0.2))
-    if left.empty or _closed(problem, assign, left.bound):
-        return Answer.of(problem, assign, left.bound, optimal=True)
-    search = neighbourhood.Search(problem, assign, left.prices, HEAT)
-    search.run(left.bound, budget.part(min(SEARCH_S, budget.left() * 0.25)), VAIN_LARGE)
-    if cycle(problem, search.assign) < cycle(problem, assign) * (1 - 1e-9):
-        assign = search.assign
-        left = filtered(problem, cycle(problem, assign), prices, left.bound, budget.part(budget.left() * 0.2))
     if left.empty or _closed(problem, assign, left.bound):
         return Answer.of(problem, assign, left.bound, optimal=True)
     finish = cpsat.shortest_cycle if cpsat.available() else milp.shortest_cycle
