@@ -49,6 +49,8 @@ DWELL_S = 60.0
 """How long a placement is expected to last, s: its gain over that time must exceed the time spent loading."""
 MIN_DWELL_S = 15.0
 """A placement is left alone for this long after a change that nothing forces is made, s."""
+SOLVE_S = 0.5
+"""Time limit of a strategy that searches, s: a lost device has a new plan within a second."""
 DRIFT = 0.15
 """Measured capacity this far from the prediction asks for another look."""
 
@@ -200,10 +202,15 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     if state.dirty and due and groups and not state.solving and (not state.missing(groups) or _bereft(state)):
         state.solving = True
         state.generation += 1
-        commands.append(Solve(state.generation, state.situation(groups, groups[0].spec.strategy)))
+        commands.append(Solve(state.generation, state.situation(groups, _strategy(groups), SOLVE_S)))
     elif not groups:
         state.dirty, state.forced = "", False
     return commands
+
+
+def _strategy(groups: list[GroupRecord]) -> str:
+    """All groups are placed together: the most important one says how, the first by name among equals."""
+    return max(groups, key=lambda group: group.spec.priority).spec.strategy
 
 
 def _bereft(state: SchedulerState) -> bool:
