@@ -14,7 +14,8 @@ from hams_scheduler.problem import Problem
 from hams_scheduler.strategies.milp import MilpResult
 from hams_scheduler.strategies.quiet import quiet
 
-UNITS = 10_000_000
+UNITS = 100_000_000
+"""Rounding down a hundred costs then changes a cycle by less than what counts as proven."""
 
 
 def available() -> bool:
@@ -51,8 +52,10 @@ def shortest_cycle(problem: Problem, upper: float, lower: float, seconds: float)
     with quiet():
         status = solver.solve(model)
     bound = max(lower, min(solver.best_objective_bound, UNITS) / UNITS * upper * (1 - 1e-9))
+    if status == cp_model.INFEASIBLE:  # with every cost rounded down: nothing is as short as `upper`
+        return MilpResult(None, upper * (1 - 1e-9), True)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return MilpResult(None, bound if status == cp_model.UNKNOWN else upper * (1 - 1e-6), False)
+        return MilpResult(None, bound, False)
     assign = np.array(
         [next(d for d in range(devices) if (m, d) in x and solver.boolean_value(x[m, d])) for m in range(models)]
     )
