@@ -119,10 +119,6 @@ class Learned:
             for key in [k for k in kept if k[0] == group]:
                 del kept[key]
 
-    def forget_device(self, device: str) -> None:
-        """The agent is gone: its counters will start from 0."""
-        self.seen.pop(device, None)
-
     def observe(self, beat: Heartbeat, plans: Mapping[str, Plan], fps_of: FpsOf) -> None:
         """Take a heartbeat. `plans` are the active plans by group."""
         loads = {(load.group, load.node): load for load in beat.nodes}

@@ -29,18 +29,14 @@ PENALTY = 10.0
 
 
 class Search:
-    """An assignment with its sums, improved step by step; `problem` must be `plain`.
+    """An assignment with its sums, improved step by step; `problem` must be `plain`."""
 
-    `heat` disturbs the prices in every step, in parts of the aim: it keeps a search of few devices from standing still.
-    """
-
-    def __init__(self, problem: Problem, assign: IntArray, at: Prices, heat: float = 0.0) -> None:
+    def __init__(self, problem: Problem, assign: IntArray, at: Prices) -> None:
         self.problem = problem
         table = prices.priced(problem, at.pi, at.mu)
         self.table = np.where(np.isfinite(table), np.maximum(table, 1e-300), np.inf)
         self.pi = np.maximum(at.pi, 1e-3 * float(at.pi.mean()))
         self.mu = at.mu
-        self.heat = heat
         self.tight = problem.tight
         self.rng = np.random.default_rng(0)
         self._reset(assign)
@@ -106,10 +102,6 @@ class Search:
         if self.tight and self.mu[columns].any():
             for number, column in enumerate(columns):
                 paid[number] += self.mu[column] * subsets.sums(self.problem.memory[rows, column])
-        if self.heat:
-            noise = self.rng.normal(0.0, self.heat * aim, cost.shape) * self.pi[columns]
-            for number in range(len(columns)):
-                paid[number] += subsets.sums(noise[:, number])
         _, chosen = subsets.solve(paid, added=True)
         if (columns[chosen] != self.assign[rows]).any():
             self._put(rows, columns[chosen])
@@ -157,28 +149,3 @@ class Search:
             score = -np.log(part.min(axis=1) / own) * 5.0
         score = np.where(np.isfinite(score), score, -1e6) + self.rng.gumbel(size=len(rows))
         return np.argpartition(-score, most - 1)[:most]
-
-
-def priced_fill(problem: Problem, at: Prices, limit: float) -> IntArray | None:
-    """Return an assignment: largest first, each to the cheapest device at prices `at` where it fits in `limit` s.
-
-    A model that fits nowhere in time goes where the cycle is shortest; None when memory runs out.
-    """
-    table = prices.priced(problem, at.pi, at.mu)
-    assign = np.full(problem.shape[0], -1, dtype=np.int64)
-    used = np.zeros(problem.shape[1])
-    room = problem.capacity + SLACK_MIB
-    for row in np.argsort(-problem.cost.min(axis=1), kind="stable"):
-        cost, paid = problem.cost[row], table[row]
-        column = int(paid.argmin())
-        if not (used[column] + cost[column] <= limit and problem.memory[row, column] <= room[column]):
-            own = used + cost
-            own[problem.memory[row] > room] = np.inf
-            late = own > limit
-            column = int(own.argmin() if late.all() else np.where(late, np.inf, paid).argmin())
-            if not np.isfinite(own[column]):
-                return None
-        assign[row] = column
-        used[column] += cost[column]
-        room[column] -= problem.memory[row, column]
-    return assign

@@ -52,8 +52,3 @@ def solve(instance: Instance, strategy: str, *, time_limit_s: float = 1.0, clock
     else:
         answer = STRATEGIES[strategy](problem, budget)
     return placement.build(strategy, instance, problem, answer, budget.spent())
-
-
-def solve_all(instance: Instance, *, time_limit_s: float = 1.0, clock: Clock = default_clock) -> list[Placement]:
-    """Return every strategy's placement, in the order of `names`."""
-    return [solve(instance, name, time_limit_s=time_limit_s, clock=clock) for name in STRATEGIES]
