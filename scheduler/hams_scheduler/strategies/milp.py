@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
-from hams_scheduler.instance import FloatArray
+from hams_scheduler.instance import FloatArray, InfeasibleError
 from hams_scheduler.problem import IntArray, Problem
 from hams_scheduler.strategies.quiet import quiet
 
@@ -33,7 +33,10 @@ class MilpResult:
 
 
 def pack(problem: Problem) -> IntArray | None:
-    """Return some placement that keeps support and memory, or None when there is none (or none in time)."""
+    """Return some placement that keeps support and memory, or None when there is none.
+
+    Raises InfeasibleError, which then says so, when neither is known after `PACK_LIMIT_S`.
+    """
     rows, columns = _pairs(problem)
     constraints = [_each_once(problem, rows), _memory(problem, rows, columns)]
     if problem.one_per_device:
@@ -45,6 +48,10 @@ def pack(problem: Problem) -> IntArray | None:
             bounds=Bounds(0, 1),
             constraints=constraints,
             options={"disp": False, "time_limit": PACK_LIMIT_S},
+        )
+    if found.x is None and found.status == 1:
+        raise InfeasibleError(
+            f"no placement that fits into the devices' memory was found in {PACK_LIMIT_S:g} s; there may be one"
         )
     return None if found.x is None else _assignment(problem, rows, columns, np.asarray(found.x))
 

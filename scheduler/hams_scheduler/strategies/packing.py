@@ -23,8 +23,8 @@ def fits(problem: Problem, assign: IntArray) -> bool:
 def feasible_start(problem: Problem) -> IntArray:
     """Return some assignment that keeps support and memory.
 
-    Largest first into the fullest device that it fits; then depth-first search with forward checking; where that
-    gives up, HiGHS decides. Raises InfeasibleError naming the models left over.
+    Largest first into the fullest device that it fits, or the emptiest; where that fails, HiGHS decides. Raises
+    InfeasibleError naming the models left over.
     """
     left = _greedy(problem)
     if isinstance(left, np.ndarray):
