@@ -27,12 +27,13 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Run the agent of one device: measures models on it, loads what plans give it, serves its nodes."""
-    from hams_agents.devices import parse, pin
+    from hams_agents.devices import allowed_cores, parse, pin, pin_thread
     from hams_shared.errors import HamsError
 
     setup_logging("agent", debug=debug)
     try:
         spec = parse(device)
+        everywhere = allowed_cores()
         pin(spec.cores)  # before any runtime starts its threads
     except HamsError as error:
         raise typer.Exit(report(error)) from None
@@ -43,8 +44,11 @@ def command(
         from hams_shared.nats_bus import NatsBus
 
         backend = await asyncio.to_thread(open_backend, spec)
+        pin_thread(everywhere)  # the device computes on its cores; messages are handled wherever there is time
         async with NatsBus(nats, name=f"hams-agent {device}", on_reconnect=lambda: agent.on_reconnect()) as bus:
-            agent = AgentService(bus, backend, host or host_name(), cache or cache_folder())
+            agent = AgentService(
+                bus, backend, host or host_name(), cache or cache_folder(), lambda: pin_thread(spec.cores)
+            )
             await agent.run(stop)
 
     raise typer.Exit(run(serve, debug=debug))

@@ -122,6 +122,13 @@ def pin(cores: Iterable[int]) -> None:
         ) from error
 
 
+def pin_thread(cores: Iterable[int]) -> None:
+    """Bind the calling thread, and those it starts later, to `cores`; none: leave it as it is."""
+    wanted = frozenset(cores)
+    if wanted and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, wanted)
+
+
 def _split_cores(text: str, backend: str, rest: str) -> tuple[str, tuple[int, ...]]:
     """Split ``target@cores``. The path of a profile may hold an ``@`` of its own."""
     target, at, listed = rest.rpartition("@")

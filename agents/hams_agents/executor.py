@@ -1,9 +1,11 @@
-"""The device's one thread: everything that touches the device's networks runs here, one job after another.
+"""The device's threads: images are made ready, computed and finished side by side, so that the device never waits.
 
-Nodes take turns (round robin over (group, node)), so that a node with much waiting work does not starve another; groups
-of a higher priority go first, so that under overload the lower ones give way.
-The queue is bounded; when it is full new work is refused, and the pipeline sends it again later. Benchmarks run in the
-same thread, one inference at a time between pieces of work, so that they neither disturb nor are disturbed.
+    submit → fair queue → [prepare] → one batch ready → [device] → done → [finish] → deliver
+
+Everything that touches the device's networks runs in the device thread, one job after another; the other two work on
+the batches before and behind it. All steps that take long (resize, inference, warp) release Python's lock. The queue is
+bounded; when it is full new work is refused, and the pipeline sends it again later. Benchmarks run in the device thread
+too, one inference at a time between batches, so that they neither disturb nor are disturbed.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from hams_agents.serving import Outgoing, ServedNode, run
+from hams_agents.fair_queue import FairQueue, Terms
+from hams_agents.serving import Batch, Outgoing, Piece, ServedNode, failures, finish, infer, prepare
 from hams_shared.errors import RefusedError, as_hams_error
 from hams_shared.frames import Work
 from hams_shared.messages import NodeLoad
@@ -26,6 +29,10 @@ T = TypeVar("T")
 
 QUEUE_LIMIT = 512
 """Most pieces of work waiting on a device."""
+READY_LIMIT = 1
+"""Batches made ready ahead of the device: more would go past the fair queue."""
+DONE_LIMIT = 2
+"""Batches computed and not finished: then the device waits."""
 
 Steps = Iterator[T | None]
 """A long job cut into short steps: yields None after each step and, last, its result."""
@@ -46,112 +53,168 @@ class _Load:
 
 @dataclass
 class Executor:
-    """Owns the device thread. `deliver` is awaited on `loop` with what each piece of work wants published."""
+    """Owns the device's threads."""
 
-    loop: asyncio.AbstractEventLoop
     deliver: Callable[[list[Outgoing]], None]
-    """Called in the device thread with what to publish; may block for back-pressure."""
-    waiting: int = 0
+    """Called in the threads with what to publish; may block for back-pressure."""
+    pin: Callable[[], None] = lambda: None
+    """Called first thing in the device thread."""
     busy_s: float = 0.0
-    _queues: OrderedDict[tuple[str, str], deque[tuple[ServedNode, Work, float]]] = field(default_factory=OrderedDict)
+    """Time the device computed, s."""
+    _queue: FairQueue[Piece] = field(default_factory=FairQueue)
+    _ready: deque[Batch] = field(default_factory=deque)
+    _done: deque[Batch] = field(default_factory=deque)
     _jobs: deque[_Job[object]] = field(default_factory=deque)
     _loads: dict[tuple[str, str], _Load] = field(default_factory=dict)
-    _wake: threading.Condition = field(default_factory=threading.Condition)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
-    _thread: threading.Thread | None = None
+    _preparing: bool = False
+    _computing: bool = False
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._to_prepare = threading.Condition(self._lock)
+        self._to_compute = threading.Condition(self._lock)
+        self._to_finish = threading.Condition(self._lock)
+
+    @property
+    def waiting(self) -> int:
+        """Pieces of work that wait."""
+        return self._queue.size
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread = threading.Thread(target=self._loop, name="device", daemon=True)
-        self._thread.start()
+        """Start the threads."""
+        for name, loop in (("prepare", self._prepare), ("device", self._compute), ("finish", self._finish)):
+            thread = threading.Thread(target=loop, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def submit(self, served: ServedNode, work: Work) -> bool:
         """Queue one piece of work; False when the queue is full or closing."""
-        with self._wake:
-            if self._stopping or self.waiting >= QUEUE_LIMIT:
+        spec = served.plan.group.spec
+        terms = Terms(
+            priority=spec.priority,
+            joins=served.network.dynamic_batch,
+            wait_s=served.spec.max_wait_ms / 1e3,
+        )
+        with self._lock:
+            if self._stopping or self._queue.size >= QUEUE_LIMIT:
                 return False
-            key = (work.id.group, work.node)
-            self._queues.setdefault(key, deque()).append((served, work, time.perf_counter()))
-            self.waiting += 1
-            self._wake.notify()
+            now = time.perf_counter()
+            piece = Piece(served, work, now)
+            # Assignments of two epochs are never run together: their networks may differ.
+            stream = f"{work.id.stream}@{work.id.epoch}"
+            self._queue.push((spec.name, work.node), stream, piece, len(work.images), terms, now)
+            self._to_prepare.notify()
             return True
 
     async def run_steps(self, steps: Steps[T]) -> T:
-        """Run a long job in the device thread, step by step between pieces of work, and return its result."""
+        """Run a long job in the device thread, step by step between batches, and return its result."""
         done: Future[T] = Future()
         done.set_running_or_notify_cancel()  # from now on only the device thread ends it
-        with self._wake:
+        with self._lock:
             if self._stopping:
                 raise RefusedError("the agent is stopping")
             self._jobs.append(_Job(steps, done))  # type: ignore[arg-type]
-            self._wake.notify()
+            self._to_compute.notify()
         return await asyncio.wrap_future(done)
 
     def loads(self) -> tuple[NodeLoad, ...]:
         """What each node cost so far."""
-        with self._wake:
+        with self._lock:
             return tuple(
                 NodeLoad(group=g, node=n, frames=x.frames, inferences=x.inferences, busy_s=round(x.busy_s, 6))
                 for (g, n), x in sorted(self._loads.items())
             )
 
     def stop(self, timeout: float) -> bool:
-        """Finish what is queued, then end the thread; False when it did not end within `timeout` s."""
-        with self._wake:
+        """Finish what is queued, then end the threads; False when they did not end within `timeout` s."""
+        with self._lock:
             self._stopping = True
-            self._wake.notify()
-        if self._thread is not None:
-            self._thread.join(timeout)
-            return not self._thread.is_alive()
-        return True
+            for condition in (self._to_prepare, self._to_compute, self._to_finish):
+                condition.notify()
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
-    def _next(self) -> tuple[ServedNode, Work, float] | None:
-        """Take the oldest work of the node whose turn it is. The lock is held."""
-        if not self._queues:
-            return None
-        key = max(self._queues, key=self._priority)  # of equals the first, which has waited longest
-        queue = self._queues[key]
-        item = queue.popleft()
-        if queue:
-            self._queues.move_to_end(key)
-        else:
-            del self._queues[key]
-        self.waiting -= 1
-        return item
+    # ── the prepare thread ────────────────────────────────────────────────────────────────────────────────────
 
-    def _priority(self, key: tuple[str, str]) -> int:
-        return self._queues[key][0][0].plan.group.spec.priority
-
-    def _loop(self) -> None:
+    def _prepare(self) -> None:
         while True:
-            with self._wake:
+            with self._lock:
+                pieces = self._take()
+                if pieces is None:
+                    return
+            for batch in _alike(pieces):
+                prepare(batch)
+                with self._lock:
+                    self._ready.append(batch)
+                    self._to_compute.notify()
+            with self._lock:
+                self._preparing = False
+                self._to_compute.notify()
+
+    def _take(self) -> list[Piece] | None:
+        """Wait for room ahead of the device and for work; None at the end. The lock is held."""
+        while True:
+            if len(self._ready) >= READY_LIMIT:
+                self._to_prepare.wait()
+                continue
+            now = time.perf_counter()
+            popped = self._queue.pop(now)
+            if popped is not None:
+                self._preparing = True
+                return popped[1]
+            wait = self._queue.wait(now)
+            if wait is None and self._stopping:
+                return None
+            self._to_prepare.wait(wait)
+
+    # ── the device thread ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _compute(self) -> None:
+        self.pin()
+        while True:
+            with self._lock:
+                while len(self._done) >= DONE_LIMIT:
+                    self._to_compute.wait()
                 job = self._jobs[0] if self._jobs else None
                 if job is not None and self._stopping:
                     self._jobs.popleft()
                     job.done.set_exception(RefusedError("the agent is stopping"))
                     continue
-                item = self._next()
-                if item is None and job is None:
-                    if self._stopping:
+                batch = self._ready.popleft() if self._ready else None
+                if batch is None and job is None:
+                    if self._stopping and not self._preparing and not self._queue.size:
+                        self._computing = False
+                        self._to_finish.notify()
                         return
-                    self._wake.wait()
+                    self._to_compute.wait()
                     continue
-            if item is not None:
-                self._work(*item)
+                self._computing = True
+                self._to_prepare.notify()
+            if batch is not None:
+                self._run(batch)
             if job is not None:
                 self._step(job)
 
-    def _work(self, served: ServedNode, work: Work, since: float) -> None:
+    def _run(self, batch: Batch) -> None:
         start = time.perf_counter()
-        outgoing = run(served, work, round((start - since) * 1e3, 3))
+        infer(batch)
         spent = time.perf_counter() - start
-        with self._wake:
-            load = self._loads.setdefault((work.id.group, work.node), _Load())
-            load.frames += 1
-            load.inferences += len(work.images)
+        served = batch.pieces[0].served
+        key = (served.plan.group.spec.name, served.node)
+        images = sum(len(piece.work.images) for piece in batch.pieces)
+        with self._lock:
+            self._queue.charge(key, len(batch.pieces), spent if images else 0.0)
+            load = self._loads.setdefault(key, _Load())
+            load.frames += len(batch.pieces)
+            load.inferences += images
             load.busy_s += spent
             self.busy_s += spent
-        self.deliver(outgoing)
+            self._done.append(batch)
+            self._to_finish.notify()
 
     def _step(self, job: _Job[object]) -> None:
         try:
@@ -163,3 +226,32 @@ class Executor:
         if result is not None:
             self._jobs.popleft()
             job.done.set_result(result)
+
+    # ── the finish thread ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _finish(self) -> None:
+        device = self._threads[1]
+        while True:
+            with self._lock:
+                while not self._done:
+                    if self._stopping and not device.is_alive():
+                        return
+                    self._to_finish.wait(0.2 if self._stopping else None)
+                batch = self._done.popleft()
+                self._to_compute.notify()
+            try:
+                outgoing = finish(batch)
+            except Exception as error:
+                outgoing = failures(batch, as_hams_error(error))
+            self.deliver(outgoing)
+
+
+def _alike(pieces: list[Piece]) -> list[Batch]:
+    """Group pieces by the assignment they belong to."""
+    batches: list[Batch] = []
+    for piece in pieces:
+        if batches and batches[-1].pieces[0].served is piece.served:
+            batches[-1].pieces.append(piece)
+        else:
+            batches.append(Batch([piece]))
+    return batches

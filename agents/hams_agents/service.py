@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import hams_shared
@@ -24,10 +27,11 @@ from hams_agents.fingerprint import fingerprint
 from hams_agents.loaded import Loaded
 from hams_agents.model_store import ModelStore
 from hams_agents.serving import Outgoing, failure
-from hams_shared import codec, subjects
+from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus, KeyValue, Message
 from hams_shared.errors import BrokerError, HamsError, MessageError, RefusedError, as_hams_error
-from hams_shared.frames import Work
+from hams_shared.frame_pool import FrameReader, memory_domain
+from hams_shared.frames import Work, WorkUnreadableError
 from hams_shared.messages import DeviceRecord, Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
 from hams_shared.process import resident_mib
 
@@ -36,14 +40,16 @@ log = logging.getLogger("hams.agent")
 DRAIN_S = 5.0
 """How long a stopping agent may take to finish its queue, s."""
 
+OUTGOING_LIMIT = 32
+"""Finished pieces of work that wait to be published; then the finishing thread waits."""
 PUBLISH_DEADLINE_S = 10.0
-"""How long the device thread waits for the loop to take its outputs, s."""
+"""How long it waits before outputs are lost, s."""
 
 
 class AgentService:
     """One agent process."""
 
-    def __init__(self, bus: Bus, backend: Backend, host: str, cache: Path) -> None:
+    def __init__(self, bus: Bus, backend: Backend, host: str, cache: Path, pin: Callable[[], None]) -> None:
         self._bus = bus
         self._backend = backend
         self._cache = cache
@@ -53,10 +59,16 @@ class AgentService:
         self._sequence = 0
         self._announce = asyncio.Event()
         self._loads: asyncio.Queue[core.LoadNode] = asyncio.Queue()  # bounded by the plans' nodes
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader")
-        self._executor = Executor(asyncio.get_running_loop(), self._deliver)
+        # Loading starts the runtimes' own threads, which inherit the cores of the thread that starts them.
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader", initializer=pin)
+        self._loop = asyncio.get_running_loop()
+        self._executor = Executor(self._deliver, pin)
         self._loaded = Loaded(backend)
-        self._outgoing: asyncio.Queue[list[Outgoing]] = asyncio.Queue()  # bounded by the executor's back-pressure
+        self._outgoing: asyncio.Queue[list[Outgoing]] = asyncio.Queue()  # bounded by `_room`
+        self._room = threading.BoundedSemaphore(OUTGOING_LIMIT)
+        self._frames = FrameReader()
+        self._assembler = chunks.Assembler()
+        self._memory_domain = memory_domain()
         self._bad_messages = 0
         self._register_again = False
         self._devices: KeyValue | None = None
@@ -73,7 +85,9 @@ class AgentService:
         self._store = ModelStore(await self._bus.objects(subjects.MODEL_STORE), self._cache / "models")
         self._executor.start()
         async with asyncio.TaskGroup() as owner:
-            tasks = [owner.create_task(job()) for job in (self._watch_plans, self._load_nodes, self._tick)]
+            tasks = [
+                owner.create_task(job()) for job in (self._watch_plans, self._load_nodes, self._tick, self._publish_all)
+            ]
             await self._bus.subscribe(subjects.work(self.device), self._on_work, limit=4096)
             await self._bus.serve(
                 "hams-agent",
@@ -92,6 +106,9 @@ class AgentService:
             await stop.wait()
             await self._devices.delete(self.device)  # a goodbye: nobody need wait for silence
             await asyncio.to_thread(self._executor.stop, DRAIN_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DRAIN_S):
+                    await self._outgoing.join()
             for task in (*tasks, beat):
                 task.cancel()
         await self._bus.flush()
@@ -111,18 +128,25 @@ class AgentService:
     # ── out ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _deliver(self, outgoing: list[Outgoing]) -> None:
-        """Called in the device thread: hand over to the loop, and wait, so that outputs never pile up."""
-        future = asyncio.run_coroutine_threadsafe(self._publish(outgoing), self._executor.loop)
-        try:
-            future.result(PUBLISH_DEADLINE_S)
-        except TimeoutError:
-            future.cancel()
+        """Called in the executor's threads: hand over to the loop, and wait while too much is under way."""
+        if not self._room.acquire(timeout=PUBLISH_DEADLINE_S):
             log.warning("outputs lost: the broker took nothing for %g s", PUBLISH_DEADLINE_S)
+            return
+        self._loop.call_soon_threadsafe(self._outgoing.put_nowait, outgoing)
+
+    async def _publish_all(self) -> None:
+        while True:
+            outgoing = await self._outgoing.get()
+            try:
+                await self._publish(outgoing)
+            finally:
+                self._outgoing.task_done()
+                self._room.release()
 
     async def _publish(self, outgoing: list[Outgoing]) -> None:
         for subject, data in outgoing:
             try:
-                await self._bus.publish(subject, data)
+                await chunks.publish(self._bus, subject, data)
             except BrokerError as error:  # the pipeline's deadline covers what is lost
                 log.warning("cannot publish on %s: %s", subject, error)
 
@@ -140,6 +164,7 @@ class AgentService:
                 busy_s=round(self._executor.busy_s, 6),
                 uptime_s=round(time.monotonic() - self._started, 3),
                 memory_mib=round(resident_mib(), 1),
+                memory_domain=self._memory_domain,
             )
             try:
                 if self._register_again:
@@ -156,7 +181,13 @@ class AgentService:
 
     async def _on_work(self, message: Message) -> None:
         try:
-            work = Work.unpack(message.data)
+            data = self._assembler.take(message.data, time.monotonic())
+            if data is None:
+                return
+            work = Work.unpack(data, self._frames)
+        except WorkUnreadableError as unreadable:
+            await self._publish([failure(unreadable.work, self.device, unreadable.reason)])
+            return
         except MessageError as error:
             self._bad_messages += 1
             if self._bad_messages & (self._bad_messages - 1) == 0:  # 1, 2, 4, 8 …: a flood does not fill the log

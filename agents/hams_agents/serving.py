@@ -1,25 +1,30 @@
-"""One node on one device: images in, outputs and the children's crops out. Blocking; runs in the device's thread."""
+"""One node on one device: images in, outputs and the children's crops out, in three steps.
+
+:func:`prepare` makes the input tensor, :func:`infer` runs the network (in the device's thread), :func:`finish` decodes
+and cuts crops. All are blocking. An error of the network or the task becomes an output that carries it.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hams_agents.backends.base import Network
-from hams_agents.tasks.base import Detected, Task
+from hams_agents.tasks import input as tensors
+from hams_agents.tasks.base import Affine, Detected, Task
 from hams_agents.tasks.crops import cut
 from hams_agents.tasks.geometry import compose
-from hams_agents.tasks.input import prepare
 from hams_agents.tasks.registry import is_detection
 from hams_shared import subjects
-from hams_shared.errors import HamsError, TaskError, as_hams_error
+from hams_shared.errors import HamsError, MessageError, TaskError, as_hams_error
 from hams_shared.frames import Output, Work
 from hams_shared.group_spec import NodeSpec
 from hams_shared.messages import Plan
-from hams_shared.routing import route
 
 Outgoing = tuple[str, bytes]
 """Subject and payload."""
@@ -47,32 +52,95 @@ def failure(work: Work, device: str, error: HamsError) -> Outgoing:
     return subjects.output(work.id.group, work.id.stream, work.node), output.pack()
 
 
-def run(served: ServedNode, work: Work, queued_ms: float) -> list[Outgoing]:
-    """Do one piece of work and return what to publish: children's crops first, since others wait for them.
+@dataclass(frozen=True)
+class Piece:
+    """One node's work for one frame, as it waits."""
 
-    An error of the network or the task becomes an output that carries it; nothing is raised.
-    """
+    served: ServedNode
+    work: Work
+    since: float
+    """When it arrived, s (perf_counter)."""
+
+
+@dataclass
+class Batch:
+    """Pieces of one node that are run together."""
+
+    pieces: list[Piece]
+    tensor: NDArray[np.generic] | None = None
+    to_frame: list[Affine] = field(default_factory=list)
+    """Per image, over all pieces: input pixels → frame pixels."""
+    outputs: Mapping[str, NDArray[np.generic]] | None = None
+    error: HamsError | None = None
+    timing: dict[str, float] = field(default_factory=dict)
+    """ms."""
+    started: float = 0.0
+
+
+def prepare(batch: Batch) -> None:
+    """Make the input tensor."""
+    batch.started = time.perf_counter()
+    clock = _Clock(batch.timing)
+    images = [image for piece in batch.pieces for image in piece.work.images]
+    if not images:
+        return
     try:
-        return _run(served, work, queued_ms)
+        batch.tensor, to_image = tensors.prepare(images, batch.pieces[0].served.spec.input)
+        to_work = [affine for piece in batch.pieces for affine in piece.work.to_frame]
+        batch.to_frame = [compose(outer, inner) for outer, inner in zip(to_work, to_image, strict=True)]
     except Exception as error:
-        return [failure(work, served.device, as_hams_error(error))]
+        batch.error = as_hams_error(error)
+    clock.lap("prepare")
 
 
-def _run(served: ServedNode, work: Work, queued_ms: float) -> list[Outgoing]:
-    timing = {"queue": queued_ms}
+def infer(batch: Batch) -> None:
+    """Run the network."""
+    if batch.tensor is None or batch.error is not None:
+        return
+    clock = _Clock(batch.timing)
+    try:
+        batch.outputs = batch.pieces[0].served.network.infer(batch.tensor)
+    except Exception as error:
+        batch.error = as_hams_error(error)
+    batch.tensor = None
+    clock.lap("infer")
+
+
+def failures(batch: Batch, error: HamsError) -> list[Outgoing]:
+    """The outputs that say why none of the batch was done."""
+    return [failure(piece.work, piece.served.device, error) for piece in batch.pieces]
+
+
+def finish(batch: Batch) -> list[Outgoing]:
+    """Decode each piece's part and return what to publish."""
+    if batch.error is not None:
+        return failures(batch, batch.error)
+    outgoing: list[Outgoing] = []
+    first = 0
+    for piece in batch.pieces:
+        last = first + len(piece.work.images)
+        try:
+            outgoing += _finish(piece, batch, first, last)
+        except Exception as error:
+            outgoing.append(failure(piece.work, piece.served.device, as_hams_error(error)))
+        first = last
+    return outgoing
+
+
+def _finish(piece: Piece, batch: Batch, first: int, last: int) -> list[Outgoing]:
+    """Return one piece's messages: the children's crops first, since others wait for them."""
+    served, work = piece.served, piece.work
+    timing = {"queue": round((batch.started - piece.since) * 1e3, 3), **batch.timing}
     clock = _Clock(timing)
-    images = list(work.images)
     items: list[Any] = []
     crops: list[Outgoing] = []
-    if not images:
+    if batch.outputs is None or first == last:
         if is_detection(served.task):
             crops = _crops(served, work, [], timing, clock)
     else:
-        batch, to_image = prepare(images, served.spec.input)
-        to_frame = [compose(work.to_frame[i], to_image[i]) for i in range(len(images))]
-        clock.lap("prepare")
-        outputs = served.network.infer(batch)
-        clock.lap("infer")
+        whole = len(batch.pieces) == 1
+        outputs = batch.outputs if whole else {name: value[first:last] for name, value in batch.outputs.items()}
+        to_frame = batch.to_frame[first:last]
         if is_detection(served.task):
             found = served.task.detect(outputs, to_frame, work.frame_size)
             clock.lap("decode")
@@ -81,8 +149,10 @@ def _run(served: ServedNode, work: Work, queued_ms: float) -> list[Outgoing]:
         else:
             items = served.task.describe(outputs, to_frame)
             clock.lap("decode")
-        if len(items) != len(images):
-            raise TaskError(f"node {served.node}: the task gave {len(items)} answers for {len(images)} images")
+        if len(items) != last - first:
+            raise TaskError(f"node {served.node}: the task gave {len(items)} answers for {last - first} images")
+    if work.view is not None:
+        work.view.check()  # what was read of the frame was the frame
     output = Output(
         id=work.id, node=served.node, device=served.device, items=items, sources=work.sources, timing=timing
     )
@@ -139,8 +209,20 @@ def _crops(
             to_frame=np.concatenate(transforms) if transforms else np.empty((0, 2, 3)),
             sources=sources,
             frame_size=work.frame_size,
+            route=work.route,
         )
-        device = route(served.plan.shares[child], work.id.frame, work.id.attempt)
+        device = _device(served.plan, child, work.route)
         messages.append((subjects.work(device), child_work.pack()))
     clock.lap("crop")
     return messages
+
+
+def _device(plan: Plan, node: str, route: Mapping[str, str]) -> str:
+    """Return the device that does `node`'s part of a frame. Raises MessageError when `route` does not fit the plan."""
+    places = plan.shares[node]
+    if len(places) == 1:
+        return next(iter(places))
+    device = route.get(node, "")
+    if device not in places:
+        raise MessageError(f"the frame's route has no device of the plan for node {node}")
+    return device

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus, Message
+from hams_shared.chunks import Assembler
 from hams_shared.errors import MessageError, from_wire
 from hams_shared.messages import InferAnswer, InferRequest
 from hams_shared.nats_bus import NatsBus
@@ -94,9 +96,14 @@ class Hams:
         """
         queue: asyncio.Queue[Result] = asyncio.Queue(limit)
 
+        assembler = Assembler()
+
         async def take(message: Message) -> None:
             try:
-                result = Result.from_bytes(message.data)
+                data = assembler.take(message.data, time.monotonic())
+                if data is None:
+                    return
+                result = Result.from_bytes(data)
             except MessageError as error:
                 log.warning("message on %s ignored: %s", message.subject, error)
                 return

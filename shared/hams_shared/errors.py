@@ -15,7 +15,9 @@
     │   └── NotFoundError        not-found       5     no such key, group or device
     ├── DeadlineError            deadline        6     no answer in time
     ├── RefusedError             refused         7     the other side said no, with a reason
-    │   └── StaleEpochError      stale-epoch     7
+    │   ├── StaleEpochError      stale-epoch     7
+    │   ├── FrameGoneError       frame-gone      7     its owner reused a frame's memory
+    │   └── FrameUnreachableError frame-unreachable 7  shared memory that this process cannot map
     ├── InfeasibleError          infeasible      8     no placement can exist
     └── InternalError            internal        70    a defect in HAMS itself
 
@@ -141,6 +143,18 @@ class StaleEpochError(RefusedError):
     """Work or a plan of an epoch that is no longer served."""
 
     code = "stale-epoch"
+
+
+class FrameGoneError(RefusedError):
+    """A frame in shared memory was given up by its owner before it was read to the end."""
+
+    code = "frame-gone"
+
+
+class FrameUnreachableError(RefusedError):
+    """A frame lies in shared memory that this process cannot map."""
+
+    code = "frame-unreachable"
 
 
 class InfeasibleError(HamsError):

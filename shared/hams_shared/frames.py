@@ -1,19 +1,23 @@
 """Data-plane messages: frames and crops on their way to a device, and a node's outputs on their way to the join.
 
+Pixels travel inline, or, between processes of one host, as a pointer into shared memory (see
+:mod:`hams_shared.frame_pool`).
+
 Packed by hand rather than through pydantic, since there are several per frame and they carry megabytes. Pixels are
 uint8 B, G, R, rows top to bottom. All coordinates in outputs are pixels of the original frame.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hams_shared import codec
-from hams_shared.errors import MessageError
+from hams_shared.errors import FrameUnreachableError, MessageError, RefusedError
+from hams_shared.frame_pool import FramePointer, FrameReader, FrameView
 
 Pixels = NDArray[np.uint8]
 T = TypeVar("T")
@@ -87,32 +91,47 @@ class Work:
     """For each image: which of the parent's objects it shows, counted over all the parent's images; a frame is 0."""
     frame_size: tuple[int, int]
     """Width and height of the original frame, pixels."""
+    route: dict[str, str] = field(default_factory=dict)
+    """For each node with replicas: the device that does this frame. Other nodes have one device in the plan."""
+    pointer: FramePointer | None = None
+    """Where the pixels lie; None: they travel in the message."""
+    view: FrameView | None = None
+    """Received by pointer: must be checked after the last look at the pixels."""
 
     def pack(self) -> bytes:
         """Encode."""
-        return codec.pack(
-            {
-                "id": self.id.to_wire(),
-                "node": self.node,
-                "shape": list(self.images.shape),
-                "pixels": np.ascontiguousarray(self.images).data.cast("B") if self.images.size else b"",
-                "to_frame": self.to_frame.astype("<f8", copy=False).tobytes(),
-                "sources": self.sources,
-                "frame_size": list(self.frame_size),
-            }
-        )
+        message: dict[str, Any] = {
+            "id": self.id.to_wire(),
+            "node": self.node,
+            "shape": list(self.images.shape),
+            "to_frame": self.to_frame.astype("<f8", copy=False).tobytes(),
+            "sources": self.sources,
+            "frame_size": list(self.frame_size),
+            "route": self.route,
+        }
+        if self.pointer is not None:
+            message["pointer"] = self.pointer.to_wire()
+        else:
+            message["pixels"] = np.ascontiguousarray(self.images).data.cast("B") if self.images.size else b""
+        return codec.pack(message)
 
     @classmethod
-    def unpack(cls, data: bytes) -> Work:
-        """Decode and check; the pixels are a view into `data`. Raises MessageError."""
+    def unpack(cls, data: bytes, reader: FrameReader | None = None) -> Work:
+        """Decode and check; the pixels are a view into `data`, or into shared memory.
+
+        Raises:
+            MessageError: this is not work.
+            WorkUnreadableError: it is, but its pixels cannot be had; it holds all the rest.
+        """
         message = _map(data)
         frame_id = FrameId.from_wire(message.get("id"))
         shape = _get(message, "shape", list)
         if len(shape) != 4 or not all(isinstance(n, int) and n >= 0 for n in shape) or shape[3] != 3:
             raise MessageError(f"shape {shape!r} is not [N, H, W, 3]")
-        pixels = _get(message, "pixels", bytes)
         size = shape[0] * shape[1] * shape[2] * 3
-        if size > MAX_PIXELS or len(pixels) != size:
+        pointer = FramePointer.from_wire(message["pointer"]) if "pointer" in message else None
+        pixels = b"" if pointer else _get(message, "pixels", bytes)
+        if size > MAX_PIXELS or (pointer is None and len(pixels) != size):
             raise MessageError(f"{len(pixels)} bytes of pixels do not fill shape {shape}")
         transforms = _get(message, "to_frame", bytes)
         if len(transforms) != shape[0] * 48:
@@ -125,14 +144,37 @@ class Work:
                 pass
             case other:
                 raise MessageError(f"frame_size {other!r} is not [width, height]")
-        return cls(
+        routes = message.get("route", {})
+        if not (isinstance(routes, dict) and all(isinstance(d, str) for d in routes.values())):
+            raise MessageError("route is not a map of devices")
+        work = cls(
             id=frame_id,
             node=_get(message, "node", str),
-            images=np.frombuffer(pixels, np.uint8).reshape(shape),
+            images=np.frombuffer(pixels, np.uint8).reshape(shape if pointer is None else (0, 1, 1, 3)),
             to_frame=np.frombuffer(transforms, "<f8").reshape(-1, 2, 3),
             sources=sources,
             frame_size=(width, height),
+            route=routes,
+            pointer=pointer,
         )
+        if pointer is None:
+            return work
+        try:
+            if reader is None:
+                raise FrameUnreachableError("this process reads no shared memory")
+            view = reader.view(pointer, tuple(shape))
+        except RefusedError as error:
+            raise WorkUnreadableError(work, error) from None
+        return replace(work, images=view.pixels, view=view)
+
+
+class WorkUnreadableError(Exception):
+    """Work whose pixels cannot be had here: `reason` is to be answered to whoever sent it."""
+
+    def __init__(self, work: Work, reason: RefusedError) -> None:
+        super().__init__(reason.text)
+        self.work = work
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,9 @@ class NodeSpec(Strict):
     crop: CropSpec = CropSpec()
     task: TaskSpec
     weight: float | None = Field(None, gt=0, description="expected inferences per frame until it is measured")
+    max_wait_ms: float = Field(
+        0.0, ge=0, le=1000, description="crops may wait so long to be run in one batch with those of further frames"
+    )
     pin: tuple[str, ...] = Field((), description="device ids this node may run on; empty: all")
 
     @model_validator(mode="after")

@@ -109,6 +109,7 @@ class Heartbeat(Wire):
     busy_s: float = Field(0.0, description="seconds of computing since start")
     uptime_s: float = 0.0
     memory_mib: float = 0.0
+    memory_domain: str = Field("", description="equal to the pipeline's: frames may travel by shared memory")
 
 
 # ── profiles ──────────────────────────────────────────────────────────────────────────────────────────────────────

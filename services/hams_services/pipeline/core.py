@@ -1,6 +1,8 @@
 """One stream's decisions: what to send, send again, drop, deliver. Pure.
 
 Live streams always work on the newest frame: while the window is full, one frame waits, and a newer one replaces it.
+The window also bounds what the first node has not answered yet (`root_limit`), since a frame queued at a busy device
+grows old there, where nothing can replace it.
 Lossless streams read no further than the window, and send a frame again when its device is lost, its deadline passes or
 an agent refuses it for now. Results leave in frame order, each frame once.
 """
@@ -15,11 +17,12 @@ from typing import Any
 
 from hams_services.pipeline.join import Join
 from hams_services.pipeline.ledger import Ledger
+from hams_services.pipeline.replicas import Replicas
 from hams_shared.errors import MessageError
 from hams_shared.frames import FrameId, Output
 from hams_shared.messages import Plan
 
-RETRYABLE = frozenset({"stale-epoch", "refused"})
+RETRYABLE = frozenset({"stale-epoch", "refused", "frame-gone", "frame-unreachable"})
 """Errors that another attempt may not meet."""
 
 RETRY_PAUSE_S = 0.05
@@ -43,6 +46,8 @@ class Send:
 
     id: FrameId
     plan: Plan
+    route: dict[str, str]
+    """The device that does this frame, by node."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,10 @@ class Flight:
     """Attempts that ended by deadline or refusal."""
     plan: Plan | None = None
     join: Join | None = None
+    route: dict[str, str] = field(default_factory=dict)
+    """By node: the device that does it."""
+    owing: set[str] = field(default_factory=set)
+    """Nodes that have not answered this attempt."""
     deadline: float = 0.0
     retry_at: float | None = None
     """When to send (again), if not under way; None while an attempt runs."""
@@ -102,6 +111,10 @@ class StreamCore:
     waiting: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=1))
     """Live only: the newest frame, when the window is full."""
     resent: int = 0
+    replicas: Replicas = field(default_factory=Replicas)
+    """Shared by all streams of the group."""
+    root_limit: int = 2
+    """Live only: frames sent that the first node has not answered, at most."""
 
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -121,7 +134,7 @@ class StreamCore:
         """Take a frame read at Unix time `captured`; return its number and what to do."""
         frame = self.ledger.submit()
         commands: list[Command] = []
-        if not self.lossless and (self.plan is None or len(self.flights) >= self.window):
+        if not self.lossless and not self._has_room():
             while self.waiting:
                 commands.append(self._drop(self.waiting.popleft()[0], "newer-frame"))
             self.waiting.append((frame, captured))
@@ -135,7 +148,7 @@ class StreamCore:
         self.plan = plan
         commands: list[Command] = []
         for flight in list(self.flights.values()):
-            if flight.complete or flight.plan is None or not (gone & flight.plan.devices):
+            if flight.complete or not any(flight.route[node] in gone for node in flight.owing):
                 continue
             if self.lossless:
                 flight.retry_at = now
@@ -156,10 +169,13 @@ class StreamCore:
             or output.id.captured != flight.captured  # another run of a stream of this name
         ):
             return []  # late, from an attempt given up
+        if output.node in flight.owing:
+            flight.owing.remove(output.node)
+            self.replicas.answered(output.node, flight.route[output.node])
         if output.error is not None:
             return self._failed(flight, output.error["code"], now, f"{output.node}: {output.error.get('text', '')}")
         if not flight.join.add(output):
-            return []
+            return self._go(now) if output.node == flight.plan.group.spec.root else []
         try:
             flight.objects = flight.join.objects()
         except MessageError as error:
@@ -191,6 +207,19 @@ class StreamCore:
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _has_room(self) -> bool:
+        """Whether a live frame may be sent now."""
+        if self.plan is None or len(self.flights) >= self.window:
+            return False
+        root = self.plan.group.spec.root
+        return sum(root in f.owing or f.retry_at is not None for f in self.flights.values()) < self.root_limit
+
+    def _forgive(self, flight: Flight) -> None:
+        """The attempt is over: nobody owes it anything any more."""
+        for node in flight.owing:
+            self.replicas.answered(node, flight.route[node])
+        flight.owing.clear()
+
     def _launch(self, frame: int, captured: float, now: float) -> list[Command]:
         self.flights[frame] = flight = Flight(frame, captured, retry_at=now)
         return self._send(flight, now)
@@ -198,6 +227,9 @@ class StreamCore:
     def _send(self, flight: Flight, now: float) -> list[Command]:
         if self.plan is None:
             return []
+        self._forgive(flight)
+        flight.route = self.replicas.choose(self.plan, flight.route)
+        flight.owing = set(flight.route)
         flight.attempt += 1
         self.resent += flight.attempt > 0
         flight.plan = self.plan
@@ -206,7 +238,7 @@ class StreamCore:
         flight.retry_at = None
         spec = self.plan.group.spec
         frame_id = FrameId(spec.name, self.stream, flight.frame, flight.attempt, self.plan.epoch, flight.captured)
-        return [Send(frame_id, self.plan)]
+        return [Send(frame_id, self.plan, flight.route)]
 
     def _go(self, now: float) -> list[Command]:
         """Send what is due and start what waits."""
@@ -214,13 +246,14 @@ class StreamCore:
         for flight in list(self.flights.values()):
             if flight.retry_at is not None and now >= flight.retry_at:
                 commands += self._send(flight, now)
-        while self.waiting and self.plan is not None and len(self.flights) < self.window:
+        while self.waiting and self._has_room():
             commands += self._launch(*self.waiting.popleft(), now)
         return commands
 
     def _failed(self, flight: Flight, code: str, now: float, detail: str = "") -> list[Command]:
         flight.strikes += 1
         if self.lossless and (code in RETRYABLE or code == "deadline") and flight.strikes < MAX_ATTEMPTS:
+            self._forgive(flight)
             flight.retry_at = now + RETRY_PAUSE_S * 2**flight.strikes
             return []
         dropped = not self.lossless and (code in RETRYABLE or code == "deadline")
@@ -232,6 +265,7 @@ class StreamCore:
 
     def _end(self, flight: Flight, outcome: Outcome, reason: str, detail: str = "") -> list[Command]:
         del self.flights[flight.frame]
+        self._forgive(flight)
         if outcome is Outcome.DROPPED:
             self.ledger.drop(flight.frame, reason)
         else:

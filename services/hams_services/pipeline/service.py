@@ -16,10 +16,12 @@ from typing import Any
 
 import hams_shared
 from hams_services.pipeline.core import Close, Outcome
+from hams_services.pipeline.replicas import Replicas
 from hams_services.pipeline.sources import decode_image
-from hams_services.pipeline.stream import Flow, StreamRunner
+from hams_services.pipeline.stream import Flow, Peers, StreamRunner
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus, Message, Subscription
+from hams_shared.chunks import Assembler
 from hams_shared.errors import (
     BrokerError,
     DeadlineError,
@@ -29,6 +31,7 @@ from hams_shared.errors import (
     RefusedError,
     as_hams_error,
 )
+from hams_shared.frame_pool import remove_abandoned
 from hams_shared.frames import Output
 from hams_shared.liveness import Liveness
 from hams_shared.messages import (
@@ -47,6 +50,14 @@ log = logging.getLogger("hams.pipeline")
 TICK_S = 0.05
 INFER_LIMIT = 64
 """Most infer requests under way at once; more are refused."""
+
+
+def root_limit(plan: Plan, streams: int) -> int:
+    """Frames each of so many live streams may have waiting at the first node: two for each of its devices in all.
+
+    One is worked on and one is ready to follow; more would only grow old in the device's queue.
+    """
+    return max(1, -(-2 * len(plan.shares[plan.group.spec.root]) // max(streams, 1)))
 
 
 @dataclass
@@ -79,10 +90,14 @@ class PipelineService:
         self._routes: dict[str, int | None] = {}
         """By group: the epoch frames are sent under now."""
         self._infers = 0
+        self._peers = Peers()
         self._owner: asyncio.TaskGroup | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drop what is under way and leave."""
+        abandoned = remove_abandoned()
+        if abandoned:
+            log.info("removed %d frame pools of pipelines that were killed", abandoned)
         async with asyncio.TaskGroup() as owner:
             self._owner = owner
             watchers = [owner.create_task(self._watch_plans()), owner.create_task(self._watch_groups())]
@@ -144,18 +159,24 @@ class PipelineService:
         assert self._owner is not None
         spec = record.spec
         infer_name = f"_infer-{self._id}"
+        peers, replicas = self._peers, Replicas()
         group = Group(
             record,
-            infer=Flow(self._bus, spec, infer_name, lossless=True, publish=False),
+            infer=Flow(self._bus, spec, infer_name, lossless=True, publish=False, peers=peers, replicas=replicas),
             infer_name=infer_name,
         )
         group.infer._on_close = lambda close, result: self._infer_closed(group, close, result)
-        group.runners = {name: StreamRunner(self._bus, spec, name, self._cache) for name in spec.streams}
+        group.runners = {
+            name: StreamRunner(self._bus, spec, name, self._cache, peers, replicas) for name in spec.streams
+        }
         self._groups[spec.name] = group
         for name, flow in group.flows().items():
+            assembler = Assembler()
 
-            async def on_output(message: Message, flow: Flow = flow) -> None:
-                flow.output(Output.unpack(message.data))
+            async def on_output(message: Message, flow: Flow = flow, assembler: Assembler = assembler) -> None:
+                data = assembler.take(message.data, time.monotonic())
+                if data is not None:
+                    flow.output(Output.unpack(data))
 
             subject = subjects.output(spec.name, name, "*")
             group.subscriptions.append(await self._bus.subscribe(subject, on_output, limit=4096))
@@ -178,12 +199,14 @@ class PipelineService:
             await subscription.unsubscribe()
         for flow in group.flows().values():
             await flow.flush()
+            flow.frames.close()
 
     # ── routes ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _on_heartbeat(self, message: Message) -> None:
         heartbeat = codec.decode(Heartbeat, message.data)
         news = self._live.heard(heartbeat, time.monotonic())
+        self._peers.heard(heartbeat.device, heartbeat.memory_domain, restarted=news is not None)
         broken = frozenset({heartbeat.device}) if news == "restarted" else frozenset[str]()
         for group in list(self._groups):
             self._reroute(group, broken)
@@ -217,7 +240,10 @@ class PipelineService:
         if not broken and name in self._routes and self._routes[name] == epoch:
             return
         self._routes[name] = epoch
+        live = sum(not runner.flow.core.lossless for runner in group.runners.values())
         for flow in group.flows().values():
+            if plan is not None:
+                flow.core.root_limit = root_limit(plan, live)
             flow.route(plan, broken)
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────

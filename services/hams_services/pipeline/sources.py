@@ -26,8 +26,8 @@ class Source(Protocol):
         """Its own frames/s, or None when it has no clock."""
         ...
 
-    def read(self) -> Pixels | None:
-        """Return the next frame, H×W×3 B, G, R; None at the end.
+    def read(self, into: Pixels | None = None) -> Pixels | None:
+        """Return the next frame, H×W×3 B, G, R; None at the end. It may be `into`, filled, when the shape is the same.
 
         Raises:
             SourceError: it is damaged here; all frames before were returned.
@@ -56,11 +56,13 @@ class Video:
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.fps: float | None = rate if 0 < rate <= 1000 else None
 
-    def read(self) -> Pixels | None:
+    def read(self, into: Pixels | None = None) -> Pixels | None:
         """Next frame; see :class:`Source`. One frame fewer than announced is normal, more are damage."""
-        good, image = self._capture.read()
+        good, image = self._capture.read(into)
         if good and image is not None:
             self._read += 1
+            if into is not None and image.shape == into.shape and np.may_share_memory(image, into):
+                return into
             return np.asarray(image, np.uint8)
         if self._read == 0:
             raise SourceError(f"{self._path} holds no frame that can be decoded")
@@ -90,7 +92,7 @@ class Images:
         self._paths = paths
         self._next = 0
 
-    def read(self) -> Pixels | None:
+    def read(self, into: Pixels | None = None) -> Pixels | None:
         """Next image; see :class:`Source`."""
         if self._next >= len(self._paths):
             return None

@@ -10,23 +10,24 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from hams_services.pipeline.core import Close, Command, Outcome, Send, StreamCore
+from hams_services.pipeline.frame_store import SPARE, FrameStore
+from hams_services.pipeline.replicas import Replicas
 from hams_services.pipeline.sources import Source, open_source
 from hams_services.zoo.sources import fetch
-from hams_shared import codec, subjects
+from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus
-from hams_shared.errors import BrokerError, HamsError, as_hams_error
+from hams_shared.errors import BrokerError, FrameUnreachableError, HamsError, as_hams_error
+from hams_shared.frame_pool import memory_domain
 from hams_shared.frames import Output, Pixels, Work
 from hams_shared.group_spec import GroupSpec, StreamSpec
 from hams_shared.messages import Plan, StreamView
-from hams_shared.routing import route
 
 log = logging.getLogger("hams.pipeline")
 
@@ -34,22 +35,36 @@ IDENTITY = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
 RECENT_S = 5.0
 """Span over which a playing stream's FPS is taken, s."""
 
-OVERHEAD = 4096
-"""What a work message needs beside its pixels, bytes."""
-
 OnClose = Callable[[Close, dict[str, Any] | None], None]
 """Told of every frame that ends; with its result when it was delivered."""
 
 
-def fit(image: Pixels, limit: int) -> tuple[Pixels, NDArray[np.float64]]:
-    """Return `image`, reduced if its pixels exceed `limit` bytes, and the 1×2×3 map back to its own pixels."""
-    if image.nbytes <= limit:
-        return image, IDENTITY
-    factor = (limit / image.nbytes) ** 0.5
-    height, width = image.shape[:2]
-    size = (max(1, int(width * factor)), max(1, int(height * factor)))
-    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return small, np.array([[[width / size[0], 0.0, 0.0], [0.0, height / size[1], 0.0]]])
+@dataclass
+class Peers:
+    """Which devices can map our frames: those whose agents see the same memory file system, unless they say no."""
+
+    _domain: str = field(default_factory=memory_domain)
+    _near: set[str] = field(default_factory=set)
+    _refusing: set[str] = field(default_factory=set)
+
+    def heard(self, device: str, domain: str, *, restarted: bool) -> None:
+        """A device's heartbeat came."""
+        if restarted:
+            self._refusing.discard(device)
+        if domain and domain == self._domain:
+            self._near.add(device)
+        else:
+            self._near.discard(device)
+
+    def cannot_map(self, device: str) -> None:
+        """A device said so: it gets its frames inline until it restarts."""
+        if device not in self._refusing:
+            log.warning("%s cannot map our frames: they go to it inline", device)
+        self._refusing.add(device)
+
+    def maps(self, device: str) -> bool:
+        """Whether frames go to `device` by pointer."""
+        return device in self._near and device not in self._refusing
 
 
 class Flow:
@@ -63,16 +78,20 @@ class Flow:
         *,
         lossless: bool,
         publish: bool,
+        peers: Peers,
+        replicas: Replicas,
         on_close: OnClose | None = None,
     ) -> None:
-        self.core = StreamCore(stream, lossless, group.window(lossless=lossless), group.deadline_s)
+        window = group.window(lossless=lossless)
+        self.core = StreamCore(stream, lossless, window, group.deadline_s, replicas=replicas)
+        self.frames = FrameStore(window + SPARE)
+        self._peers = peers
         self._bus = bus
         self._group = group.name
         self._stream = stream
         self.name = f"{group.name}/{stream}"
         self._publish = publish
         self._on_close = on_close
-        self._pixels: dict[int, Pixels] = {}
         self._latency: deque[float] = deque(maxlen=2000)
         self._recent: deque[float] = deque(maxlen=2000)
         self.complaint = ""
@@ -87,7 +106,7 @@ class Flow:
         """Start a frame; its number."""
         captured = time.time()
         frame = self.core.ledger.submitted
-        self._pixels[frame] = image
+        self.frames.put(frame, image)
         number, commands = self.core.submit(captured, time.monotonic())
         assert number == frame
         self._queue(commands)
@@ -95,6 +114,8 @@ class Flow:
 
     def output(self, output: Output) -> None:
         """A node answered."""
+        if output.error is not None and output.error["code"] == FrameUnreachableError.code:
+            self._peers.cannot_map(output.device)
         self._queue(self.core.output(output, time.monotonic()))
 
     def route(self, plan: Plan | None, broken: Iterable[str]) -> None:
@@ -110,7 +131,7 @@ class Flow:
         self._queue(self.core.give_up(frame, reason, time.monotonic()))
 
     def close(self, reason: str) -> None:
-        """The stream is removed."""
+        """The stream is removed; what is complete is still delivered by :meth:`flush`."""
         self._queue(self.core.close(reason))
 
     def _queue(self, commands: list[Command]) -> None:
@@ -123,7 +144,7 @@ class Flow:
 
     def _forget(self, command: Close) -> None:
         """A frame was dropped or failed."""
-        self._pixels.pop(command.frame)
+        self.frames.drop(command.frame)
         if command.outcome is Outcome.FAILED:
             self.complaint = f"frame {command.frame} failed: {command.detail or command.reason}"
             failures = self.core.ledger.failed.total()
@@ -153,18 +174,27 @@ class Flow:
                 await self._close(command)
 
     async def _send(self, command: Send) -> None:
-        image = self._pixels.get(command.id.frame)
-        if image is None:
+        found = self.frames.get(command.id.frame)
+        if found is None:
             return  # closed in the meantime
+        image, pointer = found
         root = command.plan.group.spec.root
-        pixels, to_frame = fit(image, self._bus.max_payload - OVERHEAD)
-        work = Work(command.id, root, pixels[None], to_frame, [0], (image.shape[1], image.shape[0]))
-        device = route(command.plan.shares[root], command.id.frame, command.id.attempt)
-        await self._bus.publish(subjects.work(device), work.pack())
+        device = command.route[root]
+        work = Work(
+            command.id,
+            root,
+            image[None],
+            IDENTITY,
+            [0],
+            (image.shape[1], image.shape[0]),
+            {node: to for node, to in command.route.items() if len(command.plan.shares[node]) > 1},
+            pointer if self._peers.maps(device) else None,
+        )
+        await chunks.publish(self._bus, subjects.work(device), work.pack())
 
     async def _close(self, command: Close) -> None:
         """A frame was delivered."""
-        result = self._result(command, self._pixels.pop(command.frame))
+        result = self._result(command, self.frames.drop(command.frame))
         if self._publish:
             await self._publish_result(codec.pack(result))
         if self._on_close is not None:
@@ -174,13 +204,13 @@ class Flow:
         """A joined result is not given up while the broker is away: the stream waits, its window holds the source."""
         while True:
             try:
-                await self._bus.publish(subjects.result(self._group, self._stream), data)
+                await chunks.publish(self._bus, subjects.result(self._group, self._stream), data)
                 return
             except BrokerError as error:
                 log.warning("stream %s: result waits: %s", self.name, error)
                 await asyncio.sleep(0.25)
 
-    def _result(self, command: Close, image: Pixels) -> dict[str, Any]:
+    def _result(self, command: Close, size: tuple[int, int]) -> dict[str, Any]:
         """The joined result, as docs/messages.md describes it."""
         assert command.join is not None
         assert command.plan is not None
@@ -198,8 +228,8 @@ class Flow:
             "captured": command.captured,
             "latency_ms": round(latency_ms, 3),
             "epoch": command.plan.epoch,
-            "width": int(image.shape[1]),
-            "height": int(image.shape[0]),
+            "width": size[0],
+            "height": size[1],
             "objects": command.objects,
             "nodes": command.join.nodes(),
         }
@@ -237,9 +267,10 @@ class Flow:
 class StreamRunner:
     """A flow fed from a source."""
 
-    def __init__(self, bus: Bus, group: GroupSpec, stream: str, cache: Path) -> None:
+    def __init__(self, bus: Bus, group: GroupSpec, stream: str, cache: Path, peers: Peers, replicas: Replicas) -> None:
         self.spec: StreamSpec = group.streams[stream]
-        self.flow = Flow(bus, group, stream, lossless=self.spec.mode == "lossless", publish=True)
+        lossless = self.spec.mode == "lossless"
+        self.flow = Flow(bus, group, stream, lossless=lossless, publish=True, peers=peers, replicas=replicas)
         self.state = "waiting"
         self.text = ""
         self._cache = cache
@@ -280,7 +311,7 @@ class StreamRunner:
         due = time.monotonic()
         while True:
             await self._wait(lambda: self.flow.core.wants_frame)
-            image = await asyncio.to_thread(source.read)
+            image = await asyncio.to_thread(source.read, self.flow.frames.blank())
             if image is None:
                 if not self.spec.loop:
                     return

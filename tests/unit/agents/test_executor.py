@@ -42,7 +42,7 @@ class Bench:
         self.network = Gated()
         self.done: list[tuple[str, int]] = []
         self.errors: list[str] = []
-        self.executor = Executor(asyncio.get_running_loop(), self._deliver)
+        self.executor = Executor(self._deliver)
         self.executor.start()
 
     def _deliver(self, outgoing: list[Outgoing]) -> None:
@@ -64,6 +64,12 @@ class Bench:
         )
         return self.executor.submit(served, work)
 
+    async def occupy(self) -> None:
+        """One piece at work and one ready to follow; the rest queues up."""
+        for frame in range(2):
+            self.submit("first", frame)
+            await until(lambda: self.executor.waiting == 0)
+
     async def finish(self, count: int) -> list[tuple[str, int]]:
         self.network.gate.set()
         await until(lambda: len(self.done) == count)
@@ -73,33 +79,30 @@ class Bench:
 
 async def test_groups_take_turns() -> None:
     bench = Bench()
-    bench.submit("first", 0)
-    await until(lambda: bench.executor.waiting == 0)  # it is at work, the rest queues up
+    await bench.occupy()
     for frame in range(3):
         bench.submit("busy", frame)
     bench.submit("quiet", 0)
-    assert (await bench.finish(5))[1:] == [("busy", 0), ("quiet", 0), ("busy", 1), ("busy", 2)]
+    assert (await bench.finish(6))[2:] == [("busy", 0), ("quiet", 0), ("busy", 1), ("busy", 2)]
     loads = {load.group: (load.frames, load.inferences) for load in bench.executor.loads()}
     assert loads["busy"] == (3, 3)
 
 
 async def test_a_higher_priority_goes_first() -> None:
     bench = Bench()
-    bench.submit("first", 0)
-    await until(lambda: bench.executor.waiting == 0)
+    await bench.occupy()
     for frame in range(2):
         bench.submit("low", frame, priority=0)
         bench.submit("high", frame, priority=5)
-    assert (await bench.finish(5))[1:] == [("high", 0), ("high", 1), ("low", 0), ("low", 1)]
+    assert (await bench.finish(6))[2:] == [("high", 0), ("high", 1), ("low", 0), ("low", 1)]
 
 
 async def test_a_full_queue_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor_module, "QUEUE_LIMIT", 2)
     bench = Bench()
-    bench.submit("g", 0)
-    await until(lambda: bench.executor.waiting == 0)
+    await bench.occupy()
     assert [bench.submit("g", frame) for frame in (1, 2, 3)] == [True, True, False]
-    await bench.finish(3)
+    await bench.finish(4)
 
 
 async def test_a_long_job_runs_between_pieces_of_work() -> None:

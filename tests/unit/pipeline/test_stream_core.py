@@ -146,7 +146,7 @@ def test_outputs_of_another_run_of_the_stream_are_ignored() -> None:
 
     stream = core(lossless=True)
     [send] = sends(submit(stream))
-    stranger = Send(dataclasses.replace(send.id, captured=99.0), send.plan)
+    stranger = Send(dataclasses.replace(send.id, captured=99.0), send.plan, send.route)
     assert answer(stream, stranger) == []
     assert not stream.idle
 

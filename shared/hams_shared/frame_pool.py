@@ -1,0 +1,263 @@
+"""Frames in shared memory: written once by their owner, read in place by any process of the same host.
+
+A pool is one file in the memory file system (``/dev/shm``), mapped by its owner for writing and by readers read-only.
+It has a fixed number of slots, so it is bounded; what finds no free slot travels inline instead.
+
+    segment  = generations (one page: a u64 per slot) | slot 0 | slot 1 | …
+    pointer  = (segment, slot, generation, offset of the pixels)
+
+A slot's generation is even while its content stands and odd while it is free or being written; it only grows. A reader
+looks at it before and after it has used the pixels (:meth:`FrameView.check`): equal to the pointer's both times means
+that what it read was the frame that was meant, whole.
+
+The owner holds a lock on its file for as long as it lives. A file that can be locked belongs to nobody any more;
+:func:`remove_abandoned` deletes such files.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hams_shared.errors import FrameGoneError, FrameUnreachableError, MessageError
+
+if sys.platform != "win32":
+    import fcntl
+
+Pixels = NDArray[np.uint8]
+
+FOLDER = Path("/dev/shm")
+PREFIX = "hams-frames-"
+PAGE = 4096
+MAX_SLOTS = PAGE // 8
+MAX_SEGMENT = 1 << 32
+"""Largest segment a reader maps, bytes."""
+
+
+def memory_domain(folder: Path = FOLDER) -> str:
+    """Name the memory file system this process sees: equal in two processes that can share frames, else not.
+
+    The kernel's boot id tells hosts apart, the file system's device number tells IPC namespaces of one host apart.
+    Empty where there is no such file system.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}.{folder.stat().st_dev}"
+    except OSError:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class FramePointer:
+    """Where a frame lies."""
+
+    segment: str
+    slot: int
+    generation: int
+    offset: int
+    """Of the pixels in the segment, bytes."""
+
+    def to_wire(self) -> list[Any]:
+        """The pointer as it travels."""
+        return [self.segment, self.slot, self.generation, self.offset]
+
+    @classmethod
+    def from_wire(cls, value: Any) -> FramePointer:
+        """Check and rebuild. Raises MessageError."""
+        match value:
+            case [str(segment), int(slot), int(generation), int(offset)]:
+                named = segment.startswith(PREFIX) and segment.removeprefix(PREFIX).isalnum()
+                stands = 0 < generation < 1 << 63 and generation % 2 == 0
+                if named and stands and 0 <= slot < MAX_SLOTS and PAGE <= offset < MAX_SEGMENT:
+                    return cls(segment, slot, generation, offset)
+        raise MessageError("frame pointer: not [segment, slot, generation, offset]")
+
+
+@dataclass(eq=False)
+class Slot:
+    """One slot while its owner holds it."""
+
+    pool: FramePool
+    index: int
+    pixels: Pixels
+    """H×W×3, for the owner to fill."""
+    pointer: FramePointer | None = None
+    """Set once the content stands."""
+
+    def publish(self) -> FramePointer:
+        """The content stands from now on: return the pointer to it."""
+        self.pointer = self.pool._publish(self.index)
+        return self.pointer
+
+    def free(self) -> None:
+        """Give the slot back; idempotent. Readers that still look at it will notice."""
+        self.pool._free(self)
+
+
+class FramePool:
+    """The owner's side: a bounded number of slots of equal size.
+
+    Raises:
+        OSError: the memory file system is full, missing or not writable.
+    """
+
+    def __init__(self, slots: int, slot_bytes: int, folder: Path = FOLDER) -> None:
+        if not 0 < slots <= MAX_SLOTS:
+            raise ValueError(f"a pool has 1 to {MAX_SLOTS} slots, not {slots}")
+        self.slot_bytes = -(-slot_bytes // PAGE) * PAGE
+        self._name = PREFIX + secrets.token_hex(16)
+        self._path = folder / self._name
+        size = PAGE + slots * self.slot_bytes
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.posix_fallocate(self._fd, 0, size)  # now, as an error: a full /dev/shm would kill us with SIGBUS later
+            self._map = mmap.mmap(self._fd, size)
+        except BaseException:
+            os.unlink(self._path)
+            os.close(self._fd)
+            raise
+        self._generations = np.frombuffer(self._map, "<u8", slots)
+        self._generations[:] = 1
+        self._vacant = list(range(slots - 1, -1, -1))
+        self._held: set[int] = set()
+        self._closed = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no slot is held."""
+        return not self._held
+
+    def take(self, shape: tuple[int, ...]) -> Slot | None:
+        """Take a slot for pixels of `shape`; None when all are held or too small."""
+        size = int(np.prod(shape))
+        if self._closed or not self._vacant or size > self.slot_bytes:
+            return None
+        index = self._vacant.pop()
+        self._held.add(index)
+        pixels = np.frombuffer(self._map, np.uint8, size, PAGE + index * self.slot_bytes).reshape(shape)
+        return Slot(self, index, pixels)
+
+    def _publish(self, index: int) -> FramePointer:
+        self._generations[index] += 1
+        return FramePointer(self._name, index, int(self._generations[index]), PAGE + index * self.slot_bytes)
+
+    def _free(self, slot: Slot) -> None:
+        if slot.index not in self._held or self._closed:
+            return
+        if slot.pointer is not None:
+            self._generations[slot.index] += 1
+            slot.pointer = None
+        self._held.remove(slot.index)
+        self._vacant.append(slot.index)
+
+    def close(self) -> None:
+        """Delete the segment; readers that have it mapped see every slot as gone. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._generations += np.uint64(1) + self._generations % 2  # all odd
+        with suppress(OSError):
+            os.unlink(self._path)
+        os.close(self._fd)  # the memory goes with the last view of it
+
+
+@dataclass(eq=False)
+class FrameView:
+    """A frame as a reader sees it."""
+
+    pixels: Pixels
+    _generations: NDArray[np.uint64]
+    _pointer: FramePointer
+
+    def check(self) -> None:
+        """Raise FrameGoneError unless the frame still stands, and so all that was read of it was right."""
+        if int(self._generations[self._pointer.slot]) != self._pointer.generation:
+            raise FrameGoneError("the frame was given up by its owner while it was being read")
+
+
+@dataclass
+class FrameReader:
+    """A reader's side: maps segments when it first meets them."""
+
+    folder: Path = FOLDER
+    _segments: dict[str, mmap.mmap] = field(default_factory=dict)
+
+    def view(self, pointer: FramePointer, shape: tuple[int, ...]) -> FrameView:
+        """Return the frame, its pixels read-only and in place.
+
+        Raises:
+            MessageError: the pointer leads out of its segment.
+            FrameUnreachableError: the segment cannot be mapped here: another host, IPC namespace or user.
+            FrameGoneError: the slot holds another frame by now.
+        """
+        memory = self._segment(pointer.segment)
+        size = int(np.prod(shape))
+        if pointer.offset + size > len(memory):
+            raise MessageError("frame pointer: outside its segment")
+        generations = np.frombuffer(memory, "<u8", MAX_SLOTS)
+        pixels = np.frombuffer(memory, np.uint8, size, pointer.offset).reshape(shape)
+        view = FrameView(pixels, generations, pointer)
+        view.check()
+        return view
+
+    def _segment(self, name: str) -> mmap.mmap:
+        known = self._segments.get(name)
+        if known is not None:
+            return known
+        for old in [n for n in self._segments if not (self.folder / n).exists()]:
+            del self._segments[old]  # its owner is gone
+        try:
+            fd = os.open(self.folder / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                size = os.fstat(fd).st_size
+                if not PAGE < size <= MAX_SEGMENT:
+                    raise FrameUnreachableError(f"segment {name} has {size} bytes")
+                memory = mmap.mmap(fd, size, access=mmap.ACCESS_READ)
+            finally:
+                os.close(fd)
+        except FileNotFoundError:
+            raise FrameUnreachableError(f"there is no segment {name} here", "frames will travel inline") from None
+        except OSError as error:
+            raise FrameUnreachableError(
+                f"segment {name} cannot be mapped: {error.strerror}", "frames will travel inline"
+            ) from None
+        self._segments[name] = memory
+        return memory
+
+
+def remove_abandoned(folder: Path = FOLDER) -> int:
+    """Delete the segments whose owners have died; return how many."""
+    removed = 0
+    for path in _segments(folder):
+        with suppress(OSError), _opened(path) as fd:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+            removed += 1
+    return removed
+
+
+def _segments(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.name.startswith(PREFIX)]
+    except OSError:
+        return []
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
