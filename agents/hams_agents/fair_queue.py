@@ -23,6 +23,8 @@ Key = tuple[str, str]
 
 MAX_IMAGES = 8
 """Images of several frames are run together up to this number; one frame's own images always are."""
+FIRST_GUESS_S = 0.001
+"""Cost of a piece of work before any was measured, s."""
 SMOOTHING = 0.2
 """Weight of the newest cost in the estimate."""
 
@@ -51,8 +53,9 @@ class _Node(Generic[T]):
     terms: Terms
     streams: OrderedDict[str, deque[_Item[T]]] = field(default_factory=OrderedDict)
     virtual: float = 0.0
-    estimate: float = 0.0
+    estimate: float = FIRST_GUESS_S
     """Cost of one piece of work, s."""
+    measured: bool = False
     pending: float = 0.0
     """Estimates of work taken and not charged yet."""
 
@@ -118,7 +121,8 @@ class FairQueue(Generic[T]):
         if seconds <= 0:  # there was nothing to compute
             return
         each = seconds / pieces
-        node.estimate = each if node.estimate == 0 else node.estimate + SMOOTHING * (each - node.estimate)
+        node.estimate = node.estimate + SMOOTHING * (each - node.estimate) if node.measured else each
+        node.measured = True
 
     def wait(self, now: float) -> float | None:
         """Seconds until something is due; None when nothing waits."""

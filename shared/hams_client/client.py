@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from hams_shared import codec, subjects
 from hams_shared.bus import Bus, Message
 from hams_shared.chunks import Assembler
 from hams_shared.errors import MessageError, from_wire
+from hams_shared.frames import Output
 from hams_shared.messages import InferAnswer, InferRequest
 from hams_shared.nats_bus import NatsBus
 from hams_shared.options import DEFAULT_NATS
@@ -94,24 +95,43 @@ class Hams:
 
         A caller slower than the stream loses the oldest results beyond `limit`; it never slows the group.
         """
-        queue: asyncio.Queue[Result] = asyncio.Queue(limit)
+        async with aclosing(self._messages(subjects.result(group, stream), limit)) as messages:
+            async for data in messages:
+                try:
+                    result = Result.from_bytes(data)
+                except MessageError as error:
+                    log.warning("a result of %s is ignored: %s", group, error)
+                    continue
+                yield result
 
+    async def outputs(self, group: str, node: str, stream: str = "*", *, limit: int = 256) -> AsyncIterator[Output]:
+        """Yield one node's outputs as they come, until the caller stops; a slow caller loses the oldest."""
+        async with aclosing(self._messages(subjects.output(group, stream, node), limit)) as messages:
+            async for data in messages:
+                try:
+                    output = Output.unpack(data)
+                except MessageError as error:
+                    log.warning("an output of %s/%s is ignored: %s", group, node, error)
+                    continue
+                yield output
+
+    async def _messages(self, subject: str, limit: int) -> AsyncGenerator[bytes, None]:
+        queue: asyncio.Queue[bytes] = asyncio.Queue(limit)
         assembler = Assembler()
 
         async def take(message: Message) -> None:
             try:
                 data = assembler.take(message.data, time.monotonic())
-                if data is None:
-                    return
-                result = Result.from_bytes(data)
             except MessageError as error:
                 log.warning("message on %s ignored: %s", message.subject, error)
                 return
+            if data is None:
+                return
             if queue.full():
                 queue.get_nowait()
-            queue.put_nowait(result)
+            queue.put_nowait(data)
 
-        subscription = await self.bus.subscribe(subjects.result(group, stream), take, limit=limit)
+        subscription = await self.bus.subscribe(subject, take, limit=limit)
         await self.bus.flush()
         try:
             while True:

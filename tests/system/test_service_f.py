@@ -67,6 +67,20 @@ def test_from_group_file_to_results(up: Up, lossless_face: Path, astronaut: Path
     assert face["gender"]["label"] == "female"
     assert picture.stat().st_size > 10_000
 
+    assert "no node nose" in up.ctl("tap", "face", "nose", code=5)
+    assert "not deployed" in up.ctl("tap", "nobody", "face", code=5)
+    argv = [sys.executable, "-m", "hams_services.ctl", "tap", "face", "age", "--json"]
+    with subprocess.Popen(argv, env={**up.env, "HAMS_NATS_URL": up.url}, stdout=subprocess.PIPE, text=True) as tap:
+
+        def tapped() -> bool:
+            up.ctl("infer", "face", astronaut)
+            return tap.poll() is not None
+
+        until_sync(tapped, 60, "hams-ctl tap")
+        assert tap.stdout is not None
+        said = json.loads(tap.stdout.read())
+    assert (said["node"], said["error"]) == ("age", None)
+    assert 0 <= said["items"][0]["value"] <= 100
     assert "face" in up.ctl("status")
     assert "openvino.cpu0" in up.ctl("devices")
     assert "*" in up.ctl("matrix")

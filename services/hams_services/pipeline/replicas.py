@@ -60,5 +60,5 @@ class Replicas:
             key = (node, device)
             self._credit[key] = min(self._credit.get(key, 0.0) + weight, 1.0)  # what was passed over is not caught up
         chosen = max(fit or weights, key=lambda d: (self._credit[(node, d)], d))
-        self._credit[(node, chosen)] -= 1.0
+        self._credit[(node, chosen)] = max(self._credit[(node, chosen)] - 1.0, -1.0)  # nor is standing in paid back
         return chosen

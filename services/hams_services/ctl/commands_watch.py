@@ -1,0 +1,99 @@
+"""`hams-ctl tap`: what one node says, as it says it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hams_client import Hams
+from hams_services.ctl.commands_results import GroupName
+from hams_services.ctl.console import err, out, print_json, with_bus
+from hams_services.ctl.control import Control
+from hams_services.ctl.options import Debug, Json, Nats
+from hams_shared.bus import Bus
+from hams_shared.errors import NotFoundError
+from hams_shared.frames import Output
+
+
+def tap(
+    group: GroupName,
+    node: Annotated[str, typer.Argument(help="The node whose outputs to show.")],
+    stream: Annotated[str, typer.Option(help="Only this stream.")] = "*",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Stop after this many outputs.")] = 1,
+    json: Json = False,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Print the outputs of one node as they come, one line each. The group does not notice."""
+
+    async def job(bus: Bus) -> None:
+        view = await Control(bus).view()
+        plans = {g.name: g.active or g.next for g in view.groups}
+        if group not in plans:
+            raise NotFoundError(f"group {group} is not deployed", f"deployed: {', '.join(plans) or 'none'}")
+        plan = plans[group]
+        nodes = list(plan.group.spec.nodes) if plan else []
+        if plan is not None and node not in nodes:
+            raise NotFoundError(f"group {group} has no node {node}", f"its nodes: {', '.join(nodes)}")
+        if err.is_terminal and not json:
+            err.print(f"[dim]waiting for outputs of {group}/{node} …[/dim]")
+        seen = 0
+        async for output in Hams(bus).outputs(group, node, stream):
+            if json:
+                print_json(as_map(output))
+            else:
+                out.print(line(output))
+            seen += 1
+            if not follow and seen >= count:
+                return
+
+    with_bus(job, nats, debug, stopped_is_fine=follow)
+
+
+def as_map(output: Output) -> dict[str, object]:
+    """The whole output as plain values."""
+    return {
+        "group": output.id.group,
+        "stream": output.id.stream,
+        "frame": output.id.frame,
+        "attempt": output.id.attempt,
+        "epoch": output.id.epoch,
+        "captured": output.id.captured,
+        "node": output.node,
+        "device": output.device,
+        "items": output.items,
+        "sources": output.sources,
+        "timing": output.timing,
+        "error": output.error,
+    }
+
+
+def line(output: Output) -> str:
+    """One line for one output."""
+    head = f"{output.id.stream} #{output.id.frame:<6} {output.device}"
+    if output.error is not None:
+        return f"{head}  {output.error['code']}: {output.error.get('text', '')}"
+    timing = " ".join(f"{name} {ms:.1f}" for name, ms in output.timing.items())
+    found = [one for item in output.items for one in (item if isinstance(item, list) else [item])]
+    words = ", ".join(summary(one) for one in found[:4]) or "nothing"
+    more = f", +{len(found) - 4}" if len(found) > 4 else ""
+    return f"{head}  {timing} ms  {words}{more}"
+
+
+def summary(one: object) -> str:
+    """One item in a word or two."""
+    if not isinstance(one, dict):
+        return type(one).__name__
+    if "box" in one:
+        x0, y0, x1, y1 = one["box"]
+        return f"{one.get('label') or 'object'} {one['score']:.2f} ({x0:.0f}, {y0:.0f})–({x1:.0f}, {y1:.0f})"
+    for key in ("label", "text"):
+        if key in one:
+            return f"{one[key]} {one['score']:.2f}" if isinstance(one.get("score"), float) else str(one[key])
+    if "value" in one:
+        return f"{one['value']:.1f} {one.get('unit', '')}".rstrip()
+    if "points" in one:
+        return f"{len(one['points'])} points"
+    return ", ".join(one)
