@@ -67,6 +67,11 @@ def test_from_group_file_to_results(up: Up, lossless_face: Path, astronaut: Path
     assert face["gender"]["label"] == "female"
     assert picture.stat().st_size > 10_000
 
+    busy = json.loads(up.ctl("top", "--json"))
+    assert [d["device"] for d in busy["devices"]] == ["box.onnxruntime.cpu1", "box.openvino.cpu0"]
+    assert busy["streams"][0]["delivered"] == FRAMES
+    assert busy["troubles"] == []
+    assert "face/carphone" in up.ctl("top", "--once")
     assert "no node nose" in up.ctl("tap", "face", "nose", code=5)
     assert "not deployed" in up.ctl("tap", "nobody", "face", code=5)
     argv = [sys.executable, "-m", "hams_services.ctl", "tap", "face", "age", "--json"]

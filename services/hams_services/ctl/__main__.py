@@ -11,7 +11,7 @@ from hams_services.ctl.commands_deploy import deploy, plan, undeploy
 from hams_services.ctl.commands_results import infer, results
 from hams_services.ctl.commands_show import devices, matrix, status
 from hams_services.ctl.commands_up import demo, up
-from hams_services.ctl.commands_watch import tap
+from hams_services.ctl.commands_watch import metrics, tap, top
 
 app = typer.Typer(
     name="hams-ctl",
@@ -39,7 +39,7 @@ def _root(
 for panel, commands in {
     "Run": (up, demo),
     "Groups": (deploy, undeploy, plan),
-    "Look": (status, devices, matrix),
+    "Look": (status, top, metrics, devices, matrix),
     "Results": (results, infer, tap),
 }.items():
     for command in commands:

@@ -1,19 +1,104 @@
-"""`hams-ctl tap`: what one node says, as it says it."""
+"""`hams-ctl top`, `metrics` and `tap`: what the system does, and what one node says, as it happens."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from prometheus_client import CollectorRegistry, start_http_server
+from rich.live import Live
 
 from hams_client import Hams
 from hams_services.ctl.commands_results import GroupName
 from hams_services.ctl.console import err, out, print_json, with_bus
 from hams_services.ctl.control import Control
 from hams_services.ctl.options import Debug, Json, Nats
+from hams_services.monitor.core import Look, device_rates, node_rates
+from hams_services.monitor.exporter import HamsCollector
+from hams_services.monitor.look import look
+from hams_services.monitor.screen import screen
 from hams_shared.bus import Bus
-from hams_shared.errors import NotFoundError
+from hams_shared.errors import BadInputError, NotFoundError
 from hams_shared.frames import Output
+
+LOOK_S = 1.0
+"""Seconds between two looks for Prometheus."""
+
+
+def top(
+    interval: Annotated[float, typer.Option(min=0.5, max=60, help="Seconds between two looks.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one look and leave.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one look as JSON and leave.")] = False,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Show streams, nodes and devices at work, until Ctrl-C."""
+
+    async def job(bus: Bus) -> None:
+        before = await look(bus)
+        await asyncio.sleep(interval)
+        after = await look(bus)
+        if json:
+            print_json(_plain(before, after))
+            return
+        if once or not out.is_terminal:
+            out.print(screen(before, after))
+            return
+        with Live(screen(before, after), console=out, screen=True, auto_refresh=False) as live:
+            while True:
+                live.update(screen(before, after), refresh=True)
+                await asyncio.sleep(interval)
+                before, after = after, await look(bus)
+
+    with_bus(job, nats, debug, stopped_is_fine=not (once or json))
+
+
+def metrics(
+    listen: Annotated[str, typer.Option(help="Address and port to serve on.")] = "127.0.0.1:9464",
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Serve the numbers of `top` for Prometheus at /metrics, until Ctrl-C."""
+
+    async def job(bus: Bus) -> None:
+        collector = HamsCollector()
+        registry = CollectorRegistry()
+        registry.register(collector)
+        host, port = _address(listen)
+        try:
+            server, thread = start_http_server(port, host, registry)
+        except OSError as error:
+            raise BadInputError(f"cannot listen on {listen}: {error.strerror or error}") from None
+        out.print(f"metrics at http://{host}:{server.server_port}/metrics")
+        try:
+            while True:
+                collector.show(await look(bus), time.monotonic())
+                await asyncio.sleep(LOOK_S)
+        finally:
+            await asyncio.to_thread(server.shutdown)
+            thread.join(5)
+            server.server_close()
+
+    with_bus(job, nats, debug, stopped_is_fine=True)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise BadInputError(f"{text!r} is not an address", "write HOST:PORT, for example 127.0.0.1:9464")
+    return host.strip("[]"), int(port)
+
+
+def _plain(before: Look, after: Look) -> dict[str, object]:
+    return {
+        "streams": [one.model_dump(mode="json") for one in after.streams],
+        "nodes": [asdict(one) for one in node_rates(before, after)],
+        "devices": [asdict(one) for one in device_rates(before, after)],
+        "troubles": list(after.troubles),
+    }
 
 
 def tap(

@@ -1,0 +1,1 @@
+"""What the system does now, as numbers for people and for Prometheus."""

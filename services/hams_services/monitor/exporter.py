@@ -1,0 +1,95 @@
+"""The numbers of `hams-ctl top` for Prometheus. A scrape reads the newest look and never waits for the system."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from hams_services.monitor.core import Look
+from hams_shared.messages import DeviceView, StreamView
+
+STALE_S = 10.0
+"""A look older than this is not shown: `hams_up` is 0 instead."""
+
+
+class HamsCollector(Collector):
+    """Turns the newest look into metric families."""
+
+    def __init__(self) -> None:
+        self._look = Look()
+        self._at = float("-inf")
+
+    def show(self, look: Look, now: float) -> None:
+        """Take a new look, made at monotonic time `now`."""
+        self._look, self._at = look, now
+
+    def collect(self) -> Iterator[Metric]:
+        """Called at each scrape, in the HTTP server's thread."""
+        look = self._look
+        fresh = time.monotonic() - self._at <= STALE_S
+        yield GaugeMetricFamily("hams_up", "1 when scheduler and pipeline answer", float(fresh and not look.troubles))
+        if fresh:
+            yield from _streams(look.streams)
+            yield from _devices(look.devices)
+            yield from _nodes(look.devices)
+
+
+def _streams(streams: tuple[StreamView, ...]) -> Iterator[Metric]:
+    labels = ["group", "stream"]
+    frames = CounterMetricFamily(
+        "hams_stream_frames", "Frames that ended, by outcome and reason", labels=[*labels, "outcome", "reason"]
+    )
+    submitted = CounterMetricFamily("hams_stream_submitted", "Frames read", labels=labels)
+    resent = CounterMetricFamily("hams_stream_resent", "Further attempts at frames", labels=labels)
+    flight = GaugeMetricFamily("hams_stream_in_flight", "Frames under way", labels=labels)
+    fps = GaugeMetricFamily("hams_stream_fps", "Results per second, lately", labels=labels)
+    latency = GaugeMetricFamily(
+        "hams_stream_latency_seconds", "From capture to result, lately", labels=[*labels, "quantile"]
+    )
+    for one in streams:
+        names = [one.group, one.stream]
+        frames.add_metric([*names, "delivered", ""], one.delivered)
+        for outcome, reasons in (("dropped", one.dropped), ("failed", one.failed)):
+            for reason, count in reasons.items():
+                frames.add_metric([*names, outcome, reason], count)
+        submitted.add_metric(names, one.submitted)
+        resent.add_metric(names, one.resent)
+        flight.add_metric(names, one.in_flight)
+        fps.add_metric(names, one.fps)
+        latency.add_metric([*names, "0.5"], one.p50_ms / 1e3)
+        latency.add_metric([*names, "0.99"], one.p99_ms / 1e3)
+    yield from (frames, submitted, resent, flight, fps, latency)
+
+
+def _devices(devices: tuple[DeviceView, ...]) -> Iterator[Metric]:
+    labels = ["device", "emulated"]
+    up = GaugeMetricFamily("hams_device_up", "1 while the device's agent is heard", labels=labels)
+    busy = CounterMetricFamily("hams_device_busy_seconds", "Time spent computing", labels=labels)
+    queue = GaugeMetricFamily("hams_device_queue", "Pieces of work that wait", labels=labels)
+    memory = GaugeMetricFamily("hams_device_memory_bytes", "Resident memory of the agent", labels=labels)
+    for view in devices:
+        names = [view.record.device, str(view.record.emulated).lower()]
+        up.add_metric(names, float(view.state == "alive"))
+        if view.heartbeat is not None:
+            busy.add_metric(names, view.heartbeat.busy_s)
+            queue.add_metric(names, view.heartbeat.queue)
+            memory.add_metric(names, view.heartbeat.memory_mib * 2**20)
+    yield from (up, busy, queue, memory)
+
+
+def _nodes(devices: tuple[DeviceView, ...]) -> Iterator[Metric]:
+    labels = ["group", "node", "device"]
+    frames = CounterMetricFamily("hams_node_frames", "Frames a node worked on", labels=labels)
+    inferences = CounterMetricFamily("hams_node_inferences", "Images a node ran its network on", labels=labels)
+    busy = CounterMetricFamily("hams_node_busy_seconds", "Time its device computed for a node", labels=labels)
+    for view in devices:
+        for load in view.heartbeat.nodes if view.heartbeat else ():
+            names = [load.group, load.node, view.record.device]
+            frames.add_metric(names, load.frames)
+            inferences.add_metric(names, load.inferences)
+            busy.add_metric(names, load.busy_s)
+    yield from (frames, inferences, busy)

@@ -1,0 +1,76 @@
+"""What Prometheus reads, over real HTTP."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.parser import text_string_to_metric_families
+
+from hams_services.monitor.core import Look
+from hams_services.monitor.exporter import STALE_S, HamsCollector
+from hams_shared.messages import DeviceView, Heartbeat, NodeLoad, StreamView
+from support.build import device
+
+LOOK = Look(
+    devices=(
+        DeviceView(
+            record=device("h.b.u"),
+            state="alive",
+            heartbeat=Heartbeat(
+                device="h.b.u",
+                incarnation="i1",
+                sequence=1,
+                nodes=(NodeLoad(group="g", node="det", frames=7, inferences=9, busy_s=1.5),),
+                queue=2,
+                busy_s=1.5,
+                memory_mib=1.0,
+            ),
+        ),
+    ),
+    streams=(
+        StreamView(
+            group="g", stream="cam", state="playing", submitted=9, delivered=7, dropped={"deadline": 2}, p50_ms=5
+        ),
+    ),
+)
+
+
+def scraped(collector: HamsCollector) -> dict[tuple[str, ...], float]:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    server, thread = start_http_server(0, "127.0.0.1", registry)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+    finally:
+        server.shutdown()
+        thread.join(5)
+        server.server_close()
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_a_fresh_look_is_shown() -> None:
+    collector = HamsCollector()
+    collector.show(LOOK, time.monotonic())
+    found = scraped(collector)
+    assert found[("hams_up",)] == 1
+    assert found[("hams_stream_frames_total", *sorted(["g", "cam", "delivered", ""]))] == 7
+    assert found[("hams_stream_frames_total", *sorted(["g", "cam", "dropped", "deadline"]))] == 2
+    assert found[("hams_stream_latency_seconds", *sorted(["g", "cam", "0.5"]))] == 0.005
+    assert found[("hams_device_memory_bytes", *sorted(["h.b.u", "false"]))] == 2**20
+    assert found[("hams_node_busy_seconds_total", *sorted(["g", "det", "h.b.u"]))] == 1.5
+
+
+def test_without_an_answer_hams_is_down() -> None:
+    collector = HamsCollector()
+    assert scraped(collector) == {("hams_up",): 0}
+    collector.show(Look(troubles=("no answer from the scheduler",)), time.monotonic())
+    assert scraped(collector)[("hams_up",)] == 0
+    collector.show(LOOK, time.monotonic() - STALE_S - 1)
+    assert scraped(collector) == {("hams_up",): 0}
