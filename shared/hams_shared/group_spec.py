@@ -50,6 +50,7 @@ class InputSpec(Strict):
     fit: Literal["stretch", "letterbox"] = Field(
         "stretch", description="letterbox keeps the aspect ratio and pads right and bottom; stretch does not"
     )
+    pad: int = Field(0, ge=0, le=255, description="value of the pixels that letterbox adds, before mean and scale")
 
     @field_validator("size")
     @classmethod
@@ -67,6 +68,8 @@ class InputSpec(Strict):
             raise ValueError("scale must not hold a zero")
         if self.dtype == "u8" and (self.mean or self.scale):
             raise ValueError("mean and scale need dtype: f32")
+        if self.pad and self.fit != "letterbox":
+            raise ValueError("pad needs fit: letterbox")
         return self
 
     @property
@@ -89,11 +92,22 @@ class CropSpec(Strict):
     square: bool = Field(
         False, description="lengthen the shorter side to the proportions of the input, so that nothing is distorted"
     )
-    align: Literal["none", "eyes"] = Field(
-        "none", description="eyes: rotate so that the line through the first two points is level"
+    align: Literal["none", "eyes", "corners"] = Field(
+        "none",
+        description="eyes: rotate so that the line through the first two points is level; corners: the first four "
+        "points (top left, top right, bottom right, bottom left) become the crop's corners, perspective undone",
     )
     labels: tuple[str, ...] = Field((), description="only the parent's objects with these labels; empty: all")
+    mirror: tuple[str, ...] = Field(
+        (), description="objects with these labels are shown mirrored, for networks that know one side only"
+    )
     max_count: int = Field(64, ge=1, le=1024, description="at most this many crops a frame, the best scores first")
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> CropSpec:
+        if self.square and self.align == "corners":
+            raise ValueError("square does not go with align: corners (use fit: letterbox to keep the proportions)")
+        return self
 
 
 class TaskSpec(BaseModel):

@@ -18,6 +18,7 @@ from hams_agents.tasks.landmarks import Landmarks
 from hams_agents.tasks.outputs import did_you_mean
 from hams_agents.tasks.raw import Raw
 from hams_agents.tasks.regression import Expectation, Regression
+from hams_agents.tasks.retinaface import RetinaFace
 from hams_shared.errors import HamsError, TaskError
 from hams_shared.group_spec import InputSpec, TaskSpec
 
@@ -33,6 +34,7 @@ BUILT_IN: dict[str, type[Any]] = {
     "landmarks": Landmarks,
     "raw": Raw,
     "regression": Regression,
+    "retinaface": RetinaFace,
 }
 
 
