@@ -265,7 +265,7 @@ def load_group(path: Path) -> GroupSpec:
     except UnicodeDecodeError:
         raise GroupSpecError(f"{path} is not a text file") from None
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _loader(path.resolve().parent))
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         at = f" line {where.line + 1}, column {where.column + 1}" if where else ""
@@ -275,6 +275,26 @@ def load_group(path: Path) -> GroupSpec:
     nodes = {n: node.model_copy(update={"model": absolute(node.model, base)}) for n, node in spec.nodes.items()}
     streams = {s: st.model_copy(update={"source": absolute(st.source, base)}) for s, st in spec.streams.items()}
     return spec.model_copy(update={"nodes": nodes, "streams": streams})
+
+
+def _loader(base: Path) -> type[yaml.SafeLoader]:
+    """YAML as everywhere, and ``!lines FILE``: the lines of a text file, found relative to `base`, as a list."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    def lines(loader: yaml.SafeLoader, node: yaml.Node) -> list[str]:
+        path = base / Path(str(node.value)).expanduser()
+        at = f"line {node.start_mark.line + 1}: !lines {node.value}"
+        try:
+            return path.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise GroupSpecError(f"{at}: cannot read {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise GroupSpecError(f"{at}: {path} is not a text file") from None
+
+    Loader.add_constructor("!lines", lines)
+    return Loader
 
 
 def absolute(source: str, base: Path) -> str:
