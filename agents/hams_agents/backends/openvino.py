@@ -183,7 +183,7 @@ def _metadata(graph: Any) -> dict[str, str]:
     if not graph.has_rt_info("framework"):
         return {}
     told = graph.get_rt_info("framework").value
-    values = {key: entry.value for key, entry in told.items()} if isinstance(told, dict) else {}
+    values = {key: getattr(entry, "value", entry) for key, entry in told.items()} if isinstance(told, dict) else {}
     return {key: value for key, value in values.items() if isinstance(value, str)}
 
 
