@@ -7,7 +7,8 @@ import threading
 from hams_agents.backends.base import Backend, ModelFile, Network
 from hams_agents.core import LoadNode, NetworkKey
 from hams_agents.serving import ServedNode
-from hams_agents.tasks.registry import build_task
+from hams_agents.tasks.registry import build_task, gives_objects
+from hams_shared.errors import TaskError
 
 NodeKey = tuple[str, int, str]
 """Group, epoch, node."""
@@ -32,11 +33,18 @@ class Loaded:
         """
         spec = command.plan.group.spec
         node = spec.nodes[command.node]
-        task = build_task(node.task, node.input)
         with self._lock:
             network = self._networks.get(command.key)
         if network is None:
             network = self._backend.load(model)
+        task = build_task(node.task, node.input, network.metadata)
+        children = spec.children(command.node)
+        if children and not gives_objects(task):
+            raise TaskError(
+                f"node {command.node} has children ({', '.join(children)}), but its task {node.task.type} finds no "
+                f"objects for them",
+                "give them another parent; a landmarks task gives `parts`",
+            )
         served = ServedNode(device, command.plan, command.node, network, task)
         key = (spec.name, command.plan.epoch, command.node)
         with self._lock:

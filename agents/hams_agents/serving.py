@@ -19,7 +19,7 @@ from hams_agents.tasks import input as tensors
 from hams_agents.tasks.base import Affine, Detected, Task
 from hams_agents.tasks.crops import cut
 from hams_agents.tasks.geometry import compose
-from hams_agents.tasks.registry import is_detection
+from hams_agents.tasks.registry import gives_objects, is_detection
 from hams_shared import subjects
 from hams_shared.errors import HamsError, MessageError, TaskError, as_hams_error
 from hams_shared.frames import Output, Work
@@ -135,7 +135,7 @@ def _finish(piece: Piece, batch: Batch, first: int, last: int) -> list[Outgoing]
     items: list[Any] = []
     crops: list[Outgoing] = []
     if batch.outputs is None or first == last:
-        if is_detection(served.task):
+        if gives_objects(served.task):
             crops = _crops(served, work, [], timing, clock)
     else:
         whole = len(batch.pieces) == 1
@@ -149,6 +149,9 @@ def _finish(piece: Piece, batch: Batch, first: int, last: int) -> list[Outgoing]
         else:
             items = served.task.describe(outputs, to_frame)
             clock.lap("decode")
+            if gives_objects(served.task):
+                crops = _crops(served, work, [item["objects"] for item in items], timing, clock)
+                items = [{**item, "objects": [_plain(one) for one in item["objects"]]} for item in items]
         if len(items) != last - first:
             raise TaskError(f"node {served.node}: the task gave {len(items)} answers for {last - first} images")
     if work.view is not None:
@@ -192,12 +195,13 @@ def _crops(
     for child in spec.children(served.node):
         child_spec = spec.nodes[child]
         width, height = child_spec.input.size
+        pad = child_spec.input.pad if child_spec.input.fit == "letterbox" else None
         pixels: list[Any] = []
         transforms: list[Any] = []
         sources: list[int] = []
         first = 0
         for image, to_frame, objects in zip(work.images, work.to_frame, found, strict=True) if found else ():
-            cuts, maps, kept = cut(image, to_frame, objects, child_spec.crop, (width, height))
+            cuts, maps, kept = cut(image, to_frame, objects, child_spec.crop, (width, height), pad)
             pixels.append(cuts)
             transforms.append(maps)
             sources += [first + int(index) for index in kept]

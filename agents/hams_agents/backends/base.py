@@ -71,6 +71,11 @@ class Network(Protocol):
         ...
 
     @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the network file says about itself, by key (ONNX ``metadata_props``); for tasks."""
+        ...
+
+    @property
     def memory_mib(self) -> float:
         """Measured growth of resident (or device) memory by loading, MiB."""
         ...

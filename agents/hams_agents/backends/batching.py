@@ -10,7 +10,7 @@ for a detector with 8 images).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,7 @@ class BatchNetwork:
     ) -> None:
         self.memory_mib = 0.0
         self.load_ms = 0.0
+        self.metadata: Mapping[str, str] = {}
         self._model = model
         self._element = np.dtype(element)
         self._names = tuple(names)

@@ -58,12 +58,12 @@ class EmulatedBackend:
         with self._pacer.at_least(self._profile.load_ms / 1e3):
             real = self._inner.load(model)
         load_ms = max(real.load_ms, self._profile.load_ms)
-        memory_mib = real.memory_mib
+        memory_mib, metadata = real.memory_mib, real.metadata
         source: Network | _Zeros = real
         if self._profile.run == "none":
             source = _Zeros(model, real)
             real.close()
-        return EmulatedNetwork(model, source, fps, self._pacer, load_ms, memory_mib)
+        return EmulatedNetwork(model, source, fps, self._pacer, load_ms, memory_mib, metadata)
 
     def close(self) -> None:
         """Release the CPU behind it."""
@@ -83,7 +83,9 @@ class EmulatedNetwork:
         pacer: Pacer,
         load_ms: float,
         memory_mib: float,
+        metadata: Mapping[str, str],
     ) -> None:
+        self.metadata = metadata
         self.memory_mib = memory_mib
         self.load_ms = load_ms
         self._model = model

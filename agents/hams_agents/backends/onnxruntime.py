@@ -79,6 +79,7 @@ class OnnxRuntimeBackend:
         compiled_ms = (time.perf_counter() - start) * 1e3
         network = BatchNetwork(model, _TYPES[port.type], names, run, lambda: run if any_batch else None, _LEAST_GAIN)
         network.load_ms = compiled_ms
+        network.metadata = dict(session.get_modelmeta().custom_metadata_map)
         host.trim()
         network.memory_mib = max(used() - memory, file_mib(model.path))
         return network

@@ -79,6 +79,7 @@ class OpenVinoBackend:
 
         network = BatchNetwork(model, element, names, one, many, _LEAST_GAIN)
         network.load_ms = compiled_ms
+        network.metadata = _metadata(graph)
         host.trim()
         network.memory_mib = max(resident_mib() - memory, file_mib(model.path))
         return network
@@ -175,6 +176,15 @@ def _image_input(graph: Any, model: ModelFile) -> Any:
         check_shape(model, [_dim(d) for d in shape])
     check_type(model, port.get_element_type().to_dtype())
     return port
+
+
+def _metadata(graph: Any) -> dict[str, str]:
+    """What the network file says about itself: OpenVINO keeps an ONNX file's under ``framework``."""
+    if not graph.has_rt_info("framework"):
+        return {}
+    told = graph.get_rt_info("framework").value
+    values = {key: getattr(entry, "value", entry) for key, entry in told.items()} if isinstance(told, dict) else {}
+    return {key: value for key, value in values.items() if isinstance(value, str)}
 
 
 def _dim(dimension: Any) -> Dim:

@@ -8,7 +8,7 @@ node, and is pure: same outputs, same answer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -35,6 +35,8 @@ class TaskContext:
     """What a task knows when it is built."""
 
     input: InputSpec
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What the network file says about itself, by key; empty where its format has no such place."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,11 @@ class DescriptionTask(BaseTask, Protocol):
     """Says something about one image or crop: a label, a number, points, a text, a vector."""
 
     def describe(self, outputs: Outputs, to_frame: Sequence[Affine]) -> list[dict[str, Any]]:
-        """Decode a batch of N images into N maps of plain values. Raises TaskError as above."""
+        """Decode a batch of N images into N maps of plain values. Raises TaskError as above.
+
+        A task that knows where parts of the image are (an eye, a hand) may give them to children of its node: then it
+        has an attribute `parts` that is true, and each map an entry ``objects``, a list of :class:`Detected`.
+        """
         ...
 
 

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams
-from hams_agents.tasks.geometry import apply, boxes_through
-from hams_agents.tasks.nms import keep_best
+from hams_agents.tasks.candidates import Choice, best, choose
 from hams_agents.tasks.outputs import did_you_mean
 from hams_shared.errors import TaskError
 
@@ -52,6 +51,7 @@ class CenterFace:
             raise TaskError(f"task centerface: the input's sides must be multiples of 32, not {width}×{height}")
         self._params = params
         self._size = np.array([width, height], np.float64)
+        self._choice = Choice(params.label, params.iou, params.min_size, params.max_objects)
 
     def detect(
         self, outputs: Outputs, to_frame: Sequence[Affine], frame_size: tuple[int, int] | None = None
@@ -83,30 +83,12 @@ class CenterFace:
             return []
         scores = heat.ravel()[cells].astype(np.float64)
         if len(cells) > MAX_CANDIDATES:
-            best = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
-            cells, scores = cells[best], scores[best]
+            first = best(scores, MAX_CANDIDATES)
+            cells, scores = cells[first], scores[first]
         row, column = np.unravel_index(cells, heat.shape)
         scale, offset, marks = (t[:, row, column].astype(np.float64).T for t in tensors[1:])
         sides = np.exp(np.minimum(scale[:, ::-1], MAX_LOG_SCALE)) * STRIDE
         low = (np.column_stack((column, row)) + offset[:, ::-1] + 0.5) * STRIDE - sides / 2
-        clipped = np.concatenate((low, low + sides), axis=1).clip(0, np.tile(self._size, 2))
+        boxes = np.concatenate((low, low + sides), axis=1)
         points = low[:, None] + marks.reshape(-1, 5, 2)[:, :, ::-1] * sides[:, None]
-        good = self._good(clipped, points, self._params.min_size)
-        clipped, points, scores = clipped[good], points[good], scores[good]
-        kept = keep_best(clipped, scores, self._params.iou)[: self._params.max_objects]
-        boxes = boxes_through(affine, clipped[kept])
-        if frame_size is not None:
-            boxes = boxes.clip(0, np.tile(frame_size, 2))
-        points, scores = apply(affine, points[kept]), scores[kept]
-        return [
-            Detected((box[0], box[1], box[2], box[3]), float(scores[i]), self._params.label, points[i])
-            for i, box in enumerate(boxes.tolist())
-            if box[2] > box[0] and box[3] > box[1]
-        ]
-
-    @staticmethod
-    def _good(boxes: NDArray[np.float64], points: NDArray[np.float64], least: float) -> NDArray[np.bool_]:
-        """Say which boxes are finite and have an area, and sides of at least `least`."""
-        sides = boxes[:, 2:] - boxes[:, :2]
-        finite = np.isfinite(boxes).all(axis=1) & np.isfinite(points).all(axis=(1, 2))
-        return np.asarray(finite & (sides > 0).all(axis=1) & (sides >= least).all(axis=1))
+        return choose(boxes, points, scores, self._choice, self._size, affine, frame_size)

@@ -3,33 +3,69 @@
 Where a crop reaches beyond the image its border pixels are repeated: networks react less to smeared skin or
 background than to a black edge, and it is what mediapipe does for its landmark networks. A box that is not finite,
 has no area, or lies outside the image gives no crop; its object simply has no entry of the child in the result.
+
+Maps from crop pixels to frame pixels are affine. A crop rectified by four corners is warped by their perspective, but
+its map is the nearest affine one: exact in the middle, and off at a corner by half of what the quadrilateral differs
+from a parallelogram.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from hams_agents.tasks.base import Affine, Detected
-from hams_agents.tasks.geometry import Pixels, apply, compose, invert, opencv_map, shrink
+from hams_agents.tasks.geometry import (
+    Homography,
+    Pixels,
+    apply,
+    compose,
+    inside,
+    invert,
+    nearest_affine,
+    opencv_map,
+    perspective,
+    shrink,
+)
 from hams_shared.group_spec import CropSpec
 
 MIN_EYES = 0.05
 """Eyes nearer to each other than this part of the box's width (a profile) say nothing about its tilt."""
+MIN_CORNER = 0.01
+"""Corners are unfit where two sides that meet span less than this part of the longest side's square."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a crop shows."""
+
+    size: tuple[int, int]
+    """Width and height of the part of the crop that is filled from the image, from the top left."""
+    to_frame: Affine
+    """Crop pixels → frame pixels."""
+    corners: NDArray[np.float64] | None = None
+    """4×2, frame pixels: what the filled part's corners show, clockwise from top left; None: as `to_frame` says."""
 
 
 def cut(
-    image: Pixels, to_frame: Affine | None, objects: Sequence[Detected], crop: CropSpec, size: tuple[int, int]
+    image: Pixels,
+    to_frame: Affine | None,
+    objects: Sequence[Detected],
+    crop: CropSpec,
+    size: tuple[int, int],
+    pad: int | None = None,
 ) -> tuple[Pixels, NDArray[np.float64], list[int]]:
     """Cut one crop per wanted object out of `image` (H×W×3).
 
-    `to_frame` maps image pixels to frame pixels (None: the same), `size` is the crops' (width, height). Returns
-    crops N×height×width×3, N×2×3 maps from crop pixels to frame pixels, and which of `objects` they show, ascending.
-    With none wanted N is 0.
+    `to_frame` maps image pixels to frame pixels (None: the same), `size` is the crops' (width, height). With `pad` an
+    object keeps its proportions, and what it leaves of the crop on the right or below is filled with that value.
+    Returns crops N×height×width×3, N×2×3 maps from crop pixels to frame pixels, and which of `objects` they show,
+    ascending. With none wanted N is 0.
     """
     width, height = size
     to_image = None if to_frame is None else invert(to_frame)
@@ -38,10 +74,9 @@ def cut(
     maps = np.empty((len(wanted), 2, 3))
     kept: list[int] = []
     for index in wanted:
-        to = crop_map(objects[index], crop, size)
-        source = to if to_image is None else compose(to_image, to)
-        if _sample(image, source, crops[len(kept)]):
-            maps[len(kept)] = to
+        view = view_of(objects[index], crop, size, letterbox=pad is not None)
+        if _show(image, to_image, view, crops[len(kept)], pad or 0):
+            maps[len(kept)] = view.to_frame
             kept.append(index)
     return crops[: len(kept)], maps[: len(kept)], kept
 
@@ -61,22 +96,42 @@ def _wanted(objects: Sequence[Detected], crop: CropSpec) -> list[int]:
     return sorted(found)
 
 
-def crop_map(one: Detected, crop: CropSpec, size: tuple[int, int]) -> Affine:
-    """Return the map from crop pixels to frame pixels for one object.
+def view_of(one: Detected, crop: CropSpec, size: tuple[int, int], letterbox: bool = False) -> View:
+    """Return what the crop of one object shows."""
+    corners = _corners(one) if crop.align == "corners" else None
+    view = _upright(one, crop, size, letterbox) if corners is None else _rectified(corners, crop, size, letterbox)
+    return _mirrored(view) if one.label in crop.mirror else view
 
-    The crop's centre is the box's; enlarging and levelling the eyes happen about it.
-    """
+
+def _upright(one: Detected, crop: CropSpec, size: tuple[int, int], letterbox: bool) -> View:
+    """Show the box. Enlarging and levelling the eyes happen about its centre."""
     x0, y0, x1, y1 = one.box
-    width, height = size
-    scale_x = (x1 - x0) * crop.enlarge / width
-    scale_y = (y1 - y0) * crop.enlarge / height
+    across, down = (x1 - x0) * crop.enlarge, (y1 - y0) * crop.enlarge
+    filled = inside(across, down, size) if letterbox and not crop.square else size
+    scale_x, scale_y = across / filled[0], down / filled[1]
     if crop.square:
         scale_x = scale_y = max(scale_x, scale_y)
     angle = _tilt(one) if crop.align == "eyes" else 0.0
     cos, sin = math.cos(angle), math.sin(angle)
     linear = np.array([[cos * scale_x, -sin * scale_y], [sin * scale_x, cos * scale_y]])
     centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
-    return np.column_stack((linear, centre - linear @ (width / 2, height / 2)))
+    return View(filled, np.column_stack((linear, centre - linear @ (filled[0] / 2, filled[1] / 2))))
+
+
+def _rectified(corners: NDArray[np.float64], crop: CropSpec, size: tuple[int, int], letterbox: bool) -> View:
+    """Show the quadrilateral as a rectangle; its proportions are those of the longer sides, as PaddleOCR takes them."""
+    centre = corners.mean(axis=0)
+    corners = centre + (corners - centre) * crop.enlarge
+    top, right, bottom, left = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
+    filled = inside(max(top, bottom), max(right, left), size) if letterbox else size
+    return View(filled, nearest_affine(corners, filled), corners)
+
+
+def _mirrored(view: View) -> View:
+    """Show the same from right to left."""
+    flip = np.array([[-1.0, 0.0, view.size[0]], [0.0, 1.0, 0.0]])
+    corners = None if view.corners is None else view.corners[[1, 0, 3, 2]]
+    return replace(view, to_frame=compose(view.to_frame, flip), corners=corners)
 
 
 def _tilt(one: Detected) -> float:
@@ -90,17 +145,46 @@ def _tilt(one: Detected) -> float:
     return math.atan2(dy, dx)
 
 
-def _sample(image: Pixels, to_image: Affine, target: Pixels) -> bool:
-    """Fill `target` (h×w×3) from `image`; False when the crop lies wholly outside it.
+def _corners(one: Detected) -> NDArray[np.float64] | None:
+    """Return the first four points, 4×2; None when they are not clockwise corners of a convex quadrilateral."""
+    if one.points is None or len(one.points) < 4 or not np.isfinite(one.points[:4]).all():
+        return None
+    corners = np.asarray(one.points[:4], np.float64)
+    sides = np.roll(corners, -1, axis=0) - corners
+    following = np.roll(sides, -1, axis=0)
+    spans = sides[:, 0] * following[:, 1] - sides[:, 1] * following[:, 0]
+    return corners if spans.min() > MIN_CORNER * np.square(sides).sum(axis=1).max() else None
 
-    Only the part of the image under the crop is touched, and it is halved as often as bilinear sampling needs.
+
+def _show(image: Pixels, to_image: Affine | None, view: View, target: Pixels, pad: int) -> bool:
+    """Fill `target` (h×w×3) with what `view` shows of `image`; False when that lies wholly outside it.
+
+    `to_image` maps frame pixels to image pixels; None: the same.
+    """
+    width, height = view.size
+    if target.shape[:2] != (height, width):
+        target[height:], target[:, width:] = pad, pad
+    to = view.to_frame if to_image is None else compose(to_image, view.to_frame)
+    if view.corners is None:
+        return _sample(image, to, None, target[:height, :width])
+    corners = view.corners if to_image is None else apply(to_image, view.corners)
+    return _sample(image, to, corners, target[:height, :width])
+
+
+def _sample(image: Pixels, to_image: Affine, quad: NDArray[np.float64] | None, target: Pixels) -> bool:
+    """Fill `target` (h×w×3) from `image` by `to_image`, or, with `quad` (4×2 corners in it), by their perspective.
+
+    Only the part of the image under the crop is touched, and it is halved as often as bilinear sampling needs. False
+    when the crop lies wholly outside the image.
     """
     height, width = target.shape[:2]
     rows, columns = image.shape[:2]
     factors = np.hypot(to_image[0, :2], to_image[1, :2])
     if not (np.isfinite(to_image).all() and factors.min() > 0 and rows and columns):
         return False
-    corners = apply(to_image, np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]]))
+    corners = quad
+    if corners is None:
+        corners = apply(to_image, np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]]))
     low, high = corners.min(axis=0), corners.max(axis=0)
     if low[0] >= columns or low[1] >= rows or high[0] <= 0 or high[1] <= 0:
         return False
@@ -108,19 +192,25 @@ def _sample(image: Pixels, to_image: Affine, target: Pixels) -> bool:
     x0, y0 = (int(v) for v in np.clip(np.floor(low - margin), 0, (columns - 1, rows - 1)))
     x1, y1 = (int(v) for v in np.clip(np.ceil(high + margin), (x0 + 1, y0 + 1), (columns, rows)))
     part = image[y0:y1, x0:x1]
-    upright = to_image[0, 1] == 0 == to_image[1, 0]
+    upright = quad is None and to_image[0, 1] == 0 == to_image[1, 0]
     factor_x, factor_y = factors if upright else (factors.min(), factors.min())
     small = shrink(part, float(factor_x), float(factor_y))
-    ratio_x, ratio_y = small.shape[1] / part.shape[1], small.shape[0] / part.shape[0]
-    to_small = to_image.copy()
-    to_small[:, 2] -= (x0, y0)
-    to_small *= [[ratio_x], [ratio_y]]
-    cv2.warpAffine(
-        small,
-        opencv_map(to_small),
-        (width, height),
-        dst=target,
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    ratio = np.array([small.shape[1] / part.shape[1], small.shape[0] / part.shape[0]])
+    how = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
+    if quad is None:
+        to_small = to_image.copy()
+        to_small[:, 2] -= (x0, y0)
+        to_small *= ratio[:, None]
+        cv2.warpAffine(small, opencv_map(to_small), (width, height), dst=target, **how)
+    else:
+        to_quad = perspective((quad - (x0, y0)) * ratio, (width, height))
+        cv2.warpPerspective(small, _opencv_perspective(to_quad), (width, height), dst=target, **how)
     return True
+
+
+def _opencv_perspective(to: Homography) -> Homography:
+    """Return the same map for coordinates that count pixel centres at integers."""
+    centre = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
+    back = np.array([[1.0, 0.0, -0.5], [0.0, 1.0, -0.5], [0.0, 0.0, 1.0]])
+    result: Homography = back @ to @ centre
+    return result

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from hams_agents.tasks.base import Affine
 
 Pixels = NDArray[np.uint8]
+Homography = NDArray[np.float64]
+"""3×3 matrix that maps (x, y, 1) of one pixel grid to w (x, y, 1) of another."""
 
 IDENTITY: Affine = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 IDENTITY.setflags(write=False)
@@ -53,6 +55,31 @@ def boxes_through(affine: Affine, boxes: NDArray[np.floating]) -> NDArray[np.flo
     """Map K×4 boxes (x0, y0, x1, y1) to the upright boxes around their images."""
     corners = apply(affine, boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2))
     return np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
+
+
+def inside(width: float, height: float, size: tuple[int, int]) -> tuple[int, int]:
+    """Return the largest (width, height) within `size` that has the proportions `width` : `height`; 1 at least."""
+    factor = min(size[0] / width, size[1] / height)
+    return min(size[0], max(1, round(width * factor))), min(size[1], max(1, round(height * factor)))
+
+
+def perspective(corners: NDArray[np.float64], size: tuple[int, int]) -> Homography:
+    """Return the map of a rectangle (0, 0) – `size` onto the quadrilateral `corners` (4×2, clockwise from top left)."""
+    width, height = size
+    rectangle = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    return np.asarray(cv2.getPerspectiveTransform(rectangle, corners.astype(np.float32)), np.float64)
+
+
+def nearest_affine(corners: NDArray[np.float64], size: tuple[int, int]) -> Affine:
+    """Return the affine map whose error at the rectangle's corners is least, in the mean of squares.
+
+    It is exact when `corners` are those of a parallelogram.
+    """
+    width, height = size
+    top_left, top_right, bottom_right, bottom_left = corners
+    along = (top_right + bottom_right - top_left - bottom_left) / (2 * width)
+    down = (bottom_left + bottom_right - top_left - top_right) / (2 * height)
+    return np.column_stack((along, down, corners.mean(axis=0) - along * width / 2 - down * height / 2))
 
 
 def shrink(image: Pixels, x: float, y: float) -> Pixels:

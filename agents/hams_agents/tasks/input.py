@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hams_agents.tasks.base import Affine
-from hams_agents.tasks.geometry import IDENTITY, Pixels, scaling, shrink
+from hams_agents.tasks.geometry import IDENTITY, Pixels, inside, scaling, shrink
 from hams_shared.errors import BadInputError
 from hams_shared.group_spec import InputSpec
 
@@ -25,8 +25,8 @@ def prepare(images: Sequence[Pixels], spec: InputSpec) -> tuple[NDArray[np.gener
     """Return the input tensor for N images (each H×W×3, uint8, B, G, R) and, for each, input pixels → image pixels.
 
     The tensor is ``spec.shape(N)``, float32 or uint8, with ``(pixel - mean) / scale`` per channel. An image of the
-    right size is not resized. Letterbox puts the image in the top left corner and fills the rest with 0 before the
-    mean is subtracted.
+    right size is not resized. Letterbox puts the image in the top left corner and fills the rest with `spec.pad` before
+    the mean is subtracted.
 
     Raises:
         BadInputError: an image is empty, or not H×W×3 bytes.
@@ -52,14 +52,12 @@ def _fit(image: Pixels, spec: InputSpec) -> tuple[Pixels, Affine]:
         return image, IDENTITY
     to_width, to_height = spec.size
     if spec.fit == "letterbox":
-        factor = min(to_width / width, to_height / height)
-        to_width = min(to_width, max(1, round(width * factor)))
-        to_height = min(to_height, max(1, round(height * factor)))
+        to_width, to_height = inside(width, height, spec.size)
     to_image = scaling(width / to_width, height / to_height)
     image = shrink(image, width / to_width, height / to_height)
     if (to_width, to_height) == spec.size:
         return cv2.resize(image, spec.size, interpolation=cv2.INTER_LINEAR), to_image
-    canvas = np.zeros((spec.size[1], spec.size[0], 3), np.uint8)
+    canvas = np.full((spec.size[1], spec.size[0], 3), spec.pad, np.uint8)
     cv2.resize(image, (to_width, to_height), dst=canvas[:to_height, :to_width], interpolation=cv2.INTER_LINEAR)
     return canvas, to_image
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams
+from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams
 from hams_agents.tasks.geometry import apply
 from hams_agents.tasks.head_pose import MESH_POINTS, head_pose
 from hams_agents.tasks.outputs import pick, rows, sigmoid
@@ -25,17 +26,29 @@ class LandmarksParams(TaskParams):
     output: str | None = Field(None, description="name of the points' output; not needed when there is one only")
     score_output: str | None = Field(None, description="name of the output that says whether the object is there")
     score_activation: Literal["sigmoid", "none"] = "sigmoid"
+    parts: dict[str, tuple[Annotated[int, Field(ge=0)], ...]] = Field(
+        {}, description="objects for the node's children: label → two or more of the points, counted from 0"
+    )
+    parts_score: float = Field(0.5, ge=0, le=1, description="least score of an image for its parts to be told")
     head_pose: bool = Field(False, description="tell yaw, pitch and roll from the 468 points of a mediapipe face mesh")
 
 
 class Landmarks:
-    """Describes an image as ``{"points": [[x, y], …]}``, with ``score`` and ``pose`` where they are asked for."""
+    """Describes an image as ``{"points": [[x, y], …]}``, with ``score`` and ``pose`` where they are asked for.
+
+    With `parts` there are ``objects`` too: each the square about the middle of its points, whose side is the greatest
+    distance between two of them, with these points as its own; so that it turns and grows as they do.
+    """
 
     Params: ClassVar[type[TaskParams]] = LandmarksParams
 
     def __init__(self, params: LandmarksParams, context: TaskContext) -> None:
         if params.head_pose and params.points < MESH_POINTS:
             raise TaskError(f"task landmarks: head_pose needs a face mesh of {MESH_POINTS} points, not {params.points}")
+        for label, indices in params.parts.items():
+            if len(set(indices)) < 2 or max(indices) >= params.points:
+                raise TaskError(f"task landmarks: part {label} needs two or more points from 0 to {params.points - 1}")
+        self.parts = bool(params.parts)
         self._params = params
         self._unit = np.array(context.input.size if params.normalized else (1, 1), np.float64)
 
@@ -53,7 +66,22 @@ class Landmarks:
                 item["score"] = round(float(scores[i]), 4)
             if params.head_pose:
                 item["pose"] = head_pose(points)
+            if self.parts:
+                item["objects"] = self._parts(points, item.get("score", 1.0))
             found.append(item)
+        return found
+
+    def _parts(self, points: NDArray[np.float64], score: float) -> list[Detected]:
+        """Return the parts of one image; those whose points coincide, or are not finite, are left out."""
+        if score < self._params.parts_score:
+            return []
+        found: list[Detected] = []
+        for label, indices in self._params.parts.items():
+            marks = points[list(indices)]
+            half = float(np.linalg.norm(marks[:, None] - marks, axis=2).max()) / 2
+            x, y = ((marks.min(axis=0) + marks.max(axis=0)) / 2).tolist()
+            if math.isfinite(half) and half > 0:
+                found.append(Detected((x - half, y - half, x + half, y + half), score, label, marks))
         return found
 
     def _scores(self, outputs: Outputs, count: int) -> NDArray[np.float32] | None:

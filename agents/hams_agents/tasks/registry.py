@@ -6,6 +6,7 @@ TaskContext)``. It is loaded only when a group asks for it, so that a broken plu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from hams_agents.tasks.landmarks import Landmarks
 from hams_agents.tasks.outputs import did_you_mean
 from hams_agents.tasks.raw import Raw
 from hams_agents.tasks.regression import Expectation, Regression
+from hams_agents.tasks.retinaface import RetinaFace
+from hams_agents.tasks.text import Text
 from hams_shared.errors import HamsError, TaskError
 from hams_shared.group_spec import InputSpec, TaskSpec
 
@@ -33,11 +36,13 @@ BUILT_IN: dict[str, type[Any]] = {
     "landmarks": Landmarks,
     "raw": Raw,
     "regression": Regression,
+    "retinaface": RetinaFace,
+    "text": Text,
 }
 
 
-def build_task(task: TaskSpec, input: InputSpec) -> Task:
-    """Build the task that `task` describes, for a network that takes `input`.
+def build_task(task: TaskSpec, input: InputSpec, metadata: Mapping[str, str] | None = None) -> Task:
+    """Build the task that `task` describes, for a network that takes `input` and whose file says `metadata`.
 
     Raises:
         TaskError: no such task, its parameters are wrong, or the plug-in that offers it is broken.
@@ -45,7 +50,7 @@ def build_task(task: TaskSpec, input: InputSpec) -> Task:
     cls = _class(task.type)
     params = _params(task, cls.Params)
     try:
-        built: Task = cls(params, TaskContext(input))
+        built: Task = cls(params, TaskContext(input, metadata or {}))
     except HamsError:
         raise
     except Exception as error:
@@ -56,6 +61,11 @@ def build_task(task: TaskSpec, input: InputSpec) -> Task:
 def is_detection(task: Task) -> TypeIs[DetectionTask]:
     """Say whether `task` finds objects (and does not describe an image)."""
     return callable(getattr(task, "detect", None))
+
+
+def gives_objects(task: Task) -> bool:
+    """Say whether a node with `task` may have children: it detects, or tells the parts of what it describes."""
+    return is_detection(task) or bool(getattr(task, "parts", False))
 
 
 def _class(name: str) -> Any:

@@ -104,7 +104,8 @@ def summary(one: dict[str, Any]) -> str:
         elif "pose" in value:
             words.append("pose " + "/".join(f"{value['pose'][k]:+.0f}°" for k in ("yaw", "pitch", "roll")))
         elif "objects" in value:
-            words.append(f"{node} ×{len(value['objects'])}")
+            said = ", ".join(summary(inner) for inner in value["objects"][:4])
+            words.append(f"{node} ×{len(value['objects'])}" + f" ({said})" * bool(said))
         elif "text" in value:
             words.append(f"{node} {value['text']}")
     return ", ".join(words)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from hams_services.monitor.ask import ask, pipeline_view, scheduler_view
+from hams_services.optimizer.cut import cut
 from hams_services.optimizer.onnx_dims import normalize_onnx
 from hams_services.zoo.sources import fetch
 from hams_shared import codec, subjects
@@ -64,17 +65,11 @@ def prepare_model(node: str, spec: GroupSpec, cache: Path, progress: Progress) -
     path = fetch(part.model, part.sha256, cache, partial(progress, f"fetch {node}"))
     if path.is_dir():
         raise ModelError(f"node {node}: {path} is a folder, not a network file")
-    data = path.read_bytes()
-    if not data:
+    if not path.stat().st_size:
         raise ModelError(f"node {node}: {path} is empty")
-    files = [(path.suffix.lower(), data)]
-    if path.suffix == ".onnx":
-        files = [(".onnx", normalize_onnx(data, part.input.shape()))]
-    elif path.suffix == ".xml":
-        weights = path.with_suffix(".bin")
-        if not weights.exists():
-            raise ModelError(f"node {node}: {path.name} needs its weights {weights.name} beside it")
-        files.append((".bin", weights.read_bytes()))
+    files = _files(node, path) if not part.outputs else cut(path, part.outputs)
+    if files[0][0] == ".onnx":
+        files = [(".onnx", normalize_onnx(files[0][1], part.input.shape()))]
     parts = {hashlib.sha256(content).hexdigest(): content for _, content in files}
     refs = tuple(
         ModelPart(suffix=suffix, digest=hashlib.sha256(content).hexdigest(), size=len(content))
@@ -82,6 +77,17 @@ def prepare_model(node: str, spec: GroupSpec, cache: Path, progress: Progress) -
     )
     digest = refs[0].digest if len(refs) == 1 else hashlib.sha256("".join(r.digest for r in refs).encode()).hexdigest()
     return PreparedModel(ModelRef(name=path.stem, digest=digest, parts=refs), parts)
+
+
+def _files(node: str, path: Path) -> list[tuple[str, bytes]]:
+    """Return a network's files as they are: suffix and content, the main one first."""
+    files = [(path.suffix.lower(), path.read_bytes())]
+    if path.suffix == ".xml":
+        weights = path.with_suffix(".bin")
+        if not weights.exists():
+            raise ModelError(f"node {node}: {path.name} needs its weights {weights.name} beside it")
+        files.append((".bin", weights.read_bytes()))
+    return files
 
 
 def prepare_group(spec: GroupSpec, cache: Path, progress: Progress) -> tuple[GroupRecord, dict[str, bytes]]:

@@ -2,7 +2,8 @@
 
 Outputs arrive in any order. A frame is complete when every node of the group has answered, which it does even when it
 had no crops. Objects of the root are the result's ``objects``; a describing child adds its map under its own name to
-the object it looked at; a detecting child adds ``{"objects": […]}``, whose entries its own children extend likewise.
+the object it looked at; a detecting child adds ``{"objects": […]}``, whose entries its own children extend likewise. A
+describing node may tell parts of what it looked at, as ``objects`` in its map: its children extend those.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class Join:
         """Put the outputs together. Raises MessageError when they contradict each other."""
         root = self.outputs[self.spec.root]
         if len(root.items) != 1 or not isinstance(root.items[0], list):
-            return [{self.spec.root: item} for item in root.items if isinstance(item, dict)]
+            described = [item for item in root.items if isinstance(item, dict)]
+            self._extend(self.spec.root, [part for item in described for part in _parts(item)])
+            return [{self.spec.root: item} for item in described]
         objects = root.items[0]
         self._extend(self.spec.root, objects)
         return objects
@@ -49,8 +52,15 @@ class Join:
                     found += item
                 else:
                     objects[source][child] = item
+                    found += _parts(item)
             self._extend(child, found)
 
     def nodes(self) -> dict[str, dict[str, Any]]:
         """Per node: its device and timings in ms."""
         return {name: {"device": o.device, **o.timing} for name, o in sorted(self.outputs.items())}
+
+
+def _parts(item: Any) -> list[dict[str, Any]]:
+    """Return the parts that a describing node's map tells."""
+    parts = item.get("objects") if isinstance(item, dict) else None
+    return parts if isinstance(parts, list) else []

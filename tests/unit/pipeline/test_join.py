@@ -67,3 +67,33 @@ def test_a_child_that_speaks_of_an_object_that_is_not_there() -> None:
     join.add(output(ID, "age", [{"value": 7}], [3]))
     with pytest.raises(MessageError, match="object 3"):
         join.objects()
+
+
+def test_parts_of_what_a_node_described() -> None:
+    """face → landmarks (describes, with parts) → iris, each at its own eye of its own face."""
+    node = {"model": "/m.onnx", "input": {"size": [32, 32]}, "task": {"type": "raw"}}
+    spec = parse_group(
+        {"name": "f", "nodes": {"face": node, "mesh": {**node, "parent": "face"}, "iris": {**node, "parent": "mesh"}}}
+    )
+    join = Join(spec)
+    join.add(output(ID, "iris", [{"points": [n]} for n in range(3)], [0, 1, 2]))
+    join.add(output(ID, "face", [[box(0.9), box(0.8), box(0.7)]], [0]))
+    eyes = [{"box": [0, 0, 1, 1], "label": side} for side in ("left", "right")]
+    # no crop of the second face; the third one's left eye only
+    assert join.add(
+        output(ID, "mesh", [{"points": [], "objects": [dict(e) for e in eyes]}, {"objects": [dict(eyes[0])]}], [0, 2])
+    )
+    first, second, third = join.objects()
+    assert [(eye["label"], eye["iris"]["points"]) for eye in first["mesh"]["objects"]] == [
+        ("left", [0]),
+        ("right", [1]),
+    ]
+    assert "mesh" not in second
+    assert [eye["iris"]["points"] for eye in third["mesh"]["objects"]] == [[2]]
+
+
+def test_a_root_that_describes_may_have_parts_too() -> None:
+    join = Join(group_spec(nodes=("mesh", "iris")))
+    join.add(output(ID, "mesh", [{"points": [[1, 2]], "objects": [box(0.9), box(0.8)]}], [0]))
+    join.add(output(ID, "iris", [{"value": 5}], [1]))
+    assert join.objects() == [{"mesh": {"points": [[1, 2]], "objects": [box(0.9), {**box(0.8), "iris": {"value": 5}}]}}]

@@ -40,6 +40,16 @@ def picture(width: int = 640, height: int = 480) -> np.ndarray:
         ({"speed": {"value": 0.123456, "unit": "m/s"}}, "0.123 m/s"),
         ({"age": {"value": math.nan}, "x": {"label": 3}, "y": None, "z": [1]}, ""),
         ({"label": "face", "landmarks": {"points": [[1, 2]], "score": 0.9}}, "face"),
+        ({"label": "car", "score": 0.9, "plate": {"objects": [{"label": "plate", "score": 0.8}]}}, "car 90%"),
+        (
+            {
+                "label": "car",
+                "kind": {"label": "van"},
+                "plate": {"objects": [{"label": "plate", "text": {"text": "AB 1", "score": 0.98}}, 7, {"text": "no"}]},
+            },
+            "van · AB 1 98%",
+        ),
+        ({"label": "sign", "text": {"text": ""}}, "sign"),
     ],
 )
 def test_caption(item: dict[str, Any], text: str) -> None:
@@ -99,6 +109,15 @@ def test_plates_do_not_cover_each_other() -> None:
 )
 def test_no_result_breaks_drawing(item: dict[str, Any]) -> None:
     annotate(picture(), [item, FACE])
+
+
+def test_parts_of_points_have_no_box() -> None:
+    eye = {"box": [300, 300, 340, 340], "label": "eye", "iris": {"points": [[320, 320]]}}
+    shown = annotate(picture(), [{"box": [100, 100, 200, 240], "mesh": {"points": [[150, 150]], "objects": [eye]}}])
+    assert (shown[300, 300:340] == 128).all()
+    assert (shown[320, 320] != 128).any()
+    shown = annotate(picture(), [{"box": [100, 100, 200, 240], "eyes": {"objects": [eye]}}])
+    assert (shown[300, 300:340] != 128).any(axis=-1).all()
 
 
 def test_points_of_nothing_are_not_drawn() -> None:

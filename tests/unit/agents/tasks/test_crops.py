@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from hams_agents.tasks.base import Detected
 from hams_agents.tasks.crops import cut
@@ -115,3 +117,111 @@ def test_the_image_may_be_read_only_and_grey_values_stay() -> None:
     image = np.frombuffer(bytes([7]) * 30 * 40 * 3, np.uint8).reshape(30, 40, 3)
     crops, _, _ = cut(image, None, [found((3.3, 4.7, 20.1, 25.9))], CropSpec(enlarge=1.7), (16, 16))
     assert (crops == 7).all()
+
+
+PLATE = np.array([[60.0, 25], [85, 30], [84, 44], [59, 38]])
+"""Corners of a plate seen askew, clockwise from top left."""
+
+
+def plate(corners: np.ndarray = PLATE) -> Detected:
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    return Detected((low[0], low[1], high[0], high[1]), 0.9, "plate", corners)
+
+
+def checkered(corners: np.ndarray) -> np.ndarray:
+    """A picture, 200×100, with a chequered plate in perspective, its top left square red; drawn by OpenCV alone."""
+    chart = np.zeros((120, 240, 3), np.uint8)
+    chart[:60, :120], chart[:60, 120:], chart[60:, :120], chart[60:, 120:] = (0, 0, 255), 255, 90, (255, 0, 0)
+    source = np.array([[0, 0], [240, 0], [240, 120], [0, 120]], np.float32)
+    to = cv2.getPerspectiveTransform(source, (corners * 8).astype(np.float32))
+    return np.asarray(cv2.resize(cv2.warpPerspective(chart, to, (1600, 800)), (200, 100), interpolation=cv2.INTER_AREA))
+
+
+@pytest.mark.parametrize(
+    "corners",
+    [PLATE, PLATE[[1, 2, 3, 0]], np.array([[20.0, 10], [180, 30], [150, 90], [40, 60]])],
+    ids=["askew", "on its side", "strong perspective"],
+)
+def test_corners_become_a_rectangle(corners: np.ndarray) -> None:
+    (crop,), maps, kept = cut(checkered(corners), None, [plate(corners)], CropSpec(align="corners"), (48, 24))
+    assert kept == [0]
+    for where, color in (((6, 12), (0, 0, 255)), ((6, 36), (255,) * 3), ((18, 12), (90,) * 3), ((18, 36), (255, 0, 0))):
+        around = crop[where[0] - 3 : where[0] + 3, where[1] - 6 : where[1] + 6].reshape(-1, 3)
+        assert np.abs(around.astype(int) - color).max() < 40, where
+    told = apply(maps[0], np.array([(0, 0), (48, 0), (48, 24), (0, 24)], float))
+    assert np.allclose(told.mean(axis=0), corners.mean(axis=0))
+    off = np.linalg.norm(corners[0] - corners[1] + corners[2] - corners[3]) / 4
+    assert np.allclose(np.linalg.norm(told - corners, axis=1), off)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        None,
+        PLATE[:3],
+        PLATE[::-1],  # the other way round: a mirror image
+        PLATE[[0, 2, 1, 3]],
+        np.array([[60.0, 25], [85, 25], [70, 26], [59, 38]]),  # not convex
+        np.array([[60.0, 25], [85, 25.1], [85, 25.2], [60, 25.1]]),
+        np.where(np.eye(4, 2) > 0, math.nan, PLATE),
+    ],
+)
+def test_without_usable_corners_the_box_is_shown(points: np.ndarray | None) -> None:
+    one = Detected((50, 20, 90, 60), 0.9, "plate", points)
+    _, maps, _ = cut(IMAGE, None, [one], CropSpec(align="corners"), (40, 40))
+    assert np.allclose(maps[0], [[1, 0, 50], [0, 1, 20]])
+
+
+def test_corners_in_an_image_that_is_not_the_frame_and_enlarged() -> None:
+    to_frame = np.array([[2.0, 0, 100], [0, 4.0, -50]])
+    image = checkered(PLATE)
+    (here,), _, _ = cut(image, None, [plate()], CropSpec(align="corners", enlarge=1.2), (48, 24))
+    (there,), maps, _ = cut(
+        image, to_frame, [plate(apply(to_frame, PLATE))], CropSpec(align="corners", enlarge=1.2), (48, 24)
+    )
+    assert np.abs(here.astype(int) - there).max() <= 2
+    width = np.linalg.norm(maps[0][:, 0]) * 48
+    assert width == pytest.approx(1.2 * np.linalg.norm([50, 22]), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("box", "size", "filled"),
+    [
+        ((50, 20, 90, 60), (80, 20), (20, 20)),
+        ((50, 20, 90, 30), (80, 40), (80, 20)),
+        ((50, 20, 90, 30), (20, 40), (20, 5)),
+        ((50, 20, 90, 60), (40, 40), (40, 40)),
+    ],
+)
+def test_a_padded_crop_keeps_the_proportions(
+    box: tuple[float, float, float, float], size: tuple[int, int], filled: tuple[int, int]
+) -> None:
+    (crop,), maps, _ = cut(IMAGE, None, [found(box)], CropSpec(), size, pad=77)
+    assert (crop[1 : filled[1] - 1, 1 : filled[0] - 1] == (0, 0, 255)).all()  # its rim mixes with what is around
+    assert (crop[filled[1] :] == 77).all()
+    assert (crop[:, filled[0] :] == 77).all()
+    assert np.allclose(apply(maps[0], np.array([(0, 0), filled], float)), [box[:2], box[2:]])
+
+
+def test_a_padded_plate_has_the_proportions_of_its_longer_sides() -> None:
+    square = np.array([[10.0, 10], [90, 10], [90, 30], [10, 30]])
+    (crop,), _, _ = cut(checkered(square), None, [plate(square)], CropSpec(align="corners"), (320, 48), pad=128)
+    assert (crop[:, 192:] == 128).all()
+    assert (crop[:, :192] != 128).any(axis=-1).all()
+
+
+def test_mirrored() -> None:
+    left = Detected((50, 20, 90, 60), 0.9, "left", PLATE)
+    right = Detected((50, 20, 90, 60), 0.9, "right", PLATE)
+    image = np.random.default_rng(1).integers(0, 256, (100, 200, 3), np.uint8)
+    for align in ("none", "eyes", "corners"):
+        crop = CropSpec.model_validate({"align": align, "mirror": ["right"]})
+        (plain, mirrored), maps, _ = cut(image, None, [left, right], crop, (32, 24))
+        assert np.abs(plain[:, ::-1].astype(int) - mirrored).max() <= 2, align
+        there = np.array([(3.0, 5.0), (20.0, 11.0)])
+        assert np.allclose(apply(maps[0], there), apply(maps[1], (32, 0) + there * (-1, 1))), align
+
+
+def test_square_and_corners_contradict_each_other() -> None:
+    with pytest.raises(ValidationError, match="fit: letterbox"):
+        CropSpec(square=True, align="corners")

@@ -9,7 +9,7 @@ import pytest
 
 from hams_agents.tasks.base import DescriptionTask
 from hams_agents.tasks.head_pose import DISTANCE_CM, FACING, INDICES, MESH_POINTS, MODEL, head_pose
-from hams_agents.tasks.registry import build_task, is_detection
+from hams_agents.tasks.registry import build_task, gives_objects, is_detection
 from hams_shared.errors import TaskError
 from hams_shared.group_spec import InputSpec, TaskSpec
 
@@ -144,3 +144,26 @@ def test_raw() -> None:
     assert item == {"a": {"shape": [2], "values": [1], "truncated": True}}
     with pytest.raises(TaskError, match="for 1 images"):
         task("raw").describe({"a": np.array([1, 2], np.float32)}, [IDENTITY])
+
+
+def test_parts_of_landmarks() -> None:
+    parts = {"left": [0, 1], "right": [3, 2]}
+    built = task("landmarks", points=4, parts=parts, score_output="s", output="p", score_activation="none")
+    assert gives_objects(built)
+    points = np.array([[[2, 5], [8, 13], [20, 5], [20, 5]]] * 2, np.float32)
+    seen, unseen = built.describe(
+        {"p": points, "s": np.array([[0.9], [0.4]], np.float32)}, [np.array([[2.0, 0, 0], [0, 2.0, 100]])] * 2
+    )
+    (left,) = seen["objects"]  # the right one's points coincide
+    assert (left.label, left.score) == ("left", pytest.approx(0.9))
+    assert left.points.tolist() == [[4, 110], [16, 126]]
+    assert np.allclose(left.box, (10 - 10, 118 - 10, 10 + 10, 118 + 10))  # they are 20 pixels apart
+    assert unseen["objects"] == []
+    assert not gives_objects(task("landmarks", points=4))
+    assert "objects" not in describe(task("landmarks", points=1), p=[[1, 2]])[0]
+
+
+@pytest.mark.parametrize("indices", [[0], [1, 1], [0, 4], []])
+def test_parts_that_are_none(indices: list[int]) -> None:
+    with pytest.raises(TaskError, match="part eye needs two or more points from 0 to 3"):
+        task("landmarks", points=4, parts={"eye": indices})

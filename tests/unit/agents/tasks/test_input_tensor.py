@@ -62,6 +62,14 @@ def test_letterbox_pads_right_and_bottom_with_black() -> None:
     assert np.allclose(to_image, [[2, 0, 0], [0, 2, 0]])
 
 
+def test_letterbox_pads_with_a_value() -> None:
+    spec = InputSpec(size=(50, 50), fit="letterbox", pad=128, layout="nhwc", mean=(127.5,), scale=(127.5,))
+    batch, _ = prepare([picture(40, 100)], spec)
+    assert np.allclose(batch[0, :, 20:], 0.5 / 127.5, atol=1e-6)
+    with pytest.raises(ValidationError, match="pad needs fit: letterbox"):
+        InputSpec(size=(50, 50), pad=1)
+
+
 def test_letterbox_of_an_extreme_strip_keeps_a_row() -> None:
     batch, (to_image,) = prepare([picture(4000, 3)], InputSpec(size=(32, 32), fit="letterbox"))
     assert batch[0, 0, 0].any()

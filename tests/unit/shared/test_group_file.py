@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hams_shared.errors import GroupSpecError
+from hams_shared.group_spec import load_group
+
+GROUP = """
+name: v
+nodes:
+  text:
+    model: m.onnx
+    input: {size: [64, 32]}
+    task: {type: text, characters: !lines %s}
+"""
+
+
+def test_a_list_out_of_a_file_beside_the_group(tmp_path: Path) -> None:
+    (tmp_path / "characters.txt").write_text("A\n京\n#\n: \n", encoding="utf-8")
+    (tmp_path / "v.yaml").write_text(GROUP % "characters.txt")
+    assert load_group(tmp_path / "v.yaml").nodes["text"].task.params == {"characters": ["A", "京", "#", ": "]}
+
+
+def test_a_list_that_cannot_be_had(tmp_path: Path) -> None:
+    (tmp_path / "v.yaml").write_text(GROUP % "characters.txt")
+    with pytest.raises(GroupSpecError, match=r"line 7: !lines characters.txt: cannot read .*No such file"):
+        load_group(tmp_path / "v.yaml")
+    (tmp_path / "characters.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(GroupSpecError, match="not a text file"):
+        load_group(tmp_path / "v.yaml")
+
+
+def test_other_tags_are_errors(tmp_path: Path) -> None:
+    (tmp_path / "v.yaml").write_text("name: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(GroupSpecError, match="line 1"):
+        load_group(tmp_path / "v.yaml")
