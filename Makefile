@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench clean dist
+.PHONY: help setup demo test lint format bench schema clean dist
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -37,6 +37,9 @@ format: $(STAMP) ## Format the code
 
 bench: $(STAMP) ## Benchmarks; results go to docs/benchmarks.md
 	$(BIN)/python -m benchmarks
+
+schema: $(STAMP) ## JSON Schema of group.yaml and AsyncAPI document, from the code
+	$(BIN)/python docs/schema/generate.py
 
 dist: $(STAMP) ## sdist and wheel
 	$(BIN)/python -m build --outdir dist .

@@ -5,9 +5,10 @@
 One batch is made ready ahead of the device, so as not to go past the fair queue; and on top of it what may overtake it.
 
 Everything that touches the device's networks runs in the device thread, one job after another; the other two work on
-the batches before and behind it. An idle device does all three steps itself: handing over would only cost time. All steps that take long (resize, inference, warp) release Python's lock. The queue is
-bounded; when it is full new work is refused, and the pipeline sends it again later. Benchmarks run in the device thread
-too, one inference at a time between batches, so that they neither disturb nor are disturbed.
+the batches before and behind it. An idle device does all three steps itself: handing over would only cost time. All
+steps that take long (resize, inference, warp) release Python's lock. The queue is bounded; when it is full new work is
+refused, and the pipeline sends it again later. Benchmarks run in the device thread too, one inference at a time between
+batches, so that they neither disturb nor are disturbed.
 """
 
 from __future__ import annotations

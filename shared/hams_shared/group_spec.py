@@ -198,6 +198,7 @@ class GroupSpec(Strict):
         le=256,
         description="frames of one stream under way at once [8 if lossless, 3 if live]",
     )
+    results: Literal["msgpack", "json"] = Field("msgpack", description="how joined results are written")
     nodes: dict[Name, NodeSpec] = Field(min_length=1)
     streams: dict[Name, StreamSpec] = {}
 

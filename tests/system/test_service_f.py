@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hams_shared.results import FrameResult
 from support.results import Subscriber
 from support.up import Up, cores
 from support.wait import until_sync
@@ -38,6 +39,8 @@ def test_from_group_file_to_results(up: Up, lossless_face: Path, astronaut: Path
         assert (stream["state"], stream["delivered"]) == ("ended", FRAMES)
         results.until(FRAMES)
         assert results.frames == list(range(FRAMES))
+        for result in results.received:
+            FrameResult.check(result.data)
         found = [r for r in results.received if r.objects]
         assert len(found) >= FRAMES * 0.9  # one face in each frame
         one = found[0].objects[0]

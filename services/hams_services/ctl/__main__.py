@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import hams_shared
-from hams_services.ctl.commands_deploy import deploy, plan, undeploy
+from hams_services.ctl.commands_deploy import deploy, plan, schema, undeploy
 from hams_services.ctl.commands_results import infer, results
 from hams_services.ctl.commands_show import devices, matrix, status
 from hams_services.ctl.commands_up import demo, up
@@ -38,7 +38,7 @@ def _root(
 
 for panel, commands in {
     "Run": (up, demo),
-    "Groups": (deploy, undeploy, plan),
+    "Groups": (deploy, undeploy, plan, schema),
     "Look": (status, top, metrics, devices, matrix),
     "Results": (results, infer, tap),
 }.items():

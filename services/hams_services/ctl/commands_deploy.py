@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -197,3 +199,11 @@ def print_plan(answer: PlanAnswer, explain: bool = False) -> None:
         for one in answer.answers:
             out.print(f"\n[bold]{one.strategy}[/bold]")
             print_reasons(one.explanation)
+
+
+def schema() -> None:
+    """Print the JSON Schema of group.yaml, by which editors complete and check it.
+
+    Put it beside the group file and begin that with: # yaml-language-server: $schema=group.schema.json
+    """
+    sys.stdout.write(files("hams_services.ctl").joinpath("group.schema.json").read_text(encoding="utf-8"))

@@ -39,6 +39,11 @@ OnClose = Callable[[Close, dict[str, Any] | None], None]
 """Told of every frame that ends; with its result when it was delivered."""
 
 
+def whole_frame(size: tuple[int, int]) -> dict[str, Any]:
+    """The object that a describing first node speaks of."""
+    return {"box": [0, 0, *size], "score": 1.0, "label": "frame"}
+
+
 @dataclass
 class Peers:
     """Which devices can map our frames: those whose agents see the same memory file system, unless they say no."""
@@ -91,6 +96,7 @@ class Flow:
         self._stream = stream
         self.name = f"{group.name}/{stream}"
         self._publish = publish
+        self._json = group.results == "json"
         self._on_close = on_close
         self._latency: deque[float] = deque(maxlen=2000)
         self._recent: deque[float] = deque(maxlen=2000)
@@ -196,7 +202,7 @@ class Flow:
         """A frame was delivered."""
         result = self._result(command, self.frames.drop(command.frame))
         if self._publish:
-            await self._publish_result(codec.pack(result))
+            await self._publish_result(codec.pack_json(result) if self._json else codec.pack(result))
         if self._on_close is not None:
             self._on_close(command, result)
 
@@ -230,7 +236,7 @@ class Flow:
             "epoch": command.plan.epoch,
             "width": size[0],
             "height": size[1],
-            "objects": command.objects,
+            "objects": [one if "box" in one else {**whole_frame(size), **one} for one in command.objects],
             "nodes": command.join.nodes(),
         }
 
