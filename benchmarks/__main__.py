@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 from benchmarks.scheduling import bench as scheduling
+from benchmarks.serving import bench as serving
 
-PARTS = {"scheduling": scheduling.main}
+PARTS = {"scheduling": scheduling.main, "serving": serving.main}
 
 
 def main() -> None:

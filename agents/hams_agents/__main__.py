@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,9 @@ import typer
 from hams_shared.lifecycle import report, run, setup_logging
 from hams_shared.options import DEFAULT_NATS, Debug, Nats
 from hams_shared.process import cache_folder, host_name
+
+SWITCH_S = 0.0005
+"""Longest time a thread that decodes may keep Python's lock from the one that computes, s; Python's own is 5 ms."""
 
 
 def command(
@@ -43,6 +47,7 @@ def command(
         from hams_agents.service import AgentService
         from hams_shared.nats_bus import NatsBus
 
+        sys.setswitchinterval(SWITCH_S)
         backend = await asyncio.to_thread(open_backend, spec)
         pin_thread(everywhere)  # the device computes on its cores; messages are handled wherever there is time
         async with NatsBus(nats, name=f"hams-agent {device}", on_reconnect=lambda: agent.on_reconnect()) as bus:

@@ -1,6 +1,8 @@
 """The device's threads: images are made ready, computed and finished side by side, so that the device never waits.
 
-    submit → fair queue → [prepare] → one batch ready → [device] → done → [finish] → deliver
+    submit → fair queue → [prepare] → ready → [device] → done → [finish] → deliver
+
+One batch is made ready ahead of the device, so as not to go past the fair queue; and on top of it what may overtake it.
 
 Everything that touches the device's networks runs in the device thread, one job after another; the other two work on
 the batches before and behind it. All steps that take long (resize, inference, warp) release Python's lock. The queue is
@@ -19,7 +21,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from hams_agents.fair_queue import FairQueue, Terms
+from hams_agents.fair_queue import FairQueue, Terms, Turn
 from hams_agents.serving import Batch, Outgoing, Piece, ServedNode, failures, finish, infer, prepare
 from hams_shared.errors import RefusedError, as_hams_error
 from hams_shared.frames import Work
@@ -29,8 +31,6 @@ T = TypeVar("T")
 
 QUEUE_LIMIT = 512
 """Most pieces of work waiting on a device."""
-READY_LIMIT = 1
-"""Batches made ready ahead of the device: more would go past the fair queue."""
 DONE_LIMIT = 2
 """Batches computed and not finished: then the device waits."""
 
@@ -62,14 +62,14 @@ class Executor:
     busy_s: float = 0.0
     """Time the device computed, s."""
     _queue: FairQueue[Piece] = field(default_factory=FairQueue)
-    _ready: deque[Batch] = field(default_factory=deque)
+    _ready: list[tuple[Turn[Piece], Batch]] = field(default_factory=list)
+    """A stack: each may overtake those below it."""
     _done: deque[Batch] = field(default_factory=deque)
     _jobs: deque[_Job[object]] = field(default_factory=deque)
     _loads: dict[tuple[str, str], _Load] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
     _preparing: bool = False
-    _computing: bool = False
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -94,6 +94,8 @@ class Executor:
         spec = served.plan.group.spec
         terms = Terms(
             priority=spec.priority,
+            share=spec.share,
+            depth=spec.depth(work.node),
             joins=served.network.dynamic_batch,
             wait_s=served.spec.max_wait_ms / 1e3,
         )
@@ -127,6 +129,13 @@ class Executor:
                 for (g, n), x in sorted(self._loads.items())
             )
 
+    def forget(self, group: str) -> None:
+        """Drop the accounts of a group that is no longer served here."""
+        with self._lock:
+            self._queue.forget(group)
+            for key in [key for key in self._loads if key[0] == group]:
+                del self._loads[key]
+
     def stop(self, timeout: float) -> bool:
         """Finish what is queued, then end the threads; False when they did not end within `timeout` s."""
         with self._lock:
@@ -143,33 +152,30 @@ class Executor:
     def _prepare(self) -> None:
         while True:
             with self._lock:
-                pieces = self._take()
-                if pieces is None:
+                turn = self._take()
+                if turn is None:
                     return
-            for batch in _alike(pieces):
+            for batch in _alike(turn.items):
                 prepare(batch)
                 with self._lock:
-                    self._ready.append(batch)
+                    self._ready.append((turn, batch))
                     self._to_compute.notify()
             with self._lock:
                 self._preparing = False
                 self._to_compute.notify()
 
-    def _take(self) -> list[Piece] | None:
-        """Wait for room ahead of the device and for work; None at the end. The lock is held."""
+    def _take(self) -> Turn[Piece] | None:
+        """Wait for work that may be made ready; None at the end. The lock is held."""
         while True:
-            if len(self._ready) >= READY_LIMIT:
-                self._to_prepare.wait()
-                continue
             now = time.perf_counter()
-            popped = self._queue.pop(now)
-            if popped is not None:
+            over = self._ready[-1][0] if self._ready else None
+            turn = self._queue.pop(now, over)
+            if turn is not None:
                 self._preparing = True
-                return popped[1]
-            wait = self._queue.wait(now)
-            if wait is None and self._stopping:
+                return turn
+            if self._stopping and not self._queue.size:
                 return None
-            self._to_prepare.wait(wait)
+            self._to_prepare.wait(self._queue.wait(now, over))
 
     # ── the device thread ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,15 +190,13 @@ class Executor:
                     self._jobs.popleft()
                     job.done.set_exception(RefusedError("the agent is stopping"))
                     continue
-                batch = self._ready.popleft() if self._ready else None
+                batch = self._ready.pop()[1] if self._ready else None
                 if batch is None and job is None:
                     if self._stopping and not self._preparing and not self._queue.size:
-                        self._computing = False
                         self._to_finish.notify()
                         return
                     self._to_compute.wait()
                     continue
-                self._computing = True
                 self._to_prepare.notify()
             if batch is not None:
                 self._run(batch)

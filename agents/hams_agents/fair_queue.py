@@ -1,11 +1,13 @@
-"""Whose work a device does next: weighted fair queueing over nodes, round robin over a node's streams. Pure.
+"""Whose work a device does next: weighted fair queueing over groups and over a group's nodes. Pure.
 
-Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): each node has a virtual time that grows by what its work
-cost, divided by the node's weight; the node furthest behind is served. A node that was idle starts at the current
+Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): each account has a virtual time that grows by what its
+work cost, divided by its weight; the one furthest behind is served. An account that was idle starts at the current
 virtual time, so it cannot save up turns. What a piece of work costs is known only afterwards, so it is charged then,
 and an estimate from earlier work stands in for it meanwhile.
 
-Groups of a higher priority go first, so that under overload the lower ones give way.
+Groups of a higher priority go first, so that under overload the lower ones give way. Among groups of one priority time
+goes by their shares. Within a group the nodes deepest in its graph go first, since their frames are nearest to their
+end and make room for new ones; nodes of one depth share fairly, and a node's streams take turns.
 
 Work of one node may be run together (a batch), at most `MAX_IMAGES` images; a node with a latency budget is held until
 its oldest work has waited for that long, or the batch is full.
@@ -34,11 +36,24 @@ class Terms:
     """On which terms a node's work is done."""
 
     priority: int = 0
-    weight: float = 1.0
+    share: float = 1.0
+    """The group's part of the device's time, relative to other groups of its priority."""
+    depth: int = 0
+    """The node's ancestors in its group."""
     joins: bool = False
     """Whether work of several frames may be run together."""
     wait_s: float = 0.0
     """How long work may wait for more to be run together with, s."""
+
+
+@dataclass(frozen=True)
+class Turn(Generic[T]):
+    """Work of one node, taken to be run together."""
+
+    key: Key
+    priority: int
+    depth: int
+    items: list[T]
 
 
 @dataclass
@@ -49,8 +64,16 @@ class _Item(Generic[T]):
 
 
 @dataclass
+class _Group:
+    virtual: float = 0.0
+    waiting: int = 0
+    """Pieces of work that wait."""
+
+
+@dataclass
 class _Node(Generic[T]):
     terms: Terms
+    group: _Group
     streams: OrderedDict[str, deque[_Item[T]]] = field(default_factory=OrderedDict)
     virtual: float = 0.0
     estimate: float = FIRST_GUESS_S
@@ -71,6 +94,15 @@ class _Node(Generic[T]):
             return 0.0
         return max(0.0, self.oldest() + self.terms.wait_s - now)
 
+    def grow(self, seconds: float) -> None:
+        """Account for device time."""
+        self.virtual += seconds
+        self.group.virtual += seconds / self.terms.share
+
+    def turn(self) -> tuple[float, float, float, float, float]:
+        """The least goes first."""
+        return -self.terms.priority, self.group.virtual, -self.terms.depth, self.virtual, self.oldest()
+
 
 @dataclass
 class FairQueue(Generic[T]):
@@ -78,26 +110,36 @@ class FairQueue(Generic[T]):
 
     size: int = 0
     _nodes: dict[Key, _Node[T]] = field(default_factory=dict)
-    _virtual: float = 0.0
+    _groups: dict[str, _Group] = field(default_factory=dict)
+    _group_virtual: float = 0.0
+    _node_virtual: float = 0.0
 
     def push(self, key: Key, stream: str, value: T, images: int, terms: Terms, now: float) -> None:
         """Queue one piece of work of `images` images."""
+        group = self._groups.setdefault(key[0], _Group())
         node = self._nodes.get(key)
         if node is None:
-            node = self._nodes[key] = _Node(terms, virtual=self._virtual)
+            node = self._nodes[key] = _Node(terms, group)
         node.terms = terms
+        if not group.waiting:
+            group.virtual = max(group.virtual, self._group_virtual)
         if not node.streams:
-            node.virtual = max(node.virtual, self._virtual)
+            node.virtual = max(node.virtual, self._node_virtual)
         node.streams.setdefault(stream, deque()).append(_Item(value, images, now))
+        group.waiting += 1
         self.size += 1
 
-    def pop(self, now: float) -> tuple[Key, list[T]] | None:
-        """Take what is to be run next; None when nothing is due (see :meth:`wait`)."""
-        due = [(key, node) for key, node in self._nodes.items() if node.streams and node.due(now) <= 0]
+    def pop(self, now: float, over: Turn[T] | None = None) -> Turn[T] | None:
+        """Take what is to be run next; None when nothing is due (see :meth:`wait`).
+
+        With `over` only work that may overtake that turn: of a higher priority, or deeper in the same group.
+        """
+        due = [(key, node) for key, node in self._candidates(over) if node.due(now) <= 0]
         if not due:
             return None
-        key, node = min(due, key=lambda one: (-one[1].terms.priority, one[1].virtual, one[1].oldest()))
-        self._virtual = max(self._virtual, node.virtual)
+        key, node = min(due, key=lambda one: one[1].turn())
+        self._group_virtual = max(self._group_virtual, node.group.virtual)
+        self._node_virtual = max(self._node_virtual, node.virtual)
         taken = [self._take(node)]
         images = taken[0].images
         while node.terms.joins and node.streams:
@@ -107,8 +149,8 @@ class FairQueue(Generic[T]):
             taken.append(self._take(node))
             images += upcoming.images
         node.pending += node.estimate * len(taken)
-        node.virtual += node.estimate * len(taken) / node.terms.weight
-        return key, [item.value for item in taken]
+        node.grow(node.estimate * len(taken))
+        return Turn(key, node.terms.priority, node.terms.depth, [item.value for item in taken])
 
     def charge(self, key: Key, pieces: int, seconds: float) -> None:
         """`pieces` pieces of work of one :meth:`pop` took `seconds` together."""
@@ -117,21 +159,37 @@ class FairQueue(Generic[T]):
             return
         expected = min(node.pending, node.estimate * pieces)
         node.pending -= expected
-        node.virtual += (seconds - expected) / node.terms.weight
+        node.grow(seconds - expected)
         if seconds <= 0:  # there was nothing to compute
             return
         each = seconds / pieces
         node.estimate = node.estimate + SMOOTHING * (each - node.estimate) if node.measured else each
         node.measured = True
 
-    def wait(self, now: float) -> float | None:
-        """Seconds until something is due; None when nothing waits."""
-        return min((node.due(now) for node in self._nodes.values() if node.streams), default=None)
+    def wait(self, now: float, over: Turn[T] | None = None) -> float | None:
+        """Seconds until :meth:`pop` has something; None when nothing waits for it."""
+        return min((node.due(now) for _, node in self._candidates(over)), default=None)
 
     def forget(self, group: str) -> None:
         """Drop the accounts of a group that is gone, where nothing waits."""
-        for key in [k for k, node in self._nodes.items() if k[0] == group and not node.streams]:
+        account = self._groups.get(group)
+        if account is None or account.waiting:
+            return
+        del self._groups[group]
+        for key in [k for k in self._nodes if k[0] == group]:
             del self._nodes[key]
+
+    def _candidates(self, over: Turn[T] | None) -> list[tuple[Key, _Node[T]]]:
+        return [
+            (key, node)
+            for key, node in self._nodes.items()
+            if node.streams
+            and (
+                over is None
+                or node.terms.priority > over.priority
+                or (key[0] == over.key[0] and node.terms.depth > over.depth)
+            )
+        ]
 
     def _take(self, node: _Node[T]) -> _Item[T]:
         stream, items = next(iter(node.streams.items()))
@@ -140,5 +198,6 @@ class FairQueue(Generic[T]):
             node.streams.move_to_end(stream)
         else:
             del node.streams[stream]
+        node.group.waiting -= 1
         self.size -= 1
         return item

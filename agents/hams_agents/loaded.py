@@ -59,3 +59,8 @@ class Loaded:
             network = self._users.pop(key, None)
             if network is not None and network not in self._users.values():
                 del self._networks[network]
+
+    def serves(self, group: str) -> bool:
+        """Say whether a node of `group` is there."""
+        with self._lock:
+            return any(key[0] == group for key in self.nodes)

@@ -32,6 +32,7 @@ from hams_shared.bus import Bus, KeyValue, Message
 from hams_shared.errors import BrokerError, HamsError, MessageError, RefusedError, as_hams_error
 from hams_shared.frame_pool import FrameReader, memory_domain
 from hams_shared.frames import Work, WorkUnreadableError
+from hams_shared.kv_records import watched
 from hams_shared.messages import DeviceRecord, Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
 from hams_shared.process import resident_mib
 
@@ -144,7 +145,11 @@ class AgentService:
                 self._room.release()
 
     async def _publish(self, outgoing: list[Outgoing]) -> None:
-        for subject, data in outgoing:
+        for one in outgoing:
+            message = self._accept(one) if isinstance(one, Work) else one
+            if message is None:
+                continue
+            subject, data = message
             try:
                 await chunks.publish(self._bus, subject, data)
             except BrokerError as error:  # the pipeline's deadline covers what is lost
@@ -193,13 +198,19 @@ class AgentService:
             if self._bad_messages & (self._bad_messages - 1) == 0:  # 1, 2, 4, 8 …: a flood does not fill the log
                 log.warning("bad work message (%d so far): %s", self._bad_messages, error)
             return
+        refusal = self._accept(work)
+        if refusal is not None:
+            await self._publish([refusal])
+
+    def _accept(self, work: Work) -> tuple[str, bytes] | None:
+        """Queue `work`; return the output that says why not."""
         refusal = self._state.admit(work.id.group, work.id.epoch, work.node)
         if refusal is None:
             served = self._loaded.nodes[(work.id.group, work.id.epoch, work.node)]
             if self._executor.submit(served, work):
-                return
+                return None
             refusal = RefusedError(f"the queue of {self.device} is full")
-        await self._publish([failure(work, self.device, refusal)])
+        return failure(work, self.device, refusal)
 
     async def _on_profile(self, message: Message) -> None:
         request = codec.decode(ProfileRequest, message.data)
@@ -219,16 +230,8 @@ class AgentService:
         return ModelFile(request.model.name, request.model.digest, path, request.input_shape, request.dtype)
 
     async def _watch_plans(self) -> None:
-        bucket = await self._bus.kv(subjects.bucket("plans"))
-        async for entry in bucket.watch():
-            if entry is None:
-                continue
-            try:
-                record = codec.decode(PlanRecord, entry.value) if entry.value is not None else None
-            except MessageError as error:
-                log.error("plan record %s ignored: %s", entry.key, error)
-                continue
-            self._do(core.PlanSeen(entry.key, record))
+        async for group, record in watched(await self._bus.kv(subjects.bucket("plans")), PlanRecord):
+            self._do(core.PlanSeen(group, record))
 
     async def _tick(self) -> None:
         while True:
@@ -244,6 +247,8 @@ class AgentService:
                     self._loads.put_nowait(command)
                 case core.DropNode(group, epoch, node):
                     self._loaded.drop((group, epoch, node))
+                    if not self._loaded.serves(group):
+                        self._executor.forget(group)
                 case core.Announce():
                     self._announce.set()
 

@@ -26,8 +26,8 @@ from hams_shared.frames import Output, Work
 from hams_shared.group_spec import NodeSpec
 from hams_shared.messages import Plan
 
-Outgoing = tuple[str, bytes]
-"""Subject and payload."""
+Outgoing = tuple[str, bytes] | Work
+"""Subject and payload; or crops for a child on this very device, which need not travel."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ServedNode:
         return self.plan.group.spec.nodes[self.node]
 
 
-def failure(work: Work, device: str, error: HamsError) -> Outgoing:
+def failure(work: Work, device: str, error: HamsError) -> tuple[str, bytes]:
     """The output that says why `work` was not done."""
     output = Output(id=work.id, node=work.node, device=device, items=[], error=error.to_wire())
     return subjects.output(work.id.group, work.id.stream, work.node), output.pack()
@@ -189,7 +189,7 @@ def _plain(one: Detected) -> dict[str, Any]:
 def _crops(
     served: ServedNode, work: Work, found: list[list[Detected]], timing: dict[str, float], clock: _Clock
 ) -> list[Outgoing]:
-    """One message per child with all its crops, even when there are none, so that the join knows what it waits for."""
+    """All crops of each child, even when there are none, so that the join knows what it waits for."""
     messages: list[Outgoing] = []
     spec = served.plan.group.spec
     for child in spec.children(served.node):
@@ -216,7 +216,7 @@ def _crops(
             route=work.route,
         )
         device = _device(served.plan, child, work.route)
-        messages.append((subjects.work(device), child_work.pack()))
+        messages.append(child_work if device == served.device else (subjects.work(device), child_work.pack()))
     clock.lap("crop")
     return messages
 

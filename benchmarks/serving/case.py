@@ -47,7 +47,7 @@ class Case:
     models: dict[str, str]
     """Node → path of its network file."""
     streams: int = 1
-    window: int = 4
+    window: int = 8
     """Frames under way per stream."""
     warmup_s: float = 3.0
     seconds: float = 10.0

@@ -25,6 +25,7 @@ from hams_scheduler.view import matrix_view, scheduler_view
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus, Entry, KeyValue, Message
 from hams_shared.errors import BrokerError, HamsError, MessageError, RefusedError, as_hams_error
+from hams_shared.kv_records import watched
 from hams_shared.messages import (
     DeviceRecord,
     GroupRecord,
@@ -117,19 +118,13 @@ class SchedulerService:
     # ── in ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _watch_devices(self) -> None:
-        async for entry in self._buckets["devices"].watch():
-            if entry is not None:
-                record = _decoded(DeviceRecord, entry)
-                if record is not None or entry.value is None:
-                    self._do(events.DeviceSeen(entry.key, record))
+        async for device, record in watched(self._buckets["devices"], DeviceRecord):
+            self._do(events.DeviceSeen(device, record))
 
     async def _watch_groups(self) -> None:
-        async for entry in self._buckets["groups"].watch():
-            if entry is not None:
-                record = _decoded(GroupRecord, entry)
-                known = self._state.groups.get(entry.key)
-                if (record is not None or entry.value is None) and record != known:  # a renewed watch repeats
-                    self._do(events.GroupSeen(entry.key, record))
+        async for group, record in watched(self._buckets["groups"], GroupRecord):
+            if record != self._state.groups.get(group):  # a renewed watch repeats
+                self._do(events.GroupSeen(group, record))
 
     async def _on_heartbeat(self, message: Message) -> None:
         self._do(events.HeartbeatSeen(codec.decode(Heartbeat, message.data)))

@@ -176,6 +176,9 @@ class GroupSpec(Strict):
     strategy: Name = "hfs"
     target_fps: float | None = Field(None, gt=0)
     priority: int = Field(0, ge=-100, le=100)
+    share: float = Field(
+        1.0, gt=0, le=1000, description="part of a device's time, relative to other groups of its priority"
+    )
     deadline_s: float = Field(10.0, gt=0, le=600, description="a frame not joined by then is sent again or dropped")
     in_flight: int | None = Field(
         None,
@@ -219,6 +222,13 @@ class GroupSpec(Strict):
     def children(self, node: str) -> tuple[str, ...]:
         """Nodes that run on the crops `node` finds, in file order."""
         return tuple(name for name, spec in self.nodes.items() if spec.parent == node)
+
+    def depth(self, node: str) -> int:
+        """How many ancestors `node` has."""
+        depth, parent = 0, self.nodes[node].parent
+        while parent is not None:
+            depth, parent = depth + 1, self.nodes[parent].parent
+        return depth
 
     def depth_first(self) -> tuple[str, ...]:
         """All nodes, every parent before its children."""

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from hams_client import Hams, Result
-from hams_services.ctl.console import err, out, print_json, with_bus
+from hams_services.ctl.console import out, print_each, print_json, with_bus
 from hams_services.ctl.control import Control
 from hams_services.ctl.options import Debug, Json, Nats
 from hams_shared.bus import Bus
-from hams_shared.errors import NotFoundError, SourceError
+from hams_shared.errors import SourceError
 
 GroupName = Annotated[str, typer.Argument(help="The group's name.")]
 
@@ -29,20 +29,9 @@ def results(
     """Print joined results of a group's streams as they come, one line each."""
 
     async def job(bus: Bus) -> None:
-        groups = [g.name for g in (await Control(bus).view()).groups]
-        if group not in groups:
-            raise NotFoundError(f"group {group} is not deployed", f"deployed: {', '.join(groups) or 'none'}")
-        if err.is_terminal and not json:
-            err.print(f"[dim]waiting for results of {group} …[/dim]")
-        seen = 0
-        async for result in Hams(bus).results(group, stream):
-            if json:
-                print_json(result.data)
-            else:
-                out.print(line(result))
-            seen += 1
-            if not follow and seen >= count:
-                return
+        await Control(bus).deployed(group)
+        found = Hams(bus).results(group, stream)
+        await print_each(found, f"results of {group}", lambda r: r.data, line, json, None if follow else count)
 
     with_bus(job, nats, debug, stopped_is_fine=follow)
 

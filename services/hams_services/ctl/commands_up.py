@@ -10,7 +10,7 @@ import typer
 
 from hams_services.ctl.console import err, out, without_bus
 from hams_services.ctl.demo import run_demo
-from hams_services.ctl.options import Debug, Devices, Nats, Strategy
+from hams_services.ctl.options import Debug, Devices, Nats, Strategy, check_address
 from hams_services.ctl.up import discover, system
 from hams_shared.errors import InternalError
 
@@ -33,6 +33,10 @@ def up(
         int | None, typer.Option(min=0, max=65535, help="Broker port (default: 4222, or a free one); 0: any.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address the broker listens on.")] = "127.0.0.1",
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Serve numbers for Prometheus on HOST:PORT, as `metrics` does.", callback=check_address),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Start broker, scheduler, pipeline and one agent per device; Ctrl-C stops everything.
@@ -44,10 +48,12 @@ def up(
         devices = await choose_devices(device)
         err.print(f"starting {len(devices)} device{'s' * (len(devices) != 1)}: {', '.join(devices)}")
         try:
-            async with system(devices, nats, port, host) as running:
+            async with system(devices, nats, port, host, metrics) as running:
                 out.print(f"[bold green]HAMS is up[/bold green] at {running.url}")
                 for name in running.devices:
                     out.print(f"  {name}")
+                if metrics is not None:
+                    out.print(f"  metrics: http://{metrics}/metrics")
                 out.print(f"  logs: {running.logs}")
                 out.print("next: hams-ctl deploy examples/face.yaml   (Ctrl-C here stops everything)")
                 failed = await running.supervisor.failure()

@@ -13,9 +13,9 @@ from rich.live import Live
 
 from hams_client import Hams
 from hams_services.ctl.commands_results import GroupName
-from hams_services.ctl.console import err, out, print_json, with_bus
+from hams_services.ctl.console import out, print_each, print_json, with_bus
 from hams_services.ctl.control import Control
-from hams_services.ctl.options import Debug, Json, Nats
+from hams_services.ctl.options import Debug, Json, Nats, address, check_address
 from hams_services.monitor.core import Look, device_rates, node_rates
 from hams_services.monitor.exporter import HamsCollector
 from hams_services.monitor.look import look
@@ -24,6 +24,7 @@ from hams_shared.bus import Bus
 from hams_shared.errors import BadInputError, NotFoundError
 from hams_shared.frames import Output
 
+METRICS = "127.0.0.1:9464"
 LOOK_S = 1.0
 """Seconds between two looks for Prometheus."""
 
@@ -57,17 +58,17 @@ def top(
 
 
 def metrics(
-    listen: Annotated[str, typer.Option(help="Address and port to serve on.")] = "127.0.0.1:9464",
+    listen: Annotated[str, typer.Option(help="Address and port to serve on.", callback=check_address)] = METRICS,
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
     """Serve the numbers of `top` for Prometheus at /metrics, until Ctrl-C."""
+    host, port = address(listen)
 
     async def job(bus: Bus) -> None:
         collector = HamsCollector()
         registry = CollectorRegistry()
         registry.register(collector)
-        host, port = _address(listen)
         try:
             server, thread = start_http_server(port, host, registry)
         except OSError as error:
@@ -83,13 +84,6 @@ def metrics(
             server.server_close()
 
     with_bus(job, nats, debug, stopped_is_fine=True)
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
-        raise BadInputError(f"{text!r} is not an address", "write HOST:PORT, for example 127.0.0.1:9464")
-    return host.strip("[]"), int(port)
 
 
 def _plain(before: Look, after: Look) -> dict[str, object]:
@@ -114,25 +108,13 @@ def tap(
     """Print the outputs of one node as they come, one line each. The group does not notice."""
 
     async def job(bus: Bus) -> None:
-        view = await Control(bus).view()
-        plans = {g.name: g.active or g.next for g in view.groups}
-        if group not in plans:
-            raise NotFoundError(f"group {group} is not deployed", f"deployed: {', '.join(plans) or 'none'}")
-        plan = plans[group]
+        view = await Control(bus).deployed(group)
+        plan = view.active or view.next
         nodes = list(plan.group.spec.nodes) if plan else []
         if plan is not None and node not in nodes:
             raise NotFoundError(f"group {group} has no node {node}", f"its nodes: {', '.join(nodes)}")
-        if err.is_terminal and not json:
-            err.print(f"[dim]waiting for outputs of {group}/{node} …[/dim]")
-        seen = 0
-        async for output in Hams(bus).outputs(group, node, stream):
-            if json:
-                print_json(as_map(output))
-            else:
-                out.print(line(output))
-            seen += 1
-            if not follow and seen >= count:
-                return
+        outputs = Hams(bus).outputs(group, node, stream)
+        await print_each(outputs, f"outputs of {group}/{node}", as_map, line, json, None if follow else count)
 
     with_bus(job, nats, debug, stopped_is_fine=follow)
 
@@ -140,12 +122,7 @@ def tap(
 def as_map(output: Output) -> dict[str, object]:
     """The whole output as plain values."""
     return {
-        "group": output.id.group,
-        "stream": output.id.stream,
-        "frame": output.id.frame,
-        "attempt": output.id.attempt,
-        "epoch": output.id.epoch,
-        "captured": output.id.captured,
+        **asdict(output.id),
         "node": output.node,
         "device": output.device,
         "items": output.items,

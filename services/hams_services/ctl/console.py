@@ -7,9 +7,9 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 from pydantic import BaseModel
@@ -21,6 +21,8 @@ from hams_shared.bus import Bus
 from hams_shared.lifecycle import run, setup_logging
 from hams_shared.nats_bus import NatsBus
 from hams_shared.options import DEFAULT_NATS
+
+T = TypeVar("T")
 
 PIPE_WIDTH = 160
 """Width of tables that go to a file or a pipe, characters."""
@@ -88,6 +90,28 @@ def print_json(value: Any) -> None:
         value = value.model_dump(mode="json")
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+async def print_each(
+    items: AsyncIterator[T],
+    what: str,
+    as_json: Callable[[T], Any],
+    as_line: Callable[[T], str],
+    json: bool,
+    count: int | None,
+) -> None:
+    """Print items as they come, as JSON or a line each; `count` of them, or without end."""
+    if err.is_terminal and not json:
+        err.print(f"[dim]waiting for {what} …[/dim]")
+    seen = 0
+    async for item in items:
+        if json:
+            print_json(as_json(item))
+        else:
+            out.print(as_line(item))
+        seen += 1
+        if seen == count:
+            return
 
 
 class Steps:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from hams_services.monitor.ask import ask, pipeline_view, scheduler_view
 from hams_services.optimizer.cut import cut
 from hams_services.optimizer.onnx_dims import normalize_onnx
 from hams_services.zoo.sources import fetch
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus
 from hams_shared.errors import (
-    DeadlineError,
     ModelError,
     NotFoundError,
     SourceError,
@@ -113,25 +113,18 @@ class Control:
 
     async def view(self) -> SchedulerView:
         """Everything the scheduler knows. Raises NotFoundError when none runs."""
-        return codec.decode(SchedulerView, await self._ask(subjects.scheduler_view(), b"", "scheduler"))
+        return await scheduler_view(self.bus, timeout=ASK_S, patience=PATIENCE_S)
 
     async def streams(self) -> PipelineView:
         """All streams. Raises NotFoundError when no pipeline runs."""
-        return codec.decode(PipelineView, await self._ask(subjects.pipeline_status(), b"", "pipeline"))
+        return await pipeline_view(self.bus, timeout=ASK_S, patience=PATIENCE_S)
 
-    async def _ask(self, subject: str, data: bytes, part: str, timeout: float = ASK_S) -> bytes:
-        patience = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                message = await self.bus.request(subject, data, timeout=timeout)
-                break
-            except NotFoundError:
-                if time.monotonic() > patience:
-                    raise NotFoundError(f"no {part} is running", "start everything with `hams-ctl up`") from None
-                await asyncio.sleep(POLL_S)  # it may be on its way back after a restart
-            except DeadlineError:
-                raise DeadlineError(f"the {part} did not answer within {timeout:g} s", "see its log") from None
-        return message.data
+    async def deployed(self, name: str) -> GroupView:
+        """Return a deployed group's state. Raises NotFoundError when there is none of that name."""
+        groups = {group.name: group for group in (await self.view()).groups}
+        if name not in groups:
+            raise NotFoundError(f"group {name} is not deployed", f"deployed: {', '.join(groups) or 'none'}")
+        return groups[name]
 
     async def upload(self, files: dict[str, bytes], progress: Progress) -> None:
         """Put model files into the object store; those already there cost nothing."""
@@ -174,7 +167,9 @@ class Control:
     async def plan(self, record: GroupRecord, strategies: tuple[str, ...], time_limit_s: float) -> PlanAnswer:
         """Ask what each strategy would do. Waits for benchmarks that are missing."""
         request = PlanRequest(group=record, strategies=strategies, time_limit_s=time_limit_s)
-        data = await self._ask(subjects.plan_request(), codec.encode(request), "scheduler", timeout=1000.0)
+        data = await ask(
+            self.bus, subjects.plan_request(), codec.encode(request), "scheduler", timeout=1000.0, patience=PATIENCE_S
+        )
         answer = codec.decode(PlanAnswer, data)
         if answer.error is not None:
             raise from_wire(answer.error.model_dump())

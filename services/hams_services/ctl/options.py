@@ -25,3 +25,18 @@ Devices = Annotated[
         "emulated:PROFILE.yaml. Without it, what this host has.",
     ),
 ]
+
+
+def address(text: str) -> tuple[str, int]:
+    """Split HOST:PORT. Raises typer.BadParameter, which typer shows with the command's usage."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise typer.BadParameter(f"{text!r} is not HOST:PORT, for example 127.0.0.1:9464")
+    return host.strip("[]"), int(port)
+
+
+def check_address(text: str | None) -> str | None:
+    """As the callback of an option: :func:`address` can split it."""
+    if text is not None:
+        address(text)
+    return text

@@ -83,7 +83,7 @@ async def discover() -> tuple[list[str], list[str]]:
 def _spec(name: str, module: str, url: str, logs: Path, *args: str) -> ChildSpec:
     return ChildSpec(
         name=name,
-        argv=(sys.executable, "-m", module, "--nats", url, *args),
+        argv=(sys.executable, "-m", module, *args, "--nats", url),
         log=logs / f"{name}.log",
         stop_timeout=15.0,
         policy=RestartPolicy(),
@@ -96,8 +96,12 @@ def agent_name(device: str) -> str:
 
 
 @asynccontextmanager
-async def system(devices: list[str], nats: str | None, port: int | None, host: str) -> AsyncIterator[Running]:
+async def system(
+    devices: list[str], nats: str | None, port: int | None, host: str, metrics: str | None = None
+) -> AsyncIterator[Running]:
     """Start everything and yield when all devices are registered; leaving stops everything, agents first.
+
+    `metrics` is the HOST:PORT to serve numbers for Prometheus on, None for not at all.
 
     Raises:
         RefusedError: another `hams-ctl up` runs.
@@ -115,6 +119,8 @@ async def system(devices: list[str], nats: str | None, port: int | None, host: s
         supervisor = await stack.enter_async_context(Supervisor(_event))
         await supervisor.start(_spec("scheduler", "hams_scheduler", url, logs))
         await supervisor.start(_spec("pipeline", "hams_services.pipeline", url, logs))
+        if metrics is not None:
+            await supervisor.start(_spec("metrics", "hams_services.ctl", url, logs, "metrics", "--listen", metrics))
         for device in devices:
             await supervisor.start(_spec(agent_name(device), "hams_agents", url, logs, "--device", device))
         bus = await stack.enter_async_context(NatsBus(url, name="hams-ctl up"))

@@ -1,12 +1,12 @@
-"""Asks scheduler and pipeline how things are; a part that does not answer is named, the rest is shown."""
+"""Looks at the whole system; a part that does not answer is named, the rest is shown."""
 
 from __future__ import annotations
 
+from hams_services.monitor.ask import pipeline_view, scheduler_view
 from hams_services.monitor.core import Look
-from hams_shared import codec, subjects
 from hams_shared.bus import Bus
 from hams_shared.errors import HamsError
-from hams_shared.messages import DeviceView, PipelineView, SchedulerView, StreamView
+from hams_shared.messages import DeviceView, StreamView
 
 ASK_S = 2.0
 """Deadline of each question, s."""
@@ -18,13 +18,11 @@ async def look(bus: Bus) -> Look:
     devices: tuple[DeviceView, ...] = ()
     streams: tuple[StreamView, ...] = ()
     try:
-        answer = await bus.request(subjects.scheduler_view(), b"", timeout=ASK_S)
-        devices = codec.decode(SchedulerView, answer.data).devices
+        devices = (await scheduler_view(bus, timeout=ASK_S)).devices
     except HamsError as error:
-        troubles.append(f"no answer from the scheduler: {error}")
+        troubles.append(str(error))
     try:
-        answer = await bus.request(subjects.pipeline_status(), b"", timeout=ASK_S)
-        streams = codec.decode(PipelineView, answer.data).streams
+        streams = (await pipeline_view(bus, timeout=ASK_S)).streams
     except HamsError as error:
-        troubles.append(f"no answer from the pipeline: {error}")
+        troubles.append(str(error))
     return Look(devices, streams, tuple(troubles))

@@ -26,13 +26,13 @@ from hams_shared.errors import (
     BrokerError,
     DeadlineError,
     HamsError,
-    MessageError,
     NotFoundError,
     RefusedError,
     as_hams_error,
 )
 from hams_shared.frame_pool import remove_abandoned
 from hams_shared.frames import Output
+from hams_shared.kv_records import watched
 from hams_shared.liveness import Liveness
 from hams_shared.messages import (
     GroupRecord,
@@ -120,38 +120,22 @@ class PipelineService:
     # ── what KV says ──────────────────────────────────────────────────────────────────────────────────────────
 
     async def _watch_plans(self) -> None:
-        bucket = await self._bus.kv(subjects.bucket("plans"))
-        async for entry in bucket.watch():
-            if entry is None:
-                continue
-            try:
-                record = codec.decode(PlanRecord, entry.value) if entry.value is not None else None
-            except MessageError as error:
-                log.error("plan record %s ignored: %s", entry.key, error)
-                continue
-            known = self._plans.get(entry.key)
+        async for group, record in watched(await self._bus.kv(subjects.bucket("plans")), PlanRecord):
+            known = self._plans.get(group)
             if record is None:
-                self._plans.pop(entry.key, None)
+                self._plans.pop(group, None)
             elif known is None or record.newest >= known.newest:
-                self._plans[entry.key] = record
+                self._plans[group] = record
             else:
-                log.warning("plan record of %s ignored: epoch %d is over", entry.key, record.newest)
-            self._reroute(entry.key, frozenset())
+                log.warning("plan record of %s ignored: epoch %d is over", group, record.newest)
+            self._reroute(group, frozenset())
 
     async def _watch_groups(self) -> None:
-        bucket = await self._bus.kv(subjects.bucket("groups"))
-        async for entry in bucket.watch():
-            if entry is None:
-                continue
-            try:
-                record = codec.decode(GroupRecord, entry.value) if entry.value is not None else None
-            except MessageError as error:
-                log.error("group record %s ignored: %s", entry.key, error)
-                continue
-            known = self._groups.get(entry.key)
+        async for group, record in watched(await self._bus.kv(subjects.bucket("groups")), GroupRecord):
+            known = self._groups.get(group)
             if known is not None and record == known.record:
                 continue  # the watch was renewed
-            await self._remove(entry.key, "redeployed" if record else "undeployed")
+            await self._remove(group, "redeployed" if record else "undeployed")
             if record is not None:
                 await self._add(record)
 

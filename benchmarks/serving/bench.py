@@ -1,0 +1,105 @@
+"""Runs every contestant of every case in turn, several rounds, and writes the medians: table, plot, raw JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serving.case import Case
+from benchmarks.serving.cases import ROOT, Entry, all_cases
+from benchmarks.serving.report import write
+from hams_shared.process import cache_folder
+
+RUN_S = 240.0
+"""Longest time for one run of one contestant, s."""
+PEER_PYTHON = ROOT / ".bench-peers" / "bin" / "python"
+OWN = {
+    "bound": ("benchmarks.serving.bound",),
+    "bound+steps": ("benchmarks.serving.bound", "--steps"),
+    "bound-replicated": ("benchmarks.serving.bound",),
+    "hams": ("benchmarks.serving.hams", "hfs"),
+    "hams-replicated": ("benchmarks.serving.hams", "replicated"),
+}
+
+
+def run_one(contestant: str, case: Case, folder: Path) -> dict[str, Any]:
+    """Run one contestant; its score, or why there is none."""
+    path = folder / "case.json"
+    case.save(path)
+    python, (module, *arguments) = sys.executable, OWN.get(contestant, ("",))
+    if contestant not in OWN:
+        python, module = str(PEER_PYTHON), f"benchmarks.serving.peers.{contestant.replace('-', '_')}"
+        if not PEER_PYTHON.exists():
+            return {"error": "not installed: make bench-peers"}
+    env = {**os.environ, "HAMS_HOME": str(folder / "home"), "HAMS_HOST": "box"}
+    try:
+        done = subprocess.run(
+            [python, "-m", module, str(path), *arguments],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=RUN_S,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"no result within {RUN_S:g} s"}
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        return {"error": (done.stderr.strip().splitlines() or ["no output"])[-1][:300]}
+    score: dict[str, Any] = json.loads(lines[-1])
+    return score
+
+
+def run_case(entry: Entry, rounds: int, folder: Path) -> list[dict[str, Any]]:
+    """All rounds of one case: contestants take turns, so that what disturbs the machine meets all of them."""
+    case = entry.case
+    started = time.monotonic()
+    rows: list[dict[str, Any]] = []
+    replicated: dict[str, dict[str, float]] = {}
+    order = sorted(entry.contestants, key=lambda name: name != "hams")  # its plan places the others' nodes
+    for round_number in range(rounds):
+        for contestant in order:
+            mine = replace(case, places=replicated) if contestant == "bound-replicated" else case
+            score = run_one(contestant, mine, folder)
+            shares = score.get("notes", {}).get("shares")
+            if contestant == "hams" and shares and not case.places:
+                case = replace(case, places=shares)
+            if contestant == "hams-replicated" and shares:
+                replicated = shares
+            rows.append({"case": case.name, "contestant": contestant, "round": round_number, **score})
+            shown = score.get("error") or f"{score['fps']:8.1f} FPS   p50 {score['p50_ms']:7.1f} ms"
+            print(f"{time.monotonic() - started:5.0f} s  {case.name:<22} {contestant:<18} {shown}", flush=True)
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """``python -m benchmarks serving [--case NAME …] [--rounds N]``."""
+    parser = argparse.ArgumentParser(prog="benchmarks serving")
+    parser.add_argument("--case", action="append", help="only cases whose name starts so; others keep their figures")
+    parser.add_argument("--rounds", type=int, default=3)
+    chosen = parser.parse_args(arguments)
+    folder = cache_folder() / "bench"
+    out = ROOT / "docs" / "benchmarks"
+    raw = out / "serving.json"
+    kept = json.loads(raw.read_text())["rows"] if raw.exists() else []
+    for entry in all_cases(folder):
+        name = entry.case.name
+        if chosen.case and not any(name.startswith(prefix) for prefix in chosen.case):
+            continue
+        kept = [row for row in kept if row["case"] != name] + run_case(entry, chosen.rounds, folder)
+        host = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
+        raw.write_text(json.dumps({"host": host, "rows": kept}, indent=1) + "\n")
+        write(kept, out)
+    print((out / "serving.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The benchmark's cases: groups, videos of each size, devices, and the files of the networks."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import yaml
+
+from benchmarks.serving.case import Case
+from hams_services.ctl.control import prepare_group
+from hams_services.zoo.sources import fetch
+from hams_shared.group_spec import load_group
+from hams_shared.process import cache_folder
+
+ROOT = Path(__file__).parents[2]
+FACE = ROOT / "examples" / "face.yaml"
+LIGHT = Path(__file__).parent / "light.yaml"
+SIZES = {"vga": (640, 480), "720p": (1280, 720), "1080p": (1920, 1080)}
+STREAMS = (1, 2, 4, 8)
+NODES = (2, 4, 8, 12)
+HOP_SIZE = (640, 640)
+"""1.2 MB a frame."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A case and who takes part in it."""
+
+    case: Case
+    contestants: tuple[str, ...]
+
+
+PEERS = ("openvino-async", "ray-serve", "triton")
+
+
+def devices(runtimes: tuple[str, str]) -> dict[str, str]:
+    """Two one-core devices under the ids HAMS gives them on the host called ``box``."""
+    cores = sorted(os.sched_getaffinity(0))
+    pair = (cores[0], cores[min(1, len(cores) - 1)])
+    return {f"box.{name}.cpu{core}": f"{name}:CPU@{core}" for name, core in zip(runtimes, pair, strict=True)}
+
+
+def video(size: tuple[int, int], folder: Path) -> Path:
+    """The carphone video of `examples/face.yaml` enlarged to `size`, as Motion JPEG, which is cheap to decode."""
+    path = folder / f"carphone-{size[0]}x{size[1]}.avi"
+    if path.exists():
+        return path
+    source = fetch(next(iter(load_group(FACE).streams.values())).source, None, cache_folder())
+    reader = cv2.VideoCapture(str(source))
+    partial = path.with_suffix(".part.avi")
+    writer = cv2.VideoWriter(str(partial), cv2.VideoWriter.fourcc(*"MJPG"), 25, size)
+    while True:
+        good, image = reader.read()
+        if not good:
+            break
+        writer.write(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC))
+    writer.release()
+    reader.release()
+    partial.rename(path)
+    return path
+
+
+def network_files(group: Path, folder: Path) -> dict[str, str]:
+    """Every node's network as HAMS's agents get it."""
+    record, files = prepare_group(load_group(group), cache_folder(), lambda *_: None)
+    paths = {}
+    for node, model in record.models.items():
+        place = folder / "models" / model.digest
+        place.mkdir(parents=True, exist_ok=True)
+        for part in model.parts:
+            path = place / f"model{part.suffix}"
+            if not path.exists():
+                path.write_bytes(files[part.digest])
+        paths[node] = str(place / f"model{model.parts[0].suffix}")
+    return paths
+
+
+def light_group(heads: int, folder: Path) -> Path:
+    """The light group with so many small heads."""
+    spec: dict[str, Any] = yaml.safe_load(LIGHT.read_text())
+    head = spec["nodes"].pop("head")
+    spec["nodes"] |= {f"head{i}": head for i in range(heads)}
+    path = folder / f"light-{heads + 1}.yaml"
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    return path
+
+
+def all_cases(folder: Path) -> list[Entry]:
+    """Every case, `places` still empty: HAMS's own plan by ``hfs`` fills them in for all contestants."""
+    folder.mkdir(parents=True, exist_ok=True)
+    face = network_files(FACE, folder)
+    unlike = devices(("openvino", "onnxruntime"))
+
+    def case(name: str, group: Path, models: dict[str, str], size: tuple[int, int], **more: Any) -> Case:
+        return Case(name, str(group), str(video(size, folder)), unlike, {}, models, **more)
+
+    entries = []
+    for name, size in SIZES.items():
+        who = ("bound", "bound+steps", "hams", "hams-replicated", "bound-replicated", *PEERS)
+        entries.append(Entry(case(f"F {name}", FACE, face, size), who))
+    base = entries[0].case
+    for streams in STREAMS[1:]:
+        one = replace(base, name=f"F vga, {streams} streams", streams=streams)
+        entries.append(Entry(one, ("hams", "ray-serve", "triton")))
+    twins = devices(("openvino", "openvino"))
+    for nodes in NODES:
+        group = light_group(nodes - 1, folder)
+        one = case(f"light, {nodes} nodes", group, network_files(group, folder), SIZES["vga"])
+        # TensorFlow Lite networks: OpenVINO runs them, ONNX Runtime does not.
+        entries.append(Entry(replace(one, devices=twins), ("bound", "bound+steps", "hams", *PEERS)))
+    group = light_group(1, folder)
+    hop = case("one frame at a time", group, network_files(group, folder), HOP_SIZE, window=1)
+    entries.append(Entry(replace(hop, devices=twins), ("hams", *PEERS)))
+    alone = folder / "detector.yaml"
+    spec = yaml.safe_load(FACE.read_text())
+    alone.write_text(yaml.safe_dump(spec | {"nodes": {"face": spec["nodes"]["face"]}}, sort_keys=False))
+    single = case("detector alone", alone, network_files(alone, folder), SIZES["vga"])
+    entries.append(Entry(single, ("bound", "hams", "litserve", "ray-serve", "triton")))
+    return entries
