@@ -110,11 +110,23 @@ class CropSpec(Strict):
         return self
 
 
+def _with_string_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _with_string_keys(one) for key, one in value.items()}
+    return [_with_string_keys(one) for one in value] if isinstance(value, list) else value
+
+
 class TaskSpec(BaseModel):
     """What the network's outputs mean: a task's name and its own parameters, checked by the agent that runs it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     type: Name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _string_keys(cls, data: Any) -> Any:
+        """YAML reads ``{1: person}`` with a number for a key; messages have strings."""
+        return _with_string_keys(data)
 
     @property
     def params(self) -> dict[str, Any]:

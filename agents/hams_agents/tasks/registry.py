@@ -20,6 +20,7 @@ from hams_agents.tasks.outputs import did_you_mean
 from hams_agents.tasks.raw import Raw
 from hams_agents.tasks.regression import Expectation, Regression
 from hams_agents.tasks.retinaface import RetinaFace
+from hams_agents.tasks.ssd import Ssd
 from hams_agents.tasks.text import Text
 from hams_shared.errors import HamsError, TaskError
 from hams_shared.group_spec import InputSpec, TaskSpec
@@ -37,6 +38,7 @@ BUILT_IN: dict[str, type[Any]] = {
     "raw": Raw,
     "regression": Regression,
     "retinaface": RetinaFace,
+    "ssd": Ssd,
     "text": Text,
 }
 

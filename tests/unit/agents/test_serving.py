@@ -41,21 +41,19 @@ def run(
     node: str,
     work: Work,
     outputs: Mapping[str, NDArray[np.generic]] | None,
-    elsewhere: bool = False,
+    child_device: str = "h.b.u",
 ) -> tuple[Output, dict[str, Work]]:
-    """Prepare and finish `work` as if the network had said `outputs`; return what is published.
-
-    Its children are served by the same device, or `elsewhere`.
-    """
+    """Prepare and finish `work` as if the network had said `outputs`; return what is published."""
     part = spec.nodes[node]
-    of = plan(1, {name: "h.b.u" if name == node or not elsewhere else "h.b.v" for name in spec.nodes}, spec)
+    of = plan(1, {name: "h.b.u" if name == node else child_device for name in spec.nodes}, spec)
     served = ServedNode("h.b.u", of, node, None, build_task(part.task, part.input))  # type: ignore[arg-type]
     batch = Batch([Piece(served, work, 0.0)])
     prepare(batch)
     batch.outputs = outputs
     *crops, said = finish(batch)
-    assert not isinstance(said, Work)
-    children = [one if isinstance(one, Work) else Work.unpack(one[1]) for one in crops]
+    assert isinstance(said, tuple)
+    children = [crop if isinstance(crop, Work) else Work.unpack(crop[1]) for crop in crops]
+    assert all(isinstance(crop, tuple) == (child_device != "h.b.u") for crop in crops)
     return Output.unpack(said[1]), {child.node: child for child in children}
 
 
@@ -65,11 +63,11 @@ def frame(count: int = 1) -> Work:
     return Work(ID, "mesh", images, maps, [0] * count, (32, 32))
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
-def test_parts_become_crops_of_the_children_and_come_back_to_their_place(elsewhere: bool) -> None:
+@pytest.mark.parametrize("device", ["h.b.u", "other.b.u"], ids=["same device", "another device"])
+def test_parts_become_crops_of_the_children_and_come_back_to_their_place(device: str) -> None:
     # on a 16×16 input: the left eye 4 pixels wide about (4, 4), the right one about (12, 4), on a 32×32 frame
     points = np.array([[2, 4, 6, 4, 10, 4, 14, 4]], np.float32)
-    said, crops = run(FACE, "mesh", frame(), {"p": points}, elsewhere)
+    said, crops = run(FACE, "mesh", frame(), {"p": points}, device)
     assert said.error is None
     boxes = [(one["label"], one["box"], one["points"]) for one in said.items[0]["objects"]]
     assert boxes == [("left", [4, 4, 12, 12], [[4, 8], [12, 8]]), ("right", [20, 4, 28, 12], [[20, 8], [28, 8]])]
