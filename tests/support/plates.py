@@ -19,7 +19,7 @@ def plate(text: str, size: tuple[int, int] = (440, 140)) -> Pixels:
     cv2.rectangle(image, (5, 5), (width - 6, height - 6), (255, 255, 255), 4)
     font, thick = cv2.FONT_HERSHEY_SIMPLEX, max(2, height // 14)
     (wide, high), _ = cv2.getTextSize(text, font, 1.0, thick)
-    scale = min((width - 60) / wide, height * 0.5 / high)
+    scale = min((width - 50) / wide, height * 0.62 / high)
     (wide, high), _ = cv2.getTextSize(text, font, scale, thick)
     cv2.putText(
         image, text, ((width - wide) // 2, (height + high) // 2), font, scale, (255, 255, 255), thick, cv2.LINE_AA

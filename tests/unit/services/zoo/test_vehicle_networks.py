@@ -24,10 +24,10 @@ from hams_services.ctl.control import prepare_model
 from hams_shared.group_spec import load_group
 from hams_shared.process import cache_folder
 from support.plates import corners, plate, put
-from support.zoo import parked_car, real
+from support.zoo import parked_car, real, street
 
 GROUP = load_group(Path(__file__).parents[4] / "examples" / "vehicle.yaml")
-CAR = Detected((376, 236, 756, 476), 0.8, "car")
+CAR = Detected((400, 196, 850, 470), 0.8, "car")
 """The parked car."""
 PLATE = corners((592, 396), 120)
 
@@ -77,6 +77,29 @@ def read(frame: np.ndarray, vehicle: Detected, device: str) -> list[tuple[Detect
     task = build_task(GROUP.nodes["text"].task, GROUP.nodes["text"].input, loaded.metadata)
     assert not is_detection(task)
     return [(plates[index], said) for index, said in zip(kept, task.describe(outputs, maps), strict=True)]
+
+
+def vehicles(frame: np.ndarray) -> list[Detected]:
+    return detect("vehicle", frame, IDENTITY, frame, "openvino:CPU")
+
+
+def test_vehicles_on_a_street() -> None:
+    (car,) = vehicles(parked_car())
+    assert car.label == "car"
+    assert np.abs(np.array(car.box) - (400, 196, 850, 470)).max() < 20  # read off the picture
+    found = vehicles(street(120))  # a van that fills the left half, cut off below
+    assert {one.label for one in found} <= {"bus", "car", "truck"}
+    assert np.abs(np.array(found[0].box) - (2, 28, 296, 270)).max() < 10
+    middles = sorted((one.box[0] + one.box[2]) / 2 for one in vehicles(street(168)))
+    assert any(abs(middle - 380) < 10 for middle in middles)
+    assert any(abs(middle - 565) < 10 for middle in middles)
+    assert vehicles(street(228)) == []  # a bicycle and a wall
+
+
+def test_from_the_street_to_the_text() -> None:
+    frame = put(parked_car(), plate("B7K291M"), PLATE)
+    (car,) = vehicles(frame)
+    assert [said["text"] for _, said in read(frame, car, "openvino:CPU")] == ["B7K291M"]
 
 
 @pytest.mark.parametrize("device", ["openvino:CPU", "onnxruntime:CPU"])
