@@ -1,4 +1,4 @@
-"""Service V with real networks and real processes: three levels, a network cut short, characters from a file's metadata."""
+"""Service V with real networks and real processes: three levels, a network cut short, characters out of its file."""
 
 from __future__ import annotations
 
