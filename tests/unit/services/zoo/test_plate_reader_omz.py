@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -18,12 +20,7 @@ from support.networks import OMZ
 from support.plates import corners, plate, put
 from support.zoo import parked_car
 
-PROVINCES = (
-    "Anhui Beijing Chongqing Fujian Gansu Guangdong Guangxi Guizhou Hainan Hebei Heilongjiang Henan HongKong Hubei "
-    "Hunan InnerMongolia Jiangsu Jiangxi Jilin Liaoning Macau Ningxia Qinghai Shaanxi Shandong Shanghai Shanxi Sichuan "
-    "Tianjin Tibet Xinjiang Yunnan Zhejiang police"
-).split()
-CHARACTERS = [*"0123456789", *(f"<{name}>" for name in PROVINCES), *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+CHARACTERS = Path(__file__).parents[4] / "examples" / "plate-characters.txt"
 INPUT = InputSpec(size=(94, 24))
 
 
@@ -35,7 +32,8 @@ def test_a_plate_by_indices(text: str, align: str) -> None:
     if not path.exists():
         pytest.skip(f"no Open Model Zoo file {path.name} in {OMZ} (set HAMS_OMZ)")
     network = open_backend(parse("openvino:CPU")).load(ModelFile("lpr", "0" * 64, path, INPUT.shape()))
-    spec = TaskSpec.model_validate({"type": "text", "decode": "indices", "characters": CHARACTERS})
+    characters = CHARACTERS.read_text().splitlines()
+    spec = TaskSpec.model_validate({"type": "text", "decode": "indices", "characters": characters})
     task = build_task(spec, INPUT, network.metadata)
     assert not is_detection(task)
     where = corners((592, 396), 120)
@@ -47,4 +45,4 @@ def test_a_plate_by_indices(text: str, align: str) -> None:
     province, _, rest = said["text"].rpartition(">")
     assert province.startswith("<")
     assert sum(a == b for a, b in zip(rest, text, strict=False)) >= 6
-    assert np.isin(list(rest), CHARACTERS).all()
+    assert np.isin(list(rest), characters).all()
