@@ -25,7 +25,7 @@ from hams_agents.tasks import input as tensors
 from hams_agents.tasks.base import Affine, Detected
 from hams_agents.tasks.crops import cut
 from hams_agents.tasks.geometry import IDENTITY, compose
-from hams_agents.tasks.registry import build_task, is_detection
+from hams_agents.tasks.registry import build_task, gives_objects, is_detection
 from hams_shared.group_spec import GroupSpec, load_group
 
 Pixels = NDArray[np.uint8]
@@ -208,9 +208,9 @@ class Node:
         self.name = name
         self.spec = group.nodes[name]
         self.children = {child: group.nodes[child] for child in group.children(name)}
-        self.task = build_task(self.spec.task, self.spec.input)
         path = Path(case.models[name])
         self.network = backend.load(ModelFile(name, path.parent.name, path, self.spec.input.shape()))
+        self.task = build_task(self.spec.task, self.spec.input, self.network.metadata)
 
     def prepare(self, crops: Crops) -> tuple[NDArray[np.generic], list[Affine]]:
         """Return the input tensor and, per image, input pixels → frame pixels."""
@@ -218,7 +218,7 @@ class Node:
         return tensor, [compose(outer, inner) for outer, inner in zip(crops.to_frame, to_image, strict=True)]
 
     def run(self, crops: Crops, frame: Pixels | None = None) -> tuple[list[object], dict[str, Crops]]:
-        """Prepare, infer, decode; return per image what the task says and, for a detector, its children's crops.
+        """Prepare, infer, decode; return per image what the task says and its children's crops.
 
         A detector's answer is one list of :class:`Detected` per image. `frame` is the picture crops are cut from.
         """
@@ -232,21 +232,30 @@ class Node:
     ) -> tuple[list[object], dict[str, Crops]]:
         """Decode and cut."""
         task = self.task
-        if not is_detection(task):
-            return list(task.describe(outputs, to_frame)), {}  # type: ignore[arg-type]
-        size = None if frame is None else (frame.shape[1], frame.shape[0])
-        found: list[list[Detected]] = task.detect(outputs, to_frame, size)  # type: ignore[arg-type]
+        found: list[list[Detected]]
+        said: list[object]
+        if is_detection(task):
+            size = None if frame is None else (frame.shape[1], frame.shape[0])
+            found = task.detect(outputs, to_frame, size)  # type: ignore[arg-type]
+            said = list(found)
+        else:
+            described = task.describe(outputs, to_frame)  # type: ignore[arg-type]
+            said = list(described)
+            if not gives_objects(task):
+                return said, {}
+            found = [item["objects"] for item in described]
         cuts: dict[str, Crops] = {}
         for child, spec in self.children.items():
+            pad = spec.input.pad if spec.input.fit == "letterbox" else None
             images: list[Pixels] = []
             maps: list[Affine] = []
             sources: list[int] = []
             first = 0
             for image, outer, objects in zip(crops.images, crops.to_frame, found, strict=True):
-                pixels, affines, kept = cut(image, outer, objects, spec.crop, spec.input.size)
+                pixels, affines, kept = cut(image, outer, objects, spec.crop, spec.input.size, pad)
                 images += list(pixels)
                 maps += list(affines)
                 sources += [first + index for index in kept]
                 first += len(objects)
             cuts[child] = Crops(images, maps, sources)
-        return list(found), cuts
+        return said, cuts

@@ -26,7 +26,9 @@ SEEN = 0.5
 PALETTE: tuple[Color, ...] = (
     (84, 214, 120), (255, 176, 64), (92, 148, 255), (219, 112, 219), (72, 209, 224), (255, 130, 130), (122, 196, 196)
 )  # fmt: skip
-WHITE, DARK = (255, 255, 255), (28, 26, 24)
+WHITE, DARK, RING = (255, 255, 255), (28, 26, 24), (255, 224, 64)
+FEW = 8
+"""Up to so many points on a part are shown as a ring."""
 AXES: tuple[tuple[tuple[float, float, float], Color], ...] = (
     ((1.0, 0.0, 0.0), (80, 80, 240)),
     ((0.0, -1.0, 0.0), (90, 220, 90)),
@@ -122,9 +124,20 @@ def _told(
         for inner in child.get("objects") or ():
             inner_box = _box(inner, factor) if isinstance(inner, Mapping) else None
             if inner_box is not None and mesh is not None:  # a part of what the points show: they outline it already
+                _ring(canvas, inner, factor, line)
                 _told(canvas, inner, inner_box, factor, max(1, line - 1), color)
             elif inner_box is not None:
                 _outline(canvas, inner, inner_box, factor, max(1, line - 1), color)
+
+
+def _ring(canvas: Pixels, part: Mapping[str, Any], factor: int, line: int) -> None:
+    """Draw a ring about the few points a child node found on a part, such as an iris."""
+    for child in _children(part):
+        points = _points(child.get("points"), factor)
+        if points is not None and 2 < len(points) <= FEW:
+            (x, y), radius = cv2.minEnclosingCircle(points.astype(np.float32))
+            for shade, thickness in ((DARK, line + 1), (RING, max(1, line - 1))):
+                cv2.circle(canvas, _fixed((x, y)), round(radius * (1 << SUB)), shade, thickness, cv2.LINE_AA, SUB)
 
 
 def _children(one: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
