@@ -37,4 +37,4 @@ class Embedding:
         values = rows(pick(outputs, self._params.output, "embedding"), len(to_frame), "embedding")
         lengths = np.linalg.norm(values, axis=1, keepdims=True)
         unit = values / np.where(lengths > 0, lengths, 1.0)
-        return [{"embedding": row} for row in unit.round(5).tolist()]
+        return [{"embedding": row} for row in unit.astype(np.float64).round(5).tolist()]

@@ -50,10 +50,13 @@ class Landmarks:
         if params.head_pose and params.points < MESH_POINTS:
             raise TaskError(f"task landmarks: head_pose needs a face mesh of {MESH_POINTS} points, not {params.points}")
         for label, indices in params.parts.items():
-            if len(set(indices)) < 2 or max(indices) >= params.points:
-                raise TaskError(f"task landmarks: part {label} needs two or more points from 0 to {params.points - 1}")
+            told = min(params.first or params.points, params.points)
+            if len(set(indices)) < 2 or max(indices) >= told:
+                raise TaskError(f"task landmarks: part {label} needs two or more points from 0 to {told - 1}")
         if params.visibility is not None and params.visibility >= params.dims:
-            raise TaskError(f"task landmarks: visibility {params.visibility} is not among {params.dims} numbers per point")
+            raise TaskError(
+                f"task landmarks: visibility {params.visibility} is not among {params.dims} numbers per point"
+            )
         self.parts = bool(params.parts)
         self._params = params
         self._unit = np.array(context.input.size if params.normalized else (1, 1), np.float64)
