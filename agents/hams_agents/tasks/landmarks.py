@@ -53,7 +53,9 @@ class Landmarks:
             if len(set(indices)) < 2 or max(indices) >= params.points:
                 raise TaskError(f"task landmarks: part {label} needs two or more points from 0 to {params.points - 1}")
         if params.visibility is not None and params.visibility >= params.dims:
-            raise TaskError(f"task landmarks: visibility {params.visibility} is not among {params.dims} numbers per point")
+            raise TaskError(
+                f"task landmarks: visibility {params.visibility} is not among {params.dims} numbers per point"
+            )
         self.parts = bool(params.parts)
         self._params = params
         self._unit = np.array(context.input.size if params.normalized else (1, 1), np.float64)
