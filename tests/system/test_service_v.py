@@ -10,13 +10,16 @@ import cv2
 import pytest
 import yaml
 
+from hams_shared.group_spec import load_group
 from support.plates import corners, plate, put
+from support.results import Subscriber
 from support.up import ROOT, Up
 from support.zoo import parked_car, real
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 FRAMES = 250
+OMZ_GROUP = ROOT / "examples" / "vehicle-omz.yaml"
 
 
 @pytest.fixture
@@ -30,6 +33,22 @@ def lossless_vehicle(tmp_path: Path) -> Path:
         stream.update(mode="lossless", pace="max", loop=False)
     path = tmp_path / "vehicle.yaml"
     path.write_text(yaml.safe_dump(group, sort_keys=False))
+    return path
+
+
+@pytest.fixture
+def lossless_omz(tmp_path: Path) -> Path:
+    """The same on Open Model Zoo networks, from above; skipped where they are not."""
+    spec = load_group(OMZ_GROUP)
+    files = [Path(node.model) for node in spec.nodes.values()] + [Path(s.source) for s in spec.streams.values()]
+    missing = [path for path in files if not path.exists()]
+    if missing:
+        pytest.skip(f"no {missing[0].name} in {missing[0].parent} (Open Model Zoo, not part of the repository)")
+    streams = {
+        n: s.model_copy(update={"mode": "lossless", "pace": "max", "loop": False}) for n, s in spec.streams.items()
+    }
+    path = tmp_path / "vehicle-omz.yaml"
+    path.write_text(yaml.safe_dump(spec.model_copy(update={"streams": streams}).model_dump(mode="json")))
     return path
 
 
@@ -66,3 +85,26 @@ def test_vehicles_plates_and_their_text(up: Up, lossless_vehicle: Path, photo: P
     stream = up.until_ended()
     assert (stream["state"], stream["delivered"]) == ("ended", FRAMES)
     up.ctl("undeploy", "vehicle")
+
+
+def test_open_model_zoo(up: Up, lossless_omz: Path, photo: Path) -> None:
+    with Subscriber(up.url, "vehicle-omz") as results:
+        up.ctl("deploy", lossless_omz)
+        stream = up.until_ended()
+        assert (stream["state"], stream["delivered"]) == ("ended", 377)
+        results.until(377)
+    seen = {
+        (one["attributes"]["attributes"]["color"]["label"], one["label"])
+        for result in results.received
+        for one in result.objects
+        if "attributes" in one
+    }
+    assert {("white", "vehicle"), ("red", "vehicle")} <= seen  # two white cars and a red one drive by
+    at = {result.frame: result.objects for result in results.received}
+    [red] = at[220]
+    assert red["box"] == pytest.approx([307, 5, 450, 220], abs=6)  # read off the picture
+    assert red["attributes"]["attributes"]["kind"]["label"] == "car"
+    answer = json.loads(up.ctl("infer", "vehicle-omz", photo, "--json"))
+    [found] = [one for one in answer["objects"] if one["label"] == "plate"]
+    assert "B7K2" in found["text"]["text"]  # behind the province it expects; it reads some letters wrongly
+    assert "attributes" not in found
