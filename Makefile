@@ -43,6 +43,8 @@ bench-peers: .bench-peers/.installed ## Install what the serving benchmark compa
 .bench-peers/.installed: benchmarks/serving/peers/requirements.txt pyproject.toml
 	$(PYTHON) -m venv .bench-peers
 	.bench-peers/bin/python -m pip install --quiet --disable-pip-version-check --editable . -r $<
+	@# Only tritonserver is taken from this wheel; its Python package wants numpy 1, which HAMS does not.
+	.bench-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "nvidia-pytriton>=0.5.14"
 	@touch $@
 
 dist: $(STAMP) ## sdist and wheel

@@ -7,16 +7,24 @@ import os
 import queue
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from benchmarks.serving.case import Case, Meter, Pixels, Score, descendants, frames
+from hams_agents.devices import allowed_cores, parse
+from hams_agents.tasks.base import Detected
+from hams_shared.group_spec import GroupSpec
 
+ROOT = Path(__file__).parents[3]
 START_S = 120.0
 """Longest time until a peer serves."""
 STALL_S = 30.0
@@ -35,9 +43,12 @@ def main(run: Callable[[Case], Score]) -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: python -m benchmarks.serving.peers.NAME CASE.json")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGALRM, _late)
     code = 1
     try:
-        score = run(Case.load(sys.argv[1]))
+        case = Case.load(sys.argv[1])
+        signal.alarm(round(START_S + case.warmup_s + case.seconds + 2 * STALL_S))
+        score = run(case)
         if not score.fps:
             raise RuntimeError("no frame was completed")
         score.print()
@@ -48,10 +59,22 @@ def main(run: Callable[[Case], Score]) -> None:
     except Exception as error:
         print(" ".join(f"{type(error).__name__}: {error}".split())[:500], file=sys.stderr)
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         end(descendants(os.getpid())[1:])
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # threads of the runtimes may not hold up the end
+
+
+def _late(*_: object) -> None:
+    raise TimeoutError("the run did not end in time")
+
+
+def environment() -> dict[str, str]:
+    """What our processes need to find the benchmark and all packages of this interpreter."""
+    path = [str(ROOT), *(one for one in sys.path if one and one != str(ROOT))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
 
 
 def end(pids: Iterable[int]) -> None:
@@ -95,6 +118,23 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def free_port() -> int:
+    """A TCP port nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def plain(value: Any) -> Any:
+    """An answer in plain values, as HAMS sends it."""
+    if isinstance(value, Detected):
+        entry = {"box": [round(v, 2) for v in value.box], "score": round(value.score, 4), "label": value.label}
+        return entry if value.points is None else {**entry, "points": np.round(value.points, 2).tolist()}
+    if isinstance(value, dict) and "objects" in value:
+        return {**value, "objects": plain(value["objects"])}
+    return [plain(one) for one in value] if isinstance(value, list) else value
+
+
 def nodes_on(case: Case) -> dict[str, list[str]]:
     """Device → its nodes, in the group's order."""
     placed: dict[str, list[str]] = {}
@@ -105,9 +145,28 @@ def nodes_on(case: Case) -> dict[str, list[str]]:
 
 def cores(case: Case) -> set[int]:
     """All cores of the case's devices."""
-    from hams_agents.devices import allowed_cores, parse
-
     return {core for text in case.devices.values() for core in parse(text).cores} or set(allowed_cores())
+
+
+Answer = tuple[Sequence[Any], Sequence[int]]
+"""What a node said of a frame: an item per image, and which of its parent's objects each shows."""
+
+
+def join(spec: GroupSpec, answers: Mapping[str, Answer]) -> list[dict[str, Any]]:
+    """Put one frame's answers together: the root's objects, each with what its children say of it."""
+
+    def entries(node: str) -> list[dict[str, Any]]:
+        items, _ = answers[node]
+        found = [one for item in items for one in (item if isinstance(item, list) else item.get("objects", ()))]
+        joined = [{"object": one} for one in found]
+        for child in spec.children(node):
+            below = iter(entries(child))
+            for item, source in zip(*answers[child], strict=True):
+                count = len(item if isinstance(item, list) else item.get("objects", ()))
+                joined[source][child] = {"item": item, "objects": [next(below) for _ in range(count)]}
+        return joined
+
+    return entries(spec.root)
 
 
 class Feed:

@@ -11,8 +11,9 @@ import numpy as np
 import openvino as ov
 
 from benchmarks.serving.case import Case, Crops, Node, Pixels, Score, whole
-from benchmarks.serving.peers.common import Done, Feed, cores, main
+from benchmarks.serving.peers.common import Answer, Done, Feed, cores, join, main
 from hams_agents.backends.base import ModelFile
+from hams_shared.group_spec import GroupSpec
 
 
 class AsyncNetwork:
@@ -68,7 +69,7 @@ class Flight:
 
     def __init__(self, frame: Pixels, done: Done) -> None:
         self.frame = frame
-        self.objects = 0
+        self.answers: dict[str, Answer] = {}
         self._done = done
         self._left = 1
         self._lock = threading.Lock()
@@ -78,13 +79,13 @@ class Flight:
         with self._lock:
             self._left += count
 
-    def less(self) -> None:
+    def less(self, spec: GroupSpec) -> None:
         """A node is done."""
         with self._lock:
             self._left -= 1
             last = not self._left
         if last:
-            self._done(self.objects)
+            self._done(len(join(spec, self.answers)))
 
 
 def run(case: Case) -> Score:
@@ -104,7 +105,7 @@ def run(case: Case) -> Score:
     def start(name: str, crops: Crops, flight: Flight) -> None:
         node: Any = nodes[name]
         if not len(crops.images):
-            flight.less()
+            finish(name, None, [], crops, flight)
             return
         tensor, to_frame = node.prepare(crops)
 
@@ -114,13 +115,13 @@ def run(case: Case) -> Score:
         node.network.start(tensor, then)
 
     def finish(name: str, outputs: Any, to_frame: Any, crops: Crops, flight: Flight) -> None:
-        items, cuts = nodes[name].finish(outputs, to_frame, crops, flight.frame)
-        if name == spec.root:
-            flight.objects = len(items[0])  # type: ignore[arg-type]
+        node = nodes[name]
+        items, cuts = node.run(crops) if outputs is None else node.finish(outputs, to_frame, crops, flight.frame)
+        flight.answers[name] = items, crops.sources
         flight.more(len(cuts))
         for child, one in cuts.items():
             start(child, one, flight)
-        flight.less()
+        flight.less(spec)
 
     def submit(stream: int, place: int, frame: Pixels, done: Done) -> None:
         pool.submit(start, spec.root, whole(frame), Flight(frame, done)).add_done_callback(check)
