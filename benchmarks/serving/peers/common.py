@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +93,8 @@ def end(pids: Iterable[int]) -> None:
 
 def alive(pid: int) -> bool:
     """Whether the process runs; one that only waits to be reaped does not. Reaps our own children."""
-    try:
+    with suppress(OSError):  # not our child, or reaped
         os.waitpid(pid, os.WNOHANG)
-    except OSError:  # not our child, or reaped
-        pass
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:

@@ -16,8 +16,8 @@ from fastapi import Body
 
 from benchmarks.serving.case import Case, Node, Pixels, Score, descendants, frames, open_device, pin, whole
 from benchmarks.serving.peers.common import (
-    START_S,
     STALL_S,
+    START_S,
     Done,
     Feed,
     die_with_parent,
