@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,16 +39,16 @@ class AsyncNetwork:
     def start(self, images: Any, then: Any) -> None:
         """Run every image; call `then` with the outputs when the last is done."""
         outputs: list[Any] = [None] * len(images)
-        left = [len(images)]
+        counter = itertools.count(1)
         images = np.ascontiguousarray(images, self._element)
         for index in range(len(images)):
-            self._queue.start_async({0: images[index : index + 1]}, (outputs, left, index, then), share_inputs=True)
+            one = images[index : index + 1]  # not copied: it has to live until it is done
+            self._queue.start_async({0: one}, (one, outputs, counter, index, then), share_inputs=True)
 
     def _done(self, request: Any, context: Any) -> None:
-        outputs, left, index, then = context
+        _, outputs, counter, index, then = context
         outputs[index] = [np.array(tensor.data) for tensor in request.output_tensors]
-        left[0] -= 1  # callbacks hold the interpreter's lock, and this line gives it to nobody in between
-        if not left[0]:
+        if next(counter) == len(outputs):
             then({name: np.concatenate([one[i] for one in outputs]) for i, name in enumerate(self._names)})
 
 
