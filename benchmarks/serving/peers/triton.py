@@ -50,6 +50,10 @@ PARTS = {
 FRAME = ("TYPE_UINT8", [-1, -1, 3])
 ANSWER = ("TYPE_UINT8", [-1])
 ENSEMBLE = "hams_group"
+MODEL = """import os, sys
+sys.path[:0] = os.environ["PYTHONPATH"].split(os.pathsep)  # Triton's interpreter does not heed it
+from benchmarks.serving.peers.triton_model import TritonPythonModel
+"""
 Tensor = tuple[str, tuple[str, list[int]]]
 
 
@@ -113,7 +117,7 @@ def repository(case: Case, folder: Path) -> None:
         version.mkdir(parents=True)
         (version.parent / "config.pbtxt").write_text(text_form(config))
         if "backend" in config:
-            (version / "model.py").write_text("from benchmarks.serving.peers.triton_model import TritonPythonModel\n")
+            (version / "model.py").write_text(MODEL)
 
 
 def install(folder: Path) -> tuple[Path, dict[str, str]]:
@@ -169,8 +173,8 @@ def wait_until_ready(client: grpc.InferenceServerClient, process: subprocess.Pop
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            errors = [line for line in log.read_text().splitlines() if line.startswith("E")]
-            raise RuntimeError(f"tritonserver did not start: {(errors or ['no reason given'])[0]}")
+            told = [line for line in log.read_text().splitlines() if line.startswith(("E", "error"))]
+            raise RuntimeError(f"tritonserver did not start: {(told or ['no reason given'])[-1]}")
         with suppress(grpc.InferenceServerException):
             if client.is_server_ready(client_timeout=STALL_S):
                 return
