@@ -147,7 +147,7 @@ def serving(case: Case) -> Iterator[tuple[grpc.InferenceServerClient, int]]:
         argv = [str(binary), f"--model-repository={folder / 'models'}", f"--backend-directory={folder / 'backends'}"]
         argv += ["--allow-http=false", "--allow-metrics=false", "--grpc-address=127.0.0.1", f"--grpc-port={port}"]
         argv += ["--disable-auto-complete-config", "--log-info=false", f"--exit-timeout-secs={STOP_S / 4:.0f}"]
-        argv += [f"--backend-config=python,shm-region-prefix-name={folder.name}", "--pinned-memory-pool-byte-size=0"]
+        argv += [f"--backend-config=python,shm-region-prefix-name={folder.name}"]
         log = folder / "log"
         with log.open("w") as out:
             process = subprocess.Popen(
