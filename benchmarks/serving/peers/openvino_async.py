@@ -34,6 +34,7 @@ class AsyncNetwork:
         self._element = graph.inputs[0].get_element_type().to_dtype()
         self._queue = ov.AsyncInferQueue(compiled, requests)
         self._queue.set_callback(self._done)
+        self._lock = threading.Lock()  # two threads that start a request at once may get the same one
         self.metadata: dict[str, str] = {}
 
     def start(self, images: Any, then: Any) -> None:
@@ -43,7 +44,8 @@ class AsyncNetwork:
         images = np.ascontiguousarray(images, self._element)
         for index in range(len(images)):
             one = images[index : index + 1]  # not copied: it has to live until it is done
-            self._queue.start_async({0: one}, (one, outputs, counter, index, then), share_inputs=True)
+            with self._lock:
+                self._queue.start_async({0: one}, (one, outputs, counter, index, then), share_inputs=True)
 
     def _done(self, request: Any, context: Any) -> None:
         _, outputs, counter, index, then = context
