@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +26,7 @@ from hams_agents.tasks import input as tensors
 from hams_agents.tasks.base import Affine, Detected
 from hams_agents.tasks.crops import cut
 from hams_agents.tasks.geometry import IDENTITY, compose
-from hams_agents.tasks.registry import build_task, gives_objects, is_detection
+from hams_agents.tasks.registry import build_task, is_detection
 from hams_shared.group_spec import GroupSpec, load_group
 
 Pixels = NDArray[np.uint8]
@@ -218,9 +219,9 @@ class Node:
         return tensor, [compose(outer, inner) for outer, inner in zip(crops.to_frame, to_image, strict=True)]
 
     def run(self, crops: Crops, frame: Pixels | None = None) -> tuple[list[object], dict[str, Crops]]:
-        """Prepare, infer, decode; return per image what the task says and its children's crops.
+        """Prepare, infer, decode; return per image what the task says, and the children's crops.
 
-        A detector's answer is one list of :class:`Detected` per image. `frame` is the picture crops are cut from.
+        A detector's answer is one list of :class:`Detected` per image. `frame` is the picture, for its size.
         """
         if not len(crops.images):
             return [], {child: Crops([], [], []) for child in self.children}
@@ -233,17 +234,13 @@ class Node:
         """Decode and cut."""
         task = self.task
         found: list[list[Detected]]
-        said: list[object]
+        answers: list[Any]
         if is_detection(task):
             size = None if frame is None else (frame.shape[1], frame.shape[0])
-            found = task.detect(outputs, to_frame, size)  # type: ignore[arg-type]
-            said = list(found)
+            answers = found = task.detect(outputs, to_frame, size)  # type: ignore[arg-type]
         else:
-            described = task.describe(outputs, to_frame)  # type: ignore[arg-type]
-            said = list(described)
-            if not gives_objects(task):
-                return said, {}
-            found = [item["objects"] for item in described]
+            answers = task.describe(outputs, to_frame)  # type: ignore[arg-type]
+            found = [one["objects"] for one in answers] if self.children else []
         cuts: dict[str, Crops] = {}
         for child, spec in self.children.items():
             pad = spec.input.pad if spec.input.fit == "letterbox" else None
@@ -258,4 +255,4 @@ class Node:
                 sources += [first + index for index in kept]
                 first += len(objects)
             cuts[child] = Crops(images, maps, sources)
-        return said, cuts
+        return list(answers), cuts
