@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import hams_shared
+from hams_services.ctl import commands_sink
 from hams_services.ctl.commands_deploy import deploy, plan, schema, undeploy
 from hams_services.ctl.commands_results import infer, results
 from hams_services.ctl.commands_show import devices, matrix, status
@@ -44,6 +45,9 @@ for panel, commands in {
 }.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+
+
+app.add_typer(commands_sink.app, name="sink", rich_help_panel="Results")
 
 
 def main() -> None:
