@@ -117,7 +117,7 @@ MESSAGES: dict[str, tuple[str, type[BaseModel] | dict[str, Any], str]] = {
     "picturesWanted": (
         subjects.pictures_wanted("{group}"),
         PicturesWanted,
-        "Somebody wants pictures, for six seconds.",
+        "Somebody wants pictures for six seconds.",
     ),
     "picture": (subjects.picture("{group}", "{stream}"), FramePicture, "A delivered frame, while somebody wants it."),
     "streams": (subjects.pipeline_status(), PipelineView, "All streams and their frame ledgers."),
