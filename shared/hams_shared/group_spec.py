@@ -112,6 +112,14 @@ class CropSpec(Strict):
         return self
 
 
+class GallerySpec(Strict):
+    """How a node that tells vectors recognises again what it has seen (``gallery`` of the task ``embedding``)."""
+
+    threshold: float = Field(0.6, gt=0, lt=1, description="least cosine of two vectors of the same")
+    capacity: int = Field(1000, ge=1, le=100_000, description="identities kept; the one not seen for longest goes")
+    update: float = Field(0.1, ge=0, le=1, description="weight of a new vector in what is known of an identity")
+
+
 def _with_string_keys(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _with_string_keys(one) for key, one in value.items()}

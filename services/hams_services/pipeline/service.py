@@ -12,10 +12,11 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import hams_shared
 from hams_services.pipeline.core import Close, Outcome
+from hams_services.pipeline.gallery import Galleries
 from hams_services.pipeline.replicas import Replicas
 from hams_services.pipeline.sources import decode_image
 from hams_services.pipeline.stream import Flow, Peers, StreamRunner
@@ -58,6 +59,14 @@ def root_limit(plan: Plan, streams: int) -> int:
     One is worked on and one is ready to follow; more would only grow old in the device's queue.
     """
     return max(1, -(-2 * len(plan.shares[plan.group.spec.root]) // max(streams, 1)))
+
+
+class _Shared(TypedDict):
+    """What all streams of a group have in common."""
+
+    peers: Peers
+    replicas: Replicas
+    galleries: Galleries
 
 
 @dataclass
@@ -143,16 +152,14 @@ class PipelineService:
         assert self._owner is not None
         spec = record.spec
         infer_name = f"_infer-{self._id}"
-        peers, replicas = self._peers, Replicas()
+        shared: _Shared = {"peers": self._peers, "replicas": Replicas(), "galleries": Galleries.for_group(spec)}
         group = Group(
             record,
-            infer=Flow(self._bus, spec, infer_name, lossless=True, publish=False, peers=peers, replicas=replicas),
+            infer=Flow(self._bus, spec, infer_name, lossless=True, publish=False, **shared),
             infer_name=infer_name,
         )
         group.infer._on_close = lambda close, result: self._infer_closed(group, close, result)
-        group.runners = {
-            name: StreamRunner(self._bus, spec, name, self._cache, peers, replicas) for name in spec.streams
-        }
+        group.runners = {name: StreamRunner(self._bus, spec, name, self._cache, **shared) for name in spec.streams}
         self._groups[spec.name] = group
         for name, flow in group.flows().items():
             assembler = Assembler()

@@ -18,6 +18,7 @@ import numpy as np
 
 from hams_services.pipeline.core import Close, Command, Outcome, Send, StreamCore
 from hams_services.pipeline.frame_store import SPARE, FrameStore
+from hams_services.pipeline.gallery import Galleries
 from hams_services.pipeline.replicas import Replicas
 from hams_services.pipeline.sources import Source, open_source
 from hams_services.zoo.sources import fetch
@@ -85,6 +86,7 @@ class Flow:
         publish: bool,
         peers: Peers,
         replicas: Replicas,
+        galleries: Galleries,
         on_close: OnClose | None = None,
     ) -> None:
         window = group.window(lossless=lossless)
@@ -97,6 +99,7 @@ class Flow:
         self.name = f"{group.name}/{stream}"
         self._publish = publish
         self._json = group.results == "json"
+        self._galleries = galleries
         self._on_close = on_close
         self._latency: deque[float] = deque(maxlen=2000)
         self._recent: deque[float] = deque(maxlen=2000)
@@ -220,6 +223,7 @@ class Flow:
         """The joined result, as docs/messages.md describes it."""
         assert command.join is not None
         assert command.plan is not None
+        self._galleries.identify(command.objects, learn=self._publish)  # single images are recognised, not remembered
         now = time.time()
         latency_ms = (now - command.captured) * 1e3
         self._latency.append(latency_ms)
@@ -273,10 +277,29 @@ class Flow:
 class StreamRunner:
     """A flow fed from a source."""
 
-    def __init__(self, bus: Bus, group: GroupSpec, stream: str, cache: Path, peers: Peers, replicas: Replicas) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        group: GroupSpec,
+        stream: str,
+        cache: Path,
+        *,
+        peers: Peers,
+        replicas: Replicas,
+        galleries: Galleries,
+    ) -> None:
         self.spec: StreamSpec = group.streams[stream]
         lossless = self.spec.mode == "lossless"
-        self.flow = Flow(bus, group, stream, lossless=lossless, publish=True, peers=peers, replicas=replicas)
+        self.flow = Flow(
+            bus,
+            group,
+            stream,
+            lossless=lossless,
+            publish=True,
+            peers=peers,
+            replicas=replicas,
+            galleries=galleries,
+        )
         self.state = "waiting"
         self.text = ""
         self._cache = cache
