@@ -330,7 +330,9 @@ def load_group(path: Path, complete: Callable[[Any], Any] | None = None) -> Grou
     try:
         spec = parse_group(data if complete is None else complete(data), str(path))
     except GroupSpecError as error:
-        raise error if error.text.startswith(str(path)) else GroupSpecError(f"{path}: {error.text}", error.hint) from None
+        raise (
+            error if error.text.startswith(str(path)) else GroupSpecError(f"{path}: {error.text}", error.hint)
+        ) from None
     base = path.resolve().parent
     nodes = {n: node.model_copy(update={"model": absolute(node.model, base)}) for n, node in spec.nodes.items()}
     streams = {s: st.model_copy(update={"source": absolute(st.source, base)}) for s, st in spec.streams.items()}

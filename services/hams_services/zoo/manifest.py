@@ -78,7 +78,9 @@ class Manifest(Strict):
     note: str = Field("", description="what a user has to know")
     variants: dict[Variant, tuple[File, ...]] = Field(min_length=1)
     input: InputSpec
-    crop: CropSpec | None = Field(None, description="how it wants the crops of its parent's objects; none: whole frames")
+    crop: CropSpec | None = Field(
+        None, description="how it wants the crops of its parent's objects; none: whole frames"
+    )
     heads: dict[Name, Head] = Field(min_length=1, description="by name; the only one is called `all`")
 
     @model_validator(mode="before")
