@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from rich.text import Text
 
 from hams_services.ctl.console import directly, err, out, print_json, steps
 from hams_services.ctl.options import Debug, Json
+from hams_services.ctl.tables import plain_table
 from hams_services.zoo.files import mib
 from hams_services.zoo.groups import node_yaml, plain
 from hams_services.zoo.manifest import SERVICES, Choice, Manifest, Service, choose, zoo
@@ -76,49 +78,41 @@ def list_(service: ModelService = None, json: Json = False, debug: Debug = False
 
 
 def _table(title: str, manifests: list[Manifest]) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-        header_style="dim",
-        padding=(0, 2, 0, 0),
-    )
-    table.add_column("name", no_wrap=True)
-    table.add_column("what")
-    table.add_column("source", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("weights", no_wrap=True)
-    table.add_column("licence", no_wrap=True)
-    table.add_column("cache", no_wrap=True)
+    """The networks; on a narrow terminal what can be looked up with `show` is left out."""
+    width = out.width
+    left_out = {"source", "weights", "licence"} if width < 100 else {"source", "weights"} if width < 120 else set()
+    columns = [
+        each for each in ("name", "what", "source", "size", "weights", "licence", "cache") if each not in left_out
+    ]
+    table = plain_table(title)
+    for column in columns:
+        table.add_column(column, justify="right" if column == "size" else "left", no_wrap=column != "what")
     for each in manifests:
-        main = each.variants[each.variant][0]
-        table.add_row(
-            each.name + (f"/{{{','.join(each.heads)}}}" if len(each.heads) > 1 else ""),
-            each.what,
-            main.kind,
-            mib(each.size(each.variant)),
-            " ".join(each.variants),
-            each.licence,
-            _cache_cell(each),
-        )
+        cells: dict[str, str | Text] = {
+            "name": each.name,
+            "what": each.what,
+            "source": each.variants[each.variant][0].kind,
+            "size": mib(each.size(each.variant)),
+            "weights": " ".join(each.variants),
+            "licence": each.licence,
+            "cache": _cache_cell(each),
+        }
+        table.add_row(*(cells[column] for column in columns))
     return table
 
 
 def _cache_cell(manifest: Manifest) -> Text:
     """Say of which variants the files are there."""
-    cell = Text()
+    several = len(manifest.variants) > 1
+    words: list[Text] = []
     for variant in manifest.variants:
         found, done = state(Choice(manifest, variant, None), cache_folder())
-        if found != "absent":
-            word = "yes" if len(manifest.variants) == 1 else variant
-            part = "" if found == "cached" else f" {100 * done // manifest.size(variant)} %"
-            cell.append(
-                f"{' ' if cell else ''}{word if found == 'cached' or len(manifest.variants) > 1 else ''}{part}",
-                _STYLE[found],
-            )
-    return cell or Text("–", style="dim")
+        if found == "cached":
+            words.append(Text(variant if several else "yes", _STYLE[found]))
+        elif found == "part":
+            percent = f"{100 * done // manifest.size(variant)} %"
+            words.append(Text(f"{variant} {percent}" if several else percent, _STYLE[found]))
+    return Text(" ").join(words) if words else Text("–", "dim")
 
 
 def _as_json(manifest: Manifest) -> dict[str, Any]:
@@ -164,99 +158,103 @@ def show(
         if json:
             print_json({**_as_json(choice.manifest), "nodes": {n: node_yaml(c) for n, c in _nodes(choice).items()}})
             return
-        _facts(choice.manifest)
-        suffix = f"@{choice.variant}" if choice.variant != choice.manifest.variant else ""
+        _facts(choice)
         crop = choice.manifest.crop is not None
-        if crop:
-            out.print("\n[dim]# in a group file, below `nodes:`; PARENT is the node whose objects it looks at[/dim]")
-        else:
-            out.print("\n[dim]# in a group file, below `nodes:`[/dim]")
-        for node in _nodes(choice):
+        parent = "; PARENT is the node whose objects it looks at" if crop else ""
+        out.print(f"\n[dim]# In a group file, below `nodes:`{parent}[/dim]")
+        suffix = f"@{choice.variant}" if choice.variant != choice.manifest.variant else ""
+        nodes = _nodes(choice)
+        for node in nodes:
             head = f"/{node}" if len(choice.manifest.heads) > 1 else ""
             short = {"model": f"zoo:{choice.manifest.name}{head}{suffix}", **({"parent": "PARENT"} if crop else {})}
             _paste({node: short})
-        out.print("\n[dim]# the same, written out: each key above may be followed by any of these[/dim]")
-        for node, each in _nodes(choice).items():
+        out.print("\n[dim]# The same, written out; what a node with zoo: says of its own comes before this[/dim]")
+        for node, each in nodes.items():
             _paste({node: node_yaml(each)})
 
     directly(main, debug)
 
 
+_NODE_NAMES = {"classification": "class", "expectation": "value", "embedding": "who", "landmarks": "points"}
+
+
 def _nodes(choice: Choice) -> dict[str, Choice]:
-    """Return the nodes that stand for a choice: one for each head, unless one was chosen."""
-    heads = [choice.head] if choice.head is not None else list(choice.manifest.heads)
-    single = len(choice.manifest.heads) == 1
-    word = {"F": "face", "P": "person", "V": "vehicle"}[choice.manifest.service]
-    kinds = {
-        "classification": "class",
-        "expectation": "value",
-        "text": "text",
-        "embedding": "who",
-        "landmarks": "points",
-    }
-
-    def label(head: str) -> str:
-        if not single:
-            return head
-        kind = choice.manifest.heads[head].task.type
-        return word if choice.manifest.crop is None else kinds.get(kind, kind)
-
-    return {label(head): Choice(choice.manifest, choice.variant, head) for head in heads}
+    """Return the nodes that stand for a choice, by a name to suggest: one for each head, unless one was chosen."""
+    manifest = choice.manifest
+    if len(manifest.heads) > 1:
+        heads = [choice.head] if choice.head is not None else list(manifest.heads)
+        return {head: Choice(manifest, choice.variant, head) for head in heads}
+    if manifest.crop is None:
+        return {SERVICES[manifest.service].removesuffix("s"): choice}
+    kind = manifest.heads["all"].task.type
+    return {_NODE_NAMES.get(kind, kind): choice}
 
 
-def _facts(manifest: Manifest) -> None:
-    """Print what is known, a line each."""
-    out.print(f"[bold]{manifest.name}[/bold]: {escape(manifest.what)}")
+def _facts(choice: Choice) -> None:
+    """Print what is known, a line each; nothing is folded that someone may want to copy."""
+    manifest, given = choice.manifest, choice.manifest.input
+    out.print(f"[bold]{manifest.name}[/bold]  {escape(manifest.what)}")
     if manifest.note:
-        out.print(escape(manifest.note), style="yellow", width=100)
-    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    size = manifest.input
-    table.add_row("service", f"{manifest.service} ({SERVICES[manifest.service]})")
-    table.add_row("licence", escape(manifest.licence))
-    table.add_row("home", escape(manifest.home))
-    words = [f"{size.size[0]}×{size.size[1]} pixels", size.color, size.layout, size.dtype, size.fit]
-    words += [
-        f"{key} {' '.join(f'{v:g}' for v in values)}"
-        for key, values in (("mean", size.mean), ("scale", size.scale))
-        if values
-    ]
-    table.add_row("input", ", ".join(words))
-    for name, head in manifest.heads.items():
-        table.add_row("task" if len(manifest.heads) == 1 else f"/{name}", head.task.type)
+        for line in textwrap.wrap(manifest.note, 100):
+            out.print(f"  {line}", markup=False)
+    means = [("mean", given.mean), ("scale", given.scale)]
+    words = [f"{given.size[0]}×{given.size[1]} pixels", given.color, given.layout, given.dtype, given.fit]
+    words += [f"{key} {' '.join(f'{value:g}' for value in values)}" for key, values in means if values]
+    tasks = {"" if len(manifest.heads) == 1 else f"{name}: ": head.task.type for name, head in manifest.heads.items()}
+    _fact("service", f"{manifest.service} ({SERVICES[manifest.service]})")
+    _fact("task", ", ".join(name + kind for name, kind in tasks.items()))
+    _fact("input", ", ".join(words))
+    _fact("licence", manifest.licence)
+    _fact("home", manifest.home)
     for variant, files in manifest.variants.items():
-        choice = Choice(manifest, variant, None)
-        found, done = state(choice, cache_folder())
+        one = Choice(manifest, variant, None)
+        found, done = state(one, cache_folder())
         where = {
-            "cached": f"in the cache: {places(choice, cache_folder())[0].parent}",
+            "cached": f"in the cache: {places(one, cache_folder())[0]}",
             "part": f"{mib(done)} of it in the cache",
             "absent": "not in the cache",
         }[found]
-        table.add_row(variant, Text.assemble(f"{mib(manifest.size(variant))}, ", (where, _STYLE[found])))
-        for file in files:
-            table.add_row("", escape(file.source))
-            table.add_row("", f"[dim]{file.size} bytes, {'SHA-256' if file.sha256 else 'SHA-384'} {file.digest}[/dim]")
-    out.print(table)
+        _fact(variant, f"{mib(manifest.size(variant))}, {where}", _STYLE[found] if found != "absent" else "")
+        if variant == choice.variant:
+            for file in files:
+                _fact("", file.source)
+                _fact("", f"{file.size} bytes, {'SHA-256' if file.sha256 else 'SHA-384'} {file.digest}", "dim")
+    others = [variant for variant in manifest.variants if variant != choice.variant]
+    if others:
+        _fact("", f"hams-ctl models show {manifest.name}@{others[0]} shows the other's files", "dim")
 
 
-class _Lists(yaml.SafeDumper):
-    """Lists of plain values in one line, as people write them."""
+def _fact(key: str, value: str, style: str = "") -> None:
+    out.print(Text.assemble((f"  {key:<9}", "dim"), (value, style)), soft_wrap=True)
 
 
-_Lists.add_representer(
-    list,
-    lambda dumper, value: dumper.represent_sequence(
-        "tag:yaml.org,2002:seq", value, flow_style=not any(isinstance(each, dict) for each in value)
-    ),
-)
+class _Flow(yaml.SafeDumper):
+    """Lists and small maps in one line, as people write them."""
+
+
+def _list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True)
+
+
+def _map(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.Node:
+    return dumper.represent_mapping("tag:yaml.org,2002:map", value.items(), flow_style=len(str(value)) < 90)
+
+
+_Flow.add_representer(list, _list)
+_Flow.add_representer(dict, _map)
 
 
 def _paste(node: Mapping[str, Any]) -> None:
     """Print YAML that can be pasted: no wrapping by the console, two spaces of indent as below `nodes:`."""
-    text = yaml.dump(dict(node), Dumper=_Lists, sort_keys=False, allow_unicode=True, width=110)
-    for line in text.splitlines():
-        out.print(f"  {line}", markup=False, soft_wrap=True)
+    for name, content in node.items():
+        out.print(f"  {name}:", markup=False)
+        for key, value in content.items():
+            text = yaml.dump({key: value}, Dumper=_Flow, sort_keys=False, allow_unicode=True, width=100)
+            if text.startswith("{"):
+                text = f"{key}: {yaml.dump(value, Dumper=_Flow, sort_keys=False, allow_unicode=True, width=1000)}"
+                text = text.removesuffix("...\n")
+            for line in text.splitlines():
+                out.print(f"    {line}", markup=False, soft_wrap=True)
 
 
 # pull

@@ -56,14 +56,10 @@ def merge(node: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
         BadInputError: the network tells several things, and the node does not say which.
     """
     manifest = choice.manifest
-    merged: dict[str, Any] = {**node, **choice.source()}
-    for key in ("sha256", "sha384"):
-        if node.get(key) is not None:
-            merged.pop("sha384", None)
-            merged[key] = node[key]
-    merged["input"] = _over(plain(manifest.input), node.get("input"))
-    if manifest.crop is not None and node.get("parent") is not None:
-        merged["crop"] = _over(plain(manifest.crop), node.get("crop"))
+    model, digest = choice.source()
+    own_digest = {key: node[key] for key in ("sha256", "sha384") if node.get(key) is not None}
+    rest = {key: value for key, value in node.items() if key not in ("model", "sha256", "sha384")}
+    merged: dict[str, Any] = {"model": model, **(own_digest or digest), **rest}
     own = node.get("task")
     kind = own.get("type") if isinstance(own, dict) else None
     if choice.head is None and kind is None:
@@ -71,11 +67,15 @@ def merge(node: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
         raise BadInputError(
             f"{manifest.name} tells several things", f"write {' or '.join(heads)}: one node each, or give a task"
         )
-    if choice.head is not None and kind in (None, manifest.heads[choice.head].task.type):
-        head = manifest.heads[choice.head]
+    head = None if choice.head is None else manifest.heads[choice.head]
+    fits = head is not None and kind in (None, head.task.type)
+    if head is not None and fits and head.outputs:
+        merged.setdefault("outputs", list(head.outputs))
+    merged["input"] = _over(plain(manifest.input), node.get("input"))
+    if manifest.crop is not None and node.get("parent") is not None:
+        merged["crop"] = _over(plain(manifest.crop), node.get("crop"))
+    if head is not None and fits:
         merged["task"] = _over(plain(head.task), own)
-        if head.outputs:
-            merged.setdefault("outputs", list(head.outputs))
     return merged
 
 

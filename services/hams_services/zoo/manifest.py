@@ -78,9 +78,7 @@ class Manifest(Strict):
     note: str = Field("", description="what a user has to know")
     variants: dict[Variant, tuple[File, ...]] = Field(min_length=1)
     input: InputSpec
-    crop: CropSpec | None = Field(
-        None, description="how it wants the crops of its parent's objects; none: whole frames"
-    )
+    crop: CropSpec | None = Field(None, description="of its parent's objects; none: it looks at whole frames")
     heads: dict[Name, Head] = Field(min_length=1, description="by name; the only one is called `all`")
 
     @model_validator(mode="before")
@@ -132,11 +130,11 @@ class Choice:
         """What people are told."""
         return f"{self.manifest.name}@{self.variant}" if len(self.manifest.variants) > 1 else self.manifest.name
 
-    def source(self) -> dict[str, str]:
-        """`model` and digest as a node has them."""
+    def source(self) -> tuple[str, dict[str, str]]:
+        """Return `model` and the digest as a node has them."""
         main = self.files[0]
         fragment = f"#weights={self.files[1].digest}" if len(self.files) > 1 else ""
-        return {"model": main.source + fragment, "sha256" if main.sha256 else "sha384": main.digest}
+        return main.source + fragment, {"sha256" if main.sha256 else "sha384": main.digest}
 
 
 def choose(reference: str, manifests: Mapping[str, Manifest]) -> Choice:
@@ -171,8 +169,8 @@ def _near(name: str, known: Iterable[str], what: str = "") -> str:
     """Return a hint: what was meant, perhaps; else all there are of a few."""
     names = list(known)
     by_lower = {each.lower(): each for each in names}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
-    near = near or [each for each in by_lower if len(name) > 2 and name.lower() in each][:3]
+    near = [each for each in by_lower if len(name) > 2 and name.lower() in each][:3]
+    near = near or difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.55)
     if near:
         return f"did you mean {' or '.join(by_lower[each] for each in near)}?"
     return f"its {what}: {', '.join(names)}" if what else "`hams-ctl models list` shows all"

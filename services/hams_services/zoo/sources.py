@@ -25,7 +25,8 @@ _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):")
 def fetch(source: str, digest: str | None = None, cache: Path | None = None, progress: Progress = silent) -> Path:
     """Return the path of the file `source` names, fetching it into `cache` unless it is there. Blocking.
 
-    `digest` is a SHA-256 or SHA-384, hex. `progress` is told (bytes done, bytes in total or 0), from this thread. A path may also be a folder.
+    `digest` is a SHA-256 or SHA-384, hex. `progress` is told (bytes done, bytes in total or 0), from this thread. A
+    path may also be a folder.
 
     Raises:
         ModelFetchError: the source is not understood, does not have the file, or cannot be reached.
