@@ -12,8 +12,11 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-# Read when it is imported. A frame of 1080p does not fit in the 4 MiB that its messages may have otherwise.
-os.environ |= {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": f"{2**31 - 1}"}
+os.environ |= {  # read when it is imported
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": f"{2**31 - 1}",  # a frame of 1080p is more than the usual 4 MiB
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a call that comes after the end is not to start another Ray
+}
 
 import ray
 from ray import serve
@@ -93,8 +96,10 @@ def measure(case: Case) -> Score:
         asyncio.run_coroutine_threadsafe(one_frame(frame, done), loop).add_done_callback(check)
 
     feed = Feed(case, submit)
-    meter = feed.run()
-    return meter.score(descendants(os.getpid()))
+    try:
+        return feed.run().score(descendants(os.getpid()))
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
 
 
 def run(case: Case) -> Score:
