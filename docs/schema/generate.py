@@ -98,11 +98,35 @@ def group_schema() -> dict[str, Any]:
         "description": "What the network's outputs mean; other packages may offer more.",
         "oneOf": [*tasks, {**other, "title": "a task of another package"}],
     }
+    definitions |= _zoo_nodes(definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "https://hams.invalid/group.schema.json",
         **schema,
         "title": "HAMS group",
+    }
+
+
+def _zoo_nodes(definitions: dict[str, Any]) -> dict[str, Any]:
+    """A node with ``model: zoo:NAME`` need not say `input` and `task`, nor all of them."""
+    full = definitions["NodeSpec"]
+    part = {**definitions["InputSpec"], "required": [], "title": "Keys of input"}
+    task = {"type": "object", "title": "Keys of task"}
+    properties = {**full["properties"], "input": {"$ref": "#/$defs/ZooInput"}, "task": task}
+    return {
+        "NodeSpec": {
+            "if": {"required": ["model"], "properties": {"model": {"type": "string", "pattern": "^zoo:"}}},
+            "then": {"$ref": "#/$defs/ZooNode"},
+            "else": {"$ref": "#/$defs/Node"},
+        },
+        "Node": full,
+        "ZooNode": {
+            **full,
+            "title": "Node with a network of the zoo",
+            "properties": properties,
+            "required": ["model"],
+        },
+        "ZooInput": part,
     }
 
 
