@@ -98,10 +98,7 @@ def group_schema() -> dict[str, Any]:
         "description": "What the network's outputs mean; other packages may offer more.",
         "oneOf": [*tasks, {**other, "title": "a task of another package"}],
     }
-    node = definitions["NodeSpec"]
-    node["required"] = ["model"]  # the zoo's manifest says the rest
-    node["if"] = {"not": {"properties": {"model": {"pattern": "^zoo:"}}}}
-    node["then"] = {"required": ["input", "task"]}
+    definitions |= _zoo_nodes(definitions)
     definitions["Group"] = {key: value for key, value in schema.items() if key != "$defs"}
     definitions["Groups"] = {
         "description": "Several group files at once.",
@@ -118,6 +115,29 @@ def group_schema() -> dict[str, Any]:
         "then": {"$ref": "#/$defs/Groups"},
         "else": {"$ref": "#/$defs/Group"},
         "$defs": definitions,
+    }
+
+
+def _zoo_nodes(definitions: dict[str, Any]) -> dict[str, Any]:
+    """A node with ``model: zoo:NAME`` need not say `input` and `task`, nor all of them."""
+    full = definitions["NodeSpec"]
+    part = {**definitions["InputSpec"], "required": [], "title": "Keys of input"}
+    task = {"type": "object", "title": "Keys of task"}
+    properties = {**full["properties"], "input": {"$ref": "#/$defs/ZooInput"}, "task": task}
+    return {
+        "NodeSpec": {
+            "if": {"required": ["model"], "properties": {"model": {"type": "string", "pattern": "^zoo:"}}},
+            "then": {"$ref": "#/$defs/ZooNode"},
+            "else": {"$ref": "#/$defs/Node"},
+        },
+        "Node": full,
+        "ZooNode": {
+            **full,
+            "title": "Node with a network of the zoo",
+            "properties": properties,
+            "required": ["model"],
+        },
+        "ZooInput": part,
     }
 
 

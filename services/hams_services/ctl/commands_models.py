@@ -175,7 +175,7 @@ def show(
     directly(main, debug)
 
 
-_NODE_NAMES = {"classification": "class", "expectation": "value", "embedding": "who", "landmarks": "points"}
+_NODE_NAMES = {"classification": "class", "expectation": "value", "embedding": "who"}
 
 
 def _nodes(choice: Choice) -> dict[str, Choice]:
@@ -301,7 +301,7 @@ def pull_(
         if failures:
             raise typer.Exit(failures[0].exit_code)
 
-    directly(main, debug)
+    directly(main, debug, stopped="stopped: what has arrived stays, and pull goes on with it")
 
 
 def _wanted(names: list[str], everything: bool, service: Service | None) -> list[Choice]:
