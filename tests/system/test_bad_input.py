@@ -51,6 +51,8 @@ def test_bad_files_and_messages_are_named_and_harm_nobody(
     assert "sise: unknown key" in up.ctl("plan", bad, code=2)
     bad = changed(face_file, file, "age", task={"type": "expectashun"})
     assert "expectashun" in up.ctl("deploy", bad, code=8)
+    bad = changed(face_file, file, "age", task={"type": "embedding", "gallery": {"threshold": 2}})
+    assert "gallery.threshold" in up.ctl("deploy", bad, code=8)
 
     # ── networks ──
     corrupt = tmp_path / "corrupt.onnx"

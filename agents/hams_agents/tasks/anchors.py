@@ -19,14 +19,20 @@ from hams_agents.tasks.base import TaskParams
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1, le=1024)]
+Cells = Count | tuple[Count, Count]
+"""Cells along both sides of a layer, or [columns, rows]."""
 
 
 class TensorFlowAnchors(TaskParams):
     """``style: tensorflow``: boxes of several scales and proportions in each cell; the defaults are its zoo's."""
 
     style: Literal["tensorflow"] = "tensorflow"
-    cells: tuple[Count, ...] = Field(min_length=1, description="per layer: cells per side, e.g. [19, 10, 5, 3, 2, 1]")
-    scale: tuple[Positive, Positive] = Field((0.2, 0.95), description="scale of the first layer and of the last")
+    cells: tuple[Cells, ...] = Field(
+        min_length=1, description="per layer: cells per side, e.g. [19, 10, 5, 3, 2, 1], or [columns, rows]"
+    )
+    scale: tuple[Positive, Positive] = Field(
+        (0.2, 0.95), description="scale of the first layer and of the last, as part of the input's shorter side"
+    )
     aspect_ratios: tuple[Positive, ...] = Field((1.0, 2.0, 0.5, 3.0, 1 / 3), min_length=1)
     interpolated_scale: bool = Field(
         True, description="one more square box per cell, between this layer's scale and the next"
@@ -34,8 +40,8 @@ class TensorFlowAnchors(TaskParams):
     reduce_lowest: bool = Field(True, description="only three boxes per cell in the first layer")
     variances: tuple[Positive, Positive] = Field((10.0, 5.0), description="the network's numbers are so much larger")
 
-    def boxes(self) -> NDArray[np.float64]:
-        """Return P×4 anchors: centre x, y, width, height."""
+    def boxes(self, size: tuple[int, int]) -> NDArray[np.float64]:
+        """Return P×4 anchors for an input of `size` (width, height): centre x, y, width, height."""
         low, high = self.scale
         last = len(self.cells) - 1
         scales = [low + (high - low) * layer / last if last else low for layer in range(last + 1)] + [1.0]
@@ -48,7 +54,7 @@ class TensorFlowAnchors(TaskParams):
                 if self.interpolated_scale:
                     shapes.append((math.sqrt(scales[layer] * scales[layer + 1]), 1.0))
             sides = np.array([(scale * math.sqrt(ratio), scale / math.sqrt(ratio)) for scale, ratio in shapes])
-            layers.append(_grid(cells, sides))
+            layers.append(_grid(cells, sides * min(size) / size))
         return np.concatenate(layers)
 
 
@@ -56,7 +62,7 @@ class MediapipeAnchors(TaskParams):
     """``style: mediapipe``: anchors are the cells' centres alone; the defaults are short-range BlazeFace's."""
 
     style: Literal["mediapipe"]
-    cells: tuple[Count, ...] = Field((16, 8), min_length=1, description="per layer: cells per side")
+    cells: tuple[Cells, ...] = Field((16, 8), min_length=1, description="per layer: cells per side, or [columns, rows]")
     per_cell: tuple[Count, ...] = Field((2, 6), min_length=1, description="per layer: anchors in each cell")
 
     @model_validator(mode="after")
@@ -65,8 +71,8 @@ class MediapipeAnchors(TaskParams):
             raise ValueError("each layer needs its number in cells and in per_cell")
         return self
 
-    def boxes(self) -> NDArray[np.float64]:
-        """Return P×4 anchors: centre x, y, and 1, 1."""
+    def boxes(self, size: tuple[int, int]) -> NDArray[np.float64]:
+        """Return P×4 anchors, the same for an input of any `size`: centre x, y, and 1, 1."""
         pairs = zip(self.cells, self.per_cell, strict=True)
         return np.concatenate([_grid(cells, np.ones((count, 2))) for cells, count in pairs])
 
@@ -74,8 +80,9 @@ class MediapipeAnchors(TaskParams):
 Anchors = Annotated[TensorFlowAnchors | MediapipeAnchors, Field(discriminator="style")]
 
 
-def _grid(cells: int, sides: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Boxes of the given sides (K×2) in each of `cells` × `cells` cells: row by row, in each cell all sides."""
-    y, x = np.divmod(np.arange(cells * cells), cells)
-    centres = (np.column_stack((x, y)) + 0.5) / cells
-    return np.column_stack((np.repeat(centres, len(sides), axis=0), np.tile(sides, (cells * cells, 1))))
+def _grid(cells: Cells, sides: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes of the given sides (K×2) in each cell of a layer: row by row, in each cell all sides."""
+    columns, rows = (cells, cells) if isinstance(cells, int) else cells
+    y, x = np.divmod(np.arange(columns * rows), columns)
+    centres = (np.column_stack((x, y)) + 0.5) / (columns, rows)
+    return np.column_stack((np.repeat(centres, len(sides), axis=0), np.tile(sides, (len(centres), 1))))

@@ -1,14 +1,17 @@
-"""Several things about one image at once: a class out of each of some outputs, and yes-or-no flags out of one."""
+"""Several things about one image at once: a class out of each of some outputs, yes-or-no flags out of one, and points
+that go with them (where a garment's colour can be read)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams
-from hams_agents.tasks.outputs import pick, probabilities, rows, sigmoid
+from hams_agents.tasks.geometry import apply
+from hams_agents.tasks.outputs import pick, probabilities, rows
 
 
 class ClassesParams(TaskParams):
@@ -32,6 +35,7 @@ class AttributesParams(TaskParams):
 
     classes: dict[str, ClassesParams] = Field({}, description="attribute → where its value is told")
     flags: FlagsParams | None = None
+    points: dict[str, str] = Field({}, description="name → the output with its x and y, in 0..1 of the input")
 
     @model_validator(mode="after")
     def _any(self) -> AttributesParams:
@@ -45,13 +49,15 @@ class AttributesParams(TaskParams):
 class Attributes:
     """Describes an image as ``{"attributes": {"color": {"label": "red", "score": 0.9}, "has_bag": 0.98}}``.
 
-    A class has its label and probability, a flag its probability.
+    A class has its label and probability, a flag its probability. Points come as ``"points": [[x, y], …]`` in pixels of
+    the frame, with their names in ``"point_names"``.
     """
 
     Params: ClassVar[type[TaskParams]] = AttributesParams
 
     def __init__(self, params: AttributesParams, context: TaskContext) -> None:
         self._params = params
+        self._size = np.array(context.input.size, np.float64)
 
     def describe(self, outputs: Outputs, to_frame: Sequence[Affine]) -> list[dict[str, Any]]:
         """Decode; see :class:`hams_agents.tasks.base.DescriptionTask`."""
@@ -66,7 +72,14 @@ class Attributes:
         flags = self._params.flags
         if flags is not None:
             values = rows(pick(outputs, flags.output, "attributes"), count, "attributes", len(flags.names))
-            values = sigmoid(values) if flags.activation == "sigmoid" else values
+            values = probabilities(values, flags.activation, "attributes")
             for one, row in zip(found, values.tolist(), strict=True):
                 one.update({name: round(value, 4) for name, value in zip(flags.names, row, strict=True)})
-        return [{"attributes": one} for one in found]
+        told: list[dict[str, Any]] = [{"attributes": one} for one in found]
+        if self._params.points:
+            sources = self._params.points.values()
+            local = np.stack([rows(pick(outputs, o, "attributes"), count, "attributes", 2) for o in sources], axis=1)
+            for one, points, affine in zip(told, local * self._size, to_frame, strict=True):
+                one["points"] = apply(affine, points).round(2).tolist()
+                one["point_names"] = list(self._params.points)
+        return told

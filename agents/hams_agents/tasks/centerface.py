@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams
-from hams_agents.tasks.candidates import Choice, best, choose
+from hams_agents.tasks.candidates import MAX_CANDIDATES, Choice, best, choose
 from hams_agents.tasks.outputs import did_you_mean
 from hams_shared.errors import TaskError
 
 STRIDE = 4
 CHANNELS = (1, 2, 2, 10)
-MAX_CANDIDATES = 2000
-"""Most cells considered per image, the best ones: bounds the time on a heat map that is all noise."""
 MAX_LOG_SCALE = 10.0
 
 
@@ -51,7 +49,7 @@ class CenterFace:
             raise TaskError(f"task centerface: the input's sides must be multiples of 32, not {width}×{height}")
         self._params = params
         self._size = np.array([width, height], np.float64)
-        self._choice = Choice(params.label, params.iou, params.min_size, params.max_objects)
+        self._choice = Choice({0: params.label}, params.iou, params.min_size, params.max_objects)
 
     def detect(
         self, outputs: Outputs, to_frame: Sequence[Affine], frame_size: tuple[int, int] | None = None

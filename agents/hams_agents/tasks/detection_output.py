@@ -41,6 +41,8 @@ class DetectionOutput:
     def __init__(self, params: DetectionOutputParams, context: TaskContext) -> None:
         self._params = params
         self._size = np.array(context.input.size, np.float64)
+        self._classes = np.array(sorted(params.labels))
+        self._choice = Choice(params.labels, params.iou, params.min_size, params.max_objects)
 
     def detect(
         self, outputs: Outputs, to_frame: Sequence[Affine], frame_size: tuple[int, int] | None = None
@@ -57,13 +59,8 @@ class DetectionOutput:
         ends = np.flatnonzero(raw[:, 0] < 0)
         listed = raw[: ends[0] if len(ends) else None]
         listed = listed[listed[:, 2] >= self._params.threshold]
-        found: list[Detected] = []
-        for number, name in self._params.labels.items():
-            mine = listed[listed[:, 1] == number]
-            if not len(mine):
-                continue
-            boxes = mine[:, 3:] * np.tile(self._size, 2)
-            choice = Choice(name, self._params.iou, self._params.min_size, self._params.max_objects)
-            no_points = np.empty((len(mine), 0, 2))
-            found += choose(boxes, no_points, mine[:, 2], choice, self._size, affine, frame_size)
-        return sorted(found, key=lambda one: -one.score)[: self._params.max_objects]
+        listed = listed[np.isin(listed[:, 1], self._classes)]
+        boxes = listed[:, 3:] * np.tile(self._size, 2)
+        points = np.empty((len(listed), 0, 2))
+        classes = listed[:, 1].astype(np.intp)
+        return choose(boxes, points, listed[:, 2], self._choice, self._size, affine, frame_size, classes)

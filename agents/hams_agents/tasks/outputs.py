@@ -72,16 +72,18 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def probabilities(values: NDArray[np.float32], activation: str, task: str) -> NDArray[np.float32]:
-    """Return N×K probabilities from logits (`activation` softmax) or from a network that ends in one (none).
+    """Return N×K probabilities from logits (`activation` softmax or sigmoid) or from a network that ends in one (none).
 
     Raises:
         TaskError: none is stated and the values are not probabilities.
     """
     if activation == "softmax":
         return softmax(values)
+    if activation == "sigmoid":
+        return sigmoid(values)
     if values.size and (values.min() < -0.05 or values.max() > 1.05):
         raise TaskError(
             f"task {task}: the output reaches from {values.min():.3g} to {values.max():.3g}, no probabilities",
-            "use `activation: softmax`",
+            "say with `activation` what makes probabilities of it",
         )
     return values

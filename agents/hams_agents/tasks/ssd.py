@@ -9,7 +9,7 @@ Liu et al., *SSD: Single Shot MultiBox Detector*, 2016 (https://arxiv.org/abs/15
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,10 @@ from pydantic import Field, model_validator
 
 from hams_agents.tasks.anchors import Anchors, MediapipeAnchors, TensorFlowAnchors
 from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams
-from hams_agents.tasks.candidates import Choice, best, choose
+from hams_agents.tasks.candidates import MAX_CANDIDATES, Activation, Choice, choose, over_threshold
 from hams_agents.tasks.outputs import did_you_mean
 from hams_shared.errors import TaskError
 
-MAX_CANDIDATES = 2000
-"""Most anchors considered per image, the best ones: bounds the time on an image that is all noise."""
 MAX_LOG_SCALE = 10.0
 
 
@@ -34,7 +32,7 @@ class SsdParams(TaskParams):
         min_length=1, description="names by class number, only those wanted; or of all classes in order"
     )
     background: bool = Field(True, description="class 0 is background: names in order begin with class 1")
-    activation: Literal["sigmoid", "softmax", "none"] = Field("sigmoid", description="what makes scores of the numbers")
+    activation: Activation = Field("sigmoid", description="what makes scores of the numbers")
     threshold: float = Field(0.5, gt=0, lt=1, description="least score of an object")
     iou: float = Field(0.5, gt=0, lt=1, description="of two boxes of one class that overlap more, the lower score goes")
     min_size: float = Field(0, ge=0, description="least side of an object, pixels of the network's input")
@@ -43,7 +41,7 @@ class SsdParams(TaskParams):
         (), description="the network's points, counted from 0, in the order wanted; empty: as they come"
     )
     outputs: tuple[str, str] | None = Field(
-        None, description="names of boxes and scores; none: the one whose rows have the anchors' numbers is boxes"
+        None, description="names of boxes and scores; needed where the numbers per anchor do not tell which is which"
     )
 
     @model_validator(mode="after")
@@ -69,9 +67,10 @@ class Ssd:
     def __init__(self, params: SsdParams, context: TaskContext) -> None:
         self._params = params
         self._size = np.array(context.input.size, np.float64)
-        self._anchors = params.anchors.boxes()
-        self._names = params.names()
-        self._classes = np.array(sorted(self._names))
+        self._anchors = params.anchors.boxes(context.input.size)
+        names = params.names()
+        self._classes = np.array(sorted(names))
+        self._choice = Choice(names, params.iou, params.min_size, params.max_objects)
 
     def detect(
         self, outputs: Outputs, to_frame: Sequence[Affine], frame_size: tuple[int, int] | None = None
@@ -96,8 +95,8 @@ class Ssd:
         shapes = " and ".join("×".join(map(str, tensor.shape)) for tensor in tensors)
         # TensorFlow's box coder leaves an axis of length 1: N×P×1×4.
         tensors = [t[:, :, 0] if t.ndim == 4 and t.shape[2] == 1 else t for t in tensors]
-        if self._params.outputs is None and tensors[0].shape[-1] < 4 <= tensors[1].shape[-1]:
-            tensors.reverse()
+        if self._params.outputs is None:
+            tensors = self._told_apart(tensors, shapes)
         boxes, scores = tensors
         points = boxes.shape[-1] - 4
         if (
@@ -116,14 +115,15 @@ class Ssd:
             raise TaskError(f"task ssd: order names a point beyond the network's {points // 2}")
         return boxes, scores
 
-    def _scores(self, raw: NDArray[np.generic]) -> NDArray[np.float64]:
-        """Return P×K scores of the classes wanted."""
-        if self._params.activation == "softmax":
-            values = raw.astype(np.float64)
-            grown = np.exp(values - values.max(axis=1, keepdims=True))
-            return np.asarray((grown / grown.sum(axis=1, keepdims=True))[:, self._classes])
-        values = raw[:, self._classes].astype(np.float64)
-        return values if self._params.activation == "none" else 0.5 * (1 + np.tanh(values / 2))
+    def _told_apart(self, tensors: list[NDArray[np.generic]], shapes: str) -> list[NDArray[np.generic]]:
+        """Return boxes before scores: boxes have four numbers per anchor, with points more, and those come in pairs."""
+        pairs = isinstance(self._params.anchors, MediapipeAnchors)
+        likely = [n >= 4 and n % 2 == 0 if pairs else n == 4 for n in (t.shape[-1] for t in tensors)]
+        if all(likely):
+            raise TaskError(
+                f"task ssd: the outputs are {shapes}: either could be the boxes", "name them: outputs: [boxes, scores]"
+            )
+        return tensors[::-1] if likely[1] else tensors
 
     def _image(
         self,
@@ -132,19 +132,11 @@ class Ssd:
         affine: Affine,
         frame_size: tuple[int, int] | None,
     ) -> list[Detected]:
-        scores = self._scores(raw)
-        found: list[Detected] = []
-        for column, number in enumerate(self._classes.tolist()):
-            chosen = np.flatnonzero(scores[:, column] >= self._params.threshold)
-            if not len(chosen):
-                continue
-            chosen = chosen[best(scores[chosen, column], MAX_CANDIDATES)]
-            corners, points = self._decode(boxes[chosen].astype(np.float64), self._anchors[chosen])
-            choice = Choice(self._names[number], self._params.iou, self._params.min_size, self._params.max_objects)
-            found += choose(corners, points, scores[chosen, column], choice, self._size, affine, frame_size)
-        if len(self._classes) > 1:
-            found.sort(key=lambda one: -one.score)
-        return found[: self._params.max_objects]
+        row, classes, scores = over_threshold(raw, self._classes, self._params.activation, self._params.threshold)
+        if not len(row):
+            return []
+        corners, points = self._decode(boxes[row].astype(np.float64), self._anchors[row])
+        return choose(corners, points, scores, self._choice, self._size, affine, frame_size, classes)
 
     def _decode(
         self, values: NDArray[np.float64], anchors: NDArray[np.float64]

@@ -17,12 +17,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams
-from hams_agents.tasks.candidates import Choice, best, choose
+from hams_agents.tasks.candidates import MAX_CANDIDATES, Choice, best, choose
 from hams_agents.tasks.outputs import pick
 from hams_shared.errors import TaskError
-
-MAX_CANDIDATES = 2000
-"""Most boxes considered per image and class, the best ones."""
 
 
 class YoloParams(TaskParams):
@@ -50,7 +47,9 @@ class Yolo:
         self._params = params
         self._size = np.array(context.input.size, np.float64)
         wanted = params.only or params.labels
-        self._wanted = {number: name for number, name in enumerate(params.labels) if name in wanted}
+        names = {number: name for number, name in enumerate(params.labels) if name in wanted}
+        self._classes = np.array(sorted(names))
+        self._choice = Choice(names, params.iou, params.min_size, params.max_objects)
 
     def detect(
         self, outputs: Outputs, to_frame: Sequence[Affine], frame_size: tuple[int, int] | None = None
@@ -73,19 +72,18 @@ class Yolo:
         return [self._image(rows[i], affine, frame_size) for i, affine in enumerate(to_frame)]
 
     def _image(self, raw: NDArray[np.float32], affine: Affine, frame_size: tuple[int, int] | None) -> list[Detected]:
-        classes = raw[:, 5:] * raw[:, 4:5] if self._params.version == "v5" else raw[:, 4:]
-        numbers = classes.argmax(axis=1)
-        scores = classes[np.arange(len(raw)), numbers].astype(np.float64)
-        likely = np.flatnonzero(scores >= self._params.threshold)
-        found: list[Detected] = []
-        for number in np.unique(numbers[likely]).tolist():
-            if number not in self._wanted:
-                continue
-            mine = likely[numbers[likely] == number]
-            mine = mine[best(scores[mine], MAX_CANDIDATES)]
-            middle, half = raw[mine, :2].astype(np.float64), raw[mine, 2:4].astype(np.float64) / 2
-            boxes = np.concatenate((middle - half, middle + half), axis=1)
-            choice = Choice(self._wanted[number], self._params.iou, self._params.min_size, self._params.max_objects)
-            no_points = np.empty((len(mine), 0, 2))
-            found += choose(boxes, no_points, scores[mine], choice, self._size, affine, frame_size)
-        return sorted(found, key=lambda one: -one.score)[: self._params.max_objects]
+        least = self._params.threshold
+        if self._params.version == "v5":
+            hopeful = np.flatnonzero(raw[:, 4] >= least)  # no class can make more of it
+            chances = raw[hopeful, 5:] * raw[hopeful, 4:5]
+        else:
+            hopeful = np.flatnonzero(raw[:, 4:].max(axis=1) >= least)
+            chances = raw[hopeful, 4:]
+        numbers = chances.argmax(axis=1)
+        scores = chances[np.arange(len(hopeful)), numbers].astype(np.float64)
+        likely = np.flatnonzero((scores >= least) & np.isin(numbers, self._classes))
+        likely = likely[best(scores[likely], MAX_CANDIDATES)]
+        boxes = raw[hopeful[likely], :4].astype(np.float64)
+        middle, half = boxes[:, :2], boxes[:, 2:] / 2
+        corners, points = np.concatenate((middle - half, middle + half), axis=1), np.empty((len(likely), 0, 2))
+        return choose(corners, points, scores[likely], self._choice, self._size, affine, frame_size, numbers[likely])

@@ -8,11 +8,13 @@ Numbers begin at 0 again when the group is deployed anew or the pipeline starts 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from hams_shared.group_spec import GallerySpec, GroupSpec
 
@@ -83,19 +85,37 @@ class Galleries:
 
     @classmethod
     def for_group(cls, spec: GroupSpec) -> Galleries:
-        """Empty galleries for the nodes that ask for one."""
+        """Empty galleries for the nodes that ask for one.
+
+        One that is asked for wrongly is left out: the agents refuse its node, and say why.
+        """
         asked = {name: node.task.params.get("gallery") for name, node in spec.nodes.items()}
-        return cls({name: Gallery(GallerySpec.model_validate(one)) for name, one in asked.items() if one is not None})
+        galleries = cls()
+        for name, one in asked.items():
+            if one is not None:
+                with suppress(ValidationError):
+                    galleries.of[name] = Gallery(GallerySpec.model_validate(one))
+        return galleries
 
     def identify(self, objects: Sequence[dict[str, Any]], *, learn: bool) -> None:
         """Add ``identity`` and ``similarity`` beside each ``embedding`` of a frame's joined `objects`."""
         for node, gallery in self.of.items():
-            told = [said for said in _said(objects, node) if said.get("embedding")]
-            if not told:
+            told = list(_said(objects, node))
+            vectors = _vectors([said.get("embedding") for said in told])
+            if vectors is None:
                 continue
-            answers = gallery.identify(np.array([said["embedding"] for said in told], np.float64), learn=learn)
+            answers = gallery.identify(vectors, learn=learn)
             for said, (identity, similarity) in zip(told, answers, strict=True):
                 said["identity"], said["similarity"] = identity, round(similarity, 4)
+
+
+def _vectors(told: Sequence[Any]) -> NDArray[np.float64] | None:
+    """Return K×D vectors, or None when there are none, or a node told something else."""
+    try:
+        vectors = np.array(told, np.float64)
+    except (TypeError, ValueError):
+        return None
+    return vectors if vectors.ndim == 2 and vectors.size and bool(np.isfinite(vectors).all()) else None
 
 
 def _said(objects: Sequence[dict[str, Any]], node: str) -> Iterator[dict[str, Any]]:

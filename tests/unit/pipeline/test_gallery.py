@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,24 @@ def test_it_stays_within_its_capacity_and_numbers_are_never_used_again(frames: l
             assert name <= newest + len(frame)
         newest = max(newest, *(name for name in names if name is not None))
         assert len(gallery) <= capacity
+
+
+@pytest.mark.parametrize("asked", [{"threshold": 2}, {"threshhold": 0.5}, 5, "yes"])
+def test_a_gallery_asked_for_wrongly_does_not_end_the_pipeline(asked: Any) -> None:
+    node = {"model": "/m.onnx", "input": {"size": [8, 8]}, "task": {"type": "embedding", "gallery": asked}}
+    assert Galleries.for_group(parse_group({"name": "g", "nodes": {"who": node}})).of == {}
+
+
+@pytest.mark.parametrize("said", [[], None, "x", [[1.0]], ["a"], [math.nan, 1.0]])
+def test_what_is_no_vector_is_not_identified(said: Any) -> None:
+    galleries = Galleries({"who": Gallery(GallerySpec())})
+    objects = [
+        {"box": [0, 0, 1, 1], "who": {"embedding": said}},
+        {"box": [0, 0, 1, 1], "who": {"embedding": [1.0, 0.0]}},
+    ]
+    galleries.identify(objects, learn=True)
+    assert "identity" not in objects[0]["who"]
+    galleries.identify([{"who": {"embedding": [1.0]}}, {"who": {"embedding": [1.0, 0.0]}}], learn=True)
 
 
 def test_a_frames_objects_are_told_at_any_depth() -> None:

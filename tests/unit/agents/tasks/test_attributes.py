@@ -47,6 +47,26 @@ def test_flags_of_one_output() -> None:
     assert said == {"attributes": {"hat": 0.5, "bag": pytest.approx(1 / (1 + math.exp(-3)), abs=1e-4)}}
 
 
+def test_points_that_go_with_them() -> None:
+    of = task("attributes", flags={"names": ["hat"], "output": "f"}, points={"top": "p", "bottom": "q"})
+    outputs = {
+        "f": np.array([[0.5]], np.float32),
+        "q": np.array([[0.5, 0.75]], np.float32).reshape(1, 2, 1, 1),
+        "p": np.array([[0.25, 0.5]], np.float32).reshape(1, 2, 1, 1),
+    }
+    [said] = of.describe(outputs, [np.array([[2.0, 0.0, 100.0], [0.0, 1.0, 10.0]])])  # crop of 8×8 pixels
+    assert said == {
+        "attributes": {"hat": 0.5},
+        "points": [[104.0, 14.0], [108.0, 16.0]],
+        "point_names": ["top", "bottom"],
+    }
+
+
+def test_flags_that_are_no_probabilities_are_named() -> None:
+    with pytest.raises(TaskError, match=r"from -3 to 2, no probabilities .*activation"):
+        task("attributes", flags={"names": ["a", "b"]}).describe({"o": np.array([[-3, 2]], np.float32)}, [IDENTITY])
+
+
 @pytest.mark.parametrize(
     ("params", "text"),
     [

@@ -52,13 +52,36 @@ def test_tensorflow_anchors_as_the_generator_makes_them() -> None:
                 for scale, ratio in shapes:
                     height, width = scale / math.sqrt(ratio), scale * math.sqrt(ratio)
                     expected.append(((column + 0.5) / n, (row + 0.5) / n, width, height))
-    boxes = TensorFlowAnchors(cells=tuple(cells)).boxes()
+    boxes = TensorFlowAnchors(cells=tuple(cells)).boxes((300, 300))
     assert boxes.shape == (1917, 4)  # the number every SSD MobileNet at 300×300 has
     np.testing.assert_allclose(boxes, expected)
 
 
+def test_tensorflow_anchors_are_square_on_a_wide_input() -> None:
+    """Scales are parts of the shorter side: base_anchor_size in MultipleGridAnchorGenerator."""
+    anchors = TensorFlowAnchors(cells=((4, 2),), reduce_lowest=False, aspect_ratios=(1.0,), interpolated_scale=False)
+    boxes = anchors.boxes((400, 200)) * (400, 200, 400, 200)
+    assert boxes.shape == (8, 4)
+    np.testing.assert_allclose(boxes[[0, 3, 4]], [(50, 50, 40, 40), (350, 50, 40, 40), (50, 150, 40, 40)])
+
+
+@pytest.mark.parametrize(
+    ("cells", "per_cell", "count"),
+    [
+        ((16, 8), (2, 6), 896),  # BlazeFace, short range
+        ((48,), (1,), 2304),  # BlazeFace, full range
+        ((28, 14, 7), (2, 2, 6), 2254),  # poses
+        ((24, 12), (2, 6), 2016),  # palms
+    ],
+)
+def test_mediapipe_detectors_have_as_many_anchors_as_their_files(
+    cells: tuple[int, ...], per_cell: tuple[int, ...], count: int
+) -> None:
+    assert len(MediapipeAnchors(style="mediapipe", cells=cells, per_cell=per_cell).boxes((1, 1))) == count
+
+
 def test_mediapipe_anchors_of_blazeface() -> None:
-    boxes = MediapipeAnchors(style="mediapipe").boxes()
+    boxes = MediapipeAnchors(style="mediapipe").boxes((128, 128))
     assert boxes.shape == (896, 4)
     assert boxes[0].tolist() == [0.5 / 16, 0.5 / 16, 1, 1]
     assert boxes[2].tolist() == [1.5 / 16, 0.5 / 16, 1, 1]
@@ -72,7 +95,7 @@ def test_an_anchor_by_itself_is_a_box() -> None:
     [[found]] = task().detect(given, [IDENTITY])
     assert found.label == "dog"
     assert found.score == pytest.approx(1 / (1 + math.exp(-4.0)))
-    assert found.box == pytest.approx((2.5, 5.0, 97.5, 195.0))
+    assert found.box == pytest.approx((2.5, 52.5, 97.5, 147.5))  # square on an input that is not
     assert found.points is None
 
 
@@ -81,8 +104,8 @@ def test_tensorflow_numbers_move_and_grow_the_anchor() -> None:
     given["scores"][0, 12, 1] = 4.0
     given["boxes"][0, 12] = [0.5, -1.0, math.log(0.5) * 5, math.log(0.25) * 5]  # y, x, h, w
     [[found]] = task().detect(given, [IDENTITY])
-    middle = (50 - 0.1 * 95, 100 + 0.05 * 190)
-    half = (95 * 0.25 / 2, 190 * 0.5 / 2)
+    middle = (50 - 0.1 * 95, 100 + 0.05 * 95)
+    half = (95 * 0.25 / 2, 95 * 0.5 / 2)
     expected = (middle[0] - half[0], middle[1] - half[1], middle[0] + half[0], middle[1] + half[1])
     assert found.box == pytest.approx(expected)
 
@@ -123,6 +146,12 @@ def test_an_axis_of_length_one_and_either_order_of_outputs_are_understood() -> N
     given["scores"][0, 12, 2] = 4.0
     swapped = {"scores": given["scores"], "boxes": given["boxes"][:, :, None]}
     assert task().detect(swapped, [IDENTITY]) == task().detect(given, [IDENTITY])
+    many = outputs(classes=91)
+    many["scores"][0, 12, 2] = 4.0
+    swapped = {"scores": many["scores"], "boxes": many["boxes"]}
+    assert task().detect(swapped, [IDENTITY]) == task().detect(given, [IDENTITY])
+    named = task(outputs=["boxes", "scores"], labels={2: "dog"})
+    assert named.detect(outputs(classes=4), [IDENTITY]) == [[]]
 
 
 @pytest.mark.parametrize(
@@ -130,6 +159,7 @@ def test_an_axis_of_length_one_and_either_order_of_outputs_are_understood() -> N
     [
         ({}, outputs(17), "expected 1×18×4"),
         ({}, {"one": np.zeros((1, 18, 4))}, "has 1 outputs"),
+        ({}, outputs(classes=4), "1×18×4 and 1×18×4: either could be the boxes"),
         ({"outputs": ["boxes", "score"]}, outputs(), "did you mean scores"),
         ({"labels": {5: "cow"}}, outputs(), "3 classes, not number 5"),
         ({}, outputs(18, 6), "expected 1×18×4"),
