@@ -4,7 +4,7 @@
     ├── BadInputError            bad-input       2     what the user gave is wrong
     │   ├── GroupSpecError       bad-group       2
     │   ├── DeviceSpecError      bad-device      2
-    │   ├── SourceError          bad-source      2     a video, folder or image cannot be read
+    │   ├── SourceError          bad-source      2     a source of frames cannot be read or reached
     │   └── TaskError            bad-task        2     a node's task parameters are wrong
     ├── ModelError               bad-model       3     a network cannot be read, checked or run
     │   ├── ModelFetchError      model-fetch     3     its source does not give it
@@ -16,6 +16,7 @@
     ├── DeadlineError            deadline        6     no answer in time
     ├── RefusedError             refused         7     the other side said no, with a reason
     │   ├── StaleEpochError      stale-epoch     7
+    │   ├── OverloadedError      overloaded      7     it has no room now: try again later, or bring less
     │   ├── FrameGoneError       frame-gone      7     its owner reused a frame's memory
     │   └── FrameUnreachableError frame-unreachable 7  shared memory that this process cannot map
     ├── InfeasibleError          infeasible      8     no placement can exist
@@ -69,7 +70,7 @@ class DeviceSpecError(BadInputError):
 
 
 class SourceError(BadInputError):
-    """A source of frames (video, folder, image) cannot be opened or ended in the middle."""
+    """A source of frames (video, folder, image, camera) cannot be opened or reached, or broke off."""
 
     code = "bad-source"
 
@@ -143,6 +144,12 @@ class StaleEpochError(RefusedError):
     """Work or a plan of an epoch that is no longer served."""
 
     code = "stale-epoch"
+
+
+class OverloadedError(RefusedError):
+    """A bounded queue is full: try again later, or bring less."""
+
+    code = "overloaded"
 
 
 class FrameGoneError(RefusedError):

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from hams_shared.errors import GroupSpecError
+from hams_shared.source_kind import LIVE, complaint, source_kind
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,47}$")]
 """A name that is also one NATS subject token: lower case letters, digits, ``-`` and ``_``."""
@@ -166,13 +167,27 @@ class NodeSpec(Strict):
 class StreamSpec(Strict):
     """One source of frames and how it is played."""
 
-    source: str = Field(min_length=1, description="a video file, an image, a folder of images, or pypi:…")
+    source: str = Field(min_length=1, description="where frames come from: see hams_shared.source_kind")
     mode: Literal["live", "lossless"] = Field(
         "live", description="live drops the oldest frame when the group is slower; lossless waits"
     )
     pace: Literal["realtime", "max"] = Field("realtime", description="as the file's clock says, or as fast as it goes")
     loop: bool = False
-    fps: float | None = Field(None, gt=0, le=1000, description="frames/s to play at; none: the file's own")
+    fps: float | None = Field(
+        None, gt=0, le=1000, description="frames/s to play at; none: the file's own; of a live source: at most"
+    )
+
+    @model_validator(mode="after")
+    def _source(self) -> StreamSpec:
+        wrong = complaint(self.source)
+        if wrong:
+            raise ValueError(wrong)
+        kind = source_kind(self.source)
+        if kind in LIVE and self.mode == "lossless":
+            raise ValueError("mode: lossless needs a source that can wait, and a camera cannot: use mode: live")
+        if self.loop and (kind in LIVE or kind == "push"):
+            raise ValueError("loop is for files: this source has no end")
+        return self
 
     @model_validator(mode="after")
     def _pace(self) -> StreamSpec:
@@ -325,7 +340,8 @@ def _loader(base: Path) -> type[yaml.SafeLoader]:
 
 
 def absolute(source: str, base: Path) -> str:
-    """Return `source` unchanged when it has a scheme (``pypi:``, ``https://`` …), else as an absolute path."""
-    if re.match(r"^[a-z][a-z0-9+]+:", source):
+    """Return `source` unchanged when it has a scheme (``pypi:``, ``https://`` …) or is ``push``, else as an absolute
+    path."""
+    if source == "push" or re.match(r"^[a-z][a-z0-9+]+:", source):
         return source
     return str((base / Path(source).expanduser()).resolve())

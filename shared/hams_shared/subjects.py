@@ -9,6 +9,7 @@ Data (large, many)
     hams.v1.work.<host>.<backend>.<unit>             frames and crops for one device
     hams.v1.output.<group>.<stream>.<node>           a node's outputs for one frame
     hams.v1.infer.<group>                            request: one image through a group
+    hams.v1.push.<group>.<stream>                    request: the next frame of a stream that applications feed
     hams.v1.result.<group>.<stream>                  joined results, for apps
 """
 
@@ -72,6 +73,11 @@ def output(group: str, stream: str, node: str) -> str:
 def infer(group: str) -> str:
     """Request subject: one image through a deployed group."""
     return f"{PREFIX}.infer.{group}"
+
+
+def push(group: str, stream: str) -> str:
+    """Request subject: the next frame of a stream whose source is ``push``."""
+    return f"{PREFIX}.push.{group}.{stream}"
 
 
 def result(group: str, stream: str = "*") -> str:

@@ -13,13 +13,13 @@ from pathlib import Path
 from hams_services.monitor.ask import ask, pipeline_view, scheduler_view
 from hams_services.optimizer.cut import cut
 from hams_services.optimizer.onnx_dims import normalize_onnx
+from hams_services.pipeline.sources import check_source
 from hams_services.zoo.sources import fetch
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus
 from hams_shared.errors import (
     ModelError,
     NotFoundError,
-    SourceError,
     from_wire,
 )
 from hams_shared.group_spec import GroupSpec
@@ -99,9 +99,7 @@ def prepare_group(spec: GroupSpec, cache: Path, progress: Progress) -> tuple[Gro
         models[node] = prepared.ref
         files.update(prepared.parts)
     for name, stream in spec.streams.items():
-        path = fetch(stream.source, None, cache, partial(progress, f"fetch {name}"))
-        if not path.exists():
-            raise SourceError(f"stream {name}: {stream.source} does not exist")
+        check_source(stream.source, cache, partial(progress, f"fetch {name}"))
     return GroupRecord(spec=spec, models=models, deployed_at=time.time()), files
 
 

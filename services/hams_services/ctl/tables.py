@@ -146,7 +146,7 @@ def streams_table(pipeline: PipelineView) -> Table:
 
 
 def _stream_row(view: StreamView) -> list[Text | str]:
-    style = {"playing": "green", "failed": "bold red"}.get(view.state, "cyan")
+    style = {"playing": "green", "reconnecting": "yellow", "failed": "bold red"}.get(view.state, "cyan")
     return [
         f"{view.group}/{view.stream}",
         Text(view.state, style=style),

@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import hams_shared
 from hams_services.pipeline.core import Close, Outcome
 from hams_services.pipeline.replicas import Replicas
+from hams_services.pipeline.runner import StreamRunner
 from hams_services.pipeline.sources import decode_image
-from hams_services.pipeline.stream import Flow, Peers, StreamRunner
+from hams_services.pipeline.stream import Flow, Peers
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus, Message, Subscription
 from hams_shared.chunks import Assembler
@@ -27,21 +30,25 @@ from hams_shared.errors import (
     DeadlineError,
     HamsError,
     NotFoundError,
+    OverloadedError,
     RefusedError,
     as_hams_error,
 )
 from hams_shared.frame_pool import remove_abandoned
-from hams_shared.frames import Output
+from hams_shared.frames import Output, Pixels
 from hams_shared.kv_records import watched
 from hams_shared.liveness import Liveness
 from hams_shared.messages import (
     GroupRecord,
     Heartbeat,
+    ImageMessage,
     InferAnswer,
     InferRequest,
     PipelineView,
     Plan,
     PlanRecord,
+    PushAnswer,
+    PushRequest,
     WireError,
 )
 
@@ -50,6 +57,8 @@ log = logging.getLogger("hams.pipeline")
 TICK_S = 0.05
 INFER_LIMIT = 64
 """Most infer requests under way at once; more are refused."""
+PUSH_LIMIT = 64
+"""Most pushed frames, or parts of them, that wait to be taken in one stream; more are lost, their senders time out."""
 
 
 def root_limit(plan: Plan, streams: int) -> int:
@@ -58,6 +67,33 @@ def root_limit(plan: Plan, streams: int) -> int:
     One is worked on and one is ready to follow; more would only grow old in the device's queue.
     """
     return max(1, -(-2 * len(plan.shares[plan.group.spec.root]) // max(streams, 1)))
+
+
+async def pixels_of(message: ImageMessage) -> Pixels:
+    """Return the image of a request, H×W×3 B, G, R. Raises SourceError when it cannot be decoded."""
+    if message.shape is not None:
+        return np.frombuffer(message.image, np.uint8).reshape(message.shape)
+    return await asyncio.to_thread(decode_image, message.image)
+
+
+class PushTaker:
+    """Takes the frames that applications push into one stream, one at a time."""
+
+    def __init__(self, runner: StreamRunner) -> None:
+        self._runner = runner
+        self._assembler = Assembler()
+
+    async def on_push(self, message: Message) -> None:
+        """A frame came, or a part of one."""
+        try:
+            data = self._assembler.take(message.data, time.monotonic())
+            if data is None:
+                return
+            request = codec.decode(PushRequest, data)
+            answer = await self._runner.push(await pixels_of(request), request.wait_s)
+        except HamsError as error:
+            answer = PushAnswer(error=WireError(**error.to_wire()))
+        await message.respond(codec.encode(answer))
 
 
 @dataclass
@@ -90,6 +126,7 @@ class PipelineService:
         self._routes: dict[str, int | None] = {}
         """By group: the epoch frames are sent under now."""
         self._infers = 0
+        self._infer_parts = Assembler()
         self._peers = Peers()
         self._owner: asyncio.TaskGroup | None = None
 
@@ -103,7 +140,7 @@ class PipelineService:
             watchers = [owner.create_task(self._watch_plans()), owner.create_task(self._watch_groups())]
             watchers.append(owner.create_task(self._tick()))
             await self._bus.subscribe(subjects.heartbeat(), self._on_heartbeat, limit=4096)
-            await self._bus.subscribe(subjects.infer("*"), self._on_infer, queue="pipeline", limit=INFER_LIMIT)
+            await self._bus.subscribe(subjects.infer("*"), self._on_infer, limit=INFER_LIMIT)
             await self._bus.serve(
                 "hams-pipeline",
                 hams_shared.__version__,
@@ -165,6 +202,11 @@ class PipelineService:
             subject = subjects.output(spec.name, name, "*")
             group.subscriptions.append(await self._bus.subscribe(subject, on_output, limit=4096))
             group.tasks.append(self._owner.create_task(flow.run()))
+        for name, runner in group.runners.items():
+            if runner.kind == "push":
+                taker = PushTaker(runner)
+                subject = subjects.push(spec.name, name)
+                group.subscriptions.append(await self._bus.subscribe(subject, taker.on_push, limit=PUSH_LIMIT))
         await self._bus.flush()
         self._routes.pop(spec.name, None)
         self._reroute(spec.name, frozenset())
@@ -238,16 +280,22 @@ class PipelineService:
 
     async def _on_infer(self, message: Message) -> None:
         assert self._owner is not None
-        if self._infers >= INFER_LIMIT:
-            error = RefusedError("too many infer requests are under way", "try again in a moment")
+        name = message.subject.rsplit(".", 1)[-1]
+        try:
+            data = self._infer_parts.take(message.data, time.monotonic())
+            if data is None:
+                return
+            if self._infers >= INFER_LIMIT:
+                raise OverloadedError("too many infer requests are under way", "try again in a moment")
+        except HamsError as error:
             await message.respond(codec.encode(InferAnswer(error=WireError(**error.to_wire()))))
             return
         self._infers += 1
-        self._owner.create_task(self._infer(message))
+        self._owner.create_task(self._infer(message, name, data))
 
-    async def _infer(self, message: Message) -> None:
+    async def _infer(self, message: Message, name: str, data: bytes) -> None:
         try:
-            result = await self._infer_one(message)
+            result = await self._infer_one(name, data)
             answer = codec.encode(InferAnswer(result=result))
         except Exception as error:
             if not isinstance(error, HamsError):
@@ -260,14 +308,13 @@ class PipelineService:
         except BrokerError as error:
             log.warning("infer answer is lost: %s", error)
 
-    async def _infer_one(self, message: Message) -> dict[str, Any]:
-        request = codec.decode(InferRequest, message.data)
-        name = message.subject.rsplit(".", 1)[-1]
+    async def _infer_one(self, name: str, data: bytes) -> dict[str, Any]:
         group = self._groups.get(name)
         if group is None:
             known = ", ".join(sorted(self._groups)) or "none"
             raise NotFoundError(f"group {name} is not deployed", f"deployed: {known}")
-        image = await asyncio.to_thread(decode_image, request.image)
+        request = codec.decode(InferRequest, data)
+        image = await pixels_of(request)
         frame = group.infer.submit(image)
         future: asyncio.Future[tuple[Close, dict[str, Any] | None]] = asyncio.get_running_loop().create_future()
         group.answers[frame] = future

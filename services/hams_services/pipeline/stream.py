@@ -1,4 +1,4 @@
-"""One stream of one group at run time: reads its source, keeps the pixels of frames under way, publishes results.
+"""Frames of one stream on their way through a group: keeps their pixels, sends them, publishes their results.
 
 Decisions are :class:`hams_services.pipeline.core.StreamCore`'s; here is only I/O and time.
 """
@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,14 +18,12 @@ import numpy as np
 from hams_services.pipeline.core import Close, Command, Outcome, Send, StreamCore
 from hams_services.pipeline.frame_store import SPARE, FrameStore
 from hams_services.pipeline.replicas import Replicas
-from hams_services.pipeline.sources import Source, open_source
-from hams_services.zoo.sources import fetch
 from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus
-from hams_shared.errors import BrokerError, FrameUnreachableError, HamsError, as_hams_error
+from hams_shared.errors import BrokerError, FrameUnreachableError
 from hams_shared.frame_pool import memory_domain
 from hams_shared.frames import Output, Pixels, Work
-from hams_shared.group_spec import GroupSpec, StreamSpec
+from hams_shared.group_spec import GroupSpec
 from hams_shared.messages import Plan, StreamView
 
 log = logging.getLogger("hams.pipeline")
@@ -234,14 +231,14 @@ class Flow:
             "nodes": command.join.nodes(),
         }
 
-    def view(self, state: str, text: str) -> StreamView:
+    def view(self, state: str, text: str, **more: Any) -> StreamView:
         """Counters and timings as `status` shows them."""
         ledger = self.core.ledger
         ledger.validate()
         now = time.time()
         span = (self._last or 0.0) - (self._first or 0.0)
         fps = (ledger.delivered - 1) / span if span > 0 else 0.0
-        if state == "playing":
+        if state not in ("ended", "failed"):
             recent = sum(1 for at in self._recent if now - at <= RECENT_S)
             fps = recent / min(RECENT_S, max(now - (self._first or now), 0.2))
         p50, p99 = np.percentile(self._latency, [50, 99]) if self._latency else (0.0, 0.0)
@@ -260,66 +257,6 @@ class Flow:
                 "fps": round(fps, 3),
                 "p50_ms": round(float(p50), 3),
                 "p99_ms": round(float(p99), 3),
+                **more,
             }
         )
-
-
-class StreamRunner:
-    """A flow fed from a source."""
-
-    def __init__(self, bus: Bus, group: GroupSpec, stream: str, cache: Path, peers: Peers, replicas: Replicas) -> None:
-        self.spec: StreamSpec = group.streams[stream]
-        lossless = self.spec.mode == "lossless"
-        self.flow = Flow(bus, group, stream, lossless=lossless, publish=True, peers=peers, replicas=replicas)
-        self.state = "waiting"
-        self.text = ""
-        self._cache = cache
-
-    def view(self) -> StreamView:
-        """As `status` shows it."""
-        return self.flow.view(self.state, self.text)
-
-    async def run(self) -> None:
-        """Play the source to its end, then wait for the last frame. Ends in state ``ended`` or ``failed``."""
-        source: Source | None = None
-        try:
-            await self._wait(lambda: self.flow.core.plan is not None)
-            path = await asyncio.to_thread(fetch, self.spec.source, None, self._cache)
-            source = await asyncio.to_thread(open_source, path)
-            self.state = "playing"
-            await self._play(source)
-            await self._wait(lambda: self.flow.core.idle)
-            self.state = "ended"
-        except Exception as error:
-            if not isinstance(error, HamsError):
-                log.exception("stream %s broke", self.flow.name)
-            await self._wait(lambda: self.flow.core.idle)
-            self.state, self.text = "failed", str(as_hams_error(error))
-            log.error("stream %s: %s", self.flow.name, self.text)
-        finally:
-            if source is not None:
-                source.close()
-
-    async def _wait(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            self.flow.changed.clear()
-            await self.flow.changed.wait()
-
-    async def _play(self, source: Source) -> None:
-        rate = self.spec.fps or source.fps or 25.0
-        period = 1.0 / rate if self.spec.pace == "realtime" else 0.0
-        due = time.monotonic()
-        while True:
-            await self._wait(lambda: self.flow.core.wants_frame)
-            image = await asyncio.to_thread(source.read, self.flow.frames.blank())
-            if image is None:
-                if not self.spec.loop:
-                    return
-                await asyncio.to_thread(source.rewind)
-                continue
-            now = time.monotonic()
-            if period:
-                due = max(due, now - period)  # after a stall go on at the clock's rate, do not catch up
-                await asyncio.sleep(max(0.0, due - now))
-                due += period
-            self.flow.submit(image)

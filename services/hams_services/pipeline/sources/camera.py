@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from hams_services.pipeline.sources.base import Pixels, cv2, grab, rate
+import cv2
+
+from hams_services.pipeline.sources.base import grab, rate
 from hams_shared.errors import SourceError
+from hams_shared.frames import Pixels
 
 SETTINGS = {"width": cv2.CAP_PROP_FRAME_WIDTH, "height": cv2.CAP_PROP_FRAME_HEIGHT, "fps": cv2.CAP_PROP_FPS}
 

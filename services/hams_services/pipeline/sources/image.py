@@ -6,8 +6,11 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-from hams_services.pipeline.sources.base import Pixels, cv2, np
+import cv2
+import numpy as np
+
 from hams_shared.errors import SourceError
+from hams_shared.frames import Pixels
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 

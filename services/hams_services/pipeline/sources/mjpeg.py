@@ -8,9 +8,10 @@ import ssl
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from hams_services.pipeline.sources.base import OPEN_S, READ_S, Pixels
+from hams_services.pipeline.sources.base import OPEN_S, READ_S
 from hams_services.pipeline.sources.image import decode_image
 from hams_shared.errors import SourceError
+from hams_shared.frames import Pixels
 from hams_shared.source_kind import shown
 
 MAX_PART = 1 << 26

@@ -7,6 +7,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from hams_services.pipeline.sources.base import Source
@@ -99,10 +100,8 @@ class Reader:
         self._tell(self._ended.set)
 
     def _tell(self, what: Callable[..., None], *args: Any) -> None:
-        try:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(what, *args)
-        except RuntimeError:
-            pass  # the loop is closed: nobody waits any more
 
 
 def _succeed(future: asyncio.Future[Any], result: Any) -> None:

@@ -6,8 +6,11 @@ import os
 import socket
 from urllib.parse import urlsplit
 
-from hams_services.pipeline.sources.base import OPEN_S, READ_S, Pixels, cv2, grab, rate
+import cv2
+
+from hams_services.pipeline.sources.base import OPEN_S, READ_S, grab, rate
 from hams_shared.errors import SourceError
+from hams_shared.frames import Pixels
 from hams_shared.source_kind import shown
 
 # Packets over TCP are neither lost nor out of order, and pass firewalls; FFmpeg's own default is UDP.

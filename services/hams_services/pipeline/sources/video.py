@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hams_services.pipeline.sources.base import Pixels, cv2, grab, rate
+import cv2
+
+from hams_services.pipeline.sources.base import grab, rate
 from hams_shared.errors import SourceError
+from hams_shared.frames import Pixels
 
 
 class Video:
