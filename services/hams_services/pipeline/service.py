@@ -140,7 +140,7 @@ class PipelineService:
             watchers = [owner.create_task(self._watch_plans()), owner.create_task(self._watch_groups())]
             watchers.append(owner.create_task(self._tick()))
             await self._bus.subscribe(subjects.heartbeat(), self._on_heartbeat, limit=4096)
-            await self._bus.subscribe(subjects.infer("*"), self._on_infer, limit=INFER_LIMIT)
+            await self._bus.subscribe(subjects.infer("*"), self._on_infer, limit=4 * INFER_LIMIT)
             await self._bus.serve(
                 "hams-pipeline",
                 hams_shared.__version__,
