@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench clean dist
+.PHONY: help setup demo test lint format bench bench-peers schema clean dist
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(STAMP) ## Make the virtual environment
 
@@ -38,8 +38,20 @@ format: $(STAMP) ## Format the code
 bench: $(STAMP) ## Benchmarks; results go to docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
+schema: $(STAMP) ## JSON Schema of group.yaml and AsyncAPI document, from the code
+	$(BIN)/python docs/schema/generate.py
+
+bench-peers: .bench-peers/.installed ## Install what the serving benchmark compares HAMS with, in .bench-peers
+
+.bench-peers/.installed: benchmarks/serving/peers/requirements.txt pyproject.toml
+	$(PYTHON) -m venv .bench-peers
+	.bench-peers/bin/python -m pip install --quiet --disable-pip-version-check --editable . -r $<
+	@# Only tritonserver is taken from this wheel; its Python package wants numpy 1, which HAMS does not.
+	.bench-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "nvidia-pytriton>=0.5.14"
+	@touch $@
+
 dist: $(STAMP) ## sdist and wheel
 	$(BIN)/python -m build --outdir dist .
 
 clean: ## Remove what make made
-	rm -rf $(VENV) dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .bench-peers dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,21 +1,26 @@
-"""``make bench``: all benchmarks, or those named on the command line."""
+"""``make bench``: all benchmarks, or one with its own options: ``python -m benchmarks serving --case F``."""
 
 from __future__ import annotations
 
 import sys
 
 from benchmarks.scheduling import bench as scheduling
+from benchmarks.services import bench as services
 from benchmarks.serving import bench as serving
 
-PARTS = {"scheduling": scheduling.main, "serving": serving.main}
+PARTS = {"scheduling": lambda _: scheduling.main(), "serving": serving.main, "services": services.main}
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or list(PARTS)
-    for name in wanted:
-        if name not in PARTS:
-            raise SystemExit(f"no benchmark {name!r}; there are {', '.join(PARTS)}")
-        PARTS[name]()
+    """Run them."""
+    name, *options = sys.argv[1:] or ["all"]
+    if name == "all":
+        for part in PARTS.values():
+            part([])
+    elif name in PARTS:
+        PARTS[name](options)
+    else:
+        raise SystemExit(f"no benchmark {name!r}; there are {', '.join(PARTS)}")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@
 One batch is made ready ahead of the device, so as not to go past the fair queue; and on top of it what may overtake it.
 
 Everything that touches the device's networks runs in the device thread, one job after another; the other two work on
-the batches before and behind it. All steps that take long (resize, inference, warp) release Python's lock. The queue is
-bounded; when it is full new work is refused, and the pipeline sends it again later. Benchmarks run in the device thread
-too, one inference at a time between batches, so that they neither disturb nor are disturbed.
+the batches before and behind it. An idle device does all three steps itself: handing over would only cost time. All
+steps that take long (resize, inference, warp) release Python's lock. The queue is bounded; when it is full new work is
+refused, and the pipeline sends it again later. Benchmarks run in the device thread too, one inference at a time between
+batches, so that they neither disturb nor are disturbed.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ class Executor:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
     _preparing: bool = False
+    _idle: bool = False
+    """The device thread has nothing to do."""
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -107,7 +110,7 @@ class Executor:
             # Assignments of two epochs are never run together: their networks may differ.
             stream = f"{work.id.stream}@{work.id.epoch}"
             self._queue.push((spec.name, work.node), stream, piece, len(work.images), terms, now)
-            self._to_prepare.notify()
+            (self._to_compute if self._idle else self._to_prepare).notify()
             return True
 
     async def run_steps(self, steps: Steps[T]) -> T:
@@ -191,15 +194,24 @@ class Executor:
                     job.done.set_exception(RefusedError("the agent is stopping"))
                     continue
                 batch = self._ready.pop()[1] if self._ready else None
-                if batch is None and job is None:
+                turn = None if batch or self._preparing else self._queue.pop(time.perf_counter())
+                if self._queue.size:
+                    self._to_prepare.notify()
+                if batch is None and turn is None and job is None:
                     if self._stopping and not self._preparing and not self._queue.size:
+                        self._to_prepare.notify()
                         self._to_finish.notify()
                         return
+                    self._idle = not self._preparing
                     self._to_compute.wait()
+                    self._idle = False
                     continue
-                self._to_prepare.notify()
             if batch is not None:
                 self._run(batch)
+            elif turn is not None:
+                for one in _alike(turn.items):
+                    prepare(one)
+                    self._run(one)
             if job is not None:
                 self._step(job)
 
@@ -217,8 +229,12 @@ class Executor:
             load.inferences += images
             load.busy_s += spent
             self.busy_s += spent
-            self._done.append(batch)
-            self._to_finish.notify()
+            more = self._ready or self._preparing or self._queue.size or self._jobs or self._done
+            if more:
+                self._done.append(batch)
+                self._to_finish.notify()
+        if not more:
+            self._finish_one(batch)
 
     def _step(self, job: _Job[object]) -> None:
         try:
@@ -243,11 +259,14 @@ class Executor:
                     self._to_finish.wait(0.2 if self._stopping else None)
                 batch = self._done.popleft()
                 self._to_compute.notify()
-            try:
-                outgoing = finish(batch)
-            except Exception as error:
-                outgoing = failures(batch, as_hams_error(error))
-            self.deliver(outgoing)
+            self._finish_one(batch)
+
+    def _finish_one(self, batch: Batch) -> None:
+        try:
+            outgoing = finish(batch)
+        except Exception as error:
+            outgoing = failures(batch, as_hams_error(error))
+        self.deliver(outgoing)
 
 
 def _alike(pieces: list[Piece]) -> list[Batch]:

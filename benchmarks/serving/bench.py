@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ OWN = {
     "bound": ("benchmarks.serving.bound",),
     "bound+steps": ("benchmarks.serving.bound", "--steps"),
     "bound-replicated": ("benchmarks.serving.bound",),
+    "prepare": ("benchmarks.serving.hams", "prepare"),
     "hams": ("benchmarks.serving.hams", "hfs"),
     "hams-replicated": ("benchmarks.serving.hams", "replicated"),
 }
@@ -34,12 +36,16 @@ def run_one(contestant: str, case: Case, folder: Path) -> dict[str, Any]:
     """Run one contestant; its score, or why there is none."""
     path = folder / "case.json"
     case.save(path)
+    home, measured = folder / "home", folder / "home-measured"
+    shutil.rmtree(home, ignore_errors=True)
+    if contestant.startswith("hams"):
+        shutil.copytree(measured, home)  # what an earlier run learned under other loads is forgotten
     python, (module, *arguments) = sys.executable, OWN.get(contestant, ("",))
     if contestant not in OWN:
         python, module = str(PEER_PYTHON), f"benchmarks.serving.peers.{contestant.replace('-', '_')}"
         if not PEER_PYTHON.exists():
             return {"error": "not installed: make bench-peers"}
-    env = {**os.environ, "HAMS_HOME": str(folder / "home"), "HAMS_HOST": "box"}
+    env = {**os.environ, "HAMS_HOME": str(home), "HAMS_HOST": "box"}
     try:
         done = subprocess.run(
             [python, "-m", module, str(path), *arguments],
@@ -54,6 +60,10 @@ def run_one(contestant: str, case: Case, folder: Path) -> dict[str, Any]:
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         return {"error": (done.stderr.strip().splitlines() or ["no output"])[-1][:300]}
+    if contestant == "prepare":
+        shutil.rmtree(measured, ignore_errors=True)
+        home.rename(measured)
+        return {}
     score: dict[str, Any] = json.loads(lines[-1])
     return score
 
@@ -64,9 +74,13 @@ def run_case(entry: Entry, rounds: int, folder: Path) -> list[dict[str, Any]]:
     started = time.monotonic()
     rows: list[dict[str, Any]] = []
     replicated: dict[str, dict[str, float]] = {}
+    if error := run_one("prepare", case, folder).get("error"):
+        raise SystemExit(f"{case.name}: {error}")
     order = sorted(entry.contestants, key=lambda name: name != "hams")  # its plan places the others' nodes
     for round_number in range(rounds):
         for contestant in order:
+            if not case.places and contestant != "hams":
+                raise SystemExit(f"{case.name}: HAMS gave no placement: {rows[-1].get('error')}")
             mine = replace(case, places=replicated) if contestant == "bound-replicated" else case
             score = run_one(contestant, mine, folder)
             shares = score.get("notes", {}).get("shares")

@@ -1,6 +1,7 @@
 """HAMS itself, as a person starts it: ``hams-ctl up``, ``hams-ctl deploy``, and a subscriber to the results.
 
-The system's state lies in ``$HAMS_HOME``, so that the devices are measured once and not in every round.
+The system's state lies in ``$HAMS_HOME``; ``prepare`` measures the networks on the devices and leaves, so that it need
+not be done in every round.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class System:
 
     def __init__(self, devices: list[str]) -> None:
         self._home = Path(os.environ["HAMS_HOME"])
+        self._home.mkdir(parents=True, exist_ok=True)
         self._log = self._home / "bench-up.log"
         argv = [sys.executable, "-m", "hams_services.ctl", "up", "--port", "0"]
         for device in devices:
@@ -132,5 +134,14 @@ def run(case: Case, strategy: str) -> Score:
         return score
 
 
+def prepare(case: Case) -> None:
+    """Measure the networks on the devices."""
+    with tempfile.TemporaryDirectory() as folder, System(list(case.devices.values())) as system:
+        print(system.ctl("plan", str(group_file(case, Path(folder), "hfs"))))
+
+
 if __name__ == "__main__":
+    if sys.argv[2:] == ["prepare"]:
+        prepare(Case.load(sys.argv[1]))
+        raise SystemExit
     run(Case.load(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "hfs").print()

@@ -26,13 +26,21 @@ SEEN = 0.5
 PALETTE: tuple[Color, ...] = (
     (84, 214, 120), (255, 176, 64), (92, 148, 255), (219, 112, 219), (72, 209, 224), (255, 130, 130), (122, 196, 196)
 )  # fmt: skip
-WHITE, DARK = (255, 255, 255), (28, 26, 24)
+WHITE, DARK, RING = (255, 255, 255), (28, 26, 24), (255, 224, 64)
+FEW = 8
+"""Up to so many points on a part are shown as a ring."""
 AXES: tuple[tuple[tuple[float, float, float], Color], ...] = (
     ((1.0, 0.0, 0.0), (80, 80, 240)),
     ((0.0, -1.0, 0.0), (90, 220, 90)),
     ((0.0, 0.0, -1.0), (255, 140, 60)),
 )
 """Axes of a head that faces the camera (x right, y down, z away): right red, up green, nose blue."""
+BODY_POINTS = 33
+LIMBS = (
+    (11, 12), (11, 13), (13, 15), (12, 14), (14, 16), (11, 23), (12, 24), (23, 24),
+    (23, 25), (25, 27), (24, 26), (26, 28), (27, 31), (28, 32), (15, 19), (16, 20),
+)  # fmt: skip
+"""Which of mediapipe's pose points are joined (shoulders 11 and 12, hips 23 and 24, ankles 27 and 28 …)."""
 SUB = 4
 """Fractional bits of coordinates given to OpenCV: sixteenths of a pixel."""
 UNITS = {"years": "y", "degrees": "°", "percent": "%"}
@@ -110,7 +118,9 @@ def _told(
     width = box[2] - box[0]
     for child in _children(one):
         mesh = _points(child.get("points"), factor) if _number(child.get("score"), 1.0) >= SEEN else None
-        if mesh is not None:
+        if mesh is not None and isinstance(child.get("visibility"), list):
+            _skeleton(canvas, mesh, child["visibility"], line, color)
+        elif mesh is not None:
             dense = len(mesh) > 30  # a mesh on a small face must not hide it
             radius = max(0.5, width / 220) if dense else max(min(line, width / 24), width / 60)
             _dots(canvas, mesh, radius, WHITE, 0.65 * min(1.0, width / 140) if dense else 0.8)
@@ -122,9 +132,33 @@ def _told(
         for inner in child.get("objects") or ():
             inner_box = _box(inner, factor) if isinstance(inner, Mapping) else None
             if inner_box is not None and mesh is not None:  # a part of what the points show: they outline it already
+                _ring(canvas, inner, factor, line)
                 _told(canvas, inner, inner_box, factor, max(1, line - 1), color)
             elif inner_box is not None:
                 _outline(canvas, inner, inner_box, factor, max(1, line - 1), color)
+
+
+def _ring(canvas: Pixels, part: Mapping[str, Any], factor: int, line: int) -> None:
+    """Draw a ring about the few points a child node found on a part, such as an iris."""
+    for child in _children(part):
+        points = _points(child.get("points"), factor)
+        if points is not None and 2 < len(points) <= FEW:
+            (x, y), radius = cv2.minEnclosingCircle(points.astype(np.float32))
+            for shade, thickness in ((DARK, line + 1), (RING, max(1, line - 1))):
+                cv2.circle(canvas, _fixed((x, y)), round(radius * (1 << SUB)), shade, thickness, cv2.LINE_AA, SUB)
+
+
+def _skeleton(canvas: Pixels, points: NDArray[np.float64], visibility: Sequence[Any], line: int, color: Color) -> None:
+    """Draw the joints of a body that can be seen and, for mediapipe's 33 points, its limbs."""
+    seen = [_number(one, 0.0) >= SEEN for one in visibility]
+    if len(seen) != len(points):
+        return
+    for a, b in LIMBS if len(points) == BODY_POINTS else ():
+        if seen[a] and seen[b]:
+            ends = [tuple(np.rint(points[i] * (1 << SUB)).astype(int).tolist()) for i in (a, b)]
+            cv2.line(canvas, ends[0], ends[1], color, line + 1, cv2.LINE_AA, SUB)
+    if any(seen):
+        _dots(canvas, points[np.array(seen)], 1.2 * line, WHITE)
 
 
 def _children(one: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -199,7 +233,18 @@ def _words(item: Mapping[str, Any]) -> str:
     if isinstance(value, int | float) and math.isfinite(value):
         unit = str(item.get("unit") or "")
         return f"{value:.0f} {UNITS.get(unit, unit)}".strip() if abs(value) >= 10 else f"{value:.3g} {unit}".strip()
-    return ""
+    if isinstance(item.get("attributes"), Mapping):
+        return " ".join(_attributes(item["attributes"]))
+    return f"#{item['identity']}" if isinstance(item.get("identity"), int) else ""
+
+
+def _attributes(told: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the values of classes, and the names of flags that are set."""
+    for name, value in told.items():
+        if isinstance(value, Mapping):
+            yield str(value.get("label", ""))
+        elif _number(value, 0.0) >= SEEN:
+            yield name
 
 
 def _plates(

@@ -6,6 +6,8 @@ Control messages are pydantic models (:mod:`hams_shared.messages`); data-plane m
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import Any, TypeVar
 
 import msgpack
@@ -25,8 +27,24 @@ def pack(value: Any) -> bytes:
     return packed
 
 
+def pack_json(value: Any) -> bytes:
+    """Encode plain values as JSON; bytes become base64."""
+    return json.dumps(value, ensure_ascii=False, default=_text).encode()
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
 def unpack(data: bytes) -> Any:
-    """Decode msgpack. Raises MessageError when `data` is anything else."""
+    """Decode msgpack, or JSON that is a map, which msgpack never begins like. Raises MessageError for anything else."""
+    if data[:1] == b"{":
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise MessageError(f"not JSON: {error}"[:200]) from None
     try:
         return msgpack.unpackb(data, raw=False, strict_map_key=True, max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS)
     except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:

@@ -4,10 +4,11 @@
     ├── BadInputError            bad-input       2     what the user gave is wrong
     │   ├── GroupSpecError       bad-group       2
     │   ├── DeviceSpecError      bad-device      2
-    │   ├── SourceError          bad-source      2     a source of frames cannot be read or reached
+    │   ├── SourceError          bad-source      2     a video, folder or image cannot be read
     │   └── TaskError            bad-task        2     a node's task parameters are wrong
     ├── ModelError               bad-model       3     a network cannot be read, checked or run
     │   ├── ModelFetchError      model-fetch     3     its source does not give it
+    │   │   └── NoSpaceError     no-space        3     the disk is too full for it
     │   ├── DigestError          bad-digest      3     its bytes are not the promised ones
     │   └── UnsupportedModelError unsupported    3     this device or runtime cannot run it
     ├── MessageError             bad-message     4     bytes on a subject are not a HAMS message
@@ -16,7 +17,6 @@
     ├── DeadlineError            deadline        6     no answer in time
     ├── RefusedError             refused         7     the other side said no, with a reason
     │   ├── StaleEpochError      stale-epoch     7
-    │   ├── OverloadedError      overloaded      7     it has no room now: try again later, or bring less
     │   ├── FrameGoneError       frame-gone      7     its owner reused a frame's memory
     │   └── FrameUnreachableError frame-unreachable 7  shared memory that this process cannot map
     ├── InfeasibleError          infeasible      8     no placement can exist
@@ -70,7 +70,7 @@ class DeviceSpecError(BadInputError):
 
 
 class SourceError(BadInputError):
-    """A source of frames (video, folder, image, camera) cannot be opened or reached, or broke off."""
+    """A source of frames (video, folder, image) cannot be opened or ended in the middle."""
 
     code = "bad-source"
 
@@ -94,8 +94,14 @@ class ModelFetchError(ModelError):
     code = "model-fetch"
 
 
+class NoSpaceError(ModelFetchError):
+    """The disk of the cache is too full for a model."""
+
+    code = "no-space"
+
+
 class DigestError(ModelError):
-    """A model's bytes are not the ones promised by its SHA-256."""
+    """A model's bytes are not the ones promised by its digest."""
 
     code = "bad-digest"
 
@@ -144,12 +150,6 @@ class StaleEpochError(RefusedError):
     """Work or a plan of an epoch that is no longer served."""
 
     code = "stale-epoch"
-
-
-class OverloadedError(RefusedError):
-    """A bounded queue is full: try again later, or bring less."""
-
-    code = "overloaded"
 
 
 class FrameGoneError(RefusedError):

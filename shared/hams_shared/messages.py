@@ -5,9 +5,9 @@ A reader ignores fields it does not know (a newer writer may send more); it neve
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from hams_shared.group_spec import GroupSpec
 
@@ -292,9 +292,7 @@ class StreamView(Wire):
     group: str
     stream: str
     state: Literal["waiting", "playing", "reconnecting", "ended", "failed"]
-    text: str = Field("", description="why it is in this state, or what is wrong")
-    kind: str = Field("file", description="of its source, see hams_shared.source_kind")
-    reconnects: int = Field(0, description="times a live source was lost")
+    text: str = ""
     submitted: int = 0
     delivered: int = 0
     in_flight: int = 0
@@ -312,26 +310,11 @@ class PipelineView(Wire):
     streams: tuple[StreamView, ...]
 
 
-class ImageMessage(Wire):
-    """An image: encoded (JPEG, PNG, …), or its pixels."""
+class InferRequest(Wire):
+    """Request on ``hams.v1.infer.<group>``: one encoded image (JPEG, PNG, …), or raw pixels with their shape."""
 
     image: bytes
-    shape: tuple[int, int, int] | None = Field(
-        None, description="[H, W, 3] when `image` is the pixels themselves, B, G, R, rows top to bottom"
-    )
-
-    @model_validator(mode="after")
-    def _fills(self) -> Self:
-        if self.shape is not None:
-            height, width, channels = self.shape
-            if min(height, width) < 1 or channels != 3 or height * width * 3 != len(self.image):
-                raise ValueError(f"{len(self.image)} bytes of pixels do not fill shape {list(self.shape)}")
-        return self
-
-
-class InferRequest(ImageMessage):
-    """Request on ``hams.v1.infer.<group>``: one image."""
-
+    shape: tuple[int, int, int] | None = Field(None, description="of raw pixels: height, width, 3 (B, G, R)")
     deadline_s: float = Field(30.0, gt=0, le=600)
 
 
@@ -342,18 +325,34 @@ class InferAnswer(Wire):
     error: WireError | None = None
 
 
-class PushRequest(ImageMessage):
-    """Request on ``hams.v1.push.<group>.<stream>``: the next frame of a stream whose source is ``push``."""
-
-    wait_s: float = Field(0.0, ge=0, le=60, description="lossless: how long to wait for room, s")
+class PushRequest(InferRequest):
+    """Request on ``hams.v1.push.<group>.<stream>``: the next frame of a stream with ``source: push``."""
 
 
 class PushAnswer(Wire):
-    """What became of a pushed frame: its number, or why it was not taken."""
+    """The number the frame got, or why it was not taken. It comes when there is room for the frame."""
 
     frame: int | None = None
-    overloaded: bool = Field(False, description="live: an older frame was dropped for this one")
     error: WireError | None = None
+
+
+PICTURES_LEASE_S = 6.0
+"""A wish for pictures holds for so long; who still wants them says so again."""
+
+
+class PicturesWanted(Wire):
+    """On ``hams.v1.pictures-wanted.<group>``: somebody wants to see the frames that are delivered."""
+
+    stream: str = Field("*", description="name of a stream, or * for all")
+    quality: int = Field(90, ge=1, le=100, description="of the JPEG")
+
+
+class FramePicture(Wire):
+    """On ``hams.v1.picture.<group>.<stream>``, just before the frame's result, while somebody wants it."""
+
+    stream: str
+    frame: int
+    jpeg: bytes
 
 
 PlanAnswer.model_rebuild()

@@ -141,7 +141,7 @@ class Up:
     def until_ended(self, timeout: float = 120) -> dict[str, Any]:
         """Wait for the stream to end and return its ledger."""
         end = time.monotonic() + timeout
-        while self.stream()["state"] not in ("ended", "failed"):
+        while self.stream()["state"] in ("waiting", "playing"):
             assert time.monotonic() < end, f"stream has not ended: {self.stream()}\n{self.logs()}"
             time.sleep(0.2)
         return self.check_ledger()

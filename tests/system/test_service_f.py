@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from hams_shared.results import FrameResult
 from support.results import Subscriber
 from support.up import Up, cores
 from support.wait import until_sync
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
-NODES = ["age", "emotion", "face", "gender", "landmarks"]
+NODES = ["age", "emotion", "face", "gender", "iris", "landmarks"]
 FRAMES = 120
 
 
@@ -38,25 +39,27 @@ def test_from_group_file_to_results(up: Up, lossless_face: Path, astronaut: Path
         assert (stream["state"], stream["delivered"]) == ("ended", FRAMES)
         results.until(FRAMES)
         assert results.frames == list(range(FRAMES))
+        for result in results.received:
+            FrameResult.check(result.data)
         found = [r for r in results.received if r.objects]
         assert len(found) >= FRAMES * 0.9  # one face in each frame
         one = found[0].objects[0]
-        assert set(one) >= {"box", "score", *NODES} - {"face"}
+        assert set(one) >= {"box", "score", *NODES} - {"face", "iris"}
         assert 0 <= one["age"]["value"] <= 100
         assert one["gender"]["label"] in ("female", "male")
         assert len(one["landmarks"]["points"]) == 468
         assert set(found[0].nodes) == set(NODES)
 
     matrix = up.json("matrix")
-    assert len(matrix["models"]) == 5
+    assert len(matrix["models"]) == 6
     assert matrix["devices"] == ["box.onnxruntime.cpu1", "box.openvino.cpu0"]
-    assert [len(row) for row in matrix["fps"]] == [2] * 5
+    assert [len(row) for row in matrix["fps"]] == [2] * 6
     tflite = [reason for pair, reason in matrix["reasons"].items() if "onnxruntime" in pair]
-    assert len(tflite) == 2
+    assert len(tflite) == 3
     assert all("tflite" in reason.lower() for reason in tflite)
     rows = list(csv.reader(io.StringIO(up.ctl("matrix", "--csv"))))
     assert rows[0] == ["model", *matrix["devices"]]
-    assert len(rows) == 6
+    assert len(rows) == 7
 
     picture = tmp_path / "astronaut.png"
     answer = json.loads(up.ctl("infer", "face", astronaut, "--json", "--annotate", picture))
@@ -65,6 +68,10 @@ def test_from_group_file_to_results(up: Up, lossless_face: Path, astronaut: Path
     assert 150 < (x0 + x1) / 2 < 280  # her face is at about (222, 115)
     assert 60 < (y0 + y1) / 2 < 180
     assert face["gender"]["label"] == "female"
+    left, right = face["landmarks"]["objects"]
+    assert (left["label"], right["label"]) == ("left_eye", "right_eye")
+    assert left["iris"]["points"][0] == pytest.approx([203.5, 101.2], abs=3)  # read off the photograph
+    assert right["iris"]["points"][0] == pytest.approx([247.0, 103.2], abs=3)
     assert picture.stat().st_size > 10_000
 
     busy = json.loads(up.ctl("top", "--json"))

@@ -21,7 +21,11 @@ class LandmarksParams(TaskParams):
     """Parameters of ``type: landmarks``."""
 
     points: int = Field(ge=1, le=10000, description="how many points")
-    dims: Literal[2, 3] = Field(2, description="numbers per point; a third one, depth, is not told")
+    dims: int = Field(2, ge=2, le=8, description="numbers per point; after x and y they are not told (depth …)")
+    first: int | None = Field(None, ge=1, description="tell only so many of the points; none: all")
+    visibility: int | None = Field(
+        None, ge=2, le=7, description="which of a point's numbers, from 0, says whether it can be seen; its logit"
+    )
     normalized: bool = Field(False, description="points are in 0..1 of the input; if not, in its pixels")
     output: str | None = Field(None, description="name of the points' output; not needed when there is one only")
     score_output: str | None = Field(None, description="name of the output that says whether the object is there")
@@ -34,7 +38,7 @@ class LandmarksParams(TaskParams):
 
 
 class Landmarks:
-    """Describes an image as ``{"points": [[x, y], …]}``, with ``score`` and ``pose`` where they are asked for.
+    """Describes an image as ``{"points": [[x, y], …]}``, with ``score``, ``visibility`` and ``pose`` where asked for.
 
     With `parts` there are ``objects`` too: each the square about the middle of its points, whose side is the greatest
     distance between two of them, with these points as its own; so that it turns and grows as they do.
@@ -46,8 +50,13 @@ class Landmarks:
         if params.head_pose and params.points < MESH_POINTS:
             raise TaskError(f"task landmarks: head_pose needs a face mesh of {MESH_POINTS} points, not {params.points}")
         for label, indices in params.parts.items():
-            if len(set(indices)) < 2 or max(indices) >= params.points:
-                raise TaskError(f"task landmarks: part {label} needs two or more points from 0 to {params.points - 1}")
+            told = min(params.first or params.points, params.points)
+            if len(set(indices)) < 2 or max(indices) >= told:
+                raise TaskError(f"task landmarks: part {label} needs two or more points from 0 to {told - 1}")
+        if params.visibility is not None and params.visibility >= params.dims:
+            raise TaskError(
+                f"task landmarks: visibility {params.visibility} is not among {params.dims} numbers per point"
+            )
         self.parts = bool(params.parts)
         self._params = params
         self._unit = np.array(context.input.size if params.normalized else (1, 1), np.float64)
@@ -56,7 +65,8 @@ class Landmarks:
         """Decode; see :class:`hams_agents.tasks.base.DescriptionTask`."""
         params, count = self._params, len(to_frame)
         values = rows(pick(outputs, params.output, "landmarks"), count, "landmarks", params.points * params.dims)
-        local = values.reshape(count, params.points, params.dims)[:, :, :2] * self._unit
+        numbers = values.reshape(count, params.points, params.dims)[:, : params.first]
+        local = numbers[:, :, :2] * self._unit
         scores = self._scores(outputs, count)
         found: list[dict[str, Any]] = []
         for i, affine in enumerate(to_frame):
@@ -64,6 +74,8 @@ class Landmarks:
             item: dict[str, Any] = {"points": points.round(2).tolist()}
             if scores is not None:
                 item["score"] = round(float(scores[i]), 4)
+            if params.visibility is not None:
+                item["visibility"] = sigmoid(numbers[i, :, params.visibility]).round(3).tolist()
             if params.head_pose:
                 item["pose"] = head_pose(points)
             if self.parts:

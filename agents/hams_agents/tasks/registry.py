@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from hams_agents.tasks.attributes import Attributes
 from hams_agents.tasks.base import DetectionTask, Task, TaskContext, TaskParams
 from hams_agents.tasks.centerface import CenterFace
 from hams_agents.tasks.classification import Classification
+from hams_agents.tasks.detection_output import DetectionOutput
+from hams_agents.tasks.embedding import Embedding
 from hams_agents.tasks.landmarks import Landmarks
 from hams_agents.tasks.outputs import did_you_mean
 from hams_agents.tasks.raw import Raw
@@ -22,6 +25,7 @@ from hams_agents.tasks.regression import Expectation, Regression
 from hams_agents.tasks.retinaface import RetinaFace
 from hams_agents.tasks.ssd import Ssd
 from hams_agents.tasks.text import Text
+from hams_agents.tasks.yolo import Yolo
 from hams_shared.errors import HamsError, TaskError
 from hams_shared.group_spec import InputSpec, TaskSpec
 
@@ -31,8 +35,11 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "hams.tasks"
 
 BUILT_IN: dict[str, type[Any]] = {
+    "attributes": Attributes,
     "centerface": CenterFace,
     "classification": Classification,
+    "detection_output": DetectionOutput,
+    "embedding": Embedding,
     "expectation": Expectation,
     "landmarks": Landmarks,
     "raw": Raw,
@@ -40,6 +47,7 @@ BUILT_IN: dict[str, type[Any]] = {
     "retinaface": RetinaFace,
     "ssd": Ssd,
     "text": Text,
+    "yolo": Yolo,
 }
 
 

@@ -52,10 +52,7 @@ def status(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
             out.print(streams_table(streams))
             for stream in streams.streams:
                 if stream.text:
-                    out.print(
-                        f"  {stream.group}/{stream.stream}: {stream.text}",
-                        style="red" if stream.state == "failed" else "yellow",
-                    )
+                    out.print(f"  {stream.group}/{stream.stream}: {stream.text}", style="red")
         out.print()
         out.print(devices_table(view.devices))
 

@@ -12,16 +12,14 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, TypedDict
 
 import hams_shared
 from hams_services.pipeline.core import Close, Outcome
+from hams_services.pipeline.gallery import Galleries
 from hams_services.pipeline.replicas import Replicas
-from hams_services.pipeline.runner import StreamRunner
-from hams_services.pipeline.sources import decode_image
-from hams_services.pipeline.stream import Flow, Peers
+from hams_services.pipeline.sources.base import as_frame
+from hams_services.pipeline.stream import Flow, Peers, StreamRunner
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus, Message, Subscription
 from hams_shared.chunks import Assembler
@@ -30,20 +28,20 @@ from hams_shared.errors import (
     DeadlineError,
     HamsError,
     NotFoundError,
-    OverloadedError,
     RefusedError,
     as_hams_error,
 )
 from hams_shared.frame_pool import remove_abandoned
-from hams_shared.frames import Output, Pixels
+from hams_shared.frames import Output
+from hams_shared.group_spec import source_kind
 from hams_shared.kv_records import watched
 from hams_shared.liveness import Liveness
 from hams_shared.messages import (
     GroupRecord,
     Heartbeat,
-    ImageMessage,
     InferAnswer,
     InferRequest,
+    PicturesWanted,
     PipelineView,
     Plan,
     PlanRecord,
@@ -57,8 +55,6 @@ log = logging.getLogger("hams.pipeline")
 TICK_S = 0.05
 INFER_LIMIT = 64
 """Most infer requests under way at once; more are refused."""
-PUSH_LIMIT = 64
-"""Most pushed frames, or parts of them, that wait to be taken in one stream; more are lost, their senders time out."""
 
 
 def root_limit(plan: Plan, streams: int) -> int:
@@ -69,31 +65,12 @@ def root_limit(plan: Plan, streams: int) -> int:
     return max(1, -(-2 * len(plan.shares[plan.group.spec.root]) // max(streams, 1)))
 
 
-async def pixels_of(message: ImageMessage) -> Pixels:
-    """Return the image of a request, H×W×3 B, G, R. Raises SourceError when it cannot be decoded."""
-    if message.shape is not None:
-        return np.frombuffer(message.image, np.uint8).reshape(message.shape)
-    return await asyncio.to_thread(decode_image, message.image)
+class _Shared(TypedDict):
+    """What all streams of a group have in common."""
 
-
-class PushTaker:
-    """Takes the frames that applications push into one stream, one at a time."""
-
-    def __init__(self, runner: StreamRunner) -> None:
-        self._runner = runner
-        self._assembler = Assembler()
-
-    async def on_push(self, message: Message) -> None:
-        """A frame came, or a part of one."""
-        try:
-            data = self._assembler.take(message.data, time.monotonic())
-            if data is None:
-                return
-            request = codec.decode(PushRequest, data)
-            answer = await self._runner.push(await pixels_of(request), request.wait_s)
-        except HamsError as error:
-            answer = PushAnswer(error=WireError(**error.to_wire()))
-        await message.respond(codec.encode(answer))
+    peers: Peers
+    replicas: Replicas
+    galleries: Galleries
 
 
 @dataclass
@@ -126,7 +103,6 @@ class PipelineService:
         self._routes: dict[str, int | None] = {}
         """By group: the epoch frames are sent under now."""
         self._infers = 0
-        self._infer_parts = Assembler()
         self._peers = Peers()
         self._owner: asyncio.TaskGroup | None = None
 
@@ -140,7 +116,9 @@ class PipelineService:
             watchers = [owner.create_task(self._watch_plans()), owner.create_task(self._watch_groups())]
             watchers.append(owner.create_task(self._tick()))
             await self._bus.subscribe(subjects.heartbeat(), self._on_heartbeat, limit=4096)
-            await self._bus.subscribe(subjects.infer("*"), self._on_infer, limit=4 * INFER_LIMIT)
+            await self._bus.subscribe(subjects.infer("*"), self._on_infer, queue="pipeline", limit=INFER_LIMIT)
+            await self._bus.subscribe(subjects.push(), self._on_push, queue="pipeline", limit=INFER_LIMIT)
+            await self._bus.subscribe(subjects.pictures_wanted(), self._on_pictures_wanted, limit=256)
             await self._bus.serve(
                 "hams-pipeline",
                 hams_shared.__version__,
@@ -180,16 +158,14 @@ class PipelineService:
         assert self._owner is not None
         spec = record.spec
         infer_name = f"_infer-{self._id}"
-        peers, replicas = self._peers, Replicas()
+        shared: _Shared = {"peers": self._peers, "replicas": Replicas(), "galleries": Galleries.for_group(spec)}
         group = Group(
             record,
-            infer=Flow(self._bus, spec, infer_name, lossless=True, publish=False, peers=peers, replicas=replicas),
+            infer=Flow(self._bus, spec, infer_name, lossless=True, publish=False, **shared),
             infer_name=infer_name,
         )
         group.infer._on_close = lambda close, result: self._infer_closed(group, close, result)
-        group.runners = {
-            name: StreamRunner(self._bus, spec, name, self._cache, peers, replicas) for name in spec.streams
-        }
+        group.runners = {name: StreamRunner(self._bus, spec, name, self._cache, **shared) for name in spec.streams}
         self._groups[spec.name] = group
         for name, flow in group.flows().items():
             assembler = Assembler()
@@ -202,11 +178,6 @@ class PipelineService:
             subject = subjects.output(spec.name, name, "*")
             group.subscriptions.append(await self._bus.subscribe(subject, on_output, limit=4096))
             group.tasks.append(self._owner.create_task(flow.run()))
-        for name, runner in group.runners.items():
-            if runner.kind == "push":
-                taker = PushTaker(runner)
-                subject = subjects.push(spec.name, name)
-                group.subscriptions.append(await self._bus.subscribe(subject, taker.on_push, limit=PUSH_LIMIT))
         await self._bus.flush()
         self._routes.pop(spec.name, None)
         self._reroute(spec.name, frozenset())
@@ -280,22 +251,16 @@ class PipelineService:
 
     async def _on_infer(self, message: Message) -> None:
         assert self._owner is not None
-        name = message.subject.rsplit(".", 1)[-1]
-        try:
-            data = self._infer_parts.take(message.data, time.monotonic())
-            if data is None:
-                return
-            if self._infers >= INFER_LIMIT:
-                raise OverloadedError("too many infer requests are under way", "try again in a moment")
-        except HamsError as error:
+        if self._infers >= INFER_LIMIT:
+            error = RefusedError("too many infer requests are under way", "try again in a moment")
             await message.respond(codec.encode(InferAnswer(error=WireError(**error.to_wire()))))
             return
         self._infers += 1
-        self._owner.create_task(self._infer(message, name, data))
+        self._owner.create_task(self._infer(message))
 
-    async def _infer(self, message: Message, name: str, data: bytes) -> None:
+    async def _infer(self, message: Message) -> None:
         try:
-            result = await self._infer_one(name, data)
+            result = await self._infer_one(message)
             answer = codec.encode(InferAnswer(result=result))
         except Exception as error:
             if not isinstance(error, HamsError):
@@ -308,13 +273,14 @@ class PipelineService:
         except BrokerError as error:
             log.warning("infer answer is lost: %s", error)
 
-    async def _infer_one(self, name: str, data: bytes) -> dict[str, Any]:
+    async def _infer_one(self, message: Message) -> dict[str, Any]:
+        request = codec.decode(InferRequest, message.data)
+        name = message.subject.rsplit(".", 1)[-1]
         group = self._groups.get(name)
         if group is None:
             known = ", ".join(sorted(self._groups)) or "none"
             raise NotFoundError(f"group {name} is not deployed", f"deployed: {known}")
-        request = codec.decode(InferRequest, data)
-        image = await pixels_of(request)
+        image = await asyncio.to_thread(as_frame, request.image, request.shape)
         frame = group.infer.submit(image)
         future: asyncio.Future[tuple[Close, dict[str, Any] | None]] = asyncio.get_running_loop().create_future()
         group.answers[frame] = future
@@ -331,6 +297,58 @@ class PipelineService:
         raise RefusedError(
             f"group {name} could not process the image: {close.detail or close.reason}", "see `hams-ctl status`"
         )
+
+    async def _on_pictures_wanted(self, message: Message) -> None:
+        wish = codec.decode(PicturesWanted, message.data)
+        group = self._groups.get(message.subject.rsplit(".", 1)[-1])
+        for name, runner in group.runners.items() if group else ():
+            if wish.stream in ("*", name):
+                runner.flow.show(wish.quality)
+
+    async def _on_push(self, message: Message) -> None:
+        """A frame of an application: answered when there is room for it, so that the application waits."""
+        assert self._owner is not None
+        if self._infers >= INFER_LIMIT:
+            error = RefusedError("too many frames wait to be taken", "push one after another")
+            await message.respond(codec.encode(PushAnswer(error=WireError(**error.to_wire()))))
+            return
+        self._infers += 1
+        self._owner.create_task(self._push(message))
+
+    async def _push(self, message: Message) -> None:
+        try:
+            answer = PushAnswer(frame=await self._push_one(message))
+        except Exception as error:
+            if not isinstance(error, HamsError):
+                log.exception("push failed")
+            answer = PushAnswer(error=WireError(**as_hams_error(error).to_wire()))
+        finally:
+            self._infers -= 1
+        try:
+            await message.respond(codec.encode(answer))
+        except BrokerError as error:
+            log.warning("answer to a push is lost: %s", error)
+
+    async def _push_one(self, message: Message) -> int:
+        request = codec.decode(PushRequest, message.data)
+        name, stream = message.subject.rsplit(".", 2)[-2:]
+        group = self._groups.get(name)
+        if group is None:
+            known = ", ".join(sorted(self._groups)) or "none"
+            raise NotFoundError(f"group {name} is not deployed", f"deployed: {known}")
+        runner = group.runners.get(stream)
+        if runner is None or source_kind(runner.spec.source) != "push":
+            fit = [n for n, r in group.runners.items() if source_kind(r.spec.source) == "push"]
+            raise NotFoundError(
+                f"group {name} has no stream {stream} with source: push", f"it has {', '.join(fit) or 'none'}"
+            )
+        image = await asyncio.to_thread(as_frame, request.image, request.shape)
+        try:
+            async with asyncio.timeout(request.deadline_s):
+                return await runner.push(image)
+        except TimeoutError:
+            text = f"group {name} had no room for the frame within {request.deadline_s:g} s"
+            raise DeadlineError(text, "see `hams-ctl status`") from None
 
     @staticmethod
     def _infer_closed(group: Group, close: Close, result: dict[str, Any] | None) -> None:

@@ -116,6 +116,12 @@ def test_parts_of_points_have_no_box() -> None:
     shown = annotate(picture(), [{"box": [100, 100, 200, 240], "mesh": {"points": [[150, 150]], "objects": [eye]}}])
     assert (shown[300, 300:340] == 128).all()
     assert (shown[320, 320] != 128).any()
+    iris = {"points": [[320, 320], [330, 320], [320, 310], [310, 320], [320, 330]]}
+    shown = annotate(
+        picture(),
+        [{"box": [100, 100, 200, 240], "mesh": {"points": [[150, 150]], "objects": [{**eye, "iris": iris}]}}],
+    )
+    assert (shown[313, 313] != 128).any()  # a ring through its four outer points
     shown = annotate(picture(), [{"box": [100, 100, 200, 240], "eyes": {"objects": [eye]}}])
     assert (shown[300, 300:340] != 128).any(axis=-1).all()
 

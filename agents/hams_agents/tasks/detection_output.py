@@ -1,0 +1,69 @@
+"""SSD's own last layer, ``DetectionOutput``: boxes that the network has decoded and suppressed itself.
+
+One output of 1×1×N×7 per image: image, class, score, x0, y0, x1, y1, the coordinates in 0..1 of the input; an image
+number below 0 ends the list. Open Model Zoo's detectors have it; see
+https://docs.openvino.ai/2025/documentation/openvino-ir-format/operation-sets/operation-specs/detection/detectionoutput-8.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams
+from hams_agents.tasks.candidates import Choice, choose
+from hams_agents.tasks.outputs import pick
+from hams_shared.errors import TaskError
+
+WIDTH = 7
+
+
+class DetectionOutputParams(TaskParams):
+    """Parameters of ``type: detection_output``."""
+
+    labels: dict[int, str] = Field(min_length=1, description="names by class number, only those wanted")
+    threshold: float = Field(0.5, gt=0, lt=1, description="least score of an object")
+    iou: float = Field(0.7, gt=0, lt=1, description="of two boxes of one class that overlap more, the lower score goes")
+    min_size: float = Field(0, ge=0, description="least side of an object, pixels of the network's input")
+    max_objects: int = Field(200, ge=1, le=2000, description="most objects per image, the best scores first")
+    output: str | None = Field(None, description="name of the output; not needed when there is one only")
+
+
+class DetectionOutput:
+    """Finds objects of one or more classes."""
+
+    Params: ClassVar[type[TaskParams]] = DetectionOutputParams
+
+    def __init__(self, params: DetectionOutputParams, context: TaskContext) -> None:
+        self._params = params
+        self._size = np.array(context.input.size, np.float64)
+
+    def detect(
+        self, outputs: Outputs, to_frame: Sequence[Affine], frame_size: tuple[int, int] | None = None
+    ) -> list[list[Detected]]:
+        """Decode; see :class:`hams_agents.tasks.base.DetectionTask`."""
+        values = pick(outputs, self._params.output, "detection_output")
+        if values.ndim < 2 or values.shape[0] != len(to_frame) or values.shape[-1] != WIDTH:
+            shape = "×".join(map(str, values.shape))
+            raise TaskError(f"task detection_output: the output is {shape}, expected {len(to_frame)}×1×N×{WIDTH}")
+        lists = values.reshape(len(to_frame), -1, WIDTH).astype(np.float64)
+        return [self._image(lists[i], affine, frame_size) for i, affine in enumerate(to_frame)]
+
+    def _image(self, raw: NDArray[np.float64], affine: Affine, frame_size: tuple[int, int] | None) -> list[Detected]:
+        ends = np.flatnonzero(raw[:, 0] < 0)
+        listed = raw[: ends[0] if len(ends) else None]
+        listed = listed[listed[:, 2] >= self._params.threshold]
+        found: list[Detected] = []
+        for number, name in self._params.labels.items():
+            mine = listed[listed[:, 1] == number]
+            if not len(mine):
+                continue
+            boxes = mine[:, 3:] * np.tile(self._size, 2)
+            choice = Choice(name, self._params.iou, self._params.min_size, self._params.max_objects)
+            no_points = np.empty((len(mine), 0, 2))
+            found += choose(boxes, no_points, mine[:, 2], choice, self._size, affine, frame_size)
+        return sorted(found, key=lambda one: -one.score)[: self._params.max_objects]

@@ -1,0 +1,237 @@
+"""Writes the machine-readable documents from the code: ``make schema``.
+
+- ``services/hams_services/ctl/group.schema.json``: JSON Schema of group.yaml, with every built-in task, for editors;
+- ``asyncapi.yaml``: AsyncAPI 3 of the subjects that applications use, with the schema of every message.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+import hams_shared
+from hams_agents.tasks.registry import BUILT_IN
+from hams_shared import subjects
+from hams_shared.group_spec import GroupSpec
+from hams_shared.messages import (
+    FramePicture,
+    Heartbeat,
+    InferAnswer,
+    InferRequest,
+    PicturesWanted,
+    PipelineView,
+    PushAnswer,
+    PushRequest,
+)
+from hams_shared.results import FrameResult
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+
+FRAME_ID = {
+    "type": "array",
+    "description": "group, stream, frame, attempt, epoch of the plan, captured (Unix time, s)",
+    "prefixItems": [{"type": t} for t in ("string", "string", "integer", "integer", "integer", "number")],
+}
+OUTPUT: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "node", "device", "items", "sources", "timing"],
+    "properties": {
+        "id": FRAME_ID,
+        "node": {"type": "string"},
+        "device": {"type": "string"},
+        "items": {
+            "type": "array",
+            "description": "one entry per image: a detector's list of objects, or a describing node's map",
+        },
+        "sources": {
+            "type": "array",
+            "items": {"type": "integer"},
+            "description": "for each entry: the parent's object it is about",
+        },
+        "timing": {
+            "type": "object",
+            "additionalProperties": {"type": "number"},
+            "description": "ms: queue, prepare, infer, decode, crop",
+        },
+        "error": {"anyOf": [{"type": "null"}, {"$ref": "#/components/schemas/WireError"}]},
+    },
+}
+WORK: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "node", "shape", "to_frame", "sources", "frame_size"],
+    "properties": {
+        "id": FRAME_ID,
+        "node": {"type": "string"},
+        "shape": {"type": "array", "items": {"type": "integer"}, "description": "N, H, W, 3"},
+        "to_frame": {"type": "string", "format": "binary", "description": "N×2×3 float64, little endian"},
+        "sources": {"type": "array", "items": {"type": "integer"}},
+        "frame_size": {"type": "array", "items": {"type": "integer"}, "description": "width, height, pixels"},
+        "route": {"type": "object", "additionalProperties": {"type": "string"}, "description": "device by node"},
+        "pixels": {"type": "string", "format": "binary", "description": "N×H×W×3 bytes: B, G, R"},
+        "pointer": {"type": "array", "description": "instead of pixels: segment, slot, generation, offset"},
+    },
+}
+
+
+def group_schema() -> dict[str, Any]:
+    """JSON Schema of a group file."""
+    schema = GroupSpec.model_json_schema()
+    definitions = schema["$defs"]
+    tasks = []
+    for name, task in sorted(BUILT_IN.items()):
+        params = task.Params.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}")
+        for key, value in params.pop("$defs", {}).items():
+            definitions[f"{name}.{key}"] = value
+        params["properties"] = {"type": {"const": name}, **params.get("properties", {})}
+        params["required"] = ["type", *params.get("required", [])]
+        params["title"] = name
+        definitions[f"task.{name}"] = params
+        tasks.append({"$ref": f"#/$defs/task.{name}"})
+    other = {"type": "object", "required": ["type"], "properties": {"type": {"not": {"enum": sorted(BUILT_IN)}}}}
+    definitions["TaskSpec"] = {
+        "title": "Task",
+        "description": "What the network's outputs mean; other packages may offer more.",
+        "oneOf": [*tasks, {**other, "title": "a task of another package"}],
+    }
+    definitions |= _zoo_nodes(definitions)
+    definitions["Group"] = {key: value for key, value in schema.items() if key != "$defs"}
+    definitions["Groups"] = {
+        "description": "Several group files at once.",
+        "type": "object",
+        "required": ["groups"],
+        "properties": {"groups": {"type": "array", "minItems": 1, "items": {"type": "string"}}},
+        "additionalProperties": False,
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "https://hams.invalid/group.schema.json",
+        "title": "HAMS group file",
+        "if": {"type": "object", "required": ["groups"]},
+        "then": {"$ref": "#/$defs/Groups"},
+        "else": {"$ref": "#/$defs/Group"},
+        "$defs": definitions,
+    }
+
+
+def _zoo_nodes(definitions: dict[str, Any]) -> dict[str, Any]:
+    """A node with ``model: zoo:NAME`` need not say `input` and `task`, nor all of them."""
+    full = definitions["NodeSpec"]
+    part = {**definitions["InputSpec"], "required": [], "title": "Keys of input"}
+    task = {"type": "object", "title": "Keys of task"}
+    properties = {**full["properties"], "input": {"$ref": "#/$defs/ZooInput"}, "task": task}
+    return {
+        "NodeSpec": {
+            "if": {"required": ["model"], "properties": {"model": {"type": "string", "pattern": "^zoo:"}}},
+            "then": {"$ref": "#/$defs/ZooNode"},
+            "else": {"$ref": "#/$defs/Node"},
+        },
+        "Node": full,
+        "ZooNode": {
+            **full,
+            "title": "Node with a network of the zoo",
+            "properties": properties,
+            "required": ["model"],
+        },
+        "ZooInput": part,
+    }
+
+
+MESSAGES: dict[str, tuple[str, type[BaseModel] | dict[str, Any], str]] = {
+    "result": (subjects.result("{group}", "{stream}"), FrameResult, "The joined result of one frame."),
+    "output": (subjects.output("{group}", "{stream}", "{node}"), OUTPUT, "What one node said about one frame."),
+    "work": (subjects.work("{device}"), WORK, "Images for one node on one device; between the parts of HAMS."),
+    "inferRequest": (subjects.infer("{group}"), InferRequest, "One encoded image to put through a group."),
+    "inferAnswer": (subjects.infer("{group}"), InferAnswer, "Its joined result, or why there is none."),
+    "pushRequest": (subjects.push("{group}", "{stream}"), PushRequest, "The next frame of a stream with source: push."),
+    "pushAnswer": (subjects.push("{group}", "{stream}"), PushAnswer, "The frame's number, once there is room for it."),
+    "picturesWanted": (
+        subjects.pictures_wanted("{group}"),
+        PicturesWanted,
+        "Somebody wants pictures for six seconds.",
+    ),
+    "picture": (subjects.picture("{group}", "{stream}"), FramePicture, "A delivered frame, while somebody wants it."),
+    "streams": (subjects.pipeline_status(), PipelineView, "All streams and their frame ledgers."),
+    "heartbeat": (subjects.heartbeat("{device}"), Heartbeat, "All an agent has to say, twice a second."),
+}
+PARAMETERS = {
+    "group": {"description": "name of a deployed group"},
+    "stream": {"description": "name of one of its streams; * for all"},
+    "node": {"description": "name of one of its nodes; * for all"},
+    "device": {"description": "host.backend.unit"},
+}
+SENT = {"inferRequest", "pushRequest", "picturesWanted"}
+"""What an application sends; all else it receives."""
+ANSWERS = {"inferAnswer": "inferRequest", "pushAnswer": "pushRequest"}
+
+
+def asyncapi() -> dict[str, Any]:
+    """AsyncAPI 3 document."""
+    schemas: dict[str, Any] = {}
+    channels: dict[str, Any] = {}
+    operations: dict[str, Any] = {}
+    messages: dict[str, Any] = {}
+    for name, (address, model, summary) in MESSAGES.items():
+        payload = model
+        if not isinstance(model, dict):
+            payload = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= payload.pop("$defs", {})
+        messages[name] = {"summary": summary, "contentType": "application/msgpack", "payload": payload}
+        channel = channels.setdefault(
+            ANSWERS.get(name, name),
+            {
+                "address": address,
+                "parameters": {
+                    p: {"description": p} for p in ("group", "stream", "node", "device") if f"{{{p}}}" in address
+                },
+                "messages": {},
+            },
+        )
+        channel["messages"][name] = {"$ref": f"#/components/messages/{name}"}
+        if name in ANSWERS:
+            operations[ANSWERS[name]]["reply"] = {
+                "channel": {"$ref": f"#/channels/{ANSWERS[name]}"},
+                "messages": [{"$ref": f"#/channels/{ANSWERS[name]}/messages/{name}"}],
+            }
+            continue
+        operations[name] = {
+            "action": "send" if name in SENT else "receive",
+            "channel": {"$ref": f"#/channels/{name}"},
+            "messages": [{"$ref": f"#/channels/{name}/messages/{name}"}],
+        }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "HAMS",
+            "version": hams_shared.__version__,
+            "description": "What applications hear and say on the broker. Messages are msgpack; results are JSON where "
+            "the group says so. A message larger than the broker takes comes in parts: see docs/messages.md.",
+        },
+        "defaultContentType": "application/msgpack",
+        "servers": {"broker": {"host": "127.0.0.1:4222", "protocol": "nats"}},
+        "channels": channels,
+        "operations": operations,
+        "components": {"messages": messages, "schemas": schemas},
+    }
+
+
+def documents() -> dict[Path, str]:
+    """Each file and what belongs into it."""
+    return {
+        ROOT / "services" / "hams_services" / "ctl" / "group.schema.json": json.dumps(
+            group_schema(), indent=2, ensure_ascii=False
+        )
+        + "\n",
+        HERE / "asyncapi.yaml": "# Generated by docs/schema/generate.py (make schema).\n"
+        + yaml.safe_dump(asyncapi(), sort_keys=False, allow_unicode=True, width=120),
+    }
+
+
+if __name__ == "__main__":
+    for path, text in documents().items():
+        path.write_text(text)
+        print(path)

@@ -1,0 +1,90 @@
+"""The machine-readable documents are those of this code, and say what it does."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "schema" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_committed_documents_are_this_codes(generate: ModuleType) -> None:
+    for path, text in generate.documents().items():
+        assert path.read_text() == text, f"{path} is old: make schema"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.name)
+def test_examples_fit_the_schema(generate: ModuleType, path: Path) -> None:
+    class Loader(yaml.SafeLoader):
+        """Reads tags of ours as what they stand for."""
+
+    Loader.add_multi_constructor("!", lambda loader, suffix, node: [])
+    content = yaml.load(path.read_text(), Loader)
+    jsonschema.validate(json.loads(json.dumps(content)), generate.group_schema())
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"strateggy": "hfs"}, "strateggy"),
+        ({"nodes": {"a": {"model": "m.onnx", "input": {"size": [1]}, "task": {"type": "raw"}}}}, "size"),
+        ({"nodes": {"a": {"model": "m", "input": {"size": [1, 1]}, "task": {"type": "ssd"}}}}, "task"),
+        ({"nodes": {"a": {"model": "m", "input": {"size": [1, 1]}, "task": {"type": "ssd", "anchor": 1}}}}, "task"),
+    ],
+)
+def test_what_is_wrong_does_not(generate: ModuleType, change: dict[str, Any], where: str) -> None:
+    good = {"name": "g", "nodes": {"a": {"model": "m.onnx", "input": {"size": [8, 8]}, "task": {"type": "raw"}}}}
+    jsonschema.validate(good, generate.group_schema())
+    with pytest.raises(jsonschema.ValidationError) as error:
+        jsonschema.validate({**good, **change}, generate.group_schema())
+    assert where in f"{error.value.message} {list(error.value.absolute_path)}"
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"model": "zoo:centerface"},
+        {"model": "zoo:centerface", "input": {"size": [320, 320]}, "task": {"threshold": 0.7}},
+    ],
+)
+def test_a_network_of_the_zoo_needs_nothing_more(generate: ModuleType, node: dict[str, Any]) -> None:
+    jsonschema.validate({"name": "g", "nodes": {"a": node}}, generate.group_schema())
+    for wrong in ({**node, "weigth": 1}, {**node, "input": {"sise": [1, 1]}}, {**node, "model": "a.onnx", "task": {}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"name": "g", "nodes": {"a": wrong}}, generate.group_schema())
+
+
+def test_every_reference_of_the_asyncapi_document_leads_somewhere(generate: ModuleType) -> None:
+    document = generate.asyncapi()
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                at: Any = document
+                for key in value["$ref"].removeprefix("#/").split("/"):
+                    at = at[key]
+            for one in value.values():
+                walk(one)
+        elif isinstance(value, list):
+            for one in value:
+                walk(one)
+
+    walk(document)
+    assert document["channels"]["result"]["address"] == "hams.v1.result.{group}.{stream}"
