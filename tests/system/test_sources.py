@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import hams_client
+from hams_client import Pushed
 from hams_shared.errors import BadInputError, NotFoundError, SourceError
 from support.grey import LENGTH, STEP, group_file, picture, video
 from support.results import Subscriber
@@ -114,17 +115,12 @@ def test_a_page_that_is_no_video_says_so(tmp_path: Path) -> None:
 async def feed(url: str, count: int) -> list[hams_client.Result]:
     """Push frames as numpy arrays, PNG bytes and files in turn, and gather their results."""
     received: list[hams_client.Result] = []
-    async with hams_client.connect(url) as hams:
-        results = hams.results("grey")
-        first = asyncio.ensure_future(anext(results))
-        await hams.bus.flush()
-        await asyncio.sleep(0.2)
+    async with hams_client.connect(url) as hams, hams.results("grey") as results:
         for number in range(count):
             image: hams_client.Image = picture(number)
             if number % 3 == 1:
                 image = cv2.imencode(".png", picture(number))[1].tobytes()
-            assert await hams.push("grey", "s0", image) == number
-        received.append(await asyncio.wait_for(first, 30))
+            assert (await hams.push("grey", "s0", image)).frame == number
         while len(received) < count:
             received.append(await asyncio.wait_for(anext(results), 30))
         for wrong, error in ((np.zeros((4, 4), np.uint8), BadInputError), (b"no image", SourceError)):
@@ -149,7 +145,7 @@ def test_frames_of_an_application(tmp_path: Path) -> None:
             assert abs(one["light"]["value"] - STEP * result.frame) < 1
 
         with hams_client.sync.connect(up.url) as hams:
-            assert hams.push("grey", "s0", picture(7)) == 30
+            assert hams.push("grey", "s0", picture(7)) == Pushed(30, overloaded=False)
             assert abs(hams.infer("grey", picture(9)).objects[0]["light"]["value"] - 9 * STEP) < 1
             with pytest.raises(NotFoundError):
                 hams.infer("nobody", picture(0))
@@ -191,11 +187,11 @@ def test_a_pattern_of_images_and_an_application_that_counts(tmp_path: Path) -> N
                 up.url,
             ]
             with subprocess.Popen(app, stdout=subprocess.PIPE, text=True) as counting:
-                time.sleep(1.5)  # it has no way to say that it listens
+                assert counting.stdout is not None
+                assert counting.stdout.readline() == "listening to grey\n"
                 up.ctl("deploy", file)
                 results.until(8)
                 assert counting.wait(30) == 0
-                assert counting.stdout is not None
                 assert counting.stdout.read().splitlines() == ["s0 #0: 1 frame"]
         assert [round(r.objects[0]["light"]["value"] / STEP) for r in results.received] == list(range(8))
         up.ctl("undeploy", "grey")

@@ -31,12 +31,14 @@ from hams_shared.errors import BrokerError, FrameUnreachableError, HamsError, So
 from hams_shared.frame_pool import memory_domain
 from hams_shared.frames import Output, Pixels, Work
 from hams_shared.group_spec import GroupSpec, StreamSpec, source_kind
-from hams_shared.messages import PICTURES_LEASE_S, FramePicture, Plan, StreamView
+from hams_shared.messages import PICTURES_LEASE_S, FramePicture, Plan, PushAnswer, StreamView
 from hams_shared.urls import redacted
 
 log = logging.getLogger("hams.pipeline")
 
 IDENTITY = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+QUIET_S = 5.0
+"""An application that has pushed nothing for so long is waited for, s."""
 RECENT_S = 5.0
 """Span over which a playing stream's FPS is taken, s."""
 
@@ -330,9 +332,15 @@ class StreamRunner:
         self.text = ""
         self._cache = cache
         self._pushing = asyncio.Lock()
+        self._pushed: float | None = None
+        """When the newest pushed frame was taken, monotonic s."""
 
     def view(self) -> StreamView:
         """As `status` shows it."""
+        if source_kind(self.spec.source) == "push" and self.flow.core.plan is not None:
+            quiet = None if self._pushed is None else time.monotonic() - self._pushed
+            self.state = "playing" if quiet is not None and quiet < QUIET_S else "waiting"
+            self.text = "" if self.state == "playing" else "no frame is pushed" if quiet else "no frame was pushed yet"
         return self.flow.view(self.state, self.text)
 
     async def run(self) -> None:
@@ -416,9 +424,12 @@ class StreamRunner:
             backoff.reset()
             self.flow.submit(image)
 
-    async def push(self, image: Pixels) -> int:
-        """Take a frame an application sent, once there is room for it; its number."""
+    async def push(self, image: Pixels) -> PushAnswer:
+        """Take a frame an application sent, once there is room for it."""
+        core = self.flow.core
         async with self._pushing:
-            await self._wait(lambda: self.flow.core.plan is not None and self.flow.core.wants_frame)
-            self.state = "playing"
-            return self.flow.submit(image)
+            await self._wait(lambda: core.plan is not None and core.wants_frame)
+            self._pushed = time.monotonic()
+            before = core.ledger.dropped.total()
+            frame = self.flow.submit(image)
+            return PushAnswer(frame=frame, overloaded=core.ledger.dropped.total() > before)
