@@ -47,6 +47,9 @@ log = logging.getLogger("hams.client")
 
 T = TypeVar("T")
 
+LEAST_PENDING = 1024
+"""Messages, or parts of them, that may wait to be taken off a subscription."""
+
 Image = bytes | Path | str | NDArray[np.uint8]
 """An encoded image (JPEG, PNG …), the path of one, or pixels: height×width×3, uint8, in the order B, G, R."""
 
@@ -161,7 +164,8 @@ class Hams:
             except MessageError as error:
                 log.warning("message on %s ignored: %s", message.subject, error)
 
-        subscription = await self.bus.subscribe(subject, take, limit=limit)
+        # what the bus drops are the newest, so it shall not be the one that drops: `take` is quick
+        subscription = await self.bus.subscribe(subject, take, limit=max(4 * limit, LEAST_PENDING))
         await self.bus.flush()
         return subscription
 

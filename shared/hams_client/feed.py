@@ -17,8 +17,8 @@ Subscribe = Callable[[Callable[[T], None]], Awaitable[Subscription]]
 class Feed(Generic[T]):
     """Items as they come: ``async for item in feed``. A slow reader loses the oldest beyond `limit`.
 
-    The subscription begins with the loop and ends with it. To hear all that happens from a certain moment on, or to read
-    in several loops, use it as a context: ``async with hams.results("face") as feed`` listens from there on.
+    The subscription begins with the loop and ends with it. To hear all that happens from a certain moment on, or to
+    read in several loops, use it as a context: ``async with hams.results("face") as feed`` listens from there on.
     """
 
     def __init__(self, subscribe: Subscribe[T], limit: int) -> None:

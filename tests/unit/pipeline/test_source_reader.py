@@ -84,12 +84,13 @@ def test_one_damaged_picture_is_passed_over_and_many_are_not() -> None:
 
 
 async def test_a_call_that_hangs_holds_up_only_its_own_thread() -> None:
-    hung, closed = threading.Event(), threading.Event()
+    begun, hung, closed = threading.Event(), threading.Event(), threading.Event()
 
     class Hanging(Video):
         def __init__(self) -> None: ...
 
         def read(self, into: object = None) -> None:
+            begun.set()
             hung.wait(30)
 
         def close(self) -> None:
@@ -98,7 +99,7 @@ async def test_a_call_that_hangs_holds_up_only_its_own_thread() -> None:
     reader = Reader("test")
     await reader.open(Hanging)
     reading = asyncio.create_task(reader.read())
-    await asyncio.sleep(0)
+    assert await asyncio.to_thread(begun.wait, 10)
     reading.cancel()
     start = asyncio.get_running_loop().time()
     await reader.stop()
