@@ -18,8 +18,9 @@ async def count(url: str, group: str, frames: int | None) -> None:
     """Print a line whenever the numbers change."""
     newest: dict[str, Counter[str]] = {}
     seen = 0
-    async with hams_client.connect(url) as hams:
-        async for result in hams.results(group):
+    async with hams_client.connect(url) as hams, hams.results(group) as results:
+        print(f"listening to {group}", flush=True)
+        async for result in results:
             counted = Counter(one.label for one in result.objects)
             if newest.get(result.stream) != counted:
                 newest[result.stream] = counted

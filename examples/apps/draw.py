@@ -31,7 +31,11 @@ async def draw(url: str, group: str, stream: str, source: str, out: str) -> int:
     news = asyncio.Event()
     writer: cv2.VideoWriter | None = None
     drawn = 0
-    async with hams_client.connect(url) as hams, asyncio.TaskGroup() as tasks:
+    async with (
+        hams_client.connect(url) as hams,
+        hams.results(group, stream, limit=4096) as results,
+        asyncio.TaskGroup() as tasks,
+    ):
         ended = asyncio.Event()
 
         async def feed() -> None:
@@ -39,7 +43,7 @@ async def draw(url: str, group: str, stream: str, source: str, out: str) -> int:
                 good, image = await asyncio.to_thread(capture.read)
                 if not good:
                     break
-                waiting[await hams.push(group, stream, image)] = image
+                waiting[(await hams.push(group, stream, image)).frame] = image
                 news.set()
             ended.set()
             news.set()
@@ -52,7 +56,6 @@ async def draw(url: str, group: str, stream: str, source: str, out: str) -> int:
             return waiting.pop(frame, None)
 
         tasks.create_task(feed())
-        results = hams.results(group, stream)
         while not (ended.is_set() and not waiting):
             async with asyncio.timeout(30):
                 result = await anext(results)

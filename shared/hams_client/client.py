@@ -14,18 +14,21 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hams_client.feed import Feed
 from hams_client.pairs import Pairs
 from hams_client.result import Result
-from hams_shared import codec, subjects
+from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus, Message, Subscription
-from hams_shared.chunks import Assembler
+from hams_shared.chunks import MAX_BYTES, Assembler
 from hams_shared.errors import BadInputError, MessageError, SourceError, from_wire
 from hams_shared.frames import Output
 from hams_shared.messages import (
@@ -41,6 +44,11 @@ from hams_shared.nats_bus import NatsBus
 from hams_shared.options import DEFAULT_NATS
 
 log = logging.getLogger("hams.client")
+
+T = TypeVar("T")
+
+LEAST_PENDING = 1024
+"""Messages, or parts of them, that may wait to be taken off a subscription."""
 
 Image = bytes | Path | str | NDArray[np.uint8]
 """An encoded image (JPEG, PNG …), the path of one, or pixels: height×width×3, uint8, in the order B, G, R."""
@@ -62,36 +70,41 @@ def _payload(image: Image) -> tuple[bytes, tuple[int, int, int] | None]:
         raise SourceError(f"cannot read {image}: {error.strerror}") from None
 
 
+@dataclass(frozen=True)
+class Pushed:
+    """What became of a pushed frame."""
+
+    frame: int
+    """Its number in the stream, as in its result."""
+    overloaded: bool
+    """A live stream dropped an older frame for it: frames are pushed faster than the group works."""
+
+
 class Hams:
     """A connection to a HAMS system; made by :func:`connect`."""
 
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
 
-    async def results(self, group: str, stream: str = "*", *, limit: int = 256) -> AsyncIterator[Result]:
-        """Yield joined results as they come, until the caller stops.
+    def results(self, group: str, stream: str = "*", *, limit: int = 256) -> Feed[Result]:
+        """Joined results as they come: ``async for result in hams.results("face")``.
 
         A caller slower than the stream loses the oldest results beyond `limit`; it never slows the group.
         """
-        async with aclosing(self._messages(subjects.result(group, stream), limit)) as messages:
-            async for data in messages:
-                try:
-                    result = Result.from_bytes(data)
-                except MessageError as error:
-                    log.warning("a result of %s is ignored: %s", group, error)
-                    continue
-                yield result
+        return self._feed(subjects.result(group, stream), Result.from_bytes, limit)
 
-    async def tap(self, group: str, node: str, stream: str = "*", *, limit: int = 256) -> AsyncIterator[Output]:
-        """Yield one node's outputs as they come, until the caller stops; a slow caller loses the oldest."""
-        async with aclosing(self._messages(subjects.output(group, stream, node), limit)) as messages:
-            async for data in messages:
-                try:
-                    output = Output.unpack(data)
-                except MessageError as error:
-                    log.warning("an output of %s/%s is ignored: %s", group, node, error)
-                    continue
-                yield output
+    def tap(self, group: str, node: str, stream: str = "*", *, limit: int = 256) -> Feed[Output]:
+        """One node's outputs as they come, before the join; a slow caller loses the oldest beyond `limit`."""
+        return self._feed(subjects.output(group, stream, node), Output.unpack, limit)
+
+    def _feed(self, subject: str, decode: Callable[[bytes], T], limit: int) -> Feed[T]:
+        async def subscribe(put: Callable[[T], None]) -> Subscription:
+            async def take(data: bytes) -> None:
+                put(decode(data))
+
+            return await self._assembled(subject, take, limit)
+
+        return Feed(subscribe, limit)
 
     async def pictures(
         self, group: str, stream: str = "*", *, quality: int = 90, limit: int = 64
@@ -151,24 +164,10 @@ class Hams:
             except MessageError as error:
                 log.warning("message on %s ignored: %s", message.subject, error)
 
-        subscription = await self.bus.subscribe(subject, take, limit=limit)
+        # what the bus drops are the newest, so it shall not be the one that drops: `take` is quick
+        subscription = await self.bus.subscribe(subject, take, limit=max(4 * limit, LEAST_PENDING))
         await self.bus.flush()
         return subscription
-
-    async def _messages(self, subject: str, limit: int) -> AsyncGenerator[bytes, None]:
-        queue: asyncio.Queue[bytes] = asyncio.Queue(limit)
-
-        async def put(data: bytes) -> None:
-            if queue.full():
-                queue.get_nowait()
-            queue.put_nowait(data)
-
-        subscription = await self._assembled(subject, put, limit)
-        try:
-            while True:
-                yield await queue.get()
-        finally:
-            await subscription.unsubscribe()
 
     async def infer(self, group: str, image: Image, *, deadline: float = 30.0) -> Result:
         """Put one image through a deployed group and return the joined result.
@@ -186,18 +185,17 @@ class Hams:
             raise from_wire(answer.error.model_dump() if answer.error else {})
         return Result(answer.result)
 
-    async def push(self, group: str, stream: str, image: Image, *, deadline: float = 30.0) -> int:
+    async def push(self, group: str, stream: str, image: Image, *, deadline: float = 30.0) -> Pushed:
         """Give the next frame to a stream whose source is ``push``; return its number once it was taken.
 
         A lossless stream takes it when there is room in its window, so a loop of pushes runs as fast as the group; a
-        live one takes it at once, and drops an older frame that still waits. The result comes with the others: see
-        :meth:`results`.
+        live one takes it at once, and drops an older frame that still waits, which `overloaded` tells. The result comes
+        with the others: see :meth:`results`.
 
         Raises:
             NotFoundError: no such group or stream, or no pipeline runs.
             BadInputError, SourceError: `image` is no image, or cannot be read or decoded.
-            DeadlineError: there was no room within `deadline` seconds.
-            RefusedError: too many pushes wait already.
+            OverloadedError: there was no room within `deadline` seconds, or too many pushes wait already.
         """
         data, shape = _payload(image)
         request = PushRequest(image=data, shape=shape, deadline_s=deadline)
@@ -206,14 +204,12 @@ class Hams:
         )
         if answer.error is not None or answer.frame is None:
             raise from_wire(answer.error.model_dump() if answer.error else {})
-        return answer.frame
+        return Pushed(answer.frame, answer.overloaded)
 
     async def _ask(self, subject: str, data: bytes, deadline: float) -> bytes:
-        if len(data) > self.bus.max_payload:
-            raise BadInputError(
-                f"an image of {len(data) >> 20} MiB is more than the broker takes", "send it as JPEG, or smaller"
-            )
-        message = await self.bus.request(subject, data, timeout=deadline + 2.0)
+        if len(data) > MAX_BYTES:
+            raise BadInputError(f"an image of {len(data) >> 20} MiB: {MAX_BYTES >> 20} are the most", "send it as JPEG")
+        message = await chunks.request(self.bus, subject, data, timeout=deadline + 2.0)
         return message.data
 
 

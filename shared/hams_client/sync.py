@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from hams_client.client import Hams, Image
+from hams_client.client import Hams, Image, Pushed
 from hams_client.client import connect as connect_async
+from hams_client.feed import Feed
 from hams_client.result import Result
 from hams_shared.frames import Output
 from hams_shared.options import DEFAULT_NATS
@@ -36,7 +37,7 @@ class SyncHams:
         """As :meth:`hams_client.Hams.infer`."""
         return self._run(self._hams.infer(group, image, deadline=deadline))
 
-    def push(self, group: str, stream: str, image: Image, *, deadline: float = 30.0) -> int:
+    def push(self, group: str, stream: str, image: Image, *, deadline: float = 30.0) -> Pushed:
         """As :meth:`hams_client.Hams.push`."""
         return self._run(self._hams.push(group, stream, image, deadline=deadline))
 
@@ -60,18 +61,22 @@ class SyncHams:
             future.cancel()
             raise
 
-    def _iterate(self, items: AsyncIterator[T], timeout: float | None) -> Iterator[T]:
+    def _iterate(self, feed: Feed[T], timeout: float | None) -> Iterator[T]:
+        """Listen from now on, not only from the first item asked for."""
+        self._run(feed.__aenter__())
+        return self._items(feed, timeout)
+
+    def _items(self, feed: Feed[T], timeout: float | None) -> Iterator[T]:
         async def following() -> T:
             async with asyncio.timeout(timeout):
-                return await anext(items)
+                return await anext(feed)
 
         try:
             while True:
                 yield self._run(following())
         finally:
-            close = getattr(items, "aclose", None)
-            if close is not None and not self._loop.is_closed():
-                self._run(close())
+            if not self._loop.is_closed():
+                self._run(feed.aclose())
 
 
 @contextmanager

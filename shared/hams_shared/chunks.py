@@ -15,7 +15,7 @@ import struct
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from hams_shared.bus import Bus
+from hams_shared.bus import Bus, Message
 from hams_shared.errors import MessageError
 
 MAGIC = b"\xc1HAMS"
@@ -48,6 +48,15 @@ async def publish(bus: Bus, subject: str, data: bytes) -> None:
         return
     for part in split(data, bus.max_payload - MARGIN):
         await bus.publish(subject, part)
+
+
+async def request(bus: Bus, subject: str, data: bytes, *, timeout: float) -> Message:
+    """Send `data`, in parts where it is larger than the broker takes, and await the one answer: see
+    :meth:`Bus.request`. The last part bears the subject of the answer."""
+    parts = [data] if len(data) + MARGIN <= bus.max_payload else split(data, bus.max_payload - MARGIN)
+    for part in parts[:-1]:
+        await bus.publish(subject, part)
+    return await bus.request(subject, parts[-1], timeout=timeout)
 
 
 @dataclass

@@ -17,6 +17,7 @@
     ├── DeadlineError            deadline        6     no answer in time
     ├── RefusedError             refused         7     the other side said no, with a reason
     │   ├── StaleEpochError      stale-epoch     7
+    │   ├── OverloadedError      overloaded      7     no room now: try again later, or bring less
     │   ├── FrameGoneError       frame-gone      7     its owner reused a frame's memory
     │   └── FrameUnreachableError frame-unreachable 7  shared memory that this process cannot map
     ├── InfeasibleError          infeasible      8     no placement can exist
@@ -150,6 +151,12 @@ class StaleEpochError(RefusedError):
     """Work or a plan of an epoch that is no longer served."""
 
     code = "stale-epoch"
+
+
+class OverloadedError(RefusedError):
+    """A bounded queue is full: try again later, or bring less."""
+
+    code = "overloaded"
 
 
 class FrameGoneError(RefusedError):

@@ -333,6 +333,7 @@ class PushAnswer(Wire):
     """The number the frame got, or why it was not taken. It comes when there is room for the frame."""
 
     frame: int | None = None
+    overloaded: bool = Field(False, description="live: an older frame that still waited was dropped for this one")
     error: WireError | None = None
 
 

@@ -31,14 +31,8 @@ class Subscriber:
             assert isinstance(error, BrokerError)
 
     async def _collect(self) -> None:
-        async with hams_client.connect(self._url) as hams:
-            results = hams.results(self._group, limit=100_000)
-            first = asyncio.ensure_future(anext(results))
-            await asyncio.sleep(0)
-            await hams.bus.flush()
-            await asyncio.sleep(0.2)  # the subscription is made in the first step of the iterator
+        async with hams_client.connect(self._url) as hams, hams.results(self._group, limit=100_000) as results:
             self._ready.set()
-            self.received.append(await first)
             async for result in results:
                 self.received.append(result)
 

@@ -14,9 +14,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 import hams_client
-from hams_shared.errors import BadInputError, NotFoundError, SourceError
+from hams_client import Pushed
+from hams_shared.errors import BadInputError, NotFoundError, OverloadedError, SourceError
 from support.grey import LENGTH, STEP, group_file, picture, video
 from support.results import Subscriber
 from support.up import ROOT, Up
@@ -114,17 +116,12 @@ def test_a_page_that_is_no_video_says_so(tmp_path: Path) -> None:
 async def feed(url: str, count: int) -> list[hams_client.Result]:
     """Push frames as numpy arrays, PNG bytes and files in turn, and gather their results."""
     received: list[hams_client.Result] = []
-    async with hams_client.connect(url) as hams:
-        results = hams.results("grey")
-        first = asyncio.ensure_future(anext(results))
-        await hams.bus.flush()
-        await asyncio.sleep(0.2)
+    async with hams_client.connect(url) as hams, hams.results("grey") as results:
         for number in range(count):
             image: hams_client.Image = picture(number)
             if number % 3 == 1:
                 image = cv2.imencode(".png", picture(number))[1].tobytes()
-            assert await hams.push("grey", "s0", image) == number
-        received.append(await asyncio.wait_for(first, 30))
+            assert (await hams.push("grey", "s0", image)).frame == number
         while len(received) < count:
             received.append(await asyncio.wait_for(anext(results), 30))
         for wrong, error in ((np.zeros((4, 4), np.uint8), BadInputError), (b"no image", SourceError)):
@@ -132,6 +129,9 @@ async def feed(url: str, count: int) -> list[hams_client.Result]:
                 await hams.push("grey", "s0", wrong)
         with pytest.raises(NotFoundError, match="no stream s9"):
             await hams.push("grey", "s9", picture(0))
+        large = np.full((1600, 2000, 3), 80, np.uint8)  # 9.2 MiB: more than the broker takes in one message
+        assert len(large.tobytes()) > hams.bus.max_payload
+        assert abs((await hams.infer("grey", large)).objects[0]["light"]["value"] - 80) < 1
         single = await hams.infer("grey", picture(10))
         assert abs(single.objects[0]["light"]["value"] - 10 * STEP) < 1
     return received
@@ -149,7 +149,7 @@ def test_frames_of_an_application(tmp_path: Path) -> None:
             assert abs(one["light"]["value"] - STEP * result.frame) < 1
 
         with hams_client.sync.connect(up.url) as hams:
-            assert hams.push("grey", "s0", picture(7)) == 30
+            assert hams.push("grey", "s0", picture(7)) == Pushed(30, overloaded=False)
             assert abs(hams.infer("grey", picture(9)).objects[0]["light"]["value"] - 9 * STEP) < 1
             with pytest.raises(NotFoundError):
                 hams.infer("nobody", picture(0))
@@ -174,6 +174,33 @@ def test_frames_of_an_application(tmp_path: Path) -> None:
         assert int(cv2.VideoCapture(str(drawn)).get(cv2.CAP_PROP_FRAME_COUNT)) == LENGTH
 
 
+def test_pushing_more_than_the_group_can_do_is_told(tmp_path: Path) -> None:
+    profile = tmp_path / "slow.yaml"
+    profile.write_text(yaml.safe_dump({"name": "slow", "kind": "vpu", "memory_mib": 512, "fps": {"*": 5.0}}))
+    with Up(tmp_path / "home", f"emulated:{profile}") as up:
+        file = group_file(tmp_path, "push", streams=2)
+        group = yaml.safe_load(file.read_text())
+        group["streams"]["s1"]["mode"] = "lossless"
+        file.write_text(yaml.safe_dump(group))
+        up.ctl("deploy", file)
+        assert up.stream("s0")["text"] == "no frame was pushed yet"
+        with hams_client.sync.connect(up.url) as hams:
+            told = [hams.push("grey", "s0", picture(n)) for n in range(20)]
+            assert not told[0].overloaded
+            assert any(one.overloaded for one in told)
+            live = up.stream("s0")
+            assert sum(one.overloaded for one in told) == live["dropped"]["newer-frame"]
+            assert live["state"] == "playing"
+            with pytest.raises(OverloadedError, match="no room"):
+                for number in range(30):
+                    hams.push("grey", "s1", picture(number), deadline=0.1)
+        until_sync(lambda: up.stream("s0")["state"] == "waiting", 20, "the stream waits for frames")
+        for name in ("s0", "s1"):
+            one = up.stream(name)
+            closed = one["delivered"] + sum(one["dropped"].values()) + sum(one["failed"].values())
+            assert one["submitted"] == closed + one["in_flight"]
+
+
 def test_a_pattern_of_images_and_an_application_that_counts(tmp_path: Path) -> None:
     for number in range(8):
         cv2.imwrite(str(tmp_path / f"shot{number}.png"), picture(number))
@@ -191,11 +218,11 @@ def test_a_pattern_of_images_and_an_application_that_counts(tmp_path: Path) -> N
                 up.url,
             ]
             with subprocess.Popen(app, stdout=subprocess.PIPE, text=True) as counting:
-                time.sleep(1.5)  # it has no way to say that it listens
+                assert counting.stdout is not None
+                assert counting.stdout.readline() == "listening to grey\n"
                 up.ctl("deploy", file)
                 results.until(8)
                 assert counting.wait(30) == 0
-                assert counting.stdout is not None
                 assert counting.stdout.read().splitlines() == ["s0 #0: 1 frame"]
         assert [round(r.objects[0]["light"]["value"] / STEP) for r in results.received] == list(range(8))
         up.ctl("undeploy", "grey")

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -116,7 +116,7 @@ def print_json(value: Any) -> None:
 
 
 async def print_each(
-    items: AsyncIterator[T],
+    items: AsyncIterable[T],
     what: str,
     as_json: Callable[[T], Any],
     as_line: Callable[[T], str],

@@ -28,6 +28,7 @@ from hams_shared.errors import (
     DeadlineError,
     HamsError,
     NotFoundError,
+    OverloadedError,
     RefusedError,
     as_hams_error,
 )
@@ -54,7 +55,9 @@ log = logging.getLogger("hams.pipeline")
 
 TICK_S = 0.05
 INFER_LIMIT = 64
-"""Most infer requests under way at once; more are refused."""
+"""Most images of applications under way at once; more are refused."""
+MESSAGES = 1024
+"""Images, or parts of them, that may wait to be looked at."""
 
 
 def root_limit(plan: Plan, streams: int) -> int:
@@ -103,6 +106,7 @@ class PipelineService:
         self._routes: dict[str, int | None] = {}
         """By group: the epoch frames are sent under now."""
         self._infers = 0
+        self._images = Assembler()
         self._peers = Peers()
         self._owner: asyncio.TaskGroup | None = None
 
@@ -116,8 +120,8 @@ class PipelineService:
             watchers = [owner.create_task(self._watch_plans()), owner.create_task(self._watch_groups())]
             watchers.append(owner.create_task(self._tick()))
             await self._bus.subscribe(subjects.heartbeat(), self._on_heartbeat, limit=4096)
-            await self._bus.subscribe(subjects.infer("*"), self._on_infer, queue="pipeline", limit=INFER_LIMIT)
-            await self._bus.subscribe(subjects.push(), self._on_push, queue="pipeline", limit=INFER_LIMIT)
+            await self._bus.subscribe(subjects.infer("*"), self._on_infer, queue="pipeline", limit=MESSAGES)
+            await self._bus.subscribe(subjects.push(), self._on_push, queue="pipeline", limit=MESSAGES)
             await self._bus.subscribe(subjects.pictures_wanted(), self._on_pictures_wanted, limit=256)
             await self._bus.serve(
                 "hams-pipeline",
@@ -251,16 +255,30 @@ class PipelineService:
 
     async def _on_infer(self, message: Message) -> None:
         assert self._owner is not None
-        if self._infers >= INFER_LIMIT:
-            error = RefusedError("too many infer requests are under way", "try again in a moment")
+        try:
+            data = self._take(message)
+        except HamsError as error:
             await message.respond(codec.encode(InferAnswer(error=WireError(**error.to_wire()))))
             return
-        self._infers += 1
-        self._owner.create_task(self._infer(message))
+        if data is not None:
+            self._infers += 1
+            self._owner.create_task(self._infer(message, data))
 
-    async def _infer(self, message: Message) -> None:
+    def _take(self, message: Message) -> bytes | None:
+        """Return an image's whole message; None when only a part of it came.
+
+        Raises:
+            MessageError: it is no sound part.
+            OverloadedError: too many are under way.
+        """
+        data = self._images.take(message.data, time.monotonic())
+        if data is not None and self._infers >= INFER_LIMIT:
+            raise OverloadedError(f"{INFER_LIMIT} images are under way already", "send one after another")
+        return data
+
+    async def _infer(self, message: Message, data: bytes) -> None:
         try:
-            result = await self._infer_one(message)
+            result = await self._infer_one(message, data)
             answer = codec.encode(InferAnswer(result=result))
         except Exception as error:
             if not isinstance(error, HamsError):
@@ -273,8 +291,8 @@ class PipelineService:
         except BrokerError as error:
             log.warning("infer answer is lost: %s", error)
 
-    async def _infer_one(self, message: Message) -> dict[str, Any]:
-        request = codec.decode(InferRequest, message.data)
+    async def _infer_one(self, message: Message, data: bytes) -> dict[str, Any]:
+        request = codec.decode(InferRequest, data)
         name = message.subject.rsplit(".", 1)[-1]
         group = self._groups.get(name)
         if group is None:
@@ -308,16 +326,18 @@ class PipelineService:
     async def _on_push(self, message: Message) -> None:
         """A frame of an application: answered when there is room for it, so that the application waits."""
         assert self._owner is not None
-        if self._infers >= INFER_LIMIT:
-            error = RefusedError("too many frames wait to be taken", "push one after another")
+        try:
+            data = self._take(message)
+        except HamsError as error:
             await message.respond(codec.encode(PushAnswer(error=WireError(**error.to_wire()))))
             return
-        self._infers += 1
-        self._owner.create_task(self._push(message))
+        if data is not None:
+            self._infers += 1
+            self._owner.create_task(self._push(message, data))
 
-    async def _push(self, message: Message) -> None:
+    async def _push(self, message: Message, data: bytes) -> None:
         try:
-            answer = PushAnswer(frame=await self._push_one(message))
+            answer = await self._push_one(message, data)
         except Exception as error:
             if not isinstance(error, HamsError):
                 log.exception("push failed")
@@ -329,8 +349,8 @@ class PipelineService:
         except BrokerError as error:
             log.warning("answer to a push is lost: %s", error)
 
-    async def _push_one(self, message: Message) -> int:
-        request = codec.decode(PushRequest, message.data)
+    async def _push_one(self, message: Message, data: bytes) -> PushAnswer:
+        request = codec.decode(PushRequest, data)
         name, stream = message.subject.rsplit(".", 2)[-2:]
         group = self._groups.get(name)
         if group is None:
@@ -348,7 +368,7 @@ class PipelineService:
                 return await runner.push(image)
         except TimeoutError:
             text = f"group {name} had no room for the frame within {request.deadline_s:g} s"
-            raise DeadlineError(text, "see `hams-ctl status`") from None
+            raise OverloadedError(text, "push less, or wait longer; see `hams-ctl status`") from None
 
     @staticmethod
     def _infer_closed(group: Group, close: Close, result: dict[str, Any] | None) -> None:

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,22 @@ from hams_services.pipeline.frame_store import SPARE, FrameStore
 from hams_services.pipeline.gallery import Galleries
 from hams_services.pipeline.reconnect import Backoff
 from hams_services.pipeline.replicas import Replicas
-from hams_services.pipeline.sources.base import Source
 from hams_services.pipeline.sources.opening import open_source
+from hams_services.pipeline.sources.reader import Reader
 from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus
 from hams_shared.errors import BrokerError, FrameUnreachableError, HamsError, SourceError, as_hams_error
 from hams_shared.frame_pool import memory_domain
 from hams_shared.frames import Output, Pixels, Work
 from hams_shared.group_spec import GroupSpec, StreamSpec, source_kind
-from hams_shared.messages import PICTURES_LEASE_S, FramePicture, Plan, StreamView
+from hams_shared.messages import PICTURES_LEASE_S, FramePicture, Plan, PushAnswer, StreamView
+from hams_shared.urls import redacted
 
 log = logging.getLogger("hams.pipeline")
 
 IDENTITY = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+QUIET_S = 5.0
+"""An application that has pushed nothing for so long is waited for, s."""
 RECENT_S = 5.0
 """Span over which a playing stream's FPS is taken, s."""
 
@@ -328,9 +332,15 @@ class StreamRunner:
         self.text = ""
         self._cache = cache
         self._pushing = asyncio.Lock()
+        self._pushed: float | None = None
+        """When the newest pushed frame was taken, monotonic s."""
 
     def view(self) -> StreamView:
         """As `status` shows it."""
+        if source_kind(self.spec.source) == "push" and self.flow.core.plan is not None:
+            quiet = None if self._pushed is None else time.monotonic() - self._pushed
+            self.state = "playing" if quiet is not None and quiet < QUIET_S else "waiting"
+            self.text = "" if self.state == "playing" else "no frame is pushed" if quiet else "no frame was pushed yet"
         return self.flow.view(self.state, self.text)
 
     async def run(self) -> None:
@@ -359,58 +369,67 @@ class StreamRunner:
             await self.flow.changed.wait()
 
     async def _play_file(self) -> None:
-        source = await asyncio.to_thread(open_source, self.spec.source, self._cache)
+        reader = Reader(self.flow.name)
+        try:
+            await self._play_through(reader)
+        finally:
+            await reader.stop()
+
+    async def _play_through(self, reader: Reader) -> None:
+        source = await reader.open(partial(open_source, self.spec.source, self._cache))
         self.state = "playing"
         rate = self.spec.fps or source.fps or 25.0
         period = 1.0 / rate if self.spec.pace == "realtime" else 0.0
         due = time.monotonic()
-        try:
-            while True:
-                await self._wait(lambda: self.flow.core.wants_frame)
-                image = await asyncio.to_thread(source.read, self.flow.frames.blank())
-                if image is None:
-                    if not self.spec.loop:
-                        return
-                    await asyncio.to_thread(source.rewind)
-                    continue
-                now = time.monotonic()
-                if period:
-                    due = max(due, now - period)  # after a stall go on at the clock's rate, do not catch up
-                    await asyncio.sleep(max(0.0, due - now))
-                    due += period
-                self.flow.submit(image)
-        finally:
-            source.close()
+        while True:
+            await self._wait(lambda: self.flow.core.wants_frame)
+            image = await reader.read(self.flow.frames.blank())
+            if image is None:
+                if not self.spec.loop:
+                    return
+                await reader.rewind()
+                continue
+            now = time.monotonic()
+            if period:
+                due = max(due, now - period)  # after a stall go on at the clock's rate, do not catch up
+                await asyncio.sleep(max(0.0, due - now))
+                due += period
+            self.flow.submit(image)
 
     async def _play_endless(self) -> None:
         """Take frames as they are made; a source that is lost, or not there yet, is opened again and again."""
         backoff = Backoff()
-        while True:
-            try:
-                source = await asyncio.to_thread(open_source, self.spec.source, self._cache)
+        reader = Reader(self.flow.name)
+        try:
+            while True:
                 try:
-                    await self._take_all(source, backoff)
-                finally:
-                    await asyncio.to_thread(source.close)
-            except SourceError as error:
-                pause = backoff.next()
-                self.state, self.text = "reconnecting", f"{error.text}; next try in {pause:.0f} s"
-                log.warning("stream %s: %s", self.flow.name, self.text)
-                await asyncio.sleep(pause)
+                    await reader.open(partial(open_source, self.spec.source, self._cache))
+                    await self._take_all(reader, backoff)
+                except SourceError as error:
+                    await reader.close()
+                    pause = backoff.next()
+                    self.state, self.text = "reconnecting", f"{error}; next try in {pause:.0f} s"
+                    log.warning("stream %s: %s", self.flow.name, self.text)
+                    await asyncio.sleep(pause)
+        finally:
+            await reader.stop()
 
-    async def _take_all(self, source: Source, backoff: Backoff) -> None:
+    async def _take_all(self, reader: Reader, backoff: Backoff) -> None:
         while True:
             await self._wait(lambda: self.flow.core.wants_frame)
-            image = await asyncio.to_thread(source.read, self.flow.frames.blank())
+            image = await reader.read(self.flow.frames.blank())
             if image is None:
-                raise SourceError(f"{self.spec.source} has ended")
+                raise SourceError(f"{redacted(self.spec.source)} has ended")
             self.state, self.text = "playing", ""
             backoff.reset()
             self.flow.submit(image)
 
-    async def push(self, image: Pixels) -> int:
-        """Take a frame an application sent, once there is room for it; its number."""
+    async def push(self, image: Pixels) -> PushAnswer:
+        """Take a frame an application sent, once there is room for it."""
+        core = self.flow.core
         async with self._pushing:
-            await self._wait(lambda: self.flow.core.plan is not None and self.flow.core.wants_frame)
-            self.state = "playing"
-            return self.flow.submit(image)
+            await self._wait(lambda: core.plan is not None and core.wants_frame)
+            self._pushed = time.monotonic()
+            before = core.ledger.dropped.total()
+            frame = self.flow.submit(image)
+            return PushAnswer(frame=frame, overloaded=core.ledger.dropped.total() > before)

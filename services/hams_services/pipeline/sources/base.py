@@ -7,6 +7,8 @@ from typing import Protocol
 
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its warnings would break into our output
+os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")  # nothing lost or late; passes firewalls
+os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "5")  # s that a camera may be silent
 
 import cv2
 import numpy as np
@@ -19,7 +21,7 @@ MAX_SIDE = 1 << 14
 
 
 class Source(Protocol):
-    """An opened source."""
+    """An opened source. Blocking; all its calls come from one thread (:mod:`.reader`)."""
 
     fps: float | None
     """Its own frames/s, or None when it has no clock."""
@@ -41,6 +43,16 @@ class Source(Protocol):
     def close(self) -> None:
         """Release it."""
         ...
+
+
+def grab(capture: cv2.VideoCapture, into: Pixels | None) -> Pixels | None:
+    """Return the next frame of `capture`, in `into` where it fits; None when there is none."""
+    good, image = capture.read(into)
+    if not good or image is None:
+        return None
+    if into is not None and image.shape == into.shape and np.may_share_memory(image, into):
+        return into
+    return np.asarray(image, np.uint8)
 
 
 def decode_image(data: bytes, origin: str = "image") -> Pixels:

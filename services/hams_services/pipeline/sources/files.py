@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
-import numpy as np
 
-from hams_services.pipeline.sources.base import Source, decode_image
+from hams_services.pipeline.sources.base import Source, decode_image, grab
 from hams_shared.errors import SourceError
 from hams_shared.frames import Pixels
 
@@ -31,12 +30,10 @@ class Video(Source):
 
     def read(self, into: Pixels | None = None) -> Pixels | None:
         """Next frame; see :class:`Source`. One frame fewer than announced is normal, more are damage."""
-        good, image = self._capture.read(into)
-        if good and image is not None:
+        image = grab(self._capture, into)
+        if image is not None:
             self._read += 1
-            if into is not None and image.shape == into.shape and np.may_share_memory(image, into):
-                return into
-            return np.asarray(image, np.uint8)
+            return image
         if self._read == 0:
             raise SourceError(f"{self._path} holds no frame that can be decoded")
         if self._read < self._count - max(1, self._count // 50):

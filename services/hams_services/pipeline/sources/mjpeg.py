@@ -17,6 +17,8 @@ from hams_shared.urls import redacted
 SILENCE_S = 5.0
 """Without a byte for this long the stream is lost, s."""
 MAX_JPEG = 64 * 1024 * 1024
+MAX_BAD = 10
+"""So many parts in a row that are no picture mean that it is no camera; a single one is passed over."""
 MAX_HEADERS = 64
 LINE = 4096
 
@@ -45,10 +47,15 @@ class Mjpeg(Source):
 
     def read(self, into: Pixels | None = None) -> Pixels | None:
         """Next frame; see :class:`Source`."""
-        try:
-            return decode_image(self._part(), f"a part of {self._name}")
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise SourceError(f"{self._name} is lost: {error}") from None
+        for bad in range(MAX_BAD):
+            try:
+                return decode_image(self._part(), f"a part of {self._name}")
+            except SourceError:
+                if bad == MAX_BAD - 1:
+                    raise
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                raise SourceError(f"{self._name} is lost: {error}") from None
+        raise AssertionError("not reached")
 
     def rewind(self) -> None:
         """It has no beginning."""

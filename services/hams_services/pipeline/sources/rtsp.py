@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
+import socket
+from urllib.parse import urlsplit
 
-from hams_services.pipeline.sources.base import Source
+import cv2
+
+from hams_services.pipeline.sources.base import Source, grab
 from hams_shared.errors import SourceError
 from hams_shared.frames import Pixels
 from hams_shared.urls import redacted
@@ -13,6 +15,9 @@ from hams_shared.urls import redacted
 OPEN_MS = 5000
 READ_MS = 5000
 """Without a frame for this long the stream is lost, ms."""
+ASK_S = 2.0
+DECODERS = 2
+"""Threads that decode one stream; each beyond the first delays it by a frame."""
 
 
 class Rtsp(Source):
@@ -23,17 +28,23 @@ class Rtsp(Source):
 
     def __init__(self, url: str) -> None:
         self._name = redacted(url)
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_MS]
-        self._capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
+        settings = {
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: OPEN_MS,
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC: READ_MS,
+            cv2.CAP_PROP_N_THREADS: DECODERS,
+        }
+        flat = [int(number) for pair in settings.items() for number in pair]
+        self._capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, flat)
         if not self._capture.isOpened():
-            raise SourceError(f"{self._name} cannot be opened", "is the camera on, and are user and password right?")
+            self._capture.release()
+            raise SourceError(f"{self._name} cannot be opened: {why_not(url)}")
 
     def read(self, into: Pixels | None = None) -> Pixels | None:
         """Next frame; see :class:`Source`."""
-        good, image = self._capture.read()
-        if not good or image is None:
+        image = grab(self._capture, into)
+        if image is None:
             raise SourceError(f"{self._name} sends no more frames")
-        return np.asarray(image, np.uint8)
+        return image
 
     def rewind(self) -> None:
         """It has no beginning."""
@@ -41,3 +52,26 @@ class Rtsp(Source):
     def close(self) -> None:
         """Hang up."""
         self._capture.release()
+
+
+def why_not(url: str) -> str:
+    """Say why `url` could not be opened, which FFmpeg keeps to itself: ask its server what a player asks first."""
+    parts = urlsplit(url)
+    where = f"{parts.hostname}:{parts.port or 554}"
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 554), ASK_S) as link:
+            link.settimeout(ASK_S)
+            link.sendall(f"DESCRIBE {redacted(url)} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n".encode())
+            words = link.recv(256).decode("latin-1").split("\r\n")[0].split(None, 2)
+    except TimeoutError:
+        return f"no answer from {where} within {ASK_S:g} s"
+    except (OSError, UnicodeError) as error:
+        return f"cannot reach {where}: {getattr(error, 'strerror', None) or error}"
+    if len(words) < 2 or not words[0].startswith("RTSP/"):
+        return f"{where} does not speak RTSP" + (" in the clear" if parts.scheme.lower() == "rtsps" else "")
+    match words[1]:
+        case "200":
+            return "the server answers, but sends no video that can be decoded"
+        case "401":
+            return "401 Unauthorized: are user and password right (rtsp://USER:PASSWORD@HOST/PATH)?"
+    return " ".join(words[1:])

@@ -1,0 +1,70 @@
+"""What comes in on a subscription, to be iterated over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Generic, Self, TypeVar
+
+from hams_shared.bus import Subscription
+
+T = TypeVar("T")
+
+Subscribe = Callable[[Callable[[T], None]], Awaitable[Subscription]]
+"""Begins to hand each item to the given function."""
+
+
+class Feed(Generic[T]):
+    """Items as they come: ``async for item in feed``. A slow reader loses the oldest beyond `limit`.
+
+    The subscription begins with the loop and ends with it. To hear all that happens from a certain moment on, or to
+    read in several loops, use it as a context: ``async with hams.results("face") as feed`` listens from there on.
+    """
+
+    def __init__(self, subscribe: Subscribe[T], limit: int) -> None:
+        self.lost = 0
+        """Items that gave way to newer ones."""
+        self._subscribe = subscribe
+        self._queue: asyncio.Queue[T] = asyncio.Queue(limit)
+        self._subscription: Subscription | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> AsyncGenerator[T, None]:
+        return self._iterate()
+
+    async def __anext__(self) -> T:
+        """The next item; from the first call on it listens until :meth:`aclose`, or the connection's end."""
+        await self._start()
+        return await self._queue.get()
+
+    async def aclose(self) -> None:
+        """Stop listening; idempotent."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await subscription.unsubscribe()
+
+    async def _start(self) -> None:
+        if self._subscription is None:
+            self._subscription = await self._subscribe(self._put)
+
+    async def _iterate(self) -> AsyncGenerator[T, None]:
+        own = self._subscription is None
+        await self._start()
+        try:
+            while True:
+                yield await self._queue.get()
+        finally:
+            if own:
+                await self.aclose()
+
+    def _put(self, item: T) -> None:
+        if self._queue.full():
+            self._queue.get_nowait()
+            self.lost += 1
+        self._queue.put_nowait(item)

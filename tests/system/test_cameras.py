@@ -1,0 +1,93 @@
+"""Cameras that speak RTSP, against a real server; and cameras that take a connection and then say nothing."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from support.grey import LENGTH, STEP, group_file, video
+from support.results import Subscriber
+from support.rtsp_server import SIZE, STEPS, RtspServer, value
+from support.up import Up
+from support.wait import until_sync
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+
+def until_state(up: Up, state: str, text: str = "", timeout: float = 60) -> None:
+    def reached() -> bool:
+        stream = up.stream()
+        return stream["state"] == state and text in stream["text"]
+
+    until_sync(reached, timeout, f"{state} {text}: {up.stream()}")
+
+
+def test_an_rtsp_camera_comes_falls_silent_dies_and_comes_back(tmp_path: Path) -> None:
+    with RtspServer() as camera, Up(tmp_path / "home", "openvino:CPU@0") as up, Subscriber(up.url, "grey") as results:
+        up.ctl("deploy", group_file(tmp_path, camera.url))
+        until_state(up, "reconnecting", "Connection refused")
+        camera.start()
+        results.until(80)
+        until_state(up, "playing")
+        assert up.stream()["text"] == ""
+        assert results.received[0].size == SIZE
+        seen = np.array(
+            [r.objects[0]["light"]["value"] for r in results.received[20:80]]
+        )  # past what was kept while it was opened
+        told = np.array([value(n) for n in range(STEPS)])
+        nearest = np.abs(seen[:, None] - told).argmin(axis=1)
+        assert np.abs(seen - told[nearest]).max() < 2.5  # each is one of the pictures sent (5 apart, through H.264)
+        steps = np.diff(nearest) % STEPS
+        assert ((steps > 0) & (steps < STEPS // 2)).all(), nearest  # in order; a live stream may drop some
+
+        camera.freeze()
+        until_state(up, "reconnecting")
+        camera.kill()
+        count = len(results.received)
+        camera.start()
+        results.until(count + 30)
+        until_state(up, "playing")
+        assert results.frames == sorted(set(results.frames))  # frames count on over all connections
+        assert not up.check_ledger()["failed"]
+
+
+def test_what_is_no_camera_is_named(tmp_path: Path) -> None:
+    with Up(tmp_path / "home", "openvino:CPU@0") as up:
+        up.ctl("deploy", group_file(tmp_path, up.url.replace("nats://", "rtsp://admin:hunter2@")))
+        until_state(up, "reconnecting", "does not speak RTSP")
+        up.ctl("deploy", group_file(tmp_path, "camera:250"))
+        until_state(up, "reconnecting", "there is no /dev/video250")
+        assert "hunter2" not in up.logs()
+
+
+def test_cameras_that_hang_hold_up_neither_other_streams_nor_the_end(tmp_path: Path) -> None:
+    """Twelve servers take connections and never answer, more than a process has threads to wait in by default."""
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        group = yaml.safe_load(group_file(tmp_path, video(tmp_path), mode="lossless", pace="max").read_text())
+        for number in range(12):
+            scheme = "rtsp" if number % 2 else "http"
+            group["streams"][f"hung{number}"] = {"source": f"{scheme}://{address}/{number}"}
+        file = tmp_path / "hung.yaml"
+        file.write_text(yaml.safe_dump(group, sort_keys=False))
+        with Up(tmp_path / "home", "openvino:CPU@0") as up, Subscriber(up.url, "grey") as results:
+            start = time.monotonic()
+            up.ctl("deploy", file)
+            results.until(LENGTH, 60)
+            assert [round(r.objects[0]["light"]["value"] / STEP) for r in results.received] == list(range(LENGTH))
+            until_sync(lambda: up.stream("s0")["state"] == "ended", 20, "the file ends")
+            until_sync(lambda: up.stream("hung1")["state"] == "reconnecting", 40, "the cameras are given up")
+            print(f"deployed and played in {time.monotonic() - start:.1f} s")
+            pid = up.pid_of("pipeline")
+            start = time.monotonic()
+            assert up.stop() == 0, up.output()
+            took = time.monotonic() - start
+            print(f"stopped in {took:.1f} s")
+            assert took < 15, up.logs()
+            assert not Path(f"/proc/{pid}").exists()
+            assert "Traceback" not in up.logs()
