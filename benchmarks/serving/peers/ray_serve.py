@@ -9,11 +9,17 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import ray
-from ray import serve
-
 from benchmarks.serving.case import Case, Crops, Node, Pixels, Score, descendants, open_device, pin, whole
 from benchmarks.serving.peers.common import Answer, Done, Feed, end, environment, join, main, nodes_on, scratch
+
+os.environ |= {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a router's last call would start Ray anew after its shutdown
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+import ray
+from ray import serve
 
 STORE_BYTES = 512 * 2**20
 
@@ -80,7 +86,7 @@ def measure(case: Case) -> Score:
 
 def run(case: Case) -> Score:
     """Start Ray on this host for one measurement."""
-    os.environ |= {**environment(), "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
+    os.environ |= environment()
     with scratch() as folder:
         try:
             ray.init(
