@@ -22,7 +22,7 @@ from hams_shared.errors import (
     SourceError,
     from_wire,
 )
-from hams_shared.group_spec import GroupSpec
+from hams_shared.group_spec import GroupSpec, source_kind
 from hams_shared.messages import (
     GroupRecord,
     GroupView,
@@ -62,7 +62,7 @@ def prepare_model(node: str, spec: GroupSpec, cache: Path, progress: Progress) -
         ModelError: it is empty or not a network file.
     """
     part = spec.nodes[node]
-    path = fetch(part.model, part.sha256, cache, partial(progress, f"fetch {node}"))
+    path = fetch(part.model, part.digest, cache, partial(progress, f"fetch {node}"))
     if path.is_dir():
         raise ModelError(f"node {node}: {path} is a folder, not a network file")
     if not path.stat().st_size:
@@ -99,6 +99,8 @@ def prepare_group(spec: GroupSpec, cache: Path, progress: Progress) -> tuple[Gro
         models[node] = prepared.ref
         files.update(prepared.parts)
     for name, stream in spec.streams.items():
+        if source_kind(stream.source) != "file" or any(c in stream.source for c in "*?["):
+            continue  # it may not be there yet
         path = fetch(stream.source, None, cache, partial(progress, f"fetch {name}"))
         if not path.exists():
             raise SourceError(f"stream {name}: {stream.source} does not exist")

@@ -26,7 +26,7 @@ Files = list[tuple[str, bytes]]
 
 
 def cut(path: Path, outputs: Sequence[str]) -> Files:
-    """Return the network in `path` with the tensors `outputs` as its outputs, in this order.
+    """Return the network in `path` with the tensors `outputs` as its outputs, in this order; inputs unused then go.
 
     Raises:
         ModelError: the file cannot be read, or has no such tensor.
@@ -66,10 +66,12 @@ def cut_onnx(data: bytes, outputs: Sequence[str]) -> bytes:
     known = {value.name: value for value in (*_inferred(model), *graph.output)}
     nodes = [node for node in graph.node if needed.intersection(node.output)]
     weights = [tensor for tensor in graph.initializer if tensor.name in needed]
+    inputs = [value for value in graph.input if value.name in needed]
     ports = [known.get(name) or onnx.ValueInfoProto(name=name) for name in outputs]
-    del graph.node[:], graph.initializer[:], graph.output[:], graph.value_info[:]
+    del graph.node[:], graph.initializer[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.extend(nodes)
     graph.initializer.extend(weights)
+    graph.input.extend(inputs)
     graph.output.extend(ports)
     result: bytes = model.SerializeToString(deterministic=True)
     return result
@@ -116,7 +118,21 @@ def _cut_ir(path: Path, outputs: Sequence[str]) -> Any:
     for name in outputs:
         if name not in ports:
             raise _unknown(name, ports)
-    return ov.Model([ports[name] for name in outputs], graph.get_parameters())
+    needed = _before([ports[name].get_node() for name in outputs])
+    parameters = [one for one in graph.get_parameters() if one.get_friendly_name() in needed]
+    return ov.Model([ports[name] for name in outputs], parameters)
+
+
+def _before(ops: list[Any]) -> set[str]:
+    """Return the names (unique in a network) of `ops` and all that they depend on."""
+    names: set[str] = set()
+    todo = list(ops)
+    while todo:
+        op = todo.pop()
+        if op.get_friendly_name() not in names:
+            names.add(op.get_friendly_name())
+            todo += [port.get_source_output().get_node() for port in op.inputs()]
+    return names
 
 
 def _saved(graph: Any, name: str, outputs: Sequence[str]) -> Files:
