@@ -113,7 +113,10 @@ def scratch() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        deadline = time.monotonic() + STOP_S
+        while folder.exists() and time.monotonic() < deadline:  # a process that ends may write meanwhile
+            shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(0.02)
 
 
 def free_port() -> int:
