@@ -8,6 +8,7 @@
     │   └── TaskError            bad-task        2     a node's task parameters are wrong
     ├── ModelError               bad-model       3     a network cannot be read, checked or run
     │   ├── ModelFetchError      model-fetch     3     its source does not give it
+    │   │   └── NoSpaceError     no-space        3     the disk is too full for it
     │   ├── DigestError          bad-digest      3     its bytes are not the promised ones
     │   └── UnsupportedModelError unsupported    3     this device or runtime cannot run it
     ├── MessageError             bad-message     4     bytes on a subject are not a HAMS message
@@ -93,8 +94,14 @@ class ModelFetchError(ModelError):
     code = "model-fetch"
 
 
+class NoSpaceError(ModelFetchError):
+    """The disk of the cache is too full for a model."""
+
+    code = "no-space"
+
+
 class DigestError(ModelError):
-    """A model's bytes are not the ones promised by its SHA-256."""
+    """A model's bytes are not the ones promised by its digest."""
 
     code = "bad-digest"
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from hams_shared.errors import DigestError, ModelFetchError
+from hams_shared.errors import DigestError, ModelFetchError, NoSpaceError
 
 Progress = Callable[[int, int], None]
 """Told (done, total) in bytes; total 0 when it is not known."""
@@ -18,58 +21,75 @@ Progress = Callable[[int, int], None]
 MAX_BYTES = 4 << 30
 """Larger files are refused."""
 CHUNK = 1 << 18
+ALGORITHMS = {64: "sha256", 96: "sha384"}
+"""By length of the digest, hex digits."""
+_HEX = re.compile(r"^[0-9a-f]+$")
 
 
 def silent(done: int, total: int) -> None:
     """Tell nobody."""
 
 
-def digest_of(path: Path) -> str:
-    """Return a file's SHA-256, hex."""
+def algorithm_of(digest: str | None) -> str:
+    """Return what a digest was made with, told by its length; SHA-256 for none. Raises ModelFetchError."""
+    if digest is None:
+        return "sha256"
+    algorithm = ALGORITHMS.get(len(digest))
+    if algorithm is None or not _HEX.match(digest):
+        raise ModelFetchError(f"{digest!r} is no digest", "64 hex digits are a SHA-256, 96 a SHA-384")
+    return algorithm
+
+
+def digest_of(path: Path, algorithm: str = "sha256") -> str:
+    """Return a file's digest, hex."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
-def check(what: str, found: str, promised: str | None) -> None:
-    """Compare digests. Raises DigestError."""
+def check(what: str, found: str, promised: str | None, *, kept: bool = False) -> None:
+    """Compare digests. Raises DigestError; `kept` says whether the file stays all the same."""
     if promised is not None and found != promised:
+        name = algorithm_of(promised)
         raise DigestError(
-            f"{what} has SHA-256 {found}, not {promised}",
-            "the file is not the promised one: check its source, and correct sha256 only if you trust it",
+            f"{what} has {name.upper().replace('SHA', 'SHA-')} {found}, not {promised}",
+            f"the file is not the promised one{'' if kept else ' and was removed'}: check its source, and correct "
+            f"{name} only if you trust it",
         )
 
 
-def cached(path: Path, sha256: str | None) -> bool:
-    """Say whether `path` is in the cache, whole; with another digest than `sha256` it does not count."""
+def cached(path: Path, digest: str | None) -> bool:
+    """Say whether `path` is in the cache, whole; with another digest than `digest` it does not count."""
     try:
-        recorded = _record(path).read_text("ascii").strip()
-        return digest_of(path) == recorded and (sha256 is None or recorded == sha256)
-    except (OSError, UnicodeDecodeError):
+        if digest is not None:
+            return digest_of(path, algorithm_of(digest)) == digest
+        return any(digest_of(path, algorithm) == digest for algorithm, digest in recorded(path).items())
+    except OSError:
         return False
 
 
-def copy(source: IO[bytes], path: Path, sha256: str | None, progress: Progress, total: int, what: str) -> None:
+def copy(source: IO[bytes], path: Path, digest: str | None, progress: Progress, total: int, what: str) -> None:
     """Write what `source` gives to `path` and record its digest; `total` is its length in bytes, 0 unknown.
 
     Raises:
-        DigestError: it is not `sha256`; no file stays.
+        DigestError: it is not `digest`; no file stays.
         ModelFetchError: it is longer than 4 GiB, or ends before `total`.
+        NoSpaceError: the disk is too full for it.
     """
-    digest = hashlib.sha256()
-    with staged(path) as target:
+    hashing = hashlib.new(algorithm_of(digest))
+    with roomy(path.parent), staged(path) as target:
+        need(path.parent, total, what)
         done = 0
         while chunk := source.read(CHUNK):
             done += len(chunk)
             if done > MAX_BYTES:
                 raise ModelFetchError(f"{what} is larger than {MAX_BYTES >> 30} GiB")
-            digest.update(chunk)
+            hashing.update(chunk)
             target.write(chunk)
             progress(done, total)
         if total and done != total:
-            raise ModelFetchError(f"{what} ended after {done} of {total} bytes", "the connection was cut: try again")
-        check(what, digest.hexdigest(), sha256)
-    with staged(_record(path)) as target:
-        target.write(digest.hexdigest().encode())
+            raise ModelFetchError(f"{what} ended after {done} of {total} bytes", "is it damaged?")
+        check(what, hashing.hexdigest(), digest)
+    record(path, hashing.hexdigest())
 
 
 @contextmanager
@@ -89,5 +109,52 @@ def staged(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def _record(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256")
+# Digests beside files
+
+
+def record(path: Path, digest: str) -> None:
+    """Write a file's digest beside it."""
+    with roomy(path.parent), staged(path.with_name(f"{path.name}.{algorithm_of(digest)}")) as target:
+        target.write(digest.encode())
+
+
+def recorded(path: Path) -> dict[str, str]:
+    """Return the digests beside a file, by algorithm."""
+    found: dict[str, str] = {}
+    for algorithm in ALGORITHMS.values():
+        try:
+            found[algorithm] = path.with_name(f"{path.name}.{algorithm}").read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            continue
+    return found
+
+
+# Room on the disk
+
+
+def need(folder: Path, size: int, what: str) -> None:
+    """Raise NoSpaceError unless `size` more bytes fit into an existing folder."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise NoSpaceError(f"{what} needs {mib(size)} more, and {folder} has {mib(free)} left", _MAKE_ROOM)
+
+
+@contextmanager
+def roomy(folder: Path) -> Iterator[None]:
+    """Turn the system's word for a full disk (or quota) into NoSpaceError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise NoSpaceError(f"the disk of {folder} is full: {error.strerror}", _MAKE_ROOM) from error
+
+
+_MAKE_ROOM = "make room, or let HAMS_CACHE name a folder on another disk"
+
+
+def mib(size: int) -> str:
+    """Say a number of bytes for people."""
+    if size < 100_000:
+        return f"{size / 1e3:.1f} kB"
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
