@@ -51,7 +51,7 @@ class Case:
     window: int = 8
     """Frames under way per stream."""
     warmup_s: float = 3.0
-    seconds: float = 10.0
+    seconds: float = 6.0
     """What is measured, after the warm-up."""
 
     @classmethod

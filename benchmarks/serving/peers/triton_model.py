@@ -15,6 +15,10 @@ import triton_python_backend_utils as pb  # type: ignore[import-not-found]
 
 from benchmarks.serving.case import Case, Crops, Node, open_device, pin, whole
 from benchmarks.serving.peers.common import plain
+from hams_agents.tasks.geometry import IDENTITY
+
+NONE = -1
+"""Source of the crop that stands for none: the backend takes no empty tensors."""
 
 
 def tensor(name: str, array: Any) -> Any:
@@ -47,18 +51,19 @@ class TritonPythonModel:
             crops = whole(frame)
         else:
             frame = None
-            count = len(value("sources"))
-            crops = Crops(value("images")[:count], value("to_frame")[:count], value("sources").tolist())
+            sources = [one for one in value("sources").tolist() if one != NONE]
+            count = len(sources)
+            crops = Crops(value("images")[:count], value("to_frame")[:count], sources)
         items, cuts = self._node.run(crops, frame)
         answer = msgpack.packb((plain(items), list(crops.sources)))
         outputs = [tensor("answer", np.frombuffer(answer, np.uint8).copy())]
         for child, one in cuts.items():
             width, height = self._node.children[child].input.size
-            images = np.stack(one.images) if one.images else np.zeros((0, height, width, 3), np.uint8)
-            to_frame = np.stack(one.to_frame) if one.to_frame else np.zeros((0, 2, 3))
+            images = one.images or [np.zeros((height, width, 3), np.uint8)]
+            to_frame = one.to_frame or [IDENTITY]
             outputs += [
-                tensor(f"{child}_images", images),
-                tensor(f"{child}_to_frame", to_frame),
-                tensor(f"{child}_sources", np.array(one.sources, np.int32)),
+                tensor(f"{child}_images", np.stack(images)),
+                tensor(f"{child}_to_frame", np.stack(to_frame)),
+                tensor(f"{child}_sources", np.array(one.sources or [NONE], np.int32)),
             ]
         return outputs

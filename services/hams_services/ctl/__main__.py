@@ -8,6 +8,7 @@ import typer
 
 import hams_shared
 from hams_services.ctl.commands_deploy import deploy, plan, schema, undeploy
+from hams_services.ctl.commands_models import models
 from hams_services.ctl.commands_results import infer, results
 from hams_services.ctl.commands_show import devices, matrix, status
 from hams_services.ctl.commands_up import demo, up
@@ -44,6 +45,7 @@ for panel, commands in {
 }.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(models, name="models", rich_help_panel="Models")
 
 
 def main() -> None:

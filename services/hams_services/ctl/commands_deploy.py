@@ -15,9 +15,10 @@ from hams_services.ctl.control import Control, Progress, prepare_group
 from hams_services.ctl.offline import plan_offline, print_offline, print_reasons
 from hams_services.ctl.options import Debug, Json, Nats, Strategy
 from hams_services.ctl.tables import matrix_table, placement, plans_table, reasons
+from hams_services.zoo.groups import load_group
 from hams_shared.bus import Bus
 from hams_shared.errors import DeadlineError, InfeasibleError
-from hams_shared.group_spec import GroupSpec, load_group
+from hams_shared.group_spec import GroupSpec
 from hams_shared.messages import GroupRecord, GroupView, PlanAnswer
 from hams_shared.process import cache_folder
 

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from hams_services.ctl.runfile import running_url
 from hams_shared.bus import Bus
-from hams_shared.lifecycle import run, setup_logging
+from hams_shared.lifecycle import debug_wanted, report, run, setup_logging
 from hams_shared.nats_bus import NatsBus
 from hams_shared.options import DEFAULT_NATS
 
@@ -73,6 +73,26 @@ def without_bus(
         code = 130
     if code:
         raise typer.Exit(code)
+
+
+def directly(main: Callable[[], None], debug: bool) -> None:
+    """Run `main` in this thread, so that Ctrl-C ends what it waits for; errors and exit codes are as everywhere."""
+    setup_logging("hams-ctl", debug=debug)
+    if not debug and "HAMS_LOG_LEVEL" not in os.environ:
+        logging.getLogger().setLevel(logging.WARNING)
+    try:
+        main()
+    except KeyboardInterrupt:
+        err.print("stopped")
+        raise typer.Exit(130) from None
+    except typer.Exit:
+        raise
+    except BrokenPipeError:  # `| head`: nobody reads on
+        os._exit(0)
+    except Exception as error:
+        if debug or debug_wanted():
+            err.print_exception()
+        raise typer.Exit(report(error)) from None
 
 
 async def _run(main: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event) -> None:

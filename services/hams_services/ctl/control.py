@@ -62,7 +62,7 @@ def prepare_model(node: str, spec: GroupSpec, cache: Path, progress: Progress) -
         ModelError: it is empty or not a network file.
     """
     part = spec.nodes[node]
-    path = fetch(part.model, part.sha256, cache, partial(progress, f"fetch {node}"))
+    path = fetch(part.model, part.digest, cache, partial(progress, f"fetch {node}"))
     if path.is_dir():
         raise ModelError(f"node {node}: {path} is a folder, not a network file")
     if not path.stat().st_size:

@@ -18,9 +18,10 @@ from hams_services.ctl.tables import placement, streams_table
 from hams_services.ctl.up import system
 from hams_services.draw import annotate
 from hams_services.pipeline.sources import open_source
+from hams_services.zoo.groups import load_group
 from hams_services.zoo.sources import fetch
 from hams_shared.errors import DeadlineError, GroupSpecError, RefusedError
-from hams_shared.group_spec import GroupSpec, load_group
+from hams_shared.group_spec import GroupSpec
 from hams_shared.messages import Plan, StreamView
 from hams_shared.nats_bus import NatsBus
 from hams_shared.process import cache_folder

@@ -23,13 +23,14 @@ def short_names(devices: tuple[str, ...] | list[str]) -> dict[str, str]:
     return {d: d.split(".", 1)[1] if len(hosts) == 1 and "." in d else d for d in devices}
 
 
-def _plain(title: str) -> Table:
+def plain_table(title: str) -> Table:
+    """An empty table in the style of all tables."""
     return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
 
 
 def matrix_table(matrix: MatrixView) -> Table:
     """Rows are models, columns devices, the best cell of each row is marked with ``*``."""
-    table = _plain("FPS matrix, frames/s (* fastest)")
+    table = plain_table("FPS matrix, frames/s (* fastest)")
     names = short_names(matrix.devices)
     table.add_column("model")
     for device in matrix.devices:
@@ -57,7 +58,7 @@ def reasons(matrix: MatrixView) -> list[str]:
 
 def devices_table(devices: tuple[DeviceView, ...]) -> Table:
     """All devices, with what they are doing."""
-    table = _plain("Devices")
+    table = plain_table("Devices")
     for column in ("device", "state", "hardware", "cores", "runtime", "memory", "busy", "queue"):
         table.add_column(column, justify="right" if column in ("memory", "busy", "queue") else "left")
     for view in devices:
@@ -84,7 +85,7 @@ _STATE_STYLE = {"serving": "green", "failed": "bold red", "waiting": "yellow"}
 
 def groups_table(groups: tuple[GroupView, ...]) -> Table:
     """All groups: what was predicted, what the devices could do as measured, what they do now, and where nodes are."""
-    table = _plain("Groups")
+    table = plain_table("Groups")
     for column in ("group", "state", "epoch", "strategy", "predicted", "capacity", "now", "placement"):
         table.add_column(column, justify="right" if column in ("epoch", "predicted", "capacity", "now") else "left")
     for view in groups:
@@ -135,7 +136,7 @@ def placement(shares: Mapping[str, Mapping[str, float]]) -> str:
 
 def streams_table(pipeline: PipelineView) -> Table:
     """All streams with their ledgers."""
-    table = _plain("Streams")
+    table = plain_table("Streams")
     for column in ("stream", "state"):
         table.add_column(column)
     for column in ("FPS", "p50", "p99", "submitted", "delivered", "dropped", "failed", "in flight", "resent"):
@@ -169,7 +170,7 @@ def _counts(counts: dict[str, int]) -> str:
 
 def plans_table(answers: tuple[StrategyAnswer, ...]) -> Table:
     """What each strategy would do; the best predicted FPS is marked."""
-    table = _plain("Plans, predicted group FPS (* best)")
+    table = plain_table("Plans, predicted group FPS (* best)")
     for column in ("strategy", "FPS", "bound", "gap", "bottleneck", "placement"):
         table.add_column(column, justify="right" if column in ("FPS", "bound", "gap") else "left")
     best = max((a.fps for a in answers), default=0.0)

@@ -116,7 +116,21 @@ def _cut_ir(path: Path, outputs: Sequence[str]) -> Any:
     for name in outputs:
         if name not in ports:
             raise _unknown(name, ports)
-    return ov.Model([ports[name] for name in outputs], graph.get_parameters())
+    needed = _before([ports[name].get_node() for name in outputs])
+    parameters = [one for one in graph.get_parameters() if one.get_friendly_name() in needed]
+    return ov.Model([ports[name] for name in outputs], parameters)
+
+
+def _before(ops: list[Any]) -> set[str]:
+    """Return the names (unique in a network) of `ops` and all that they depend on."""
+    names: set[str] = set()
+    todo = list(ops)
+    while todo:
+        op = todo.pop()
+        if op.get_friendly_name() not in names:
+            names.add(op.get_friendly_name())
+            todo += [port.get_source_output().get_node() for port in op.inputs()]
+    return names
 
 
 def _saved(graph: Any, name: str, outputs: Sequence[str]) -> Files:

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from hams_services.zoo.files import CHUNK, MAX_BYTES, Progress, algorithm_of, cached, need
 from hams_services.zoo.partial import Part, claimed
-from hams_shared.errors import HamsError, ModelFetchError
+from hams_shared.errors import ModelFetchError
 
 SILENCE_S = 30.0
 """Longest time the server may send nothing, s."""
@@ -31,12 +31,17 @@ _WEIGHTS = re.compile(r"^weights=([0-9a-f]{64}|[0-9a-f]{96})$")
 _RANGE = re.compile(r"^bytes (?:(\d+)-\d+|\*)/(\d+|\*)$")
 
 
-class CutError(ModelFetchError):
-    """The connection ended too early; the next try goes on."""
+class _CutError(Exception):
+    """The answer ended too early, or was none that fits; the next try goes on where it was."""
+
+    def __init__(self, text: str, hint: str) -> None:
+        super().__init__(text)
+        self.hint = hint
 
 
-class AbsentError(ModelFetchError):
-    """The server has no such file."""
+def absent(error: ModelFetchError) -> bool:
+    """Say whether :func:`download` failed because the server has no such file."""
+    return isinstance(error.__cause__, urllib.error.HTTPError) and error.__cause__.code in (404, 410)
 
 
 def place(source: str, digest: str, cache: Path) -> Path:
@@ -97,7 +102,7 @@ def download(url: str, digest: str, path: Path, progress: Progress, size: int = 
             resumed = part.size > 0
             try:
                 whole = _once(url, part, size, progress, deadline)
-            except (ModelFetchError, OSError, http.client.HTTPException) as error:
+            except (ModelFetchError, _CutError, OSError, http.client.HTTPException) as error:
                 if isinstance(error, urllib.error.HTTPError):
                     error.close()
                 failures = 1 if part.size > best else failures + 1
@@ -143,7 +148,7 @@ def _once(url: str, part: Part, size: int, progress: Progress, deadline: float) 
             part.write(chunk)
             progress(part.size, total)
     if total and part.size < total:
-        raise CutError(
+        raise _CutError(
             f"{url} ended after {part.size} of {total} bytes", "the connection was cut: try again, it goes on there"
         )
     return whole
@@ -156,7 +161,7 @@ def _begin(answer: http.client.HTTPResponse, url: str, part: Part, size: int) ->
         match = _RANGE.match(answer.headers.get("Content-Range", ""))
         if match is None or match.group(1) != str(part.size):
             part.restart()
-            raise CutError(f"{url}: the server sent another part than it was asked for", "is a proxy in between?")
+            raise _CutError(f"{url}: the server sent another part than it was asked for", "is a proxy in between?")
         total = int(match.group(2)) if match.group(2) != "*" else 0
     else:
         part.restart()
@@ -209,9 +214,7 @@ def _passing(error: BaseException) -> bool:
     """Say whether another try may help."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code >= 500 or error.code in (408, 429)
-    if isinstance(error, HamsError):
-        return isinstance(error, CutError)
-    return not _is_certificate(error)
+    return not isinstance(error, ModelFetchError) and not _is_certificate(error)
 
 
 def _is_certificate(error: BaseException) -> bool:
@@ -222,8 +225,9 @@ def _explain(url: str, error: BaseException, tries: int) -> ModelFetchError:
     if isinstance(error, ModelFetchError):
         return error
     if isinstance(error, urllib.error.HTTPError):
-        kind = AbsentError if error.code in (404, 410) else ModelFetchError
-        return kind(f"{url}: the server says {error.code} {error.reason}", "check the address")
+        return ModelFetchError(f"{url}: the server says {error.code} {error.reason}", "check the address")
+    if isinstance(error, _CutError):
+        return ModelFetchError(str(error), error.hint)
     reason = getattr(error, "reason", None) or error
     if _is_certificate(error):
         return ModelFetchError(f"{url}: {reason}", "SSL_CERT_FILE may name your own certificate authority")

