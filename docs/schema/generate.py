@@ -17,7 +17,16 @@ import hams_shared
 from hams_agents.tasks.registry import BUILT_IN
 from hams_shared import subjects
 from hams_shared.group_spec import GroupSpec
-from hams_shared.messages import Heartbeat, InferAnswer, InferRequest, PipelineView
+from hams_shared.messages import (
+    FramePicture,
+    Heartbeat,
+    InferAnswer,
+    InferRequest,
+    PicturesWanted,
+    PipelineView,
+    PushAnswer,
+    PushRequest,
+)
 from hams_shared.results import FrameResult
 
 HERE = Path(__file__).parent
@@ -89,11 +98,35 @@ def group_schema() -> dict[str, Any]:
         "description": "What the network's outputs mean; other packages may offer more.",
         "oneOf": [*tasks, {**other, "title": "a task of another package"}],
     }
+    definitions |= _zoo_nodes(definitions)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "https://hams.invalid/group.schema.json",
         **schema,
         "title": "HAMS group",
+    }
+
+
+def _zoo_nodes(definitions: dict[str, Any]) -> dict[str, Any]:
+    """A node with ``model: zoo:NAME`` need not say `input` and `task`, nor all of them."""
+    full = definitions["NodeSpec"]
+    part = {**definitions["InputSpec"], "required": [], "title": "Keys of input"}
+    task = {"type": "object", "title": "Keys of task"}
+    properties = {**full["properties"], "input": {"$ref": "#/$defs/ZooInput"}, "task": task}
+    return {
+        "NodeSpec": {
+            "if": {"required": ["model"], "properties": {"model": {"type": "string", "pattern": "^zoo:"}}},
+            "then": {"$ref": "#/$defs/ZooNode"},
+            "else": {"$ref": "#/$defs/Node"},
+        },
+        "Node": full,
+        "ZooNode": {
+            **full,
+            "title": "Node with a network of the zoo",
+            "properties": properties,
+            "required": ["model"],
+        },
+        "ZooInput": part,
     }
 
 
@@ -103,6 +136,14 @@ MESSAGES: dict[str, tuple[str, type[BaseModel] | dict[str, Any], str]] = {
     "work": (subjects.work("{device}"), WORK, "Images for one node on one device; between the parts of HAMS."),
     "inferRequest": (subjects.infer("{group}"), InferRequest, "One encoded image to put through a group."),
     "inferAnswer": (subjects.infer("{group}"), InferAnswer, "Its joined result, or why there is none."),
+    "pushRequest": (subjects.push("{group}", "{stream}"), PushRequest, "The next frame of a stream with source: push."),
+    "pushAnswer": (subjects.push("{group}", "{stream}"), PushAnswer, "The frame's number, once there is room for it."),
+    "picturesWanted": (
+        subjects.pictures_wanted("{group}"),
+        PicturesWanted,
+        "Somebody wants pictures for six seconds.",
+    ),
+    "picture": (subjects.picture("{group}", "{stream}"), FramePicture, "A delivered frame, while somebody wants it."),
     "streams": (subjects.pipeline_status(), PipelineView, "All streams and their frame ledgers."),
     "heartbeat": (subjects.heartbeat("{device}"), Heartbeat, "All an agent has to say, twice a second."),
 }
@@ -112,9 +153,9 @@ PARAMETERS = {
     "node": {"description": "name of one of its nodes; * for all"},
     "device": {"description": "host.backend.unit"},
 }
-SENT = {"inferRequest"}
+SENT = {"inferRequest", "pushRequest", "picturesWanted"}
 """What an application sends; all else it receives."""
-ANSWERS = {"inferAnswer": "inferRequest"}
+ANSWERS = {"inferAnswer": "inferRequest", "pushAnswer": "pushRequest"}
 
 
 def asyncapi() -> dict[str, Any]:

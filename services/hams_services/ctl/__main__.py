@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import hams_shared
+from hams_services.ctl import commands_sink
 from hams_services.ctl.commands_deploy import deploy, plan, schema, undeploy
 from hams_services.ctl.commands_models import models
 from hams_services.ctl.commands_results import infer, results
@@ -46,6 +47,9 @@ for panel, commands in {
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 app.add_typer(models, name="models", rich_help_panel="Models")
+
+
+app.add_typer(commands_sink.app, name="sink", rich_help_panel="Results")
 
 
 def main() -> None:

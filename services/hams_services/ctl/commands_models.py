@@ -301,7 +301,7 @@ def pull_(
         if failures:
             raise typer.Exit(failures[0].exit_code)
 
-    directly(main, debug)
+    directly(main, debug, stopped="stopped: what has arrived stays, and pull goes on with it")
 
 
 def _wanted(names: list[str], everything: bool, service: Service | None) -> list[Choice]:

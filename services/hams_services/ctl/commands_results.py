@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,7 +73,7 @@ def _annotate(data: bytes, result: Result, path: Path) -> None:
     import cv2
 
     from hams_services.draw import annotate
-    from hams_services.pipeline.sources import decode_image
+    from hams_services.pipeline.sources.base import decode_image
 
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = annotate(decode_image(data), result.objects)
@@ -91,7 +92,7 @@ def line(result: Result) -> str:
     return f"{result.stream} #{result.frame:<6} {result.latency_ms:7.1f} ms  {found}{more}"
 
 
-def summary(one: dict[str, Any]) -> str:
+def summary(one: Mapping[str, Any]) -> str:
     """One object in a few words."""
     words = [f"{one.get('label') or 'object'} {one['score']:.2f}"]
     for node, value in one.items():
@@ -103,9 +104,22 @@ def summary(one: dict[str, Any]) -> str:
             words.append(f"{node} {value['value']:.0f}")
         elif "pose" in value:
             words.append("pose " + "/".join(f"{value['pose'][k]:+.0f}°" for k in ("yaw", "pitch", "roll")))
+        elif "attributes" in value:
+            words += [_attribute(name, said) for name, said in value["attributes"].items() if _tells(said)]
+        elif "identity" in value:
+            words.append(f"{node} {'?' if value['identity'] is None else '#' + str(value['identity'])}")
+        elif "text" in value:
+            words.append(f"{node} {value['text']}")
         elif "objects" in value:
             said = ", ".join(summary(inner) for inner in value["objects"][:4])
             words.append(f"{node} ×{len(value['objects'])}" + f" ({said})" * bool(said))
-        elif "text" in value:
-            words.append(f"{node} {value['text']}")
     return ", ".join(words)
+
+
+def _tells(said: Any) -> bool:
+    """A flag that is not set says little."""
+    return isinstance(said, Mapping) or said >= 0.5
+
+
+def _attribute(name: str, said: Any) -> str:
+    return f"{name} {said['label']}" if isinstance(said, Mapping) else name

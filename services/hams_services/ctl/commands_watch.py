@@ -113,7 +113,7 @@ def tap(
         nodes = list(plan.group.spec.nodes) if plan else []
         if plan is not None and node not in nodes:
             raise NotFoundError(f"group {group} has no node {node}", f"its nodes: {', '.join(nodes)}")
-        outputs = Hams(bus).outputs(group, node, stream)
+        outputs = Hams(bus).tap(group, node, stream)
         await print_each(outputs, f"outputs of {group}/{node}", as_map, line, json, None if follow else count)
 
     with_bus(job, nats, debug, stopped_is_fine=follow)

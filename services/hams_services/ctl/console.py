@@ -75,15 +75,18 @@ def without_bus(
         raise typer.Exit(code)
 
 
-def directly(main: Callable[[], None], debug: bool) -> None:
-    """Run `main` in this thread, so that Ctrl-C ends what it waits for; errors and exit codes are as everywhere."""
+def directly(main: Callable[[], None], debug: bool, stopped: str = "stopped") -> None:
+    """Run `main` in this thread, so that Ctrl-C ends what it waits for; errors and exit codes are as everywhere.
+
+    `stopped` is told when Ctrl-C did.
+    """
     setup_logging("hams-ctl", debug=debug)
     if not debug and "HAMS_LOG_LEVEL" not in os.environ:
         logging.getLogger().setLevel(logging.WARNING)
     try:
         main()
     except KeyboardInterrupt:
-        err.print("stopped")
+        err.print(stopped)
         raise typer.Exit(130) from None
     except typer.Exit:
         raise

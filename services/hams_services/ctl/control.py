@@ -22,7 +22,7 @@ from hams_shared.errors import (
     SourceError,
     from_wire,
 )
-from hams_shared.group_spec import GroupSpec
+from hams_shared.group_spec import GroupSpec, source_kind
 from hams_shared.messages import (
     GroupRecord,
     GroupView,
@@ -99,6 +99,8 @@ def prepare_group(spec: GroupSpec, cache: Path, progress: Progress) -> tuple[Gro
         models[node] = prepared.ref
         files.update(prepared.parts)
     for name, stream in spec.streams.items():
+        if source_kind(stream.source) != "file" or any(c in stream.source for c in "*?["):
+            continue  # it may not be there yet
         path = fetch(stream.source, None, cache, partial(progress, f"fetch {name}"))
         if not path.exists():
             raise SourceError(f"stream {name}: {stream.source} does not exist")

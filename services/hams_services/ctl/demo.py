@@ -17,9 +17,8 @@ from hams_services.ctl.control import Control
 from hams_services.ctl.tables import placement, streams_table
 from hams_services.ctl.up import system
 from hams_services.draw import annotate
-from hams_services.pipeline.sources import open_source
+from hams_services.pipeline.sources.opening import open_source
 from hams_services.zoo.groups import load_group
-from hams_services.zoo.sources import fetch
 from hams_shared.errors import DeadlineError, GroupSpecError, RefusedError
 from hams_shared.group_spec import GroupSpec
 from hams_shared.messages import Plan, StreamView
@@ -130,7 +129,7 @@ def _pictures(spec: GroupSpec, received: list[Result], out_dir: Path) -> list[Pa
     wanted = (
         {sorted(by_frame)[i] for i in np.linspace(0, len(by_frame) - 1, PICTURES).astype(int)} if by_frame else set()
     )
-    source = open_source(fetch(stream.source, None, cache_folder()))
+    source = open_source(stream.source, cache_folder())
     written: list[Path] = []
     try:
         for frame in range(max(wanted, default=-1) + 1):

@@ -18,7 +18,7 @@ import hams_shared
 from hams_services.pipeline.core import Close, Outcome
 from hams_services.pipeline.gallery import Galleries
 from hams_services.pipeline.replicas import Replicas
-from hams_services.pipeline.sources import decode_image
+from hams_services.pipeline.sources.base import as_frame
 from hams_services.pipeline.stream import Flow, Peers, StreamRunner
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus, Message, Subscription
@@ -33,6 +33,7 @@ from hams_shared.errors import (
 )
 from hams_shared.frame_pool import remove_abandoned
 from hams_shared.frames import Output
+from hams_shared.group_spec import source_kind
 from hams_shared.kv_records import watched
 from hams_shared.liveness import Liveness
 from hams_shared.messages import (
@@ -40,9 +41,12 @@ from hams_shared.messages import (
     Heartbeat,
     InferAnswer,
     InferRequest,
+    PicturesWanted,
     PipelineView,
     Plan,
     PlanRecord,
+    PushAnswer,
+    PushRequest,
     WireError,
 )
 
@@ -113,6 +117,8 @@ class PipelineService:
             watchers.append(owner.create_task(self._tick()))
             await self._bus.subscribe(subjects.heartbeat(), self._on_heartbeat, limit=4096)
             await self._bus.subscribe(subjects.infer("*"), self._on_infer, queue="pipeline", limit=INFER_LIMIT)
+            await self._bus.subscribe(subjects.push(), self._on_push, queue="pipeline", limit=INFER_LIMIT)
+            await self._bus.subscribe(subjects.pictures_wanted(), self._on_pictures_wanted, limit=256)
             await self._bus.serve(
                 "hams-pipeline",
                 hams_shared.__version__,
@@ -274,7 +280,7 @@ class PipelineService:
         if group is None:
             known = ", ".join(sorted(self._groups)) or "none"
             raise NotFoundError(f"group {name} is not deployed", f"deployed: {known}")
-        image = await asyncio.to_thread(decode_image, request.image)
+        image = await asyncio.to_thread(as_frame, request.image, request.shape)
         frame = group.infer.submit(image)
         future: asyncio.Future[tuple[Close, dict[str, Any] | None]] = asyncio.get_running_loop().create_future()
         group.answers[frame] = future
@@ -291,6 +297,58 @@ class PipelineService:
         raise RefusedError(
             f"group {name} could not process the image: {close.detail or close.reason}", "see `hams-ctl status`"
         )
+
+    async def _on_pictures_wanted(self, message: Message) -> None:
+        wish = codec.decode(PicturesWanted, message.data)
+        group = self._groups.get(message.subject.rsplit(".", 1)[-1])
+        for name, runner in group.runners.items() if group else ():
+            if wish.stream in ("*", name):
+                runner.flow.show(wish.quality)
+
+    async def _on_push(self, message: Message) -> None:
+        """A frame of an application: answered when there is room for it, so that the application waits."""
+        assert self._owner is not None
+        if self._infers >= INFER_LIMIT:
+            error = RefusedError("too many frames wait to be taken", "push one after another")
+            await message.respond(codec.encode(PushAnswer(error=WireError(**error.to_wire()))))
+            return
+        self._infers += 1
+        self._owner.create_task(self._push(message))
+
+    async def _push(self, message: Message) -> None:
+        try:
+            answer = PushAnswer(frame=await self._push_one(message))
+        except Exception as error:
+            if not isinstance(error, HamsError):
+                log.exception("push failed")
+            answer = PushAnswer(error=WireError(**as_hams_error(error).to_wire()))
+        finally:
+            self._infers -= 1
+        try:
+            await message.respond(codec.encode(answer))
+        except BrokerError as error:
+            log.warning("answer to a push is lost: %s", error)
+
+    async def _push_one(self, message: Message) -> int:
+        request = codec.decode(PushRequest, message.data)
+        name, stream = message.subject.rsplit(".", 2)[-2:]
+        group = self._groups.get(name)
+        if group is None:
+            known = ", ".join(sorted(self._groups)) or "none"
+            raise NotFoundError(f"group {name} is not deployed", f"deployed: {known}")
+        runner = group.runners.get(stream)
+        if runner is None or source_kind(runner.spec.source) != "push":
+            fit = [n for n, r in group.runners.items() if source_kind(r.spec.source) == "push"]
+            raise NotFoundError(
+                f"group {name} has no stream {stream} with source: push", f"it has {', '.join(fit) or 'none'}"
+            )
+        image = await asyncio.to_thread(as_frame, request.image, request.shape)
+        try:
+            async with asyncio.timeout(request.deadline_s):
+                return await runner.push(image)
+        except TimeoutError:
+            text = f"group {name} had no room for the frame within {request.deadline_s:g} s"
+            raise DeadlineError(text, "see `hams-ctl status`") from None
 
     @staticmethod
     def _infer_closed(group: Group, close: Close, result: dict[str, Any] | None) -> None:

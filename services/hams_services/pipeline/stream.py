@@ -14,21 +14,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from hams_services.pipeline.core import Close, Command, Outcome, Send, StreamCore
 from hams_services.pipeline.frame_store import SPARE, FrameStore
 from hams_services.pipeline.gallery import Galleries
+from hams_services.pipeline.reconnect import Backoff
 from hams_services.pipeline.replicas import Replicas
-from hams_services.pipeline.sources import Source, open_source
-from hams_services.zoo.sources import fetch
+from hams_services.pipeline.sources.base import Source
+from hams_services.pipeline.sources.opening import open_source
 from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus
-from hams_shared.errors import BrokerError, FrameUnreachableError, HamsError, as_hams_error
+from hams_shared.errors import BrokerError, FrameUnreachableError, HamsError, SourceError, as_hams_error
 from hams_shared.frame_pool import memory_domain
 from hams_shared.frames import Output, Pixels, Work
-from hams_shared.group_spec import GroupSpec, StreamSpec
-from hams_shared.messages import Plan, StreamView
+from hams_shared.group_spec import GroupSpec, StreamSpec, source_kind
+from hams_shared.messages import PICTURES_LEASE_S, FramePicture, Plan, StreamView
 
 log = logging.getLogger("hams.pipeline")
 
@@ -100,6 +102,8 @@ class Flow:
         self._publish = publish
         self._json = group.results == "json"
         self._galleries = galleries
+        self._shown_until = 0.0
+        self._quality = 90
         self._on_close = on_close
         self._latency: deque[float] = deque(maxlen=2000)
         self._recent: deque[float] = deque(maxlen=2000)
@@ -203,11 +207,31 @@ class Flow:
 
     async def _close(self, command: Close) -> None:
         """A frame was delivered."""
+        if time.monotonic() < self._shown_until:
+            await self._show(command.frame)
         result = self._result(command, self.frames.drop(command.frame))
         if self._publish:
             await self._publish_result(codec.pack_json(result) if self._json else codec.pack(result))
         if self._on_close is not None:
             self._on_close(command, result)
+
+    def show(self, quality: int) -> None:
+        """Somebody wants to see delivered frames, for a while."""
+        self._shown_until = time.monotonic() + PICTURES_LEASE_S
+        self._quality = quality
+
+    async def _show(self, frame: int) -> None:
+        """Publish a frame as JPEG."""
+        found = self.frames.get(frame)
+        if found is None:
+            return
+        options = [cv2.IMWRITE_JPEG_QUALITY, self._quality]
+        _, jpeg = await asyncio.to_thread(cv2.imencode, ".jpg", found[0], options)
+        data = codec.encode(FramePicture(stream=self._stream, frame=frame, jpeg=jpeg.tobytes()))
+        try:
+            await chunks.publish(self._bus, subjects.picture(self._group, self._stream), data)
+        except BrokerError as error:
+            log.warning("stream %s: picture lost: %s", self.name, error)
 
     async def _publish_result(self, data: bytes) -> None:
         """A joined result is not given up while the broker is away: the stream waits, its window holds the source."""
@@ -303,6 +327,7 @@ class StreamRunner:
         self.state = "waiting"
         self.text = ""
         self._cache = cache
+        self._pushing = asyncio.Lock()
 
     def view(self) -> StreamView:
         """As `status` shows it."""
@@ -310,13 +335,15 @@ class StreamRunner:
 
     async def run(self) -> None:
         """Play the source to its end, then wait for the last frame. Ends in state ``ended`` or ``failed``."""
-        source: Source | None = None
         try:
             await self._wait(lambda: self.flow.core.plan is not None)
-            path = await asyncio.to_thread(fetch, self.spec.source, None, self._cache)
-            source = await asyncio.to_thread(open_source, path)
-            self.state = "playing"
-            await self._play(source)
+            match source_kind(self.spec.source):
+                case "file":
+                    await self._play_file()
+                case "push":
+                    return  # applications bring its frames, as long as they like
+                case _:
+                    await self._play_endless()
             await self._wait(lambda: self.flow.core.idle)
             self.state = "ended"
         except Exception as error:
@@ -325,30 +352,65 @@ class StreamRunner:
             await self._wait(lambda: self.flow.core.idle)
             self.state, self.text = "failed", str(as_hams_error(error))
             log.error("stream %s: %s", self.flow.name, self.text)
-        finally:
-            if source is not None:
-                source.close()
 
     async def _wait(self, condition: Callable[[], bool]) -> None:
         while not condition():
             self.flow.changed.clear()
             await self.flow.changed.wait()
 
-    async def _play(self, source: Source) -> None:
+    async def _play_file(self) -> None:
+        source = await asyncio.to_thread(open_source, self.spec.source, self._cache)
+        self.state = "playing"
         rate = self.spec.fps or source.fps or 25.0
         period = 1.0 / rate if self.spec.pace == "realtime" else 0.0
         due = time.monotonic()
+        try:
+            while True:
+                await self._wait(lambda: self.flow.core.wants_frame)
+                image = await asyncio.to_thread(source.read, self.flow.frames.blank())
+                if image is None:
+                    if not self.spec.loop:
+                        return
+                    await asyncio.to_thread(source.rewind)
+                    continue
+                now = time.monotonic()
+                if period:
+                    due = max(due, now - period)  # after a stall go on at the clock's rate, do not catch up
+                    await asyncio.sleep(max(0.0, due - now))
+                    due += period
+                self.flow.submit(image)
+        finally:
+            source.close()
+
+    async def _play_endless(self) -> None:
+        """Take frames as they are made; a source that is lost, or not there yet, is opened again and again."""
+        backoff = Backoff()
+        while True:
+            try:
+                source = await asyncio.to_thread(open_source, self.spec.source, self._cache)
+                try:
+                    await self._take_all(source, backoff)
+                finally:
+                    await asyncio.to_thread(source.close)
+            except SourceError as error:
+                pause = backoff.next()
+                self.state, self.text = "reconnecting", f"{error.text}; next try in {pause:.0f} s"
+                log.warning("stream %s: %s", self.flow.name, self.text)
+                await asyncio.sleep(pause)
+
+    async def _take_all(self, source: Source, backoff: Backoff) -> None:
         while True:
             await self._wait(lambda: self.flow.core.wants_frame)
             image = await asyncio.to_thread(source.read, self.flow.frames.blank())
             if image is None:
-                if not self.spec.loop:
-                    return
-                await asyncio.to_thread(source.rewind)
-                continue
-            now = time.monotonic()
-            if period:
-                due = max(due, now - period)  # after a stall go on at the clock's rate, do not catch up
-                await asyncio.sleep(max(0.0, due - now))
-                due += period
+                raise SourceError(f"{self.spec.source} has ended")
+            self.state, self.text = "playing", ""
+            backoff.reset()
             self.flow.submit(image)
+
+    async def push(self, image: Pixels) -> int:
+        """Take a frame an application sent, once there is room for it; its number."""
+        async with self._pushing:
+            await self._wait(lambda: self.flow.core.plan is not None and self.flow.core.wants_frame)
+            self.state = "playing"
+            return self.flow.submit(image)

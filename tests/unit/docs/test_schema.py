@@ -57,6 +57,20 @@ def test_what_is_wrong_does_not(generate: ModuleType, change: dict[str, Any], wh
     assert where in f"{error.value.message} {list(error.value.absolute_path)}"
 
 
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"model": "zoo:centerface"},
+        {"model": "zoo:centerface", "input": {"size": [320, 320]}, "task": {"threshold": 0.7}},
+    ],
+)
+def test_a_network_of_the_zoo_needs_nothing_more(generate: ModuleType, node: dict[str, Any]) -> None:
+    jsonschema.validate({"name": "g", "nodes": {"a": node}}, generate.group_schema())
+    for wrong in ({**node, "weigth": 1}, {**node, "input": {"sise": [1, 1]}}, {**node, "model": "a.onnx", "task": {}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"name": "g", "nodes": {"a": wrong}}, generate.group_schema())
+
+
 def test_every_reference_of_the_asyncapi_document_leads_somewhere(generate: ModuleType) -> None:
     document = generate.asyncapi()
 

@@ -1,50 +1,23 @@
-"""Where frames come from: a video file, one image, or a folder of images. Blocking; called from a stream's thread."""
+"""Files: a video, images."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Protocol
-
-os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its warnings would break into our output
 
 import cv2
 import numpy as np
 
+from hams_services.pipeline.sources.base import Source, decode_image
 from hams_shared.errors import SourceError
 from hams_shared.frames import Pixels
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 
-class Source(Protocol):
-    """An opened source."""
-
-    @property
-    def fps(self) -> float | None:
-        """Its own frames/s, or None when it has no clock."""
-        ...
-
-    def read(self, into: Pixels | None = None) -> Pixels | None:
-        """Return the next frame, H×W×3 B, G, R; None at the end. It may be `into`, filled, when the shape is the same.
-
-        Raises:
-            SourceError: it is damaged here; all frames before were returned.
-        """
-        ...
-
-    def rewind(self) -> None:
-        """Start over."""
-        ...
-
-    def close(self) -> None:
-        """Release the file."""
-        ...
-
-
-class Video:
+class Video(Source):
     """A video file."""
+
+    endless = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -83,9 +56,10 @@ class Video:
         self._capture.release()
 
 
-class Images:
+class Images(Source):
     """One image, or the images of a folder in name order."""
 
+    endless = False
     fps: float | None = None
 
     def __init__(self, paths: list[Path]) -> None:
@@ -108,28 +82,14 @@ class Images:
         """Nothing is held open."""
 
 
-def decode_image(data: bytes, origin: str = "image") -> Pixels:
-    """Decode JPEG, PNG, … to H×W×3 B, G, R, upright as its EXIF data says. Raises SourceError."""
-    image = None
-    if data:
-        try:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error:
-            image = None
-    if image is None:
-        raise SourceError(f"{origin} is not an image that can be decoded", "JPEG, PNG, BMP, WebP and TIFF can")
-    return np.asarray(image, np.uint8)
+def is_image(path: Path) -> bool:
+    """Say whether the name is that of an image file."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def open_source(path: Path) -> Source:
-    """Open a file or folder. Raises SourceError that says what is wrong with it."""
-    if path.is_dir():
-        images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not images:
-            raise SourceError(f"{path} holds no images", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
-        return Images(images)
-    if not path.exists():
-        raise SourceError(f"{path} does not exist on the pipeline's host")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return Images([path])
-    return Video(path)
+def images_of(folder: Path) -> list[Path]:
+    """Return the images in `folder`, in name order. Raises SourceError when there are none."""
+    images = sorted(path for path in folder.iterdir() if is_image(path))
+    if not images:
+        raise SourceError(f"{folder} holds no images", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return images

@@ -1,0 +1,85 @@
+"""Draws what a group sees into a video, live: reads a camera or file, pushes its frames, draws the results.
+
+The group needs a stream that applications feed:
+
+    streams:
+      mine: {source: push, mode: lossless}
+
+    python examples/apps/draw.py face clip.mp4 --out drawn.mp4
+    python examples/apps/draw.py face 0 --out drawn.mp4            # the first camera
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+import cv2
+import numpy as np
+
+import hams_client
+from hams_services.draw import annotate
+
+
+async def draw(url: str, group: str, stream: str, source: str, out: str) -> int:
+    """Return how many frames were drawn."""
+    capture = cv2.VideoCapture(int(source) if source.isdecimal() else source)
+    if not capture.isOpened():
+        raise SystemExit(f"{source} cannot be opened")
+    rate = capture.get(cv2.CAP_PROP_FPS) or 25
+    waiting: dict[int, np.ndarray] = {}
+    news = asyncio.Event()
+    writer: cv2.VideoWriter | None = None
+    drawn = 0
+    async with hams_client.connect(url) as hams, asyncio.TaskGroup() as tasks:
+        ended = asyncio.Event()
+
+        async def feed() -> None:
+            while True:
+                good, image = await asyncio.to_thread(capture.read)
+                if not good:
+                    break
+                waiting[await hams.push(group, stream, image)] = image
+                news.set()
+            ended.set()
+            news.set()
+
+        async def pushed(frame: int) -> np.ndarray | None:
+            """The picture of a result, which may come before the answer to its push; None: another's."""
+            while frame not in waiting and not ended.is_set():
+                news.clear()
+                await news.wait()
+            return waiting.pop(frame, None)
+
+        tasks.create_task(feed())
+        results = hams.results(group, stream)
+        while not (ended.is_set() and not waiting):
+            async with asyncio.timeout(30):
+                result = await anext(results)
+            image = await pushed(result.frame)
+            if image is None:
+                continue
+            picture = annotate(image, result.objects)
+            if writer is None:
+                size = (picture.shape[1], picture.shape[0])
+                writer = cv2.VideoWriter(out, cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+            writer.write(picture)
+            drawn += 1
+    if writer is not None:
+        writer.release()
+    return drawn
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("group", help="name of a deployed group")
+    parser.add_argument("source", help="video file, or number of a camera")
+    parser.add_argument("--stream", default="mine", help="the group's stream with source: push")
+    parser.add_argument("--out", default="drawn.mp4", help="video to write")
+    parser.add_argument("--nats", default="nats://127.0.0.1:4222", help="broker")
+    given = parser.parse_args()
+    try:
+        frames = asyncio.run(draw(given.nats, given.group, given.stream, given.source, given.out))
+        print(f"{frames} frames drawn into {given.out}")
+    except KeyboardInterrupt:
+        pass

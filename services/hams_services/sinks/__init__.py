@@ -1,0 +1,1 @@
+"""Where results go: ordinary subscribers that write them somewhere. See ``hams-ctl sink``."""

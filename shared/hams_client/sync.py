@@ -1,0 +1,97 @@
+"""The client for scripts: the same methods as :class:`hams_client.Hams`, blocking.
+
+    with hams_client.sync.connect() as hams:
+        print(hams.infer("face", "photo.jpg").objects)
+        for result in hams.results("face"):
+            ...
+
+The connection lives in an event loop of its own, in a thread that ends with the block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from hams_client.client import Hams, Image
+from hams_client.client import connect as connect_async
+from hams_client.result import Result
+from hams_shared.frames import Output
+from hams_shared.options import DEFAULT_NATS
+
+T = TypeVar("T")
+
+
+class SyncHams:
+    """A connection to a HAMS system; made by :func:`connect`. May be used from several threads."""
+
+    def __init__(self, hams: Hams, loop: asyncio.AbstractEventLoop) -> None:
+        self._hams = hams
+        self._loop = loop
+
+    def infer(self, group: str, image: Image, *, deadline: float = 30.0) -> Result:
+        """As :meth:`hams_client.Hams.infer`."""
+        return self._run(self._hams.infer(group, image, deadline=deadline))
+
+    def push(self, group: str, stream: str, image: Image, *, deadline: float = 30.0) -> int:
+        """As :meth:`hams_client.Hams.push`."""
+        return self._run(self._hams.push(group, stream, image, deadline=deadline))
+
+    def results(
+        self, group: str, stream: str = "*", *, limit: int = 256, timeout: float | None = None
+    ) -> Iterator[Result]:
+        """As :meth:`hams_client.Hams.results`. Without a result for `timeout` seconds it ends with TimeoutError."""
+        return self._iterate(self._hams.results(group, stream, limit=limit), timeout)
+
+    def tap(
+        self, group: str, node: str, stream: str = "*", *, limit: int = 256, timeout: float | None = None
+    ) -> Iterator[Output]:
+        """As :meth:`hams_client.Hams.tap`. Without an output for `timeout` seconds it ends with TimeoutError."""
+        return self._iterate(self._hams.tap(group, node, stream, limit=limit), timeout)
+
+    def _run(self, job: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(job, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _iterate(self, items: AsyncIterator[T], timeout: float | None) -> Iterator[T]:
+        async def following() -> T:
+            async with asyncio.timeout(timeout):
+                return await anext(items)
+
+        try:
+            while True:
+                yield self._run(following())
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None and not self._loop.is_closed():
+                self._run(close())
+
+
+@contextmanager
+def connect(url: str = DEFAULT_NATS) -> Iterator[SyncHams]:
+    """Connect to the broker at `url`. Raises BrokerError when nobody is there."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="hams-client", daemon=True)
+    thread.start()
+
+    def run(job: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(job, loop).result()
+
+    try:
+        connection = connect_async(url)
+        hams = run(connection.__aenter__())
+        try:
+            yield SyncHams(hams, loop)
+        finally:
+            run(connection.__aexit__(None, None, None))
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+        loop.close()
