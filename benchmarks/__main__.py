@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 
 from benchmarks.scheduling import bench as scheduling
+from benchmarks.services import bench as services
 from benchmarks.serving import bench as serving
 
-PARTS = {"scheduling": lambda _: scheduling.main(), "serving": serving.main}
+PARTS = {"scheduling": lambda _: scheduling.main(), "serving": serving.main, "services": services.main}
 
 
 def main() -> None:

@@ -99,11 +99,22 @@ def group_schema() -> dict[str, Any]:
         "oneOf": [*tasks, {**other, "title": "a task of another package"}],
     }
     definitions |= _zoo_nodes(definitions)
+    definitions["Group"] = {key: value for key, value in schema.items() if key != "$defs"}
+    definitions["Groups"] = {
+        "description": "Several group files at once.",
+        "type": "object",
+        "required": ["groups"],
+        "properties": {"groups": {"type": "array", "minItems": 1, "items": {"type": "string"}}},
+        "additionalProperties": False,
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "https://hams.invalid/group.schema.json",
-        **schema,
-        "title": "HAMS group",
+        "title": "HAMS group file",
+        "if": {"type": "object", "required": ["groups"]},
+        "then": {"$ref": "#/$defs/Groups"},
+        "else": {"$ref": "#/$defs/Group"},
+        "$defs": definitions,
     }
 
 

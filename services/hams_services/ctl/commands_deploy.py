@@ -6,7 +6,7 @@ import asyncio
 import sys
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +15,7 @@ from hams_services.ctl.control import Control, Progress, prepare_group
 from hams_services.ctl.offline import plan_offline, print_offline, print_reasons
 from hams_services.ctl.options import Debug, Json, Nats, Strategy
 from hams_services.ctl.tables import matrix_table, placement, plans_table, reasons
-from hams_services.zoo.groups import load_group
+from hams_services.zoo.groups import load_group, load_groups
 from hams_shared.bus import Bus
 from hams_shared.errors import DeadlineError, InfeasibleError
 from hams_shared.group_spec import GroupSpec
@@ -63,32 +63,46 @@ def deploy(
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Deploy a group: fetch its networks, measure them on all devices, place them, start its streams."""
+    """Deploy a group, or all groups of a list: fetch their networks, measure them on all devices, place them, start."""
 
     async def job(bus: Bus) -> None:
-        spec = load_group(file)
+        specs = load_groups(file)
         if strategy:
-            spec = spec.model_copy(update={"strategy": strategy})
+            specs = [spec.model_copy(update={"strategy": strategy}) for spec in specs]
         control = Control(bus)
         await control.view()  # say at once when no scheduler runs
+        views: list[GroupView | None] = []
         with steps() as progress:
-            record = await bring_in(control, spec, progress)
-            await control.deploy(record)
-            view = await until_served(control, record, progress, timeout) if wait else None
+            records = [await bring_in(control, spec, progress) for spec in specs]
+            for record in records:
+                await control.deploy(record)
+            for record in records:
+                views.append(await until_served(control, record, progress, timeout) if wait else None)
+        said = [view or {"name": spec.name, "state": "deployed"} for spec, view in zip(specs, views, strict=True)]
         if json:
-            print_json(view if view else {"name": spec.name, "state": "deployed"})
-        elif view is None or view.active is None:
-            out.print(f"group [bold]{spec.name}[/bold] is deployed; see `hams-ctl status`")
-        else:
-            plan = view.active
-            out.print(
-                f"group [bold]{spec.name}[/bold] serves: plan {plan.epoch} by {plan.strategy}, "
-                f"predicted {plan.fps:.2f} FPS (bound {plan.bound_fps:.2f})"
-            )
-            out.print(f"  {placement(plan.shares)}")
-            out.print(f"next: hams-ctl results {spec.name} --follow")
+            print_json(said[0] if len(said) == 1 else [_plain(one) for one in said])
+            return
+        for spec, view in zip(specs, views, strict=True):
+            _report(spec, view)
 
     with_bus(job, nats, debug)
+
+
+def _plain(view: GroupView | dict[str, str]) -> dict[str, Any]:
+    return view.model_dump(mode="json") if isinstance(view, GroupView) else dict(view)
+
+
+def _report(spec: GroupSpec, view: GroupView | None) -> None:
+    if view is None or view.active is None:
+        out.print(f"group [bold]{spec.name}[/bold] is deployed; see `hams-ctl status`")
+        return
+    plan = view.active
+    out.print(
+        f"group [bold]{spec.name}[/bold] serves: plan {plan.epoch} by {plan.strategy}, "
+        f"predicted {plan.fps:.2f} FPS (bound {plan.bound_fps:.2f})"
+    )
+    out.print(f"  {placement(plan.shares)}")
+    out.print(f"next: hams-ctl results {spec.name} --follow")
 
 
 def undeploy(

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from hams_services.zoo.manifest import Choice, Manifest, choose, zoo
 from hams_shared import group_spec
 from hams_shared.errors import BadInputError, GroupSpecError
@@ -25,6 +27,28 @@ def load_group(path: Path) -> GroupSpec:
         GroupSpecError: as there, or the zoo has no such network.
     """
     return group_spec.load_group(path, partial(with_zoo, manifests=zoo()))
+
+
+def load_groups(path: Path) -> list[GroupSpec]:
+    """Read a group file, or a file that lists several: ``groups: [face.yaml, person.yaml]``, relative to its folder.
+
+    Raises:
+        GroupSpecError: as :func:`load_group`; or the list is none, or names a group twice.
+    """
+    try:
+        listed = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        listed = None  # a group file, perhaps with tags of its own, or an error that load_group explains
+    if not isinstance(listed, dict) or "groups" not in listed:
+        return [load_group(path)]
+    names = listed["groups"]
+    if set(listed) != {"groups"} or not (isinstance(names, list) and names and all(isinstance(n, str) for n in names)):
+        raise GroupSpecError(f"{path}: a list of groups is `groups: [FILE, …]` and nothing else")
+    specs = [load_group(path.parent / name) for name in names]
+    twice = {spec.name for spec in specs if [s.name for s in specs].count(spec.name) > 1}
+    if twice:
+        raise GroupSpecError(f"{path}: two groups are called {', '.join(sorted(twice))}")
+    return specs
 
 
 def with_zoo(data: Any, manifests: Mapping[str, Manifest]) -> Any:

@@ -1,0 +1,152 @@
+"""Deploys the services on real and on emulated devices by each strategy, and compares the plan with what comes.
+
+Emulated devices compute on this machine's CPU and then wait until the time of their stated profile is over, so they are
+worth measuring only while all of them together ask for less than it has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.serving.cases import ROOT, devices
+from benchmarks.serving.hams import System
+from hams_client import connect
+from hams_shared.process import cache_folder
+
+EXAMPLES = ROOT / "examples"
+SERVICES = {"F": "face.yaml", "P": "person.yaml", "V": "vehicle.yaml"}
+STRATEGIES = ("default", "round-robin", "fastest", "mfs", "hfs", "optimal", "replicated")
+VPUS = (1, 2, 4, 8)
+SETTLE_S = 4.0
+SECONDS = 8.0
+CPU_FPS, GPU_FPS, VPU_FPS = 4.0, 8.0, 3.0
+"""Frames/s of a detector on the emulated devices; heads run ten times as fast."""
+DETECTORS = ("centerface", "frozen_inference_graph", "clp_det")
+
+
+def group_files(folder: Path, names: tuple[str, ...]) -> Path:
+    """The services' files with lossless streams that never end, and a list of them."""
+    for name in names:
+        spec = yaml.safe_load((EXAMPLES / SERVICES[name]).read_text())
+        stream = {**next(iter(spec["streams"].values())), "mode": "lossless", "pace": "max", "loop": True}
+        spec["streams"] = {"s": stream}
+        (folder / SERVICES[name]).write_text(yaml.safe_dump(spec, sort_keys=False))
+    path = folder / "groups.yaml"
+    path.write_text(yaml.safe_dump({"groups": [SERVICES[name] for name in names]}))
+    return path
+
+
+def emulated(folder: Path, vpus: int) -> list[str]:
+    """A CPU, a GPU and so many VPUs, by stated profiles."""
+    named = []
+    kinds = [("cpu-sim", "cpu", CPU_FPS), ("gpu-sim", "gpu", GPU_FPS)]
+    kinds += [(f"vpu{i}-sim", "vpu", VPU_FPS) for i in range(vpus)]
+    for name, kind, fps in kinds:
+        profile = {
+            "name": name,
+            "kind": kind,
+            "memory_mib": 2048,
+            "run": "openvino",
+            "note": "constructed for this benchmark; not measured on any such device",
+            "fps": {**dict.fromkeys(DETECTORS, fps), "*": 10 * fps},
+        }
+        path = folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(profile))
+        named.append(f"emulated:{path}")
+    return named
+
+
+async def measured(url: str, groups: list[str]) -> dict[str, float]:
+    """Frames/s of each group over `SECONDS`."""
+    counts: Counter[str] = Counter()
+    async with connect(url) as hams:
+
+        async def count(group: str) -> None:
+            async for _ in hams.results(group, limit=4096):
+                counts[group] += 1
+
+        async with asyncio.TaskGroup() as tasks:
+            counting = [tasks.create_task(count(group)) for group in groups]
+            await asyncio.sleep(SETTLE_S)
+            before, start = Counter(counts), time.perf_counter()
+            await asyncio.sleep(SECONDS)
+            span = time.perf_counter() - start
+            for one in counting:
+                one.cancel()
+    return {group: round((counts[group] - before[group]) / span, 2) for group in groups}
+
+
+def run(where: str, named: list[str], services: tuple[str, ...], strategies: tuple[str, ...]) -> list[dict[str, Any]]:
+    """All strategies on one set of devices, one after another in one system."""
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch, System(named) as system:
+        path = group_files(Path(scratch), services)
+        for strategy in strategies:
+            system.ctl("deploy", str(path), "--strategy", strategy)
+            status = json.loads(system.ctl("status", "--json"))
+            plans = {group["name"]: group["active"] for group in status["groups"]}
+            found = asyncio.run(measured(system.url, list(plans)))
+            for group, plan in plans.items():
+                row = {
+                    "devices": where,
+                    "services": "+".join(services),
+                    "strategy": strategy,
+                    "group": group,
+                    "predicted": round(plan["fps"], 2),
+                    "measured": found[group],
+                    "shares": plan["shares"],
+                }
+                rows.append(row)
+                print(f"{where:<24} {row['services']:<6} {strategy:<12} {group:<8} "
+                      f"predicted {row['predicted']:7.2f}  measured {row['measured']:7.2f}", flush=True)  # fmt: skip
+            for group in plans:
+                system.ctl("undeploy", group)
+    return rows
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The table."""
+    lines = ["| devices | services | strategy | group | predicted FPS | measured FPS |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {r['devices']} | {r['services']} | {r['strategy']} | {r['group']} | {r['predicted']} | {r['measured']} |"
+        for r in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """``python -m benchmarks services [--real | --emulated]``."""
+    parser = argparse.ArgumentParser(prog="benchmarks services")
+    parser.add_argument("--only", choices=("real", "emulated"))
+    chosen = parser.parse_args(arguments)
+    folder = cache_folder() / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ |= {"HAMS_HOME": str(folder / "services-home"), "HAMS_HOST": "box"}
+    rows: list[dict[str, Any]] = []
+    if chosen.only != "emulated":
+        real = list(devices(("openvino", "onnxruntime")).values())
+        for services in (("F",), ("P",), ("V",)):
+            rows += run("OpenVINO + ONNX Runtime", real, services, ("hfs", "replicated"))
+        rows += run("OpenVINO + ONNX Runtime", real, ("F", "P", "V"), STRATEGIES)
+    if chosen.only != "real":
+        for vpus in VPUS:
+            with tempfile.TemporaryDirectory() as profiles:
+                named = emulated(Path(profiles), vpus)
+                rows += run(f"emulated CPU+GPU+{vpus} VPU", named, ("F", "P", "V"), ("hfs", "replicated"))
+    out = ROOT / "docs" / "benchmarks"
+    (out / "services.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (out / "services.md").write_text(markdown(rows))
+
+
+if __name__ == "__main__":
+    main()
