@@ -175,7 +175,7 @@ def show(
     directly(main, debug)
 
 
-_NODE_NAMES = {"classification": "class", "expectation": "value", "embedding": "who", "landmarks": "points"}
+_NODE_NAMES = {"classification": "class", "expectation": "value", "embedding": "who"}
 
 
 def _nodes(choice: Choice) -> dict[str, Choice]:

@@ -21,15 +21,10 @@ MAX_SIDE = 1 << 14
 class Source(Protocol):
     """An opened source."""
 
-    @property
-    def fps(self) -> float | None:
-        """Its own frames/s, or None when it has no clock."""
-        ...
-
-    @property
-    def endless(self) -> bool:
-        """Whether it gives frames as they are made, at their own pace; one that ends is lost and opened again."""
-        ...
+    fps: float | None
+    """Its own frames/s, or None when it has no clock."""
+    endless: bool
+    """Whether it gives frames as they are made, at their own pace; one that ends is lost and opened again."""
 
     def read(self, into: Pixels | None = None) -> Pixels | None:
         """Return the next frame, H×W×3 B, G, R; None at the end. It may be `into`, filled, when the shape is the same.

@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from hams_services.ctl.commands_models import show
 from hams_services.zoo.files import silent
+from hams_services.zoo.groups import with_zoo
 from hams_services.zoo.manifest import Choice, Manifest, choose, zoo
 from hams_services.zoo.partial import part_of
 from hams_services.zoo.pull import check_base, places, pull, state
 from hams_services.zoo.sources import fetch
 from hams_services.zoo.verify import Checked, verify
 from hams_shared.errors import BadInputError, DigestError, ModelFetchError
+from hams_shared.group_spec import parse_group
 from support.file_server import Answer, serving
 from support.zoo import real
 
@@ -217,6 +221,27 @@ def test_list_and_show(tmp_path: Path) -> None:
     assert "model: zoo:age-gender-recognition-retail-0013/gender\n    parent: PARENT" in shown.stdout
     nodes = json.loads(ctl(tmp_path, "show", "centerface", "--json").stdout)["nodes"]
     assert nodes["face"]["task"]["type"] == "centerface"
+
+
+@pytest.mark.parametrize("name", list(zoo()))
+def test_the_node_that_is_shown_can_be_pasted(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both forms, short and written out, are groups; and the same ones."""
+    show(name)
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) < 400
+    short, full = (part.split("\n", 1)[1] for part in text.split("\n# ")[1:])
+    groups = []
+    for part in (short, full):
+        data = yaml.safe_load(
+            "name: g\nnodes:\n  root: {model: r.onnx, input: {size: [8, 8]}, task: {type: raw}}\n" + part
+        )
+        for key, node in list(data["nodes"].items())[1:]:
+            whole = {"root": data["nodes"]["root"]} if "parent" in node else {}
+            renamed = {**node, **({"parent": "root"} if "parent" in node else {})}
+            groups.append((key, parse_group(with_zoo({"name": "g", "nodes": {**whole, key: renamed}}, zoo()))))
+    half = len(groups) // 2
+    assert groups[:half] == groups[half:]
+    assert half == len(zoo()[name].heads)
 
 
 @pytest.mark.parametrize(
