@@ -278,8 +278,8 @@ def pull_(
 ) -> None:
     """Bring networks into the cache; what is interrupted goes on where it was.
 
-    Of a network with several variants the first is meant. A mirror has its files as NAME/VARIANT/FILE, NAME/FILE,
-    VARIANT/FILE or FILE.
+    Of a network with several variants the first is meant. A mirror has its files as NAME/VARIANT/FILE (below
+    intel/ too), NAME/FILE, VARIANT/FILE or FILE; a folder may have wheels as well.
     """
 
     def main() -> None:

@@ -164,15 +164,16 @@ def _begin(answer: http.client.HTTPResponse, url: str, part: Part, size: int) ->
             raise _CutError(f"{url}: the server sent another part than it was asked for", "is a proxy in between?")
         total = int(match.group(2)) if match.group(2) != "*" else 0
     else:
-        part.restart()
         length = answer.headers.get("Content-Length", "")
         total = int(length) if length.isdecimal() else 0
     if total > MAX_BYTES:
         raise _too_large(url)
-    if size and total and total != size:
+    if size and total and total != size:  # before the part is touched: a proxy's own page is no reason to lose it
         raise ModelFetchError(
             f"{url} has {total} bytes, not {size}", "another file stands there now: look whether HAMS has a newer zoo"
         )
+    if answer.status != 206:
+        part.restart()
     return total or size
 
 

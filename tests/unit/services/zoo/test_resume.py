@@ -134,6 +134,20 @@ def test_a_length_that_differs(server: Files, tmp_path: Path, size: int) -> None
     assert len(server.asked) == 1
 
 
+def test_a_page_in_its_place_does_not_cost_the_part(server: Files, tmp_path: Path) -> None:
+    """A proxy that asks for a name answers with a page of its own, and says that all is well."""
+    server.answers = [Answer(cut=400_000), Answer(cut=0), Answer(cut=0)]
+    with pytest.raises(ModelFetchError, match="ended after"):
+        download(f"{server.url}/net", SHA, tmp_path / "net", silent, len(NET))
+    server.content["/net"], server.answers = b"<html>who are you?</html>", [Answer(ranges=False)]
+    with pytest.raises(ModelFetchError, match=f"/net has 25 bytes, not {len(NET)}"):
+        download(f"{server.url}/net", SHA, tmp_path / "net", silent, len(NET))
+    server.content["/net"] = NET
+    download(f"{server.url}/net", SHA, tmp_path / "net", silent, len(NET))
+    assert server.ranges[-1] == "bytes=400000-"
+    assert (tmp_path / "net").read_bytes() == NET
+
+
 def test_a_file_that_is_not_there(server: Files, tmp_path: Path) -> None:
     with pytest.raises(ModelFetchError, match="/other: the server says 404") as error:
         download(f"{server.url}/other", SHA, tmp_path / "net", silent)
