@@ -89,7 +89,7 @@ def _mirrored(choice: Choice, file: File, path: Path, base: str, progress: Progr
     """
     name = choice.manifest.name
     exact = f"{name}/{choice.variant}/{file.name}"
-    ways = (exact, f"intel/{exact}", f"{name}/{file.name}", f"{choice.variant}/{file.name}", file.name)
+    ways: tuple[str, ...] = (exact, f"intel/{exact}", f"{name}/{file.name}", f"{choice.variant}/{file.name}", file.name)
     if urlsplit(base).scheme in ("http", "https"):
         for way in ways:
             try:
