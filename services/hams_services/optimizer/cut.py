@@ -26,7 +26,7 @@ Files = list[tuple[str, bytes]]
 
 
 def cut(path: Path, outputs: Sequence[str]) -> Files:
-    """Return the network in `path` with the tensors `outputs` as its outputs, in this order.
+    """Return the network in `path` with the tensors `outputs` as its outputs, in this order; inputs unused then go.
 
     Raises:
         ModelError: the file cannot be read, or has no such tensor.
@@ -66,10 +66,12 @@ def cut_onnx(data: bytes, outputs: Sequence[str]) -> bytes:
     known = {value.name: value for value in (*_inferred(model), *graph.output)}
     nodes = [node for node in graph.node if needed.intersection(node.output)]
     weights = [tensor for tensor in graph.initializer if tensor.name in needed]
+    inputs = [value for value in graph.input if value.name in needed]
     ports = [known.get(name) or onnx.ValueInfoProto(name=name) for name in outputs]
-    del graph.node[:], graph.initializer[:], graph.output[:], graph.value_info[:]
+    del graph.node[:], graph.initializer[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.extend(nodes)
     graph.initializer.extend(weights)
+    graph.input.extend(inputs)
     graph.output.extend(ports)
     result: bytes = model.SerializeToString(deterministic=True)
     return result

@@ -238,5 +238,5 @@ def _explain(url: str, error: BaseException, tries: int) -> ModelFetchError:
         reason = f"the server was silent for {SILENCE_S:g} s"
     return ModelFetchError(
         f"{url} could not be reached in {tries} tries: {reason}",
-        "is this machine offline? HTTPS_PROXY is honoured; or fetch it elsewhere and name the model by a path",
+        "is this machine offline? HTTPS_PROXY is honoured; a mirror helps (`hams-ctl models pull --from`), or a path",
     )

