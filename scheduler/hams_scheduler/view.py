@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hams_scheduler.planning import Situation, cell_of
 from hams_scheduler.state import SchedulerState
-from hams_shared.messages import DeviceView, GroupView, MatrixView, ProfileRecord, SchedulerView
+from hams_shared.messages import DeviceView, GroupView, MatrixView, Plan, ProfileRecord, SchedulerView
+from hams_shared.urls import redacted
 
 
 def scheduler_view(state: SchedulerState, now: float) -> SchedulerView:
@@ -38,8 +39,8 @@ def _group(state: SchedulerState, name: str) -> GroupView:
         name=name,
         deployed_at=record.deployed_at,
         state="planning",
-        active=active,
-        next=following,
+        active=_shown(active),
+        next=_shown(following),
         error=state.errors.get(name),
         target_fps=record.spec.target_fps,
         measured_fps=round(state.learned.measured_fps(name), 3),
@@ -69,6 +70,16 @@ def _group(state: SchedulerState, name: str) -> GroupView:
         text = f"plan {waited_for.epoch} is being loaded"
         return view.model_copy(update={"state": "loading", "done": done, "total": total, "text": text})
     return view
+
+
+def _shown(plan: Plan | None) -> Plan | None:
+    """The plan without the passwords in its streams' sources."""
+    if plan is None:
+        return None
+    spec = plan.group.spec
+    streams = {name: one.model_copy(update={"source": redacted(one.source)}) for name, one in spec.streams.items()}
+    record = plan.group.model_copy(update={"spec": spec.model_copy(update={"streams": streams})})
+    return plan.model_copy(update={"group": record})
 
 
 def _progress(state: SchedulerState, group: str, epoch: int) -> tuple[int, int]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +29,7 @@ from hams_shared.nats_kv import NatsKeyValue
 from hams_shared.nats_message import NatsMessage, NatsSubscription
 from hams_shared.nats_objects import NatsObjectStore
 from hams_shared.service_errors import ERROR_CODE, error_answer, service_error
+from hams_shared.urls import redacted
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +52,6 @@ SUBSCRIPTION_BYTES = 256 * 1024 * 1024
 """Second bound of every subscription, for messages that are large."""
 
 OnState = Callable[[], None]
-
-
-def redacted(url: str) -> str:
-    """Return `url` without user and password."""
-    return re.sub(r"//[^/@]*@", "//", url)
 
 
 class NatsBus:

@@ -15,7 +15,8 @@ import pytest
 from hams_shared import nats_kv
 from hams_shared.bus import Entry, Message
 from hams_shared.errors import BrokerError, DeadlineError, HamsError
-from hams_shared.nats_bus import NatsBus, redacted
+from hams_shared.nats_bus import NatsBus
+from hams_shared.urls import redacted
 from support.nats_server import NatsServer
 from support.wait import following, until
 

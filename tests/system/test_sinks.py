@@ -49,7 +49,7 @@ def test_a_video_crops_and_lines(grey: Up, tmp_path: Path) -> None:
     assert len(told) == 6
     assert all(one["objects"][0]["light"]["value"] == pytest.approx(one["frame"] % LENGTH * 4, abs=2) for one in told)
     assert "not deployed" in grey.ctl("sink", "video", "nobody", movie, code=5)
-    assert "cannot write" in grey.ctl("sink", "video", "grey", tmp_path / "x.txt", "--count", "1", code=4)
+    assert "ends in .mp4" in grey.ctl("sink", "video", "grey", tmp_path / "x.txt", "--count", "1", code=2)
 
 
 def test_live_on_a_page_until_ctrl_c(grey: Up) -> None:

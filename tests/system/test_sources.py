@@ -108,6 +108,7 @@ def test_a_page_that_is_no_video_says_so(tmp_path: Path) -> None:
         until_sync(lambda: "text/html, not multipart" in up.stream()["text"], 30, "the reason")
         assert "secret" not in up.ctl("status", "--json") + up.logs()
     server.shutdown()
+    server.server_close()
 
 
 async def feed(url: str, count: int) -> list[hams_client.Result]:

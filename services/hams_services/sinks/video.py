@@ -11,11 +11,19 @@ from hams_services.draw import annotate
 from hams_shared.errors import SourceError
 from hams_shared.frames import Pixels
 
+CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
+
 
 class VideoFiles:
-    """``OUT.mp4`` for the first stream, ``OUT-STREAM.mp4`` for further ones."""
+    """``OUT.mp4`` for the first stream, ``OUT-STREAM.mp4`` for further ones.
+
+    Raises:
+        SourceError: the name is not that of a video.
+    """
 
     def __init__(self, path: Path, fps: float) -> None:
+        if path.suffix.lower() not in CODECS:
+            raise SourceError(f"cannot write a video into {path}", f"use a name that ends in {' or '.join(CODECS)}")
         self._path = path
         self._fps = fps
         self._writers: dict[str, tuple[cv2.VideoWriter, tuple[int, int], Path]] = {}
@@ -40,8 +48,8 @@ class VideoFiles:
         if self._writers:
             path = path.with_stem(f"{path.stem}-{stream}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        codec = cv2.VideoWriter.fourcc(*("MJPG" if path.suffix.lower() == ".avi" else "mp4v"))
+        codec = cv2.VideoWriter.fourcc(*CODECS[path.suffix.lower()])
         writer = cv2.VideoWriter(str(path), codec, self._fps, size)
         if not writer.isOpened():
-            raise SourceError(f"cannot write {path}", "use a name that ends in .mp4 or .avi, in a folder that exists")
+            raise SourceError(f"cannot write {path}", "is the folder writable, and the disk not full?")
         return writer, size, path

@@ -23,7 +23,7 @@ class Camera(Source):
             raise SourceError(f"{self._name} cannot be opened", "is it plugged in, free, and may this user read it?")
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not the oldest
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
-        self.fps: float | None = rate if 0 < rate <= 1000 else None
+        self.fps = rate if 0 < rate <= 1000 else None
 
     def read(self, into: Pixels | None = None) -> Pixels | None:
         """Next frame; see :class:`Source`."""

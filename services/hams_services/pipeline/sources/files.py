@@ -27,7 +27,7 @@ class Video(Source):
         self._count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self._read = 0
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
-        self.fps: float | None = rate if 0 < rate <= 1000 else None
+        self.fps = rate if 0 < rate <= 1000 else None
 
     def read(self, into: Pixels | None = None) -> Pixels | None:
         """Next frame; see :class:`Source`. One frame fewer than announced is normal, more are damage."""

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from hams_services.pipeline.sources.base import Source, decode_image
 from hams_shared.errors import SourceError
 from hams_shared.frames import Pixels
-from hams_shared.nats_bus import redacted
+from hams_shared.urls import redacted
 
 SILENCE_S = 5.0
 """Without a byte for this long the stream is lost, s."""

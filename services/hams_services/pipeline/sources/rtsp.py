@@ -8,7 +8,7 @@ import numpy as np
 from hams_services.pipeline.sources.base import Source
 from hams_shared.errors import SourceError
 from hams_shared.frames import Pixels
-from hams_shared.nats_bus import redacted
+from hams_shared.urls import redacted
 
 OPEN_MS = 5000
 READ_MS = 5000
