@@ -33,6 +33,7 @@ from hams_shared.errors import BrokerError, HamsError, MessageError, RefusedErro
 from hams_shared.frame_pool import FrameReader, memory_domain
 from hams_shared.frames import Work, WorkUnreadableError
 from hams_shared.kv_records import watched
+from hams_shared.lifecycle import log_always
 from hams_shared.messages import DeviceRecord, Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
 from hams_shared.process import resident_mib
 
@@ -72,6 +73,7 @@ class AgentService:
         self._memory_domain = memory_domain()
         self._bad_messages = 0
         self._register_again = False
+        log_always(device=self.device)
         self._devices: KeyValue | None = None
         self._store: ModelStore | None = None
 
@@ -259,14 +261,15 @@ class AgentService:
             if (group, epoch) not in self._state.assignments:
                 continue  # replaced while it waited
             error: HamsError | None = None
+            about = {"group": group, "node": command.node, "epoch": epoch}
             try:
                 await self._load_node(command)
-                log.info("loaded %s/%s for epoch %d", group, command.node, epoch)
+                log.info("loaded %s/%s for epoch %d", group, command.node, epoch, extra=about)
             except Exception as caught:
                 if not isinstance(caught, HamsError):
-                    log.exception("loading %s/%s", group, command.node)
+                    log.exception("loading %s/%s", group, command.node, extra=about)
                 error = as_hams_error(caught)
-                log.error("cannot load %s/%s: %s", group, command.node, error)
+                log.error("cannot load %s/%s: %s", group, command.node, error, extra=about)
             self._do(core.NodeLoaded(group, epoch, command.node, error))
 
     async def _load_node(self, command: core.LoadNode) -> None:

@@ -168,8 +168,8 @@ class SchedulerService:
     def _do(self, event: events.Event) -> None:
         for command in core.step(self._state, event, time.monotonic()):
             match command:
-                case events.Note(text):
-                    log.info("%s", text)
+                case events.Note(text, device, group, epoch):
+                    log.info("%s", text, extra={"device": device, "group": group, "epoch": epoch})
                 case events.StorePlan() | events.DeletePlan() | events.StoreProfile():
                     self._writes.put_nowait(command)
                 case events.Profile():
