@@ -14,6 +14,7 @@ import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from hams_shared.bus import Message
 from hams_shared.errors import DeadlineError
@@ -22,7 +23,8 @@ from hams_shared.nats_bus import MACHINE, NatsBus
 from hams_shared.process import machine
 
 PARTS = ("agent", "scheduler", "pipeline")
-DEADLINE_S = 5.0
+DEADLINE_S = 4.0
+DEFAULT_NATS = "nats://127.0.0.1:4222"  # hams_shared.options has it too, and typer with it
 
 
 @dataclass(frozen=True)
@@ -74,27 +76,42 @@ async def answers(bus: NatsBus, asked: Asked, timeout: float) -> None:
         await asyncio.wait_for(heard, timeout)
     except TimeoutError:
         elsewhere = f"; {others} elsewhere did" if others else ""
-        raise DeadlineError(f"{asked} did not answer within {timeout:g} s{elsewhere}", "see its log") from None
+        raise DeadlineError(f"{asked} did not answer within {timeout:.2g} s{elsewhere}", "see its log") from None
+
+
+def running(proc: Path = Path("/proc/1/cmdline")) -> str:
+    """The part that the first process of this container is; empty: none, or no container."""
+    try:
+        words = proc.read_bytes().decode("utf-8", "replace").split("\0")
+    except OSError:
+        return ""
+    programs = {f"hams-{part}": part for part in PARTS}
+    return next((programs[name] for word in words if (name := Path(word).name) in programs), "")
+
+
+async def ask(asked: Asked, url: str, timeout: float) -> None:
+    """Connect and ask. Raises BrokerError, DeadlineError."""
+    end = asyncio.get_running_loop().time() + timeout
+    async with NatsBus(url, name="hams-health", connect_timeout=timeout) as bus:
+        await answers(bus, asked, max(0.1, end - asyncio.get_running_loop().time()))
 
 
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m hams_shared.health", description="Ask a part whether it is well.")
-    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("part", nargs="?", choices=PARTS, help="default: what this container runs, if it is a part")
     parser.add_argument("--device", default="", help="of an agent: its device's id, where several run here")
-    parser.add_argument("--nats", default=os.environ.get("HAMS_NATS_URL") or "nats://127.0.0.1:4222")
-    parser.add_argument("--timeout", type=float, default=DEADLINE_S, help="seconds, for all of it")
+    parser.add_argument("--nats", default=os.environ.get("HAMS_NATS_URL") or DEFAULT_NATS)
+    parser.add_argument("--timeout", type=float, default=DEADLINE_S, help="seconds")
     options = parser.parse_args()
-    asked = Asked(options.part, machine(), options.device)
+    part = options.part or running()
+    if not part:
+        sys.exit(0)  # a container of hams-ctl: its end says how it was
 
-    async def ask(stop: asyncio.Event) -> None:
-        try:
-            async with asyncio.timeout(options.timeout), NatsBus(options.nats, name="hams-health") as bus:
-                await answers(bus, asked, options.timeout)
-        except TimeoutError:
-            raise DeadlineError(f"{asked}: no answer within {options.timeout:g} s") from None
+    async def main(stop: asyncio.Event) -> None:
+        await ask(Asked(part, machine(), options.device), options.nats, options.timeout)
 
-    sys.exit(run(ask))
+    sys.exit(run(main))
 
 
 if __name__ == "__main__":
