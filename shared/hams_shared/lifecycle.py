@@ -111,6 +111,7 @@ def setup_logging(part: str, *, debug: bool | None = None) -> None:
     tracebacks.
     """
     debug = debug_wanted() if debug is None else debug
+    _always.clear()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormat(part) if os.environ.get("HAMS_LOG") == "json" else TextFormat(part, debug))
     root = logging.getLogger()

@@ -88,7 +88,7 @@ async def test_a_killed_agents_nodes_move_to_the_second_box(box: Project, second
     assert after.active.epoch > before.active.epoch
     async with asyncio.timeout(60):
         async for result in Hams(bus).results("face"):
-            if result.epoch == after.active.epoch and result.objects:
+            if result.data["epoch"] == after.active.epoch and result.objects:
                 break
     [stream] = (await Control(bus).streams()).streams
     closed = stream.delivered + sum(stream.dropped.values()) + sum(stream.failed.values())
