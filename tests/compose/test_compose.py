@@ -67,8 +67,23 @@ async def test_the_demo_prints_results_and_frames_travel_by_shared_memory(box: P
     heartbeat = (await device(bus, "box.openvino.cpu")).heartbeat
     assert heartbeat is not None
     assert heartbeat.memory_domain.endswith(f".{memory['pipeline']}")
-    assert "/dev/shm/hams-frames-" in box.inside("agent-cpu", "cat /proc/1/maps")
+    assert segments(box)
     assert "inline" not in box("logs", "pipeline")
+
+
+async def test_frames_travel_by_shared_memory_after_a_restart_of_the_pipeline(box: Project, bus: NatsBus) -> None:
+    before = segments(box)
+    box("restart", "pipeline")
+    async with asyncio.timeout(60):
+        async for _ in Hams(bus).results("face"):
+            if segments(box) - before:
+                break
+
+
+def segments(box: Project) -> frozenset[str]:
+    """Pools of frames that the agent has mapped."""
+    maps = box.inside("agent-cpu", "cat /proc/1/maps").split()
+    return frozenset(word for word in maps if word.startswith("/dev/shm/hams-frames-"))
 
 
 def test_logs_are_json_lines_that_say_what_they_are_about(box: Project) -> None:
