@@ -69,6 +69,8 @@ class SchedulerService:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Schedule until `stop` is set."""
+        # Every scheduler, whether it leads or stands by, can be asked whether it is well (hams_shared.health).
+        await self._bus.serve("hams-scheduler-replica", hams_shared.__version__, {}, {})
         for name in subjects.BUCKETS:
             self._buckets[name] = await self._bus.kv(subjects.bucket(name))
         await self._recall()

@@ -22,7 +22,8 @@ from hams_shared.lifecycle import run
 from hams_shared.nats_bus import MACHINE, NatsBus
 from hams_shared.process import machine
 
-PARTS = ("agent", "scheduler", "pipeline")
+PARTS = {"agent": "hams-agent", "scheduler": "hams-scheduler-replica", "pipeline": "hams-pipeline"}
+"""By part: the NATS micro service that each of its processes is, as long as it lives."""
 DEADLINE_S = 4.0
 DEFAULT_NATS = "nats://127.0.0.1:4222"  # hams_shared.options has it too, and typer with it
 
@@ -39,7 +40,7 @@ class Asked:
     @property
     def subject(self) -> str:
         """Where NATS micro services of the part's name answer pings."""
-        return f"$SRV.PING.hams-{self.part}"
+        return f"$SRV.PING.{PARTS[self.part]}"
 
     def __str__(self) -> str:
         return f"{self.part} {self.device}".strip() + f" on {self.machine}"
@@ -99,7 +100,7 @@ async def ask(asked: Asked, url: str, timeout: float) -> None:
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m hams_shared.health", description="Ask a part whether it is well.")
-    parser.add_argument("part", nargs="?", choices=PARTS, help="default: what this container runs, if it is a part")
+    parser.add_argument("part", nargs="?", choices=tuple(PARTS), help="default: what this container runs, if it is a part")
     parser.add_argument("--device", default="", help="of an agent: its device's id, where several run here")
     parser.add_argument("--nats", default=os.environ.get("HAMS_NATS_URL") or DEFAULT_NATS)
     parser.add_argument("--timeout", type=float, default=DEADLINE_S, help="seconds")

@@ -46,7 +46,7 @@ async def test_a_part_answers_while_it_serves_and_not_after(nats_server: NatsSer
     asked = Asked("scheduler", machine())
     async with NatsBus(nats_server.url) as asking:
         async with NatsBus(nats_server.url) as part:
-            await part.serve("hams-scheduler", "1.0.0", {}, {})
+            await part.serve("hams-scheduler-replica", "1.0.0", {}, {})
             await answers(asking, asked, 5.0)
             await ask(asked, nats_server.url, 5.0)
             with pytest.raises(DeadlineError, match=r"scheduler on elsewhere did not answer .* 1 elsewhere did"):
