@@ -73,7 +73,6 @@ class AgentService:
         self._memory_domain = memory_domain()
         self._bad_messages = 0
         self._register_again = False
-        log_always(device=self.device)
         self._devices: KeyValue | None = None
         self._store: ModelStore | None = None
 
@@ -84,6 +83,7 @@ class AgentService:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then finish what is queued and leave."""
+        log_always(device=self.device)
         self._devices = await self._bus.kv(subjects.bucket("devices"))
         self._store = ModelStore(await self._bus.objects(subjects.MODEL_STORE), self._cache / "models")
         self._executor.start()

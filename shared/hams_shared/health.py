@@ -100,7 +100,9 @@ async def ask(asked: Asked, url: str, timeout: float) -> None:
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m hams_shared.health", description="Ask a part whether it is well.")
-    parser.add_argument("part", nargs="?", choices=tuple(PARTS), help="default: what this container runs, if it is a part")
+    parser.add_argument(
+        "part", nargs="?", choices=tuple(PARTS), help="default: what this container runs, if it is a part"
+    )
     parser.add_argument("--device", default="", help="of an agent: its device's id, where several run here")
     parser.add_argument("--nats", default=os.environ.get("HAMS_NATS_URL") or DEFAULT_NATS)
     parser.add_argument("--timeout", type=float, default=DEADLINE_S, help="seconds")

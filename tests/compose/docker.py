@@ -153,7 +153,17 @@ class Docker:
             for name in ("python", "python3"):
                 (root / "usr/local/bin" / name).symlink_to("/usr/bin/python3")
             archive = self._folder / "debian.tar"
-            run("tar", "-C", root, "--exclude=./var/cache/apt/archives/*", "-cf", archive, ".", timeout=120)
+            run(
+                "tar",
+                "-C",
+                root,
+                "--exclude=./var/cache/apt/archives/*",
+                "--exclude=./var/lib/apt/lists/*",
+                "-cf",
+                archive,
+                ".",
+                timeout=120,
+            )
         return archive
 
     def _nats(self) -> Path:
