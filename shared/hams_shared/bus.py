@@ -14,6 +14,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+MACHINE = "machine"
+"""Metadata of every service: where it runs, so that a part can be asked from its own machine or container."""
+
 Handler = Callable[["Message"], Awaitable[None]]
 """Called once per message, one at a time per subscription; an exception in it is logged, never fatal."""
 
@@ -170,7 +173,7 @@ class Bus(Protocol):
     ) -> None:
         """Register as a NATS micro service, visible to ``nats micro ls`` and ``$SRV`` pings.
 
-        `endpoints` maps an endpoint's name to its subject and handler. A handler that raises a HamsError
+        Its metadata says which machine it runs on, too (MACHINE). `endpoints` maps an endpoint's name to its subject and handler. A handler that raises a HamsError
         answers with it as a service error (headers ``Nats-Service-Error`` and ``Nats-Service-Error-Code``,
         the latter its exit code; the whole error as JSON in the body), which :meth:`request` raises again at
         the other end.

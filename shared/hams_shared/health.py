@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hams_shared.bus import Message
+from hams_shared.bus import MACHINE, Message
 from hams_shared.errors import DeadlineError
 from hams_shared.lifecycle import run
-from hams_shared.nats_bus import MACHINE, NatsBus
+from hams_shared.nats_bus import NatsBus
 from hams_shared.process import machine
 
 PARTS = {"agent": "hams-agent", "scheduler": "hams-scheduler-replica", "pipeline": "hams-pipeline"}

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from hams_shared.bus import Handler, KeyValue, ObjectStore
+from hams_shared.bus import MACHINE, Handler, KeyValue, ObjectStore
 from hams_shared.errors import (
     BadInputError,
     BrokerError,
@@ -30,6 +30,7 @@ from hams_shared.errors import (
     as_hams_error,
 )
 from hams_shared.memory_store import MemoryBucket, MemoryKeyValue, MemoryObjects, matches
+from hams_shared.process import machine
 from hams_shared.service_errors import ERROR_CODE, error_answer, service_error
 
 log = logging.getLogger(__name__)
@@ -284,7 +285,8 @@ class InMemoryBus:
         """Register as a NATS micro service until the bus closes. See :class:`Bus`."""
         if not _BUCKET.fullmatch(name) or not re.match(r"\d+\.\d+\.\d+", version):
             raise BadInputError(f"serve {name} {version}: not a valid service name or semantic version")
-        identity = {"name": name, "id": uuid.uuid4().hex[:22], "version": version, "metadata": metadata}
+        about = {**metadata, MACHINE: machine()}
+        identity = {"name": name, "id": uuid.uuid4().hex[:22], "version": version, "metadata": about}
         listed = [
             {"name": endpoint, "subject": subject, "queue_group": SERVICE_QUEUE, "metadata": None}
             for endpoint, (subject, _) in endpoints.items()

@@ -22,7 +22,7 @@ import nats.micro
 from nats.aio.client import Client, Server
 from nats.micro.request import Request
 
-from hams_shared.bus import Handler, KeyValue, ObjectStore
+from hams_shared.bus import MACHINE, Handler, KeyValue, ObjectStore
 from hams_shared.errors import BadInputError, BrokerError, HamsError, as_hams_error
 from hams_shared.nats_errors import no_broker, translated
 from hams_shared.nats_kv import NatsKeyValue
@@ -51,9 +51,6 @@ YIELD_BYTES = 64 * 1024
 
 SUBSCRIPTION_BYTES = 256 * 1024 * 1024
 """Second bound of every subscription, for messages that are large."""
-
-MACHINE = "machine"
-"""Metadata of every service: where it runs, so that a part can be asked from its own machine or container."""
 
 OnState = Callable[[], None]
 

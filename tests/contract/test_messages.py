@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hams_shared.bus import Message
+from hams_shared.bus import MACHINE, Message
 from hams_shared.errors import (
     BadInputError,
     BrokerError,
@@ -15,6 +15,7 @@ from hams_shared.errors import (
     InternalError,
     NotFoundError,
 )
+from hams_shared.process import machine
 from support.wait import until
 
 
@@ -270,7 +271,7 @@ async def test_services_are_found(connect: Any, name: str) -> None:
         ping = json.loads((await b.request(f"$SRV.PING.{name}", b"", timeout=5)).data)
         info = json.loads((await b.request(f"$SRV.INFO.{name}", b"", timeout=5)).data)
         answer = await b.request(f"{name}.echo", b"hello", timeout=5)
-    assert (ping["name"], ping["version"], ping["metadata"]) == (name, "1.2.3", {"host": "box"})
+    assert (ping["name"], ping["version"], ping["metadata"]) == (name, "1.2.3", {"host": "box", MACHINE: machine()})
     assert ping["type"] == "io.nats.micro.v1.ping_response"
     assert [(e["name"], e["subject"]) for e in info["endpoints"]] == [("echo", f"{name}.echo")]
     assert answer.data == b"hello"
