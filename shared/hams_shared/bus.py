@@ -173,9 +173,9 @@ class Bus(Protocol):
     ) -> None:
         """Register as a NATS micro service, visible to ``nats micro ls`` and ``$SRV`` pings.
 
-        Its metadata says which machine it runs on, too (MACHINE). `endpoints` maps an endpoint's name to its subject and handler. A handler that raises a HamsError
-        answers with it as a service error (headers ``Nats-Service-Error`` and ``Nats-Service-Error-Code``,
-        the latter its exit code; the whole error as JSON in the body), which :meth:`request` raises again at
-        the other end.
+        Its metadata says which machine it runs on, too (MACHINE). `endpoints` maps an endpoint's name to its subject
+        and handler. A handler that raises a HamsError answers with it as a service error (headers ``Nats-Service-
+        Error`` and ``Nats-Service-Error-Code``, the latter its exit code; the whole error as JSON in the body), which
+        :meth:`request` raises again at the other end.
         """
         ...
