@@ -26,7 +26,7 @@ from hams_shared.process import cache_folder
 EXAMPLES = ROOT / "examples"
 SERVICES = {"F": "face.yaml", "P": "person.yaml", "V": "vehicle.yaml"}
 STRATEGIES = ("default", "round-robin", "fastest", "mfs", "hfs", "optimal", "replicated")
-VPUS = (1, 2, 4, 8)
+VPUS = range(1, 9)
 SETTLE_S = 4.0
 SECONDS = 8.0
 CPU_FPS, GPU_FPS, VPU_FPS = 4.0, 8.0, 3.0
