@@ -97,7 +97,7 @@ class Executor:
         spec = served.plan.group.spec
         terms = Terms(
             priority=spec.priority,
-            share=spec.share,
+            pieces=served.pieces_per_turn,
             depth=spec.depth(work.node),
             joins=served.network.dynamic_batch,
             wait_s=served.spec.max_wait_ms / 1e3,

@@ -97,9 +97,11 @@ def _report(spec: GroupSpec, view: GroupView | None) -> None:
         out.print(f"group [bold]{spec.name}[/bold] is deployed; see `hams-ctl status`")
         return
     plan = view.active
+    # The bound is that of the worst-off group; of one that is better off it says nothing.
+    bound = f" (bound {plan.bound_fps:.2f})" if plan.fps <= plan.bound_fps * (1 + 1e-6) else ""
     out.print(
         f"group [bold]{spec.name}[/bold] serves: plan {plan.epoch} by {plan.strategy}, "
-        f"predicted {plan.fps:.2f} FPS (bound {plan.bound_fps:.2f})"
+        f"predicted {plan.fps:.2f} FPS{bound}"
     )
     out.print(f"  {placement(plan.shares)}")
     out.print(f"next: hams-ctl results {spec.name} --follow")
