@@ -13,7 +13,8 @@
     │   └── UnsupportedModelError unsupported    3     this device or runtime cannot run it
     ├── MessageError             bad-message     4     bytes on a subject are not a HAMS message
     ├── BrokerError              broker          5     the broker is away or refuses
-    │   └── NotFoundError        not-found       5     no such key, group or device
+    │   ├── NotFoundError        not-found       5     no such key, group or device
+    │   └── CredentialsError     credentials     5     who we are is not accepted, or not known
     ├── DeadlineError            deadline        6     no answer in time
     ├── RefusedError             refused         7     the other side said no, with a reason
     │   ├── StaleEpochError      stale-epoch     7
@@ -131,6 +132,12 @@ class NotFoundError(BrokerError):
     """No such key, object, group or device."""
 
     code = "not-found"
+
+
+class CredentialsError(BrokerError):
+    """The broker does not accept who we are, we do not accept the broker, or a credentials file is none."""
+
+    code = "credentials"
 
 
 class DeadlineError(HamsError):

@@ -23,6 +23,7 @@ from nats.aio.client import Client, Server
 from nats.micro.request import Request
 
 from hams_shared.bus import Handler, KeyValue, ObjectStore
+from hams_shared.credentials import Credentials, of_environment
 from hams_shared.errors import BadInputError, BrokerError, HamsError, as_hams_error
 from hams_shared.nats_errors import no_broker, translated
 from hams_shared.nats_kv import NatsKeyValue
@@ -57,7 +58,8 @@ OnState = Callable[[], None]
 class NatsBus:
     """A connection to a nats-server, kept up for ever. Use as an async context manager.
 
-    `url` may name several servers, separated by commas. `on_disconnect` and `on_reconnect` are called on the
+    `credentials` say who we are and by whose certificate the broker is known (default: the file that
+    ``HAMS_CREDENTIALS`` names, if any); then the connection is by TLS. `url` may name several servers, separated by commas. `on_disconnect` and `on_reconnect` are called on the
     event loop and must not block. `pending_bytes` bounds what is buffered while the broker is away.
     `replicas` is the number of servers that hold each bucket this client creates.
     """
@@ -67,6 +69,7 @@ class NatsBus:
         url: str,
         *,
         name: str = "hams",
+        credentials: Credentials | None = None,
         connect_timeout: float = 5.0,
         pending_bytes: int = 16 * 1024 * 1024,
         replicas: int = 1,
@@ -77,6 +80,7 @@ class NatsBus:
         self.replicas = replicas
         self._servers = [part.strip() for part in url.split(",")]
         self._name = name
+        self._credentials = credentials
         self._connect_timeout = connect_timeout
         self._pending_bytes = pending_bytes
         self._on_disconnect = on_disconnect
@@ -95,6 +99,7 @@ class NatsBus:
     async def __aenter__(self) -> Self:
         if not all(self._servers):
             raise BrokerError("no broker URL given", "for example nats://127.0.0.1:4222")
+        identity = self._credentials or of_environment()
         self._nc = Client()
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -112,12 +117,13 @@ class NatsBus:
                     ping_interval=PING_S,
                     max_outstanding_pings=2,
                     pending_size=self._pending_bytes,
+                    **({} if identity is None else _as_options(identity)),
                 )
         except BaseException as error:
             self._closing = True
             await self._end()
             if isinstance(error, (TimeoutError, nats.errors.Error, OSError, ValueError)):
-                raise no_broker(self.url, self._last_error or str(error)) from None
+                raise no_broker(self.url, self._last_error or str(error), identity) from None
             raise
         self.generation = 1
         self._connected.set()
@@ -205,6 +211,9 @@ class NatsBus:
                     log.warning("%s is read too slowly: messages are dropped", error.subject)
             return
         text = str(error).removeprefix("nats: ") or type(error).__name__
+        if "permissions violation" in text.lower():
+            log.warning("the broker at %s does not let us: %s", self.url, text)
+            return
         # A broker that stays away repeats itself with every attempt.
         log.log(logging.DEBUG if text == self._last_error else logging.INFO, "broker %s: %s", self.url, text)
         self._last_error = text
@@ -375,6 +384,11 @@ class NatsBus:
                     await self.publish_with(msg.reply, body, "", error_headers)
 
         return answer
+
+
+def _as_options(identity: Credentials) -> dict[str, Any]:
+    """What nats-py's connect takes for `identity`."""
+    return {"nkeys_seed_str": identity.seed, "tls": identity.tls(), "inbox_prefix": identity.inbox_prefix}
 
 
 def _next_server(pool: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:

@@ -80,7 +80,9 @@ async def discover() -> tuple[list[str], list[str]]:
     return devices, remarks
 
 
-def _spec(name: str, module: str, url: str, logs: Path, *args: str) -> ChildSpec:
+def _spec(name: str, module: str, url: str, logs: Path, *args: str, credentials: Path | None = None) -> ChildSpec:
+    if credentials is not None:
+        args = (*args, "--credentials", str(credentials))
     return ChildSpec(
         name=name,
         argv=(sys.executable, "-m", module, *args, "--nats", url),

@@ -11,12 +11,13 @@ import typer
 from hams_services.pipeline.service import PipelineService
 from hams_shared.lifecycle import run, setup_logging
 from hams_shared.nats_bus import NatsBus
-from hams_shared.options import DEFAULT_NATS, Debug, Nats
+from hams_shared.options import DEFAULT_NATS, Credentials, Debug, Nats
 from hams_shared.process import cache_folder
 
 
 def command(
     nats: Nats = DEFAULT_NATS,
+    credentials: Credentials = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for fetched media (default: ~/.cache/hams).")] = None,
     debug: Debug = False,
 ) -> None:
