@@ -22,7 +22,7 @@ import nats.micro
 from nats.aio.client import Client, Server
 from nats.micro.request import Request
 
-from hams_shared.bus import Handler, KeyValue, ObjectStore
+from hams_shared.bus import Handler, KeyValue, ObjectStore, Registration
 from hams_shared.errors import BadInputError, BrokerError, HamsError, as_hams_error
 from hams_shared.nats_errors import no_broker, translated
 from hams_shared.nats_kv import NatsKeyValue
@@ -33,14 +33,15 @@ from hams_shared.urls import redacted
 
 log = logging.getLogger(__name__)
 
-MAX_WAIT_S = 2.0
+MAX_WAIT_S = 1.0
 """Longest pause between two attempts to reconnect."""
 
 WRITE_DEADLINE_S = 10.0
 """A connected broker that takes nothing for this long is reported to the publisher."""
 
-PING_S = 5.0
-"""A half-open connection is found after three of these."""
+PING_S = 2.0
+"""A half-open connection is found after three of these. TCP itself would go on for minutes, and after a cut of some
+seconds its next retransmission may be as many seconds away; a new connection is there as soon as the link is."""
 
 CLOSE_S = 5.0
 """Deadline for closing the connection."""
@@ -341,7 +342,7 @@ class NatsBus:
 
     async def serve(
         self, name: str, version: str, metadata: dict[str, str], endpoints: dict[str, tuple[str, Handler]]
-    ) -> None:
+    ) -> Registration:
         """Register as a NATS micro service until the bus closes. See :class:`Bus`."""
         self.check_open()
         try:
@@ -354,6 +355,7 @@ class NatsBus:
         except ValueError as error:
             raise BadInputError(f"serve {name}: {error}") from None
         await self.flush()
+        return NatsRegistration(service)
 
     def _endpoint(self, handler: Handler) -> Callable[[Request], Awaitable[None]]:
         async def answer(request: Any) -> None:
@@ -375,6 +377,19 @@ class NatsBus:
                     await self.publish_with(msg.reply, body, "", error_headers)
 
         return answer
+
+
+class NatsRegistration:
+    """A micro service of this client."""
+
+    def __init__(self, service: Any) -> None:
+        self._service = service
+
+    async def stop(self) -> None:
+        """Answer no more; idempotent. Raises BrokerError or DeadlineError while the broker is away."""
+        with translated("end a service"):
+            async with asyncio.timeout(CLOSE_S):
+                await self._service.stop()
 
 
 def _next_server(pool: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:

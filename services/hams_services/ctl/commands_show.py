@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import time
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ import typer
 from hams_services.ctl.console import out, print_json, with_bus, without_bus
 from hams_services.ctl.control import Control
 from hams_services.ctl.options import Debug, Json, Nats
-from hams_services.ctl.tables import devices_table, groups_table, matrix_table, reasons, streams_table
+from hams_services.ctl.tables import devices_table, groups_table, leader_line, matrix_table, reasons, streams_table
 from hams_services.ctl.up import discover
 from hams_shared.bus import Bus
 from hams_shared.errors import NotFoundError
@@ -34,6 +35,7 @@ def status(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
                     "groups": [g.model_dump(mode="json") for g in view.groups],
                     "streams": streams.model_dump(mode="json")["streams"],
                     "devices": [d.model_dump(mode="json") for d in view.devices],
+                    "leader": view.leader.model_dump(mode="json") if view.leader else None,
                 }
             )
             return
@@ -55,6 +57,14 @@ def status(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
                     out.print(f"  {stream.group}/{stream.stream}: {stream.text}", style="red")
         out.print()
         out.print(devices_table(view.devices))
+        for device in view.devices:
+            if device.state == "quarantined" and device.health is not None:
+                name = device.record.device
+                out.print(f"  {name} is quarantined: {device.health.reason}", style="red")
+                out.print(f"  when it is mended: hams-ctl devices resume {name}", style="dim")
+        if view.leader is not None:
+            out.print()
+            out.print(leader_line(view.leader, time.time()), style="dim")
 
     with_bus(job, nats, debug)
 

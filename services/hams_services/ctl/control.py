@@ -40,8 +40,8 @@ Progress = Callable[[str, int, int], None]
 POLL_S = 0.2
 ASK_S = 5.0
 """Deadline of a question to a part, s."""
-PATIENCE_S = 3.0
-"""How long a part that is not there is waited for, s: one that was killed is back by then."""
+PATIENCE_S = 6.0
+"""How long a part that is not there is waited for, s: one that was killed is back, or replaced, by then."""
 
 
 @dataclass(frozen=True)

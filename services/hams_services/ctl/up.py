@@ -97,11 +97,17 @@ def agent_name(device: str) -> str:
 
 @asynccontextmanager
 async def system(
-    devices: list[str], nats: str | None, port: int | None, host: str, metrics: str | None = None
+    devices: list[str],
+    nats: str | None,
+    port: int | None,
+    host: str,
+    metrics: str | None = None,
+    schedulers: int = 1,
 ) -> AsyncIterator[Running]:
     """Start everything and yield when all devices are registered; leaving stops everything, agents first.
 
-    `metrics` is the HOST:PORT to serve numbers for Prometheus on, None for not at all.
+    `metrics` is the HOST:PORT to serve numbers for Prometheus on, None for not at all. Of several `schedulers` one
+    leads.
 
     Raises:
         RefusedError: another `hams-ctl up` runs.
@@ -117,7 +123,9 @@ async def system(
             await stack.enter_async_context(broker)
             url = broker.url
         supervisor = await stack.enter_async_context(Supervisor(_event))
-        await supervisor.start(_spec("scheduler", "hams_scheduler", url, logs))
+        deciders = ["scheduler", *(f"scheduler-{i}" for i in range(2, schedulers + 1))]
+        for name in deciders:
+            await supervisor.start(_spec(name, "hams_scheduler", url, logs))
         await supervisor.start(_spec("pipeline", "hams_services.pipeline", url, logs))
         if metrics is not None:
             await supervisor.start(_spec("metrics", "hams_services.ctl", url, logs, "metrics", "--listen", metrics))
@@ -129,7 +137,7 @@ async def system(
         try:
             yield Running(url, ready, logs, supervisor)
         finally:
-            await supervisor.stop("scheduler", "pipeline")  # or it would move nodes from each agent that stops
+            await supervisor.stop(*deciders, "pipeline")  # or it would move nodes from each agent that stops
 
 
 def _choose_port(host: str, port: int | None) -> int:
