@@ -17,8 +17,14 @@ def command(nats: Nats = DEFAULT_NATS, credentials: Credentials = None, debug: D
     setup_logging("scheduler", debug=debug)
 
     async def serve(stop: asyncio.Event) -> None:
-        async with NatsBus(nats, name="hams-scheduler") as bus:
-            await SchedulerService(bus).run(stop)
+        async with NatsBus(
+            nats,
+            name="hams-scheduler",
+            on_disconnect=lambda: service.on_disconnect(),
+            on_reconnect=lambda: service.on_reconnect(),
+        ) as bus:
+            service = SchedulerService(bus)
+            await service.run(stop)
 
     raise typer.Exit(run(serve, debug=debug))
 

@@ -18,10 +18,12 @@
     ├── DeadlineError            deadline        6     no answer in time
     ├── RefusedError             refused         7     the other side said no, with a reason
     │   ├── StaleEpochError      stale-epoch     7
+    │   ├── NotLeaderError       not-leader      7     another scheduler leads: ask again
     │   ├── OverloadedError      overloaded      7     no room now: try again later, or bring less
     │   ├── FrameGoneError       frame-gone      7     its owner reused a frame's memory
     │   └── FrameUnreachableError frame-unreachable 7  shared memory that this process cannot map
     ├── InfeasibleError          infeasible      8     no placement can exist
+    ├── HungError                hung            75    a device made no progress: its agent ends itself
     └── InternalError            internal        70    a defect in HAMS itself
 
 On the wire an error is ``{"code", "text", "hint"}`` (see :meth:`HamsError.to_wire`); foreign exceptions are mapped
@@ -160,6 +162,12 @@ class StaleEpochError(RefusedError):
     code = "stale-epoch"
 
 
+class NotLeaderError(RefusedError):
+    """Another scheduler leads, or nobody does at the moment: ask again."""
+
+    code = "not-leader"
+
+
 class OverloadedError(RefusedError):
     """A bounded queue is full: try again later, or bring less."""
 
@@ -183,6 +191,13 @@ class InfeasibleError(HamsError):
 
     code = "infeasible"
     exit_code = 8
+
+
+class HungError(HamsError):
+    """An inference, a benchmark or a load does not end; only a new process helps. 75 is EX_TEMPFAIL: try again."""
+
+    code = "hung"
+    exit_code = 75
 
 
 class InternalError(HamsError):

@@ -22,7 +22,7 @@ import nats.micro
 from nats.aio.client import Client, Server
 from nats.micro.request import Request
 
-from hams_shared.bus import Handler, KeyValue, ObjectStore
+from hams_shared.bus import Handler, KeyValue, ObjectStore, Registration
 from hams_shared.credentials import Credentials, of_environment
 from hams_shared.errors import BadInputError, BrokerError, HamsError, as_hams_error
 from hams_shared.nats_errors import no_broker, translated
@@ -34,14 +34,15 @@ from hams_shared.urls import redacted
 
 log = logging.getLogger(__name__)
 
-MAX_WAIT_S = 2.0
+MAX_WAIT_S = 1.0
 """Longest pause between two attempts to reconnect."""
 
 WRITE_DEADLINE_S = 10.0
 """A connected broker that takes nothing for this long is reported to the publisher."""
 
-PING_S = 5.0
-"""A half-open connection is found after three of these."""
+PING_S = 2.0
+"""A half-open connection is found after three of these. TCP itself would go on for minutes, and after a cut of some
+seconds its next retransmission may be as many seconds away; a new connection is there as soon as the link is."""
 
 CLOSE_S = 5.0
 """Deadline for closing the connection."""
@@ -59,9 +60,10 @@ class NatsBus:
     """A connection to a nats-server, kept up for ever. Use as an async context manager.
 
     `credentials` say who we are and by whose certificate the broker is known (default: the file that
-    ``HAMS_CREDENTIALS`` names, if any); then the connection is by TLS. `url` may name several servers, separated by commas. `on_disconnect` and `on_reconnect` are called on the
-    event loop and must not block. `pending_bytes` bounds what is buffered while the broker is away.
-    `replicas` is the number of servers that hold each bucket this client creates.
+    ``HAMS_CREDENTIALS`` names, if any); then the connection is by TLS. `url` may name several servers, separated by
+    commas. `on_disconnect` and `on_reconnect` are called on the event loop and must not block. `pending_bytes` bounds
+    what is buffered while the broker is away. `replicas` is the number of servers that hold each bucket this client
+    creates.
     """
 
     def __init__(
@@ -350,7 +352,7 @@ class NatsBus:
 
     async def serve(
         self, name: str, version: str, metadata: dict[str, str], endpoints: dict[str, tuple[str, Handler]]
-    ) -> None:
+    ) -> Registration:
         """Register as a NATS micro service until the bus closes. See :class:`Bus`."""
         self.check_open()
         try:
@@ -363,6 +365,7 @@ class NatsBus:
         except ValueError as error:
             raise BadInputError(f"serve {name}: {error}") from None
         await self.flush()
+        return NatsRegistration(service)
 
     def _endpoint(self, handler: Handler) -> Callable[[Request], Awaitable[None]]:
         async def answer(request: Any) -> None:
@@ -384,6 +387,19 @@ class NatsBus:
                     await self.publish_with(msg.reply, body, "", error_headers)
 
         return answer
+
+
+class NatsRegistration:
+    """A micro service of this client."""
+
+    def __init__(self, service: Any) -> None:
+        self._service = service
+
+    async def stop(self) -> None:
+        """Answer no more; idempotent. Raises BrokerError or DeadlineError while the broker is away."""
+        with translated("end a service"):
+            async with asyncio.timeout(CLOSE_S):
+                await self._service.stop()
 
 
 def _as_options(identity: Credentials) -> dict[str, Any]:

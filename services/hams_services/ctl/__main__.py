@@ -44,11 +44,12 @@ def _root(
 for panel, commands in {
     "Run": (up, demo, init),
     "Groups": (deploy, undeploy, plan, schema),
-    "Look": (status, top, metrics, devices, matrix),
+    "Look": (status, top, metrics, matrix),
     "Results": (results, infer, tap),
 }.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(devices, name="devices", rich_help_panel="Look")
 app.add_typer(models, name="models", rich_help_panel="Models")
 
 

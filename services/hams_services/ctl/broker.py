@@ -47,7 +47,7 @@ max_payload: {max_payload}
 max_pending: 256MB
 # A client that takes nothing for this long is cut off, so that it cannot hold the others back.
 write_deadline: "10s"
-ping_interval: "20s"
+ping_interval: "5s"
 ping_max: 3
 log_file: {log}
 logfile_size_limit: 16MB

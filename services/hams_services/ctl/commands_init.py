@@ -83,7 +83,7 @@ def _reload() -> None:
     """Tell the broker of a running `hams-ctl up` to read its users again."""
     pid = running_broker()
     if pid is None:
-        err.print("tell a running broker to read its new users: docker compose kill -s HUP nats, or kill -HUP its process")
+        err.print("let a running broker read its new users: docker compose kill -s HUP nats, or kill -HUP PID")
         return
     os.kill(pid, signal.SIGHUP)
     out.print("the running broker has been told")

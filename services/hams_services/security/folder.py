@@ -29,7 +29,7 @@ ALWAYS = ("localhost", "127.0.0.1", "::1", "nats")
 BOX = re.compile(r"[a-z0-9]([a-z0-9_-]*[a-z0-9])?")
 
 _NATS_CONF = """\
-# Made by `hams-ctl init`. For nats-server -c {folder}/nats.conf, e.g. in the official image with this folder at {folder}.
+# Made by `hams-ctl init`, for `nats-server -c {folder}/nats.conf`, as in a container of the official image.
 listen: "0.0.0.0:4222"
 http: "127.0.0.1:8222"  # health only, from inside
 max_payload: {max_payload}
@@ -121,7 +121,8 @@ def _make(
     there = (broker / "broker.crt").exists()
     if there and not renew and set(wanted) - set(certificates.hosts_of((broker / "broker.crt").read_bytes())):
         raise BadInputError(
-            f"the broker's certificate in {broker} is there already, for other hosts", "add --renew-broker to replace it"
+            f"the broker's certificate in {broker} is there already, for other hosts",
+            "add --renew-broker to replace it",
         )
     renewed = renew or not there
     if renewed:
