@@ -24,8 +24,8 @@ from nats.micro.request import Request
 
 from hams_shared.bus import Handler, KeyValue, ObjectStore, Registration
 from hams_shared.credentials import Credentials, of_environment
-from hams_shared.errors import BadInputError, BrokerError, HamsError, as_hams_error
-from hams_shared.nats_errors import no_broker, translated
+from hams_shared.errors import BadInputError, BrokerError, CredentialsError, DeadlineError, HamsError, as_hams_error
+from hams_shared.nats_errors import is_refusal, no_broker, translated
 from hams_shared.nats_kv import NatsKeyValue
 from hams_shared.nats_message import NatsMessage, NatsSubscription
 from hams_shared.nats_objects import NatsObjectStore
@@ -33,6 +33,8 @@ from hams_shared.service_errors import ERROR_CODE, error_answer, service_error
 from hams_shared.urls import redacted
 
 log = logging.getLogger(__name__)
+# asyncio says this of every TLS connection that the other side ends; its streams cannot do otherwise.
+logging.getLogger("asyncio").addFilter(lambda record: "eof_received() has no effect" not in record.getMessage())
 
 MAX_WAIT_S = 1.0
 """Longest pause between two attempts to reconnect."""
@@ -93,6 +95,10 @@ class NatsBus:
         self._connected = asyncio.Event()
         self._closing = False
         self._last_error = ""
+        self._refused = ""
+        """Why the broker does not take us; what follows from that says less."""
+        self._denied = ""
+        self._denials = 0
         self.generation = 0
         """Counts the connections made: a watch begun in an older generation has to start over."""
         self.slow_drops = 0
@@ -125,7 +131,7 @@ class NatsBus:
             self._closing = True
             await self._end()
             if isinstance(error, (TimeoutError, nats.errors.Error, OSError, ValueError)):
-                raise no_broker(self.url, self._last_error or str(error), identity) from None
+                raise no_broker(self.url, self._refused or self._last_error or str(error), identity) from None
             raise
         self.generation = 1
         self._connected.set()
@@ -195,6 +201,21 @@ class NatsBus:
         finally:
             self._wakers.discard(event)
 
+    @contextmanager
+    def allowed(self, what: str) -> Iterator[None]:
+        """Translate nats-py's errors; if the broker denied us something meanwhile, that is why no answer came."""
+        before = self._denials
+        try:
+            with translated(what):
+                yield
+        except DeadlineError:
+            if self._denials == before:
+                raise
+            raise CredentialsError(
+                f"{what}: our credentials do not allow it ({self._denied})",
+                "use those of a role that may, such as admin",
+            ) from None
+
     def forget(self, subscription: NatsSubscription) -> None:
         """Drop an ended subscription from the books."""
         self._subscriptions.pop(subscription.raw, None)
@@ -214,8 +235,12 @@ class NatsBus:
             return
         text = str(error).removeprefix("nats: ") or type(error).__name__
         if "permissions violation" in text.lower():
-            log.warning("the broker at %s does not let us: %s", self.url, text)
+            self._denied, self._denials = text, self._denials + 1
+            if self._denials & (self._denials - 1) == 0:  # 1, 2, 4, 8 …: a stream of them does not fill the log
+                log.warning("the broker at %s does not let us (%d so far): %s", self.url, self._denials, text)
             return
+        if is_refusal(text):
+            self._refused = text
         # A broker that stays away repeats itself with every attempt.
         log.log(logging.DEBUG if text == self._last_error else logging.INFO, "broker %s: %s", self.url, text)
         self._last_error = text
@@ -230,7 +255,7 @@ class NatsBus:
         self._wake()
 
     async def _regained(self) -> None:
-        self._last_error = ""
+        self._last_error = self._refused = ""
         self.generation += 1
         self._connected.set()
         log.info("the broker at %s is back", self.url)
@@ -301,7 +326,7 @@ class NatsBus:
     async def request(self, subject: str, data: bytes, *, timeout: float) -> NatsMessage:
         """Send and await one answer. See :class:`Bus` for the errors."""
         self.check_open()
-        with translated(subject):
+        with self.allowed(subject):
             answer = await self._nc.request(subject, data, timeout=timeout)
         message = NatsMessage(self, answer.subject, answer.data, "", answer.headers)
         if ERROR_CODE in message.headers:

@@ -99,6 +99,11 @@ def translated(what: str) -> Iterator[None]:
         raise ours from error
 
 
+def is_refusal(reason: str) -> bool:
+    """Whether a connection failed because broker or client do not accept each other."""
+    return any(word in reason.lower() for word in ("authorization", "authentication", "certificate", "ssl:"))
+
+
 def no_broker(url: str, reason: str = "", identity: Credentials | None = None) -> BrokerError:
     """Return the error for a URL where no broker answers, or none that takes us as `identity`."""
     said = reason.lower()

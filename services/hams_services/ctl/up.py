@@ -161,9 +161,9 @@ async def system(
             await supervisor.start(_spec(name, "hams_scheduler", url, logs, credentials=own.of("scheduler")))
         await supervisor.start(_spec("pipeline", "hams_services.pipeline", url, logs, credentials=own.of("pipeline")))
         if metrics is not None:
-            args = ("metrics", "--listen", metrics)
+            listen = ("metrics", "--listen", metrics)
             await supervisor.start(
-                _spec("metrics", "hams_services.ctl", url, logs, *args, credentials=own.of("dashboard"))
+                _spec("metrics", "hams_services.ctl", url, logs, *listen, credentials=own.of("dashboard"))
             )
         credentials = own.of(f"agent-{token(host_name())}")
         for device in devices:
