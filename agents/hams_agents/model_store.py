@@ -35,7 +35,7 @@ class ModelStore:
         return folder / f"model{model.parts[0].suffix}"
 
     async def give_back(self, model: ModelRef) -> int:
-        """Upload what the object store lacks of `model` and the cache has; return how many files. Raises BrokerError."""
+        """Upload what the object store lacks of `model` and the cache has; return how many files it was."""
         given = 0
         for part in model.parts:
             path = self._folder / model.digest / f"model{part.suffix}"

@@ -195,7 +195,7 @@ class DeletePlan:
 
 @dataclass(frozen=True)
 class AdoptGroup:
-    """A plan whose group is unknown: write the group back, unless it was undeployed; then report :class:`NotAdopted`."""
+    """A plan whose group is unknown: write the group back; if it was undeployed, report :class:`NotAdopted` instead."""
 
     group: GroupRecord
 

@@ -50,7 +50,7 @@ class PlanStore:
             BrokerError: the store is away; try again.
         """
         records: list[PlanRecord] = []
-        for group in (await self._bucket.entries()).keys():
+        for group in await self._bucket.entries():
             records += await self._fence_one(group, term)
         return records
 

@@ -69,7 +69,7 @@ class SchedulerService:
         self._owner: asyncio.TaskGroup | None = None
         self._buckets: dict[str, KeyValue] = {}
         self._writes: asyncio.Queue[tuple[int, Write]] = asyncio.Queue()
-        """In order, with the reign they were decided in; bounded by the number of decisions, which wait for one another."""
+        """In order, each with the reign it was decided in; bounded by the decisions, which wait for one another."""
         self._reign = 0
         """Counts the times this scheduler ceased to lead."""
         self._plans: PlanStore | None = None

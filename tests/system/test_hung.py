@@ -42,7 +42,7 @@ def test_a_hung_device_is_replaced_and_no_frame_is_lost(tmp_path: Path) -> None:
         assert results.frames == list(range(len(results.frames)))
         up.check_ledger()
     log = (tmp_path / "home" / "logs" / "agent-ill-yaml.log").read_text()
-    assert log.count("does not end") == 1
+    assert log.count("the agent ends itself") == 1
 
 
 def test_a_device_that_hangs_again_and_again_is_quarantined_until_it_is_resumed(tmp_path: Path) -> None:
@@ -63,4 +63,4 @@ def test_a_device_that_hangs_again_and_again_is_quarantined_until_it_is_resumed(
         assert results.frames == list(range(len(results.frames)))
         up.check_ledger()
     log = (tmp_path / "home" / "logs" / "agent-ill-yaml.log").read_text()
-    assert log.count("does not end") == HANGS
+    assert log.count("the agent ends itself") == HANGS

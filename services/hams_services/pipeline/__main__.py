@@ -25,8 +25,14 @@ def command(
     setup_logging("pipeline", debug=debug)
 
     async def serve(stop: asyncio.Event) -> None:
-        async with NatsBus(nats, name="hams-pipeline") as bus:
-            await PipelineService(bus, cache or cache_folder()).run(stop)
+        async with NatsBus(
+            nats,
+            name="hams-pipeline",
+            on_disconnect=lambda: service.on_disconnect(),
+            on_reconnect=lambda: service.on_reconnect(),
+        ) as bus:
+            service = PipelineService(bus, cache or cache_folder())
+            await service.run(stop)
 
     raise typer.Exit(run(serve, debug=debug))
 
