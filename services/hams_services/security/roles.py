@@ -1,8 +1,9 @@
 """What each role may publish and hear on the broker: least privilege, by subject. Pure.
 
 Requests are answered on the asker's own inbox (``_INBOX_<user>.…``), which no other user may hear; a service may
-publish there only as an answer (`allow_responses`). Key-value buckets and the model store are JetStream streams: their contents
-are written on ``$KV.…`` and ``$O.…``, read through ``$JS.API.…``. Nobody but an admin may purge, delete or change one.
+publish there only as an answer (`allow_responses`). Key-value buckets and the model store are JetStream streams: their
+contents are written on ``$KV.…`` and ``$O.…``, read through ``$JS.API.…``. Nobody but an admin may purge, delete or
+change one.
 """
 
 from __future__ import annotations
