@@ -38,6 +38,7 @@ from hams_shared.errors import BrokerError, HamsError, HungError, MessageError, 
 from hams_shared.frame_pool import FrameReader, memory_domain
 from hams_shared.frames import Work, WorkUnreadableError
 from hams_shared.kv_records import restore, watched
+from hams_shared.lifecycle import log_always
 from hams_shared.messages import DeviceHealth, DeviceRecord, Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
 from hams_shared.process import resident_mib
 
@@ -103,6 +104,7 @@ class AgentService:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then finish what is queued and leave."""
+        log_always(device=self.device)
         self._devices = await self._bus.kv(subjects.bucket("devices"))
         self._store = ModelStore(await self._bus.objects(subjects.MODEL_STORE), self._cache / "models")
         self._executor.start()
@@ -336,14 +338,15 @@ class AgentService:
             if (group, epoch) not in self._state.assignments:
                 continue  # replaced while it waited
             error: HamsError | None = None
+            about = {"group": group, "node": command.node, "epoch": epoch}
             try:
                 await self._load_node(command)
-                log.info("loaded %s/%s for epoch %d", group, command.node, epoch)
+                log.info("loaded %s/%s for epoch %d", group, command.node, epoch, extra=about)
             except Exception as caught:
                 if not isinstance(caught, HamsError):
-                    log.exception("loading %s/%s", group, command.node)
+                    log.exception("loading %s/%s", group, command.node, extra=about)
                 error = as_hams_error(caught)
-                log.error("cannot load %s/%s: %s", group, command.node, error)
+                log.error("cannot load %s/%s: %s", group, command.node, error, extra=about)
             self._do(core.NodeLoaded(group, epoch, command.node, error))
 
     async def _load_node(self, command: core.LoadNode) -> None:

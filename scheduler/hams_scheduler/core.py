@@ -163,7 +163,8 @@ def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> list[
     commands: list[Command] = []
     if news is not None:
         state.profiling.pop(heartbeat.device, None)
-        commands.append(Note(f"device {heartbeat.device} is {'here' if news == 'new' else 'back after a restart'}"))
+        how = "here" if news == "new" else "back after a restart"
+        commands.append(Note(f"device {heartbeat.device} is {how}", device=heartbeat.device))
         if heartbeat.device in state.devices:
             _want(state, f"device {heartbeat.device} joined")
     active = {group: r.active for group, r in state.plans.items() if r.active is not None}
@@ -186,7 +187,8 @@ def _assignment(state: SchedulerState, heartbeat: Heartbeat, assignment: Assignm
         return []  # an answer to a plan that is already history
     state.refused[key] = assignment.error
     _want(state, f"{heartbeat.device} refused: {assignment.error.text}", forced=True)
-    commands: list[Command] = [Note(f"{heartbeat.device} refused group {assignment.group}: {assignment.error.text}")]
+    text = f"{heartbeat.device} refused group {assignment.group}: {assignment.error.text}"
+    commands: list[Command] = [Note(text, heartbeat.device, assignment.group, assignment.epoch)]
     if refused is record.next:
         state.plans[assignment.group] = PlanRecord(group=assignment.group, active=record.active)
         commands.append(StorePlan(state.plans[assignment.group]))
@@ -197,7 +199,7 @@ def _lost(state: SchedulerState, device: str, how: str) -> list[Command]:
     state.profiling.pop(device, None)
     serves = any(device in plan.devices for r in state.plans.values() for plan in (r.active, r.next) if plan)
     _want(state, f"device {device} {how}", forced=serves)
-    return [Note(f"device {device} {how}")]
+    return [Note(f"device {device} {how}", device=device)]
 
 
 # ── groups and profiles ───────────────────────────────────────────────────────────────────────────────────────────
@@ -230,7 +232,7 @@ def _profile_done(state: SchedulerState, event: ProfileDone) -> list[Command]:
         return [StoreProfile(event.record)]
     text = event.error.text if event.error else "no answer"
     state.unanswered.setdefault((running[1], event.cell), []).append(f"benchmark failed: {text}")
-    return [Note(f"benchmark of {event.cell.model} on {event.device} failed: {text}")]
+    return [Note(f"benchmark of {event.cell.model} on {event.device} failed: {text}", device=event.device)]
 
 
 def _want(state: SchedulerState, why: str, *, forced: bool = False) -> None:
@@ -361,12 +363,14 @@ def _propose(state: SchedulerState, record: GroupRecord, answer: Plan, why: str,
     back = known.active
     if known.next is not None and back is not None and back.shares == answer.shares and back.group == record:
         state.plans[group] = PlanRecord(group=group, active=back)  # the change is off
-        return [StorePlan(state.plans[group]), Note(f"group {group}: plan {back.epoch} stays")]
+        note = Note(f"group {group}: plan {back.epoch} stays", group=group, epoch=back.epoch)
+        return [StorePlan(state.plans[group]), note]
     state.epoch += 1
     state.changed_at = now
     plan = answer.model_copy(update={"epoch": state.epoch, "reason": why})
     state.plans[group] = PlanRecord(group=group, active=known.active, next=plan)
-    return [StorePlan(state.plans[group]), Note(f"group {group}: plan {plan.epoch} proposed: {why}")]
+    note = Note(f"group {group}: plan {plan.epoch} proposed: {why}", group=group, epoch=plan.epoch)
+    return [StorePlan(state.plans[group]), note]
 
 
 def _activate(state: SchedulerState) -> list[Command]:
@@ -377,5 +381,6 @@ def _activate(state: SchedulerState) -> list[Command]:
         if plan is not None and all(state.live.ready(d, group, plan.epoch) for d in plan.devices):
             state.plans[group] = PlanRecord(group=group, active=plan)
             state.learned.forget_placement(group)
-            commands += [StorePlan(state.plans[group]), Note(f"group {group}: plan {plan.epoch} is active")]
+            note = Note(f"group {group}: plan {plan.epoch} is active", group=group, epoch=plan.epoch)
+            commands += [StorePlan(state.plans[group]), note]
     return commands

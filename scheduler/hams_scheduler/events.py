@@ -211,9 +211,12 @@ class AnswerPlan:
 
 @dataclass(frozen=True)
 class Note:
-    """Something a person reading the log wants to know."""
+    """Something a person reading the log wants to know, and what it is about."""
 
     text: str
+    device: str | None = None
+    group: str | None = None
+    epoch: int | None = None
 
 
 Command = Profile | StoreProfile | Solve | StorePlan | DeletePlan | AdoptGroup | AnswerPlan | Note

@@ -80,6 +80,8 @@ class SchedulerService:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Schedule until `stop` is set."""
+        # Every scheduler, whether it leads or stands by, can be asked whether it is well (hams_shared.health).
+        await self._bus.serve("hams-scheduler-replica", hams_shared.__version__, {}, {})
         for name in subjects.BUCKETS:
             self._buckets[name] = await self._bus.kv(subjects.bucket(name))
         self._plans = PlanStore(self._buckets["plans"])
@@ -273,8 +275,8 @@ class SchedulerService:
     def _do(self, event: events.Event) -> None:
         for command in core.step(self._state, event, time.monotonic()):
             match command:
-                case events.Note(text):
-                    log.info("%s", text)
+                case events.Note(text, device, group, epoch):
+                    log.info("%s", text, extra={"device": device, "group": group, "epoch": epoch})
                 case events.StorePlan() | events.DeletePlan() | events.StoreProfile():
                     self._queue(command)
                 case events.Profile():

@@ -29,6 +29,7 @@ from hams_shared.nats_errors import is_refusal, no_broker, translated
 from hams_shared.nats_kv import NatsKeyValue
 from hams_shared.nats_message import NatsMessage, NatsSubscription
 from hams_shared.nats_objects import NatsObjectStore
+from hams_shared.process import kv_replicas, machine
 from hams_shared.service_errors import ERROR_CODE, error_answer, service_error
 from hams_shared.urls import redacted
 
@@ -55,6 +56,9 @@ YIELD_BYTES = 64 * 1024
 SUBSCRIPTION_BYTES = 256 * 1024 * 1024
 """Second bound of every subscription, for messages that are large."""
 
+MACHINE = "machine"
+"""Metadata of every service: where it runs, so that a part can be asked from its own machine or container."""
+
 OnState = Callable[[], None]
 
 
@@ -65,7 +69,7 @@ class NatsBus:
     ``HAMS_CREDENTIALS`` names, if any); then the connection is by TLS. `url` may name several servers, separated by
     commas. `on_disconnect` and `on_reconnect` are called on the event loop and must not block. `pending_bytes` bounds
     what is buffered while the broker is away. `replicas` is the number of servers that hold each bucket this client
-    creates.
+    creates; None: as HAMS_KV_REPLICAS says.
     """
 
     def __init__(
@@ -76,12 +80,12 @@ class NatsBus:
         credentials: Credentials | None = None,
         connect_timeout: float = 5.0,
         pending_bytes: int = 16 * 1024 * 1024,
-        replicas: int = 1,
+        replicas: int | None = None,
         on_disconnect: OnState | None = None,
         on_reconnect: OnState | None = None,
     ) -> None:
         self.url = redacted(url)
-        self.replicas = replicas
+        self.replicas = kv_replicas() if replicas is None else replicas
         self._servers = [part.strip() for part in url.split(",")]
         self._name = name
         self._credentials = credentials
@@ -190,6 +194,10 @@ class NatsBus:
         if self.closed:
             reason = "" if self._closing else f": {self._last_error or 'the broker ended it'}"
             raise BrokerError(f"the connection to {self.url} is closed{reason}")
+
+    def new_inbox(self) -> str:
+        """A subject of our own, on which answers may come."""
+        return str(self._nc.new_inbox())
 
     @contextmanager
     def waker(self) -> Iterator[asyncio.Event]:
@@ -384,7 +392,9 @@ class NatsBus:
             with translated(f"serve {name}"), warnings.catch_warnings():
                 # nats.micro calls datetime.utcnow(), deprecated from Python 3.12 on.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                service = await nats.micro.add_service(self._nc, name=name, version=version, metadata=metadata)
+                service = await nats.micro.add_service(
+                    self._nc, name=name, version=version, metadata={**metadata, MACHINE: machine()}
+                )
                 for endpoint, (subject, handler) in endpoints.items():
                     await service.add_endpoint(name=endpoint, subject=subject, handler=self._endpoint(handler))
         except ValueError as error:

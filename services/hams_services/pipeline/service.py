@@ -254,6 +254,13 @@ class PipelineService:
         epoch = plan.epoch if plan else None
         if not broken and name in self._routes and self._routes[name] == epoch:
             return
+        if epoch != self._routes.get(name):
+            log.info(
+                "group %s: frames %s",
+                name,
+                f"go under plan {epoch}" if epoch else "wait for a plan",
+                extra={"group": name, "epoch": epoch},
+            )
         self._routes[name] = epoch
         live = sum(not runner.flow.core.lossless for runner in group.runners.values())
         for flow in group.flows().values():

@@ -16,6 +16,8 @@ from hams_shared import subjects
 HAMS = subjects.PREFIX
 SERVICE = ("$SRV.>",)
 """Where services are asked who they are, and how they do."""
+PING = ("$SRV.PING.>",)
+"""By which a part's health check finds the part."""
 ANSWER_S = 1200
 """How long a request may wait for its answer, s; the longest are plans that wait for benchmarks."""
 
@@ -45,7 +47,7 @@ def _scheduler() -> Role:
     return Role(
         "scheduler",
         "measures, places, writes plans",
-        (f"{HAMS}.agent.>", *_read(*subjects.BUCKETS), *_write(*subjects.BUCKETS), *SERVICE),
+        (f"{HAMS}.agent.>", *_read(*subjects.BUCKETS), *_write(*subjects.BUCKETS), *PING),
         (f"{HAMS}.heartbeat.>", f"{HAMS}.scheduler.>", *SERVICE),
         answers=True,
     )
@@ -62,6 +64,7 @@ def _pipeline() -> Role:
             f"{HAMS}.picture.>",
             *_read(*subjects.BUCKETS),
             *_write("groups", "plans"),  # only to write back what the broker lost
+            *PING,
         ),
         (
             f"{HAMS}.heartbeat.>",
@@ -86,6 +89,7 @@ def _agent(box: str) -> Role:
             f"{HAMS}.output.>",
             *_read(*subjects.BUCKETS),
             *(f"$KV.{subjects.bucket(name)}.{box}.>" for name in subjects.BUCKETS if name in OWN),
+            *PING,
             *_read_models(),
             f"$O.{subjects.MODEL_STORE}.>",  # only to bring back what the broker lost; files go by their digests
         ),
