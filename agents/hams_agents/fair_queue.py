@@ -1,13 +1,15 @@
 """Whose work a device does next: weighted fair queueing over groups and over a group's nodes. Pure.
 
-Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): each account has a virtual time that grows by what its
-work cost, divided by its weight; the one furthest behind is served. An account that was idle starts at the current
-virtual time, so it cannot save up turns. What a piece of work costs is known only afterwards, so it is charged then,
-and an estimate from earlier work stands in for it meanwhile.
+Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): each account has a virtual time that grows with what it
+was given, divided by its weight; the one furthest behind is served. An account that was idle starts at the current
+virtual time, so it cannot save up turns.
 
-Groups of a higher priority go first, so that under overload the lower ones give way. Among groups of one priority time
-goes by their shares. Within a group the nodes deepest in its graph go first, since their frames are nearest to their
-end and make room for new ones; nodes of one depth share fairly, and a node's streams take turns.
+Groups of a higher priority go first, so that under overload the lower ones give way. Groups of one priority are given
+frames, not time: a frame of a group is worth as much as a frame of another, or as their targets and shares say. That
+is what plans promise (the smallest achieved/target is largest), whatever the networks really cost. Within a group the
+nodes deepest in its graph go first, since their frames are nearest to their end and make room for new ones; nodes of
+one depth share time fairly, and a node's streams take turns. What work costs is known only afterwards, so it is
+charged then, and an estimate from earlier work stands in for it meanwhile.
 
 Work of one node may be run together (a batch), at most `MAX_IMAGES` images; a node with a latency budget is held until
 its oldest work has waited for that long, or the batch is full.
@@ -36,8 +38,8 @@ class Terms:
     """On which terms a node's work is done."""
 
     priority: int = 0
-    share: float = 1.0
-    """The group's part of the device's time, relative to other groups of its priority."""
+    pieces: float = 1.0
+    """Pieces of the group's work, of all its nodes here, that are worth one turn."""
     depth: int = 0
     """The node's ancestors in its group."""
     joins: bool = False
@@ -94,11 +96,6 @@ class _Node(Generic[T]):
             return 0.0
         return max(0.0, self.oldest() + self.terms.wait_s - now)
 
-    def grow(self, seconds: float) -> None:
-        """Account for device time."""
-        self.virtual += seconds
-        self.group.virtual += seconds / self.terms.share
-
     def turn(self) -> tuple[float, float, float, float, float]:
         """The least goes first."""
         return -self.terms.priority, self.group.virtual, -self.terms.depth, self.virtual, self.oldest()
@@ -149,7 +146,8 @@ class FairQueue(Generic[T]):
             taken.append(self._take(node))
             images += upcoming.images
         node.pending += node.estimate * len(taken)
-        node.grow(node.estimate * len(taken))
+        node.virtual += node.estimate * len(taken)
+        node.group.virtual += len(taken) / node.terms.pieces
         return Turn(key, node.terms.priority, node.terms.depth, [item.value for item in taken])
 
     def charge(self, key: Key, pieces: int, seconds: float) -> None:
@@ -159,7 +157,7 @@ class FairQueue(Generic[T]):
             return
         expected = min(node.pending, node.estimate * pieces)
         node.pending -= expected
-        node.grow(seconds - expected)
+        node.virtual += seconds - expected
         if seconds <= 0:  # there was nothing to compute
             return
         each = seconds / pieces

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,16 @@ class ServedNode:
     def spec(self) -> NodeSpec:
         """The node's part of the group file."""
         return self.plan.group.spec.nodes[self.node]
+
+    @cached_property
+    def pieces_per_turn(self) -> float:
+        """Pieces of work that the group's frames bring here, per frame, times what its frames weigh.
+
+        A frame brings one piece to each node, however many crops it has.
+        """
+        spec = self.plan.group.spec
+        here = sum(self.plan.share(node, self.device) for node in self.plan.shares)
+        return here * (spec.target_fps or 1.0) * spec.share
 
 
 def failure(work: Work, device: str, error: HamsError) -> tuple[str, bytes]:

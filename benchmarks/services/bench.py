@@ -21,12 +21,11 @@ import yaml
 from benchmarks.serving.cases import ROOT, devices
 from benchmarks.serving.hams import System
 from hams_client import connect
-from hams_shared.process import cache_folder
 
 EXAMPLES = ROOT / "examples"
 SERVICES = {"F": "face.yaml", "P": "person.yaml", "V": "vehicle.yaml"}
 STRATEGIES = ("default", "round-robin", "fastest", "mfs", "hfs", "optimal", "replicated")
-VPUS = (1, 2, 4, 8)
+VPUS = range(1, 9)
 SETTLE_S = 4.0
 SECONDS = 8.0
 CPU_FPS, GPU_FPS, VPU_FPS = 4.0, 8.0, 3.0
@@ -88,9 +87,17 @@ async def measured(url: str, groups: list[str]) -> dict[str, float]:
 
 def run(where: str, named: list[str], services: tuple[str, ...], strategies: tuple[str, ...]) -> list[dict[str, Any]]:
     """All strategies on one set of devices, one after another in one system."""
-    rows = []
-    with tempfile.TemporaryDirectory() as scratch, System(named) as system:
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["HAMS_HOME"] = str(Path(scratch) / "home")  # measured now, not in an earlier, other situation
         path = group_files(Path(scratch), services)
+        return _run(where, named, services, strategies, path)
+
+
+def _run(
+    where: str, named: list[str], services: tuple[str, ...], strategies: tuple[str, ...], path: Path
+) -> list[dict[str, Any]]:
+    rows = []
+    with System(named) as system:
         for strategy in strategies:
             system.ctl("deploy", str(path), "--strategy", strategy)
             status = json.loads(system.ctl("status", "--json"))
@@ -129,9 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks services")
     parser.add_argument("--only", choices=("real", "emulated"))
     chosen = parser.parse_args(arguments)
-    folder = cache_folder() / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    os.environ |= {"HAMS_HOME": str(folder / "services-home"), "HAMS_HOST": "box"}
+    os.environ["HAMS_HOST"] = "box"
     rows: list[dict[str, Any]] = []
     if chosen.only != "emulated":
         real = list(devices(("openvino", "onnxruntime")).values())

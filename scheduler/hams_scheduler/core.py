@@ -10,16 +10,23 @@ so in their heartbeats; when every device of it is ready it becomes ``active``. 
 from __future__ import annotations
 
 from hams_scheduler.events import (
+    AdoptGroup,
     AnswerPlan,
     AskWithdrawn,
+    BrokerBack,
     Command,
     DeletePlan,
     DeviceSeen,
     Event,
+    Follow,
     GroupSeen,
+    HealthSeen,
     HeartbeatSeen,
+    Lead,
+    NotAdopted,
     Note,
     PlanAsked,
+    PlanGone,
     PlanSeen,
     Profile,
     ProfileDone,
@@ -34,6 +41,7 @@ from hams_scheduler.planning import Cell, Solution
 from hams_scheduler.state import SchedulerState
 from hams_shared.messages import (
     AssignmentState,
+    DeviceHealth,
     DeviceRecord,
     GroupRecord,
     Heartbeat,
@@ -51,6 +59,8 @@ MIN_DWELL_S = 15.0
 """A placement is left alone for this long after a change that nothing forces is made, s."""
 SOLVE_S = 0.5
 """Time limit of a strategy that searches, s: a lost device has a new plan within a second."""
+RECONNECT_S = 2.0
+"""After the broker was away, agents have this much longer to be heard, s: each comes back at its own time."""
 DRIFT = 0.15
 """Measured capacity this far from the prediction asks for another look."""
 
@@ -66,8 +76,24 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
         case GroupSeen(group, record):
             commands += _group_seen(state, group, record)
         case PlanSeen(record):
-            state.plans[record.group] = record
-            state.epoch = max(state.epoch, record.newest)
+            _plan_seen(state, record)
+        case PlanGone(group):
+            state.plans.pop(group, None)
+            _want(state, f"group {group} has no plan", forced=group in state.groups)
+        case NotAdopted(group):
+            state.adopting.discard(group)
+            if state.plans.pop(group, None) is not None:
+                commands.append(DeletePlan(group))
+        case HealthSeen(device, health):
+            commands += _health_seen(state, device, health)
+        case Lead():
+            _lead(state)
+        case Follow():
+            state.leading = False
+            state.generation += 1
+            state.asked.clear()
+        case BrokerBack():
+            state.live.excuse(now, RECONNECT_S)
         case ProfileSeen(record):
             state.profiles[record.key] = record
         case ProfileDone():
@@ -82,7 +108,40 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
             for device in state.live.expire(now):
                 commands += _lost(state, device, "is silent")
             _drift(state, now)
-    return commands + _advance(state, now)
+    return commands + _advance(state, now) if state.leading else []
+
+
+def _lead(state: SchedulerState) -> None:
+    """What the former leader had under way is not ours: begin anew, and look whether every group has a plan."""
+    state.leading, state.solving = True, False
+    state.generation += 1
+    state.profiling.clear()
+    state.dirty, state.forced = "", False
+    for group, record in state.groups.items():
+        serving = state.serving(group)
+        _want(state, "a scheduler took over", forced=serving is None or serving.group != record)
+
+
+def _plan_seen(state: SchedulerState, record: PlanRecord) -> None:
+    known = state.plans.get(record.group)
+    state.plans[record.group] = record
+    state.epoch = max(state.epoch, record.newest)
+    if known is not None and known != record:
+        _want(state, f"the plan of {record.group} was written by another scheduler", forced=True)
+
+
+def _health_seen(state: SchedulerState, device: str, health: DeviceHealth | None) -> list[Command]:
+    before = state.quarantined(device)
+    if health is None:
+        state.health.pop(device, None)
+    else:
+        state.health[device] = health
+    if state.quarantined(device) == before:
+        return []
+    if not before:
+        return _lost(state, device, f"is quarantined: {health.reason if health else ''}")
+    _want(state, f"device {device} was resumed")
+    return [Note(f"device {device} was resumed")]
 
 
 # ── devices ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -111,6 +170,7 @@ def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> list[
     active = {group: r.active for group, r in state.plans.items() if r.active is not None}
     state.learned.observe(heartbeat, active, state.fps_of)
     for assignment in heartbeat.assignments:
+        state.epoch = max(state.epoch, assignment.epoch)  # epochs grow even over a store that was lost
         commands += _assignment(state, heartbeat, assignment)
     return commands
 
@@ -155,6 +215,7 @@ def _group_seen(state: SchedulerState, group: str, record: GroupRecord | None) -
         _want(state, f"group {group} undeployed")
         return [DeletePlan(group)] if known is not None else []
     state.groups[group] = record
+    state.adopting.discard(group)
     known = state.plans.get(group)
     newest = (known.next or known.active) if known else None
     _want(state, f"group {group} deployed", forced=newest is None or newest.group != record)
@@ -190,9 +251,11 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     commands += _start_profiles(state, missing)
     if not state.settled(now):
         return commands
-    for group in [g for g in state.plans if g not in state.groups]:  # undeployed while no scheduler ran
-        del state.plans[group]
-        commands.append(DeletePlan(group))
+    for group, plans in state.plans.items():
+        plan = plans.next or plans.active
+        if group not in state.groups and group not in state.adopting and plan is not None:
+            state.adopting.add(group)  # the store was lost, or it was undeployed while no scheduler ran
+            commands.append(AdoptGroup(plan.group))
     if not state.alive():
         return commands
     for request_id, request in list(state.asked.items()):
@@ -217,7 +280,8 @@ def _strategy(groups: list[GroupRecord]) -> str:
 
 def _bereft(state: SchedulerState) -> bool:
     """Whether a served group has lost a device: then nobody waits for benchmarks of others."""
-    return any(r.active and not r.active.devices <= state.live.peers.keys() for r in state.plans.values())
+    alive = set(state.alive())
+    return any(r.active and not r.active.devices <= alive for r in state.plans.values())
 
 
 def _start_profiles(state: SchedulerState, missing: list[tuple[str, ModelRef, Cell]]) -> list[Command]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from hams_scheduler.planning import Situation, cell_of
 from hams_scheduler.state import SchedulerState
-from hams_shared.messages import DeviceView, GroupView, MatrixView, Plan, ProfileRecord, SchedulerView
+from hams_shared.messages import DeviceView, GroupView, LeaderRecord, MatrixView, Plan, ProfileRecord, SchedulerView
 from hams_shared.urls import redacted
 
 
-def scheduler_view(state: SchedulerState, now: float) -> SchedulerView:
+def scheduler_view(state: SchedulerState, now: float, leader: LeaderRecord | None = None) -> SchedulerView:
     """Everything, for `hams-ctl status`, `devices` and `matrix`."""
     groups = [state.groups[name] for name in sorted(state.groups)]
     return SchedulerView(
         devices=tuple(_device(state, name, now) for name in sorted(state.devices)),
         groups=tuple(_group(state, name) for name in sorted(state.groups)),
         matrix=matrix_view(state.situation(groups, "")),
+        leader=leader,
         profiling={device: cell.model for device, (cell, _) in sorted(state.profiling.items())},
         waiting_profiles=len(state.missing(groups + [r.group for r in state.asked.values()])),
     )
@@ -24,9 +25,10 @@ def _device(state: SchedulerState, device: str, now: float) -> DeviceView:
     peer = state.live.peers.get(device)
     return DeviceView(
         record=state.devices[device],
-        state="alive" if peer else "lost",
+        state="quarantined" if state.quarantined(device) else "alive" if peer else "lost",
+        health=state.health.get(device),
         heartbeat=peer.heartbeat if peer else None,
-        silent_s=round(now - peer.seen, 3) if peer else 0.0,
+        silent_s=round(max(0.0, now - peer.seen), 3) if peer else 0.0,
     )
 
 
@@ -53,7 +55,9 @@ def _group(state: SchedulerState, name: str) -> GroupView:
     if view.error is not None and active is None:
         return view.model_copy(update={"state": "failed", "text": view.error.text})
     if not state.alive():
-        return view.model_copy(update={"state": "waiting", "text": "no device is alive"})
+        quarantined = ", ".join(d for d in sorted(state.devices) if state.quarantined(d))
+        text = f"no device is alive{f' but those quarantined: {quarantined}' if quarantined else ''}"
+        return view.model_copy(update={"state": "waiting", "text": text})
     if active is None and missing:
         total = len(record.spec.nodes) * len(state.alive())
         busy = ", ".join(f"{cell.model} on {device}" for device, (cell, _) in sorted(state.profiling.items()))

@@ -236,7 +236,10 @@ class GroupSpec(Strict):
     target_fps: float | None = Field(None, gt=0)
     priority: int = Field(0, ge=-100, le=100)
     share: float = Field(
-        1.0, gt=0, le=1000, description="part of a device's time, relative to other groups of its priority"
+        1.0,
+        gt=0,
+        le=1000,
+        description="frames/s on a busy device relative to what the plan foresees; 2: twice as many",
     )
     deadline_s: float = Field(10.0, gt=0, le=600, description="a frame not joined by then is sent again or dropped")
     in_flight: int | None = Field(

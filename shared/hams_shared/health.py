@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import os
-import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,7 +69,7 @@ async def answers(bus: NatsBus, asked: Asked, timeout: float) -> None:
         else:
             others += 1
 
-    inbox = f"_INBOX.{secrets.token_hex(11)}"
+    inbox = bus.new_inbox()
     await bus.subscribe(inbox, on_answer, limit=4096)
     await bus.publish(asked.subject, b"", reply=inbox)
     try:

@@ -43,7 +43,9 @@ def test_an_rtsp_camera_comes_falls_silent_dies_and_comes_back(tmp_path: Path) -
         nearest = np.abs(seen[:, None] - told).argmin(axis=1)
         assert np.abs(seen - told[nearest]).max() < 2.5  # each is one of the pictures sent (5 apart, through H.264)
         steps = np.diff(nearest) % STEPS
-        assert ((steps > 0) & (steps < STEPS // 2)).all(), nearest  # in order; a live stream may drop some
+        # In order; a live stream may drop some, and this server sends one twice when its clock jitters.
+        assert ((steps >= 0) & (steps < STEPS // 2)).all(), nearest
+        assert steps.sum() >= 40, nearest
 
         camera.freeze()
         until_state(up, "reconnecting")

@@ -16,38 +16,36 @@ def turn(queue: FairQueue[int], over: Turn[int] | None = None, now: float = 0.0)
     return taken
 
 
-def served(cost: dict[Key, float], turns: int, shares: dict[Key, float]) -> Counter[object]:
-    """Device time of each node when all always have work."""
+def served(cost: dict[Key, float], turns: int, pieces: dict[Key, float]) -> Counter[Key]:
+    """Pieces of each node that are served while all always have work."""
     queue: FairQueue[int] = FairQueue()
     for key in cost:
         for n in range(turns):
-            queue.push(key, "cam", n, 1, Terms(share=shares.get(key, 1.0)), 0.0)
-    time: Counter[object] = Counter()
+            queue.push(key, "cam", n, 1, Terms(pieces=pieces.get(key, 1.0)), 0.0)
+    count: Counter[Key] = Counter()
     for _ in range(turns):
         taken = turn(queue)
         queue.charge(taken.key, len(taken.items), cost[taken.key])
-        time[taken.key] += cost[taken.key]
-    return time
+        count[taken.key] += len(taken.items)
+    return count
 
 
-def test_a_heavy_node_does_not_starve_a_light_one() -> None:
-    time = served({HEAVY: 0.050, LIGHT: 0.001}, 400, {})
-    assert abs(time[HEAVY] - time[LIGHT]) <= 0.050
+def test_a_heavy_node_does_not_starve_a_light_one_of_its_group() -> None:
+    count = served({HEAVY: 0.050, LIGHT: 0.001}, 400, {})
+    assert abs(count[HEAVY] * 0.050 - count[LIGHT] * 0.001) <= 0.050
 
 
-def test_a_heavy_group_does_not_starve_a_light_one() -> None:
-    time = served({HEAVY: 0.050, OTHER: 0.001}, 400, {})
-    assert abs(time[HEAVY] - time[OTHER]) <= 0.050
+def test_groups_get_the_same_frames_whatever_their_networks_cost() -> None:
+    count = served({HEAVY: 0.050, OTHER: 0.001}, 400, {})
+    assert abs(count[HEAVY] - count[OTHER]) <= 1
+    many: dict[Key, float] = {("many", f"n{i}"): 0.01 for i in range(4)}
+    count = served(many | {OTHER: 0.01}, 400, dict.fromkeys(many, 4.0))
+    assert abs(sum(count[key] for key in many) / 4 - count[OTHER]) <= 1
 
 
-def test_a_group_of_many_nodes_gets_no_more_than_a_group_of_one() -> None:
-    time = served({("many", f"n{i}"): 0.01 for i in range(4)} | {OTHER: 0.01}, 400, {})
-    assert abs(time[OTHER] - 2.0) < 0.05
-
-
-def test_time_goes_by_the_groups_shares() -> None:
-    time = served({HEAVY: 0.010, OTHER: 0.010}, 300, {HEAVY: 2.0})
-    assert abs(time[HEAVY] / time[OTHER] - 2.0) < 0.05
+def test_a_group_that_weighs_twice_gets_twice_the_frames() -> None:
+    count = served({HEAVY: 0.010, OTHER: 0.010}, 300, {HEAVY: 2.0})
+    assert abs(count[HEAVY] / count[OTHER] - 2.0) < 0.05
 
 
 def test_an_idle_node_saves_up_no_turns() -> None:
