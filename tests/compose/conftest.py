@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,12 +50,23 @@ def address(docker: Docker) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="session")
-def box(docker: Docker, address: tuple[str, str]) -> Iterator[Project]:
+def secrets(tmp_path_factory: pytest.TempPathFactory, address: tuple[str, str]) -> Path:
+    """What `hams-ctl init` writes for two boxes, readable by the containers' user."""
+    folder = tmp_path_factory.mktemp("site") / "secrets"
+    init = [sys.executable, "-m", "hams_services.ctl", "init", "--dir", str(folder)]
+    subprocess.run([*init, "--host", "nats", "--host", address[0], "--box", "box", "--box", "box2"], check=True)
+    for file in folder.glob("*.creds"):
+        os.chown(file, 10001, 10001)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def box(docker: Docker, address: tuple[str, str], secrets: Path) -> Iterator[Project]:
     """The first box, up, everything healthy."""
     host, port = address
     project = Project(
         docker, "hams-test", "docker-compose.yml", HAMS_IMAGE="hams-test", HAMS_BIND=host, HAMS_PORT=port,
-        HAMS_SCHEDULERS="1",
+        HAMS_SECRETS=str(secrets), HAMS_SCHEDULERS="1",
     )  # fmt: skip
     try:
         project("up", "--detach", "--no-build", "--wait", "--wait-timeout", "150")
@@ -64,11 +76,12 @@ def box(docker: Docker, address: tuple[str, str]) -> Iterator[Project]:
 
 
 @pytest.fixture(scope="session")
-def second_box(docker: Docker, address: tuple[str, str]) -> Iterator[Project]:
+def second_box(docker: Docker, address: tuple[str, str], secrets: Path) -> Iterator[Project]:
     """Another box's devices, joined."""
     url = f"nats://{address[0]}:{address[1]}"
     project = Project(
         docker, "hams-test-2", "docker-compose.agent.yml", HAMS_IMAGE="hams-test", HAMS_NATS_URL=url, HAMS_HOST="box2",
+        HAMS_SECRETS=str(secrets),
     )  # fmt: skip
     try:
         project("up", "--detach", "--no-build", "--wait", "--wait-timeout", "90")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
 from compose.docker import ImpossibleError, Project
 from hams_client import Hams
 from hams_services.ctl.control import Control
+from hams_shared.credentials import load
 from hams_shared.messages import DeviceView, GroupView
 from hams_shared.nats_bus import NatsBus
 
@@ -18,8 +20,8 @@ PARTS = ("nats", "scheduler", "pipeline", "agent-cpu")
 
 
 @pytest.fixture
-async def bus(box: Project, address: tuple[str, str]) -> AsyncIterator[NatsBus]:
-    async with NatsBus(f"nats://{address[0]}:{address[1]}") as connected:
+async def bus(box: Project, address: tuple[str, str], secrets: Path) -> AsyncIterator[NatsBus]:
+    async with NatsBus(f"nats://{address[0]}:{address[1]}", credentials=load(secrets / "admin.creds")) as connected:
         yield connected
 
 
