@@ -66,7 +66,7 @@ def box(docker: Docker, address: tuple[str, str], secrets: Path) -> Iterator[Pro
     host, port = address
     project = Project(
         docker, "hams-test", "docker-compose.yml", HAMS_IMAGE="hams-test", HAMS_BIND=host, HAMS_PORT=port,
-        HAMS_SECRETS=str(secrets), HAMS_SCHEDULERS="1",
+        HAMS_SECRETS=str(secrets), HAMS_SCHEDULERS="2",
     )  # fmt: skip
     try:
         project("up", "--detach", "--no-build", "--wait", "--wait-timeout", "150")

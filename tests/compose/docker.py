@@ -233,9 +233,12 @@ class Project:
         """Output of a shell command inside a service's container."""
         return run(self._docker.cli, "exec", self.container(service), "sh", "-c", command)
 
-    def exit_code(self, service: str) -> int:
-        state = run(self._docker.cli, "inspect", "--format", "{{.State.ExitCode}}", self.container(service))
-        return int(state)
+    def exit_codes(self, service: str) -> set[int]:
+        """Of all containers of a service."""
+        found = self("ps", "--all", "--quiet", service).split()
+        return {
+            int(code) for code in run(self._docker.cli, "inspect", "--format", "{{.State.ExitCode}}", *found).split()
+        }
 
     def down(self) -> None:
         self("--profile", "*", "down", "--volumes", "--timeout", "10")
