@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ async def kill_schedulers(rig: Rig, watcher: Watcher, kills: int) -> list[dict[s
         after = await watcher.view()
         assert after is not None
         times = [killed, *(at for at, _ in watcher.results if at > killed), time.monotonic()]
-        gap = max(b - a for a, b in zip(times, times[1:], strict=False))
+        gap = max(b - a for a, b in pairwise(times))
         rows.append(
             {
                 "other_leads_s": round(leads - killed, 3),
@@ -206,11 +207,11 @@ async def run(kills: int, others: int) -> dict[str, Any]:
             found["frames over scheduler kills"] = doubled_and_missing([r.frame for _, r in watcher.results])
             found["broker"] = await kill_brokers(rig, watcher, others)
             found["frames over broker kills"] = doubled_and_missing([r.frame for _, r in watcher.results])
-            epochs = [r.epoch for _, r in watcher.results]
+            epochs = [int(r.data["epoch"]) for _, r in watcher.results]
             found["epochs only grow"] = epochs == sorted(epochs)
             owners: dict[int, set[str]] = {}
             for _, result in watcher.results:
-                owners.setdefault(result.epoch, set()).add(str(result.nodes["light"]["device"]))
+                owners.setdefault(int(result.data["epoch"]), set()).add(str(result.nodes["light"]["device"]))
             found["one owner per node and epoch"] = all(len(one) == 1 for one in owners.values())
             found["ledger"] = await ledger(watcher)
             return found
@@ -249,9 +250,7 @@ def markdown(found: dict[str, Any]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """``python -m benchmarks reliability [--kills 20]``."""
     parser = argparse.ArgumentParser(prog="benchmarks reliability")
-    parser.add_argument(
-        "--kills", type=int, default=20, help="of agents; scheduler and broker are killed half as often"
-    )
+    parser.add_argument("--kills", type=int, default=20, help="of agents; half as many of the others")
     chosen = parser.parse_args(arguments)
     found = asyncio.run(run(chosen.kills, max(1, chosen.kills // 2)))
     out = ROOT / "docs" / "benchmarks"

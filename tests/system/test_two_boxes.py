@@ -51,14 +51,14 @@ def device_of(result: Result) -> str:
 
 
 def check_books(up: Up, results: list[Result]) -> None:
-    """Every frame accounted for; each delivered once, in order; epochs only grow, and each has one owner of the node."""
+    """Every frame accounted for, each delivered once and in order; epochs only grow, and each has one owner per node."""
     up.check_ledger()
     assert [r.frame for r in results] == list(range(len(results)))
-    epochs = [r.epoch for r in results]
+    epochs = [r.data["epoch"] for r in results]
     assert epochs == sorted(epochs)
     owners: dict[int, set[str]] = {}
     for result in results:
-        owners.setdefault(result.epoch, set()).add(device_of(result))
+        owners.setdefault(result.data["epoch"], set()).add(device_of(result))
     assert all(len(devices) == 1 for devices in owners.values()), owners
 
 
