@@ -8,81 +8,22 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmarks.reliability.link import cut_link, possible
 from benchmarks.reliability.rig import Rig
+from benchmarks.reliability.watcher import Watcher, serving, states
 from benchmarks.serving.cases import ROOT
-from hams_client import Hams, Result, connect
-from hams_services.monitor.ask import pipeline_view, scheduler_view
-from hams_shared.errors import HamsError
+from hams_client import connect
+from hams_services.monitor.ask import pipeline_view
 from hams_shared.messages import SchedulerView
 
-PATIENCE_S = 60.0
 PAUSE_S = 1.0
 """A killed scheduler or broker is started again after so long, as a supervisor would."""
-DETECTED_S, RESUMED_S = 2.0, 5.0
-
-
-class Watcher:
-    """All results as they come, and what scheduler and pipeline say."""
-
-    def __init__(self, hams: Hams) -> None:
-        self.hams = hams
-        self.results: list[tuple[float, Result]] = []
-
-    async def collect(self) -> None:
-        async with self.hams.results("grey", limit=100_000) as feed:
-            async for result in feed:
-                self.results.append((time.monotonic(), result))
-
-    @property
-    def device(self) -> str:
-        """Which device gave the newest result."""
-        return str(self.results[-1][1].nodes["light"]["device"])
-
-    async def until(self, condition: Callable[[], bool], what: str) -> float:
-        """Wait; return when it was so."""
-        end = time.monotonic() + PATIENCE_S
-        while not condition():
-            if time.monotonic() > end:
-                raise SystemExit(f"not within {PATIENCE_S:g} s: {what}")
-            await asyncio.sleep(0.005)
-        return time.monotonic()
-
-    async def view(self) -> SchedulerView | None:
-        try:
-            return await scheduler_view(self.hams.bus, timeout=0.5)
-        except HamsError:
-            return None
-
-    async def until_view(self, condition: Callable[[SchedulerView], bool], what: str) -> float:
-        end = time.monotonic() + PATIENCE_S
-        while (view := await self.view()) is None or not condition(view):
-            if time.monotonic() > end:
-                raise SystemExit(f"not within {PATIENCE_S:g} s: {what}")
-            await asyncio.sleep(0.02)
-        return time.monotonic()
-
-    async def result_after(self, when: float) -> float:
-        """Wait for a result that came after `when`; return when it came."""
-        await self.until(lambda: self.results[-1][0] > when, "results")
-        return next(at for at, _ in self.results if at > when)
-
-    async def steady(self, count: int = 20) -> None:
-        goal = len(self.results) + count
-        await self.until(lambda: len(self.results) >= goal, "results")
-
-
-def states(view: SchedulerView) -> dict[str, str]:
-    return {d.record.unit: d.state for d in view.devices}
-
-
-def serving(view: SchedulerView) -> bool:
-    return all(g.state == "serving" for g in view.groups)
+DETECTED_S, RESUMED_S, CONVERGED_S = 2.0, 5.0, 10.0
 
 
 def plan_of(view: SchedulerView) -> tuple[int, str]:
@@ -232,6 +173,16 @@ def markdown(found: dict[str, Any]) -> str:
         lines.append(
             f"| {part} | {len(values)} | {text} | {statistics.median(values):.2f} s | {max(values):.2f} s | {bar} |"
         )
+    for key, text, bar in (
+        ("replaced_s", "its nodes serve elsewhere", f"≤ {RESUMED_S:g} s + load"),
+        ("converged_s", "all as before after it is healed", f"≤ {CONVERGED_S:g} s"),
+    ):
+        values = [row[key] for row in found.get("link", [])]
+        if values:
+            lines.append(
+                f"| link to the far box (cut 10 s) | {len(values)} | {text} | {statistics.median(values):.2f} s"
+                f" | {max(values):.2f} s | {bar} |"
+            )
     kept = all(row["plan_kept"] for row in (*found["scheduler"], *found["broker"]))
     over = found["frames over agent kills"]
     lines += [
@@ -251,9 +202,19 @@ def main(arguments: list[str] | None = None) -> None:
     """``python -m benchmarks reliability [--kills 20]``."""
     parser = argparse.ArgumentParser(prog="benchmarks reliability")
     parser.add_argument("--kills", type=int, default=20, help="of agents; half as many of the others")
+    parser.add_argument("--cuts", type=int, default=5, help="of the link to a second box (root only)")
+    parser.add_argument("--only-link", action="store_true", help="keep the other figures of the last run")
     chosen = parser.parse_args(arguments)
-    found = asyncio.run(run(chosen.kills, max(1, chosen.kills // 2)))
     out = ROOT / "docs" / "benchmarks"
+    if chosen.only_link:
+        found = json.loads((out / "reliability.json").read_text())
+    else:
+        found = asyncio.run(run(chosen.kills, max(1, chosen.kills // 2)))
+        (out / "reliability.json").write_text(json.dumps(found, indent=1) + "\n")
+    if possible():
+        found["link"] = asyncio.run(cut_link(chosen.cuts))
+    else:
+        print("NOT MEASURED: the link to a second box needs root and /dev/net/tun")
     (out / "reliability.json").write_text(json.dumps(found, indent=1) + "\n")
     (out / "reliability.md").write_text(markdown(found))
     print(markdown(found))

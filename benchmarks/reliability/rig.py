@@ -34,14 +34,14 @@ def wait(condition: Callable[[], object], timeout: float, what: str) -> None:
 class Rig:
     """Broker, two schedulers, pipeline and agents of emulated devices, in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         self.folder = folder
         self.port = check_port("127.0.0.1", 0)
         self.url = f"nats://127.0.0.1:{self.port}"
         self.env = {**os.environ, "HAMS_HOME": str(folder / "home"), "HAMS_HOST": "box"}
         self.parts: dict[str, subprocess.Popen[bytes]] = {}
         self._argv: dict[str, list[str]] = {}
-        config = write_config(folder / "nats", host="127.0.0.1", port=self.port)
+        config = write_config(folder / "nats", host=host, port=self.port)
         self._argv["broker"] = [str(find_nats_server()), "--config", str(config)]
         for name, module in (
             ("scheduler-1", "hams_scheduler"),
@@ -51,11 +51,12 @@ class Rig:
             self._argv[name] = [sys.executable, "-m", module, "--nats", self.url]
         for name in ("a", "b"):
             self._argv[f"agent-{name}"] = [
-                *(sys.executable, "-m", "hams_agents", "--nats", self.url, "--device", self._profile(name))
+                *(sys.executable, "-m", "hams_agents", "--nats", self.url, "--device", self.profile(name))
             ]
 
-    def _profile(self, name: str) -> str:
-        profile = {"name": name, "kind": "vpu", "memory_mib": 512, "run": "openvino", "fps": {"*": 40.0},
+    def profile(self, name: str, fps: float = 40.0) -> str:
+        """An emulated device of so many frames/s."""
+        profile = {"name": name, "kind": "vpu", "memory_mib": 512, "run": "openvino", "fps": {"*": fps},
                    "note": "emulated, for the reliability benchmark"}  # fmt: skip
         path = self.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(profile))

@@ -51,7 +51,7 @@ def device_of(result: Result) -> str:
 
 
 def check_books(up: Up, results: list[Result]) -> None:
-    """Every frame accounted for, each delivered once and in order; epochs only grow, and each has one owner per node."""
+    """Every frame accounted for, each delivered once, in order; epochs only grow, each with one owner of the node."""
     up.check_ledger()
     assert [r.frame for r in results] == list(range(len(results)))
     epochs = [r.data["epoch"] for r in results]
