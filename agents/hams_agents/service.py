@@ -26,20 +26,20 @@ from hams_agents.backends.base import Backend, ModelFile
 from hams_agents.benchmark import benchmark
 from hams_agents.executor import Executor
 from hams_agents.fingerprint import fingerprint
-from hams_agents.health import after_hang
+from hams_agents.hangs import HangReporter
 from hams_agents.loaded import Loaded
 from hams_agents.model_store import ModelStore
-from hams_agents.progress import Hang, Progress
+from hams_agents.progress import Progress
 from hams_agents.serving import Outgoing, failure
 from hams_agents.watchdog import Watchdog
 from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus, KeyValue, Message
-from hams_shared.errors import BrokerError, HamsError, HungError, MessageError, RefusedError, as_hams_error
+from hams_shared.errors import BrokerError, HamsError, MessageError, RefusedError, as_hams_error
 from hams_shared.frame_pool import FrameReader, memory_domain
 from hams_shared.frames import Work, WorkUnreadableError
 from hams_shared.kv_records import restore, watched
 from hams_shared.lifecycle import log_always
-from hams_shared.messages import DeviceHealth, DeviceRecord, Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
+from hams_shared.messages import DeviceRecord, Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
 from hams_shared.process import resident_mib
 
 log = logging.getLogger("hams.agent")
@@ -53,8 +53,6 @@ PUBLISH_DEADLINE_S = 10.0
 """How long it waits before outputs are lost, s."""
 REGISTER_S = 1.0
 """Pause between two announcements, s."""
-REPORT_S = 3.0
-"""A hang is reported within this time, or not at all, s."""
 
 
 class AgentService:
@@ -70,7 +68,6 @@ class AgentService:
         end: Callable[[int], None] = os._exit,
     ) -> None:
         self._bus = bus
-        self._end = end
         self._backend = backend
         self._cache = cache
         self._record = _record(backend, host)
@@ -85,7 +82,8 @@ class AgentService:
         self._executor = Executor(self._deliver, pin)
         self._loading = Progress()
         self._loaded = Loaded(backend, self._loading)
-        self._watchdog = Watchdog((self._executor.progress, self._loading), self._hung)
+        on_hang = HangReporter(bus, self.device, self._loop, end)
+        self._watchdog = Watchdog((self._executor.progress, self._loading), on_hang)
         self._outgoing: asyncio.Queue[list[Outgoing]] = asyncio.Queue()  # bounded by `_room`
         self._room = threading.BoundedSemaphore(OUTGOING_LIMIT)
         self._frames = FrameReader()
@@ -174,36 +172,6 @@ class AgentService:
         for model in models.values():
             if await self._store.give_back(model):
                 log.warning("the broker lost model %s: uploaded again", model.name)
-
-    # ── hangs ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _hung(self, hang: Hang) -> None:
-        """Called in the watchdog's thread: say so, and end this process; only a new one frees the device."""
-        error = HungError(f"{self.device}: {hang}", "the agent ends itself and is started again")
-        log.critical("%s", error)
-        report = asyncio.run_coroutine_threadsafe(self._report_hang(str(hang)), self._loop)
-        try:
-            report.result(REPORT_S)
-        except Exception as failed:
-            log.error("the hang could not be reported: %s", failed or type(failed).__name__)
-        self._end(error.exit_code)
-
-    async def _report_hang(self, what: str) -> None:
-        """Count the hang where it outlives us, and say goodbye, so that nobody waits for silence."""
-        assert self._devices is not None
-        bucket = await self._bus.kv(subjects.bucket("health"))
-        entry = await bucket.get(self.device)
-        health = DeviceHealth(device=self.device)
-        if entry is not None and entry.value is not None:
-            try:
-                health = codec.decode(DeviceHealth, entry.value)
-            except MessageError as error:
-                log.error("the record of earlier hangs cannot be read: %s", error)
-        health = after_hang(health, what, time.time())
-        await bucket.put(self.device, codec.encode(health))
-        if health.quarantined:
-            log.critical("%s is quarantined: %s", self.device, health.reason)
-        await self._devices.delete(self.device)
 
     # ── out ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -116,6 +116,7 @@ def _lead(state: SchedulerState) -> None:
     state.leading, state.solving = True, False
     state.generation += 1
     state.profiling.clear()
+    state.adopting.clear()
     state.dirty, state.forced = "", False
     for group, record in state.groups.items():
         serving = state.serving(group)

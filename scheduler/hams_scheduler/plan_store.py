@@ -19,8 +19,8 @@ ATTEMPTS = 5
 """Writes of one record that may meet another's, before it counts as refused."""
 
 
-class OvertakenError(RefusedError):
-    """A newer plan is there already; it is to be taken for what it is."""
+class OvertakenError(Exception):
+    """A newer plan is there already; it is to be taken for what it is. Never leaves the scheduler."""
 
     def __init__(self, found: PlanRecord) -> None:
         super().__init__(f"group {found.group} has a newer plan already: epoch {found.newest}")

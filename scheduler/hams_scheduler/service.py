@@ -8,7 +8,6 @@ scheduler may die at any time; serving goes on without it. Of several schedulers
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import time
 import uuid
@@ -18,16 +17,14 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 import hams_shared
-from hams_scheduler import core, events
+from hams_scheduler import core, events, jobs
 from hams_scheduler.leadership import Leadership
 from hams_scheduler.plan_store import OvertakenError, PlanStore
-from hams_scheduler.planning import Situation, Solution, decide, place, to_answer
 from hams_scheduler.state import SchedulerState
-from hams_scheduler.strategies.registry import names
-from hams_scheduler.view import matrix_view, scheduler_view
+from hams_scheduler.view import scheduler_view
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus, Entry, KeyValue, Message, Registration
-from hams_shared.errors import BrokerError, HamsError, MessageError, NotLeaderError, RefusedError, as_hams_error
+from hams_shared.errors import BrokerError, HamsError, MessageError, NotLeaderError, RefusedError
 from hams_shared.kv_records import changes, restore, watched
 from hams_shared.messages import (
     DeviceHealth,
@@ -38,18 +35,12 @@ from hams_shared.messages import (
     PlanRecord,
     PlanRequest,
     ProfileRecord,
-    ProfileRequest,
-    StrategyAnswer,
     WireError,
 )
 
 log = logging.getLogger("hams.scheduler")
 
 TICK_S = 0.25
-PROFILE_DEADLINE_S = 180.0
-"""How long an agent may take for one benchmark, loading included, s."""
-PROFILE_RETRY_S = 1.0
-"""Pause after a benchmark without an answer, s."""
 PLAN_DEADLINE_S = 900.0
 """How long a question about plans may wait for benchmarks, s."""
 WRITE_RETRY_S = 0.5
@@ -344,41 +335,16 @@ class SchedulerService:
                 await asyncio.sleep(WRITE_RETRY_S)
 
     async def _profile(self, command: events.Profile) -> None:
-        cell = command.cell
-        request = ProfileRequest(model=command.model, input_shape=cell.input_shape, dtype=cell.dtype)
-        record: ProfileRecord | None = None
-        failure: HamsError | None = None
-        try:
-            subject = subjects.profile(command.device)
-            answer = await self._bus.request(subject, codec.encode(request), timeout=PROFILE_DEADLINE_S)
-            answered = codec.decode(ProfileRecord, answer.data)
-            if answered.key != cell.key:
-                raise MessageError(f"{command.device} measured something else: {answered.key}")
-            record = answered
-        except HamsError as error:
-            failure = error
-            await asyncio.sleep(PROFILE_RETRY_S)
-        self._do(events.ProfileDone(command.device, cell, record, failure))
+        self._do(await jobs.measure(self._bus, command))
 
     async def _solve(self, command: events.Solve) -> None:
-        solution: Solution | None = None
-        failure: HamsError | None = None
-        try:
-            solution = await asyncio.to_thread(_solution, command.situation)
-        except Exception as error:
-            if not isinstance(error, HamsError):
-                log.exception("solving failed")
-            failure = as_hams_error(error)
-        self._do(events.Solved(command.generation, solution, failure))
+        self._do(await jobs.solve(command))
 
     async def _compare(self, command: events.AnswerPlan) -> None:
-        answers = [
-            await asyncio.to_thread(_strategy_answer, dataclasses.replace(command.situation, strategy=strategy))
-            for strategy in _named(command.request.strategies)
-        ]
+        answer = await jobs.compare(command)
         future = self._asked.get(command.request_id)
         if future is not None and not future.done():
-            future.set_result(PlanAnswer(answers=tuple(answers), matrix=matrix_view(command.situation)))
+            future.set_result(answer)
 
 
 def _decoded(kind: type[M], entry: Entry) -> M | None:
@@ -390,21 +356,3 @@ def _decoded(kind: type[M], entry: Entry) -> M | None:
     except MessageError as error:
         log.error("KV entry %s ignored: %s", entry.key, error)
         return None
-
-
-def _named(strategies: tuple[str, ...]) -> tuple[str, ...]:
-    """The strategies meant; ``all`` means every one there is."""
-    return names() if strategies == ("all",) else strategies
-
-
-def _solution(situation: Situation) -> Solution:
-    return decide(situation, time.time())
-
-
-def _strategy_answer(situation: Situation) -> StrategyAnswer:
-    try:
-        return to_answer(place(situation))
-    except Exception as error:
-        if not isinstance(error, HamsError):
-            log.exception("strategy %s failed", situation.strategy)
-        return StrategyAnswer(strategy=situation.strategy, error=WireError(**as_hams_error(error).to_wire()))

@@ -70,6 +70,15 @@ def test_the_leader_is_killed_and_the_other_leads(pair: Up, tmp_path: Path) -> N
     up.check_ledger()
 
 
+def test_a_leader_that_is_stopped_gives_the_lease_back(pair: Up) -> None:
+    first = leader(pair)
+    os.kill(first["pid"], signal.SIGTERM)
+    stopped = time.time()
+    second = leader(pair)
+    assert second["holder"] != first["holder"]
+    assert second["since"] - stopped < 2.0  # the lease alone would have lasted longer
+
+
 def test_a_leader_that_was_paused_finds_itself_deposed(pair: Up, tmp_path: Path) -> None:
     up = pair
     group = group_file(tmp_path, video(tmp_path), mode="lossless", pace="max", loop=True)

@@ -10,7 +10,7 @@ import yaml
 
 from hams_agents.backends.base import Capabilities
 from hams_agents.backends.emulated import EmulatedBackend, Pacer
-from hams_agents.backends.emulation_profile import read_profile
+from hams_agents.backends.emulation_profile import HangFault, read_profile
 from hams_agents.backends.registry import open_backend
 from hams_agents.devices import parse
 from hams_agents.fingerprint import fingerprint
@@ -34,6 +34,21 @@ def test_it_is_called_emulated(tmp_path: Path) -> None:
     assert able.emulated
     assert "emulated" in able.name
     assert (able.backend, able.unit, able.kind, able.memory_mib) == ("emulated", "stick", "vpu", 512)
+
+
+def test_a_fault_is_shown_and_changes_no_measurement(tmp_path: Path) -> None:
+    sound = backend(tmp_path).capabilities
+    fault = tmp_path / "fault"
+    ill = backend(tmp_path, hang={"after": 2, "while_exists": str(fault)})
+    assert "made to hang" in ill.capabilities.name
+    assert ill.capabilities.variant == sound.variant
+    network = ill.load(model_file(means(tmp_path)))
+    for _ in range(3):
+        network.infer(images(1))  # the file is not there
+    assert not HangFault(models=("other",)).strikes("model", 10)
+    assert [HangFault(after=2).strikes("model", done) for done in (1, 2)] == [False, True]
+    fault.touch()
+    assert HangFault(while_exists=fault).strikes("model", 0)
 
 
 @pytest.mark.parametrize("run", ["openvino", "onnxruntime"])

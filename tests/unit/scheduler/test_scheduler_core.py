@@ -12,8 +12,11 @@ from hams_scheduler.events import (
     DeletePlan,
     DeviceSeen,
     Event,
+    Follow,
     GroupSeen,
+    HealthSeen,
     HeartbeatSeen,
+    Lead,
     NotAdopted,
     PlanAsked,
     PlanSeen,
@@ -30,7 +33,7 @@ from hams_scheduler.planning import decide, place
 from hams_scheduler.state import PROFILE_ATTEMPTS, SchedulerState
 from hams_scheduler.view import scheduler_view
 from hams_shared.errors import DeadlineError, HamsError
-from hams_shared.messages import DeviceRecord, GroupRecord, NodeLoad, PlanRecord, PlanRequest
+from hams_shared.messages import DeviceHealth, DeviceRecord, GroupRecord, NodeLoad, PlanRecord, PlanRequest
 from support.build import device, group_record, group_spec, heartbeat, profile
 
 ONE = device("h.ov.cpu0", cores=(0,))
@@ -393,3 +396,53 @@ def test_an_empty_plan_record_has_epoch_zero(field: str) -> None:
     record = PlanRecord(group="face")
     assert record.newest == 0
     assert getattr(record, field) is None
+
+
+def test_a_follower_takes_the_news_and_decides_nothing() -> None:
+    world = World(ONE, TWO, state=SchedulerState(started=0.0, leading=False))
+    world.do(GroupSeen("face", group_record()))
+    world.wait(5)
+    assert world.log == []
+    world.do(Lead())
+    world.wait(2)
+    assert world.epoch() == 1
+    world.do(Follow())
+    before = len(world.log)
+    world.dead.add(next(iter(world.devices)))
+    world.wait(10)
+    assert len(world.log) == before
+
+
+def test_a_new_leader_leaves_a_good_plan_alone() -> None:
+    old = deployed()
+    world = World(ONE, TWO, state=SchedulerState(started=0.0, leading=False))
+    for record in old.state.profiles.values():
+        world.do(ProfileSeen(record))
+    world.do(GroupSeen("face", old.state.groups["face"]))
+    world.do(PlanSeen(old.state.plans["face"]))
+    world.do(Lead())
+    world.wait(10)
+    assert world.epoch() == old.epoch()
+    assert world.count(StorePlan) == 0
+
+
+def test_epochs_grow_over_a_store_that_was_lost() -> None:
+    world = World(ONE)
+    world.do(HeartbeatSeen(heartbeat(ONE.device, ("face", 41), incarnation=world.incarnation[ONE.device])))
+    world.do(GroupSeen("face", group_record()))
+    world.wait(2)
+    assert world.epoch() == 42
+
+
+def test_a_quarantined_device_gets_no_work_until_it_is_resumed() -> None:
+    world = deployed()
+    victim = next(iter(world.shares().values()))
+    world.do(HealthSeen(victim, DeviceHealth(device=victim, quarantined=True, reason="hung 3 times")))
+    world.wait(2)
+    assert victim not in world.shares().values()
+    [view] = [d for d in scheduler_view(world.state, world.now).devices if d.record.device == victim]
+    assert view.state == "quarantined"
+    assert view.health is not None
+    assert view.health.reason == "hung 3 times"
+    world.do(HealthSeen(victim, None))
+    assert victim in world.state.alive()

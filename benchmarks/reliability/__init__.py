@@ -1,0 +1,1 @@
+"""What is lost, and for how long, when parts are killed."""
