@@ -53,7 +53,7 @@ def write_tensors(request: Tensors) -> None:
     samples, spec = Samples(Path(request.samples)), request.node.input
     names = request.names or tuple(samples.names)
     element = np.float32 if spec.dtype == "f32" else np.uint8
-    array = np.lib.format.open_memmap(request.out, "w+", element, spec.shape(len(names)))  # type: ignore[no-untyped-call]
+    array = np.lib.format.open_memmap(request.out, "w+", element, spec.shape(len(names)))
     for index, name in enumerate(names):
         array[index : index + 1] = tensors.prepare([samples.read(name).image], spec)[0]
     array.flush()

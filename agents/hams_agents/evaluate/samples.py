@@ -1,6 +1,7 @@
 """A folder of sample images: what one node is shown.
 
-PNG or other image files in name order. ``index.json`` beside them says for each file of a child node what its crop shows:
+PNG or other image files in name order. ``index.json`` beside them says for each file of a child node what its crop
+shows:
 ``{"0001.png": {"to_frame": [[…], […]], "frame_size": [w, h]}}``; a file it does not name is a frame of its own.
 """
 
