@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -39,7 +39,7 @@ class Made(Wire):
     batch: Literal["static", "dynamic"] = "dynamic"
     input: InputSpec | None = Field(None, description="what it takes, where the node's pre-processing is in its graph")
     kept: tuple[str, ...] = Field((), description="layers of an INT8 variant that were left in higher precision")
-    settings: dict[str, str] = {}
+    settings: dict[str, str] = Field({}, description="of the tools, where they are not the usual ones")
     tools: dict[str, str] = Field({}, description="name → version")
     calibration: CalibrationInfo | None = None
 
@@ -48,7 +48,7 @@ class Agreement(Wire):
     """How nearly a variant says what its source says, through one node's post-processing."""
 
     value: float = Field(ge=0, le=1, description="see docs/nco.md for the formula")
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field({}, description="see docs/nco.md")
     samples: int = Field(ge=1, description="images compared; none of them was calibrated with")
     samples_digest: str = Field(pattern=_HEX)
     against: Literal["source", "labels"] = "source"
@@ -91,6 +91,12 @@ def shortfall(record: VariantRecord, node: NodeSpec, floor: float) -> str:
     return f"{record.label} agrees to {found.value:.4f}, {floor - found.value:.4f} below the floor of {floor:g}"
 
 
+def embedded_input(spec: InputSpec) -> InputSpec:
+    """Return what is left of `spec` outside of a network that does the pre-processing itself: size, fit, bytes."""
+    color = "gray" if spec.color == "gray" else "bgr"
+    return spec.model_copy(update={"color": color, "layout": "nhwc", "mean": (), "scale": (), "dtype": "u8"})
+
+
 def model_ref(name: str, files: list[tuple[str, bytes]]) -> ModelRef:
     """Name a network by its content: suffix and content of each file, the main one first."""
     parts = tuple(
@@ -100,8 +106,3 @@ def model_ref(name: str, files: list[tuple[str, bytes]]) -> ModelRef:
     joined = "".join(part.digest for part in parts)
     digest = parts[0].digest if len(parts) == 1 else hashlib.sha256(joined.encode()).hexdigest()
     return ModelRef(name=name, digest=digest, parts=parts)
-
-
-def dump(record: VariantRecord) -> dict[str, Any]:
-    """Return the record as plain values."""
-    return record.model_dump(mode="json")

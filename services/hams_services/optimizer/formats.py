@@ -56,7 +56,9 @@ def recognise(path: Path) -> Format:
 def _folder(path: Path) -> Format:
     if (path / "saved_model.pb").is_file():
         return Format.TF_SAVED_MODEL
-    raise ModelError(f"{path.name} is a folder without saved_model.pb", "of a folder only a TensorFlow SavedModel is read")
+    raise ModelError(
+        f"{path.name} is a folder without saved_model.pb", "of a folder only a TensorFlow SavedModel is read"
+    )
 
 
 def _by_magic(path: Path, head: bytes) -> Format | None:
@@ -85,7 +87,9 @@ def _zip(path: Path) -> Format:
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise ModelError(f"{path.name} is a damaged zip file: {error}", "fetch it again") from None
     inner = {name.partition("/")[2] for name in names}
-    if any(name == "archive_format" or name.startswith("models/") for name in inner) or "serialized_exported_program.json" in {*names, *inner}:
+    if any(
+        name == "archive_format" or name.startswith("models/") for name in inner
+    ) or "serialized_exported_program.json" in {*names, *inner}:
         return Format.TORCH_EXPORT
     if any(name.startswith("code/") for name in inner) and "constants.pkl" in inner:
         return Format.TORCHSCRIPT

@@ -1,5 +1,7 @@
-"""Variants that need no calibration: half-precision weights, another precision to compute in, fixed batch, and the node's
-pre-processing moved into the graph. In a job's process."""
+"""Variants that need no calibration, in a job's process.
+
+Half-precision weights, another precision to compute in, fixed batch, the node's pre-processing moved into the graph.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ def make_variant(
     compute: str = "",
     embed: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write a variant of the IR or ONNX file `source` into the folder `out`; return its ``files``, ``tools``, ``batch``.
+    """Write a variant of the IR or ONNX file `source` into `out`; return its ``files``, ``tools``, ``batch``.
 
     `precision` is f32, f16 (weights) or bf16 (computed in it; OpenVINO only). `batch` is static, dynamic, or empty: as
     the source's. `embed` is the node's input, whose pre-processing the graph is to do: it then takes bytes.
@@ -42,15 +44,7 @@ def make_variant(
     return _onnx(Path(source), folder, precision, batch, spec)
 
 
-def embedded_input(spec: InputSpec) -> InputSpec:
-    """Return what is left of `spec` outside of a network that does the pre-processing itself: size, fit, bytes."""
-    color = "gray" if spec.color == "gray" else "bgr"
-    return spec.model_copy(update={"color": color, "layout": "nhwc", "mean": (), "scale": (), "dtype": "u8"})
-
-
-def _ir(
-    source: Path, folder: Path, precision: str, batch: str, compute: str, spec: InputSpec | None
-) -> dict[str, Any]:
+def _ir(source: Path, folder: Path, precision: str, batch: str, compute: str, spec: InputSpec | None) -> dict[str, Any]:
     graph = ov.Core().read_model(source)
     if spec is not None:
         graph = _embed_ir(graph, spec)

@@ -90,7 +90,9 @@ def _check_length(tensor: Any) -> None:
         wanted = check_dims(f"the weights {tensor.name!r}", tensor.dims) * size
         wanted = 0 if 0 in tensor.dims else wanted
         if len(tensor.raw_data) != wanted:
-            raise ModelError(f"the weights {tensor.name!r} have {len(tensor.raw_data)} bytes, their shape needs {wanted}")
+            raise ModelError(
+                f"the weights {tensor.name!r} have {len(tensor.raw_data)} bytes, their shape needs {wanted}"
+            )
 
 
 def _check_external(tensor: Any, path: Path) -> None:
@@ -99,10 +101,14 @@ def _check_external(tensor: Any, path: Path) -> None:
     location = said.get("location", "")
     place = PurePosixPath(location.replace("\\", "/"))
     if not location or place.is_absolute() or ".." in place.parts or ":" in location:
-        raise ModelError(f"the weights {tensor.name!r} are said to lie at {location!r}, outside of the network's folder")
+        raise ModelError(
+            f"the weights {tensor.name!r} are said to lie at {location!r}, outside of the network's folder"
+        )
     folder = path.parent.resolve()
     target = folder / place
-    if not target.resolve().is_relative_to(folder) or any(p.is_symlink() for p in (target, *target.parents) if p != folder and folder in p.parents):
+    if not target.resolve().is_relative_to(folder) or any(
+        p.is_symlink() for p in (target, *target.parents) if p != folder and folder in p.parents
+    ):
         raise ModelError(f"the weights {tensor.name!r} lie behind a link, {location!r}")
     try:
         available = target.stat().st_size
