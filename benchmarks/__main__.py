@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.nco import variants
+from benchmarks.nco import fuzz, variants
 from benchmarks.scheduling import bench as scheduling
 from benchmarks.services import bench as services
 from benchmarks.serving import bench as serving
@@ -14,6 +14,7 @@ PARTS = {
     "serving": serving.main,
     "services": services.main,
     "variants": variants.main,
+    "fuzz": fuzz.main,
 }
 
 

@@ -1,4 +1,4 @@
-"""What the nodes of services F and V are shown: frames of their example streams, and plates drawn where there are none."""
+"""What the nodes of services F and V are shown: frames of their example streams, with plates drawn where none are."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.compare import compare
-from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator
+from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator, Said
 from hams_services.optimizer.process import JobProcess
 from hams_services.optimizer.quantize.keep import KeepSearch
 from hams_services.optimizer.variants import VariantStore
@@ -178,7 +178,7 @@ class Workshop:
         )
         return self.store.measured(record, key, agreement)
 
-    def _said(self, record: VariantRecord, name: str, node: NodeSpec, shown: Shown, time_it: bool) -> Any:
+    def _said(self, record: VariantRecord, name: str, node: NodeSpec, shown: Shown, time_it: bool) -> Said:
         evaluator = Evaluator(self.devices[record.made.format])
         candidate = Candidate(self.store.path(record), record.model.digest, record.made.input)
         return evaluator.decode(name, node, [candidate], shown.folder, shown.held_back, time_it)[0]
@@ -197,8 +197,8 @@ class Workshop:
     ) -> VariantRecord:
         """Quantise `base` to INT8; where that misses `floor`, keep its worst layers in higher precision.
 
-        Nothing new is tried after `budget_s`. Returns the variant with the fewest layers kept that reaches the floor, or
-        else the one that agrees best; its record says which.
+        Nothing new is tried after `budget_s`. Returns the variant with the fewest layers kept that reaches the floor,
+        or else the one that agrees best; its record says which.
 
         Raises:
             ModelError: nothing in the network can be quantised, or quantising fails.

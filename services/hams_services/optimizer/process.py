@@ -1,7 +1,7 @@
 """A job's process as the optimizer sees it: asked one thing at a time, under limits, and its end has a name.
 
-Nothing a file does to the tools that read it reaches further: a crash, a hang or a full memory ends that process, and the
-request ends with an error that says so. The next request starts a fresh one.
+Nothing a file does to the tools that read it reaches further: a crash, a hang or a full memory ends that process, and
+the request ends with an error that says so. The next request starts a fresh one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The outermost fields of a protobuf message, without its schema: enough to tell what it is, and whether it is whole."""
+"""The outermost fields of a protobuf message, without its schema: enough to tell what it is, and whether it is all."""
 
 from __future__ import annotations
 

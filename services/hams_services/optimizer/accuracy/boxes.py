@@ -22,11 +22,15 @@ def iou(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.f
     common = np.clip(high - low, 0, None).prod(axis=2)
     areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1) for boxes in (first, second)]
     union = areas[0][:, None] + areas[1][None, :] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    shares: NDArray[np.float64] = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return shares
 
 
 def match(truth: Sequence[Object], found: Sequence[Object], overlap: float) -> list[tuple[int, int, float]]:
-    """Return (index in truth, index in found, overlap) of each match: the best score takes first, labels must be equal."""
+    """Return (index in truth, index in found, overlap) of each match.
+
+    The best score takes first, the box it overlaps most; labels must be equal.
+    """
     if not truth or not found:
         return []
     overlaps = iou(_boxes(truth), _boxes(found))
@@ -54,8 +58,10 @@ def average_precision(truth: Sequence[Sequence[Object]], found: Sequence[Sequenc
 
 
 def compare_boxes(truth: Sequence[Sequence[Object]], found: Sequence[Sequence[Object]]) -> dict[str, float]:
-    """Return ``map`` (over `OVERLAPS`), ``map50``, ``precision``, ``recall`` and ``f1`` at 0.5, ``iou``, ``objects`` and,
-    where they have points, ``point_error``: their mean distance over the square root of the box's area."""
+    """Return ``map`` (over `OVERLAPS`), ``map50``, ``precision``, ``recall`` and ``f1`` at 0.5, ``iou``, ``objects``.
+
+    Where objects have points there is ``point_error``: their mean distance over the square root of the box's area.
+    """
     precisions = [average_precision(truth, found, overlap) for overlap in OVERLAPS]
     pairs = [match(a, b, 0.5) for a, b in zip(truth, found, strict=True)]
     matched = sum(map(len, pairs))

@@ -1,4 +1,4 @@
-"""Runs a node outside of serving, by the agents' own code in a process of its own (``python -m hams_agents.evaluate``)."""
+"""Runs a node outside of serving, by the agents' own code in its own process: ``python -m hams_agents.evaluate``."""
 
 from __future__ import annotations
 

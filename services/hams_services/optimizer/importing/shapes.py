@@ -18,10 +18,9 @@ def check_dims(what: str, dims: Iterable[int]) -> int:
     Raises:
         ModelError: more than any network for pictures has.
     """
-    total, rank = 1, 0
-    for size in dims:
-        rank += 1
-        if rank > MAX_RANK:
+    total = 1
+    for rank, size in enumerate(dims):
+        if rank >= MAX_RANK:
             raise ModelError(f"{what} has more than {MAX_RANK} axes")
         if size > MAX_DIM:
             raise ModelError(f"{what} has an axis of {size}, more than {MAX_DIM}")

@@ -28,8 +28,8 @@ def quantize(
 ) -> dict[str, Any]:
     """Quantise the IR `source` and write it into the folder `out`.
 
-    `tensors` is an ``.npy`` file of inputs N×…; `kept` are operations, by name in `source`, that stay as they are; `preset`
-    is NNCF's: performance (symmetric activations) or mixed. `compute` is what the rest is computed in (f32, bf16).
+    `tensors` is an ``.npy`` file of inputs N×…; `kept` are operations, by name in `source`, that stay as they are;
+    `preset` is NNCF's: performance (symmetric activations) or mixed. `compute` is what the rest is computed in.
 
     Raises:
         UnsupportedModelError: NNCF is not installed.

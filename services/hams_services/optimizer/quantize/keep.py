@@ -1,8 +1,8 @@
 """How many of the worst layers stay in higher precision: as few as reach the floor, found in few tries. Pure.
 
 Layers are ranked by the error they add (:mod:`hams_services.optimizer.quantize.rank`); keeping the first k of them is
-tried for k = 0, 1, 2, 4, … until the agreement reaches the floor, then halfway back while that is worth a try. Agreement
-need not grow with k, so what is returned is always something that was measured.
+tried for k = 0, 1, 2, 4, … until the agreement reaches the floor, then halfway back while that is worth a try.
+Agreement need not grow with k, so what is returned is always something that was measured.
 """
 
 from __future__ import annotations
