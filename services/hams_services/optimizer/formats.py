@@ -107,7 +107,7 @@ def _protobuf(name: str, data: bytes) -> Format:
     try:
         found = list(protobuf.fields(memoryview(data)))
     except ModelError as error:
-        if error.text.startswith("cut short"):
+        if error.text.startswith("cut short") and data[0] in (0x08, 0x0A):  # as all of them begin
             raise ModelError(f"{name} is {error.text}", error.hint) from None
         raise UnsupportedModelError(f"{name} is of no format that is known", _KNOWN) from None
     numbers = {field.number for field in found}

@@ -17,7 +17,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from hams_services.optimizer.limits import Limits
 from hams_shared.errors import DeadlineError, InternalError, ModelError, from_wire
@@ -41,7 +41,7 @@ class JobProcess:
         self.confined = False
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed with the object
+        self._log: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -88,6 +88,9 @@ class JobProcess:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
         if self._process is None:
             return
         if not kill:
@@ -100,8 +103,7 @@ class JobProcess:
 
     def _start(self) -> None:
         self.close()
-        self._log.seek(0)
-        self._log.truncate()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 closed with the process
         ours, theirs = socket.socketpair()
         with theirs:
             arguments = json.dumps({"folder": str(self.folder), "limits": self.limits.to_json()})
@@ -120,8 +122,9 @@ class JobProcess:
         try:
             hello = json.loads(self._receive(START_S))
         except (DeadlineError, OSError, EOFError):
+            said = self._tail()
             self.close(kill=True)
-            raise InternalError(f"a job's process does not start: {self._tail() or 'it says nothing'}") from None
+            raise InternalError(f"a job's process does not start: {said or 'it says nothing'}") from None
         self.confined = bool(hello["confined"])
 
     def _receive(self, timeout: float) -> bytes:
@@ -151,6 +154,7 @@ class JobProcess:
             code = self._process.wait(10.0)
         except subprocess.TimeoutExpired:
             code = 0
+        tail = self._tail()
         self.close(kill=True)
         match -code:
             case signal.SIGXCPU:
@@ -163,11 +167,12 @@ class JobProcess:
                 why, hint = f"crashed ({signal.Signals(number).name})", "the file is damaged, or made to do so"
             case _:
                 why, hint = f"ended (exit code {code})", "the file is damaged, or made to do so"
-        tail = self._tail()
         return ModelError(f"{do}: the process that worked on it {why}{f': {tail}' if tail else ''}", hint)
 
     def _tail(self) -> str:
         """Return the end of what the process printed, in one line."""
+        if self._log is None:
+            return ""
         end = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, end - _LOG_TAIL))
         lines = self._log.read().decode(errors="replace").split("\n")

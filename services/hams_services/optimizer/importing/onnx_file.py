@@ -26,6 +26,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(path.read_bytes())
     except Exception as error:  # protobuf's own DecodeError
+        if "alloc" in str(error):
+            raise MemoryError(str(error)) from error
         raise ModelError(f"{path.name} is a damaged ONNX file: {error}", "fetch or export it again") from error
     if not model.graph.node or not model.graph.output:
         raise ModelError(f"{path.name} is an ONNX file without a network in it", "export it again")
