@@ -14,7 +14,7 @@ from support.networks import graph, means, write
 
 
 def convolutions(folder: Path, size: int = 16, layers: int = 3) -> Path:
-    """A small classifier: `layers` convolutions with ReLU, the mean over the picture, a matrix, softmax; 3×size×size."""
+    """A small classifier of 3×size×size: `layers` convolutions with ReLU, the mean over the picture, a matrix."""
     random = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     nodes, weights, last, channels = [], [], "x", 3
@@ -85,7 +85,8 @@ IR = """<?xml version="1.0"?>{doctype}
 <output><port id="2" precision="FP32" names="y">{dims}</port></output></layer>
 <layer id="3" name="r" type="Result" version="opset1"><input><port id="0">{dims}</port></input></layer>
 </layers><edges>
-<edge from-layer="0" from-port="0" to-layer="2" to-port="0"/><edge from-layer="1" from-port="0" to-layer="2" to-port="1"/>
+<edge from-layer="0" from-port="0" to-layer="2" to-port="0"/>
+<edge from-layer="1" from-port="0" to-layer="2" to-port="1"/>
 <edge from-layer="2" from-port="2" to-layer="3" to-port="0"/></edges></net>
 """
 

@@ -22,12 +22,16 @@ from hams_agents.tasks.registry import build_task, gives_objects, is_detection
 from hams_shared.errors import BadInputError, HamsError
 from hams_shared.group_spec import GroupSpec, InputSpec, NodeSpec
 
+ROUNDS = 3
+"""How often each network is timed."""
+
 
 def decode(request: Decode, backend: Backend) -> None:
     """Run a node on samples. An error of one model is its result; the others have theirs."""
     samples = Samples(Path(request.samples))
     names = request.names or tuple(samples.names)
     results: list[dict[str, Any]] = []
+    timed: list[tuple[dict[str, Any], Network, ModelFile]] = []
     for at in request.models:
         spec = at.input or request.node.input
         try:
@@ -39,12 +43,14 @@ def decode(request: Decode, backend: Backend) -> None:
                 one = samples.read(name)
                 items.append(_say(network, task, spec, one.image, one.to_frame, one.frame_size))
             result: dict[str, Any] = {"items": items}
-            if request.time:
-                result["fps"] = profile(network, file).fps
-            network.close()
+            timed.append((result, network, file))
         except HamsError as error:
             result = {"error": error.to_wire()}
         results.append(result)
+    # In turns, so that what disturbs the machine meets all; the best of each is the least disturbed.
+    for _ in range(ROUNDS if request.time else 0):
+        for result, network, file in timed:
+            result["fps"] = max(result.get("fps", 0.0), profile(network, file).fps)
     Path(request.out).write_bytes(msgpack.packb({"names": names, "results": results}))
 
 

@@ -126,10 +126,15 @@ class Workshop:
         """Compare `variants` with `base` through the node on the held-back samples, and note what was found."""
         truth = self._truth(base, name, node, shown)
         digest = sampling.digest_of(shown.folder, shown.held_back)
-        return [self._measure(one, truth, digest, name, node, shown, time_it) for one in variants]
+        found: dict[str, VariantRecord] = {}
+        for format in DEVICES:  # those of one runtime together, so that they are timed in turns
+            some = [one for one in variants if one.made.format == format]
+            for one, said in zip(some, self._say(some, name, node, shown, time_it), strict=True):
+                found[one.model.digest] = self._note(one, said, truth, digest, node)
+        return [found[one.model.digest] for one in variants]
 
     def _truth(self, base: VariantRecord, name: str, node: NodeSpec, shown: Shown) -> list[Any]:
-        said = self._said(base, name, node, shown, False)
+        (said,) = self._say([base], name, node, shown, False)
         if said.error is not None:
             raise said.error
         return said.items
@@ -143,20 +148,15 @@ class Workshop:
         shown = Shown(folder, [], names)
         digest = sampling.digest_of(folder, [*names, sampling.LABELS])
         truth = [labels[each] for each in names]
-        return [self._measure(one, truth, digest, name, node, shown, False, "labels") for one in variants]
+        return [
+            self._note(one, self._say([one], name, node, shown, False)[0], truth, digest, node, "labels")
+            for one in variants
+        ]
 
-    def _measure(
-        self,
-        record: VariantRecord,
-        truth: list[Any],
-        digest: str,
-        name: str,
-        node: NodeSpec,
-        shown: Shown,
-        time_it: bool,
-        against: str = "source",
+    def _note(
+        self, record: VariantRecord, said: Said, truth: list[Any], digest: str, node: NodeSpec, against: str = "source"
     ) -> VariantRecord:
-        said = self._said(record, name, node, shown, time_it)
+        """Compare what was said with `truth` and write it down."""
         key = task_key(node) + (":labels" if against == "labels" else "")
         if said.error is not None:
             fresh = self.store.get(record.model.digest)
@@ -178,10 +178,13 @@ class Workshop:
         )
         return self.store.measured(record, key, agreement)
 
-    def _said(self, record: VariantRecord, name: str, node: NodeSpec, shown: Shown, time_it: bool) -> Said:
-        evaluator = Evaluator(self.devices[record.made.format])
-        candidate = Candidate(self.store.path(record), record.model.digest, record.made.input)
-        return evaluator.decode(name, node, [candidate], shown.folder, shown.held_back, time_it)[0]
+    def _say(self, records: list[VariantRecord], name: str, node: NodeSpec, shown: Shown, time_it: bool) -> list[Said]:
+        """Run variants of one format on the held-back samples."""
+        if not records:
+            return []
+        evaluator = Evaluator(self.devices[records[0].made.format])
+        candidates = [Candidate(self.store.path(one), one.model.digest, one.made.input) for one in records]
+        return evaluator.decode(name, node, candidates, shown.folder, shown.held_back, time_it)
 
     def quantize(
         self,
@@ -241,7 +244,8 @@ class Workshop:
                     }
                 )
                 record = self.store.add(base.model.name, [Path(part) for part in done["files"]], made)
-                record = self._measure(record, truth, held, name, node, shown, True)
+                (said,) = self._say([record], name, node, shown, False)
+                record = self._note(record, said, truth, held, node)
                 key = task_key(node)
                 value = record.agreements[key].value if key in record.agreements else 0.0
                 self.told(f"{name} {record.label}: {count} layers kept, agreement {value:.4f}")

@@ -27,7 +27,7 @@ class VariantStore:
         self.folder = folder
 
     def add(self, name: str, files: Iterable[Path], made: Made) -> VariantRecord:
-        """Take files in; the record of one that is there already stays, with what was measured of it."""
+        """Take files in. Of files that are there already the record stays: another way led to the same network."""
         contents = [(path.suffix.lower(), path.read_bytes()) for path in files]
         record = VariantRecord(model=model_ref(name, contents), made=made)
         folder = self.folder / record.model.digest
@@ -35,14 +35,10 @@ class VariantStore:
             with staged(folder / f"model{suffix}") as target:
                 target.write(content)
         try:
-            known = self.get(record.model.digest)
+            return self.get(record.model.digest)
         except BadInputError:
             self.put(record)
             return record
-        if known.made == made:
-            return known
-        self.put(record)
-        return record
 
     def put(self, record: VariantRecord) -> None:
         """Write a record."""
