@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import sys
 
+from benchmarks.nco import fuzz, variants
 from benchmarks.scheduling import bench as scheduling
 from benchmarks.services import bench as services
 from benchmarks.serving import bench as serving
 
-PARTS = {"scheduling": lambda _: scheduling.main(), "serving": serving.main, "services": services.main}
+PARTS = {
+    "scheduling": lambda _: scheduling.main(),
+    "serving": serving.main,
+    "services": services.main,
+    "variants": variants.main,
+    "fuzz": fuzz.main,
+}
 
 
 def main() -> None:

@@ -156,13 +156,13 @@ def _finish(piece: Piece, batch: Batch, first: int, last: int) -> list[Outgoing]
             found = served.task.detect(outputs, to_frame, work.frame_size)
             clock.lap("decode")
             crops = _crops(served, work, found, timing, clock)
-            items = [[_plain(one) for one in objects] for objects in found]
+            items = [[plain(one) for one in objects] for objects in found]
         else:
             items = served.task.describe(outputs, to_frame)
             clock.lap("decode")
             if gives_objects(served.task):
                 crops = _crops(served, work, [item["objects"] for item in items], timing, clock)
-                items = [{**item, "objects": [_plain(one) for one in item["objects"]]} for item in items]
+                items = [{**item, "objects": [plain(one) for one in item["objects"]]} for item in items]
         if len(items) != last - first:
             raise TaskError(f"node {served.node}: the task gave {len(items)} answers for {last - first} images")
     if work.view is not None:
@@ -186,7 +186,8 @@ class _Clock:
         self._last = now
 
 
-def _plain(one: Detected) -> dict[str, Any]:
+def plain(one: Detected) -> dict[str, Any]:
+    """Return an object as it goes on the wire."""
     item: dict[str, Any] = {
         "box": [round(v, 2) for v in one.box],
         "score": round(one.score, 4),
