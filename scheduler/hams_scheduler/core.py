@@ -9,6 +9,7 @@ so in their heartbeats; when every device of it is ready it becomes ``active``. 
 
 from __future__ import annotations
 
+from hams_scheduler.candidates import Cell, candidates
 from hams_scheduler.events import (
     AnswerPlan,
     AskWithdrawn,
@@ -29,8 +30,10 @@ from hams_scheduler.events import (
     StorePlan,
     StoreProfile,
     Tick,
+    VariantSeen,
 )
-from hams_scheduler.planning import Cell, Solution
+from hams_scheduler.learning import RATE_MEMORY_S, Ratio
+from hams_scheduler.planning import Solution
 from hams_scheduler.state import SchedulerState
 from hams_shared.messages import (
     AssignmentState,
@@ -51,6 +54,10 @@ MIN_DWELL_S = 15.0
 """A placement is left alone for this long after a change that nothing forces is made, s."""
 SOLVE_S = 0.5
 """Time limit of a strategy that searches, s: a lost device has a new plan within a second."""
+QUIET = 0.5
+"""A device that computes for less than this part of the time is quiet: variants are measured then."""
+QUIET_WAIT_S = 30.0
+"""How long they wait for that, s; then they are measured between the batches."""
 DRIFT = 0.15
 """Measured capacity this far from the prediction asks for another look."""
 
@@ -70,6 +77,8 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
             state.epoch = max(state.epoch, record.newest)
         case ProfileSeen(record):
             state.profiles[record.key] = record
+        case VariantSeen():
+            commands += _variant_seen(state, event)
         case ProfileDone():
             commands += _profile_done(state, event)
         case Solved():
@@ -100,6 +109,7 @@ def _device_seen(state: SchedulerState, device: str, record: DeviceRecord | None
 
 
 def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> list[Command]:
+    _note_busy(state, heartbeat)
     news = state.live.heard(heartbeat, now)
     commands: list[Command] = []
     if news is not None:
@@ -114,6 +124,14 @@ def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> list[
     return commands
 
 
+def _note_busy(state: SchedulerState, beat: Heartbeat) -> None:
+    last = state.live.peers.get(beat.device)
+    if last is None or last.heartbeat.incarnation != beat.incarnation:
+        state.busy[beat.device] = Ratio(RATE_MEMORY_S)
+    elif (seconds := beat.uptime_s - last.heartbeat.uptime_s) > 0:
+        state.busy[beat.device].add(beat.busy_s - last.heartbeat.busy_s, seconds)
+
+
 def _assignment(state: SchedulerState, heartbeat: Heartbeat, assignment: AssignmentState) -> list[Command]:
     """An agent's word on a plan; a refusal takes the device out of that group and asks for another plan."""
     if assignment.state != "refused" or assignment.error is None:
@@ -124,13 +142,23 @@ def _assignment(state: SchedulerState, heartbeat: Heartbeat, assignment: Assignm
     refused = next((p for p in plans if p and p.epoch == assignment.epoch), None)
     if record is None or refused is None or refused.group != state.groups.get(assignment.group) or key in state.refused:
         return []  # an answer to a plan that is already history
-    state.refused[key] = assignment.error
+    variants = {(heartbeat.incarnation, d) for d in _variants_on(refused, heartbeat.device)}
+    if variants:  # it may well serve the group with the sources
+        if variants <= state.banned:
+            return []
+        state.banned |= variants
+    else:
+        state.refused[key] = assignment.error
     _want(state, f"{heartbeat.device} refused: {assignment.error.text}", forced=True)
     commands: list[Command] = [Note(f"{heartbeat.device} refused group {assignment.group}: {assignment.error.text}")]
     if refused is record.next:
         state.plans[assignment.group] = PlanRecord(group=assignment.group, active=record.active)
         commands.append(StorePlan(state.plans[assignment.group]))
     return commands
+
+
+def _variants_on(plan: Plan, device: str) -> set[str]:
+    return {places[device].model.digest for places in plan.variants.values() if device in places}
 
 
 def _lost(state: SchedulerState, device: str, how: str) -> list[Command]:
@@ -159,6 +187,28 @@ def _group_seen(state: SchedulerState, group: str, record: GroupRecord | None) -
     return []
 
 
+def _variant_seen(state: SchedulerState, event: VariantSeen) -> list[Command]:
+    known = state.variants.setdefault(event.source, {})
+    if event.record is None:
+        known.pop(event.variant, None)
+    else:
+        known[event.variant] = event.record
+    used = [(g, n) for g, record in state.groups.items() for n, m in record.models.items() if m.digest == event.source]
+    if not used:
+        return []
+    why = f"{event.record.label} of {'/'.join(used[0])} appeared" if event.record else "a variant is gone"
+    _want(state, why, forced=any(_inadmissible(state, *one, event.variant) for one in used))
+    return [Note(why)]
+
+
+def _inadmissible(state: SchedulerState, group: str, node: str, variant: str) -> bool:
+    """Whether a group is served with a variant that its floor does not admit (any more)."""
+    plan = state.serving(group)
+    served = plan is not None and any(v.model.digest == variant for v in plan.variants.get(node, {}).values())
+    among = candidates(state.groups[group], node, state.variants)
+    return served and all(one.model.digest != variant for one in among)
+
+
 def _profile_done(state: SchedulerState, event: ProfileDone) -> list[Command]:
     running = state.profiling.get(event.device)
     if running is None or running[0] != event.cell:
@@ -166,6 +216,9 @@ def _profile_done(state: SchedulerState, event: ProfileDone) -> list[Command]:
     del state.profiling[event.device]
     if event.record is not None:
         state.profiles[event.record.key] = event.record
+        sources = {m.digest for group in state.groups.values() for m in group.models.values()}
+        if any(event.cell.digest in state.variants.get(source, {}) for source in sources):
+            _want(state, f"{event.cell.model} was measured on {event.device}")
         return [StoreProfile(event.record)]
     text = event.error.text if event.error else "no answer"
     state.unanswered.setdefault((running[1], event.cell), []).append(f"benchmark failed: {text}")
@@ -184,8 +237,8 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     commands = _activate(state)
     groups = [state.groups[name] for name in sorted(state.groups)]
     drafts = [request.group for request in state.asked.values()]
-    missing = state.missing(groups + drafts)
-    commands += _start_profiles(state, missing)
+    wanted = state.missing(groups + drafts) + state.missing(drafts, spare=True)
+    commands += _start_profiles(state, wanted + _quiet(state, groups, now))
     if not state.settled(now):
         return commands
     for group in [g for g in state.plans if g not in state.groups]:  # undeployed while no scheduler ran
@@ -194,7 +247,7 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     if not state.alive():
         return commands
     for request_id, request in list(state.asked.items()):
-        if not state.missing([request.group]):
+        if not state.missing([request.group]) and not state.missing([request.group], spare=True):
             del state.asked[request_id]
             situation = state.situation([request.group], request.strategies[0], request.time_limit_s)
             commands.append(AnswerPlan(request_id, request, situation))
@@ -206,6 +259,18 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     elif not groups:
         state.dirty, state.forced = "", False
     return commands
+
+
+def _quiet(state: SchedulerState, records: list[GroupRecord], now: float) -> list[tuple[str, ModelRef, Cell]]:
+    """What nobody waits for and may be measured now: on devices with little to do, or because it waited long."""
+    spare = state.missing(records, spare=True)
+    if not spare:
+        state.spare_since = None
+        return []
+    if state.spare_since is None:
+        state.spare_since = now
+    waited = now - state.spare_since >= QUIET_WAIT_S
+    return [one for one in spare if waited or state.busy_part(one[0]) < QUIET]
 
 
 def _strategy(groups: list[GroupRecord]) -> str:
@@ -292,10 +357,10 @@ def _propose(state: SchedulerState, record: GroupRecord, answer: Plan, why: str,
     group = record.spec.name
     known = state.plans.get(group) or PlanRecord(group=group)
     newest = known.next or known.active
-    if newest is not None and newest.shares == answer.shares and newest.group == record:
+    if newest is not None and _same(newest, answer, record):
         return []
     back = known.active
-    if known.next is not None and back is not None and back.shares == answer.shares and back.group == record:
+    if known.next is not None and back is not None and _same(back, answer, record):
         state.plans[group] = PlanRecord(group=group, active=back)  # the change is off
         return [StorePlan(state.plans[group]), Note(f"group {group}: plan {back.epoch} stays")]
     state.epoch += 1
@@ -303,6 +368,10 @@ def _propose(state: SchedulerState, record: GroupRecord, answer: Plan, why: str,
     plan = answer.model_copy(update={"epoch": state.epoch, "reason": why})
     state.plans[group] = PlanRecord(group=group, active=known.active, next=plan)
     return [StorePlan(state.plans[group]), Note(f"group {group}: plan {plan.epoch} proposed: {why}")]
+
+
+def _same(plan: Plan, answer: Plan, record: GroupRecord) -> bool:
+    return plan.shares == answer.shares and plan.models == answer.models and plan.group == record
 
 
 def _activate(state: SchedulerState) -> list[Command]:

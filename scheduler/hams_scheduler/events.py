@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hams_scheduler.planning import Cell, Situation, Solution
+from hams_scheduler.candidates import Cell
+from hams_scheduler.planning import Situation, Solution
 from hams_shared.errors import HamsError
 from hams_shared.messages import (
     DeviceRecord,
@@ -15,6 +16,7 @@ from hams_shared.messages import (
     PlanRequest,
     ProfileRecord,
 )
+from hams_shared.variants import VariantRecord
 
 # ── events ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -54,6 +56,15 @@ class ProfileSeen:
     """KV ``profiles``, as found at start."""
 
     record: ProfileRecord
+
+
+@dataclass(frozen=True)
+class VariantSeen:
+    """KV ``variants``: what may stand for the network of digest `source`; None: not any more."""
+
+    source: str
+    variant: str
+    record: VariantRecord | None
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,7 @@ Event = (
     | GroupSeen
     | PlanSeen
     | ProfileSeen
+    | VariantSeen
     | ProfileDone
     | Solved
     | PlanAsked

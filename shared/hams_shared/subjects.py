@@ -25,7 +25,7 @@ HEARTBEAT_S = 0.5
 LOST_AFTER_S = 2.0
 """An agent silent for this long is lost."""
 
-BUCKETS = ("groups", "devices", "profiles", "plans")
+BUCKETS = ("groups", "devices", "profiles", "plans", "variants")
 """KV buckets of the control plane; each is called ``hams-<name>`` on the broker."""
 
 MODEL_STORE = "hams-models"
