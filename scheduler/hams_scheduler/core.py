@@ -9,7 +9,8 @@ so in their heartbeats; when every device of it is ready it becomes ``active``. 
 
 from __future__ import annotations
 
-from hams_scheduler.candidates import Cell, candidates
+from hams_scheduler import quiet
+from hams_scheduler.candidates import Cell
 from hams_scheduler.events import (
     AnswerPlan,
     AskWithdrawn,
@@ -32,7 +33,6 @@ from hams_scheduler.events import (
     Tick,
     VariantSeen,
 )
-from hams_scheduler.learning import RATE_MEMORY_S, Ratio
 from hams_scheduler.planning import Solution
 from hams_scheduler.state import SchedulerState
 from hams_shared.messages import (
@@ -54,10 +54,6 @@ MIN_DWELL_S = 15.0
 """A placement is left alone for this long after a change that nothing forces is made, s."""
 SOLVE_S = 0.5
 """Time limit of a strategy that searches, s: a lost device has a new plan within a second."""
-QUIET = 0.5
-"""A device that computes for less than this part of the time is quiet: variants are measured then."""
-QUIET_WAIT_S = 30.0
-"""How long they wait for that, s; then they are measured between the batches."""
 DRIFT = 0.15
 """Measured capacity this far from the prediction asks for another look."""
 
@@ -109,7 +105,7 @@ def _device_seen(state: SchedulerState, device: str, record: DeviceRecord | None
 
 
 def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> list[Command]:
-    _note_busy(state, heartbeat)
+    quiet.note_busy(state, heartbeat)
     news = state.live.heard(heartbeat, now)
     commands: list[Command] = []
     if news is not None:
@@ -124,14 +120,6 @@ def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> list[
     return commands
 
 
-def _note_busy(state: SchedulerState, beat: Heartbeat) -> None:
-    last = state.live.peers.get(beat.device)
-    if last is None or last.heartbeat.incarnation != beat.incarnation:
-        state.busy[beat.device] = Ratio(RATE_MEMORY_S)
-    elif (seconds := beat.uptime_s - last.heartbeat.uptime_s) > 0:
-        state.busy[beat.device].add(beat.busy_s - last.heartbeat.busy_s, seconds)
-
-
 def _assignment(state: SchedulerState, heartbeat: Heartbeat, assignment: AssignmentState) -> list[Command]:
     """An agent's word on a plan; a refusal takes the device out of that group and asks for another plan."""
     if assignment.state != "refused" or assignment.error is None:
@@ -142,7 +130,7 @@ def _assignment(state: SchedulerState, heartbeat: Heartbeat, assignment: Assignm
     refused = next((p for p in plans if p and p.epoch == assignment.epoch), None)
     if record is None or refused is None or refused.group != state.groups.get(assignment.group) or key in state.refused:
         return []  # an answer to a plan that is already history
-    variants = {(heartbeat.incarnation, d) for d in _variants_on(refused, heartbeat.device)}
+    variants = {(heartbeat.incarnation, digest) for digest in refused.variants_on(heartbeat.device)}
     if variants:  # it may well serve the group with the sources
         if variants <= state.banned:
             return []
@@ -155,10 +143,6 @@ def _assignment(state: SchedulerState, heartbeat: Heartbeat, assignment: Assignm
         state.plans[assignment.group] = PlanRecord(group=assignment.group, active=record.active)
         commands.append(StorePlan(state.plans[assignment.group]))
     return commands
-
-
-def _variants_on(plan: Plan, device: str) -> set[str]:
-    return {places[device].model.digest for places in plan.variants.values() if device in places}
 
 
 def _lost(state: SchedulerState, device: str, how: str) -> list[Command]:
@@ -197,16 +181,8 @@ def _variant_seen(state: SchedulerState, event: VariantSeen) -> list[Command]:
     if not used:
         return []
     why = f"{event.record.label} of {'/'.join(used[0])} appeared" if event.record else "a variant is gone"
-    _want(state, why, forced=any(_inadmissible(state, *one, event.variant) for one in used))
+    _want(state, why, forced=any(state.inadmissible(*one, event.variant) for one in used))
     return [Note(why)]
-
-
-def _inadmissible(state: SchedulerState, group: str, node: str, variant: str) -> bool:
-    """Whether a group is served with a variant that its floor does not admit (any more)."""
-    plan = state.serving(group)
-    served = plan is not None and any(v.model.digest == variant for v in plan.variants.get(node, {}).values())
-    among = candidates(state.groups[group], node, state.variants)
-    return served and all(one.model.digest != variant for one in among)
 
 
 def _profile_done(state: SchedulerState, event: ProfileDone) -> list[Command]:
@@ -216,8 +192,7 @@ def _profile_done(state: SchedulerState, event: ProfileDone) -> list[Command]:
     del state.profiling[event.device]
     if event.record is not None:
         state.profiles[event.record.key] = event.record
-        sources = {m.digest for group in state.groups.values() for m in group.models.values()}
-        if any(event.cell.digest in state.variants.get(source, {}) for source in sources):
+        if state.stands_for_some(event.cell.digest):
             _want(state, f"{event.cell.model} was measured on {event.device}")
         return [StoreProfile(event.record)]
     text = event.error.text if event.error else "no answer"
@@ -238,7 +213,7 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     groups = [state.groups[name] for name in sorted(state.groups)]
     drafts = [request.group for request in state.asked.values()]
     wanted = state.missing(groups + drafts) + state.missing(drafts, spare=True)
-    commands += _start_profiles(state, wanted + _quiet(state, groups, now))
+    commands += _start_profiles(state, wanted + quiet.due(state, groups, now))
     if not state.settled(now):
         return commands
     for group in [g for g in state.plans if g not in state.groups]:  # undeployed while no scheduler ran
@@ -255,22 +230,11 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     if state.dirty and due and groups and not state.solving and (not state.missing(groups) or _bereft(state)):
         state.solving = True
         state.generation += 1
+        state.granted, state.dirty, state.forced = (state.dirty, state.forced), "", False
         commands.append(Solve(state.generation, state.situation(groups, _strategy(groups), SOLVE_S)))
     elif not groups:
         state.dirty, state.forced = "", False
     return commands
-
-
-def _quiet(state: SchedulerState, records: list[GroupRecord], now: float) -> list[tuple[str, ModelRef, Cell]]:
-    """What nobody waits for and may be measured now: on devices with little to do, or because it waited long."""
-    spare = state.missing(records, spare=True)
-    if not spare:
-        state.spare_since = None
-        return []
-    if state.spare_since is None:
-        state.spare_since = now
-    waited = now - state.spare_since >= QUIET_WAIT_S
-    return [one for one in spare if waited or state.busy_part(one[0]) < QUIET]
 
 
 def _strategy(groups: list[GroupRecord]) -> str:
@@ -308,8 +272,7 @@ def _solved(state: SchedulerState, event: Solved, now: float) -> list[Command]:
     if event.generation != state.generation:
         return []
     state.solving = False
-    why, forced = state.dirty, state.forced
-    state.dirty, state.forced = "", False
+    why, forced = state.granted
     if event.solution is None:
         error = WireError(**event.error.to_wire()) if event.error else WireError(code="internal", text="no solution")
         for group in state.groups:

@@ -67,6 +67,8 @@ class SchedulerState:
     """Why a new solution is wanted; empty: it is not."""
     forced: bool = False
     """Whether the wish must be granted whatever it costs."""
+    granted: tuple[str, bool] = ("", False)
+    """The wish that is being solved for; others may come meanwhile."""
 
     def alive(self) -> list[str]:
         """Devices that can be given work, in a fixed order."""
@@ -166,6 +168,19 @@ class SchedulerState:
         """The newest plan of `group`, if it has one."""
         record = self.plans.get(group)
         return (record.next or record.active) if record else None
+
+    def stands_for_some(self, digest: str) -> bool:
+        """Whether a network is a known variant of one of a deployed group."""
+        sources = {model.digest for group in self.groups.values() for model in group.models.values()}
+        return any(digest in self.variants.get(source, {}) for source in sources)
+
+    def inadmissible(self, group: str, node: str, variant: str) -> bool:
+        """Whether a node is served with a variant that its floor does not admit (any more)."""
+        plan = self.serving(group)
+        if plan is None or all(v.model.digest != variant for v in plan.variants.get(node, {}).values()):
+            return False
+        among = candidates(self.groups[group], node, self.variants)
+        return all(one.model.digest != variant for one in among)
 
     def weight(self, record: GroupRecord, node: str) -> float:
         """Inferences of `node` per frame: the group file's, corrected by what was observed."""

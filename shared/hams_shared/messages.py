@@ -202,6 +202,10 @@ class Plan(Wire):
         choice = self.variants.get(node, {}).get(device)
         return (choice.input if choice else None) or self.group.spec.nodes[node].input
 
+    def variants_on(self, device: str) -> frozenset[str]:
+        """Digests of the variants that `device` loads."""
+        return frozenset(places[device].model.digest for places in self.variants.values() if device in places)
+
     @property
     def models(self) -> dict[str, dict[str, str]]:
         """Node → device → digest of the network it loads."""
