@@ -48,6 +48,11 @@ def short_label(record: VariantRecord) -> str:
     return precision_of(record) + mixed
 
 
+def full_label(record: VariantRecord) -> str:
+    """Format, precision and input, for tables of all variants: ``openvino int8``, ``onnx fp16 u8``."""
+    return f"{record.made.format} {short_label(record)}{' u8' if record.made.input is not None else ''}"
+
+
 def excluded(record: VariantRecord, node: NodeSpec) -> str:
     """Say why a variant may not serve `node`; empty when it may."""
     if node.variants is False:
@@ -61,7 +66,8 @@ def excluded(record: VariantRecord, node: NodeSpec) -> str:
             f"{record.label} takes {takes.fit} {takes.size[0]}×{takes.size[1]}, the node {node.input.fit} "
             + "×".join(map(str, node.input.size))
         )
-    return shortfall(record, node, node.min_agreement)
+    short = shortfall(record, node, node.min_agreement)
+    return short and full_label(record) + short.removeprefix(record.label)
 
 
 async def register(bucket: KeyValue, source: ModelRef, record: VariantRecord) -> None:
@@ -72,7 +78,7 @@ async def register(bucket: KeyValue, source: ModelRef, record: VariantRecord) ->
         RefusedError: others wrote it again and again meanwhile.
     """
     if record.model.digest == source.digest:
-        raise BadInputError(f"{record.label} of {source.name} is the source itself")
+        raise BadInputError(f"{full_label(record)} of {source.name} is the source itself")
     key = variant_key(source.digest, record.model.digest)
     for _ in range(ATTEMPTS):
         entry = await bucket.get(key)
@@ -86,7 +92,7 @@ async def register(bucket: KeyValue, source: ModelRef, record: VariantRecord) ->
             return
         except RefusedError:
             continue  # somebody was faster: look again
-    raise RefusedError(f"{record.label} of {source.name} is written by others all the time", "try again")
+    raise RefusedError(f"{full_label(record)} of {source.name} is written by others all the time", "try again")
 
 
 def merged(old: VariantRecord, new: VariantRecord) -> VariantRecord:
