@@ -173,11 +173,7 @@ def _group_seen(state: SchedulerState, group: str, record: GroupRecord | None) -
 
 
 def _variant_seen(state: SchedulerState, event: VariantSeen) -> list[Command]:
-    known = state.variants.setdefault(event.source, {})
-    if event.record is None:
-        known.pop(event.variant, None)
-    else:
-        known[event.variant] = event.record
+    state.variant_seen(event.source, event.variant, event.record)
     used = [(g, n) for g, record in state.groups.items() for n, m in record.models.items() if m.digest == event.source]
     if not used:
         return []

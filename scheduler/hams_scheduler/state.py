@@ -24,6 +24,9 @@ from hams_shared.variants import VariantRecord
 PROFILE_ATTEMPTS = 3
 """Tries at one benchmark that end without an answer, before the pair counts as unsupported until the agent restarts."""
 
+REMEMBERED = 4096
+"""Most nodes of which the candidates are remembered."""
+
 
 @dataclass
 class SchedulerState:
@@ -69,6 +72,8 @@ class SchedulerState:
     """Whether the wish must be granted whatever it costs."""
     granted: tuple[str, bool] = ("", False)
     """The wish that is being solved for; others may come meanwhile."""
+    _candidates: dict[tuple[str, str], tuple[GroupRecord, tuple[Candidate, ...]]] = field(default_factory=dict)
+    """By (group, node), of that very record."""
 
     def alive(self) -> list[str]:
         """Devices that can be given work, in a fixed order."""
@@ -92,6 +97,24 @@ class SchedulerState:
         tries = self.unanswered.get((self.incarnation(device), cell), [])
         return tries[-1] if len(tries) >= PROFILE_ATTEMPTS else None
 
+    def candidates(self, record: GroupRecord, node: str) -> tuple[Candidate, ...]:
+        """What may serve a node; remembered, since it is asked at every event."""
+        known = self._candidates.get((record.spec.name, node))
+        if known is None or known[0] is not record:
+            if len(self._candidates) >= REMEMBERED:
+                self._candidates.clear()
+            known = record, candidates(record, node, self.variants)
+            self._candidates[record.spec.name, node] = known
+        return known[1]
+
+    def variant_seen(self, source: str, variant: str, record: VariantRecord | None) -> None:
+        """Take note of a variant; None: it is gone."""
+        self._candidates.clear()
+        if record is not None:
+            self.variants.setdefault(source, {})[variant] = record
+        else:
+            self.variants.get(source, {}).pop(variant, None)
+
     def cells(self, record: GroupRecord, *, spare: bool = False) -> list[tuple[str, Candidate, Cell]]:
         """Cells of the matrix that `record` needs: (device, candidate, cell). With `spare` those that may wait.
 
@@ -101,7 +124,7 @@ class SchedulerState:
         serves = plans is not None and plans.active is not None
         found = []
         for node in record.spec.depth_first():
-            for candidate in candidates(record, node, self.variants):
+            for candidate in self.candidates(record, node):
                 if (serves and bool(candidate.label)) is spare:
                     found += [(d, candidate, candidate.cell(self.devices[d])) for d in self.alive()]
         return found
@@ -179,7 +202,7 @@ class SchedulerState:
         plan = self.serving(group)
         if plan is None or all(v.model.digest != variant for v in plan.variants.get(node, {}).values()):
             return False
-        among = candidates(self.groups[group], node, self.variants)
+        among = self.candidates(self.groups[group], node)
         return all(one.model.digest != variant for one in among)
 
     def weight(self, record: GroupRecord, node: str) -> float:
