@@ -24,7 +24,7 @@ from hams_agents.tasks.registry import gives_objects, is_detection
 from hams_shared import subjects
 from hams_shared.errors import HamsError, MessageError, TaskError, as_hams_error
 from hams_shared.frames import Output, Work
-from hams_shared.group_spec import NodeSpec
+from hams_shared.group_spec import InputSpec, NodeSpec
 from hams_shared.messages import Plan
 
 Outgoing = tuple[str, bytes] | Work
@@ -45,6 +45,11 @@ class ServedNode:
     def spec(self) -> NodeSpec:
         """The node's part of the group file."""
         return self.plan.group.spec.nodes[self.node]
+
+    @cached_property
+    def takes(self) -> InputSpec:
+        """What its network takes."""
+        return self.plan.input_on(self.node, self.device)
 
     @cached_property
     def pieces_per_turn(self) -> float:
@@ -96,7 +101,7 @@ def prepare(batch: Batch) -> None:
     if not images:
         return
     try:
-        batch.tensor, to_image = tensors.prepare(images, batch.pieces[0].served.spec.input)
+        batch.tensor, to_image = tensors.prepare(images, batch.pieces[0].served.takes)
         to_work = [affine for piece in batch.pieces for affine in piece.work.to_frame]
         batch.to_frame = [compose(outer, inner) for outer, inner in zip(to_work, to_image, strict=True)]
     except Exception as error:

@@ -21,13 +21,21 @@ import hams_shared
 from hams_scheduler import core, events
 from hams_scheduler.leadership import Leadership
 from hams_scheduler.plan_store import OvertakenError, PlanStore
-from hams_scheduler.planning import Situation, Solution, decide, place, to_answer
+from hams_scheduler.planning import Situation, Solution, answer, decide
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.strategies.registry import names
 from hams_scheduler.view import matrix_view, scheduler_view
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus, Entry, KeyValue, Message, Registration
-from hams_shared.errors import BrokerError, HamsError, MessageError, NotLeaderError, RefusedError, as_hams_error
+from hams_shared.errors import (
+    BadInputError,
+    BrokerError,
+    HamsError,
+    MessageError,
+    NotLeaderError,
+    RefusedError,
+    as_hams_error,
+)
 from hams_shared.kv_records import changes, restore, watched
 from hams_shared.messages import (
     DeviceHealth,
@@ -42,6 +50,8 @@ from hams_shared.messages import (
     StrategyAnswer,
     WireError,
 )
+from hams_shared.variant_registry import parse_key
+from hams_shared.variants import VariantRecord
 
 log = logging.getLogger("hams.scheduler")
 
@@ -95,6 +105,7 @@ class SchedulerService:
                 for job in (
                     self._watch_devices,
                     self._watch_groups,
+                    self._watch_variants,
                     self._watch_plans,
                     self._watch_profiles,
                     self._watch_health,
@@ -181,6 +192,10 @@ class SchedulerService:
             profile = _decoded(ProfileRecord, entry)
             if profile is not None:
                 self._do(events.ProfileSeen(profile))
+        for entry in (await self._buckets["variants"].entries()).values():
+            variant = _decoded(VariantRecord, entry)
+            if variant is not None:
+                self._variant_seen(entry.key, variant)
         for entry in (await self._buckets["plans"].entries()).values():
             plan = _decoded(PlanRecord, entry)
             if plan is not None:
@@ -227,6 +242,21 @@ class SchedulerService:
     async def _watch_health(self) -> None:
         async for device, health in watched(self._buckets["health"], DeviceHealth):
             self._do(events.HealthSeen(device, health))
+
+    async def _watch_variants(self) -> None:
+        async for key, record in watched(self._buckets["variants"], VariantRecord):
+            self._variant_seen(key, record)
+
+    def _variant_seen(self, key: str, record: VariantRecord | None) -> None:
+        try:
+            source, variant = parse_key(key)
+        except BadInputError as error:
+            log.error("KV variants: %s", error)
+            return
+        if record is not None and record.model.digest != variant:
+            log.error("KV variants: %s holds another variant, %s", key, record.model.digest)
+        elif record != self._state.variants.get(source, {}).get(variant):  # a renewed watch repeats
+            self._do(events.VariantSeen(source, variant, record))
 
     async def _on_heartbeat(self, message: Message) -> None:
         self._do(events.HeartbeatSeen(codec.decode(Heartbeat, message.data)))
@@ -403,7 +433,7 @@ def _solution(situation: Situation) -> Solution:
 
 def _strategy_answer(situation: Situation) -> StrategyAnswer:
     try:
-        return to_answer(place(situation))
+        return answer(situation)
     except Exception as error:
         if not isinstance(error, HamsError):
             log.exception("strategy %s failed", situation.strategy)
