@@ -93,6 +93,7 @@ IR = """<?xml version="1.0"?>{doctype}
 
 def ir(folder: Path, shape: str = "1,3,8,8", offset: str = "0", size: str = "4", doctype: str = "") -> Path:
     """An OpenVINO IR y = x * w, said as asked for."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "net.xml"
     dims = "".join(f"<dim>{side}</dim>" for side in shape.split(","))
     path.write_text(IR.format(shape=shape, dims=dims, offset=offset, size=size, doctype=doctype))
