@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-peers schema clean dist
+.PHONY: help setup demo test lint format bench bench-peers schema clean dist image lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,8 +22,8 @@ $(STAMP): pyproject.toml
 demo: $(STAMP) ## Service F on real video, on two unlike devices, from nothing to annotated pictures
 	$(BIN)/hams-ctl demo examples/face.yaml --out demo-out
 
-test: $(STAMP) ## All tests
-	$(BIN)/python -m pytest
+test: $(STAMP) ## All tests; as root also those of docker compose, which install Docker where it is missing
+	HAMS_COMPOSE_TEST=1 $(BIN)/python -m pytest
 
 lint: $(STAMP) ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -52,6 +52,17 @@ bench-peers: .bench-peers/.installed ## Install what the serving benchmark compa
 
 dist: $(STAMP) ## sdist and wheel
 	$(BIN)/python -m build --outdir dist .
+
+TARGET ?= runtime
+image: ## Container image hams:TARGET (runtime, intel, cuda, demo); needs Docker with BuildKit
+	DOCKER_BUILDKIT=1 docker build --target $(TARGET) --tag hams:$(TARGET) $(IMAGE_OPTIONS) .
+
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header --python-version 3.11
+lock: $(STAMP) ## Renew deploy/image/*.lock: the versions, with their hashes, that images are made of
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOCK) pyproject.toml deploy/image/also.txt --override deploy/image/without-cuda.txt --output-file deploy/image/runtime.lock
+	$(LOCK) pyproject.toml deploy/image/also.txt --extra cuda --override deploy/image/with-cuda.txt --output-file deploy/image/cuda.lock
+	$(LOCK) deploy/image/build.txt --output-file deploy/image/build.lock
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .bench-peers dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from hams_shared.lifecycle import report, run, setup_logging
-from hams_shared.options import DEFAULT_NATS, Debug, Nats
+from hams_shared.options import DEFAULT_NATS, Credentials, Debug, Nats
 from hams_shared.process import cache_folder, host_name
 
 SWITCH_S = 0.0005
@@ -26,6 +26,7 @@ def command(
         ),
     ],
     nats: Nats = DEFAULT_NATS,
+    credentials: Credentials = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for pulled models (default: ~/.cache/hams).")] = None,
     host: Annotated[str | None, typer.Option(envvar="HAMS_HOST", help="This host's name in device ids.")] = None,
     debug: Debug = False,

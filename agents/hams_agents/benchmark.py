@@ -6,11 +6,21 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from hams_agents.backends.base import Backend, ModelFile
+from hams_agents.backends.base import Backend, ModelFile, Network
 from hams_agents.executor import Executor
 from hams_agents.profiler import profile_steps
+from hams_agents.progress import LOAD_S, Progress
 from hams_shared.errors import ModelError
 from hams_shared.messages import DeviceRecord, ProfileRecord
+
+
+def load(backend: Backend, model: ModelFile, loading: Progress) -> Network:
+    """Load under the watchdog's eyes; see :meth:`hams_agents.backends.base.Backend.load`."""
+    loading.begin(f"loading of {model.name}", LOAD_S)
+    try:
+        return backend.load(model)
+    finally:
+        loading.end()
 
 
 async def benchmark(
@@ -20,6 +30,7 @@ async def benchmark(
     loop: asyncio.AbstractEventLoop,
     loader: ThreadPoolExecutor,
     executor: Executor,
+    loading: Progress,
 ) -> ProfileRecord:
     """Load `model` beside what is served, measure it in the device thread, drop it.
 
@@ -36,7 +47,7 @@ async def benchmark(
         measured_at=time.time(),
     )
     try:
-        network = await loop.run_in_executor(loader, backend.load, model)
+        network = await loop.run_in_executor(loader, load, backend, model, loading)
         try:
             measured = await executor.run_steps(profile_steps(network, model))
         finally:

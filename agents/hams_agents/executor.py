@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from hams_agents.fair_queue import FairQueue, Terms, Turn
+from hams_agents.progress import FIRST_S, Progress, limit_s
 from hams_agents.serving import Batch, Outgoing, Piece, ServedNode, failures, finish, infer, prepare
 from hams_shared.errors import RefusedError, as_hams_error
 from hams_shared.frames import Work
@@ -60,6 +61,8 @@ class Executor:
     """Called in the threads with what to publish; may block for back-pressure."""
     pin: Callable[[], None] = lambda: None
     """Called first thing in the device thread."""
+    progress: Progress = field(default_factory=Progress)
+    """What the device thread is doing; see :mod:`hams_agents.watchdog`."""
     busy_s: float = 0.0
     """Time the device computed, s."""
     _queue: FairQueue[Piece] = field(default_factory=FairQueue)
@@ -216,12 +219,15 @@ class Executor:
                 self._step(job)
 
     def _run(self, batch: Batch) -> None:
-        start = time.perf_counter()
-        infer(batch)
-        spent = time.perf_counter() - start
         served = batch.pieces[0].served
         key = (served.plan.group.spec.name, served.node)
         images = sum(len(piece.work.images) for piece in batch.pieces)
+        known = self._loads.get(key, _Load())
+        self.progress.begin(f"inference of {key[0]}/{key[1]}", limit_s(known.busy_s, known.inferences, images))
+        start = time.perf_counter()
+        infer(batch)
+        spent = time.perf_counter() - start
+        self.progress.end()
         with self._lock:
             self._queue.charge(key, len(batch.pieces), spent if images else 0.0)
             load = self._loads.setdefault(key, _Load())
@@ -237,12 +243,15 @@ class Executor:
             self._finish_one(batch)
 
     def _step(self, job: _Job[object]) -> None:
+        self.progress.begin("a benchmark", FIRST_S)
         try:
             result = next(job.steps)
         except BaseException as error:
             self._jobs.popleft()
             job.done.set_exception(as_hams_error(error))
             return
+        finally:
+            self.progress.end()
         if result is not None:
             self._jobs.popleft()
             job.done.set_result(result)

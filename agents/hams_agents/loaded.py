@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 
 from hams_agents.backends.base import Backend, ModelFile, Network
+from hams_agents.benchmark import load
 from hams_agents.core import LoadNode, NetworkKey
+from hams_agents.progress import Progress
 from hams_agents.serving import ServedNode
 from hams_agents.tasks.registry import build_task, gives_objects
 from hams_shared.errors import TaskError
@@ -17,8 +19,9 @@ NodeKey = tuple[str, int, str]
 class Loaded:
     """Networks and nodes of one device. Loading runs in the loader thread, everything else on the event loop."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, loading: Progress | None = None) -> None:
         self._backend = backend
+        self._loading = loading or Progress()
         self._lock = threading.Lock()
         self._networks: dict[NetworkKey, Network] = {}
         self._users: dict[NodeKey, NetworkKey] = {}
@@ -36,7 +39,7 @@ class Loaded:
         with self._lock:
             network = self._networks.get(command.key)
         if network is None:
-            network = self._backend.load(model)
+            network = load(self._backend, model, self._loading)
         task = build_task(node.task, node.input, network.metadata)
         children = spec.children(command.node)
         if children and not gives_objects(task):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import tempfile
@@ -32,6 +33,17 @@ class ModelStore:
             if not _intact(path, part):
                 _write(path, await self._pull(model, part))
         return folder / f"model{model.parts[0].suffix}"
+
+    async def give_back(self, model: ModelRef) -> int:
+        """Upload what the object store lacks of `model` and the cache has; return how many files it was."""
+        given = 0
+        for part in model.parts:
+            path = self._folder / model.digest / f"model{part.suffix}"
+            if await self._objects.exists(part.digest) or not await asyncio.to_thread(_intact, path, part):
+                continue
+            await self._objects.put(part.digest, await asyncio.to_thread(path.read_bytes))
+            given += 1
+        return given
 
     async def _pull(self, model: ModelRef, part: ModelPart) -> bytes:
         data = await self._objects.get(part.digest)

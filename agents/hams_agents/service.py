@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import random
 import threading
 import time
 import uuid
@@ -24,16 +26,20 @@ from hams_agents.backends.base import Backend, ModelFile
 from hams_agents.benchmark import benchmark
 from hams_agents.executor import Executor
 from hams_agents.fingerprint import fingerprint
+from hams_agents.health import after_hang
 from hams_agents.loaded import Loaded
 from hams_agents.model_store import ModelStore
+from hams_agents.progress import Hang, Progress
 from hams_agents.serving import Outgoing, failure
+from hams_agents.watchdog import Watchdog
 from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus, KeyValue, Message
-from hams_shared.errors import BrokerError, HamsError, MessageError, RefusedError, as_hams_error
+from hams_shared.errors import BrokerError, HamsError, HungError, MessageError, RefusedError, as_hams_error
 from hams_shared.frame_pool import FrameReader, memory_domain
 from hams_shared.frames import Work, WorkUnreadableError
-from hams_shared.kv_records import watched
-from hams_shared.messages import DeviceRecord, Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
+from hams_shared.kv_records import restore, watched
+from hams_shared.lifecycle import log_always
+from hams_shared.messages import DeviceHealth, DeviceRecord, Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
 from hams_shared.process import resident_mib
 
 log = logging.getLogger("hams.agent")
@@ -45,13 +51,26 @@ OUTGOING_LIMIT = 32
 """Finished pieces of work that wait to be published; then the finishing thread waits."""
 PUBLISH_DEADLINE_S = 10.0
 """How long it waits before outputs are lost, s."""
+REGISTER_S = 1.0
+"""Pause between two announcements, s."""
+REPORT_S = 3.0
+"""A hang is reported within this time, or not at all, s."""
 
 
 class AgentService:
     """One agent process."""
 
-    def __init__(self, bus: Bus, backend: Backend, host: str, cache: Path, pin: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        backend: Backend,
+        host: str,
+        cache: Path,
+        pin: Callable[[], None],
+        end: Callable[[int], None] = os._exit,
+    ) -> None:
         self._bus = bus
+        self._end = end
         self._backend = backend
         self._cache = cache
         self._record = _record(backend, host)
@@ -64,14 +83,17 @@ class AgentService:
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader", initializer=pin)
         self._loop = asyncio.get_running_loop()
         self._executor = Executor(self._deliver, pin)
-        self._loaded = Loaded(backend)
+        self._loading = Progress()
+        self._loaded = Loaded(backend, self._loading)
+        self._watchdog = Watchdog((self._executor.progress, self._loading), self._hung)
         self._outgoing: asyncio.Queue[list[Outgoing]] = asyncio.Queue()  # bounded by `_room`
         self._room = threading.BoundedSemaphore(OUTGOING_LIMIT)
         self._frames = FrameReader()
         self._assembler = chunks.Assembler()
         self._memory_domain = memory_domain()
         self._bad_messages = 0
-        self._register_again = False
+        self._unregistered = asyncio.Event()
+        self._measured: dict[str, ProfileRecord] = {}  # bounded by the models there are
         self._devices: KeyValue | None = None
         self._store: ModelStore | None = None
 
@@ -82,9 +104,11 @@ class AgentService:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then finish what is queued and leave."""
+        log_always(device=self.device)
         self._devices = await self._bus.kv(subjects.bucket("devices"))
         self._store = ModelStore(await self._bus.objects(subjects.MODEL_STORE), self._cache / "models")
         self._executor.start()
+        self._watchdog.start()
         async with asyncio.TaskGroup() as owner:
             tasks = [
                 owner.create_task(job()) for job in (self._watch_plans, self._load_nodes, self._tick, self._publish_all)
@@ -102,6 +126,7 @@ class AgentService:
             )
             await self._bus.flush()
             await self._register()
+            tasks.append(owner.create_task(self._registrations()))
             beat = owner.create_task(self._heartbeats())
             log.info("%s serves %s (%s)", self.device, self._record.name, self._record.runtime)
             await stop.wait()
@@ -110,21 +135,75 @@ class AgentService:
             with suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
                     await self._outgoing.join()
+            self._watchdog.stop()
             for task in (*tasks, beat):
                 task.cancel()
         await self._bus.flush()
         self._loader.shutdown(wait=False, cancel_futures=True)
 
     def on_reconnect(self) -> None:
-        """The broker is back: its store may be new, so the device is advertised again."""
-        self._register_again = True
+        """The broker is back: its store may be new, so what this agent holds is announced again."""
+        self._unregistered.set()
         self._announce.set()
 
     async def _register(self) -> None:
         assert self._devices is not None
         await self._devices.put(self.device, codec.encode(self._record))
-        self._register_again = False
         self._announce.set()
+
+    async def _registrations(self) -> None:
+        """After each reconnect: the device, its measurements, and the model files that the store lacks."""
+        while True:
+            await self._unregistered.wait()
+            self._unregistered.clear()
+            try:
+                await self._register()
+                await self._give_back()
+            except HamsError as error:
+                log.warning("cannot announce what is here: %s", error)
+                self._unregistered.set()
+            await asyncio.sleep(REGISTER_S)
+
+    async def _give_back(self) -> None:
+        assert self._store is not None
+        profiles = await self._bus.kv(subjects.bucket("profiles"))
+        for key, record in list(self._measured.items()):
+            await restore(profiles, key, codec.encode(record))
+        models = {m.digest: m for a in self._state.assignments.values() for m in a.plan.all_models}
+        await asyncio.sleep(random.uniform(0, REGISTER_S))  # agents come back together: one upload of a file is enough
+        for model in models.values():
+            if await self._store.give_back(model):
+                log.warning("the broker lost model %s: uploaded again", model.name)
+
+    # ── hangs ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _hung(self, hang: Hang) -> None:
+        """Called in the watchdog's thread: say so, and end this process; only a new one frees the device."""
+        error = HungError(f"{self.device}: {hang}", "the agent ends itself and is started again")
+        log.critical("%s", error)
+        report = asyncio.run_coroutine_threadsafe(self._report_hang(str(hang)), self._loop)
+        try:
+            report.result(REPORT_S)
+        except Exception as failed:
+            log.error("the hang could not be reported: %s", failed or type(failed).__name__)
+        self._end(error.exit_code)
+
+    async def _report_hang(self, what: str) -> None:
+        """Count the hang where it outlives us, and say goodbye, so that nobody waits for silence."""
+        assert self._devices is not None
+        bucket = await self._bus.kv(subjects.bucket("health"))
+        entry = await bucket.get(self.device)
+        health = DeviceHealth(device=self.device)
+        if entry is not None and entry.value is not None:
+            try:
+                health = codec.decode(DeviceHealth, entry.value)
+            except MessageError as error:
+                log.error("the record of earlier hangs cannot be read: %s", error)
+        health = after_hang(health, what, time.time())
+        await bucket.put(self.device, codec.encode(health))
+        if health.quarantined:
+            log.critical("%s is quarantined: %s", self.device, health.reason)
+        await self._devices.delete(self.device)
 
     # ── out ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -172,8 +251,6 @@ class AgentService:
                 memory_domain=self._memory_domain,
             )
             try:
-                if self._register_again:
-                    await self._register()
                 await self._bus.publish(subjects.heartbeat(self.device), codec.encode(beat))
             except HamsError as error:
                 log.warning("no heartbeat: %s", error)
@@ -222,7 +299,9 @@ class AgentService:
         log.info("benchmark of %s", request.model.name)
         model = await self._model_file(request)
         loop = asyncio.get_running_loop()
-        return await benchmark(self._backend, self._record, model, loop, self._loader, self._executor)
+        record = await benchmark(self._backend, self._record, model, loop, self._loader, self._executor, self._loading)
+        self._measured[record.key] = record
+        return record
 
     async def _model_file(self, request: ProfileRequest) -> ModelFile:
         assert self._store is not None
@@ -259,14 +338,15 @@ class AgentService:
             if (group, epoch) not in self._state.assignments:
                 continue  # replaced while it waited
             error: HamsError | None = None
+            about = {"group": group, "node": command.node, "epoch": epoch}
             try:
                 await self._load_node(command)
-                log.info("loaded %s/%s for epoch %d", group, command.node, epoch)
+                log.info("loaded %s/%s for epoch %d", group, command.node, epoch, extra=about)
             except Exception as caught:
                 if not isinstance(caught, HamsError):
-                    log.exception("loading %s/%s", group, command.node)
+                    log.exception("loading %s/%s", group, command.node, extra=about)
                 error = as_hams_error(caught)
-                log.error("cannot load %s/%s: %s", group, command.node, error)
+                log.error("cannot load %s/%s: %s", group, command.node, error, extra=about)
             self._do(core.NodeLoaded(group, epoch, command.node, error))
 
     async def _load_node(self, command: core.LoadNode) -> None:

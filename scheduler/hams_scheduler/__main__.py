@@ -9,16 +9,22 @@ import typer
 from hams_scheduler.service import SchedulerService
 from hams_shared.lifecycle import run, setup_logging
 from hams_shared.nats_bus import NatsBus
-from hams_shared.options import DEFAULT_NATS, Debug, Nats
+from hams_shared.options import DEFAULT_NATS, Credentials, Debug, Nats
 
 
-def command(nats: Nats = DEFAULT_NATS, debug: Debug = False) -> None:
+def command(nats: Nats = DEFAULT_NATS, credentials: Credentials = None, debug: Debug = False) -> None:
     """Run the scheduler: measures models on devices, places groups, and moves them when devices come and go."""
     setup_logging("scheduler", debug=debug)
 
     async def serve(stop: asyncio.Event) -> None:
-        async with NatsBus(nats, name="hams-scheduler") as bus:
-            await SchedulerService(bus).run(stop)
+        async with NatsBus(
+            nats,
+            name="hams-scheduler",
+            on_disconnect=lambda: service.on_disconnect(),
+            on_reconnect=lambda: service.on_reconnect(),
+        ) as bus:
+            service = SchedulerService(bus)
+            await service.run(stop)
 
     raise typer.Exit(run(serve, debug=debug))
 

@@ -12,16 +12,23 @@ from __future__ import annotations
 from hams_scheduler import quiet
 from hams_scheduler.candidates import Cell
 from hams_scheduler.events import (
+    AdoptGroup,
     AnswerPlan,
     AskWithdrawn,
+    BrokerBack,
     Command,
     DeletePlan,
     DeviceSeen,
     Event,
+    Follow,
     GroupSeen,
+    HealthSeen,
     HeartbeatSeen,
+    Lead,
+    NotAdopted,
     Note,
     PlanAsked,
+    PlanGone,
     PlanSeen,
     Profile,
     ProfileDone,
@@ -37,6 +44,7 @@ from hams_scheduler.planning import Solution
 from hams_scheduler.state import SchedulerState
 from hams_shared.messages import (
     AssignmentState,
+    DeviceHealth,
     DeviceRecord,
     GroupRecord,
     Heartbeat,
@@ -55,6 +63,8 @@ MIN_DWELL_S = 15.0
 """A placement is left alone for this long after a change that nothing forces is made, s."""
 SOLVE_S = 0.5
 """Time limit of a strategy that searches, s: a lost device has a new plan within a second."""
+RECONNECT_S = 2.0
+"""After the broker was away, agents have this much longer to be heard, s: each comes back at its own time."""
 DRIFT = 0.15
 """Measured capacity this far from the prediction asks for another look."""
 
@@ -70,8 +80,24 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
         case GroupSeen(group, record):
             commands += _group_seen(state, group, record)
         case PlanSeen(record):
-            state.plans[record.group] = record
-            state.epoch = max(state.epoch, record.newest)
+            _plan_seen(state, record)
+        case PlanGone(group):
+            state.plans.pop(group, None)
+            _want(state, f"group {group} has no plan", forced=group in state.groups)
+        case NotAdopted(group):
+            state.adopting.discard(group)
+            if state.plans.pop(group, None) is not None:
+                commands.append(DeletePlan(group))
+        case HealthSeen(device, health):
+            commands += _health_seen(state, device, health)
+        case Lead():
+            _lead(state)
+        case Follow():
+            state.leading = False
+            state.generation += 1
+            state.asked.clear()
+        case BrokerBack():
+            state.live.excuse(now, RECONNECT_S)
         case ProfileSeen(record):
             state.profiles[record.key] = record
         case VariantSeen():
@@ -88,7 +114,40 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
             for device in state.live.expire(now):
                 commands += _lost(state, device, "is silent")
             _drift(state, now)
-    return commands + _advance(state, now)
+    return commands + _advance(state, now) if state.leading else []
+
+
+def _lead(state: SchedulerState) -> None:
+    """What the former leader had under way is not ours: begin anew, and look whether every group has a plan."""
+    state.leading, state.solving = True, False
+    state.generation += 1
+    state.profiling.clear()
+    state.dirty, state.forced = "", False
+    for group, record in state.groups.items():
+        serving = state.serving(group)
+        _want(state, "a scheduler took over", forced=serving is None or serving.group != record)
+
+
+def _plan_seen(state: SchedulerState, record: PlanRecord) -> None:
+    known = state.plans.get(record.group)
+    state.plans[record.group] = record
+    state.epoch = max(state.epoch, record.newest)
+    if known is not None and known != record:
+        _want(state, f"the plan of {record.group} was written by another scheduler", forced=True)
+
+
+def _health_seen(state: SchedulerState, device: str, health: DeviceHealth | None) -> list[Command]:
+    before = state.quarantined(device)
+    if health is None:
+        state.health.pop(device, None)
+    else:
+        state.health[device] = health
+    if state.quarantined(device) == before:
+        return []
+    if not before:
+        return _lost(state, device, f"is quarantined: {health.reason if health else ''}")
+    _want(state, f"device {device} was resumed")
+    return [Note(f"device {device} was resumed")]
 
 
 # ── devices ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -111,12 +170,14 @@ def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> list[
     commands: list[Command] = []
     if news is not None:
         state.profiling.pop(heartbeat.device, None)
-        commands.append(Note(f"device {heartbeat.device} is {'here' if news == 'new' else 'back after a restart'}"))
+        how = "here" if news == "new" else "back after a restart"
+        commands.append(Note(f"device {heartbeat.device} is {how}", device=heartbeat.device))
         if heartbeat.device in state.devices:
             _want(state, f"device {heartbeat.device} joined")
     active = {group: r.active for group, r in state.plans.items() if r.active is not None}
     state.learned.observe(heartbeat, active, state.fps_of)
     for assignment in heartbeat.assignments:
+        state.epoch = max(state.epoch, assignment.epoch)  # epochs grow even over a store that was lost
         commands += _assignment(state, heartbeat, assignment)
     return commands
 
@@ -139,7 +200,8 @@ def _assignment(state: SchedulerState, heartbeat: Heartbeat, assignment: Assignm
     else:
         state.refused[key] = assignment.error
     _want(state, f"{heartbeat.device} refused: {assignment.error.text}", forced=True)
-    commands: list[Command] = [Note(f"{heartbeat.device} refused group {assignment.group}: {assignment.error.text}")]
+    text = f"{heartbeat.device} refused group {assignment.group}: {assignment.error.text}"
+    commands: list[Command] = [Note(text, heartbeat.device, assignment.group, assignment.epoch)]
     if refused is record.next:
         state.plans[assignment.group] = PlanRecord(group=assignment.group, active=record.active)
         commands.append(StorePlan(state.plans[assignment.group]))
@@ -150,7 +212,7 @@ def _lost(state: SchedulerState, device: str, how: str) -> list[Command]:
     state.profiling.pop(device, None)
     serves = any(device in plan.devices for r in state.plans.values() for plan in (r.active, r.next) if plan)
     _want(state, f"device {device} {how}", forced=serves)
-    return [Note(f"device {device} {how}")]
+    return [Note(f"device {device} {how}", device=device)]
 
 
 # ── groups and profiles ───────────────────────────────────────────────────────────────────────────────────────────
@@ -166,6 +228,7 @@ def _group_seen(state: SchedulerState, group: str, record: GroupRecord | None) -
         _want(state, f"group {group} undeployed")
         return [DeletePlan(group)] if known is not None else []
     state.groups[group] = record
+    state.adopting.discard(group)
     known = state.plans.get(group)
     newest = (known.next or known.active) if known else None
     _want(state, f"group {group} deployed", forced=newest is None or newest.group != record)
@@ -194,7 +257,7 @@ def _profile_done(state: SchedulerState, event: ProfileDone) -> list[Command]:
         return [StoreProfile(event.record)]
     text = event.error.text if event.error else "no answer"
     state.unanswered.setdefault((running[1], event.cell), []).append(f"benchmark failed: {text}")
-    return [Note(f"benchmark of {event.cell.model} on {event.device} failed: {text}")]
+    return [Note(f"benchmark of {event.cell.model} on {event.device} failed: {text}", device=event.device)]
 
 
 def _want(state: SchedulerState, why: str, *, forced: bool = False) -> None:
@@ -213,9 +276,11 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     commands += _start_profiles(state, wanted + quiet.due(state, groups, now))
     if not state.settled(now):
         return commands
-    for group in [g for g in state.plans if g not in state.groups]:  # undeployed while no scheduler ran
-        del state.plans[group]
-        commands.append(DeletePlan(group))
+    for group, plans in state.plans.items():
+        plan = plans.next or plans.active
+        if group not in state.groups and group not in state.adopting and plan is not None:
+            state.adopting.add(group)  # the store was lost, or it was undeployed while no scheduler ran
+            commands.append(AdoptGroup(plan.group))
     if not state.alive():
         return commands
     for request_id, request in list(state.asked.items()):
@@ -241,7 +306,8 @@ def _strategy(groups: list[GroupRecord]) -> str:
 
 def _bereft(state: SchedulerState) -> bool:
     """Whether a served group has lost a device: then nobody waits for benchmarks of others."""
-    return any(r.active and not r.active.devices <= state.live.peers.keys() for r in state.plans.values())
+    alive = set(state.alive())
+    return any(r.active and not r.active.devices <= alive for r in state.plans.values())
 
 
 def _start_profiles(state: SchedulerState, missing: list[tuple[str, ModelRef, Cell]]) -> list[Command]:
@@ -322,12 +388,14 @@ def _propose(state: SchedulerState, record: GroupRecord, answer: Plan, why: str,
     back = known.active
     if known.next is not None and back is not None and _same(back, answer, record):
         state.plans[group] = PlanRecord(group=group, active=back)  # the change is off
-        return [StorePlan(state.plans[group]), Note(f"group {group}: plan {back.epoch} stays")]
+        note = Note(f"group {group}: plan {back.epoch} stays", group=group, epoch=back.epoch)
+        return [StorePlan(state.plans[group]), note]
     state.epoch += 1
     state.changed_at = now
     plan = answer.model_copy(update={"epoch": state.epoch, "reason": why})
     state.plans[group] = PlanRecord(group=group, active=known.active, next=plan)
-    return [StorePlan(state.plans[group]), Note(f"group {group}: plan {plan.epoch} proposed: {why}")]
+    note = Note(f"group {group}: plan {plan.epoch} proposed: {why}", group=group, epoch=plan.epoch)
+    return [StorePlan(state.plans[group]), note]
 
 
 def _same(plan: Plan, answer: Plan, record: GroupRecord) -> bool:
@@ -342,5 +410,6 @@ def _activate(state: SchedulerState) -> list[Command]:
         if plan is not None and all(state.live.ready(d, group, plan.epoch) for d in plan.devices):
             state.plans[group] = PlanRecord(group=group, active=plan)
             state.learned.forget_placement(group)
-            commands += [StorePlan(state.plans[group]), Note(f"group {group}: plan {plan.epoch} is active")]
+            note = Note(f"group {group}: plan {plan.epoch} is active", group=group, epoch=plan.epoch)
+            commands += [StorePlan(state.plans[group]), note]
     return commands

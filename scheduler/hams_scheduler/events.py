@@ -8,6 +8,7 @@ from hams_scheduler.candidates import Cell
 from hams_scheduler.planning import Situation, Solution
 from hams_shared.errors import HamsError
 from hams_shared.messages import (
+    DeviceHealth,
     DeviceRecord,
     GroupRecord,
     Heartbeat,
@@ -46,14 +47,51 @@ class GroupSeen:
 
 @dataclass(frozen=True)
 class PlanSeen:
-    """KV ``plans``, as found at start."""
+    """KV ``plans``: what another scheduler wrote, or this one in an earlier life."""
 
     record: PlanRecord
 
 
 @dataclass(frozen=True)
+class PlanGone:
+    """KV ``plans``: another scheduler deleted it."""
+
+    group: str
+
+
+@dataclass(frozen=True)
+class NotAdopted:
+    """The group of an orphaned plan was undeployed."""
+
+    group: str
+
+
+@dataclass(frozen=True)
+class HealthSeen:
+    """KV ``health``: the hangs of a device; None: it has none."""
+
+    device: str
+    health: DeviceHealth | None
+
+
+@dataclass(frozen=True)
+class Lead:
+    """This scheduler decides from now on."""
+
+
+@dataclass(frozen=True)
+class Follow:
+    """Another scheduler decides, or none: this one only keeps its state warm."""
+
+
+@dataclass(frozen=True)
+class BrokerBack:
+    """The connection to the broker is back: silence meanwhile was nobody's fault."""
+
+
+@dataclass(frozen=True)
 class ProfileSeen:
-    """KV ``profiles``, as found at start."""
+    """KV ``profiles``: a measurement."""
 
     record: ProfileRecord
 
@@ -111,6 +149,12 @@ Event = (
     | HeartbeatSeen
     | GroupSeen
     | PlanSeen
+    | PlanGone
+    | NotAdopted
+    | HealthSeen
+    | Lead
+    | Follow
+    | BrokerBack
     | ProfileSeen
     | VariantSeen
     | ProfileDone
@@ -162,6 +206,13 @@ class DeletePlan:
 
 
 @dataclass(frozen=True)
+class AdoptGroup:
+    """A plan whose group is unknown: write the group back; if it was undeployed, report :class:`NotAdopted` instead."""
+
+    group: GroupRecord
+
+
+@dataclass(frozen=True)
 class AnswerPlan:
     """All measured: solve `situation` with each of the request's strategies and answer."""
 
@@ -172,9 +223,12 @@ class AnswerPlan:
 
 @dataclass(frozen=True)
 class Note:
-    """Something a person reading the log wants to know."""
+    """Something a person reading the log wants to know, and what it is about."""
 
     text: str
+    device: str | None = None
+    group: str | None = None
+    epoch: int | None = None
 
 
-Command = Profile | StoreProfile | Solve | StorePlan | DeletePlan | AnswerPlan | Note
+Command = Profile | StoreProfile | Solve | StorePlan | DeletePlan | AdoptGroup | AnswerPlan | Note

@@ -1,7 +1,8 @@
 """The scheduler's shell: KV, heartbeats and requests in; benchmarks asked for, plans written, questions answered.
 
 Decisions are in :mod:`hams_scheduler.core`; here is only I/O. All state can be rebuilt from KV and heartbeats, so a
-scheduler may die at any time; serving goes on without it.
+scheduler may die at any time; serving goes on without it. Of several schedulers one leads
+(:mod:`hams_scheduler.leadership`); the others take the same news, decide nothing and answer nothing.
 """
 
 from __future__ import annotations
@@ -18,15 +19,26 @@ from pydantic import BaseModel
 
 import hams_shared
 from hams_scheduler import core, events
+from hams_scheduler.leadership import Leadership
+from hams_scheduler.plan_store import OvertakenError, PlanStore
 from hams_scheduler.planning import Situation, Solution, answer, decide
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.strategies.registry import names
 from hams_scheduler.view import matrix_view, scheduler_view
 from hams_shared import codec, subjects
-from hams_shared.bus import Bus, Entry, KeyValue, Message
-from hams_shared.errors import BadInputError, BrokerError, HamsError, MessageError, RefusedError, as_hams_error
-from hams_shared.kv_records import watched
+from hams_shared.bus import Bus, Entry, KeyValue, Message, Registration
+from hams_shared.errors import (
+    BadInputError,
+    BrokerError,
+    HamsError,
+    MessageError,
+    NotLeaderError,
+    RefusedError,
+    as_hams_error,
+)
+from hams_shared.kv_records import changes, restore, watched
 from hams_shared.messages import (
+    DeviceHealth,
     DeviceRecord,
     GroupRecord,
     Heartbeat,
@@ -51,6 +63,7 @@ PROFILE_RETRY_S = 1.0
 PLAN_DEADLINE_S = 900.0
 """How long a question about plans may wait for benchmarks, s."""
 WRITE_RETRY_S = 0.5
+Write = events.StorePlan | events.DeletePlan | events.StoreProfile
 ASKED_LIMIT = 32
 """Most questions about plans waiting at once."""
 
@@ -62,45 +75,116 @@ class SchedulerService:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._state = SchedulerState(started=time.monotonic())
+        self._state = SchedulerState(started=time.monotonic(), leading=False)
         self._owner: asyncio.TaskGroup | None = None
         self._buckets: dict[str, KeyValue] = {}
-        self._writes: asyncio.Queue[events.StorePlan | events.DeletePlan | events.StoreProfile] = asyncio.Queue()
-        """In order; bounded by the number of decisions, which wait for one another."""
+        self._writes: asyncio.Queue[tuple[int, Write]] = asyncio.Queue()
+        """In order, each with the reign it was decided in; bounded by the decisions, which wait for one another."""
+        self._reign = 0
+        """Counts the times this scheduler ceased to lead."""
+        self._plans: PlanStore | None = None
+        self._leadership: Leadership | None = None
+        self._service: Registration | None = None
+        self._away = False
         self._asked: dict[str, asyncio.Future[PlanAnswer]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Schedule until `stop` is set."""
+        # Every scheduler, whether it leads or stands by, can be asked whether it is well (hams_shared.health).
+        await self._bus.serve("hams-scheduler-replica", hams_shared.__version__, {}, {})
         for name in subjects.BUCKETS:
             self._buckets[name] = await self._bus.kv(subjects.bucket(name))
+        self._plans = PlanStore(self._buckets["plans"])
+        leadership = Leadership(self._buckets["leader"], self._lead, self._follow)
+        self._leadership = leadership
         await self._recall()
         async with asyncio.TaskGroup() as owner:
             self._owner = owner
             tasks = [
-                owner.create_task(self._watch_devices()),
-                owner.create_task(self._watch_groups()),
-                owner.create_task(self._watch_variants()),
-                owner.create_task(self._tick()),
-                owner.create_task(self._write()),
+                owner.create_task(job())
+                for job in (
+                    self._watch_devices,
+                    self._watch_groups,
+                    self._watch_plans,
+                    self._watch_profiles,
+                    self._watch_variants,
+                    self._watch_health,
+                    self._tick,
+                    self._write,
+                )
             ]
             await self._bus.subscribe(subjects.heartbeat(), self._on_heartbeat, limit=8192)
-            await self._bus.serve(
-                "hams-scheduler",
-                hams_shared.__version__,
-                {"id": uuid.uuid4().hex[:6]},
-                {
-                    "view": (subjects.scheduler_view(), self._on_view),
-                    "plan": (subjects.plan_request(), self._on_plan),
-                },
-            )
+            await self._bus.flush()
             log.info(
-                "scheduler is ready: %d profiles, %d groups",
+                "scheduler %s is ready: %d profiles, %d groups",
+                leadership.id,
                 len(self._state.profiles),
                 len(self._state.groups),
             )
+            tasks.append(owner.create_task(leadership.run()))
             await stop.wait()
             for task in tasks:
                 task.cancel()
+            await asyncio.wait(tasks)
+            await leadership.give_back()
+
+    def on_disconnect(self) -> None:
+        """The broker is away: nobody can be heard."""
+        self._away = True
+
+    def on_reconnect(self) -> None:
+        """The broker is back."""
+        self._away = False
+        self._do(events.BrokerBack())
+
+    # ── leading and following ─────────────────────────────────────────────────────────────────────────────────
+
+    async def _lead(self, term: int) -> None:
+        """Begin to decide: fence off earlier leaders, take what they wrote, and answer questions."""
+        assert self._plans is not None
+        found = {record.group: record for record in await self._plans.fence(term)}
+        for record in found.values():
+            self._do(events.PlanSeen(record.model_copy(update={"term": 0})))
+        absent = [g for g in self._state.plans if g not in found]
+        for group in absent:
+            if not self._plans.had(group):  # decided in an earlier term and never written
+                self._do(events.PlanGone(group))
+        self._service = self._service or await self._bus.serve(
+            "hams-scheduler",
+            hams_shared.__version__,
+            {"id": self._leader.id},
+            {
+                "view": (subjects.scheduler_view(), self._on_view),
+                "plan": (subjects.plan_request(), self._on_plan),
+            },
+        )
+        self._do(events.Lead())
+        for group in absent:
+            if group in self._state.plans:  # lost with the store: we still know it
+                self._queue(events.StorePlan(self._state.plans[group]))
+
+    async def _follow(self) -> None:
+        """Decide no more; what was decided and not written is dropped."""
+        self._do(events.Follow())
+        self._reign += 1
+        for future in self._asked.values():
+            if not future.done():
+                future.set_exception(NotLeaderError("the scheduler that was asked leads no more", "ask again"))
+        service, self._service = self._service, None
+        if service is not None:
+            try:
+                await service.stop()
+            except HamsError as error:  # its requests are refused by name
+                log.info("still registered: %s", error)
+
+    @property
+    def _leader(self) -> Leadership:
+        assert self._leadership is not None
+        return self._leadership
+
+    def _check_leading(self) -> None:
+        if not self._state.leading:
+            raise NotLeaderError("this scheduler does not lead", "ask again")
 
     async def _recall(self) -> None:
         """Read back what an earlier scheduler knew."""
@@ -115,7 +199,8 @@ class SchedulerService:
         for entry in (await self._buckets["plans"].entries()).values():
             plan = _decoded(PlanRecord, entry)
             if plan is not None:
-                self._do(events.PlanSeen(plan))
+                self._leader.heard(plan.term)
+                self._do(events.PlanSeen(plan.model_copy(update={"term": 0})))
         for entry in (await self._buckets["groups"].entries()).values():
             group = _decoded(GroupRecord, entry)
             if group is not None:
@@ -132,6 +217,31 @@ class SchedulerService:
         async for group, record in watched(self._buckets["groups"], GroupRecord):
             if record != self._state.groups.get(group):  # a renewed watch repeats
                 self._do(events.GroupSeen(group, record))
+
+    async def _watch_plans(self) -> None:
+        """What others wrote; a leader knows what it wrote itself, and learns of what was lost."""
+        assert self._plans is not None
+        async for entry, record in changes(self._buckets["plans"], PlanRecord):
+            self._plans.noticed(entry)
+            known = self._state.plans.get(entry.key)
+            if record is not None:
+                self._leader.heard(record.term)
+                news = known is None or record.newest > known.newest
+                if not self._state.leading or (news and record.term != self._leader.term):
+                    self._do(events.PlanSeen(record.model_copy(update={"term": 0})))
+            elif entry.lost and known is not None and self._state.leading:
+                self._queue(events.StorePlan(known))
+            elif not entry.lost and not self._state.leading:
+                self._do(events.PlanGone(entry.key))
+
+    async def _watch_profiles(self) -> None:
+        async for _, record in watched(self._buckets["profiles"], ProfileRecord):
+            if record is not None and self._state.profiles.get(record.key) != record:
+                self._do(events.ProfileSeen(record))
+
+    async def _watch_health(self) -> None:
+        async for device, health in watched(self._buckets["health"], DeviceHealth):
+            self._do(events.HealthSeen(device, health))
 
     async def _watch_variants(self) -> None:
         async for key, record in watched(self._buckets["variants"], VariantRecord):
@@ -154,14 +264,17 @@ class SchedulerService:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._do(events.Tick())
+            if not self._away:
+                self._do(events.Tick())
 
     async def _on_view(self, message: Message) -> None:
-        await message.respond(codec.encode(scheduler_view(self._state, time.monotonic())))
+        self._check_leading()
+        await message.respond(codec.encode(scheduler_view(self._state, time.monotonic(), self._leader.record)))
 
     async def _on_plan(self, message: Message) -> None:
         """Answer later, when all is measured; other requests are served meanwhile."""
         assert self._owner is not None
+        self._check_leading()
         request = codec.decode(PlanRequest, message.data)
         if len(self._asked) >= ASKED_LIMIT:
             raise RefusedError("too many plan requests are waiting", "try again in a moment")
@@ -177,6 +290,8 @@ class SchedulerService:
         except TimeoutError:
             text = f"not all benchmarks ended within {PLAN_DEADLINE_S:g} s"
             answer = PlanAnswer(error=WireError(code="deadline", text=text))
+        except NotLeaderError as error:
+            answer = PlanAnswer(error=WireError(**error.to_wire()))
         finally:
             del self._asked[request_id]
             self._do(events.AskWithdrawn(request_id))
@@ -190,41 +305,73 @@ class SchedulerService:
     def _do(self, event: events.Event) -> None:
         for command in core.step(self._state, event, time.monotonic()):
             match command:
-                case events.Note(text):
-                    log.info("%s", text)
+                case events.Note(text, device, group, epoch):
+                    log.info("%s", text, extra={"device": device, "group": group, "epoch": epoch})
                 case events.StorePlan() | events.DeletePlan() | events.StoreProfile():
-                    self._writes.put_nowait(command)
+                    self._queue(command)
                 case events.Profile():
                     self._own(self._profile(command))
                 case events.Solve():
                     self._own(self._solve(command))
                 case events.AnswerPlan():
                     self._own(self._compare(command))
+                case events.AdoptGroup(group):
+                    self._own(self._adopt(group))
+
+    def _queue(self, command: Write) -> None:
+        self._writes.put_nowait((self._reign, command))
 
     def _own(self, job: Coroutine[None, None, None]) -> None:
         assert self._owner is not None
         self._owner.create_task(job)
 
     async def _write(self) -> None:
-        """Write decisions to KV in order; while the broker is away they wait, and nothing is skipped."""
+        """Write decisions to KV in order; while the broker is away they wait, unless this scheduler leads no more."""
         while True:
-            command = await self._writes.get()
-            while True:
+            reign, command = await self._writes.get()
+            while self._state.leading and reign == self._reign:
+                term = self._leader.term
                 try:
-                    await self._write_one(command)
+                    if not term:
+                        raise NotLeaderError("the lease has run out")
+                    await self._write_one(command, term)
+                    break
+                except OvertakenError as error:
+                    log.warning("%s", error)
+                    self._do(events.PlanSeen(error.found))
+                    break
+                except NotLeaderError as error:
+                    log.warning("not written: %s", error)
+                    if term:
+                        await self._leader.depose()
                     break
                 except HamsError as error:
                     log.warning("cannot write: %s", error)
                     await asyncio.sleep(WRITE_RETRY_S)
 
-    async def _write_one(self, command: events.StorePlan | events.DeletePlan | events.StoreProfile) -> None:
+    async def _write_one(self, command: Write, term: int) -> None:
+        assert self._plans is not None
         match command:
             case events.StorePlan(record):
-                await self._buckets["plans"].put(record.group, codec.encode(record))
+                await self._plans.store(record, term)
             case events.DeletePlan(group):
-                await self._buckets["plans"].delete(group)
+                await self._plans.delete(group, term)
             case events.StoreProfile(record):
                 await self._buckets["profiles"].put(record.key, codec.encode(record))
+
+    async def _adopt(self, record: GroupRecord) -> None:
+        """Write back the group of an orphaned plan; when it was deleted, its plan goes as well."""
+        name, groups = record.spec.name, self._buckets["groups"]
+        while self._state.leading:
+            try:
+                if await restore(groups, name, codec.encode(record)) or await groups.get(name) is not None:
+                    log.warning("group %s was lost by the broker: written back from its plan", name)
+                else:
+                    self._do(events.NotAdopted(name))
+                return
+            except HamsError as error:
+                log.warning("cannot write back group %s: %s", name, error)
+                await asyncio.sleep(WRITE_RETRY_S)
 
     async def _profile(self, command: events.Profile) -> None:
         cell = command.cell

@@ -9,6 +9,7 @@ from hams_scheduler.learning import Learned, Ratio
 from hams_scheduler.planning import CHILD_WEIGHT, Situation, node_name
 from hams_shared.liveness import Liveness
 from hams_shared.messages import (
+    DeviceHealth,
     DeviceRecord,
     GroupRecord,
     ModelRef,
@@ -33,6 +34,8 @@ class SchedulerState:
     """All the scheduler knows. It can be rebuilt from KV and heartbeats at any time."""
 
     started: float
+    leading: bool = True
+    """Whether commands are wanted; a follower takes the same events and does nothing."""
     live: Liveness = field(default_factory=Liveness)
     devices: dict[str, DeviceRecord] = field(default_factory=dict)
     profiles: dict[str, ProfileRecord] = field(default_factory=dict)
@@ -47,6 +50,9 @@ class SchedulerState:
     """Since when measurements wait for a quiet moment."""
     groups: dict[str, GroupRecord] = field(default_factory=dict)
     plans: dict[str, PlanRecord] = field(default_factory=dict)
+    adopting: set[str] = field(default_factory=set)
+    """Groups of orphaned plans that are being written back."""
+    health: dict[str, DeviceHealth] = field(default_factory=dict)
     asked: dict[str, PlanRequest] = field(default_factory=dict)
     profiling: dict[str, tuple[Cell, str]] = field(default_factory=dict)
     """By device: the benchmark under way and the incarnation that runs it."""
@@ -77,7 +83,12 @@ class SchedulerState:
 
     def alive(self) -> list[str]:
         """Devices that can be given work, in a fixed order."""
-        return sorted(d for d in self.live.peers if d in self.devices)
+        return sorted(d for d in self.live.peers if d in self.devices and not self.quarantined(d))
+
+    def quarantined(self, device: str) -> bool:
+        """Whether a device hung so often that it gets no work."""
+        health = self.health.get(device)
+        return health is not None and health.quarantined
 
     def incarnation(self, device: str) -> str:
         """Which life of the agent this is."""

@@ -9,6 +9,7 @@ from hams_shared.messages import (
     DeviceView,
     GroupRecord,
     GroupView,
+    LeaderRecord,
     MatrixView,
     Plan,
     ProfileRecord,
@@ -20,7 +21,7 @@ from hams_shared.variant_registry import excluded, full_label
 from hams_shared.variants import task_key
 
 
-def scheduler_view(state: SchedulerState, now: float) -> SchedulerView:
+def scheduler_view(state: SchedulerState, now: float, leader: LeaderRecord | None = None) -> SchedulerView:
     """Everything, for `hams-ctl status`, `devices` and `matrix`."""
     groups = [state.groups[name] for name in sorted(state.groups)]
     drafts = [request.group for request in state.asked.values()]
@@ -28,6 +29,7 @@ def scheduler_view(state: SchedulerState, now: float) -> SchedulerView:
         devices=tuple(_device(state, name, now) for name in sorted(state.devices)),
         groups=tuple(_group(state, name) for name in sorted(state.groups)),
         matrix=matrix_view(state.situation(groups, "")),
+        leader=leader,
         profiling={device: cell.model for device, (cell, _) in sorted(state.profiling.items())},
         waiting_profiles=len(state.missing(groups + drafts) + state.missing(drafts, spare=True)),
     )
@@ -37,9 +39,10 @@ def _device(state: SchedulerState, device: str, now: float) -> DeviceView:
     peer = state.live.peers.get(device)
     return DeviceView(
         record=state.devices[device],
-        state="alive" if peer else "lost",
+        state="quarantined" if state.quarantined(device) else "alive" if peer else "lost",
+        health=state.health.get(device),
         heartbeat=peer.heartbeat if peer else None,
-        silent_s=round(now - peer.seen, 3) if peer else 0.0,
+        silent_s=round(max(0.0, now - peer.seen), 3) if peer else 0.0,
     )
 
 
@@ -66,7 +69,9 @@ def _group(state: SchedulerState, name: str) -> GroupView:
     if view.error is not None and active is None:
         return view.model_copy(update={"state": "failed", "text": view.error.text})
     if not state.alive():
-        return view.model_copy(update={"state": "waiting", "text": "no device is alive"})
+        quarantined = ", ".join(d for d in sorted(state.devices) if state.quarantined(d))
+        text = f"no device is alive{f' but those quarantined: {quarantined}' if quarantined else ''}"
+        return view.model_copy(update={"state": "waiting", "text": text})
     if active is None and missing:
         total = len(state.cells(record))
         busy = ", ".join(f"{cell.model} on {device}" for device, (cell, _) in sorted(state.profiling.items()))

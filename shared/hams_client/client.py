@@ -29,6 +29,7 @@ from hams_client.result import Result
 from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus, Message, Subscription
 from hams_shared.chunks import MAX_BYTES, Assembler
+from hams_shared.credentials import load
 from hams_shared.errors import BadInputError, MessageError, SourceError, from_wire
 from hams_shared.frames import Output
 from hams_shared.messages import (
@@ -214,7 +215,16 @@ class Hams:
 
 
 @asynccontextmanager
-async def connect(url: str = DEFAULT_NATS) -> AsyncIterator[Hams]:
-    """Connect to the broker at `url`. Raises BrokerError when nobody is there."""
-    async with NatsBus(url, name="hams-client") as bus:
+async def connect(url: str = DEFAULT_NATS, *, credentials: Path | str | None = None) -> AsyncIterator[Hams]:
+    """Connect to the broker at `url`.
+
+    `credentials` is the file ``app.creds`` that `hams-ctl init` made, where the broker asks for it; default: the one
+    that ``HAMS_CREDENTIALS`` names, if any.
+
+    Raises:
+        CredentialsError: the broker does not take us, or we do not take it.
+        BrokerError: nobody is there.
+    """
+    identity = load(Path(credentials)) if credentials is not None else None
+    async with NatsBus(url, name="hams-client", credentials=identity) as bus:
         yield Hams(bus)

@@ -14,6 +14,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hams_client.client import Hams, Image, Pushed
@@ -80,8 +81,8 @@ class SyncHams:
 
 
 @contextmanager
-def connect(url: str = DEFAULT_NATS) -> Iterator[SyncHams]:
-    """Connect to the broker at `url`. Raises BrokerError when nobody is there."""
+def connect(url: str = DEFAULT_NATS, *, credentials: Path | str | None = None) -> Iterator[SyncHams]:
+    """As :func:`hams_client.connect`."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="hams-client", daemon=True)
     thread.start()
@@ -90,7 +91,7 @@ def connect(url: str = DEFAULT_NATS) -> Iterator[SyncHams]:
         return asyncio.run_coroutine_threadsafe(job, loop).result()
 
     try:
-        connection = connect_async(url)
+        connection = connect_async(url, credentials=credentials)
         hams = run(connection.__aenter__())
         try:
             yield SyncHams(hams, loop)

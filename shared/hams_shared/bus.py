@@ -61,6 +61,8 @@ class Entry:
     key: str
     value: bytes | None
     revision: int
+    lost: bool = False
+    """Gone without having been deleted: the broker came back with an empty or older store."""
 
 
 class KeyValue(Protocol):
@@ -82,8 +84,8 @@ class KeyValue(Protocol):
         """Store only if the newest revision is `revision`. Raises RefusedError when it is not."""
         ...
 
-    async def delete(self, key: str) -> None:
-        """Delete; no error when absent."""
+    async def delete(self, key: str, revision: int | None = None) -> None:
+        """Delete; no error when absent. Raises RefusedError when the newest revision is not `revision`, if given."""
         ...
 
     async def entries(self) -> dict[str, Entry]:
@@ -96,7 +98,7 @@ class KeyValue(Protocol):
         Deletions come as entries with ``value=None``. A reader slower than the changes gets the newest value
         of each key, not every value in between. Survives reconnects of the broker, and a broker that comes
         back with an empty store, without missing the newest value of any key; keys lost that way come as
-        deletions. The iterator ends only when closed (``contextlib.aclosing``) or with the bus.
+        deletions with ``lost=True``. The iterator ends only when closed (``contextlib.aclosing``) or with the bus.
         """
         ...
 
@@ -119,6 +121,14 @@ class ObjectStore(Protocol):
 
     async def delete(self, name: str) -> None:
         """Delete; no error when absent."""
+        ...
+
+
+class Registration(Protocol):
+    """A service that answers."""
+
+    async def stop(self) -> None:
+        """Answer no more; idempotent."""
         ...
 
 
@@ -167,7 +177,7 @@ class Bus(Protocol):
 
     async def serve(
         self, name: str, version: str, metadata: dict[str, str], endpoints: dict[str, tuple[str, Handler]]
-    ) -> None:
+    ) -> Registration:
         """Register as a NATS micro service, visible to ``nats micro ls`` and ``$SRV`` pings.
 
         `endpoints` maps an endpoint's name to its subject and handler. A handler that raises a HamsError

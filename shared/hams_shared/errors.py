@@ -13,14 +13,17 @@
     │   └── UnsupportedModelError unsupported    3     this device or runtime cannot run it
     ├── MessageError             bad-message     4     bytes on a subject are not a HAMS message
     ├── BrokerError              broker          5     the broker is away or refuses
-    │   └── NotFoundError        not-found       5     no such key, group or device
+    │   ├── NotFoundError        not-found       5     no such key, group or device
+    │   └── CredentialsError     credentials     5     who we are is not accepted, or not known
     ├── DeadlineError            deadline        6     no answer in time
     ├── RefusedError             refused         7     the other side said no, with a reason
     │   ├── StaleEpochError      stale-epoch     7
+    │   ├── NotLeaderError       not-leader      7     another scheduler leads: ask again
     │   ├── OverloadedError      overloaded      7     no room now: try again later, or bring less
     │   ├── FrameGoneError       frame-gone      7     its owner reused a frame's memory
     │   └── FrameUnreachableError frame-unreachable 7  shared memory that this process cannot map
     ├── InfeasibleError          infeasible      8     no placement can exist
+    ├── HungError                hung            75    a device made no progress: its agent ends itself
     └── InternalError            internal        70    a defect in HAMS itself
 
 On the wire an error is ``{"code", "text", "hint"}`` (see :meth:`HamsError.to_wire`); foreign exceptions are mapped
@@ -133,6 +136,12 @@ class NotFoundError(BrokerError):
     code = "not-found"
 
 
+class CredentialsError(BrokerError):
+    """The broker does not accept who we are, we do not accept the broker, or a credentials file is none."""
+
+    code = "credentials"
+
+
 class DeadlineError(HamsError):
     """No answer within the deadline."""
 
@@ -151,6 +160,12 @@ class StaleEpochError(RefusedError):
     """Work or a plan of an epoch that is no longer served."""
 
     code = "stale-epoch"
+
+
+class NotLeaderError(RefusedError):
+    """Another scheduler leads, or nobody does at the moment: ask again."""
+
+    code = "not-leader"
 
 
 class OverloadedError(RefusedError):
@@ -176,6 +191,13 @@ class InfeasibleError(HamsError):
 
     code = "infeasible"
     exit_code = 8
+
+
+class HungError(HamsError):
+    """An inference, a benchmark or a load does not end; only a new process helps. 75 is EX_TEMPFAIL: try again."""
+
+    code = "hung"
+    exit_code = 75
 
 
 class InternalError(HamsError):

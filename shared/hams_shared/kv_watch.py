@@ -51,7 +51,7 @@ class WatchState:
         if self._seen is None:
             return
         for key in sorted(self.known.keys() - self._seen):
-            self._forget(Entry(key, None, self.known[key].revision))
+            self._forget(Entry(key, None, self.known[key].revision, lost=True))
         self._seen = None
         if self._marker == "waiting":
             self._marker = "due"

@@ -61,6 +61,17 @@ class TextFormat(logging.Formatter):
         return f"{line}: {_brief(error)}"
 
 
+FIELDS = ("device", "group", "stream", "node", "epoch")
+"""What a log call may say of its subject: ``log.info(text, extra={"group": …, "epoch": …})``; JSON lines carry it."""
+
+_always: dict[str, str] = {}
+
+
+def log_always(**fields: str) -> None:
+    """Give these of FIELDS to every later record of this process: an agent's are all about its device."""
+    _always.update(fields)
+
+
 class JsonFormat(logging.Formatter):
     """One JSON object per line, for log collectors; with the whole traceback, which is still one line."""
 
@@ -77,6 +88,10 @@ class JsonFormat(logging.Formatter):
             "logger": record.name,
             "text": record.getMessage(),
         }
+        for name in FIELDS:
+            value = getattr(record, name, _always.get(name))
+            if value is not None:
+                fields[name] = value
         if record.exc_info and record.exc_info[1]:
             fields["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
         return json.dumps(fields, ensure_ascii=False)
@@ -96,6 +111,7 @@ def setup_logging(part: str, *, debug: bool | None = None) -> None:
     tracebacks.
     """
     debug = debug_wanted() if debug is None else debug
+    _always.clear()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormat(part) if os.environ.get("HAMS_LOG") == "json" else TextFormat(part, debug))
     root = logging.getLogger()

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from hams_shared.messages import Heartbeat
 from hams_shared.subjects import LOST_AFTER_S
 
+STALL_S = 0.75
+"""A listener that looked this long ago was not running, s."""
+
 
 @dataclass
 class Peer:
@@ -23,6 +26,7 @@ class Liveness:
 
     lost_after: float = LOST_AFTER_S
     peers: dict[str, Peer] = field(default_factory=dict)
+    _looked: float | None = None
 
     def heard(self, heartbeat: Heartbeat, now: float) -> str | None:
         """Take a heartbeat; return ``"new"`` or ``"restarted"`` when it begins a life, None when it goes on."""
@@ -35,11 +39,24 @@ class Liveness:
         return None
 
     def expire(self, now: float) -> list[str]:
-        """Forget and return the agents that have been silent for too long, sorted."""
+        """Forget and return the agents that have been silent for too long, sorted. To be asked several times a second.
+
+        A listener that did not look for longer than `STALL_S` was itself stopped or starved; heartbeats wait to be
+        read, so that time does not count as silence.
+        """
+        gap = 0.0 if self._looked is None else now - self._looked
+        self._looked = now
+        if gap > STALL_S:
+            self.excuse(now, 0.0, gap)
         lost = sorted(d for d, peer in self.peers.items() if now - peer.seen > self.lost_after)
         for device in lost:
             del self.peers[device]
         return lost
+
+    def excuse(self, now: float, grace: float, gap: float | None = None) -> None:
+        """The listener could not hear for `gap` s (None: all the time): that was no silence; add `grace` s."""
+        for peer in self.peers.values():
+            peer.seen = max(peer.seen, (now if gap is None else min(now, peer.seen + gap)) + grace)
 
     def forget(self, device: str) -> bool:
         """Drop an agent that said goodbye; return whether it was known."""

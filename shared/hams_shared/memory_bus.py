@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from hams_shared.bus import Handler, KeyValue, ObjectStore
+from hams_shared.bus import Handler, KeyValue, ObjectStore, Registration
 from hams_shared.errors import (
     BadInputError,
     BrokerError,
@@ -280,7 +280,7 @@ class InMemoryBus:
 
     async def serve(
         self, name: str, version: str, metadata: dict[str, str], endpoints: dict[str, tuple[str, Handler]]
-    ) -> None:
+    ) -> Registration:
         """Register as a NATS micro service until the bus closes. See :class:`Bus`."""
         if not _BUCKET.fullmatch(name) or not re.match(r"\d+\.\d+\.\d+", version):
             raise BadInputError(f"serve {name} {version}: not a valid service name or semantic version")
@@ -294,6 +294,7 @@ class InMemoryBus:
             "INFO": {"description": None, "endpoints": listed},
             "STATS": {"endpoints": listed, "started": datetime.now(UTC).isoformat()},
         }
+        made: list[MemorySubscription] = []
         for verb, more in answers.items():
             body = json.dumps({"type": f"io.nats.micro.v1.{verb.lower()}_response", **identity, **more}).encode()
 
@@ -301,9 +302,10 @@ class InMemoryBus:
                 await message.respond(body)
 
             for subject in (f"$SRV.{verb}", f"$SRV.{verb}.{name}", f"$SRV.{verb}.{name}.{identity['id']}"):
-                await self.subscribe(subject, tell)
+                made.append(await self.subscribe(subject, tell))
         for subject, handler in endpoints.values():
-            await self.subscribe(subject, self._endpoint(handler), queue=SERVICE_QUEUE)
+            made.append(await self.subscribe(subject, self._endpoint(handler), queue=SERVICE_QUEUE))
+        return MemoryRegistration(made)
 
     def _endpoint(self, handler: Handler) -> Handler:
         async def answer(message: Any) -> None:
@@ -318,6 +320,18 @@ class InMemoryBus:
                     self.server.route(message.reply, body, "", headers)
 
         return answer
+
+
+class MemoryRegistration:
+    """A service of this client."""
+
+    def __init__(self, subscriptions: list[MemorySubscription]) -> None:
+        self._subscriptions = subscriptions
+
+    async def stop(self) -> None:
+        """Answer no more; idempotent."""
+        for subscription in self._subscriptions:
+            await subscription.unsubscribe()
 
 
 def _check_bucket(bucket: str) -> None:

@@ -94,10 +94,14 @@ class MemoryKeyValue:
     def _changed(self, key: str) -> RefusedError:
         return RefusedError(f"bucket {self._bucket.name}, {key}: the key was changed by someone else", "read it again")
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, revision: int | None = None) -> None:
         """Delete; no error when absent."""
-        if await self.get(key) is not None:
-            self._bucket.store(key, None)
+        entry = await self.get(key)
+        if entry is None:
+            return
+        if revision is not None and entry.revision != revision:
+            raise self._changed(key)
+        self._bucket.store(key, None)
 
     async def entries(self) -> dict[str, Entry]:
         """All present keys with their values."""

@@ -76,6 +76,15 @@ class DeviceRecord(Wire):
     started_at: float
 
 
+class DeviceHealth(Wire):
+    """KV ``health/<device>``: the hangs of a device; outlives its agent."""
+
+    device: str
+    hangs: tuple[float, ...] = Field((), description="Unix times, s, of those that still count")
+    quarantined: bool = Field(False, description="it gets no work until `hams-ctl devices resume`")
+    reason: str = Field("", description="what hung last")
+
+
 class AssignmentState(Wire):
     """Where an agent stands with one plan of one group."""
 
@@ -202,6 +211,12 @@ class Plan(Wire):
         choice = self.variants.get(node, {}).get(device)
         return (choice.input if choice else None) or self.group.spec.nodes[node].input
 
+    @property
+    def all_models(self) -> tuple[ModelRef, ...]:
+        """The group's own networks and the variants that stand for them."""
+        variants = (v.model for places in self.variants.values() for v in places.values())
+        return (*self.group.models.values(), *variants)
+
     def variants_on(self, device: str) -> frozenset[str]:
         """Digests of the variants that `device` loads."""
         return frozenset(places[device].model.digest for places in self.variants.values() if device in places)
@@ -228,6 +243,7 @@ class PlanRecord(Wire):
     group: str
     active: Plan | None = None
     next: Plan | None = None
+    term: int = Field(0, description="of the leading scheduler that wrote it")
 
     @property
     def newest(self) -> int:
@@ -236,6 +252,16 @@ class PlanRecord(Wire):
 
 
 # ── requests to the scheduler and the pipeline ────────────────────────────────────────────────────────────────────
+
+
+class LeaderRecord(Wire):
+    """KV ``leader/scheduler``: which scheduler leads; renewed by compare-and-set on the key's revision."""
+
+    holder: str = Field(description="id of the scheduler; empty: given back")
+    host: str = ""
+    pid: int = 0
+    term: int = Field(ge=1, description="grows with every change of leader")
+    since: float = Field(0.0, description="Unix time, s; for people, never compared")
 
 
 class PlanRequest(Wire):
@@ -302,7 +328,8 @@ class DeviceView(Wire):
     """A device as the scheduler sees it now."""
 
     record: DeviceRecord
-    state: Literal["alive", "lost"]
+    state: Literal["alive", "lost", "quarantined"]
+    health: DeviceHealth | None = None
     heartbeat: Heartbeat | None = None
     silent_s: float = 0.0
 
@@ -335,6 +362,7 @@ class SchedulerView(Wire):
     matrix: MatrixView
     profiling: dict[str, str] = Field({}, description="device → model being measured")
     waiting_profiles: int = 0
+    leader: LeaderRecord | None = Field(None, description="the scheduler that answers")
 
 
 class StreamView(Wire):

@@ -15,7 +15,7 @@ import nats.errors
 import nats.js.errors as js_errors
 
 from hams_shared.errors import BrokerError
-from hams_shared.nats_errors import AWAY, translated
+from hams_shared.nats_errors import AWAY
 
 if TYPE_CHECKING:
     from hams_shared.nats_bus import NatsBus
@@ -45,7 +45,7 @@ class Bucket:
         raise NotImplementedError
 
     async def _open(self) -> None:
-        with translated(f"bucket {self._bucket}"):
+        with self._bus.allowed(f"bucket {self._bucket}"):
             try:
                 self._raw = await self._bind()
             except js_errors.NotFoundError:
@@ -62,7 +62,7 @@ class Bucket:
         self._bus.check_open()
         loop = asyncio.get_running_loop()
         end = loop.time() + OP_DEADLINE_S
-        with translated(f"bucket {self._bucket}, {what}"):
+        with self._bus.allowed(f"bucket {self._bucket}, {what}"):
             while True:
                 try:
                     if self._raw is None:

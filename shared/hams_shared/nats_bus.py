@@ -22,25 +22,30 @@ import nats.micro
 from nats.aio.client import Client, Server
 from nats.micro.request import Request
 
-from hams_shared.bus import Handler, KeyValue, ObjectStore
-from hams_shared.errors import BadInputError, BrokerError, HamsError, as_hams_error
-from hams_shared.nats_errors import no_broker, translated
+from hams_shared.bus import Handler, KeyValue, ObjectStore, Registration
+from hams_shared.credentials import Credentials, of_environment
+from hams_shared.errors import BadInputError, BrokerError, CredentialsError, DeadlineError, HamsError, as_hams_error
+from hams_shared.nats_errors import is_refusal, no_broker, translated
 from hams_shared.nats_kv import NatsKeyValue
 from hams_shared.nats_message import NatsMessage, NatsSubscription
 from hams_shared.nats_objects import NatsObjectStore
+from hams_shared.process import kv_replicas, machine
 from hams_shared.service_errors import ERROR_CODE, error_answer, service_error
 from hams_shared.urls import redacted
 
 log = logging.getLogger(__name__)
+# asyncio says this of every TLS connection that the other side ends; its streams cannot do otherwise.
+logging.getLogger("asyncio").addFilter(lambda record: "eof_received() has no effect" not in record.getMessage())
 
-MAX_WAIT_S = 2.0
+MAX_WAIT_S = 1.0
 """Longest pause between two attempts to reconnect."""
 
 WRITE_DEADLINE_S = 10.0
 """A connected broker that takes nothing for this long is reported to the publisher."""
 
-PING_S = 5.0
-"""A half-open connection is found after three of these."""
+PING_S = 2.0
+"""A half-open connection is found after three of these. TCP itself would go on for minutes, and after a cut of some
+seconds its next retransmission may be as many seconds away; a new connection is there as soon as the link is."""
 
 CLOSE_S = 5.0
 """Deadline for closing the connection."""
@@ -51,15 +56,20 @@ YIELD_BYTES = 64 * 1024
 SUBSCRIPTION_BYTES = 256 * 1024 * 1024
 """Second bound of every subscription, for messages that are large."""
 
+MACHINE = "machine"
+"""Metadata of every service: where it runs, so that a part can be asked from its own machine or container."""
+
 OnState = Callable[[], None]
 
 
 class NatsBus:
     """A connection to a nats-server, kept up for ever. Use as an async context manager.
 
-    `url` may name several servers, separated by commas. `on_disconnect` and `on_reconnect` are called on the
-    event loop and must not block. `pending_bytes` bounds what is buffered while the broker is away.
-    `replicas` is the number of servers that hold each bucket this client creates.
+    `credentials` say who we are and by whose certificate the broker is known (default: the file that
+    ``HAMS_CREDENTIALS`` names, if any); then the connection is by TLS. `url` may name several servers, separated by
+    commas. `on_disconnect` and `on_reconnect` are called on the event loop and must not block. `pending_bytes` bounds
+    what is buffered while the broker is away. `replicas` is the number of servers that hold each bucket this client
+    creates; None: as HAMS_KV_REPLICAS says.
     """
 
     def __init__(
@@ -67,16 +77,18 @@ class NatsBus:
         url: str,
         *,
         name: str = "hams",
+        credentials: Credentials | None = None,
         connect_timeout: float = 5.0,
         pending_bytes: int = 16 * 1024 * 1024,
-        replicas: int = 1,
+        replicas: int | None = None,
         on_disconnect: OnState | None = None,
         on_reconnect: OnState | None = None,
     ) -> None:
         self.url = redacted(url)
-        self.replicas = replicas
+        self.replicas = kv_replicas() if replicas is None else replicas
         self._servers = [part.strip() for part in url.split(",")]
         self._name = name
+        self._credentials = credentials
         self._connect_timeout = connect_timeout
         self._pending_bytes = pending_bytes
         self._on_disconnect = on_disconnect
@@ -87,6 +99,10 @@ class NatsBus:
         self._connected = asyncio.Event()
         self._closing = False
         self._last_error = ""
+        self._refused = ""
+        """Why the broker does not take us; what follows from that says less."""
+        self._denied = ""
+        self._denials = 0
         self.generation = 0
         """Counts the connections made: a watch begun in an older generation has to start over."""
         self.slow_drops = 0
@@ -95,6 +111,7 @@ class NatsBus:
     async def __aenter__(self) -> Self:
         if not all(self._servers):
             raise BrokerError("no broker URL given", "for example nats://127.0.0.1:4222")
+        identity = self._credentials or of_environment()
         self._nc = Client()
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -112,12 +129,13 @@ class NatsBus:
                     ping_interval=PING_S,
                     max_outstanding_pings=2,
                     pending_size=self._pending_bytes,
+                    **({} if identity is None else _as_options(identity)),
                 )
         except BaseException as error:
             self._closing = True
             await self._end()
             if isinstance(error, (TimeoutError, nats.errors.Error, OSError, ValueError)):
-                raise no_broker(self.url, self._last_error or str(error)) from None
+                raise no_broker(self.url, self._refused or self._last_error or str(error), identity) from None
             raise
         self.generation = 1
         self._connected.set()
@@ -177,6 +195,10 @@ class NatsBus:
             reason = "" if self._closing else f": {self._last_error or 'the broker ended it'}"
             raise BrokerError(f"the connection to {self.url} is closed{reason}")
 
+    def new_inbox(self) -> str:
+        """A subject of our own, on which answers may come."""
+        return str(self._nc.new_inbox())
+
     @contextmanager
     def waker(self) -> Iterator[asyncio.Event]:
         """Give an event that is set when the broker was lost, is back, or the bus closes."""
@@ -186,6 +208,21 @@ class NatsBus:
             yield event
         finally:
             self._wakers.discard(event)
+
+    @contextmanager
+    def allowed(self, what: str) -> Iterator[None]:
+        """Translate nats-py's errors; if the broker denied us something meanwhile, that is why no answer came."""
+        before = self._denials
+        try:
+            with translated(what):
+                yield
+        except DeadlineError:
+            if self._denials == before:
+                raise
+            raise CredentialsError(
+                f"{what}: our credentials do not allow it ({self._denied})",
+                "use those of a role that may, such as admin",
+            ) from None
 
     def forget(self, subscription: NatsSubscription) -> None:
         """Drop an ended subscription from the books."""
@@ -205,6 +242,13 @@ class NatsBus:
                     log.warning("%s is read too slowly: messages are dropped", error.subject)
             return
         text = str(error).removeprefix("nats: ") or type(error).__name__
+        if "permissions violation" in text.lower():
+            self._denied, self._denials = text, self._denials + 1
+            if self._denials & (self._denials - 1) == 0:  # 1, 2, 4, 8 …: a stream of them does not fill the log
+                log.warning("the broker at %s does not let us (%d so far): %s", self.url, self._denials, text)
+            return
+        if is_refusal(text):
+            self._refused = text
         # A broker that stays away repeats itself with every attempt.
         log.log(logging.DEBUG if text == self._last_error else logging.INFO, "broker %s: %s", self.url, text)
         self._last_error = text
@@ -219,7 +263,7 @@ class NatsBus:
         self._wake()
 
     async def _regained(self) -> None:
-        self._last_error = ""
+        self._last_error = self._refused = ""
         self.generation += 1
         self._connected.set()
         log.info("the broker at %s is back", self.url)
@@ -290,7 +334,7 @@ class NatsBus:
     async def request(self, subject: str, data: bytes, *, timeout: float) -> NatsMessage:
         """Send and await one answer. See :class:`Bus` for the errors."""
         self.check_open()
-        with translated(subject):
+        with self.allowed(subject):
             answer = await self._nc.request(subject, data, timeout=timeout)
         message = NatsMessage(self, answer.subject, answer.data, "", answer.headers)
         if ERROR_CODE in message.headers:
@@ -341,19 +385,22 @@ class NatsBus:
 
     async def serve(
         self, name: str, version: str, metadata: dict[str, str], endpoints: dict[str, tuple[str, Handler]]
-    ) -> None:
+    ) -> Registration:
         """Register as a NATS micro service until the bus closes. See :class:`Bus`."""
         self.check_open()
         try:
             with translated(f"serve {name}"), warnings.catch_warnings():
                 # nats.micro calls datetime.utcnow(), deprecated from Python 3.12 on.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                service = await nats.micro.add_service(self._nc, name=name, version=version, metadata=metadata)
+                service = await nats.micro.add_service(
+                    self._nc, name=name, version=version, metadata={**metadata, MACHINE: machine()}
+                )
                 for endpoint, (subject, handler) in endpoints.items():
                     await service.add_endpoint(name=endpoint, subject=subject, handler=self._endpoint(handler))
         except ValueError as error:
             raise BadInputError(f"serve {name}: {error}") from None
         await self.flush()
+        return NatsRegistration(service)
 
     def _endpoint(self, handler: Handler) -> Callable[[Request], Awaitable[None]]:
         async def answer(request: Any) -> None:
@@ -375,6 +422,24 @@ class NatsBus:
                     await self.publish_with(msg.reply, body, "", error_headers)
 
         return answer
+
+
+class NatsRegistration:
+    """A micro service of this client."""
+
+    def __init__(self, service: Any) -> None:
+        self._service = service
+
+    async def stop(self) -> None:
+        """Answer no more; idempotent. Raises BrokerError or DeadlineError while the broker is away."""
+        with translated("end a service"):
+            async with asyncio.timeout(CLOSE_S):
+                await self._service.stop()
+
+
+def _as_options(identity: Credentials) -> dict[str, Any]:
+    """What nats-py's connect takes for `identity`."""
+    return {"nkeys_seed_str": identity.seed, "tls": identity.tls(), "inbox_prefix": identity.inbox_prefix}
 
 
 def _next_server(pool: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 import nats.errors
 import nats.js.errors as js
 
+from hams_shared.credentials import Credentials
 from hams_shared.errors import (
     BadInputError,
     BrokerError,
+    CredentialsError,
     DeadlineError,
     DigestError,
     HamsError,
@@ -18,6 +20,7 @@ from hams_shared.errors import (
     RefusedError,
 )
 
+_WHO = "give a credentials file of its `hams-ctl init` folder: --credentials FILE or HAMS_CREDENTIALS"
 _START = "start one with `hams-ctl up`, or give --nats URL"
 
 # First match wins, so subclasses stand before their bases. Columns: theirs, ours, text ({what} and {error}
@@ -60,7 +63,7 @@ _TABLE: tuple[tuple[type[BaseException], type[HamsError], str, str], ...] = (
     ),
     (nats.errors.ConnectionClosedError, BrokerError, "{what}: the connection to the broker is closed", ""),
     (nats.errors.ConnectionDrainingError, BrokerError, "{what}: the connection to the broker is closing", ""),
-    (nats.errors.AuthorizationError, BrokerError, "{what}: the broker does not accept our credentials", ""),
+    (nats.errors.AuthorizationError, CredentialsError, "{what}: the broker does not accept our credentials", _WHO),
     (nats.errors.NoServersError, BrokerError, "{what}: no broker", _START),
     (nats.errors.Error, BrokerError, "{what}: {error}", ""),
     (OSError, BrokerError, "{what}: {error}", ""),
@@ -96,6 +99,38 @@ def translated(what: str) -> Iterator[None]:
         raise ours from error
 
 
-def no_broker(url: str, reason: str = "") -> BrokerError:
-    """Return the error for a URL where no broker answers."""
+def is_refusal(reason: str) -> bool:
+    """Whether a connection failed because broker or client do not accept each other."""
+    return any(word in reason.lower() for word in ("authorization", "authentication", "certificate", "ssl:"))
+
+
+def no_broker(url: str, reason: str = "", identity: Credentials | None = None) -> BrokerError:
+    """Return the error for a URL where no broker answers, or none that takes us as `identity`."""
+    said = reason.lower()
+    if "authorization violation" in said or "authentication" in said:
+        if identity is None:
+            return CredentialsError(f"the broker at {url} wants to know who we are", _WHO)
+        return CredentialsError(
+            f"the broker at {url} does not know {identity.user} by these credentials",
+            "take those of its own `hams-ctl init` folder, and let it read new users (kill -HUP)",
+        )
+    if "certificate" in said or "ssl" in said or "tls" in said:
+        if identity is None:
+            return CredentialsError(f"the broker at {url} speaks TLS and wants to know who we are", _WHO)
+        if "hostname mismatch" in said or "ip address mismatch" in said:
+            return CredentialsError(
+                f"the broker's certificate is not for the host in {url}",
+                "use a name it was made for, or make it anew: hams-ctl init --renew-broker --host NAME",
+            )
+        if "expired" in said or "not yet valid" in said:
+            return CredentialsError(
+                f"the certificate of the broker at {url} has expired, or a clock is wrong",
+                "hams-ctl init --renew-broker, then restart the broker",
+            )
+        if "verify failed" in said:
+            return CredentialsError(
+                f"the broker at {url} shows a certificate that our credentials do not vouch for",
+                "take the credentials of its own `hams-ctl init` folder",
+            )
+        return CredentialsError(f"the broker at {url} does not speak TLS as our credentials want: {reason}")
     return BrokerError(f"no broker at {url}{': ' + reason if reason else ''}", _START)

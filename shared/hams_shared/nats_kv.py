@@ -89,14 +89,16 @@ class NatsKeyValue(Bucket):
         self._check(key, value)
         return int(await self._retry(f"update {key}", lambda: self._raw.update(key, value, last=revision)))
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, revision: int | None = None) -> None:
         """Delete; no error when absent."""
 
         async def remove() -> None:
             # A marker for a key that never was would stay in the bucket for ever.
             with suppress(js_errors.KeyNotFoundError):
-                await self._raw.get(key)
-                await self._raw.delete(key)
+                found = await self._raw.get(key)
+                if revision is not None and found.revision != revision:
+                    raise js_errors.KeyWrongLastSequenceError
+                await self._raw.delete(key, last=found.revision if revision is not None else None)
 
         await self._retry(f"delete {key}", remove)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from hams_shared.credentials import VARIABLE
 
 DEFAULT_NATS = "nats://127.0.0.1:4222"
 
@@ -13,3 +17,20 @@ Nats = Annotated[
     typer.Option("--nats", envvar="HAMS_NATS_URL", help="Broker to use, e.g. nats://box1:4222; several by commas."),
 ]
 Debug = Annotated[bool, typer.Option("--debug", envvar="HAMS_DEBUG", help="Show tracebacks and debug logs.")]
+
+
+def _use(path: Path | None) -> Path | None:
+    if path is not None:
+        os.environ[VARIABLE] = str(path)  # for this process's connections, and for the parts it starts
+    return path
+
+
+Credentials = Annotated[
+    Path | None,
+    typer.Option(
+        "--credentials",
+        envvar=VARIABLE,
+        callback=_use,
+        help="Who we are to the broker: a file that `hams-ctl init` made; then the connection is by TLS.",
+    ),
+]

@@ -7,6 +7,8 @@ import socket
 import sys
 from pathlib import Path
 
+from hams_shared.errors import BadInputError
+
 
 def resident_mib() -> float:
     """Resident memory of this process, MiB; on systems without /proc the peak instead."""
@@ -33,3 +35,23 @@ def state_folder() -> Path:
 def cache_folder() -> Path:
     """Where fetched and pulled files lie: HAMS_CACHE, or ``~/.cache/hams``."""
     return Path(os.environ.get("HAMS_CACHE") or Path.home() / ".cache" / "hams")
+
+
+def machine() -> str:
+    """What the operating system calls this machine; inside a container, the container."""
+    return socket.gethostname()
+
+
+def kv_replicas() -> int:
+    """How many servers of a NATS cluster are to hold each bucket: HAMS_KV_REPLICAS, or 1.
+
+    Raises:
+        BadInputError: it is not a number that JetStream knows.
+    """
+    text = os.environ.get("HAMS_KV_REPLICAS", "").strip() or "1"
+    if text not in ("1", "3", "5"):
+        raise BadInputError(
+            f"HAMS_KV_REPLICAS is {text!r}, not 1, 3 or 5",
+            "1: a single server; 3: a cluster of three, which outlives the loss of one",
+        )
+    return int(text)

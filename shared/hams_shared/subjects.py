@@ -22,10 +22,10 @@ PREFIX = "hams.v1"
 HEARTBEAT_S = 0.5
 """Seconds between two heartbeats of an agent."""
 
-LOST_AFTER_S = 2.0
-"""An agent silent for this long is lost."""
+LOST_AFTER_S = 1.5
+"""An agent silent for this long is lost: three heartbeats."""
 
-BUCKETS = ("groups", "devices", "profiles", "plans", "variants")
+BUCKETS = ("groups", "devices", "profiles", "plans", "variants", "health", "leader")
 """KV buckets of the control plane; each is called ``hams-<name>`` on the broker."""
 
 MODEL_STORE = "hams-models"

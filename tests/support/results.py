@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from types import TracebackType
 
 import hams_client
@@ -15,9 +16,9 @@ from support.wait import until_sync
 class Subscriber:
     """Collects all results of a group until it is closed."""
 
-    def __init__(self, url: str, group: str) -> None:
+    def __init__(self, url: str, group: str, credentials: Path | None = None) -> None:
         self.received: list[Result] = []
-        self._url, self._group = url, group
+        self._url, self._group, self._credentials = url, group, credentials
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -31,7 +32,8 @@ class Subscriber:
             assert isinstance(error, BrokerError)
 
     async def _collect(self) -> None:
-        async with hams_client.connect(self._url) as hams, hams.results(self._group, limit=100_000) as results:
+        connection = hams_client.connect(self._url, credentials=self._credentials)
+        async with connection as hams, hams.results(self._group, limit=100_000) as results:
             self._ready.set()
             async for result in results:
                 self.received.append(result)

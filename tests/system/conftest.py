@@ -10,7 +10,10 @@ import yaml
 from hams_services.zoo.sources import fetch
 from hams_shared.errors import ModelFetchError
 from hams_shared.process import cache_folder
+from support.nats_server import own_nats_server
 from support.up import ROOT, Up, cores
+
+__all__ = ["own_nats_server"]
 
 FACE = ROOT / "examples" / "face.yaml"
 

@@ -7,6 +7,7 @@ it is shown.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,7 +17,7 @@ import numpy as np
 
 from hams_agents.backends.base import Backend, Capabilities, ModelFile, Network
 from hams_agents.backends.batching import Array, noise
-from hams_agents.backends.emulation_profile import EmulationProfile, read_profile
+from hams_agents.backends.emulation_profile import EmulationProfile, HangFault, read_profile
 from hams_agents.devices import DeviceSpec
 from hams_shared.errors import ModelError, UnsupportedModelError
 
@@ -63,7 +64,8 @@ class EmulatedBackend:
         if self._profile.run == "none":
             source = _Zeros(model, real)
             real.close()
-        return EmulatedNetwork(model, source, fps, self._pacer, load_ms, memory_mib, metadata)
+        hang = self._profile.hang
+        return EmulatedNetwork(model, source, fps, self._pacer, load_ms, memory_mib, metadata, hang)
 
     def close(self) -> None:
         """Release the CPU behind it."""
@@ -84,6 +86,7 @@ class EmulatedNetwork:
         load_ms: float,
         memory_mib: float,
         metadata: Mapping[str, str],
+        hang: HangFault | None = None,
     ) -> None:
         self.metadata = metadata
         self.memory_mib = memory_mib
@@ -92,11 +95,16 @@ class EmulatedNetwork:
         self._source: Network | _Zeros | None = source
         self._fps = fps
         self._pacer = pacer
+        self._hang = hang
+        self._done = 0
 
     def infer(self, batch: Array) -> Mapping[str, Array]:
         """Run N images in no less than N / fps seconds."""
         if self._source is None:
             raise ModelError(f"model {self._model.name} is closed")
+        if self._hang is not None and self._hang.strikes(self._model.name, self._done):
+            threading.Event().wait()
+        self._done += 1
         with self._pacer.at_least(len(batch) / self._fps):
             return self._source.infer(batch)
 
@@ -175,7 +183,7 @@ def _capabilities(profile: EmulationProfile, inner: Capabilities, spec: DeviceSp
         backend="emulated",
         unit=spec.unit,
         kind=profile.kind,
-        name=f"emulated {profile.kind.upper()} {profile.name}",
+        name=f"emulated {profile.kind.upper()} {profile.name}{' (made to hang)' if profile.hang else ''}",
         cores=spec.cores,
         memory_mib=profile.memory_mib,
         precisions=inner.precisions[:1],

@@ -15,6 +15,21 @@ from hams_shared.errors import DeviceSpecError
 _DIGITS = frozenset("0123456789abcdef")
 
 
+class HangFault(BaseModel):
+    """A fault for tests: an inference that never returns, as a broken driver's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models: tuple[str, ...] = Field(("*",), min_length=1, description="by name; '*': any")
+    after: int = Field(0, ge=0, description="inferences of these models that still return")
+    while_exists: Path | None = Field(None, description="hang only while this file exists")
+
+    def strikes(self, model: str, done: int) -> bool:
+        """Whether the inference after `done` others hangs."""
+        named = model in self.models or "*" in self.models
+        return named and done >= self.after and (self.while_exists is None or self.while_exists.exists())
+
+
 class EmulationProfile(BaseModel):
     """``PROFILE.yaml``: a device that runs each model at a stated speed."""
 
@@ -31,6 +46,7 @@ class EmulationProfile(BaseModel):
         "none", description="none answers zeros of the right shapes; else real outputs, computed on the CPU"
     )
     load_ms: float = Field(0.0, ge=0, le=60_000, description="loading takes at least this long, ms")
+    hang: HangFault | None = Field(None, description="a fault for tests: inferences that never return")
     note: str = Field("", description="where the numbers come from")
 
     def fps_of(self, model: ModelFile) -> float | None:
@@ -44,7 +60,7 @@ class EmulationProfile(BaseModel):
 
     def digest(self) -> str:
         """Return 16 hex digits of all that a measurement depends on."""
-        return hashlib.sha256(self.model_dump_json(exclude={"note", "name"}).encode()).hexdigest()[:16]
+        return hashlib.sha256(self.model_dump_json(exclude={"note", "name", "hang"}).encode()).hexdigest()[:16]
 
 
 def read_profile(path: Path) -> EmulationProfile:

@@ -9,11 +9,13 @@ import typer
 import hams_shared
 from hams_services.ctl import commands_sink
 from hams_services.ctl.commands_deploy import deploy, plan, schema, undeploy
+from hams_services.ctl.commands_init import init
 from hams_services.ctl.commands_models import models
 from hams_services.ctl.commands_results import infer, results
 from hams_services.ctl.commands_show import devices, matrix, status
 from hams_services.ctl.commands_up import demo, up
 from hams_services.ctl.commands_watch import metrics, tap, top
+from hams_shared.options import Credentials
 
 app = typer.Typer(
     name="hams-ctl",
@@ -34,18 +36,20 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+    credentials: Credentials = None,
 ) -> None:
     pass
 
 
 for panel, commands in {
-    "Run": (up, demo),
+    "Run": (up, demo, init),
     "Groups": (deploy, undeploy, plan, schema),
-    "Look": (status, top, metrics, devices, matrix),
+    "Look": (status, top, metrics, matrix),
     "Results": (results, infer, tap),
 }.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(devices, name="devices", rich_help_panel="Look")
 app.add_typer(models, name="models", rich_help_panel="Models")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import importlib.metadata
+import ipaddress
 import json
 import logging
 import os
@@ -20,7 +21,9 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
-from hams_shared.errors import BrokerError, DeadlineError, HamsError, NotFoundError
+from hams_services.security.folder import server_options
+from hams_shared.credentials import load
+from hams_shared.errors import BrokerError, CredentialsError, DeadlineError, HamsError, NotFoundError
 from hams_shared.nats_bus import NatsBus
 from hams_shared.supervise import Child, ChildEvent, ChildSpec, RestartPolicy, Supervisor, log_event
 
@@ -44,12 +47,13 @@ max_payload: {max_payload}
 max_pending: 256MB
 # A client that takes nothing for this long is cut off, so that it cannot hold the others back.
 write_deadline: "10s"
-ping_interval: "20s"
+ping_interval: "5s"
 ping_max: 3
 log_file: {log}
 logfile_size_limit: 16MB
 logfile_max_num: 4
 {monitor}
+{security}
 jetstream {{
   store_dir: {store}
   # Sync every write to the disk before it is acknowledged: the default interval of two minutes loses
@@ -89,7 +93,13 @@ def _wheel_files() -> list[Path]:
 
 
 def write_config(
-    store: Path, *, host: str, port: int, max_payload: int = MAX_PAYLOAD, monitor_port: int | None = None
+    store: Path,
+    *,
+    host: str,
+    port: int,
+    max_payload: int = MAX_PAYLOAD,
+    monitor_port: int | None = None,
+    secrets: Path | None = None,
 ) -> Path:
     """Write the server's configuration into `store` and return its path.
 
@@ -102,6 +112,7 @@ def write_config(
         max_payload=max_payload,
         log=json.dumps(str(store / "nats-server.log")),
         store=json.dumps(str(store)),
+        security=server_options(secrets, store) if secrets is not None else "",
         monitor=f"http: {json.dumps(f'127.0.0.1:{monitor_port}')}" if monitor_port is not None else "",
     )
     _make_folder(store)
@@ -116,6 +127,14 @@ def _make_folder(store: Path) -> None:
         (store / "lock").touch(mode=0o600)
     except OSError as error:
         raise BrokerError(f"cannot write the broker's folder {store}: {error.strerror}") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def check_port(host: str, port: int) -> int:
@@ -165,8 +184,8 @@ class Broker:
     """A supervised nats-server. Use as an async context manager; inside it, the broker answers at
     :attr:`url`.
 
-    `port` 0 means any free one; it stays the same over restarts. `host` other than a loopback address opens
-    the broker, which asks for no password, to the network.
+    `port` 0 means any free one; it stays the same over restarts. With `secrets`, a folder that `hams-ctl init` made,
+    it speaks TLS and takes its users only; without, it takes anybody, so `host` must be a loopback address.
     """
 
     def __init__(
@@ -177,6 +196,7 @@ class Broker:
         port: int = 0,
         max_payload: int = MAX_PAYLOAD,
         monitor_port: int | None = None,
+        secrets: Path | None = None,
         ready_timeout: float = READY_S,
         on_event: Callable[[ChildEvent], None] = log_event,
     ) -> None:
@@ -185,6 +205,7 @@ class Broker:
         self.port = port
         self._max_payload = max_payload
         self._monitor_port = monitor_port
+        self._secrets = secrets.expanduser().resolve() if secrets is not None else None
         self._ready_timeout = ready_timeout
         self._on_event = on_event
         self._stack = AsyncExitStack()
@@ -216,6 +237,11 @@ class Broker:
             DeadlineError: it does not answer within `ready_timeout`.
         """
         binary = find_nats_server()
+        if self._secrets is None and not is_loopback(self.host):
+            raise CredentialsError(
+                f"a broker on {self.host} would let everybody in",
+                "make credentials with `hams-ctl init` and give their folder with --secrets, or listen on 127.0.0.1",
+            )
         async with AsyncExitStack() as stack:
             chosen = check_port(self.host, self.port)
             _make_folder(self.store)
@@ -227,6 +253,7 @@ class Broker:
                 port=chosen,
                 max_payload=self._max_payload,
                 monitor_port=self._monitor_port,
+                secrets=self._secrets,
             )
             self._written = output_sizes(self.store)
             self._supervisor = await stack.enter_async_context(Supervisor(self._on_event))
@@ -279,7 +306,8 @@ class Broker:
             return False
         writer.close()
         try:
-            async with NatsBus(self.url, name="hams-ctl", connect_timeout=2.0) as bus:
+            admin = load(self._secrets / "admin.creds") if self._secrets is not None else None
+            async with NatsBus(self.url, name="hams-ctl", credentials=admin, connect_timeout=2.0) as bus:
                 answer = await bus.request("$JS.API.INFO", b"", timeout=2.0)
         except NotFoundError:
             return False

@@ -15,9 +15,9 @@ from hams_services.ctl.control import Control, Progress, prepare_group
 from hams_services.ctl.offline import plan_offline, print_offline, print_reasons
 from hams_services.ctl.options import Debug, Json, Nats, Strategy
 from hams_services.ctl.tables import matrix_table, placement, plans_table, reasons, short_names
-from hams_services.zoo.groups import load_group, load_groups
+from hams_services.zoo.groups import load_groups
 from hams_shared.bus import Bus
-from hams_shared.errors import DeadlineError, InfeasibleError
+from hams_shared.errors import BadInputError, DeadlineError, InfeasibleError
 from hams_shared.group_spec import GroupSpec
 from hams_shared.messages import GroupRecord, GroupView, PlanAnswer, StrategyAnswer
 from hams_shared.process import cache_folder
@@ -52,6 +52,21 @@ async def until_served(control: Control, record: GroupRecord, progress: Progress
         ) from None
     assert view is not None
     return view
+
+
+def one_group(file: Path) -> GroupSpec:
+    """Read a file that holds one group.
+
+    Raises:
+        BadInputError: it lists several.
+    """
+    specs = load_groups(file)
+    if len(specs) > 1:
+        raise BadInputError(
+            f"{file} lists {len(specs)} groups, and one is planned at a time",
+            "plan its files one by one, or deploy it: the scheduler then places all groups together",
+        )
+    return specs[0]
 
 
 def deploy(
@@ -164,7 +179,7 @@ def plan(
         control = Control(bus)
         await control.view()
         with steps() as progress:
-            record = await bring_in(control, load_group(file), progress)
+            record = await bring_in(control, one_group(file), progress)
             answer = await ask_plan(control, record, tuple(strategy.split(",")), time_limit, progress)
         if json:
             print_json([a.model_dump(mode="json") for a in answer.answers])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import time
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from hams_services.ctl.options import Debug, Json, Nats
 from hams_services.ctl.tables import (
     devices_table,
     groups_table,
+    leader_line,
     matrix_table,
     reasons,
     streams_table,
@@ -23,7 +25,7 @@ from hams_services.ctl.tables import (
 from hams_services.ctl.up import discover
 from hams_shared.bus import Bus
 from hams_shared.errors import NotFoundError
-from hams_shared.messages import MatrixView, PipelineView
+from hams_shared.messages import DeviceView, MatrixView, PipelineView
 
 
 def status(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
@@ -42,6 +44,7 @@ def status(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
                     "groups": [g.model_dump(mode="json") for g in view.groups],
                     "streams": streams.model_dump(mode="json")["streams"],
                     "devices": [d.model_dump(mode="json") for d in view.devices],
+                    "leader": view.leader.model_dump(mode="json") if view.leader else None,
                 }
             )
             return
@@ -62,12 +65,20 @@ def status(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
                 if stream.text:
                     out.print(f"  {stream.group}/{stream.stream}: {stream.text}", style="red")
         out.print()
-        out.print(devices_table(view.devices))
+        _print_devices(view.devices, False)
+        if view.leader is not None:
+            out.print()
+            out.print(leader_line(view.leader, time.time()), style="dim")
 
     with_bus(job, nats, debug)
 
 
-def devices(
+devices = typer.Typer(invoke_without_command=True, help="Show the devices of the system, and take them back to work.")
+
+
+@devices.callback()
+def show_devices(
+    context: typer.Context,
     discover_: Annotated[
         bool, typer.Option("--discover", help="Look what this host has, without a running system.")
     ] = False,
@@ -76,6 +87,9 @@ def devices(
     debug: Debug = False,
 ) -> None:
     """Show the devices of the system, or with --discover those of this host."""
+
+    if context.invoked_subcommand is not None:
+        return
 
     async def look(stop: object) -> None:
         found, remarks = await discover()
@@ -88,16 +102,49 @@ def devices(
             out.print(f"not used: {remark}", style="dim")
 
     async def job(bus: Bus) -> None:
-        view = await Control(bus).view()
-        if json:
-            print_json([d.model_dump(mode="json") for d in view.devices])
-        else:
-            out.print(devices_table(view.devices))
+        _print_devices((await Control(bus).view()).devices, json)
 
     if discover_:
         without_bus(look, debug)
     else:
         with_bus(job, nats, debug)
+
+
+@devices.command("list")
+def list_devices(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
+    """Show the devices of the system."""
+
+    async def job(bus: Bus) -> None:
+        _print_devices((await Control(bus).view()).devices, json)
+
+    with_bus(job, nats, debug)
+
+
+@devices.command()
+def resume(
+    device: Annotated[str, typer.Argument(help="Device id, as `devices` shows it.")],
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Give work again to a device that was quarantined because it hung."""
+
+    async def job(bus: Bus) -> None:
+        reason = await Control(bus).resume(device)
+        out.print(f"{device} gets work again ({reason})")
+
+    with_bus(job, nats, debug)
+
+
+def _print_devices(views: tuple[DeviceView, ...], json: bool) -> None:
+    if json:
+        print_json([d.model_dump(mode="json") for d in views])
+        return
+    out.print(devices_table(views))
+    for view in views:
+        if view.state == "quarantined" and view.health is not None:
+            name = view.record.device
+            out.print(f"  {name} is quarantined: {view.health.reason}", style="red", soft_wrap=True)
+            out.print(f"  when it is mended: hams-ctl devices resume {name}", style="dim", soft_wrap=True)
 
 
 def matrix(

@@ -37,6 +37,13 @@ def up(
         str | None,
         typer.Option(help="Serve numbers for Prometheus on HOST:PORT, as `metrics` does.", callback=check_address),
     ] = None,
+    schedulers: Annotated[
+        int, typer.Option(min=1, max=5, help="Schedulers to start: one leads, the others stand by.")
+    ] = 1,
+    secrets: Annotated[
+        Path | None,
+        typer.Option(help="Folder that `hams-ctl init` made: TLS, and only who has credentials gets in."),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Start broker, scheduler, pipeline and one agent per device; Ctrl-C stops everything.
@@ -48,7 +55,7 @@ def up(
         devices = await choose_devices(device)
         err.print(f"starting {len(devices)} device{'s' * (len(devices) != 1)}: {', '.join(devices)}")
         try:
-            async with system(devices, nats, port, host, metrics) as running:
+            async with system(devices, nats, port, host, metrics, schedulers, secrets) as running:
                 out.print(f"[bold green]HAMS is up[/bold green] at {running.url}")
                 for name in running.devices:
                     out.print(f"  {name}")

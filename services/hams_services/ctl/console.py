@@ -16,8 +16,9 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from hams_services.ctl.runfile import running_url
+from hams_services.ctl.runfile import running
 from hams_shared.bus import Bus
+from hams_shared.credentials import VARIABLE
 from hams_shared.lifecycle import debug_wanted, report, run, setup_logging
 from hams_shared.nats_bus import NatsBus
 from hams_shared.options import DEFAULT_NATS
@@ -34,8 +35,15 @@ err = Console(stderr=True, highlight=False)
 
 
 def broker_url(nats: str | None) -> str:
-    """The broker to use: as given, else that of a running `hams-ctl up`, else the default."""
-    return nats or running_url() or DEFAULT_NATS
+    """The broker to use: as given, else that of a running `hams-ctl up` (with its credentials), else the default."""
+    if nats:
+        return nats
+    found = running()
+    if found is None:
+        return DEFAULT_NATS
+    if found.credentials is not None:
+        os.environ.setdefault(VARIABLE, str(found.credentials))
+    return found.url
 
 
 def with_bus(

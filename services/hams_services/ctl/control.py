@@ -24,6 +24,7 @@ from hams_shared.errors import (
 )
 from hams_shared.group_spec import GroupSpec, source_kind
 from hams_shared.messages import (
+    DeviceHealth,
     GroupRecord,
     GroupView,
     ModelPart,
@@ -42,8 +43,8 @@ Progress = Callable[[str, int, int], None]
 POLL_S = 0.2
 ASK_S = 5.0
 """Deadline of a question to a part, s."""
-PATIENCE_S = 3.0
-"""How long a part that is not there is waited for, s: one that was killed is back by then."""
+PATIENCE_S = 6.0
+"""How long a part that is not there is waited for, s: one that was killed is back, or replaced, by then."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,17 @@ class Control:
             known = ", ".join(sorted(await groups.entries())) or "none"
             raise NotFoundError(f"group {group} is not deployed", f"deployed: {known}")
         await groups.delete(group)
+
+    async def resume(self, device: str) -> str:
+        """End a device's quarantine and forget its hangs; return why it was there. Raises NotFoundError."""
+        bucket = await self.bus.kv(subjects.bucket("health"))
+        entry = await bucket.get(device)
+        if entry is None or entry.value is None:
+            known = ", ".join(sorted(await bucket.entries())) or "none"
+            raise NotFoundError(f"device {device} never hung", f"devices that did: {known}")
+        health = codec.decode(DeviceHealth, entry.value)
+        await bucket.delete(device)
+        return health.reason
 
     async def follow(self, record: GroupRecord) -> AsyncIterator[GroupView]:
         """Yield the group's state until it serves `record`. Raises what the scheduler found wrong with it."""

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from hams_shared.errors import RefusedError
@@ -26,38 +27,58 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _read() -> tuple[int, str] | None:
+@dataclass(frozen=True)
+class Found:
+    """What a running `hams-ctl up` says of itself."""
+
+    pid: int
+    url: str
+    credentials: Path | None
+    """Of an admin, where the broker asks for any."""
+    broker: int | None
+    """Process of its own broker."""
+
+
+def running() -> Found | None:
+    """The `hams-ctl up` that runs on this machine, if one does."""
     try:
         content = json.loads(_path().read_text(encoding="utf-8"))
-        pid, url = int(content["pid"]), str(content["url"])
-    except (OSError, ValueError, KeyError, TypeError):
+        credentials, broker = content.get("credentials"), content.get("broker")
+        found = Found(
+            int(content["pid"]),
+            str(content["url"]),
+            Path(str(credentials)) if credentials else None,
+            int(broker) if broker else None,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return (pid, url) if _alive(pid) else None
+    return found if _alive(found.pid) else None
 
 
-def running_url() -> str | None:
-    """Broker URL of the `hams-ctl up` that runs on this machine, if one does."""
-    found = _read()
-    return found[1] if found else None
+def running_broker() -> int | None:
+    """Process of the broker of the `hams-ctl up` that runs on this machine, if one does."""
+    found = running()
+    return found.broker if found and found.broker and _alive(found.broker) else None
 
 
 def refuse_second() -> None:
     """Raise RefusedError when another `hams-ctl up` uses this state folder."""
-    found = _read()
-    if found is not None and found[0] != os.getpid():
+    found = running()
+    if found is not None and found.pid != os.getpid():
         raise RefusedError(
-            f"hams-ctl up runs already (process {found[0]}, broker {found[1]})",
+            f"hams-ctl up runs already (process {found.pid}, broker {found.url})",
             "stop it first, or set HAMS_HOME to another folder for a second one",
         )
 
 
 @contextmanager
-def announced(url: str) -> Iterator[None]:
-    """Let other hams-ctl find the broker at `url` while the block runs."""
+def announced(url: str, credentials: Path | None = None, broker: int | None = None) -> Iterator[None]:
+    """Let other hams-ctl find the broker at `url`, and the admin's credentials for it, while the block runs."""
     path = _path()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"pid": os.getpid(), "url": url}), encoding="utf-8")
+    said = {"pid": os.getpid(), "url": url, "credentials": str(credentials) if credentials else None, "broker": broker}
+    temporary.write_text(json.dumps(said), encoding="utf-8")
     temporary.replace(path)
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 
 from rich.table import Table
 from rich.text import Text
@@ -10,6 +11,7 @@ from rich.text import Text
 from hams_shared.messages import (
     DeviceView,
     GroupView,
+    LeaderRecord,
     MatrixView,
     PipelineView,
     StrategyAnswer,
@@ -214,6 +216,16 @@ def _stream_row(view: StreamView) -> list[Text | str]:
 def _counts(counts: dict[str, int]) -> str:
     total = sum(counts.values())
     return f"{total} ({', '.join(f'{k} {v}' for k, v in sorted(counts.items()))})" if total else "0"
+
+
+def leader_line(leader: LeaderRecord, now: float) -> str:
+    """Who leads, and since when."""
+    since = datetime.fromtimestamp(leader.since).astimezone()
+    lasting = timedelta(seconds=max(0, round(now - leader.since)))
+    return (
+        f"scheduler {leader.holder} on {leader.host} (pid {leader.pid}) leads since {since:%Y-%m-%d %H:%M:%S}"
+        f" ({lasting}), term {leader.term}"
+    )
 
 
 def plans_table(answers: tuple[StrategyAnswer, ...]) -> Table:

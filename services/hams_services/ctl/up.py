@@ -14,8 +14,10 @@ from pathlib import Path
 from hams_services.ctl.broker import DEFAULT_PORT, Broker, check_port
 from hams_services.ctl.control import Control
 from hams_services.ctl.runfile import announced, refuse_second
+from hams_shared.credentials import VARIABLE, load
 from hams_shared.errors import (
     BrokerError,
+    CredentialsError,
     DeadlineError,
     DeviceSpecError,
     HamsError,
@@ -23,7 +25,8 @@ from hams_shared.errors import (
     NotFoundError,
 )
 from hams_shared.nats_bus import NatsBus
-from hams_shared.process import state_folder
+from hams_shared.process import host_name, state_folder
+from hams_shared.subjects import token
 from hams_shared.supervise import ChildEvent, ChildSpec, RestartPolicy, Supervisor
 
 log = logging.getLogger("hams.up")
@@ -80,14 +83,40 @@ async def discover() -> tuple[list[str], list[str]]:
     return devices, remarks
 
 
-def _spec(name: str, module: str, url: str, logs: Path, *args: str) -> ChildSpec:
+def _spec(name: str, module: str, url: str, logs: Path, *args: str, credentials: Path | None) -> ChildSpec:
     return ChildSpec(
         name=name,
         argv=(sys.executable, "-m", module, *args, "--nats", url),
+        env={VARIABLE: str(credentials)} if credentials is not None else {},
         log=logs / f"{name}.log",
         stop_timeout=15.0,
         policy=RestartPolicy(),
     )
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """Where the parts' credentials are, if they have any."""
+
+    folder: Path | None
+
+    def of(self, user: str) -> Path | None:
+        """The credentials file of `user`; None without a folder.
+
+        Raises:
+            CredentialsError: the folder has none.
+        """
+        if self.folder is None:
+            return None
+        path = self.folder.expanduser().resolve() / f"{user}.creds"
+        if not path.is_file():
+            box = user.removeprefix("agent-")
+            more = f" --box {box}" if box != user else ""
+            raise CredentialsError(
+                f"there are no credentials of {user} in {self.folder}",
+                f"make them: hams-ctl init --dir {self.folder}{more}",
+            )
+        return path
 
 
 def agent_name(device: str) -> str:
@@ -97,11 +126,18 @@ def agent_name(device: str) -> str:
 
 @asynccontextmanager
 async def system(
-    devices: list[str], nats: str | None, port: int | None, host: str, metrics: str | None = None
+    devices: list[str],
+    nats: str | None,
+    port: int | None,
+    host: str,
+    metrics: str | None = None,
+    schedulers: int = 1,
+    secrets: Path | None = None,
 ) -> AsyncIterator[Running]:
     """Start everything and yield when all devices are registered; leaving stops everything, agents first.
 
-    `metrics` is the HOST:PORT to serve numbers for Prometheus on, None for not at all.
+    `metrics` is the HOST:PORT to serve numbers for Prometheus on, None for not at all. Of several `schedulers` one
+    leads. With `secrets`, a folder that `hams-ctl init` made, every part gets its own credentials.
 
     Raises:
         RefusedError: another `hams-ctl up` runs.
@@ -110,26 +146,38 @@ async def system(
     refuse_second()
     home = state_folder()
     logs = home / "logs"
+    own = Secrets(secrets)
     async with AsyncExitStack() as stack:
         url = nats
+        broker: Broker | None = None
         if url is None:
-            broker = Broker(home / "broker", host=host, port=_choose_port(host, port), on_event=_event)
+            port = _choose_port(host, port)
+            broker = Broker(home / "broker", host=host, port=port, secrets=secrets, on_event=_event)
             await stack.enter_async_context(broker)
             url = broker.url
         supervisor = await stack.enter_async_context(Supervisor(_event))
-        await supervisor.start(_spec("scheduler", "hams_scheduler", url, logs))
-        await supervisor.start(_spec("pipeline", "hams_services.pipeline", url, logs))
+        deciders = ["scheduler", *(f"scheduler-{i}" for i in range(2, schedulers + 1))]
+        for name in deciders:
+            await supervisor.start(_spec(name, "hams_scheduler", url, logs, credentials=own.of("scheduler")))
+        await supervisor.start(_spec("pipeline", "hams_services.pipeline", url, logs, credentials=own.of("pipeline")))
         if metrics is not None:
-            await supervisor.start(_spec("metrics", "hams_services.ctl", url, logs, "metrics", "--listen", metrics))
+            listen = ("metrics", "--listen", metrics)
+            await supervisor.start(
+                _spec("metrics", "hams_services.ctl", url, logs, *listen, credentials=own.of("dashboard"))
+            )
+        credentials = own.of(f"agent-{token(host_name())}")
         for device in devices:
-            await supervisor.start(_spec(agent_name(device), "hams_agents", url, logs, "--device", device))
-        bus = await stack.enter_async_context(NatsBus(url, name="hams-ctl up"))
+            args = ("--device", device)
+            await supervisor.start(_spec(agent_name(device), "hams_agents", url, logs, *args, credentials=credentials))
+        admin = own.of("admin")
+        identity = load(admin) if admin is not None else None
+        bus = await stack.enter_async_context(NatsBus(url, name="hams-ctl up", credentials=identity))
         ready = await _until_ready(supervisor, Control(bus), len(devices), logs)
-        stack.enter_context(announced(url))
+        stack.enter_context(announced(url, admin, broker.pid if broker is not None else None))
         try:
             yield Running(url, ready, logs, supervisor)
         finally:
-            await supervisor.stop("scheduler", "pipeline")  # or it would move nodes from each agent that stops
+            await supervisor.stop(*deciders, "pipeline")  # or it would move nodes from each agent that stops
 
 
 def _choose_port(host: str, port: int | None) -> int:

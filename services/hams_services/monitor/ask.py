@@ -7,9 +7,11 @@ import time
 
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus
-from hams_shared.errors import DeadlineError, NotFoundError
+from hams_shared.errors import DeadlineError, NotFoundError, NotLeaderError
 from hams_shared.messages import PipelineView, SchedulerView
 
+TRY_S = 1.5
+"""One of several schedulers has so long to answer, s."""
 PAUSE_S = 0.2
 """Between two questions to a part that is not there, s."""
 
@@ -26,7 +28,7 @@ async def ask(bus: Bus, subject: str, data: bytes, part: str, *, timeout: float,
         try:
             message = await bus.request(subject, data, timeout=timeout)
             return message.data
-        except NotFoundError:
+        except (NotFoundError, NotLeaderError):
             if time.monotonic() >= until:
                 raise NotFoundError(f"no {part} is running", "start everything with `hams-ctl up`") from None
         except DeadlineError:
@@ -36,7 +38,17 @@ async def ask(bus: Bus, subject: str, data: bytes, part: str, *, timeout: float,
 
 async def scheduler_view(bus: Bus, *, timeout: float, patience: float = 0.0) -> SchedulerView:
     """Everything the scheduler knows; errors as :func:`ask`."""
-    data = await ask(bus, subjects.scheduler_view(), b"", "scheduler", timeout=timeout, patience=patience)
+    until = time.monotonic() + timeout
+    while True:  # a leader that is stopped, not ended, takes its share of the questions until the broker drops it
+        left = until - time.monotonic()
+        try:
+            data = await ask(
+                bus, subjects.scheduler_view(), b"", "scheduler", timeout=min(left, TRY_S), patience=patience
+            )
+            break
+        except DeadlineError:
+            if time.monotonic() + PAUSE_S >= until:
+                raise DeadlineError(f"the scheduler did not answer within {timeout:g} s", "see its log") from None
     return codec.decode(SchedulerView, data)
 
 

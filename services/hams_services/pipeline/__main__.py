@@ -11,12 +11,13 @@ import typer
 from hams_services.pipeline.service import PipelineService
 from hams_shared.lifecycle import run, setup_logging
 from hams_shared.nats_bus import NatsBus
-from hams_shared.options import DEFAULT_NATS, Debug, Nats
+from hams_shared.options import DEFAULT_NATS, Credentials, Debug, Nats
 from hams_shared.process import cache_folder
 
 
 def command(
     nats: Nats = DEFAULT_NATS,
+    credentials: Credentials = None,
     cache: Annotated[Path | None, typer.Option(help="Folder for fetched media (default: ~/.cache/hams).")] = None,
     debug: Debug = False,
 ) -> None:
@@ -24,8 +25,14 @@ def command(
     setup_logging("pipeline", debug=debug)
 
     async def serve(stop: asyncio.Event) -> None:
-        async with NatsBus(nats, name="hams-pipeline") as bus:
-            await PipelineService(bus, cache or cache_folder()).run(stop)
+        async with NatsBus(
+            nats,
+            name="hams-pipeline",
+            on_disconnect=lambda: service.on_disconnect(),
+            on_reconnect=lambda: service.on_reconnect(),
+        ) as bus:
+            service = PipelineService(bus, cache or cache_folder())
+            await service.run(stop)
 
     raise typer.Exit(run(serve, debug=debug))
 

@@ -109,6 +109,20 @@ class PipelineService:
         self._images = Assembler()
         self._peers = Peers()
         self._owner: asyncio.TaskGroup | None = None
+        self._away = False
+
+    def on_disconnect(self) -> None:
+        """The broker is away: nobody can be heard, so nobody counts as silent."""
+        self._away = True
+
+    def on_reconnect(self) -> None:
+        """The broker is back. What it held is lost, and an agent may not be back yet: wait for each one's heartbeat."""
+        self._away = False
+        plans = [p for record in self._plans.values() for p in (record.active, record.next) if p is not None]
+        everybody = frozenset(self._live.peers).union(*(plan.devices for plan in plans))
+        self._live.peers.clear()
+        for group in list(self._groups):
+            self._reroute(group, everybody)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drop what is under way and leave."""
@@ -215,7 +229,7 @@ class PipelineService:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            lost = frozenset(self._live.expire(time.monotonic()))
+            lost = frozenset(self._live.expire(time.monotonic()) if not self._away else ())
             for name, group in list(self._groups.items()):
                 if lost:
                     self._reroute(name, lost)
@@ -240,6 +254,13 @@ class PipelineService:
         epoch = plan.epoch if plan else None
         if not broken and name in self._routes and self._routes[name] == epoch:
             return
+        if epoch != self._routes.get(name):
+            log.info(
+                "group %s: frames %s",
+                name,
+                f"go under plan {epoch}" if epoch else "wait for a plan",
+                extra={"group": name, "epoch": epoch},
+            )
         self._routes[name] = epoch
         live = sum(not runner.flow.core.lossless for runner in group.runners.values())
         for flow in group.flows().values():

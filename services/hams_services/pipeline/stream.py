@@ -71,7 +71,7 @@ class Peers:
     def cannot_map(self, device: str) -> None:
         """A device said so: it gets its frames inline until it restarts."""
         if device not in self._refusing:
-            log.warning("%s cannot map our frames: they go to it inline", device)
+            log.warning("%s cannot map our frames: they go to it inline", device, extra={"device": device})
         self._refusing.add(device)
 
     def maps(self, device: str) -> bool:
@@ -103,6 +103,7 @@ class Flow:
         self._group = group.name
         self._stream = stream
         self.name = f"{group.name}/{stream}"
+        self.log = logging.LoggerAdapter(log, {"group": group.name, "stream": stream})
         self._publish = publish
         self._json = group.results == "json"
         self._galleries = galleries
@@ -166,7 +167,7 @@ class Flow:
             self.complaint = f"frame {command.frame} failed: {command.detail or command.reason}"
             failures = self.core.ledger.failed.total()
             if failures & (failures - 1) == 0:  # 1, 2, 4, 8 …: a broken node does not fill the log
-                log.warning("stream %s: %s (%d so far)", self.name, self.complaint, failures)
+                self.log.warning("stream %s: %s (%d so far)", self.name, self.complaint, failures)
         if self._on_close is not None:
             self._on_close(command, None)
 
@@ -186,7 +187,7 @@ class Flow:
                 try:
                     await self._send(command)
                 except BrokerError as error:  # the frame's deadline will send it again
-                    log.warning("stream %s: %s", self.name, error)
+                    self.log.warning("stream %s: %s", self.name, error)
             case Close():
                 await self._close(command)
 
@@ -235,7 +236,7 @@ class Flow:
         try:
             await chunks.publish(self._bus, subjects.picture(self._group, self._stream), data)
         except BrokerError as error:
-            log.warning("stream %s: picture lost: %s", self.name, error)
+            self.log.warning("stream %s: picture lost: %s", self.name, error)
 
     async def _publish_result(self, data: bytes) -> None:
         """A joined result is not given up while the broker is away: the stream waits, its window holds the source."""
@@ -244,7 +245,7 @@ class Flow:
                 await chunks.publish(self._bus, subjects.result(self._group, self._stream), data)
                 return
             except BrokerError as error:
-                log.warning("stream %s: result waits: %s", self.name, error)
+                self.log.warning("stream %s: result waits: %s", self.name, error)
                 await asyncio.sleep(0.25)
 
     def _result(self, command: Close, size: tuple[int, int]) -> dict[str, Any]:
@@ -358,10 +359,10 @@ class StreamRunner:
             self.state = "ended"
         except Exception as error:
             if not isinstance(error, HamsError):
-                log.exception("stream %s broke", self.flow.name)
+                self.flow.log.exception("stream %s broke", self.flow.name)
             await self._wait(lambda: self.flow.core.idle)
             self.state, self.text = "failed", str(as_hams_error(error))
-            log.error("stream %s: %s", self.flow.name, self.text)
+            self.flow.log.error("stream %s: %s", self.flow.name, self.text)
 
     async def _wait(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -409,7 +410,7 @@ class StreamRunner:
                     await reader.close()
                     pause = backoff.next()
                     self.state, self.text = "reconnecting", f"{error}; next try in {pause:.0f} s"
-                    log.warning("stream %s: %s", self.flow.name, self.text)
+                    self.flow.log.warning("stream %s: %s", self.flow.name, self.text)
                     await asyncio.sleep(pause)
         finally:
             await reader.stop()

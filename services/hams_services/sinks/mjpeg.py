@@ -71,7 +71,8 @@ class MjpegServer:
         shown = "".join(f'<figure><img src="/{s}"><figcaption>{html.escape(s)}</figcaption></figure>' for s in streams)
         page = (
             f"<!doctype html><title>{html.escape(group)}</title><style>body{{font-family:sans-serif;background:#111;"
-            "color:#ddd;margin:1rem;display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0}img{max-width:100%}</style>"
+            "color:#ddd;margin:1rem;display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0}"
+            "img{max-width:100%;max-height:88vh}</style>"
             f"{shown or 'no frame yet: reload in a moment'}"
         ).encode()
         to.send_response(200)

@@ -6,6 +6,7 @@ import pytest
 
 from hams_scheduler import core
 from hams_scheduler.events import (
+    AdoptGroup,
     AnswerPlan,
     Command,
     DeletePlan,
@@ -13,6 +14,7 @@ from hams_scheduler.events import (
     Event,
     GroupSeen,
     HeartbeatSeen,
+    NotAdopted,
     PlanAsked,
     PlanSeen,
     Profile,
@@ -301,7 +303,11 @@ def test_a_plan_whose_group_was_undeployed_meanwhile_is_deleted() -> None:
     old = deployed()
     state = SchedulerState(started=0.0)
     core.step(state, PlanSeen(old.state.plans["face"]), 0.0)
-    assert DeletePlan("face") in core.step(state, Tick(), 5.0)
+    plan = old.state.plans["face"].active
+    assert plan is not None
+    assert AdoptGroup(plan.group) in core.step(state, Tick(), 5.0)  # or was the store lost?
+    assert AdoptGroup(plan.group) not in core.step(state, Tick(), 5.5)
+    assert DeletePlan("face") in core.step(state, NotAdopted("face"), 6.0)
 
 
 def test_undeploying_deletes_the_plan() -> None:

@@ -61,7 +61,7 @@ def test_a_second_snapshot_tells_only_the_difference() -> None:
     state.add(A1)
     state.add(Entry("c", b"3", 3))
     state.end()
-    assert state.take() == [Entry("c", b"3", 3), Entry("b", None, 2)]
+    assert state.take() == [Entry("c", b"3", 3), Entry("b", None, 2, lost=True)]
 
 
 def test_the_same_revision_of_another_bucket_is_a_change() -> None:

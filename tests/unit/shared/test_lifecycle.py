@@ -15,7 +15,7 @@ import pytest
 
 from hams_shared import lifecycle
 from hams_shared.errors import BrokerError, GroupSpecError, HamsError
-from hams_shared.lifecycle import report, run, setup_logging
+from hams_shared.lifecycle import log_always, report, run, setup_logging
 
 
 @pytest.fixture(autouse=True)
@@ -164,3 +164,15 @@ def test_json_log(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     record = json.loads(capsys.readouterr().err)
     assert (record["level"], record["part"], record["logger"], record["text"]) == ("error", "agent", "x", "it\nfailed")
     assert "ValueError: bad" in record["traceback"]
+
+
+def test_json_log_says_what_a_line_is_about(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HAMS_LOG", "json")
+    setup_logging("agent")
+    log_always(device="box.openvino.cpu")
+    logging.getLogger("x").info("loaded", extra={"group": "face", "epoch": 3, "node": None, "colour": "red"})
+    record = json.loads(capsys.readouterr().err)
+    assert record.items() >= {"device": "box.openvino.cpu", "group": "face", "epoch": 3}.items()
+    assert not {"node", "stream", "colour"} & record.keys()

@@ -1,0 +1,59 @@
+"""Whether the device makes progress: finds an inference, a benchmark or a load that does not end. Pure.
+
+The limit of an inference is `FACTOR` times what its network was measured to take for as many images, at least `FLOOR_S`
+(a starved CPU makes short inferences many times as long); before it was measured, `FIRST_S` (some runtimes compile at
+the first inference). A benchmark's single step has `FIRST_S`, a load `LOAD_S`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FACTOR = 20.0
+FLOOR_S = 5.0
+FIRST_S = 30.0
+LOAD_S = 300.0
+MOST_S = 1.0
+"""A tick counts for at most this much: what lies beyond, the process itself was stopped or starved."""
+
+
+def limit_s(busy_s: float, inferences: int, images: int) -> float:
+    """How long `images` may take on a network that took `busy_s` for `inferences` so far, s."""
+    return max(FLOOR_S, FACTOR * images * busy_s / inferences) if inferences else FIRST_S
+
+
+@dataclass(frozen=True)
+class Hang:
+    """Something does not end."""
+
+    what: str
+    limit_s: float
+
+    def __str__(self) -> str:
+        return f"{self.what} does not end: more than {self.limit_s:.1f} s"
+
+
+class Progress:
+    """What one thread is doing now. That thread begins and ends; another one ticks."""
+
+    def __init__(self) -> None:
+        self._job: Hang | None = None
+        self._counted: Hang | None = None
+        self._spent = 0.0
+
+    def begin(self, what: str, limit: float) -> None:
+        """Something begins that should end within `limit` s."""
+        self._job = Hang(what, limit)  # a new object each time: that is how the other thread sees progress
+
+    def end(self) -> None:
+        """It has ended."""
+        self._job = None
+
+    def tick(self, passed: float) -> Hang | None:
+        """`passed` s have passed since the tick before; return what does not end."""
+        job = self._job
+        if job is not self._counted:
+            self._counted, self._spent = job, 0.0
+            return None
+        self._spent += min(passed, MOST_S)
+        return job if job is not None and self._spent >= job.limit_s else None

@@ -1,0 +1,177 @@
+"""What each role may publish and hear on the broker: least privilege, by subject. Pure.
+
+Requests are answered on the asker's own inbox (``_INBOX_<user>.…``), which no other user may hear; a service may
+publish there only as an answer (`allow_responses`). Key-value buckets and the model store are JetStream streams: their
+contents are written on ``$KV.…`` and ``$O.…``, read through ``$JS.API.…``. Nobody but an admin may purge, delete or
+change one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hams_shared import subjects
+
+HAMS = subjects.PREFIX
+SERVICE = ("$SRV.>",)
+"""Where services are asked who they are, and how they do."""
+PING = ("$SRV.PING.>",)
+"""By which a part's health check finds the part."""
+ANSWER_S = 1200
+"""How long a request may wait for its answer, s; the longest are plans that wait for benchmarks."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """One user of the broker."""
+
+    user: str
+    about: str
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    answers: bool = False
+    """Whether it answers requests."""
+
+
+def roles(boxes: Iterable[str]) -> list[Role]:
+    """All users of a site with these boxes; a box's name is that in its devices' ids."""
+    return [_admin(), _scheduler(), _pipeline(), _app(), _dashboard(), *(_agent(box) for box in boxes)]
+
+
+def _admin() -> Role:
+    return Role("admin", "deploys, undeploys, looks at everything", (">",), (">",))
+
+
+def _scheduler() -> Role:
+    return Role(
+        "scheduler",
+        "measures, places, writes plans",
+        (f"{HAMS}.agent.>", *_read(*subjects.BUCKETS), *_write(*subjects.BUCKETS), *PING),
+        (f"{HAMS}.heartbeat.>", f"{HAMS}.scheduler.>", *SERVICE),
+        answers=True,
+    )
+
+
+def _pipeline() -> Role:
+    return Role(
+        "pipeline",
+        "plays streams, joins outputs, publishes results",
+        (
+            f"{HAMS}.work.>",
+            f"{HAMS}.output.>",
+            f"{HAMS}.result.>",
+            f"{HAMS}.picture.>",
+            *_read(*subjects.BUCKETS),
+            *_write("groups", "plans"),  # only to write back what the broker lost
+            *PING,
+        ),
+        (
+            f"{HAMS}.heartbeat.>",
+            f"{HAMS}.output.>",
+            f"{HAMS}.infer.>",
+            f"{HAMS}.push.>",
+            f"{HAMS}.pictures-wanted.>",
+            f"{HAMS}.pipeline.>",
+            *SERVICE,
+        ),
+        answers=True,
+    )
+
+
+def _agent(box: str) -> Role:
+    return Role(
+        f"agent-{box}",
+        f"serves the devices of {box}",
+        (
+            f"{HAMS}.heartbeat.{box}.>",
+            f"{HAMS}.work.>",  # crops, to whichever device serves a child
+            f"{HAMS}.output.>",
+            *_read(*subjects.BUCKETS),
+            *(f"$KV.{subjects.bucket(name)}.{box}.>" for name in subjects.BUCKETS if name in OWN),
+            *PING,
+            *_read_models(),
+            f"$O.{subjects.MODEL_STORE}.>",  # only to bring back what the broker lost; files go by their digests
+        ),
+        (f"{HAMS}.work.{box}.>", f"{HAMS}.agent.{box}.>", *SERVICE),
+        answers=True,
+    )
+
+
+OWN = ("devices", "health")
+"""Buckets in which an agent writes the keys of its own box."""
+
+
+def _app() -> Role:
+    return Role(
+        "app",
+        "reads results, sends images and frames",
+        (f"{HAMS}.infer.>", f"{HAMS}.push.>", f"{HAMS}.pictures-wanted.>"),
+        (f"{HAMS}.result.>", f"{HAMS}.output.>", f"{HAMS}.picture.>"),
+    )
+
+
+def _dashboard() -> Role:
+    return Role(
+        "dashboard",
+        "looks, and changes nothing",
+        (f"{HAMS}.scheduler.view", f"{HAMS}.pipeline.status", f"{HAMS}.pictures-wanted.>", *SERVICE),
+        (f"{HAMS}.heartbeat.>", f"{HAMS}.result.>", f"{HAMS}.output.>", f"{HAMS}.picture.>"),
+    )
+
+
+def _read(*buckets: str) -> tuple[str, ...]:
+    found: list[str] = []
+    for name in buckets:
+        found += _stream(f"KV_{subjects.bucket(name)}")
+    return ("$JS.API.INFO", "$JS.FC.>", *found)
+
+
+def _read_models() -> tuple[str, ...]:
+    return tuple(_stream(f"OBJ_{subjects.MODEL_STORE}"))
+
+
+def _stream(name: str) -> list[str]:
+    """Open or create a stream, read it, follow it; not change, purge or delete it."""
+    api = "$JS.API"
+    return [
+        f"{api}.STREAM.CREATE.{name}",
+        f"{api}.STREAM.INFO.{name}",
+        f"{api}.STREAM.MSG.GET.{name}",
+        f"{api}.DIRECT.GET.{name}",
+        f"{api}.DIRECT.GET.{name}.>",
+        f"{api}.CONSUMER.CREATE.{name}",
+        f"{api}.CONSUMER.CREATE.{name}.>",
+        f"{api}.CONSUMER.INFO.{name}.>",
+        f"{api}.CONSUMER.DELETE.{name}.>",
+    ]
+
+
+def _write(*buckets: str) -> tuple[str, ...]:
+    return tuple(f"$KV.{subjects.bucket(name)}.>" for name in buckets)
+
+
+def permissions(role: Role, public_key: str) -> str:
+    """The role as an entry of nats-server's list of users."""
+    inbox = f"_INBOX_{role.user}.>"
+    if role.publish == (">",):
+        return f"    # {role.about}\n    {{ nkey: {public_key} }}\n"
+    lines = [
+        f"    # {role.user}: {role.about}",
+        f"    {{ nkey: {public_key}, permissions: {{",
+        f"        publish: {{ allow: {_list((*role.publish, inbox))} }}",
+        f"        subscribe: {{ allow: {_list((*role.subscribe, inbox))} }}",
+    ]
+    if role.answers:
+        lines.append(f'        allow_responses: {{ max: -1, expires: "{ANSWER_S}s" }}')
+    return "\n".join([*lines, "    } }\n"])
+
+
+def _list(subjects_: Iterable[str]) -> str:
+    return "[" + ", ".join(f'"{one}"' for one in dict.fromkeys(subjects_)) + "]"
+
+
+def accounts(users: Iterable[tuple[Role, str]]) -> str:
+    """The broker's accounts: HAMS with these users (role, public key); nobody else gets in."""
+    entries = "".join(permissions(role, key) for role, key in users)
+    return f"accounts {{\n  HAMS {{\n    jetstream: enabled\n    users: [\n{entries}    ]\n  }}\n}}\n"

@@ -1,0 +1,88 @@
+"""A user's credentials: one text file with the broker's certificate authority and the user's NKey seed.
+
+`hams-ctl init` makes them. The file is as secret as its seed, so it is named in arguments and logs, never its content.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hams_shared.errors import CredentialsError
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.S)
+_SEED = re.compile(r"-----BEGIN USER NKEY SEED-----\s*(SU[A-Z2-7]{56})\s*-{5,6}END USER NKEY SEED-{5,6}")
+_USER = re.compile(r"^# HAMS credentials of (\S+)$", re.M)
+
+_HINT = "credentials are made by `hams-ctl init`; give the file by --credentials or HAMS_CREDENTIALS"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Who one is to the broker, and by whose certificate the broker is known."""
+
+    user: str
+    """Name of the NATS user: ``scheduler``, ``agent-box1`` …; also its inbox's name."""
+    authority: str
+    """PEM certificates; the broker's must be signed by one of them."""
+    seed: str = field(repr=False)
+    """The user's NKey seed."""
+
+    @property
+    def inbox_prefix(self) -> str:
+        """First part of the subjects on which this user gets answers; nobody else may listen there."""
+        return f"_INBOX_{self.user}"
+
+    def tls(self) -> ssl.SSLContext:
+        """A context that trusts this authority and no other."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_verify_locations(cadata=self.authority)
+        return context
+
+    def to_text(self) -> str:
+        """The file's content, as :func:`load` reads it."""
+        return (
+            f"# HAMS credentials of {self.user}\n# Keep this file secret: who has it is {self.user} to the broker.\n"
+            f"{self.authority.strip()}\n"
+            f"-----BEGIN USER NKEY SEED-----\n{self.seed}\n------END USER NKEY SEED------\n"
+        )
+
+
+def load(path: Path) -> Credentials:
+    """Read a credentials file.
+
+    Raises:
+        CredentialsError: it is not there, not readable, or something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise CredentialsError(f"cannot read the credentials {path}: {reason}", _HINT) from None
+    user, seed, authority = _USER.search(text), _SEED.search(text), "".join(_CERTIFICATE.findall(text))
+    missing = [
+        what
+        for what, found in (("the user's name", user), ("a certificate", authority), ("an NKey seed", seed))
+        if not found
+    ]
+    if user is None or seed is None or missing:
+        raise CredentialsError(f"{path} is no credentials file: it lacks {', '.join(missing)}", _HINT)
+    credentials = Credentials(user[1], authority, seed[1])
+    try:
+        credentials.tls()
+    except ssl.SSLError as error:
+        raise CredentialsError(f"{path}: its certificate cannot be read: {error.reason}", _HINT) from None
+    return credentials
+
+
+VARIABLE = "HAMS_CREDENTIALS"
+
+
+def of_environment() -> Credentials | None:
+    """The credentials whose file ``HAMS_CREDENTIALS`` names; None when it names none. Raises as :func:`load`."""
+    path = os.environ.get(VARIABLE)
+    return load(Path(path)) if path else None

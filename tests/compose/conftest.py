@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compose.docker import Docker, ImpossibleError, Project
+from hams_services.ctl.broker import check_port
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(900))  # building images is in it
+            item.add_marker(pytest.mark.system)
+
+
+@pytest.fixture(scope="session")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
+    """Docker with HAMS's images built. Skips, saying why, where that is impossible."""
+    if os.environ.get("HAMS_COMPOSE_TEST") != "1":
+        pytest.skip("COMPOSE IS NOT TESTED HERE: `make test` does it (HAMS_COMPOSE_TEST=1: it may install Docker)")
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("COMPOSE IS NOT TESTED HERE: it takes root on Linux")
+    try:
+        running = Docker(tmp_path_factory.mktemp("docker")).__enter__()
+    except ImpossibleError as error:
+        pytest.skip(f"COMPOSE IS NOT TESTED HERE: {error}")
+    try:
+        try:
+            running.stand_ins()
+        except ImpossibleError as error:
+            pytest.skip(f"COMPOSE IS NOT TESTED HERE: no base images: {error}")
+        for target in ("runtime", "demo"):
+            running.build(target, f"hams-test:{target}")
+        yield running
+    finally:
+        running.__exit__()
+
+
+@pytest.fixture(scope="session")
+def address(docker: Docker) -> tuple[str, str]:
+    """Where the broker is published: an address that containers of another project reach, too."""
+    host = docker.gateway()
+    return host, str(check_port(host, 0))
+
+
+@pytest.fixture(scope="session")
+def box(docker: Docker, address: tuple[str, str]) -> Iterator[Project]:
+    """The first box, up, everything healthy."""
+    host, port = address
+    project = Project(
+        docker, "hams-test", "docker-compose.yml", HAMS_IMAGE="hams-test", HAMS_BIND=host, HAMS_PORT=port,
+        HAMS_SCHEDULERS="1",
+    )  # fmt: skip
+    try:
+        project("up", "--detach", "--no-build", "--wait", "--wait-timeout", "150")
+        yield project
+    finally:
+        project.down()
+
+
+@pytest.fixture(scope="session")
+def second_box(docker: Docker, address: tuple[str, str]) -> Iterator[Project]:
+    """Another box's devices, joined."""
+    url = f"nats://{address[0]}:{address[1]}"
+    project = Project(
+        docker, "hams-test-2", "docker-compose.agent.yml", HAMS_IMAGE="hams-test", HAMS_NATS_URL=url, HAMS_HOST="box2",
+    )  # fmt: skip
+    try:
+        project("up", "--detach", "--no-build", "--wait", "--wait-timeout", "90")
+        yield project
+    finally:
+        project.down()

@@ -1,0 +1,235 @@
+"""A broker that takes only whom it knows: each role's rights one by one, what goes wrong, and a whole system."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import cv2
+import nats
+import pytest
+
+import hams_client
+from hams_services.ctl.broker import MAX_PAYLOAD, Broker
+from hams_services.security.folder import make
+from hams_shared import subjects
+from hams_shared.credentials import Credentials, load
+from hams_shared.errors import CredentialsError
+from hams_shared.nats_bus import NatsBus
+from support.grey import LENGTH, group_file, picture, video
+from support.results import Subscriber
+from support.up import Up
+from support.wait import until_sync
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A site of two boxes."""
+    make(tmp_path / "site", [], ["box", "box2"], max_payload=MAX_PAYLOAD)
+    return tmp_path / "site"
+
+
+@pytest.fixture
+async def broker(site: Path, tmp_path: Path) -> AsyncIterator[Broker]:
+    """Its broker."""
+    async with Broker(tmp_path / "store", host="0.0.0.0", secrets=site) as running:
+        admin = load(site / "admin.creds")
+        async with NatsBus(running.url, credentials=admin) as bus:
+            for bucket in subjects.BUCKETS:
+                await bus.kv(subjects.bucket(bucket))
+            await bus.objects(subjects.MODEL_STORE)
+        yield running
+
+
+MAY = {
+    "agent-box": {
+        "publish": [
+            "hams.v1.heartbeat.box.openvino.cpu0",
+            "hams.v1.work.box2.openvino.cpu0",
+            "hams.v1.output.face.s.age",
+            "$KV.hams-devices.box.openvino.cpu0",
+            "$JS.API.STREAM.INFO.KV_hams-plans",
+            "$JS.API.CONSUMER.CREATE.OBJ_hams-models.x.y",
+        ],
+        "subscribe": ["hams.v1.work.box.openvino.cpu0", "hams.v1.agent.box.openvino.cpu0.profile", "$SRV.PING"],
+    },
+    "app": {
+        "publish": ["hams.v1.infer.face", "hams.v1.push.face.s", "hams.v1.pictures-wanted.face"],
+        "subscribe": ["hams.v1.result.face.*", "hams.v1.output.face.*.age", "hams.v1.picture.face.*"],
+    },
+    "dashboard": {
+        "publish": ["hams.v1.scheduler.view", "hams.v1.pipeline.status", "$SRV.PING"],
+        "subscribe": ["hams.v1.heartbeat.*.*.*", "hams.v1.result.face.*"],
+    },
+    "scheduler": {
+        "publish": ["$KV.hams-plans.face", "$KV.hams-profiles.x", "hams.v1.agent.box.openvino.cpu0.profile"],
+        "subscribe": ["hams.v1.heartbeat.*.*.*", "hams.v1.scheduler.plan"],
+    },
+    "pipeline": {
+        "publish": ["hams.v1.work.box.openvino.cpu0", "hams.v1.result.face.s", "hams.v1.picture.face.s"],
+        "subscribe": ["hams.v1.output.face.*.*", "hams.v1.infer.*", "hams.v1.heartbeat.*.*.*"],
+    },
+    "admin": {"publish": ["$KV.hams-groups.face", "hams.v1.scheduler.plan"], "subscribe": ["hams.v1.>"]},
+}
+MAY_NOT = {
+    "agent-box": {
+        "publish": [
+            "hams.v1.heartbeat.box2.openvino.cpu0",
+            "$KV.hams-devices.box2.openvino.cpu0",
+            "$KV.hams-plans.face",
+            "$KV.hams-groups.face",
+            "$KV.hams-profiles.x",
+            "hams.v1.result.face.s",
+            "hams.v1.agent.box2.openvino.cpu0.profile",
+            "$JS.API.STREAM.DELETE.KV_hams-plans",
+            "$JS.API.STREAM.PURGE.KV_hams-plans",
+            "_INBOX_scheduler.x",
+        ],
+        "subscribe": ["hams.v1.work.box2.openvino.cpu0", "hams.v1.work.>", "_INBOX.>", "_INBOX_scheduler.>", ">"],
+    },
+    "app": {
+        "publish": [
+            "hams.v1.result.face.s",
+            "hams.v1.work.box.openvino.cpu0",
+            "hams.v1.heartbeat.box.openvino.cpu0",
+            "hams.v1.scheduler.plan",
+            "$KV.hams-groups.face",
+            "$JS.API.STREAM.INFO.KV_hams-plans",
+            "$JS.API.STREAM.MSG.GET.KV_hams-groups",
+        ],
+        "subscribe": ["hams.v1.infer.face", "hams.v1.work.>", "$KV.>", "_INBOX_admin.>", "hams.v1.>"],
+    },
+    "dashboard": {
+        "publish": ["hams.v1.infer.face", "hams.v1.push.face.s", "$KV.hams-groups.face", "hams.v1.work.box.a.b"],
+        "subscribe": ["hams.v1.work.>", "_INBOX_admin.>"],
+    },
+    "scheduler": {
+        "publish": ["hams.v1.work.box.openvino.cpu0", "hams.v1.result.face.s", "$JS.API.STREAM.DELETE.KV_hams-plans"],
+        "subscribe": ["hams.v1.work.>", "hams.v1.infer.>"],
+    },
+    "pipeline": {
+        "publish": ["$KV.hams-profiles.x", "hams.v1.heartbeat.box.a.b", "hams.v1.agent.box.openvino.cpu0.profile"],
+        "subscribe": ["hams.v1.work.>", "_INBOX_agent-box.>"],
+    },
+}
+
+
+async def refused(url: str, user: Credentials, publish: list[str], subscribe: list[str]) -> set[str]:
+    """The subjects that the broker refuses."""
+    errors: list[str] = []
+
+    async def on_error(error: Exception) -> None:
+        errors.append(str(error))
+
+    async def ignore(message: object) -> None: ...
+
+    client = await nats.connect(
+        url, error_cb=on_error, nkeys_seed_str=user.seed, tls=user.tls(), inbox_prefix=user.inbox_prefix
+    )
+    try:
+        for subject in publish:
+            await client.publish(subject, b"")
+        for subject in subscribe:
+            await client.subscribe(subject, cb=ignore)
+        await client.flush()
+        await client.flush()
+    finally:
+        await client.close()
+    said = " ".join(errors).lower()
+    return {subject for subject in publish if f'publish to "{subject.lower()}"' in said} | {
+        subject for subject in subscribe if f'subscription to "{subject.lower()}"' in said
+    }
+
+
+@pytest.mark.parametrize("user", MAY)
+async def test_what_each_role_may_and_may_not(broker: Broker, site: Path, user: str) -> None:
+    identity = load(site / f"{user}.creds")
+    assert await refused(broker.url, identity, MAY[user]["publish"], MAY[user]["subscribe"]) == set()
+    if user in MAY_NOT:
+        publish, subscribe = MAY_NOT[user]["publish"], MAY_NOT[user]["subscribe"]
+        assert await refused(broker.url, identity, publish, subscribe) == {*publish, *subscribe}
+
+
+async def test_who_is_not_known_is_told_what_to_do(broker: Broker, site: Path, tmp_path: Path) -> None:
+    make(tmp_path / "other", [], ["box"], max_payload=MAX_PAYLOAD)
+    stranger = load(tmp_path / "other" / "app.creds")
+    forged = Credentials("app", load(site / "app.creds").authority, stranger.seed)
+    for identity, said in (
+        (None, "wants to know who we are.*--credentials"),
+        (stranger, "certificate that our credentials do not vouch for"),
+        (forged, "does not know app by these credentials"),
+    ):
+        with pytest.raises(CredentialsError, match=said):
+            async with NatsBus(broker.url, credentials=identity, connect_timeout=3):
+                pass
+    port = broker.url.rsplit(":", 1)[1]
+    with pytest.raises(CredentialsError, match="not for the host in"):
+        async with NatsBus(f"tls://127.0.0.2:{port}", credentials=load(site / "app.creds"), connect_timeout=3):
+            pass
+
+
+async def test_a_new_box_is_let_in_without_a_restart(broker: Broker, site: Path) -> None:
+    make(site, [], ["box3"], max_payload=MAX_PAYLOAD)
+    identity = load(site / "agent-box3.creds")
+    with pytest.raises(CredentialsError):
+        async with NatsBus(broker.url, credentials=identity, connect_timeout=2):
+            pass
+    assert broker.pid is not None
+    os.kill(broker.pid, signal.SIGHUP)
+
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                async with NatsBus(broker.url, credentials=identity, connect_timeout=2) as bus:
+                    await bus.publish("hams.v1.heartbeat.box3.openvino.cpu", b"")
+                    break
+            except CredentialsError:
+                continue
+    assert broker.restarts == 0
+
+
+async def test_without_credentials_the_broker_is_for_this_machine_only(tmp_path: Path) -> None:
+    with pytest.raises(CredentialsError, match="would let everybody in.*hams-ctl init"):
+        async with Broker(tmp_path, host="0.0.0.0"):
+            pass
+
+
+def test_a_whole_system(site: Path, tmp_path: Path) -> None:
+    group = group_file(tmp_path, video(tmp_path), mode="lossless", pace="max")
+    options = ("--secrets", str(site), "--host", "0.0.0.0")
+    with Up(tmp_path / "home", "openvino:CPU@0", options=options) as up:
+        with Subscriber(up.url, "grey", site / "app.creds") as results:
+            up.ctl("deploy", group)  # as admin: found through the running `up`
+            results.until(LENGTH)
+        assert up.until_ended()["delivered"] == LENGTH
+        parts = json.loads((tmp_path / "home" / "up.json").read_text())
+        assert parts["credentials"] == str(site / "admin.creds")
+        for user in ("dashboard", "admin"):
+            assert "grey" in up.ctl("--credentials", site / f"{user}.creds", "status")
+        said = up.ctl("--credentials", site / "app.creds", "undeploy", "grey", code=5)
+        assert "our credentials do not allow it" in said, said
+        assert "cannot read the credentials" in up.ctl("--credentials", tmp_path / "none", "status", code=5)
+        image = tmp_path / "grey.png"
+        cv2.imwrite(str(image), picture(7))
+
+        async def infer() -> float:
+            async with hams_client.connect(up.url, credentials=site / "app.creds") as hams:
+                return float((await hams.infer("grey", image)).objects[0]["light"]["value"])
+
+        assert asyncio.run(infer()) == pytest.approx(28, abs=1)
+        seeds = [load(path).seed for path in site.glob("*.creds")]
+        written = up.logs() + up.output() + (tmp_path / "home" / "broker" / "nats-server.log").read_text()
+        assert not [seed for seed in seeds if seed in written]
+        assert "permissions violation" not in up.logs().lower(), up.logs()
+
+        def restarted() -> bool:
+            return "alive" in up.ctl("devices")
+
+        up.kill("hams_scheduler")
+        until_sync(restarted, 60, "the scheduler is back")

@@ -1,0 +1,110 @@
+"""The folder of keys and credentials."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from hams_services.security import certificates
+from hams_services.security.folder import Made, make, public_key
+from hams_shared.credentials import load
+from hams_shared.errors import BadInputError, CredentialsError
+
+ROLES = ["admin", "scheduler", "pipeline", "app", "dashboard"]
+
+
+def init(folder: Path, *boxes: str, hosts: tuple[str, ...] = (), renew: bool = False) -> Made:
+    return make(folder, list(hosts), list(boxes), renew=renew, max_payload=1000)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_new_site(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    made = init(folder, "box1", hosts=("edge.example", "10.0.0.7"))
+    assert made.new_site
+    assert made.users == [*ROLES, "agent-box1"] == made.added
+    assert {"localhost", "127.0.0.1", "nats", "edge.example", "10.0.0.7"} <= set(made.hosts)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix not in (".crt", ".conf"):
+            assert path.stat().st_mode & 0o007 == 0, path  # nobody else reads a key
+    accounts = (folder / "broker" / "accounts.conf").read_text()
+    for user in made.users:
+        credentials = load(folder / f"{user}.creds")
+        assert credentials.user == user
+        assert public_key(credentials.seed) in accounts
+        assert credentials.seed not in accounts
+        assert credentials.seed not in repr(credentials)
+        assert credentials.tls().verify_mode == ssl.CERT_REQUIRED
+
+
+def test_again_keeps_what_is_there_and_adds_a_box(tmp_path: Path) -> None:
+    init(tmp_path, "box1")
+    before = contents(tmp_path)
+    assert init(tmp_path).added == []
+    assert contents(tmp_path) == before
+    made = init(tmp_path, "box2")
+    assert made.added == ["agent-box2"]
+    assert not made.renewed
+    after = contents(tmp_path)
+    assert {name for name in after if after[name] != before.get(name)} == {"agent-box2.creds", "broker/accounts.conf"}
+    assert before["broker/accounts.conf"].decode().strip(" }]\n") in after["broker/accounts.conf"].decode()
+
+
+def test_other_hosts_need_a_new_certificate(tmp_path: Path) -> None:
+    init(tmp_path, "box1", hosts=("one",))
+    init(tmp_path, hosts=("one",))
+    with pytest.raises(BadInputError, match="--renew-broker"):
+        init(tmp_path, hosts=("two",))
+    before = contents(tmp_path)
+    made = init(tmp_path, hosts=("two",), renew=True)
+    assert {"one", "two"} <= set(made.hosts)
+    after = contents(tmp_path)
+    assert {name for name in after if after[name] != before[name]} == {"broker/broker.crt", "broker/broker.key"}
+
+
+def test_certificates_hold_for_their_time() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    key = certificates.new_key()
+    authority = certificates.authority(key, now)
+    signed = certificates.broker(certificates.new_key(), authority, key, ["a", "10.0.0.1", "a"], now)
+    assert certificates.hosts_of(signed) == ["a", "10.0.0.1"]
+    assert certificates.expires(signed) == now + timedelta(days=825)
+    assert certificates.expires(authority) > certificates.expires(signed)
+
+
+def test_what_is_wrong_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=r"'Box\.1' cannot be a box's name"):
+        init(tmp_path / "a", "Box.1")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInputError, match="cannot write"):
+        init(tmp_path / "file")
+    init(tmp_path / "b", "box1")
+    (tmp_path / "b" / "authority.key").write_text("nonsense")
+    with pytest.raises(BadInputError, match="is damaged"):
+        init(tmp_path / "b", renew=True)
+
+
+def test_files_that_are_no_credentials(tmp_path: Path) -> None:
+    init(tmp_path, "box1")
+    good = (tmp_path / "app.creds").read_text()
+    path = tmp_path / "x.creds"
+    for text, said in (
+        ("", "lacks the user's name, a certificate, an NKey seed"),
+        (good[: good.index("-----BEGIN USER")], "lacks an NKey seed"),
+        (good.replace("MII", "xxx"), "certificate cannot be read"),
+    ):
+        path.write_text(text)
+        with pytest.raises(CredentialsError, match=said):
+            load(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(CredentialsError, match="not a text file"):
+        load(path)
+    with pytest.raises(CredentialsError, match="No such file"):
+        load(tmp_path / "none.creds")
