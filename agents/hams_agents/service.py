@@ -169,7 +169,7 @@ class AgentService:
         profiles = await self._bus.kv(subjects.bucket("profiles"))
         for key, record in list(self._measured.items()):
             await restore(profiles, key, codec.encode(record))
-        models = {m.digest: m for a in self._state.assignments.values() for m in a.plan.group.models.values()}
+        models = {m.digest: m for a in self._state.assignments.values() for m in a.plan.all_models}
         await asyncio.sleep(random.uniform(0, REGISTER_S))  # agents come back together: one upload of a file is enough
         for model in models.values():
             if await self._store.give_back(model):

@@ -103,15 +103,17 @@ def choose(
     measured: Callable[[Candidate], ProfileRecord | None],
     memory_mib: Callable[[Candidate], float],
     capacity_mib: float,
+    *,
+    smallest: bool = False,
 ) -> Choice | None:
-    """The fastest of `among`, the source first, that runs and fits; of equals the first. None: none runs.
+    """The fastest (or `smallest`) of `among`, the source first, that runs and fits; of equals the first.
 
-    Where none fits, the fastest: what is said then is that it does not fit.
+    None: none runs. Where none fits, the fastest: what is said then is that it does not fit.
     """
     running = [(c, p) for c in among if (p := measured(c)) is not None and p.reason is None and p.fps > 0]
     if not running:
         return None
     fitting = [(c, p) for c, p in running if memory_mib(c) <= capacity_mib] or running
-    candidate, profile = max(fitting, key=lambda pair: pair[1].fps)
+    candidate, profile = max(fitting, key=lambda pair: -memory_mib(pair[0]) if smallest else pair[1].fps)
     source = next((p for c, p in running if not c.label), None)
     return Choice(candidate, profile, source)

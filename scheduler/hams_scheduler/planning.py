@@ -134,28 +134,40 @@ def _why_not(situation: Situation, group: GroupRecord, node: str, device: Device
     return why or "not measured yet"
 
 
-def place(situation: Situation, chosen: Choices | None = None) -> Placement:
-    """Solve `situation` with its strategy, from scratch; `chosen` as in :func:`build_instance`.
+def place(situation: Situation) -> Placement:
+    """Solve `situation` with its strategy, from scratch.
 
     Raises:
         InfeasibleError: no placement keeps support, pins and memory.
         BadInputError: there is no such strategy.
     """
     with _translated():
-        return _solve(build_instance(situation, chosen), situation)
+        return _chosen_and_placed(situation)[2]
 
 
 def decide(situation: Situation, now: float) -> Solution:
     """Solve `situation`, moving as few of the nodes that serve now as that allows. Raises as :func:`place`."""
     with _translated():
-        chosen = choices(situation)
-        whole = build_instance(situation, chosen)
-        reference = _solve(whole, situation)
+        chosen, whole, reference = _chosen_and_placed(situation)
         placement = _near(whole, situation, reference)
         gain = _gain(whole, situation, placement)
     anew = {n: fresh(situation, chosen, placement, n) for n in placement.shares if n in situation.current}
     moves = tuple(n for n, devices in anew.items() if devices or _shared_anew(situation, placement, n))
     return Solution(_split(situation, placement, chosen, now), gain, moves, _load_s(chosen, anew))
+
+
+def _chosen_and_placed(situation: Situation) -> tuple[Choices, Instance, Placement]:
+    """Choose the fastest network for each pair; where these do not fit together, the smallest."""
+    chosen = choices(situation)
+    whole = build_instance(situation, chosen)
+    try:
+        return chosen, whole, _solve(whole, situation)
+    except instance.InfeasibleError:
+        smallest = choices(situation, smallest=True)
+        if smallest == chosen:
+            raise
+        whole = build_instance(situation, smallest)
+        return smallest, whole, _solve(whole, situation)
 
 
 @contextmanager
@@ -275,8 +287,9 @@ def answer(situation: Situation) -> StrategyAnswer:
 
     Raises as :func:`place`.
     """
-    chosen = choices(situation)
-    found = to_answer(place(situation, chosen), chosen)
+    with _translated():
+        chosen, _, placement = _chosen_and_placed(situation)
+    found = to_answer(placement, chosen)
     if not found.variants:
         return found
     try:

@@ -108,6 +108,7 @@ class SchedulerService:
                     self._watch_variants,
                     self._watch_plans,
                     self._watch_profiles,
+                    self._watch_variants,
                     self._watch_health,
                     self._tick,
                     self._write,

@@ -15,8 +15,8 @@ Choices = Mapping[tuple[str, str], Choice]
 """By (``group/node``, device); a pair that cannot work is not there."""
 
 
-def choices(situation: Situation) -> dict[tuple[str, str], Choice]:
-    """Choose for each pair."""
+def choices(situation: Situation, *, smallest: bool = False) -> dict[tuple[str, str], Choice]:
+    """Choose for each pair, each for itself: the fastest, or the one that needs least memory."""
     found: dict[tuple[str, str], Choice] = {}
     for group in situation.groups:
         for node in group.spec.depth_first():
@@ -31,6 +31,7 @@ def choices(situation: Situation) -> dict[tuple[str, str], Choice]:
                     lambda c, on=device: situation.profiles.get(c.cell(on).key),  # type: ignore[misc]
                     lambda c, mib=memory: mib[c.model.digest],  # type: ignore[misc]
                     capacity_mib(device),
+                    smallest=smallest,
                 )
                 if choice is not None:
                     found[node_name(group, node), device.device] = choice

@@ -211,6 +211,12 @@ class Plan(Wire):
         choice = self.variants.get(node, {}).get(device)
         return (choice.input if choice else None) or self.group.spec.nodes[node].input
 
+    @property
+    def all_models(self) -> tuple[ModelRef, ...]:
+        """The group's own networks and the variants that stand for them."""
+        variants = (v.model for places in self.variants.values() for v in places.values())
+        return (*self.group.models.values(), *variants)
+
     def variants_on(self, device: str) -> frozenset[str]:
         """Digests of the variants that `device` loads."""
         return frozenset(places[device].model.digest for places in self.variants.values() if device in places)

@@ -117,6 +117,22 @@ def test_a_network_that_does_not_fit_gives_way_to_one_that_does() -> None:
     assert choices(found)["face/age", small.device].candidate.label == ""
 
 
+def test_where_the_fastest_do_not_fit_together_the_smallest_serve() -> None:
+    only = device("h.ov.cpu0", memory_mib=100)
+    quick = variant(RECORD.models["age"], AGE, 1.0)
+    found = situation(RECORD, [quick], {})
+    sizes = {"det": 50.0, "age": 40.0, quick.model.name: 70.0}
+    speeds = {quick.model.name: 90.0}
+    profiles = {
+        key: p.model_copy(update={"memory_mib": sizes[p.model_name], "fps": speeds.get(p.model_name, 10.0)})
+        for key, p in found.profiles.items()
+    }
+    assert choices(replace(found, devices=(only,), profiles=profiles))["face/age", only.device].candidate.label
+    plan = decide(replace(found, devices=(only,), profiles=profiles), 0.0).groups["face"].plan
+    assert plan.variants == {}
+    assert plan.shares == {"det": {only.device: 1.0}, "age": {only.device: 1.0}}
+
+
 @pytest.mark.parametrize(
     ("node", "why"),
     [
