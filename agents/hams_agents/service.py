@@ -28,7 +28,6 @@ from hams_agents.executor import Executor
 from hams_agents.fingerprint import fingerprint
 from hams_agents.health import after_hang
 from hams_agents.loaded import Loaded
-from hams_agents.model_store import ModelStore
 from hams_agents.progress import Hang, Progress
 from hams_agents.serving import Outgoing, failure
 from hams_agents.watchdog import Watchdog
@@ -40,6 +39,7 @@ from hams_shared.frames import Work, WorkUnreadableError
 from hams_shared.kv_records import restore, watched
 from hams_shared.lifecycle import log_always
 from hams_shared.messages import DeviceHealth, DeviceRecord, Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
+from hams_shared.model_store import ModelStore
 from hams_shared.process import resident_mib
 
 log = logging.getLogger("hams.agent")

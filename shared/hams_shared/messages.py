@@ -251,6 +251,39 @@ class PlanRecord(Wire):
         return max((p.epoch for p in (self.active, self.next) if p), default=0)
 
 
+# ── jobs of the optimizer ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
+
+
+class JobRecord(Wire):
+    """KV ``jobs/<id>``: something an optimizer is to do. Written by whoever wants it; taken by compare-and-set."""
+
+    id: str
+    kind: Literal["optimize", "calibrate"]
+    group: str
+    frames: int = Field(120, ge=3, le=10_000, description="frames to take from the group's streams")
+    samples: str = Field("", description="folder of frames on the optimizer's host instead; empty: the streams")
+    budget_s: float = Field(900.0, gt=0, le=86_400, description="nothing new is tried after so long, s")
+    fresh: bool = Field(False, description="take new frames, and measure anew what is known")
+    state: JobState = "waiting"
+    host: str = Field("", description="of the optimizer that has it")
+    attempts: int = Field(0, ge=0, description="how often it was begun")
+    text: str = Field("", description="what it does now, or came to")
+    done: int = 0
+    total: int = 0
+    created_at: float = 0.0
+    ended_at: float = 0.0
+    error: WireError | None = None
+    report: str = Field("", description="Markdown")
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state in ("done", "failed", "cancelled")
+
+
 # ── requests to the scheduler and the pipeline ────────────────────────────────────────────────────────────────────
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import hams_shared
-from hams_services.ctl import commands_sink
+from hams_services.ctl import commands_jobs, commands_sink
 from hams_services.ctl.commands_deploy import deploy, plan, schema, undeploy
 from hams_services.ctl.commands_init import init
 from hams_services.ctl.commands_models import models
@@ -52,6 +52,7 @@ for panel, commands in {
         app.command(rich_help_panel=panel)(command)
 app.add_typer(devices, name="devices", rich_help_panel="Look")
 app.add_typer(models, name="models", rich_help_panel="Models")
+assert commands_jobs.nco is nco  # its commands are added by the import
 app.add_typer(nco, name="nco", rich_help_panel="Models")
 
 

@@ -1,4 +1,4 @@
-"""PyTorch files. Without PyTorch (an extra) the tests are skipped; that a pickle is never loaded is tested without it."""
+"""PyTorch files. Skipped without PyTorch (an extra), but for the tests that a pickle is never loaded."""
 
 from __future__ import annotations
 
