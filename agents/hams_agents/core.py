@@ -176,15 +176,15 @@ def _plan_seen(state: AgentState, group: str, record: PlanRecord | None, now: fl
             known.retire_at = None
             continue
         nodes = plan.nodes_on(state.device)
-        networks = {node: _network_key(plan, node) for node in nodes}
+        networks = {node: _network_key(plan, node, state.device) for node in nodes}
         state.assignments[key] = Assignment(plan, networks)
-        commands += [LoadNode(plan, node, plan.group.models[node], networks[node]) for node in nodes]
+        commands += [LoadNode(plan, node, plan.model_on(node, state.device), networks[node]) for node in nodes]
     return [*commands, *_retire(state, now), Announce()]
 
 
-def _network_key(plan: Plan, node: str) -> NetworkKey:
-    spec = plan.group.spec.nodes[node].input
-    return NetworkKey(plan.group.models[node].digest, spec.shape(), spec.dtype)
+def _network_key(plan: Plan, node: str, device: str) -> NetworkKey:
+    takes = plan.input_on(node, device)
+    return NetworkKey(plan.model_on(node, device).digest, takes.shape(), takes.dtype)
 
 
 def _node_loaded(state: AgentState, event: NodeLoaded) -> list[Command]:

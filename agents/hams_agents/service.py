@@ -28,7 +28,6 @@ from hams_agents.executor import Executor
 from hams_agents.fingerprint import fingerprint
 from hams_agents.hangs import HangReporter
 from hams_agents.loaded import Loaded
-from hams_agents.model_store import ModelStore
 from hams_agents.progress import Progress
 from hams_agents.serving import Outgoing, failure
 from hams_agents.watchdog import Watchdog
@@ -40,6 +39,7 @@ from hams_shared.frames import Work, WorkUnreadableError
 from hams_shared.kv_records import restore, watched
 from hams_shared.lifecycle import log_always
 from hams_shared.messages import DeviceRecord, Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
+from hams_shared.model_store import ModelStore
 from hams_shared.process import resident_mib
 
 log = logging.getLogger("hams.agent")
@@ -167,7 +167,7 @@ class AgentService:
         profiles = await self._bus.kv(subjects.bucket("profiles"))
         for key, record in list(self._measured.items()):
             await restore(profiles, key, codec.encode(record))
-        models = {m.digest: m for a in self._state.assignments.values() for m in a.plan.group.models.values()}
+        models = {m.digest: m for a in self._state.assignments.values() for m in a.plan.all_models}
         await asyncio.sleep(random.uniform(0, REGISTER_S))  # agents come back together: one upload of a file is enough
         for model in models.values():
             if await self._store.give_back(model):

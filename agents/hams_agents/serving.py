@@ -24,7 +24,7 @@ from hams_agents.tasks.registry import gives_objects, is_detection
 from hams_shared import subjects
 from hams_shared.errors import HamsError, MessageError, TaskError, as_hams_error
 from hams_shared.frames import Output, Work
-from hams_shared.group_spec import NodeSpec
+from hams_shared.group_spec import InputSpec, NodeSpec
 from hams_shared.messages import Plan
 
 Outgoing = tuple[str, bytes] | Work
@@ -45,6 +45,11 @@ class ServedNode:
     def spec(self) -> NodeSpec:
         """The node's part of the group file."""
         return self.plan.group.spec.nodes[self.node]
+
+    @cached_property
+    def takes(self) -> InputSpec:
+        """What its network takes."""
+        return self.plan.input_on(self.node, self.device)
 
     @cached_property
     def pieces_per_turn(self) -> float:
@@ -96,7 +101,7 @@ def prepare(batch: Batch) -> None:
     if not images:
         return
     try:
-        batch.tensor, to_image = tensors.prepare(images, batch.pieces[0].served.spec.input)
+        batch.tensor, to_image = tensors.prepare(images, batch.pieces[0].served.takes)
         to_work = [affine for piece in batch.pieces for affine in piece.work.to_frame]
         batch.to_frame = [compose(outer, inner) for outer, inner in zip(to_work, to_image, strict=True)]
     except Exception as error:
@@ -156,13 +161,13 @@ def _finish(piece: Piece, batch: Batch, first: int, last: int) -> list[Outgoing]
             found = served.task.detect(outputs, to_frame, work.frame_size)
             clock.lap("decode")
             crops = _crops(served, work, found, timing, clock)
-            items = [[_plain(one) for one in objects] for objects in found]
+            items = [[plain(one) for one in objects] for objects in found]
         else:
             items = served.task.describe(outputs, to_frame)
             clock.lap("decode")
             if gives_objects(served.task):
                 crops = _crops(served, work, [item["objects"] for item in items], timing, clock)
-                items = [{**item, "objects": [_plain(one) for one in item["objects"]]} for item in items]
+                items = [{**item, "objects": [plain(one) for one in item["objects"]]} for item in items]
         if len(items) != last - first:
             raise TaskError(f"node {served.node}: the task gave {len(items)} answers for {last - first} images")
     if work.view is not None:
@@ -186,7 +191,8 @@ class _Clock:
         self._last = now
 
 
-def _plain(one: Detected) -> dict[str, Any]:
+def plain(one: Detected) -> dict[str, Any]:
+    """Return an object as it goes on the wire."""
     item: dict[str, Any] = {
         "box": [round(v, 2) for v in one.box],
         "score": round(one.score, 4),

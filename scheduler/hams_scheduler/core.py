@@ -9,6 +9,8 @@ so in their heartbeats; when every device of it is ready it becomes ``active``. 
 
 from __future__ import annotations
 
+from hams_scheduler import quiet
+from hams_scheduler.candidates import Cell
 from hams_scheduler.events import (
     AdoptGroup,
     AnswerPlan,
@@ -36,8 +38,9 @@ from hams_scheduler.events import (
     StorePlan,
     StoreProfile,
     Tick,
+    VariantSeen,
 )
-from hams_scheduler.planning import Cell, Solution
+from hams_scheduler.planning import Solution
 from hams_scheduler.state import SchedulerState
 from hams_shared.messages import (
     AssignmentState,
@@ -50,6 +53,7 @@ from hams_shared.messages import (
     PlanRecord,
     WireError,
 )
+from hams_shared.variant_registry import full_label
 
 WORTH_MOVING = 1.10
 """A change that nothing forces must promise at least this times the FPS."""
@@ -96,6 +100,8 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
             state.live.excuse(now, RECONNECT_S)
         case ProfileSeen(record):
             state.profiles[record.key] = record
+        case VariantSeen():
+            commands += _variant_seen(state, event)
         case ProfileDone():
             commands += _profile_done(state, event)
         case Solved():
@@ -160,6 +166,7 @@ def _device_seen(state: SchedulerState, device: str, record: DeviceRecord | None
 
 
 def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> list[Command]:
+    quiet.note_busy(state, heartbeat)
     news = state.live.heard(heartbeat, now)
     commands: list[Command] = []
     if news is not None:
@@ -186,7 +193,13 @@ def _assignment(state: SchedulerState, heartbeat: Heartbeat, assignment: Assignm
     refused = next((p for p in plans if p and p.epoch == assignment.epoch), None)
     if record is None or refused is None or refused.group != state.groups.get(assignment.group) or key in state.refused:
         return []  # an answer to a plan that is already history
-    state.refused[key] = assignment.error
+    variants = {(heartbeat.incarnation, digest) for digest in refused.variants_on(heartbeat.device)}
+    if variants:  # it may well serve the group with the sources
+        if variants <= state.banned:
+            return []
+        state.banned |= variants
+    else:
+        state.refused[key] = assignment.error
     _want(state, f"{heartbeat.device} refused: {assignment.error.text}", forced=True)
     text = f"{heartbeat.device} refused group {assignment.group}: {assignment.error.text}"
     commands: list[Command] = [Note(text, heartbeat.device, assignment.group, assignment.epoch)]
@@ -223,6 +236,16 @@ def _group_seen(state: SchedulerState, group: str, record: GroupRecord | None) -
     return []
 
 
+def _variant_seen(state: SchedulerState, event: VariantSeen) -> list[Command]:
+    state.variant_seen(event.source, event.variant, event.record)
+    used = [(g, n) for g, record in state.groups.items() for n, m in record.models.items() if m.digest == event.source]
+    if not used:
+        return []
+    why = f"{full_label(event.record)} of {'/'.join(used[0])} appeared" if event.record else "a variant is gone"
+    _want(state, why, forced=any(state.inadmissible(*one, event.variant) for one in used))
+    return [Note(why)]
+
+
 def _profile_done(state: SchedulerState, event: ProfileDone) -> list[Command]:
     running = state.profiling.get(event.device)
     if running is None or running[0] != event.cell:
@@ -230,6 +253,8 @@ def _profile_done(state: SchedulerState, event: ProfileDone) -> list[Command]:
     del state.profiling[event.device]
     if event.record is not None:
         state.profiles[event.record.key] = event.record
+        if state.stands_for_some(event.cell.digest):
+            _want(state, f"{event.cell.model} was measured on {event.device}")
         return [StoreProfile(event.record)]
     text = event.error.text if event.error else "no answer"
     state.unanswered.setdefault((running[1], event.cell), []).append(f"benchmark failed: {text}")
@@ -248,8 +273,8 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     commands = _activate(state)
     groups = [state.groups[name] for name in sorted(state.groups)]
     drafts = [request.group for request in state.asked.values()]
-    missing = state.missing(groups + drafts)
-    commands += _start_profiles(state, missing)
+    wanted = state.missing(groups + drafts) + state.missing(drafts, spare=True)
+    commands += _start_profiles(state, wanted + quiet.due(state, groups, now))
     if not state.settled(now):
         return commands
     for group, plans in state.plans.items():
@@ -260,7 +285,7 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     if not state.alive():
         return commands
     for request_id, request in list(state.asked.items()):
-        if not state.missing([request.group]):
+        if not state.missing([request.group]) and not state.missing([request.group], spare=True):
             del state.asked[request_id]
             situation = state.situation([request.group], request.strategies[0], request.time_limit_s)
             commands.append(AnswerPlan(request_id, request, situation))
@@ -268,6 +293,7 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     if state.dirty and due and groups and not state.solving and (not state.missing(groups) or _bereft(state)):
         state.solving = True
         state.generation += 1
+        state.granted, state.dirty, state.forced = (state.dirty, state.forced), "", False
         commands.append(Solve(state.generation, state.situation(groups, _strategy(groups), SOLVE_S)))
     elif not groups:
         state.dirty, state.forced = "", False
@@ -310,8 +336,7 @@ def _solved(state: SchedulerState, event: Solved, now: float) -> list[Command]:
     if event.generation != state.generation:
         return []
     state.solving = False
-    why, forced = state.dirty, state.forced
-    state.dirty, state.forced = "", False
+    why, forced = state.granted
     if event.solution is None:
         error = WireError(**event.error.to_wire()) if event.error else WireError(code="internal", text="no solution")
         for group in state.groups:
@@ -359,10 +384,10 @@ def _propose(state: SchedulerState, record: GroupRecord, answer: Plan, why: str,
     group = record.spec.name
     known = state.plans.get(group) or PlanRecord(group=group)
     newest = known.next or known.active
-    if newest is not None and newest.shares == answer.shares and newest.group == record:
+    if newest is not None and _same(newest, answer, record):
         return []
     back = known.active
-    if known.next is not None and back is not None and back.shares == answer.shares and back.group == record:
+    if known.next is not None and back is not None and _same(back, answer, record):
         state.plans[group] = PlanRecord(group=group, active=back)  # the change is off
         note = Note(f"group {group}: plan {back.epoch} stays", group=group, epoch=back.epoch)
         return [StorePlan(state.plans[group]), note]
@@ -372,6 +397,10 @@ def _propose(state: SchedulerState, record: GroupRecord, answer: Plan, why: str,
     state.plans[group] = PlanRecord(group=group, active=known.active, next=plan)
     note = Note(f"group {group}: plan {plan.epoch} proposed: {why}", group=group, epoch=plan.epoch)
     return [StorePlan(state.plans[group]), note]
+
+
+def _same(plan: Plan, answer: Plan, record: GroupRecord) -> bool:
+    return plan.shares == answer.shares and plan.models == answer.models and plan.group == record
 
 
 def _activate(state: SchedulerState) -> list[Command]:

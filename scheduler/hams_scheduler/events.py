@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hams_scheduler.planning import Cell, Situation, Solution
+from hams_scheduler.candidates import Cell
+from hams_scheduler.planning import Situation, Solution
 from hams_shared.errors import HamsError
 from hams_shared.messages import (
     DeviceHealth,
@@ -16,6 +17,7 @@ from hams_shared.messages import (
     PlanRequest,
     ProfileRecord,
 )
+from hams_shared.variants import VariantRecord
 
 # ── events ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -95,6 +97,15 @@ class ProfileSeen:
 
 
 @dataclass(frozen=True)
+class VariantSeen:
+    """KV ``variants``: what may stand for the network of digest `source`; None: not any more."""
+
+    source: str
+    variant: str
+    record: VariantRecord | None
+
+
+@dataclass(frozen=True)
 class ProfileDone:
     """A benchmark ended: with a record, or without an answer."""
 
@@ -145,6 +156,7 @@ Event = (
     | Follow
     | BrokerBack
     | ProfileSeen
+    | VariantSeen
     | ProfileDone
     | Solved
     | PlanAsked

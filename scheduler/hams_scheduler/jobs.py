@@ -8,7 +8,7 @@ import logging
 import time
 
 from hams_scheduler import events
-from hams_scheduler.planning import Situation, Solution, decide, place, to_answer
+from hams_scheduler.planning import Situation, Solution, answer, decide
 from hams_scheduler.strategies.registry import names
 from hams_scheduler.view import matrix_view
 from hams_shared import codec, subjects
@@ -30,8 +30,8 @@ async def measure(bus: Bus, command: events.Profile) -> events.ProfileDone:
     request = ProfileRequest(model=command.model, input_shape=cell.input_shape, dtype=cell.dtype)
     try:
         subject = subjects.profile(command.device)
-        answer = await bus.request(subject, codec.encode(request), timeout=PROFILE_DEADLINE_S)
-        record = codec.decode(ProfileRecord, answer.data)
+        reply = await bus.request(subject, codec.encode(request), timeout=PROFILE_DEADLINE_S)
+        record = codec.decode(ProfileRecord, reply.data)
         if record.key != cell.key:
             raise MessageError(f"{command.device} measured something else: {record.key}")
     except HamsError as error:
@@ -67,7 +67,7 @@ def _solution(situation: Situation) -> Solution:
 
 def _strategy_answer(situation: Situation) -> StrategyAnswer:
     try:
-        return to_answer(place(situation))
+        return answer(situation)
     except Exception as error:
         if not isinstance(error, HamsError):
             log.exception("strategy %s failed", situation.strategy)

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hams_scheduler import instance, objective
+from hams_scheduler.candidates import Cell, candidates
 from hams_scheduler.instance import FloatArray, Instance
 from hams_scheduler.placement import Answer, Placement, assignment_rows, build
 from hams_scheduler.problem import Problem
 from hams_scheduler.replan import replan
+from hams_scheduler.situation import Situation, node_name
 from hams_scheduler.strategies.registry import names, solve
+from hams_scheduler.variants import (
+    Choices,
+    capacity_mib,
+    choices,
+    explained,
+    fresh,
+    loaded_fps,
+    memory_mib,
+    variants_of,
+)
 from hams_shared.errors import BadInputError, InfeasibleError
-from hams_shared.messages import DeviceRecord, GroupRecord, Plan, ProfileRecord, StrategyAnswer, profile_key
+from hams_shared.messages import (
+    DeviceRecord,
+    GroupRecord,
+    Plan,
+    StrategyAnswer,
+)
+
+__all__ = ["Cell", "Situation", "Solution", "answer", "build_instance", "cell_of", "decide", "node_name", "place"]
 
 CHILD_WEIGHT = 1.0
 """Inferences per frame of a child node until they are measured: one object a frame."""
@@ -24,45 +43,9 @@ SHARE_CHANGE = 0.02
 """A change of a share below this is noise."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One cell of the FPS matrix: which measurement it is, and how to ask for it."""
-
-    key: str
-    model: str
-    digest: str
-    input_shape: tuple[int, ...]
-    dtype: str
-
-
 def cell_of(group: GroupRecord, node: str, device: DeviceRecord) -> Cell:
-    """The cell that says how fast `node` of `group` is on `device`."""
-    model = group.models[node]
-    spec = group.spec.nodes[node].input
-    shape = spec.shape()
-    key = profile_key(model.digest, shape, device.fingerprint, device.runtime, device.precisions[0])
-    return Cell(key, model.name, model.digest, shape, spec.dtype)
-
-
-@dataclass(frozen=True)
-class Situation:
-    """A frozen picture of all that a solution depends on."""
-
-    groups: tuple[GroupRecord, ...]
-    devices: tuple[DeviceRecord, ...]
-    profiles: Mapping[str, ProfileRecord]
-    unanswered: Mapping[tuple[str, str], str]
-    """By (device, cell key): why a benchmark gave nothing."""
-    refused: Mapping[tuple[str, str], str]
-    """By (group, device): why the agent will not serve it."""
-    strategy: str
-    time_limit_s: float = 1.0
-    weights: Mapping[str, float] = field(default_factory=dict)
-    """By ``group/node``: learned inferences per frame; the group file's where there is none."""
-    kappa: Mapping[tuple[str, int], float] = field(default_factory=dict)
-    """By (device, resident nodes): learned interference; 1 where there is none."""
-    current: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """By ``group/node``: the shares that serve now."""
+    """The cell that says how fast the source of `node` of `group` is on `device`."""
+    return candidates(group, node, {})[0].cell(device)
 
 
 @dataclass(frozen=True)
@@ -81,54 +64,48 @@ class Solution:
     gain: float = float("inf")
     """Predicted FPS over that of the placement that serves now, both by what is known now; infinite if that cannot."""
     moves: tuple[str, ...] = ()
-    """Nodes, ``group/node``, that change their device."""
+    """Nodes, ``group/node``, that change their device, or the network they have there."""
     load_s: float = 0.0
     """Time the device with most to load needs for it, s."""
 
 
-def node_name(group: GroupRecord, node: str) -> str:
-    """A node's name among all groups."""
-    return f"{group.spec.name}/{node}"
-
-
-def build_instance(situation: Situation) -> Instance:
+def build_instance(situation: Situation, chosen: Choices | None = None) -> Instance:
     """Arrange `situation` as an instance; rows are the nodes of all groups, ``group/node``.
+
+    A pair's FPS and memory are those of the network `chosen` for it (default: :func:`choices`).
 
     Raises:
         InfeasibleError: some node runs on no device, with the reason for each device.
     """
+    chosen = choices(situation) if chosen is None else chosen
     rows = [(group, node) for group in situation.groups for node in group.spec.depth_first()]
     fps = np.zeros((len(rows), len(situation.devices)))
-    memory = np.zeros(len(rows))
+    memory = np.zeros(fps.shape)
     weights = np.ones(len(rows))
     pins: dict[str, frozenset[str]] = {}
     groups: dict[str, str] = {}
     for i, (group, node) in enumerate(rows):
-        spec = group.spec.nodes[node]
+        spec, name = group.spec.nodes[node], node_name(group, node)
         prior = spec.weight or (1.0 if spec.parent is None else CHILD_WEIGHT)
-        weights[i] = situation.weights.get(node_name(group, node), prior)
-        groups[node_name(group, node)] = group.spec.name
-        reasons = []
+        weights[i] = situation.weights.get(name, prior)
+        groups[name] = group.spec.name
         for j, device in enumerate(situation.devices):
-            profile, reason = _look_up(situation, group, node, device)
-            if profile is None or reason:
-                reasons.append(f"{device.device}: {reason or 'not measured yet'}")
-                continue
-            fps[i, j] = profile.fps
-            memory[i] = max(memory[i], profile.memory_mib)
+            choice = chosen.get((name, device.device))
+            if choice is not None:
+                fps[i, j] = choice.profile.fps
+                memory[i, j] = memory_mib(situation, choice.candidate)
         if spec.pin:
-            pins[node_name(group, node)] = frozenset(spec.pin)
+            pins[name] = frozenset(spec.pin)
         if not fps[i].any():
-            raise InfeasibleError(
-                f"node {node_name(group, node)} runs on no device: {'; '.join(reasons) or 'there is none'}"
-            )
+            reasons = [f"{d.device}: {_why_not(situation, group, node, d)}" for d in situation.devices]
+            raise InfeasibleError(f"node {name} runs on no device: {'; '.join(reasons) or 'there is none'}")
     return Instance(
         models=tuple(node_name(group, node) for group, node in rows),
         devices=tuple(d.device for d in situation.devices),
         fps=fps,
         weights=weights,
         memory_mib=memory,
-        capacity_mib=np.array([float(d.memory_mib) if d.memory_mib > 0 else np.inf for d in situation.devices]),
+        capacity_mib=np.array([capacity_mib(d) for d in situation.devices]),
         pins=pins,
         groups=groups,
         targets={g.spec.name: g.spec.target_fps for g in situation.groups if g.spec.target_fps is not None},
@@ -146,18 +123,15 @@ def _kappa(situation: Situation, rows: int) -> FloatArray | None:
     return np.array([[situation.kappa.get((d.device, k), 1.0) for k in range(1, rows + 1)] for d in situation.devices])
 
 
-def _look_up(
-    situation: Situation, group: GroupRecord, node: str, device: DeviceRecord
-) -> tuple[ProfileRecord | None, str]:
-    """The measurement of a pair, and why it cannot be used, if so."""
-    cell = cell_of(group, node, device)
-    profile = situation.profiles.get(cell.key)
+def _why_not(situation: Situation, group: GroupRecord, node: str, device: DeviceRecord) -> str:
+    """Why the source of `node` does not run on `device`."""
     refusal = situation.refused.get((group.spec.name, device.device))
     if refusal:
-        return profile, f"refused: {refusal}"
-    if profile is None:
-        return None, situation.unanswered.get((device.device, cell.key), "")
-    return profile, profile.reason or ""
+        return f"refused: {refusal}"
+    key = cell_of(group, node, device).key
+    profile = situation.profiles.get(key)
+    why = profile.reason if profile is not None else situation.unanswered.get((device.device, key))
+    return why or "not measured yet"
 
 
 def place(situation: Situation) -> Placement:
@@ -168,18 +142,32 @@ def place(situation: Situation) -> Placement:
         BadInputError: there is no such strategy.
     """
     with _translated():
-        return _solve(build_instance(situation), situation)
+        return _chosen_and_placed(situation)[2]
 
 
 def decide(situation: Situation, now: float) -> Solution:
     """Solve `situation`, moving as few of the nodes that serve now as that allows. Raises as :func:`place`."""
     with _translated():
-        whole = build_instance(situation)
-        reference = _solve(whole, situation)
+        chosen, whole, reference = _chosen_and_placed(situation)
         placement = _near(whole, situation, reference)
         gain = _gain(whole, situation, placement)
-    moves = tuple(n for n in placement.shares if n in situation.current and _moved(situation, placement, n))
-    return Solution(_split(situation, placement, now), gain, moves, _load_s(situation, placement, moves))
+    anew = {n: fresh(situation, chosen, placement, n) for n in placement.shares if n in situation.current}
+    moves = tuple(n for n, devices in anew.items() if devices or _shared_anew(situation, placement, n))
+    return Solution(_split(situation, placement, chosen, now), gain, moves, _load_s(chosen, anew))
+
+
+def _chosen_and_placed(situation: Situation) -> tuple[Choices, Instance, Placement]:
+    """Choose the fastest network for each pair; where these do not fit together, the smallest."""
+    chosen = choices(situation)
+    whole = build_instance(situation, chosen)
+    try:
+        return chosen, whole, _solve(whole, situation)
+    except instance.InfeasibleError:
+        smallest = choices(situation, smallest=True)
+        if smallest == chosen:
+            raise
+        whole = build_instance(situation, smallest)
+        return smallest, whole, _solve(whole, situation)
 
 
 @contextmanager
@@ -219,53 +207,54 @@ def _near(whole: Instance, situation: Situation, reference: Placement) -> Placem
 def _gain(whole: Instance, situation: Situation, placement: Placement) -> float:
     """How much better `placement` is than what serves now; infinite when that cannot serve all nodes."""
     column = {device: j for j, device in enumerate(whole.devices)}
-    shares = np.zeros(whole.fps.shape)
+    shares, fps = np.zeros(whole.fps.shape), whole.fps.copy()
+    now = loaded_fps(situation)
     for i, node in enumerate(whole.models):
         for device, share in situation.current.get(node, {}).items():
             if device in column:
                 shares[i, column[device]] = share
+                fps[i, column[device]] = now.get((node, device), 0.0)
+    if ((shares > 0) & (fps <= 0)).any():
+        return float("inf")
     numbers = Problem.of(whole)
     if objective.breaches(numbers, shares):
         return float("inf")
     rows = np.array([[placement.shares[n].get(d, 0.0) for d in whole.devices] for n in whole.models])
-    return objective.share_cycle(numbers, shares) / objective.share_cycle(numbers, rows)
+    before = objective.share_cycle(Problem.of(whole.replace(fps=fps)), shares)
+    return before / objective.share_cycle(numbers, rows)
 
 
-def _moved(situation: Situation, placement: Placement, node: str) -> bool:
-    """Whether a node goes to a device it was not on, or another share of it does."""
+def _shared_anew(situation: Situation, placement: Placement, node: str) -> bool:
+    """Whether a node leaves a device, or another share of it stays there."""
     before, after = situation.current[node], placement.shares[node]
     return set(before) != set(after) or any(abs(before[d] - after[d]) > SHARE_CHANGE for d in after)
 
 
-def _load_s(situation: Situation, placement: Placement, moves: tuple[str, ...]) -> float:
+def _load_s(chosen: Choices, anew: Mapping[str, tuple[str, ...]]) -> float:
     """Seconds the device with most to load spends loading."""
-    devices = {d.device: d for d in situation.devices}
     spent: dict[str, float] = {}
-    for group in situation.groups:
-        for node in group.spec.depth_first():
-            name = node_name(group, node)
-            if name not in moves:
-                continue
-            for device in placement.shares[name].keys() - situation.current[name].keys():
-                profile = situation.profiles.get(cell_of(group, node, devices[device]).key)
-                spent[device] = spent.get(device, 0.0) + (profile.load_ms / 1e3 if profile else 0.0)
+    for node, devices in anew.items():
+        for device in devices:
+            spent[device] = spent.get(device, 0.0) + chosen[node, device].profile.load_ms / 1e3
     return max(spent.values(), default=0.0)
 
 
-def _split(situation: Situation, placement: Placement, now: float) -> dict[str, GroupSolution]:
+def _split(situation: Situation, placement: Placement, chosen: Choices, now: float) -> dict[str, GroupSolution]:
     """A placement of all groups as plans (epoch 1, to be replaced)."""
     groups = {}
+    why = explained(placement, chosen)
+    variants = variants_of(placement, chosen)
     for group in situation.groups:
-        shares = {n: dict(placement.shares[node_name(group, n)]) for n in group.spec.depth_first()}
-        why = {n: placement.explanation.get(node_name(group, n), "") for n in group.spec.depth_first()}
+        nodes = {n: node_name(group, n) for n in group.spec.depth_first()}
         plan = Plan(
             epoch=1,
             group=group,
-            shares=shares,
+            shares={n: dict(placement.shares[name]) for n, name in nodes.items()},
+            variants={n: variants[name] for n, name in nodes.items() if name in variants},
             strategy=placement.strategy,
             fps=placement.group_fps.get(group.spec.name, placement.fps),
             bound_fps=placement.bound_fps,
-            explanation=why,
+            explanation={n: why.get(name, "") for n, name in nodes.items()},
             unmet=group.spec.name in placement.unmet,
             made_at=now,
         )
@@ -273,16 +262,38 @@ def _split(situation: Situation, placement: Placement, now: float) -> dict[str, 
     return groups
 
 
-def to_answer(placement: Placement) -> StrategyAnswer:
+def to_answer(placement: Placement, chosen: Choices) -> StrategyAnswer:
     """A placement of one group as it is told to a person; node names lose their group."""
     return StrategyAnswer(
         strategy=placement.strategy,
-        shares={n.split("/", 1)[-1]: dict(s) for n, s in placement.shares.items()},
+        shares={_bare(n): dict(s) for n, s in placement.shares.items()},
+        variants={_bare(n): v for n, v in variants_of(placement, chosen).items()},
         fps=placement.fps,
         bound_fps=placement.bound_fps,
         gap=placement.gap,
         seconds=placement.seconds,
         busy=dict(placement.busy),
         bottleneck=placement.bottleneck,
-        explanation={n.split("/", 1)[-1]: text for n, text in placement.explanation.items()},
+        explanation={_bare(n): text for n, text in explained(placement, chosen).items()},
     )
+
+
+def _bare(name: str) -> str:
+    return name.split("/", 1)[-1]
+
+
+def answer(situation: Situation) -> StrategyAnswer:
+    """What the strategy of `situation` would do; where it uses variants, also what it would do without.
+
+    Raises as :func:`place`.
+    """
+    with _translated():
+        chosen, _, placement = _chosen_and_placed(situation)
+    found = to_answer(placement, chosen)
+    if not found.variants:
+        return found
+    try:
+        without = place(replace(situation, variants={}))
+    except InfeasibleError:
+        return found.model_copy(update={"source_fps": 0.0})
+    return found.model_copy(update={"source_fps": without.fps})

@@ -24,7 +24,14 @@ from hams_scheduler.state import SchedulerState
 from hams_scheduler.view import scheduler_view
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus, Entry, KeyValue, Message, Registration
-from hams_shared.errors import BrokerError, HamsError, MessageError, NotLeaderError, RefusedError
+from hams_shared.errors import (
+    BadInputError,
+    BrokerError,
+    HamsError,
+    MessageError,
+    NotLeaderError,
+    RefusedError,
+)
 from hams_shared.kv_records import changes, restore, watched
 from hams_shared.messages import (
     DeviceHealth,
@@ -37,6 +44,8 @@ from hams_shared.messages import (
     ProfileRecord,
     WireError,
 )
+from hams_shared.variant_registry import parse_key
+from hams_shared.variants import VariantRecord
 
 log = logging.getLogger("hams.scheduler")
 
@@ -86,8 +95,10 @@ class SchedulerService:
                 for job in (
                     self._watch_devices,
                     self._watch_groups,
+                    self._watch_variants,
                     self._watch_plans,
                     self._watch_profiles,
+                    self._watch_variants,
                     self._watch_health,
                     self._tick,
                     self._write,
@@ -172,6 +183,10 @@ class SchedulerService:
             profile = _decoded(ProfileRecord, entry)
             if profile is not None:
                 self._do(events.ProfileSeen(profile))
+        for entry in (await self._buckets["variants"].entries()).values():
+            variant = _decoded(VariantRecord, entry)
+            if variant is not None:
+                self._variant_seen(entry.key, variant)
         for entry in (await self._buckets["plans"].entries()).values():
             plan = _decoded(PlanRecord, entry)
             if plan is not None:
@@ -218,6 +233,21 @@ class SchedulerService:
     async def _watch_health(self) -> None:
         async for device, health in watched(self._buckets["health"], DeviceHealth):
             self._do(events.HealthSeen(device, health))
+
+    async def _watch_variants(self) -> None:
+        async for key, record in watched(self._buckets["variants"], VariantRecord):
+            self._variant_seen(key, record)
+
+    def _variant_seen(self, key: str, record: VariantRecord | None) -> None:
+        try:
+            source, variant = parse_key(key)
+        except BadInputError as error:
+            log.error("KV variants: %s", error)
+            return
+        if record is not None and record.model.digest != variant:
+            log.error("KV variants: %s holds another variant, %s", key, record.model.digest)
+        elif record != self._state.variants.get(source, {}).get(variant):  # a renewed watch repeats
+            self._do(events.VariantSeen(source, variant, record))
 
     async def _on_heartbeat(self, message: Message) -> None:
         self._do(events.HeartbeatSeen(codec.decode(Heartbeat, message.data)))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hams_scheduler.learning import Learned
-from hams_scheduler.planning import CHILD_WEIGHT, Cell, Situation, cell_of, node_name
+from hams_scheduler.candidates import Candidate, Cell, candidates
+from hams_scheduler.learning import Learned, Ratio
+from hams_scheduler.planning import CHILD_WEIGHT, Situation, node_name
 from hams_shared.liveness import Liveness
 from hams_shared.messages import (
     DeviceHealth,
@@ -19,9 +20,13 @@ from hams_shared.messages import (
     WireError,
 )
 from hams_shared.subjects import LOST_AFTER_S
+from hams_shared.variants import VariantRecord
 
 PROFILE_ATTEMPTS = 3
 """Tries at one benchmark that end without an answer, before the pair counts as unsupported until the agent restarts."""
+
+REMEMBERED = 4096
+"""Most nodes of which the candidates are remembered."""
 
 
 @dataclass
@@ -35,6 +40,14 @@ class SchedulerState:
     devices: dict[str, DeviceRecord] = field(default_factory=dict)
     profiles: dict[str, ProfileRecord] = field(default_factory=dict)
     """By profile key."""
+    variants: dict[str, dict[str, VariantRecord]] = field(default_factory=dict)
+    """By digest of the source, then by digest of the variant."""
+    banned: set[tuple[str, str]] = field(default_factory=set)
+    """(incarnation, digest) of variants that an agent could not load."""
+    busy: dict[str, Ratio] = field(default_factory=dict)
+    """By device: seconds that it computed, over seconds."""
+    spare_since: float | None = None
+    """Since when measurements wait for a quiet moment."""
     groups: dict[str, GroupRecord] = field(default_factory=dict)
     plans: dict[str, PlanRecord] = field(default_factory=dict)
     adopting: set[str] = field(default_factory=set)
@@ -63,6 +76,10 @@ class SchedulerState:
     """Why a new solution is wanted; empty: it is not."""
     forced: bool = False
     """Whether the wish must be granted whatever it costs."""
+    granted: tuple[str, bool] = ("", False)
+    """The wish that is being solved for; others may come meanwhile."""
+    _candidates: dict[tuple[str, str], tuple[GroupRecord, tuple[Candidate, ...]]] = field(default_factory=dict)
+    """By (group, node), of that very record."""
 
     def alive(self) -> list[str]:
         """Devices that can be given work, in a fixed order."""
@@ -77,6 +94,11 @@ class SchedulerState:
         """Which life of the agent this is."""
         return self.live.peers[device].heartbeat.incarnation
 
+    def busy_part(self, device: str) -> float:
+        """The part of the last seconds that `device` computed, 0-1."""
+        known = self.busy.get(device)
+        return known.value(0.0, 0.5) if known is not None else 0.0
+
     def settled(self, now: float) -> bool:
         """Whether every living agent has had time to be heard since this scheduler started."""
         return now - self.started >= LOST_AFTER_S
@@ -86,15 +108,45 @@ class SchedulerState:
         tries = self.unanswered.get((self.incarnation(device), cell), [])
         return tries[-1] if len(tries) >= PROFILE_ATTEMPTS else None
 
-    def missing(self, records: list[GroupRecord]) -> list[tuple[str, ModelRef, Cell]]:
-        """Cells of the matrix that `records` need and nobody has measured: (device, model, cell)."""
+    def candidates(self, record: GroupRecord, node: str) -> tuple[Candidate, ...]:
+        """What may serve a node; remembered, since it is asked at every event."""
+        known = self._candidates.get((record.spec.name, node))
+        if known is None or known[0] is not record:
+            if len(self._candidates) >= REMEMBERED:
+                self._candidates.clear()
+            known = record, candidates(record, node, self.variants)
+            self._candidates[record.spec.name, node] = known
+        return known[1]
+
+    def variant_seen(self, source: str, variant: str, record: VariantRecord | None) -> None:
+        """Take note of a variant; None: it is gone."""
+        self._candidates.clear()
+        if record is not None:
+            self.variants.setdefault(source, {})[variant] = record
+        else:
+            self.variants.get(source, {}).pop(variant, None)
+
+    def cells(self, record: GroupRecord, *, spare: bool = False) -> list[tuple[str, Candidate, Cell]]:
+        """Cells of the matrix that `record` needs: (device, candidate, cell). With `spare` those that may wait.
+
+        What stands for a network that serves may wait; a group that does not serve yet waits for all of them.
+        """
+        plans = self.plans.get(record.spec.name)
+        serves = plans is not None and plans.active is not None
+        found = []
+        for node in record.spec.depth_first():
+            for candidate in self.candidates(record, node):
+                if (serves and bool(candidate.label)) is spare:
+                    found += [(d, candidate, candidate.cell(self.devices[d])) for d in self.alive()]
+        return found
+
+    def missing(self, records: list[GroupRecord], *, spare: bool = False) -> list[tuple[str, ModelRef, Cell]]:
+        """Those of :meth:`cells` that nobody has measured: (device, model, cell)."""
         wanted: dict[tuple[str, str], tuple[str, ModelRef, Cell]] = {}
         for record in records:
-            for node in record.spec.depth_first():
-                for device in self.alive():
-                    cell = cell_of(record, node, self.devices[device])
-                    if cell.key not in self.profiles and self.reason(device, cell) is None:
-                        wanted.setdefault((device, cell.key), (device, record.models[node], cell))
+            for device, candidate, cell in self.cells(record, spare=spare):
+                if cell.key not in self.profiles and self.reason(device, cell) is None:
+                    wanted.setdefault((device, cell.key), (device, candidate.model, cell))
         return list(wanted.values())
 
     def situation(self, records: list[GroupRecord], strategy: str, time_limit_s: float = 1.0) -> Situation:
@@ -114,10 +166,13 @@ class SchedulerState:
         }
         nodes = [(record, node) for record in records for node in record.spec.depth_first()]
         current: dict[str, dict[str, float]] = {}
+        loaded: dict[str, dict[str, str]] = {}
         for record, node in nodes:
             serving = self.serving(record.spec.name)
             if serving is not None and node in serving.shares:
-                current[node_name(record, node)] = serving.shares[node]
+                name = node_name(record, node)
+                current[name] = serving.shares[node]
+                loaded[name] = {device: v.model.digest for device, v in serving.variants.get(node, {}).items()}
         return Situation(
             groups=tuple(records),
             devices=tuple(self.devices[d] for d in alive),
@@ -136,12 +191,30 @@ class SchedulerState:
                 for k in range(1, len(nodes) + 1)
             },
             current=current,
+            variants={source: dict(known) for source, known in self.variants.items()},
+            loaded=loaded,
+            banned=frozenset(
+                (device, digest) for device in alive for life, digest in self.banned if life == self.incarnation(device)
+            ),
         )
 
     def serving(self, group: str) -> Plan | None:
         """The newest plan of `group`, if it has one."""
         record = self.plans.get(group)
         return (record.next or record.active) if record else None
+
+    def stands_for_some(self, digest: str) -> bool:
+        """Whether a network is a known variant of one of a deployed group."""
+        sources = {model.digest for group in self.groups.values() for model in group.models.values()}
+        return any(digest in self.variants.get(source, {}) for source in sources)
+
+    def inadmissible(self, group: str, node: str, variant: str) -> bool:
+        """Whether a node is served with a variant that its floor does not admit (any more)."""
+        plan = self.serving(group)
+        if plan is None or all(v.model.digest != variant for v in plan.variants.get(node, {}).values()):
+            return False
+        among = self.candidates(self.groups[group], node)
+        return all(one.model.digest != variant for one in among)
 
     def weight(self, record: GroupRecord, node: str) -> float:
         """Inferences of `node` per frame: the group file's, corrected by what was observed."""
@@ -150,9 +223,11 @@ class SchedulerState:
         return self.learned.weight(record.spec.name, node, prior)
 
     def fps_of(self, group: str, node: str, device: str) -> float:
-        """Frames/s of a served node alone on `device`; 0 when unknown."""
-        plan = self.serving(group)
+        """Frames/s alone on `device` of the network that serves a node there; 0 when unknown."""
+        record = self.plans.get(group)
+        plan = (record.active or record.next) if record else None
         if plan is None or node not in plan.group.spec.nodes or device not in self.devices:
             return 0.0
-        profile = self.profiles.get(cell_of(plan.group, node, self.devices[device]).key)
+        candidate = Candidate(plan.model_on(node, device), plan.input_on(node, device))
+        profile = self.profiles.get(candidate.cell(self.devices[device]).key)
         return profile.fps if profile is not None else 0.0

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from hams_scheduler.planning import Situation, cell_of
+from hams_scheduler.candidates import Candidate
+from hams_scheduler.planning import Situation, cell_of, node_name
 from hams_scheduler.state import SchedulerState
-from hams_shared.messages import DeviceView, GroupView, LeaderRecord, MatrixView, Plan, ProfileRecord, SchedulerView
+from hams_shared.messages import (
+    DeviceView,
+    GroupRecord,
+    GroupView,
+    LeaderRecord,
+    MatrixView,
+    Plan,
+    ProfileRecord,
+    SchedulerView,
+    VariantRow,
+)
 from hams_shared.urls import redacted
+from hams_shared.variant_registry import excluded, full_label
+from hams_shared.variants import task_key
 
 
 def scheduler_view(state: SchedulerState, now: float, leader: LeaderRecord | None = None) -> SchedulerView:
     """Everything, for `hams-ctl status`, `devices` and `matrix`."""
     groups = [state.groups[name] for name in sorted(state.groups)]
+    drafts = [request.group for request in state.asked.values()]
     return SchedulerView(
         devices=tuple(_device(state, name, now) for name in sorted(state.devices)),
         groups=tuple(_group(state, name) for name in sorted(state.groups)),
         matrix=matrix_view(state.situation(groups, "")),
         leader=leader,
         profiling={device: cell.model for device, (cell, _) in sorted(state.profiling.items())},
-        waiting_profiles=len(state.missing(groups + [r.group for r in state.asked.values()])),
+        waiting_profiles=len(state.missing(groups + drafts) + state.missing(drafts, spare=True)),
     )
 
 
@@ -59,7 +73,7 @@ def _group(state: SchedulerState, name: str) -> GroupView:
         text = f"no device is alive{f' but those quarantined: {quarantined}' if quarantined else ''}"
         return view.model_copy(update={"state": "waiting", "text": text})
     if active is None and missing:
-        total = len(record.spec.nodes) * len(state.alive())
+        total = len(state.cells(record))
         busy = ", ".join(f"{cell.model} on {device}" for device, (cell, _) in sorted(state.profiling.items()))
         return view.model_copy(
             update={"state": "profiling", "done": max(0, total - len(missing)), "total": total, "text": busy}
@@ -132,4 +146,63 @@ def matrix_view(situation: Situation) -> MatrixView:
         reasons=reasons,
         cells=cells,
         emulated=tuple(d.device for d in situation.devices if d.emulated),
+        variants=variant_rows(situation),
+    )
+
+
+def variant_rows(situation: Situation) -> tuple[VariantRow, ...]:
+    """All that may serve each node for which variants are known, and what may not, with the reason; sources first."""
+    rows: list[VariantRow] = []
+    for group in situation.groups:
+        for node in group.spec.depth_first():
+            spec, source = group.spec.nodes[node], group.models[node]
+            known = sorted(situation.variants.get(source.digest, {}).values(), key=lambda r: (r.label, r.model.digest))
+            if not known:
+                continue
+            rows.append(_row(situation, group, node, Candidate(source, spec.input), "source", None, ""))
+            for record in known:
+                found = record.agreements.get(task_key(spec))
+                agreement = found.value if found else None
+                candidate = Candidate(record.model, record.made.input or spec.input, full_label(record))
+                rows.append(
+                    _row(situation, group, node, candidate, full_label(record), agreement, excluded(record, spec))
+                )
+    return tuple(rows)
+
+
+def _row(
+    situation: Situation,
+    group: GroupRecord,
+    node: str,
+    candidate: Candidate,
+    label: str,
+    agreement: float | None,
+    why: str,
+) -> VariantRow:
+    name, digest = node_name(group, node), candidate.model.digest
+    numbers: list[float | None] = []
+    reasons: dict[str, str] = {}
+    for device in situation.devices:
+        cell = candidate.cell(device)
+        profile = situation.profiles.get(cell.key)
+        good = profile is not None and profile.reason is None
+        numbers.append(round(profile.fps, 3) if good and profile else None)
+        if (device.device, digest) in situation.banned:
+            reasons[device.device] = "the agent could not load it"
+        elif not good and not why:
+            found = profile.reason if profile else situation.unanswered.get((device.device, cell.key))
+            reasons[device.device] = found or "not measured yet"
+    loaded = situation.loaded.get(name, {})
+    serves = [d for d in situation.current.get(name, {}) if loaded.get(d, group.models[node].digest) == digest]
+    return VariantRow(
+        node=name,
+        model=candidate.model.name,
+        digest=digest,
+        label=label,
+        agreement=agreement,
+        floor=group.spec.nodes[node].min_agreement,
+        excluded=why,
+        fps=tuple(numbers),
+        reasons=reasons,
+        serves=tuple(serves),
     )

@@ -30,6 +30,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,47}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Sha384 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{96}$")]
 
+VariantPrecision = Literal["fp32", "fp16", "bf16", "int8"]
+
 RESERVED_NODE_NAMES = frozenset({"box", "score", "label", "points", "id", "objects"})
 """Keys of a result object; a node called so would hide them."""
 
@@ -164,6 +166,12 @@ class NodeSpec(Strict):
         0.0, ge=0, le=1000, description="crops may wait so long to be run in one batch with those of further frames"
     )
     pin: tuple[str, ...] = Field((), description="device ids this node may run on; empty: all")
+    min_agreement: float = Field(
+        0.98, ge=0, le=1, description="least agreement with its source that a variant of the network must have measured"
+    )
+    variants: bool | tuple[VariantPrecision, ...] = Field(
+        True, description="whether a variant may stand for the network; a list: only of these precisions"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hams_shared.group_spec import GroupSpec
+from hams_shared.group_spec import GroupSpec, InputSpec
 
 
 class Wire(BaseModel):
@@ -168,12 +168,26 @@ def profile_key(digest: str, shape: tuple[int, ...], fingerprint: str, runtime: 
 # ── plans ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class VariantChoice(Wire):
+    """A variant that stands for a node's network on one device; see :mod:`hams_shared.variants`."""
+
+    model: ModelRef
+    label: str = Field(description="short, e.g. int8")
+    agreement: float = Field(description="with its source, 0-1")
+    input: InputSpec | None = Field(None, description="what it takes, where that is not what the node says")
+    fps: float = Field(0.0, description="images/s alone on that device")
+    source_fps: float = Field(0.0, description="of the source there; 0: it does not run there")
+
+
 class Plan(Wire):
     """Who runs what: node → {device: share}, under an epoch that only grows. Holds all an agent needs to serve it."""
 
     epoch: int = Field(ge=1)
     group: GroupRecord
     shares: dict[str, dict[str, float]]
+    variants: dict[str, dict[str, VariantChoice]] = Field(
+        {}, description="node → device → what is loaded there instead of the group's own model"
+    )
     strategy: str
     fps: float = Field(description="predicted group FPS")
     bound_fps: float = Field(0.0, description="proven upper bound")
@@ -186,6 +200,31 @@ class Plan(Wire):
     def devices(self) -> frozenset[str]:
         """Devices that serve some node."""
         return frozenset(device for places in self.shares.values() for device in places)
+
+    def model_on(self, node: str, device: str) -> ModelRef:
+        """The network that `device` loads for `node`."""
+        choice = self.variants.get(node, {}).get(device)
+        return choice.model if choice else self.group.models[node]
+
+    def input_on(self, node: str, device: str) -> InputSpec:
+        """What that network takes."""
+        choice = self.variants.get(node, {}).get(device)
+        return (choice.input if choice else None) or self.group.spec.nodes[node].input
+
+    @property
+    def all_models(self) -> tuple[ModelRef, ...]:
+        """The group's own networks and the variants that stand for them."""
+        variants = (v.model for places in self.variants.values() for v in places.values())
+        return (*self.group.models.values(), *variants)
+
+    def variants_on(self, device: str) -> frozenset[str]:
+        """Digests of the variants that `device` loads."""
+        return frozenset(places[device].model.digest for places in self.variants.values() if device in places)
+
+    @property
+    def models(self) -> dict[str, dict[str, str]]:
+        """Node → device → digest of the network it loads."""
+        return {n: {d: self.model_on(n, d).digest for d in places} for n, places in self.shares.items()}
 
     def share(self, node: str, device: str) -> float:
         """The part of `node`'s frames that `device` takes, 0–1."""
@@ -210,6 +249,39 @@ class PlanRecord(Wire):
     def newest(self) -> int:
         """Highest epoch in the record; 0 when empty."""
         return max((p.epoch for p in (self.active, self.next) if p), default=0)
+
+
+# ── jobs of the optimizer ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
+
+
+class JobRecord(Wire):
+    """KV ``jobs/<id>``: something an optimizer is to do. Written by whoever wants it; taken by compare-and-set."""
+
+    id: str
+    kind: Literal["optimize", "calibrate"]
+    group: str
+    frames: int = Field(120, ge=3, le=10_000, description="frames to take from the group's streams")
+    samples: str = Field("", description="folder of frames on the optimizer's host instead; empty: the streams")
+    budget_s: float = Field(900.0, gt=0, le=86_400, description="nothing new is tried after so long, s")
+    fresh: bool = Field(False, description="take new frames, and measure anew what is known")
+    state: JobState = "waiting"
+    host: str = Field("", description="of the optimizer that has it")
+    attempts: int = Field(0, ge=0, description="how often it was begun")
+    text: str = Field("", description="what it does now, or came to")
+    done: int = 0
+    total: int = 0
+    created_at: float = 0.0
+    ended_at: float = 0.0
+    error: WireError | None = None
+    report: str = Field("", description="Markdown")
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state in ("done", "failed", "cancelled")
 
 
 # ── requests to the scheduler and the pipeline ────────────────────────────────────────────────────────────────────
@@ -238,6 +310,8 @@ class StrategyAnswer(Wire):
 
     strategy: str
     shares: dict[str, dict[str, float]] = {}
+    variants: dict[str, dict[str, VariantChoice]] = {}
+    source_fps: float | None = Field(None, description="the same strategy's FPS without variants, where it uses some")
     fps: float = 0.0
     bound_fps: float = 0.0
     gap: float = 0.0
@@ -256,6 +330,21 @@ class PlanAnswer(Wire):
     error: WireError | None = None
 
 
+class VariantRow(Wire):
+    """One network that may serve a node, or why it may not, with its FPS by device (None: see `reasons`)."""
+
+    node: str = Field(description="group/node")
+    model: str
+    digest: str
+    label: str = Field(description="source, or the variant's short name")
+    agreement: float | None = Field(None, description="with the source; None: not compared, or the source itself")
+    floor: float
+    excluded: str = Field("", description="why it may not serve; empty: it may")
+    fps: tuple[float | None, ...] = ()
+    reasons: dict[str, str] = Field({}, description="device → why there is no number")
+    serves: tuple[str, ...] = Field((), description="devices that serve the node with it now")
+
+
 class MatrixView(Wire):
     """The FPS matrix as people and programs see it: rows are models, columns are devices, None is unsupported."""
 
@@ -265,6 +354,7 @@ class MatrixView(Wire):
     reasons: dict[str, str] = Field({}, description="`model @ device` → why there is no number")
     cells: dict[str, dict[str, ProfileRecord]] = Field({}, description="model → device → the whole measurement")
     emulated: tuple[str, ...] = ()
+    variants: tuple[VariantRow, ...] = Field((), description="of the nodes that have any, their sources first")
 
 
 class DeviceView(Wire):

@@ -25,7 +25,7 @@ HEARTBEAT_S = 0.5
 LOST_AFTER_S = 1.5
 """An agent silent for this long is lost: three heartbeats."""
 
-BUCKETS = ("groups", "devices", "profiles", "plans", "health", "leader")
+BUCKETS = ("groups", "devices", "profiles", "plans", "variants", "health", "leader", "jobs")
 """KV buckets of the control plane; each is called ``hams-<name>`` on the broker."""
 
 MODEL_STORE = "hams-models"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from hams_shared.frames import FrameId, Output
-from hams_shared.group_spec import GroupSpec, parse_group
+from hams_shared.group_spec import GroupSpec, NodeSpec, parse_group
 from hams_shared.messages import (
     AssignmentState,
     DeviceRecord,
@@ -16,6 +17,7 @@ from hams_shared.messages import (
     Plan,
     ProfileRecord,
 )
+from hams_shared.variants import Agreement, Made, Precision, VariantRecord, task_key
 
 
 def group_spec(name: str = "face", nodes: tuple[str, ...] = ("det", "age"), **extra: Any) -> GroupSpec:
@@ -35,7 +37,7 @@ def group_spec(name: str = "face", nodes: tuple[str, ...] = ("det", "age"), **ex
 
 
 def model_ref(name: str) -> ModelRef:
-    digest = (name.encode().hex() * 64)[:64]
+    digest = hashlib.sha256(name.encode()).hexdigest()
     return ModelRef(name=name, digest=digest, parts=(ModelPart(suffix=".onnx", digest=digest, size=1),))
 
 
@@ -108,4 +110,16 @@ def output(
         items=items,
         sources=sources if sources is not None else list(range(len(items))),
         error={"code": error, "text": error, "hint": ""} if error else None,
+    )
+
+
+def variant(
+    source: ModelRef, node: NodeSpec, agreement: float | None, name: str = "int8", precision: Precision = "i8"
+) -> VariantRecord:
+    """A variant of `source`, compared with it for `node`; None: it was not compared."""
+    found = Agreement(value=agreement or 0.0, samples=10, samples_digest="0" * 64)
+    return VariantRecord(
+        model=model_ref(f"{source.name}-{name}"),
+        made=Made(source_digest=source.digest, source_format="onnx", format="onnx", precision=precision),
+        agreements={} if agreement is None else {task_key(node): found},
     )

@@ -10,6 +10,7 @@ import hams_shared
 from hams_services.ctl import commands_sink
 from hams_services.ctl.commands_deploy import deploy, plan, schema, undeploy
 from hams_services.ctl.commands_init import init
+from hams_services.ctl.commands_jobs import nco
 from hams_services.ctl.commands_models import models
 from hams_services.ctl.commands_results import infer, results
 from hams_services.ctl.commands_show import devices, matrix, status
@@ -51,6 +52,7 @@ for panel, commands in {
         app.command(rich_help_panel=panel)(command)
 app.add_typer(devices, name="devices", rich_help_panel="Look")
 app.add_typer(models, name="models", rich_help_panel="Models")
+app.add_typer(nco, name="nco", rich_help_panel="Models")
 
 
 app.add_typer(commands_sink.app, name="sink", rich_help_panel="Results")

@@ -14,12 +14,12 @@ from hams_services.ctl.console import out, print_json, steps, with_bus, without_
 from hams_services.ctl.control import Control, Progress, prepare_group
 from hams_services.ctl.offline import plan_offline, print_offline, print_reasons
 from hams_services.ctl.options import Debug, Json, Nats, Strategy
-from hams_services.ctl.tables import matrix_table, placement, plans_table, reasons
+from hams_services.ctl.tables import matrix_table, placement, plans_table, reasons, short_names
 from hams_services.zoo.groups import load_groups
 from hams_shared.bus import Bus
 from hams_shared.errors import BadInputError, DeadlineError, InfeasibleError
 from hams_shared.group_spec import GroupSpec
-from hams_shared.messages import GroupRecord, GroupView, PlanAnswer
+from hams_shared.messages import GroupRecord, GroupView, PlanAnswer, StrategyAnswer
 from hams_shared.process import cache_folder
 
 GroupFile = Annotated[Path, typer.Argument(help="The group file (YAML); see docs/group-yaml.md.")]
@@ -118,7 +118,7 @@ def _report(spec: GroupSpec, view: GroupView | None) -> None:
         f"group [bold]{spec.name}[/bold] serves: plan {plan.epoch} by {plan.strategy}, "
         f"predicted {plan.fps:.2f} FPS{bound}"
     )
-    out.print(f"  {placement(plan.shares)}")
+    out.print(f"  {placement(plan.shares, plan.variants)}")
     out.print(f"next: hams-ctl results {spec.name} --follow")
 
 
@@ -227,10 +227,27 @@ def print_plan(answer: PlanAnswer, explain: bool = False) -> None:
             out.print(line, style="dim")
         out.print()
     out.print(plans_table(answer.answers))
+    for one in answer.answers:
+        if one.source_fps is not None:
+            out.print(f"{one.strategy}: {bought(one)}")
     if explain:
         for one in answer.answers:
             out.print(f"\n[bold]{one.strategy}[/bold]")
             print_reasons(one.explanation)
+
+
+def bought(answer: StrategyAnswer) -> str:
+    """What the variants of a strategy's answer give, in all and each on its device."""
+    without = f"{answer.source_fps:.2f} FPS without" if answer.source_fps else "no plan without"
+    factor = f", ×{answer.fps / answer.source_fps:.2f}" if answer.source_fps else ""
+    names = short_names([d for places in answer.variants.values() for d in places])
+    each = [
+        f"{node} on {names[device]} {choice.label} (agreement {choice.agreement:.3f}): {choice.fps:.1f} "
+        + (f"instead of {choice.source_fps:.1f} FPS" if choice.source_fps else "FPS; its source does not run there")
+        for node, places in answer.variants.items()
+        for device, choice in places.items()
+    ]
+    return f"{answer.fps:.2f} FPS with variants, {without}{factor}; {'; '.join(each)}"
 
 
 def schema() -> None:

@@ -12,7 +12,16 @@ import typer
 from hams_services.ctl.console import out, print_json, with_bus, without_bus
 from hams_services.ctl.control import Control
 from hams_services.ctl.options import Debug, Json, Nats
-from hams_services.ctl.tables import devices_table, groups_table, leader_line, matrix_table, reasons, streams_table
+from hams_services.ctl.tables import (
+    devices_table,
+    groups_table,
+    leader_line,
+    matrix_table,
+    reasons,
+    streams_table,
+    variant_remarks,
+    variants_table,
+)
 from hams_services.ctl.up import discover
 from hams_shared.bus import Bus
 from hams_shared.errors import NotFoundError
@@ -140,6 +149,9 @@ def _print_devices(views: tuple[DeviceView, ...], json: bool) -> None:
 
 def matrix(
     json: Json = False,
+    variants: Annotated[
+        bool, typer.Option("--variants", help="Show the variants of each node too, and what they may not do.")
+    ] = False,
     csv_: Annotated[bool, typer.Option("--csv", help="Print CSV; empty cells are unsupported pairs.")] = False,
     nats: Nats = None,
     debug: Debug = False,
@@ -151,7 +163,7 @@ def matrix(
         if json:
             keys = ("models", "devices", "fps", "reasons", "cells", "emulated")
             data = view.model_dump(mode="json")
-            print_json({key: data[key] for key in keys})
+            print_json({key: data[key] for key in (*keys, *(["variants"] if variants else []))})
         elif csv_:
             _csv(view)
         elif not view.models:
@@ -160,8 +172,20 @@ def matrix(
             out.print(matrix_table(view))
             for line in reasons(view):
                 out.print(line, style="dim")
+            if variants:
+                _variants(view)
 
     with_bus(job, nats, debug)
+
+
+def _variants(view: MatrixView) -> None:
+    out.print()
+    if not view.variants:
+        out.print("no variants are known of these networks")
+        return
+    out.print(variants_table(view))
+    for line in variant_remarks(view):
+        out.print(line, style="dim")
 
 
 def _csv(view: MatrixView) -> None:

@@ -40,6 +40,7 @@ def up(
     schedulers: Annotated[
         int, typer.Option(min=1, max=5, help="Schedulers to start: one leads, the others stand by.")
     ] = 1,
+    optimizer: Annotated[bool, typer.Option(help="Also start an optimizer, for the jobs of `hams-ctl nco`.")] = True,
     secrets: Annotated[
         Path | None,
         typer.Option(help="Folder that `hams-ctl init` made: TLS, and only who has credentials gets in."),
@@ -55,7 +56,7 @@ def up(
         devices = await choose_devices(device)
         err.print(f"starting {len(devices)} device{'s' * (len(devices) != 1)}: {', '.join(devices)}")
         try:
-            async with system(devices, nats, port, host, metrics, schedulers, secrets) as running:
+            async with system(devices, nats, port, host, metrics, schedulers, secrets, optimizer) as running:
                 out.print(f"[bold green]HAMS is up[/bold green] at {running.url}")
                 for name in running.devices:
                     out.print(f"  {name}")

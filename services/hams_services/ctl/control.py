@@ -34,6 +34,8 @@ from hams_shared.messages import (
     PlanRequest,
     SchedulerView,
 )
+from hams_shared.variant_registry import register
+from hams_shared.variants import VariantRecord
 
 Progress = Callable[[str, int, int], None]
 """Told (what, done, total) in bytes; total 0 when it is not known."""
@@ -139,6 +141,13 @@ class Control:
             await store.put(digest, data)
             done += len(data)
         progress("store models", total, total)
+
+    async def add_variant(
+        self, source: ModelRef, record: VariantRecord, files: dict[str, bytes], progress: Progress
+    ) -> None:
+        """Store a variant's files and say that it may stand for `source`, as deployed. Raises as :func:`register`."""
+        await self.upload(files, progress)
+        await register(await self.bus.kv(subjects.bucket("variants")), source, record)
 
     async def deploy(self, record: GroupRecord) -> None:
         """Make the group known; the scheduler does the rest."""

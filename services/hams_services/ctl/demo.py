@@ -109,7 +109,7 @@ def _report(plan: Plan, stream: StreamView, received: list[Result]) -> None:
     done = np.array([r.captured + r.latency_ms / 1e3 for r in received])
     measured = (len(done) - 1) / (done[-1] - done[0]) if len(done) > 1 else 0.0
     out.print()
-    out.print(f"placement ({plan.strategy}): {placement(plan.shares)}")
+    out.print(f"placement ({plan.strategy}): {placement(plan.shares, plan.variants)}")
     error = f" ({measured / plan.fps - 1:+.0%})" if plan.fps > 0 else ""
     out.print(f"group FPS: predicted {plan.fps:.2f}, measured {measured:.2f}{error}")
     out.print(f"end-to-end latency: p50 {stream.p50_ms:.1f} ms, p99 {stream.p99_ms:.1f} ms")

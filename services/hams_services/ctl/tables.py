@@ -16,7 +16,12 @@ from hams_shared.messages import (
     PipelineView,
     StrategyAnswer,
     StreamView,
+    VariantChoice,
+    VariantRow,
 )
+
+Variants = Mapping[str, Mapping[str, VariantChoice]]
+"""By node, then device: what is loaded there instead of the node's own network."""
 
 
 def short_names(devices: tuple[str, ...] | list[str]) -> dict[str, str]:
@@ -51,6 +56,47 @@ def matrix_table(matrix: MatrixView) -> Table:
                 cells.append(f"{value:,.1f}  ")
         table.add_row(model, *cells)
     return table
+
+
+def variants_table(matrix: MatrixView) -> Table:
+    """All networks that may serve each node, and those that may not; ``*``: the fastest there, ``→``: it serves."""
+    table = plain_table("Variants, frames/s (* fastest that may serve, → serves)")
+    names = short_names(matrix.devices)
+    for column in ("node", "network", "agreement", "floor", *(names[d] for d in matrix.devices)):
+        table.add_column(column, justify="left" if column in ("node", "network") else "right")
+    last = ""
+    for row in matrix.variants:
+        first, last = row.node != last, row.node
+        table.add_row(
+            row.node if first else "",
+            Text(row.label, style="dim" if row.excluded else ""),
+            "–" if row.agreement is None else Text(f"{row.agreement:.4f}", style="red" if row.excluded else ""),
+            f"{row.floor:g}" if first else "",
+            *(_variant_cell(matrix, row, i) for i in range(len(matrix.devices))),
+        )
+    return table
+
+
+def _variant_cell(matrix: MatrixView, row: VariantRow, column: int) -> Text:
+    value, device = row.fps[column], matrix.devices[column]
+    if value is None:
+        return Text("?  " if row.reasons.get(device) == "not measured yet" else "–  ", style="dim")
+    rivals = [r.fps[column] or 0.0 for r in matrix.variants if r.node == row.node and not r.excluded]
+    best = not row.excluded and value == max(rivals)
+    text = f"{'→ ' if device in row.serves else ''}{value:,.1f} {'*' if best else ' '}"
+    return Text(text, style="dim" if row.excluded else "bold green" if best else "")
+
+
+def variant_remarks(matrix: MatrixView) -> list[str]:
+    """Why networks may not serve, or have no number, one line each."""
+    said = []
+    for row in matrix.variants:
+        if row.excluded:
+            said.append(f"  {row.node}: {row.excluded}")
+        said += [
+            f"  {row.node} {row.label} @ {d}: {why}" for d, why in row.reasons.items() if why != "not measured yet"
+        ]
+    return said
 
 
 def reasons(matrix: MatrixView) -> list[str]:
@@ -101,7 +147,7 @@ def groups_table(groups: tuple[GroupView, ...]) -> Table:
             f"{plan.fps:.1f} FPS" if plan else "–",
             _capacity(view),
             _now(view),
-            placement(plan.shares) if plan else Text(view.text, style="dim"),
+            placement(plan.shares, plan.variants) if plan else Text(view.text, style="dim"),
         )
     return table
 
@@ -126,12 +172,14 @@ def _capacity(view: GroupView) -> Text | str:
     return Text(f"{text}, target {view.target_fps:g} missed", style="yellow") if unmet and view.target_fps else text
 
 
-def placement(shares: Mapping[str, Mapping[str, float]]) -> str:
-    """``device: node, node · device: node``; a share below one is written behind the node."""
+def placement(shares: Mapping[str, Mapping[str, float]], variants: Variants | None = None) -> str:
+    """``device: node int8, node · device: node``; a share below one is written behind the node."""
     by_device: dict[str, list[str]] = {}
     for node, places in shares.items():
         for device, share in places.items():
-            by_device.setdefault(device, []).append(node if share > 0.999 else f"{node} {share:.0%}")
+            choice = (variants or {}).get(node, {}).get(device)
+            words = [node, *([choice.label] if choice else []), *([] if share > 0.999 else [f"{share:.0%}"])]
+            by_device.setdefault(device, []).append(" ".join(words))
     names = short_names(list(by_device))
     return " · ".join(f"{names[d]}: {', '.join(nodes)}" for d, nodes in sorted(by_device.items()))
 
@@ -197,6 +245,6 @@ def plans_table(answers: tuple[StrategyAnswer, ...]) -> Table:
             f"{answer.bound_fps:.2f}",
             f"{answer.gap:.1%}",
             answer.bottleneck.split(".", 1)[-1],
-            placement(answer.shares),
+            placement(answer.shares, answer.variants),
         )
     return table

@@ -133,11 +133,13 @@ async def system(
     metrics: str | None = None,
     schedulers: int = 1,
     secrets: Path | None = None,
+    optimizer: bool = False,
 ) -> AsyncIterator[Running]:
     """Start everything and yield when all devices are registered; leaving stops everything, agents first.
 
     `metrics` is the HOST:PORT to serve numbers for Prometheus on, None for not at all. Of several `schedulers` one
-    leads. With `secrets`, a folder that `hams-ctl init` made, every part gets its own credentials.
+    leads. With `secrets`, a folder that `hams-ctl init` made, every part gets its own credentials. With `optimizer`
+    one is there for `hams-ctl nco`.
 
     Raises:
         RefusedError: another `hams-ctl up` runs.
@@ -164,6 +166,10 @@ async def system(
             listen = ("metrics", "--listen", metrics)
             await supervisor.start(
                 _spec("metrics", "hams_services.ctl", url, logs, *listen, credentials=own.of("dashboard"))
+            )
+        if optimizer:
+            await supervisor.start(
+                _spec("optimizer", "hams_services.optimizer", url, logs, credentials=own.of("optimizer"))
             )
         credentials = own.of(f"agent-{token(host_name())}")
         for device in devices:

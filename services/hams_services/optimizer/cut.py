@@ -17,6 +17,7 @@ import onnx
 import openvino as ov
 from openvino.frontend import FrontEndManager
 
+from hams_services.optimizer import ir
 from hams_shared.errors import ModelError
 
 _FRONTENDS = {".tflite": "tflite", ".pb": "tf", ".pdmodel": "paddle"}
@@ -136,10 +137,8 @@ def _before(ops: list[Any]) -> set[str]:
 
 
 def _saved(graph: Any, name: str, outputs: Sequence[str]) -> Files:
-    """Write as IR. OpenVINO numbers what has no name through the life of the process, so that all is named anew."""
-    graph.set_friendly_name(name)
-    for index, op in enumerate(graph.get_ordered_ops()):
-        op.set_friendly_name(f"{op.get_type_name()}_{index}")
+    """Write as IR."""
+    ir.rename(graph, name)
     for port, output in zip(graph.outputs, outputs, strict=True):
         port.tensor.set_names({output})
     with tempfile.TemporaryDirectory(prefix="hams-cut-") as folder:

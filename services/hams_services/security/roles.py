@@ -36,7 +36,7 @@ class Role:
 
 def roles(boxes: Iterable[str]) -> list[Role]:
     """All users of a site with these boxes; a box's name is that in its devices' ids."""
-    return [_admin(), _scheduler(), _pipeline(), _app(), _dashboard(), *(_agent(box) for box in boxes)]
+    return [_admin(), _scheduler(), _pipeline(), _optimizer(), _app(), _dashboard(), *(_agent(box) for box in boxes)]
 
 
 def _admin() -> Role:
@@ -100,6 +100,24 @@ def _agent(box: str) -> Role:
 
 OWN = ("devices", "health")
 """Buckets in which an agent writes the keys of its own box."""
+
+
+def _optimizer() -> Role:
+    return Role(
+        "optimizer",
+        "takes jobs, makes variants of networks",
+        (
+            f"{HAMS}.scheduler.>",
+            f"{HAMS}.pictures-wanted.>",
+            *_read(*subjects.BUCKETS),
+            *_write("variants", "jobs"),
+            *_read_models(),
+            f"$O.{subjects.MODEL_STORE}.>",
+            *PING,
+        ),
+        (f"{HAMS}.result.>", f"{HAMS}.picture.>", *SERVICE),
+        answers=True,
+    )
 
 
 def _app() -> Role:

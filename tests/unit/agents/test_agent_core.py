@@ -7,14 +7,16 @@ from hams_agents.core import (
     Command,
     DropNode,
     LoadNode,
+    NetworkKey,
     NodeLoaded,
     PlanSeen,
     Tick,
     step,
 )
 from hams_shared.errors import TaskError
-from hams_shared.messages import PlanRecord
-from support.build import plan
+from hams_shared.messages import PlanRecord, VariantChoice
+from hams_shared.variants import embedded_input
+from support.build import model_ref, plan
 
 ME, OTHER = "h.b.me", "h.b.other"
 
@@ -121,3 +123,15 @@ def test_work_for_unknown_groups_and_nodes_is_refused() -> None:
         refusal = state.admit(group, epoch, node)
         assert refusal is not None
         assert refusal.code == "refused"
+
+
+def test_a_variant_is_loaded_where_the_plan_says_so_with_the_input_it_takes() -> None:
+    shared = plan(1, {"det": ME, "age": ME})
+    age = shared.group.spec.nodes["age"]
+    bytes_ = embedded_input(age.input)
+    choice = VariantChoice(model=model_ref("age-int8"), label="int8", agreement=0.99, input=bytes_)
+    with_variant = shared.model_copy(update={"variants": {"age": {ME: choice}, "det": {OTHER: choice}}})
+    found = {c.node: c for c in seen(AgentState(ME), next=with_variant) if isinstance(c, LoadNode)}
+    assert found["det"].model == model_ref("det")
+    assert found["age"].model == choice.model
+    assert found["age"].key == NetworkKey(choice.model.digest, (1, 32, 32, 3), "u8")

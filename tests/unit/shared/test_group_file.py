@@ -36,3 +36,26 @@ def test_other_tags_are_errors(tmp_path: Path) -> None:
     (tmp_path / "v.yaml").write_text("name: !!python/object/apply:os.getcwd []\n")
     with pytest.raises(GroupSpecError, match="line 1"):
         load_group(tmp_path / "v.yaml")
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ("min_agreement: 1.5", "nodes.text.min_agreement: Input should be less than or equal to 1"),
+        ("variants: [int4]", "nodes.text.variants"),
+        ("variants: perhaps", "nodes.text.variants"),
+    ],
+)
+def test_what_is_wrong_about_variants(tmp_path: Path, said: str, wrong: str) -> None:
+    (tmp_path / "characters.txt").write_text("A\n")
+    (tmp_path / "v.yaml").write_text(f"{GROUP % 'characters.txt'}    {said}\n")
+    with pytest.raises(GroupSpecError, match=wrong):
+        load_group(tmp_path / "v.yaml")
+
+
+@pytest.mark.parametrize(("said", "meant"), [("variants: false", False), ("variants: [int8]", ("int8",))])
+def test_which_variants_a_node_takes(tmp_path: Path, said: str, meant: object) -> None:
+    (tmp_path / "characters.txt").write_text("A\n")
+    (tmp_path / "v.yaml").write_text(f"{GROUP % 'characters.txt'}    {said}\n")
+    node = load_group(tmp_path / "v.yaml").nodes["text"]
+    assert (node.variants, node.min_agreement) == (meant, 0.98)

@@ -13,7 +13,7 @@ from hams_services.security.folder import Made, make, public_key
 from hams_shared.credentials import load
 from hams_shared.errors import BadInputError, CredentialsError
 
-ROLES = ["admin", "scheduler", "pipeline", "app", "dashboard"]
+ROLES = ["admin", "scheduler", "pipeline", "optimizer", "app", "dashboard"]
 
 
 def init(folder: Path, *boxes: str, hosts: tuple[str, ...] = (), renew: bool = False) -> Made:

@@ -1,0 +1,59 @@
+"""``python -m hams_agents.evaluate REQUEST.json``: does it, and ends.
+
+Exit status 0; otherwise that of the error, whose wire form is the last line of standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from hams_agents.backends.registry import open_backend
+from hams_agents.devices import parse, pin
+from hams_agents.evaluate.requests import Collect, Decode, Request
+from hams_shared.errors import BadInputError, as_hams_error
+
+
+def main(argv: list[str]) -> int:
+    """Do one request."""
+    try:
+        if len(argv) != 1:
+            raise BadInputError("usage: python -m hams_agents.evaluate REQUEST.json")
+        request = _read(Path(argv[0]))
+        if isinstance(request, Decode | Collect):
+            device = parse(request.device)
+            pin(device.cores)
+            from hams_agents.evaluate import run  # a runtime asks how many cores there are: only after pinning
+
+            backend = open_backend(device)
+            if isinstance(request, Decode):
+                run.decode(request, backend)
+            else:
+                print(json.dumps(run.collect(request, backend)))
+        else:
+            from hams_agents.evaluate import run
+
+            run.write_tensors(request)
+    except Exception as error:
+        known = as_hams_error(error)
+        print(json.dumps(known.to_wire()), flush=True)
+        return known.exit_code
+    return 0
+
+
+def _read(path: Path) -> Request:
+    adapter: TypeAdapter[Request] = TypeAdapter(Request)
+    try:
+        return adapter.validate_json(path.read_bytes())
+    except OSError as error:
+        raise BadInputError(f"cannot read {path}: {error.strerror}") from None
+    except ValidationError as error:
+        findings = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+        raise BadInputError(f"{path.name}: {findings}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

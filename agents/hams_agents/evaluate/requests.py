@@ -1,0 +1,63 @@
+"""What may be asked of ``python -m hams_agents.evaluate``, as JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hams_shared.group_spec import GroupSpec, InputSpec, NodeSpec
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelAt(_Request):
+    """A network file, and what it wants for input where that is not what the node says."""
+
+    path: str
+    digest: str = ""
+    input: InputSpec | None = None
+
+
+class Decode(_Request):
+    """Run a node on samples with each of `models`; write msgpack ``{"results": [{"items": …} or {"error": …}]}``.
+
+    An item is what the node would say of that sample: a list of objects, or a map. With `time` there is ``"fps"`` too.
+    """
+
+    do: Literal["decode"]
+    device: str
+    name: str
+    node: NodeSpec
+    models: tuple[ModelAt, ...] = Field(min_length=1)
+    samples: str
+    names: tuple[str, ...] = Field((), description="of the samples; empty: all")
+    time: bool = False
+    out: str
+
+
+class Tensors(_Request):
+    """Write the node's input tensors for samples, one ``.npy`` file of N×…; nothing is run."""
+
+    do: Literal["tensors"]
+    node: NodeSpec
+    samples: str
+    names: tuple[str, ...] = ()
+    out: str
+
+
+class Collect(_Request):
+    """Run a group on frames and write what each of its nodes is shown: OUT/NODE is a folder of samples."""
+
+    do: Literal["collect"]
+    device: str
+    group: GroupSpec
+    models: dict[str, ModelAt]
+    frames: str
+    limit: int = Field(1000, ge=1, le=100_000, description="samples per node")
+    out: str
+
+
+Request = Annotated[Decode | Tensors | Collect, Field(discriminator="do")]

@@ -1,0 +1,1 @@
+"""What variants bring, and what hostile files do."""

@@ -1,0 +1,203 @@
+"""`hams-ctl nco import`, `quantize` and `variants`: networks in other formats and precisions."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from hams_services.ctl.console import directly, err, out, print_json
+from hams_services.ctl.control import prepare_model
+from hams_services.ctl.options import Debug, Json
+from hams_services.ctl.tables import plain_table
+from hams_services.optimizer.formats import recognise
+from hams_services.optimizer.importing.convert import source_digest
+from hams_services.optimizer.limits import Limits
+from hams_services.optimizer.make import DEVICES, Imported, Shown, Workshop
+from hams_services.optimizer.process import JobProcess
+from hams_services.optimizer.variants import VariantStore
+from hams_services.zoo.files import mib
+from hams_services.zoo.groups import load_group
+from hams_shared.errors import BadInputError
+from hams_shared.group_spec import GroupSpec, NodeSpec
+from hams_shared.process import cache_folder
+from hams_shared.variants import VariantRecord, shortfall, task_key
+
+nco = typer.Typer(no_args_is_help=True, help="The neural computing optimizer: import, quantise, compare networks.")
+
+Memory = Annotated[int, typer.Option("--memory", min=256, help="What the tools may use, MiB.")]
+
+
+def variants_folder() -> Path:
+    """Where variants are kept."""
+    return cache_folder() / "variants"
+
+
+@contextmanager
+def workshop(memory_mib: int, device: str | None = None) -> Iterator[Workshop]:
+    """A place to make variants in, whose process ends with it."""
+    devices = dict(DEVICES)
+    if device is not None:
+        devices["onnx" if device.startswith("onnxruntime") else "openvino"] = device
+    with (
+        tempfile.TemporaryDirectory(prefix="hams-job-") as folder,
+        JobProcess(Path(folder), Limits(memory_mib=memory_mib)) as job,
+    ):
+        told = lambda text: err.print(escape(text), style="dim")  # noqa: E731
+        yield Workshop(VariantStore(variants_folder()), job, told, devices)
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    """Understand ``1,3,224,224``. Raises BadInputError."""
+    if text is None:
+        return None
+    try:
+        shape = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise BadInputError(f"{text!r} is no shape", "--shape 1,3,224,224")
+    return shape
+
+
+@nco.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="ONNX, OpenVINO IR, TFLite, TensorFlow, Paddle or PyTorch.")],
+    shape: Annotated[str | None, typer.Option(help="Of one image, batch first; TorchScript does not say it.")] = None,
+    memory: Memory = Limits.memory_mib,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Read a network of any known format and make of it what each runtime reads."""
+
+    def main() -> None:
+        with workshop(memory) as place:
+            imported = place.import_file(file, file.stem, _shape(shape))
+            if json:
+                print_json(_plain(imported))
+                return
+            out.print(f"{escape(file.name)} is {imported.source_format}")
+            for record in imported.variants.values():
+                out.print(f"  {record.label}: {place.store.path(record)}", soft_wrap=True)
+            for format, why in imported.skipped.items():
+                out.print(f"  {format}: [yellow]none[/yellow], {escape(why)}", soft_wrap=True)
+
+    directly(main, debug)
+
+
+def _plain(imported: Imported) -> dict[str, Any]:
+    return {
+        "format": imported.source_format,
+        "variants": [record.model_dump(mode="json") for record in imported.variants.values()],
+        "skipped": imported.skipped,
+    }
+
+
+@nco.command()
+def quantize(
+    file: Annotated[Path, typer.Argument(help="The group file.")],
+    node: Annotated[str, typer.Argument(help="One of its nodes.")],
+    samples: Annotated[Path, typer.Option(help="A folder of images as the node sees them; a third is held back.")],
+    floor: Annotated[float, typer.Option(min=0, max=1, help="Least agreement with the source.")] = 0.98,
+    frames: Annotated[int, typer.Option(min=1, max=10_000, help="Most samples to calibrate with.")] = 100,
+    compute: Annotated[str, typer.Option(help="What layers that are not quantised compute in: f32 or bf16.")] = "",
+    device: Annotated[str | None, typer.Option("--device", "-d", help="Where to measure, e.g. openvino:CPU@1.")] = None,
+    budget: Annotated[
+        float, typer.Option(min=1, help="Nothing new is tried after so many seconds, per runtime.")
+    ] = 300,
+    memory: Memory = Limits.memory_mib,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make INT8 variants of a node's network; where they miss the floor, its worst layers stay in higher precision."""
+
+    def main() -> None:
+        spec = load_group(file)
+        if node not in spec.nodes:
+            raise BadInputError(f"{file} has no node {node!r}", f"its nodes: {', '.join(spec.nodes)}")
+        if compute not in ("", "f32", "bf16"):
+            raise BadInputError(f"--compute {compute!r} is neither f32 nor bf16")
+        of = spec.nodes[node]
+        shown = Shown.of(samples, frames)
+        with workshop(memory, device) as place, _written(spec, node) as path:
+            imported = place.import_file(path, node, of.input.shape())
+            made = [
+                place.quantize(base, node, of, shown, floor=floor, compute=compute, budget_s=budget)
+                for base in imported.variants.values()
+                if not (compute == "bf16" and base.made.format == "onnx")
+            ]
+        if json:
+            print_json([record.model_dump(mode="json") for record in made])
+        else:
+            _print(node, of, made, floor)
+
+    directly(main, debug)
+
+
+@nco.command()
+def variants(
+    file: Annotated[Path, typer.Argument(help="A group file, or a network's file.")],
+    floor: Annotated[float, typer.Option(min=0, max=1, help="Least agreement with the source.")] = 0.98,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show the variants of a group's networks, or of one network, and how nearly each agrees with its source."""
+
+    def main() -> None:
+        store = VariantStore(variants_folder())
+        if file.suffix not in (".yaml", ".yml"):
+            found = store.of(source_digest(file, recognise(file)))
+            if json:
+                print_json([record.model_dump(mode="json") for record in found])
+            else:
+                _print(file.name, None, found, floor)
+            return
+        spec = load_group(file)
+        answers: dict[str, Any] = {}
+        for name, of in spec.nodes.items():
+            ref = prepare_model(name, spec, cache_folder(), lambda what, done, total: None).ref
+            found = store.of(ref.digest)
+            answers[name] = [record.model_dump(mode="json") for record in found]
+            if not json:
+                _print(name, of, found, floor)
+        if json:
+            print_json(answers)
+
+    directly(main, debug)
+
+
+def _print(title: str, node: NodeSpec | None, records: list[VariantRecord], floor: float) -> None:
+    if not records:
+        out.print(f"[bold]{escape(title)}[/bold]  no variants; hams-ctl nco import, quantize")
+        return
+    table = plain_table(title)
+    for column in ("variant", "size", "batch", "kept", "agreement", "images/s", "digest", "remark"):
+        table.add_column(column, justify="right" if column in ("size", "agreement", "images/s") else "left")
+    for record in records:
+        found = record.agreements.get(task_key(node)) if node is not None else None
+        table.add_row(
+            record.label,
+            mib(sum(part.size for part in record.model.parts)),
+            record.made.batch,
+            str(len(record.made.kept) or ""),
+            f"{found.value:.4f}" if found else "–",
+            f"{found.fps:.1f}" if found and found.fps else "–",
+            record.model.digest[:12],
+            escape(shortfall(record, node, floor)) if node is not None else "",
+        )
+    out.print(table)
+
+
+@contextmanager
+def _written(spec: GroupSpec, node: str) -> Iterator[Path]:
+    """A node's network as agents get it, as files."""
+    prepared = prepare_model(node, spec, cache_folder(), lambda what, done, total: None)
+    with tempfile.TemporaryDirectory(prefix="hams-nco-") as name:
+        for part in prepared.ref.parts:
+            (Path(name) / f"model{part.suffix}").write_bytes(prepared.parts[part.digest])
+        yield Path(name) / f"model{prepared.ref.parts[0].suffix}"

@@ -1,0 +1,159 @@
+"""What a node said with one network against what it said with another, or against labels: figures, and one number.
+
+Which figures follows from what is said (a list of objects; a map with label, value, text, points …), so that tasks of
+plug-ins are compared as well. The one number, the agreement, is the least of the parts' agreements. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hams_services.optimizer.accuracy.boxes import compare_boxes
+from hams_services.optimizer.accuracy.values import (
+    ANGLES,
+    angle_error,
+    cosine,
+    full_range,
+    point_error,
+    text_error,
+)
+from hams_shared.errors import BadInputError
+
+Item = Any
+"""What a node says of one image: a list of objects, or a map."""
+
+SURE = 0.5
+"""A flag (an attribute that is there or not) is said to be there from this probability on."""
+_NOT_COMPARED = frozenset({"objects", "unit", "point_names", "visibility", "score"})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result."""
+
+    agreement: float
+    """0…1."""
+    metrics: dict[str, float]
+
+
+def compare(truth: Sequence[Item], found: Sequence[Item]) -> Comparison:
+    """Compare what was said of the same images.
+
+    Raises:
+        BadInputError: there is nothing to compare: no images, no object in any of `truth`, or other kinds of answers.
+    """
+    if len(truth) != len(found) or not truth:
+        raise BadInputError(f"{len(truth)} answers cannot be compared with {len(found)}")
+    kinds = {isinstance(item, Mapping) for item in (*truth, *found)}
+    if len(kinds) > 1:
+        raise BadInputError("objects cannot be compared with descriptions", "are the labels those of another node?")
+    if kinds == {True}:
+        parts, metrics = _descriptions(truth, found)
+    else:
+        metrics = compare_boxes(truth, found)
+        if not metrics["objects"]:
+            raise BadInputError(
+                f"on none of {len(truth)} images there is an object to compare", "give images that show some"
+            )
+        parts = [metrics["map"], metrics["f1"]]
+        if "point_error" in metrics:
+            parts.append(1 - metrics["point_error"])
+    if not parts:
+        raise BadInputError("the answers hold nothing that can be compared")
+    return Comparison(float(np.clip(min(parts), 0.0, 1.0)), {k: round(v, 6) for k, v in metrics.items()})
+
+
+def _descriptions(
+    truth: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]
+) -> tuple[list[float], dict[str, float]]:
+    """Compare key by key of what `truth` says; labels may say less than a node does."""
+    parts: list[float] = []
+    metrics: dict[str, float] = {}
+    for key in sorted({key for item in truth for key in item} - _NOT_COMPARED):
+        pairs = [(a[key], b.get(key)) for a, b in zip(truth, found, strict=True) if a.get(key) is not None]
+        if not pairs:
+            continue
+        unit = next((item.get("unit") for item in truth), None)
+        result = _key(key, pairs, unit)
+        if result is not None:
+            agreement, said = result
+            parts.append(agreement)
+            metrics.update(said)
+    return parts, metrics
+
+
+_Result = tuple[float, dict[str, float]] | None
+
+
+def _key(key: str, pairs: list[tuple[Any, Any]], unit: str | None) -> _Result:
+    """Return the agreement and the figures of one key, None when it is of no kind that is known."""
+    first = pairs[0][0]
+    if key == "label":
+        share = _mean(pairs, lambda a, b: float(a == b))
+        return share, {"same_label": share}
+    if key == "text":
+        error = _mean(pairs, lambda a, b: text_error(a, b if isinstance(b, str) else ""))
+        exact = _mean(pairs, lambda a, b: float(a == b))
+        return 1 - error, {"text_error": error, "same_text": exact}
+    if key == "embedding":
+        mean = _mean(pairs, lambda a, b: 0.0 if b is None else cosine(a, b))
+        return mean, {"cosine": mean, "least_cosine": min(0.0 if b is None else cosine(a, b) for a, b in pairs)}
+    if key == "points":
+        error = _mean(pairs, lambda a, b: 1.0 if b is None else point_error(a, b))
+        return 1 - error, {"point_error": error}
+    if key == "attributes":
+        return _attributes(pairs)
+    if key == "pose":
+        error = _mean(pairs, lambda a, b: 90.0 if b is None else float(np.mean([angle_error(a[k], b[k]) for k in a])))
+        return 1 - error / 90.0, {"degrees": error}
+    if isinstance(first, int | float):
+        return _numbers(key, pairs, "degrees" if key in ANGLES else unit)
+    if isinstance(first, Mapping) and "values" in first:
+        mean = _mean(pairs, _raw_cosine)
+        return mean, {f"cosine {key}": mean}
+    if isinstance(first, list) and first and isinstance(first[0], int | float):
+        mean = _mean(pairs, lambda a, b: 0.0 if b is None else cosine(a, b))
+        return mean, {f"cosine {key}": mean}
+    return None
+
+
+def _mean(pairs: list[tuple[Any, Any]], what: Callable[[Any, Any], float]) -> float:
+    return float(np.mean([what(a, b) for a, b in pairs]))
+
+
+def _numbers(key: str, pairs: list[tuple[Any, Any]], unit: str | None) -> tuple[float, dict[str, float]]:
+    truth = np.array([a for a, _ in pairs], np.float64)
+    full = full_range(unit, truth)
+    errors = [full if not isinstance(b, int | float) else _distance(key, float(a), float(b)) for a, b in pairs]
+    error = float(np.mean(errors))
+    return 1 - min(error / full, 1.0), {f"error {key} {unit}" if unit else f"error {key}": error}
+
+
+def _distance(key: str, first: float, second: float) -> float:
+    return angle_error(first, second) if key in ANGLES else abs(first - second)
+
+
+def _attributes(pairs: list[tuple[Any, Any]]) -> tuple[float, dict[str, float]]:
+    """Return the mean over attributes of the share of images for which both say the same."""
+    metrics: dict[str, float] = {}
+    for name in sorted({name for a, _ in pairs for name in a}):
+        known = [(a[name], (b or {}).get(name)) for a, b in pairs if name in a]
+        metrics[f"same {name}"] = _mean(known, lambda a, b: float(_said(a) == _said(b)))
+    return float(np.mean(list(metrics.values()))) if metrics else 0.0, metrics
+
+
+def _said(value: Any) -> Any:
+    """Return an attribute's label, or whether a flag is up."""
+    if isinstance(value, Mapping):
+        return value.get("label")
+    return float(value) >= SURE if isinstance(value, int | float) else value
+
+
+def _raw_cosine(truth: Any, found: Any) -> float:
+    if not isinstance(found, Mapping) or truth.get("shape") != found.get("shape"):
+        return 0.0
+    return cosine([v or 0.0 for v in truth["values"]], [v or 0.0 for v in found["values"]])

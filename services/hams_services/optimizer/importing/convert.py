@@ -1,0 +1,223 @@
+"""From a file of any known format to what devices read, in a job's process."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import openvino as ov
+from openvino.frontend import FrontEndManager, OpConversionFailure
+
+from hams_services.optimizer import ir
+from hams_services.optimizer.formats import Format, recognise
+from hams_services.optimizer.importing.ir_file import check_ir
+from hams_services.optimizer.importing.onnx_file import read_onnx
+from hams_services.optimizer.importing.shapes import check_dims
+from hams_services.optimizer.importing.tflite_file import check_tflite
+from hams_services.optimizer.importing.zips import check_zip, unpack
+from hams_services.optimizer.onnx_dims import normalize_onnx
+from hams_shared.errors import HamsError, ModelError, UnsupportedModelError
+
+MAX_OPERATORS = 200_000
+NO_CONVERTER = "no kept converter makes ONNX of it"
+
+
+def import_file(source: str, out: str, shape: Sequence[int] | None = None) -> dict[str, Any]:
+    """Read `source` and write what devices can read of it into the folder `out`.
+
+    `shape` is that of one image, batch first; formats that do not state it (TorchScript) need it. Returns ``format``,
+    ``digest`` of the source, ``files`` (format → paths, main one first), ``skipped`` (format → why) and ``tools``.
+
+    Raises:
+        ModelError: the file is damaged, or says what cannot be.
+        UnsupportedModelError: its format or an operator is not known, or a package is missing.
+    """
+    path, folder = Path(source), Path(out)
+    kind = recognise(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    work = folder / ".work"
+    work.mkdir()
+    try:
+        files, skipped, tools = _import(path, kind, folder, work, tuple(shape) if shape else None)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return {
+        "format": str(kind),
+        "digest": source_digest(path, kind),
+        "files": {name: [str(part) for part in parts] for name, parts in files.items()},
+        "skipped": skipped,
+        "tools": tools,
+    }
+
+
+def source_digest(path: Path, kind: Format) -> str:
+    """SHA-256 of the source: of its file, or of its files' digests in a row."""
+    parts = [path]
+    if kind is Format.IR:
+        parts.append(path.with_suffix(".bin"))
+    elif kind is Format.PADDLE:
+        parts.append(_paddle_weights(path))
+    elif path.is_dir():
+        parts = sorted(part for part in path.rglob("*") if part.is_file())
+    digests = [hashlib.sha256(part.read_bytes()).hexdigest() for part in parts]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+Imported = tuple[dict[str, list[Path]], dict[str, str], dict[str, str]]
+
+
+def _import(path: Path, kind: Format, folder: Path, work: Path, shape: tuple[int, ...] | None) -> Imported:
+    tools = {"openvino": ov.__version__.partition("-")[0]}
+    skipped: dict[str, str] = {}
+    files: dict[str, list[Path]] = {}
+    graph: Any = None
+    data: bytes | None = None
+    match kind:
+        case Format.ONNX:
+            model = read_onnx(path)
+            data = normalize_onnx(model.SerializeToString(deterministic=True), shape)
+            tools["onnx"] = onnx.__version__
+            plain = work / "model.onnx"
+            plain.write_bytes(data)
+            graph = _frontend("onnx", plain)
+        case Format.IR:
+            weights = check_ir(path)
+            copy = work / "model.xml"
+            shutil.copyfile(path, copy)
+            shutil.copyfile(weights, copy.with_suffix(".bin"))
+            graph = _try(lambda: ov.Core().read_model(copy))
+            skipped["onnx"] = NO_CONVERTER
+        case Format.TFLITE:
+            check_tflite(path)
+            graph = _frontend("tflite", path)
+            data = _onnx_of_tflite(path, tools, skipped, shape)
+        case Format.TF_GRAPH:
+            graph = _frontend("tf", _named(path, work / "model.pb"))
+            skipped["onnx"] = NO_CONVERTER
+        case Format.TF_SAVED_MODEL:
+            graph = _frontend("tf", _saved_model(path, work))
+            skipped["onnx"] = NO_CONVERTER
+        case Format.PADDLE:
+            suffix = ".json" if path.read_bytes()[:1] == b"{" else ".pdmodel"
+            copy = work / f"model{suffix}"
+            shutil.copyfile(path, copy)
+            shutil.copyfile(_paddle_weights(path), work / "model.pdiparams")
+            graph = _frontend("paddle", copy)
+            skipped["onnx"] = NO_CONVERTER
+        case Format.TORCHSCRIPT | Format.TORCH_EXPORT:
+            check_zip(path)
+            graph, data = _torch(path, kind, work, shape, tools, skipped)
+    _check_graph(graph)
+    ir.rename(graph, "model")
+    ir.name_outputs(graph)
+    files["openvino"] = ir.save(graph, folder / "model.xml")
+    if data is not None:
+        target = folder / "model.onnx"
+        target.write_bytes(data)
+        files["onnx"] = [target]
+    return files, skipped, tools
+
+
+def _frontend(framework: str, path: Path) -> Any:
+    """Read with one frontend; the others would be tried too, and print."""
+    frontend = FrontEndManager().load_by_framework(framework)
+    return _try(lambda: frontend.convert(frontend.load(str(path))))
+
+
+def _try(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except OpConversionFailure as error:
+        raise UnsupportedModelError(f"OpenVINO does not know it: {_line(error)}") from error
+    except HamsError:
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:  # OpenVINO has many kinds
+        raise ModelError(f"OpenVINO cannot read it: {_line(error)}", "is the file whole?") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _named(path: Path, copy: Path) -> Path:
+    """A copy with the suffix that OpenVINO goes by."""
+    shutil.copyfile(path, copy)
+    return copy
+
+
+def _paddle_weights(path: Path) -> Path:
+    weights = path.with_suffix(".pdiparams")
+    if not weights.is_file():
+        raise ModelError(f"{path.name} needs its weights {weights.name} beside it")
+    return weights
+
+
+def _saved_model(path: Path, work: Path) -> Path:
+    """A copy of a SavedModel's folder without links, out of a zip file where it is one."""
+    target = work / "saved"
+    if path.is_dir():
+        for part in path.rglob("*"):
+            if part.is_symlink():
+                raise ModelError(f"{path.name} has a link among its files: {part.relative_to(path)}")
+        shutil.copytree(path, target)
+        return target
+    if path.suffix == ".pb" or path.read_bytes()[:2] != b"PK":
+        raise ModelError(f"{path.name} is part of a SavedModel", "import the folder that it lies in")
+    unpack(path, target)
+    found = sorted(target.rglob("saved_model.pb"))
+    return found[0].parent
+
+
+def _onnx_of_tflite(
+    path: Path, tools: dict[str, str], skipped: dict[str, str], shape: tuple[int, ...] | None
+) -> bytes | None:
+    try:
+        import tf2onnx
+    except ImportError:
+        skipped["onnx"] = "tf2onnx and TensorFlow are not installed: pip install 'hams[tensorflow]'"
+        return None
+    try:
+        model, _ = tf2onnx.convert.from_tflite(str(path), opset=17)
+    except Exception as error:  # any kind: IR is there all the same
+        skipped["onnx"] = f"tf2onnx cannot convert it: {_line(error)}"
+        return None
+    tools["tf2onnx"] = tf2onnx.__version__
+    model.graph.name = "model"
+    return normalize_onnx(model.SerializeToString(deterministic=True), shape)
+
+
+def _torch(
+    path: Path,
+    kind: Format,
+    work: Path,
+    shape: tuple[int, ...] | None,
+    tools: dict[str, str],
+    skipped: dict[str, str],
+) -> tuple[Any, bytes | None]:
+    try:
+        from hams_services.optimizer.importing import torch_file
+    except ImportError as error:
+        raise UnsupportedModelError(
+            f"{path.name} is of PyTorch, which is not installed ({error.name})", "pip install 'hams[train]'"
+        ) from error
+    return torch_file.read(path, kind is Format.TORCH_EXPORT, work, shape, tools, skipped)
+
+
+def _check_graph(graph: Any) -> None:
+    """Say no to a network that no device could run: shapes that the file left to be inferred are known now."""
+    ops = graph.get_ops()
+    if len(ops) > MAX_OPERATORS:
+        raise ModelError(f"the network has {len(ops)} operators, more than {MAX_OPERATORS}")
+    for op in ops:
+        for port in op.outputs():
+            shape = port.get_partial_shape()
+            if shape.rank.is_static:
+                check_dims(op.get_friendly_name()[:80], [d.get_length() if d.is_static else 0 for d in shape])
+    if not graph.get_parameters() or not graph.outputs:
+        raise ModelError("the network has no input or no output")

@@ -1,0 +1,159 @@
+"""One group from frames to variants: what each node is shown, its network in each form, and how nearly each agrees.
+
+Blocking, and resumable: variants lie in a store under their digests, and what is known of one is not made again.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hams_services.optimizer.accuracy import samples as sampling
+from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator
+from hams_services.optimizer.make import Shown, Workshop
+from hams_shared.errors import BadInputError, HamsError, ModelError
+from hams_shared.messages import GroupRecord
+from hams_shared.variants import RuntimeFormat, VariantRecord, task_key
+
+Told = Callable[[str, int, int], None]
+CALIBRATE = 100
+"""Most samples to calibrate with."""
+LEAST_S = 5.0
+"""What the last of the steps gets at least, s."""
+
+
+@dataclass
+class NodeOutcome:
+    """What came of one node."""
+
+    samples: int = 0
+    variants: list[VariantRecord] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What could not be made, and why."""
+
+
+@dataclass
+class Optimize:
+    """The blocking part of a job. `cancelled` is asked between steps; `workshop` does the work."""
+
+    record: GroupRecord
+    models: Mapping[str, Path]
+    """Node → its network's main file."""
+    workshop: Workshop
+    told: Told
+    cancelled: Callable[[], bool]
+    formats: frozenset[str]
+    """Formats that some device of the site reads: ``openvino``, ``onnx``."""
+    order: tuple[str, ...]
+    """Nodes, the one that costs most first: the budget goes where it matters."""
+    fresh: bool = False
+
+    def run(self, frames: Path, folder: Path, budget_s: float) -> dict[str, NodeOutcome]:
+        """Make and measure variants of all nodes from the images in `frames`; `folder` is for what nodes are shown.
+
+        Raises:
+            HamsError: nothing can be shown to any node.
+        """
+        end = time.monotonic() + budget_s
+        total = 1 + len(self.order)
+        self.told("run the group on the frames", 0, total)
+        shown = self._show(frames, folder)
+        outcomes = {node: NodeOutcome(shown.get(node, 0)) for node in self.order}
+        for index, node in enumerate(self.order):
+            self._check()
+            self.told(f"optimize {node}", 1 + index, total)
+            part = max(LEAST_S, (end - time.monotonic()) / (len(self.order) - index))
+            try:
+                self._node(node, folder / node, part, outcomes[node])
+            except HamsError as error:
+                if self.cancelled():
+                    raise
+                outcomes[node].notes.append(str(error))
+        self.told("done", total, total)
+        return outcomes
+
+    def _show(self, frames: Path, folder: Path) -> dict[str, int]:
+        shutil.rmtree(folder, ignore_errors=True)
+        models = {node: Candidate(path, self.record.models[node].digest) for node, path in self.models.items()}
+        errors: list[HamsError] = []
+        for device in self.workshop.devices.values():  # one runtime may not read all of the group's networks
+            try:
+                return Evaluator(device).collect(self.record.spec, models, frames, folder)
+            except ModelError as error:
+                errors.append(error)
+        raise errors[0]
+
+    def _node(self, name: str, folder: Path, budget_s: float, outcome: NodeOutcome) -> None:
+        node = self.record.spec.nodes[name]
+        if node.variants is False:
+            outcome.notes.append("the group file allows no variants")
+            return
+        if not outcome.samples:
+            raise BadInputError("nothing was found that could be shown to it", "frames with its objects: --samples")
+        shown = Shown.of(folder, CALIBRATE)
+        end = time.monotonic() + budget_s
+        imported = self.workshop.import_file(self.models[name], name, node.input.shape())
+        bases = {f: base for f, base in imported.variants.items() if f in self.formats}
+        outcome.notes += [f"{f}: {why}" for f, why in imported.skipped.items() if f in self.formats]
+        source = next(iter(imported.variants.values()))
+        plain: list[VariantRecord] = []
+        for format, base in bases.items():
+            if base.model.digest != self.record.models[name].digest:
+                plain.append(base)  # the same network for a runtime that could not read it before
+            if format == "openvino":
+                plain.append(self.workshop.variant(base, "bf16"))
+        held = sampling.digest_of(shown.folder, shown.held_back)
+        todo = [one for one in plain if self.fresh or not self._known(one, task_key(node), held)]
+        done = self.workshop.measure(source, todo, name, node, shown)
+        outcome.variants += done + [one for one in plain if one.model.digest not in {d.model.digest for d in done}]
+        plans = [(f, base, compute) for f, base in bases.items() for compute in self._computes(f, outcome)]
+        for index, (format, base, compute) in enumerate(plans):
+            self._check()
+            left = max(LEAST_S, (end - time.monotonic()) / (len(plans) - index))
+            known = None if self.fresh else self._quantised(base, compute, shown, task_key(node), held)
+            try:
+                outcome.variants.append(
+                    known
+                    or self.workshop.quantize(
+                        base, name, node, shown, floor=node.min_agreement, compute=compute, budget_s=left
+                    )
+                )
+            except HamsError as error:
+                outcome.notes.append(f"{format} int8{'+' + compute if compute else ''}: {error}")
+
+    def _computes(self, format: RuntimeFormat, outcome: NodeOutcome) -> tuple[str, ...]:
+        if format == "onnx":
+            return ("",)
+        if importlib.util.find_spec("nncf") is None:
+            outcome.notes.append('openvino int8: NNCF is not installed (pip install "hams[nco]")')
+            return ()
+        return "", "bf16"
+
+    def _known(self, record: VariantRecord, key: str, held: str) -> bool:
+        fresh = self.workshop.store.get(record.model.digest)
+        found = fresh.agreements.get(key)
+        return found is not None and found.samples_digest == held
+
+    def _quantised(self, base: VariantRecord, compute: str, shown: Shown, key: str, held: str) -> VariantRecord | None:
+        """An INT8 variant made earlier of the same source, by the same samples, and compared with the same."""
+        calibration = sampling.digest_of(shown.folder, shown.calibrate)
+        found = [
+            record
+            for record in self.workshop.store.of(base.made.source_digest)
+            if record.made.precision == "i8"
+            and (record.made.format, record.made.compute) == (base.made.format, compute)
+            and record.made.calibration is not None
+            and record.made.calibration.digest == calibration
+            and key in record.agreements
+            and record.agreements[key].samples_digest == held
+        ]
+        floor_first = sorted(found, key=lambda r: (-min(r.agreements[key].value, 0.98), len(r.made.kept)))
+        return floor_first[0] if floor_first else None
+
+    def _check(self) -> None:
+        if self.cancelled():
+            raise BadInputError("cancelled")

@@ -1,0 +1,321 @@
+"""The optimizer's shell: jobs in from KV, variants out to KV and the object store; one job at a time.
+
+A job's blocking work runs in a thread, and all that reads networks in processes of their own, at low priority. What
+happens to a job is written to KV as it goes: anybody may follow or cancel it, and a later process goes on with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import hams_shared
+from hams_services.monitor.ask import ask, scheduler_view
+from hams_services.optimizer.jobs import frames as framing
+from hams_services.optimizer.jobs import plot
+from hams_services.optimizer.jobs.optimize import NodeOutcome, Optimize
+from hams_services.optimizer.jobs.queue import forgotten, given_up, next_job
+from hams_services.optimizer.jobs.report import gain, markdown
+from hams_services.optimizer.limits import Limits
+from hams_services.optimizer.make import DEVICES, Workshop
+from hams_services.optimizer.process import JobProcess
+from hams_services.optimizer.variants import VariantStore
+from hams_shared import codec, subjects
+from hams_shared.bus import Bus, KeyValue
+from hams_shared.errors import HamsError, NotFoundError, RefusedError, as_hams_error, from_wire
+from hams_shared.kv_records import watched
+from hams_shared.messages import (
+    GroupRecord,
+    JobRecord,
+    ModelRef,
+    PlanAnswer,
+    PlanRequest,
+    SchedulerView,
+    StrategyAnswer,
+    WireError,
+)
+from hams_shared.model_store import ModelStore
+from hams_shared.variant_registry import register
+from hams_shared.variants import VariantRecord
+
+log = logging.getLogger("hams.optimizer")
+
+STRATEGIES = ("hfs", "optimal", "replicated")
+"""What the report compares, beside the group's own strategy."""
+PLAN_S = 900.0
+"""How long the scheduler may take to measure the variants, s."""
+ASK_S = 5.0
+TOLD_S = 0.5
+"""Least time between two notes of progress in KV, s."""
+NICE = 10
+
+
+class OptimizerService:
+    """One optimizer process; `folder` holds variants, frames and reports."""
+
+    def __init__(self, bus: Bus, host: str, folder: Path, limits: Limits | None = None) -> None:
+        self._bus = bus
+        self._host = host
+        self._folder = folder
+        self._limits = limits or Limits()
+        self._jobs: dict[str, JobRecord] = {}
+        self._changed = asyncio.Event()
+        self._current: str | None = None
+        self._process: JobProcess | None = None
+        self._cancelled = False
+        self._said: tuple[str, int, int] = ("", 0, 0)
+        self._bucket: KeyValue | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Do jobs until `stop` is set; a job under way is left as it is, for the next process to go on with."""
+        self._bucket = await self._bus.kv(subjects.bucket("jobs"))
+        async with asyncio.TaskGroup() as owner:
+            tasks = [owner.create_task(self._watch()), owner.create_task(self._work())]
+            await self._bus.serve("hams-optimizer", hams_shared.__version__, {"host": self._host}, {})
+            log.info("optimizer on %s is ready", self._host)
+            await stop.wait()
+            self._cancel()
+            for task in tasks:
+                task.cancel()
+
+    async def _watch(self) -> None:
+        assert self._bucket is not None
+        async for key, record in watched(self._bucket, JobRecord):
+            if record is None:
+                self._jobs.pop(key, None)
+            else:
+                self._jobs[key] = record
+            job = self._jobs.get(self._current or "")
+            if self._current is not None and (job is None or job.over or job.host != self._host):
+                log.info("job %s was taken back", self._current)
+                self._cancel()
+            self._changed.set()
+
+    def _cancel(self) -> None:
+        """End what the thread waits for; it sees then that it was cancelled."""
+        self._cancelled = True
+        if self._process is not None:
+            self._process.close(kill=True)
+
+    async def _work(self) -> None:
+        assert self._bucket is not None
+        while True:
+            self._changed.clear()
+            for key in forgotten(self._jobs):
+                await self._bucket.delete(key)
+                self._jobs.pop(key, None)
+            job = next_job(self._jobs, self._host)
+            if job is None:
+                await self._changed.wait()
+                continue
+            over = given_up(job, time.time())
+            if not await self._write(over or job):
+                await asyncio.sleep(0.1)  # another optimizer took it
+                continue
+            if over is None:
+                await self._do(job)
+
+    async def _do(self, job: JobRecord) -> None:
+        """Do one job and write what came of it."""
+        log.info("job %s: %s %s", job.id, job.kind, job.group)
+        self._current, self._cancelled = job.id, False
+        notes = asyncio.create_task(self._note(job))
+        update: dict[str, object]
+        try:
+            text, report = await (self._calibrate(job) if job.kind == "calibrate" else self._optimize(job))
+            update = {"state": "done", "text": text, "report": report}
+        except Exception as error:
+            if not isinstance(error, HamsError):
+                log.exception("job %s", job.id)
+            known = as_hams_error(error)
+            update = {"state": "failed", "text": known.text, "error": WireError(**known.to_wire())}
+        finally:
+            notes.cancel()
+            with suppress(asyncio.CancelledError):
+                await notes
+            self._current = None
+        now = self._jobs.get(job.id)
+        if now is None or now.over:
+            return  # taken back meanwhile
+        log.info("job %s: %s, %s", job.id, update["state"], update["text"])
+        await self._write(now.model_copy(update={**update, "ended_at": time.time()}))
+
+    async def _note(self, job: JobRecord) -> None:
+        """Write progress as it is made."""
+        written = ("", 0, 0)
+        while True:
+            await asyncio.sleep(TOLD_S)
+            now = self._jobs.get(job.id)
+            if self._said == written or now is None or now.over:
+                continue
+            written = self._said
+            text, done, total = written
+            await self._write(now.model_copy(update={"text": text, "done": done, "total": total}))
+
+    def _tell(self, text: str, done: int = 0, total: int = 0) -> None:
+        self._said = (text, done, total) if total else (text, *self._said[1:])
+
+    async def _write(self, job: JobRecord) -> bool:
+        """Write a job unless somebody else wrote it since it was seen; whether that was done."""
+        assert self._bucket is not None
+        try:
+            entry = await self._bucket.get(job.id)
+            if entry is None or entry.value is None:
+                return False
+            found = codec.decode(JobRecord, entry.value)
+            if found.over or (found.host not in ("", self._host)):
+                self._jobs[job.id] = found
+                return False
+            await self._bucket.update(job.id, codec.encode(job), entry.revision)
+        except RefusedError:
+            return False
+        except HamsError as error:
+            log.warning("job %s cannot be written: %s", job.id, error)
+            return False
+        self._jobs[job.id] = job
+        return True
+
+    # ── jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _calibrate(self, job: JobRecord) -> tuple[str, str]:
+        await self._group(job.group)
+        folder = self._frames(job.group)
+        await framing.collect(self._bus, job.group, job.frames, folder, self._tell)
+        return f"{job.frames} frames in {folder}", ""
+
+    async def _optimize(self, job: JobRecord) -> tuple[str, str]:
+        record = await self._group(job.group)
+        view = await scheduler_view(self._bus, timeout=ASK_S, patience=30.0)
+        frames = Path(job.samples) if job.samples else self._frames(job.group)
+        if job.samples and not frames.is_dir():
+            raise NotFoundError(f"there is no folder {frames} on {self._host}", "the folder is the optimizer's")
+        if not job.samples and (job.fresh or framing.kept(frames) < job.frames):
+            await framing.collect(self._bus, job.group, job.frames, frames, self._tell)
+        outcomes = await self._make(job, record, view, frames)
+        self._tell("store variants", 0, 0)
+        for node, outcome in outcomes.items():
+            for variant in outcome.variants:
+                if variant.model.digest != record.models[node].digest:
+                    await self._register(record.models[node], variant)
+        self._tell("the scheduler measures them", 0, 0)
+        answers, matrix_answer = await self._plan(record)
+        text = markdown(record, outcomes, answers, matrix_answer.matrix)
+        place = self._folder / "nco" / "reports" / f"{job.group}-{job.id}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "report.md").write_text(text)
+        if matrix_answer.matrix is not None and matrix_answer.matrix.variants and plot.available():
+            await asyncio.to_thread(plot.plot, matrix_answer.matrix, job.group, place / "report.png")
+        first = answers[0]
+        if first.error is not None:
+            raise from_wire(first.error.model_dump())
+        before = first.source_fps if first.source_fps is not None else first.fps
+        said = f"{before:.2f} → {first.fps:.2f} FPS predicted ({gain(first):.2f}×); report: {place / 'report.md'}"
+        return said, text
+
+    async def _make(
+        self, job: JobRecord, record: GroupRecord, view: SchedulerView, frames: Path
+    ) -> dict[str, NodeOutcome]:
+        """Make and measure variants, in a thread and its processes."""
+        store = ModelStore(await self._bus.objects(subjects.MODEL_STORE), self._folder / "models")
+        models = {node: await store.path(model) for node, model in record.models.items()}
+        backends = {device.record.backend for device in view.devices}
+        formats = frozenset(f for f, b in (("openvino", "openvino"), ("onnx", "onnxruntime")) if b in backends)
+        scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="hams-nco-"))
+        try:
+            with JobProcess(scratch / "job", self._limits) as process:
+                self._process = process
+                workshop = Workshop(VariantStore(self._folder / "variants"), process, self._tell, dict(DEVICES))
+                work = Optimize(
+                    record,
+                    models,
+                    workshop,
+                    self._tell,
+                    lambda: self._cancelled,
+                    formats or frozenset(DEVICES),
+                    costly_first(record, view),
+                    job.fresh,
+                )
+                return await asyncio.to_thread(work.run, frames, scratch / "shown", job.budget_s)
+        finally:
+            self._process = None
+            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+
+    async def _register(self, source: ModelRef, variant: VariantRecord) -> None:
+        folder = VariantStore(self._folder / "variants").path(variant).parent
+        objects = await self._bus.objects(subjects.MODEL_STORE)
+        for part in variant.model.parts:
+            await objects.put(part.digest, await asyncio.to_thread((folder / f"model{part.suffix}").read_bytes))
+        await register(await self._bus.kv(subjects.bucket("variants")), source, variant)
+
+    async def _plan(self, record: GroupRecord) -> tuple[tuple[StrategyAnswer, ...], PlanAnswer]:
+        """What strategies make of the variants; waits until the scheduler has measured them."""
+        names = tuple(dict.fromkeys([record.spec.strategy, *STRATEGIES]))
+        request = PlanRequest(group=record, strategies=names)
+        data = await ask(
+            self._bus, subjects.plan_request(), codec.encode(request), "scheduler", timeout=PLAN_S, patience=30.0
+        )
+        answer = codec.decode(PlanAnswer, data)
+        if answer.error is not None:
+            raise from_wire(answer.error.model_dump())
+        return answer.answers, answer
+
+    async def _group(self, name: str) -> GroupRecord:
+        entry = await (await self._bus.kv(subjects.bucket("groups"))).get(name)
+        if entry is None or entry.value is None:
+            raise NotFoundError(f"group {name} is not deployed", "hams-ctl deploy it first")
+        return codec.decode(GroupRecord, entry.value)
+
+    def _frames(self, group: str) -> Path:
+        return self._folder / "nco" / group / "frames"
+
+
+def costly_first(record: GroupRecord, view: SchedulerView) -> tuple[str, ...]:
+    """The group's nodes, the one whose network is slowest on its fastest device first."""
+    best = {
+        model: max((fps or 0.0 for fps in row), default=0.0)
+        for model, row in zip(view.matrix.models, view.matrix.fps, strict=True)
+    }
+    return tuple(sorted(record.spec.depth_first(), key=lambda node: best.get(record.models[node].name, 0.0)))
+
+
+async def submit(bus: Bus, job: JobRecord) -> None:
+    """Hand a job in; whichever optimizer is idle takes it."""
+    await (await bus.kv(subjects.bucket("jobs"))).create(job.id, codec.encode(job))
+
+
+async def cancel(bus: Bus, job_id: str, now: float) -> JobRecord:
+    """Take a job back. Raises NotFoundError, RefusedError when it is over."""
+    bucket = await bus.kv(subjects.bucket("jobs"))
+    for _ in range(16):
+        entry = await bucket.get(job_id)
+        if entry is None or entry.value is None:
+            raise NotFoundError(f"there is no job {job_id}", "see `hams-ctl nco jobs`")
+        job = codec.decode(JobRecord, entry.value)
+        if job.over:
+            raise RefusedError(f"job {job_id} is {job.state} already")
+        with suppress(RefusedError):
+            ended = job.model_copy(update={"state": "cancelled", "text": "cancelled", "ended_at": now})
+            await bucket.update(job_id, codec.encode(ended), entry.revision)
+            return ended
+    raise RefusedError(f"job {job_id} is written all the time", "try again")
+
+
+def new_id(jobs: Sequence[str] = ()) -> str:
+    """A short id that is not among `jobs`."""
+    while (found := uuid.uuid4().hex[:6]) in jobs:
+        pass
+    return found
+
+
+def lower_priority() -> None:
+    """Let serving go first, for this process and all that it starts."""
+    with suppress(OSError, AttributeError):
+        os.nice(NICE)

@@ -1,0 +1,1 @@
+"""INT8 by post-training quantisation: NNCF for OpenVINO, ONNX Runtime's own quantiser (QDQ) for ONNX."""

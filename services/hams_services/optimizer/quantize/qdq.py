@@ -1,0 +1,161 @@
+"""INT8 for ONNX by ONNX Runtime's quantiser, as QuantizeLinear and DequantizeLinear nodes; in a job's process."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import version_converter
+
+from hams_services.optimizer.quantize.ir import MAX_RANKED
+from hams_services.optimizer.quantize.rank import own_errors, relative_error
+from hams_shared.errors import ModelError, UnsupportedModelError
+
+OPSET = 13
+"""The first whose quantised weights may have a scale per channel."""
+_MAY_STAY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+def quantize(
+    source: str, out: str, tensors: str, kept: tuple[str, ...] = (), preset: str = "mixed", **_: Any
+) -> dict[str, Any]:
+    """Quantise the ONNX file `source`; see :func:`hams_services.optimizer.quantize.ir.quantize`."""
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    logging.getLogger().setLevel(logging.ERROR)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    prepared = folder / "named.onnx"
+    _prepare(Path(source), prepared)
+    inputs = np.load(tensors, mmap_mode="r")
+    name = onnx.load_model(prepared).graph.input[0].name
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._next = 0
+
+        def get_next(self) -> dict[str, Any] | None:
+            if self._next >= len(inputs):
+                return None
+            self._next += 1
+            return {name: np.ascontiguousarray(inputs[self._next - 1 : self._next])}
+
+    coarse = folder / "coarse.onnx"
+    quantize_static(
+        str(prepared),
+        str(coarse),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=list(kept),
+        extra_options={"ActivationSymmetric": preset == "performance"},
+    )
+    model = onnx.load_model(coarse)
+    layers = _quantised(model)
+    if not layers:
+        raise ModelError("nothing in this network can be quantised")
+    target = folder / "model.onnx"
+    target.write_bytes(model.SerializeToString(deterministic=True))
+    coarse.unlink()
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    return {
+        "files": [str(target)],
+        "named": str(target),
+        "prepared": str(prepared),
+        "batch": "static" if len(dims) and dims[0].HasField("dim_value") else "dynamic",
+        "layers": layers,
+        "tools": {"onnxruntime": onnxruntime.__version__, "onnx": onnx.__version__},
+    }
+
+
+def rank(source: str, quantised: str, tensors: str) -> dict[str, Any]:
+    """Return the quantised ``layers``, the one that adds most error first, and each one's ``errors``.
+
+    `source` is what `quantize` prepared: its nodes have the names that `kept` goes by.
+    """
+    plain, coarse = onnx.load_model(source), onnx.load_model(quantised)
+    known = {node.name: node.output[0] for node in plain.graph.node}
+    made = {output for node in coarse.graph.node for output in node.output}
+    layers = [name for name in _quantised(coarse) if name in known and known[name] in made]
+    inputs = np.load(tensors, mmap_mode="r")[:MAX_RANKED]
+    first, second = (_outputs(model, [known[name] for name in layers], inputs) for model in (plain, coarse))
+    errors = {name: relative_error(a, b) for name, a, b in zip(layers, first, second, strict=True)}
+    ranked = own_errors(errors, {name: _measured_before(plain, name, set(layers)) for name in layers})
+    return {"layers": [name for name, _ in ranked], "errors": dict(ranked)}
+
+
+def _prepare(source: Path, target: Path) -> None:
+    """Infer shapes, fold what can be folded, name all nodes, and raise the operator set where it is too old."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    model = onnx.load_model(source)
+    default = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
+    if default < OPSET:
+        try:
+            model = version_converter.convert_version(model, OPSET)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UnsupportedModelError(
+                f"its operator set is {default}, quantising needs {OPSET}, and it cannot be raised: {reason}"
+            ) from error
+    for index, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}_{index}"
+    plain = target.with_name("plain.onnx")
+    plain.write_bytes(model.SerializeToString(deterministic=True))
+    try:
+        quant_pre_process(str(plain), str(target), skip_symbolic_shape=True)
+    finally:
+        plain.unlink()
+
+
+def _quantised(model: Any) -> list[str]:
+    """Return the nodes that compute whose first input is quantised, in order."""
+    from_integers = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    return [n.name for n in model.graph.node if n.op_type in _MAY_STAY and n.input and n.input[0] in from_integers]
+
+
+def _measured_before(model: Any, name: str, measured: set[str]) -> list[str]:
+    makers = {output: node for node in model.graph.node for output in node.output}
+    found: list[str] = []
+    seen: set[str] = set()
+    todo = list(next(node for node in model.graph.node if node.name == name).input)
+    while todo:
+        node = makers.get(todo.pop())
+        if node is None or node.name in seen:
+            continue
+        seen.add(node.name)
+        if node.name in measured:
+            found.append(node.name)
+        else:
+            todo += node.input
+    return found
+
+
+def _outputs(model: Any, wanted: list[str], inputs: Any) -> list[list[Any]]:
+    """Run `model` and return what each tensor of `wanted` is, one array per sample."""
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    # Fusing would do without some of the tensors that are asked for.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    found: list[list[Any]] = [[] for _ in wanted]
+    for index in range(len(inputs)):
+        for rows, value in zip(found, session.run(wanted, {name: inputs[index : index + 1]}), strict=True):
+            rows.append(value)
+    return found

@@ -1,0 +1,106 @@
+"""KV ``variants``: which variants may stand for which deployed networks. Pure, but for :func:`register`.
+
+The key is the digest of the deployed network (``GroupRecord.models[node].digest``) and that of the variant; the value
+is a :class:`~hams_shared.variants.VariantRecord`, whose agreements are those with that network, by the node's task and
+input. Its files lie in the object store, as those of all models.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import cast
+
+from hams_shared import codec
+from hams_shared.bus import KeyValue
+from hams_shared.errors import BadInputError, RefusedError
+from hams_shared.group_spec import NodeSpec, VariantPrecision
+from hams_shared.messages import ModelRef
+from hams_shared.variants import VariantRecord, shortfall
+
+ATTEMPTS = 16
+"""Tries at writing a record that others write as well."""
+
+_PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8"}
+_KEY = re.compile(r"([0-9a-f]{64})\.([0-9a-f]{64})")
+
+
+def variant_key(source: str, variant: str) -> str:
+    """The KV key of `variant` of `source`, both digests of a ModelRef."""
+    return f"{source}.{variant}"
+
+
+def parse_key(key: str) -> tuple[str, str]:
+    """Digests of source and variant. Raises BadInputError."""
+    found = _KEY.fullmatch(key)
+    if found is None:
+        raise BadInputError(f"{key!r} is no key of a variant", "it is SOURCE.VARIANT, both digests of models")
+    return found[1], found[2]
+
+
+def precision_of(record: VariantRecord) -> VariantPrecision:
+    """Its precision as a group file says it."""
+    return cast(VariantPrecision, _PRECISIONS[record.made.precision])
+
+
+def short_label(record: VariantRecord) -> str:
+    """A word for tables: ``int8``, ``int8+bf16``."""
+    mixed = "+bf16" if record.made.precision == "i8" and record.made.compute == "bf16" else ""
+    return precision_of(record) + mixed
+
+
+def full_label(record: VariantRecord) -> str:
+    """Format, precision and input, for tables of all variants: ``openvino int8``, ``onnx fp16 u8``."""
+    return f"{record.made.format} {short_label(record)}{' u8' if record.made.input is not None else ''}"
+
+
+def excluded(record: VariantRecord, node: NodeSpec) -> str:
+    """Say why a variant may not serve `node`; empty when it may."""
+    if node.variants is False:
+        return "the group file allows no variants"
+    precision = precision_of(record)
+    if isinstance(node.variants, tuple) and precision not in node.variants:
+        return f"the group file allows {', '.join(node.variants) or 'none'}, not {precision}"
+    takes = record.made.input
+    if takes is not None and (takes.size, takes.fit, takes.pad) != (node.input.size, node.input.fit, node.input.pad):
+        return (
+            f"{record.label} takes {takes.fit} {takes.size[0]}×{takes.size[1]}, the node {node.input.fit} "
+            + "×".join(map(str, node.input.size))
+        )
+    short = shortfall(record, node, node.min_agreement)
+    return short and full_label(record) + short.removeprefix(record.label)
+
+
+async def register(bucket: KeyValue, source: ModelRef, record: VariantRecord) -> None:
+    """Say that `record` is a variant of `source`; what is known of it for other nodes is kept.
+
+    Raises:
+        BadInputError: it is the source itself.
+        RefusedError: others wrote it again and again meanwhile.
+    """
+    if record.model.digest == source.digest:
+        raise BadInputError(f"{full_label(record)} of {source.name} is the source itself")
+    key = variant_key(source.digest, record.model.digest)
+    for _ in range(ATTEMPTS):
+        entry = await bucket.get(key)
+        try:
+            if entry is None or entry.value is None:
+                await bucket.create(key, codec.encode(record))
+            else:
+                await bucket.update(
+                    key, codec.encode(merged(codec.decode(VariantRecord, entry.value), record)), entry.revision
+                )
+            return
+        except RefusedError:
+            continue  # somebody was faster: look again
+    raise RefusedError(f"{full_label(record)} of {source.name} is written by others all the time", "try again")
+
+
+def merged(old: VariantRecord, new: VariantRecord) -> VariantRecord:
+    """`new`, with what `old` says of nodes that `new` does not speak of."""
+    judged = new.agreements.keys() | new.failed.keys()
+    return new.model_copy(
+        update={
+            "agreements": {k: v for k, v in old.agreements.items() if k not in judged} | new.agreements,
+            "failed": {k: v for k, v in old.failed.items() if k not in judged} | new.failed,
+        }
+    )

