@@ -1,4 +1,4 @@
-"""PyTorch files. Without PyTorch (an extra) the tests are skipped; that a pickle is never loaded is tested without it."""
+"""PyTorch files. Without PyTorch (an extra) tests are skipped, but for the one that a pickle is never loaded."""
 
 from __future__ import annotations
 
