@@ -57,7 +57,7 @@ def number_names(model: onnx.ModelProto) -> None:
     graph.node.extend(order)
     names = {value.name: value.name for value in (*graph.input, *graph.output)}
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    used = []
+    used: list[str] = []
     for index, node in enumerate(graph.node):
         for name in node.input:
             if name and name not in names:
