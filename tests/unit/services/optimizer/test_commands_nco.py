@@ -16,7 +16,7 @@ from support.hostile import bomb, convolutions
 def ctl(*words: object, code: int = 0) -> str:
     result = CliRunner().invoke(nco, [str(word) for word in words])
     assert result.exit_code == code, result.output
-    return result.output
+    return result.stdout
 
 
 @pytest.mark.timeout(300)
