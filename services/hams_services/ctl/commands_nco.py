@@ -131,6 +131,8 @@ def quantize(
                 for base in imported.variants.values()
                 if not (compute == "bf16" and base.made.format == "onnx")
             ]
+            bases = list(imported.variants.values())
+            made = place.measure(bases[0], [*bases, *made], node, of, shown, time_it=True)
         if json:
             print_json([record.model_dump(mode="json") for record in made])
         else:

@@ -16,6 +16,31 @@ def rename(graph: Any, name: str) -> None:
     graph.set_friendly_name(name)
     for index, op in enumerate(graph.get_ordered_ops()):
         op.set_friendly_name(f"{op.get_type_name()}_{index}")
+        for number, body in enumerate(bodies(op)):
+            rename(body, f"{name}_{index}_{number}")
+
+
+def bodies(op: Any) -> list[Any]:
+    """Return the graphs inside an operation: of a loop one, of a choice two."""
+    match op.get_type_name():
+        case "Loop" | "TensorIterator":
+            return [op.get_function()]
+        case "If":
+            return [op.get_then_body(), op.get_else_body()]
+        case _:
+            return []
+
+
+def forget_inner_names(graph: Any) -> None:
+    """Leave the network's inputs and outputs their names, and no other tensor: frontends number some of those."""
+    outer = [port.get_node().get_friendly_name() for port in graph.inputs]
+    outer += [port.get_node().input(0).get_source_output().get_node().get_friendly_name() for port in graph.outputs]
+    for op in graph.get_ordered_ops():
+        if op.get_type_name() != "Result" and op.get_friendly_name() not in outer:
+            for port in op.outputs():
+                port.get_tensor().set_names(set())
+        for body in bodies(op):
+            forget_inner_names(body)
 
 
 def name_outputs(graph: Any) -> None:

@@ -93,7 +93,12 @@ class Workshop:
         batch: str = "",
         embed: InputSpec | None = None,
     ) -> VariantRecord:
-        """Make a variant of `base` that needs no calibration; see :mod:`hams_services.optimizer.transform`."""
+        """Make a variant of `base` that needs no calibration; see :mod:`hams_services.optimizer.transform`.
+
+        bf16 of an INT8 variant is what its layers that are not quantised are computed in.
+        """
+        if base.made.precision != "f32" and (base.made.precision, precision) not in (("i8", "bf16"), ("i8", "f32")):
+            raise BadInputError(f"{base.label} is no source of {precision} variants", "make them of the f32 variant")
         with self._folder() as out:
             done = self.job.call(
                 "variant",
@@ -106,7 +111,8 @@ class Workshop:
                 embed=embed.model_dump(mode="json") if embed else None,
             )
             update: dict[str, Any] = {
-                "precision": base.made.precision if precision == "f32" else precision,
+                "precision": base.made.precision if base.made.precision == "i8" else precision,
+                "compute": "bf16" if (base.made.precision, precision) == ("i8", "bf16") else base.made.compute,
                 "batch": done["batch"],
                 "input": embedded_input(embed) if embed else base.made.input,
                 "tools": {**base.made.tools, **done["tools"]},

@@ -15,7 +15,7 @@ from openvino.frontend import FrontEndManager, OpConversionFailure
 from hams_services.optimizer import ir
 from hams_services.optimizer.formats import Format, recognise
 from hams_services.optimizer.importing.ir_file import check_ir
-from hams_services.optimizer.importing.onnx_file import read_onnx
+from hams_services.optimizer.importing.onnx_file import number_names, read_onnx
 from hams_services.optimizer.importing.shapes import check_dims
 from hams_services.optimizer.importing.tflite_file import check_tflite
 from hams_services.optimizer.importing.zips import check_zip, unpack
@@ -114,6 +114,7 @@ def _import(path: Path, kind: Format, folder: Path, work: Path, shape: tuple[int
     _check_graph(graph)
     ir.rename(graph, "model")
     ir.name_outputs(graph)
+    ir.forget_inner_names(graph)
     files["openvino"] = ir.save(graph, folder / "model.xml")
     if data is not None:
         target = folder / "model.onnx"
@@ -188,7 +189,7 @@ def _onnx_of_tflite(
         skipped["onnx"] = f"tf2onnx cannot convert it: {_line(error)}"
         return None
     tools["tf2onnx"] = tf2onnx.__version__
-    model.graph.name = "model"
+    number_names(model)
     return normalize_onnx(model.SerializeToString(deterministic=True), shape)
 
 

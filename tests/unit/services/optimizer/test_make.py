@@ -86,6 +86,10 @@ def test_int8_is_reproducible(tmp_path: Path, folder: Path, format: str) -> None
             assert plain.made.calibration.samples == 16
             assert (plain.made.precision, plain.made.kept, plain.made.batch) == ("i8", (), "dynamic")
             assert agreement(plain) > 0.8
+            if format == "openvino":
+                assert workshop.variant(plain, "bf16").label == "openvino i8+bf16"
+            with pytest.raises(BadInputError, match="no source of f16"):
+                workshop.variant(plain, "f16")
             others = () if format == "onnx" else tuple(workshop.variant(base, p) for p in ("f16", "bf16"))
             digests.append([one.model.digest for one in (base, plain, *others)])
     assert digests[0] == digests[1]

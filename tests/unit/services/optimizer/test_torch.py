@@ -1,4 +1,4 @@
-"""PyTorch files. Skipped without PyTorch (an extra), but for the tests that a pickle is never loaded."""
+"""PyTorch files. Without PyTorch (an extra) tests are skipped, but for the one that a pickle is never loaded."""
 
 from __future__ import annotations
 

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from hams_services.ctl.commands_nco import nco
+from support.hostile import bomb, convolutions
+
+
+def ctl(*words: object, code: int = 0) -> str:
+    result = CliRunner().invoke(nco, [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+@pytest.mark.timeout(300)
+def test_from_a_file_to_int8_and_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAMS_CACHE", str(tmp_path / "cache"))
+    path = convolutions(tmp_path)
+    imported = json.loads(ctl("import", path, "--json"))
+    assert (imported["format"], len(imported["variants"])) == ("onnx", 2)
+    ctl("import", bomb(tmp_path), code=3)
+    task = {"type": "classification", "labels": ["a", "b", "c", "d"], "activation": "none"}
+    node = {"model": str(path), "input": {"size": [16, 16]}, "task": task}
+    group = tmp_path / "group.yaml"
+    group.write_text(yaml.safe_dump({"name": "g", "nodes": {"say": node}}))
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    random = np.random.default_rng(0)
+    for index in range(9):
+        cv2.imwrite(str(samples / f"{index}.png"), random.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    made = json.loads(ctl("quantize", group, "say", "--samples", samples, "--floor", "0", "--json"))
+    assert sorted(one["made"]["precision"] for one in made) == ["f32", "f32", "i8", "i8"]
+    assert all(next(iter(one["agreements"].values()))["fps"] > 0 for one in made)
+    assert len(json.loads(ctl("variants", group, "--json"))["say"]) == 4
+    assert len(json.loads(ctl("variants", path, "--json"))) == 4
+    ctl("quantize", group, "hear", "--samples", samples, code=2)
