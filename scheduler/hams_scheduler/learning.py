@@ -4,11 +4,14 @@ Agents count in their heartbeats, per node: frames, inferences, busy seconds. Fr
 heartbeats come
 
     w_n       = inferences of n / frames of its group's root         (inferences per frame)
-    eta_d(k)  = sum over nodes of inferences_n / F[n, d], over busy seconds of d, with k nodes resident
+    o_d       = busy seconds of d beyond sum over nodes of inferences_n / F[n, d], per inference, at most OVERHEAD_S
+    eta_d(k)  = sum over nodes of inferences_n / F[n, d], over the rest of d's busy seconds, with k nodes resident
 
-`eta` is 1 when co-located models cost each other nothing and nothing but inference costs time; ``kappa = 1 / eta``
-stretches the device's cycle in the objective. Both are means with exponential forgetting, shrunk to a prior by how much
-has been seen: a node's weight to the group file's, eta(d, k) to the device's mean, that to 1.
+The overhead `o` is what an inference costs beside computing (handing over, waiting for Python's lock): the same for a
+small network as for a large one, so it must not stretch the large one's time. `eta` is 1 when co-located models cost
+each other nothing; ``kappa = 1 / eta`` stretches the device's cycle in the objective. All are means with exponential
+forgetting, shrunk to a prior by how much has been seen: a node's weight to the group file's, eta(d, k) to the device's
+mean, that to 1.
 """
 
 from __future__ import annotations
@@ -28,6 +31,12 @@ ETA_MEMORY_S = 60.0
 """Busy time after which an observation of eta has lost 63 % of its say, s."""
 RATE_MEMORY_S = 5.0
 """The measured frame rate is a mean over about this long, s."""
+OVERHEAD_S = 0.0015
+"""Most of an inference's excess that counts as overhead, s; the rest is contention."""
+OVERHEAD_PRIOR = 100.0
+"""The prior of the overhead, none, counts as much as this many inferences."""
+OVERHEAD_MEMORY = 3000.0
+"""Inferences after which an observation of the overhead has lost 63 % of its say."""
 ETA_RANGE = (0.1, 1.5)
 """Outside it an observation says more about clocks than about contention."""
 
@@ -77,6 +86,8 @@ class Learned:
     eta: dict[tuple[str, int], Ratio] = field(default_factory=dict)
     """By (device, resident nodes)."""
     device_eta: dict[str, Ratio] = field(default_factory=dict)
+    extra: dict[str, Ratio] = field(default_factory=dict)
+    """By device: overhead in s over inferences."""
     busy: dict[tuple[str, str], Ratio] = field(default_factory=dict)
     """By (group, device): busy seconds over frames of the group."""
     rate: dict[tuple[str, str], Ratio] = field(default_factory=dict)
@@ -99,6 +110,11 @@ class Learned:
         own = self.eta.get((device, resident))
         eta = prior if own is None else own.value(prior, ETA_PRIOR_S)
         return 1.0 / min(max(eta, ETA_RANGE[0]), ETA_RANGE[1])
+
+    def overhead_s(self, device: str) -> float:
+        """What an inference costs on the device beside computing, s; 0 when nothing is known."""
+        ratio = self.extra.get(device)
+        return 0.0 if ratio is None else ratio.value(0.0, OVERHEAD_PRIOR)
 
     def capacity_fps(self, group: str) -> float:
         """Frames/s that the group's busiest device could do: 1 / (its busy seconds per frame); 0 when unknown.
@@ -151,13 +167,17 @@ class Learned:
                 self.rate.setdefault((group, device), Ratio(RATE_MEMORY_S)).add(root.frames, seconds)
 
     def _contention(self, fresh: dict[tuple[str, str], NodeLoad], device: str, fps_of: FpsOf, *, resident: int) -> None:
-        alone = busy = 0.0
+        alone = busy = count = 0.0
         for (group, node), delta in fresh.items():
             fps = fps_of(group, node, device)
             if fps > 0 and delta.inferences > 0:
                 alone += delta.inferences / fps
                 busy += delta.busy_s
+                count += delta.inferences
         if busy > 0 and ETA_RANGE[0] <= alone / busy <= ETA_RANGE[1]:
+            extra = min(max(busy - alone, 0.0), OVERHEAD_S * count)
+            self.extra.setdefault(device, Ratio(OVERHEAD_MEMORY)).add(extra, count)
+            busy -= extra
             self.eta.setdefault((device, resident), Ratio(ETA_MEMORY_S)).add(alone, busy)
             self.device_eta.setdefault(device, Ratio(ETA_MEMORY_S)).add(alone, busy)
 

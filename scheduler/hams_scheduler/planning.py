@@ -92,7 +92,7 @@ def build_instance(situation: Situation, chosen: Choices | None = None) -> Insta
         for j, device in enumerate(situation.devices):
             choice = chosen.get((name, device.device))
             if choice is not None:
-                fps[i, j] = choice.profile.fps
+                fps[i, j] = 1.0 / (1.0 / choice.profile.fps + situation.overhead.get(device.device, 0.0))
                 memory[i, j] = memory_mib(situation, choice.candidate)
         if spec.pin:
             pins[name] = frozenset(spec.pin)

@@ -26,6 +26,8 @@ class Situation:
     """By ``group/node``: learned inferences per frame; the group file's where there is none."""
     kappa: Mapping[tuple[str, int], float] = field(default_factory=dict)
     """By (device, resident nodes): learned interference; 1 where there is none."""
+    overhead: Mapping[str, float] = field(default_factory=dict)
+    """By device: learned cost of an inference beside computing, s."""
     current: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """By ``group/node``: the shares that serve now."""
     variants: Variants = field(default_factory=dict)

@@ -190,6 +190,7 @@ class SchedulerState:
                 if device in self.learned.device_eta
                 for k in range(1, len(nodes) + 1)
             },
+            overhead={device: self.learned.overhead_s(device) for device in alive},
             current=current,
             variants={source: dict(known) for source, known in self.variants.items()},
             loaded=loaded,

@@ -261,12 +261,18 @@ class JobRecord(Wire):
     """KV ``jobs/<id>``: something an optimizer is to do. Written by whoever wants it; taken by compare-and-set."""
 
     id: str
-    kind: Literal["optimize", "calibrate"]
+    kind: Literal["optimize", "calibrate", "train"]
     group: str
     frames: int = Field(120, ge=3, le=10_000, description="frames to take from the group's streams")
     samples: str = Field("", description="folder of frames on the optimizer's host instead; empty: the streams")
     budget_s: float = Field(900.0, gt=0, le=86_400, description="nothing new is tried after so long, s")
     fresh: bool = Field(False, description="take new frames, and measure anew what is known")
+    node: str = Field("", description="train: the node whose network is to have a student")
+    gflops: float = Field(0.0, ge=0, description="train: the student's budget, 10⁹ operations; 0: by `fps`")
+    fps: float = Field(0.0, ge=0, description="train: images/s that the student has to reach on `device`")
+    device: str = Field("", description="train: device of the optimizer's host, e.g. openvino:CPU@0")
+    labels: str = Field("", description="train: folder of samples with labels.json, instead of a teacher")
+    epochs: int = Field(200, ge=1, le=100_000)
     state: JobState = "waiting"
     host: str = Field("", description="of the optimizer that has it")
     attempts: int = Field(0, ge=0, description="how often it was begun")

@@ -79,6 +79,49 @@ def calibrate(
 
 
 @nco.command()
+def train(
+    group: Group,
+    node: Annotated[str, typer.Argument(help="The node whose network is too slow for a device.")],
+    gflops: Annotated[float, typer.Option(min=0, help="The student's budget, 10⁹ operations an image.")] = 0.0,
+    fps: Annotated[float, typer.Option(min=0, help="Or the images/s that it has to reach on --device.")] = 0.0,
+    device: Annotated[str, typer.Option("--device", "-d", help="A device of the optimizer's host.")] = "openvino:CPU",
+    labels: Annotated[
+        Path | None, typer.Option(help="Learn from a folder with labels.json instead of from the network.")
+    ] = None,
+    samples: Annotated[Path | None, typer.Option(help="A folder of frames instead of the group's streams.")] = None,
+    frames: Annotated[int, typer.Option(min=20, max=10_000, help="Frames to take from the streams.")] = 300,
+    epochs: Annotated[int, typer.Option(min=1, help="Most passes over the samples; it stops early.")] = 200,
+    budget: Annotated[float, typer.Option(min=1, help="No pass is begun after so many seconds.")] = 600.0,
+    wait: Wait = True,
+    json: Json = False,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Fit a small network to say what a node's network says; it serves where it agrees as much as the floor asks.
+
+    Checkpoints are kept after each pass: a run that was stopped, or killed, goes on when it is asked for again.
+    """
+    if not gflops and not fps:
+        raise typer.BadParameter("give --gflops, or --fps with --device")
+    job = JobRecord(
+        id=new_id(),
+        kind="train",
+        group=group,
+        node=node,
+        gflops=gflops,
+        fps=fps,
+        device=device,
+        labels=str(labels.absolute()) if labels else "",
+        samples=str(samples.absolute()) if samples else "",
+        frames=frames,
+        epochs=epochs,
+        budget_s=budget,
+        created_at=time.time(),
+    )
+    _begin(job, wait, json, nats, debug)
+
+
+@nco.command()
 def jobs(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
     """Show the optimizer's jobs, newest first."""
 

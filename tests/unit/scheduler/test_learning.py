@@ -57,11 +57,25 @@ def test_kappa_is_busy_time_over_time_alone() -> None:
     learned = Learned()
     assert learned.kappa(ONE, 2) == 1.0
     both = plan(1, {"det": ONE, "age": ONE})
-    # 100 inferences of det (0.1 s alone each) took 12.5 s: eta 0.8
-    teach(learned, both, beat(ONE, 0), beat(ONE, 30, det=(100, 100, 12.5)))
+    # 100 inferences of det (0.1 s alone each) took 12.65 s, 0.15 s of it overhead: eta 0.8
+    teach(learned, both, beat(ONE, 0), beat(ONE, 30, det=(100, 100, 12.65)))
     assert learned.kappa(ONE, 1) == pytest.approx(1 / 0.8, rel=0.05)
     assert 1.0 < learned.kappa(ONE, 5) < 1 / 0.75  # unseen: shrunk to the device's mean
     assert learned.kappa(TWO, 1) == 1.0
+
+
+def test_what_small_networks_cost_beside_computing_does_not_slow_large_ones() -> None:
+    learned = Learned()
+    both = plan(1, {"det": TWO, "age": ONE})
+    # 2000 inferences of age (10 ms alone each) took 22 s: 1 ms more each
+    teach(learned, both, beat(ONE, 0), beat(ONE, 30, age=(2000, 2000, 22.0)))
+    assert learned.overhead_s(ONE) == pytest.approx(0.001, rel=0.1)
+    assert learned.kappa(ONE, 1) == pytest.approx(1.0, abs=0.01)
+    # 2000 more took 60 s: that is no overhead
+    teach(learned, both, beat(ONE, 90, age=(4000, 4000, 82.0)))
+    assert learned.overhead_s(ONE) <= 0.0015
+    assert learned.kappa(ONE, 1) > 2.0
+    assert learned.overhead_s(TWO) == 0.0
 
 
 def test_absurd_measurements_are_not_believed() -> None:

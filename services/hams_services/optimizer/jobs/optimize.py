@@ -61,7 +61,7 @@ class Optimize:
         end = time.monotonic() + budget_s
         total = 1 + len(self.order)
         self.told("run the group on the frames", 0, total)
-        shown = self._show(frames, folder)
+        shown = self.show(frames, folder)
         outcomes = {node: NodeOutcome(shown.get(node, 0)) for node in self.order}
         for index, node in enumerate(self.order):
             self._check()
@@ -76,7 +76,8 @@ class Optimize:
         self.told("done", total, total)
         return outcomes
 
-    def _show(self, frames: Path, folder: Path) -> dict[str, int]:
+    def show(self, frames: Path, folder: Path) -> dict[str, int]:
+        """Run the group on frames and keep what each node is shown in `folder`; return how many each was."""
         shutil.rmtree(folder, ignore_errors=True)
         models = {node: Candidate(path, self.record.models[node].digest) for node, path in self.models.items()}
         errors: list[HamsError] = []

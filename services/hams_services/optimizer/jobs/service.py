@@ -7,6 +7,7 @@ happens to a job is written to KV as it goes: anybody may follow or cancel it, a
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import os
 import shutil
@@ -27,6 +28,8 @@ from hams_services.optimizer.jobs.report import gain, markdown
 from hams_services.optimizer.limits import Limits
 from hams_services.optimizer.make import DEVICES, Workshop
 from hams_services.optimizer.process import JobProcess
+from hams_services.optimizer.training.distill import Distill
+from hams_services.optimizer.training.request import TrainResult
 from hams_services.optimizer.variants import VariantStore
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus, KeyValue
@@ -44,7 +47,7 @@ from hams_shared.messages import (
 )
 from hams_shared.model_store import ModelStore
 from hams_shared.variant_registry import register
-from hams_shared.variants import VariantRecord
+from hams_shared.variants import VariantRecord, shortfall, task_key
 
 log = logging.getLogger("hams.optimizer")
 
@@ -70,6 +73,7 @@ class OptimizerService:
         self._changed = asyncio.Event()
         self._current: str | None = None
         self._process: JobProcess | None = None
+        self._distill: Distill | None = None
         self._cancelled = False
         self._said: tuple[str, int, int] = ("", 0, 0)
         self._bucket: KeyValue | None = None
@@ -104,6 +108,8 @@ class OptimizerService:
         self._cancelled = True
         if self._process is not None:
             self._process.close(kill=True)
+        if self._distill is not None:
+            self._distill.cancel()
 
     async def _work(self) -> None:
         assert self._bucket is not None
@@ -130,7 +136,8 @@ class OptimizerService:
         notes = asyncio.create_task(self._note(job))
         update: dict[str, object]
         try:
-            text, report = await (self._calibrate(job) if job.kind == "calibrate" else self._optimize(job))
+            do = {"calibrate": self._calibrate, "optimize": self._optimize, "train": self._train}[job.kind]
+            text, report = await do(job)
             update = {"state": "done", "text": text, "report": report}
         except Exception as error:
             if not isinstance(error, HamsError):
@@ -191,14 +198,73 @@ class OptimizerService:
         await framing.collect(self._bus, job.group, job.frames, folder, self._tell)
         return f"{job.frames} frames in {folder}", ""
 
-    async def _optimize(self, job: JobRecord) -> tuple[str, str]:
-        record = await self._group(job.group)
-        view = await scheduler_view(self._bus, timeout=ASK_S, patience=30.0)
+    async def _shown(self, job: JobRecord) -> Path:
+        """The folder of frames that a job is about; taken from the streams if there are too few yet."""
         frames = Path(job.samples) if job.samples else self._frames(job.group)
         if job.samples and not frames.is_dir():
             raise NotFoundError(f"there is no folder {frames} on {self._host}", "the folder is the optimizer's")
         if not job.samples and (job.fresh or framing.kept(frames) < job.frames):
             await framing.collect(self._bus, job.group, job.frames, frames, self._tell)
+        return frames
+
+    async def _train(self, job: JobRecord) -> tuple[str, str]:
+        record = await self._group(job.group)
+        if job.node not in record.spec.nodes:
+            raise NotFoundError(f"group {job.group} has no node {job.node}", f"it has {', '.join(record.spec.nodes)}")
+        store = ModelStore(await self._bus.objects(subjects.MODEL_STORE), self._folder / "models")
+        models = {node: await store.path(model) for node, model in record.models.items()}
+        frames = Path(job.labels) if job.labels else await self._shown(job)
+        node = record.spec.nodes[job.node]
+        said = f"{record.models[job.node].digest} {task_key(node)} {job.gflops} {job.fps} {job.device} {job.labels}"
+        key = hashlib.sha256(said.encode()).hexdigest()[:12]
+        folder = self._folder / "nco" / job.group / "train" / f"{job.node}-{key}"
+        scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="hams-nco-"))
+        try:
+            with JobProcess(scratch / "job", self._limits) as process:
+                self._process = process
+                workshop = Workshop(VariantStore(self._folder / "variants"), process, self._tell, dict(DEVICES))
+
+                def work() -> tuple[list[VariantRecord], TrainResult]:
+                    imported = workshop.import_file(models[job.node], job.node, node.input.shape())
+                    teacher = imported.variants.get("openvino") or next(iter(imported.variants.values()))
+                    samples = frames
+                    if not job.labels:
+                        optimize = Optimize(
+                            record, models, workshop, self._tell, lambda: self._cancelled, frozenset(DEVICES), ()
+                        )
+                        self._tell("run the group on the frames", 0, 0)
+                        optimize.show(frames, scratch / "shown")
+                        samples = scratch / "shown" / job.node
+                    self._distill = Distill(job.node, node, teacher, workshop, folder, self._tell)
+                    return self._distill.run(
+                        samples,
+                        gflops=job.gflops,
+                        fps=job.fps,
+                        device=job.device,
+                        epochs=job.epochs,
+                        budget_s=job.budget_s,
+                        labelled=bool(job.labels),
+                    )
+
+                records, result = await asyncio.to_thread(work)
+        finally:
+            self._process = self._distill = None
+            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+        for variant in records:
+            await self._register(record.models[job.node], variant)
+        short = [shortfall(variant, node, node.min_agreement) for variant in records]
+        agreed = records[0].agreements.get(task_key(node))
+        verdict = short[0] or "it may serve"
+        text = (
+            f"student of {job.node}: {result.gflops:.4f} GFLOPs, {result.epochs} epochs ({result.stopped}), agreement "
+            f"{agreed.value if agreed else 0:.4f}; {verdict}"
+        )
+        return text, ""
+
+    async def _optimize(self, job: JobRecord) -> tuple[str, str]:
+        record = await self._group(job.group)
+        view = await scheduler_view(self._bus, timeout=ASK_S, patience=30.0)
+        frames = await self._shown(job)
         outcomes = await self._make(job, record, view, frames)
         self._tell("store variants", 0, 0)
         for node, outcome in outcomes.items():

@@ -1,0 +1,155 @@
+"""The training loop: seeded, checkpointed after each epoch, and resumed to the bit.
+
+What an epoch does depends on the seed, the epoch's number and the state before it only; so a run that was killed and
+begun again ends with the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hams_services.optimizer.training.loss import loss, spread
+from hams_services.optimizer.training.request import Target, TrainRequest
+from hams_services.optimizer.training.stopping import Stopping
+from hams_services.optimizer.training.student import Student
+from hams_shared.errors import BadInputError
+
+CHECKPOINT = "checkpoint.pt"
+LEAST = 20
+"""Fewer samples teach nothing."""
+WARM_UP = 3
+"""Epochs until the full learning rate."""
+
+Told = Callable[[dict[str, Any]], None]
+
+
+def split(count: int, held_back: float) -> int:
+    """Return how many of `count` samples are trained on. Raises BadInputError when there are too few."""
+    if count < LEAST:
+        raise BadInputError(f"{count} samples are too few to train with", f"{LEAST} are the least; hundreds are good")
+    return count - max(1, round(count * held_back))
+
+
+def train(
+    student: Student, inputs: Tensor, truth: list[Tensor], request: TrainRequest, told: Told
+) -> tuple[Stopping, str]:
+    """Fit `student`; leaves the best weights in it, and returns what was reached and why it ended."""
+    targets: tuple[Target, ...] = student.targets
+    border = split(len(inputs), request.held_back)
+    scale = spread(targets, [t[:border] for t in truth])
+    optimizer = torch.optim.AdamW(student.parameters(), lr=request.rate, weight_decay=1e-4)
+    stopping = Stopping(request.epochs, request.patience)
+    best: dict[str, Tensor] = {k: v.clone() for k, v in student.state_dict().items()}
+    spent = 0.0
+    path = request.folder / CHECKPOINT
+    key = _key(request, targets, len(inputs))
+    if path.exists():
+        state = torch.load(path, weights_only=True)
+        if state["key"] == key:
+            student.load_state_dict(state["student"])
+            optimizer.load_state_dict(state["optimizer"])
+            stopping = Stopping(**{**state["stopping"], "epochs": request.epochs, "patience": request.patience})
+            best, spent = state["best"], float(state["spent"])
+            told({"text": f"goes on after epoch {stopping.epoch}", "done": stopping.epoch, "total": request.epochs})
+    begun = monotonic() - spent
+    while not (why := stopping.why(monotonic() - begun, request.budget_s)):
+        _epoch(student, optimizer, inputs[:border], [t[:border] for t in truth], scale, request, stopping.epoch)
+        held = _held_back(student, inputs[border:], [t[border:] for t in truth], scale, request.batch)
+        if stopping.record(held):
+            best = {k: v.clone() for k, v in student.state_dict().items()}
+        told(
+            {
+                "text": f"epoch {stopping.epoch}, loss {held:.4f}, best {stopping.best:.4f}",
+                "done": stopping.epoch,
+                "total": request.epochs,
+                "loss": held,
+            }
+        )
+        _save(
+            path,
+            {
+                "key": key,
+                "student": student.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "stopping": asdict(stopping),
+                "best": best,
+                "spent": monotonic() - begun,
+            },
+        )
+    student.load_state_dict(best)
+    student.eval()
+    return stopping, why
+
+
+def _epoch(
+    student: Student,
+    optimizer: torch.optim.Optimizer,
+    inputs: Tensor,
+    truth: list[Tensor],
+    scale: list[Tensor],
+    request: TrainRequest,
+    epoch: int,
+) -> None:
+    student.train()
+    shuffle = torch.Generator().manual_seed(request.seed * 1_000_003 + epoch)
+    order = torch.randperm(len(inputs), generator=shuffle)
+    rate = request.rate * min(1.0, (epoch + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * epoch / request.epochs))
+    for group in optimizer.param_groups:
+        group["lr"] = max(rate, 1e-5)
+    for start in range(0, len(order), request.batch):
+        chosen = order[start : start + request.batch]
+        if len(chosen) < 2:
+            continue  # batch normalisation needs two
+        x = _changed(inputs[chosen], shuffle)
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(student.targets, student.logits(x), [t[chosen] for t in truth], scale)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
+        optimizer.step()
+
+
+def _changed(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Brighter or darker, more or less contrast: what a camera changes and the teacher's answer ought not to."""
+    shape = (len(x), *([1] * (x.dim() - 1)))
+    level = x.mean(tuple(range(1, x.dim())), keepdim=True)
+    contrast = 1 + 0.15 * (2 * torch.rand(shape, generator=generator) - 1)
+    shift = 0.1 * x.std() * (2 * torch.rand(shape, generator=generator) - 1)
+    return (x - level) * contrast + level + shift
+
+
+def _held_back(student: Student, inputs: Tensor, truth: list[Tensor], scale: list[Tensor], batch: int) -> float:
+    student.eval()
+    total = 0.0
+    with torch.no_grad():
+        for start in range(0, len(inputs), batch):
+            part = slice(start, start + batch)
+            value = loss(student.targets, student.logits(inputs[part]), [t[part] for t in truth], scale)
+            total += float(value) * len(inputs[part])
+    return total / len(inputs)
+
+
+def _key(request: TrainRequest, targets: tuple[Target, ...], count: int) -> str:
+    """What a checkpoint belongs to: everything but where it lies and how long it may take."""
+    said = request.model_dump(mode="json", exclude={"folder", "tensors", "teacher", "labels", "epochs", "budget_s"})
+    said |= {"targets": [t.model_dump() for t in targets], "count": count}
+    said["inputs"] = hashlib.sha256(np.load(request.tensors, mmap_mode="r").tobytes()).hexdigest()
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    """Replace the checkpoint whole."""
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)

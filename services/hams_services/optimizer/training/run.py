@@ -1,0 +1,169 @@
+"""Teacher, student and what comes out: the steps of a training run."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import openvino as ov
+import torch
+from numpy.typing import NDArray
+
+from hams_services.optimizer.onnx_dims import normalize_onnx
+from hams_services.optimizer.training.loop import train
+from hams_services.optimizer.training.request import Target, TrainRequest, TrainResult
+from hams_services.optimizer.training.student import WIDTHS, Student, gflops
+from hams_shared.errors import BadInputError, ModelError
+
+MOST = 4096
+"""Numbers of one output; larger ones (heat maps, boxes of a detector) are not learned."""
+OPSET = 17
+
+
+def run(request: TrainRequest, told: Callable[[dict[str, Any]], None]) -> TrainResult:
+    """Do it; see :class:`TrainRequest`.
+
+    Raises:
+        BadInputError: too few samples, or outputs that cannot be learned this way.
+        ModelError: the teacher cannot be run.
+    """
+    torch.manual_seed(request.seed)
+    torch.set_num_threads(request.threads)
+    torch.use_deterministic_algorithms(True)
+    request.folder.mkdir(parents=True, exist_ok=True)
+    samples = np.load(request.tensors).astype(np.float32)
+    if samples.ndim != 4:
+        raise BadInputError(f"samples of shape {samples.shape} are no images")
+    truth, targets = _truth(request, samples)
+    inputs = torch.from_numpy(samples)
+    image = samples.shape[1:] if request.layout == "nchw" else (samples.shape[3], *samples.shape[1:3])
+    student, width = fitting(image, targets, request)
+    plain = inputs if request.layout == "nchw" else inputs.permute(0, 3, 1, 2)
+    student.normalize_like(plain)
+    stopping, why = train(student, inputs, [torch.from_numpy(t) for t in truth], request, told)
+    told({"text": "write the network", "done": stopping.epoch, "total": request.epochs})
+    files = export(student, samples.shape[1:], request.folder)
+    return TrainResult(
+        files=files,
+        gflops=gflops(student, samples.shape[1:]),
+        width=width,
+        epochs=stopping.epoch,
+        best_epoch=stopping.best_epoch,
+        loss=stopping.best,
+        stopped=why,
+        tools={name: importlib.metadata.version(name) for name in ("torch", "onnx", "openvino")},
+        outputs=tuple(targets),
+    )
+
+
+def fitting(image: tuple[int, ...], targets: list[Target], request: TrainRequest) -> tuple[Student, float]:
+    """The widest student within the budget. Raises BadInputError when the narrowest is above it."""
+    shape = image if request.layout == "nchw" else (*image[1:], image[0])
+    found: tuple[Student, float] | None = None
+    least = 0.0
+    for width in WIDTHS:
+        torch.manual_seed(request.seed)
+        student = Student(image[0], (image[1], image[2]), targets, width, request.layout)
+        cost = gflops(student, shape)
+        least = least or cost
+        if cost > request.gflops:
+            break
+        found = student, width
+    if found is None:
+        raise BadInputError(
+            f"the smallest student needs {least:.4f} GFLOPs, more than {request.gflops:g}", "a larger --gflops"
+        )
+    torch.manual_seed(request.seed)  # the same weights, whatever was tried before
+    return Student(image[0], (image[1], image[2]), targets, found[1], request.layout), found[1]
+
+
+def _truth(request: TrainRequest, samples: NDArray[np.float32]) -> tuple[list[NDArray[np.float32]], list[Target]]:
+    if request.teacher is None and request.labels is None:
+        raise BadInputError("neither a teacher nor labels: nothing to learn")
+    said = teacher_says(request.teacher, samples if request.labels is None else samples[:1]) if request.teacher else {}
+    if request.labels is not None:
+        values = np.load(request.labels).astype(np.float32)
+        (name, first), *more = list(said.items()) or [("output", values[:1])]
+        if more:
+            raise BadInputError(f"labels are for one output, the network has {1 + len(more)}")
+        values = values.reshape(len(values), *first.shape[1:])
+        return [values], [_target(name, values)]
+    return list(said.values()), [_target(name, values) for name, values in said.items()]
+
+
+def teacher_says(path: Path, samples: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Run the teacher, one sample at a time, in f32: output → N×…. Raises ModelError."""
+    core = ov.Core()
+    try:
+        model = core.read_model(path)
+        element = model.input(0).element_type.to_dtype()
+        model.reshape([1, *samples.shape[1:]])
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
+    except RuntimeError as error:
+        raise ModelError(f"the teacher cannot be run: {' '.join(str(error).split())[:300]}") from None
+    names = [_name(port, index) for index, port in enumerate(compiled.outputs)]
+    rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+    for sample in samples:
+        answer = compiled([sample[None].astype(element)])
+        for index, name in enumerate(names):
+            rows[name].append(np.asarray(answer[index], np.float32)[0])
+    return {name: np.stack(values) for name, values in rows.items()}
+
+
+def _name(port: Any, index: int) -> str:
+    names = sorted(port.get_names())
+    return str(names[0]) if names else f"output{index}"
+
+
+def _target(name: str, values: NDArray[np.float32]) -> Target:
+    """Tell from what the teacher says what kind of output it is."""
+    size = int(np.prod(values.shape[1:]))
+    if size > MOST:
+        raise BadInputError(
+            f"output {name} has {size} numbers; what finds objects cannot be learned this way",
+            "train nodes that classify, measure, embed or place points",
+        )
+    if not np.isfinite(values).all():
+        raise ModelError(f"the teacher's output {name} is not finite")
+    flat = values.reshape(len(values), -1)
+    if size > 1 and flat.min() >= 0 and np.abs(flat.sum(1) - 1).max() < 1e-2:
+        kind = "probabilities"
+    elif size >= 64 and np.ptp(np.linalg.norm(flat, axis=1)) < 1e-2 * np.linalg.norm(flat, axis=1).mean():
+        kind = "direction"
+    else:
+        kind = "numbers"
+    return Target(name=name, shape=values.shape[1:], kind=kind)
+
+
+def export(student: Student, shape: tuple[int, ...], folder: Path) -> tuple[Path, ...]:
+    """Write the student as ONNX and as OpenVINO IR, with any batch."""
+    raw = folder / "raw.onnx"
+    names = [target.name for target in student.targets]
+    torch.onnx.export(
+        student,
+        (torch.zeros(1, *shape),),
+        str(raw),
+        input_names=["input"],
+        output_names=names,
+        dynamic_axes={name: {0: "N"} for name in ("input", *names)},
+        opset_version=OPSET,
+        dynamo=False,
+    )
+    data = normalize_onnx(raw.read_bytes(), (1, *shape))
+    onnx.checker.check_model(onnx.load_from_string(data))
+    network = folder / "student.onnx"
+    network.write_bytes(data)
+    raw.unlink()
+    ir = ov.convert_model(str(network))
+    ov.save_model(ir, folder / "student.xml", compress_to_fp16=False)
+    return network, folder / "student.xml", folder / "student.bin"
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

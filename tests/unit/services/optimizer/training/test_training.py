@@ -1,0 +1,163 @@
+"""Training: when it stops, what it costs, what an error weighs, and that a killed run ends as one that was not."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import openvino as ov
+import pytest
+from onnx import helper
+
+from hams_services.optimizer.training.request import Target, TrainRequest, TrainResult
+from hams_services.optimizer.training.stopping import Stopping
+from support.networks import graph, write
+
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed: pip install 'hams[train]'"
+)
+
+
+def test_stopping() -> None:
+    stopping = Stopping(epochs=10, patience=3)
+    assert stopping.why(1e9, 1.0) == ""  # one epoch is done whatever the budget
+    assert [stopping.record(loss) for loss in (3.0, 2.0, 2.5)] == [True, True, False]
+    assert stopping.why(0.0, 1.0) == ""
+    assert stopping.why(2.0, 1.0) == "budget"
+    stopping.record(2.0)
+    assert stopping.why(0.0, 1.0) == ""
+    stopping.record(2.1)
+    assert stopping.why(0.0, 1.0) == "patience"
+    assert (stopping.best, stopping.best_epoch) == (2.0, 1)
+    stopping.epoch = 10
+    assert stopping.why(0.0, 1.0) == "epochs"
+
+
+@needs_torch
+def test_losses_are_zero_for_the_truth_and_grow_with_the_error() -> None:
+    import torch
+
+    from hams_services.optimizer.training.loss import loss, spread
+
+    for kind, truth, logits in (
+        ("probabilities", [[0.9, 0.1], [0.2, 0.8]], np.log([[0.9, 0.1], [0.2, 0.8]])),
+        ("numbers", [[1.0, 200.0], [2.0, 400.0]], [[1.0, 200.0], [2.0, 400.0]]),
+        ("direction", [[3.0, 4.0], [0.0, 1.0]], [[6.0, 8.0], [0.0, 0.1]]),
+    ):
+        target = Target(name="y", shape=(2,), kind=kind)  # type: ignore[arg-type]
+        values, said = torch.tensor(truth), torch.tensor(np.asarray(logits), dtype=torch.float32)
+        scale = spread([target], [values])
+        assert float(loss([target], [said], [values], scale)) == pytest.approx(0, abs=1e-6)
+        near = float(loss([target], [said + torch.tensor([0.0, 0.1])], [values], scale))
+        far = float(loss([target], [said + torch.tensor([0.0, 2.0])], [values], scale))
+        assert 0 < near < far
+
+
+@needs_torch
+def test_the_widest_student_within_the_budget(tmp_path: Path) -> None:
+    from hams_services.optimizer.training.run import fitting
+    from hams_services.optimizer.training.student import gflops
+    from hams_shared.errors import BadInputError
+
+    targets = [Target(name="y", shape=(3, 1, 1), kind="probabilities"), Target(name="z", shape=(5,), kind="numbers")]
+    request = TrainRequest(tensors=tmp_path, folder=tmp_path, gflops=0.02)
+    student, width = fitting((3, 64, 64), targets, request)
+    assert gflops(student, (3, 64, 64)) <= 0.02
+    import torch
+
+    outputs = student.eval()(torch.zeros(2, 3, 64, 64))
+    assert [tuple(one.shape) for one in outputs] == [(2, 3, 1, 1), (2, 5)]
+    assert outputs[0].sum(1).flatten().tolist() == pytest.approx([1, 1])
+    wider = fitting((3, 64, 64), targets, request.model_copy(update={"gflops": 0.2}))[1]
+    assert wider > width
+    with pytest.raises(BadInputError, match="smallest student needs"):
+        fitting((3, 64, 64), targets, request.model_copy(update={"gflops": 1e-6}))
+
+
+def teacher(folder: Path) -> Path:
+    """Says how bright the left half of an image is, and the right."""
+    pool = helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[16, 8], strides=[16, 8])
+    mean = helper.make_node("ReduceMean", ["p"], ["y"], axes=[1], keepdims=0)
+    return write(folder / "teacher.onnx", graph([pool, mean], outputs={"y": ["n", 1, 2]}, sides=(16, 16)))
+
+
+def request(folder: Path, epochs: int) -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    images = np.repeat(np.repeat(random.normal(size=(160, 3, 2, 2)), 8, 2), 8, 3).astype(np.float32)
+    np.save(folder / "tensors.npy", images + 0.1 * random.normal(size=images.shape).astype(np.float32))
+    return {
+        "tensors": str(folder / "tensors.npy"),
+        "teacher": str(teacher(folder)),
+        "folder": str(folder / "run"),
+        "gflops": 0.003,
+        "epochs": epochs,
+        "patience": 100,
+    }
+
+
+def start(folder: Path, given: dict[str, Any]) -> subprocess.Popen[str]:
+    path = folder / "request.json"
+    path.write_text(json.dumps(given))
+    argv = [sys.executable, "-m", "hams_services.optimizer.training", str(path)]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+
+
+def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
+    said, _ = process.communicate(timeout=100)
+    last: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
+    return last
+
+
+@needs_torch
+@pytest.mark.timeout(240)
+def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    whole = TrainResult.model_validate(finished(start(tmp_path / "whole", request(tmp_path / "whole", 30)))["result"])
+    assert (whole.epochs, whole.stopped) == (30, "epochs")
+    assert whole.gflops <= 0.003
+    assert whole.outputs[0].kind == "numbers"
+
+    given = request(tmp_path / "killed", 30)
+    process = start(tmp_path / "killed", given)
+    assert process.stdout is not None
+    end = time.monotonic() + 60
+    while "epoch 4" not in process.stdout.readline():
+        assert time.monotonic() < end
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=10)
+    process = start(tmp_path / "killed", given)
+    assert process.stdout is not None
+    assert "goes on after epoch" in process.stdout.readline()
+    again = TrainResult.model_validate(finished(process)["result"])
+    assert again.loss == whole.loss
+    assert again.files[0].read_bytes() == whole.files[0].read_bytes()
+
+    # Both files say what the teacher says, for any batch.
+    images = np.load(given["tensors"])[128:]
+    truth = np.stack([images[:, :, :, :8].mean((1, 2, 3)), images[:, :, :, 8:].mean((1, 2, 3))], 1)
+    onnx = onnxruntime.InferenceSession(again.files[0], providers=["CPUExecutionProvider"])
+    said = onnx.run(None, {onnx.get_inputs()[0].name: images})[0].reshape(len(images), -1)
+    ir = ov.Core().compile_model(again.files[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    same = np.concatenate([ir([image[None]])[0] for image in images]).reshape(len(images), -1)
+    assert np.abs(said - same).max() < 1e-3
+    assert [port.name for port in onnx.get_outputs()] == ["y"]
+    error = np.abs(said - truth).mean() / truth.std()
+    assert error < 0.6, error  # 30 epochs of 128 images
+
+
+@needs_torch
+def test_what_cannot_be_learned_is_named(tmp_path: Path) -> None:
+    given = request(tmp_path, 1)
+    np.save(given["tensors"], np.load(given["tensors"])[:5])
+    assert "5 samples are too few" in finished(start(tmp_path, given))["error"]["text"]
+    del given["teacher"]
+    assert "nothing to learn" in finished(start(tmp_path, given))["error"]["text"]
