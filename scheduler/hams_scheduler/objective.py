@@ -1,11 +1,12 @@
 """The objective of HAMS, once: what a placement achieves.
 
-Node n costs device d `w_n * kappa_d / F[n, d]` seconds per frame; the learned overhead of an inference is in F. A device serves its nodes one after another, so its
-cycle is the sum over its nodes, times their shares; a link's cycle is the transfer time of the edges that cross it.
-The group's FPS is `1 / (longest cycle)`: the slowest part decides. (HAMS, SEC 2020, measures one model per device:
-`paper`, the same formula with at most one model on a device.) With several groups each cost is per frame of its
-group times the group's target, so `1 / cycle` is the smallest achieved/target, and `group_rates` then raises whatever
-is not at the bottleneck (lexicographic max-min, by progressive filling: Bertsekas and Gallager, Data Networks, 6.5.2).
+Node n costs device d `w_n * kappa_d / F[n, d]` seconds per frame; the learned overhead of an inference is in F. A
+device serves its nodes one after another, so its cycle is the sum over its nodes, times their shares; a link's cycle
+is the transfer time of the edges that cross it. The group's FPS is `1 / (longest cycle)`: the slowest part decides.
+(HAMS, SEC 2020, measures one model per device: `paper`, the same formula with at most one model on a device.) With
+several groups each cost is per frame of its group times the group's target, so `1 / cycle` is the smallest
+achieved/target, and `group_rates` then raises whatever is not at the bottleneck (lexicographic max-min, by progressive
+filling: Bertsekas and Gallager, Data Networks, 6.5.2).
 """
 
 from __future__ import annotations

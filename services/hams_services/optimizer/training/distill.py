@@ -104,7 +104,7 @@ class Distill:
             row[list(task["labels"]).index(said["label"])] = 1.0
             return row
         if task["type"] == "regression" and isinstance(said, dict) and isinstance(said.get("value"), int | float):
-            return np.float32([(said["value"] - task.get("offset", 0.0)) / task.get("scale", 1.0)])
+            return np.array([(said["value"] - task.get("offset", 0.0)) / task.get("scale", 1.0)], np.float32)
         raise BadInputError(
             f"the label of {name} is none of node {self.name}", 'labels train {"label": …} and {"value": …}'
         )

@@ -112,7 +112,7 @@ def _epoch(
         chosen = order[start : start + request.batch]
         if len(chosen) < 2:
             continue  # batch normalisation needs two
-        x = _changed(inputs[chosen], shuffle)
+        x = _changed(inputs[chosen], shuffle) if request.vary else inputs[chosen]
         optimizer.zero_grad(set_to_none=True)
         value = loss(student.targets, student.logits(x), [t[chosen] for t in truth], scale)
         value.backward()

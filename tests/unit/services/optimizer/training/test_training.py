@@ -100,6 +100,7 @@ def request(folder: Path, epochs: int) -> dict[str, Any]:
         "gflops": 0.003,
         "epochs": epochs,
         "patience": 100,
+        "vary": False,  # how bright it is is what this teacher says
     }
 
 
