@@ -1,0 +1,124 @@
+"""Jobs of the optimizer with real processes: a group made faster, a job taken back, an optimizer killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from onnx import helper
+
+from support.networks import graph, write
+from support.up import Up
+from support.wait import until_sync
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+
+
+@pytest.fixture
+def texture(tmp_path: Path) -> Path:
+    """A group of one network that says which of two textures an image shows, and a folder of both."""
+    random = np.random.default_rng(0)
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in range(30):
+        noise = random.integers(0, 256, (64, 64, 3), np.uint8)
+        image = noise if number % 2 else cv2.GaussianBlur(noise, (0, 0), 6)
+        cv2.imwrite(str(folder / f"{number:03}.png"), image)
+    edge = np.zeros((32, 3, 3, 3), np.float32)
+    edge[:, :, 1, 1], edge[:, :, 1, 2] = 1.0, -1.0
+    mix = (0.05 * random.normal(size=(32, 32, 3, 3))).astype(np.float32)
+    mix[np.arange(32), np.arange(32), 1, 1] += 1.0
+    last = np.zeros((32, 2), np.float32)
+    last[:, 0], last[:, 1] = -1.0, 1.0
+    nodes = [
+        helper.make_node("Conv", ["x", "edge"], ["a"], pads=[1] * 4),
+        helper.make_node("Abs", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "mix"], ["c"], pads=[1] * 4),
+        helper.make_node("Relu", ["c"], ["d"]),
+        helper.make_node("GlobalAveragePool", ["d"], ["e"]),
+        helper.make_node("Flatten", ["e"], ["f"]),
+        helper.make_node("MatMul", ["f", "last"], ["g"]),
+        helper.make_node("Add", ["g", "bias"], ["y"]),
+    ]
+    constants = {"edge": edge, "mix": mix, "last": last, "bias": np.float32([20.0, 0.0])}
+    network = write(tmp_path / "texture.onnx", graph(nodes, constants=constants, sides=(64, 64)))
+    group: dict[str, Any] = {
+        "name": "texture",
+        "nodes": {
+            "kind": {
+                "model": str(network),
+                "input": {"size": [64, 64], "scale": [0.1]},
+                "task": {"type": "classification", "labels": ["smooth", "rough"]},
+            }
+        },
+        "streams": {"s": {"source": str(folder / "*.png"), "loop": True, "fps": 20}},
+    }
+    path = tmp_path / "texture.yaml"
+    path.write_text(yaml.safe_dump(group, sort_keys=False))
+    return path
+
+
+def newest(up: Up) -> dict[str, Any]:
+    found: dict[str, Any] = up.json("nco", "jobs")[0]
+    return found
+
+
+def test_a_group_is_optimized_and_jobs_survive(tmp_path: Path, texture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAMS_CACHE", str(tmp_path / "cache"))
+    with Up(tmp_path / "home", "openvino:CPU@0", "onnxruntime:CPU@1") as up:
+        assert "no jobs yet" in up.ctl("nco", "jobs")
+        assert "not deployed" in up.ctl("nco", "optimize", "texture", code=5)
+        up.ctl("deploy", texture)
+
+        said = up.ctl("nco", "optimize", "texture", "--frames", "24", "--budget", "60", timeout=300)
+        assert "FPS predicted" in said
+        job = newest(up)
+        assert (job["state"], job["attempts"], job["host"]) == ("done", 1, "box")
+        report = up.ctl("nco", "report", "texture")
+        assert "# Group texture, optimized" in report
+        assert "16 samples" not in report  # a third is held back, the others calibrate
+        rows = up.json("matrix", "--variants")["variants"]
+        found = {row["label"]: row for row in rows if row["node"] == "texture/kind"}
+        assert {"source", "onnx int8", "openvino bf16", "openvino int8"} <= set(found), report
+        served = [row for row in found.values() if row["agreement"] is not None and not row["excluded"]]
+        assert served
+        assert all(row["agreement"] >= row["floor"] for row in served)
+        assert any(any(fps for fps in row["fps"]) for row in served)
+        assert (tmp_path / "cache" / "nco" / "reports" / f"texture-{job['id']}" / "report.png").stat().st_size > 10_000
+        frames = tmp_path / "cache" / "nco" / "texture" / "frames"
+        assert len(list(frames.glob("*.png"))) == 24
+
+        # Again: what is known is not made again.
+        made = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache" / "variants").glob("*/model.*")}
+        up.ctl("nco", "optimize", "texture", "--frames", "24", timeout=300)
+        assert {path: path.stat().st_mtime_ns for path in made} == made
+
+        # A killed optimizer goes on with its job; a job that is taken back ends.
+        up.ctl("nco", "calibrate", "texture", "--frames", "400", "--no-wait")
+        until_sync(lambda: newest(up)["state"] == "running", 60, "the job is taken")
+        up.kill("hams_services.optimizer")
+        until_sync(lambda: newest(up)["attempts"] == 2, 60, "the job is gone on with")
+        up.ctl("nco", "cancel", newest(up)["id"])
+        assert newest(up)["state"] == "cancelled"
+        assert "is cancelled already" in up.ctl("nco", "cancel", newest(up)["id"], code=7)
+        up.ctl("nco", "calibrate", "texture", "--frames", "3")
+        assert newest(up)["state"] == "done"
+
+        # What cannot be done ends the job with its reason, and nothing else.
+        assert "no folder" in up.ctl("nco", "optimize", "texture", "--samples", tmp_path / "none", code=5)
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        assert "holds no images" in up.ctl("nco", "optimize", "texture", "--samples", empty, code=2)
+        assert newest(up)["state"] == "failed"
+        assert json.loads(up.ctl("status", "--json"))["groups"][0]["state"] == "serving"
+        argv = [sys.executable, "-m", "hams_services.ctl", "nco", "train", "texture", "kind"]
+        done = subprocess.run(argv, env=up.env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2
+        assert "--gflops" in done.stderr
