@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.nco import fuzz, variants
+from benchmarks.nco import fuzz, groups, variants
 from benchmarks.reliability import bench as reliability
 from benchmarks.scheduling import bench as scheduling
 from benchmarks.services import bench as services
@@ -15,6 +15,7 @@ PARTS = {
     "serving": serving.main,
     "services": services.main,
     "reliability": reliability.main,
+    "nco": groups.main,
     "variants": variants.main,
     "fuzz": fuzz.main,
 }

@@ -62,10 +62,10 @@ class System:
         """The broker's address."""
         return str(json.loads((self._home / "up.json").read_text())["url"])
 
-    def ctl(self, *args: str) -> str:
+    def ctl(self, *args: str, timeout: float = DEPLOY_S) -> str:
         """Run ``hams-ctl``."""
         argv = [sys.executable, "-m", "hams_services.ctl", *args]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=DEPLOY_S)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout)
         if done.returncode:
             raise SystemExit(f"hams-ctl {' '.join(args)}:\n{done.stdout}{done.stderr}")
         return done.stdout

@@ -1,0 +1,109 @@
+"""Services F and V with and without variants, on two one-core devices: group FPS predicted and measured, in one run.
+
+The devices are idle while variants are made and measured (the group's stream is one that applications push, and nobody
+does), so that what is compared was measured alike. Then each plan plays the same frames losslessly, as fast as it goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.nco.shown import EXAMPLES, shown
+from benchmarks.services.bench import measured
+from benchmarks.serving.cases import ROOT, devices
+from benchmarks.serving.hams import System
+from hams_shared.group_spec import GroupSpec
+
+DOCS = ROOT / "docs" / "benchmarks"
+STRATEGIES = ("hfs", "optimal", "replicated")
+
+
+def main(options: list[str]) -> None:
+    """Run, and write docs/benchmarks/nco.json, nco.md and each group's report."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks nco")
+    parser.add_argument("--frames", type=int, default=90)
+    parser.add_argument("--budget", type=float, default=300.0, help="for each group's job, s")
+    parser.add_argument("--service", choices=tuple(EXAMPLES), action="append")
+    given = parser.parse_args(options)
+    rows: list[dict[str, Any]] = []
+    named = list(devices(("openvino", "onnxruntime")).values())
+    for service in given.service or list(EXAMPLES):
+        with tempfile.TemporaryDirectory(prefix="hams-nco-") as scratch:
+            folder = Path(scratch)
+            os.environ |= {"HAMS_HOME": str(folder / "home"), "HAMS_HOST": "box"}
+            spec, _, _ = shown(service, folder, given.frames, named[0])
+            frames = folder / ("plated" if service == "V" else "frames")
+            rows += _service(service, spec, frames, folder, named, given.budget)
+    (DOCS / "nco.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (DOCS / "nco.md").write_text(table(rows))
+    print(table(rows))
+
+
+def _service(
+    service: str, spec: GroupSpec, frames: Path, folder: Path, named: list[str], budget: float
+) -> list[dict[str, Any]]:
+    idle = _file(spec, folder / "idle.yaml", {"source": "push"})
+    with System(named) as system:
+        system.ctl("deploy", str(idle))
+        said = system.ctl(
+            "nco", "optimize", spec.name, "--samples", str(frames), "--budget", str(budget), "--fresh", timeout=3000
+        )
+        print(said)
+        (DOCS / f"nco-{spec.name}.md").write_text(system.ctl("nco", "report", spec.name))
+        place = Path(said.split("report: ")[1].split()[0]).with_suffix(".png")
+        if place.exists():
+            shutil.copy(place, DOCS / f"nco-{spec.name}.png")
+        answers = json.loads(system.ctl("plan", str(idle), "--strategy", ",".join(STRATEGIES), "--json"))
+        rows = []
+        playing = {"source": str(frames / "*.png"), "mode": "lossless", "pace": "max", "loop": True}
+        for answer in answers:
+            row = {
+                "service": service,
+                "strategy": answer["strategy"],
+                "predicted without": round(answer["source_fps"] or answer["fps"], 2),
+                "predicted with": round(answer["fps"], 2),
+            }
+            for what, allowed in (("without", False), ("with", True)):
+                file = _file(spec, folder / f"{what}.yaml", playing, variants=allowed)
+                system.ctl("deploy", str(file), "--strategy", answer["strategy"])
+                row[f"measured {what}"] = asyncio.run(measured(system.url, [spec.name]))[spec.name]
+                system.ctl("undeploy", spec.name)
+            rows.append(row)
+            print(row, flush=True)
+    return rows
+
+
+def _file(spec: GroupSpec, path: Path, stream: dict[str, Any], variants: bool = True) -> Path:
+    said = spec.model_dump(mode="json", exclude_defaults=True, by_alias=True)
+    said["name"] = spec.name
+    said["streams"] = {"s": stream}
+    for node in said["nodes"].values():
+        if not variants:
+            node["variants"] = False
+    path.write_text(yaml.safe_dump(said, sort_keys=False))
+    return path
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Write the rows as Markdown."""
+    lines = [
+        "| service | strategy | predicted FPS: without | with | ÷ | measured FPS: without | with | ÷ |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        numbers = [
+            f"{row[f'{kind} without']:.1f} | {row[f'{kind} with']:.1f} | "
+            f"{row[f'{kind} with'] / max(row[f'{kind} without'], 1e-9):.2f}"
+            for kind in ("predicted", "measured")
+        ]
+        lines.append(f"| {row['service']} | {row['strategy']} | {' | '.join(numbers)} |")
+    return "\n".join(lines) + "\n"
