@@ -39,7 +39,8 @@ def require_namespaces() -> None:
 class FarBox:
     """Box 2. Box 1 is the namespace the test runs in; `near_address` is where it is reached from box 2."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, credentials: Path | None = None) -> None:
+        self._credentials = credentials
         number = os.getpid() % 250
         self._folder = folder
         self._name = f"hams-far-{os.getpid()}"
@@ -101,6 +102,8 @@ class FarBox:
         """Start an agent on box 2."""
         argv = [sys.executable, "-m", "hams_agents", "--device", device, "--host", "far", "--nats", up.url]
         env = {**up.env, "HAMS_HOME": str(self._folder / "far")}
+        if self._credentials is not None:
+            env["HAMS_CREDENTIALS"] = str(self._credentials)
         with (self._folder / "far.log").open("ab") as log:
             agent = subprocess.Popen(
                 ["ip", "netns", "exec", self._name, *_SHM, *argv], env=env, cwd=ROOT, stderr=log, stdout=log

@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from hams_client import Result
+from hams_services.ctl.broker import MAX_PAYLOAD
+from hams_services.security.folder import make
 from support.boxes import FarBox, require_namespaces
 from support.grey import LENGTH, group_file, video
 from support.results import Subscriber
@@ -33,14 +35,16 @@ def emulated(folder: Path, name: str, fps: float) -> str:
 @pytest.fixture
 def far_box(tmp_path: Path) -> Iterator[FarBox]:
     require_namespaces()
-    with FarBox(tmp_path) as box:
+    with FarBox(tmp_path, tmp_path / "site" / "agent-far.creds") as box:
+        make(tmp_path / "site", [box.near_address], ["box", "far"], max_payload=MAX_PAYLOAD)
         yield box
 
 
 @pytest.fixture
 def up(tmp_path: Path, far_box: FarBox) -> Iterator[Up]:
     """Broker, scheduler, pipeline and a slow device on box 1, a fast device on box 2."""
-    with Up(tmp_path / "home", emulated(tmp_path, "near", 15), options=("--host", far_box.near_address)) as running:
+    options = ("--host", far_box.near_address, "--secrets", str(tmp_path / "site"))
+    with Up(tmp_path / "home", emulated(tmp_path, "near", 15), options=options) as running:
         far_box.agent(running, emulated(tmp_path, "far", 60))
         until_sync(lambda: len(running.json("devices")) == 2, 60, "the far device")
         yield running
@@ -63,7 +67,7 @@ def check_books(up: Up, results: list[Result]) -> None:
 
 
 def test_a_link_that_is_cut_and_healed(up: Up, far_box: FarBox, tmp_path: Path) -> None:
-    with Subscriber(up.url, "grey") as results:
+    with Subscriber(up.url, "grey", tmp_path / "site" / "app.creds") as results:
         up.ctl("deploy", group_file(tmp_path, video(tmp_path), mode="lossless", pace="max", loop=True))
         results.until(20)
         assert device_of(results.received[-1]) == "far.emulated.far"
@@ -93,7 +97,7 @@ def test_a_slow_or_lossy_link(up: Up, far_box: FarBox, tmp_path: Path, to_far: W
     spec = yaml.safe_load(path.read_text())
     spec["nodes"]["light"]["pin"] = ["far.emulated.far"]
     path.write_text(yaml.safe_dump(spec))
-    with Subscriber(up.url, "grey") as results:
+    with Subscriber(up.url, "grey", tmp_path / "site" / "app.creds") as results:
         up.ctl("deploy", path)
         stream = up.until_ended()
         assert (stream["delivered"], stream["submitted"]) == (LENGTH, LENGTH)
