@@ -22,6 +22,7 @@ import nats.micro
 from nats.aio.client import Client, Server
 from nats.micro.request import Request
 
+from hams_shared.answers import InboxesOnly
 from hams_shared.bus import MACHINE, Handler, KeyValue, ObjectStore, Registration
 from hams_shared.credentials import Credentials, of_environment
 from hams_shared.errors import BadInputError, BrokerError, CredentialsError, DeadlineError, HamsError, as_hams_error
@@ -390,7 +391,10 @@ class NatsBus:
                 # nats.micro calls datetime.utcnow(), deprecated from Python 3.12 on.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 service = await nats.micro.add_service(
-                    self._nc, name=name, version=version, metadata={**metadata, MACHINE: machine()}
+                    InboxesOnly(self._nc),
+                    name=name,
+                    version=version,
+                    metadata={**metadata, MACHINE: machine()},
                 )
                 for endpoint, (subject, handler) in endpoints.items():
                     await service.add_endpoint(name=endpoint, subject=subject, handler=self._endpoint(handler))
