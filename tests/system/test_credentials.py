@@ -25,7 +25,7 @@ from hams_shared.nats_bus import NatsBus
 from support.grey import LENGTH, group_file, picture, video
 from support.results import Subscriber
 from support.up import Up
-from support.wait import until_sync
+from support.wait import until, until_sync
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
@@ -257,6 +257,21 @@ async def test_a_new_box_is_let_in_without_a_restart(broker: Broker, site: Path)
             except CredentialsError:
                 continue
     assert broker.restarts == 0
+
+
+async def test_who_is_no_longer_known_is_told_while_he_runs(
+    broker: Broker, site: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with NatsBus(broker.url, credentials=load(site / "app.creds")) as bus:
+        (site / "app.creds").unlink()
+        make(site, [], [], max_payload=MAX_PAYLOAD)
+        assert broker.pid is not None
+        os.kill(broker.pid, signal.SIGHUP)
+        await until(lambda: "does not know app by these credentials" in caplog.text)
+        with pytest.raises(CredentialsError, match="does not know app by these credentials"):
+            await bus.request("hams.v1.infer.face", b"", timeout=1)
+    async with NatsBus(broker.url, credentials=load(site / "app.creds")):
+        pass
 
 
 async def test_without_credentials_the_broker_is_for_this_machine_only(tmp_path: Path) -> None:
