@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import ssl
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hams_shared.errors import CredentialsError
+
+log = logging.getLogger(__name__)
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.S)
 _SEED = re.compile(r"-----BEGIN USER NKEY SEED-----\s*(SU[A-Z2-7]{56})\s*-{5,6}END USER NKEY SEED-{5,6}")
@@ -53,13 +56,14 @@ class Credentials:
 
 
 def load(path: Path) -> Credentials:
-    """Read a credentials file.
+    """Read a credentials file; that others may read it is said in the log.
 
     Raises:
         CredentialsError: it is not there, not readable, or something else.
     """
     try:
         text = path.read_text(encoding="utf-8")
+        mode = path.stat().st_mode
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
         raise CredentialsError(f"cannot read the credentials {path}: {reason}", _HINT) from None
@@ -76,6 +80,8 @@ def load(path: Path) -> Credentials:
         credentials.tls()
     except ssl.SSLError as error:
         raise CredentialsError(f"{path}: its certificate cannot be read: {error.reason}", _HINT) from None
+    if os.name == "posix" and mode & 0o007:
+        log.warning("every user of this machine may use the credentials %s: chmod o-rwx them", path)
     return credentials
 
 

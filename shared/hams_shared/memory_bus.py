@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from hams_shared.answers import answer_subject
 from hams_shared.bus import MACHINE, Handler, KeyValue, ObjectStore, Registration
 from hams_shared.errors import (
     BadInputError,
@@ -67,8 +68,8 @@ class MemoryMessage:
         self.headers = headers
 
     async def respond(self, data: bytes) -> None:
-        """Publish `data` to :attr:`reply`; does nothing when no answer is awaited."""
-        if self.reply:
+        """Publish `data` to :attr:`reply`; does nothing when no answer is awaited, or not on an inbox."""
+        if answer_subject(self.reply, self.subject):
             await self._bus.publish(self.reply, data)
 
 
@@ -317,7 +318,7 @@ class InMemoryBus:
                 known = as_hams_error(error)
                 if known is not error:
                     log.exception("request on %s", message.subject)
-                if message.reply:
+                if answer_subject(message.reply, message.subject):
                     body, headers = error_answer(known)
                     self.server.route(message.reply, body, "", headers)
 

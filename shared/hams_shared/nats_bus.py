@@ -22,6 +22,7 @@ import nats.micro
 from nats.aio.client import Client, Server
 from nats.micro.request import Request
 
+from hams_shared.answers import InboxesOnly
 from hams_shared.bus import MACHINE, Handler, KeyValue, ObjectStore, Registration
 from hams_shared.credentials import Credentials, of_environment
 from hams_shared.errors import BadInputError, BrokerError, CredentialsError, DeadlineError, HamsError, as_hams_error
@@ -98,6 +99,7 @@ class NatsBus:
         self._last_error = ""
         self._refused = ""
         """Why the broker does not take us; what follows from that says less."""
+        self._refusals = 0
         self._denied = ""
         self._denials = 0
         self.generation = 0
@@ -108,7 +110,7 @@ class NatsBus:
     async def __aenter__(self) -> Self:
         if not all(self._servers):
             raise BrokerError("no broker URL given", "for example nats://127.0.0.1:4222")
-        identity = self._credentials or of_environment()
+        identity = self._credentials = self._credentials or of_environment()
         self._nc = Client()
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -208,12 +210,17 @@ class NatsBus:
 
     @contextmanager
     def allowed(self, what: str) -> Iterator[None]:
-        """Translate nats-py's errors; if the broker denied us something meanwhile, that is why no answer came."""
+        """Translate nats-py's errors; if the broker denied us something meanwhile, that is why no answer came.
+
+        So it is if the broker was lost, and does not take us back.
+        """
         before = self._denials
         try:
             with translated(what):
                 yield
         except DeadlineError:
+            if self._refused and not self.connected:
+                raise no_broker(self.url, self._refused, self._credentials) from None
             if self._denials == before:
                 raise
             raise CredentialsError(
@@ -245,7 +252,10 @@ class NatsBus:
                 log.warning("the broker at %s does not let us (%d so far): %s", self.url, self._denials, text)
             return
         if is_refusal(text):
-            self._refused = text
+            self._refused, self._refusals = text, self._refusals + 1
+            if self.generation and self._refusals & (self._refusals - 1) == 0:  # before, the caller is told
+                log.error("%s", no_broker(self.url, text, self._credentials))
+            return
         # A broker that stays away repeats itself with every attempt.
         log.log(logging.DEBUG if text == self._last_error else logging.INFO, "broker %s: %s", self.url, text)
         self._last_error = text
@@ -261,6 +271,7 @@ class NatsBus:
 
     async def _regained(self) -> None:
         self._last_error = self._refused = ""
+        self._refusals = 0
         self.generation += 1
         self._connected.set()
         log.info("the broker at %s is back", self.url)
@@ -390,7 +401,10 @@ class NatsBus:
                 # nats.micro calls datetime.utcnow(), deprecated from Python 3.12 on.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 service = await nats.micro.add_service(
-                    self._nc, name=name, version=version, metadata={**metadata, MACHINE: machine()}
+                    InboxesOnly(self._nc),
+                    name=name,
+                    version=version,
+                    metadata={**metadata, MACHINE: machine()},
                 )
                 for endpoint, (subject, handler) in endpoints.items():
                     await service.add_endpoint(name=endpoint, subject=subject, handler=self._endpoint(handler))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import nats.errors
 
+from hams_shared.answers import answer_subject
 from hams_shared.bus import Handler
 from hams_shared.errors import HamsError
 
@@ -31,9 +32,9 @@ class NatsMessage:
         self.headers = headers or {}
 
     async def respond(self, data: bytes) -> None:
-        """Publish `data` to :attr:`reply`; does nothing when no answer is awaited."""
+        """Publish `data` to :attr:`reply`; does nothing when no answer is awaited, or not on an inbox."""
         # Not nats-py's Msg.respond: it sends the request's headers back.
-        if self.reply:
+        if answer_subject(self.reply, self.subject):
             await self._bus.publish(self.reply, data)
 
 

@@ -200,6 +200,37 @@ async def test_respond_without_a_reply_subject_does_nothing(connect: Any, name: 
         await until(lambda: done)
 
 
+async def test_an_answer_goes_to_an_inbox_and_nowhere_else(connect: Any, name: str) -> None:
+    heard, asked = [], []
+
+    async def listen(message: Message) -> None:
+        heard.append(message.subject)
+
+    async def answer(message: Message) -> None:
+        asked.append(message.subject)
+        await message.respond(b"answer")
+
+    async def fail(message: Message) -> None:
+        raise GroupSpecError("no")
+
+    async with connect() as a, connect() as b:
+        for subject in (f"{name}.elsewhere", f"_INBOX.{name}", f"_INBOX_user.{name}"):
+            await b.subscribe(subject, listen)
+        await b.flush()
+        await a.subscribe(f"{name}.plain", answer)
+        await a.serve(name, "1.0.0", {}, {"ok": (f"{name}.ok", answer), "bad": (f"{name}.bad", fail)})
+        await a.flush()
+        for verb in (f"{name}.plain", f"{name}.ok", f"{name}.bad", f"$SRV.PING.{name}"):
+            for reply in (f"{name}.elsewhere", f"_INBOX.{name}", f"_INBOX_user.{name}"):
+                await b.publish(verb, b"", reply=reply)
+        await until(lambda: len(heard) == 8)
+        for verb in (f"{name}.plain", f"{name}.ok", f"$SRV.PING.{name}"):
+            await b.request(verb, b"", timeout=5)
+        with pytest.raises(GroupSpecError):
+            await b.request(f"{name}.bad", b"", timeout=5)
+    assert sorted(heard) == [f"_INBOX.{name}"] * 4 + [f"_INBOX_user.{name}"] * 4
+
+
 async def test_request_without_listeners(connect: Any, name: str) -> None:
     async with connect() as bus:
         with pytest.raises(NotFoundError, match=name):

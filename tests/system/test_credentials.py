@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import cv2
@@ -17,13 +18,14 @@ import hams_client
 from hams_services.ctl.broker import MAX_PAYLOAD, Broker
 from hams_services.security.folder import make
 from hams_shared import subjects
+from hams_shared.bus import Message
 from hams_shared.credentials import Credentials, load
-from hams_shared.errors import CredentialsError
+from hams_shared.errors import BadInputError, CredentialsError
 from hams_shared.nats_bus import NatsBus
 from support.grey import LENGTH, group_file, picture, video
 from support.results import Subscriber
 from support.up import Up
-from support.wait import until_sync
+from support.wait import until, until_sync
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
@@ -75,6 +77,10 @@ MAY = {
         "publish": ["hams.v1.work.box.openvino.cpu0", "hams.v1.result.face.s", "hams.v1.picture.face.s"],
         "subscribe": ["hams.v1.output.face.*.*", "hams.v1.infer.*", "hams.v1.heartbeat.*.*.*"],
     },
+    "optimizer": {
+        "publish": ["$KV.hams-variants.x", "$KV.hams-jobs.x", "$O.hams-models.C.x", "hams.v1.scheduler.plan"],
+        "subscribe": ["hams.v1.result.face.*", "hams.v1.picture.face.*"],
+    },
     "admin": {"publish": ["$KV.hams-groups.face", "hams.v1.scheduler.plan"], "subscribe": ["hams.v1.>"]},
 }
 MAY_NOT = {
@@ -89,6 +95,11 @@ MAY_NOT = {
             "hams.v1.agent.box2.openvino.cpu0.profile",
             "$JS.API.STREAM.DELETE.KV_hams-plans",
             "$JS.API.STREAM.PURGE.KV_hams-plans",
+            "$JS.API.STREAM.UPDATE.KV_hams-plans",
+            "$JS.API.STREAM.CREATE.other",
+            "$JS.API.STREAM.MSG.DELETE.KV_hams-plans",
+            "$JS.API.DIRECT.GET.OBJ_hams-models.x",
+            "$JS.API.DIRECT.GET.KV_hams-devices.x",
             "_INBOX_scheduler.x",
         ],
         "subscribe": ["hams.v1.work.box2.openvino.cpu0", "hams.v1.work.>", "_INBOX.>", "_INBOX_scheduler.>", ">"],
@@ -116,6 +127,19 @@ MAY_NOT = {
     "pipeline": {
         "publish": ["$KV.hams-profiles.x", "hams.v1.heartbeat.box.a.b", "hams.v1.agent.box.openvino.cpu0.profile"],
         "subscribe": ["hams.v1.work.>", "_INBOX_agent-box.>"],
+    },
+    "optimizer": {
+        "publish": [
+            "$KV.hams-plans.face",
+            "$KV.hams-groups.face",
+            "$KV.hams-leader.x",
+            "hams.v1.heartbeat.box.a.b",
+            "hams.v1.work.box.openvino.cpu0",
+            "hams.v1.result.face.s",
+            "$JS.API.DIRECT.GET.OBJ_hams-models.x",
+            "$JS.API.STREAM.DELETE.OBJ_hams-models",
+        ],
+        "subscribe": ["hams.v1.work.>", "hams.v1.infer.>", "_INBOX_admin.>"],
     },
 }
 
@@ -156,6 +180,47 @@ async def test_what_each_role_may_and_may_not(broker: Broker, site: Path, user: 
         assert await refused(broker.url, identity, publish, subscribe) == {*publish, *subscribe}
 
 
+async def test_nobody_has_others_write_for_him(broker: Broker, site: Path) -> None:
+    """The asker names the subject of the answer, and the broker does not check it: nobody may obey."""
+
+    async def answer(message: Message) -> None:
+        await message.respond(b"answer")
+
+    async def fail(message: Message) -> None:
+        raise BadInputError("no")
+
+    async with AsyncExitStack() as stack:
+        admin, pipeline, dashboard, app, agent = [
+            await stack.enter_async_context(NatsBus(broker.url, credentials=load(site / f"{user}.creds")))
+            for user in ("admin", "pipeline", "dashboard", "app", "agent-box")
+        ]
+        await pipeline.subscribe("hams.v1.push.*.*", answer)
+        endpoints = {"infer": ("hams.v1.infer.*", answer), "status": (subjects.pipeline_status(), fail)}
+        await pipeline.serve("pipeline", "1.0.0", {}, endpoints)
+        plans = await admin.kv(subjects.bucket("plans"))
+        target = "$KV.hams-plans.face"
+        await app.publish("hams.v1.infer.face", b"", reply=target)
+        await app.publish("hams.v1.push.face.s", b"", reply=target)
+        await dashboard.publish(subjects.pipeline_status(), b"", reply=target)
+        await dashboard.publish("$SRV.PING", b"", reply=target)
+        await dashboard.publish("$SRV.INFO.pipeline", b"", reply=target)
+        await agent.publish("$O.hams-models.M.eA==", b"forged")
+        await agent.publish("$JS.API.DIRECT.GET.OBJ_hams-models.$O.hams-models.M.eA==", b"", reply=target)
+        # Each of them is asked once more and answers, so what was asked before has been dealt with.
+        for bus, subject in (
+            (app, "hams.v1.infer.face"),
+            (app, "hams.v1.push.face.s"),
+            (dashboard, "$SRV.PING"),
+            (dashboard, "$SRV.INFO.pipeline"),
+        ):
+            assert (await bus.request(subject, b"", timeout=5)).data
+        with pytest.raises(BadInputError):
+            await dashboard.request(subjects.pipeline_status(), b"", timeout=5)
+        await agent.objects(subjects.MODEL_STORE)
+        await pipeline.flush()
+        assert await plans.get("face") is None
+
+
 async def test_who_is_not_known_is_told_what_to_do(broker: Broker, site: Path, tmp_path: Path) -> None:
     make(tmp_path / "other", [], ["box"], max_payload=MAX_PAYLOAD)
     stranger = load(tmp_path / "other" / "app.creds")
@@ -192,6 +257,21 @@ async def test_a_new_box_is_let_in_without_a_restart(broker: Broker, site: Path)
             except CredentialsError:
                 continue
     assert broker.restarts == 0
+
+
+async def test_who_is_no_longer_known_is_told_while_he_runs(
+    broker: Broker, site: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with NatsBus(broker.url, credentials=load(site / "app.creds")) as bus:
+        (site / "app.creds").unlink()
+        make(site, [], [], max_payload=MAX_PAYLOAD)
+        assert broker.pid is not None
+        os.kill(broker.pid, signal.SIGHUP)
+        await until(lambda: "does not know app by these credentials" in caplog.text)
+        with pytest.raises(CredentialsError, match="does not know app by these credentials"):
+            await bus.request("hams.v1.infer.face", b"", timeout=1)
+    async with NatsBus(broker.url, credentials=load(site / "app.creds")):
+        pass
 
 
 async def test_without_credentials_the_broker_is_for_this_machine_only(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
@@ -16,6 +17,7 @@ BROKER_DAYS = 825
 """The longest that common TLS libraries take."""
 SKEW = timedelta(hours=24)
 """Certificates hold from this long ago, for boxes whose clocks are behind."""
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
 
 def new_key() -> bytes:
@@ -104,6 +106,17 @@ def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def host_name(text: str) -> str:
+    """`text` as a certificate names it: an IP address, or a DNS name in lower case and ASCII. Raises ValueError."""
+    try:
+        return str(ipaddress.ip_address(text.strip("[]")))
+    except ValueError:
+        name = text.encode("idna").decode().lower()
+    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in name.split(".")):
+        raise ValueError("not a name of a host")
+    return name
 
 
 def _name(host: str) -> x509.GeneralName:

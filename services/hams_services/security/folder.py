@@ -80,21 +80,31 @@ def make(
     """Make the folder, or add to it.
 
     Raises:
-        BadInputError: a box's name does not fit a subject, hosts were given for a certificate that is kept, a file
-            cannot be written or is damaged.
+        BadInputError: a box's name does not fit a subject, a host is none, hosts were given for a certificate that is
+            kept, a file cannot be written or is damaged.
     """
     for box in boxes:
         if not BOX.fullmatch(box):
             raise BadInputError(
                 f"{box!r} cannot be a box's name", "small letters, digits, - and _, as in the box's device ids"
             )
+    names = [_host(host) for host in hosts]
     now = now or datetime.now(UTC)
     try:
-        return _make(folder, hosts, boxes, renew, broker_folder, store, max_payload, now)
+        return _make(folder, names, boxes, renew, broker_folder, store, max_payload, now)
     except OSError as error:
         raise BadInputError(f"cannot write {error.filename or folder}: {error.strerror}") from None
     except ValueError as error:
         raise BadInputError(f"{folder} is damaged: {error}", "move it away and run init anew") from None
+
+
+def _host(text: str) -> str:
+    try:
+        return certificates.host_name(text)
+    except ValueError:
+        raise BadInputError(
+            f"{text!r} cannot be the broker's host", "a name or an IP address, as edge.example: no port, no tls://"
+        ) from None
 
 
 def _make(
@@ -108,6 +118,8 @@ def _make(
     now: datetime,
 ) -> Made:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (folder / ".gitignore").exists():
+        _write(folder / ".gitignore", b"*\n", 0o644)  # a checkout is where most people run this
     broker = folder / "broker"
     broker.mkdir(mode=0o755, exist_ok=True)
     new_site = not (folder / "authority.key").exists()

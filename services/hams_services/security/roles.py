@@ -150,14 +150,16 @@ def _read_models() -> tuple[str, ...]:
 
 
 def _stream(name: str) -> list[str]:
-    """Open or create a stream, read it, follow it; not change, purge or delete it."""
+    """Open or create a stream, read it, follow it; not change, purge or delete it.
+
+    Not DIRECT.GET either: it answers with the stored bytes as they are, on whatever subject the asker names, so that
+    an agent could copy bytes of its own over a plan. MSG.GET answers with JSON, which nothing here takes for a record.
+    """
     api = "$JS.API"
     return [
         f"{api}.STREAM.CREATE.{name}",
         f"{api}.STREAM.INFO.{name}",
         f"{api}.STREAM.MSG.GET.{name}",
-        f"{api}.DIRECT.GET.{name}",
-        f"{api}.DIRECT.GET.{name}.>",
         f"{api}.CONSUMER.CREATE.{name}",
         f"{api}.CONSUMER.CREATE.{name}.>",
         f"{api}.CONSUMER.INFO.{name}.>",

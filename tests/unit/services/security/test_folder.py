@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def test_a_new_site(tmp_path: Path) -> None:
     assert {"localhost", "127.0.0.1", "nats", "edge.example", "10.0.0.7"} <= set(made.hosts)
     assert folder.stat().st_mode & 0o777 == 0o700
     for path in folder.rglob("*"):
-        if path.is_file() and path.suffix not in (".crt", ".conf"):
+        if path.is_file() and path.suffix not in (".crt", ".conf") and path.name != ".gitignore":
             assert path.stat().st_mode & 0o007 == 0, path  # nobody else reads a key
     accounts = (folder / "broker" / "accounts.conf").read_text()
     for user in made.users:
@@ -108,3 +109,35 @@ def test_files_that_are_no_credentials(tmp_path: Path) -> None:
         load(path)
     with pytest.raises(CredentialsError, match="No such file"):
         load(tmp_path / "none.creds")
+
+
+@pytest.mark.parametrize("host", ["edge:4222", "tls://edge", "bad host", "", "-x", "a" * 64, "a..b", "10.0.0.0/8"])
+def test_hosts_that_are_none(tmp_path: Path, host: str) -> None:
+    with pytest.raises(BadInputError, match="cannot be the broker's host"):
+        init(tmp_path / "site", "box1", hosts=(host,))
+    assert not (tmp_path / "site").exists()
+
+
+def test_hosts_are_named_as_certificates_name_them(tmp_path: Path) -> None:
+    made = init(tmp_path, "box1", hosts=("Edge.Example", "bücher.example", "FD00::0001", "10.0.0.7"))
+    assert made.hosts[-4:] == ["edge.example", "xn--bcher-kva.example", "fd00::1", "10.0.0.7"]
+    again = init(tmp_path, hosts=("EDGE.example", "[fd00::1]"))
+    assert not again.renewed
+
+
+def test_git_leaves_the_folder_alone(tmp_path: Path) -> None:
+    init(tmp_path / "secrets", "box1")
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    seen = subprocess.run(
+        ["git", "-C", tmp_path, "status", "--porcelain", "-uall"], check=True, capture_output=True, text=True
+    ).stdout
+    assert seen == ""
+
+
+def test_credentials_that_others_may_read_are_complained_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    init(tmp_path, "box1")
+    load(tmp_path / "app.creds")
+    assert caplog.text == ""
+    (tmp_path / "app.creds").chmod(0o644)
+    load(tmp_path / "app.creds")
+    assert f"every user of this machine may use the credentials {tmp_path / 'app.creds'}" in caplog.text
