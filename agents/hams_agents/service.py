@@ -33,7 +33,7 @@ from hams_agents.serving import Outgoing, failure
 from hams_agents.watchdog import Watchdog
 from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus, KeyValue, Message
-from hams_shared.errors import BrokerError, HamsError, MessageError, RefusedError, as_hams_error
+from hams_shared.errors import BrokerError, CredentialsError, HamsError, MessageError, RefusedError, as_hams_error
 from hams_shared.frame_pool import FrameReader, memory_domain
 from hams_shared.frames import Work, WorkUnreadableError
 from hams_shared.kv_records import restore, watched
@@ -166,7 +166,10 @@ class AgentService:
         assert self._store is not None
         profiles = await self._bus.kv(subjects.bucket("profiles"))
         for key, record in list(self._measured.items()):
-            await restore(profiles, key, codec.encode(record))
+            try:
+                await restore(profiles, key, codec.encode(record))
+            except CredentialsError:  # the scheduler's to write; it does, or asks again
+                break
         models = {m.digest: m for a in self._state.assignments.values() for m in a.plan.all_models}
         await asyncio.sleep(random.uniform(0, REGISTER_S))  # agents come back together: one upload of a file is enough
         for model in models.values():
