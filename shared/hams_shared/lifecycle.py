@@ -173,7 +173,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop's where it is installed: it halves the cost of small messages.
 
-    Not with credentials, hence TLS: uvloop 0.22's TLS stalls for good in both directions when much comes in over a slow
+    Not with credentials, hence TLS: uvloop 0.23's TLS stalls for good in both directions when much comes in over a slow
     link (tests/system/test_two_boxes.py, 50 ms; asyncio's own does not).
     """
     if os.environ.get(VARIABLE):
