@@ -27,7 +27,7 @@ def name_box(identity: Credentials | None) -> str:
         CredentialsError: the two differ.
     """
     if identity is not None and identity.box:
-        os.environ.setdefault("HAMS_HOST", identity.box)
+        os.environ["HAMS_HOST"] = os.environ.get("HAMS_HOST") or identity.box  # containers may set it to nothing
     box = subjects.token(host_name())
     check_box(identity, box)
     return box
