@@ -6,11 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 
 from hams_agents.health import after_hang
 from hams_agents.progress import Hang
 from hams_shared import codec, subjects
-from hams_shared.bus import Bus
+from hams_shared.bus import Bus, KeyValue
 from hams_shared.errors import HungError, MessageError
 from hams_shared.messages import DeviceHealth
 
@@ -18,6 +19,29 @@ log = logging.getLogger("hams.agent")
 
 REPORT_S = 3.0
 """A hang is reported within this time, or not at all, s."""
+
+
+async def until_resumed(bucket: KeyValue, device: str) -> None:
+    """Wait while `device` is quarantined: the plan that it hung under may still be in force, for want of another."""
+    quarantined = complete = False
+    async with aclosing(bucket.watch(device)) as changes:
+        async for entry in changes:
+            if entry is None:
+                complete = True
+            elif not entry.lost:
+                quarantined = entry.value is not None and _quarantined(entry.value)
+            if complete and not quarantined:
+                return
+            if complete:
+                log.warning("%s is quarantined: it takes no work until `hams-ctl devices resume %s`", device, device)
+
+
+def _quarantined(value: bytes) -> bool:
+    try:
+        return codec.decode(DeviceHealth, value).quarantined
+    except MessageError as error:
+        log.error("the record of earlier hangs cannot be read: %s", error)
+        return False
 
 
 class HangReporter:

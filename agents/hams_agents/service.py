@@ -26,7 +26,7 @@ from hams_agents.backends.base import Backend, ModelFile
 from hams_agents.benchmark import benchmark
 from hams_agents.executor import Executor
 from hams_agents.fingerprint import fingerprint
-from hams_agents.hangs import HangReporter
+from hams_agents.hangs import HangReporter, until_resumed
 from hams_agents.loaded import Loaded
 from hams_agents.progress import Progress
 from hams_agents.serving import Outgoing, failure
@@ -283,6 +283,7 @@ class AgentService:
         return ModelFile(request.model.name, request.model.digest, path, request.input_shape, request.dtype)
 
     async def _watch_plans(self) -> None:
+        await until_resumed(await self._bus.kv(subjects.bucket("health")), self.device)
         async for group, record in watched(await self._bus.kv(subjects.bucket("plans")), PlanRecord):
             self._do(core.PlanSeen(group, record))
 

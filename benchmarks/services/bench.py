@@ -28,6 +28,8 @@ STRATEGIES = ("default", "round-robin", "fastest", "mfs", "hfs", "optimal", "rep
 VPUS = range(1, 9)
 SETTLE_S = 4.0
 SECONDS = 8.0
+EMULATED_SECONDS = 20.0
+"""Emulated devices are slow: a few frames/s."""
 CPU_FPS, GPU_FPS, VPU_FPS = 4.0, 8.0, 3.0
 """Frames/s of a detector on the emulated devices; heads run ten times as fast."""
 DETECTORS = ("centerface", "frozen_inference_graph", "clp_det")
@@ -65,8 +67,8 @@ def emulated(folder: Path, vpus: int) -> list[str]:
     return named
 
 
-async def measured(url: str, groups: list[str]) -> dict[str, float]:
-    """Frames/s of each group over `SECONDS`."""
+async def measured(url: str, groups: list[str], seconds: float = SECONDS) -> dict[str, float]:
+    """Frames/s of each group over `seconds`."""
     counts: Counter[str] = Counter()
     async with connect(url) as hams:
 
@@ -78,7 +80,7 @@ async def measured(url: str, groups: list[str]) -> dict[str, float]:
             counting = [tasks.create_task(count(group)) for group in groups]
             await asyncio.sleep(SETTLE_S)
             before, start = Counter(counts), time.perf_counter()
-            await asyncio.sleep(SECONDS)
+            await asyncio.sleep(seconds)
             span = time.perf_counter() - start
             for one in counting:
                 one.cancel()
@@ -102,7 +104,8 @@ def _run(
             system.ctl("deploy", str(path), "--strategy", strategy)
             status = json.loads(system.ctl("status", "--json"))
             plans = {group["name"]: group["active"] for group in status["groups"]}
-            found = asyncio.run(measured(system.url, list(plans)))
+            seconds = EMULATED_SECONDS if where.startswith("emulated") else SECONDS
+            found = asyncio.run(measured(system.url, list(plans), seconds))
             for group, plan in plans.items():
                 row = {
                     "devices": where,
@@ -132,25 +135,32 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """``python -m benchmarks services [--real | --emulated]``."""
+    """``python -m benchmarks services [--only real | emulated]``; what is not run stays as it was."""
     parser = argparse.ArgumentParser(prog="benchmarks services")
     parser.add_argument("--only", choices=("real", "emulated"))
+    parser.add_argument("--vpus", type=int, nargs="+", default=list(VPUS))
     chosen = parser.parse_args(arguments)
     os.environ["HAMS_HOST"] = "box"
-    rows: list[dict[str, Any]] = []
     if chosen.only != "emulated":
         real = list(devices(("openvino", "onnxruntime")).values())
         for services in (("F",), ("P",), ("V",)):
-            rows += run("OpenVINO + ONNX Runtime", real, services, ("hfs", "replicated"))
-        rows += run("OpenVINO + ONNX Runtime", real, ("F", "P", "V"), STRATEGIES)
+            keep(run("OpenVINO + ONNX Runtime", real, services, ("hfs", "replicated")))
+        keep(run("OpenVINO + ONNX Runtime", real, ("F", "P", "V"), STRATEGIES))
     if chosen.only != "real":
-        for vpus in VPUS:
+        for vpus in chosen.vpus:
             with tempfile.TemporaryDirectory() as profiles:
                 named = emulated(Path(profiles), vpus)
-                rows += run(f"emulated CPU+GPU+{vpus} VPU", named, ("F", "P", "V"), ("hfs", "replicated"))
-    out = ROOT / "docs" / "benchmarks"
-    (out / "services.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (out / "services.md").write_text(markdown(rows))
+                keep(run(f"emulated CPU+GPU+{vpus} VPU", named, ("F", "P", "V"), ("hfs", "replicated")))
+
+
+def keep(rows: list[dict[str, Any]]) -> None:
+    """Put rows in the place of earlier ones of the same devices and services."""
+    path = ROOT / "docs" / "benchmarks" / "services.json"
+    old = json.loads(path.read_text()) if path.exists() else []
+    new = {(row["devices"], row["services"]) for row in rows}
+    found = [row for row in old if (row["devices"], row["services"]) not in new] + rows
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    path.with_suffix(".md").write_text(markdown(found))
 
 
 if __name__ == "__main__":

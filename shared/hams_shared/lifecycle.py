@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from hams_shared.credentials import VARIABLE
 from hams_shared.errors import HamsError, as_hams_error
 
 log = logging.getLogger(__name__)
@@ -170,7 +171,13 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where it is installed: it halves the cost of small messages."""
+    """uvloop's where it is installed: it halves the cost of small messages.
+
+    Not with credentials, hence TLS: uvloop 0.23's TLS stalls for good in both directions when much comes in over a slow
+    link (tests/system/test_two_boxes.py, 50 ms; asyncio's own does not).
+    """
+    if os.environ.get(VARIABLE):
+        return None
     try:
         import uvloop
     except ImportError:

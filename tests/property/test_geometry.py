@@ -73,7 +73,8 @@ def test_input_pixels_show_what_their_map_says(w: int, h: int, to_w: int, to_h: 
     margin = 2 + max(to_image[0, 0], to_image[1, 1])
     core = ((expected > margin) & (expected < np.array((w, h)) - margin)).all(axis=-1)
     error = np.abs(told(batch[0], w, h) - expected)[core]
-    assert error.max(initial=0) <= max(w, h) / 255 + 0.25 * margin
+    # The ramp is rounded to a level, the result again, and OpenCV's fixed point takes a tenth of one.
+    assert error.max(initial=0) <= 1.1 * max(w, h) / 255 + 0.25 * margin
     assert letterbox or inside.all()
     assert np.allclose(apply(to_image, np.array([[0.0, 0.0]])), 0)
 

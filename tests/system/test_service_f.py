@@ -172,7 +172,7 @@ def test_kill_9_of_scheduler_and_broker_while_serving(up: Up, lossless_face: Pat
 def test_up_stops_everything_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     with Up(tmp_path / "home", "emulated:examples/profiles/vpu.yaml") as up:
         children = up.children()
-        assert len(children) == 4, children  # broker, scheduler, pipeline, agent
+        assert len(children) == 5, children  # broker, scheduler, pipeline, optimizer, agent
         assert "already" in up.ctl("up", code=7)
         assert up.stop(number) == 0, up.output()
         for pid in children.values():

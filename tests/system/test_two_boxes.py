@@ -99,10 +99,8 @@ def test_a_link_that_is_cut_and_healed(up: Up, far_box: FarBox, tmp_path: Path) 
     ids=["50ms", "loss-to-far", "loss-to-near"],
 )
 def test_a_slow_or_lossy_link(up: Up, far_box: FarBox, tmp_path: Path, to_far: Way, to_near: Way) -> None:
-    # Before box 2 connects: TCP with BBR takes the shortest round trip of the last ten seconds for
-    # true, so that a connection whose link turns slow all but stands still for as long.
-    far_box.link(to_far, to_near)
     join(up, far_box, tmp_path)
+    far_box.link(to_far, to_near)
     path = group_file(tmp_path, video(tmp_path), mode="lossless", pace="max")
     spec = yaml.safe_load(path.read_text())
     spec["nodes"]["light"]["pin"] = ["far.emulated.far"]

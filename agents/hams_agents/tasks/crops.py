@@ -90,6 +90,7 @@ def _wanted(objects: Sequence[Detected], crop: CropSpec) -> list[int]:
         and all(map(math.isfinite, one.box))
         and one.box[2] > one.box[0]
         and one.box[3] > one.box[1]
+        and all(math.isfinite((one.box[i + 2] - one.box[i]) * crop.enlarge) for i in (0, 1))
     ]
     if len(found) > crop.max_count:
         found = sorted(found, key=lambda index: -objects[index].score)[: crop.max_count]

@@ -31,7 +31,9 @@ class VariantStore:
         contents = [(path.suffix.lower(), path.read_bytes()) for path in files]
         record = VariantRecord(model=model_ref(name, contents), made=made)
         folder = self.folder / record.model.digest
-        for suffix, content in contents:
+        for (suffix, content), part in zip(contents, record.model.parts, strict=True):
+            if _digest(folder / f"model{suffix}") == part.digest:
+                continue
             with staged(folder / f"model{suffix}") as target:
                 target.write(content)
         try:
@@ -65,7 +67,7 @@ class VariantStore:
         folder = self.folder / record.model.digest
         for part in record.model.parts:
             path = folder / f"model{part.suffix}"
-            found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "nothing"
+            found = _digest(path)
             if found != part.digest:
                 raise DigestError(f"{path} has {found[:12]}, not {part.digest[:12]}…", "remove its folder")
         return folder / f"model{record.model.parts[0].suffix}"
@@ -88,3 +90,7 @@ class VariantStore:
         changed = fresh.model_copy(update={"agreements": {**fresh.agreements, key: agreement}, "failed": failed})
         self.put(changed)
         return changed
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "nothing"
