@@ -327,7 +327,7 @@ def test_pull_and_verify(tmp_path: Path, centerface: bytes) -> None:
 def test_control_c_leaves_a_part_to_go_on_with(tmp_path: Path, centerface: bytes) -> None:
     part = part_of(places(CENTERFACE, tmp_path)[0])
     with serving({"/centerface/centerface.onnx": centerface}) as server:
-        server.answers = [Answer(status=404), Answer(pause=0.2)]
+        server.answers = [Answer(status=404), *[Answer(pause=0.2)] * 4]
         command = [sys.executable, "-m", "hams_services.ctl", "models", "pull", "centerface", "--from", server.url]
         with subprocess.Popen(
             command, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
