@@ -33,10 +33,13 @@ def command(
 ) -> None:
     """Run the agent of one device: measures models on it, loads what plans give it, serves its nodes."""
     from hams_agents.devices import allowed_cores, parse, pin, pin_thread
+    from hams_shared.credentials import check_box, of_environment
     from hams_shared.errors import HamsError
+    from hams_shared.subjects import token
 
     setup_logging("agent", debug=debug)
     try:
+        check_box(of_environment(), token(host or host_name()))
         spec = parse(device)
         everywhere = allowed_cores()
         pin(spec.cores)  # before any runtime starts its threads

@@ -92,6 +92,7 @@ class AgentService:
         self._bad_messages = 0
         self._unregistered = asyncio.Event()
         self._measured: dict[str, ProfileRecord] = {}  # bounded by the models there are
+        self._may_give_measurements = True
         self._devices: KeyValue | None = None
         self._store: ModelStore | None = None
 
@@ -164,12 +165,14 @@ class AgentService:
 
     async def _give_back(self) -> None:
         assert self._store is not None
-        profiles = await self._bus.kv(subjects.bucket("profiles"))
-        for key, record in list(self._measured.items()):
+        if self._may_give_measurements:
             try:
-                await restore(profiles, key, codec.encode(record))
-            except CredentialsError:  # the scheduler's to write; it does, or asks again
-                break
+                profiles = await self._bus.kv(subjects.bucket("profiles"))
+                for key, record in list(self._measured.items()):
+                    await restore(profiles, key, codec.encode(record))
+            except CredentialsError as error:
+                log.info("measurements are left to the schedulers to give back: %s", error.text)
+                self._may_give_measurements = False
         models = {m.digest: m for a in self._state.assignments.values() for m in a.plan.all_models}
         await asyncio.sleep(random.uniform(0, REGISTER_S))  # agents come back together: one upload of a file is enough
         for model in models.values():

@@ -33,12 +33,14 @@ async def cut_link(cuts: int) -> list[dict[str, float]]:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        with FarBox(folder) as box, Rig(folder, host="0.0.0.0") as rig:
+        with FarBox(folder) as box, Rig(folder, "0.0.0.0", box.secrets) as rig:
             async with AsyncExitStack() as stack:
-                watcher = Watcher(await stack.enter_async_context(connect(rig.url)))
+                watcher = Watcher(
+                    await stack.enter_async_context(connect(rig.url, credentials=box.secrets / "admin.creds"))
+                )
                 stack.callback(asyncio.create_task(watcher.collect()).cancel)
                 far = SimpleNamespace(env=rig.env, url=f"nats://{box.near_address}:{rig.port}")
-                box.agent(far, rig.profile("far", FAR_FPS))  # type: ignore[arg-type]
+                box.join(far, rig.profile("far", FAR_FPS))  # type: ignore[arg-type]
                 path = str(rig.group_file())
                 for number in range(cuts):
                     await watcher.until_view(lambda v: list(states(v).values()).count("alive") == 3, "three devices")

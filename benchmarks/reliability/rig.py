@@ -17,6 +17,7 @@ import yaml
 from onnx import TensorProto, helper, save
 
 from hams_services.ctl.broker import check_port, find_nats_server, write_config
+from hams_shared.credentials import VARIABLE
 
 LENGTH = 60
 SIZE = (320, 240)
@@ -32,16 +33,21 @@ def wait(condition: Callable[[], object], timeout: float, what: str) -> None:
 
 
 class Rig:
-    """Broker, two schedulers, pipeline and agents of emulated devices, in `folder`."""
+    """Broker, two schedulers, pipeline and agents of emulated devices, in `folder`.
 
-    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
+    With `secrets`, a folder that `hams-ctl init` made, by TLS, and all parts as admins.
+    """
+
+    def __init__(self, folder: Path, host: str = "127.0.0.1", secrets: Path | None = None) -> None:
         self.folder = folder
         self.port = check_port("127.0.0.1", 0)
         self.url = f"nats://127.0.0.1:{self.port}"
         self.env = {**os.environ, "HAMS_HOME": str(folder / "home"), "HAMS_HOST": "box"}
         self.parts: dict[str, subprocess.Popen[bytes]] = {}
         self._argv: dict[str, list[str]] = {}
-        config = write_config(folder / "nats", host=host, port=self.port)
+        if secrets is not None:
+            self.env[VARIABLE] = str(secrets / "admin.creds")
+        config = write_config(folder / "nats", host=host, port=self.port, secrets=secrets)
         self._argv["broker"] = [str(find_nats_server()), "--config", str(config)]
         for name, module in (
             ("scheduler-1", "hams_scheduler"),

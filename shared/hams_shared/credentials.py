@@ -23,6 +23,10 @@ _USER = re.compile(r"^# HAMS credentials of (\S+)$", re.M)
 _HINT = "credentials are made by `hams-ctl init`; give the file by --credentials or HAMS_CREDENTIALS"
 
 
+AGENT = "agent-"
+"""What the users that are a box's agents begin with."""
+
+
 @dataclass(frozen=True)
 class Credentials:
     """Who one is to the broker, and by whose certificate the broker is known."""
@@ -33,6 +37,11 @@ class Credentials:
     """PEM certificates; the broker's must be signed by one of them."""
     seed: str = field(repr=False)
     """The user's NKey seed."""
+
+    @property
+    def box(self) -> str:
+        """The box whose agents these are for; empty: those of another role."""
+        return self.user.removeprefix(AGENT) if self.user.startswith(AGENT) else ""
 
     @property
     def inbox_prefix(self) -> str:
@@ -83,6 +92,15 @@ def load(path: Path) -> Credentials:
     if os.name == "posix" and mode & 0o007:
         log.warning("every user of this machine may use the credentials %s: chmod o-rwx them", path)
     return credentials
+
+
+def check_box(credentials: Credentials | None, box: str) -> None:
+    """Raise CredentialsError when they are for agents of another box: the broker would let ours say nothing."""
+    if credentials is not None and credentials.box not in ("", box):
+        raise CredentialsError(
+            f"these credentials are for the devices of {credentials.box}, and this box is called {box}",
+            f"set HAMS_HOST={credentials.box}, or make others: hams-ctl init --box {box}",
+        )
 
 
 VARIABLE = "HAMS_CREDENTIALS"

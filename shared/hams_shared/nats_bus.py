@@ -251,7 +251,7 @@ class NatsBus:
             if self._denials & (self._denials - 1) == 0:  # 1, 2, 4, 8 …: a stream of them does not fill the log
                 log.warning("the broker at %s does not let us (%d so far): %s", self.url, self._denials, text)
             return
-        if is_refusal(text):
+        if is_refusal(text) and not self._connected.is_set():  # else a connection that was taken has broken
             self._refused, self._refusals = text, self._refusals + 1
             if self.generation and self._refusals & (self._refusals - 1) == 0:  # before, the caller is told
                 log.error("%s", no_broker(self.url, text, self._credentials))

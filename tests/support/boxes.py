@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from hams_services.ctl.broker import MAX_PAYLOAD
+from hams_services.security.folder import make
+from hams_shared.credentials import VARIABLE
 from support.up import ROOT, Up
 from support.wire import CLEAR, CUT, Way, Wire
 
@@ -39,8 +42,7 @@ def require_namespaces() -> None:
 class FarBox:
     """Box 2. Box 1 is the namespace the test runs in; `near_address` is where it is reached from box 2."""
 
-    def __init__(self, folder: Path, credentials: Path | None = None) -> None:
-        self._credentials = credentials
+    def __init__(self, folder: Path) -> None:
         number = os.getpid() % 250
         self._folder = folder
         self._name = f"hams-far-{os.getpid()}"
@@ -48,8 +50,11 @@ class FarBox:
         self.near_address, self._far_address = f"10.213.{number}.1", f"10.213.{number}.2"
         self._agents: list[subprocess.Popen[bytes]] = []
         self.wire: Wire | None = None
+        self.secrets = folder / "secrets"
+        """What `hams-ctl init` made for both boxes."""
 
     def __enter__(self) -> FarBox:
+        make(self.secrets, [self.near_address], ["box", "far"], max_payload=MAX_PAYLOAD)
         _run("ip", "netns", "add", self._name)
         try:
             self.wire = Wire(self._near, self._far)
@@ -70,7 +75,7 @@ class FarBox:
                 agent.send_signal(signal.SIGTERM)
             for agent in self._agents:
                 try:
-                    agent.wait(20)
+                    agent.wait(30)
                 except subprocess.TimeoutExpired:
                     agent.kill()
                     agent.wait(10)
@@ -98,12 +103,12 @@ class FarBox:
         """The link is as it was."""
         self.link()
 
-    def agent(self, up: Up, device: str) -> subprocess.Popen[bytes]:
-        """Start an agent on box 2."""
-        argv = [sys.executable, "-m", "hams_agents", "--device", device, "--host", "far", "--nats", up.url]
-        env = {**up.env, "HAMS_HOME": str(self._folder / "far")}
-        if self._credentials is not None:
-            env["HAMS_CREDENTIALS"] = str(self._credentials)
+    def join(self, up: Up, device: str) -> subprocess.Popen[bytes]:
+        """Have box 2 join with one device, under the name and the rights that its credentials give it."""
+        url = f"tls://{self.near_address}:{up.url.rsplit(':', 1)[1]}"
+        argv = [sys.executable, "-m", "hams_services.ctl", "join", "--nats", url, "--device", device]
+        env = {**up.env, "HAMS_HOME": str(self._folder / "far"), VARIABLE: str(self.secrets / "agent-far.creds")}
+        del env["HAMS_HOST"]
         with (self._folder / "far.log").open("ab") as log:
             agent = subprocess.Popen(
                 ["ip", "netns", "exec", self._name, *_SHM, *argv], env=env, cwd=ROOT, stderr=log, stdout=log
@@ -112,4 +117,5 @@ class FarBox:
         return agent
 
     def log(self) -> str:
-        return (self._folder / "far.log").read_text()
+        logs = [self._folder / "far.log", *(self._folder / "far" / "logs").glob("*.log")]
+        return "\n".join(f"--- {path.name}\n{path.read_text()[-3000:]}" for path in logs)

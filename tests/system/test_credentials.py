@@ -313,3 +313,7 @@ def test_a_whole_system(site: Path, tmp_path: Path) -> None:
 
         up.kill("hams_scheduler")
         until_sync(restarted, 60, "the scheduler is back")
+        up.kill("nats-server")
+        until_sync(lambda: "left to the schedulers to give back" in up.logs(), 60, f"the agent is back\n{up.logs()}")
+        until_sync(restarted, 60, "the device is back")
+        assert "cannot announce" not in up.logs(), up.logs()

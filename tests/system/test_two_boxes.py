@@ -1,4 +1,7 @@
-"""Two boxes and the link between them: cut, healed, lossy in one direction, slow. Box 2 is a network namespace."""
+"""Two boxes and the link between them: cut, healed, lossy in one direction, slow. Box 2 is a network namespace.
+
+Box 2 joins with its own credentials; whatever crosses the link is TLS.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,6 @@ import pytest
 import yaml
 
 from hams_client import Result
-from hams_services.ctl.broker import MAX_PAYLOAD
-from hams_services.security.folder import make
 from support.boxes import FarBox, require_namespaces
 from support.grey import LENGTH, group_file, video
 from support.results import Subscriber
@@ -35,19 +36,24 @@ def emulated(folder: Path, name: str, fps: float) -> str:
 @pytest.fixture
 def far_box(tmp_path: Path) -> Iterator[FarBox]:
     require_namespaces()
-    with FarBox(tmp_path, tmp_path / "site" / "agent-far.creds") as box:
-        make(tmp_path / "site", [box.near_address], ["box", "far"], max_payload=MAX_PAYLOAD)
+    with FarBox(tmp_path) as box:
         yield box
 
 
 @pytest.fixture
 def up(tmp_path: Path, far_box: FarBox) -> Iterator[Up]:
-    """Broker, scheduler, pipeline and a slow device on box 1, a fast device on box 2."""
-    options = ("--host", far_box.near_address, "--secrets", str(tmp_path / "site"))
+    """Broker, scheduler, pipeline and a slow device on box 1."""
+    options = ("--host", far_box.near_address, "--secrets", str(far_box.secrets))
     with Up(tmp_path / "home", emulated(tmp_path, "near", 15), options=options) as running:
-        far_box.agent(running, emulated(tmp_path, "far", 60))
-        until_sync(lambda: len(running.json("devices")) == 2, 60, "the far device")
         yield running
+
+
+def join(up: Up, far_box: FarBox, folder: Path) -> None:
+    """Have box 2 join with a fast device."""
+    far_box.join(up, emulated(folder, "far", 60))
+    until_sync(lambda: "far has joined" in far_box.log(), 60, "box 2 joins")
+    both = ["box.emulated.near", "far.emulated.far"]
+    until_sync(lambda: sorted(d["record"]["device"] for d in up.json("devices")) == both, 30, "the far device")
 
 
 def device_of(result: Result) -> str:
@@ -67,7 +73,8 @@ def check_books(up: Up, results: list[Result]) -> None:
 
 
 def test_a_link_that_is_cut_and_healed(up: Up, far_box: FarBox, tmp_path: Path) -> None:
-    with Subscriber(up.url, "grey", tmp_path / "site" / "app.creds") as results:
+    join(up, far_box, tmp_path)
+    with Subscriber(up.url, "grey", far_box.secrets / "app.creds") as results:
         up.ctl("deploy", group_file(tmp_path, video(tmp_path), mode="lossless", pace="max", loop=True))
         results.until(20)
         assert device_of(results.received[-1]) == "far.emulated.far"
@@ -92,12 +99,13 @@ def test_a_link_that_is_cut_and_healed(up: Up, far_box: FarBox, tmp_path: Path) 
     ids=["50ms", "loss-to-far", "loss-to-near"],
 )
 def test_a_slow_or_lossy_link(up: Up, far_box: FarBox, tmp_path: Path, to_far: Way, to_near: Way) -> None:
+    join(up, far_box, tmp_path)
     far_box.link(to_far, to_near)
     path = group_file(tmp_path, video(tmp_path), mode="lossless", pace="max")
     spec = yaml.safe_load(path.read_text())
     spec["nodes"]["light"]["pin"] = ["far.emulated.far"]
     path.write_text(yaml.safe_dump(spec))
-    with Subscriber(up.url, "grey", tmp_path / "site" / "app.creds") as results:
+    with Subscriber(up.url, "grey", far_box.secrets / "app.creds") as results:
         up.ctl("deploy", path)
         stream = up.until_ended()
         assert (stream["delivered"], stream["submitted"]) == (LENGTH, LENGTH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -14,7 +15,7 @@ from hams_services.ctl.commands_jobs import nco
 from hams_services.ctl.commands_models import models
 from hams_services.ctl.commands_results import infer, results
 from hams_services.ctl.commands_show import devices, matrix, status
-from hams_services.ctl.commands_up import demo, up
+from hams_services.ctl.commands_up import demo, join, up
 from hams_services.ctl.commands_watch import metrics, tap, top
 from hams_shared.options import Credentials
 
@@ -42,12 +43,13 @@ def _root(
     pass
 
 
-for panel, commands in {
-    "Run": (up, demo, init),
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Run": (up, join, demo, init),
     "Groups": (deploy, undeploy, plan, schema),
     "Look": (status, top, metrics, matrix),
     "Results": (results, infer, tap),
-}.items():
+}
+for panel, commands in _PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 app.add_typer(devices, name="devices", rich_help_panel="Look")

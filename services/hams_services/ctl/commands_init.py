@@ -72,7 +72,7 @@ def _say(folder: Path, made: Made) -> None:
     boxes = [user for user in made.added if user.startswith("agent-")]
     for user in boxes:
         out.print(f"next: copy {folder / f'{user}.creds'} to {user.removeprefix('agent-')} and nowhere else; there:")
-        out.print(f"      hams-agent --nats tls://BROKER:4222 --credentials {user}.creds --device openvino:CPU")
+        out.print(f"      hams-ctl join --nats tls://BROKER:4222 --credentials {user}.creds")
     if made.added:
         _reload()
     if made.renewed:

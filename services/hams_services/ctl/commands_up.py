@@ -1,4 +1,4 @@
-"""`hams-ctl up` and `hams-ctl demo`: start a whole system."""
+"""`hams-ctl up`, `join` and `demo`: start a whole system, or the devices of another box."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import typer
 
 from hams_services.ctl.console import err, out, without_bus
 from hams_services.ctl.demo import run_demo
+from hams_services.ctl.join import joined, name_box
 from hams_services.ctl.options import Debug, Devices, Nats, Strategy, check_address
 from hams_services.ctl.up import discover, system
+from hams_shared.credentials import of_environment
 from hams_shared.errors import InternalError
+from hams_shared.options import Credentials
 
 
 async def choose_devices(named: list[str] | None) -> list[str]:
@@ -64,6 +67,39 @@ def up(
                     out.print(f"  metrics: http://{metrics}/metrics")
                 out.print(f"  logs: {running.logs}")
                 out.print("next: hams-ctl deploy examples/face.yaml   (Ctrl-C here stops everything)")
+                failed = await running.supervisor.failure()
+                raise InternalError(f"{failed.spec.name} keeps failing and was given up", f"log: {failed.spec.log}")
+        except asyncio.CancelledError:
+            err.print("stopped")
+            raise
+
+    without_bus(main, debug, stopped_is_fine=True)
+
+
+def join(
+    nats: Annotated[
+        str, typer.Option("--nats", envvar="HAMS_NATS_URL", help="The other box's broker: tls://box1:4222.")
+    ],
+    credentials: Credentials = None,
+    device: Devices = None,
+    debug: Debug = False,
+) -> None:
+    """Serve this box's devices for a HAMS that runs on another box: one agent per device; Ctrl-C stops them.
+
+    With credentials, this box is called what they say: `hams-ctl init --box NAME` makes them on the other one.
+    """
+
+    async def main(stop: asyncio.Event) -> None:
+        identity = of_environment()
+        box = name_box(identity)
+        devices = await choose_devices(device)
+        err.print(f"starting {len(devices)} device{'s' * (len(devices) != 1)}: {', '.join(devices)}")
+        try:
+            async with joined(devices, nats, box, identity) as running:
+                out.print(f"[bold green]{box} has joined[/bold green] {running.url}")
+                for name in running.devices:
+                    out.print(f"  {name}")
+                out.print(f"  logs: {running.logs}")
                 failed = await running.supervisor.failure()
                 raise InternalError(f"{failed.spec.name} keeps failing and was given up", f"log: {failed.spec.log}")
         except asyncio.CancelledError:

@@ -66,7 +66,7 @@ def refuse_second() -> None:
     found = running()
     if found is not None and found.pid != os.getpid():
         raise RefusedError(
-            f"hams-ctl up runs already (process {found.pid}, broker {found.url})",
+            f"hams-ctl up or join runs already (process {found.pid}, broker {found.url})",
             "stop it first, or set HAMS_HOME to another folder for a second one",
         )
 

@@ -83,7 +83,8 @@ async def discover() -> tuple[list[str], list[str]]:
     return devices, remarks
 
 
-def _spec(name: str, module: str, url: str, logs: Path, *args: str, credentials: Path | None) -> ChildSpec:
+def part(name: str, module: str, url: str, logs: Path, *args: str, credentials: Path | None) -> ChildSpec:
+    """A part as a child process that talks to the broker at `url`."""
     return ChildSpec(
         name=name,
         argv=(sys.executable, "-m", module, *args, "--nats", url),
@@ -154,27 +155,27 @@ async def system(
         broker: Broker | None = None
         if url is None:
             port = _choose_port(host, port)
-            broker = Broker(home / "broker", host=host, port=port, secrets=secrets, on_event=_event)
+            broker = Broker(home / "broker", host=host, port=port, secrets=secrets, on_event=log_trouble)
             await stack.enter_async_context(broker)
             url = broker.url
-        supervisor = await stack.enter_async_context(Supervisor(_event))
+        supervisor = await stack.enter_async_context(Supervisor(log_trouble))
         deciders = ["scheduler", *(f"scheduler-{i}" for i in range(2, schedulers + 1))]
         for name in deciders:
-            await supervisor.start(_spec(name, "hams_scheduler", url, logs, credentials=own.of("scheduler")))
-        await supervisor.start(_spec("pipeline", "hams_services.pipeline", url, logs, credentials=own.of("pipeline")))
+            await supervisor.start(part(name, "hams_scheduler", url, logs, credentials=own.of("scheduler")))
+        await supervisor.start(part("pipeline", "hams_services.pipeline", url, logs, credentials=own.of("pipeline")))
         if metrics is not None:
             listen = ("metrics", "--listen", metrics)
             await supervisor.start(
-                _spec("metrics", "hams_services.ctl", url, logs, *listen, credentials=own.of("dashboard"))
+                part("metrics", "hams_services.ctl", url, logs, *listen, credentials=own.of("dashboard"))
             )
         if optimizer:
             await supervisor.start(
-                _spec("optimizer", "hams_services.optimizer", url, logs, credentials=own.of("optimizer"))
+                part("optimizer", "hams_services.optimizer", url, logs, credentials=own.of("optimizer"))
             )
         credentials = own.of(f"agent-{token(host_name())}")
         for device in devices:
             args = ("--device", device)
-            await supervisor.start(_spec(agent_name(device), "hams_agents", url, logs, *args, credentials=credentials))
+            await supervisor.start(part(agent_name(device), "hams_agents", url, logs, *args, credentials=credentials))
         admin = own.of("admin")
         identity = load(admin) if admin is not None else None
         bus = await stack.enter_async_context(NatsBus(url, name="hams-ctl up", credentials=identity))
@@ -197,7 +198,8 @@ def _choose_port(host: str, port: int | None) -> int:
         return 0
 
 
-def _event(event: ChildEvent) -> None:
+def log_trouble(event: ChildEvent) -> None:
+    """Log what a child should not have done."""
     if event.kind in ("exited", "restarting", "gave-up", "killed"):
         log.warning("%s", event)
 
@@ -207,9 +209,7 @@ async def _until_ready(supervisor: Supervisor, control: Control, devices: int, l
     try:
         async with asyncio.timeout(READY_S):
             while True:
-                for child in supervisor.children.values():
-                    if child.failed or child.restarts > 1:
-                        raise _complaint(child.spec.name, child.code, logs)
+                check_children(supervisor, logs)
                 try:
                     await control.streams()
                     alive = tuple(d.record.device for d in (await control.view()).devices if d.state == "alive")
@@ -220,6 +220,13 @@ async def _until_ready(supervisor: Supervisor, control: Control, devices: int, l
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise DeadlineError(f"not everything was ready within {READY_S:g} s", f"logs: {logs}") from None
+
+
+def check_children(supervisor: Supervisor, logs: Path) -> None:
+    """Raise DeviceSpecError, with the last line of its log, when a part does not start."""
+    for child in supervisor.children.values():
+        if child.failed or child.restarts > 1:
+            raise _complaint(child.spec.name, child.code, logs)
 
 
 def _complaint(name: str, code: int | None, logs: Path) -> HamsError:

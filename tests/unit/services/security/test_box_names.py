@@ -1,0 +1,60 @@
+"""Under which name a box joins: its credentials say, unless HAMS_HOST does."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hams_agents.__main__ import command as agent
+from hams_services.ctl.__main__ import app
+from hams_services.ctl.join import name_box
+from hams_services.security.folder import make
+from hams_shared.credentials import VARIABLE, load
+from hams_shared.errors import CredentialsError
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HAMS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv(VARIABLE, "")  # put back afterwards, whatever the command sets
+    monkeypatch.setenv("HAMS_HOST", "")
+    make(tmp_path / "site", [], ["box2"], max_payload=1000)
+    return tmp_path / "site"
+
+
+def test_a_box_is_called_what_its_credentials_say(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = load(site / "agent-box2.creds")
+    assert name_box(identity) == "box2" == os.environ["HAMS_HOST"]
+    monkeypatch.setenv("HAMS_HOST", "Box2")
+    assert name_box(identity) == "box2"
+    monkeypatch.setenv("HAMS_HOST", "box3")
+    with pytest.raises(CredentialsError, match="for the devices of box2, and this box is called box3"):
+        name_box(identity)
+    assert name_box(load(site / "admin.creds")) == "box3"
+    assert name_box(None) == "box3"
+
+
+def test_joining_with_what_is_wrong_says_so(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    join = ["join", "--nats", "tls://127.0.0.1:9", "--device", "openvino:CPU"]
+    mine = ["--credentials", str(site / "agent-box2.creds")]
+    for host, more, said in (
+        ("box3", mine, "for the devices of box2, and this box is called box3"),
+        ("box2", ["--credentials", str(site / "none")], "cannot read the credentials"),
+        ("box2", ["--credentials", str(site / "authority.key")], "is no credentials file"),
+        ("box2", mine, "no broker at tls://127.0.0.1:9"),
+    ):
+        monkeypatch.setenv("HAMS_HOST", host)
+        result = CliRunner().invoke(app, [*join, *more])
+        assert result.exit_code == 5, result.output
+        assert said in result.output
+
+
+def test_an_agent_of_another_box_does_not_start(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.environ[VARIABLE] = str(site / "agent-box2.creds")
+    with pytest.raises(BaseException) as ended:
+        agent(device="openvino:CPU", host="box3")
+    assert getattr(ended.value, "exit_code", None) == 5
+    assert "HAMS_HOST=box2" in capsys.readouterr().err
