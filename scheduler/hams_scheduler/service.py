@@ -98,7 +98,6 @@ class SchedulerService:
                     self._watch_variants,
                     self._watch_plans,
                     self._watch_profiles,
-                    self._watch_variants,
                     self._watch_health,
                     self._tick,
                     self._write,
@@ -148,6 +147,7 @@ class SchedulerService:
                 "view": (subjects.scheduler_view(), self._on_view),
                 "plan": (subjects.plan_request(), self._on_plan),
             },
+            queue=self._leader.id,  # a leader that was paused and not yet found dead takes no question from its heir
         )
         self._do(events.Lead())
         for group in absent:

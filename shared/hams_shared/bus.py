@@ -17,6 +17,9 @@ from typing import Protocol, Self
 MACHINE = "machine"
 """Metadata of every service: where it runs, so that a part can be asked from its own machine or container."""
 
+SERVICE_QUEUE = "q"
+"""Queue group of service endpoints unless another is named, as in ADR-32."""
+
 Handler = Callable[["Message"], Awaitable[None]]
 """Called once per message, one at a time per subscription; an exception in it is logged, never fatal."""
 
@@ -179,13 +182,20 @@ class Bus(Protocol):
         ...
 
     async def serve(
-        self, name: str, version: str, metadata: dict[str, str], endpoints: dict[str, tuple[str, Handler]]
+        self,
+        name: str,
+        version: str,
+        metadata: dict[str, str],
+        endpoints: dict[str, tuple[str, Handler]],
+        *,
+        queue: str = SERVICE_QUEUE,
     ) -> Registration:
         """Register as a NATS micro service, visible to ``nats micro ls`` and ``$SRV`` pings.
 
         Its metadata says which machine it runs on, too (MACHINE). `endpoints` maps an endpoint's name to its subject
         and handler. A handler that raises a HamsError answers with it as a service error (headers ``Nats-Service-
         Error`` and ``Nats-Service-Error-Code``, the latter its exit code; the whole error as JSON in the body), which
-        :meth:`request` raises again at the other end.
+        :meth:`request` raises again at the other end. Of the services with the same `queue` one gets each request;
+        with a queue of its own each gets all, and the first answer counts.
         """
         ...

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from hams_shared.answers import answer_subject
-from hams_shared.bus import MACHINE, Handler, KeyValue, ObjectStore, Registration
+from hams_shared.bus import MACHINE, SERVICE_QUEUE, Handler, KeyValue, ObjectStore, Registration
 from hams_shared.errors import (
     BadInputError,
     BrokerError,
@@ -35,9 +35,6 @@ from hams_shared.process import machine
 from hams_shared.service_errors import ERROR_CODE, error_answer, service_error
 
 log = logging.getLogger(__name__)
-
-SERVICE_QUEUE = "q"
-"""Queue group of service endpoints, as in ADR-32."""
 
 _BUCKET = re.compile(r"[a-zA-Z0-9_-]+")
 _WHITE = re.compile(r"[ \t\r\n]")
@@ -281,7 +278,13 @@ class InMemoryBus:
         return MemoryObjects(self, bucket, self.server.stores.setdefault(bucket, {}))
 
     async def serve(
-        self, name: str, version: str, metadata: dict[str, str], endpoints: dict[str, tuple[str, Handler]]
+        self,
+        name: str,
+        version: str,
+        metadata: dict[str, str],
+        endpoints: dict[str, tuple[str, Handler]],
+        *,
+        queue: str = SERVICE_QUEUE,
     ) -> Registration:
         """Register as a NATS micro service until the bus closes. See :class:`Bus`."""
         if not _BUCKET.fullmatch(name) or not re.match(r"\d+\.\d+\.\d+", version):
@@ -289,7 +292,7 @@ class InMemoryBus:
         about = {**metadata, MACHINE: machine()}
         identity = {"name": name, "id": uuid.uuid4().hex[:22], "version": version, "metadata": about}
         listed = [
-            {"name": endpoint, "subject": subject, "queue_group": SERVICE_QUEUE, "metadata": None}
+            {"name": endpoint, "subject": subject, "queue_group": queue, "metadata": None}
             for endpoint, (subject, _) in endpoints.items()
         ]
         answers: dict[str, dict[str, Any]] = {
@@ -307,7 +310,7 @@ class InMemoryBus:
             for subject in (f"$SRV.{verb}", f"$SRV.{verb}.{name}", f"$SRV.{verb}.{name}.{identity['id']}"):
                 made.append(await self.subscribe(subject, tell))
         for subject, handler in endpoints.values():
-            made.append(await self.subscribe(subject, self._endpoint(handler), queue=SERVICE_QUEUE))
+            made.append(await self.subscribe(subject, self._endpoint(handler), queue=queue))
         return MemoryRegistration(made)
 
     def _endpoint(self, handler: Handler) -> Handler:

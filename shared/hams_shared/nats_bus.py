@@ -23,7 +23,7 @@ from nats.aio.client import Client, Server
 from nats.micro.request import Request
 
 from hams_shared.answers import InboxesOnly
-from hams_shared.bus import MACHINE, Handler, KeyValue, ObjectStore, Registration
+from hams_shared.bus import MACHINE, SERVICE_QUEUE, Handler, KeyValue, ObjectStore, Registration
 from hams_shared.credentials import Credentials, of_environment
 from hams_shared.errors import BadInputError, BrokerError, CredentialsError, DeadlineError, HamsError, as_hams_error
 from hams_shared.nats_errors import is_refusal, no_broker, translated
@@ -392,7 +392,13 @@ class NatsBus:
         return await NatsObjectStore(self, bucket).open()
 
     async def serve(
-        self, name: str, version: str, metadata: dict[str, str], endpoints: dict[str, tuple[str, Handler]]
+        self,
+        name: str,
+        version: str,
+        metadata: dict[str, str],
+        endpoints: dict[str, tuple[str, Handler]],
+        *,
+        queue: str = SERVICE_QUEUE,
     ) -> Registration:
         """Register as a NATS micro service until the bus closes. See :class:`Bus`."""
         self.check_open()
@@ -407,7 +413,9 @@ class NatsBus:
                     metadata={**metadata, MACHINE: machine()},
                 )
                 for endpoint, (subject, handler) in endpoints.items():
-                    await service.add_endpoint(name=endpoint, subject=subject, handler=self._endpoint(handler))
+                    await service.add_endpoint(
+                        name=endpoint, subject=subject, handler=self._endpoint(handler), queue_group=queue
+                    )
         except ValueError as error:
             raise BadInputError(f"serve {name}: {error}") from None
         await self.flush()

@@ -308,6 +308,23 @@ async def test_services_are_found(connect: Any, name: str) -> None:
     assert answer.data == b"hello"
 
 
+async def test_services_with_queues_of_their_own_are_all_asked(connect: Any, name: str) -> None:
+    async def silent(message: Message) -> None:
+        asked.append(message.data)
+
+    async def echo(message: Message) -> None:
+        await message.respond(message.data)
+
+    asked: list[bytes] = []
+    async with connect() as a, connect() as b, connect() as c:
+        await a.serve(name, "1.0.0", {}, {"echo": (f"{name}.echo", silent)}, queue="a")
+        await b.serve(name, "1.0.0", {}, {"echo": (f"{name}.echo", echo)}, queue="b")
+        for i in range(8):
+            answer = await c.request(f"{name}.echo", b"%d" % i, timeout=5)
+            assert answer.data == b"%d" % i
+        await until(lambda: len(asked) == 8)
+
+
 async def test_service_errors_travel(connect: Any, name: str, caplog: pytest.LogCaptureFixture) -> None:
     async def handler(message: Message) -> None:
         if message.data == b"ours":

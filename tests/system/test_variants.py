@@ -121,7 +121,7 @@ async def register(url: str, file: Path, folder: Path) -> ModelRef:
     source, node = group.models["light"], group.spec.nodes["light"]
     xml = folder / "good.xml"
     ov.save_model(
-        ov.convert_model(network(folder / "good.onnx", 1, GOOD, takes_bytes=True)), xml, compress_to_fp16=False
+        ov.convert_model(network(folder / "good.onnx", 6, GOOD, takes_bytes=True)), xml, compress_to_fp16=False
     )
     good = [(".xml", xml.read_bytes()), (".bin", xml.with_suffix(".bin").read_bytes())]
     rough = [(".onnx", network(folder / "rough.onnx", 0, ROUGH).read_bytes())]
@@ -146,7 +146,7 @@ def added(result: Result) -> float:
 
 
 def test_the_fastest_variant_above_the_floor_serves(tmp_path: Path) -> None:
-    network(tmp_path / "source.onnx", 12, 0.0)
+    network(tmp_path / "source.onnx", 24, 0.0)
     video(tmp_path)
     first, _ = cores()
     with Up(tmp_path / "home", first, cores()[1]) as up:

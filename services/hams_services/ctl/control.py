@@ -41,8 +41,8 @@ Progress = Callable[[str, int, int], None]
 """Told (what, done, total) in bytes; total 0 when it is not known."""
 
 POLL_S = 0.2
-ASK_S = 5.0
-"""Deadline of a question to a part, s."""
+ASK_S = 8.0
+"""Deadline of a question to a part, s: longer than another scheduler takes to lead."""
 PATIENCE_S = 6.0
 """How long a part that is not there is waited for, s: one that was killed is back, or replaced, by then."""
 

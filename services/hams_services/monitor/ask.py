@@ -39,7 +39,7 @@ async def ask(bus: Bus, subject: str, data: bytes, part: str, *, timeout: float,
 async def scheduler_view(bus: Bus, *, timeout: float, patience: float = 0.0) -> SchedulerView:
     """Everything the scheduler knows; errors as :func:`ask`."""
     until = time.monotonic() + timeout
-    while True:  # a leader that is stopped, not ended, takes its share of the questions until the broker drops it
+    while True:  # a leader that is stopped, not ended, says nothing until another leads
         left = until - time.monotonic()
         try:
             data = await ask(
