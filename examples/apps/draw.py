@@ -29,6 +29,7 @@ async def draw(url: str, group: str, stream: str, source: str, out: str) -> int:
     rate = capture.get(cv2.CAP_PROP_FPS) or 25
     waiting: dict[int, np.ndarray] = {}
     news = asyncio.Event()
+    newest = -1
     writer: cv2.VideoWriter | None = None
     drawn = 0
     async with (
@@ -36,38 +37,43 @@ async def draw(url: str, group: str, stream: str, source: str, out: str) -> int:
         hams.results(group, stream, limit=4096) as results,
         asyncio.TaskGroup() as tasks,
     ):
-        ended = asyncio.Event()
 
-        async def feed() -> None:
-            while True:
-                good, image = await asyncio.to_thread(capture.read)
-                if not good:
-                    break
-                waiting[(await hams.push(group, stream, image)).frame] = image
+        async def paint() -> None:
+            nonlocal writer, drawn
+            async for result in results:
+                while result.frame > newest:  # it came before the answer to its push
+                    news.clear()
+                    await news.wait()
+                image = waiting.pop(result.frame, None)
+                if image is None:
+                    continue  # another application pushed it
+                for frame in [f for f in waiting if f < result.frame]:
+                    del waiting[frame]  # results come in order: this frame was dropped
+                picture = annotate(image, result.objects)
+                if writer is None:
+                    size = (picture.shape[1], picture.shape[0])
+                    writer = cv2.VideoWriter(out, cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+                writer.write(picture)
+                drawn += 1
                 news.set()
-            ended.set()
+
+        painter = tasks.create_task(paint())
+        while True:
+            good, image = await asyncio.to_thread(capture.read)
+            if not good:
+                break
+            newest = (await hams.push(group, stream, image)).frame
+            waiting[newest] = image
             news.set()
-
-        async def pushed(frame: int) -> np.ndarray | None:
-            """The picture of a result, which may come before the answer to its push; None: another's."""
-            while frame not in waiting and not ended.is_set():
-                news.clear()
-                await news.wait()
-            return waiting.pop(frame, None)
-
-        tasks.create_task(feed())
-        while not (ended.is_set() and not waiting):
-            async with asyncio.timeout(30):
-                result = await anext(results)
-            image = await pushed(result.frame)
-            if image is None:
-                continue
-            picture = annotate(image, result.objects)
-            if writer is None:
-                size = (picture.shape[1], picture.shape[0])
-                writer = cv2.VideoWriter(out, cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
-            writer.write(picture)
-            drawn += 1
+        while waiting:  # the results of the last frames are on their way
+            news.clear()
+            try:
+                async with asyncio.timeout(30):
+                    await news.wait()
+            except TimeoutError:
+                print(f"no result of {len(waiting)} frames")
+                break
+        painter.cancel()
     if writer is not None:
         writer.release()
     return drawn

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hams_shared.group_spec import InputSpec
 from hams_shared.messages import DeviceRecord, GroupRecord, ModelRef, ProfileRecord, VariantChoice, profile_key
-from hams_shared.variant_registry import excluded, short_label
+from hams_shared.variant_registry import excluded
 from hams_shared.variants import VariantRecord, task_key
 
 Variants = Mapping[str, Mapping[str, VariantRecord]]
@@ -87,7 +87,7 @@ def candidates(group: GroupRecord, node: str, variants: Variants) -> tuple[Candi
         Candidate(
             model=record.model,
             takes=record.made.input or spec.input,
-            label=short_label(record),
+            label=record.short_label,
             agreement=record.agreements[task_key(spec)].value,
             embedded=record.made.input is not None,
         )

@@ -53,7 +53,6 @@ from hams_shared.messages import (
     PlanRecord,
     WireError,
 )
-from hams_shared.variant_registry import full_label
 
 WORTH_MOVING = 1.10
 """A change that nothing forces must promise at least this times the FPS."""
@@ -241,7 +240,7 @@ def _variant_seen(state: SchedulerState, event: VariantSeen) -> list[Command]:
     used = [(g, n) for g, record in state.groups.items() for n, m in record.models.items() if m.digest == event.source]
     if not used:
         return []
-    why = f"{full_label(event.record)} of {'/'.join(used[0])} appeared" if event.record else "a variant is gone"
+    why = f"{event.record.label} of {'/'.join(used[0])} appeared" if event.record else "a variant is gone"
     _want(state, why, forced=any(state.inadmissible(*one, event.variant) for one in used))
     return [Note(why)]
 

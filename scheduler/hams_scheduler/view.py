@@ -17,7 +17,7 @@ from hams_shared.messages import (
     VariantRow,
 )
 from hams_shared.urls import redacted
-from hams_shared.variant_registry import excluded, full_label
+from hams_shared.variant_registry import excluded
 from hams_shared.variants import task_key
 
 
@@ -163,9 +163,9 @@ def variant_rows(situation: Situation) -> tuple[VariantRow, ...]:
             for record in known:
                 found = record.agreements.get(task_key(spec))
                 agreement = found.value if found else None
-                candidate = Candidate(record.model, record.made.input or spec.input, full_label(record))
+                candidate = Candidate(record.model, record.made.input or spec.input, record.label)
                 rows.append(
-                    _row(situation, group, node, candidate, full_label(record), agreement, excluded(record, spec))
+                    _row(situation, group, node, candidate, record.label, agreement, excluded(record, spec))
                 )
     return tuple(rows)
 

@@ -8,19 +8,17 @@ input. Its files lie in the object store, as those of all models.
 from __future__ import annotations
 
 import re
-from typing import cast
 
 from hams_shared import codec
 from hams_shared.bus import KeyValue
 from hams_shared.errors import BadInputError, RefusedError
-from hams_shared.group_spec import NodeSpec, VariantPrecision
+from hams_shared.group_spec import NodeSpec
 from hams_shared.messages import ModelRef
 from hams_shared.variants import VariantRecord, shortfall
 
 ATTEMPTS = 16
 """Tries at writing a record that others write as well."""
 
-_PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8"}
 _KEY = re.compile(r"([0-9a-f]{64})\.([0-9a-f]{64})")
 
 
@@ -37,27 +35,11 @@ def parse_key(key: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
-def precision_of(record: VariantRecord) -> VariantPrecision:
-    """Its precision as a group file says it."""
-    return cast(VariantPrecision, _PRECISIONS[record.made.precision])
-
-
-def short_label(record: VariantRecord) -> str:
-    """A word for tables: ``int8``, ``int8+bf16``."""
-    mixed = "+bf16" if record.made.precision == "i8" and record.made.compute == "bf16" else ""
-    return precision_of(record) + mixed
-
-
-def full_label(record: VariantRecord) -> str:
-    """Format, precision and input, for tables of all variants: ``openvino int8``, ``onnx fp16 u8``."""
-    return f"{record.made.format} {short_label(record)}{' u8' if record.made.input is not None else ''}"
-
-
 def excluded(record: VariantRecord, node: NodeSpec) -> str:
     """Say why a variant may not serve `node`; empty when it may."""
     if node.variants is False:
         return "the group file allows no variants"
-    precision = precision_of(record)
+    precision = record.precision
     if isinstance(node.variants, tuple) and precision not in node.variants:
         return f"the group file allows {', '.join(node.variants) or 'none'}, not {precision}"
     takes = record.made.input
@@ -66,8 +48,7 @@ def excluded(record: VariantRecord, node: NodeSpec) -> str:
             f"{record.label} takes {takes.fit} {takes.size[0]}×{takes.size[1]}, the node {node.input.fit} "
             + "×".join(map(str, node.input.size))
         )
-    short = shortfall(record, node, node.min_agreement)
-    return short and full_label(record) + short.removeprefix(record.label)
+    return shortfall(record, node, node.min_agreement)
 
 
 async def register(bucket: KeyValue, source: ModelRef, record: VariantRecord) -> None:
@@ -78,7 +59,7 @@ async def register(bucket: KeyValue, source: ModelRef, record: VariantRecord) ->
         RefusedError: others wrote it again and again meanwhile.
     """
     if record.model.digest == source.digest:
-        raise BadInputError(f"{full_label(record)} of {source.name} is the source itself")
+        raise BadInputError(f"{record.label} of {source.name} is the source itself")
     key = variant_key(source.digest, record.model.digest)
     for _ in range(ATTEMPTS):
         entry = await bucket.get(key)
@@ -92,7 +73,7 @@ async def register(bucket: KeyValue, source: ModelRef, record: VariantRecord) ->
             return
         except RefusedError:
             continue  # somebody was faster: look again
-    raise RefusedError(f"{full_label(record)} of {source.name} is written by others all the time", "try again")
+    raise RefusedError(f"{record.label} of {source.name} is written by others all the time", "try again")
 
 
 def merged(old: VariantRecord, new: VariantRecord) -> VariantRecord:

@@ -12,11 +12,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from hams_shared.group_spec import InputSpec, NodeSpec
+from hams_shared.group_spec import InputSpec, NodeSpec, VariantPrecision
 from hams_shared.messages import ModelPart, ModelRef, Wire, WireError
 
 Precision = Literal["f32", "f16", "bf16", "i8"]
 RuntimeFormat = Literal["openvino", "onnx"]
+
+_PRECISIONS: dict[Precision, VariantPrecision] = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8"}
 
 _HEX = r"^[0-9a-f]{64}$"
 
@@ -65,11 +67,22 @@ class VariantRecord(Wire):
     failed: dict[str, WireError] = Field({}, description="by :func:`task_key`: why it could not be measured")
 
     @property
+    def precision(self) -> VariantPrecision:
+        """As a group file says it."""
+        return _PRECISIONS[self.made.precision]
+
+    @property
+    def short_label(self) -> str:
+        """A word or two for tables: ``bf16``, ``int8+bf16``, ``student``, ``student int8``."""
+        mixed = "+bf16" if self.made.precision == "i8" and self.made.compute == "bf16" else ""
+        if "student" not in self.made.settings:
+            return self.precision + mixed
+        return "student" + ("" if self.made.precision == "f32" else f" {self.precision}{mixed}")
+
+    @property
     def label(self) -> str:
-        """The variant's short name, e.g. ``openvino i8+bf16``."""
-        made = self.made
-        compute = f"+{made.compute}" if made.precision == "i8" and made.compute == "bf16" else ""
-        return f"{made.format} {made.precision}{compute}{' u8' if made.input is not None else ''}"
+        """Format, precision and input, for tables of all variants: ``openvino int8``, ``onnx fp16 u8``."""
+        return f"{self.made.format} {self.short_label}{' u8' if self.made.input is not None else ''}"
 
 
 def task_key(node: NodeSpec) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -21,16 +22,24 @@ from support.wait import until_sync
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 
+def textures(folder: Path, count: int) -> Path:
+    """Images that are smooth and rough in turns; labels.json says which is which."""
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    labels = {}
+    for number in range(count):
+        noise = random.integers(0, 256, (64, 64, 3), np.uint8)
+        cv2.imwrite(str(folder / f"{number:03}.png"), noise if number % 2 else cv2.GaussianBlur(noise, (0, 0), 6))
+        labels[f"{number:03}.png"] = {"label": "rough" if number % 2 else "smooth"}
+    (folder / "labels.json").write_text(json.dumps(labels))
+    return folder
+
+
 @pytest.fixture
 def texture(tmp_path: Path) -> Path:
     """A group of one network that says which of two textures an image shows, and a folder of both."""
     random = np.random.default_rng(0)
-    folder = tmp_path / "frames"
-    folder.mkdir()
-    for number in range(30):
-        noise = random.integers(0, 256, (64, 64, 3), np.uint8)
-        image = noise if number % 2 else cv2.GaussianBlur(noise, (0, 0), 6)
-        cv2.imwrite(str(folder / f"{number:03}.png"), image)
+    folder = textures(tmp_path / "frames", 30)
     edge = np.zeros((32, 3, 3, 3), np.float32)
     edge[:, :, 1, 1], edge[:, :, 1, 2] = 1.0, -1.0
     mix = (0.05 * random.normal(size=(32, 32, 3, 3))).astype(np.float32)
@@ -122,3 +131,39 @@ def test_a_group_is_optimized_and_jobs_survive(tmp_path: Path, texture: Path, mo
         done = subprocess.run(argv, env=up.env, capture_output=True, text=True, timeout=60)
         assert done.returncode == 2
         assert "--gflops" in done.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed: hams[train]")
+def test_a_student_is_trained_though_its_optimizer_is_killed(
+    tmp_path: Path, texture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HAMS_CACHE", str(tmp_path / "cache"))
+    many = textures(tmp_path / "many", 150)
+    train = ("nco", "train", "texture", "kind", "--gflops", "0.02", "--epochs", "40")
+    with Up(tmp_path / "home", "openvino:CPU@0", "onnxruntime:CPU@1") as up:
+        up.ctl("deploy", texture)
+        up.ctl(*train, "--samples", many, "--no-wait")
+        until_sync(lambda: "epoch" in newest(up)["text"], 120, "training has begun")
+        up.kill("hams_services.optimizer")
+        until_sync(lambda: newest(up)["attempts"] == 2, 60, "the job is gone on with")
+        until_sync(lambda: newest(up)["state"] not in ("waiting", "running"), 200, "the student is trained")
+        job = newest(up)
+        assert job["state"] == "done", job
+        assert "it may serve" in job["text"], job
+        [log] = (tmp_path / "cache" / "nco" / "texture" / "train").glob("kind-*/request.json")
+        assert (log.parent / "checkpoint.pt").exists()
+
+        # What it says is measured on both devices, and the scheduler may choose it.
+        rows = up.json("plan", texture) and up.json("matrix", "--variants")["variants"]
+        found = {row["label"]: row for row in rows}
+        assert {"openvino student", "onnx student", "openvino student bf16"} <= set(found)
+        for label in ("openvino student", "onnx student"):
+            assert found[label]["agreement"] >= 0.98
+            assert any(found[label]["fps"])
+
+        # From labels, too; and what cannot be learned from is said.
+        said = up.ctl(*train, "--labels", many)
+        assert "it may serve" in said
+        (many / "labels.json").write_text(json.dumps({"000.png": {"label": "striped"}}))
+        assert "the label of 000.png is none of node kind" in up.ctl(*train, "--labels", many, code=2)
+        assert up.json("status")["groups"][0]["state"] == "serving"

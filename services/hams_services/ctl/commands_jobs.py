@@ -221,7 +221,8 @@ async def _followed(bus: Bus, job_id: str, progress: Steps) -> JobRecord:
             if record.over:
                 return record
             if record.text:
-                progress(record.text.split(":")[0], record.done, record.total)
+                what, _, detail = record.text.partition(": ")
+                progress(what, record.done, record.total, detail)
     finally:
         warning.cancel()
     raise NotFoundError(f"job {job_id} cannot be followed: the broker is away")

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import typer
 from pydantic import BaseModel
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from hams_services.ctl.runfile import running
@@ -152,11 +153,12 @@ class Steps:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
 
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Show `done` of `total`; total 0: unknown."""
+    def __call__(self, what: str, done: int, total: int, detail: str = "") -> None:
+        """Show `done` of `total`; total 0: unknown. `detail` stands behind the step's name and may change."""
         if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what, total=total or None)
-        self._progress.update(self._tasks[what], completed=done, total=total or None)
+            self._tasks[what] = self._progress.add_task(escape(what), total=total or None)
+        text = f"{what}: {detail}" if detail else what
+        self._progress.update(self._tasks[what], description=escape(text), completed=done, total=total or None)
 
 
 @contextmanager

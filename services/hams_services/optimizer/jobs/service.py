@@ -278,7 +278,7 @@ class OptimizerService:
         place.mkdir(parents=True, exist_ok=True)
         (place / "report.md").write_text(text)
         if matrix_answer.matrix is not None and matrix_answer.matrix.variants and plot.available():
-            await asyncio.to_thread(plot.plot, matrix_answer.matrix, job.group, place / "report.png")
+            await asyncio.to_thread(plot.plot, matrix_answer.matrix, answers, job.group, place / "report.png")
         first = answers[0]
         if first.error is not None:
             raise from_wire(first.error.model_dump())

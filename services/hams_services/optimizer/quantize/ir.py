@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import openvino as ov
+from numpy.typing import NDArray
 
 from hams_services.optimizer import ir
-from hams_services.optimizer.quantize.rank import own_errors, relative_error
+from hams_services.optimizer.quantize.rank import by_error, output_error
 from hams_shared.errors import ModelError, UnsupportedModelError
 
 MAX_RANKED = 4
 """Samples that layers are ranked by."""
+Scope = Literal["all", "layers"]
+_WITH_WEIGHTS = frozenset(
+    {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul",
+     "LSTMSequence", "GRUSequence", "Constant", "Convert", "Parameter", "Result"}
+)  # fmt: skip
 
 
 def quantize(
@@ -22,14 +30,17 @@ def quantize(
     out: str,
     tensors: str,
     kept: tuple[str, ...] = (),
-    preset: str = "mixed",
+    scope: Scope = "all",
     compute: str = "",
-    shape: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     """Quantise the IR `source` and write it into the folder `out`.
 
-    `tensors` is an ``.npy`` file of inputs N×…; `kept` are operations, by name in `source`, that stay as they are;
-    `preset` is NNCF's: performance (symmetric activations) or mixed. `compute` is what the rest is computed in.
+    `tensors` is an ``.npy`` file of inputs N×…; `kept` are operations, by name in `source`, that stay as they are.
+    With the `scope` ``layers`` only those that have weights are quantised, not what lies between. `compute` is what the
+    rest is computed in.
+
+    Ranges are the least and greatest value of all samples: NNCF's usual mean over samples cuts off what is rare, and
+    in a detector the objects are.
 
     Raises:
         UnsupportedModelError: NNCF is not installed.
@@ -37,6 +48,7 @@ def quantize(
     """
     try:
         import nncf
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
     except ImportError as error:
         raise UnsupportedModelError("NNCF is not installed", "pip install 'hams[nco]'") from error
     logging.getLogger("nncf").setLevel(logging.ERROR)
@@ -47,8 +59,13 @@ def quantize(
         graph,
         nncf.Dataset([np.ascontiguousarray(inputs[i : i + 1]) for i in range(len(inputs))]),
         subset_size=len(inputs),
-        preset=nncf.QuantizationPreset(preset),
-        ignored_scope=nncf.IgnoredScope(names=list(kept), validate=False) if kept else None,
+        preset=nncf.QuantizationPreset.MIXED,
+        ignored_scope=nncf.IgnoredScope(
+            names=list(kept), types=_between(graph) if scope == "layers" else [], validate=False
+        ),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+        ),
     )
     layers = _quantised(quantised)
     if not layers:
@@ -75,31 +92,68 @@ def quantize(
 
 
 def rank(source: str, quantised: str, tensors: str) -> dict[str, Any]:
-    """Return the quantised ``layers``, the one that adds most error first, and each one's ``errors``."""
+    """Return the quantised ``layers``, the one that spoils the outputs most first, and each one's ``errors``.
+
+    A layer's error is that of the outputs with all layers quantised but this one: the less is left, the more it spoils.
+    """
     core = ov.Core()
     plain, coarse = core.read_model(source), core.read_model(quantised)
     inputs = np.load(tensors, mmap_mode="r")[:MAX_RANKED]
     for graph in (plain, coarse):
         graph.reshape({graph.inputs[0]: [1, *inputs.shape[1:]]})
-    layers = _quantised(coarse)
-    known = {op.get_friendly_name() for op in plain.get_ops()}
-    layers = [name for name in layers if name in known]
-    before = {name: _measured_before(plain, name, set(layers)) for name in layers}
-    first, second = _outputs(core, plain, layers, inputs), _outputs(core, coarse, layers, inputs)
-    errors = {name: relative_error(first[name], second[name]) for name in layers}
-    ranked = own_errors(errors, before)
-    return {"layers": [name for name, _ in ranked], "errors": dict(ranked)}
+    truth = _outputs(core, plain, inputs)
+    before = {op.get_friendly_name(): op for op in plain.get_ops()}
+    errors: dict[str, float] = {}
+    for op in coarse.get_ordered_ops():
+        name = op.get_friendly_name()
+        if name in before and _is_quantised(op):
+            with _restored(op, before[name]):
+                errors[name] = output_error(truth, _outputs(core, coarse, inputs))
+    return {"layers": by_error(errors), "errors": errors}
+
+
+def _between(graph: Any) -> list[str]:
+    """The types of operations that have no weights."""
+    return sorted({op.get_type_name() for op in graph.get_ops()} - _WITH_WEIGHTS)
+
+
+@contextmanager
+def _restored(op: Any, before: Any) -> Iterator[None]:
+    """Let `op` take what it took `before`, not quantised, for as long as the block runs."""
+    taken = [(port, port.get_source_output()) for port in op.inputs()]
+    for port, output in taken:
+        maker = output.get_node()
+        if maker.get_type_name() == "FakeQuantize":
+            port.replace_source_output(maker.input(0).get_source_output())
+        elif port.get_index() < len(before.inputs()):
+            weights = _constant(before.input(port.get_index()).get_source_output().get_node())
+            if weights is not None and list(weights.shape) == list(output.get_shape()):
+                port.replace_source_output(ov.opset13.constant(weights).output(0))
+    try:
+        yield
+    finally:
+        for port, output in taken:
+            port.replace_source_output(output)
+
+
+def _constant(op: Any) -> NDArray[np.float32] | None:
+    """The weights that `op` gives, if it does; they may lie there in fp16."""
+    if op.get_type_name() == "Convert":
+        op = op.input(0).get_source_output().get_node()
+    if op.get_type_name() != "Constant" or op.output(0).get_element_type() not in (ov.Type.f32, ov.Type.f16):
+        return None
+    return np.asarray(op.data, np.float32)
 
 
 def _quantised(graph: Any) -> list[str]:
     """Return the operations whose activations are quantised, in order."""
-    return [
-        op.get_friendly_name()
-        for op in graph.get_ordered_ops()
-        if op.get_type_name() not in ("FakeQuantize", "Result")
-        and op.inputs()
-        and op.input(0).get_source_output().get_node().get_type_name() == "FakeQuantize"
-    ]
+    return [op.get_friendly_name() for op in graph.get_ordered_ops() if _is_quantised(op)]
+
+
+def _is_quantised(op: Any) -> bool:
+    if op.get_type_name() in ("FakeQuantize", "Result") or not op.inputs():
+        return False
+    return bool(op.input(0).get_source_output().get_node().get_type_name() == "FakeQuantize")
 
 
 def _free_batch(graph: Any) -> str:
@@ -113,34 +167,8 @@ def _free_batch(graph: Any) -> str:
         return "static"
 
 
-def _measured_before(graph: Any, name: str, measured: set[str]) -> list[str]:
-    """Return the nearest of `measured` that the operation `name` depends on."""
-    start = next(op for op in graph.get_ops() if op.get_friendly_name() == name)
-    found: list[str] = []
-    seen: set[str] = set()
-    todo = [port.get_source_output().get_node() for port in start.inputs()]
-    while todo:
-        op = todo.pop()
-        at = op.get_friendly_name()
-        if at in seen:
-            continue
-        seen.add(at)
-        if at in measured:
-            found.append(at)
-        else:
-            todo += [port.get_source_output().get_node() for port in op.inputs()]
-    return found
-
-
-def _outputs(core: Any, graph: Any, layers: list[str], inputs: Any) -> dict[str, list[Any]]:
-    """Run, and return what each of `layers` gives, one array per sample."""
-    by_name = {op.get_friendly_name(): op for op in graph.get_ops()}
-    results = [op.get_friendly_name() for op in graph.get_results()]
-    graph.add_outputs([by_name[name].output(0) for name in layers])
+def _outputs(core: Any, graph: Any, inputs: Any) -> list[list[NDArray[np.float32]]]:
+    """Run, and return each output, one array per sample."""
     compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
-    found: dict[str, list[Any]] = {name: [] for name in layers}
-    for index in range(len(inputs)):
-        outputs = compiled(inputs[index : index + 1])
-        for offset, name in enumerate(layers):
-            found[name].append(np.array(outputs[len(results) + offset]))
-    return found
+    answers = [compiled(inputs[index : index + 1]) for index in range(len(inputs))]
+    return [[np.array(answer[port], np.float32) for answer in answers] for port in range(len(compiled.outputs))]

@@ -1,4 +1,4 @@
-"""Which layers lose most by quantisation, from the errors at their outputs. Pure."""
+"""Which layers lose most by quantisation, from the errors at the network's outputs. Pure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ def relative_error(plain: Sequence[NDArray[np.floating]], coarse: Sequence[NDArr
     return noise / max(signal, 1e-12)
 
 
-def own_errors(errors: Mapping[str, float], before: Mapping[str, Sequence[str]]) -> list[tuple[str, float]]:
-    """Return layers with the error that each adds to what comes in, greatest first.
+def output_error(
+    plain: Sequence[Sequence[NDArray[np.floating]]], coarse: Sequence[Sequence[NDArray[np.floating]]]
+) -> float:
+    """Return the sum of the outputs' relative errors; one sequence of samples per output."""
+    return sum(relative_error(a, b) for a, b in zip(plain, coarse, strict=True))
 
-    `before` names for each layer those whose outputs it is made from; what comes in is the worst of them.
-    """
-    own = {name: error - max((errors[one] for one in before[name]), default=0.0) for name, error in errors.items()}
-    return sorted(own.items(), key=lambda item: -item[1])
+
+def by_error(errors: Mapping[str, float]) -> list[str]:
+    """Layers by the error that is left without them, least first: the first spoils most; ties in their order."""
+    return sorted(errors, key=lambda name: errors[name])

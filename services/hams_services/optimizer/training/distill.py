@@ -92,6 +92,7 @@ class Distill:
             request = request.model_copy(update={"gflops": self._budget(request, shown, fps, device)})
         result = self._train(request)
         records = [self._add(format, result, request) for format in ("openvino", "onnx")]
+        records.append(self.workshop.variant(records[0], "bf16"))
         if labelled:
             self.workshop.measure_labels(records, self.name, self.node, samples)
         return self.workshop.measure(self.teacher, records, self.name, self.node, shown), result

@@ -87,7 +87,7 @@ def test_int8_is_reproducible(tmp_path: Path, folder: Path, format: str) -> None
             assert (plain.made.precision, plain.made.kept, plain.made.batch) == ("i8", (), "dynamic")
             assert agreement(plain) > 0.8
             if format == "openvino":
-                assert workshop.variant(plain, "bf16").label == "openvino i8+bf16"
+                assert workshop.variant(plain, "bf16").label == "openvino int8+bf16"
             with pytest.raises(BadInputError, match="no source of f16"):
                 workshop.variant(plain, "f16")
             others = () if format == "onnx" else tuple(workshop.variant(base, p) for p in ("f16", "bf16"))
@@ -137,7 +137,7 @@ def test_a_variant_that_fails_says_why(workshop: Workshop, tmp_path: Path, folde
     base = workshop.import_file(convolutions(tmp_path), "net").variants["onnx"]
     other = workshop.import_file(convolutions(tmp_path / "more", size=2 * SIZE), "net").variants["onnx"]
     bad, good = workshop.measure(base, [other, base], "net", NODE, Shown.of(folder))
-    assert shortfall(bad, NODE, 0.5).startswith("onnx f32 failed: model net takes ?×3×32×32")
+    assert shortfall(bad, NODE, 0.5).startswith("onnx fp32 failed: model net takes ?×3×32×32")
     assert agreement(good) == 1.0
 
 

@@ -1,0 +1,66 @@
+"""The report's picture: what serves is filled and pointed at, nothing is cut off, failed strategies are left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import pytest
+
+from hams_services.optimizer.jobs.plot import plot
+from hams_shared.messages import MatrixView, ModelPart, ModelRef, StrategyAnswer, VariantChoice, VariantRow, WireError
+
+pytest.importorskip("matplotlib", reason="extra nco")
+
+DEVICES = ("box.openvino.cpu0", "box.onnxruntime.cpu1")
+
+
+def row(node: str, label: str, digest: str, agreement: float | None, *fps: float | None) -> VariantRow:
+    return VariantRow(
+        node=f"face/{node}", model=node, digest=digest * 64, label=label, agreement=agreement, floor=0.98, fps=fps
+    )
+
+
+def answer(strategy: str, before: float, fps: float) -> StrategyAnswer:
+    digest = "b" * 64
+    part = ModelPart(suffix=".xml", digest=digest, size=1)
+    chosen = VariantChoice(
+        model=ModelRef(name="face", digest=digest, parts=(part,)), label="bf16", agreement=0.995, fps=80, source_fps=24
+    )
+    return StrategyAnswer(
+        strategy=strategy,
+        shares={"face": {DEVICES[0]: 1.0}, "age": {DEVICES[1]: 1.0}},
+        variants={"face": {DEVICES[0]: chosen}},
+        source_fps=before,
+        fps=fps,
+    )
+
+
+def matrix(*rows: VariantRow) -> MatrixView:
+    return MatrixView(models=("face", "age"), devices=DEVICES, fps=((24, 32), (1500, 1400)), variants=rows)
+
+
+def test_it_is_drawn(tmp_path: Path) -> None:
+    rows = (
+        row("face", "source", "a", None, 24.0, 32.0),
+        row("face", "openvino bf16", "b", 0.995, 80.0, None),
+        row("face", "onnx int8 u8", "c", 0.982, 97.0, 62.0),
+        row("age", "source", "d", None, 1500.0, 1400.0),
+        row("age", "openvino student", "e", 0.985, 9000.0, None),
+    )
+    failed = StrategyAnswer(strategy="optimal", error=WireError(code="infeasible", text="no"))
+    path = tmp_path / "report.png"
+    plot(matrix(*rows), (answer("hfs", 31.8, 83.2), failed, answer("replicated", 52.1, 133.6)), "face", path)
+    image = cv2.imread(str(path))
+    assert image is not None
+    height, width = image.shape[:2]
+    assert width > 1.5 * height  # three panels
+    edge = [image[:3], image[-3:], image[:, :3], image[:, -3:]]
+    assert all((side == 255).all() for side in edge)  # nothing runs out of the picture
+
+
+@pytest.mark.parametrize("answers", [(), (StrategyAnswer(strategy="hfs", error=WireError(code="x", text="no")),)])
+def test_without_any_answer_it_is_drawn_too(tmp_path: Path, answers: tuple[StrategyAnswer, ...]) -> None:
+    path = tmp_path / "report.png"
+    plot(matrix(), answers, "face", path)
+    assert cv2.imread(str(path)) is not None
