@@ -32,6 +32,17 @@ def frames(source: str, folder: Path, count: int) -> None:
             cv2.imwrite(str(folder / f"{index:05d}.png"), image)
 
 
+def film(frames: Path, path: Path) -> Path:
+    """Make a video (MPEG-4, 25 frames/s) of the PNGs in `frames`."""
+    names = sorted(frames.glob("*.png"))
+    height, width = cv2.imread(str(names[0])).shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (width, height))
+    for name in names:
+        writer.write(cv2.imread(str(name)))
+    writer.release()
+    return path
+
+
 def networks(spec: GroupSpec, folder: Path) -> dict[str, Candidate]:
     """Write the group's networks as agents get them."""
     record, files = prepare_group(spec, cache_folder(), lambda what, done, total: None)

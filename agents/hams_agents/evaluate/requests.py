@@ -25,6 +25,8 @@ class Decode(_Request):
     """Run a node on samples with each of `models`; write msgpack ``{"results": [{"items": …} or {"error": …}]}``.
 
     An item is what the node would say of that sample: a list of objects, or a map. With `time` there is ``"fps"`` too.
+    ``"threshold"`` is the least score of an object, where the task knows one; with a `margin` those below it by no more
+    are said as well.
     """
 
     do: Literal["decode"]
@@ -35,6 +37,7 @@ class Decode(_Request):
     samples: str
     names: tuple[str, ...] = Field((), description="of the samples; empty: all")
     time: bool = False
+    margin: float = Field(0.0, ge=0, lt=1)
     out: str
 
 

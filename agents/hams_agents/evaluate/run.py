@@ -18,7 +18,7 @@ from hams_agents.tasks import input as tensors
 from hams_agents.tasks.base import Affine, Detected, Task
 from hams_agents.tasks.crops import cut
 from hams_agents.tasks.geometry import IDENTITY, Pixels, compose
-from hams_agents.tasks.registry import build_task, gives_objects, is_detection
+from hams_agents.tasks.registry import build_task, eased, gives_objects, is_detection
 from hams_shared.errors import BadInputError, HamsError
 from hams_shared.group_spec import GroupSpec, InputSpec, NodeSpec
 
@@ -31,6 +31,7 @@ def decode(request: Decode, backend: Backend) -> None:
     """Run a node on samples. An error of one model is its result; the others have theirs."""
     samples = Samples(Path(request.samples))
     names = request.names or tuple(samples.names)
+    task_spec, threshold = eased(request.node.task, request.margin)
     results: list[dict[str, Any]] = []
     timed: list[tuple[dict[str, Any], Network, ModelFile]] = []
     for at in request.models:
@@ -38,12 +39,12 @@ def decode(request: Decode, backend: Backend) -> None:
         try:
             file = _file(request.name, at, spec)
             network = backend.load(file)
-            task = build_task(request.node.task, request.node.input, network.metadata)
+            task = build_task(task_spec, request.node.input, network.metadata)
             items = []
             for name in names:
                 one = samples.read(name)
                 items.append(_say(network, task, spec, one.image, one.to_frame, one.frame_size))
-            result: dict[str, Any] = {"items": items}
+            result: dict[str, Any] = {"items": items, "threshold": threshold}
             timed.append((result, network, file))
         except HamsError as error:
             result = {"error": error.to_wire()}

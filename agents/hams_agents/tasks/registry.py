@@ -68,6 +68,18 @@ def build_task(task: TaskSpec, input: InputSpec, metadata: Mapping[str, str] | N
     return built
 
 
+def eased(task: TaskSpec, margin: float) -> tuple[TaskSpec, float | None]:
+    """Return `task` with its threshold `margin` (but at most half of it) lower, and the threshold that it has.
+
+    A task that knows none is returned as it is, with None. Raises as :func:`build_task`.
+    """
+    cls = _class(task.type)
+    threshold = getattr(_params(task, cls.Params), "threshold", None)
+    if not isinstance(threshold, float) or not callable(getattr(cls, "detect", None)):
+        return task, None
+    return task.model_copy(update={"threshold": max(threshold - margin, threshold / 2)}), threshold
+
+
 def is_detection(task: Task) -> TypeIs[DetectionTask]:
     """Say whether `task` finds objects (and does not describe an image)."""
     return callable(getattr(task, "detect", None))

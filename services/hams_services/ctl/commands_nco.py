@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from hams_services.optimizer.importing.convert import source_digest
 from hams_services.optimizer.limits import Limits
 from hams_services.optimizer.make import DEVICES, Imported, Shown, Workshop
 from hams_services.optimizer.process import JobProcess
+from hams_services.optimizer.quantize.trials import SCOPES, Scope
 from hams_services.optimizer.variants import VariantStore
 from hams_services.zoo.files import mib
 from hams_services.zoo.groups import load_group
@@ -31,6 +33,13 @@ from hams_shared.variants import VariantRecord, shortfall, task_key
 nco = typer.Typer(no_args_is_help=True, help="The neural computing optimizer: import, quantise, compare networks.")
 
 Memory = Annotated[int, typer.Option("--memory", min=256, help="What the tools may use, MiB.")]
+
+
+class QuantizeScope(StrEnum):
+    """For the command line; see :data:`hams_services.optimizer.quantize.trials.SCOPES`."""
+
+    all = "all"
+    layers = "layers"
 
 
 def variants_folder() -> Path:
@@ -106,6 +115,9 @@ def quantize(
     floor: Annotated[float, typer.Option(min=0, max=1, help="Least agreement with the source.")] = 0.98,
     frames: Annotated[int, typer.Option(min=1, max=10_000, help="Most samples to calibrate with.")] = 100,
     compute: Annotated[str, typer.Option(help="What layers that are not quantised compute in: f32 or bf16.")] = "",
+    scope: Annotated[
+        QuantizeScope | None, typer.Option(help="What is quantised; both are tried when nothing is said.")
+    ] = None,
     device: Annotated[str | None, typer.Option("--device", "-d", help="Where to measure, e.g. openvino:CPU@1.")] = None,
     budget: Annotated[
         float, typer.Option(min=1, help="Nothing new is tried after so many seconds, per runtime.")
@@ -124,10 +136,11 @@ def quantize(
             raise BadInputError(f"--compute {compute!r} is neither f32 nor bf16")
         of = spec.nodes[node]
         shown = Shown.of(samples, frames)
+        scopes: tuple[Scope, ...] = (scope.value,) if scope else SCOPES
         with workshop(memory, device) as place, _written(spec, node) as path:
             imported = place.import_file(path, node, of.input.shape())
             made = [
-                place.quantize(base, node, of, shown, floor=floor, compute=compute, budget_s=budget)
+                place.quantize(base, node, of, shown, floor=floor, compute=compute, scopes=scopes, budget_s=budget)
                 for base in imported.variants.values()
                 if not (compute == "bf16" and base.made.format == "onnx")
             ]

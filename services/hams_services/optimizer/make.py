@@ -15,14 +15,13 @@ from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.compare import compare
 from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator, Said
 from hams_services.optimizer.process import JobProcess
-from hams_services.optimizer.quantize.keep import KeepSearch
+from hams_services.optimizer.quantize.trials import SCOPES, Scope, Trials
 from hams_services.optimizer.variants import VariantStore
 from hams_shared.errors import BadInputError
 from hams_shared.group_spec import InputSpec, NodeSpec
 from hams_shared.messages import WireError
 from hams_shared.variants import (
     Agreement,
-    CalibrationInfo,
     Made,
     Precision,
     RuntimeFormat,
@@ -32,6 +31,9 @@ from hams_shared.variants import (
 )
 
 Told = Callable[[str], None]
+
+MARGIN = 0.05
+"""An object whose score crosses the node's threshold by no more than this is neither lost nor new."""
 
 DEVICES = {"openvino": "openvino:CPU", "onnx": "onnxruntime:CPU"}
 """Where a format is run to measure it, when nothing else is said."""
@@ -71,7 +73,7 @@ class Workshop:
 
     def import_file(self, path: Path, name: str, shape: tuple[int, ...] | None = None) -> Imported:
         """Import a file of any format. Raises ModelError and its kind."""
-        with self._folder() as out:
+        with self.folder() as out:
             done = self.job.call("import", source=str(path.resolve()), out=str(out), shape=shape)
             variants: dict[RuntimeFormat, VariantRecord] = {}
             for format, parts in done["files"].items():
@@ -99,7 +101,7 @@ class Workshop:
         """
         if base.made.precision != "f32" and (base.made.precision, precision) not in (("i8", "bf16"), ("i8", "f32")):
             raise BadInputError(f"{base.label} is no source of {precision} variants", "make them of the f32 variant")
-        with self._folder() as out:
+        with self.folder() as out:
             done = self.job.call(
                 "variant",
                 source=str(self.store.path(base)),
@@ -130,20 +132,21 @@ class Workshop:
         time_it: bool = False,
     ) -> list[VariantRecord]:
         """Compare `variants` with `base` through the node on the held-back samples, and note what was found."""
-        truth = self._truth(base, name, node, shown)
+        truth = self.truth(base, name, node, shown)
         digest = sampling.digest_of(shown.folder, shown.held_back)
         found: dict[str, VariantRecord] = {}
         for format in DEVICES:  # those of one runtime together, so that they are timed in turns
             some = [one for one in variants if one.made.format == format]
-            for one, said in zip(some, self._say(some, name, node, shown, time_it), strict=True):
-                found[one.model.digest] = self._note(one, said, truth, digest, node)
+            for one, said in zip(some, self.say(some, name, node, shown, time_it), strict=True):
+                found[one.model.digest] = self.note(one, said, truth.items, digest, node)
         return [found[one.model.digest] for one in variants]
 
-    def _truth(self, base: VariantRecord, name: str, node: NodeSpec, shown: Shown) -> list[Any]:
-        (said,) = self._say([base], name, node, shown, False)
+    def truth(self, base: VariantRecord, name: str, node: NodeSpec, shown: Shown) -> Said:
+        """What the source says of the held-back samples. Raises what keeps it from saying anything."""
+        (said,) = self.say([base], name, node, shown, False)
         if said.error is not None:
             raise said.error
-        return said.items
+        return said
 
     def measure_labels(
         self, variants: list[VariantRecord], name: str, node: NodeSpec, folder: Path
@@ -155,11 +158,11 @@ class Workshop:
         digest = sampling.digest_of(folder, [*names, sampling.LABELS])
         truth = [labels[each] for each in names]
         return [
-            self._note(one, self._say([one], name, node, shown, False)[0], truth, digest, node, "labels")
+            self.note(one, self.say([one], name, node, shown, False, 0.0)[0], truth, digest, node, "labels")
             for one in variants
         ]
 
-    def _note(
+    def note(
         self, record: VariantRecord, said: Said, truth: list[Any], digest: str, node: NodeSpec, against: str = "source"
     ) -> VariantRecord:
         """Compare what was said with `truth` and write it down."""
@@ -170,7 +173,7 @@ class Workshop:
             fresh = fresh.model_copy(update={"failed": {**fresh.failed, key: why}})
             self.store.put(fresh)
             return fresh
-        found = compare(truth, said.items)
+        found = compare(truth, said.items, said.threshold if against == "source" else None)
         agreement = Agreement.model_validate(
             {
                 "value": found.agreement,
@@ -184,13 +187,21 @@ class Workshop:
         )
         return self.store.measured(record, key, agreement)
 
-    def _say(self, records: list[VariantRecord], name: str, node: NodeSpec, shown: Shown, time_it: bool) -> list[Said]:
+    def say(
+        self,
+        records: list[VariantRecord],
+        name: str,
+        node: NodeSpec,
+        shown: Shown,
+        time_it: bool,
+        margin: float = MARGIN,
+    ) -> list[Said]:
         """Run variants of one format on the held-back samples."""
         if not records:
             return []
         evaluator = Evaluator(self.devices[records[0].made.format])
         candidates = [Candidate(self.store.path(one), one.model.digest, one.made.input) for one in records]
-        return evaluator.decode(name, node, candidates, shown.folder, shown.held_back, time_it)
+        return evaluator.decode(name, node, candidates, shown.folder, shown.held_back, time_it, margin)
 
     def quantize(
         self,
@@ -201,13 +212,14 @@ class Workshop:
         *,
         floor: float = 0.98,
         compute: str = "",
-        preset: str = "mixed",
+        scopes: tuple[Scope, ...] = SCOPES,
         budget_s: float = 300.0,
     ) -> VariantRecord:
-        """Quantise `base` to INT8; where that misses `floor`, keep its worst layers in higher precision.
+        """Quantise `base` to INT8, all of it or only its layers with weights, whichever is faster above `floor`.
 
-        Nothing new is tried after `budget_s`. Returns the variant with the fewest layers kept that reaches the floor,
-        or else the one that agrees best; its record says which.
+        Where both miss it, the worst layers stay in higher precision. Nothing new is tried after `budget_s`. Returns
+        the variant with the fewest layers kept that reaches the floor, or else the one that agrees best; its record
+        says which. What was tried beside it is forgotten.
 
         Raises:
             ModelError: nothing in the network can be quantised, or quantising fails.
@@ -215,66 +227,19 @@ class Workshop:
         """
         if not shown.calibrate:
             raise BadInputError("there are no samples to calibrate with")
-        calibration = CalibrationInfo(
-            digest=sampling.digest_of(shown.folder, shown.calibrate), samples=len(shown.calibrate)
-        )
-        truth = self._truth(base, name, node, shown)
-        held = sampling.digest_of(shown.folder, shown.held_back)
         deadline = time.monotonic() + budget_s
-        with self._folder() as work:
+        with self.folder() as work:
             tensors = work / "tensors.npy"
             Evaluator(self.devices[base.made.format]).tensors(node, shown.folder, shown.calibrate, tensors)
-            order: list[str] = []
-            search = KeepSearch(0, floor, deadline)
-            found: dict[int, VariantRecord] = {}
-            while (count := search.next(time.monotonic())) is not None:
-                out = work / f"{count}"
-                done = self.job.call(
-                    f"quantize-{base.made.format}",
-                    source=str(self.store.path(base)),
-                    out=str(out),
-                    tensors=str(tensors),
-                    kept=order[:count],
-                    preset=preset,
-                    compute=compute,
-                )
-                made = base.made.model_copy(
-                    update={
-                        "precision": "i8",
-                        "compute": compute,
-                        "batch": done["batch"],
-                        "kept": tuple(order[:count]),
-                        "settings": {**base.made.settings, "preset": preset},
-                        "tools": {**base.made.tools, **done["tools"]},
-                        "calibration": calibration,
-                    }
-                )
-                record = self.store.add(base.model.name, [Path(part) for part in done["files"]], made)
-                (said,) = self._say([record], name, node, shown, False)
-                record = self._note(record, said, truth, held, node)
-                key = task_key(node)
-                value = record.agreements[key].value if key in record.agreements else 0.0
-                self.told(f"{name} {record.label}: {count} layers kept, agreement {value:.4f}")
-                found[count] = record
-                search.add(count, value)
-                if count == 0 and value < floor:
-                    source = done.get("prepared", str(self.store.path(base)))
-                    order = self._ranked(base.made.format, source, done["named"], tensors)
-                    search.layers = len(order)
-                shutil.rmtree(out, ignore_errors=True)
-        best = found[search.best]
-        for count, record in found.items():
-            if count and record.model.digest not in (best.model.digest, found[0].model.digest):
-                self.store.remove(record)
-        return best
-
-    def _ranked(self, format: str, source: str, quantised: str, tensors: Path) -> list[str]:
-        done = self.job.call(f"rank-{format}", source=source, quantised=quantised, tensors=str(tensors))
-        layers: list[str] = done["layers"]
-        return layers
+            trials = Trials(self, base, name, node, shown, compute, tensors, work, self.truth(base, name, node, shown))
+            best = trials.run(scopes, floor, deadline)
+        for one in trials.made:
+            if one.new and one.record.model.digest != best.record.model.digest:
+                self.store.remove(one.record)
+        return best.record
 
     @contextmanager
-    def _folder(self) -> Iterator[Path]:
+    def folder(self) -> Iterator[Path]:
         """A folder of the job's process, gone afterwards."""
         folder = Path(tempfile.mkdtemp(dir=self.job.folder))
         try:

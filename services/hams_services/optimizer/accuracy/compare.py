@@ -40,8 +40,8 @@ class Comparison:
     metrics: dict[str, float]
 
 
-def compare(truth: Sequence[Item], found: Sequence[Item]) -> Comparison:
-    """Compare what was said of the same images.
+def compare(truth: Sequence[Item], found: Sequence[Item], threshold: float | None = None) -> Comparison:
+    """Compare what was said of the same images; for `threshold` see :func:`compare_boxes`.
 
     Raises:
         BadInputError: there is nothing to compare: no images, no object in any of `truth`, or other kinds of answers.
@@ -54,7 +54,7 @@ def compare(truth: Sequence[Item], found: Sequence[Item]) -> Comparison:
     if kinds == {True}:
         parts, metrics = _descriptions(truth, found)
     else:
-        metrics = compare_boxes(truth, found)
+        metrics = compare_boxes(truth, found, threshold or 0.0)
         if not metrics["objects"]:
             raise BadInputError(
                 f"on none of {len(truth)} images there is an object to compare", "give images that show some"

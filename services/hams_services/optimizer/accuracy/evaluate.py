@@ -32,6 +32,8 @@ class Said:
     """What a node said with one network: an item per sample, or why it said nothing."""
 
     items: list[Any]
+    threshold: float | None = None
+    """Objects with a score below it were said only because of the margin that was asked for."""
     fps: float = 0.0
     error: HamsError | None = None
 
@@ -52,8 +54,11 @@ class Evaluator:
         samples: Path,
         names: Sequence[str] = (),
         time: bool = False,
+        margin: float = 0.0,
     ) -> list[Said]:
         """Return what `node` says of the images `names` of the folder `samples`, for each candidate.
+
+        With a `margin` a detector's threshold is so much lower: what it nearly finds is said, too.
 
         Raises:
             BadInputError: the samples cannot be read.
@@ -72,12 +77,15 @@ class Evaluator:
                     "samples": str(samples),
                     "names": list(names),
                     "time": time,
+                    "margin": margin,
                     "out": str(out),
                 },
             )
             answer = msgpack.unpackb(out.read_bytes())
         return [
-            Said([], error=from_wire(one["error"])) if "error" in one else Said(one["items"], one.get("fps", 0.0))
+            Said([], error=from_wire(one["error"]))
+            if "error" in one
+            else Said(one["items"], one.get("threshold"), one.get("fps", 0.0))
             for one in answer["results"]
         ]
 

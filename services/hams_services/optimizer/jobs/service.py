@@ -254,10 +254,12 @@ class OptimizerService:
             await self._register(record.models[job.node], variant)
         short = [shortfall(variant, node, node.min_agreement) for variant in records]
         agreed = records[0].agreements.get(task_key(node))
+        right = records[0].agreements.get(task_key(node) + ":labels")
+        labelled = f", right on {right.value:.4f} of the labels" if right else ""
         verdict = short[0] or "it may serve"
         text = (
             f"student of {job.node}: {result.gflops:.4f} GFLOPs, {result.epochs} epochs ({result.stopped}), agreement "
-            f"{agreed.value if agreed else 0:.4f}; {verdict}"
+            f"{agreed.value if agreed else 0:.4f}{labelled}; {verdict}"
         )
         return text, ""
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -18,7 +18,6 @@ from hams_shared.errors import ModelError, UnsupportedModelError
 
 MAX_RANKED = 4
 """Samples that layers are ranked by."""
-Scope = Literal["all", "layers"]
 _WITH_WEIGHTS = frozenset(
     {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData", "MatMul",
      "LSTMSequence", "GRUSequence", "Constant", "Convert", "Parameter", "Result"}
@@ -30,7 +29,7 @@ def quantize(
     out: str,
     tensors: str,
     kept: tuple[str, ...] = (),
-    scope: Scope = "all",
+    scope: str = "all",
     compute: str = "",
 ) -> dict[str, Any]:
     """Quantise the IR `source` and write it into the folder `out`.

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 from onnx import version_converter
 
-from hams_services.optimizer.quantize.ir import MAX_RANKED, Scope
+from hams_services.optimizer.quantize.ir import MAX_RANKED
 from hams_services.optimizer.quantize.rank import by_error, output_error
 from hams_shared.errors import ModelError, UnsupportedModelError
 
@@ -21,7 +21,7 @@ _MAY_STAY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def quantize(
-    source: str, out: str, tensors: str, kept: tuple[str, ...] = (), scope: Scope = "all", **_: Any
+    source: str, out: str, tensors: str, kept: tuple[str, ...] = (), scope: str = "all", **_: Any
 ) -> dict[str, Any]:
     """Quantise the ONNX file `source`; see :func:`hams_services.optimizer.quantize.ir.quantize`."""
     from onnxruntime.quantization import (
@@ -92,7 +92,6 @@ def rank(source: str, quantised: str, tensors: str) -> dict[str, Any]:
     from_integers = {n.output[0]: n.input[0] for n in coarse.graph.node if n.op_type == "DequantizeLinear"}
     integers = {node.output[0]: node.input[0] for node in coarse.graph.node if node.op_type == "QuantizeLinear"}
     nodes = {node.name: node for node in coarse.graph.node}
-    there = {tensor.name for tensor in coarse.graph.initializer}
     errors: dict[str, float] = {}
     for name in (name for name in _quantised(coarse) if name in before):
         node, taken = nodes[name], list(nodes[name].input)
@@ -102,10 +101,10 @@ def rank(source: str, quantised: str, tensors: str) -> dict[str, Any]:
             if made_of in integers:  # an activation: as it was before it was rounded
                 node.input[index] = integers[made_of]
             elif made_of and (plainly := before[name].input[index]) in weights:
-                node.input[index] = plainly
-                if plainly not in there:
-                    coarse.graph.initializer.append(weights[plainly])
-                    added += 1
+                node.input[index] = f"restored/{index}"
+                coarse.graph.initializer.add().CopyFrom(weights[plainly])
+                coarse.graph.initializer[-1].name = f"restored/{index}"
+                added += 1
         errors[name] = output_error(truth, _outputs(coarse, inputs))
         node.input[:] = taken
         if added:

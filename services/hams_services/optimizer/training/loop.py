@@ -24,6 +24,7 @@ from hams_services.optimizer.training.loss import loss, spread
 from hams_services.optimizer.training.request import Target, TrainRequest
 from hams_services.optimizer.training.stopping import Stopping
 from hams_services.optimizer.training.student import Student
+from hams_services.optimizer.training.vary import relit
 from hams_shared.errors import BadInputError
 
 CHECKPOINT = "checkpoint.pt"
@@ -43,12 +44,15 @@ def split(count: int, held_back: float) -> int:
 
 
 def train(
-    student: Student, inputs: Tensor, truth: list[Tensor], request: TrainRequest, told: Told
+    student: Student, inputs: Tensor, truth: list[Tensor], border: int, request: TrainRequest, told: Told
 ) -> tuple[Stopping, str]:
-    """Fit `student`; leaves the best weights in it, and returns what was reached and why it ended."""
+    """Fit `student` to the first `border` of `inputs`; the others say when to stop.
+
+    Leaves the best weights in it, and returns what was reached and why it ended.
+    """
     targets: tuple[Target, ...] = student.targets
-    border = split(len(inputs), request.held_back)
     scale = spread(targets, [t[:border] for t in truth])
+    student.answer_like([t[:border] for t in truth], scale)
     optimizer = torch.optim.AdamW(student.parameters(), lr=request.rate, weight_decay=1e-4)
     stopping = Stopping(request.epochs, request.patience)
     best: dict[str, Tensor] = {k: v.clone() for k, v in student.state_dict().items()}
@@ -112,21 +116,14 @@ def _epoch(
         chosen = order[start : start + request.batch]
         if len(chosen) < 2:
             continue  # batch normalisation needs two
-        x = _changed(inputs[chosen], shuffle) if request.vary else inputs[chosen]
+        x = inputs[chosen]
+        if request.vary and request.labels is not None:  # a teacher was asked about the changed images
+            x = relit(x, shuffle)
         optimizer.zero_grad(set_to_none=True)
         value = loss(student.targets, student.logits(x), [t[chosen] for t in truth], scale)
         value.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
         optimizer.step()
-
-
-def _changed(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Brighter or darker, more or less contrast: what a camera changes and the teacher's answer ought not to."""
-    shape = (len(x), *([1] * (x.dim() - 1)))
-    level = x.mean(tuple(range(1, x.dim())), keepdim=True)
-    contrast = 1 + 0.15 * (2 * torch.rand(shape, generator=generator) - 1)
-    shift = 0.1 * x.std() * (2 * torch.rand(shape, generator=generator) - 1)
-    return (x - level) * contrast + level + shift
 
 
 def _held_back(student: Student, inputs: Tensor, truth: list[Tensor], scale: list[Tensor], batch: int) -> float:

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from hams_services.optimizer.onnx_dims import normalize_onnx
-from hams_services.optimizer.training.loop import train
+from hams_services.optimizer.training.loop import split, train
 from hams_services.optimizer.training.request import Target, TrainRequest, TrainResult
 from hams_services.optimizer.training.student import WIDTHS, Student, gflops
+from hams_services.optimizer.training.vary import copies
 from hams_shared.errors import BadInputError, ModelError
 
 MOST = 4096
@@ -39,13 +40,21 @@ def run(request: TrainRequest, told: Callable[[dict[str, Any]], None]) -> TrainR
     samples = np.load(request.tensors).astype(np.float32)
     if samples.ndim != 4:
         raise BadInputError(f"samples of shape {samples.shape} are no images")
+    if request.teacher is None and request.labels is None:
+        raise BadInputError("neither a teacher nor labels: nothing to learn")
+    border = split(len(samples), request.held_back)
+    if request.vary and request.labels is None:
+        told({"text": "vary the images", "done": 0, "total": request.epochs})
+        more = copies(torch.from_numpy(samples[:border]), request.layout, request.seed).numpy()
+        samples = np.concatenate([samples[:border], more, samples[border:]])
+        border += len(more)
     truth, targets = _truth(request, samples)
     inputs = torch.from_numpy(samples)
     image = samples.shape[1:] if request.layout == "nchw" else (samples.shape[3], *samples.shape[1:3])
     student, width = fitting(image, targets, request)
     plain = inputs if request.layout == "nchw" else inputs.permute(0, 3, 1, 2)
     student.normalize_like(plain)
-    stopping, why = train(student, inputs, [torch.from_numpy(t) for t in truth], request, told)
+    stopping, why = train(student, inputs, [torch.from_numpy(t) for t in truth], border, request, told)
     told({"text": "write the network", "done": stopping.epoch, "total": request.epochs})
     files = export(student, samples.shape[1:], request.folder)
     return TrainResult(
@@ -83,8 +92,6 @@ def fitting(image: tuple[int, ...], targets: list[Target], request: TrainRequest
 
 
 def _truth(request: TrainRequest, samples: NDArray[np.float32]) -> tuple[list[NDArray[np.float32]], list[Target]]:
-    if request.teacher is None and request.labels is None:
-        raise BadInputError("neither a teacher nor labels: nothing to learn")
     said = teacher_says(request.teacher, samples if request.labels is None else samples[:1]) if request.teacher else {}
     if request.labels is not None:
         values = np.load(request.labels).astype(np.float32)

@@ -81,19 +81,33 @@ class Student(nn.Module):  # type: ignore[misc]
             probe = self.body(torch.zeros(1, inputs, *size))
         places = 16 * probe.shape[2] * probe.shape[3]
         self.heads = nn.ModuleList(nn.Linear(features + places, math.prod(t.shape)) for t in self.targets)
+        for index, target in enumerate(self.targets):
+            self.register_buffer(f"center{index}", torch.zeros(math.prod(target.shape)))
+            self.register_buffer(f"unit{index}", torch.ones(math.prod(target.shape)))
 
     def normalize_like(self, tensors: Tensor) -> None:
         """Take mean and scale from samples N×C×H×W."""
         self.mean.copy_(tensors.mean((0, 2, 3), keepdim=True))
         self.scale.copy_(tensors.std((0, 2, 3), keepdim=True).clamp_min(1e-3))
 
+    def answer_like(self, truth: Sequence[Tensor], units: Sequence[Tensor]) -> None:
+        """Take the mean of each number from what is to be learned: heads learn what is left, in `units`.
+
+        A number in the thousands is otherwise out of the optimizer's reach.
+        """
+        for index, (target, values, unit) in enumerate(zip(self.targets, truth, units, strict=True)):
+            if target.kind == "numbers":
+                self.get_buffer(f"center{index}").copy_(values.flatten(1).mean(0))
+                self.get_buffer(f"unit{index}").copy_(unit)
+
     def logits(self, x: Tensor) -> list[Tensor]:
-        """What the heads say, N×K each, before probabilities are made of it."""
+        """What the heads say, N×K each, in the target's own units; before probabilities are made of it."""
         if self.layout == "nhwc":
             x = x.permute(0, 3, 1, 2)
         x = self.body((x - self.mean) / self.scale)
         y = torch.cat([self.pool(x).flatten(1), self.spread(x)], dim=1)
-        return [head(y) for head in self.heads]
+        said = enumerate(head(y) for head in self.heads)
+        return [one * self.get_buffer(f"unit{i}") + self.get_buffer(f"center{i}") for i, one in said]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The outputs, as the teacher's."""

@@ -7,7 +7,7 @@ import pytest
 
 from hams_agents.tasks import registry
 from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams
-from hams_agents.tasks.registry import build_task, is_detection
+from hams_agents.tasks.registry import build_task, eased, is_detection
 from hams_shared.errors import TaskError
 from hams_shared.group_spec import InputSpec, TaskSpec
 
@@ -21,6 +21,23 @@ def build(**spec: Any) -> Any:
 def test_kinds() -> None:
     assert is_detection(build(type="centerface"))
     assert not is_detection(build(type="raw"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "lower", "was"),
+    [
+        ({"type": "centerface"}, 0.45, 0.5),
+        ({"type": "yolo", "labels": ["car"], "threshold": 0.06}, 0.03, 0.06),  # no lower than half of it
+        ({"type": "raw"}, None, None),
+        ({"type": "embedding", "gallery": {"threshold": 0.7}}, None, None),  # that is no object's score
+    ],
+)
+def test_eased(spec: dict[str, Any], lower: float | None, was: float | None) -> None:
+    task = TaskSpec.model_validate(spec)
+    found, threshold = eased(task, 0.05)
+    assert threshold == was
+    assert found.model_dump().get("threshold") == (None if lower is None else pytest.approx(lower))
+    build_task(found, INPUT)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,32 @@ def test_spurious_boxes_cost_although_precision_over_recall_forgives_them() -> N
     assert found.agreement == found.metrics["f1"] == pytest.approx(0.5)
 
 
+NEAR, LOW = A | {"score": 0.48}, box(100, 0, 110, 10, 0.46)
+
+
+@pytest.mark.parametrize(
+    ("truth", "found", "agreement", "strict"),
+    [
+        ([A, B], [NEAR, B], 1.0, 2 / 3),  # nearly said: found
+        ([NEAR, B], [A, B], 1.0, 2 / 3),  # said where the source nearly says it: not wrong
+        ([A, B], [A, B, C], 0.8, 0.8),  # the source does not say it at all
+        ([A, B], [B], 0.5, 2 / 3),  # not even nearly said: half of the area
+        ([A, B], [A, B, LOW], 1.0, 1.0),  # nearly said by one only: nobody sees it
+        ([A, B, LOW], [A, B], 1.0, 1.0),
+        ([A], [NEAR | {"label": "bus"}], 0.0, 0.0),
+    ],
+)
+def test_objects_at_the_threshold(truth: list[Any], found: list[Any], agreement: float, strict: float) -> None:
+    result = compare([truth], [found], 0.5)
+    assert result.agreement == pytest.approx(agreement)
+    assert result.metrics["strict_f1"] == pytest.approx(strict)
+
+
+def test_labels_that_are_nearly_said_only_cost_nothing() -> None:
+    assert compare([[A, LOW | {"label": "bus"}]], [[A]], 0.5).agreement == 1.0
+    assert compare([[A, LOW | {"label": "bus"}]], [[A, C | {"label": "bus"}]], 0.5).agreement == 1.0
+
+
 def test_points_of_boxes() -> None:
     truth, moved = A | {"points": [[5, 5], [6, 6]]}, A | {"points": [[5, 6], [6, 7]]}
     assert compare([[truth]], [[moved]]).metrics["point_error"] == pytest.approx(0.1)

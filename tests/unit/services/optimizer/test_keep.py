@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hams_services.optimizer.quantize.keep import KeepSearch
-from hams_services.optimizer.quantize.rank import own_errors, relative_error
+from hams_services.optimizer.quantize.rank import by_error, output_error, relative_error
 
 
 def search(layers: int, needed: int, floor: float = 0.98) -> tuple[KeepSearch, list[int]]:
@@ -52,7 +53,9 @@ def test_the_best_reaches_the_floor_whenever_it_can(layers: int, needed: int) ->
         assert needed <= keep.best <= needed + max(1, keep.best // 8)
 
 
-def test_who_adds_the_error() -> None:
-    before = {"a": [], "b": ["a"], "c": ["b", "a"]}
-    assert own_errors({"a": 0.1, "b": 0.5, "c": 0.55}, before) == [("b", 0.4), ("a", 0.1), ("c", 0.55 - 0.5)]
+def test_who_spoils_most() -> None:
+    assert by_error({"a": 0.5, "b": 0.1, "c": 0.5}) == ["b", "a", "c"]  # without b the least is left
     assert relative_error([np.float32([3, 4])], [np.float32([3, 3])]) == 1 / 25
+    small, large = [np.float32([0.3, 0.4])], [np.float32([300, 400])]
+    coarse = [[np.float32([0.3, 0.3])], [np.float32([300, 300])]]
+    assert output_error([small, large], coarse) == pytest.approx(2 / 25)  # outputs weigh alike, whatever their scale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,15 +11,18 @@ import numpy as np
 import onnx
 import openvino as ov
 import pytest
+from onnx import helper
 
 from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator
 from hams_services.optimizer.make import Shown, Workshop
 from hams_services.optimizer.process import JobProcess
+from hams_services.optimizer.quantize.trials import Scope
 from hams_services.optimizer.variants import VariantStore
 from hams_shared.errors import BadInputError, DigestError, UnsupportedModelError
 from hams_shared.group_spec import NodeSpec, parse_group
 from hams_shared.variants import VariantRecord, shortfall, task_key
 from support.hostile import convolutions
+from support.networks import graph, write
 
 SIZE = 16
 NODE = NodeSpec.model_validate(
@@ -73,15 +77,16 @@ def test_variants_agree_with_their_source(workshop: Workshop, tmp_path: Path, fo
         workshop.variant(graph, "bf16")
 
 
-@pytest.mark.parametrize("format", ["openvino", "onnx"])
-def test_int8_is_reproducible(tmp_path: Path, folder: Path, format: str) -> None:
+@pytest.mark.parametrize(("format", "scope"), [("openvino", "all"), ("openvino", "layers"), ("onnx", "layers")])
+def test_int8_is_reproducible(tmp_path: Path, folder: Path, format: str, scope: Scope) -> None:
     """The same source, samples and tools give the same bytes, in another process and another folder."""
     digests = []
     for name in ("one", "two"):
         with JobProcess(tmp_path / name / "job") as job:
             workshop = Workshop(VariantStore(tmp_path / name / "store"), job)
             base = workshop.import_file(convolutions(tmp_path / name), "net").variants[format]  # type: ignore[index]
-            plain = workshop.quantize(base, "net", NODE, Shown.of(folder), floor=0.0)
+            plain = workshop.quantize(base, "net", NODE, Shown.of(folder), floor=0.0, scopes=(scope,))
+            assert plain.made.settings["scope"] == scope
             assert plain.made.calibration is not None
             assert plain.made.calibration.samples == 16
             assert (plain.made.precision, plain.made.kept, plain.made.batch) == ("i8", (), "dynamic")
@@ -105,13 +110,49 @@ def test_layers_are_kept_until_the_floor(workshop: Workshop, tmp_path: Path, fol
     # Regression on a probability: an agreement of exactly 1 needs all layers in higher precision.
     node = NODE.model_copy(update={"task": NODE.task.model_validate({"type": "regression"})})
     best = workshop.quantize(base, "net", node, Shown.of(folder), floor=1.0, budget_s=60.0)
-    values = {int(line.split(": ")[1].split()[0]): float(line.rsplit(" ", 1)[1]) for line in told}
-    assert list(values)[:2] == [0, 1]
-    assert values[0] < 1.0
-    assert best.agreements[task_key(node)].value == pytest.approx(max(values.values()), abs=1e-4)
-    assert len(best.made.kept) in values
-    plain = [one for one in workshop.store.all() if one.made.precision == "i8" and not one.made.kept]
-    assert "below the floor of 1" in shortfall(plain[0], node, 1.0)
+    tried = [re.search(r"(all|layers), (\d+) layers kept, agreement ([\d.]+)", line) for line in told]
+    values = [(found[1], int(found[2]), float(found[3])) for found in tried if found]
+    assert [value[:2] for value in values[:2]] == [("all", 0), ("layers", 0)]
+    better = max(values[:2], key=lambda value: value[2])
+    assert better[2] < 1.0
+    assert {value[0] for value in values[2:]} == {better[0]}  # what agrees better is made better still
+    assert [value[1] for value in values[2:4]] == [1, 2]
+    assert best.agreements[task_key(node)].value == pytest.approx(max(value[2] for value in values), abs=1e-4)
+    assert "below the floor of 1" in shortfall(best, node, 1.0)
+    kept = [one for one in workshop.store.all() if one.made.precision == "i8"]
+    assert [one.model.digest for one in kept] == [best.model.digest]  # what was tried beside it is gone
+
+
+@pytest.mark.parametrize("format", ["openvino", "onnx"])
+@pytest.mark.parametrize("scope", ["all", "layers"])
+def test_the_layer_that_spoils_most_is_found(tmp_path: Path, folder: Path, format: str, scope: Scope) -> None:
+    """One channel a thousand times as large as the others: in eight bits the others are lost."""
+    random = np.random.default_rng(3)
+    weights = [random.normal(0, 0.3, shape).astype(np.float32) for shape in ((8, 3, 3, 3), (8, 8, 3, 3), (4, 8, 3, 3))]
+    weights[0][0] *= 1000
+    weights[1][:, 0] /= 1000
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["a"], pads=[1] * 4),
+        helper.make_node("Conv", ["a", "w1"], ["b"], pads=[1] * 4),
+        helper.make_node("Conv", ["b", "w2"], ["c"], pads=[1] * 4),
+        helper.make_node("GlobalAveragePool", ["c"], ["d"]),
+        helper.make_node("Flatten", ["d"], ["y"]),
+    ]
+    constants = {f"w{index}": value for index, value in enumerate(weights)}
+    file = write(tmp_path / "spoilt.onnx", graph(nodes, constants=constants, sides=(SIZE, SIZE)))
+    with JobProcess(tmp_path / "job") as job:
+        shop = Workshop(VariantStore(tmp_path / "store"), job)
+        base = shop.import_file(file, "net").variants[format]  # type: ignore[index]
+        tensors = tmp_path / "tensors.npy"
+        names = sorted(path.name for path in folder.glob("*.png"))
+        Evaluator(f"{'onnxruntime' if format == 'onnx' else 'openvino'}:CPU").tensors(NODE, folder, names, tensors)
+        source, out = str(shop.store.path(base)), str(tmp_path / "job" / "out")
+        done = job.call(f"quantize-{format}", source=source, out=out, tensors=str(tensors), scope=scope)
+        source = done.get("prepared", source)
+        ranked = job.call(f"rank-{format}", source=source, quantised=done["named"], tensors=str(tensors))
+        worst, *others = ranked["layers"]
+        assert ranked["errors"][worst] < 0.2 * min(ranked["errors"][name] for name in others)
+        assert worst == [name for name in done["layers"] if "Conv" in name][1]
 
 
 def test_labels(workshop: Workshop, tmp_path: Path, folder: Path) -> None:

@@ -85,8 +85,12 @@ def test_the_widest_student_within_the_budget(tmp_path: Path) -> None:
 def teacher(folder: Path) -> Path:
     """Says how bright the left half of an image is, and the right."""
     pool = helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[16, 8], strides=[16, 8])
-    mean = helper.make_node("ReduceMean", ["p"], ["y"], axes=[1], keepdims=0)
-    return write(folder / "teacher.onnx", graph([pool, mean], outputs={"y": ["n", 1, 2]}, sides=(16, 16)))
+    mean = helper.make_node("ReduceMean", ["p"], ["m"], axes=[1], keepdims=0)
+    large = helper.make_node("Mul", ["m", "thousand"], ["l"])
+    add = helper.make_node("Add", ["l", "offset"], ["y"])  # far from what a fresh network says
+    constants = {"thousand": np.float32([1000]), "offset": np.float32([5000])}
+    nodes = [pool, mean, large, add]
+    return write(folder / "teacher.onnx", graph(nodes, constants=constants, outputs={"y": ["n", 1, 2]}, sides=(16, 16)))
 
 
 def request(folder: Path, epochs: int) -> dict[str, Any]:
@@ -101,7 +105,6 @@ def request(folder: Path, epochs: int) -> dict[str, Any]:
         "rate": 0.005,
         "epochs": epochs,
         "patience": 100,
-        "vary": False,  # how bright it is is what this teacher says
     }
 
 
@@ -138,22 +141,23 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> No
     process.communicate(timeout=10)
     process = start(tmp_path / "killed", given)
     assert process.stdout is not None
-    assert "goes on after epoch" in process.stdout.readline()
+    lines = iter(process.stdout.readline, "")
+    assert "goes on after epoch" in next(line for line in lines if "vary" not in line)
     again = TrainResult.model_validate(finished(process)["result"])
     assert again.loss == whole.loss
     assert again.files[0].read_bytes() == whole.files[0].read_bytes()
 
     # Both files say what the teacher says, for any batch.
     images = np.load(given["tensors"])[128:]
-    truth = np.stack([images[:, :, :, :8].mean((1, 2, 3)), images[:, :, :, 8:].mean((1, 2, 3))], 1)
+    truth = 5000 + 1000 * np.stack([images[:, :, :, :8].mean((1, 2, 3)), images[:, :, :, 8:].mean((1, 2, 3))], 1)
     onnx = onnxruntime.InferenceSession(again.files[0], providers=["CPUExecutionProvider"])
     said = onnx.run(None, {onnx.get_inputs()[0].name: images})[0].reshape(len(images), -1)
     ir = ov.Core().compile_model(again.files[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     same = np.concatenate([ir([image[None]])[0] for image in images]).reshape(len(images), -1)
-    assert np.abs(said - same).max() < 1e-3
+    assert np.abs(said - same).max() < 1
     assert [port.name for port in onnx.get_outputs()] == ["y"]
     error = np.abs(said - truth).mean() / truth.std()
-    assert error < 0.6, error  # 30 epochs of 128 images
+    assert error < 0.25, error
 
 
 @needs_torch

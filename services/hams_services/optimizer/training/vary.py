@@ -1,0 +1,53 @@
+"""More images from few: lit, moved and scaled otherwise, as a camera and a detector's boxes change them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+COPIES = 3
+"""Changed images per image that the teacher is asked about."""
+MOST_BYTES = 1 << 30
+"""Of all images together; fewer copies where that is not enough."""
+CONTRAST, LIGHT = 0.15, 0.1
+"""Most change of contrast, as a share, and of light, in standard deviations."""
+SCALE, SHIFT = 0.12, 0.06
+"""Most change of size, and of place as a share of the image."""
+
+
+def relit(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return N images brighter or darker, with more or less contrast."""
+    shape = (len(x), *([1] * (x.dim() - 1)))
+    level = x.mean(tuple(range(1, x.dim())), keepdim=True)
+    contrast = 1 + CONTRAST * _between(shape, generator)
+    shift = LIGHT * x.std() * _between(shape, generator)
+    return (x - level) * contrast + level + shift
+
+
+def moved(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return N×C×H×W images a little larger or smaller, and elsewhere; edges are drawn out."""
+    scale = 1 + SCALE * _between((len(x),), generator)
+    place = 2 * SHIFT * _between((len(x), 2), generator)
+    theta = torch.zeros(len(x), 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = scale
+    theta[:, :, 2] = place
+    grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
+    return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
+def copies(x: Tensor, layout: str, seed: int) -> Tensor:
+    """Return changed copies of N images, one round after another; none where the images are large already."""
+    generator = torch.Generator().manual_seed(seed)
+    count = min(COPIES, int(MOST_BYTES // max(1, x.numel() * 4)) - 1)
+    rounds = []
+    for _ in range(count):
+        plain = x.permute(0, 3, 1, 2) if layout == "nhwc" else x
+        changed = moved(relit(plain, generator), generator)
+        rounds.append(changed.permute(0, 2, 3, 1) if layout == "nhwc" else changed)
+    return torch.cat(rounds) if rounds else x[:0]
+
+
+def _between(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Evenly spread in -1…1."""
+    return 2 * torch.rand(shape, generator=generator) - 1
