@@ -164,9 +164,7 @@ def variant_rows(situation: Situation) -> tuple[VariantRow, ...]:
                 found = record.agreements.get(task_key(spec))
                 agreement = found.value if found else None
                 candidate = Candidate(record.model, record.made.input or spec.input, record.label)
-                rows.append(
-                    _row(situation, group, node, candidate, record.label, agreement, excluded(record, spec))
-                )
+                rows.append(_row(situation, group, node, candidate, record.label, agreement, excluded(record, spec)))
     return tuple(rows)
 
 

@@ -32,6 +32,7 @@ to this tree where they are caught, in the module that talks to the foreign libr
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
 
 
@@ -221,7 +222,11 @@ def from_wire(error: dict[str, Any]) -> HamsError:
 
 
 def as_hams_error(error: BaseException) -> HamsError:
-    """Return `error` itself when it is ours, else an :class:`InternalError` that names it."""
+    """Return `error` itself when it is ours, what a full disk or memory is called, else an :class:`InternalError`."""
     if isinstance(error, HamsError):
         return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpaceError(f"the disk is full: {error.filename or error.strerror}", "make room")
+    if isinstance(error, MemoryError):
+        return RefusedError("there is not enough memory for it", "make memory free, or raise the limit")
     return InternalError(f"{type(error).__name__}: {error}", "this is a defect in HAMS: please report it")

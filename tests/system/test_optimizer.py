@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import yaml
 from onnx import helper
 
 from support.networks import graph, write
+from support.small_disk import small_disk
 from support.up import Up
 from support.wait import until_sync
 
@@ -82,6 +85,12 @@ def texture(tmp_path: Path) -> Path:
     path = tmp_path / "texture.yaml"
     path.write_text(yaml.safe_dump(group, sort_keys=False))
     return path
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "small", "1m") as folder:
+        yield folder
 
 
 def newest(up: Up) -> dict[str, Any]:
@@ -178,3 +187,18 @@ def test_a_student_is_trained_though_its_optimizer_is_killed(
         (many / "labels.json").write_text(json.dumps({"000.png": {"label": "striped"}}))
         assert "the label of 000.png is none of node kind" in up.ctl(*train, "--labels", many, code=2)
         assert up.json("status")["groups"][0]["state"] == "serving"
+
+
+def test_a_full_disk_ends_the_job_and_nothing_else(
+    tmp_path: Path, texture: Path, monkeypatch: pytest.MonkeyPatch, small: Path
+) -> None:
+    monkeypatch.setenv("HAMS_CACHE", str(small))
+    with Up(tmp_path / "home", "openvino:CPU@0") as up:
+        up.ctl("deploy", texture)
+        assert "disk is full" in up.ctl("nco", "calibrate", "texture", "--frames", "300", code=3)
+        assert newest(up)["state"] == "failed"
+        assert up.json("status")["groups"][0]["state"] == "serving"
+        for left in small.glob("nco/*/*"):
+            shutil.rmtree(left)
+        up.ctl("nco", "calibrate", "texture", "--frames", "3")
+        assert newest(up)["state"] == "done"

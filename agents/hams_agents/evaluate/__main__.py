@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -23,6 +24,7 @@ def main(argv: list[str]) -> int:
         if len(argv) != 1:
             raise BadInputError("usage: python -m hams_agents.evaluate REQUEST.json")
         request = _read(Path(argv[0]))
+        _limit(request.memory_mib)
         if isinstance(request, Decode | Collect):
             device = parse(request.device)
             pin(device.cores)
@@ -42,6 +44,17 @@ def main(argv: list[str]) -> int:
         print(json.dumps(known.to_wire()), flush=True)
         return known.exit_code
     return 0
+
+
+def _limit(memory_mib: int) -> None:
+    """Let this process have no more than that, where the system can do it."""
+    if memory_mib:
+        with suppress(ImportError):
+            import resource
+
+            hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+            wanted = memory_mib << 20 if hard == resource.RLIM_INFINITY else min(memory_mib << 20, hard)
+            resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
 
 
 def _read(path: Path) -> Request:

@@ -13,6 +13,10 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class _Job(_Request):
+    memory_mib: int = Field(0, ge=0, description="address space that it may use, MiB; 0: no limit")
+
+
 class ModelAt(_Request):
     """A network file, and what it wants for input where that is not what the node says."""
 
@@ -21,7 +25,7 @@ class ModelAt(_Request):
     input: InputSpec | None = None
 
 
-class Decode(_Request):
+class Decode(_Job):
     """Run a node on samples with each of `models`; write msgpack ``{"results": [{"items": …} or {"error": …}]}``.
 
     An item is what the node would say of that sample: a list of objects, or a map. With `time` there is ``"fps"`` too.
@@ -41,7 +45,7 @@ class Decode(_Request):
     out: str
 
 
-class Tensors(_Request):
+class Tensors(_Job):
     """Write the node's input tensors for samples, one ``.npy`` file of N×…; nothing is run."""
 
     do: Literal["tensors"]
@@ -51,7 +55,7 @@ class Tensors(_Request):
     out: str
 
 
-class Collect(_Request):
+class Collect(_Job):
     """Run a group on frames and write what each of its nodes is shown: OUT/NODE is a folder of samples."""
 
     do: Literal["collect"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,8 @@ def write_tensors(request: Tensors) -> None:
     names = request.names or tuple(samples.names)
     element = np.float32 if spec.dtype == "f32" else np.uint8
     array = np.lib.format.open_memmap(request.out, "w+", element, spec.shape(len(names)))
+    with Path(request.out).open("r+b") as file:  # a full disk is an error here, and the end of the process later
+        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
     for index, name in enumerate(names):
         array[index : index + 1] = tensors.prepare([samples.read(name).image], spec)[0]
     array.flush()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import socket
 import sys
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hams_services.optimizer.limits import Limits, apply
-from hams_shared.errors import BadInputError, HamsError, ModelError, NoSpaceError
+from hams_shared.errors import BadInputError, HamsError, ModelError, NoSpaceError, as_hams_error
 
 JOBS = {
     "import": "hams_services.optimizer.importing.convert:import_file",
@@ -29,7 +28,14 @@ JOBS = {
 }
 """What may be asked: function of JSON values that returns a JSON object; paths it is given are absolute."""
 
-_MEMORY = ("bad alloc", "std::bad_alloc", "cannot allocate memory", "failed to allocate", "out of memory")
+_MEMORY = (
+    "bad alloc",
+    "std::bad_alloc",
+    "cannot allocate memory",
+    "can't allocate memory",
+    "failed to allocate",
+    "out of memory",
+)
 
 
 def main(argv: list[str]) -> int:
@@ -62,8 +68,8 @@ def as_job_error(error: BaseException) -> HamsError:
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError) or any(mark in text.lower() for mark in _MEMORY):
         return ModelError("it needs more memory than a job may have", "raise the job's memory limit")
-    if isinstance(error, OSError) and error.errno in (28, 122):
-        return NoSpaceError(f"the disk of {os.getcwd()} is full", "make room")
+    if isinstance(error, OSError) and isinstance(known := as_hams_error(error), NoSpaceError):
+        return known
     if isinstance(error, RecursionError):
         return ModelError("it is nested too deeply")
     return ModelError(f"{type(error).__name__}: {text[:400] or 'no reason given'}", "is the file whole?")

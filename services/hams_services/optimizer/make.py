@@ -71,6 +71,10 @@ class Workshop:
     told: Told = lambda text: None
     devices: dict[str, str] = field(default_factory=lambda: dict(DEVICES))
 
+    def evaluator(self, device: str) -> Evaluator:
+        """Runs nodes on `device`, in a process that may have as much memory as a job's."""
+        return Evaluator(device, memory_mib=self.job.limits.memory_mib)
+
     def import_file(self, path: Path, name: str, shape: tuple[int, ...] | None = None) -> Imported:
         """Import a file of any format. Raises ModelError and its kind."""
         with self.folder() as out:
@@ -199,7 +203,7 @@ class Workshop:
         """Run variants of one format on the held-back samples."""
         if not records:
             return []
-        evaluator = Evaluator(self.devices[records[0].made.format])
+        evaluator = self.evaluator(self.devices[records[0].made.format])
         candidates = [Candidate(self.store.path(one), one.model.digest, one.made.input) for one in records]
         return evaluator.decode(name, node, candidates, shown.folder, shown.held_back, time_it, margin)
 
@@ -230,7 +234,7 @@ class Workshop:
         deadline = time.monotonic() + budget_s
         with self.folder() as work:
             tensors = work / "tensors.npy"
-            Evaluator(self.devices[base.made.format]).tensors(node, shown.folder, shown.calibrate, tensors)
+            self.evaluator(self.devices[base.made.format]).tensors(node, shown.folder, shown.calibrate, tensors)
             trials = Trials(self, base, name, node, shown, compute, tensors, work, self.truth(base, name, node, shown))
             best = trials.run(scopes, floor, deadline)
         for one in trials.made:

@@ -114,7 +114,7 @@ class JobProcess:
                 stdout=self._log,
                 stderr=self._log,
                 cwd=self.folder,
-                env=_environment(self.folder),
+                env=environment(self.folder),
                 start_new_session=True,
             )
         self._socket = ours
@@ -179,7 +179,7 @@ class JobProcess:
         return " ".join(next((line for line in reversed(lines) if line.strip()), "").split())[:300]
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
     """What a job's process knows of ours: temporary files go to its folder, and nothing is unpickled by PyTorch."""
     return {
         **os.environ,

@@ -41,8 +41,9 @@ class Said:
 class Evaluator:
     """Runs nodes on samples on `device`; blocking."""
 
-    def __init__(self, device: str, timeout: float = 600.0, nice: int = 10) -> None:
+    def __init__(self, device: str, timeout: float = 600.0, nice: int = 10, memory_mib: int = 0) -> None:
         self.device = device
+        self._memory_mib = memory_mib
         self._timeout = timeout
         self._nice = nice
 
@@ -125,7 +126,7 @@ class Evaluator:
     def _run(self, folder: Path, request: dict[str, Any]) -> str:
         """Run one request; return the last line it printed."""
         path = folder / "request.json"
-        path.write_text(json.dumps(request), encoding="utf-8")
+        path.write_text(json.dumps({**request, "memory_mib": self._memory_mib}), encoding="utf-8")
         argv = [sys.executable, "-m", "hams_agents.evaluate", str(path)]
         if self._nice and os.name == "posix":
             argv = ["nice", "-n", str(self._nice), *argv]

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from hams_client.client import Hams
 from hams_shared.bus import Bus
@@ -48,7 +50,7 @@ async def collect(bus: Bus, group: str, count: int, folder: Path, told: Told) ->
             if now - last < SPACING_S:
                 continue
             last = now
-            await asyncio.to_thread(cv2.imwrite, str(new / f"{taken:05d}.png"), image)
+            await asyncio.to_thread(_write, new / f"{taken:05d}.png", image)
             taken += 1
             told("take frames", taken, count)
     except TimeoutError:
@@ -60,3 +62,8 @@ async def collect(bus: Bus, group: str, count: int, folder: Path, told: Told) ->
         await pictures.aclose()
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
+
+
+def _write(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write a PNG; OpenCV's own writing does not say that a disk is full."""
+    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())

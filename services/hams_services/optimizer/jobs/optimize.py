@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hams_services.optimizer.accuracy import samples as sampling
-from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator
+from hams_services.optimizer.accuracy.evaluate import Candidate
 from hams_services.optimizer.make import Shown, Workshop
 from hams_shared.errors import BadInputError, HamsError, ModelError
 from hams_shared.messages import GroupRecord
@@ -83,7 +83,7 @@ class Optimize:
         errors: list[HamsError] = []
         for device in self.workshop.devices.values():  # one runtime may not read all of the group's networks
             try:
-                return Evaluator(device).collect(self.record.spec, models, frames, folder)
+                return self.workshop.evaluator(device).collect(self.record.spec, models, frames, folder)
             except ModelError as error:
                 errors.append(error)
         raise errors[0]

@@ -1,4 +1,6 @@
-"""One training run: ``python -m hams_services.optimizer.training REQUEST.json``.
+"""One training run: ``python -m hams_services.optimizer.training REQUEST.json [LIMITS]``.
+
+It sets itself the limits (:class:`hams_services.optimizer.limits.Limits` as JSON) before it reads any network.
 
 Says a line of JSON after each epoch, and last ``{"result": …}`` or ``{"error": …}``.
 """
@@ -10,7 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hams_shared.errors import BadInputError, HamsError, as_hams_error
+from hams_services.optimizer.job import as_job_error
+from hams_services.optimizer.limits import Limits, apply
+from hams_shared.errors import BadInputError, HamsError
 
 
 def _say(message: dict[str, Any]) -> None:
@@ -27,9 +31,11 @@ def main() -> int:
         from hams_services.optimizer.training.request import TrainRequest
 
         request = TrainRequest.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
+        if len(sys.argv) > 2:
+            apply(Limits(**json.loads(sys.argv[2])), request.folder)
         _say({"result": run(request, _say).model_dump(mode="json")})
     except Exception as error:
-        _say({"error": (error if isinstance(error, HamsError) else as_hams_error(error)).to_wire()})
+        _say({"error": (error if isinstance(error, HamsError) else as_job_error(error)).to_wire()})
         return 1
     return 0
 

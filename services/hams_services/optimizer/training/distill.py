@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hams_services.optimizer.accuracy import samples as sampling
-from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator
+from hams_services.optimizer.accuracy.evaluate import Candidate
 from hams_services.optimizer.make import Shown, Workshop
+from hams_services.optimizer.process import environment
 from hams_services.optimizer.training.request import TrainRequest, TrainResult
 from hams_shared.errors import BadInputError, InternalError, from_wire
 from hams_shared.group_spec import NodeSpec
 from hams_shared.variants import Made, RuntimeFormat, VariantRecord
 
 Told = Callable[[str, int, int], None]
-NICE = 10
+START_S = 600
+"""CPU time beside the epochs: to ask the teacher, and to write the network, s."""
 LARGEST, SMALLEST = 10.0, 1e-4
 """GFLOPs between which a budget is searched for a wanted FPS."""
 TRIES = 7
@@ -77,7 +78,9 @@ class Distill:
             targets = self.folder / "labels.npy"
             np.save(targets, np.stack([self._target(labels[name], name) for name in names]))
         self.told("prepare samples", 0, 0)
-        Evaluator(self.workshop.devices[self.teacher.made.format]).tensors(self.node, samples, names, tensors)
+        self.workshop.evaluator(self.workshop.devices[self.teacher.made.format]).tensors(
+            self.node, samples, names, tensors
+        )
         request = TrainRequest(
             tensors=tensors,
             teacher=self.workshop.store.path(self.teacher),
@@ -116,7 +119,7 @@ class Distill:
             raise BadInputError("neither a budget nor a speed is given", "--gflops, or --fps with --device")
         low, high, best = SMALLEST, LARGEST, 0.0
         format: RuntimeFormat = "onnx" if device.startswith("onnxruntime") else "openvino"
-        evaluator = Evaluator(device or self.workshop.devices[format])
+        evaluator = self.workshop.evaluator(device or self.workshop.devices[format])
         fastest = 0.0
         for index in range(TRIES):
             self.told(f"how large for {fps:g} images/s", index, TRIES)
@@ -151,13 +154,20 @@ class Distill:
         request.folder.mkdir(parents=True, exist_ok=True)
         path = request.folder / "request.json"
         path.write_text(request.model_dump_json(indent=1))
-        argv = [sys.executable, "-m", "hams_services.optimizer.training", str(path)]
-        if os.name == "posix":
-            argv = ["nice", "-n", str(NICE), *argv]
+        seconds = int(2 * request.threads * request.budget_s) + START_S
+        limits = replace(self.workshop.job.limits, cpu_s=seconds)
+        argv = [sys.executable, "-m", "hams_services.optimizer.training", str(path), json.dumps(limits.to_json())]
         last: dict[str, Any] = {}
         with (
             (request.folder / "log.txt").open("w") as log,
-            subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+            subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment(request.folder),
+            ) as process,
         ):
             self._process = process
             if self._cancelled:

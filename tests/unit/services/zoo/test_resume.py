@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from hams_services.zoo.files import copy, silent
 from hams_services.zoo.sources import fetch
 from hams_shared.errors import DigestError, ModelFetchError, NoSpaceError
 from support.file_server import Answer, Files, serving
+from support.small_disk import small_disk
 
 NET = bytes(range(256)) * 4000
 SHA = hashlib.sha256(NET).hexdigest()
@@ -192,19 +192,8 @@ def test_one_downloads_and_the_others_wait(server: Files, tmp_path: Path) -> Non
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A disk of 512 KiB."""
-    if not hasattr(os, "geteuid") or os.geteuid() != 0:
-        pytest.skip("only root can mount a small disk")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "hams-test", str(folder)], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
-    try:
+    with small_disk(tmp_path / "small", "512k") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_disk_that_is_too_small_is_told_before(server: Files, small: Path) -> None:
