@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hams_shared.messages import DeviceView, Heartbeat, StreamView
+from hams_shared.messages import DeviceView, Heartbeat, Plan, StreamView
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class Look:
 
     devices: tuple[DeviceView, ...] = ()
     streams: tuple[StreamView, ...] = ()
+    plans: tuple[Plan, ...] = ()
+    """Those that serve."""
     troubles: tuple[str, ...] = ()
     """Parts that did not answer, and why."""
 
@@ -45,6 +47,8 @@ class NodeRates:
     inferences_per_s: float
     share: float
     """Part of the device's time, 0–1."""
+    variant: str = ""
+    """What serves there instead of the group's own network; empty: that does."""
 
 
 def device_rates(before: Look, after: Look) -> list[DeviceRates]:
@@ -65,6 +69,7 @@ def device_rates(before: Look, after: Look) -> list[DeviceRates]:
 def node_rates(before: Look, after: Look) -> list[NodeRates]:
     """All nodes that did something between the looks, busiest first within their group."""
     rates: list[NodeRates] = []
+    plans = {plan.group.spec.name: plan for plan in after.plans}
     for view, pair in _pairs(before, after):
         if pair is None:
             continue
@@ -75,6 +80,8 @@ def node_rates(before: Look, after: Look) -> list[NodeRates]:
             if frames <= 0:
                 continue
             seconds = _seconds(pair)
+            plan = plans.get(load.group)
+            choice = plan.variants.get(load.node, {}).get(view.record.device) if plan else None
             rates.append(
                 NodeRates(
                     group=load.group,
@@ -83,6 +90,7 @@ def node_rates(before: Look, after: Look) -> list[NodeRates]:
                     frames_per_s=frames / seconds,
                     inferences_per_s=(load.inferences - (old.inferences if old else 0)) / seconds,
                     share=min(1.0, (load.busy_s - (old.busy_s if old else 0.0)) / seconds),
+                    variant=choice.label if choice else "",
                 )
             )
     return sorted(rates, key=lambda one: (one.group, -one.share, one.node, one.device))

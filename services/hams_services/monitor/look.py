@@ -6,7 +6,7 @@ from hams_services.monitor.ask import pipeline_view, scheduler_view
 from hams_services.monitor.core import Look
 from hams_shared.bus import Bus
 from hams_shared.errors import HamsError
-from hams_shared.messages import DeviceView, StreamView
+from hams_shared.messages import DeviceView, Plan, StreamView
 
 ASK_S = 2.0
 """Deadline of each question, s."""
@@ -16,13 +16,15 @@ async def look(bus: Bus) -> Look:
     """Look at the system once; never raises a HamsError."""
     troubles: list[str] = []
     devices: tuple[DeviceView, ...] = ()
+    plans: tuple[Plan, ...] = ()
     streams: tuple[StreamView, ...] = ()
     try:
-        devices = (await scheduler_view(bus, timeout=ASK_S)).devices
+        view = await scheduler_view(bus, timeout=ASK_S)
+        devices, plans = view.devices, tuple(group.active for group in view.groups if group.active is not None)
     except HamsError as error:
         troubles.append(str(error))
     try:
         streams = (await pipeline_view(bus, timeout=ASK_S)).streams
     except HamsError as error:
         troubles.append(str(error))
-    return Look(devices, streams, tuple(troubles))
+    return Look(devices, streams, plans, tuple(troubles))

@@ -55,7 +55,9 @@ def _nodes(nodes: list[NodeRates]) -> RenderableType:
         return Text("no node is at work", style="dim")
     table = _table("NODE", "device", "frames/s", "inferences/s", "device time")
     for one in nodes:
-        name = f"{one.group}/{one.node}"
+        name = Text(f"{one.group}/{one.node}")
+        if one.variant:
+            name.append(f" {one.variant}", style="dim")
         table.add_row(
             name, one.device, f"{one.frames_per_s:.1f}", f"{one.inferences_per_s:.1f}", f"{100 * one.share:.0f} %"
         )

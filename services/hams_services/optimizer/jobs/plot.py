@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKERS = {
-    "source": "o", "fp32": "o", "fp16": "s", "bf16": "^", "int8": "v", "int8+bf16": "D", "student": "*",
+    "source": "o", "fp32": "P", "fp16": "s", "bf16": "^", "int8": "v", "int8+bf16": "D", "student": "*",
 }  # fmt: skip
 """By the last word of a variant's label that says what it is."""
 WIDTH, HEIGHT = 5.2, 4.6
@@ -100,7 +100,9 @@ def _device(
     for floor in sorted({row.floor for row in rows}):
         axis.axhline(floor, color="gray", linewidth=0.8, linestyle="--")
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    speeds = [fps for row in rows if column < len(row.fps) and (fps := row.fps[column])]
+    narrow = bool(speeds) and max(speeds) < 20 * min(speeds)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if narrow else (1.0, 3.0)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.margins(x=0.12)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hams_services.monitor.core import Look, device_rates, node_rates
-from hams_shared.messages import DeviceView, Heartbeat, NodeLoad
-from support.build import device
+from hams_shared.messages import DeviceView, Heartbeat, NodeLoad, VariantChoice
+from support.build import device, group_spec, model_ref, plan
 
 
 def at(uptime: float, busy: float, frames: int, incarnation: str = "i1") -> Look:
@@ -28,7 +30,16 @@ def test_two_heartbeats_of_one_life_give_rates() -> None:
     [one] = device_rates(before, after)
     assert (one.busy, one.queue, one.memory_mib) == (0.5, 3, 100.0)
     [node] = node_rates(before, after)
-    assert (node.frames_per_s, node.inferences_per_s, node.share) == (20.0, 40.0, 0.5)
+    assert (node.frames_per_s, node.inferences_per_s, node.share, node.variant) == (20.0, 40.0, 0.5, "")
+
+
+def test_the_variant_that_serves_is_named() -> None:
+    before, after = at(10.0, 4.0, 100), at(12.0, 5.0, 140)
+    serving = plan(1, {"det": "h.b.u", "age": "h.b.v"}, group_spec("g"))
+    chosen = VariantChoice(model=model_ref("det-int8"), label="int8", agreement=0.99)
+    serving = serving.model_copy(update={"variants": {"det": {"h.b.u": chosen}}})
+    [node] = node_rates(before, replace(after, plans=(serving,)))
+    assert node.variant == "int8"
 
 
 @pytest.mark.parametrize(
