@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.nco import fuzz, groups, variants
+from benchmarks.nco import fuzz, groups
 from benchmarks.reliability import bench as reliability
 from benchmarks.scheduling import bench as scheduling
 from benchmarks.services import bench as services
@@ -16,7 +16,6 @@ PARTS = {
     "services": services.main,
     "reliability": reliability.main,
     "nco": groups.main,
-    "variants": variants.main,
     "fuzz": fuzz.main,
 }
 

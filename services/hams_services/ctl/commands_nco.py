@@ -25,10 +25,10 @@ from hams_services.optimizer.quantize.trials import SCOPES, Scope
 from hams_services.optimizer.variants import VariantStore
 from hams_services.zoo.files import mib
 from hams_services.zoo.groups import load_group
-from hams_shared.errors import BadInputError
+from hams_shared.errors import BadInputError, UnsupportedModelError
 from hams_shared.group_spec import GroupSpec, NodeSpec
 from hams_shared.process import cache_folder
-from hams_shared.variants import VariantRecord, shortfall, task_key
+from hams_shared.variants import Precision, VariantRecord, shortfall, task_key
 
 nco = typer.Typer(no_args_is_help=True, help="The neural computing optimizer: import, quantise, compare networks.")
 
@@ -40,6 +40,24 @@ class QuantizeScope(StrEnum):
 
     all = "all"
     layers = "layers"
+
+
+class PlainPrecision(StrEnum):
+    """For the command line: what needs no calibration."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
+class Batch(StrEnum):
+    """For the command line."""
+
+    dynamic = "dynamic"
+    static = "static"
+
+
+_SHORT: dict[str, Precision] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 
 
 def variants_folder() -> Path:
@@ -129,9 +147,7 @@ def quantize(
     """Make INT8 variants of a node's network; where they miss the floor, its worst layers stay in higher precision."""
 
     def main() -> None:
-        spec = load_group(file)
-        if node not in spec.nodes:
-            raise BadInputError(f"{file} has no node {node!r}", f"its nodes: {', '.join(spec.nodes)}")
+        spec = _with_node(file, node)
         if compute not in ("", "f32", "bf16"):
             raise BadInputError(f"--compute {compute!r} is neither f32 nor bf16")
         of = spec.nodes[node]
@@ -150,6 +166,53 @@ def quantize(
             print_json([record.model_dump(mode="json") for record in made])
         else:
             _print(node, of, made, floor)
+
+    directly(main, debug)
+
+
+@nco.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="The group file.")],
+    node: Annotated[str, typer.Argument(help="One of its nodes.")],
+    precision: Annotated[
+        PlainPrecision, typer.Option(help="fp16: weights; bf16: what it is computed in, OpenVINO only.")
+    ] = PlainPrecision.fp32,
+    batch: Annotated[Batch | None, typer.Option(help="Images at once: any number, or one.")] = None,
+    embed: Annotated[bool, typer.Option("--embed", help="Put the node's pre-processing into the network.")] = False,
+    samples: Annotated[Path | None, typer.Option(help="Compare it with its source on this folder's images.")] = None,
+    device: Annotated[str | None, typer.Option("--device", "-d", help="Where to measure, e.g. openvino:CPU@1.")] = None,
+    memory: Memory = Limits.memory_mib,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make variants of a node's network that need no calibration: precision, batch, pre-processing."""
+
+    def main() -> None:
+        spec = _with_node(file, node)
+        of = spec.nodes[node]
+        with workshop(memory, device) as place, _written(spec, node) as path:
+            imported = place.import_file(path, node, of.input.shape())
+            made, refused = [], []
+            for base in imported.variants.values():
+                try:
+                    made.append(
+                        place.variant(
+                            base, _SHORT[precision.value], batch.value if batch else "", of.input if embed else None
+                        )
+                    )
+                except UnsupportedModelError as error:
+                    refused.append(error)
+            if not made:
+                raise refused[0]
+            if samples is not None:
+                first = next(iter(imported.variants.values()))
+                made = place.measure(first, made, node, of, Shown.of(samples), time_it=True)
+        if json:
+            print_json([record.model_dump(mode="json") for record in made])
+        else:
+            _print(node, of, made, of.min_agreement)
+            for why in refused:
+                err.print(escape(str(why)), style="dim")
 
     directly(main, debug)
 
@@ -184,6 +247,14 @@ def variants(
             print_json(answers)
 
     directly(main, debug)
+
+
+def _with_node(file: Path, node: str) -> GroupSpec:
+    """Read a group file that has that node. Raises BadInputError."""
+    spec = load_group(file)
+    if node not in spec.nodes:
+        raise BadInputError(f"{file} has no node {node!r}", f"its nodes: {', '.join(spec.nodes)}")
+    return spec
 
 
 def _print(title: str, node: NodeSpec | None, records: list[VariantRecord], floor: float) -> None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.evaluate import Candidate
-from hams_services.optimizer.make import Shown, Workshop
+from hams_services.optimizer.make import DEVICES, Shown, Workshop
 from hams_shared.errors import BadInputError, HamsError, ModelError
-from hams_shared.messages import GroupRecord
+from hams_shared.messages import DeviceRecord, GroupRecord
 from hams_shared.variants import RuntimeFormat, VariantRecord, task_key
 
 Told = Callable[[str, int, int], None]
@@ -36,6 +36,24 @@ class NodeOutcome:
     """What could not be made, and why."""
 
 
+@dataclass(frozen=True)
+class Formats:
+    """What the devices of a site read: ``openvino``, ``onnx``."""
+
+    read: frozenset[str] = frozenset(DEVICES)
+    half: frozenset[str] = frozenset()
+    """Those in which fp16 is worth a try: some device that reads them is no CPU."""
+
+    @classmethod
+    def of(cls, devices: Iterable[DeviceRecord]) -> Formats:
+        """From the devices there are; all formats where none is known."""
+        names = {"openvino": "openvino", "onnxruntime": "onnx"}
+        known = [(names[device.backend], device.kind) for device in devices if device.backend in names]
+        if not known:
+            return cls()
+        return cls(frozenset(f for f, _ in known), frozenset(f for f, kind in known if kind != "cpu"))
+
+
 @dataclass
 class Optimize:
     """The blocking part of a job. `cancelled` is asked between steps; `workshop` does the work."""
@@ -46,8 +64,7 @@ class Optimize:
     workshop: Workshop
     told: Told
     cancelled: Callable[[], bool]
-    formats: frozenset[str]
-    """Formats that some device of the site reads: ``openvino``, ``onnx``."""
+    formats: Formats
     order: tuple[str, ...]
     """Nodes, the one that costs most first: the budget goes where it matters."""
     fresh: bool = False
@@ -98,8 +115,8 @@ class Optimize:
         shown = Shown.of(folder, CALIBRATE)
         end = time.monotonic() + budget_s
         imported = self.workshop.import_file(self.models[name], name, node.input.shape())
-        bases = {f: base for f, base in imported.variants.items() if f in self.formats}
-        outcome.notes += [f"{f}: {why}" for f, why in imported.skipped.items() if f in self.formats]
+        bases = {f: base for f, base in imported.variants.items() if f in self.formats.read}
+        outcome.notes += [f"{f}: {why}" for f, why in imported.skipped.items() if f in self.formats.read]
         source = next(iter(imported.variants.values()))
         plain: list[VariantRecord] = []
         for format, base in bases.items():
@@ -107,6 +124,11 @@ class Optimize:
                 plain.append(base)  # the same network for a runtime that could not read it before
             if format == "openvino":
                 plain.append(self.workshop.variant(base, "bf16"))
+            if format in self.formats.half:
+                try:
+                    plain.append(self.workshop.variant(base, "f16"))
+                except ModelError as error:
+                    outcome.notes.append(f"{format} fp16: {error}")
         held = sampling.digest_of(shown.folder, shown.held_back)
         todo = [one for one in plain if self.fresh or not self._known(one, task_key(node), held)]
         done = self.workshop.measure(source, todo, name, node, shown)

@@ -22,7 +22,7 @@ import hams_shared
 from hams_services.monitor.ask import ask, scheduler_view
 from hams_services.optimizer.jobs import frames as framing
 from hams_services.optimizer.jobs import plot
-from hams_services.optimizer.jobs.optimize import NodeOutcome, Optimize
+from hams_services.optimizer.jobs.optimize import Formats, NodeOutcome, Optimize
 from hams_services.optimizer.jobs.queue import forgotten, given_up, next_job
 from hams_services.optimizer.jobs.report import gain, markdown
 from hams_services.optimizer.limits import Limits
@@ -230,7 +230,7 @@ class OptimizerService:
                     samples = frames
                     if not job.labels:
                         optimize = Optimize(
-                            record, models, workshop, self._tell, lambda: self._cancelled, frozenset(DEVICES), ()
+                            record, models, workshop, self._tell, lambda: self._cancelled, Formats(), ()
                         )
                         self._tell("run the group on the frames", 0, 0)
                         optimize.show(frames, scratch / "shown")
@@ -294,8 +294,6 @@ class OptimizerService:
         """Make and measure variants, in a thread and its processes."""
         store = ModelStore(await self._bus.objects(subjects.MODEL_STORE), self._folder / "models")
         models = {node: await store.path(model) for node, model in record.models.items()}
-        backends = {device.record.backend for device in view.devices}
-        formats = frozenset(f for f, b in (("openvino", "openvino"), ("onnx", "onnxruntime")) if b in backends)
         scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="hams-nco-"))
         try:
             with JobProcess(scratch / "job", self._limits) as process:
@@ -307,7 +305,7 @@ class OptimizerService:
                     workshop,
                     self._tell,
                     lambda: self._cancelled,
-                    formats or frozenset(DEVICES),
+                    Formats.of(device.record for device in view.devices),
                     costly_first(record, view),
                     job.fresh,
                 )

@@ -41,3 +41,12 @@ def test_from_a_file_to_int8_and_what_there_is(tmp_path: Path, monkeypatch: pyte
     assert len(json.loads(ctl("variants", group, "--json"))["say"]) == 4
     assert len(json.loads(ctl("variants", path, "--json"))) == 4
     ctl("quantize", group, "hear", "--samples", samples, code=2)
+
+    [half, weights] = json.loads(ctl("convert", group, "say", "--precision", "fp16", "--samples", samples, "--json"))
+    assert {half["made"]["format"], weights["made"]["format"]} == {"openvino", "onnx"}
+    assert all(next(iter(one["agreements"].values()))["value"] > 0.99 for one in (half, weights))
+    [short] = json.loads(ctl("convert", group, "say", "--precision", "bf16", "--batch", "static", "--embed", "--json"))
+    assert (short["made"]["precision"], short["made"]["batch"]) == ("bf16", "static")  # ONNX has no such variant
+    assert short["made"]["input"]["dtype"] == "u8"
+    assert "openvino bf16 u8" in ctl("convert", group, "say", "--precision", "bf16", "--embed")
+    ctl("convert", group, "hear", code=2)
