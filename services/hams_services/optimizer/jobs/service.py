@@ -68,6 +68,8 @@ class OptimizerService:
         self._bus = bus
         self._host = host
         self._folder = folder
+        self._scratch = folder / "nco" / "scratch" / str(os.getpid())
+        """What a job needs while it runs; of processes that were killed the next one removes it."""
         self._limits = limits or Limits()
         self._jobs: dict[str, JobRecord] = {}
         self._changed = asyncio.Event()
@@ -81,6 +83,8 @@ class OptimizerService:
     async def run(self, stop: asyncio.Event) -> None:
         """Do jobs until `stop` is set; a job under way is left as it is, for the next process to go on with."""
         self._bucket = await self._bus.kv(subjects.bucket("jobs"))
+        await asyncio.to_thread(clean, self._scratch.parent)
+        self._scratch.mkdir(parents=True, exist_ok=True)
         async with asyncio.TaskGroup() as owner:
             tasks = [owner.create_task(self._watch()), owner.create_task(self._work())]
             await self._bus.serve("hams-optimizer", hams_shared.__version__, {"host": self._host}, {})
@@ -89,6 +93,7 @@ class OptimizerService:
             self._cancel()
             for task in tasks:
                 task.cancel()
+        await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 
     async def _watch(self) -> None:
         assert self._bucket is not None
@@ -218,7 +223,7 @@ class OptimizerService:
         said = f"{record.models[job.node].digest} {task_key(node)} {job.gflops} {job.fps} {job.device} {job.labels}"
         key = hashlib.sha256(said.encode()).hexdigest()[:12]
         folder = self._folder / "nco" / job.group / "train" / f"{job.node}-{key}"
-        scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="hams-nco-"))
+        scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch))
         try:
             with JobProcess(scratch / "job", self._limits) as process:
                 self._process = process
@@ -294,7 +299,7 @@ class OptimizerService:
         """Make and measure variants, in a thread and its processes."""
         store = ModelStore(await self._bus.objects(subjects.MODEL_STORE), self._folder / "models")
         models = {node: await store.path(model) for node, model in record.models.items()}
-        scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="hams-nco-"))
+        scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch))
         try:
             with JobProcess(scratch / "job", self._limits) as process:
                 self._process = process
@@ -379,6 +384,13 @@ def new_id(jobs: Sequence[str] = ()) -> str:
     while (found := uuid.uuid4().hex[:6]) in jobs:
         pass
     return found
+
+
+def clean(scratch: Path) -> None:
+    """Remove what optimizers that are gone left in `scratch`, a folder for each by its process id."""
+    for left in scratch.glob("*"):
+        if not (left.name.isdecimal() and Path(f"/proc/{left.name}").exists()):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def lower_priority() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict
@@ -32,6 +31,8 @@ LEAST = 20
 """Fewer samples teach nothing."""
 WARM_UP = 3
 """Epochs until the full learning rate."""
+LOWER, LEAST_RATE = 0.4, 1e-5
+"""What the learning rate is multiplied by where the loss does not get better, and its least."""
 
 Told = Callable[[dict[str, Any]], None]
 
@@ -69,7 +70,16 @@ def train(
             told({"text": f"goes on after epoch {stopping.epoch}", "done": stopping.epoch, "total": request.epochs})
     begun = monotonic() - spent
     while not (why := stopping.why(monotonic() - begun, request.budget_s)):
-        _epoch(student, optimizer, inputs[:border], [t[:border] for t in truth], scale, request, stopping.epoch)
+        _epoch(
+            student,
+            optimizer,
+            inputs[:border],
+            [t[:border] for t in truth],
+            scale,
+            request,
+            stopping.epoch,
+            stopping.lowered,
+        )
         held = _held_back(student, inputs[border:], [t[border:] for t in truth], scale, request.batch)
         if stopping.record(held):
             best = {k: v.clone() for k, v in student.state_dict().items()}
@@ -105,13 +115,14 @@ def _epoch(
     scale: list[Tensor],
     request: TrainRequest,
     epoch: int,
+    lowered: int,
 ) -> None:
     student.train()
     shuffle = torch.Generator().manual_seed(request.seed * 1_000_003 + epoch)
     order = torch.randperm(len(inputs), generator=shuffle)
-    rate = request.rate * min(1.0, (epoch + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * epoch / request.epochs))
+    rate = request.rate * min(1.0, (epoch + 1) / WARM_UP) * LOWER**lowered
     for group in optimizer.param_groups:
-        group["lr"] = max(rate, 1e-5)
+        group["lr"] = max(rate, LEAST_RATE)
     for start in range(0, len(order), request.batch):
         chosen = order[start : start + request.batch]
         if len(chosen) < 2:

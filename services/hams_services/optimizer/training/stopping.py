@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+STEPS = 3
+
 
 @dataclass
 class Stopping:
-    """Early stopping: the best loss so far, and how long ago it was."""
+    """Early stopping: the best loss so far, how long ago it was, and how often the rate was lowered for it."""
 
     epochs: int
     patience: int
@@ -15,12 +17,16 @@ class Stopping:
     best_epoch: int = -1
     epoch: int = 0
     """Epochs done."""
+    lowered: int = 0
+    """How often the learning rate was lowered: after each `1/STEPS` of the patience without a better loss."""
 
     def record(self, loss: float) -> bool:
         """Take the loss of one more epoch on held-back samples; return whether it is the best."""
         better = loss < self.best
         if better:
             self.best, self.best_epoch = loss, self.epoch
+        elif (self.epoch - self.best_epoch) % max(1, self.patience // STEPS) == 0:
+            self.lowered += 1
         self.epoch += 1
         return better
 

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-COPIES = 3
-"""Changed images per image that the teacher is asked about."""
+WANTED, LEAST, MOST = 1200, 3, 15
+"""Images that the teacher is asked about in all, and per image: what is changed costs no camera."""
 MOST_BYTES = 1 << 30
 """Of all images together; fewer copies where that is not enough."""
-CONTRAST, LIGHT = 0.15, 0.1
+CONTRAST, LIGHT = 0.3, 0.2
 """Most change of contrast, as a share, and of light, in standard deviations."""
-SCALE, SHIFT = 0.12, 0.06
+SCALE, SHIFT = 0.2, 0.1
 """Most change of size, and of place as a share of the image."""
 
 
@@ -39,7 +39,7 @@ def moved(x: Tensor, generator: torch.Generator) -> Tensor:
 def copies(x: Tensor, layout: str, seed: int) -> Tensor:
     """Return changed copies of N images, one round after another; none where the images are large already."""
     generator = torch.Generator().manual_seed(seed)
-    count = min(COPIES, int(MOST_BYTES // max(1, x.numel() * 4)) - 1)
+    count = min(max(LEAST, WANTED // len(x)), MOST, int(MOST_BYTES // max(1, x.numel() * 4)) - 1)
     rounds = []
     for _ in range(count):
         plain = x.permute(0, 3, 1, 2) if layout == "nhwc" else x

@@ -126,16 +126,16 @@ def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
 def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> None:
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
-    whole = TrainResult.model_validate(finished(start(tmp_path / "whole", request(tmp_path / "whole", 30)))["result"])
-    assert (whole.epochs, whole.stopped) == (30, "epochs")
+    whole = TrainResult.model_validate(finished(start(tmp_path / "whole", request(tmp_path / "whole", 10)))["result"])
+    assert (whole.epochs, whole.stopped) == (10, "epochs")
     assert whole.gflops <= 0.02
     assert whole.outputs[0].kind == "numbers"
 
-    given = request(tmp_path / "killed", 30)
+    given = request(tmp_path / "killed", 10)
     process = start(tmp_path / "killed", given)
     assert process.stdout is not None
     end = time.monotonic() + 60
-    while "epoch 4" not in process.stdout.readline():
+    while "epoch 3" not in process.stdout.readline():
         assert time.monotonic() < end
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=10)
