@@ -76,7 +76,7 @@ class Up:
         assert isinstance(url, str)
         return url
 
-    def ctl(self, *args: str | Path, code: int = 0, timeout: float = 180) -> str:
+    def ctl(self, *args: str | Path | int, code: int = 0, timeout: float = 180) -> str:
         """Run `hams-ctl`, expect exit `code`, return its output (stdout; for an error both)."""
         argv = [sys.executable, "-m", "hams_services.ctl", *map(str, args)]
         done = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=timeout)

@@ -157,11 +157,11 @@ def test_a_student_is_trained_though_its_optimizer_is_killed(
     tmp_path: Path, texture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HAMS_CACHE", str(tmp_path / "cache"))
-    many = textures(tmp_path / "many", 150)
-    train = ("nco", "train", "texture", "kind", "--gflops", "0.02", "--epochs", "40")
+    many = textures(tmp_path / "many", 90)
+    train = ("nco", "train", "texture", "kind", "--gflops", "0.01", "--epochs")
     with Up(tmp_path / "home", "openvino:CPU@0", "onnxruntime:CPU@1") as up:
         up.ctl("deploy", texture)
-        up.ctl(*train, "--samples", many, "--no-wait")
+        up.ctl(*train, 12, "--samples", many, "--no-wait")
         until_sync(lambda: "epoch" in newest(up)["text"], 120, "training has begun")
         up.kill("hams_services.optimizer")
         until_sync(lambda: newest(up)["attempts"] == 2, 60, "the job is gone on with")
@@ -181,11 +181,11 @@ def test_a_student_is_trained_though_its_optimizer_is_killed(
             assert any(found[label]["fps"])
 
         # From labels, too; and what cannot be learned from is said.
-        said = up.ctl(*train, "--labels", many)
+        said = up.ctl(*train, 12, "--labels", many)
         assert "it may serve" in said
         assert re.search(r"right on 0\.\d+ of the labels|right on 1\.0000 of the labels", said), said
         (many / "labels.json").write_text(json.dumps({"000.png": {"label": "striped"}}))
-        assert "the label of 000.png is none of node kind" in up.ctl(*train, "--labels", many, code=2)
+        assert "the label of 000.png is none of node kind" in up.ctl(*train, 12, "--labels", many, code=2)
         assert up.json("status")["groups"][0]["state"] == "serving"
 
 

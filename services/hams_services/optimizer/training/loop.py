@@ -23,7 +23,6 @@ from hams_services.optimizer.training.loss import loss, spread
 from hams_services.optimizer.training.request import Target, TrainRequest
 from hams_services.optimizer.training.stopping import Stopping
 from hams_services.optimizer.training.student import Student
-from hams_services.optimizer.training.vary import relit
 from hams_shared.errors import BadInputError
 
 CHECKPOINT = "checkpoint.pt"
@@ -127,11 +126,8 @@ def _epoch(
         chosen = order[start : start + request.batch]
         if len(chosen) < 2:
             continue  # batch normalisation needs two
-        x = inputs[chosen]
-        if request.vary and request.labels is not None:  # a teacher was asked about the changed images
-            x = relit(x, shuffle)
         optimizer.zero_grad(set_to_none=True)
-        value = loss(student.targets, student.logits(x), [t[chosen] for t in truth], scale)
+        value = loss(student.targets, student.logits(inputs[chosen]), [t[chosen] for t in truth], scale)
         value.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
         optimizer.step()

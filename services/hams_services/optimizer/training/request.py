@@ -36,10 +36,7 @@ class TrainRequest(BaseModel):
     batch: int = Field(32, ge=1)
     rate: float = Field(2e-3, gt=0)
     seed: int = 0
-    vary: bool = Field(
-        True,
-        description="whether images are varied: light and contrast; with a teacher, who is asked again, size and place",
-    )
+    vary: bool = Field(True, description="whether images are varied as well: light, contrast, size and place")
     budget_s: float = Field(600.0, gt=0, description="no epoch is begun after so long, s")
     held_back: float = Field(0.2, gt=0, lt=1, description="part of the samples that the loss is watched on: the last")
     threads: int = Field(1, ge=1)

@@ -43,12 +43,14 @@ def run(request: TrainRequest, told: Callable[[dict[str, Any]], None]) -> TrainR
     if request.teacher is None and request.labels is None:
         raise BadInputError("neither a teacher nor labels: nothing to learn")
     border = split(len(samples), request.held_back)
-    if request.vary and request.labels is None:
+    which = np.arange(len(samples))
+    if request.vary:
         told({"text": "vary the images", "done": 0, "total": request.epochs})
         more = copies(torch.from_numpy(samples[:border]), request.layout, request.seed).numpy()
+        which = np.concatenate([which[:border], np.tile(which[:border], len(more) // border), which[border:]])
         samples = np.concatenate([samples[:border], more, samples[border:]])
         border += len(more)
-    truth, targets = _truth(request, samples)
+    truth, targets = _truth(request, samples, which)
     inputs = torch.from_numpy(samples)
     image = samples.shape[1:] if request.layout == "nchw" else (samples.shape[3], *samples.shape[1:3])
     student, width = fitting(image, targets, request)
@@ -91,10 +93,13 @@ def fitting(image: tuple[int, ...], targets: list[Target], request: TrainRequest
     return Student(image[0], (image[1], image[2]), targets, found[1], request.layout), found[1]
 
 
-def _truth(request: TrainRequest, samples: NDArray[np.float32]) -> tuple[list[NDArray[np.float32]], list[Target]]:
+def _truth(
+    request: TrainRequest, samples: NDArray[np.float32], which: NDArray[np.intp]
+) -> tuple[list[NDArray[np.float32]], list[Target]]:
+    """What is to be learned of each sample; `which` says which label is whose."""
     said = teacher_says(request.teacher, samples if request.labels is None else samples[:1]) if request.teacher else {}
     if request.labels is not None:
-        values = np.load(request.labels).astype(np.float32)
+        values = np.load(request.labels).astype(np.float32)[which]
         (name, first), *more = list(said.items()) or [("output", values[:1])]
         if more:
             raise BadInputError(f"labels are for one output, the network has {1 + len(more)}")

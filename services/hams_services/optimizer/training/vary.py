@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 WANTED, LEAST, MOST = 1200, 3, 15
-"""Images that the teacher is asked about in all, and per image: what is changed costs no camera."""
+"""Images in all, and changed ones per image: what is changed costs no camera. A teacher is asked about each."""
 MOST_BYTES = 1 << 30
 """Of all images together; fewer copies where that is not enough."""
 CONTRAST, LIGHT = 0.3, 0.2
@@ -16,7 +16,7 @@ SCALE, SHIFT = 0.2, 0.1
 """Most change of size, and of place as a share of the image."""
 
 
-def relit(x: Tensor, generator: torch.Generator) -> Tensor:
+def _relit(x: Tensor, generator: torch.Generator) -> Tensor:
     """Return N images brighter or darker, with more or less contrast."""
     shape = (len(x), *([1] * (x.dim() - 1)))
     level = x.mean(tuple(range(1, x.dim())), keepdim=True)
@@ -25,7 +25,7 @@ def relit(x: Tensor, generator: torch.Generator) -> Tensor:
     return (x - level) * contrast + level + shift
 
 
-def moved(x: Tensor, generator: torch.Generator) -> Tensor:
+def _moved(x: Tensor, generator: torch.Generator) -> Tensor:
     """Return N×C×H×W images a little larger or smaller, and elsewhere; edges are drawn out."""
     scale = 1 + SCALE * _between((len(x),), generator)
     place = 2 * SHIFT * _between((len(x), 2), generator)
@@ -43,7 +43,7 @@ def copies(x: Tensor, layout: str, seed: int) -> Tensor:
     rounds = []
     for _ in range(count):
         plain = x.permute(0, 3, 1, 2) if layout == "nhwc" else x
-        changed = moved(relit(plain, generator), generator)
+        changed = _moved(_relit(plain, generator), generator)
         rounds.append(changed.permute(0, 2, 3, 1) if layout == "nhwc" else changed)
     return torch.cat(rounds) if rounds else x[:0]
 
