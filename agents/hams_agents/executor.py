@@ -112,7 +112,7 @@ class Executor:
             piece = Piece(served, work, now)
             # Assignments of two epochs are never run together: their networks may differ.
             stream = f"{work.id.stream}@{work.id.epoch}"
-            self._queue.push((spec.name, work.node), stream, piece, len(work.images), terms, now)
+            self._queue.push((spec.name, work.node), stream, piece, work.count, terms, now)
             (self._to_compute if self._idle else self._to_prepare).notify()
             return True
 
@@ -221,7 +221,7 @@ class Executor:
     def _run(self, batch: Batch) -> None:
         served = batch.pieces[0].served
         key = (served.plan.group.spec.name, served.node)
-        images = sum(len(piece.work.images) for piece in batch.pieces)
+        images = sum(piece.work.count for piece in batch.pieces)
         known = self._loads.get(key, _Load())
         self.progress.begin(f"inference of {key[0]}/{key[1]}", limit_s(known.busy_s, known.inferences, images))
         start = time.perf_counter()

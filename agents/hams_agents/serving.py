@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from hams_agents.backends.base import Network
 from hams_agents.tasks import input as tensors
 from hams_agents.tasks.base import Affine, Detected, Task
-from hams_agents.tasks.crops import cut
-from hams_agents.tasks.geometry import compose
+from hams_agents.tasks.crops import View, cut, maps_of, render, views_of
+from hams_agents.tasks.geometry import IDENTITY, compose
 from hams_agents.tasks.registry import gives_objects, is_detection
 from hams_shared import subjects
 from hams_shared.errors import HamsError, MessageError, TaskError, as_hams_error
-from hams_shared.frames import Output, Work
+from hams_shared.frames import Cuts, Output, Work
 from hams_shared.group_spec import InputSpec, NodeSpec
 from hams_shared.messages import Plan
 
@@ -76,6 +76,8 @@ class Piece:
     work: Work
     since: float
     """When it arrived, s (perf_counter)."""
+    error: HamsError | None = None
+    """Why it alone, of its batch, cannot be done."""
 
 
 @dataclass
@@ -97,6 +99,9 @@ def prepare(batch: Batch) -> None:
     """Make the input tensor."""
     batch.started = time.perf_counter()
     clock = _Clock(batch.timing)
+    if any(piece.work.cuts is not None for piece in batch.pieces):
+        batch.pieces = [_cut_out(piece) for piece in batch.pieces]
+        clock.lap("crop")
     images = [image for piece in batch.pieces for image in piece.work.images]
     if not images:
         return
@@ -107,6 +112,22 @@ def prepare(batch: Batch) -> None:
     except Exception as error:
         batch.error = as_hams_error(error)
     clock.lap("prepare")
+
+
+def _cut_out(piece: Piece) -> Piece:
+    """Cut the crops out of the frame; a frame that was given up meanwhile is the error of this piece alone."""
+    work, cuts = piece.work, piece.work.cuts
+    if cuts is None:
+        return piece
+    parts = zip(cuts.filled, work.to_frame, cuts.corners, strict=True)
+    try:
+        images = render(work.images[0], None, [View(*part) for part in parts], cuts.size, cuts.pad)
+        if work.view is not None:
+            work.view.check()  # what was cut out was the frame
+    except Exception as error:
+        nothing = replace(work, images=work.images[:0], to_frame=work.to_frame[:0], sources=[])
+        return replace(piece, work=replace(nothing, cuts=None, pointer=None, view=None), error=as_hams_error(error))
+    return replace(piece, work=replace(work, images=images, cuts=None, pointer=None, view=None))
 
 
 def infer(batch: Batch) -> None:
@@ -134,8 +155,10 @@ def finish(batch: Batch) -> list[Outgoing]:
     outgoing: list[Outgoing] = []
     first = 0
     for piece in batch.pieces:
-        last = first + len(piece.work.images)
+        last = first + piece.work.count
         try:
+            if piece.error is not None:
+                raise piece.error
             outgoing += _finish(piece, batch, first, last)
         except Exception as error:
             outgoing.append(failure(piece.work, piece.served.device, as_hams_error(error)))
@@ -187,7 +210,7 @@ class _Clock:
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()
-        self._timing[name] = round((now - self._last) * 1e3, 3)
+        self._timing[name] = round(self._timing.get(name, 0.0) + (now - self._last) * 1e3, 3)
         self._last = now
 
 
@@ -206,36 +229,58 @@ def plain(one: Detected) -> dict[str, Any]:
 def _crops(
     served: ServedNode, work: Work, found: list[list[Detected]], timing: dict[str, float], clock: _Clock
 ) -> list[Outgoing]:
-    """All crops of each child, even when there are none, so that the join knows what it waits for."""
+    """All crops of each child, even when there are none, so that the join knows what it waits for.
+
+    Whoever sees the frame cuts the crops of it himself: neither are they sent, nor does the detector's device, mostly
+    the busiest, do it. Crops of crops are cut here.
+    """
     messages: list[Outgoing] = []
     spec = served.plan.group.spec
+    whole = len(found) == 1 and any(found) and np.array_equal(work.to_frame[0], IDENTITY)
     for child in spec.children(served.node):
         child_spec = spec.nodes[child]
-        width, height = child_spec.input.size
         pad = child_spec.input.pad if child_spec.input.fit == "letterbox" else None
-        pixels: list[Any] = []
-        transforms: list[Any] = []
-        sources: list[int] = []
-        first = 0
-        for image, to_frame, objects in zip(work.images, work.to_frame, found, strict=True) if found else ():
-            cuts, maps, kept = cut(image, to_frame, objects, child_spec.crop, (width, height), pad)
-            pixels.append(cuts)
-            transforms.append(maps)
-            sources += [first + int(index) for index in kept]
-            first += len(objects)
-        child_work = Work(
-            id=work.id,
-            node=child,
-            images=np.concatenate(pixels) if pixels else np.empty((0, height, width, 3), np.uint8),
-            to_frame=np.concatenate(transforms) if transforms else np.empty((0, 2, 3)),
-            sources=sources,
-            frame_size=work.frame_size,
-            route=work.route,
-        )
         device = _device(served.plan, child, work.route)
-        messages.append(child_work if device == served.device else (subjects.work(device), child_work.pack()))
+        here = device == served.device
+        if whole and (here or (work.pointer is not None and device in work.near)):
+            child_work = _seen(work, child, child_spec, pad, found[0])
+        else:
+            child_work = _cut(work, child, child_spec, pad, found)
+        messages.append(child_work if here else (subjects.work(device), child_work.pack()))
     clock.lap("crop")
     return messages
+
+
+def _seen(work: Work, child: str, spec: NodeSpec, pad: int | None, objects: list[Detected]) -> Work:
+    """Return work for a device that sees the frame, too: what to cut out of it."""
+    height, width = work.images.shape[1:3]
+    views, kept = views_of((height, width), None, objects, spec.crop, spec.input.size, pad)
+    cuts = Cuts(spec.input.size, pad or 0, [view.size for view in views], [view.corners for view in views])
+    return replace(work, node=child, to_frame=maps_of(views), sources=kept, cuts=cuts)
+
+
+def _cut(work: Work, child: str, spec: NodeSpec, pad: int | None, found: list[list[Detected]]) -> Work:
+    """Return work with the crops themselves."""
+    width, height = spec.input.size
+    pixels: list[Any] = []
+    transforms: list[Any] = []
+    sources: list[int] = []
+    first = 0
+    for image, to_frame, objects in zip(work.images, work.to_frame, found, strict=True) if found else ():
+        cuts, maps, kept = cut(image, to_frame, objects, spec.crop, spec.input.size, pad)
+        pixels.append(cuts)
+        transforms.append(maps)
+        sources += [first + index for index in kept]
+        first += len(objects)
+    return replace(
+        work,
+        node=child,
+        images=np.concatenate(pixels) if pixels else np.empty((0, height, width, 3), np.uint8),
+        to_frame=np.concatenate(transforms) if transforms else np.empty((0, 2, 3)),
+        sources=sources,
+        pointer=None,
+        view=None,
+    )
 
 
 def _device(plan: Plan, node: str, route: Mapping[str, str]) -> str:

@@ -22,6 +22,8 @@ from hams_shared.frame_pool import FramePointer, FrameReader, FrameView
 Pixels = NDArray[np.uint8]
 T = TypeVar("T")
 
+MAX_SIDE = 1 << 15
+"""Longest side of a crop, pixels."""
 MAX_PIXELS = 1 << 28
 """Most bytes of pixels in one message (a 16k × 16k grey picture): beyond it the message is refused."""
 
@@ -78,13 +80,60 @@ def _indices(message: dict[str, Any]) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
+class Cuts:
+    """Crops that whoever gets the work cuts out of the frame himself, since he can see it."""
+
+    size: tuple[int, int]
+    """Width and height of each crop, pixels."""
+    pad: int
+    """Value of what a crop shows nothing on."""
+    filled: list[tuple[int, int]]
+    """For each crop: width and height of the part that shows something, from the top left."""
+    corners: list[NDArray[np.float64] | None]
+    """For each crop: 4×2, frame pixels, what that part's corners show; None: as `to_frame` says."""
+
+    def to_wire(self) -> list[Any]:
+        """The cuts as they travel."""
+        corners = [None if quad is None else quad.ravel().tolist() for quad in self.corners]
+        return [list(self.size), self.pad, [list(part) for part in self.filled], corners]
+
+    @classmethod
+    def from_wire(cls, value: Any) -> Cuts:
+        """Check and rebuild. Raises MessageError."""
+        match value:
+            case [[int(width), int(height)], int(pad), list(filled), list(corners)]:
+                fits = (
+                    0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and len(filled) * width * height * 3 <= MAX_PIXELS
+                )
+                if fits and len(filled) == len(corners) and 0 <= pad <= 255:
+                    parts = [_part(part, width, height) for part in filled]
+                    return cls((width, height), pad, parts, [_quad(quad) for quad in corners])
+        raise MessageError("cuts: not [size, pad, filled, corners] of one number of crops")
+
+
+def _part(value: Any, width: int, height: int) -> tuple[int, int]:
+    match value:
+        case [int(across), int(down)] if 0 < across <= width and 0 < down <= height:
+            return across, down
+    raise MessageError(f"cuts: {value!r} is no part of {width}×{height}")
+
+
+def _quad(value: Any) -> NDArray[np.float64] | None:
+    if value is None:
+        return None
+    if not (isinstance(value, list) and len(value) == 8 and all(isinstance(v, float) and abs(v) < 1e9 for v in value)):
+        raise MessageError("cuts: corners are not eight numbers")
+    return np.array(value).reshape(4, 2)
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """Images for one node: the whole frame for the root, all crops of one frame for a child (possibly none)."""
 
     id: FrameId
     node: str
     images: Pixels
-    """N×H×W×3; N = 1 for a frame, N = number of crops for a child."""
+    """N×H×W×3; N = 1 for a frame, N = number of crops for a child. With `cuts`: the frame, 1×H×W×3."""
     to_frame: NDArray[np.float64]
     """N×2×3: maps pixels of image i to pixels of the original frame."""
     sources: list[int]
@@ -97,6 +146,15 @@ class Work:
     """Where the pixels lie; None: they travel in the message."""
     view: FrameView | None = None
     """Received by pointer: must be checked after the last look at the pixels."""
+    cuts: Cuts | None = None
+    """The images are yet to be cut out of the frame."""
+    near: tuple[str, ...] = ()
+    """Devices that can see a frame that travels by pointer, and so cut their crops themselves."""
+
+    @property
+    def count(self) -> int:
+        """How many images the node is shown."""
+        return len(self.sources)
 
     def pack(self) -> bytes:
         """Encode."""
@@ -109,6 +167,10 @@ class Work:
             "frame_size": list(self.frame_size),
             "route": self.route,
         }
+        if self.near:
+            message["near"] = list(self.near)
+        if self.cuts is not None:
+            message["cuts"] = self.cuts.to_wire()
         if self.pointer is not None:
             message["pointer"] = self.pointer.to_wire()
         else:
@@ -134,11 +196,15 @@ class Work:
         if size > MAX_PIXELS or (pointer is None and len(pixels) != size):
             raise MessageError(f"{len(pixels)} bytes of pixels do not fill shape {shape}")
         transforms = _get(message, "to_frame", bytes)
-        if len(transforms) != shape[0] * 48:
-            raise MessageError(f"{shape[0]} images need {shape[0] * 48} bytes of transforms, not {len(transforms)}")
+        cuts = Cuts.from_wire(message["cuts"]) if "cuts" in message else None
+        count = shape[0] if cuts is None else len(cuts.filled)
+        if cuts is not None and shape[0] != 1:
+            raise MessageError(f"crops are cut out of one frame, not of {shape[0]}")
+        if len(transforms) != count * 48:
+            raise MessageError(f"{count} images need {count * 48} bytes of transforms, not {len(transforms)}")
         sources = _indices(message)
-        if len(sources) != shape[0]:
-            raise MessageError(f"{shape[0]} images but {len(sources)} sources")
+        if len(sources) != count:
+            raise MessageError(f"{count} images but {len(sources)} sources")
         match message.get("frame_size"):
             case [int(width), int(height)] if width > 0 and height > 0:
                 pass
@@ -147,6 +213,9 @@ class Work:
         routes = message.get("route", {})
         if not (isinstance(routes, dict) and all(isinstance(d, str) for d in routes.values())):
             raise MessageError("route is not a map of devices")
+        near = message.get("near", [])
+        if not (isinstance(near, list) and all(isinstance(d, str) for d in near)):
+            raise MessageError("near is not a list of devices")
         work = cls(
             id=frame_id,
             node=_get(message, "node", str),
@@ -156,6 +225,8 @@ class Work:
             frame_size=(width, height),
             route=routes,
             pointer=pointer,
+            cuts=cuts,
+            near=tuple(near),
         )
         if pointer is None:
             return work

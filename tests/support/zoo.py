@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -34,6 +35,11 @@ def real(source: str, sha256: str | None = None) -> Path:
     if isinstance(found, str):
         pytest.skip(f"a real file is missing: {found}")
     return found
+
+
+def copied(folder: Path, source: str) -> Path:
+    """Copy the file into `folder`, to be changed there, or skip the test."""
+    return Path(shutil.copy(real(source), folder))
 
 
 def street(frame: int) -> NDArray[np.uint8]:

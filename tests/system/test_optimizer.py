@@ -24,7 +24,7 @@ from support.small_disk import small_disk
 from support.up import Up
 from support.wait import until_sync
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
 
 
 def textures(folder: Path, count: int) -> Path:
@@ -105,7 +105,7 @@ def test_a_group_is_optimized_and_jobs_survive(tmp_path: Path, texture: Path, mo
         assert "not deployed" in up.ctl("nco", "optimize", "texture", code=5)
         up.ctl("deploy", texture)
 
-        said = up.ctl("nco", "optimize", "texture", "--frames", "24", "--budget", "60", timeout=300)
+        said = up.ctl("nco", "optimize", "texture", "--frames", "24", "--budget", "60", timeout=600)
         assert "FPS predicted" in said
         job = newest(up)
         assert (job["state"], job["attempts"], job["host"]) == ("done", 1, "box")
@@ -125,14 +125,14 @@ def test_a_group_is_optimized_and_jobs_survive(tmp_path: Path, texture: Path, mo
 
         # Again: what is known is not made again.
         made = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache" / "variants").glob("*/model.*")}
-        up.ctl("nco", "optimize", "texture", "--frames", "24", timeout=300)
+        up.ctl("nco", "optimize", "texture", "--frames", "24", timeout=600)
         assert {path: path.stat().st_mtime_ns for path in made} == made
 
         # A killed optimizer goes on with its job; a job that is taken back ends.
         up.ctl("nco", "calibrate", "texture", "--frames", "400", "--no-wait")
-        until_sync(lambda: newest(up)["state"] == "running", 60, "the job is taken")
+        until_sync(lambda: newest(up)["state"] == "running", 180, "the job is taken")
         up.kill("hams_services.optimizer")
-        until_sync(lambda: newest(up)["attempts"] == 2, 60, "the job is gone on with")
+        until_sync(lambda: newest(up)["attempts"] == 2, 180, "the job is gone on with")
         up.ctl("nco", "cancel", newest(up)["id"])
         assert newest(up)["state"] == "cancelled"
         assert "is cancelled already" in up.ctl("nco", "cancel", newest(up)["id"], code=7)
@@ -147,7 +147,7 @@ def test_a_group_is_optimized_and_jobs_survive(tmp_path: Path, texture: Path, mo
         assert newest(up)["state"] == "failed"
         assert json.loads(up.ctl("status", "--json"))["groups"][0]["state"] == "serving"
         argv = [sys.executable, "-m", "hams_services.ctl", "nco", "train", "texture", "kind"]
-        done = subprocess.run(argv, env=up.env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(argv, env=up.env, capture_output=True, text=True, timeout=180)
         assert done.returncode == 2
         assert "--gflops" in done.stderr
 
@@ -162,10 +162,10 @@ def test_a_student_is_trained_though_its_optimizer_is_killed(
     with Up(tmp_path / "home", "openvino:CPU@0", "onnxruntime:CPU@1") as up:
         up.ctl("deploy", texture)
         up.ctl(*train, 12, "--samples", many, "--no-wait")
-        until_sync(lambda: "epoch" in newest(up)["text"], 120, "training has begun")
+        until_sync(lambda: "epoch" in newest(up)["text"], 300, "training has begun")
         up.kill("hams_services.optimizer")
-        until_sync(lambda: newest(up)["attempts"] == 2, 60, "the job is gone on with")
-        until_sync(lambda: newest(up)["state"] not in ("waiting", "running"), 200, "the student is trained")
+        until_sync(lambda: newest(up)["attempts"] == 2, 180, "the job is gone on with")
+        until_sync(lambda: newest(up)["state"] not in ("waiting", "running"), 600, "the student is trained")
         job = newest(up)
         assert job["state"] == "done", job
         assert "it may serve" in job["text"], job

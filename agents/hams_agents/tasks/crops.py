@@ -32,6 +32,7 @@ from hams_agents.tasks.geometry import (
     perspective,
     shrink,
 )
+from hams_shared.errors import MessageError
 from hams_shared.group_spec import CropSpec
 
 MIN_EYES = 0.05
@@ -67,18 +68,49 @@ def cut(
     Returns crops N×height×width×3, N×2×3 maps from crop pixels to frame pixels, and which of `objects` they show,
     ascending. With none wanted N is 0.
     """
-    width, height = size
     to_image = None if to_frame is None else invert(to_frame)
-    wanted = _wanted(objects, crop)
-    crops = np.empty((len(wanted), height, width, 3), np.uint8)
-    maps = np.empty((len(wanted), 2, 3))
+    views, kept = views_of(image.shape[:2], to_image, objects, crop, size, pad)
+    return render(image, to_image, views, size, pad or 0), maps_of(views), kept
+
+
+def views_of(
+    shape: tuple[int, ...],
+    to_image: Affine | None,
+    objects: Sequence[Detected],
+    crop: CropSpec,
+    size: tuple[int, int],
+    pad: int | None = None,
+) -> tuple[list[View], list[int]]:
+    """Say what :func:`cut` would show of an image of `shape` (H, W), without looking at it.
+
+    `to_image` maps frame pixels to image pixels (None: the same). Returns a view for each crop, and which of `objects`
+    they show.
+    """
+    views: list[View] = []
     kept: list[int] = []
-    for index in wanted:
+    for index in _wanted(objects, crop):
         view = view_of(objects[index], crop, size, letterbox=pad is not None)
-        if _show(image, to_image, view, crops[len(kept)], pad or 0):
-            maps[len(kept)] = view.to_frame
+        if _bounds(shape, *_in_image(view, to_image), view.size) is not None:
+            views.append(view)
             kept.append(index)
-    return crops[: len(kept)], maps[: len(kept)], kept
+    return views, kept
+
+
+def render(image: Pixels, to_image: Affine | None, views: Sequence[View], size: tuple[int, int], pad: int) -> Pixels:
+    """Return what `views` show of `image` (H×W×3): N×height×width×3. Raises MessageError when one shows nothing."""
+    width, height = size
+    crops = np.empty((len(views), height, width, 3), np.uint8)
+    for view, target in zip(views, crops, strict=True):
+        across, down = view.size
+        if view.size != size:
+            target[down:], target[:, across:] = pad, pad
+        _sample(image, *_in_image(view, to_image), target[:down, :across])
+    return crops
+
+
+def maps_of(views: Sequence[View]) -> NDArray[np.float64]:
+    """Return the views' N×2×3 maps from crop pixels to frame pixels."""
+    return np.stack([view.to_frame for view in views]) if views else np.empty((0, 2, 3))
 
 
 def _wanted(objects: Sequence[Detected], crop: CropSpec) -> list[int]:
@@ -157,38 +189,45 @@ def _corners(one: Detected) -> NDArray[np.float64] | None:
     return corners if spans.min() > MIN_CORNER * np.square(sides).sum(axis=1).max() else None
 
 
-def _show(image: Pixels, to_image: Affine | None, view: View, target: Pixels, pad: int) -> bool:
-    """Fill `target` (h×w×3) with what `view` shows of `image`; False when that lies wholly outside it.
+def _in_image(view: View, to_image: Affine | None) -> tuple[Affine, NDArray[np.float64] | None]:
+    """Return the map from the view's pixels to the image's, and its corners in the image."""
+    if to_image is None:
+        return view.to_frame, view.corners
+    corners = None if view.corners is None else apply(to_image, view.corners)
+    return compose(to_image, view.to_frame), corners
 
-    `to_image` maps frame pixels to image pixels; None: the same.
+
+def _bounds(
+    shape: tuple[int, ...], to_image: Affine, quad: NDArray[np.float64] | None, size: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return how many image pixels a crop pixel spans (x, y), and the least and greatest x, y that the crop shows.
+
+    `size` is the crop's (width, height). None when it lies wholly outside the image of `shape`, or shows nothing.
     """
-    width, height = view.size
-    if target.shape[:2] != (height, width):
-        target[height:], target[:, width:] = pad, pad
-    to = view.to_frame if to_image is None else compose(to_image, view.to_frame)
-    if view.corners is None:
-        return _sample(image, to, None, target[:height, :width])
-    corners = view.corners if to_image is None else apply(to_image, view.corners)
-    return _sample(image, to, corners, target[:height, :width])
-
-
-def _sample(image: Pixels, to_image: Affine, quad: NDArray[np.float64] | None, target: Pixels) -> bool:
-    """Fill `target` (h×w×3) from `image` by `to_image`, or, with `quad` (4×2 corners in it), by their perspective.
-
-    Only the part of the image under the crop is touched, and it is halved as often as bilinear sampling needs. False
-    when the crop lies wholly outside the image.
-    """
-    height, width = target.shape[:2]
-    rows, columns = image.shape[:2]
+    (width, height), (rows, columns) = size, shape[:2]
     factors = np.hypot(to_image[0, :2], to_image[1, :2])
     if not (np.isfinite(to_image).all() and factors.min() > 0 and rows and columns):
-        return False
+        return None
     corners = quad
     if corners is None:
         corners = apply(to_image, np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]]))
     low, high = corners.min(axis=0), corners.max(axis=0)
     if low[0] >= columns or low[1] >= rows or high[0] <= 0 or high[1] <= 0:
-        return False
+        return None
+    return factors, low, high
+
+
+def _sample(image: Pixels, to_image: Affine, quad: NDArray[np.float64] | None, target: Pixels) -> None:
+    """Fill `target` (h×w×3) from `image` by `to_image`, or, with `quad` (4×2 corners in it), by their perspective.
+
+    Only the part of the image under the crop is touched, and it is halved as often as bilinear sampling needs.
+    """
+    height, width = target.shape[:2]
+    rows, columns = image.shape[:2]
+    bounds = _bounds(image.shape, to_image, quad, (width, height))
+    if bounds is None:
+        raise MessageError("a crop shows nothing of the frame")
+    factors, low, high = bounds
     margin = 2 * float(factors.max()) + 2
     x0, y0 = (int(v) for v in np.clip(np.floor(low - margin), 0, (columns - 1, rows - 1)))
     x1, y1 = (int(v) for v in np.clip(np.ceil(high + margin), (x0 + 1, y0 + 1), (columns, rows)))
@@ -206,7 +245,6 @@ def _sample(image: Pixels, to_image: Affine, quad: NDArray[np.float64] | None, t
     else:
         to_quad = perspective((quad - (x0, y0)) * ratio, (width, height))
         cv2.warpPerspective(small, _opencv_perspective(to_quad), (width, height), dst=target, **how)
-    return True
 
 
 def _opencv_perspective(to: Homography) -> Homography:

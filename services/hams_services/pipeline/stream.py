@@ -207,6 +207,7 @@ class Flow:
             (image.shape[1], image.shape[0]),
             {node: to for node, to in command.route.items() if len(command.plan.shares[node]) > 1},
             pointer if self._peers.maps(device) else None,
+            near=tuple(d for d in command.plan.devices if self._peers.maps(d)) if pointer else (),
         )
         await chunks.publish(self._bus, subjects.work(device), work.pack())
 

