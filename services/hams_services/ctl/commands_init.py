@@ -28,7 +28,15 @@ def init(
     box: Annotated[
         list[str] | None, typer.Option(help="A box that brings devices, by its HAMS_HOST; repeat for more. [this one]")
     ] = None,
-    renew_broker: Annotated[bool, typer.Option("--renew-broker", help="Make the broker's certificate anew.")] = False,
+    cluster: Annotated[
+        list[str] | None,
+        typer.Option(help="A broker of a cluster, by the name or address under which others reach it; three or more."),
+    ] = None,
+    leaf: Annotated[
+        list[str] | None,
+        typer.Option(help="A box with a broker of its own that is a leaf of the cluster; by its name."),
+    ] = None,
+    renew_broker: Annotated[bool, typer.Option("--renew-broker", help="Make brokers' certificates anew.")] = False,
     broker_dir: Annotated[
         str, typer.Option(help="Where the broker finds its files: that of the official image's container.")
     ] = "/etc/nats",
@@ -37,18 +45,21 @@ def init(
 ) -> None:
     """Make keys, certificates and users, so that only who has credentials gets to the broker, and only over TLS.
 
-    Run again with --box NAME to let another box in; what is there is kept.
+    Run again with --box NAME to let another box in; what is there is kept. With --cluster there is a folder for each
+    of the cluster's boxes, with all that its broker needs.
     """
 
     def main() -> None:
         own = token(host_name())
         first = not folder.exists()
-        boxes = [token(name) for name in box] if box else ([own] if first else [])
+        boxes = [token(name) for name in box] if box else ([own] if first and not cluster else [])
         hosts = list(host or []) or ([socket.gethostname()] if first else [])
         made = make(
             folder.absolute(),
             hosts,
             boxes,
+            cluster=cluster,
+            leaves=leaf,
             renew=renew_broker,
             broker_folder=broker_dir,
             store=broker_store,
@@ -66,6 +77,10 @@ def _say(folder: Path, made: Made) -> None:
         out.print(f"  {folder / f'{user}.creds'}{' (new)' if user in made.added and not made.new_site else ''}")
     if made.new_site:
         out.print(f"keep {folder / 'authority.key'} safe: who has it can pose as your broker")
+    if made.cluster:
+        _say_cluster(folder, made)
+        return
+    if made.new_site:
         out.print(f"next: hams-ctl up --secrets {folder} --host 0.0.0.0      or: docker compose up")
         out.print(f"then: export HAMS_CREDENTIALS={folder / 'admin.creds'}    and: hams-ctl deploy examples/face.yaml")
         return
@@ -77,6 +92,15 @@ def _say(folder: Path, made: Made) -> None:
         _reload()
     if made.renewed:
         err.print("restart the broker, or send it a SIGHUP: it reads its certificate only then")
+
+
+def _say_cluster(folder: Path, made: Made) -> None:
+    for kind, names in (("cluster", made.cluster), ("leaf", made.leaves)):
+        for name in names:
+            out.print(f"copy {folder / kind / name} to {name} as the folder secrets, and nothing else; there:")
+            out.print(f"      docker compose -f deploy/nats-{kind}.yml up -d")
+    if not made.new_site:
+        err.print("brokers that run already: restart one after the other, when each has its folder again")
 
 
 def _reload() -> None:
