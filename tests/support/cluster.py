@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -45,6 +46,7 @@ class Member:
     def __init__(self, made: Path, box: Path, host: str) -> None:
         shutil.copytree(made, box)
         self.box = box
+        self._made = made
         self.host = host
         self.url = f"nats://{host}:4222"
         self._process: subprocess.Popen[bytes] | None = None
@@ -70,6 +72,14 @@ class Member:
             self._process = subprocess.Popen(
                 [str(find_nats_server()), "--config", str(self.box / "broker" / "nats.conf")], stdout=out, stderr=out
             )
+
+    def update(self) -> None:
+        """Take the users that were made since, and tell the broker, or start it."""
+        shutil.copy(self._made / "broker" / "accounts.conf", self.box / "broker" / "accounts.conf")
+        if self._process is None:
+            self.start()
+        else:
+            self._process.send_signal(signal.SIGHUP)
 
     def kill(self) -> None:
         if self._process is not None:

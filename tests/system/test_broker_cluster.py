@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 
 import hams_client
+from hams_services.ctl.broker import MAX_PAYLOAD
 from hams_services.ctl.control import Control
+from hams_services.security.folder import make
 from hams_shared import subjects
+from hams_shared.bus import Message
 from hams_shared.credentials import Credentials, load
-from hams_shared.errors import CredentialsError, HamsError
+from hams_shared.errors import CredentialsError, HamsError, NotFoundError
 from hams_shared.nats_bus import NatsBus
 from support.cluster import Cluster, Member, make_site
 from support.grey import group_file, picture
@@ -92,9 +95,8 @@ async def test_buckets_are_on_three_brokers_and_outlive_one(cluster: Cluster) ->
         assert [found[name].config.num_replicas for name in names] == [3] * len(names)
 
         by_leaf = await stack.enter_async_context(NatsBus(cluster.leaf.url, credentials=cluster.user("admin")))
-        with pytest.raises(HamsError) as nobody:  # the leaf may pass on what parts may; not what only the admin may
+        with pytest.raises(NotFoundError):  # a leaf passes on what parts may ask, and not what only the admin may
             await by_leaf.request("$JS.API.STREAM.DELETE.KV_hams-plans", b"", timeout=2)
-        print(repr(nobody.value))
         assert "KV_hams-plans" in await streams(everywhere)
 
         name = subjects.bucket("profiles")
@@ -121,15 +123,21 @@ async def test_buckets_are_on_three_brokers_and_outlive_one(cluster: Cluster) ->
 async def test_who_has_no_credentials_is_refused_everywhere(cluster: Cluster, tmp_path: Path) -> None:
     make_site(tmp_path / "other")
     leaf = next(path.stem for path in cluster.secrets.glob("leaf-*.creds"))
-    for url in [*(member.url for member in cluster.all()), cluster.urls]:
-        for identity, said in (
-            (None, "wants to know who we are.*--credentials"),
-            (load(tmp_path / "other" / "app.creds"), "certificate that our credentials do not vouch for"),
-            (cluster.user(leaf), f"does not know {leaf} by these credentials"),  # it is no client
-        ):
-            with pytest.raises(CredentialsError, match=said):
-                async with NatsBus(url, credentials=identity, connect_timeout=3):
-                    pass
+    cases = (
+        (None, "wants to know who we are.*--credentials"),
+        (load(tmp_path / "other" / "app.creds"), "certificate that our credentials do not vouch for"),
+        (cluster.user(leaf), f"does not know {leaf} by these credentials"),  # it is no client
+    )
+
+    async def refused(url: str, identity: Credentials | None, said: str) -> None:
+        with pytest.raises(CredentialsError, match=said):
+            async with NatsBus(url, credentials=identity, connect_timeout=5):
+                pass
+
+    async with asyncio.TaskGroup() as tasks:
+        for url in [*(member.url for member in cluster.all()), cluster.urls]:
+            for identity, said in cases:
+                tasks.create_task(refused(url, identity, said))
 
 
 async def test_brokers_that_are_not_of_the_site_stay_out(cluster: Cluster, tmp_path: Path) -> None:
@@ -157,7 +165,7 @@ async def test_brokers_that_are_not_of_the_site_stay_out(cluster: Cluster, tmp_p
         (
             "leaf",
             leaf,
-            lambda s: s.change("leaf.conf", "(cert|key)_file: .+\n", ""),
+            lambda s: s.change("tls.conf", "(cert|key)_file: .+\n", ""),
             "client didn't provide a certificate",
         ),
         ("leaf", leaf, lambda s: s.change("leaf.conf", 'nkey: ".+"', ""), "Authorization Violation"),
@@ -171,11 +179,42 @@ async def test_brokers_that_are_not_of_the_site_stay_out(cluster: Cluster, tmp_p
         await until(partial(refused, said, stranger, cluster, before), 30, said)
         assert "stranger" not in cluster.joined()
         stranger.kill()
+    for kind, name in (("leaf", leaf), ("cluster", one)):  # what was changed is what keeps them out
+        stranger = cluster.stranger(kind, name)
+        stranger.start()
+        await until(lambda: "stranger" in cluster.joined(), 30)
+        stranger.kill()
+        await until(lambda: "stranger" not in cluster.joined(), 30)
 
 
 def refused(said: str, stranger: Member, cluster: Cluster, before: int) -> bool:
     """Whether the stranger is told `said`, or the cluster says it more often than `before`."""
     return said in stranger.log() or cluster.log().count(said) > before
+
+
+async def test_a_new_box_is_let_in_everywhere(cluster: Cluster) -> None:
+    await until(lambda: cluster.leaf.host in cluster.joined(), 30)
+    make(cluster.secrets, [], ["box9"], max_payload=MAX_PAYLOAD)
+    for member in cluster.members.values():
+        member.update()
+    await until(lambda: all("Reloaded server configuration" in m.log() for m in cluster.members.values()), 30)
+    cluster.leaf.kill()
+    cluster.leaf.update()
+    heard: set[bytes] = set()
+
+    async def hear(message: Message) -> None:
+        heard.add(message.data)
+
+    async def announce(url: str) -> None:
+        async with NatsBus(url, credentials=cluster.user("agent-box9"), connect_timeout=2) as bus:
+            await bus.publish(subjects.heartbeat("box9.openvino.cpu0"), url.encode())
+        if url.encode() not in heard:
+            raise NotFoundError("not heard yet")
+
+    async with NatsBus(cluster.urls, credentials=cluster.user("scheduler")) as scheduler:
+        await scheduler.subscribe(subjects.heartbeat(), hear)
+        for member in cluster.all():
+            await until_done(partial(announce, member.url))
 
 
 @pytest.mark.parametrize("where", ["leaf", "cluster"])

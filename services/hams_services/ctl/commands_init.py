@@ -15,6 +15,7 @@ from hams_services.ctl.console import directly, err, out
 from hams_services.ctl.options import Debug
 from hams_services.ctl.runfile import running_broker
 from hams_services.security.folder import Made, make
+from hams_shared.credentials import AGENT
 from hams_shared.process import host_name
 from hams_shared.subjects import token
 
@@ -77,30 +78,29 @@ def _say(folder: Path, made: Made) -> None:
         out.print(f"  {folder / f'{user}.creds'}{' (new)' if user in made.added and not made.new_site else ''}")
     if made.new_site:
         out.print(f"keep {folder / 'authority.key'} safe: who has it can pose as your broker")
-    if made.cluster:
-        _say_cluster(folder, made)
-        return
-    if made.new_site:
+    for kind, names in (("cluster", made.cluster), ("leaf", made.leaves)):
+        for name in names:
+            out.print(f"next: copy {folder / kind / name} to {name} as the folder secrets, and nothing else; there:")
+            out.print(f"      HAMS_BIND={name} docker compose -f deploy/nats-{kind}.yml up -d")
+    if made.new_site and not made.cluster:
         out.print(f"next: hams-ctl up --secrets {folder} --host 0.0.0.0      or: docker compose up")
         out.print(f"then: export HAMS_CREDENTIALS={folder / 'admin.creds'}    and: hams-ctl deploy examples/face.yaml")
+    if made.new_site:
         return
-    boxes = [user for user in made.added if user.startswith("agent-")]
+    boxes = [user for user in made.added if user.startswith(AGENT)]
     for user in boxes:
-        out.print(f"next: copy {folder / f'{user}.creds'} to {user.removeprefix('agent-')} and nowhere else; there:")
+        out.print(f"next: copy {folder / f'{user}.creds'} to {user.removeprefix(AGENT)} and nowhere else; there:")
         out.print(f"      hams-ctl join --nats tls://BROKER:4222 --credentials {user}.creds")
+    if made.cluster:
+        err.print(
+            "brokers that run: give them their folders again; in the cluster docker compose kill -s HUP nats, then"
+        )
+        err.print("restart the leaves: what a leaf may pass on is settled when it connects")
+        return
     if made.added:
         _reload()
     if made.renewed:
         err.print("restart the broker, or send it a SIGHUP: it reads its certificate only then")
-
-
-def _say_cluster(folder: Path, made: Made) -> None:
-    for kind, names in (("cluster", made.cluster), ("leaf", made.leaves)):
-        for name in names:
-            out.print(f"copy {folder / kind / name} to {name} as the folder secrets, and nothing else; there:")
-            out.print(f"      docker compose -f deploy/nats-{kind}.yml up -d")
-    if not made.new_site:
-        err.print("brokers that run already: restart one after the other, when each has its folder again")
 
 
 def _reload() -> None:

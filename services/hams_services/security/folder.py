@@ -3,8 +3,8 @@
     DIR/authority.key            signs the brokers' certificates; stays here
     DIR/broker/                  all that a broker alone needs, nothing secret of others: nats.conf, accounts.conf,
                                  ca.crt, broker.crt, broker.key
-    DIR/cluster/NAME/            for a box with a broker of a cluster: broker/, as above and cluster.conf, and the
-                                 credentials of its agents
+    DIR/cluster/NAME/            for a box with a broker of a cluster: broker/, as above with tls.conf and
+                                 cluster.conf, and the credentials of its agents
     DIR/leaf/NAME/               the same for a box whose broker is a leaf of the cluster, with leaf.conf
     DIR/{admin,scheduler,pipeline,optimizer,app,dashboard,agent-BOX,leaf-NAME}.creds
 
@@ -19,13 +19,14 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
 
 import nkeys
 
 from hams_services.security import certificates, server_conf
-from hams_services.security.roles import accounts, leaf_accounts, roles
-from hams_shared.credentials import Credentials, load
+from hams_services.security.roles import Role, accounts, leaf_accounts, roles
+from hams_shared.credentials import AGENT, Credentials, load
 from hams_shared.errors import BadInputError
 from hams_shared.subjects import token
 
@@ -80,7 +81,7 @@ def make(
     """
     names = [_host(host) for host in hosts]
     brokers = {
-        kind: list(dict.fromkeys([*_boxes_of(folder / kind), *map(_host, given or [])]))
+        kind: sorted({*_boxes_of(folder / kind), *map(_host, given or [])})
         for kind, given in zip(KINDS, (cluster, leaves), strict=True)
     }
     _check_cluster(brokers["cluster"], brokers["leaf"])
@@ -109,7 +110,7 @@ def _host(text: str) -> str:
 
 
 def _boxes_of(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
 def _check_cluster(cluster: list[str], leaves: list[str]) -> None:
@@ -120,8 +121,12 @@ def _check_cluster(cluster: list[str], leaves: list[str]) -> None:
             f"a cluster of {len(cluster)} would not outlive the loss of a broker",
             f"give at least {LEAST}: --cluster box1 --cluster box2 --cluster box3",
         )
-    for name in set(cluster) & set(leaves):
-        raise BadInputError(f"{name} is given as a leaf and as a broker of the cluster", "it can be one of them")
+    for one, other in combinations([*cluster, *leaves], 2):
+        if token(one) == token(other):
+            raise BadInputError(
+                f"{one} and {other} would both be the box {token(one)}",
+                "a box has one broker, in the cluster or as a leaf; give each box a name of its own",
+            )
 
 
 def _make(
@@ -146,37 +151,16 @@ def _make(
     authority = _Authority((broker / "ca.crt").read_bytes(), (folder / "authority.key").read_bytes(), now)
     renewed = _certify(broker, authority, [*ALWAYS, *hosts], renew=renew)
 
-    known = {path.stem.removeprefix("agent-") for path in folder.glob("agent-*.creds")}
-    added = []
-    entries = []
-    for role in roles(sorted(known | set(boxes)), [token(name) for name in brokers["leaf"]]):
-        path = folder / f"{role.user}.creds"
-        if not path.exists():
-            seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode()
-            _write(path, Credentials(role.user, authority.certificate.decode(), seed).to_text().encode(), 0o600)
-            added.append(role.user)
-        entries.append((role, public_key(load(path).seed)))
-    users = {"cluster": accounts(entries).encode(), "leaf": leaf_accounts(entries).encode()}
-    _write(broker / "accounts.conf", users["cluster"], 0o644)
+    known = {path.stem.removeprefix(AGENT) for path in folder.glob(f"{AGENT}*.creds")}
+    entries, added = _users(folder, authority, roles(sorted(known | set(boxes)), map(token, brokers["leaf"])))
+    _write(broker / "accounts.conf", accounts(entries).encode(), 0o644)
     _write_once(broker / "nats.conf", server_conf.alone(place))
-
-    cluster, leaves = brokers["cluster"], brokers["leaf"]
-    for kind, nats_conf in zip(KINDS, (server_conf.member(place), server_conf.leaf(place)), strict=True):
-        for name in brokers[kind]:
-            box = folder / kind / name
-            (box / "broker").mkdir(mode=0o755, parents=True, exist_ok=True)
-            _certify(box / "broker", authority, [*ALWAYS, name], renew=renew, mutual=True)
-            _write(box / "broker" / "ca.crt", authority.certificate, 0o644)
-            _write(box / "broker" / "accounts.conf", users[kind], 0o644)
-            _write_once(box / "broker" / "nats.conf", nats_conf)
-            agents = f"agent-{token(name)}.creds"
-            _write(box / agents, (folder / agents).read_bytes(), 0o600)
-    for name in cluster:
-        conf = server_conf.cluster_conf(place, name, cluster, authority.derived("cluster"))
-        _write(folder / "cluster" / name / "broker" / "cluster.conf", conf.encode(), 0o640)
-    for name in leaves:
-        conf = server_conf.leaf_conf(place, name, cluster, load(folder / f"leaf-{token(name)}.creds").seed)
-        _write(folder / "leaf" / name / "broker" / "leaf.conf", conf.encode(), 0o640)
+    for name in brokers["cluster"]:
+        own = server_conf.cluster_conf(name, brokers["cluster"], authority.derived("cluster"))
+        _box(folder, "cluster", name, authority, renew, place, accounts(entries), own)
+    for name in brokers["leaf"]:
+        own = server_conf.leaf_conf(name, brokers["cluster"], load(folder / f"leaf-{token(name)}.creds").seed)
+        _box(folder, "leaf", name, authority, renew, place, leaf_accounts(entries), own)
 
     certificate = (broker / "broker.crt").read_bytes()
     return Made(
@@ -187,9 +171,47 @@ def _make(
         [role.user for role, _ in entries],
         new_site,
         renewed,
-        cluster,
-        leaves,
+        brokers["cluster"],
+        brokers["leaf"],
     )
+
+
+def _users(folder: Path, authority: _Authority, wanted: list[Role]) -> tuple[list[tuple[Role, str]], list[str]]:
+    """Each role with its user's public key, and the users that were not there before."""
+    entries = []
+    added = []
+    for role in wanted:
+        path = folder / f"{role.user}.creds"
+        if not path.exists():
+            seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode()
+            _write(path, Credentials(role.user, authority.certificate.decode(), seed).to_text().encode(), 0o600)
+            added.append(role.user)
+        entries.append((role, public_key(load(path).seed)))
+    return entries, added
+
+
+def _box(
+    folder: Path,
+    kind: str,
+    name: str,
+    authority: _Authority,
+    renew: bool,
+    place: server_conf.Place,
+    users: str,
+    own: str,
+) -> None:
+    """All that the box `name` needs for its broker, and its agents' credentials. `own`: what only this broker has."""
+    box = folder / kind / name
+    broker = box / "broker"
+    broker.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _certify(broker, authority, [*ALWAYS, name], renew=renew, mutual=True)
+    _write(broker / "ca.crt", authority.certificate, 0o644)
+    _write(broker / "accounts.conf", users.encode(), 0o644)
+    _write(broker / f"{kind}.conf", own.encode(), 0o640)
+    _write_once(broker / "tls.conf", server_conf.mutual_tls(place))
+    _write_once(broker / "nats.conf", server_conf.member(place) if kind == "cluster" else server_conf.leaf(place))
+    agents = f"{AGENT}{token(name)}.creds"
+    _write(box / agents, (folder / agents).read_bytes(), 0o600)
 
 
 @dataclass(frozen=True)

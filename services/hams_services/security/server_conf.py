@@ -35,15 +35,13 @@ jetstream {{
 """
 
 _MUTUAL = """\
-  tls {{
-    cert_file: "{folder}/broker.crt"
-    key_file: "{folder}/broker.key"
-    ca_file: "{folder}/ca.crt"
-    verify: true
-    min_version: "1.2"
-  }}
+# TLS between brokers: each shows the other a certificate of the site's authority.
+cert_file: "{folder}/broker.crt"
+key_file: "{folder}/broker.key"
+ca_file: "{folder}/ca.crt"
+verify: true
+min_version: "1.2"
 """
-"""TLS between brokers: each shows the other a certificate of the site's authority."""
 
 _CLUSTER = """\
 # Written by `hams-ctl init` at each run: changes here are lost. This broker is one of those of `routes`.
@@ -54,14 +52,14 @@ cluster {{
   routes: [{routes}]
   advertise: "{host}:{route_port}"
   no_advertise: true  # clients are given the names of all brokers; addresses within a container are of no use to them
-{tls}\
+  tls {{ include "tls.conf" }}
   # Leaves have certificates of the authority as well; what makes a broker a member is that it knows this.
   authorization {{ user: {user}, password: "{password}" }}
 }}
 leafnodes {{
   listen: "0.0.0.0:{leaf_port}"
   no_advertise: true
-{tls}\
+  tls {{ include "tls.conf" }}
 }}
 """
 
@@ -76,7 +74,7 @@ leafnodes {{
     urls: [{urls}]
     account: {account}
     nkey: "{seed}"
-{tls}\
+    tls {{ include "tls.conf" }}
   }}]
 }}
 """
@@ -111,7 +109,12 @@ def leaf(place: Place) -> str:
     return _server(place) + 'include "leaf.conf"\n'
 
 
-def cluster_conf(place: Place, name: str, members: Iterable[str], password: str) -> str:
+def mutual_tls(place: Place) -> str:
+    """``tls.conf``, which the two below include."""
+    return _MUTUAL.format(folder=place.folder)
+
+
+def cluster_conf(name: str, members: Iterable[str], password: str) -> str:
     """``cluster.conf`` of the broker `name` among `members`, names or addresses, who know each other by `password`."""
     routes = _urls((f"{_MEMBER}:{password}@{_host(host)}" for host in members), ROUTE_PORT)
     return _CLUSTER.format(
@@ -120,13 +123,12 @@ def cluster_conf(place: Place, name: str, members: Iterable[str], password: str)
         routes=routes,
         route_port=ROUTE_PORT,
         leaf_port=LEAF_PORT,
-        tls=_MUTUAL.format(folder=place.folder),
         user=_MEMBER,
         password=password,
     )
 
 
-def leaf_conf(place: Place, name: str, hubs: Iterable[str], seed: str) -> str:
+def leaf_conf(name: str, hubs: Iterable[str], seed: str) -> str:
     """``leaf.conf`` of the leaf `name` of the cluster of `hubs`, to which it shows that it has `seed`."""
     return _LEAF.format(
         name=name,
@@ -134,7 +136,6 @@ def leaf_conf(place: Place, name: str, hubs: Iterable[str], seed: str) -> str:
         domain=DOMAIN,
         urls=_urls(map(_host, hubs), LEAF_PORT),
         seed=seed,
-        tls=_MUTUAL.format(folder=place.folder),
     )
 
 
