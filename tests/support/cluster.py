@@ -6,11 +6,14 @@ has an address for itself.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import urllib.request
@@ -18,10 +21,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import nkeys
 import pytest
 
 from hams_services.ctl.broker import MAX_PAYLOAD, find_nats_server
 from hams_services.security.folder import make
+from hams_services.security.server_conf import LEAF_PORT
 from hams_shared.credentials import Credentials, load
 from support.wait import until_sync
 
@@ -110,6 +115,41 @@ class Member:
             assert self._process is not None
             assert self._process.poll() is None, self.log()
             return False
+
+
+class TakenLeaf:
+    """Who has a leaf's folder, and speaks to `hub` himself instead of by a nats-server that minds its rights."""
+
+    def __init__(self, leaf: Member, hub: str) -> None:
+        self.said = b""
+        folder = leaf.box / "broker"
+        key = nkeys.from_seed(bytearray(re.findall('nkey: "(.+)"', (folder / "leaf.conf").read_text())[0].encode()))
+        tls = ssl.create_default_context(cafile=str(folder / "ca.crt"))
+        tls.load_cert_chain(folder / "broker.crt", folder / "broker.key")
+        self._link = socket.create_connection((hub, LEAF_PORT), timeout=10)
+        info = json.loads(self.until(b"\r\n", size=1).split(b" ", 1)[1])
+        self._link = tls.wrap_socket(self._link, server_hostname=hub)
+        signature = base64.urlsafe_b64encode(key.sign(info["nonce"].encode())).decode()
+        hello = {"nkey": key.public_key.decode(), "sig": signature.rstrip("="), "name": "taken", "tls_required": True}
+        self.send(f"CONNECT {json.dumps(hello)}\r\nPING\r\n")
+        self.until(b"PONG")
+
+    def __enter__(self) -> TakenLeaf:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._link.close()
+
+    def send(self, text: str) -> None:
+        self._link.sendall(text.encode())
+
+    def until(self, end: bytes, size: int = 65536) -> bytes:
+        """All that the hub has said, once `end` is in it."""
+        while end not in self.said and (more := self._link.recv(size)):
+            self.said += more
+        assert end in self.said, self.said
+        said, self.said = self.said, b""
+        return said
 
 
 class Cluster:

@@ -22,7 +22,7 @@ from hams_shared.bus import Message
 from hams_shared.credentials import Credentials, load
 from hams_shared.errors import CredentialsError, HamsError, NotFoundError
 from hams_shared.nats_bus import NatsBus
-from support.cluster import Cluster, Member, make_site
+from support.cluster import Cluster, Member, TakenLeaf, make_site
 from support.grey import group_file, picture
 from support.wait import following, until
 
@@ -110,7 +110,7 @@ async def test_buckets_are_on_three_brokers_and_outlive_one(cluster: Cluster) ->
         cluster.members[leader].kill()
 
         await until_done(lambda: bucket.put("after", b"2"))
-        entries = await bucket.entries()
+        entries = await until_done(bucket.entries)  # reading asks the meta leader, which may be gone as well
         assert {key: entry.value for key, entry in entries.items()} == {"before": b"1", "after": b"2"}
         async with asyncio.timeout(30):
             async for entry in watch:
@@ -192,6 +192,25 @@ def refused(said: str, stranger: Member, cluster: Cluster, before: int) -> bool:
     return said in stranger.log() or cluster.log().count(said) > before
 
 
+async def test_who_takes_a_leaf_has_its_rights_and_no_more(cluster: Cluster) -> None:
+    hub = next(iter(cluster.members.values()))
+    async with AsyncExitStack() as stack:
+        admin = await connected(stack, hub.url, cluster.user("admin"))
+        with await asyncio.to_thread(TakenLeaf, cluster.leaf, hub.host) as taken:
+            taken.send("LS+ >\r\nPING\r\n")
+            await asyncio.to_thread(taken.until, b"PONG")
+            for subject in ("secret", "_INBOX.x", subjects.work("elsewhere.a.b"), subjects.result("face", "s")):
+                await admin.publish(subject, b"")  # in order: the last is one that it may hear
+            said = await asyncio.to_thread(taken.until, b"LMSG hams.v1.result.face.s")
+            assert said.count(b"LMSG") == 1 + said.count(b"LMSG _INBOX_admin."), said
+
+        for subject in ("$JS.hams.API.STREAM.DELETE.KV_hams-groups", "$JS.API.STREAM.DELETE.KV_hams-groups", "secret"):
+            with await asyncio.to_thread(TakenLeaf, cluster.leaf, hub.host) as taken:
+                taken.send(f"LMSG {subject} 0\r\n\r\n")
+                await asyncio.to_thread(taken.until, b"Permissions Violation for Publish")
+        assert "KV_hams-groups" in await streams(admin)
+
+
 async def test_a_new_box_is_let_in_everywhere(cluster: Cluster) -> None:
     await until(lambda: cluster.leaf.host in cluster.joined(), 30)
     make(cluster.secrets, [], ["box9"], max_payload=MAX_PAYLOAD)
@@ -215,6 +234,19 @@ async def test_a_new_box_is_let_in_everywhere(cluster: Cluster) -> None:
         await scheduler.subscribe(subjects.heartbeat(), hear)
         for member in cluster.all():
             await until_done(partial(announce, member.url))
+
+
+async def test_a_leaf_is_shut_out(cluster: Cluster) -> None:
+    await until(lambda: cluster.leaf.host in cluster.joined(), 30)
+    for path in cluster.secrets.glob("leaf-*.creds"):
+        path.unlink()
+    make(cluster.secrets, [], [], max_payload=MAX_PAYLOAD)
+    for member in cluster.members.values():  # a SIGHUP would leave the link as it is
+        member.kill()
+        member.update()
+        await until(member.answers, 30)
+    await until(lambda: "Leafnode Error 'Authorization Violation'" in cluster.leaf.log(), 30)
+    await until(lambda: cluster.leaf.host not in cluster.joined(), 30)
 
 
 @pytest.mark.parametrize("where", ["leaf", "cluster"])

@@ -81,7 +81,7 @@ def _say(folder: Path, made: Made) -> None:
     for kind, names in (("cluster", made.cluster), ("leaf", made.leaves)):
         for name in names:
             out.print(f"next: copy {folder / kind / name} to {name} as the folder secrets, and nothing else; there:")
-            out.print(f"      HAMS_BIND={name} docker compose -f deploy/nats-{kind}.yml up -d")
+            out.print(f"      HAMS_BIND=ADDRESS docker compose -f deploy/nats-{kind}.yml up -d")
     if made.new_site and not made.cluster:
         out.print(f"next: hams-ctl up --secrets {folder} --host 0.0.0.0      or: docker compose up")
         out.print(f"then: export HAMS_CREDENTIALS={folder / 'admin.creds'}    and: hams-ctl deploy examples/face.yaml")
