@@ -15,6 +15,7 @@ from hams_services.ctl.console import directly, err, out
 from hams_services.ctl.options import Debug
 from hams_services.ctl.runfile import running_broker
 from hams_services.security.folder import Made, make
+from hams_shared.credentials import AGENT
 from hams_shared.process import host_name
 from hams_shared.subjects import token
 
@@ -28,7 +29,15 @@ def init(
     box: Annotated[
         list[str] | None, typer.Option(help="A box that brings devices, by its HAMS_HOST; repeat for more. [this one]")
     ] = None,
-    renew_broker: Annotated[bool, typer.Option("--renew-broker", help="Make the broker's certificate anew.")] = False,
+    cluster: Annotated[
+        list[str] | None,
+        typer.Option(help="A broker of a cluster, by the name or address under which others reach it; three or more."),
+    ] = None,
+    leaf: Annotated[
+        list[str] | None,
+        typer.Option(help="A box with a broker of its own that is a leaf of the cluster; by its name."),
+    ] = None,
+    renew_broker: Annotated[bool, typer.Option("--renew-broker", help="Make brokers' certificates anew.")] = False,
     broker_dir: Annotated[
         str, typer.Option(help="Where the broker finds its files: that of the official image's container.")
     ] = "/etc/nats",
@@ -37,18 +46,21 @@ def init(
 ) -> None:
     """Make keys, certificates and users, so that only who has credentials gets to the broker, and only over TLS.
 
-    Run again with --box NAME to let another box in; what is there is kept.
+    Run again with --box NAME to let another box in; what is there is kept. With --cluster there is a folder for each
+    of the cluster's boxes, with all that its broker needs.
     """
 
     def main() -> None:
         own = token(host_name())
         first = not folder.exists()
-        boxes = [token(name) for name in box] if box else ([own] if first else [])
+        boxes = [token(name) for name in box] if box else ([own] if first and not cluster else [])
         hosts = list(host or []) or ([socket.gethostname()] if first else [])
         made = make(
             folder.absolute(),
             hosts,
             boxes,
+            cluster=cluster,
+            leaves=leaf,
             renew=renew_broker,
             broker_folder=broker_dir,
             store=broker_store,
@@ -66,13 +78,25 @@ def _say(folder: Path, made: Made) -> None:
         out.print(f"  {folder / f'{user}.creds'}{' (new)' if user in made.added and not made.new_site else ''}")
     if made.new_site:
         out.print(f"keep {folder / 'authority.key'} safe: who has it can pose as your broker")
+    for kind, names in (("cluster", made.cluster), ("leaf", made.leaves)):
+        for name in names:
+            out.print(f"next: copy {folder / kind / name} to {name} as the folder secrets, and nothing else; there:")
+            out.print(f"      HAMS_BIND=ADDRESS docker compose -f deploy/nats-{kind}.yml up -d")
+    if made.new_site and not made.cluster:
         out.print(f"next: hams-ctl up --secrets {folder} --host 0.0.0.0      or: docker compose up")
         out.print(f"then: export HAMS_CREDENTIALS={folder / 'admin.creds'}    and: hams-ctl deploy examples/face.yaml")
+    if made.new_site:
         return
-    boxes = [user for user in made.added if user.startswith("agent-")]
+    boxes = [user for user in made.added if user.startswith(AGENT)]
     for user in boxes:
-        out.print(f"next: copy {folder / f'{user}.creds'} to {user.removeprefix('agent-')} and nowhere else; there:")
+        out.print(f"next: copy {folder / f'{user}.creds'} to {user.removeprefix(AGENT)} and nowhere else; there:")
         out.print(f"      hams-ctl join --nats tls://BROKER:4222 --credentials {user}.creds")
+    if made.cluster:
+        err.print(
+            "brokers that run: give them their folders again; in the cluster docker compose kill -s HUP nats, then"
+        )
+        err.print("restart the leaves: what a leaf may pass on is settled when it connects")
+        return
     if made.added:
         _reload()
     if made.renewed:

@@ -41,18 +41,21 @@ def authority(key: bytes, now: datetime) -> bytes:
     return made.public_bytes(serialization.Encoding.PEM)
 
 
-def broker(key: bytes, authority_pem: bytes, authority_key: bytes, hosts: Iterable[str], now: datetime) -> bytes:
-    """The broker's certificate for `hosts` (names and addresses), PEM."""
+def broker(
+    key: bytes, authority_pem: bytes, authority_key: bytes, hosts: Iterable[str], now: datetime, mutual: bool = False
+) -> bytes:
+    """The broker's certificate for `hosts` (names and addresses), PEM; `mutual`: shown to other brokers as well."""
     issuer = x509.load_pem_x509_certificate(authority_pem)
     signer = _private(authority_key)
     private = _private(key)
     names = [_name(host) for host in dict.fromkeys(hosts)]
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "HAMS broker")])
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if mutual else [])]
     made = (
         _builder(subject, issuer.subject, private.public_key(), now, BROKER_DAYS)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
         .sign(signer, hashes.SHA256())

@@ -1,53 +1,43 @@
-"""The folder that `hams-ctl init` makes and keeps: authority, broker's files, one credentials file per user.
+"""The folder that `hams-ctl init` makes and keeps: authority, brokers' files, one credentials file per user.
 
-    DIR/authority.key            signs the broker's certificate; stays here
-    DIR/broker/                  all the broker needs, nothing secret of others: nats.conf, accounts.conf, ca.crt,
-                                 broker.crt, broker.key
-    DIR/{admin,scheduler,pipeline,app,dashboard,agent-BOX}.creds
+    DIR/authority.key            signs the brokers' certificates; stays here
+    DIR/broker/                  all that a broker alone needs, nothing secret of others: nats.conf, accounts.conf,
+                                 ca.crt, broker.crt, broker.key
+    DIR/cluster/NAME/            for a box with a broker of a cluster: broker/, as above with tls.conf and
+                                 cluster.conf, and the credentials of its agents
+    DIR/leaf/NAME/               the same for a box whose broker is a leaf of the cluster, with leaf.conf
+    DIR/{admin,scheduler,pipeline,optimizer,app,dashboard,agent-BOX,leaf-NAME}.creds
 
 Running `init` again keeps what is there and adds what is missing.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
 
 import nkeys
 
-from hams_services.security import certificates
-from hams_services.security.roles import accounts, roles
-from hams_shared.credentials import Credentials, load
+from hams_services.security import certificates, server_conf
+from hams_services.security.roles import Role, accounts, leaf_accounts, roles
+from hams_shared.credentials import AGENT, Credentials, load
 from hams_shared.errors import BadInputError
+from hams_shared.subjects import token
 
 ALWAYS = ("localhost", "127.0.0.1", "::1", "nats")
 """Hosts that every broker's certificate is for: this machine, and the broker's name among containers."""
 BOX = re.compile(r"[a-z0-9]([a-z0-9_-]*[a-z0-9])?")
 
-_NATS_CONF = """\
-# Made by `hams-ctl init`, for `nats-server -c {folder}/nats.conf`, as in a container of the official image.
-listen: "0.0.0.0:4222"
-http: "127.0.0.1:8222"  # health only, from inside
-max_payload: {max_payload}
-max_pending: 256MB
-write_deadline: "10s"
-ping_interval: "5s"
-ping_max: 3
-jetstream {{
-  store_dir: "{store}"
-  sync_interval: always
-}}
-tls {{
-  cert_file: "{folder}/broker.crt"
-  key_file: "{folder}/broker.key"
-  min_version: "1.2"
-}}
-include "accounts.conf"
-"""
+KINDS = ("cluster", "leaf")
+"""Folders with one folder for each broker's box."""
+LEAST = 3
+"""Brokers of a cluster: of fewer, the loss of one stops the others, as they decide by majority."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +54,9 @@ class Made:
     new_site: bool
     renewed: bool
     """Whether the broker has a new certificate."""
+    cluster: list[str]
+    """Brokers of the cluster; none: there is no cluster."""
+    leaves: list[str]
 
 
 def make(
@@ -71,27 +64,36 @@ def make(
     hosts: list[str],
     boxes: list[str],
     *,
+    cluster: list[str] | None = None,
+    leaves: list[str] | None = None,
     renew: bool = False,
     broker_folder: str = "/etc/nats",
     store: str = "/data",
     max_payload: int,
     now: datetime | None = None,
 ) -> Made:
-    """Make the folder, or add to it.
+    """Make the folder, or add to it. `cluster` and `leaves` are further boxes with brokers, by the name or address
+    under which the others reach them.
 
     Raises:
         BadInputError: a box's name does not fit a subject, a host is none, hosts were given for a certificate that is
-            kept, a file cannot be written or is damaged.
+            kept, a cluster is too small, a file cannot be written or is damaged.
     """
+    names = [_host(host) for host in hosts]
+    brokers = {
+        kind: sorted({*_boxes_of(folder / kind), *map(_host, given or [])})
+        for kind, given in zip(KINDS, (cluster, leaves), strict=True)
+    }
+    _check_cluster(brokers["cluster"], brokers["leaf"])
+    boxes = [*boxes, *(token(name) for kind in KINDS for name in brokers[kind])]
     for box in boxes:
         if not BOX.fullmatch(box):
             raise BadInputError(
                 f"{box!r} cannot be a box's name", "small letters, digits, - and _, as in the box's device ids"
             )
-    names = [_host(host) for host in hosts]
-    now = now or datetime.now(UTC)
+    place = server_conf.Place(broker_folder, store, max_payload)
     try:
-        return _make(folder, names, boxes, renew, broker_folder, store, max_payload, now)
+        return _make(folder, names, boxes, brokers, renew, place, now or datetime.now(UTC))
     except OSError as error:
         raise BadInputError(f"cannot write {error.filename or folder}: {error.strerror}") from None
     except ValueError as error:
@@ -107,14 +109,33 @@ def _host(text: str) -> str:
         ) from None
 
 
+def _boxes_of(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+
+
+def _check_cluster(cluster: list[str], leaves: list[str]) -> None:
+    if leaves and not cluster:
+        raise BadInputError("a leaf needs a cluster to connect to", "add --cluster HOST for each of its brokers")
+    if 0 < len(cluster) < LEAST:
+        raise BadInputError(
+            f"a cluster of {len(cluster)} would not outlive the loss of a broker",
+            f"give at least {LEAST}: --cluster box1 --cluster box2 --cluster box3",
+        )
+    for one, other in combinations([*cluster, *leaves], 2):
+        if token(one) == token(other):
+            raise BadInputError(
+                f"{one} and {other} would both be the box {token(one)}",
+                "a box has one broker, in the cluster or as a leaf; give each box a name of its own",
+            )
+
+
 def _make(
     folder: Path,
     hosts: list[str],
     boxes: list[str],
+    brokers: dict[str, list[str]],
     renew: bool,
-    broker_folder: str,
-    store: str,
-    max_payload: int,
+    place: server_conf.Place,
     now: datetime,
 ) -> Made:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -127,38 +148,20 @@ def _make(
         key = certificates.new_key()
         _write(broker / "ca.crt", certificates.authority(key, now), 0o644)
         _write(folder / "authority.key", key, 0o600)  # last: without it the site counts as not made
-    authority = (broker / "ca.crt").read_bytes()
+    authority = _Authority((broker / "ca.crt").read_bytes(), (folder / "authority.key").read_bytes(), now)
+    renewed = _certify(broker, authority, [*ALWAYS, *hosts], renew=renew)
 
-    wanted = list(dict.fromkeys([*ALWAYS, *hosts]))
-    there = (broker / "broker.crt").exists()
-    if there and not renew and set(wanted) - set(certificates.hosts_of((broker / "broker.crt").read_bytes())):
-        raise BadInputError(
-            f"the broker's certificate in {broker} is there already, for other hosts",
-            "add --renew-broker to replace it",
-        )
-    renewed = renew or not there
-    if renewed:
-        if there:
-            wanted = list(dict.fromkeys([*certificates.hosts_of((broker / "broker.crt").read_bytes()), *wanted]))
-        key = certificates.new_key()
-        signed = certificates.broker(key, authority, (folder / "authority.key").read_bytes(), wanted, now)
-        _write(broker / "broker.key", key, 0o640)
-        _write(broker / "broker.crt", signed, 0o644)
-
-    known = {path.stem.removeprefix("agent-") for path in folder.glob("agent-*.creds")}
-    added = []
-    entries = []
-    for role in roles(sorted(known | set(boxes))):
-        path = folder / f"{role.user}.creds"
-        if not path.exists():
-            seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode()
-            _write(path, Credentials(role.user, authority.decode(), seed).to_text().encode(), 0o600)
-            added.append(role.user)
-        entries.append((role, public_key(load(path).seed)))
+    known = {path.stem.removeprefix(AGENT) for path in folder.glob(f"{AGENT}*.creds")}
+    entries, added = _users(folder, authority, roles(sorted(known | set(boxes)), map(token, brokers["leaf"])))
     _write(broker / "accounts.conf", accounts(entries).encode(), 0o644)
-    if not (broker / "nats.conf").exists():
-        conf = _NATS_CONF.format(folder=broker_folder, store=store, max_payload=max_payload)
-        _write(broker / "nats.conf", conf.encode(), 0o644)
+    _write_once(broker / "nats.conf", server_conf.alone(place))
+    for name in brokers["cluster"]:
+        own = server_conf.cluster_conf(name, brokers["cluster"], authority.derived("cluster"))
+        _box(folder, "cluster", name, authority, renew, place, accounts(entries), own)
+    for name in brokers["leaf"]:
+        own = server_conf.leaf_conf(name, brokers["cluster"], load(folder / f"leaf-{token(name)}.creds").seed)
+        _box(folder, "leaf", name, authority, renew, place, leaf_accounts(entries), own)
+
     certificate = (broker / "broker.crt").read_bytes()
     return Made(
         folder,
@@ -168,7 +171,80 @@ def _make(
         [role.user for role, _ in entries],
         new_site,
         renewed,
+        brokers["cluster"],
+        brokers["leaf"],
     )
+
+
+def _users(folder: Path, authority: _Authority, wanted: list[Role]) -> tuple[list[tuple[Role, str]], list[str]]:
+    """Each role with its user's public key, and the users that were not there before."""
+    entries = []
+    added = []
+    for role in wanted:
+        path = folder / f"{role.user}.creds"
+        if not path.exists():
+            seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode()
+            _write(path, Credentials(role.user, authority.certificate.decode(), seed).to_text().encode(), 0o600)
+            added.append(role.user)
+        entries.append((role, public_key(load(path).seed)))
+    return entries, added
+
+
+def _box(
+    folder: Path,
+    kind: str,
+    name: str,
+    authority: _Authority,
+    renew: bool,
+    place: server_conf.Place,
+    users: str,
+    own: str,
+) -> None:
+    """All that the box `name` needs for its broker, and its agents' credentials. `own`: what only this broker has."""
+    box = folder / kind / name
+    broker = box / "broker"
+    broker.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _certify(broker, authority, [*ALWAYS, name], renew=renew, mutual=True)
+    _write(broker / "ca.crt", authority.certificate, 0o644)
+    _write(broker / "accounts.conf", users.encode(), 0o644)
+    _write(broker / f"{kind}.conf", own.encode(), 0o640)
+    _write_once(broker / "tls.conf", server_conf.mutual_tls(place))
+    _write_once(broker / "nats.conf", server_conf.member(place) if kind == "cluster" else server_conf.leaf(place))
+    agents = f"{AGENT}{token(name)}.creds"
+    _write(box / agents, (folder / agents).read_bytes(), 0o600)
+
+
+@dataclass(frozen=True)
+class _Authority:
+    certificate: bytes
+    key: bytes
+    now: datetime
+
+    def derived(self, purpose: str) -> str:
+        """A secret that only who has the authority's key can make, the same each time."""
+        return hmac.new(self.key, purpose.encode(), "sha256").hexdigest()
+
+
+def _certify(broker: Path, authority: _Authority, hosts: list[str], *, renew: bool, mutual: bool = False) -> bool:
+    """Give the broker in `broker` a certificate for `hosts`, unless it has one; say whether it got one.
+
+    `mutual`: it shows it to other brokers as well, when it connects to them.
+    """
+    path = broker / "broker.crt"
+    there = certificates.hosts_of(path.read_bytes()) if path.exists() else []
+    if there and not renew:
+        if set(hosts) - set(there):
+            raise BadInputError(
+                f"the broker's certificate in {broker} is there already, for other hosts",
+                "add --renew-broker to replace it",
+            )
+        return False
+    wanted = dict.fromkeys([*there, *hosts])
+    key = certificates.new_key()
+    signed = certificates.broker(key, authority.certificate, authority.key, wanted, authority.now, mutual)
+    _write(broker / "broker.key", key, 0o640)
+    _write(path, signed, 0o644)
+    return True
 
 
 def public_key(seed: str) -> str:
@@ -192,6 +268,12 @@ def server_options(folder: Path, store: Path) -> str:
         # nats-server takes the path as relative to this file, whatever it begins with.
         f"include {json.dumps(os.path.relpath(broker / 'accounts.conf', store))}\n"
     )
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Write a file that is its owner's from then on."""
+    if not path.exists():
+        _write(path, text.encode(), 0o644)
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

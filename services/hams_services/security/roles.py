@@ -8,12 +8,17 @@ change one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from hams_shared import subjects
 
 HAMS = subjects.PREFIX
+ACCOUNT = "HAMS"
+"""The broker's account in which all users are."""
+DOMAIN = "hams"
+"""JetStream domain of a cluster, by which leaves find it."""
+ALL = (">",)
 SERVICE = ("$SRV.>",)
 """Where services are asked who they are, and how they do."""
 PING = ("$SRV.PING.>",)
@@ -32,15 +37,18 @@ class Role:
     subscribe: tuple[str, ...]
     answers: bool = False
     """Whether it answers requests."""
+    leaf: bool = False
+    """Whether it is a broker that connects to a cluster as a leaf."""
 
 
-def roles(boxes: Iterable[str]) -> list[Role]:
-    """All users of a site with these boxes; a box's name is that in its devices' ids."""
-    return [_admin(), _scheduler(), _pipeline(), _optimizer(), _app(), _dashboard(), *(_agent(box) for box in boxes)]
+def roles(boxes: Iterable[str], leaves: Iterable[str] = ()) -> list[Role]:
+    """All users of a site with these boxes and leaves; a box's name is that in its devices' ids."""
+    parts = [_admin(), _scheduler(), _pipeline(), _optimizer(), _app(), _dashboard(), *(_agent(box) for box in boxes)]
+    return [*parts, *(_leaf(name, parts) for name in leaves)]
 
 
 def _admin() -> Role:
-    return Role("admin", "deploys, undeploys, looks at everything", (">",), (">",))
+    return Role("admin", "deploys, undeploys, looks at everything", ALL, ALL)
 
 
 def _scheduler() -> Role:
@@ -138,6 +146,30 @@ def _dashboard() -> Role:
     )
 
 
+def _leaf(name: str, parts: Sequence[Role]) -> Role:
+    """What any part may that connects to the leaf, but for what only the admin may.
+
+    The leaf knows its clients by their own keys and holds each to its rights; these are what the cluster lets it pass
+    on for all of them. Inboxes are listed both ways, because `allow_responses` holds on the cluster's side of the link
+    only: a leaf would not send the answers.
+    """
+    common = [part for part in parts if part.publish != ALL]
+    inboxes = [_inbox(part.user) for part in parts]
+    return Role(
+        f"leaf-{name}",
+        f"the broker {name}, for its clients",
+        (*(one for part in common for one in _of_cluster(part.publish)), *inboxes),
+        (*(one for part in common for one in part.subscribe), *inboxes),
+        leaf=True,
+    )
+
+
+def _of_cluster(subjects_: Iterable[str]) -> list[str]:
+    """What a leaf makes of its clients' subjects by `default_js_domain`, before it looks at their rights."""
+    api = f"$JS.{DOMAIN}.API."
+    return [one.replace("$JS.API.", api).replace("$KV.", f"{api}$KV.") for one in subjects_]
+
+
 def _read(*buckets: str) -> tuple[str, ...]:
     found: list[str] = []
     for name in buckets:
@@ -171,14 +203,18 @@ def _write(*buckets: str) -> tuple[str, ...]:
     return tuple(f"$KV.{subjects.bucket(name)}.>" for name in buckets)
 
 
+def _inbox(user: str) -> str:
+    return f"_INBOX_{user}.>"
+
+
 def permissions(role: Role, public_key: str) -> str:
     """The role as an entry of nats-server's list of users."""
-    inbox = f"_INBOX_{role.user}.>"
-    if role.publish == (">",):
+    inbox = _inbox(role.user)
+    if role.publish == ALL:
         return f"    # {role.about}\n    {{ nkey: {public_key} }}\n"
     lines = [
         f"    # {role.user}: {role.about}",
-        f"    {{ nkey: {public_key}, permissions: {{",
+        f"    {{ nkey: {public_key}, {'allowed_connection_types: [LEAFNODE], ' if role.leaf else ''}permissions: {{",
         f"        publish: {{ allow: {_list((*role.publish, inbox))} }}",
         f"        subscribe: {{ allow: {_list((*role.subscribe, inbox))} }}",
     ]
@@ -193,5 +229,14 @@ def _list(subjects_: Iterable[str]) -> str:
 
 def accounts(users: Iterable[tuple[Role, str]]) -> str:
     """The broker's accounts: HAMS with these users (role, public key); nobody else gets in."""
+    return _accounts("    jetstream: enabled\n", users)
+
+
+def leaf_accounts(users: Iterable[tuple[Role, str]]) -> str:
+    """The same for a leaf: the buckets are the cluster's."""
+    return _accounts("", ((replace(r, publish=tuple(_of_cluster(r.publish))), key) for r, key in users if not r.leaf))
+
+
+def _accounts(store: str, users: Iterable[tuple[Role, str]]) -> str:
     entries = "".join(permissions(role, key) for role, key in users)
-    return f"accounts {{\n  HAMS {{\n    jetstream: enabled\n    users: [\n{entries}    ]\n  }}\n}}\n"
+    return f"accounts {{\n  {ACCOUNT} {{\n{store}    users: [\n{entries}    ]\n  }}\n}}\n"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from hams_services.security import certificates
 from hams_services.security.folder import Made, make, public_key
@@ -141,3 +143,88 @@ def test_credentials_that_others_may_read_are_complained_of(tmp_path: Path, capl
     (tmp_path / "app.creds").chmod(0o644)
     load(tmp_path / "app.creds")
     assert f"every user of this machine may use the credentials {tmp_path / 'app.creds'}" in caplog.text
+
+
+BROKERS = ["10.0.0.7", "box1", "box2"]
+
+
+def cluster(folder: Path, *boxes: str, members: list[str] | None = None, leaves: list[str] | None = None) -> Made:
+    return make(folder, [], list(boxes), cluster=members, leaves=leaves, max_payload=1000)
+
+
+def test_a_box_of_a_cluster_has_all_it_needs_and_nothing_of_others(tmp_path: Path) -> None:
+    made = cluster(tmp_path, members=BROKERS, leaves=["box4"])
+    assert (made.cluster, made.leaves) == (BROKERS, ["box4"])
+    assert made.users == [*ROLES, "agent-10-0-0-7", "agent-box1", "agent-box2", "agent-box4", "leaf-box4"]
+    common = {"broker/nats.conf", "broker/accounts.conf", "broker/tls.conf"}
+    common |= {"broker/ca.crt", "broker/broker.crt", "broker/broker.key"}
+    assert set(contents(tmp_path / "cluster" / "10.0.0.7")) == {*common, "broker/cluster.conf", "agent-10-0-0-7.creds"}
+    assert set(contents(tmp_path / "leaf" / "box4")) == {*common, "broker/leaf.conf", "agent-box4.creds"}
+    keys = [(tmp_path / kind / name / "broker" / "broker.key").read_bytes() for kind, name in boxes(made)]
+    assert len(set(keys)) == 4
+    password = re.findall('password: "(.+)"', (tmp_path / "cluster" / "box1" / "broker" / "cluster.conf").read_text())
+    seed = load(tmp_path / "leaf-box4.creds").seed
+    for kind, name in boxes(made):
+        for path, content in contents(tmp_path / kind / name).items():
+            assert (password[0].encode() in content) == (path == "broker/cluster.conf"), path
+            assert (seed.encode() in content) == (path == "broker/leaf.conf"), path
+            mode = (tmp_path / kind / name / path).stat().st_mode
+            assert mode & 0o007 == 0 or path.endswith((".crt", *[str(p) for p in common if p.endswith(".conf")])), path
+        users = (tmp_path / kind / name / "broker" / "accounts.conf").read_text()
+        assert ("jetstream: enabled" in users) == (kind == "cluster")
+        assert (public_key(seed) in users) == (kind == "cluster")
+
+
+def boxes(made: Made) -> list[tuple[str, str]]:
+    return [*(("cluster", name) for name in made.cluster), *(("leaf", name) for name in made.leaves)]
+
+
+def test_a_cluster_is_kept_and_grows(tmp_path: Path) -> None:
+    cluster(tmp_path, members=BROKERS)
+    before = contents(tmp_path)
+    assert cluster(tmp_path).cluster == BROKERS
+    assert contents(tmp_path) == before
+    (tmp_path / "cluster" / "box1" / "broker" / "nats.conf").write_text("# mine")
+    cluster(tmp_path, "box9", members=["box5"], leaves=["box4"])
+    after = contents(tmp_path)
+    changed = {name for name in after if name in before and after[name] != before[name]}
+    kept = [f"cluster/{name}/broker" for name in BROKERS]
+    assert changed == {
+        "broker/accounts.conf",
+        "cluster/box1/broker/nats.conf",
+        *(f"{folder}/{name}" for folder in kept for name in ("accounts.conf", "cluster.conf")),
+    }
+    assert after["cluster/box1/broker/nats.conf"] == b"# mine"
+    assert b"@box5:6222" in after["cluster/box1/broker/cluster.conf"]
+    assert b"tls://box5:7422" in after["leaf/box4/broker/leaf.conf"]
+
+
+def test_paths_given_once_stay(tmp_path: Path) -> None:
+    make(tmp_path, [], [], cluster=BROKERS, broker_folder="/etc/hams/broker", store="/var/hams", max_payload=1000)
+    before = contents(tmp_path)
+    cluster(tmp_path)
+    assert contents(tmp_path) == before
+    assert b"/etc/nats/" not in b"".join(before.values())
+
+
+@pytest.mark.parametrize(
+    ("members", "leaves", "said"),
+    [
+        (None, ["box4"], "a leaf needs a cluster"),
+        (["box1", "box2"], None, "would not outlive the loss of a broker"),
+        (BROKERS, ["box1"], "would both be the box box1"),
+        ([*BROKERS, "10-0-0-7"], None, "would both be the box 10-0-0-7"),
+        ([*BROKERS, "tls://x"], None, "cannot be the broker's host"),
+    ],
+)
+def test_clusters_that_are_none(tmp_path: Path, members: list[str], leaves: list[str], said: str) -> None:
+    with pytest.raises(BadInputError, match=said):
+        cluster(tmp_path / "site", members=members, leaves=leaves)
+    assert not (tmp_path / "site").exists()
+
+
+def test_only_brokers_with_others_may_show_their_certificate_to_them(tmp_path: Path) -> None:
+    cluster(tmp_path, members=BROKERS)
+    for path, usages in (("broker", 1), ("cluster/box1/broker", 2)):
+        found = x509.load_pem_x509_certificate((tmp_path / path / "broker.crt").read_bytes())
+        assert len(list(found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)) == usages
