@@ -58,7 +58,11 @@ async def joined(devices: list[str], url: str, box: str, identity: Credentials |
             await supervisor.start(spec)
         ready = await _until_ready(supervisor, records, box, before, len(devices), logs)
         stack.enter_context(announced(bus.url))
-        yield Running(bus.url, ready, logs, supervisor)
+        try:
+            yield Running(bus.url, ready, logs, supervisor)
+        finally:
+            # At once, so that no node moves from one of them to the next.
+            await supervisor.stop_together(*map(agent_name, devices))
 
 
 async def _of(records: KeyValue, box: str) -> list[DeviceRecord]:

@@ -187,6 +187,7 @@ async def system(
             yield Running(url, ready, logs, supervisor)
         finally:
             await supervisor.stop(*deciders, "pipeline")  # or it would move nodes from each agent that stops
+            await supervisor.stop_together(*map(agent_name, devices))  # each may wait for somebody to take over
 
 
 def _choose_port(host: str, port: int | None) -> int:
