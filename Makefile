@@ -38,8 +38,9 @@ format: $(STAMP) ## Format the code
 bench: $(STAMP) ## Benchmarks; results go to docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
-schema: $(STAMP) ## JSON Schema of group.yaml and AsyncAPI document, from the code
+schema: $(STAMP) ## JSON Schema of group.yaml, AsyncAPI document, docs/cli.md, from the code
 	$(BIN)/python docs/schema/generate.py
+	$(BIN)/python docs/schema/generate_cli.py
 
 bench-peers: .bench-peers/.installed ## Install what the serving benchmark compares HAMS with, in .bench-peers
 

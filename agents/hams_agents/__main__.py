@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hams_shared.lifecycle import report, run, setup_logging
-from hams_shared.options import DEFAULT_NATS, Credentials, Debug, Nats
+from hams_shared.options import DEFAULT_NATS, Cache, Credentials, Debug, Host, Nats
 from hams_shared.process import cache_folder, host_name
 
 SWITCH_S = 0.0005
@@ -27,8 +26,8 @@ def command(
     ],
     nats: Nats = DEFAULT_NATS,
     credentials: Credentials = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder for pulled models (default: ~/.cache/hams).")] = None,
-    host: Annotated[str | None, typer.Option(envvar="HAMS_HOST", help="This host's name in device ids.")] = None,
+    cache: Cache = None,
+    host: Host = None,
     debug: Debug = False,
 ) -> None:
     """Run the agent of one device: measures models on it, loads what plans give it, serves its nodes."""

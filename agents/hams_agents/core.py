@@ -115,6 +115,12 @@ class AgentState:
     assignments: dict[tuple[str, int], Assignment] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
     """By group: the highest active epoch seen."""
+    moving: set[str] = field(default_factory=set)
+    """Groups whose next plan does without this device."""
+
+    def counted_on(self) -> set[str]:
+        """Groups of which a plan in force, or the next one, gives this device nodes."""
+        return {group for (group, _), a in self.assignments.items() if a.retire_at is None}
 
     def view(self) -> tuple[AssignmentState, ...]:
         """The assignments as heartbeats carry them."""
@@ -159,6 +165,7 @@ def step(state: AgentState, event: Event, now: float) -> list[Command]:
 def _plan_seen(state: AgentState, group: str, record: PlanRecord | None, now: float) -> list[Command]:
     commands: list[Command] = []
     wanted: dict[tuple[str, int], Plan] = {}
+    moving = record is not None and record.next is not None and not record.next.nodes_on(state.device)
     if record is not None:
         if record.active is not None:
             if record.active.epoch < state.epochs.get(group, 0):
@@ -167,6 +174,7 @@ def _plan_seen(state: AgentState, group: str, record: PlanRecord | None, now: fl
         for plan in (record.active, record.next):
             if plan is not None and plan.nodes_on(state.device):
                 wanted[(group, plan.epoch)] = plan
+    state.moving = state.moving | {group} if moving else state.moving - {group}
     for key, assignment in state.assignments.items():
         if key[0] == group and key not in wanted and assignment.retire_at is None:
             assignment.retire_at = now if record is None else now + RETIRE_S

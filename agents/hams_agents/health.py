@@ -10,8 +10,8 @@ WINDOW_S = 900.0
 
 
 def after_hang(health: DeviceHealth, what: str, now: float) -> DeviceHealth:
-    """The record after one more hang at Unix time `now`, s."""
-    hangs = tuple(at for at in (*health.hangs, now) if now - at <= WINDOW_S)[-HANGS:]
+    """The record after one more hang at Unix time `now`, s; a clock that was set back leaves none in the future."""
+    hangs = tuple(at for at in (*health.hangs, now) if abs(now - at) <= WINDOW_S)[-HANGS:]
     reason = f"hung {len(hangs)} times within {WINDOW_S / 60:.0f} min; last: {what}" if len(hangs) > 1 else what
     return DeviceHealth(
         device=health.device,

@@ -44,6 +44,12 @@ from hams_shared.process import resident_mib
 
 log = logging.getLogger("hams.agent")
 
+NOTICE_S = 2.0
+"""How long a stopping agent serves on and waits for a plan that does without it, s."""
+HANDOVER_S = 25.0
+"""How long it waits, once there is one, for others to load it, s; supervisors kill after 40 s."""
+LINGER_S = 0.5
+"""How long it takes frames after that, s: some were sent before the pipeline knew."""
 DRAIN_S = 5.0
 """How long a stopping agent may take to finish its queue, s."""
 
@@ -90,6 +96,7 @@ class AgentService:
         self._assembler = chunks.Assembler()
         self._memory_domain = memory_domain()
         self._bad_messages = 0
+        self._leaving = False
         self._unregistered = asyncio.Event()
         self._measured: dict[str, ProfileRecord] = {}  # bounded by the models there are
         self._may_give_measurements = True
@@ -129,7 +136,9 @@ class AgentService:
             beat = owner.create_task(self._heartbeats())
             log.info("%s serves %s (%s)", self.device, self._record.name, self._record.runtime)
             await stop.wait()
+            self._leaving = True
             await self._devices.delete(self.device)  # a goodbye: nobody need wait for silence
+            await self._hand_over()
             await asyncio.to_thread(self._executor.stop, DRAIN_S)
             with suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
@@ -140,9 +149,22 @@ class AgentService:
         await self._bus.flush()
         self._loader.shutdown(wait=False, cancel_futures=True)
 
+    async def _hand_over(self) -> None:
+        """Serve on while others load what this device serves; where nobody begins to, waiting is of no use."""
+        served, began = self._state.counted_on(), time.monotonic()
+        while left := self._state.counted_on():
+            if time.monotonic() - began > (HANDOVER_S if left <= self._state.moving else NOTICE_S):
+                log.info("nobody takes over %s", ", ".join(sorted(left)))
+                break
+            await asyncio.sleep(0.02)
+        if served - left:
+            log.info("others serve now: %s", ", ".join(sorted(served - left)))
+            await asyncio.sleep(LINGER_S)
+
     def on_reconnect(self) -> None:
         """The broker is back: its store may be new, so what this agent holds is announced again."""
-        self._unregistered.set()
+        if not self._leaving:
+            self._unregistered.set()
         self._announce.set()
 
     async def _register(self) -> None:

@@ -159,9 +159,10 @@ def _device_seen(state: SchedulerState, device: str, record: DeviceRecord | None
         return _lost(state, device, "stopped") if state.live.forget(device) else []
     known = state.devices.get(device)
     state.devices[device] = record
-    if device in state.live.peers and (known is None or known.fingerprint != record.fingerprint):
-        _want(state, f"device {device} joined")
-    return []
+    if device not in state.live.peers or (known is not None and known.fingerprint == record.fingerprint):
+        return []
+    _want(state, f"device {device} joined")
+    return [Note(f"device {device} is here", device=device)]
 
 
 def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> list[Command]:
@@ -170,9 +171,9 @@ def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> list[
     commands: list[Command] = []
     if news is not None:
         state.profiling.pop(heartbeat.device, None)
-        how = "here" if news == "new" else "back after a restart"
-        commands.append(Note(f"device {heartbeat.device} is {how}", device=heartbeat.device))
-        if heartbeat.device in state.devices:
+        if heartbeat.device in state.devices:  # one that said goodbye may still finish its work
+            how = "here" if news == "new" else "back after a restart"
+            commands.append(Note(f"device {heartbeat.device} is {how}", device=heartbeat.device))
             _want(state, f"device {heartbeat.device} joined")
     active = {group: r.active for group, r in state.plans.items() if r.active is not None}
     state.learned.observe(heartbeat, active, state.fps_of)

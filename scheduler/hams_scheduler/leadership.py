@@ -39,7 +39,8 @@ class Leadership:
         self._lease = Lease(self.id)
         self._led = 0
         """The term whose beginning was announced; 0: none."""
-        self._since = 0.0
+        self._since = self._began = 0.0
+        """When that was: Unix time for people, monotonic for us."""
 
     @property
     def term(self) -> int:
@@ -50,6 +51,11 @@ class Leadership:
     def record(self) -> LeaderRecord:
         """As the key says it while this scheduler leads."""
         return self._record(Claim(max(self._lease.term, 1), 0), self.id)
+
+    @property
+    def led_s(self) -> float:
+        """How long this scheduler has led, s."""
+        return time.monotonic() - self._began if self._led else 0.0
 
     def heard(self, term: int) -> None:
         """A record was written in `term`."""
@@ -115,7 +121,7 @@ class Leadership:
             except (HamsError, TimeoutError) as error:
                 log.warning("cannot begin to lead yet: %s", error or "no answer in time")
                 return
-            self._led, self._since = self._lease.term, time.time()
+            self._led, self._since, self._began = self._lease.term, time.time(), time.monotonic()
             log.info("this scheduler leads, term %d", self._led)
 
     async def depose(self) -> None:

@@ -260,7 +260,8 @@ class SchedulerService:
 
     async def _on_view(self, message: Message) -> None:
         self._check_leading()
-        await message.respond(codec.encode(scheduler_view(self._state, time.monotonic(), self._leader.record)))
+        view = scheduler_view(self._state, time.monotonic(), self._leader.record, self._leader.led_s)
+        await message.respond(codec.encode(view))
 
     async def _on_plan(self, message: Message) -> None:
         """Answer later, when all is measured; other requests are served meanwhile."""

@@ -21,7 +21,9 @@ from hams_shared.variant_registry import excluded
 from hams_shared.variants import task_key
 
 
-def scheduler_view(state: SchedulerState, now: float, leader: LeaderRecord | None = None) -> SchedulerView:
+def scheduler_view(
+    state: SchedulerState, now: float, leader: LeaderRecord | None = None, led_s: float = 0.0
+) -> SchedulerView:
     """Everything, for `hams-ctl status`, `devices` and `matrix`."""
     groups = [state.groups[name] for name in sorted(state.groups)]
     drafts = [request.group for request in state.asked.values()]
@@ -30,6 +32,7 @@ def scheduler_view(state: SchedulerState, now: float, leader: LeaderRecord | Non
         groups=tuple(_group(state, name) for name in sorted(state.groups)),
         matrix=matrix_view(state.situation(groups, "")),
         leader=leader,
+        led_s=led_s,
         profiling={device: cell.model for device, (cell, _) in sorted(state.profiling.items())},
         waiting_profiles=len(state.missing(groups + drafts) + state.missing(drafts, spare=True)),
     )

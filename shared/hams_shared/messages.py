@@ -402,6 +402,7 @@ class SchedulerView(Wire):
     profiling: dict[str, str] = Field({}, description="device → model being measured")
     waiting_profiles: int = 0
     leader: LeaderRecord | None = Field(None, description="the scheduler that answers")
+    led_s: float = Field(0.0, description="for how long; boxes' clocks may differ, so this is what counts")
 
 
 class StreamView(Wire):

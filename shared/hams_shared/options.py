@@ -16,6 +16,11 @@ Nats = Annotated[
     str,
     typer.Option("--nats", envvar="HAMS_NATS_URL", help="Broker to use, e.g. nats://box1:4222; several by commas."),
 ]
+Host = Annotated[str | None, typer.Option("--host", envvar="HAMS_HOST", help="This host's name in device ids.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", envvar="HAMS_CACHE", help="Folder for what is fetched or made (default: ~/.cache/hams)."),
+]
 Debug = Annotated[bool, typer.Option("--debug", envvar="HAMS_DEBUG", help="Show tracebacks and debug logs.")]
 
 

@@ -307,6 +307,13 @@ class Supervisor:
         if errors:
             raise errors[0]
 
+    async def stop_together(self, *names: str) -> None:
+        """Stop the named children all at once."""
+        found = await asyncio.gather(*(self.stop(name) for name in names), return_exceptions=True)
+        for error in found:
+            if error is not None:
+                raise error
+
     async def failure(self) -> Child:
         """Wait until some child has ended that nobody stopped and that is not started again; return it."""
         while True:

@@ -75,7 +75,7 @@ class StreamMachine(RuleBasedStateMachine):
             return
         self.core.ledger.validate()
         assert len(self.core.flights) <= self.core.window or self.core.lossless
-        waiting = {frame for frame, _ in self.core.waiting}
+        waiting = {frame for frame, *_ in self.core.waiting}
         assert self.core.ledger.open == set(self.core.flights) | waiting
         assert set(self.closed) | self.core.ledger.open == set(range(self.core.ledger.submitted))
 

@@ -9,6 +9,7 @@ import typer
 
 import hams_shared
 from hams_services.ctl import commands_sink
+from hams_services.ctl.commands_backup import backup, restore
 from hams_services.ctl.commands_deploy import deploy, plan, schema, undeploy
 from hams_services.ctl.commands_init import init
 from hams_services.ctl.commands_jobs import nco
@@ -45,7 +46,7 @@ def _root(
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (up, join, demo, init),
-    "Groups": (deploy, undeploy, plan, schema),
+    "Groups": (deploy, undeploy, plan, schema, backup, restore),
     "Look": (status, top, metrics, matrix),
     "Results": (results, infer, tap),
 }

@@ -68,7 +68,7 @@ def status(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
         _print_devices(view.devices, False)
         if view.leader is not None:
             out.print()
-            out.print(leader_line(view.leader, time.time()), style="dim")
+            out.print(leader_line(view.leader, view.led_s, time.time()), style="dim")
 
     with_bus(job, nats, debug)
 

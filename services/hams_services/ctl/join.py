@@ -53,11 +53,16 @@ async def joined(devices: list[str], url: str, box: str, identity: Credentials |
         supervisor = await stack.enter_async_context(Supervisor(log_trouble))
         for device in devices:
             args = ("--device", device)
-            spec = part(agent_name(device), "hams_agents", url, logs, *args, credentials=None)
+            # Those of the other box may have to load what this one served first.
+            spec = part(agent_name(device), "hams_agents", url, logs, *args, credentials=None, stop_timeout=40.0)
             await supervisor.start(spec)
         ready = await _until_ready(supervisor, records, box, before, len(devices), logs)
         stack.enter_context(announced(bus.url))
-        yield Running(bus.url, ready, logs, supervisor)
+        try:
+            yield Running(bus.url, ready, logs, supervisor)
+        finally:
+            # At once, so that no node moves from one of them to the next.
+            await supervisor.stop_together(*map(agent_name, devices))
 
 
 async def _of(records: KeyValue, box: str) -> list[DeviceRecord]:

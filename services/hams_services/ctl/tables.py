@@ -218,10 +218,10 @@ def _counts(counts: dict[str, int]) -> str:
     return f"{total} ({', '.join(f'{k} {v}' for k, v in sorted(counts.items()))})" if total else "0"
 
 
-def leader_line(leader: LeaderRecord, now: float) -> str:
-    """Who leads, and since when."""
-    since = datetime.fromtimestamp(leader.since).astimezone()
-    lasting = timedelta(seconds=max(0, round(now - leader.since)))
+def leader_line(leader: LeaderRecord, led_s: float, now: float) -> str:
+    """Who leads, and since when by the reader's clock, which reads `now`: the leader's may differ."""
+    since = datetime.fromtimestamp(now - led_s).astimezone()
+    lasting = timedelta(seconds=round(led_s))
     return (
         f"scheduler {leader.holder} on {leader.host} (pid {leader.pid}) leads since {since:%Y-%m-%d %H:%M:%S}"
         f" ({lasting}), term {leader.term}"

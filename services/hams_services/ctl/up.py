@@ -83,14 +83,16 @@ async def discover() -> tuple[list[str], list[str]]:
     return devices, remarks
 
 
-def part(name: str, module: str, url: str, logs: Path, *args: str, credentials: Path | None) -> ChildSpec:
+def part(
+    name: str, module: str, url: str, logs: Path, *args: str, credentials: Path | None, stop_timeout: float = 15.0
+) -> ChildSpec:
     """A part as a child process that talks to the broker at `url`."""
     return ChildSpec(
         name=name,
         argv=(sys.executable, "-m", module, *args, "--nats", url),
         env={VARIABLE: str(credentials)} if credentials is not None else {},
         log=logs / f"{name}.log",
-        stop_timeout=15.0,
+        stop_timeout=stop_timeout,
         policy=RestartPolicy(),
     )
 
@@ -185,6 +187,7 @@ async def system(
             yield Running(url, ready, logs, supervisor)
         finally:
             await supervisor.stop(*deciders, "pipeline")  # or it would move nodes from each agent that stops
+            await supervisor.stop_together(*map(agent_name, devices))  # each may wait for somebody to take over
 
 
 def _choose_port(host: str, port: int | None) -> int:

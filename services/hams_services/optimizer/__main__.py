@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hams_shared.lifecycle import run, setup_logging
-from hams_shared.options import DEFAULT_NATS, Credentials, Debug, Nats
+from hams_shared.options import DEFAULT_NATS, Cache, Credentials, Debug, Host, Nats
 
 
 def command(
     nats: Nats = DEFAULT_NATS,
     credentials: Credentials = None,
-    folder: Annotated[
-        Path | None, typer.Option("--cache", help="Folder for variants, frames and reports (default: ~/.cache/hams).")
-    ] = None,
-    host: Annotated[str | None, typer.Option(envvar="HAMS_HOST", help="This host's name.")] = None,
+    cache: Cache = None,
+    host: Host = None,
     memory: Annotated[int, typer.Option(min=256, help="What a job's tools may use, MiB.")] = 8192,
     debug: Debug = False,
 ) -> None:
@@ -33,7 +30,7 @@ def command(
 
         lower_priority()
         async with NatsBus(nats, name="hams-optimizer") as bus:
-            service = OptimizerService(bus, host or host_name(), folder or cache_folder(), Limits(memory_mib=memory))
+            service = OptimizerService(bus, host or host_name(), cache or cache_folder(), Limits(memory_mib=memory))
             await service.run(stop)
 
     raise typer.Exit(run(serve, debug=debug))

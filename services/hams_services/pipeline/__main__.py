@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from hams_services.pipeline.service import PipelineService
 from hams_shared.lifecycle import run, setup_logging
 from hams_shared.nats_bus import NatsBus
-from hams_shared.options import DEFAULT_NATS, Credentials, Debug, Nats
+from hams_shared.options import DEFAULT_NATS, Cache, Credentials, Debug, Nats
 from hams_shared.process import cache_folder
 
 
 def command(
     nats: Nats = DEFAULT_NATS,
     credentials: Credentials = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder for fetched media (default: ~/.cache/hams).")] = None,
+    cache: Cache = None,
     debug: Debug = False,
 ) -> None:
     """Run the pipeline: plays the groups' streams, joins the outputs of each frame, publishes results."""

@@ -63,6 +63,8 @@ class Close:
     join: Join | None = None
     plan: Plan | None = None
     captured: float = 0.0
+    submitted: float = 0.0
+    """When it was, monotonic, s."""
 
 
 Command = Send | Close
@@ -74,6 +76,7 @@ class Flight:
 
     frame: int
     captured: float
+    submitted: float
     attempt: int = -1
     strikes: int = 0
     """Attempts that ended by deadline or refusal."""
@@ -108,7 +111,7 @@ class StreamCore:
     """In frame order."""
     plan: Plan | None = None
     """The active plan, or None while some device of it is not ready: then nothing is sent."""
-    waiting: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=1))
+    waiting: deque[tuple[int, float, float]] = field(default_factory=lambda: deque(maxlen=1))
     """Live only: the newest frame, when the window is full."""
     resent: int = 0
     replicas: Replicas = field(default_factory=Replicas)
@@ -137,9 +140,9 @@ class StreamCore:
         if not self.lossless and not self._has_room():
             while self.waiting:
                 commands.append(self._drop(self.waiting.popleft()[0], "newer-frame"))
-            self.waiting.append((frame, captured))
+            self.waiting.append((frame, captured, now))
         else:
-            commands += self._launch(frame, captured, now)
+            commands += self._launch(frame, captured, now, now)
         return frame, commands
 
     def route(self, plan: Plan | None, broken: Iterable[str], now: float) -> list[Command]:
@@ -198,7 +201,7 @@ class StreamCore:
 
     def close(self, reason: str) -> list[Command]:
         """The stream is removed: drop all that is under way."""
-        commands: list[Command] = [self._drop(frame, reason) for frame, _ in self.waiting]
+        commands: list[Command] = [self._drop(frame, reason) for frame, *_ in self.waiting]
         self.waiting.clear()
         for flight in list(self.flights.values()):
             if not flight.complete:
@@ -220,8 +223,8 @@ class StreamCore:
             self.replicas.answered(node, flight.route[node])
         flight.owing.clear()
 
-    def _launch(self, frame: int, captured: float, now: float) -> list[Command]:
-        self.flights[frame] = flight = Flight(frame, captured, retry_at=now)
+    def _launch(self, frame: int, captured: float, submitted: float, now: float) -> list[Command]:
+        self.flights[frame] = flight = Flight(frame, captured, submitted, retry_at=now)
         return self._send(flight, now)
 
     def _send(self, flight: Flight, now: float) -> list[Command]:
@@ -289,6 +292,7 @@ class StreamCore:
                     join=flight.join,
                     plan=flight.plan,
                     captured=flight.captured,
+                    submitted=flight.submitted,
                 )
             )
         return commands

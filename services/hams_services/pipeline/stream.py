@@ -254,8 +254,8 @@ class Flow:
         assert command.join is not None
         assert command.plan is not None
         self._galleries.identify(command.objects, learn=self._publish)  # single images are recognised, not remembered
-        now = time.time()
-        latency_ms = (now - command.captured) * 1e3
+        now = time.monotonic()  # the wall clock may be set meanwhile
+        latency_ms = (now - command.submitted) * 1e3
         self._latency.append(latency_ms)
         self._recent.append(now)
         self._first = self._first or now
@@ -278,7 +278,7 @@ class Flow:
         """Counters and timings as `status` shows them."""
         ledger = self.core.ledger
         ledger.validate()
-        now = time.time()
+        now = time.monotonic()
         span = (self._last or 0.0) - (self._first or 0.0)
         fps = (ledger.delivered - 1) / span if span > 0 else 0.0
         if state == "playing":

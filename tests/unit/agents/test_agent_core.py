@@ -93,6 +93,18 @@ def test_an_old_plan_serves_on_for_a_while_after_the_switch() -> None:
     assert refusal.code == "stale-epoch"
 
 
+def test_who_stops_is_counted_on_until_others_serve() -> None:
+    state = AgentState(ME)
+    seen(state, active=plan(1, {"det": ME, "age": OTHER}))
+    assert (state.counted_on(), state.moving) == ({"face"}, set())
+    seen(state, active=plan(1, {"det": ME, "age": OTHER}), next=plan(2, {"det": OTHER, "age": OTHER}))
+    assert (state.counted_on(), state.moving) == ({"face"}, {"face"})
+    seen(state, active=plan(2, {"det": OTHER, "age": OTHER}))
+    assert (state.counted_on(), state.moving) == (set(), set())
+    seen(state, active=plan(1, {"det": ME, "age": OTHER}), next=plan(3, {"det": OTHER, "age": OTHER}))
+    assert state.moving == set()  # a record of an older epoch says nothing
+
+
 def test_a_record_of_an_older_epoch_is_ignored() -> None:
     state = AgentState(ME)
     seen(state, active=plan(5, {"det": ME, "age": ME}))

@@ -15,9 +15,8 @@ import yaml
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture(scope="module")
-def generate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "schema" / "generate.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "schema" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -25,8 +24,14 @@ def generate() -> ModuleType:
     return module
 
 
-def test_the_committed_documents_are_this_codes(generate: ModuleType) -> None:
-    for path, text in generate.documents().items():
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    return script("generate")
+
+
+@pytest.mark.parametrize("name", ["generate", "generate_cli"])
+def test_the_committed_documents_are_this_codes(name: str) -> None:
+    for path, text in script(name).documents().items():
         assert path.read_text() == text, f"{path} is old: make schema"
 
 

@@ -43,6 +43,28 @@ async def test_children_are_stopped_the_last_one_first() -> None:
     ]
 
 
+async def test_children_that_wait_for_each_other_are_stopped_together(tmp_path: Path) -> None:
+    events: list[ChildEvent] = []
+    wait = (
+        "import pathlib,signal,sys,time\n"
+        "def end(*_):\n"
+        "    pathlib.Path(sys.argv[1]).touch()\n"
+        "    while not pathlib.Path(sys.argv[2]).exists(): time.sleep(0.01)\n"
+        "    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, end); print('on', flush=True); time.sleep(60)"
+    )
+    async with Supervisor(events.append) as supervisor:
+        for name, other in (("a", "b"), ("b", "a")):
+            log = tmp_path / f"{name}.log"
+            argv = (sys.executable, "-c", wait, str(tmp_path / name), str(tmp_path / other))
+            await supervisor.start(ChildSpec(name=name, argv=argv, log=log))
+            await until(lambda log=log: "on" in log.read_text())  # type: ignore[misc]
+        await supervisor.start(child("c"))
+        await supervisor.stop_together("a", "b")
+        assert sorted(e.name for e in events if e.kind == "stopped") == ["a", "b"]
+        assert not [e for e in events if e.kind == "killed"]
+
+
 async def test_an_unexpected_end_is_followed_by_a_restart() -> None:
     events: list[ChildEvent] = []
     async with Supervisor(events.append) as supervisor:

@@ -1,0 +1,42 @@
+"""Processes whose wall clock is wrong: a small library that is loaded before all others moves it. Needs a C compiler.
+
+Linux has no namespace for the wall clock (`unshare --time` moves the monotonic ones only).
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+class Skew:
+    """Environments of processes whose clock is ahead or behind."""
+
+    def __init__(self, folder: Path) -> None:
+        compiler = shutil.which("cc") or shutil.which("gcc")
+        if sys.platform != "linux" or compiler is None:
+            pytest.skip("NOT TESTED: a process with another clock needs Linux and a C compiler (apt install gcc)")
+        self._library = folder / "skew.so"
+        source = Path(__file__).with_name("skew.c")
+        argv = [compiler, "-shared", "-fPIC", "-O1", "-o", str(self._library), str(source), "-ldl"]
+        made = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        if made.returncode:
+            pytest.skip(f"NOT TESTED: a process with another clock: the compiler says {made.stderr.strip()[-300:]}")
+        shown = subprocess.run(
+            [sys.executable, "-c", "import time; print(time.time())"],
+            env=self.env(hours=5),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        assert abs(float(shown.stdout) - time.time() - 5 * 3600) < 60, "the library does not move Python's clock"
+
+    def env(self, hours: float) -> dict[str, str]:
+        """For a process whose clock is so far ahead; negative: behind."""
+        return {"LD_PRELOAD": str(self._library), "SKEW_S": str(round(hours * 3600))}
