@@ -14,7 +14,7 @@ from contextlib import suppress
 import hams_client
 
 
-async def count(url: str, group: str, frames: int | None) -> None:
+async def count(url: str | None, group: str, frames: int | None) -> None:
     """Print a line whenever the numbers change."""
     newest: dict[str, Counter[str]] = {}
     seen = 0
@@ -35,7 +35,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("group", help="name of a deployed group")
     parser.add_argument("--frames", type=int, help="stop after so many frames")
-    parser.add_argument("--nats", default="nats://127.0.0.1:4222", help="broker")
+    parser.add_argument("--nats", help="broker (default: that of the running hams-ctl up)")
     given = parser.parse_args()
     with suppress(KeyboardInterrupt):
         asyncio.run(count(given.nats, given.group, given.frames))

@@ -21,7 +21,7 @@ import hams_client
 from hams_services.draw import annotate
 
 
-async def draw(url: str, group: str, stream: str, source: str, out: str) -> int:
+async def draw(url: str | None, group: str, stream: str, source: str, out: str) -> int:
     """Return how many frames were drawn."""
     capture = cv2.VideoCapture(int(source) if source.isdecimal() else source)
     if not capture.isOpened():
@@ -85,7 +85,7 @@ if __name__ == "__main__":
     parser.add_argument("source", help="video file, or number of a camera")
     parser.add_argument("--stream", default="mine", help="the group's stream with source: push")
     parser.add_argument("--out", default="drawn.mp4", help="video to write")
-    parser.add_argument("--nats", default="nats://127.0.0.1:4222", help="broker")
+    parser.add_argument("--nats", help="broker (default: that of the running hams-ctl up)")
     given = parser.parse_args()
     try:
         frames = asyncio.run(draw(given.nats, given.group, given.stream, given.source, given.out))

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--group", default="vehicle", help="name of a deployed group")
     parser.add_argument("--least", type=float, default=0.6, help="least score of a text")
     parser.add_argument("--count", type=int, help="stop after so many plates")
-    parser.add_argument("--nats", default="nats://127.0.0.1:4222", help="broker")
+    parser.add_argument("--nats", help="broker (default: that of the running hams-ctl up)")
     given = parser.parse_args()
     database = sqlite3.connect(given.database)
     database.execute(

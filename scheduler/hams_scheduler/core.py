@@ -343,8 +343,11 @@ def _solved(state: SchedulerState, event: Solved, now: float) -> list[Command]:
             state.errors[group] = error
         return [Note(f"no plan: {error.text}")]
     commands: list[Command] = []
+    for group, failure in event.solution.failed.items():
+        state.errors[group] = WireError(**failure.to_wire())
+        commands.append(Note(f"no plan for group {group}: {failure.text}", group=group))
     if not forced and not _worth(state, event.solution, why, now):
-        return []
+        return commands
     for group, answer in event.solution.groups.items():
         record = state.groups.get(group)
         if record is None or answer.record != record:

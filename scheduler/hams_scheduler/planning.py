@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -61,6 +61,8 @@ class Solution:
     """What the solver answers."""
 
     groups: dict[str, GroupSolution]
+    failed: Mapping[str, InfeasibleError] = field(default_factory=dict)
+    """By group: why it was left out. The others are placed without it."""
     gain: float = float("inf")
     """Predicted FPS over that of the placement that serves now, both by what is known now; infinite if that cannot."""
     moves: tuple[str, ...] = ()
@@ -97,8 +99,7 @@ def build_instance(situation: Situation, chosen: Choices | None = None) -> Insta
         if spec.pin:
             pins[name] = frozenset(spec.pin)
         if not fps[i].any():
-            reasons = [f"{d.device}: {_why_not(situation, group, node, d)}" for d in situation.devices]
-            raise InfeasibleError(f"node {name} runs on no device: {'; '.join(reasons) or 'there is none'}")
+            raise InfeasibleError(f"node {name} runs on no device: {_why_nowhere(situation, group, node)}")
     return Instance(
         models=tuple(node_name(group, node) for group, node in rows),
         devices=tuple(d.device for d in situation.devices),
@@ -121,6 +122,14 @@ def _kappa(situation: Situation, rows: int) -> FloatArray | None:
     if not situation.kappa:
         return None
     return np.array([[situation.kappa.get((d.device, k), 1.0) for k in range(1, rows + 1)] for d in situation.devices])
+
+
+def _why_nowhere(situation: Situation, group: GroupRecord, node: str) -> str:
+    """The reason of each device; devices with the same one stand together."""
+    reasons: dict[str, list[str]] = {}
+    for device in situation.devices:
+        reasons.setdefault(_why_not(situation, group, node, device), []).append(device.device)
+    return "; ".join(f"{', '.join(devices)}: {why}" for why, devices in reasons.items()) or "there is none"
 
 
 def _why_not(situation: Situation, group: GroupRecord, node: str, device: DeviceRecord) -> str:
@@ -146,14 +155,47 @@ def place(situation: Situation) -> Placement:
 
 
 def decide(situation: Situation, now: float) -> Solution:
-    """Solve `situation`, moving as few of the nodes that serve now as that allows. Raises as :func:`place`."""
+    """Solve `situation`, moving as few of the nodes that serve now as that allows.
+
+    Groups that cannot be placed, alone or beside those before them, are left out; the most important comes first,
+    then what serves now, then what was deployed first.
+
+    Raises:
+        BadInputError: there is no such strategy.
+    """
+    try:
+        return _decided(situation, now)
+    except InfeasibleError as error:
+        if len(situation.groups) == 1:
+            return Solution({}, failed={situation.groups[0].spec.name: error})
+    able: tuple[GroupRecord, ...] = ()
+    failed: dict[str, InfeasibleError] = {}
+    for group in sorted(situation.groups, key=lambda g: _standing(situation, g)):
+        try:
+            place(replace(situation, groups=(*able, group)))
+        except InfeasibleError as error:
+            failed[group.spec.name] = error
+        else:
+            able = (*able, group)
+    if not able:
+        return Solution({}, failed=failed)
+    return replace(_decided(replace(situation, groups=able), now), failed=failed)
+
+
+def _standing(situation: Situation, group: GroupRecord) -> tuple[int, bool, float]:
+    serves = node_name(group, group.spec.root) in situation.current
+    return -group.spec.priority, not serves, group.deployed_at
+
+
+def _decided(situation: Situation, now: float) -> Solution:
+    """Solve `situation` with all of its groups. Raises as :func:`place`."""
     with _translated():
         chosen, whole, reference = _chosen_and_placed(situation)
         placement = _near(whole, situation, reference)
         gain = _gain(whole, situation, placement)
     anew = {n: fresh(situation, chosen, placement, n) for n in placement.shares if n in situation.current}
     moves = tuple(n for n, devices in anew.items() if devices or _shared_anew(situation, placement, n))
-    return Solution(_split(situation, placement, chosen, now), gain, moves, _load_s(chosen, anew))
+    return Solution(_split(situation, placement, chosen, now), gain=gain, moves=moves, load_s=_load_s(chosen, anew))
 
 
 def _chosen_and_placed(situation: Situation) -> tuple[Choices, Instance, Placement]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -43,6 +44,7 @@ from hams_shared.messages import (
 )
 from hams_shared.nats_bus import NatsBus
 from hams_shared.options import DEFAULT_NATS
+from hams_shared.runfile import running
 
 log = logging.getLogger("hams.client")
 
@@ -215,8 +217,8 @@ class Hams:
 
 
 @asynccontextmanager
-async def connect(url: str = DEFAULT_NATS, *, credentials: Path | str | None = None) -> AsyncIterator[Hams]:
-    """Connect to the broker at `url`.
+async def connect(url: str | None = None, *, credentials: Path | str | None = None) -> AsyncIterator[Hams]:
+    """Connect to the broker at `url`; default: what ``HAMS_NATS_URL`` names, else the `hams-ctl up` of this machine.
 
     `credentials` is the file ``app.creds`` that `hams-ctl init` made, where the broker asks for it; default: the one
     that ``HAMS_CREDENTIALS`` names, if any.
@@ -226,5 +228,10 @@ async def connect(url: str = DEFAULT_NATS, *, credentials: Path | str | None = N
         BrokerError: nobody is there.
     """
     identity = load(Path(credentials)) if credentials is not None else None
-    async with NatsBus(url, name="hams-client", credentials=identity) as bus:
+    async with NatsBus(url or _nearest(), name="hams-client", credentials=identity) as bus:
         yield Hams(bus)
+
+
+def _nearest() -> str:
+    found = running()
+    return os.environ.get("HAMS_NATS_URL") or (found.url if found else DEFAULT_NATS)

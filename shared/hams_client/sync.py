@@ -22,7 +22,6 @@ from hams_client.client import connect as connect_async
 from hams_client.feed import Feed
 from hams_client.result import Result
 from hams_shared.frames import Output
-from hams_shared.options import DEFAULT_NATS
 
 T = TypeVar("T")
 
@@ -81,7 +80,7 @@ class SyncHams:
 
 
 @contextmanager
-def connect(url: str = DEFAULT_NATS, *, credentials: Path | str | None = None) -> Iterator[SyncHams]:
+def connect(url: str | None = None, *, credentials: Path | str | None = None) -> Iterator[SyncHams]:
     """As :func:`hams_client.connect`."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="hams-client", daemon=True)

@@ -23,12 +23,16 @@ from pydantic import (
 )
 
 from hams_shared.errors import GroupSpecError
+from hams_shared.findings import NAME_PATTERN, SHA256_PATTERN, SHA384_PATTERN, all_told
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,47}$")]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """A name that is also one NATS subject token: lower case letters, digits, ``-`` and ``_``."""
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Sha384 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{96}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
+Sha384 = Annotated[str, StringConstraints(pattern=SHA384_PATTERN)]
+
+StrategyName = Literal["default", "round-robin", "fastest", "mfs", "hfs", "optimal", "replicated"]
+"""How groups are placed; the scheduler has a strategy of each name."""
 
 VariantPrecision = Literal["fp32", "fp16", "bf16", "int8"]
 
@@ -240,7 +244,7 @@ class GroupSpec(Strict):
     """A group file."""
 
     name: Name
-    strategy: Name = "hfs"
+    strategy: StrategyName = "hfs"
     target_fps: float | None = Field(None, gt=0)
     priority: int = Field(0, ge=-100, le=100)
     share: float = Field(
@@ -313,15 +317,8 @@ class GroupSpec(Strict):
 
 
 def explain(error: ValidationError) -> str:
-    """Put pydantic's findings into one line each, with the path a person sees in the file."""
-    lines = []
-    for finding in error.errors(include_url=False):
-        path = ".".join(str(part) for part in finding["loc"] if part != "[key]")
-        message = re.sub(r"^Value error, ", "", finding["msg"])
-        if finding["type"] == "extra_forbidden":
-            message = "unknown key"
-        lines.append(f"{path or 'group'}: {message}")
-    return "; ".join(lines)
+    """Put pydantic's findings into one line, each with the path a person sees in the file."""
+    return all_told(error.errors(include_url=False), "group")
 
 
 def parse_group(data: Any, origin: str = "group") -> GroupSpec:
@@ -331,7 +328,8 @@ def parse_group(data: Any, origin: str = "group") -> GroupSpec:
         GroupSpecError: naming every wrong key and what is wrong with it.
     """
     if not isinstance(data, dict):
-        raise GroupSpecError(f"{origin}: a group file is a map with `name` and `nodes`, not {type(data).__name__}")
+        found = "empty" if data is None else f"a {'list' if isinstance(data, list) else 'text'}"
+        raise GroupSpecError(f"{origin} is {found}; a group file is a map with `name` and `nodes`")
     try:
         return GroupSpec.model_validate(data)
     except ValidationError as error:

@@ -27,6 +27,7 @@ from hams_agents.tasks.ssd import Ssd
 from hams_agents.tasks.text import Text
 from hams_agents.tasks.yolo import Yolo
 from hams_shared.errors import HamsError, TaskError
+from hams_shared.findings import all_told
 from hams_shared.group_spec import InputSpec, TaskSpec
 
 if TYPE_CHECKING:
@@ -129,11 +130,6 @@ def _params(task: TaskSpec, model: type[TaskParams]) -> TaskParams:
         return model.model_validate(task.params)
     except ValidationError as error:
         findings = error.errors(include_url=False)
-    lines: list[str] = []
-    for finding in findings:
-        path = ".".join(str(part) for part in finding["loc"]) or "parameters"
-        unknown = finding["type"] == "extra_forbidden"
-        lines.append(f"{path}: {'unknown key' if unknown else finding['msg'].removeprefix('Value error, ')}")
     unknown_keys = [str(f["loc"][0]) for f in findings if f["type"] == "extra_forbidden"]
     hint = did_you_mean(unknown_keys[0], model.model_fields) if unknown_keys else ""
-    raise TaskError(f"task {task.type}: {'; '.join(lines)}", hint)
+    raise TaskError(f"task {task.type}: {all_told(findings, 'parameters')}", hint)

@@ -13,10 +13,10 @@ import typer
 from hams_services.ctl.broker import MAX_PAYLOAD
 from hams_services.ctl.console import directly, err, out
 from hams_services.ctl.options import Debug
-from hams_services.ctl.runfile import running_broker
 from hams_services.security.folder import Made, make
 from hams_shared.credentials import AGENT
 from hams_shared.process import host_name
+from hams_shared.runfile import running_broker
 from hams_shared.subjects import token
 
 

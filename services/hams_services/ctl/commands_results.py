@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from hams_client import Hams, Result
 from hams_services.ctl.console import out, print_each, print_json, with_bus
@@ -49,13 +51,16 @@ def infer(
     """Send one image through a deployed group and print the joined result."""
 
     async def job(bus: Bus) -> None:
+        from hams_services.pipeline.sources.base import decode_image
+
         try:
             data = image.read_bytes()
         except OSError as error:
             raise SourceError(f"cannot read {image}: {error.strerror}") from None
+        pixels = decode_image(data, str(image))
         result = await Hams(bus).infer(group, data, deadline=timeout)
         if annotate is not None:
-            _annotate(data, result, annotate)
+            _annotate(pixels, result, annotate)
         if json:
             print_json(result.data)
             return
@@ -69,17 +74,16 @@ def infer(
     with_bus(job, nats, debug)
 
 
-def _annotate(data: bytes, result: Result, path: Path) -> None:
+def _annotate(pixels: NDArray[np.uint8], result: Result, path: Path) -> None:
     import cv2
 
     from hams_services.draw import annotate
-    from hams_services.pipeline.sources.base import decode_image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture = annotate(decode_image(data), result.objects)
+    picture = annotate(pixels, result.objects)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         written = cv2.imwrite(str(path), picture)
-    except cv2.error:
+    except (cv2.error, OSError):
         written = False
     if not written:
         raise SourceError(f"cannot write {path}", "use a name that ends in .png or .jpg, in a folder that exists")

@@ -13,10 +13,12 @@ from hams_services.ctl.console import out, print_json, with_bus, without_bus
 from hams_services.ctl.control import Control
 from hams_services.ctl.options import Debug, Json, Nats
 from hams_services.ctl.tables import (
+    NARROW,
     devices_table,
     groups_table,
     leader_line,
     matrix_table,
+    placement,
     reasons,
     streams_table,
     variant_remarks,
@@ -48,9 +50,13 @@ def status(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
                 }
             )
             return
+        narrow = out.width < NARROW
         if view.groups:
-            out.print(groups_table(view.groups))
+            out.print(groups_table(view.groups, narrow=narrow))
             for group in view.groups:
+                plan = group.active or group.next
+                if narrow and plan is not None:
+                    out.print(f"  {group.name}: {placement(plan.shares, plan.variants)}")
                 if group.text and group.state != "serving":
                     out.print(f"  {group.name}: {group.text}", style="yellow")
                 if group.active is not None and group.active.unmet:
@@ -60,7 +66,7 @@ def status(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
             out.print("no group is deployed: hams-ctl deploy FILE")
         if streams.streams:
             out.print()
-            out.print(streams_table(streams))
+            out.print(streams_table(streams, narrow=narrow))
             for stream in streams.streams:
                 if stream.text:
                     out.print(f"  {stream.group}/{stream.stream}: {stream.text}", style="red")

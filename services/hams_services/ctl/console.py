@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from hams_services.ctl.runfile import running
 from hams_shared.bus import Bus
 from hams_shared.credentials import VARIABLE
 from hams_shared.lifecycle import debug_wanted, report, run, setup_logging
 from hams_shared.nats_bus import NatsBus
 from hams_shared.options import DEFAULT_NATS
+from hams_shared.runfile import running
 
 T = TypeVar("T")
 

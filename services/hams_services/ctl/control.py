@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,9 @@ from hams_services.zoo.sources import fetch
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus
 from hams_shared.errors import (
+    HamsError,
     ModelError,
     NotFoundError,
-    SourceError,
     from_wire,
 )
 from hams_shared.group_spec import GroupSpec, source_kind
@@ -65,14 +66,15 @@ def prepare_model(node: str, spec: GroupSpec, cache: Path, progress: Progress) -
         ModelError: it is empty or not a network file.
     """
     part = spec.nodes[node]
-    path = fetch(part.model, part.digest, cache, partial(progress, f"fetch {node}"))
-    if path.is_dir():
-        raise ModelError(f"node {node}: {path} is a folder, not a network file")
-    if not path.stat().st_size:
-        raise ModelError(f"node {node}: {path} is empty")
-    files = _files(node, path) if not part.outputs else cut(path, part.outputs)
-    if files[0][0] == ".onnx":
-        files = [(".onnx", normalize_onnx(files[0][1], part.input.shape()))]
+    with _about(f"node {node}"):
+        path = fetch(part.model, part.digest, cache, partial(progress, f"fetch {node}"))
+        if path.is_dir():
+            raise ModelError(f"{path} is a folder, not a network file")
+        if not path.stat().st_size:
+            raise ModelError(f"{path} is empty")
+        files = _files(path) if not part.outputs else cut(path, part.outputs)
+        if files[0][0] == ".onnx":
+            files = [(".onnx", normalize_onnx(files[0][1], part.input.shape()))]
     parts = {hashlib.sha256(content).hexdigest(): content for _, content in files}
     refs = tuple(
         ModelPart(suffix=suffix, digest=hashlib.sha256(content).hexdigest(), size=len(content))
@@ -82,13 +84,22 @@ def prepare_model(node: str, spec: GroupSpec, cache: Path, progress: Progress) -
     return PreparedModel(ModelRef(name=path.stem, digest=digest, parts=refs), parts)
 
 
-def _files(node: str, path: Path) -> list[tuple[str, bytes]]:
+@contextmanager
+def _about(what: str) -> Iterator[None]:
+    """Errors say what of the group file they are about."""
+    try:
+        yield
+    except HamsError as error:
+        raise type(error)(f"{what}: {error.text}", error.hint) from None
+
+
+def _files(path: Path) -> list[tuple[str, bytes]]:
     """Return a network's files as they are: suffix and content, the main one first."""
     files = [(path.suffix.lower(), path.read_bytes())]
     if path.suffix == ".xml":
         weights = path.with_suffix(".bin")
         if not weights.exists():
-            raise ModelError(f"node {node}: {path.name} needs its weights {weights.name} beside it")
+            raise ModelError(f"{path.name} needs its weights {weights.name} beside it")
         files.append((".bin", weights.read_bytes()))
     return files
 
@@ -104,9 +115,8 @@ def prepare_group(spec: GroupSpec, cache: Path, progress: Progress) -> tuple[Gro
     for name, stream in spec.streams.items():
         if source_kind(stream.source) != "file" or any(c in stream.source for c in "*?["):
             continue  # it may not be there yet
-        path = fetch(stream.source, None, cache, partial(progress, f"fetch {name}"))
-        if not path.exists():
-            raise SourceError(f"stream {name}: {stream.source} does not exist")
+        with _about(f"stream {name}"):
+            fetch(stream.source, None, cache, partial(progress, f"fetch {name}"))
     return GroupRecord(spec=spec, models=models, deployed_at=time.time()), files
 
 

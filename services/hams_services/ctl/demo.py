@@ -14,7 +14,7 @@ from hams_client import Hams, Result
 from hams_services.ctl.commands_deploy import ask_plan, bring_in, print_plan, until_served
 from hams_services.ctl.console import out, steps
 from hams_services.ctl.control import Control
-from hams_services.ctl.tables import placement, streams_table
+from hams_services.ctl.tables import NARROW, placement, streams_table
 from hams_services.ctl.up import system
 from hams_services.draw import annotate
 from hams_services.pipeline.sources.opening import open_source
@@ -79,7 +79,7 @@ async def _play(bus: NatsBus, spec: GroupSpec, out_dir: Path) -> None:
             stream = await _until_ended(control, received, progress)
         collector.cancel()
     assert view.active is not None
-    out.print(streams_table(await control.streams()))
+    out.print(streams_table(await control.streams(), narrow=out.width < NARROW))
     _report(view.active, stream, received)
     pictures = await asyncio.to_thread(_pictures, spec, received, out_dir)
     out.print(f"{len(pictures)} annotated pictures in {out_dir}/")

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from hams_services.ctl.runfile import announced, refuse_second
 from hams_services.ctl.up import READY_S, Running, agent_name, check_children, log_trouble, part
 from hams_shared import codec, subjects
 from hams_shared.bus import KeyValue
@@ -17,6 +16,7 @@ from hams_shared.errors import DeadlineError, MessageError
 from hams_shared.messages import DeviceRecord
 from hams_shared.nats_bus import NatsBus
 from hams_shared.process import host_name, state_folder
+from hams_shared.runfile import announced, refuse_second
 from hams_shared.supervise import Supervisor
 
 

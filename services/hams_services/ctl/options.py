@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
+from hams_shared.group_spec import StrategyName
 from hams_shared.options import Debug
 
 __all__ = ["Debug", "Devices", "Json", "Nats", "Strategy"]
@@ -15,7 +16,10 @@ Nats = Annotated[
     typer.Option("--nats", envvar="HAMS_NATS_URL", help="Broker to use (default: that of the running `hams-ctl up`)."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Strategy = Annotated[str | None, typer.Option("--strategy", "-s", help="Overrides the group file's.")]
+Strategy = Annotated[
+    str | None,
+    typer.Option("--strategy", "-s", help="Overrides the group file's.", callback=lambda text: check_strategy(text)),
+]
 Devices = Annotated[
     list[str] | None,
     typer.Option(
@@ -33,6 +37,14 @@ def address(text: str) -> tuple[str, int]:
     if not colon or not host or not port.isdigit() or int(port) > 65535:
         raise typer.BadParameter(f"{text!r} is not HOST:PORT, for example 127.0.0.1:9464")
     return host.strip("[]"), int(port)
+
+
+def check_strategy(text: str | None) -> str | None:
+    """As the callback of an option: there is such a strategy."""
+    known = get_args(StrategyName)
+    if text is not None and text not in known:
+        raise typer.BadParameter(f"there is no strategy {text!r}; there are {', '.join(known)}")
+    return text
 
 
 def check_address(text: str | None) -> str | None:

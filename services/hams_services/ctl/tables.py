@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -108,7 +109,8 @@ def devices_table(devices: tuple[DeviceView, ...]) -> Table:
     """All devices, with what they are doing."""
     table = plain_table("Devices")
     for column in ("device", "state", "hardware", "cores", "runtime", "memory", "busy", "queue"):
-        table.add_column(column, justify="right" if column in ("memory", "busy", "queue") else "left")
+        justify: JustifyMethod = "right" if column in ("memory", "busy", "queue") else "left"
+        table.add_column(column, justify=justify, no_wrap=column == "device", overflow="fold")
     for view in devices:
         record, beat = view.record, view.heartbeat
         state = Text(view.state, style="green" if view.state == "alive" else "bold red")
@@ -131,15 +133,23 @@ def devices_table(devices: tuple[DeviceView, ...]) -> Table:
 _STATE_STYLE = {"serving": "green", "failed": "bold red", "waiting": "yellow"}
 
 
-def groups_table(groups: tuple[GroupView, ...]) -> Table:
-    """All groups: what was predicted, what the devices could do as measured, what they do now, and where nodes are."""
+NARROW = 110
+"""Consoles of fewer characters get tables of fewer columns."""
+
+
+def groups_table(groups: tuple[GroupView, ...], *, narrow: bool = False) -> Table:
+    """All groups: what was predicted, what the devices could do as measured, what they do now, and where nodes are.
+
+    `narrow` leaves out where nodes are.
+    """
     table = plain_table("Groups")
-    for column in ("group", "state", "epoch", "strategy", "predicted", "capacity", "now", "placement"):
+    columns = ("group", "state", "epoch", "strategy", "predicted", "capacity", "now", "placement")
+    for column in columns[:-1] if narrow else columns:
         table.add_column(column, justify="right" if column in ("epoch", "predicted", "capacity", "now") else "left")
     for view in groups:
         plan = view.active or view.next
         progress = f" {view.done}/{view.total}" if view.total else ""
-        table.add_row(
+        cells: list[Text | str] = [
             view.name,
             Text(view.state + progress, style=_STATE_STYLE.get(view.state, "cyan")),
             str(plan.epoch) if plan else "–",
@@ -147,8 +157,9 @@ def groups_table(groups: tuple[GroupView, ...]) -> Table:
             f"{plan.fps:.1f} FPS" if plan else "–",
             _capacity(view),
             _now(view),
-            placement(plan.shares, plan.variants) if plan else Text(view.text, style="dim"),
-        )
+            placement(plan.shares, plan.variants) if plan else "–",
+        ]
+        table.add_row(*(cells[:-1] if narrow else cells))
     return table
 
 
@@ -184,15 +195,18 @@ def placement(shares: Mapping[str, Mapping[str, float]], variants: Variants | No
     return " · ".join(f"{names[d]}: {', '.join(nodes)}" for d, nodes in sorted(by_device.items()))
 
 
-def streams_table(pipeline: PipelineView) -> Table:
-    """All streams with their ledgers."""
+def streams_table(pipeline: PipelineView, *, narrow: bool = False) -> Table:
+    """All streams with their ledgers; `narrow`: as a sentence."""
     table = plain_table("Streams")
     for column in ("stream", "state"):
-        table.add_column(column)
-    for column in ("FPS", "p50", "p99", "submitted", "delivered", "dropped", "failed", "in flight", "resent"):
-        table.add_column(column, justify="right")
+        table.add_column(column, no_wrap=True, overflow="fold")
+    ledger = () if narrow else ("submitted", "delivered", "dropped", "failed", "in flight", "resent")
+    for column in ("FPS", "p50", "p99", *ledger):
+        table.add_column(column, justify="right", no_wrap=narrow)
+    if narrow:
+        table.add_column("frames")
     for view in pipeline.streams:
-        table.add_row(*_stream_row(view))
+        table.add_row(*_stream_row(view), *([_sentence(view)] if narrow else _ledger(view)))
     return table
 
 
@@ -204,13 +218,23 @@ def _stream_row(view: StreamView) -> list[Text | str]:
         f"{view.fps:.1f}",
         f"{view.p50_ms:.1f} ms",
         f"{view.p99_ms:.1f} ms",
-        str(view.submitted),
-        str(view.delivered),
-        _counts(view.dropped),
-        _counts(view.failed),
-        str(view.in_flight),
-        str(view.resent),
     ]
+
+
+def _ledger(view: StreamView) -> list[str]:
+    numbers = (str(view.submitted), str(view.delivered), _counts(view.dropped), _counts(view.failed))
+    return [*numbers, str(view.in_flight), str(view.resent)]
+
+
+def _sentence(view: StreamView) -> str:
+    said = [
+        f"{view.delivered} of {view.submitted} delivered",
+        f"{_counts(view.dropped)} dropped",
+        f"{_counts(view.failed)} failed",
+        f"{view.in_flight} in flight",
+        f"{view.resent} resent",
+    ]
+    return ", ".join(part for part in said if not part.startswith("0 "))
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from hams_services.ctl.broker import DEFAULT_PORT, Broker, check_port
 from hams_services.ctl.control import Control
-from hams_services.ctl.runfile import announced, refuse_second
 from hams_shared.credentials import VARIABLE, load
 from hams_shared.errors import (
     BrokerError,
@@ -26,6 +25,7 @@ from hams_shared.errors import (
 )
 from hams_shared.nats_bus import NatsBus
 from hams_shared.process import host_name, state_folder
+from hams_shared.runfile import announced, refuse_second
 from hams_shared.subjects import token
 from hams_shared.supervise import ChildEvent, ChildSpec, RestartPolicy, Supervisor
 

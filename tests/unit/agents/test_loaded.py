@@ -17,7 +17,7 @@ from hams_agents.tasks.text import Text
 from hams_shared.errors import TaskError
 from hams_shared.group_spec import parse_group
 from support.build import plan
-from support.networks import means, model_file
+from support.networks import means, mixing, model_file
 
 
 @pytest.fixture(params=["openvino:CPU", "onnxruntime:CPU"])
@@ -62,10 +62,25 @@ def test_a_file_that_says_nothing(backend: Backend, tmp_path: Path) -> None:
 
 
 def test_children_need_a_parent_that_finds_objects(backend: Backend, tmp_path: Path) -> None:
-    raw = {"task": {"type": "raw"}}
+    raw, many = {"task": {"type": "raw"}}, {"points": 96}
     load(backend, means(tmp_path), raw)
-    load(backend, means(tmp_path), {"task": {"type": "landmarks", "points": 2, "parts": {"eye": [0, 1]}}}, raw)
+    load(backend, mixing(tmp_path), {"task": {"type": "landmarks", **many, "parts": {"eye": [0, 1]}}}, raw)
     with pytest.raises(TaskError, match=r"node n0 has children \(n1\), but its task raw finds no objects"):
         load(backend, means(tmp_path), raw, raw)
     with pytest.raises(TaskError, match=r"a landmarks task gives `parts`"):
-        load(backend, means(tmp_path), {"task": {"type": "landmarks", "points": 2}}, raw)
+        load(backend, mixing(tmp_path), {"task": {"type": "landmarks", **many}}, raw)
+
+
+@pytest.mark.parametrize(
+    ("task", "wrong"),
+    [
+        ({"type": "classification", "labels": ["a", "b"]}, "the output is 1×3×1×1, expected 1×2"),
+        ({"type": "expectation", "classes": 3, "output": "z"}, "the network has no output 'z'"),
+        ({"type": "yolo", "labels": ["a"]}, "the output is 1×3×1×1, expected 1×5×P for 1 labels"),
+    ],
+)
+def test_a_task_that_does_not_fit_the_network_is_refused(
+    backend: Backend, tmp_path: Path, task: dict[str, Any], wrong: str
+) -> None:
+    with pytest.raises(TaskError, match=wrong):
+        load(backend, means(tmp_path), {"task": task})

@@ -245,6 +245,50 @@ def test_a_model_that_runs_nowhere_fails_the_group_with_the_reasons() -> None:
     assert "operator Foo is unknown" in view.error.text
 
 
+def test_a_group_that_cannot_be_placed_is_in_nobodys_way() -> None:
+    world = World(ONE, TWO)
+    world.fps = {("bad", ONE.device): 0, ("bad", TWO.device): 0}
+    world.do(GroupSeen("a", group_record(group_spec("a", ("bad",), priority=5))))
+    spec = group_spec("pinned", ("det",))
+    spec.nodes["det"] = spec.nodes["det"].model_copy(update={"pin": ("nowhere",)})
+    world.do(GroupSeen("pinned", group_record(spec)))
+    world.wait(2.0)
+    world.do(GroupSeen("face", group_record(deployed_at=2.0)))
+    world.wait(2.0)
+    world.dead.add(ONE.device)
+    world.wait(4.0)
+    assert set(world.shares().values()) == {TWO.device}  # and it is moved when it must
+    views = {view.name: view for view in scheduler_view(world.state, world.now).groups}
+    assert [views[name].state for name in ("a", "pinned", "face")] == ["failed", "failed", "serving"]
+    bad, pinned = views["a"].error, views["pinned"].error
+    assert bad is not None
+    assert bad.text == "node a/bad runs on no device: h.ort.cpu1: operator Foo is unknown"
+    assert pinned is not None
+    assert "pinned to nowhere" in pinned.text
+    assert views["face"].error is None
+
+
+def test_groups_that_do_not_fit_together_serve_in_the_order_of_their_importance() -> None:
+    small = device("h.ov.cpu0", cores=(0,), memory_mib=25)  # two nodes of 10 MiB
+    world = World(small)
+    world.do(GroupSeen("first", group_record(group_spec("first", ("det",)), deployed_at=1.0)))
+    world.do(GroupSeen("second", group_record(group_spec("second", ("age",)), deployed_at=2.0)))
+    world.wait(2.0)
+    world.do(GroupSeen("third", group_record(group_spec("third", ("eye",)), deployed_at=3.0)))
+    world.wait(2.0)
+    world.do(GroupSeen("vital", group_record(group_spec("vital", ("lip",), priority=1), deployed_at=4.0)))
+    world.wait(2.0)
+    states = {view.name: view.error is None for view in scheduler_view(world.state, world.now).groups}
+    assert states == {"first": True, "second": False, "third": False, "vital": True}
+
+
+def test_devices_that_say_the_same_are_told_together() -> None:
+    world = deployed(det_one=0, det_two=0)
+    error = scheduler_view(world.state, world.now).groups[0].error
+    assert error is not None
+    assert error.text == f"node face/det runs on no device: {TWO.device}, {ONE.device}: operator Foo is unknown"
+
+
 def test_a_refusal_takes_the_device_out_of_the_group() -> None:
     world = World(ONE, TWO)
     world.fps = {("det", ONE.device): 10.0, ("det", TWO.device): 2.0}

@@ -41,7 +41,7 @@ def test_other_tags_are_errors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "wrong"),
     [
-        ("min_agreement: 1.5", "nodes.text.min_agreement: Input should be less than or equal to 1"),
+        ("min_agreement: 1.5", "nodes.text.min_agreement: must be less than or equal to 1"),
         ("variants: [int4]", "nodes.text.variants"),
         ("variants: perhaps", "nodes.text.variants"),
     ],

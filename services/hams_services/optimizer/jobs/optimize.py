@@ -43,15 +43,21 @@ class Formats:
     read: frozenset[str] = frozenset(DEVICES)
     half: frozenset[str] = frozenset()
     """Those in which fp16 is worth a try: some device that reads them is no CPU."""
+    bf16: bool = True
+    """Whether some device that reads OpenVINO's computes in bf16."""
 
     @classmethod
     def of(cls, devices: Iterable[DeviceRecord]) -> Formats:
         """From the devices there are; all formats where none is known."""
         names = {"openvino": "openvino", "onnxruntime": "onnx"}
-        known = [(names[device.backend], device.kind) for device in devices if device.backend in names]
+        known = [(names[device.backend], device) for device in devices if device.backend in names]
         if not known:
             return cls()
-        return cls(frozenset(f for f, _ in known), frozenset(f for f, kind in known if kind != "cpu"))
+        return cls(
+            frozenset(f for f, _ in known),
+            frozenset(f for f, device in known if device.kind != "cpu"),
+            any(f == "openvino" and "bf16" in device.precisions for f, device in known),
+        )
 
 
 @dataclass
@@ -82,6 +88,9 @@ class Optimize:
         outcomes = {node: NodeOutcome(shown.get(node, 0)) for node in self.order}
         for index, node in enumerate(self.order):
             self._check()
+            if index and time.monotonic() >= end:
+                outcomes[node].notes.append(f"not tried: the budget of {budget_s:.0f} s was spent before")
+                continue
             self.told(f"optimize {node}", 1 + index, total)
             part = max(LEAST_S, (end - time.monotonic()) / (len(self.order) - index))
             try:
@@ -122,7 +131,7 @@ class Optimize:
         for format, base in bases.items():
             if base.model.digest != self.record.models[name].digest:
                 plain.append(base)  # the same network for a runtime that could not read it before
-            if format == "openvino":
+            if format == "openvino" and self.formats.bf16:
                 plain.append(self.workshop.variant(base, "bf16"))
             if format in self.formats.half:
                 try:
@@ -137,7 +146,11 @@ class Optimize:
         for index, (format, base, compute) in enumerate(plans):
             self._check()
             left = max(LEAST_S, (end - time.monotonic()) / (len(plans) - index))
+            what = f"{format} int8{'+' + compute if compute else ''}"
             known = None if self.fresh else self._quantised(base, compute, shown, task_key(node), held)
+            if known is None and index and time.monotonic() >= end:
+                outcome.notes.append(f"{what}: not tried: the node's part of the budget was spent before")
+                continue
             try:
                 outcome.variants.append(
                     known
@@ -146,7 +159,7 @@ class Optimize:
                     )
                 )
             except HamsError as error:
-                outcome.notes.append(f"{format} int8{'+' + compute if compute else ''}: {error}")
+                outcome.notes.append(f"{what}: {error}")
 
     def _computes(self, format: RuntimeFormat, outcome: NodeOutcome) -> tuple[str, ...]:
         if format == "onnx":
@@ -154,7 +167,7 @@ class Optimize:
         if importlib.util.find_spec("nncf") is None:
             outcome.notes.append('openvino int8: NNCF is not installed (pip install "hams[nco]")')
             return ()
-        return "", "bf16"
+        return ("", "bf16") if self.formats.bf16 else ("",)
 
     def _known(self, record: VariantRecord, key: str, held: str) -> bool:
         fresh = self.workshop.store.get(record.model.digest)

@@ -55,7 +55,9 @@ class Trials:
         whole = [self.make(scope, ()) for scope in scopes if not self.made or time.monotonic() < deadline]
         good = [one for one in whole if one.agreement >= floor]
         if not good:
-            return self.search(max(whole, key=lambda one: one.agreement), floor, deadline)
+            nearest = max(whole, key=lambda one: one.agreement)
+            runs = task_key(self.node) in nearest.record.agreements
+            return self.search(nearest, floor, deadline) if runs else nearest
         if len(good) == 1:
             return good[0]
         said = self.shop.say([one.record for one in good], self.name, self.node, self.shown, True)
@@ -94,7 +96,8 @@ class Trials:
         record = shop.note(record, said, self.truth.items, held, self.node)
         found = record.agreements.get(task_key(self.node))
         one = Trial(record, found.value if found else 0.0, scope, record.model.digest not in known, done)
-        shop.told(f"{self.name}: {record.label}, {scope}, {len(kept)} layers kept, agreement {one.agreement:.4f}")
+        verdict = f"agreement {found.value:.4f}" if found else "does not run here"
+        shop.told(f"{self.name}: {record.label}, {scope}, {len(kept)} layers kept, {verdict}")
         self.made.append(one)
         return one
 

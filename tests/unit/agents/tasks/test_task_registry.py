@@ -46,14 +46,14 @@ def test_eased(spec: dict[str, Any], lower: float | None, was: float | None) -> 
         ({"type": "centreface"}, r"no task 'centreface' \(did you mean centerface\? known: attributes, centerface"),
         ({"type": "zzz"}, r"no task 'zzz' \(known: attributes"),
         ({"type": "centerface", "treshold": 0.5}, r"treshold: unknown key \(did you mean threshold"),
-        ({"type": "centerface", "threshold": 2}, "task centerface: threshold: Input should be less than 1"),
-        ({"type": "centerface", "threshold": "high"}, "threshold: Input should be a valid number"),
-        ({"type": "classification"}, "labels: Field required"),
+        ({"type": "centerface", "threshold": 2}, "task centerface: threshold: must be less than 1"),
+        ({"type": "centerface", "threshold": "high"}, "threshold: must be a valid number"),
+        ({"type": "classification"}, "labels: is missing"),
         ({"type": "classification", "labels": ["a", "a"]}, "labels: a label is there twice"),
         ({"type": "classification", "labels": ["a"]}, "labels: .*at least 2"),
         (
             {"type": "expectation", "classes": 3, "activation": "relu"},
-            "activation: Input should be 'softmax' or 'none'",
+            "activation: must be 'softmax' or 'none'",
         ),
     ],
 )
@@ -91,7 +91,7 @@ def test_plug_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EntryPoint, "load", lambda self: _load(self.value))
     assert build(type="plug", size=3).got == (3, (64, 64))
     assert build(type="raw")  # a broken plug-in breaks nobody else
-    with pytest.raises(TaskError, match=r"size: unknown key|size: Input should be a valid integer"):
+    with pytest.raises(TaskError, match=r"size: unknown key|size: must be a valid integer"):
         build(type="plug", size="x")
     with pytest.raises(TaskError, match=r"no_such_module:X of task broken cannot be loaded: ModuleNotFoundError"):
         build(type="broken")
