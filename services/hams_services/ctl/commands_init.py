@@ -87,15 +87,14 @@ def _say(folder: Path, made: Made) -> None:
         out.print(f"then: export HAMS_CREDENTIALS={folder / 'admin.creds'}    and: hams-ctl deploy examples/face.yaml")
     if made.new_site:
         return
-    boxes = [user for user in made.added if user.startswith(AGENT)]
-    for user in boxes:
+    with_folder = {f"{AGENT}{token(name)}" for name in (*made.cluster, *made.leaves)}
+    for user in made.added:
+        if not user.startswith(AGENT) or user in with_folder:
+            continue
         out.print(f"next: copy {folder / f'{user}.creds'} to {user.removeprefix(AGENT)} and nowhere else; there:")
         out.print(f"      hams-ctl join --nats tls://BROKER:4222 --credentials {user}.creds")
     if made.cluster:
-        err.print(
-            "brokers that run: give them their folders again; in the cluster docker compose kill -s HUP nats, then"
-        )
-        err.print("restart the leaves: what a leaf may pass on is settled when it connects")
+        err.print("brokers that run: give each box its folder again, and restart one after the other, leaves last")
         return
     if made.added:
         _reload()

@@ -58,3 +58,21 @@ def test_an_agent_of_another_box_does_not_start(site: Path, capsys: pytest.Captu
         agent(device="openvino:CPU", host="box3")
     assert getattr(ended.value, "exit_code", None) == 5
     assert "HAMS_HOST=box2" in capsys.readouterr().err
+
+
+def test_init_says_which_box_gets_what(tmp_path: Path) -> None:
+    def init(*options: str, code: int = 0) -> str:
+        result = CliRunner().invoke(app, ["init", "--dir", str(tmp_path / "s"), *options])
+        assert result.exit_code == code, result.output
+        return " ".join(result.output.split())
+
+    brokers = ["--cluster", "box1", "--cluster", "box2", "--cluster", "box3"]
+    assert "would not outlive the loss of a broker" in init(*brokers[:4], code=2)
+    said = init(*brokers)
+    assert f"copy {tmp_path}/s/cluster/box2 to box2 as the folder secrets, and nothing else" in said
+    assert "restart" not in said
+    said = init("--leaf", "box4", "--box", "box9")
+    assert f"copy {tmp_path}/s/leaf/box4 to box4" in said
+    assert f"copy {tmp_path}/s/agent-box9.creds to box9" in said
+    assert "agent-box4.creds to" not in said
+    assert "give each box its folder again, and restart one after the other, leaves last" in said
