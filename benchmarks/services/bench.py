@@ -98,8 +98,12 @@ def run(where: str, named: list[str], services: tuple[str, ...], strategies: tup
 def _run(
     where: str, named: list[str], services: tuple[str, ...], strategies: tuple[str, ...], path: Path
 ) -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     with System(named) as system:
+        planned = json.loads(system.ctl("plan", str(path), "--strategy", ",".join(STRATEGIES), "--json"))
+        for answer in planned:
+            if answer["strategy"] not in strategies:
+                rows += [_row(where, services, answer["strategy"], *one) for one in answer["group_fps"].items()]
         for strategy in strategies:
             system.ctl("deploy", str(path), "--strategy", strategy)
             status = json.loads(system.ctl("status", "--json"))
@@ -107,15 +111,7 @@ def _run(
             seconds = EMULATED_SECONDS if where.startswith("emulated") else SECONDS
             found = asyncio.run(measured(system.url, list(plans), seconds))
             for group, plan in plans.items():
-                row = {
-                    "devices": where,
-                    "services": "+".join(services),
-                    "strategy": strategy,
-                    "group": group,
-                    "predicted": round(plan["fps"], 2),
-                    "measured": found[group],
-                    "shares": plan["shares"],
-                }
+                row = _row(where, services, strategy, group, plan["fps"], found[group])
                 rows.append(row)
                 print(f"{where:<24} {row['services']:<6} {strategy:<12} {group:<8} "
                       f"predicted {row['predicted']:7.2f}  measured {row['measured']:7.2f}", flush=True)  # fmt: skip
@@ -124,13 +120,39 @@ def _run(
     return rows
 
 
+def _row(
+    where: str, services: tuple[str, ...], strategy: str, group: str, predicted: float, measured: float | None = None
+) -> dict[str, Any]:
+    return {
+        "devices": where,
+        "services": "+".join(services),
+        "strategy": strategy,
+        "group": group,
+        "predicted": round(predicted, 2),
+        "measured": measured,
+    }
+
+
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table."""
-    lines = ["| devices | services | strategy | group | predicted FPS | measured FPS |", "|---|---|---|---|---|---|"]
-    lines += [
-        f"| {r['devices']} | {r['services']} | {r['strategy']} | {r['group']} | {r['predicted']} | {r['measured']} |"
-        for r in rows
+    """The table: a line for each strategy on each set of devices, a column for each group."""
+    groups = [Path(file).stem for file in SERVICES.values()]
+    lines = [
+        f"| devices | services | strategy | {' | '.join(f'{group}: predicted | measured' for group in groups)} |",
+        "|" + "---|" * (3 + 2 * len(groups)),
     ]
+    found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row["devices"], row["services"], row["strategy"]), {})[row["group"]] = row
+
+    def place(key: tuple[str, ...]) -> tuple[bool, int, str, int]:
+        """Real devices first, one service before all, few VPUs before many."""
+        devices, services, strategy = key
+        return devices.startswith("emulated"), len(services), devices, STRATEGIES.index(strategy)
+
+    for key in sorted(found, key=place):
+        by_group = found[key]
+        numbers = [by_group.get(group, {}).get(kind) for group in groups for kind in ("predicted", "measured")]
+        lines.append(f"| {' | '.join((*key, *('–' if n is None else f'{n:.2f}' for n in numbers)))} |")
     return "\n".join(lines) + "\n"
 
 

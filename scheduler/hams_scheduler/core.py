@@ -272,7 +272,7 @@ def _want(state: SchedulerState, why: str, *, forced: bool = False) -> None:
 def _advance(state: SchedulerState, now: float) -> list[Command]:
     commands = _activate(state)
     groups = [state.groups[name] for name in sorted(state.groups)]
-    drafts = [request.group for request in state.asked.values()]
+    drafts = [group for request in state.asked.values() for group in request.groups]
     wanted = state.missing(groups + drafts) + state.missing(drafts, spare=True)
     commands += _start_profiles(state, wanted + quiet.due(state, groups, now))
     if not state.settled(now):
@@ -285,9 +285,9 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     if not state.alive():
         return commands
     for request_id, request in list(state.asked.items()):
-        if not state.missing([request.group]) and not state.missing([request.group], spare=True):
+        if not state.missing(request.groups) and not state.missing(request.groups, spare=True):
             del state.asked[request_id]
-            situation = state.situation([request.group], request.strategies[0], request.time_limit_s)
+            situation = state.situation(request.groups, request.strategies[0], request.time_limit_s)
             commands.append(AnswerPlan(request_id, request, situation))
     due = state.forced or now >= state.not_before
     if state.dirty and due and groups and not state.solving and (not state.missing(groups) or _bereft(state)):

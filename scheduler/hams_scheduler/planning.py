@@ -305,23 +305,25 @@ def _split(situation: Situation, placement: Placement, chosen: Choices, now: flo
 
 
 def to_answer(placement: Placement, chosen: Choices) -> StrategyAnswer:
-    """A placement of one group as it is told to a person; node names lose their group."""
+    """A placement as it is told to a person; of one group, node names lose it."""
+    several = len(placement.group_fps) > 1
+
+    def told(name: str) -> str:
+        return name if several else name.split("/", 1)[-1]
+
     return StrategyAnswer(
         strategy=placement.strategy,
-        shares={_bare(n): dict(s) for n, s in placement.shares.items()},
-        variants={_bare(n): v for n, v in variants_of(placement, chosen).items()},
+        group_fps=dict(placement.group_fps) if several else {},
+        shares={told(n): dict(s) for n, s in placement.shares.items()},
+        variants={told(n): v for n, v in variants_of(placement, chosen).items()},
         fps=placement.fps,
         bound_fps=placement.bound_fps,
         gap=placement.gap,
         seconds=placement.seconds,
         busy=dict(placement.busy),
         bottleneck=placement.bottleneck,
-        explanation={_bare(n): text for n, text in explained(placement, chosen).items()},
+        explanation={told(n): text for n, text in explained(placement, chosen).items()},
     )
-
-
-def _bare(name: str) -> str:
-    return name.split("/", 1)[-1]
 
 
 def answer(situation: Situation) -> StrategyAnswer:

@@ -26,7 +26,7 @@ def scheduler_view(
 ) -> SchedulerView:
     """Everything, for `hams-ctl status`, `devices` and `matrix`."""
     groups = [state.groups[name] for name in sorted(state.groups)]
-    drafts = [request.group for request in state.asked.values()]
+    drafts = [group for request in state.asked.values() for group in request.groups]
     return SchedulerView(
         devices=tuple(_device(state, name, now) for name in sorted(state.devices)),
         groups=tuple(_group(state, name) for name in sorted(state.groups)),

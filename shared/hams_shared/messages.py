@@ -304,17 +304,24 @@ class LeaderRecord(Wire):
 
 
 class PlanRequest(Wire):
-    """Request: what would each strategy do with this group? Nothing is deployed."""
+    """Request: what would each strategy do with this group, or with it and others at once? Nothing is deployed."""
 
     group: GroupRecord
+    others: tuple[GroupRecord, ...] = Field((), description="groups that are placed together with it")
     strategies: tuple[str, ...] = Field(min_length=1)
     time_limit_s: float = Field(1.0, gt=0, le=60)
 
+    @property
+    def groups(self) -> list[GroupRecord]:
+        """All groups that are asked about."""
+        return [self.group, *self.others]
+
 
 class StrategyAnswer(Wire):
-    """One strategy's answer."""
+    """One strategy's answer. Of several groups nodes are named `group/node`, and `fps` is that of the worst-off."""
 
     strategy: str
+    group_fps: dict[str, float] = Field({}, description="by group, where there are several")
     shares: dict[str, dict[str, float]] = {}
     variants: dict[str, dict[str, VariantChoice]] = {}
     source_fps: float | None = Field(None, description="the same strategy's FPS without variants, where it uses some")

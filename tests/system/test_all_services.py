@@ -48,7 +48,10 @@ def all_groups(tmp_path: Path) -> Path:
 def test_three_services_at_once_and_an_application(up: Up, all_groups: Path, tmp_path: Path) -> None:
     database = tmp_path / "plates.db"
     argv = [sys.executable, ROOT / "examples" / "apps" / "plates.py", database, "--nats", up.url, "--count", "1"]
-    assert "one is planned at a time" in up.ctl("plan", all_groups, code=2)
+    [planned] = json.loads(up.ctl("plan", all_groups, "--strategy", "optimal", "--json", timeout=300))
+    assert set(planned["group_fps"]) == set(FRAMES)
+    assert planned["fps"] == pytest.approx(min(planned["group_fps"].values()), rel=1e-6)
+    assert {name.split("/")[0] for name in planned["shares"]} == set(FRAMES)
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as app:
         said = up.ctl("deploy", all_groups, timeout=300)
         assert [line.split()[1] for line in said.splitlines() if line.startswith("group")] == list(FRAMES)

@@ -17,7 +17,7 @@ from hams_services.ctl.options import Debug, Json, Nats, Strategy
 from hams_services.ctl.tables import matrix_table, placement, plans_table, reasons, short_names
 from hams_services.zoo.groups import load_groups
 from hams_shared.bus import Bus
-from hams_shared.errors import BadInputError, DeadlineError, InfeasibleError
+from hams_shared.errors import DeadlineError, InfeasibleError
 from hams_shared.group_spec import GroupSpec
 from hams_shared.messages import GroupRecord, GroupView, PlanAnswer, StrategyAnswer
 from hams_shared.process import cache_folder
@@ -52,21 +52,6 @@ async def until_served(control: Control, record: GroupRecord, progress: Progress
         ) from None
     assert view is not None
     return view
-
-
-def one_group(file: Path) -> GroupSpec:
-    """Read a file that holds one group.
-
-    Raises:
-        BadInputError: it lists several.
-    """
-    specs = load_groups(file)
-    if len(specs) > 1:
-        raise BadInputError(
-            f"{file} lists {len(specs)} groups, and one is planned at a time",
-            "plan its files one by one, or deploy it: the scheduler then places all groups together",
-        )
-    return specs[0]
 
 
 def deploy(
@@ -162,8 +147,8 @@ def plan(
 ) -> None:
     """Show what each strategy would do, and why; nothing is deployed.
 
-    With a group file: on the devices that are up. With --instance: on a matrix from a file, such as a saved
-    `hams-ctl matrix --json`, changed as --what-if says.
+    With a group file: on the devices that are up; groups of a list are placed together. With --instance: on a
+    matrix from a file, such as a saved `hams-ctl matrix --json`, changed as --what-if says.
     """
 
     async def offline(stop: asyncio.Event) -> None:
@@ -179,8 +164,8 @@ def plan(
         control = Control(bus)
         await control.view()
         with steps() as progress:
-            record = await bring_in(control, one_group(file), progress)
-            answer = await ask_plan(control, record, tuple(strategy.split(",")), time_limit, progress)
+            records = [await bring_in(control, spec, progress) for spec in load_groups(file)]
+            answer = await ask_plan(control, records, tuple(strategy.split(",")), time_limit, progress)
         if json:
             print_json([a.model_dump(mode="json") for a in answer.answers])
         else:
@@ -199,7 +184,7 @@ def plan(
 
 
 async def ask_plan(
-    control: Control, record: GroupRecord, strategies: tuple[str, ...], time_limit: float, progress: Progress
+    control: Control, records: list[GroupRecord], strategies: tuple[str, ...], time_limit: float, progress: Progress
 ) -> PlanAnswer:
     """Ask the scheduler, showing the benchmarks it still needs."""
 
@@ -214,7 +199,7 @@ async def ask_plan(
 
     async with asyncio.TaskGroup() as owner:
         watcher = owner.create_task(watch())
-        answer = await control.plan(record, strategies, time_limit)
+        answer = await control.plan(records, strategies, time_limit)
         watcher.cancel()
     return answer
 

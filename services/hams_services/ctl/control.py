@@ -197,9 +197,10 @@ class Control:
                     return
             await asyncio.sleep(POLL_S)
 
-    async def plan(self, record: GroupRecord, strategies: tuple[str, ...], time_limit_s: float) -> PlanAnswer:
-        """Ask what each strategy would do. Waits for benchmarks that are missing."""
-        request = PlanRequest(group=record, strategies=strategies, time_limit_s=time_limit_s)
+    async def plan(self, records: list[GroupRecord], strategies: tuple[str, ...], time_limit_s: float) -> PlanAnswer:
+        """Ask what each strategy would do with these groups at once. Waits for benchmarks that are missing."""
+        first, *others = records
+        request = PlanRequest(group=first, others=tuple(others), strategies=strategies, time_limit_s=time_limit_s)
         data = await ask(
             self.bus, subjects.plan_request(), codec.encode(request), "scheduler", timeout=1000.0, patience=PATIENCE_S
         )

@@ -67,7 +67,7 @@ async def _play(bus: NatsBus, spec: GroupSpec, out_dir: Path) -> None:
     control = Control(bus)
     with steps() as progress:
         record = await bring_in(control, spec, progress)
-        answer = await ask_plan(control, record, ("all",), 1.0, progress)
+        answer = await ask_plan(control, [record], ("all",), 1.0, progress)
     print_plan(answer)
     out.print()
     received: list[Result] = []

@@ -253,19 +253,26 @@ def leader_line(leader: LeaderRecord, led_s: float, now: float) -> str:
 
 
 def plans_table(answers: tuple[StrategyAnswer, ...]) -> Table:
-    """What each strategy would do; the best predicted FPS is marked."""
-    table = plain_table("Plans, predicted group FPS (* best)")
-    for column in ("strategy", "FPS", "bound", "gap", "bottleneck", "placement"):
-        table.add_column(column, justify="right" if column in ("FPS", "bound", "gap") else "left")
+    """What each strategy would do; the best predicted FPS is marked. Of several groups FPS is the worst-off one's."""
+    groups = sorted({name for a in answers for name in a.group_fps})
+    title = "Plans, predicted FPS of the worst-off group (* best)" if groups else "Plans, predicted group FPS (* best)"
+    table = plain_table(title)
+    table.add_column("strategy")
+    for column in ("FPS", *groups, "bound", "gap"):
+        table.add_column(column, justify="right")
+    for column in ("bottleneck", "placement"):
+        table.add_column(column)
     best = max((a.fps for a in answers), default=0.0)
     for answer in answers:
         if answer.error is not None:
-            table.add_row(answer.strategy, "–", "–", "–", "–", Text(answer.error.text, style="red"))
+            dashes = ["–"] * (len(groups) + 4)
+            table.add_row(answer.strategy, *dashes, Text(answer.error.text, style="red"))
             continue
         mark = "*" if answer.fps >= best * (1 - 1e-9) else " "
         table.add_row(
             answer.strategy,
             Text(f"{answer.fps:.2f} {mark}", style="bold green" if mark == "*" else ""),
+            *(f"{answer.group_fps[group]:.2f}" for group in groups),
             f"{answer.bound_fps:.2f}",
             f"{answer.gap:.1%}",
             answer.bottleneck.split(".", 1)[-1],

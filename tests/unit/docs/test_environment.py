@@ -23,7 +23,8 @@ def rows(page: str) -> set[str]:
 def test_what_the_code_reads_is_documented_and_nothing_else() -> None:
     code = named([path for part in PARTS for path in (ROOT / part).rglob("*.py")])
     assert code
-    assert rows("operations.md") == code
+    assert rows("operations.md") <= code
+    assert code <= rows("operations.md") | rows("docker.md")  # `init` names some of compose's
 
 
 def test_what_containers_and_units_are_told_is_documented() -> None:
