@@ -9,12 +9,14 @@ from benchmarks.reliability import bench as reliability
 from benchmarks.scheduling import bench as scheduling
 from benchmarks.services import bench as services
 from benchmarks.serving import bench as serving
+from benchmarks.sizing import bench as sizing
 
 PARTS = {
     "scheduling": lambda _: scheduling.main(),
     "serving": serving.main,
     "services": services.main,
     "reliability": reliability.main,
+    "sizing": sizing.main,
     "nco": groups.main,
     "fuzz": fuzz.main,
 }

@@ -33,12 +33,21 @@ def wait(condition: Callable[[], object], timeout: float, what: str) -> None:
 
 
 class Rig:
-    """Broker, two schedulers, pipeline and agents of emulated devices, in `folder`.
+    """Broker, two schedulers, pipeline and agents, in `folder`; without `devices`, of two emulated ones.
 
-    With `secrets`, a folder that `hams-ctl init` made, by TLS, and all parts as admins.
+    With `secrets`, a folder that `hams-ctl init` made, by TLS, and all parts as admins. `before` is put before the
+    command of each agent; with `monitor`, the broker tells its figures on that port.
     """
 
-    def __init__(self, folder: Path, host: str = "127.0.0.1", secrets: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        host: str = "127.0.0.1",
+        secrets: Path | None = None,
+        devices: dict[str, str] | None = None,
+        before: tuple[str, ...] = (),
+        monitor: int | None = None,
+    ) -> None:
         self.folder = folder
         self.port = check_port("127.0.0.1", 0)
         self.url = f"nats://127.0.0.1:{self.port}"
@@ -47,7 +56,7 @@ class Rig:
         self._argv: dict[str, list[str]] = {}
         if secrets is not None:
             self.env[VARIABLE] = str(secrets / "admin.creds")
-        config = write_config(folder / "nats", host=host, port=self.port, secrets=secrets)
+        config = write_config(folder / "nats", host=host, port=self.port, secrets=secrets, monitor_port=monitor)
         self._argv["broker"] = [str(find_nats_server()), "--config", str(config)]
         for name, module in (
             ("scheduler-1", "hams_scheduler"),
@@ -55,9 +64,9 @@ class Rig:
             ("pipeline", "hams_services.pipeline"),
         ):
             self._argv[name] = [sys.executable, "-m", module, "--nats", self.url]
-        for name in ("a", "b"):
+        for name, device in (devices or {name: self.profile(name) for name in ("a", "b")}).items():
             self._argv[f"agent-{name}"] = [
-                *(sys.executable, "-m", "hams_agents", "--nats", self.url, "--device", self.profile(name))
+                *(*before, sys.executable, "-m", "hams_agents", "--nats", self.url, "--device", device)
             ]
 
     def profile(self, name: str, fps: float = 40.0) -> str:
@@ -84,6 +93,11 @@ class Rig:
                 print(f"{name} had to be killed")
                 part.kill()
                 part.wait(10)
+
+    def add(self, name: str, module: str) -> None:
+        """Start one part more."""
+        self._argv[name] = [sys.executable, "-m", module, "--nats", self.url]
+        self.start(name)
 
     def start(self, name: str) -> None:
         """Start a part; the broker is waited for."""

@@ -1,0 +1,1 @@
+"""How large a box has to be: memory, CPU and network of each part, measured."""
