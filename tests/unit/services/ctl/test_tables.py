@@ -42,7 +42,9 @@ def test_groups_and_devices_in_80_columns() -> None:
     assert lines[1].split() == ["group", "state", "epoch", "strategy", "predicted", "capacity", "now"]
     assert lines[2].split()[:2] == ["face", "serving"]
     assert "placement" in shown(groups_table((serving,)), 160)[1]
-    record = device("longhost.onnxruntime.cpu1").model_copy(update={"runtime": "onnxruntime 1.31.1", "name": "AMD EPYC"})
+    record = device("longhost.onnxruntime.cpu1").model_copy(
+        update={"runtime": "onnxruntime 1.31.1", "name": "AMD EPYC"}
+    )
     assert "longhost.onnxruntime.cpu1" in " ".join(shown(devices_table((DeviceView(record=record, state="alive"),))))
 
 
