@@ -98,7 +98,8 @@ def build_instance(situation: Situation, chosen: Choices | None = None) -> Insta
                 memory[i, j] = memory_mib(situation, choice.candidate)
         if spec.pin:
             pins[name] = frozenset(spec.pin)
-        if not fps[i].any():
+        usable = [not spec.pin or device.device in spec.pin for device in situation.devices]
+        if not fps[i, usable].any():
             raise InfeasibleError(f"node {name} runs on no device: {_why_nowhere(situation, group, node)}")
     return Instance(
         models=tuple(node_name(group, node) for group, node in rows),
@@ -125,11 +126,14 @@ def _kappa(situation: Situation, rows: int) -> FloatArray | None:
 
 
 def _why_nowhere(situation: Situation, group: GroupRecord, node: str) -> str:
-    """The reason of each device; devices with the same one stand together."""
+    """The reason of each device that it may run on; devices with the same one stand together."""
+    pin = group.spec.nodes[node].pin
     reasons: dict[str, list[str]] = {}
     for device in situation.devices:
-        reasons.setdefault(_why_not(situation, group, node, device), []).append(device.device)
-    return "; ".join(f"{', '.join(devices)}: {why}" for why, devices in reasons.items()) or "there is none"
+        if not pin or device.device in pin:
+            reasons.setdefault(_why_not(situation, group, node, device), []).append(device.device)
+    none = f"it is pinned to {', '.join(pin)}, and there is no such device" if pin else "there is none"
+    return "; ".join(f"{', '.join(devices)}: {why}" for why, devices in reasons.items()) or none
 
 
 def _why_not(situation: Situation, group: GroupRecord, node: str, device: DeviceRecord) -> str:

@@ -159,7 +159,7 @@ class SchedulerState:
             if life == self.incarnation(device)
         }
         refused = {
-            (group, device): error.text
+            (group, device): f"{error.text} ({error.hint})" if error.hint else error.text
             for device in alive
             for (group, life), error in self.refused.items()
             if life == self.incarnation(device)

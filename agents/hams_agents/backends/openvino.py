@@ -25,6 +25,7 @@ from hams_agents.backends.model_check import (
 )
 from hams_agents.devices import DeviceSpec
 from hams_shared.errors import DeviceSpecError, ModelError, UnsupportedModelError
+from hams_shared.openvino_words import unknown_operators
 from hams_shared.process import resident_mib
 
 _FRONTENDS = {".onnx": "onnx", ".tflite": "tflite", ".pb": "tf", ".pdmodel": "paddle"}
@@ -100,7 +101,8 @@ class OpenVinoBackend:
             frontend = self._frontends.load_by_framework(framework)
             return frontend.convert(frontend.load(str(model.path)))
         except OpConversionFailure as error:
-            raise UnsupportedModelError(f"model {model.name}: {one_line(error, model.path)}") from error
+            why = unknown_operators(error) or one_line(error, model.path)
+            raise UnsupportedModelError(f"model {model.name}: {why}") from error
         except Exception as error:
             raise ModelError(
                 f"model {model.name} cannot be read: {one_line(error, model.path)}",

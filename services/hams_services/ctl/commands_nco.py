@@ -17,7 +17,6 @@ from hams_services.ctl.control import prepare_model
 from hams_services.ctl.options import Debug, Json
 from hams_services.ctl.tables import plain_table
 from hams_services.optimizer.formats import recognise
-from hams_services.optimizer.importing.convert import source_digest
 from hams_services.optimizer.limits import Limits
 from hams_services.optimizer.make import DEVICES, Imported, Shown, Workshop
 from hams_services.optimizer.process import JobProcess
@@ -229,6 +228,8 @@ def variants(
     def main() -> None:
         store = VariantStore(variants_folder())
         if file.suffix not in (".yaml", ".yml"):
+            from hams_services.optimizer.importing.convert import source_digest  # brings the tools with it
+
             found = store.of(source_digest(file, recognise(file)))
             if json:
                 print_json([record.model_dump(mode="json") for record in found])

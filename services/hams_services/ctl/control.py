@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 
 from hams_services.monitor.ask import ask, pipeline_view, scheduler_view
-from hams_services.optimizer.cut import cut
-from hams_services.optimizer.onnx_dims import normalize_onnx
 from hams_services.zoo.sources import fetch
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus
@@ -65,6 +63,10 @@ def prepare_model(node: str, spec: GroupSpec, cache: Path, progress: Progress) -
         DigestError: it is not what the group file promises.
         ModelError: it is empty or not a network file.
     """
+    # Half a second of imports, which other commands do without.
+    from hams_services.optimizer.cut import cut
+    from hams_services.optimizer.onnx_dims import normalize_onnx
+
     part = spec.nodes[node]
     with _about(f"node {node}"):
         path = fetch(part.model, part.digest, cache, partial(progress, f"fetch {node}"))

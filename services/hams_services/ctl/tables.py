@@ -95,9 +95,16 @@ def variant_remarks(matrix: MatrixView) -> list[str]:
         if row.excluded:
             said.append(f"  {row.node}: {row.excluded}")
         said += [
-            f"  {row.node} {row.label} @ {d}: {why}" for d, why in row.reasons.items() if why != "not measured yet"
+            f"  {row.node} {row.label} @ {d}: {why}"
+            for d, why in row.reasons.items()
+            if why != "not measured yet" and not _of_another_runtime(row.label, d)
         ]
     return said
+
+
+def _of_another_runtime(label: str, device: str) -> bool:
+    """A variant in OpenVINO's format was never meant for ONNX Runtime."""
+    return label.startswith("openvino") and device.split(".")[1:2] == ["onnxruntime"]
 
 
 def reasons(matrix: MatrixView) -> list[str]:

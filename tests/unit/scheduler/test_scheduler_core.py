@@ -264,7 +264,7 @@ def test_a_group_that_cannot_be_placed_is_in_nobodys_way() -> None:
     assert bad is not None
     assert bad.text == "node a/bad runs on no device: h.ort.cpu1: operator Foo is unknown"
     assert pinned is not None
-    assert "pinned to nowhere" in pinned.text
+    assert pinned.text == "node pinned/det runs on no device: it is pinned to nowhere, and there is no such device"
     assert views["face"].error is None
 
 
@@ -280,6 +280,18 @@ def test_groups_that_do_not_fit_together_serve_in_the_order_of_their_importance(
     world.wait(2.0)
     states = {view.name: view.error is None for view in scheduler_view(world.state, world.now).groups}
     assert states == {"first": True, "second": False, "third": False, "vital": True}
+
+
+def test_of_a_pinned_node_only_its_devices_are_told() -> None:
+    spec = group_spec("pinned", ("det",))
+    spec.nodes["det"] = spec.nodes["det"].model_copy(update={"pin": (ONE.device,)})
+    world = World(ONE, TWO)
+    world.fps = {("det", ONE.device): 0}
+    world.do(GroupSeen("pinned", group_record(spec)))
+    world.wait(2.0)
+    error = scheduler_view(world.state, world.now).groups[0].error
+    assert error is not None
+    assert error.text == f"node pinned/det runs on no device: {ONE.device}: operator Foo is unknown"
 
 
 def test_devices_that_say_the_same_are_told_together() -> None:

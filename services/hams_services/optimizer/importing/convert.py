@@ -21,6 +21,7 @@ from hams_services.optimizer.importing.tflite_file import check_tflite
 from hams_services.optimizer.importing.zips import check_zip, unpack
 from hams_services.optimizer.onnx_dims import normalize_onnx
 from hams_shared.errors import HamsError, ModelError, UnsupportedModelError
+from hams_shared.openvino_words import unknown_operators
 
 MAX_OPERATORS = 200_000
 NO_CONVERTER = "no kept converter makes ONNX of it"
@@ -133,7 +134,8 @@ def _try(read: Callable[[], Any]) -> Any:
     try:
         return read()
     except OpConversionFailure as error:
-        raise UnsupportedModelError(f"OpenVINO does not know it: {_line(error)}") from error
+        known = unknown_operators(error) or f"OpenVINO does not know it: {_line(error)}"
+        raise UnsupportedModelError(known) from error
     except HamsError:
         raise
     except MemoryError:
