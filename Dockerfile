@@ -2,6 +2,7 @@
 #   runtime   CPU: every part of HAMS, without CUDA          (default)
 #   intel     runtime + Intel's GPU driver, and those in deploy/image/intel (NPU)
 #   cuda      for NVIDIA GPUs
+#   optimizer runtime + NNCF: the neural computing optimizer
 #   demo      runtime + the networks and the video of examples/face.yaml
 # An own package index or certificates: --secret id=pip.conf,src=… --secret id=ca.pem,src=… (seen while building only).
 ARG BASE=python:3.12-slim-bookworm
@@ -37,6 +38,13 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=
  && /tools/bin/pip --python /opt/hams/bin/python install --require-hashes -r cuda.lock \
  && python strip.py /opt/hams
 
+FROM tools AS libraries-nco
+COPY deploy/image/nco.lock deploy/image/strip.py ./
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.pem \
+    python -m venv --without-pip /opt/hams \
+ && /tools/bin/pip --python /opt/hams/bin/python install --require-hashes -r nco.lock \
+ && python strip.py /opt/hams
+
 # ── the networks of the demo, fetched while building: running it needs no network ─────────────────────────────────────
 FROM libraries AS demo-files
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
@@ -63,6 +71,12 @@ COPY --from=libraries-cuda /opt/hams /opt/hams
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel --mount=type=bind,from=tools,source=/tools,target=/tools \
     /tools/bin/pip --python /opt/hams/bin/python install --no-cache-dir --no-deps --no-index --compile /wheel/*.whl
 COPY examples /opt/hams/examples
+USER 10001:10001
+
+FROM base AS optimizer
+COPY --from=libraries-nco /opt/hams /opt/hams
+RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel --mount=type=bind,from=tools,source=/tools,target=/tools \
+    /tools/bin/pip --python /opt/hams/bin/python install --no-cache-dir --no-deps --no-index --compile /wheel/*.whl
 USER 10001:10001
 
 FROM base AS runtime

@@ -55,7 +55,7 @@ dist: $(STAMP) ## sdist and wheel
 	$(BIN)/python -m build --outdir dist .
 
 TARGET ?= runtime
-image: ## Container image hams:TARGET (runtime, intel, cuda, demo); needs Docker with BuildKit
+image: ## Container image hams:TARGET (runtime, intel, cuda, optimizer, demo); needs Docker with BuildKit
 	DOCKER_BUILDKIT=1 docker build --target $(TARGET) --tag hams:$(TARGET) $(IMAGE_OPTIONS) .
 
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header --python-version 3.11
@@ -63,6 +63,7 @@ lock: $(STAMP) ## Renew deploy/image/*.lock: the versions, with their hashes, th
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(LOCK) pyproject.toml deploy/image/also.txt --override deploy/image/without-cuda.txt --output-file deploy/image/runtime.lock
 	$(LOCK) pyproject.toml deploy/image/also.txt --extra cuda --override deploy/image/with-cuda.txt --output-file deploy/image/cuda.lock
+	$(LOCK) pyproject.toml deploy/image/also.txt --extra nco --override deploy/image/without-cuda.txt --output-file deploy/image/nco.lock
 	$(LOCK) deploy/image/build.txt --output-file deploy/image/build.lock
 
 clean: ## Remove what make made

@@ -137,8 +137,11 @@ class AgentService:
             log.info("%s serves %s (%s)", self.device, self._record.name, self._record.runtime)
             await stop.wait()
             self._leaving = True
-            await self._devices.delete(self.device)  # a goodbye: nobody need wait for silence
-            await self._hand_over()
+            try:
+                await self._devices.delete(self.device)  # a goodbye: nobody need wait for silence
+                await self._hand_over()
+            except HamsError as error:
+                log.warning("leaves without a goodbye: %s", error)
             await asyncio.to_thread(self._executor.stop, DRAIN_S)
             with suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
@@ -146,7 +149,8 @@ class AgentService:
             self._watchdog.stop()
             for task in (*tasks, beat):
                 task.cancel()
-        await self._bus.flush()
+        with suppress(HamsError):  # without a broker there is nobody to tell
+            await self._bus.flush()
         self._loader.shutdown(wait=False, cancel_futures=True)
 
     async def _hand_over(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 FOLDERS = ("tests", "test", "testing/data", "backend/test", "include", "datasets")
 """Of packages, and only below them: numpy.testing and scipy.datasets themselves are imported by their packages."""
-KEEP = ("numpy/testing", "scipy/datasets", "onnx/test")
+KEEP = ("numpy/testing", "scipy/datasets", "sklearn/datasets", "onnx/test")
 
 
 def main(root: Path) -> None:

@@ -119,7 +119,7 @@ class Leadership:
                 async with asyncio.timeout(STEP_DOWN_S):
                     await self._on_lead(self._lease.term)
             except (HamsError, TimeoutError) as error:
-                log.warning("cannot begin to lead yet: %s", error or "no answer in time")
+                log.warning("cannot begin to lead yet: %s", str(error) or "no answer in time")
                 return
             self._led, self._since, self._began = self._lease.term, time.time(), time.monotonic()
             log.info("this scheduler leads, term %d", self._led)
@@ -138,4 +138,4 @@ class Leadership:
             async with asyncio.timeout(IO_S):
                 await self._bucket.update(KEY, codec.encode(self._record(claim, "")), claim.revision)
         except (HamsError, TimeoutError) as error:
-            log.info("the lease was not given back: it will run out (%s)", error or "no answer in time")
+            log.info("the lease was not given back: it will run out (%s)", str(error) or "no answer in time")

@@ -1,4 +1,4 @@
-"""Is a part well? ``python -m hams_shared.health agent|scheduler|pipeline`` asks it, over the broker.
+"""Is a part well? ``python -m hams_shared.health agent|scheduler|pipeline|optimizer`` asks it, over the broker.
 
 For the health checks of containers and service managers: exit code 0 only if the part that runs on this machine, or in
 this container, answers in time. It imports little, because it runs every few seconds.
@@ -21,7 +21,12 @@ from hams_shared.lifecycle import run
 from hams_shared.nats_bus import NatsBus
 from hams_shared.process import machine
 
-PARTS = {"agent": "hams-agent", "scheduler": "hams-scheduler-replica", "pipeline": "hams-pipeline"}
+PARTS = {
+    "agent": "hams-agent",
+    "scheduler": "hams-scheduler-replica",
+    "pipeline": "hams-pipeline",
+    "optimizer": "hams-optimizer",
+}
 """By part: the NATS micro service that each of its processes is, as long as it lives."""
 DEADLINE_S = 4.0
 DEFAULT_NATS = "nats://127.0.0.1:4222"  # hams_shared.options has it too, and typer with it

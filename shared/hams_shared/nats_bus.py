@@ -154,8 +154,9 @@ class NatsBus:
             # While the broker is away, nats-py's close may raise half way, before it has ended the subscriptions.
             for subscription in list(self._subscriptions.values()):
                 await subscription.unsubscribe()
-        # The assertion: a URL that cannot be parsed leaves nats-py half made.
-        with suppress(AssertionError, OSError, nats.errors.Error, TimeoutError):
+        # AssertionError: a URL that cannot be parsed leaves nats-py half made. RuntimeError: uvloop's, of a transport
+        # that a broker's death closed.
+        with suppress(AssertionError, OSError, RuntimeError, nats.errors.Error, TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await self._nc.close()
 

@@ -35,7 +35,7 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
             running.stand_ins()
         except ImpossibleError as error:
             pytest.skip(f"COMPOSE IS NOT TESTED HERE: no base images: {error}")
-        for target in ("runtime", "demo"):
+        for target in ("runtime", "optimizer", "demo"):
             running.build(target, f"hams-test:{target}")
         yield running
     finally:

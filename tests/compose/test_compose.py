@@ -97,6 +97,14 @@ def test_logs_are_json_lines_that_say_what_they_are_about(box: Project) -> None:
     assert [line for line in lines if line["part"] == "scheduler" and line.get("group") == "face" and "epoch" in line]
 
 
+def test_the_optimizer_takes_jobs(box: Project) -> None:
+    box("--profile", "nco", "up", "--detach", "--no-build", "--wait", "--wait-timeout", "60", "optimizer")
+    box("run", "--rm", "--no-deps", "ctl", "nco", "calibrate", "face", "--frames", "3")
+    assert "done" in box("run", "--rm", "--no-deps", "ctl", "nco", "jobs")
+    assert box.inside("optimizer", "ls /var/cache/hams/nco/face/frames").count(".png") == 3
+    box.inside("optimizer", "python -c 'import matplotlib, nncf'")
+
+
 async def test_a_killed_agents_nodes_move_to_the_second_box(box: Project, second_box: Project, bus: NatsBus) -> None:
     before = await group_when(bus, lambda group: bool(used(group)), 10)
     assert before.active is not None

@@ -106,6 +106,22 @@ def test_an_agent_that_nobody_can_replace_ends_soon(parts: Parts, tmp_path: Path
         check(parts, results)
 
 
+@pytest.mark.parametrize("name", ["agent", "scheduler", "pipeline"])
+def test_a_part_whose_broker_is_gone_ends_in_good_order(tmp_path: Path, own_nats_server: NatsServer, name: str) -> None:
+    with Parts(tmp_path / "home", own_nats_server.url) as parts:
+        options = ("--device", device(tmp_path)) if name == "agent" else ()
+        parts.start("scheduler-1")
+        part = "scheduler-1" if name == "scheduler" else f"{name}-1"
+        if name != "scheduler":
+            parts.start(part, *options, HAMS_HOST="box1")
+        parts.start("agent-2", "--device", device(tmp_path), HAMS_HOST="box2")
+        parts.until_devices(**({"box1": "alive"} if name == "agent" else {}), box2="alive")
+        own_nats_server.stop(kill=True)
+        assert parts.end(part) == 0, parts.log(part)
+        assert "Traceback" not in parts.log(part)
+        own_nats_server.start()  # the others end as they do
+
+
 def test_a_new_scheduler_joins_and_the_old_one_leaves(parts: Parts, tmp_path: Path) -> None:
     parts.start("agent-old", "--device", device(tmp_path), HAMS_HOST="box1")
     parts.until_devices(box1="alive")
