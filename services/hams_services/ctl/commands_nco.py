@@ -34,6 +34,12 @@ nco = typer.Typer(no_args_is_help=True, help="The neural computing optimizer: im
 Memory = Annotated[int, typer.Option("--memory", min=256, help="What the tools may use, MiB.")]
 
 
+Floor = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Least agreement with the source (default: the node's min_agreement)."),
+]
+
+
 class QuantizeScope(StrEnum):
     """For the command line; see :data:`hams_services.optimizer.quantize.trials.SCOPES`."""
 
@@ -129,7 +135,7 @@ def quantize(
     file: Annotated[Path, typer.Argument(help="The group file.")],
     node: Annotated[str, typer.Argument(help="One of its nodes.")],
     samples: Annotated[Path, typer.Option(help="A folder of images as the node sees them; a third is held back.")],
-    floor: Annotated[float, typer.Option(min=0, max=1, help="Least agreement with the source.")] = 0.98,
+    floor: Floor = None,
     frames: Annotated[int, typer.Option(min=1, max=10_000, help="Most samples to calibrate with.")] = 100,
     compute: Annotated[str, typer.Option(help="What layers that are not quantised compute in: f32 or bf16.")] = "",
     scope: Annotated[
@@ -149,13 +155,15 @@ def quantize(
         spec = _with_node(file, node)
         if compute not in ("", "f32", "bf16"):
             raise BadInputError(f"--compute {compute!r} is neither f32 nor bf16")
-        of = spec.nodes[node]
+        of = _with_floor(spec.nodes[node], floor)
         shown = Shown.of(samples, frames)
         scopes: tuple[Scope, ...] = (scope.value,) if scope else SCOPES
         with workshop(memory, device) as place, _written(spec, node) as path:
             imported = place.import_file(path, node, of.input.shape())
             made = [
-                place.quantize(base, node, of, shown, floor=floor, compute=compute, scopes=scopes, budget_s=budget)
+                place.quantize(
+                    base, node, of, shown, floor=of.min_agreement, compute=compute, scopes=scopes, budget_s=budget
+                )
                 for base in imported.variants.values()
                 if not (compute == "bf16" and base.made.format == "onnx")
             ]
@@ -164,7 +172,7 @@ def quantize(
         if json:
             print_json([record.model_dump(mode="json") for record in made])
         else:
-            _print(node, of, made, floor)
+            _print(node, of, made)
 
     directly(main, debug)
 
@@ -209,7 +217,7 @@ def convert(
         if json:
             print_json([record.model_dump(mode="json") for record in made])
         else:
-            _print(node, of, made, of.min_agreement)
+            _print(node, of, made)
             for why in refused:
                 err.print(escape(str(why)), style="dim")
 
@@ -219,7 +227,7 @@ def convert(
 @nco.command()
 def variants(
     file: Annotated[Path, typer.Argument(help="A group file, or a network's file.")],
-    floor: Annotated[float, typer.Option(min=0, max=1, help="Least agreement with the source.")] = 0.98,
+    floor: Floor = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -234,7 +242,7 @@ def variants(
             if json:
                 print_json([record.model_dump(mode="json") for record in found])
             else:
-                _print(file.name, None, found, floor)
+                _print(file.name, None, found)
             return
         spec = load_group(file)
         answers: dict[str, Any] = {}
@@ -243,7 +251,7 @@ def variants(
             found = store.of(ref.digest)
             answers[name] = [record.model_dump(mode="json") for record in found]
             if not json:
-                _print(name, of, found, floor)
+                _print(name, _with_floor(of, floor), found)
         if json:
             print_json(answers)
 
@@ -258,7 +266,11 @@ def _with_node(file: Path, node: str) -> GroupSpec:
     return spec
 
 
-def _print(title: str, node: NodeSpec | None, records: list[VariantRecord], floor: float) -> None:
+def _with_floor(node: NodeSpec, floor: float | None) -> NodeSpec:
+    return node if floor is None else node.model_copy(update={"min_agreement": floor})
+
+
+def _print(title: str, node: NodeSpec | None, records: list[VariantRecord]) -> None:
     if not records:
         out.print(f"[bold]{escape(title)}[/bold]  no variants; hams-ctl nco import, quantize")
         return
@@ -275,7 +287,7 @@ def _print(title: str, node: NodeSpec | None, records: list[VariantRecord], floo
             f"{found.value:.4f}" if found else "–",
             f"{found.fps:.1f}" if found and found.fps else "–",
             record.model.digest[:12],
-            escape(shortfall(record, node, floor)) if node is not None else "",
+            escape(shortfall(record, node, node.min_agreement)) if node is not None else "",
         )
     out.print(table)
 

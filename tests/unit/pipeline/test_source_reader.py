@@ -58,6 +58,8 @@ def test_why_there_is_no_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     assert "Connection refused" in why_not(f"rtsp://{address}/live")
+    with pytest.raises(SourceError, match=f"http://{address}/ cannot be opened: Connection refused"):
+        Mjpeg(f"http://{address}/").read()
     assert "cannot reach" in why_not("rtsp://no-such-host.invalid/live")
 
 

@@ -34,7 +34,7 @@ class Mjpeg(Source):
         try:
             answer = _opener(url).open(_bare(url), timeout=SILENCE_S)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = f"{error.code} {error.reason}" if isinstance(error, urllib.error.HTTPError) else error
+            reason = _reason(error)
             raise SourceError(
                 f"{self._name} cannot be opened: {reason}", "is the camera on, and the address right?"
             ) from None
@@ -128,3 +128,11 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
     passwords.add_password(None, _bare(url), parts.username, parts.password or "")
     basic = urllib.request.HTTPBasicAuthHandler(passwords)
     return urllib.request.build_opener(basic, urllib.request.HTTPDigestAuthHandler(passwords))
+
+
+def _reason(error: Exception) -> str:
+    """What the server, or the way to it, says: `404 Not Found`, `Connection refused`."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"{error.code} {error.reason}"
+    inner = error.reason if isinstance(error, urllib.error.URLError) else error
+    return inner.strerror or str(inner) if isinstance(inner, OSError) else str(inner)

@@ -9,7 +9,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from hams_services.ctl.commands_nco import nco
+from hams_services.ctl.commands_nco import nco, variants_folder
+from hams_services.optimizer.variants import VariantStore
 from support.hostile import bomb, convolutions
 
 
@@ -41,6 +42,15 @@ def test_from_a_file_to_int8_and_what_there_is(tmp_path: Path, monkeypatch: pyte
     assert len(json.loads(ctl("variants", group, "--json"))["say"]) == 4
     assert len(json.loads(ctl("variants", path, "--json"))) == 4
     ctl("quantize", group, "hear", "--samples", samples, code=2)
+
+    store = VariantStore(variants_folder())
+    record = store.get(made[-1]["model"]["digest"])
+    [(key, found)] = record.agreements.items()
+    store.measured(record, key, found.model_copy(update={"value": 0.99}))
+    asked = tmp_path / "strict.yaml"  # the floor is the node's own, if --floor says nothing
+    asked.write_text(yaml.safe_dump({"name": "g", "nodes": {"say": {**node, "min_agreement": 0.995}}}))
+    shown = [" ".join(ctl("variants", *words).split()) for words in ((asked,), (asked, "--floor", 0.9), (group,))]
+    assert ["below the floor of 0.995" in text for text in shown] == [True, False, False]
 
     [half, weights] = json.loads(ctl("convert", group, "say", "--precision", "fp16", "--samples", samples, "--json"))
     assert {half["made"]["format"], weights["made"]["format"]} == {"openvino", "onnx"}
