@@ -38,7 +38,8 @@ def command(
 
     setup_logging("agent", debug=debug)
     try:
-        check_box(of_environment(), token(host or host_name()))
+        identity = of_environment()
+        check_box(identity, token(host or host_name()))
         spec = parse(device)
         everywhere = allowed_cores()
         pin(spec.cores)  # before any runtime starts its threads
@@ -55,7 +56,12 @@ def command(
         pin_thread(everywhere)  # the device computes on its cores; messages are handled wherever there is time
         async with NatsBus(nats, name=f"hams-agent {device}", on_reconnect=lambda: agent.on_reconnect()) as bus:
             agent = AgentService(
-                bus, backend, host or host_name(), cache or cache_folder(), lambda: pin_thread(spec.cores)
+                bus,
+                backend,
+                host or host_name(),
+                cache or cache_folder(),
+                lambda: pin_thread(spec.cores),
+                may_write_profiles=identity is None or not identity.box,  # a box's agents announce themselves only
             )
             await agent.run(stop)
 

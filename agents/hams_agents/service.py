@@ -33,7 +33,7 @@ from hams_agents.serving import Outgoing, failure
 from hams_agents.watchdog import Watchdog
 from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus, KeyValue, Message
-from hams_shared.errors import BrokerError, CredentialsError, HamsError, MessageError, RefusedError, as_hams_error
+from hams_shared.errors import BrokerError, HamsError, MessageError, RefusedError, as_hams_error
 from hams_shared.frame_pool import FrameReader, memory_domain
 from hams_shared.frames import Work, WorkUnreadableError
 from hams_shared.kv_records import restore, watched
@@ -72,6 +72,8 @@ class AgentService:
         cache: Path,
         pin: Callable[[], None],
         end: Callable[[int], None] = os._exit,
+        *,
+        may_write_profiles: bool = True,
     ) -> None:
         self._bus = bus
         self._backend = backend
@@ -99,7 +101,7 @@ class AgentService:
         self._leaving = False
         self._unregistered = asyncio.Event()
         self._measured: dict[str, ProfileRecord] = {}  # bounded by the models there are
-        self._may_give_measurements = True
+        self._may_write_profiles = may_write_profiles
         self._devices: KeyValue | None = None
         self._store: ModelStore | None = None
 
@@ -191,14 +193,10 @@ class AgentService:
 
     async def _give_back(self) -> None:
         assert self._store is not None
-        if self._may_give_measurements:
-            try:
-                profiles = await self._bus.kv(subjects.bucket("profiles"))
-                for key, record in list(self._measured.items()):
-                    await restore(profiles, key, codec.encode(record))
-            except CredentialsError as error:
-                log.info("measurements are left to the schedulers to give back: %s", error.text)
-                self._may_give_measurements = False
+        if self._may_write_profiles:  # else the schedulers give them back
+            profiles = await self._bus.kv(subjects.bucket("profiles"))
+            for key, record in list(self._measured.items()):
+                await restore(profiles, key, codec.encode(record))
         models = {m.digest: m for a in self._state.assignments.values() for m in a.plan.all_models}
         await asyncio.sleep(random.uniform(0, REGISTER_S))  # agents come back together: one upload of a file is enough
         for model in models.values():

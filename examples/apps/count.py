@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections import Counter
-from contextlib import suppress
 
 import hams_client
 
@@ -37,5 +36,9 @@ if __name__ == "__main__":
     parser.add_argument("--frames", type=int, help="stop after so many frames")
     parser.add_argument("--nats", help="broker (default: that of the running hams-ctl up)")
     given = parser.parse_args()
-    with suppress(KeyboardInterrupt):
+    try:
         asyncio.run(count(given.nats, given.group, given.frames))
+    except KeyboardInterrupt:
+        pass
+    except hams_client.HamsError as error:
+        raise SystemExit(str(error)) from None

@@ -92,3 +92,5 @@ if __name__ == "__main__":
         print(f"{frames} frames drawn into {given.out}")
     except KeyboardInterrupt:
         pass
+    except hams_client.HamsError as error:
+        raise SystemExit(str(error)) from None

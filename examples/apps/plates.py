@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 
 import hams_client
@@ -59,5 +58,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
+    try:
         main()
+    except KeyboardInterrupt:
+        pass
+    except hams_client.HamsError as error:
+        raise SystemExit(str(error)) from None

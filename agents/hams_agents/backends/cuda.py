@@ -61,7 +61,7 @@ def check(index: int) -> None:
         finally:
             ort.set_default_logger_severity(4)
     if reason:
-        raise DeviceSpecError(f"CUDA:{index} does not work: {_reason(printed, reason)}", _HINT)
+        raise DeviceSpecError(f"CUDA does not work on GPU {index}: {_reason(printed, reason)}", _HINT)
 
 
 def count() -> int:

@@ -138,7 +138,9 @@ def jobs(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
             table.add_column(column)
         for one in found:
             progress = f"{one.done}/{one.total}" if one.total and not one.over else ""
-            table.add_row(one.id, f"{one.kind} {one.group}", one.state, one.host, progress, escape(one.text))
+            table.add_row(
+                one.id, f"{one.kind} {one.group} {one.node}".rstrip(), one.state, one.host, progress, escape(one.text)
+            )
         out.print(table)
 
     with_bus(job, nats, debug)

@@ -65,7 +65,7 @@ def test_a_silent_fall_back_to_the_cpu_is_found(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(cuda.ort, "get_available_providers", lambda: [cuda.PROVIDER])
     monkeypatch.setattr(cuda.ort, "InferenceSession", Session)
-    with pytest.raises(DeviceSpecError, match=r"^CUDA:0 does not work: libq.so: no such file \("):
+    with pytest.raises(DeviceSpecError, match=r"^CUDA does not work on GPU 0: libq.so: no such file \("):
         cuda.check(0)
 
 

@@ -220,8 +220,10 @@ class OptimizerService:
         models = {node: await store.path(model) for node, model in record.models.items()}
         frames = Path(job.labels) if job.labels else await self._shown(job)
         node = record.spec.nodes[job.node]
+        view = await scheduler_view(self._bus, timeout=ASK_S, patience=30.0)
         said = f"{record.models[job.node].digest} {task_key(node)} {job.gflops} {job.fps} {job.device} {job.labels}"
         key = hashlib.sha256(said.encode()).hexdigest()[:12]
+        formats = Formats.of(device.record for device in view.devices)
         folder = self._folder / "nco" / job.group / "train" / f"{job.node}-{key}"
         scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch))
         try:
@@ -234,13 +236,11 @@ class OptimizerService:
                     teacher = imported.variants.get("openvino") or next(iter(imported.variants.values()))
                     samples = frames
                     if not job.labels:
-                        optimize = Optimize(
-                            record, models, workshop, self._tell, lambda: self._cancelled, Formats(), ()
-                        )
+                        optimize = Optimize(record, models, workshop, self._tell, lambda: self._cancelled, formats, ())
                         self._tell("run the group on the frames", 0, 0)
                         optimize.show(frames, scratch / "shown")
                         samples = scratch / "shown" / job.node
-                    self._distill = Distill(job.node, node, teacher, workshop, folder, self._tell)
+                    self._distill = Distill(job.node, node, teacher, workshop, folder, self._tell, formats.bf16)
                     return self._distill.run(
                         samples,
                         gflops=job.gflops,

@@ -40,6 +40,8 @@ class Distill:
     folder: Path
     """Of this run: request, checkpoint, what comes out. A run with the same folder goes on where it was stopped."""
     told: Told
+    bf16: bool = True
+    """Whether some device computes in it."""
     _process: subprocess.Popen[str] | None = None
     _cancelled: bool = False
 
@@ -95,7 +97,8 @@ class Distill:
             request = request.model_copy(update={"gflops": self._budget(request, shown, fps, device)})
         result = self._train(request)
         records = [self._add(format, result, request) for format in ("openvino", "onnx")]
-        records.append(self.workshop.variant(records[0], "bf16"))
+        if self.bf16:
+            records.append(self.workshop.variant(records[0], "bf16"))
         if labelled:
             self.workshop.measure_labels(records, self.name, self.node, samples)
         return self.workshop.measure(self.teacher, records, self.name, self.node, shown), result
