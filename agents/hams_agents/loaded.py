@@ -10,7 +10,7 @@ from hams_agents.backends.base import Backend, ModelFile, Network
 from hams_agents.backends.batching import noise
 from hams_agents.benchmark import load
 from hams_agents.core import LoadNode, NetworkKey
-from hams_agents.progress import LOAD_S, Progress
+from hams_agents.progress import FIRST_S, Progress
 from hams_agents.serving import ServedNode
 from hams_agents.tasks.base import Outputs, Task
 from hams_agents.tasks.registry import build_task, gives_objects, is_detection
@@ -62,7 +62,7 @@ class Loaded:
 
     def _load(self, model: ModelFile) -> tuple[Network, Outputs]:
         network = load(self._backend, model, self._loading)
-        self._loading.begin(f"the first inference of {model.name}", LOAD_S)
+        self._loading.begin(f"the first inference of {model.name}", FIRST_S)
         try:
             return network, {name: value.copy() for name, value in network.infer(noise(model, 1)).items()}
         finally:
