@@ -37,7 +37,7 @@ from hams_shared.errors import BrokerError, HamsError, MessageError, RefusedErro
 from hams_shared.frame_pool import FrameReader, memory_domain
 from hams_shared.frames import Work, WorkUnreadableError
 from hams_shared.kv_records import restore, watched
-from hams_shared.lifecycle import log_always
+from hams_shared.lifecycle import ended, log_always
 from hams_shared.messages import DeviceRecord, Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
 from hams_shared.model_store import ModelStore
 from hams_shared.process import resident_mib
@@ -149,8 +149,7 @@ class AgentService:
                 async with asyncio.timeout(DRAIN_S):
                     await self._outgoing.join()
             self._watchdog.stop()
-            for task in (*tasks, beat):
-                task.cancel()
+            await ended((*tasks, beat))
         with suppress(HamsError):  # without a broker there is nobody to tell
             await self._bus.flush()
         self._loader.shutdown(wait=False, cancel_futures=True)

@@ -87,10 +87,12 @@ async def measured(url: str, groups: list[str], seconds: float = SECONDS) -> dic
     return {group: round((counts[group] - before[group]) / span, 2) for group in groups}
 
 
-def run(where: str, named: list[str], services: tuple[str, ...], strategies: tuple[str, ...]) -> list[dict[str, Any]]:
-    """All strategies on one set of devices, one after another in one system."""
+def run(
+    where: str, named: list[str], services: tuple[str, ...], strategies: tuple[str, ...], home: Path | None = None
+) -> list[dict[str, Any]]:
+    """All strategies on one set of devices, one after another in one system; `home` keeps what was measured before."""
     with tempfile.TemporaryDirectory() as scratch:
-        os.environ["HAMS_HOME"] = str(Path(scratch) / "home")  # measured now, not in an earlier, other situation
+        os.environ["HAMS_HOME"] = str(home or Path(scratch) / "home")
         path = group_files(Path(scratch), services)
         return _run(where, named, services, strategies, path)
 
@@ -169,10 +171,11 @@ def main(arguments: list[str] | None = None) -> None:
             keep(run("OpenVINO + ONNX Runtime", real, services, ("hfs", "replicated")))
         keep(run("OpenVINO + ONNX Runtime", real, ("F", "P", "V"), STRATEGIES))
     if chosen.only != "real":
-        for vpus in chosen.vpus:
-            with tempfile.TemporaryDirectory() as profiles:
-                named = emulated(Path(profiles), vpus)
-                keep(run(f"emulated CPU+GPU+{vpus} VPU", named, ("F", "P", "V"), ("hfs", "replicated")))
+        with tempfile.TemporaryDirectory() as scratch:
+            home = Path(scratch) / "home"  # stated speeds stay the same
+            for vpus in chosen.vpus:
+                named = emulated(Path(scratch), vpus)
+                keep(run(f"emulated CPU+GPU+{vpus} VPU", named, ("F", "P", "V"), ("hfs", "replicated"), home))
 
 
 def keep(rows: list[dict[str, Any]]) -> None:

@@ -33,6 +33,7 @@ from hams_shared.errors import (
     RefusedError,
 )
 from hams_shared.kv_records import changes, restore, watched
+from hams_shared.lifecycle import ended
 from hams_shared.messages import (
     DeviceHealth,
     DeviceRecord,
@@ -113,9 +114,7 @@ class SchedulerService:
             )
             tasks.append(owner.create_task(leadership.run()))
             await stop.wait()
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await ended(tasks)
             await leadership.give_back()
 
     def on_disconnect(self) -> None:

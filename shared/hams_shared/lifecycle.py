@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -31,6 +31,9 @@ DRAIN_S = 30.0
 
 CANCEL_S = 5.0
 """How long it may take to return once it was cancelled; then the process ends as it is."""
+
+CANCEL_AGAIN_S = 1.0
+"""A task that has not ended by then is cancelled once more."""
 
 
 def debug_wanted() -> bool:
@@ -213,6 +216,19 @@ async def _supervised(main: Main, drain: float) -> None:
     if task.cancelled():
         raise HamsError("ended only when cut short", "work in progress may be lost")
     task.result()
+
+
+async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel `tasks` and wait until they have ended.
+
+    Again and again: up to Python 3.11 `asyncio.wait_for` loses a cancellation that comes in the moment in which what it
+    waits for has come, too; and so do waits on a broker that is back just then.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
 
 async def _as_coroutine(main: Main, stop: asyncio.Event) -> None:

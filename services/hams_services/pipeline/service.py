@@ -36,6 +36,7 @@ from hams_shared.frame_pool import remove_abandoned
 from hams_shared.frames import Output
 from hams_shared.group_spec import source_kind
 from hams_shared.kv_records import watched
+from hams_shared.lifecycle import ended
 from hams_shared.liveness import Liveness
 from hams_shared.messages import (
     GroupRecord,
@@ -147,8 +148,7 @@ class PipelineService:
             await stop.wait()
             for group in list(self._groups):
                 await self._remove(group, "pipeline-stopped")
-            for watcher in watchers:
-                watcher.cancel()
+            await ended(watchers)
 
     # ── what KV says ──────────────────────────────────────────────────────────────────────────────────────────
 

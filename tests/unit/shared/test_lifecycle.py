@@ -15,7 +15,7 @@ import pytest
 
 from hams_shared import lifecycle
 from hams_shared.errors import BrokerError, GroupSpecError, HamsError
-from hams_shared.lifecycle import log_always, report, run, setup_logging
+from hams_shared.lifecycle import ended, log_always, report, run, setup_logging
 
 
 @pytest.fixture(autouse=True)
@@ -176,3 +176,25 @@ def test_json_log_says_what_a_line_is_about(
     record = json.loads(capsys.readouterr().err)
     assert record.items() >= {"device": "box.openvino.cpu", "group": "face", "epoch": 3}.items()
     assert not {"node", "stream", "colour"} & record.keys()
+
+
+async def test_a_lost_cancellation_is_made_again() -> None:
+    lost = 0
+
+    async def deaf() -> None:
+        nonlocal lost
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                lost += 1
+                if lost > 1:
+                    raise
+
+    tasks = [asyncio.create_task(deaf()), asyncio.create_task(asyncio.sleep(60))]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        await ended(tasks)
+    assert all(task.cancelled() for task in tasks)
+    assert lost == 2
+    await ended([])

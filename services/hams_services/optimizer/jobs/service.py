@@ -35,6 +35,7 @@ from hams_shared import codec, subjects
 from hams_shared.bus import Bus, KeyValue
 from hams_shared.errors import HamsError, NotFoundError, RefusedError, as_hams_error, from_wire
 from hams_shared.kv_records import watched
+from hams_shared.lifecycle import ended
 from hams_shared.messages import (
     GroupRecord,
     JobRecord,
@@ -91,8 +92,7 @@ class OptimizerService:
             log.info("optimizer on %s is ready", self._host)
             await stop.wait()
             self._cancel()
-            for task in tasks:
-                task.cancel()
+            await ended(tasks)
         await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
 
     async def _watch(self) -> None:
