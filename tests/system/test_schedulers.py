@@ -18,7 +18,7 @@ from support.results import Subscriber
 from support.up import Up
 from support.wait import until_sync
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
 def emulated(folder: Path, name: str = "sim", fps: float = 50.0, **more: Any) -> str:

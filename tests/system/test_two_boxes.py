@@ -20,7 +20,7 @@ from support.up import Up
 from support.wait import until_sync
 from support.wire import CLEAR, Way
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 CONVERGED_S = 10.0
 

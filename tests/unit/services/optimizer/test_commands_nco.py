@@ -20,7 +20,7 @@ def ctl(*words: object, code: int = 0) -> str:
     return result.stdout
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_from_a_file_to_int8_and_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HAMS_CACHE", str(tmp_path / "cache"))
     path = convolutions(tmp_path)
