@@ -29,8 +29,8 @@ class Parts(Up):
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for name in sorted(self._parts):
-            code = self.end(name)
+        codes = {name: self.end(name) for name in sorted(self._parts)}  # all of them, before any is complained of
+        for name, code in codes.items():
             assert code == 0 or any(exc), f"{name} ended with {code}\n{self.log(name)}"
 
     @property
