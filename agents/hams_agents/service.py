@@ -46,8 +46,8 @@ log = logging.getLogger("hams.agent")
 
 NOTICE_S = 2.0
 """How long a stopping agent serves on and waits for a plan that does without it, s."""
-HANDOVER_S = 25.0
-"""How long it waits, once there is one, for others to load it, s; supervisors kill after 40 s."""
+HANDOVER_S = 18.0
+"""How long it waits, once there is one, for others to load it, s: all these together stay below `lifecycle.DRAIN_S`."""
 LINGER_S = 0.5
 """How long it takes frames after that, s: some were sent before the pipeline knew."""
 DRAIN_S = 5.0
@@ -185,6 +185,7 @@ class AgentService:
             try:
                 await self._register()
                 await self._give_back()
+                log.info("the broker knows again what is here")
             except HamsError as error:
                 log.warning("cannot announce what is here: %s", error)
                 self._unregistered.set()

@@ -314,6 +314,6 @@ def test_a_whole_system(site: Path, tmp_path: Path) -> None:
         up.kill("hams_scheduler")
         until_sync(restarted, 60, "the scheduler is back")
         up.kill("nats-server")
-        until_sync(lambda: "left to the schedulers to give back" in up.logs(), 60, f"the agent is back\n{up.logs()}")
+        until_sync(lambda: "the broker knows again what is here" in up.logs(), 60, "the agent is back")
         until_sync(restarted, 60, "the device is back")
         assert "cannot announce" not in up.logs(), up.logs()
