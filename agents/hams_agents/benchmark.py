@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,8 @@ from hams_agents.profiler import profile_steps
 from hams_agents.progress import LOAD_S, Progress
 from hams_shared.errors import ModelError
 from hams_shared.messages import DeviceRecord, ProfileRecord
+
+log = logging.getLogger("hams.agent")
 
 
 def load(backend: Backend, model: ModelFile, loading: Progress) -> Network:
@@ -31,8 +34,9 @@ async def benchmark(
     loader: ThreadPoolExecutor,
     executor: Executor,
     loading: Progress,
+    beside: ModelFile | None = None,
 ) -> ProfileRecord:
-    """Load `model` beside what is served, measure it in the device thread, drop it.
+    """Load `model` next to what is served, measure it in the device thread, in turns with `beside`, drop both.
 
     A model that this device cannot run gives a record with ``reason`` and no number.
     """
@@ -49,7 +53,13 @@ async def benchmark(
     try:
         network = await loop.run_in_executor(loader, load, backend, model, loading)
         try:
-            measured = await executor.run_steps(profile_steps(network, model))
+            other = await loop.run_in_executor(loader, _load_beside, backend, beside, loading)
+            try:
+                pair = (other, beside) if other is not None and beside is not None else None
+                measured = await executor.run_steps(profile_steps(network, model, beside=pair))
+            finally:
+                if other is not None:
+                    other.close()
         finally:
             network.close()
     except ModelError as error:
@@ -64,5 +74,18 @@ async def benchmark(
             "memory_mib": measured.memory_mib,
             "runs": measured.runs,
             "stable": measured.stable,
+            "beside": beside.digest if pair is not None and beside is not None else "",
+            "beside_fps": measured.beside_fps,
         }
     )
+
+
+def _load_beside(backend: Backend, model: ModelFile | None, loading: Progress) -> Network | None:
+    """Load what is measured beside another; None where that fails: then the other is measured without."""
+    if model is None:
+        return None
+    try:
+        return load(backend, model, loading)
+    except ModelError as error:
+        log.warning("measured without %s beside it: %s", model.name, error)
+        return None

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from hams_agents.backends.base import ModelFile, Network
 from hams_agents.backends.batching import MAX_BATCH, noise
 
+TURN_S = 0.1
+"""How long one network is measured before it is the other's turn, s, where two are."""
+
 
 @dataclass(frozen=True)
 class ModelProfile:
@@ -32,6 +35,8 @@ class ModelProfile:
     """Whether the median was known well enough before the time limit."""
     fps_batch: float = 0.0
     """Images/s in batches of ``MAX_BATCH``; 0: the network takes one at a time."""
+    beside_fps: float = 0.0
+    """Images/s, one at a time, of the network that was measured in turns with it; 0: there was none."""
 
 
 @dataclass(frozen=True)
@@ -118,18 +123,34 @@ def profile_steps(
     model: ModelFile,
     clock: Callable[[], float] = time.perf_counter,
     limits: SamplerLimits | None = None,
+    beside: tuple[Network, ModelFile] | None = None,
 ) -> Iterator[ModelProfile | None]:
     """Measure `network`, one run per step: yields None after each, and last the profile.
 
+    What is `beside` it is measured in turns with it: a processor's speed changes within minutes (heat, neighbours), and
+    two networks are compared only by what was measured in the same moments.
+
     Raises:
-        ModelError: the network fails.
+        ModelError: a network fails.
     """
     limits = limits or SamplerLimits()
-    image = noise(model, 1)
     single = Sampler(limits)
-    while not single.done:
-        single.add(_timed(network, image, clock))
-        yield None
+    turns = [(network, noise(model, 1), single)]
+    if beside is not None:
+        turns.append((beside[0], noise(beside[1], 1), Sampler(limits)))
+    while not all(sampler.done for _, _, sampler in turns):
+        for one, image, sampler in turns:
+            if len(turns) > 1:  # the other one's weights are in the caches
+                _timed(one, image, clock)
+                yield None
+            spent = 0.0
+            while spent < TURN_S:
+                seconds = _timed(one, image, clock)
+                spent += max(seconds, 1e-9)
+                sampler.add(seconds)
+                yield None
+                if sampler.done and len(turns) == 1:
+                    break
     fps_batch = 0.0
     if network.dynamic_batch:
         images = noise(model, MAX_BATCH)
@@ -151,6 +172,7 @@ def profile_steps(
         runs=len(single.durations),
         stable=single.stable,
         fps_batch=fps_batch,
+        beside_fps=1 / max(quantile(turns[1][2].durations, 0.5), 1e-9) if beside is not None else 0.0,
     )
 
 

@@ -38,7 +38,7 @@ from hams_shared.frame_pool import FrameReader, memory_domain
 from hams_shared.frames import Work, WorkUnreadableError
 from hams_shared.kv_records import restore, watched
 from hams_shared.lifecycle import ended, log_always
-from hams_shared.messages import DeviceRecord, Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
+from hams_shared.messages import DeviceRecord, Heartbeat, PlanRecord, ProfileBeside, ProfileRecord, ProfileRequest
 from hams_shared.model_store import ModelStore
 from hams_shared.process import resident_mib
 
@@ -296,12 +296,15 @@ class AgentService:
         """Benchmark; a model this device cannot run is an answer with its reason, not an error."""
         log.info("benchmark of %s", request.model.name)
         model = await self._model_file(request)
+        beside = await self._model_file(request.beside) if request.beside is not None else None
         loop = asyncio.get_running_loop()
-        record = await benchmark(self._backend, self._record, model, loop, self._loader, self._executor, self._loading)
+        record = await benchmark(
+            self._backend, self._record, model, loop, self._loader, self._executor, self._loading, beside
+        )
         self._measured[record.key] = record
         return record
 
-    async def _model_file(self, request: ProfileRequest) -> ModelFile:
+    async def _model_file(self, request: ProfileRequest | ProfileBeside) -> ModelFile:
         assert self._store is not None
         path = await self._store.path(request.model)
         return ModelFile(request.model.name, request.model.digest, path, request.input_shape, request.dtype)

@@ -79,6 +79,37 @@ class Choice:
         return f"{what} instead of {self.source.fps:.4g} FPS" if self.source else f"{what} FPS; the source does not run"
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A cell of the matrix that nobody has measured yet."""
+
+    device: str
+    model: ModelRef
+    cell: Cell
+    beside: tuple[ModelRef, Cell] | None = None
+    """Of a variant: its source, where that runs, to be measured in turns with it."""
+
+
+def comparable(profile: ProfileRecord, source: ProfileRecord | None) -> ProfileRecord:
+    """The measurement of a variant as it would have been when its source was measured.
+
+    A processor's speed changes within minutes, and then a variant looks slower than its source only because it was
+    measured later. Where both were measured in turns, their ratio is what counts.
+    """
+    if source is None or source.digest != profile.beside or source.fps <= 0 or profile.beside_fps <= 0:
+        return profile
+    faster = source.fps / profile.beside_fps
+    return profile.model_copy(
+        update={
+            "fps": profile.fps * faster,
+            "fps_batch": profile.fps_batch * faster,
+            "p50_ms": profile.p50_ms / faster,
+            "p99_ms": profile.p99_ms / faster,
+            "beside_fps": source.fps,
+        }
+    )
+
+
 def candidates(group: GroupRecord, node: str, variants: Variants) -> tuple[Candidate, ...]:
     """The source and the variants that the node's floor admits, the source first, then those that agree best."""
     spec = group.spec.nodes[node]

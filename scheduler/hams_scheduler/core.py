@@ -10,7 +10,7 @@ so in their heartbeats; when every device of it is ready it becomes ``active``. 
 from __future__ import annotations
 
 from hams_scheduler import quiet
-from hams_scheduler.candidates import Cell
+from hams_scheduler.candidates import Wanted
 from hams_scheduler.events import (
     AdoptGroup,
     AnswerPlan,
@@ -48,7 +48,6 @@ from hams_shared.messages import (
     DeviceRecord,
     GroupRecord,
     Heartbeat,
-    ModelRef,
     Plan,
     PlanRecord,
     WireError,
@@ -311,17 +310,18 @@ def _bereft(state: SchedulerState) -> bool:
     return any(r.active and not r.active.devices <= alive for r in state.plans.values())
 
 
-def _start_profiles(state: SchedulerState, missing: list[tuple[str, ModelRef, Cell]]) -> list[Command]:
+def _start_profiles(state: SchedulerState, missing: list[Wanted]) -> list[Command]:
     """One benchmark at a time per device, and none at once on devices of one host that share cores."""
     commands: list[Command] = []
-    for device, model, cell in missing:
+    for wanted in missing:
+        device, cell = wanted.device, wanted.cell
         record = state.devices[device]
         busy = [state.devices[d] for d in state.profiling if d in state.devices]
         measured_now = any(cell.key == other.key for other, _ in state.profiling.values())
         if device in state.profiling or measured_now or any(_share_cores(record, other) for other in busy):
             continue
         state.profiling[device] = (cell, state.incarnation(device))
-        commands.append(Profile(device, model, cell))
+        commands.append(Profile(device, wanted.model, cell, wanted.beside))
     return commands
 
 

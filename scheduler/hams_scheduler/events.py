@@ -174,6 +174,8 @@ class Profile:
     device: str
     model: ModelRef
     cell: Cell
+    beside: tuple[ModelRef, Cell] | None = None
+    """What is measured in turns with it."""
 
 
 @dataclass(frozen=True)

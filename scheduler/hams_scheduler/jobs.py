@@ -14,7 +14,7 @@ from hams_scheduler.view import matrix_view
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus
 from hams_shared.errors import HamsError, MessageError, as_hams_error
-from hams_shared.messages import PlanAnswer, ProfileRecord, ProfileRequest, StrategyAnswer, WireError
+from hams_shared.messages import PlanAnswer, ProfileBeside, ProfileRecord, ProfileRequest, StrategyAnswer, WireError
 
 log = logging.getLogger("hams.scheduler")
 
@@ -27,7 +27,11 @@ PROFILE_RETRY_S = 1.0
 async def measure(bus: Bus, command: events.Profile) -> events.ProfileDone:
     """Ask an agent for a benchmark."""
     cell = command.cell
-    request = ProfileRequest(model=command.model, input_shape=cell.input_shape, dtype=cell.dtype)
+    beside = None
+    if command.beside is not None:
+        source, there = command.beside
+        beside = ProfileBeside(model=source, input_shape=there.input_shape, dtype=there.dtype)
+    request = ProfileRequest(model=command.model, input_shape=cell.input_shape, dtype=cell.dtype, beside=beside)
     try:
         subject = subjects.profile(command.device)
         reply = await bus.request(subject, codec.encode(request), timeout=PROFILE_DEADLINE_S)

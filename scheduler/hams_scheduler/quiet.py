@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from hams_scheduler.candidates import Cell
+from hams_scheduler.candidates import Wanted
 from hams_scheduler.learning import RATE_MEMORY_S, Ratio
 from hams_scheduler.state import SchedulerState
-from hams_shared.messages import GroupRecord, Heartbeat, ModelRef
+from hams_shared.messages import GroupRecord, Heartbeat
 
 QUIET = 0.5
 """A device that computes for less than this part of the time is quiet."""
@@ -22,8 +22,8 @@ def note_busy(state: SchedulerState, beat: Heartbeat) -> None:
         state.busy.setdefault(beat.device, Ratio(RATE_MEMORY_S)).add(beat.busy_s - last.heartbeat.busy_s, seconds)
 
 
-def due(state: SchedulerState, groups: list[GroupRecord], now: float) -> list[tuple[str, ModelRef, Cell]]:
-    """What of `groups` may be measured now: (device, model, cell)."""
+def due(state: SchedulerState, groups: list[GroupRecord], now: float) -> list[Wanted]:
+    """What of `groups` may be measured now."""
     spare = state.missing(groups, spare=True)
     if not spare:
         state.spare_since = None
@@ -31,4 +31,4 @@ def due(state: SchedulerState, groups: list[GroupRecord], now: float) -> list[tu
     if state.spare_since is None:
         state.spare_since = now
     waited = now - state.spare_since >= QUIET_WAIT_S
-    return [one for one in spare if waited or state.busy_part(one[0]) < QUIET]
+    return [one for one in spare if waited or state.busy_part(one.device) < QUIET]

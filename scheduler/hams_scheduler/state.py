@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hams_scheduler.candidates import Candidate, Cell, candidates
+from hams_scheduler.candidates import Candidate, Cell, Wanted, candidates, comparable
 from hams_scheduler.learning import Learned, Ratio
 from hams_scheduler.planning import CHILD_WEIGHT, Situation, node_name
 from hams_shared.liveness import Liveness
@@ -126,8 +126,8 @@ class SchedulerState:
         else:
             self.variants.get(source, {}).pop(variant, None)
 
-    def cells(self, record: GroupRecord, *, spare: bool = False) -> list[tuple[str, Candidate, Cell]]:
-        """Cells of the matrix that `record` needs: (device, candidate, cell). With `spare` those that may wait.
+    def cells(self, record: GroupRecord, *, spare: bool = False) -> list[tuple[str, Candidate, Candidate, Cell]]:
+        """Cells of the matrix that `record` needs: (device, source, candidate, cell). With `spare` those that may wait.
 
         What stands for a network that serves may wait; a group that does not serve yet waits for all of them.
         """
@@ -135,19 +135,45 @@ class SchedulerState:
         serves = plans is not None and plans.active is not None
         found = []
         for node in record.spec.depth_first():
-            for candidate in self.candidates(record, node):
+            source, *variants = self.candidates(record, node)
+            for candidate in (source, *variants):
                 if (serves and bool(candidate.label)) is spare:
-                    found += [(d, candidate, candidate.cell(self.devices[d])) for d in self.alive()]
+                    found += [(d, source, candidate, candidate.cell(self.devices[d])) for d in self.alive()]
         return found
 
-    def missing(self, records: list[GroupRecord], *, spare: bool = False) -> list[tuple[str, ModelRef, Cell]]:
-        """Those of :meth:`cells` that nobody has measured: (device, model, cell)."""
-        wanted: dict[tuple[str, str], tuple[str, ModelRef, Cell]] = {}
+    def missing(self, records: list[GroupRecord], *, spare: bool = False) -> list[Wanted]:
+        """Those of :meth:`cells` that nobody has measured."""
+        wanted: dict[tuple[str, str], Wanted] = {}
         for record in records:
-            for device, candidate, cell in self.cells(record, spare=spare):
+            for device, source, candidate, cell in self.cells(record, spare=spare):
                 if cell.key not in self.profiles and self.reason(device, cell) is None:
-                    wanted.setdefault((device, cell.key), (device, candidate.model, cell))
+                    beside = self._beside(device, source) if candidate.label else None
+                    wanted.setdefault((device, cell.key), Wanted(device, candidate.model, cell, beside))
         return list(wanted.values())
+
+    def _beside(self, device: str, source: Candidate) -> tuple[ModelRef, Cell] | None:
+        """The source of a variant, where it runs on `device`."""
+        cell = source.cell(self.devices[device])
+        known = self.profiles.get(cell.key)
+        return (source.model, cell) if known is not None and known.fps > 0 else None
+
+    def measured(self, candidate: Candidate, source: Candidate, device: str) -> ProfileRecord | None:
+        """How fast `candidate`, the source of a node or a variant of it, is on `device`; None: not measured."""
+        record = self.devices[device]
+        profile = self.profiles.get(candidate.cell(record).key)
+        if profile is None or candidate.model.digest == source.model.digest:
+            return profile
+        return comparable(profile, self.profiles.get(source.cell(record).key))
+
+    def _profiles(self, records: list[GroupRecord], devices: list[str]) -> dict[str, ProfileRecord]:
+        """All measurements; those of variants as they compare with their sources."""
+        profiles = dict(self.profiles)
+        for record in records:
+            for node in record.spec.depth_first():
+                source, *variants = self.candidates(record, node)
+                measured = (self.measured(one, source, device) for one in variants for device in devices)
+                profiles |= {profile.key: profile for profile in measured if profile is not None}
+        return profiles
 
     def situation(self, records: list[GroupRecord], strategy: str, time_limit_s: float = 1.0) -> Situation:
         """All that a solver needs, frozen."""
@@ -176,7 +202,7 @@ class SchedulerState:
         return Situation(
             groups=tuple(records),
             devices=tuple(self.devices[d] for d in alive),
-            profiles=dict(self.profiles),
+            profiles=self._profiles(records, alive),
             unanswered=unanswered,
             refused=refused,
             strategy=strategy,
@@ -230,5 +256,6 @@ class SchedulerState:
         if plan is None or node not in plan.group.spec.nodes or device not in self.devices:
             return 0.0
         candidate = Candidate(plan.model_on(node, device), plan.input_on(node, device))
-        profile = self.profiles.get(candidate.cell(self.devices[device]).key)
+        source = Candidate(plan.group.models[node], plan.group.spec.nodes[node].input)
+        profile = self.measured(candidate, source, device)
         return profile.fps if profile is not None else 0.0

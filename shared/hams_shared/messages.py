@@ -124,12 +124,21 @@ class Heartbeat(Wire):
 # ── profiles ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class ProfileBeside(Wire):
+    """Another network to measure in turns with the one that is asked for: what it is compared with."""
+
+    model: ModelRef
+    input_shape: tuple[int, ...]
+    dtype: str = "f32"
+
+
 class ProfileRequest(Wire):
     """Request to an agent: benchmark this model alone."""
 
     model: ModelRef
     input_shape: tuple[int, ...]
     dtype: str = "f32"
+    beside: ProfileBeside | None = Field(None, description="of a variant: its source, where that runs")
 
 
 class ProfileRecord(Wire):
@@ -152,6 +161,8 @@ class ProfileRecord(Wire):
     reason: str | None = None
     measured_on: str = ""
     measured_at: float = 0.0
+    beside: str = Field("", description="digest of the network that was measured in turns with it; empty: none was")
+    beside_fps: float = Field(0.0, description="how fast that one was just then, images/s")
 
     @property
     def key(self) -> str:

@@ -155,6 +155,38 @@ def test_one_run_per_step() -> None:
     assert len(network.sizes) < 100
 
 
+class Shared:
+    """The time of one processor that gets slower and slower, and back, as two networks are run on it in turns."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def run(self, work: float) -> None:
+        self.now += work * (3.0 if 1.0 < self.now < 4.0 else 1.0)
+
+
+class OnShared(Fake):
+    def __init__(self, shared: Shared, each: float) -> None:
+        super().__init__(each, dynamic_batch=False)
+        self._shared = shared
+
+    def infer(self, batch: np.ndarray) -> Mapping[str, np.ndarray]:
+        self._shared.run(self._each)
+        return super().infer(batch)
+
+
+@pytest.mark.parametrize(("each", "beside"), [(0.02, 0.01), (0.3, 0.02), (0.001, 0.1)])
+def test_two_networks_in_turns_are_compared_whatever_the_processor_does(each: float, beside: float) -> None:
+    shared = Shared()
+    network, other = OnShared(shared, each), OnShared(shared, beside)
+    steps = profile_steps(network, MODEL, clock=lambda: shared.now, beside=(other, MODEL))
+    measured = next(step for step in steps if step is not None)
+    assert measured.beside_fps / measured.fps == pytest.approx(each / beside, rel=0.01)
+    assert len(network.sizes) > 3
+    assert len(other.sizes) > 3
+    assert shared.now < 60
+
+
 def test_a_network_that_fails_ends_the_profile() -> None:
     network = Fake(0.02, dynamic_batch=False, fail_after=7)
     with pytest.raises(ModelError, match="out of memory"):

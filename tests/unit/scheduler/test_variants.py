@@ -173,14 +173,21 @@ def test_the_answer_says_which_variant_was_chosen_and_what_it_bought() -> None:
 
 
 class VariantWorld(World):
-    """Benchmarks give `fps` by (model name, device) too."""
+    """Benchmarks give `fps` by (model name, device) too, times `pace`: how fast the processors are just now."""
+
+    pace = 1.0
 
     def _profile(self, command: Profile) -> None:
         cell = command.cell
         on = self.devices[command.device]
-        fps = self.fps.get((command.model.name, command.device), 10.0)
+        fps = self.fps.get((command.model.name, command.device), 10.0) * self.pace
         size = (cell.input_shape[3], cell.input_shape[2])
         found = measured(Candidate(command.model, InputSpec(size=size)), on, fps)
+        if command.beside is not None:
+            source, there = command.beside
+            assert there.digest == source.digest
+            beside = self.fps.get((source.name, command.device), 10.0) * self.pace
+            found = found.model_copy(update={"beside": source.digest, "beside_fps": beside})
         self.do(ProfileDone(command.device, cell, found if found.key == cell.key else None))
 
     def see(self, *variants: VariantRecord) -> None:
@@ -241,6 +248,34 @@ def test_variants_that_appear_are_measured_and_the_fastest_admitted_one_serves()
     world.do(GroupSeen("face", with_floor(0.995, 3.0)))
     world.wait(1.0)
     assert world.served() == "age"
+
+
+@pytest.mark.parametrize("pace", [0.25, 4.0])
+def test_a_variant_is_compared_with_its_source_as_both_are_in_the_same_moment(pace: float) -> None:
+    world = serving(good=40.0, little=21.0)
+    world.pace = pace
+    world.see(GOOD, variant(RECORD.models["age"], AGE, 0.99, "little"))
+    world.wait(core.MIN_DWELL_S + 2)
+    assert world.served() == "age-good"
+    assert world.plan().variants["age"][TWO.device].fps == pytest.approx(40.0)
+    assert world.plan().variants["age"][TWO.device].source_fps == pytest.approx(20.0)
+    assert world.state.fps_of("face", "age", TWO.device) == pytest.approx(40.0)
+    rows = {row.model: row.fps[0] for row in scheduler_view(world.state, world.now).matrix.variants}
+    assert rows == pytest.approx({"age": 20.0, "age-good": 40.0, "age-little": 21.0})
+
+
+def test_a_variant_is_measured_alone_where_its_source_does_not_run() -> None:
+    world = serving(good=40.0)
+    world.state.profiles = {
+        key: p.model_copy(update={"fps": 0.0, "reason": "not read"})
+        if p.model_name == "age" and p.fingerprint == TWO.fingerprint
+        else p
+        for key, p in world.state.profiles.items()
+    }
+    world.see(GOOD)
+    world.wait(2.0)
+    [asked] = [c for c in world.log if isinstance(c, Profile) and c.model.name == "age-good" and c.device == TWO.device]
+    assert asked.beside is None
 
 
 def test_a_variant_that_gains_little_does_not_move_what_serves() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,6 +60,11 @@ class Formats:
         )
 
 
+def share(costs: Sequence[float]) -> float:
+    """The part of the time for the first of `costs`: by its cost among them, but at least half of an equal share."""
+    return max(costs[0] / max(sum(costs), 1e-9), 0.5 / len(costs)) if len(costs) > 1 else 1.0
+
+
 @dataclass
 class Optimize:
     """The blocking part of a job. `cancelled` is asked between steps; `workshop` does the work."""
@@ -71,8 +76,8 @@ class Optimize:
     told: Told
     cancelled: Callable[[], bool]
     formats: Formats
-    order: tuple[str, ...]
-    """Nodes, the one that costs most first: the budget goes where it matters."""
+    costs: Mapping[str, float]
+    """Nodes → what an image costs each, in any unit, the costliest first: the budget goes where it matters."""
     fresh: bool = False
 
     def run(self, frames: Path, folder: Path, budget_s: float) -> dict[str, NodeOutcome]:
@@ -82,17 +87,17 @@ class Optimize:
             HamsError: nothing can be shown to any node.
         """
         end = time.monotonic() + budget_s
-        total = 1 + len(self.order)
+        total = 1 + len(self.costs)
         self.told("run the group on the frames", 0, total)
         shown = self.show(frames, folder)
-        outcomes = {node: NodeOutcome(shown.get(node, 0)) for node in self.order}
-        for index, node in enumerate(self.order):
+        outcomes = {node: NodeOutcome(shown.get(node, 0)) for node in self.costs}
+        for index, node in enumerate(self.costs):
             self._check()
             if index and time.monotonic() >= end:
                 outcomes[node].notes.append(f"not tried: the budget of {budget_s:.0f} s was spent before")
                 continue
             self.told(f"optimize {node}", 1 + index, total)
-            part = max(LEAST_S, (end - time.monotonic()) / (len(self.order) - index))
+            part = max(LEAST_S, (end - time.monotonic()) * share(list(self.costs.values())[index:]))
             try:
                 self._node(node, folder / node, part, outcomes[node])
             except HamsError as error:

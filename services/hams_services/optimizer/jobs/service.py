@@ -236,7 +236,7 @@ class OptimizerService:
                     teacher = imported.variants.get("openvino") or next(iter(imported.variants.values()))
                     samples = frames
                     if not job.labels:
-                        optimize = Optimize(record, models, workshop, self._tell, lambda: self._cancelled, formats, ())
+                        optimize = Optimize(record, models, workshop, self._tell, lambda: self._cancelled, formats, {})
                         self._tell("run the group on the frames", 0, 0)
                         optimize.show(frames, scratch / "shown")
                         samples = scratch / "shown" / job.node
@@ -311,7 +311,7 @@ class OptimizerService:
                     self._tell,
                     lambda: self._cancelled,
                     Formats.of(device.record for device in view.devices),
-                    costly_first(record, view),
+                    costs(record, view),
                     job.fresh,
                 )
                 return await asyncio.to_thread(work.run, frames, scratch / "shown", job.budget_s)
@@ -348,13 +348,19 @@ class OptimizerService:
         return self._folder / "nco" / group / "frames"
 
 
-def costly_first(record: GroupRecord, view: SchedulerView) -> tuple[str, ...]:
-    """The group's nodes, the one whose network is slowest on its fastest device first."""
+def costs(record: GroupRecord, view: SchedulerView) -> dict[str, float]:
+    """What an image costs each of the group's nodes on its fastest device, s, the costliest first.
+
+    A network that runs nowhere, or was not measured, counts as much as the costliest that was.
+    """
     best = {
         model: max((fps or 0.0 for fps in row), default=0.0)
         for model, row in zip(view.matrix.models, view.matrix.fps, strict=True)
     }
-    return tuple(sorted(record.spec.depth_first(), key=lambda node: best.get(record.models[node].name, 0.0)))
+    known = {node: best.get(record.models[node].name, 0.0) for node in record.spec.depth_first()}
+    most = max((1 / fps for fps in known.values() if fps > 0), default=1.0)
+    found = {node: 1 / fps if fps > 0 else most for node, fps in known.items()}
+    return dict(sorted(found.items(), key=lambda one: -one[1]))
 
 
 async def submit(bus: Bus, job: JobRecord) -> None:
