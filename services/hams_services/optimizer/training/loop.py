@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from hams_services.optimizer.training.loss import loss, spread
+from hams_services.optimizer.training.map_student import MapStudent
 from hams_services.optimizer.training.request import Target, TrainRequest
 from hams_services.optimizer.training.stopping import Stopping
 from hams_services.optimizer.training.student import Student
@@ -28,6 +29,8 @@ from hams_shared.errors import BadInputError
 CHECKPOINT = "checkpoint.pt"
 LEAST = 20
 """Fewer samples teach nothing."""
+LEAST_BATCH, MOST_NUMBERS = 4, 6_000_000
+"""Images at once: so many numbers, but not less than so many images."""
 WARM_UP = 3
 """Epochs until the full learning rate."""
 LOWER, LEAST_RATE = 0.4, 1e-5
@@ -44,13 +47,14 @@ def split(count: int, held_back: float) -> int:
 
 
 def train(
-    student: Student, inputs: Tensor, truth: list[Tensor], border: int, request: TrainRequest, told: Told
+    student: Student | MapStudent, inputs: Tensor, truth: list[Tensor], border: int, request: TrainRequest, told: Told
 ) -> tuple[Stopping, str]:
     """Fit `student` to the first `border` of `inputs`; the others say when to stop.
 
     Leaves the best weights in it, and returns what was reached and why it ended.
     """
     targets: tuple[Target, ...] = student.targets
+    batch = _batch(request.batch, inputs)
     scale = spread(targets, [t[:border] for t in truth])
     student.answer_like([t[:border] for t in truth], scale)
     optimizer = torch.optim.AdamW(student.parameters(), lr=request.rate, weight_decay=1e-4)
@@ -76,10 +80,11 @@ def train(
             [t[:border] for t in truth],
             scale,
             request,
+            batch,
             stopping.epoch,
             stopping.lowered,
         )
-        held = _held_back(student, inputs[border:], [t[border:] for t in truth], scale, request.batch)
+        held = _held_back(student, inputs[border:], [t[border:] for t in truth], scale, batch)
         if stopping.record(held):
             best = {k: v.clone() for k, v in student.state_dict().items()}
         told(
@@ -106,13 +111,19 @@ def train(
     return stopping, why
 
 
+def _batch(wanted: int, inputs: Tensor) -> int:
+    """Fewer images at once where they are large, but enough to normalise by."""
+    return min(wanted, max(LEAST_BATCH, MOST_NUMBERS // int(inputs[0].numel())))
+
+
 def _epoch(
-    student: Student,
+    student: Student | MapStudent,
     optimizer: torch.optim.Optimizer,
     inputs: Tensor,
     truth: list[Tensor],
     scale: list[Tensor],
     request: TrainRequest,
+    batch: int,
     epoch: int,
     lowered: int,
 ) -> None:
@@ -122,8 +133,8 @@ def _epoch(
     rate = request.rate * min(1.0, (epoch + 1) / WARM_UP) * LOWER**lowered
     for group in optimizer.param_groups:
         group["lr"] = max(rate, LEAST_RATE)
-    for start in range(0, len(order), request.batch):
-        chosen = order[start : start + request.batch]
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
         if len(chosen) < 2:
             continue  # batch normalisation needs two
         optimizer.zero_grad(set_to_none=True)
@@ -133,7 +144,9 @@ def _epoch(
         optimizer.step()
 
 
-def _held_back(student: Student, inputs: Tensor, truth: list[Tensor], scale: list[Tensor], batch: int) -> float:
+def _held_back(
+    student: Student | MapStudent, inputs: Tensor, truth: list[Tensor], scale: list[Tensor], batch: int
+) -> float:
     student.eval()
     total = 0.0
     with torch.no_grad():

@@ -15,8 +15,9 @@ class Target(BaseModel):
 
     name: str
     shape: tuple[int, ...]
-    kind: Literal["probabilities", "numbers", "direction"] = Field(
-        description="probabilities: each row sums to 1; direction: only the direction of the row counts (embeddings)"
+    kind: Literal["probabilities", "numbers", "direction", "heat", "map"] = Field(
+        description="probabilities: each row sums to 1; direction: only the direction of the row counts (embeddings); "
+        "heat: chances of each place, C×H×W; map: numbers of each place, which count where there is heat"
     )
 
 

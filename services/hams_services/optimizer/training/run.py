@@ -16,13 +16,17 @@ from numpy.typing import NDArray
 
 from hams_services.optimizer.onnx_dims import normalize_onnx
 from hams_services.optimizer.training.loop import split, train
+from hams_services.optimizer.training.map_student import MapStudent, stride_of
 from hams_services.optimizer.training.request import Target, TrainRequest, TrainResult
 from hams_services.optimizer.training.student import WIDTHS, Student, gflops
 from hams_services.optimizer.training.vary import copies
 from hams_shared.errors import BadInputError, ModelError
 
 MOST = 4096
-"""Numbers of one output; larger ones (heat maps, boxes of a detector) are not learned."""
+"""Numbers of one output that is no map; larger ones (lists of boxes) are not learned."""
+MAPS = ("heat", "map")
+SELDOM = 0.1
+"""A map of chances is one whose mean is below this."""
 OPSET = 17
 
 
@@ -72,25 +76,26 @@ def run(request: TrainRequest, told: Callable[[dict[str, Any]], None]) -> TrainR
     )
 
 
-def fitting(image: tuple[int, ...], targets: list[Target], request: TrainRequest) -> tuple[Student, float]:
+def fitting(image: tuple[int, ...], targets: list[Target], request: TrainRequest) -> tuple[Student | MapStudent, float]:
     """The widest student within the budget. Raises BadInputError when the narrowest is above it."""
     shape = image if request.layout == "nchw" else (*image[1:], image[0])
-    found: tuple[Student, float] | None = None
+    kind = MapStudent if targets[0].kind in MAPS else Student
+    found: float | None = None
     least = 0.0
     for width in WIDTHS:
         torch.manual_seed(request.seed)
-        student = Student(image[0], (image[1], image[2]), targets, width, request.layout)
+        student = kind(image[0], (image[1], image[2]), targets, width, request.layout)
         cost = gflops(student, shape)
         least = least or cost
         if cost > request.gflops:
             break
-        found = student, width
+        found = width
     if found is None:
         raise BadInputError(
             f"the smallest student needs {least:.4f} GFLOPs, more than {request.gflops:g}", "a larger --gflops"
         )
     torch.manual_seed(request.seed)  # the same weights, whatever was tried before
-    return Student(image[0], (image[1], image[2]), targets, found[1], request.layout), found[1]
+    return kind(image[0], (image[1], image[2]), targets, found, request.layout), found
 
 
 def _truth(
@@ -105,6 +110,10 @@ def _truth(
             raise BadInputError(f"labels are for one output, the network has {1 + len(more)}")
         values = values.reshape(len(values), *first.shape[1:])
         return [values], [_target(name, values)]
+    size = samples.shape[2:] if request.layout == "nchw" else samples.shape[1:3]
+    strides = [stride_of(values.shape[1:], size) for values in said.values()]
+    if strides and min(strides) > 0 and len(set(strides)) == 1:
+        return list(said.values()), [_map(name, values) for name, values in said.items()]
     return list(said.values()), [_target(name, values) for name, values in said.items()]
 
 
@@ -132,16 +141,27 @@ def _name(port: Any, index: int) -> str:
     return str(names[0]) if names else f"output{index}"
 
 
+def _map(name: str, values: NDArray[np.float32]) -> Target:
+    """Tell from what the teacher says whether a map holds chances, mostly none, or numbers."""
+    _check_finite(name, values)
+    chances = values.min() >= 0 and values.max() <= 1 and values.mean() < SELDOM
+    return Target(name=name, shape=values.shape[1:], kind="heat" if chances else "map")
+
+
+def _check_finite(name: str, values: NDArray[np.float32]) -> None:
+    if not np.isfinite(values).all():
+        raise ModelError(f"the teacher's output {name} is not finite")
+
+
 def _target(name: str, values: NDArray[np.float32]) -> Target:
     """Tell from what the teacher says what kind of output it is."""
     size = int(np.prod(values.shape[1:]))
     if size > MOST:
         raise BadInputError(
-            f"output {name} has {size} numbers; what finds objects cannot be learned this way",
-            "train nodes that classify, measure, embed or place points",
+            f"output {name} has {size} numbers and is no map of the image; a list of boxes cannot be learned this way",
+            "train nodes that classify, measure, embed, place points, or find objects by heat maps",
         )
-    if not np.isfinite(values).all():
-        raise ModelError(f"the teacher's output {name} is not finite")
+    _check_finite(name, values)
     flat = values.reshape(len(values), -1)
     if size > 1 and flat.min() >= 0 and np.abs(flat.sum(1) - 1).max() < 1e-2:
         kind = "probabilities"
@@ -152,10 +172,10 @@ def _target(name: str, values: NDArray[np.float32]) -> Target:
     return Target(name=name, shape=values.shape[1:], kind=kind)
 
 
-def export(student: Student, shape: tuple[int, ...], folder: Path) -> tuple[Path, ...]:
+def export(student: Student | MapStudent, shape: tuple[int, ...], folder: Path) -> tuple[Path, ...]:
     """Write the student as ONNX and as OpenVINO IR, with any batch."""
     raw = folder / "raw.onnx"
-    names = [target.name for target in student.targets]
+    names = [f"output{index}" for index in range(len(student.targets))]  # the exporter takes no name that is a number
     torch.onnx.export(
         student,
         (torch.zeros(1, *shape),),
@@ -166,7 +186,8 @@ def export(student: Student, shape: tuple[int, ...], folder: Path) -> tuple[Path
         opset_version=OPSET,
         dynamo=False,
     )
-    data = normalize_onnx(raw.read_bytes(), (1, *shape))
+    called = dict(zip(names, (target.name for target in student.targets), strict=True))
+    data = normalize_onnx(_named(raw.read_bytes(), called), (1, *shape))
     onnx.checker.check_model(onnx.load_from_string(data))
     network = folder / "student.onnx"
     network.write_bytes(data)
@@ -174,6 +195,18 @@ def export(student: Student, shape: tuple[int, ...], folder: Path) -> tuple[Path
     ir = ov.convert_model(str(network))
     ov.save_model(ir, folder / "student.xml", compress_to_fp16=False)
     return network, folder / "student.xml", folder / "student.bin"
+
+
+def _named(data: bytes, names: dict[str, str]) -> bytes:
+    """An ONNX file with the outputs called otherwise; what else has one of these names gets another."""
+    model = onnx.load_from_string(data)
+    names = {**{name: f"inner/{name}" for name in names.values() if name not in names}, **names}
+    for node in model.graph.node:
+        for place in (node.input, node.output):
+            place[:] = [names.get(name, name) for name in place]
+    for one in (*model.graph.output, *model.graph.initializer):
+        one.name = names.get(one.name, one.name)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def digest(path: Path) -> str:

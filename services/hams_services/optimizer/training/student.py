@@ -29,9 +29,9 @@ def channels(count: int, width: float) -> int:
 class Block(nn.Module):  # type: ignore[misc]
     """Expand, filter by channel, project; with a way around it where the shapes allow."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, expand: int = EXPAND) -> None:
         super().__init__()
-        hidden = inputs * EXPAND
+        hidden = inputs * expand
         self.around = stride == 1 and inputs == outputs
         self.layers = nn.Sequential(
             nn.Conv2d(inputs, hidden, 1, bias=False),

@@ -51,8 +51,10 @@ def test_losses_are_zero_for_the_truth_and_grow_with_the_error() -> None:
         ("probabilities", [[0.9, 0.1], [0.2, 0.8]], np.log([[0.9, 0.1], [0.2, 0.8]])),
         ("numbers", [[1.0, 200.0], [2.0, 400.0]], [[1.0, 200.0], [2.0, 400.0]]),
         ("direction", [[3.0, 4.0], [0.0, 1.0]], [[6.0, 8.0], [0.0, 0.1]]),
+        ("heat", [[[[0.9, 0.1]]], [[[0.2, 0.8]]]], np.log([[[[9, 1 / 9]]], [[[0.25, 4]]]])),
+        ("map", [[[[1.0, 200.0]]], [[[2.0, 400.0]]]], [[[[1.0, 200.0]]], [[[2.0, 400.0]]]]),
     ):
-        target = Target(name="y", shape=(2,), kind=kind)  # type: ignore[arg-type]
+        target = Target(name="y", shape=np.shape(truth)[1:], kind=kind)  # type: ignore[arg-type]
         values, said = torch.tensor(truth), torch.tensor(np.asarray(logits), dtype=torch.float32)
         scale = spread([target], [values])
         assert float(loss([target], [said], [values], scale)) == pytest.approx(0, abs=1e-6)
@@ -162,6 +164,93 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> No
     assert [port.name for port in onnx.get_outputs()] == ["y"]
     error = np.abs(said - truth).mean() / truth.std()
     assert error < 0.25, error
+
+
+def detector(folder: Path) -> Path:
+    """Says for each place, at a quarter of the size, whether something bright is there, and how red that is.
+
+    One output's name is a number, as old exporters made them.
+    """
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["grey"], axes=[1], keepdims=1),
+        helper.make_node("AveragePool", ["grey"], ["near"], kernel_shape=[8, 8], strides=[4, 4], pads=[2, 2, 2, 2]),
+        helper.make_node("Sub", ["near", "half"], ["above"]),
+        helper.make_node("Mul", ["above", "steep"], ["sure"]),
+        helper.make_node("Sigmoid", ["sure"], ["heat"]),
+        helper.make_node("AveragePool", ["x"], ["colours"], kernel_shape=[8, 8], strides=[4, 4], pads=[2, 2, 2, 2]),
+        helper.make_node("Slice", ["colours", "first", "second", "axis"], ["red"]),
+        helper.make_node("Mul", ["red", "thousand"], ["538"]),
+    ]
+    constants = {
+        "half": np.float32([0.8]),
+        "steep": np.float32([16]),
+        "first": np.array([0]),
+        "second": np.array([1]),
+        "axis": np.array([1]),
+        "thousand": np.float32([1000]),
+    }
+    outputs: dict[str, list[int | str] | None] = {"heat": ["n", 1, 16, 16], "538": ["n", 1, 16, 16]}
+    return write(folder / "detector.onnx", graph(nodes, constants=constants, outputs=outputs, sides=(64, 64)))
+
+
+def squares(count: int) -> np.ndarray:
+    """Dark noise with one bright square each, some redder than others."""
+    random = np.random.default_rng(1)
+    images = 0.1 * random.normal(size=(count, 3, 64, 64)).astype(np.float32)
+    for image in images:
+        side, red = random.integers(12, 24), random.uniform(0, 1)
+        y, x = random.integers(0, 64 - side, 2)
+        image[:, y : y + side, x : x + side] += np.float32([0.6 + red, 1.3 - red / 2, 1.3 - red / 2])[:, None, None]
+    return images
+
+
+@needs_torch
+@pytest.mark.timeout(1000)
+def test_maps_of_a_detector_are_learned_where_they_are_hot(tmp_path: Path) -> None:
+    images = squares(540)
+    np.save(tmp_path / "tensors.npy", images[:500])
+    given = {
+        "tensors": str(tmp_path / "tensors.npy"),
+        "teacher": str(detector(tmp_path)),
+        "folder": str(tmp_path / "run"),
+        "gflops": 0.01,
+        "rate": 0.005,
+        "epochs": 12,
+        "vary": False,
+    }
+    result = TrainResult.model_validate(finished(start(tmp_path, given))["result"])
+    assert [(one.name, one.kind) for one in result.outputs] == [("heat", "heat"), ("538", "map")]
+    assert result.gflops <= 0.01
+
+    unseen = images[500:]
+    teacher = onnxruntime.InferenceSession(given["teacher"], providers=["CPUExecutionProvider"])
+    student = onnxruntime.InferenceSession(result.files[0], providers=["CPUExecutionProvider"])
+    (heat, red), (hot, reddish) = (one.run(["heat", "538"], {"x" if one is teacher else "input": unseen})
+                                   for one in (teacher, student))  # fmt: skip
+    ir = ov.Core().compile_model(result.files[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert np.abs(ir([unseen[:1]])["heat"] - hot[:1]).max() < 1e-3
+    right, sure = hot > 0.5, heat > 0.5
+    both = (right & sure).sum()
+    assert both / max(1, (right | sure).sum()) > 0.8
+    assert np.abs(reddish - red)[sure].mean() < 0.25 * red[sure].std()
+
+
+@needs_torch
+def test_a_list_of_boxes_cannot_be_learned(tmp_path: Path) -> None:
+    node = helper.make_node("Reshape", ["x", "rows"], ["boxes"])
+    boxes = graph(
+        [node], constants={"rows": np.array([-1, 1536, 8])}, outputs={"boxes": ["n", 1536, 8]}, sides=(64, 64)
+    )
+    np.save(tmp_path / "tensors.npy", squares(24))
+    given = {
+        "tensors": str(tmp_path / "tensors.npy"),
+        "teacher": str(write(tmp_path / "boxes.onnx", boxes)),
+        "folder": str(tmp_path / "run"),
+        "gflops": 0.01,
+        "epochs": 1,
+        "vary": False,
+    }
+    assert "is no map of the image" in finished(start(tmp_path, given))["error"]["text"]
 
 
 @needs_torch
