@@ -74,7 +74,7 @@ async def benchmark(
             "memory_mib": measured.memory_mib,
             "runs": measured.runs,
             "stable": measured.stable,
-            "beside": beside.digest if pair is not None and beside is not None else "",
+            "beside": pair[1].digest if pair is not None else "",
             "beside_fps": measured.beside_fps,
         }
     )

@@ -38,7 +38,7 @@ from hams_shared.frame_pool import FrameReader, memory_domain
 from hams_shared.frames import Work, WorkUnreadableError
 from hams_shared.kv_records import restore, watched
 from hams_shared.lifecycle import ended, log_always
-from hams_shared.messages import DeviceRecord, Heartbeat, PlanRecord, ProfileBeside, ProfileRecord, ProfileRequest
+from hams_shared.messages import DeviceRecord, Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
 from hams_shared.model_store import ModelStore
 from hams_shared.process import resident_mib
 
@@ -304,7 +304,7 @@ class AgentService:
         self._measured[record.key] = record
         return record
 
-    async def _model_file(self, request: ProfileRequest | ProfileBeside) -> ModelFile:
+    async def _model_file(self, request: ProfileRequest) -> ModelFile:
         assert self._store is not None
         path = await self._store.path(request.model)
         return ModelFile(request.model.name, request.model.digest, path, request.input_shape, request.dtype)

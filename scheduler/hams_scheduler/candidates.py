@@ -79,17 +79,6 @@ class Choice:
         return f"{what} instead of {self.source.fps:.4g} FPS" if self.source else f"{what} FPS; the source does not run"
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A cell of the matrix that nobody has measured yet."""
-
-    device: str
-    model: ModelRef
-    cell: Cell
-    beside: tuple[ModelRef, Cell] | None = None
-    """Of a variant: its source, where that runs, to be measured in turns with it."""
-
-
 def comparable(profile: ProfileRecord, source: ProfileRecord | None) -> ProfileRecord:
     """The measurement of a variant as it would have been when its source was measured.
 

@@ -10,7 +10,6 @@ so in their heartbeats; when every device of it is ready it becomes ``active``. 
 from __future__ import annotations
 
 from hams_scheduler import quiet
-from hams_scheduler.candidates import Wanted
 from hams_scheduler.events import (
     AdoptGroup,
     AnswerPlan,
@@ -310,7 +309,7 @@ def _bereft(state: SchedulerState) -> bool:
     return any(r.active and not r.active.devices <= alive for r in state.plans.values())
 
 
-def _start_profiles(state: SchedulerState, missing: list[Wanted]) -> list[Command]:
+def _start_profiles(state: SchedulerState, missing: list[Profile]) -> list[Command]:
     """One benchmark at a time per device, and none at once on devices of one host that share cores."""
     commands: list[Command] = []
     for wanted in missing:
@@ -321,7 +320,7 @@ def _start_profiles(state: SchedulerState, missing: list[Wanted]) -> list[Comman
         if device in state.profiling or measured_now or any(_share_cores(record, other) for other in busy):
             continue
         state.profiling[device] = (cell, state.incarnation(device))
-        commands.append(Profile(device, wanted.model, cell, wanted.beside))
+        commands.append(wanted)
     return commands
 
 

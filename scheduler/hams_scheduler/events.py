@@ -175,7 +175,7 @@ class Profile:
     model: ModelRef
     cell: Cell
     beside: tuple[ModelRef, Cell] | None = None
-    """What is measured in turns with it."""
+    """What is measured in turns with it: of a variant its source, where that runs."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from hams_scheduler.view import matrix_view
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus
 from hams_shared.errors import HamsError, MessageError, as_hams_error
-from hams_shared.messages import PlanAnswer, ProfileBeside, ProfileRecord, ProfileRequest, StrategyAnswer, WireError
+from hams_shared.messages import PlanAnswer, ProfileRecord, ProfileRequest, StrategyAnswer, WireError
 
 log = logging.getLogger("hams.scheduler")
 
@@ -30,7 +30,7 @@ async def measure(bus: Bus, command: events.Profile) -> events.ProfileDone:
     beside = None
     if command.beside is not None:
         source, there = command.beside
-        beside = ProfileBeside(model=source, input_shape=there.input_shape, dtype=there.dtype)
+        beside = ProfileRequest(model=source, input_shape=there.input_shape, dtype=there.dtype)
     request = ProfileRequest(model=command.model, input_shape=cell.input_shape, dtype=cell.dtype, beside=beside)
     try:
         subject = subjects.profile(command.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hams_scheduler.candidates import Wanted
+from hams_scheduler.events import Profile
 from hams_scheduler.learning import RATE_MEMORY_S, Ratio
 from hams_scheduler.state import SchedulerState
 from hams_shared.messages import GroupRecord, Heartbeat
@@ -22,7 +22,7 @@ def note_busy(state: SchedulerState, beat: Heartbeat) -> None:
         state.busy.setdefault(beat.device, Ratio(RATE_MEMORY_S)).add(beat.busy_s - last.heartbeat.busy_s, seconds)
 
 
-def due(state: SchedulerState, groups: list[GroupRecord], now: float) -> list[Wanted]:
+def due(state: SchedulerState, groups: list[GroupRecord], now: float) -> list[Profile]:
     """What of `groups` may be measured now."""
     spare = state.missing(groups, spare=True)
     if not spare:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hams_scheduler.candidates import Candidate, Cell, Wanted, candidates, comparable
+from hams_scheduler.candidates import Candidate, Cell, candidates, comparable
+from hams_scheduler.events import Profile
 from hams_scheduler.learning import Learned, Ratio
 from hams_scheduler.planning import CHILD_WEIGHT, Situation, node_name
 from hams_shared.liveness import Liveness
@@ -141,14 +142,14 @@ class SchedulerState:
                     found += [(d, source, candidate, candidate.cell(self.devices[d])) for d in self.alive()]
         return found
 
-    def missing(self, records: list[GroupRecord], *, spare: bool = False) -> list[Wanted]:
-        """Those of :meth:`cells` that nobody has measured."""
-        wanted: dict[tuple[str, str], Wanted] = {}
+    def missing(self, records: list[GroupRecord], *, spare: bool = False) -> list[Profile]:
+        """The benchmarks of those of :meth:`cells` that nobody has measured."""
+        wanted: dict[tuple[str, str], Profile] = {}
         for record in records:
             for device, source, candidate, cell in self.cells(record, spare=spare):
                 if cell.key not in self.profiles and self.reason(device, cell) is None:
                     beside = self._beside(device, source) if candidate.label else None
-                    wanted.setdefault((device, cell.key), Wanted(device, candidate.model, cell, beside))
+                    wanted.setdefault((device, cell.key), Profile(device, candidate.model, cell, beside))
         return list(wanted.values())
 
     def _beside(self, device: str, source: Candidate) -> tuple[ModelRef, Cell] | None:

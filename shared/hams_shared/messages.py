@@ -124,21 +124,15 @@ class Heartbeat(Wire):
 # ── profiles ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class ProfileBeside(Wire):
-    """Another network to measure in turns with the one that is asked for: what it is compared with."""
-
-    model: ModelRef
-    input_shape: tuple[int, ...]
-    dtype: str = "f32"
-
-
 class ProfileRequest(Wire):
     """Request to an agent: benchmark this model alone."""
 
     model: ModelRef
     input_shape: tuple[int, ...]
     dtype: str = "f32"
-    beside: ProfileBeside | None = Field(None, description="of a variant: its source, where that runs")
+    beside: ProfileRequest | None = Field(
+        None, description="measured in turns with it; of a variant: its source, where that runs"
+    )
 
 
 class ProfileRecord(Wire):

@@ -16,7 +16,7 @@ from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.evaluate import Candidate
 from hams_services.optimizer.make import DEVICES, Shown, Workshop
 from hams_shared.errors import BadInputError, HamsError, ModelError
-from hams_shared.messages import DeviceRecord, GroupRecord
+from hams_shared.messages import DeviceRecord, GroupRecord, SchedulerView
 from hams_shared.variants import RuntimeFormat, VariantRecord, task_key
 
 Told = Callable[[str, int, int], None]
@@ -58,6 +58,21 @@ class Formats:
             frozenset(f for f, device in known if device.kind != "cpu"),
             any(f == "openvino" and "bf16" in device.precisions for f, device in known),
         )
+
+
+def costs(record: GroupRecord, view: SchedulerView) -> dict[str, float]:
+    """What an image costs each of the group's nodes on its fastest device, s, the costliest first.
+
+    A network that runs nowhere, or was not measured, counts as much as the costliest that was.
+    """
+    best = {
+        model: max((fps or 0.0 for fps in row), default=0.0)
+        for model, row in zip(view.matrix.models, view.matrix.fps, strict=True)
+    }
+    known = {node: best.get(record.models[node].name, 0.0) for node in record.spec.depth_first()}
+    most = max((1 / fps for fps in known.values() if fps > 0), default=1.0)
+    found = {node: 1 / fps if fps > 0 else most for node, fps in known.items()}
+    return dict(sorted(found.items(), key=lambda one: -one[1]))
 
 
 def share(costs: Sequence[float]) -> float:

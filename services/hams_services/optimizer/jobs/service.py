@@ -22,7 +22,7 @@ import hams_shared
 from hams_services.monitor.ask import ask, scheduler_view
 from hams_services.optimizer.jobs import frames as framing
 from hams_services.optimizer.jobs import plot
-from hams_services.optimizer.jobs.optimize import Formats, NodeOutcome, Optimize
+from hams_services.optimizer.jobs.optimize import Formats, NodeOutcome, Optimize, costs
 from hams_services.optimizer.jobs.queue import forgotten, given_up, next_job
 from hams_services.optimizer.jobs.report import gain, markdown
 from hams_services.optimizer.limits import Limits
@@ -346,21 +346,6 @@ class OptimizerService:
 
     def _frames(self, group: str) -> Path:
         return self._folder / "nco" / group / "frames"
-
-
-def costs(record: GroupRecord, view: SchedulerView) -> dict[str, float]:
-    """What an image costs each of the group's nodes on its fastest device, s, the costliest first.
-
-    A network that runs nowhere, or was not measured, counts as much as the costliest that was.
-    """
-    best = {
-        model: max((fps or 0.0 for fps in row), default=0.0)
-        for model, row in zip(view.matrix.models, view.matrix.fps, strict=True)
-    }
-    known = {node: best.get(record.models[node].name, 0.0) for node in record.spec.depth_first()}
-    most = max((1 / fps for fps in known.values() if fps > 0), default=1.0)
-    found = {node: 1 / fps if fps > 0 else most for node, fps in known.items()}
-    return dict(sorted(found.items(), key=lambda one: -one[1]))
 
 
 async def submit(bus: Bus, job: JobRecord) -> None:

@@ -20,10 +20,9 @@ import torch
 from torch import Tensor
 
 from hams_services.optimizer.training.loss import loss, spread
-from hams_services.optimizer.training.map_student import MapStudent
 from hams_services.optimizer.training.request import Target, TrainRequest
 from hams_services.optimizer.training.stopping import Stopping
-from hams_services.optimizer.training.student import Student
+from hams_services.optimizer.training.student import Learner
 from hams_shared.errors import BadInputError
 
 CHECKPOINT = "checkpoint.pt"
@@ -47,7 +46,7 @@ def split(count: int, held_back: float) -> int:
 
 
 def train(
-    student: Student | MapStudent, inputs: Tensor, truth: list[Tensor], border: int, request: TrainRequest, told: Told
+    student: Learner, inputs: Tensor, truth: list[Tensor], border: int, request: TrainRequest, told: Told
 ) -> tuple[Stopping, str]:
     """Fit `student` to the first `border` of `inputs`; the others say when to stop.
 
@@ -117,7 +116,7 @@ def _batch(wanted: int, inputs: Tensor) -> int:
 
 
 def _epoch(
-    student: Student | MapStudent,
+    student: Learner,
     optimizer: torch.optim.Optimizer,
     inputs: Tensor,
     truth: list[Tensor],
@@ -144,9 +143,7 @@ def _epoch(
         optimizer.step()
 
 
-def _held_back(
-    student: Student | MapStudent, inputs: Tensor, truth: list[Tensor], scale: list[Tensor], batch: int
-) -> float:
+def _held_back(student: Learner, inputs: Tensor, truth: list[Tensor], scale: list[Tensor], batch: int) -> float:
     student.eval()
     total = 0.0
     with torch.no_grad():

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from hams_services.optimizer.training.loss import cells, mean_and_unit
 from hams_services.optimizer.training.request import Target
-from hams_services.optimizer.training.student import Block, channels
+from hams_services.optimizer.training.student import EXPAND, Block, Learner, channels
 
 STEM = 12
 LEVELS = ((20, 1), (32, 2), (56, 3), (80, 2))
@@ -36,7 +36,7 @@ def _separable(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-class MapStudent(nn.Module):  # type: ignore[misc]
+class MapStudent(Learner):
     """As :class:`hams_services.optimizer.training.student.Student`, for targets that are maps C×H×W of one size.
 
     The size is the image's, H×W of `size`, by 4, 8 or 16 (:func:`stride_of`).
@@ -45,11 +45,7 @@ class MapStudent(nn.Module):  # type: ignore[misc]
     def __init__(
         self, inputs: int, size: tuple[int, int], targets: Sequence[Target], width: float, layout: str = "nchw"
     ) -> None:
-        super().__init__()
-        self.targets = tuple(targets)
-        self.layout = layout
-        self.register_buffer("mean", torch.zeros(1, inputs, 1, 1))
-        self.register_buffer("scale", torch.ones(1, inputs, 1, 1))
+        super().__init__(inputs, targets, layout)
         stem = channels(STEM, width)
         self.stem = nn.Sequential(
             nn.Conv2d(inputs, stem, 3, 2, 1, bias=False), nn.BatchNorm2d(stem), nn.ReLU6()
@@ -67,7 +63,7 @@ class MapStudent(nn.Module):  # type: ignore[misc]
             # At a quarter of the size what is expanded costs most and finds least.
             self.levels.append(
                 nn.Sequential(
-                    *(Block(now if i == 0 else outputs, outputs, 2 if i == 0 else 1, 4 if index else 1)
+                    *(Block(now if i == 0 else outputs, outputs, 2 if i == 0 else 1, EXPAND if index else 1)
                       for i in range(blocks))
                 )
             )  # fmt: skip
@@ -75,18 +71,11 @@ class MapStudent(nn.Module):  # type: ignore[misc]
             if index >= first:
                 self.laterals.append(nn.Conv2d(outputs, decoded, 1))
                 self.smooth.append(_separable(decoded, decoded))
-        self.head = nn.Sequential(_separable(decoded, 2 * decoded), nn.Conv2d(2 * decoded, self._maps(), 1))
+        maps = sum(target.shape[0] for target in targets)
+        self.head = nn.Sequential(_separable(decoded, 2 * decoded), nn.Conv2d(2 * decoded, maps, 1))
         for index, target in enumerate(self.targets):
             self.register_buffer(f"center{index}", torch.zeros(1, target.shape[0], 1, 1))
             self.register_buffer(f"unit{index}", torch.ones(1, target.shape[0], 1, 1))
-
-    def _maps(self) -> int:
-        return sum(target.shape[0] for target in self.targets)
-
-    def normalize_like(self, tensors: Tensor) -> None:
-        """Take mean and scale from samples N×C×H×W."""
-        self.mean.copy_(tensors.mean((0, 2, 3), keepdim=True))
-        self.scale.copy_(tensors.std((0, 2, 3), keepdim=True).clamp_min(1e-3))
 
     def answer_like(self, truth: Sequence[Tensor], units: Sequence[Tensor]) -> None:
         """Take what each map says in the mean, where it counts: heads learn what is left, in units of its spread."""
@@ -96,15 +85,12 @@ class MapStudent(nn.Module):  # type: ignore[misc]
                 rare = values.mean((0, 2, 3)).clamp(1e-4, 0.5)
                 self.get_buffer(f"center{index}").copy_(torch.logit(rare)[None, :, None, None])
             else:
-                middle, unit = mean_and_unit(values, where)
-                self.get_buffer(f"center{index}").copy_(middle)
-                self.get_buffer(f"unit{index}").copy_(unit)
+                self.get_buffer(f"center{index}").copy_(mean_and_unit(values, where)[0])
+                self.get_buffer(f"unit{index}").copy_(units[index])
 
     def logits(self, x: Tensor) -> list[Tensor]:
         """What the heads say, N×C×H×W each, in the target's own units; of heat before chances are made of it."""
-        if self.layout == "nhwc":
-            x = x.permute(0, 3, 1, 2)
-        x = self.stem((x - self.mean) / self.scale)
+        x = self.stem(self.normalized(x))
         found = []
         for level in self.levels:
             x = level(x)

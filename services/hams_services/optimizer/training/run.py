@@ -18,7 +18,7 @@ from hams_services.optimizer.onnx_dims import normalize_onnx
 from hams_services.optimizer.training.loop import split, train
 from hams_services.optimizer.training.map_student import MapStudent, stride_of
 from hams_services.optimizer.training.request import Target, TrainRequest, TrainResult
-from hams_services.optimizer.training.student import WIDTHS, Student, gflops
+from hams_services.optimizer.training.student import WIDTHS, Learner, Student, gflops
 from hams_services.optimizer.training.vary import copies
 from hams_shared.errors import BadInputError, ModelError
 
@@ -76,7 +76,7 @@ def run(request: TrainRequest, told: Callable[[dict[str, Any]], None]) -> TrainR
     )
 
 
-def fitting(image: tuple[int, ...], targets: list[Target], request: TrainRequest) -> tuple[Student | MapStudent, float]:
+def fitting(image: tuple[int, ...], targets: list[Target], request: TrainRequest) -> tuple[Learner, float]:
     """The widest student within the budget. Raises BadInputError when the narrowest is above it."""
     shape = image if request.layout == "nchw" else (*image[1:], image[0])
     kind = MapStudent if targets[0].kind in MAPS else Student
@@ -172,7 +172,7 @@ def _target(name: str, values: NDArray[np.float32]) -> Target:
     return Target(name=name, shape=values.shape[1:], kind=kind)
 
 
-def export(student: Student | MapStudent, shape: tuple[int, ...], folder: Path) -> tuple[Path, ...]:
+def export(student: Learner, shape: tuple[int, ...], folder: Path) -> tuple[Path, ...]:
     """Write the student as ONNX and as OpenVINO IR, with any batch."""
     raw = folder / "raw.onnx"
     names = [f"output{index}" for index in range(len(student.targets))]  # the exporter takes no name that is a number

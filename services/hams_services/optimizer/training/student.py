@@ -50,17 +50,43 @@ class Block(nn.Module):  # type: ignore[misc]
         return x + y if self.around else y
 
 
-class Student(nn.Module):  # type: ignore[misc]
-    """`inputs` are the channels of the image; `mean` and `scale` bring raw inputs near to 0 ± 1."""
+class Learner(nn.Module):  # type: ignore[misc]
+    """What all students do alike; `inputs` are the channels of the image."""
 
-    def __init__(
-        self, inputs: int, size: tuple[int, int], targets: Sequence[Target], width: float, layout: str = "nchw"
-    ) -> None:
+    def __init__(self, inputs: int, targets: Sequence[Target], layout: str) -> None:
         super().__init__()
         self.targets = tuple(targets)
         self.layout = layout
         self.register_buffer("mean", torch.zeros(1, inputs, 1, 1))
         self.register_buffer("scale", torch.ones(1, inputs, 1, 1))
+
+    def normalize_like(self, tensors: Tensor) -> None:
+        """Take mean and scale from samples N×C×H×W: they bring raw inputs near to 0 ± 1."""
+        self.mean.copy_(tensors.mean((0, 2, 3), keepdim=True))
+        self.scale.copy_(tensors.std((0, 2, 3), keepdim=True).clamp_min(1e-3))
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """Images as they come, as N×C×H×W near to 0 ± 1."""
+        if self.layout == "nhwc":
+            x = x.permute(0, 3, 1, 2)
+        return (x - self.mean) / self.scale
+
+    def answer_like(self, truth: Sequence[Tensor], units: Sequence[Tensor]) -> None:
+        """Take from what is to be learned what heads need not learn."""
+        raise NotImplementedError
+
+    def logits(self, x: Tensor) -> list[Tensor]:
+        """What the heads say, in the targets' own units; before chances are made of it."""
+        raise NotImplementedError
+
+
+class Student(Learner):
+    """Says one row of numbers per output; of images H×W of `size`."""
+
+    def __init__(
+        self, inputs: int, size: tuple[int, int], targets: Sequence[Target], width: float, layout: str = "nchw"
+    ) -> None:
+        super().__init__(inputs, targets, layout)
         now = channels(16, width)
         layers: list[nn.Module] = [nn.Conv2d(inputs, now, 3, 2, 1, bias=False), nn.BatchNorm2d(now), nn.ReLU6()]
         smallest = min(size) // 2
@@ -85,11 +111,6 @@ class Student(nn.Module):  # type: ignore[misc]
             self.register_buffer(f"center{index}", torch.zeros(math.prod(target.shape)))
             self.register_buffer(f"unit{index}", torch.ones(math.prod(target.shape)))
 
-    def normalize_like(self, tensors: Tensor) -> None:
-        """Take mean and scale from samples N×C×H×W."""
-        self.mean.copy_(tensors.mean((0, 2, 3), keepdim=True))
-        self.scale.copy_(tensors.std((0, 2, 3), keepdim=True).clamp_min(1e-3))
-
     def answer_like(self, truth: Sequence[Tensor], units: Sequence[Tensor]) -> None:
         """Take the mean of each number from what is to be learned: heads learn what is left, in `units`.
 
@@ -102,9 +123,7 @@ class Student(nn.Module):  # type: ignore[misc]
 
     def logits(self, x: Tensor) -> list[Tensor]:
         """What the heads say, N×K each, in the target's own units; before probabilities are made of it."""
-        if self.layout == "nhwc":
-            x = x.permute(0, 3, 1, 2)
-        x = self.body((x - self.mean) / self.scale)
+        x = self.body(self.normalized(x))
         y = torch.cat([self.pool(x).flatten(1), self.spread(x)], dim=1)
         said = enumerate(head(y) for head in self.heads)
         return [one * self.get_buffer(f"unit{i}") + self.get_buffer(f"center{i}") for i, one in said]
