@@ -137,5 +137,6 @@ class Leadership:
         try:
             async with asyncio.timeout(IO_S):
                 await self._bucket.update(KEY, codec.encode(self._record(claim, "")), claim.revision)
+            log.info("this scheduler gave the lease back")
         except (HamsError, TimeoutError) as error:
             log.info("the lease was not given back: it will run out (%s)", str(error) or "no answer in time")

@@ -40,7 +40,7 @@ class Subscriber:
 
     def __enter__(self) -> Subscriber:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from support.wait import until_sync
+from support.wait import PATIENCE, until_sync
 
 ROOT = Path(__file__).parents[2]
 TWO_CORES = ("openvino:CPU@0", "onnxruntime:CPU@1")
@@ -44,7 +44,7 @@ class Up:
             argv += ["--port", "0"]
         with self._output.open("w") as out:
             self._process = subprocess.Popen(argv, env=self.env, stdout=out, stderr=out, text=True)
-        until_sync(lambda: "HAMS is up" in self.output() or self._process.poll() is not None, 120, "hams-ctl up")  # type: ignore[union-attr]
+        until_sync(lambda: "next: " in self.output() or self._process.poll() is not None, 120, "hams-ctl up")  # type: ignore[union-attr]
         assert self._process.poll() is None, self.output() + self.logs()
         return self
 
@@ -52,7 +52,7 @@ class Up:
         if self._process is not None and self._process.poll() is None:
             assert self.stop() == 0, self.output()
 
-    def stop(self, number: int = signal.SIGTERM, timeout: float = 40) -> int:
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 120) -> int:
         """Signal it and return its exit code."""
         assert self._process is not None
         self._process.send_signal(number)
@@ -140,7 +140,7 @@ class Up:
 
     def until_ended(self, timeout: float = 120) -> dict[str, Any]:
         """Wait for the stream to end and return its ledger."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + timeout * PATIENCE
         while self.stream()["state"] in ("waiting", "playing"):
             assert time.monotonic() < end, f"stream has not ended: {self.stream()}\n{self.logs()}"
             time.sleep(0.2)

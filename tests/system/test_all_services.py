@@ -18,7 +18,7 @@ from support.up import ROOT, Up
 from support.wait import until_sync
 from support.zoo import parked_car, real
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 FRAMES = {"face": 120, "person": 250, "vehicle": 250}
 PLATE = "B7K291M"

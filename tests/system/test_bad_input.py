@@ -16,7 +16,7 @@ from hams_shared.nats_bus import NatsBus
 from support.up import Up, cores
 from support.wait import until_sync
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 
 def write(path: Path, group: dict[str, Any]) -> Path:

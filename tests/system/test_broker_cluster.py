@@ -26,7 +26,7 @@ from support.cluster import Cluster, Member, TakenLeaf, make_site
 from support.grey import group_file, picture
 from support.wait import following, until
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from support.results import Subscriber
 from support.skew import Skew
 from support.wait import until_sync
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 HOUR_S = 3600.0
 

@@ -13,7 +13,7 @@ from support.results import Subscriber
 from support.up import Up
 from support.wait import until_sync
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 
 def devices(folder: Path, fault: Path) -> list[str]:

@@ -17,7 +17,7 @@ from support.results import Subscriber
 from support.up import Up
 from support.wait import until_sync
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 LOAD_S = 5.0
 """How long the device takes to load the network: long enough to see who serves meanwhile."""

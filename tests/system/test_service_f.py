@@ -18,7 +18,7 @@ from support.results import Subscriber
 from support.up import Up, cores
 from support.wait import until_sync
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 NODES = ["age", "emotion", "face", "gender", "iris", "landmarks"]
 FRAMES = 120

@@ -19,7 +19,7 @@ from support.results import Subscriber
 from support.up import ROOT, Up
 from support.zoo import real
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 VIDEO = OMZ / "one-by-one-person-detection.mp4"
 WOMAN, MAN = range(100, 130, 3), range(310, 340, 3)

@@ -16,7 +16,7 @@ from support.results import Subscriber
 from support.up import ROOT, Up
 from support.zoo import parked_car, real
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 FRAMES = 250
 OMZ_GROUP = ROOT / "examples" / "vehicle-omz.yaml"

@@ -18,7 +18,7 @@ from support.grey import LENGTH, group_file, video
 from support.up import Up
 from support.wait import until_sync
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -72,4 +72,4 @@ def test_live_on_a_page_until_ctrl_c(grey: Up) -> None:
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"http://{address}/nothing", timeout=5)
         sink.send_signal(signal.SIGINT)
-        assert sink.wait(20) == 0
+        assert sink.wait(60) == 0

@@ -24,7 +24,7 @@ from support.results import Subscriber
 from support.up import ROOT, Up
 from support.wait import until_sync
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 
 class CameraServer:

@@ -19,7 +19,7 @@ from support.results import Subscriber
 from support.up import Up
 from support.wait import until_sync
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 
 def profile(folder: Path, name: str) -> str:

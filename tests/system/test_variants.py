@@ -34,7 +34,7 @@ from support.results import Subscriber
 from support.up import Up, cores
 from support.wait import until_sync
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 SIDE, CHANNELS = 64, 32
 GOOD, ROUGH = 300.0, 600.0

@@ -46,7 +46,7 @@ async def groups(stop: asyncio.Event) -> None:
 
 async def terminated(stop: asyncio.Event) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await stop.wait()
 
 
@@ -96,7 +96,7 @@ def test_sigterm_sets_stop() -> None:
 def test_a_main_that_does_not_stop_is_cut_short(capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
     assert run(deaf, drain=0.1) == HamsError.exit_code
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert "cut short" in capsys.readouterr().err
 
 
@@ -118,7 +118,7 @@ raise SystemExit(run(main))
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "stopping\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=5) == 128 + signal.SIGTERM
+        assert process.wait(timeout=30) == 128 + signal.SIGTERM
 
 
 def test_log_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
