@@ -11,6 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from hams_scheduler.lease import RENEW_S, STEP_DOWN_S, Claim, Held, Lease
 from hams_shared import codec
@@ -132,11 +133,17 @@ class Leadership:
     async def give_back(self) -> None:
         """Stop leading, so that another may lead at once."""
         claim = self._lease.give_back()
-        if claim is None or claim.revision < 0:
+        if claim is None:
             return
         try:
             async with asyncio.timeout(IO_S):
-                await self._bucket.update(KEY, codec.encode(self._record(claim, "")), claim.revision)
+                while True:  # a renewal may still be under way from before this scheduler was told to stop
+                    found = await self._look()
+                    if found is None or (found.holder, found.term) != (self.id, claim.term):
+                        return
+                    with suppress(RefusedError):
+                        await self._bucket.update(KEY, codec.encode(self._record(claim, "")), found.revision)
+                        break
             log.info("this scheduler gave the lease back")
         except (HamsError, TimeoutError) as error:
             log.info("the lease was not given back: it will run out (%s)", str(error) or "no answer in time")

@@ -84,7 +84,7 @@ def second_box(docker: Docker, address: tuple[str, str], secrets: Path) -> Itera
         HAMS_SECRETS=str(secrets),
     )  # fmt: skip
     try:
-        project("up", "--detach", "--no-build", "--wait", "--wait-timeout", "90")
+        project("up", "--detach", "--no-build", "--wait", "--wait-timeout", "170")
         yield project
     finally:
         project.down()

@@ -70,7 +70,7 @@ async def test_flush_waits_for_the_broker_or_the_deadline(own_nats_server: NatsS
         with pytest.raises(DeadlineError):
             await bus.request("x", b"", timeout=0.2)
         own_nats_server.start()
-        await bus.flush(10)
+        await bus.flush(60)
         await until(lambda: b"buffered" in got)
 
 
@@ -252,6 +252,7 @@ from contextlib import aclosing
 from hams_shared.nats_bus import NatsBus
 
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60  # -X dev complains of any stall of 0.1 s
     async with NatsBus({nats_server.url!r}) as bus:
         kv = await bus.kv("noise")
         async with aclosing(kv.watch()) as watch:

@@ -97,7 +97,7 @@ class Member:
 
     def monitor(self, what: str) -> Any:
         """What its monitoring says: ``routez``, ``leafz`` …"""
-        with urllib.request.urlopen(f"http://{self.host}:8222/{what}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{self.host}:8222/{what}", timeout=30) as answer:
             return json.load(answer)
 
     def routes(self) -> set[str]:
@@ -126,7 +126,7 @@ class TakenLeaf:
         key = nkeys.from_seed(bytearray(re.findall('nkey: "(.+)"', (folder / "leaf.conf").read_text())[0].encode()))
         tls = ssl.create_default_context(cafile=str(folder / "ca.crt"))
         tls.load_cert_chain(folder / "broker.crt", folder / "broker.key")
-        self._link = socket.create_connection((hub, LEAF_PORT), timeout=10)
+        self._link = socket.create_connection((hub, LEAF_PORT), timeout=60)
         info = json.loads(self.until(b"\r\n", size=1).split(b" ", 1)[1])
         self._link = tls.wrap_socket(self._link, server_hostname=hub)
         signature = base64.urlsafe_b64encode(key.sign(info["nonce"].encode())).decode()

@@ -37,7 +37,7 @@ class NatsServer:
     def stop(self, *, kill: bool = False) -> None:
         if self._process is not None:
             self._process.kill() if kill else self._process.terminate()
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=60)
             self._process = None
 
     def restart(self, *, kill: bool = False, empty: bool = False) -> None:

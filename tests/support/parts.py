@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 from support.up import ROOT, Up
-from support.wait import until_sync
 
 MODULES = {"scheduler": "hams_scheduler", "pipeline": "hams_services.pipeline", "agent": "hams_agents"}
 
@@ -45,7 +44,7 @@ class Parts(Up):
         self._parts[name] = part
         return part
 
-    def end(self, name: str, number: int = signal.SIGTERM, timeout: float = 40) -> int:
+    def end(self, name: str, number: int = signal.SIGTERM, timeout: float = 120) -> int:
         """Signal a part, wait for its end, return its exit code."""
         part = self._parts.pop(name)
         part.send_signal(number)
@@ -64,8 +63,4 @@ class Parts(Up):
 
     def until_devices(self, **states: str) -> None:
         """Wait until exactly these units are there, in these states."""
-
-        def found() -> dict[str, str]:
-            return {d["record"]["host"]: d["state"] for d in self.json("devices")}
-
-        until_sync(lambda: found() == states, 60, f"devices {states}\n{self.logs()}")
+        self.json_when(lambda found: {d["record"]["host"]: d["state"] for d in found} == states, "devices")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,17 @@ class Up:
         assert isinstance(url, str)
         return url
 
+    def _run(self, args: tuple[str | Path | int, ...], timeout: float) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "hams_services.ctl", *map(str, args)]
+        for _ in range(3):  # it gives a broker two seconds to answer: too few for a machine that stalls
+            done = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=timeout)
+            if "no broker at" not in done.stderr or "--nats" in argv:
+                break
+        return done
+
     def ctl(self, *args: str | Path | int, code: int = 0, timeout: float = 180) -> str:
         """Run `hams-ctl`, expect exit `code`, return its output (stdout; for an error both)."""
-        argv = [sys.executable, "-m", "hams_services.ctl", *map(str, args)]
-        done = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=timeout)
+        done = self._run(args, timeout)
         both = done.stdout + done.stderr
         assert done.returncode == code, f"{args} gave {done.returncode}:\n{both}\n{self.logs()}"
         assert "Traceback" not in both, both
@@ -87,6 +95,15 @@ class Up:
 
     def json(self, *args: str | Path) -> Any:
         return json.loads(self.ctl(*args, "--json"))
+
+    def json_when(self, true: Callable[[Any], object], *args: str | Path, timeout: float = 60) -> Any:
+        """What `hams-ctl … --json` says once it is as wanted; until then it may fail, or say something else."""
+        end = time.monotonic() + timeout * PATIENCE
+        while True:
+            done = self._run((*args, "--json"), 180)
+            if done.returncode == 0 and true(said := json.loads(done.stdout)):
+                return said
+            assert time.monotonic() < end, f"{args}: {done.stdout}{done.stderr}\n{self.logs()}"
 
     def children(self) -> dict[str, int]:
         """Pids of the parts by the module they run (agents: by their device)."""
@@ -101,6 +118,8 @@ class Up:
                 continue
             if parent == self.pid:
                 name = words[words.index("--device") + 1] if "--device" in words else " ".join(words[:4])
+                while name in found:  # the second of two schedulers
+                    name += "+"
                 found[name] = int(folder.name)
         return found
 
@@ -117,19 +136,14 @@ class Up:
 
     def until_answering(self, timeout: float = 60) -> None:
         """Wait until scheduler and pipeline answer again, after one of them or the broker was killed."""
-
-        def answers() -> bool:
-            argv = [sys.executable, "-m", "hams_services.ctl", "status", "--json"]
-            done = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=60)
-            return done.returncode == 0 and bool(json.loads(done.stdout)["streams"])
-
-        until_sync(answers, timeout, f"status\n{self.logs()}")
+        self.json_when(lambda status: status["streams"], "status", timeout=timeout)
 
     def stream(self, name: str = "") -> dict[str, Any]:
-        streams = [s for s in self.json("status")["streams"] if not name or s["stream"] == name]
-        assert streams, "no such stream"
-        result: dict[str, Any] = streams[0]
-        return result
+
+        def those(status: Any) -> list[dict[str, Any]]:
+            return [s for s in status["streams"] if not name or s["stream"] == name]
+
+        return those(self.json_when(those, "status"))[0]
 
     def check_ledger(self) -> dict[str, Any]:
         """Frame conservation, as `status` shows it."""

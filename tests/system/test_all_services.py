@@ -61,8 +61,9 @@ def test_three_services_at_once_and_an_application(up: Up, all_groups: Path, tmp
     with sqlite3.connect(database) as opened:
         assert opened.execute("select stream, plate from plates").fetchall() == [("gate", PLATE)]
 
-    groups = {group["name"]: group for group in up.json("status")["groups"]}
-    assert {name: group["state"] for name, group in groups.items()} == dict.fromkeys(FRAMES, "serving")
+    serving = dict.fromkeys(FRAMES, "serving")
+    status = up.json_when(lambda s: {g["name"]: g["state"] for g in s["groups"]} == serving, "status")
+    groups = {group["name"]: group for group in status["groups"]}
     used = {device for group in groups.values() for shares in group["active"]["shares"].values() for device in shares}
     assert used == {"box.openvino.cpu0", "box.onnxruntime.cpu1"}
     assert len(up.json("matrix")["models"]) == sum(len(group["active"]["shares"]) for group in groups.values())
@@ -74,4 +75,4 @@ def test_three_services_at_once_and_an_application(up: Up, all_groups: Path, tmp
 
     until_sync(played, 150, "the three videos")
     up.ctl("undeploy", "person")
-    assert sorted(group["name"] for group in up.json("status")["groups"]) == ["face", "vehicle"]
+    up.json_when(lambda s: sorted(g["name"] for g in s["groups"]) == ["face", "vehicle"], "status")

@@ -29,7 +29,7 @@ def box(folder: Path, name: str) -> Up:
 
 
 def group(up: Up) -> dict[str, Any]:
-    [found] = up.json("status")["groups"]
+    [found] = up.json_when(lambda s: s["groups"], "status")["groups"]
     return dict(found)
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import nats.errors
 import pytest
 
 import hams_client
@@ -24,7 +25,7 @@ from hams_shared.errors import CredentialsError, HamsError, NotFoundError
 from hams_shared.nats_bus import NatsBus
 from support.cluster import Cluster, Member, TakenLeaf, make_site
 from support.grey import group_file, picture
-from support.wait import following, until
+from support.wait import PATIENCE, following, until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -70,12 +71,17 @@ async def killed(process: asyncio.subprocess.Process) -> None:
 
 
 async def streams(bus: NatsBus) -> dict[str, Any]:
-    return {info.config.name: info for info in await bus.jetstream.streams_info()}
+    async with asyncio.timeout(120):
+        while True:
+            try:
+                return {info.config.name: info for info in await bus.jetstream.streams_info()}
+            except (nats.errors.Error, TimeoutError):
+                await asyncio.sleep(0.2)
 
 
 async def until_done(job: Callable[[], Any], timeout: float = 60) -> Any:
     """Try until it succeeds, while the survivors elect new leaders, and parts start."""
-    async with asyncio.timeout(timeout):
+    async with asyncio.timeout(timeout * PATIENCE):
         while True:
             try:
                 return await job()
@@ -96,7 +102,7 @@ async def test_buckets_are_on_three_brokers_and_outlive_one(cluster: Cluster) ->
 
         by_leaf = await stack.enter_async_context(NatsBus(cluster.leaf.url, credentials=cluster.user("admin")))
         with pytest.raises(NotFoundError):  # a leaf passes on what parts may ask, and not what only the admin may
-            await by_leaf.request("$JS.API.STREAM.DELETE.KV_hams-plans", b"", timeout=2)
+            await by_leaf.request("$JS.API.STREAM.DELETE.KV_hams-plans", b"", timeout=30)
         assert "KV_hams-plans" in await streams(everywhere)
 
         name = subjects.bucket("profiles")
@@ -112,7 +118,7 @@ async def test_buckets_are_on_three_brokers_and_outlive_one(cluster: Cluster) ->
         await until_done(lambda: bucket.put("after", b"2"))
         entries = await until_done(bucket.entries)  # reading asks the meta leader, which may be gone as well
         assert {key: entry.value for key, entry in entries.items()} == {"before": b"1", "after": b"2"}
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             async for entry in watch:
                 if entry is not None and entry.key == "after":
                     break
@@ -275,5 +281,10 @@ async def test_parts_work_through_any_broker_and_the_leaf(cluster: Cluster, tmp_
         for member in (*survivors, cluster.leaf):
             assert await until_done(partial(infer, member.url)) == pytest.approx(28, abs=1)
         dashboard = await stack.enter_async_context(NatsBus(near, credentials=cluster.user("dashboard")))
-        assert [group.state for group in (await Control(dashboard).view()).groups] == ["serving"]
+
+        async def serving() -> None:
+            if [group.state for group in (await Control(dashboard).view()).groups] != ["serving"]:
+                raise NotFoundError("it does not serve yet")
+
+        await until_done(serving)
         assert "Violation" not in cluster.log() + cluster.leaf.log()

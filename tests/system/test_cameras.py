@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from hams_client import Result
 from support.grey import LENGTH, STEP, group_file, video
 from support.results import Subscriber
 from support.rtsp_server import SIZE, STEPS, RtspServer, value
@@ -24,7 +25,20 @@ def until_state(up: Up, state: str, text: str = "", timeout: float = 60) -> None
         stream = up.stream()
         return stream["state"] == state and text in stream["text"]
 
-    until_sync(reached, timeout, f"{state} {text}: {up.stream()}")
+    until_sync(reached, timeout, f"{state} {text}")
+
+
+def in_order(results: list[Result]) -> bool:
+    """Whether these are pictures sent, in order; a stall of 0.7 s loses half a round: later ones tell more then.
+
+    A live stream may drop some, and this server sends one twice when its clock jitters.
+    """
+    seen = np.array([r.objects[0]["light"]["value"] for r in results])
+    told = np.array([value(n) for n in range(STEPS)])
+    nearest = np.abs(seen[:, None] - told).argmin(axis=1)
+    assert np.abs(seen - told[nearest]).max() < 2.5  # each is one of the pictures sent (5 apart, through H.264)
+    steps = np.diff(nearest) % STEPS
+    return bool((steps < STEPS // 2).all() and steps.sum() >= 40)
 
 
 def test_an_rtsp_camera_comes_falls_silent_dies_and_comes_back(tmp_path: Path) -> None:
@@ -33,19 +47,9 @@ def test_an_rtsp_camera_comes_falls_silent_dies_and_comes_back(tmp_path: Path) -
         until_state(up, "reconnecting", "Connection refused")
         camera.start()
         results.until(80)
-        until_state(up, "playing")
-        assert up.stream()["text"] == ""
+        up.json_when(lambda s: s["streams"][0]["state"] == "playing" and not s["streams"][0]["text"], "status")
         assert results.received[0].size == SIZE
-        seen = np.array(
-            [r.objects[0]["light"]["value"] for r in results.received[20:80]]
-        )  # past what was kept while it was opened
-        told = np.array([value(n) for n in range(STEPS)])
-        nearest = np.abs(seen[:, None] - told).argmin(axis=1)
-        assert np.abs(seen - told[nearest]).max() < 2.5  # each is one of the pictures sent (5 apart, through H.264)
-        steps = np.diff(nearest) % STEPS
-        # In order; a live stream may drop some, and this server sends one twice when its clock jitters.
-        assert ((steps >= 0) & (steps < STEPS // 2)).all(), nearest
-        assert steps.sum() >= 40, nearest
+        until_sync(lambda: in_order(results.received[-60:]), 60, "sixty pictures in order")
 
         camera.freeze()
         until_state(up, "reconnecting")

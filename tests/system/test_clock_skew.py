@@ -71,9 +71,7 @@ def test_clocks_hours_apart_change_nothing(parts: Parts, tmp_path: Path) -> None
 
         # the leader is lost: the other waits for the lease to run out and no longer
         parts.end("scheduler-behind", signal.SIGKILL)
-        killed = time.monotonic()
-        leader = parts.json("status")["leader"]
-        assert time.monotonic() - killed < 60
+        leader = parts.json_when(lambda s: s["leader"], "status")["leader"]
         assert leader["term"] > status["leader"]["term"]
         assert abs(leader["since"] - time.time() - 4 * HOUR_S) < HOUR_S / 2
         results.until(len(results.received) + 20)
@@ -86,7 +84,6 @@ def test_clocks_hours_apart_change_nothing(parts: Parts, tmp_path: Path) -> None
         before = parts.json("status")["groups"][0]
         parts.env |= Skew(tmp_path).env(-9)
         parts.ctl("deploy", group_file(tmp_path, tmp_path / "grey.avi", mode="lossless", pace="max", loop=True))
-        after = parts.json("status")["groups"][0]
+        after = parts.json_when(lambda s: s["groups"][0]["state"] == "serving", "status")["groups"][0]
         assert after["deployed_at"] < before["deployed_at"]
         assert after["active"]["epoch"] > before["active"]["epoch"]
-        assert after["state"] == "serving"

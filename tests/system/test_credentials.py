@@ -20,7 +20,7 @@ from hams_services.security.folder import make
 from hams_shared import subjects
 from hams_shared.bus import Message
 from hams_shared.credentials import Credentials, load
-from hams_shared.errors import BadInputError, CredentialsError
+from hams_shared.errors import BadInputError, BrokerError, CredentialsError
 from hams_shared.nats_bus import NatsBus
 from support.grey import LENGTH, group_file, picture, video
 from support.results import Subscriber
@@ -231,11 +231,11 @@ async def test_who_is_not_known_is_told_what_to_do(broker: Broker, site: Path, t
         (forged, "does not know app by these credentials"),
     ):
         with pytest.raises(CredentialsError, match=said):
-            async with NatsBus(broker.url, credentials=identity, connect_timeout=3):
+            async with NatsBus(broker.url, credentials=identity, connect_timeout=6):
                 pass
     port = broker.url.rsplit(":", 1)[1]
     with pytest.raises(CredentialsError, match="not for the host in"):
-        async with NatsBus(f"tls://127.0.0.2:{port}", credentials=load(site / "app.creds"), connect_timeout=3):
+        async with NatsBus(f"tls://127.0.0.2:{port}", credentials=load(site / "app.creds"), connect_timeout=6):
             pass
 
 
@@ -243,18 +243,18 @@ async def test_a_new_box_is_let_in_without_a_restart(broker: Broker, site: Path)
     make(site, [], ["box3"], max_payload=MAX_PAYLOAD)
     identity = load(site / "agent-box3.creds")
     with pytest.raises(CredentialsError):
-        async with NatsBus(broker.url, credentials=identity, connect_timeout=2):
+        async with NatsBus(broker.url, credentials=identity, connect_timeout=6):
             pass
     assert broker.pid is not None
     os.kill(broker.pid, signal.SIGHUP)
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             try:
-                async with NatsBus(broker.url, credentials=identity, connect_timeout=2) as bus:
+                async with NatsBus(broker.url, credentials=identity, connect_timeout=6) as bus:
                     await bus.publish("hams.v1.heartbeat.box3.openvino.cpu", b"")
                     break
-            except CredentialsError:
+            except BrokerError:
                 continue
     assert broker.restarts == 0
 
@@ -308,12 +308,12 @@ def test_a_whole_system(site: Path, tmp_path: Path) -> None:
         assert not [seed for seed in seeds if seed in written]
         assert "permissions violation" not in up.logs().lower(), up.logs()
 
-        def restarted() -> bool:
-            return "alive" in up.ctl("devices")
+        def back() -> None:
+            up.json_when(lambda devices: any(d["state"] == "alive" for d in devices), "devices")
 
         up.kill("hams_scheduler")
-        until_sync(restarted, 60, "the scheduler is back")
+        back()
         up.kill("nats-server")
         until_sync(lambda: "the broker knows again what is here" in up.logs(), 60, "the agent is back")
-        until_sync(restarted, 60, "the device is back")
-        assert "cannot announce" not in up.logs(), up.logs()
+        back()
+        assert "do not allow it" not in up.logs(), up.logs()

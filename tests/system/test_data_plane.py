@@ -84,8 +84,8 @@ def test_frames_that_cannot_be_mapped_travel_in_parts(tmp_path: Path) -> None:
             with (tmp_path / "far.log").open("w") as log:
                 agent = subprocess.Popen([*argv, "--nats", server.url], env=up.env, cwd=ROOT, stderr=log)
             try:
-                until_sync(lambda: len(up.json("devices")) == 2, 60, "the far device")
-                domains = {d["record"]["host"]: d["heartbeat"]["memory_domain"] for d in up.json("devices")}
+                both = up.json_when(lambda ds: len(ds) == 2 and all(d["heartbeat"] for d in ds), "devices")
+                domains = {d["record"]["host"]: d["heartbeat"]["memory_domain"] for d in both}
                 assert domains["far"] != domains["box"]
                 spec = yaml.safe_load(group_file(tmp_path, video(tmp_path), mode="lossless", pace="max").read_text())
                 spec["nodes"]["light"]["pin"] = [d["record"]["device"] for d in up.json("devices") if "far" in str(d)]

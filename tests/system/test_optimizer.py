@@ -29,7 +29,7 @@ CAPABILITIES = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 BF16 = {"openvino bf16"} if "BF16" in CAPABILITIES else set()
 """What is tried on a processor that computes in bf16 only."""
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(2400)]
 
 
 def textures(folder: Path, count: int) -> Path:
@@ -110,7 +110,7 @@ def test_a_group_is_optimized_and_jobs_survive(tmp_path: Path, texture: Path, mo
         assert "not deployed" in up.ctl("nco", "optimize", "texture", code=5)
         up.ctl("deploy", texture)
 
-        said = up.ctl("nco", "optimize", "texture", "--frames", "24", "--budget", "60", timeout=600)
+        said = up.ctl("nco", "optimize", "texture", "--frames", "24", "--budget", "600", timeout=1000)
         assert "FPS predicted" in said
         job = newest(up)
         assert (job["state"], job["attempts"], job["host"]) == ("done", 1, "box")
@@ -141,7 +141,7 @@ def test_a_group_is_optimized_and_jobs_survive(tmp_path: Path, texture: Path, mo
         up.ctl("nco", "cancel", newest(up)["id"])
         assert newest(up)["state"] == "cancelled"
         assert "is cancelled already" in up.ctl("nco", "cancel", newest(up)["id"], code=7)
-        up.ctl("nco", "calibrate", "texture", "--frames", "3")
+        up.ctl("nco", "calibrate", "texture", "--frames", "3", timeout=600)
         assert newest(up)["state"] == "done"
 
         # What cannot be done ends the job with its reason, and nothing else.
@@ -150,7 +150,7 @@ def test_a_group_is_optimized_and_jobs_survive(tmp_path: Path, texture: Path, mo
         empty.mkdir()
         assert "holds no images" in up.ctl("nco", "optimize", "texture", "--samples", empty, code=2)
         assert newest(up)["state"] == "failed"
-        assert json.loads(up.ctl("status", "--json"))["groups"][0]["state"] == "serving"
+        up.json_when(lambda s: s["groups"][0]["state"] == "serving", "status")
         argv = [sys.executable, "-m", "hams_services.ctl", "nco", "train", "texture", "kind"]
         done = subprocess.run(argv, env=up.env, capture_output=True, text=True, timeout=180)
         assert done.returncode == 2
@@ -188,12 +188,12 @@ def test_a_student_is_trained_though_its_optimizer_is_killed(
             assert any(found[label]["fps"])
 
         # From labels, too; and what cannot be learned from is said.
-        said = up.ctl(*train, 12, "--labels", many)
+        said = up.ctl(*train, 12, "--labels", many, timeout=600)
         assert "it may serve" in said
         assert re.search(r"right on 0\.\d+ of the labels|right on 1\.0000 of the labels", said), said
         (many / "labels.json").write_text(json.dumps({"000.png": {"label": "striped"}}))
         assert "the label of 000.png is none of node kind" in up.ctl(*train, 12, "--labels", many, code=2)
-        assert up.json("status")["groups"][0]["state"] == "serving"
+        up.json_when(lambda s: s["groups"][0]["state"] == "serving", "status")
 
 
 def test_a_full_disk_ends_the_job_and_nothing_else(
@@ -204,7 +204,7 @@ def test_a_full_disk_ends_the_job_and_nothing_else(
         up.ctl("deploy", texture)
         assert "disk is full" in up.ctl("nco", "calibrate", "texture", "--frames", "300", code=3)
         assert newest(up)["state"] == "failed"
-        assert up.json("status")["groups"][0]["state"] == "serving"
+        up.json_when(lambda s: s["groups"][0]["state"] == "serving", "status")
         for left in small.glob("nco/*/*"):
             shutil.rmtree(left)
         up.ctl("nco", "calibrate", "texture", "--frames", "3")

@@ -23,7 +23,10 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("node")
     for name in ("package.json", "results.mjs"):
         shutil.copy(ROOT / "examples" / "node" / name, folder)
-    done = subprocess.run([npm, "install", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, timeout=120)
+    try:
+        done = subprocess.run([npm, "install", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        pytest.skip("npm does not get the packages within two minutes here")
     if done.returncode:
         pytest.skip(f"npm cannot fetch the packages here: {done.stderr.decode()[-200:]}")
     return folder / "results.mjs"
@@ -38,7 +41,7 @@ def test_results_in_node(reader: Path, tmp_path: Path, lossless_face: Path, writ
     with Up(tmp_path / "home", "openvino:CPU") as up:
         up.ctl("deploy", lossless_face)
         argv = ["node", str(reader), up.url, "face", "3"]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=180)
         assert done.returncode == 0, done.stderr
         lines = done.stdout.splitlines()
         assert len(lines) == 3

@@ -70,6 +70,6 @@ def test_live_on_a_page_until_ctrl_c(grey: Up) -> None:
         capture.release()
         assert all(seen)
         with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(f"http://{address}/nothing", timeout=5)
+            urllib.request.urlopen(f"http://{address}/nothing", timeout=60)
         sink.send_signal(signal.SIGINT)
         assert sink.wait(60) == 0

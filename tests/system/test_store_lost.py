@@ -37,7 +37,7 @@ def box(tmp_path: Path, own_nats_server: NatsServer) -> Iterator[Up]:
 
 
 def plan(up: Up) -> dict[str, Any]:
-    groups = up.json("status")["groups"]
+    groups = up.json_when(lambda s: s["groups"] and s["groups"][0]["active"], "status")["groups"]
     assert [g["name"] for g in groups] == ["grey"]
     active: dict[str, Any] = groups[0]["active"]
     return active
@@ -68,12 +68,12 @@ def test_nothing_is_undeployed_when_the_store_is_lost(box: Up, own_nats_server: 
             spec["nodes"]["light"]["pin"] = ["box.emulated.two"]
             (tmp_path / "group.yaml").write_text(yaml.safe_dump(spec))
             up.ctl("undeploy", "grey")
-            assert up.json("status")["groups"] == []  # and an undeployed group stays so
+            up.json_when(lambda s: s["groups"] == [] and s["streams"] == [], "status")  # and stays so
             up.ctl("deploy", tmp_path / "group.yaml")
             assert plan(up)["epoch"] > before["epoch"]
         finally:
             late.send_signal(signal.SIGTERM)
-            late.wait(30)
+            late.wait(120)
 
 
 def test_store_and_scheduler_lost_at_once(box: Up, own_nats_server: NatsServer, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def network(one: Run, many: Run | None, gain: float = 0.2) -> BatchNetwork:
 
 
 def test_batches_that_save_time_are_used_in_powers_of_two() -> None:
-    one, many = Runner(), Runner()
+    one, many = Runner(0.003), Runner(0.0)
     loaded = network(one, many)
     assert loaded.dynamic_batch
     one.sizes.clear()
@@ -43,7 +43,7 @@ def test_batches_that_save_time_are_used_in_powers_of_two() -> None:
     np.testing.assert_allclose(outputs["y"][:, 0], pictures.sum((1, 2, 3)), rtol=1e-5)
 
 
-@pytest.mark.parametrize("many", [None, Runner(seconds=0.02), Runner(wrong=3.0)], ids=["none", "slow", "wrong numbers"])
+@pytest.mark.parametrize("many", [None, Runner(seconds=0.05), Runner(wrong=3.0)], ids=["none", "slow", "wrong numbers"])
 def test_batches_that_do_not_help_are_not_used(many: Run | None) -> None:
     one = Runner()
     loaded = network(one, many)

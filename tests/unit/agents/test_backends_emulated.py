@@ -60,7 +60,7 @@ def test_real_outputs_at_the_stated_speed(tmp_path: Path, run: str) -> None:
         outputs = network.infer(pictures)
     taken = time.perf_counter() - start
     np.testing.assert_allclose(outputs["y"][:, :, 0, 0], pictures.mean((2, 3)), rtol=1e-5)
-    assert 0.9 * 30 / 100 < taken < 10  # it may only be slower, where the machine is busy
+    assert taken > 0.9 * 30 / 100  # it may only be slower, where the machine is busy
 
 
 def test_zeros_of_the_right_shapes(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_pin_binds_the_process_and_the_threads_it_has() -> None:
     code = (
         "import os, threading, time\n"
         "from hams_agents.devices import pin\n"
-        "threading.Thread(target=time.sleep, args=(5,), daemon=True).start()\n"
+        "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
         f"pin([{core}])\n"
         f"assert all(os.sched_getaffinity(int(t)) == {{{core}}} for t in os.listdir('/proc/self/task'))\n"
         "assert len(os.listdir('/proc/self/task')) >= 2\n"

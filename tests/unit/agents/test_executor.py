@@ -29,7 +29,7 @@ class Gated:
         self.gate = threading.Event()
 
     def infer(self, batch: NDArray[np.generic]) -> Mapping[str, NDArray[np.generic]]:
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         return {"out": np.zeros((len(batch), 1), np.float32)}
 
     def close(self) -> None: ...
@@ -73,7 +73,7 @@ class Bench:
     async def finish(self, count: int) -> list[tuple[str, int]]:
         self.network.gate.set()
         await until(lambda: len(self.done) == count)
-        assert self.executor.stop(5)
+        assert self.executor.stop(60)
         return self.done
 
 
@@ -123,7 +123,7 @@ async def test_a_long_job_runs_between_pieces_of_work() -> None:
     bench.submit("g", 0)
     await until(lambda: bench.done == [("g", 0)])
     assert await running == "result"
-    assert bench.executor.stop(5)
+    assert bench.executor.stop(60)
 
 
 async def test_a_failing_job_tells_why_and_the_thread_goes_on() -> None:

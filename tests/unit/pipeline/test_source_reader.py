@@ -49,7 +49,8 @@ def answering(*answers: bytes) -> Iterator[str]:
         (b"", "does not speak RTSP"),
     ],
 )
-def test_why_a_server_gives_no_video(answer: bytes, said: str) -> None:
+def test_why_a_server_gives_no_video(answer: bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hams_services.pipeline.sources.rtsp.ASK_S", 30.0)
     with answering(answer) as address:
         assert said in why_not(f"rtsp://{address}/live")
 
@@ -105,7 +106,7 @@ async def test_a_call_that_hangs_holds_up_only_its_own_thread() -> None:
     reading.cancel()
     start = asyncio.get_running_loop().time()
     await reader.stop()
-    assert STOP_S * 0.9 <= asyncio.get_running_loop().time() - start < STOP_S + 5
+    assert STOP_S * 0.9 <= asyncio.get_running_loop().time() - start < STOP_S + 25
     assert not closed.is_set()
     hung.set()  # at last
     assert await asyncio.to_thread(closed.wait, 10)  # it is closed all the same

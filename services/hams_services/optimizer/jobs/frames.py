@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hams_client.client import Hams
 from hams_shared.bus import Bus
-from hams_shared.errors import DeadlineError
+from hams_shared.errors import BadInputError, DeadlineError
 
 SILENCE_S = 30.0
 """So long without a frame: there are none."""
@@ -30,11 +30,14 @@ def kept(folder: Path) -> int:
     return sum(1 for _ in folder.glob("*.png")) if folder.is_dir() else 0
 
 
-async def collect(bus: Bus, group: str, count: int, folder: Path, told: Told) -> None:
+async def collect(
+    bus: Bus, group: str, count: int, folder: Path, told: Told, cancelled: Callable[[], bool] = lambda: False
+) -> None:
     """Take `count` frames of all streams of `group` as they are delivered; the folder is replaced whole at the end.
 
     Raises:
         DeadlineError: no frame came for SILENCE_S.
+        BadInputError: it was `cancelled`, which is asked at each frame.
     """
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
@@ -46,6 +49,8 @@ async def collect(bus: Bus, group: str, count: int, folder: Path, told: Told) ->
         while taken < count:
             async with asyncio.timeout(SILENCE_S):
                 _, image = await anext(pictures)
+            if cancelled():
+                raise BadInputError("cancelled")
             now = asyncio.get_running_loop().time()
             if now - last < SPACING_S:
                 continue

@@ -200,7 +200,7 @@ class OptimizerService:
     async def _calibrate(self, job: JobRecord) -> tuple[str, str]:
         await self._group(job.group)
         folder = self._frames(job.group)
-        await framing.collect(self._bus, job.group, job.frames, folder, self._tell)
+        await framing.collect(self._bus, job.group, job.frames, folder, self._tell, lambda: self._cancelled)
         return f"{job.frames} frames in {folder}", ""
 
     async def _shown(self, job: JobRecord) -> Path:
@@ -209,7 +209,7 @@ class OptimizerService:
         if job.samples and not frames.is_dir():
             raise NotFoundError(f"there is no folder {frames} on {self._host}", "the folder is the optimizer's")
         if not job.samples and (job.fresh or framing.kept(frames) < job.frames):
-            await framing.collect(self._bus, job.group, job.frames, frames, self._tell)
+            await framing.collect(self._bus, job.group, job.frames, frames, self._tell, lambda: self._cancelled)
         return frames
 
     async def _train(self, job: JobRecord) -> tuple[str, str]:

@@ -109,7 +109,7 @@ def test_layers_are_kept_until_the_floor(workshop: Workshop, tmp_path: Path, fol
     base = workshop.import_file(convolutions(tmp_path), "net").variants[format]  # type: ignore[index]
     # Regression on a probability: an agreement of exactly 1 needs all layers in higher precision.
     node = NODE.model_copy(update={"task": NODE.task.model_validate({"type": "regression"})})
-    best = workshop.quantize(base, "net", node, Shown.of(folder), floor=1.0, budget_s=60.0)
+    best = workshop.quantize(base, "net", node, Shown.of(folder), floor=1.0, budget_s=600.0)
     tried = [re.search(r"(all|layers), (\d+) layers kept, agreement ([\d.]+)", line) for line in told]
     values = [(found[1], int(found[2]), float(found[3])) for found in tried if found]
     assert [value[:2] for value in values[:2]] == [("all", 0), ("layers", 0)]

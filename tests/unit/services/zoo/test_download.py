@@ -65,7 +65,7 @@ class Server(ThreadingHTTPServer):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
     monkeypatch.setattr(module, "PAUSE_S", 0.01)
-    monkeypatch.setattr(module, "SILENCE_S", 5.0)
+    monkeypatch.setattr(module, "SILENCE_S", 60.0)
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     Handler.seen.clear()

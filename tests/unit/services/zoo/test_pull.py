@@ -231,7 +231,7 @@ def test_verify_of_what_nothing_is_known_about(tmp_path: Path) -> None:
 
 def ctl(cache: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "hams_services.ctl", "models", *words]
-    return subprocess.run(command, env=environment(cache), capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=environment(cache), capture_output=True, text=True, timeout=240)
 
 
 def environment(cache: Path) -> dict[str, str]:
@@ -336,7 +336,7 @@ def test_control_c_leaves_a_part_to_go_on_with(tmp_path: Path, centerface: bytes
             while not (part.exists() and part.stat().st_size > 200_000) and time.monotonic() < deadline:
                 time.sleep(0.02)
             process.send_signal(signal.SIGINT)
-            said = process.communicate(timeout=20)
+            said = process.communicate(timeout=90)
         assert (process.returncode, *said) == (130, "", "stopped: what has arrived stays, and pull goes on with it\n")
         have = part.stat().st_size
         assert centerface.startswith(part.read_bytes())

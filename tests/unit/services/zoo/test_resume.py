@@ -27,7 +27,7 @@ OLD = NET[::-1]
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
     monkeypatch.setattr(module, "PAUSE_S", 0.01)
-    monkeypatch.setattr(module, "SILENCE_S", 5.0)
+    monkeypatch.setattr(module, "SILENCE_S", 60.0)
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     with serving({"/net": NET}) as files:
@@ -157,8 +157,8 @@ def test_a_file_that_is_not_there(server: Files, tmp_path: Path) -> None:
 
 
 def test_silence_in_the_middle(server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SILENCE_S", 0.3)
-    server.answers = [Answer(cut=400_000, silent=3)]
+    monkeypatch.setattr(module, "SILENCE_S", 2.0)
+    server.answers = [Answer(cut=400_000, silent=30)]
     download(f"{server.url}/net", SHA, tmp_path / "net", silent)
     assert server.ranges == [None, "bytes=400000-"]
     assert (tmp_path / "net").read_bytes() == NET
@@ -166,14 +166,14 @@ def test_silence_in_the_middle(server: Files, tmp_path: Path, monkeypatch: pytes
 
 def test_silence_for_good(server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SILENCE_S", 0.2)
-    server.answers = [Answer(cut=0, silent=3) for _ in range(3)]
+    server.answers = [Answer(cut=0, silent=30) for _ in range(3)]
     with pytest.raises(ModelFetchError, match=r"in 3 tries: the server was silent for 0\.2 s"):
         download(f"{server.url}/net", SHA, tmp_path / "net", silent)
     assert names(tmp_path) == []
 
 
 def test_one_downloads_and_the_others_wait(server: Files, tmp_path: Path) -> None:
-    server.answers = [Answer(pause=0.03)]
+    server.answers = [Answer(pause=0.2)]
     threads = [
         threading.Thread(target=download, args=(f"{server.url}/net", SHA, tmp_path / "net", silent)) for _ in range(4)
     ]
