@@ -25,6 +25,8 @@ from hams_shared.group_spec import GroupSpec
 
 DOCS = ROOT / "docs" / "benchmarks"
 STRATEGIES = ("hfs", "optimal", "replicated")
+TRAINED = {"F": ("face", 1.34)}
+"""The node that a student is trained for, and its budget, GFLOPs; V's costliest network says a list of boxes."""
 
 
 def main(options: list[str]) -> None:
@@ -32,6 +34,7 @@ def main(options: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks nco")
     parser.add_argument("--frames", type=int, default=90)
     parser.add_argument("--budget", type=float, default=300.0, help="for each group's job, s")
+    parser.add_argument("--train", type=float, default=0.0, help="for a student of F's detector, s; 0: none")
     parser.add_argument("--service", choices=tuple(EXAMPLES), action="append")
     given = parser.parse_args(options)
     rows: list[dict[str, Any]] = []
@@ -42,18 +45,22 @@ def main(options: list[str]) -> None:
             os.environ |= {"HAMS_HOME": str(folder / "home"), "HAMS_HOST": "box"}
             spec, _, _ = shown(service, folder, given.frames, named[0])
             frames = folder / ("plated" if service == "V" else "frames")
-            rows += _service(service, spec, frames, folder, named, given.budget)
+            rows += _service(service, spec, frames, folder, named, given.budget, given.train)
     (DOCS / "nco.json").write_text(json.dumps(rows, indent=1) + "\n")
     (DOCS / "nco.md").write_text(table(rows))
     print(table(rows))
 
 
 def _service(
-    service: str, spec: GroupSpec, frames: Path, folder: Path, named: list[str], budget: float
+    service: str, spec: GroupSpec, frames: Path, folder: Path, named: list[str], budget: float, train: float
 ) -> list[dict[str, Any]]:
     idle = _file(spec, folder / "idle.yaml", {"source": "push"})
     with System(named) as system:
         system.ctl("deploy", str(idle))
+        if train and service in TRAINED:
+            node, gflops = TRAINED[service]
+            options = ("--gflops", str(gflops), "--budget", str(train), "--samples", str(frames))
+            print(system.ctl("nco", "train", spec.name, node, *options, timeout=train + 1200))
         said = system.ctl(
             "nco", "optimize", spec.name, "--samples", str(frames), "--budget", str(budget), "--fresh", timeout=3000
         )

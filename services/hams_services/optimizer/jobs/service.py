@@ -240,7 +240,16 @@ class OptimizerService:
                         self._tell("run the group on the frames", 0, 0)
                         optimize.show(frames, scratch / "shown")
                         samples = scratch / "shown" / job.node
-                    self._distill = Distill(job.node, node, teacher, workshop, folder, self._tell, formats.bf16)
+                    self._distill = Distill(
+                        job.node,
+                        node,
+                        teacher,
+                        workshop,
+                        folder,
+                        self._tell,
+                        imported.variants.get("onnx"),
+                        formats.bf16,
+                    )
                     return self._distill.run(
                         samples,
                         gflops=job.gflops,
@@ -263,8 +272,9 @@ class OptimizerService:
         labelled = f", right on {right.value:.4f} of the labels" if right else ""
         verdict = short[0] or "it may serve"
         text = (
-            f"student of {job.node}: {result.gflops:.4f} GFLOPs, {result.epochs} epochs ({result.stopped}), agreement "
-            f"{agreed.value if agreed else 0:.4f}{labelled}; {verdict}"
+            f"student of {job.node} ({result.kind}): {result.gflops:.4f} GFLOPs, {result.epochs} epochs "
+            f"({result.stopped}), agreement {agreed.value if agreed else 0:.4f}{labelled}; {verdict}"
+            f"{f'; it does not begin as the network: {result.note}' if result.note else ''}"
         )
         return text, ""
 

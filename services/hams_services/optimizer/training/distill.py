@@ -40,6 +40,8 @@ class Distill:
     folder: Path
     """Of this run: request, checkpoint, what comes out. A run with the same folder goes on where it was stopped."""
     told: Told
+    origin: VariantRecord | None = None
+    """The same network as ONNX: a student may begin as it."""
     bf16: bool = True
     """Whether some device computes in it."""
     _process: subprocess.Popen[str] | None = None
@@ -86,6 +88,7 @@ class Distill:
         request = TrainRequest(
             tensors=tensors,
             teacher=self.workshop.store.path(self.teacher),
+            origin=self.workshop.store.path(self.origin) if self.origin is not None else None,
             labels=targets,
             folder=self.folder,
             layout=self.node.input.layout,
@@ -196,8 +199,8 @@ class Distill:
             format=format,
             precision="f32",
             settings={
-                "student": "inverted residuals",
-                "width": f"{result.width:g}",
+                "student": result.kind,
+                **({"width": f"{result.width:g}"} if result.width else {}),
                 "gflops": f"{result.gflops:.4f}",
                 "epochs": str(result.epochs),
                 "seed": str(request.seed),

@@ -1,15 +1,18 @@
 """The training loop: seeded, checkpointed after each epoch, and resumed to the bit.
 
 What an epoch does depends on the seed, the epoch's number and the state before it only; so a run that was killed and
-begun again ends with the same weights as one that was not.
+begun again ends with the same weights as one that was not. (Where a student begins as a trained network its learning
+rate falls with the time that is spent as well; such a run goes on, to weights that are as good.)
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -35,7 +38,14 @@ WARM_UP = 3
 LOWER, LEAST_RATE = 0.4, 1e-5
 """What the learning rate is multiplied by where the loss does not get better, and its least."""
 
+GENTLE = 0.15
+"""What the learning rate is multiplied by where a student begins as a trained network."""
+
 Told = Callable[[dict[str, Any]], None]
+Batch = tuple[Tensor, list[Tensor]]
+"""Images, and what is to be learned of them."""
+Varied = Callable[[Tensor, torch.Generator], Batch]
+"""Gives images changed, each time otherwise, and what is to be learned of those."""
 
 
 def split(count: int, held_back: float) -> int:
@@ -46,43 +56,46 @@ def split(count: int, held_back: float) -> int:
 
 
 def train(
-    student: Learner, inputs: Tensor, truth: list[Tensor], border: int, request: TrainRequest, told: Told
+    student: Learner,
+    inputs: Tensor,
+    truth: list[Tensor],
+    border: int,
+    request: TrainRequest,
+    told: Told,
+    varied: Varied | None = None,
 ) -> tuple[Stopping, str]:
-    """Fit `student` to the first `border` of `inputs`; the others say when to stop.
+    """Fit `student` to the first `border` of `inputs`, each time `varied`; the others say when to stop.
 
     Leaves the best weights in it, and returns what was reached and why it ended.
     """
     targets: tuple[Target, ...] = student.targets
     batch = _batch(request.batch, inputs)
     scale = spread(targets, [t[:border] for t in truth])
-    student.answer_like([t[:border] for t in truth], scale)
+    student.answer_like(inputs[:border], [t[:border] for t in truth], scale)
     optimizer = torch.optim.AdamW(student.parameters(), lr=request.rate, weight_decay=1e-4)
-    stopping = Stopping(request.epochs, request.patience)
+    # What begins trained gets worse first, and better as the rate falls to nothing.
+    patience = max(1, request.epochs) if student.begins_trained else request.patience
+    stopping = Stopping(request.epochs, patience)
     best: dict[str, Tensor] = {k: v.clone() for k, v in student.state_dict().items()}
     spent = 0.0
     path = request.folder / CHECKPOINT
-    key = _key(request, targets, len(inputs))
+    key = _key(request, student, len(inputs))
     if path.exists():
         state = torch.load(path, weights_only=True)
         if state["key"] == key:
             student.load_state_dict(state["student"])
             optimizer.load_state_dict(state["optimizer"])
-            stopping = Stopping(**{**state["stopping"], "epochs": request.epochs, "patience": request.patience})
+            stopping = Stopping(**{**state["stopping"], "epochs": request.epochs, "patience": patience})
             best, spent = state["best"], float(state["spent"])
             told({"text": f"goes on after epoch {stopping.epoch}", "done": stopping.epoch, "total": request.epochs})
+    if student.begins_trained and stopping.epoch == 0:
+        stopping.best = _held_back(student, inputs[border:], [t[border:] for t in truth], scale, batch)
     begun = monotonic() - spent
     while not (why := stopping.why(monotonic() - begun, request.budget_s)):
-        _epoch(
-            student,
-            optimizer,
-            inputs[:border],
-            [t[:border] for t in truth],
-            scale,
-            request,
-            batch,
-            stopping.epoch,
-            stopping.lowered,
-        )
+        shuffle = torch.Generator().manual_seed(request.seed * 1_000_003 + stopping.epoch)
+        rate = _rate(student, request, stopping, (monotonic() - begun) / request.budget_s)
+        batches = _batches(inputs[:border], [t[:border] for t in truth], batch, shuffle, varied)
+        _epoch(student, optimizer, batches, scale, rate)
         held = _held_back(student, inputs[border:], [t[border:] for t in truth], scale, batch)
         if stopping.record(held):
             best = {k: v.clone() for k, v in student.state_dict().items()}
@@ -115,29 +128,43 @@ def _batch(wanted: int, inputs: Tensor) -> int:
     return min(wanted, max(LEAST_BATCH, MOST_NUMBERS // int(inputs[0].numel())))
 
 
+def _rate(student: Learner, request: TrainRequest, stopping: Stopping, spent: float) -> float:
+    """The learning rate of the next epoch; `spent` is the part of the time that is gone."""
+    rate = request.rate * min(1.0, (stopping.epoch + 1) / WARM_UP) * LOWER**stopping.lowered
+    if student.begins_trained:
+        done = min(1.0, max(stopping.epoch / max(1, request.epochs), spent))
+        rate *= GENTLE * (1 + math.cos(math.pi * done)) / 2
+    return max(rate, LEAST_RATE)
+
+
+def _batches(
+    inputs: Tensor, truth: list[Tensor], size: int, shuffle: torch.Generator, varied: Varied | None
+) -> Iterator[Batch]:
+    """All samples once, in the order of `shuffle`; varied ones are made while those before them are learned from."""
+    order = torch.randperm(len(inputs), generator=shuffle)
+    # Batch normalisation needs two.
+    chosen = [some for start in range(0, len(order), size) if len(some := order[start : start + size]) >= 2]
+    if varied is None:
+        yield from ((inputs[some], [t[some] for t in truth]) for some in chosen)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(varied, inputs[chosen[0]], shuffle)
+        for some in (*chosen[1:], None):
+            batch = following.result()
+            if some is not None:
+                following = pool.submit(varied, inputs[some], shuffle)
+            yield batch
+
+
 def _epoch(
-    student: Learner,
-    optimizer: torch.optim.Optimizer,
-    inputs: Tensor,
-    truth: list[Tensor],
-    scale: list[Tensor],
-    request: TrainRequest,
-    batch: int,
-    epoch: int,
-    lowered: int,
+    student: Learner, optimizer: torch.optim.Optimizer, batches: Iterator[Batch], scale: list[Tensor], rate: float
 ) -> None:
     student.train()
-    shuffle = torch.Generator().manual_seed(request.seed * 1_000_003 + epoch)
-    order = torch.randperm(len(inputs), generator=shuffle)
-    rate = request.rate * min(1.0, (epoch + 1) / WARM_UP) * LOWER**lowered
     for group in optimizer.param_groups:
-        group["lr"] = max(rate, LEAST_RATE)
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        if len(chosen) < 2:
-            continue  # batch normalisation needs two
+        group["lr"] = rate
+    for inputs, truth in batches:
         optimizer.zero_grad(set_to_none=True)
-        value = loss(student.targets, student.logits(inputs[chosen]), [t[chosen] for t in truth], scale)
+        value = loss(student.targets, student.logits(inputs), truth, scale)
         value.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
         optimizer.step()
@@ -154,10 +181,11 @@ def _held_back(student: Learner, inputs: Tensor, truth: list[Tensor], scale: lis
     return total / len(inputs)
 
 
-def _key(request: TrainRequest, targets: tuple[Target, ...], count: int) -> str:
+def _key(request: TrainRequest, student: Learner, count: int) -> str:
     """What a checkpoint belongs to: everything but where it lies and how long it may take."""
-    said = request.model_dump(mode="json", exclude={"folder", "tensors", "teacher", "labels", "epochs", "budget_s"})
-    said |= {"targets": [t.model_dump() for t in targets], "count": count}
+    places = {"folder", "tensors", "teacher", "origin", "labels", "epochs", "budget_s"}
+    said = request.model_dump(mode="json", exclude=places) | {"student": student.kind, "count": count}
+    said |= {"targets": [t.model_dump() for t in student.targets]}
     said["inputs"] = hashlib.sha256(np.load(request.tensors, mmap_mode="r").tobytes()).hexdigest()
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 

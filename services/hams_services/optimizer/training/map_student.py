@@ -46,6 +46,7 @@ class MapStudent(Learner):
         self, inputs: int, size: tuple[int, int], targets: Sequence[Target], width: float, layout: str = "nchw"
     ) -> None:
         super().__init__(inputs, targets, layout)
+        self.width = width
         stem = channels(STEM, width)
         self.stem = nn.Sequential(
             nn.Conv2d(inputs, stem, 3, 2, 1, bias=False), nn.BatchNorm2d(stem), nn.ReLU6()
@@ -77,7 +78,7 @@ class MapStudent(Learner):
             self.register_buffer(f"center{index}", torch.zeros(1, target.shape[0], 1, 1))
             self.register_buffer(f"unit{index}", torch.ones(1, target.shape[0], 1, 1))
 
-    def answer_like(self, truth: Sequence[Tensor], units: Sequence[Tensor]) -> None:
+    def answer_like(self, inputs: Tensor, truth: Sequence[Tensor], units: Sequence[Tensor]) -> None:
         """Take what each map says in the mean, where it counts: heads learn what is left, in units of its spread."""
         where = cells(self.targets, truth)
         for index, (target, values) in enumerate(zip(self.targets, truth, strict=True)):

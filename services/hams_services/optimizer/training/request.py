@@ -28,6 +28,7 @@ class TrainRequest(BaseModel):
 
     tensors: Path = Field(description="N×… inputs as the node's network takes them, .npy")
     teacher: Path | None = Field(None, description="network whose outputs are learned")
+    origin: Path | None = Field(None, description="the teacher's ONNX file: a student of maps may begin as it")
     labels: Path | None = Field(None, description="N×K targets of the only output, .npy, instead of the teacher's")
     folder: Path = Field(description="of checkpoints and of what comes out: student.onnx, student.xml")
     layout: Literal["nchw", "nhwc"] = "nchw"
@@ -49,7 +50,9 @@ class TrainResult(BaseModel):
     files: tuple[Path, ...] = Field(description="student.onnx, student.xml, student.bin")
     gflops: float
     teacher_gflops: float = 0.0
-    width: float
+    kind: str = Field("inverted residuals", description="what the student is, in words")
+    note: str = Field("", description="why the student does not begin as the network, where it might")
+    width: float = Field(0.0, description="of inverted residuals; 0: it is something else")
     epochs: int
     best_epoch: int
     loss: float

@@ -15,12 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from hams_services.optimizer.onnx_dims import normalize_onnx
-from hams_services.optimizer.training.loop import split, train
+from hams_services.optimizer.training.loop import Batch, Varied, split, train
 from hams_services.optimizer.training.map_student import MapStudent, stride_of
 from hams_services.optimizer.training.request import Target, TrainRequest, TrainResult
+from hams_services.optimizer.training.shrunk import ShrunkStudent, sizes
 from hams_services.optimizer.training.student import WIDTHS, Learner, Student, gflops
-from hams_services.optimizer.training.vary import copies
-from hams_shared.errors import BadInputError, ModelError
+from hams_services.optimizer.training.teacher import Teacher
+from hams_services.optimizer.training.vary import anew, copies
+from hams_shared.errors import BadInputError, ModelError, UnsupportedModelError
 
 MOST = 4096
 """Numbers of one output that is no map; larger ones (lists of boxes) are not learned."""
@@ -47,26 +49,36 @@ def run(request: TrainRequest, told: Callable[[dict[str, Any]], None]) -> TrainR
     if request.teacher is None and request.labels is None:
         raise BadInputError("neither a teacher nor labels: nothing to learn")
     border = split(len(samples), request.held_back)
-    which = np.arange(len(samples))
-    if request.vary:
+    teacher = Teacher(request.teacher, samples.shape[1:]) if request.teacher is not None else None
+    told({"text": "ask the network", "done": 0, "total": request.epochs})
+    truth, targets = _truth(request, teacher, samples)
+    image = samples.shape[1:] if request.layout == "nchw" else (samples.shape[3], *samples.shape[1:3])
+    student, note = fitting(image, targets, request)
+    varied: Varied | None = None
+    if request.vary and student.begins_trained and teacher is not None:
+        varied = _varied(request.layout, teacher)
+    elif request.vary:
         told({"text": "vary the images", "done": 0, "total": request.epochs})
         more = copies(torch.from_numpy(samples[:border]), request.layout, request.seed).numpy()
-        which = np.concatenate([which[:border], np.tile(which[:border], len(more) // border), which[border:]])
+        rounds = len(more) // border
+        if request.labels is not None:  # a label holds for all that is made of an image
+            said = [np.concatenate([t[:border]] * rounds) if rounds else t[:0] for t in truth]
+        else:
+            said = list(_asked(teacher, more).values()) if rounds else [t[:0] for t in truth]
+        truth = [np.concatenate([t[:border], s, t[border:]]) for t, s in zip(truth, said, strict=True)]
         samples = np.concatenate([samples[:border], more, samples[border:]])
         border += len(more)
-    truth, targets = _truth(request, samples, which)
     inputs = torch.from_numpy(samples)
-    image = samples.shape[1:] if request.layout == "nchw" else (samples.shape[3], *samples.shape[1:3])
-    student, width = fitting(image, targets, request)
-    plain = inputs if request.layout == "nchw" else inputs.permute(0, 3, 1, 2)
-    student.normalize_like(plain)
-    stopping, why = train(student, inputs, [torch.from_numpy(t) for t in truth], border, request, told)
+    student.normalize_like(inputs if request.layout == "nchw" else inputs.permute(0, 3, 1, 2))
+    stopping, why = train(student, inputs, [torch.from_numpy(t) for t in truth], border, request, told, varied)
     told({"text": "write the network", "done": stopping.epoch, "total": request.epochs})
     files = export(student, samples.shape[1:], request.folder)
     return TrainResult(
         files=files,
         gflops=gflops(student, samples.shape[1:]),
-        width=width,
+        kind=student.kind,
+        note=note,
+        width=student.width,
         epochs=stopping.epoch,
         best_epoch=stopping.best_epoch,
         loss=stopping.best,
@@ -76,15 +88,32 @@ def run(request: TrainRequest, told: Callable[[dict[str, Any]], None]) -> TrainR
     )
 
 
-def fitting(image: tuple[int, ...], targets: list[Target], request: TrainRequest) -> tuple[Learner, float]:
-    """The widest student within the budget. Raises BadInputError when the narrowest is above it."""
+def fitting(image: tuple[int, ...], targets: list[Target], request: TrainRequest) -> tuple[Learner, str]:
+    """The largest student within the budget, for images C×H×W; and why it is not the network itself, if it might be.
+
+    Where the network says maps that is the network itself on a smaller image, else the widest of a kind.
+
+    Raises:
+        BadInputError: the narrowest is above the budget.
+    """
     shape = image if request.layout == "nchw" else (*image[1:], image[0])
+    size = (image[1], image[2])
+    note = ""
+    if targets[0].kind in MAPS and request.origin is not None:
+        try:
+            for smaller in sizes(size):
+                shrunk = ShrunkStudent(request.origin, image[0], size, smaller, targets, request.layout)
+                if gflops(shrunk, shape) <= request.gflops:
+                    return shrunk, ""
+            note = "it is above the budget on the smallest image"
+        except UnsupportedModelError as error:
+            note = str(error)
     kind = MapStudent if targets[0].kind in MAPS else Student
     found: float | None = None
     least = 0.0
     for width in WIDTHS:
         torch.manual_seed(request.seed)
-        student = kind(image[0], (image[1], image[2]), targets, width, request.layout)
+        student = kind(image[0], size, targets, width, request.layout)
         cost = gflops(student, shape)
         least = least or cost
         if cost > request.gflops:
@@ -95,16 +124,16 @@ def fitting(image: tuple[int, ...], targets: list[Target], request: TrainRequest
             f"the smallest student needs {least:.4f} GFLOPs, more than {request.gflops:g}", "a larger --gflops"
         )
     torch.manual_seed(request.seed)  # the same weights, whatever was tried before
-    return kind(image[0], (image[1], image[2]), targets, found, request.layout), found
+    return kind(image[0], size, targets, found, request.layout), note
 
 
 def _truth(
-    request: TrainRequest, samples: NDArray[np.float32], which: NDArray[np.intp]
+    request: TrainRequest, teacher: Teacher | None, samples: NDArray[np.float32]
 ) -> tuple[list[NDArray[np.float32]], list[Target]]:
-    """What is to be learned of each sample; `which` says which label is whose."""
-    said = teacher_says(request.teacher, samples if request.labels is None else samples[:1]) if request.teacher else {}
+    """What is to be learned of each sample."""
+    said = _asked(teacher, samples if request.labels is None else samples[:1])
     if request.labels is not None:
-        values = np.load(request.labels).astype(np.float32)[which]
+        values = np.load(request.labels).astype(np.float32)
         (name, first), *more = list(said.items()) or [("output", values[:1])]
         if more:
             raise BadInputError(f"labels are for one output, the network has {1 + len(more)}")
@@ -117,28 +146,18 @@ def _truth(
     return list(said.values()), [_target(name, values) for name, values in said.items()]
 
 
-def teacher_says(path: Path, samples: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Run the teacher, one sample at a time, in f32: output → N×…. Raises ModelError."""
-    core = ov.Core()
-    try:
-        model = core.read_model(path)
-        element = model.input(0).element_type.to_dtype()
-        model.reshape([1, *samples.shape[1:]])
-        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
-    except RuntimeError as error:
-        raise ModelError(f"the teacher cannot be run: {' '.join(str(error).split())[:300]}") from None
-    names = [_name(port, index) for index, port in enumerate(compiled.outputs)]
-    rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
-    for sample in samples:
-        answer = compiled([sample[None].astype(element)])
-        for index, name in enumerate(names):
-            rows[name].append(np.asarray(answer[index], np.float32)[0])
-    return {name: np.stack(values) for name, values in rows.items()}
+def _asked(teacher: Teacher | None, samples: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    return teacher.says(samples) if teacher is not None else {}
 
 
-def _name(port: Any, index: int) -> str:
-    names = sorted(port.get_names())
-    return str(names[0]) if names else f"output{index}"
+def _varied(layout: str, teacher: Teacher) -> Varied:
+    """Images changed each time otherwise, and what the teacher says of them."""
+
+    def vary(images: torch.Tensor, generator: torch.Generator) -> Batch:
+        changed = anew(images, layout, generator)
+        return changed, [torch.from_numpy(values) for values in teacher.says(changed.numpy()).values()]
+
+    return vary
 
 
 def _map(name: str, values: NDArray[np.float32]) -> Target:

@@ -53,6 +53,9 @@ class Block(nn.Module):  # type: ignore[misc]
 class Learner(nn.Module):  # type: ignore[misc]
     """What all students do alike; `inputs` are the channels of the image."""
 
+    begins_trained = False
+    """Whether its weights are a trained network's: it is then trained gently, on images varied anew in each epoch."""
+
     def __init__(self, inputs: int, targets: Sequence[Target], layout: str) -> None:
         super().__init__()
         self.targets = tuple(targets)
@@ -71,8 +74,16 @@ class Learner(nn.Module):  # type: ignore[misc]
             x = x.permute(0, 3, 1, 2)
         return (x - self.mean) / self.scale
 
-    def answer_like(self, truth: Sequence[Tensor], units: Sequence[Tensor]) -> None:
-        """Take from what is to be learned what heads need not learn."""
+    width = 0.0
+    """Of inverted residuals."""
+
+    @property
+    def kind(self) -> str:
+        """What it is, in words."""
+        return "inverted residuals"
+
+    def answer_like(self, inputs: Tensor, truth: Sequence[Tensor], units: Sequence[Tensor]) -> None:
+        """Take from what is to be learned of `inputs` what heads need not learn."""
         raise NotImplementedError
 
     def logits(self, x: Tensor) -> list[Tensor]:
@@ -87,6 +98,7 @@ class Student(Learner):
         self, inputs: int, size: tuple[int, int], targets: Sequence[Target], width: float, layout: str = "nchw"
     ) -> None:
         super().__init__(inputs, targets, layout)
+        self.width = width
         now = channels(16, width)
         layers: list[nn.Module] = [nn.Conv2d(inputs, now, 3, 2, 1, bias=False), nn.BatchNorm2d(now), nn.ReLU6()]
         smallest = min(size) // 2
@@ -111,7 +123,7 @@ class Student(Learner):
             self.register_buffer(f"center{index}", torch.zeros(math.prod(target.shape)))
             self.register_buffer(f"unit{index}", torch.ones(math.prod(target.shape)))
 
-    def answer_like(self, truth: Sequence[Tensor], units: Sequence[Tensor]) -> None:
+    def answer_like(self, inputs: Tensor, truth: Sequence[Tensor], units: Sequence[Tensor]) -> None:
         """Take the mean of each number from what is to be learned: heads learn what is left, in `units`.
 
         A number in the thousands is otherwise out of the optimizer's reach.
@@ -141,11 +153,14 @@ def gflops(network: nn.Module, shape: Sequence[int]) -> float:
     """Multiplications and additions of the convolutions and linear layers for one input of `shape`, 10⁹."""
     total = 0
 
-    def count(module: nn.Module, _: object, output: Tensor) -> None:
+    def count(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
         if isinstance(module, nn.Conv2d):
             kernel = math.prod(module.kernel_size) * module.in_channels // module.groups
             total += 2 * kernel * output[0].numel()
+        elif isinstance(module, nn.ConvTranspose2d):
+            kernel = math.prod(module.kernel_size) * module.out_channels // module.groups
+            total += 2 * kernel * given[0][0].numel()
         elif isinstance(module, nn.Linear):
             total += 2 * module.in_features * module.out_features
 

@@ -14,23 +14,32 @@ CONTRAST, LIGHT = 0.3, 0.2
 """Most change of contrast, as a share, and of light, in standard deviations."""
 SCALE, SHIFT = 0.2, 0.1
 """Most change of size, and of place as a share of the image."""
+GENTLE = 0.5
+"""How much of that, and of the change of light, where images are changed anew each time."""
+TURN = 0.12
+"""Most turn of those, radians."""
 
 
-def _relit(x: Tensor, generator: torch.Generator) -> Tensor:
+def _relit(x: Tensor, generator: torch.Generator, much: float = 1.0) -> Tensor:
     """Return N images brighter or darker, with more or less contrast."""
     shape = (len(x), *([1] * (x.dim() - 1)))
     level = x.mean(tuple(range(1, x.dim())), keepdim=True)
-    contrast = 1 + CONTRAST * _between(shape, generator)
-    shift = LIGHT * x.std() * _between(shape, generator)
+    contrast = 1 + much * CONTRAST * _between(shape, generator)
+    shift = much * LIGHT * x.std() * _between(shape, generator)
     return (x - level) * contrast + level + shift
 
 
-def _moved(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return N×C×H×W images a little larger or smaller, and elsewhere; edges are drawn out."""
-    scale = 1 + SCALE * _between((len(x),), generator)
-    place = 2 * SHIFT * _between((len(x), 2), generator)
+def _moved(x: Tensor, generator: torch.Generator, much: float = 1.0, turn: float = 0.0) -> Tensor:
+    """Return N×C×H×W images a little larger or smaller, elsewhere, and turned by up to `turn`; edges are drawn out."""
+    scale = 1 + much * SCALE * _between((len(x),), generator)
+    place = 2 * much * SHIFT * _between((len(x), 2), generator)
     theta = torch.zeros(len(x), 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = scale
+    if turn:
+        angle = turn * _between((len(x),), generator)
+        shape = x.shape[2] / x.shape[3]
+        theta[:, 0, 0] = theta[:, 1, 1] = scale * angle.cos()
+        theta[:, 0, 1], theta[:, 1, 0] = -scale * angle.sin() * shape, scale * angle.sin() / shape
     theta[:, :, 2] = place
     grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
     return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
@@ -46,6 +55,13 @@ def copies(x: Tensor, layout: str, seed: int) -> Tensor:
         changed = _moved(_relit(plain, generator), generator)
         rounds.append(changed.permute(0, 2, 3, 1) if layout == "nhwc" else changed)
     return torch.cat(rounds) if rounds else x[:0]
+
+
+def anew(x: Tensor, layout: str, generator: torch.Generator) -> Tensor:
+    """Return each of N images changed, turned as well, with all values within those of `x`."""
+    plain = x.permute(0, 3, 1, 2) if layout == "nhwc" else x
+    changed = _moved(_relit(plain, generator, GENTLE), generator, GENTLE, TURN).clamp(float(x.min()), float(x.max()))
+    return changed.permute(0, 2, 3, 1) if layout == "nhwc" else changed
 
 
 def _between(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -71,15 +72,16 @@ def test_the_widest_student_within_the_budget(tmp_path: Path) -> None:
 
     targets = [Target(name="y", shape=(3, 1, 1), kind="probabilities"), Target(name="z", shape=(5,), kind="numbers")]
     request = TrainRequest(tensors=tmp_path, folder=tmp_path, gflops=0.02)
-    student, width = fitting((3, 64, 64), targets, request)
+    student, note = fitting((3, 64, 64), targets, request)
+    assert note == ""
     assert gflops(student, (3, 64, 64)) <= 0.02
     import torch
 
     outputs = student.eval()(torch.zeros(2, 3, 64, 64))
     assert [tuple(one.shape) for one in outputs] == [(2, 3, 1, 1), (2, 5)]
     assert outputs[0].sum(1).flatten().tolist() == pytest.approx([1, 1])
-    wider = fitting((3, 64, 64), targets, request.model_copy(update={"gflops": 0.2}))[1]
-    assert wider > width
+    wider, _ = fitting((3, 64, 64), targets, request.model_copy(update={"gflops": 0.2}))
+    assert wider.width > student.width
     with pytest.raises(BadInputError, match="smallest student needs"):
         fitting((3, 64, 64), targets, request.model_copy(update={"gflops": 1e-6}))
 
@@ -148,7 +150,7 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> No
     process = start(tmp_path / "killed", given)
     assert process.stdout is not None
     lines = iter(process.stdout.readline, "")
-    assert "goes on after epoch" in next(line for line in lines if "vary" not in line)
+    assert "goes on after epoch" in next(line for line in lines if "vary" not in line and "ask" not in line)
     again = TrainResult.model_validate(finished(process)["result"])
     assert again.loss == whole.loss
     assert again.files[0].read_bytes() == whole.files[0].read_bytes()
@@ -233,6 +235,116 @@ def test_maps_of_a_detector_are_learned_where_they_are_hot(tmp_path: Path) -> No
     both = (right & sure).sum()
     assert both / max(1, (right | sure).sum()) > 0.8
     assert np.abs(reddish - red)[sure].mean() < 0.25 * red[sure].std()
+
+
+def convolutional(folder: Path) -> Path:
+    """As :func:`detector`, of convolutions only, on images of 128×128."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["near"], kernel_shape=[8, 8], strides=[4, 4], pads=[2, 2, 2, 2]),
+        helper.make_node("Conv", ["near", "sure", "half"], ["above"], kernel_shape=[1, 1]),
+        helper.make_node("Sigmoid", ["above"], ["heat"]),
+        helper.make_node("Conv", ["near", "thousand"], ["538"], kernel_shape=[1, 1]),
+    ]
+    mean = np.full((8, 8), 1 / 64, np.float32)
+    constants = {
+        "w": np.stack([np.stack([mean / 3] * 3), np.stack([mean, 0 * mean, 0 * mean])]),
+        "sure": np.float32([[16, 0]])[:, :, None, None],
+        "half": np.float32([-12.8]),
+        "thousand": np.float32([[0, 1000]])[:, :, None, None],
+    }
+    outputs: dict[str, list[int | str] | None] = {"heat": ["n", 1, 32, 32], "538": ["n", 1, 32, 32]}
+    return write(folder / "detector.onnx", graph(nodes, constants=constants, outputs=outputs, sides=(128, 128)))
+
+
+@needs_torch
+@pytest.mark.timeout(1000)
+def test_a_detector_on_a_smaller_image_goes_on_after_a_kill(tmp_path: Path) -> None:
+    images = np.repeat(np.repeat(squares(140), 2, 2), 2, 3)
+    np.save(tmp_path / "tensors.npy", images[:120])
+    origin = str(convolutional(tmp_path))
+    given = {
+        "tensors": str(tmp_path / "tensors.npy"),
+        "teacher": origin,
+        "origin": origin,
+        "folder": str(tmp_path / "run"),
+        "gflops": 0.0005,
+        "epochs": 8,
+    }
+    process = start(tmp_path, given)
+    assert process.stdout is not None
+    end = time.monotonic() + 300
+    while "epoch 2" not in process.stdout.readline():
+        assert time.monotonic() < end
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=10)
+    result = TrainResult.model_validate(finished(start(tmp_path, given))["result"])
+    assert (result.kind, result.note) == ("the network itself, on 96×96", "")
+    assert (result.epochs, result.stopped) == (8, "epochs")
+    assert [(one.name, one.kind, one.shape) for one in result.outputs] == [
+        ("heat", "heat", (1, 32, 32)),
+        ("538", "map", (1, 32, 32)),
+    ]
+    assert result.gflops <= 0.0005
+
+    unseen = images[120:]
+    teacher = onnxruntime.InferenceSession(origin, providers=["CPUExecutionProvider"])
+    student = onnxruntime.InferenceSession(result.files[0], providers=["CPUExecutionProvider"])
+    (heat, red), (hot, reddish) = (one.run(["heat", "538"], {"x" if one is teacher else "input": unseen})
+                                   for one in (teacher, student))  # fmt: skip
+    ir = ov.Core().compile_model(result.files[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert np.abs(ir([unseen[:1]])["heat"] - hot[:1]).max() < 1e-3
+    right, sure = hot > 0.5, heat > 0.5
+    assert (right & sure).sum() / (right | sure).sum() > 0.85
+    assert np.abs(reddish - red)[sure].mean() < 0.25 * red[sure].std()
+
+
+@needs_torch
+def test_what_cannot_begin_as_the_network_says_why_and_begins_anew(tmp_path: Path) -> None:
+    from hams_services.optimizer.training.run import fitting
+
+    targets = [Target(name="heat", shape=(1, 32, 32), kind="heat")]
+    request = TrainRequest(tensors=tmp_path, folder=tmp_path, gflops=0.05)
+    scatter = helper.make_node("NonZero", ["x"], ["heat"])
+    unknown = write(tmp_path / "unknown.onnx", graph([scatter], outputs={"heat": ["n", 1, 32, 32]}, sides=(128, 128)))
+    bound = helper.make_node("Reshape", ["x", "rows"], ["heat"])
+    old = graph([bound], constants={"rows": np.array([-1, 1, 32, 32])}, outputs={"heat": None}, sides=(128, 128))
+    for origin, why in (
+        (unknown, "no smaller maps|cannot read"),
+        (write(tmp_path / "old.onnx", old), "no smaller maps"),
+        (convolutional(tmp_path), "no output heat of it"),
+    ):
+        wanted = targets if "no output" not in why else [targets[0].model_copy(update={"name": "heat of it"})]
+        student, note = fitting((3, 128, 128), wanted, request.model_copy(update={"origin": origin}))
+        assert student.kind == "inverted residuals"
+        assert re.search(why, note), note
+
+
+@needs_torch
+def test_smaller_sizes_keep_the_shape() -> None:
+    from hams_services.optimizer.training.shrunk import sizes
+
+    found = list(sizes((480, 640)))
+    assert found[0] == (480, 608)
+    assert (288, 384) in found
+    assert all(h % 32 == w % 32 == 0 and 0.6 < h / w < 0.9 for h, w in found)
+    assert [h * w for h, w in found] == sorted({h * w for h, w in found}, reverse=True)
+    assert list(sizes((64, 64))) == []
+
+
+@needs_torch
+def test_factor_and_offset_are_found_where_it_counts() -> None:
+    import torch
+
+    from hams_services.optimizer.training.shrunk import fit
+
+    given = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    weight = (given[:, :1] > 0.5).float()
+    wanted = torch.where(weight > 0, given * 3 + 2, torch.full_like(given, 99.0))
+    factor, offset = fit(given, wanted, weight)
+    assert factor.flatten().tolist() == pytest.approx([3, 3], abs=1e-3)
+    assert offset.flatten().tolist() == pytest.approx([2, 2], abs=1e-3)
+    factor, offset = fit(torch.ones_like(given), wanted, weight)  # nothing to be found
+    assert factor.flatten().tolist() == [1, 1]
 
 
 @needs_torch
