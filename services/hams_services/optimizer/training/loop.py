@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hams_services.optimizer.training.loss import loss, spread
 from hams_services.optimizer.training.request import Target, TrainRequest
@@ -38,8 +39,10 @@ WARM_UP = 3
 LOWER, LEAST_RATE = 0.4, 1e-5
 """What the learning rate is multiplied by where the loss does not get better, and its least."""
 
-GENTLE = 0.15
+GENTLE = 0.1
 """What the learning rate is multiplied by where a student begins as a trained network."""
+KEPT = 0.98
+"""Part of the averaged weights that a step keeps, where a student begins as a trained network."""
 
 Told = Callable[[dict[str, Any]], None]
 Batch = tuple[Tensor, list[Tensor]]
@@ -76,6 +79,8 @@ def train(
     # What begins trained gets worse first, and better as the rate falls to nothing.
     patience = max(1, request.epochs) if student.begins_trained else request.patience
     stopping = Stopping(request.epochs, patience)
+    averaged = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(KEPT)) if student.begins_trained else None
+    watched: Learner = student if averaged is None else averaged.module
     best: dict[str, Tensor] = {k: v.clone() for k, v in student.state_dict().items()}
     spent = 0.0
     path = request.folder / CHECKPOINT
@@ -85,6 +90,8 @@ def train(
         if state["key"] == key:
             student.load_state_dict(state["student"])
             optimizer.load_state_dict(state["optimizer"])
+            if averaged is not None:
+                averaged.load_state_dict(state["averaged"])
             stopping = Stopping(**{**state["stopping"], "epochs": request.epochs, "patience": patience})
             best, spent = state["best"], float(state["spent"])
             told({"text": f"goes on after epoch {stopping.epoch}", "done": stopping.epoch, "total": request.epochs})
@@ -95,10 +102,10 @@ def train(
         shuffle = torch.Generator().manual_seed(request.seed * 1_000_003 + stopping.epoch)
         rate = _rate(student, request, stopping, (monotonic() - begun) / request.budget_s)
         batches = _batches(inputs[:border], [t[:border] for t in truth], batch, shuffle, varied)
-        _epoch(student, optimizer, batches, scale, rate)
-        held = _held_back(student, inputs[border:], [t[border:] for t in truth], scale, batch)
+        _epoch(student, optimizer, batches, scale, rate, averaged)
+        held = _held_back(watched, inputs[border:], [t[border:] for t in truth], scale, batch)
         if stopping.record(held):
-            best = {k: v.clone() for k, v in student.state_dict().items()}
+            best = {k: v.clone() for k, v in watched.state_dict().items()}
         told(
             {
                 "text": f"epoch {stopping.epoch}, loss {held:.4f}, best {stopping.best:.4f}",
@@ -113,6 +120,7 @@ def train(
                 "key": key,
                 "student": student.state_dict(),
                 "optimizer": optimizer.state_dict(),
+                "averaged": averaged.state_dict() if averaged is not None else {},
                 "stopping": asdict(stopping),
                 "best": best,
                 "spent": monotonic() - begun,
@@ -157,7 +165,12 @@ def _batches(
 
 
 def _epoch(
-    student: Learner, optimizer: torch.optim.Optimizer, batches: Iterator[Batch], scale: list[Tensor], rate: float
+    student: Learner,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[Batch],
+    scale: list[Tensor],
+    rate: float,
+    averaged: AveragedModel | None,
 ) -> None:
     student.train()
     for group in optimizer.param_groups:
@@ -168,6 +181,8 @@ def _epoch(
         value.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
         optimizer.step()
+        if averaged is not None:
+            averaged.update_parameters(student)
 
 
 def _held_back(student: Learner, inputs: Tensor, truth: list[Tensor], scale: list[Tensor], batch: int) -> float:
