@@ -57,7 +57,7 @@ def run(request: TrainRequest, told: Callable[[dict[str, Any]], None]) -> TrainR
     varied: Varied | None = None
     if request.vary and student.begins_trained and teacher is not None:
         varied = _varied(request.layout, teacher)
-        border = split(len(samples), request.held_back / 2)  # when to stop is said by the time; what to learn from is few
+        border = split(len(samples), request.held_back / 2)  # its end is set by the time: more to learn from
     elif request.vary:
         told({"text": "vary the images", "done": 0, "total": request.epochs})
         more = copies(torch.from_numpy(samples[:border]), request.layout, request.seed).numpy()

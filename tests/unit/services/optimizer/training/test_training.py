@@ -320,6 +320,22 @@ def test_what_cannot_begin_as_the_network_says_why_and_begins_anew(tmp_path: Pat
 
 
 @needs_torch
+def test_images_are_varied_anew_each_time_alike_in_both_layouts() -> None:
+    import torch
+
+    from hams_services.optimizer.training.vary import anew
+
+    images = torch.rand(3, 3, 40, 60, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    first, second = anew(images, "nchw", generator), anew(images, "nchw", generator)
+    assert first.shape == images.shape
+    assert images.min() <= first.min() <= first.max() <= images.max()
+    assert (first - second).abs().mean() > 0.01
+    again = anew(images.permute(0, 2, 3, 1), "nhwc", torch.Generator().manual_seed(1))
+    assert torch.equal(again.permute(0, 3, 1, 2), first)
+
+
+@needs_torch
 def test_smaller_sizes_keep_the_shape() -> None:
     from hams_services.optimizer.training.shrunk import sizes
 
