@@ -274,7 +274,7 @@ class OptimizerService:
         text = (
             f"student of {job.node} ({result.kind}): {result.gflops:.4f} GFLOPs, {result.epochs} epochs "
             f"({result.stopped}), agreement {agreed.value if agreed else 0:.4f}{labelled}; {verdict}"
-            f"{f'; it does not begin as the network: {result.note}' if result.note else ''}"
+            f"{f'; {result.note}' if result.note else ''}"
         )
         return text, ""
 

@@ -19,7 +19,7 @@ from hams_services.optimizer.process import environment
 from hams_services.optimizer.training.request import TrainRequest, TrainResult
 from hams_shared.errors import BadInputError, InternalError, from_wire
 from hams_shared.group_spec import NodeSpec
-from hams_shared.variants import Made, RuntimeFormat, VariantRecord
+from hams_shared.variants import Made, RuntimeFormat, VariantRecord, task_key
 
 Told = Callable[[str, int, int], None]
 START_S = 600
@@ -99,12 +99,32 @@ class Distill:
         if not gflops:
             request = request.model_copy(update={"gflops": self._budget(request, shown, fps, device)})
         result = self._train(request)
+        records = self._measured(result, request, shown)
+        if result.begun:
+            as_it_began = result.model_copy(update={"files": result.begun, "epochs": 0})
+            before = self._measured(as_it_began, request, shown)
+            if self._agreement(before) > self._agreement(records):
+                note = f"{result.epochs} epochs made it no better and count for nothing"
+                records, before, result = before, records, as_it_began.model_copy(update={"note": note})
+            kept = {one.model.digest for one in records}
+            for other in (one for one in before if one.model.digest not in kept):
+                self.workshop.store.remove(other)
+        if labelled:
+            self.workshop.measure_labels(records, self.name, self.node, samples)
+            records = [self.workshop.store.get(one.model.digest) for one in records]
+        return records, result
+
+    def _measured(self, result: TrainResult, request: TrainRequest, shown: Shown) -> list[VariantRecord]:
+        """The student's variants, compared with the teacher."""
         records = [self._add(format, result, request) for format in ("openvino", "onnx")]
         if self.bf16:
             records.append(self.workshop.variant(records[0], "bf16"))
-        if labelled:
-            self.workshop.measure_labels(records, self.name, self.node, samples)
-        return self.workshop.measure(self.teacher, records, self.name, self.node, shown), result
+        return self.workshop.measure(self.teacher, records, self.name, self.node, shown)
+
+    def _agreement(self, records: list[VariantRecord]) -> float:
+        """Of the first, as the node says it; 0: it could not be measured."""
+        found = records[0].agreements.get(task_key(self.node))
+        return found.value if found else 0.0
 
     def _target(self, said: Any, name: str) -> np.ndarray:
         """What the network ought to give for one label. Raises BadInputError."""

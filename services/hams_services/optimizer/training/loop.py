@@ -39,7 +39,7 @@ WARM_UP = 3
 LOWER, LEAST_RATE = 0.4, 1e-5
 """What the learning rate is multiplied by where the loss does not get better, and its least."""
 
-GENTLE = 0.1
+GENTLE = 0.15
 """What the learning rate is multiplied by where a student begins as a trained network."""
 KEPT = 0.98
 """Part of the averaged weights that a step keeps, where a student begins as a trained network."""
@@ -72,11 +72,11 @@ def train(
     Leaves the best weights in it, and returns what was reached and why it ended.
     """
     targets: tuple[Target, ...] = student.targets
-    batch = _batch(request.batch, inputs)
+    batch = LEAST_BATCH if student.begins_trained else _batch(request.batch, inputs)
     scale = spread(targets, [t[:border] for t in truth])
     student.answer_like(inputs[:border], [t[:border] for t in truth], scale)
     optimizer = torch.optim.AdamW(student.parameters(), lr=request.rate, weight_decay=1e-4)
-    # What begins trained gets worse first, and better as the rate falls to nothing.
+    # What begins trained gets worse first, and better as the rate falls to nothing: its last weights are its best.
     patience = max(1, request.epochs) if student.begins_trained else request.patience
     stopping = Stopping(request.epochs, patience)
     averaged = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(KEPT)) if student.begins_trained else None
@@ -95,8 +95,6 @@ def train(
             stopping = Stopping(**{**state["stopping"], "epochs": request.epochs, "patience": patience})
             best, spent = state["best"], float(state["spent"])
             told({"text": f"goes on after epoch {stopping.epoch}", "done": stopping.epoch, "total": request.epochs})
-    if student.begins_trained and stopping.epoch == 0:
-        stopping.best = _held_back(student, inputs[border:], [t[border:] for t in truth], scale, batch)
     begun = monotonic() - spent
     while not (why := stopping.why(monotonic() - begun, request.budget_s)):
         shuffle = torch.Generator().manual_seed(request.seed * 1_000_003 + stopping.epoch)
@@ -104,7 +102,7 @@ def train(
         batches = _batches(inputs[:border], [t[:border] for t in truth], batch, shuffle, varied)
         _epoch(student, optimizer, batches, scale, rate, averaged)
         held = _held_back(watched, inputs[border:], [t[border:] for t in truth], scale, batch)
-        if stopping.record(held):
+        if stopping.record(held) or student.begins_trained:
             best = {k: v.clone() for k, v in watched.state_dict().items()}
         told(
             {
@@ -177,7 +175,7 @@ def _epoch(
         group["lr"] = rate
     for inputs, truth in batches:
         optimizer.zero_grad(set_to_none=True)
-        value = loss(student.targets, student.logits(inputs), truth, scale)
+        value = loss(student.targets, student.logits(inputs), truth, scale, student.beta)
         value.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
         optimizer.step()
@@ -191,7 +189,8 @@ def _held_back(student: Learner, inputs: Tensor, truth: list[Tensor], scale: lis
     with torch.no_grad():
         for start in range(0, len(inputs), batch):
             part = slice(start, start + batch)
-            value = loss(student.targets, student.logits(inputs[part]), [t[part] for t in truth], scale)
+            said = student.logits(inputs[part])
+            value = loss(student.targets, said, [t[part] for t in truth], scale, student.beta)
             total += float(value) * len(inputs[part])
     return total / len(inputs)
 

@@ -14,6 +14,8 @@ COLD = 0.1
 """Places with less heat count for nothing but for being cold."""
 HOT = 50.0
 """How much more a place with heat weighs than one without: there are few."""
+BETA = 0.5
+"""Errors of numbers below it count by their square, those above by their size, in standard deviations."""
 HEAT = 20.0
 """Weight of heat among the outputs: it says whether there is anything at all."""
 
@@ -51,9 +53,16 @@ def spread(targets: Sequence[Target], truth: Sequence[Tensor]) -> list[Tensor]:
     return found
 
 
-def loss(targets: Sequence[Target], said: Sequence[Tensor], truth: Sequence[Tensor], scale: Sequence[Tensor]) -> Tensor:
+def loss(
+    targets: Sequence[Target],
+    said: Sequence[Tensor],
+    truth: Sequence[Tensor],
+    scale: Sequence[Tensor],
+    beta: float = BETA,
+) -> Tensor:
     """Mean over outputs: cross-entropy above the teacher's own for probabilities and heat (KL), smooth L1 in standard
-    deviations for numbers and maps, 1 - cosine for directions. `said` are logits, N×K, of maps N×C×H×W."""
+    deviations for numbers and maps, 1 - cosine for directions. `said` are logits, N×K, of maps N×C×H×W. Errors of maps
+    below `beta` count by their square."""
     parts = []
     where = cells(targets, truth)
     for target, logits, values, unit in zip(targets, said, truth, scale, strict=True):
@@ -65,7 +74,7 @@ def loss(targets: Sequence[Target], said: Sequence[Tensor], truth: Sequence[Tens
             weight = 1 + HOT * values
             parts.append((above * weight).sum() / weight.sum() * HEAT)
         elif target.kind == "map":
-            error = functional.smooth_l1_loss(logits / unit, values / unit, beta=0.5, reduction="none")
+            error = functional.smooth_l1_loss(logits / unit, values / unit, beta=beta, reduction="none")
             weight = torch.ones_like(values[:, :1]) if where is None else where
             parts.append((error * weight).sum() / (weight.sum() * values.shape[1]).clamp_min(1e-6))
         elif target.kind == "probabilities":
@@ -74,5 +83,5 @@ def loss(targets: Sequence[Target], said: Sequence[Tensor], truth: Sequence[Tens
         elif target.kind == "direction":
             parts.append((1 - functional.cosine_similarity(logits, flat)).mean())
         else:
-            parts.append(functional.smooth_l1_loss(logits / unit, flat / unit, beta=0.5))
+            parts.append(functional.smooth_l1_loss(logits / unit, flat / unit, beta=BETA))
     return torch.stack(parts).mean()

@@ -57,7 +57,7 @@ def run(request: TrainRequest, told: Callable[[dict[str, Any]], None]) -> TrainR
     varied: Varied | None = None
     if request.vary and student.begins_trained and teacher is not None:
         varied = _varied(request.layout, teacher)
-        border = split(len(samples), request.held_back / 2)  # its end is set by the time: more to learn from
+        border = split(len(samples), request.held_back / 8)  # its end is set by the time: more to learn from
     elif request.vary:
         told({"text": "vary the images", "done": 0, "total": request.epochs})
         more = copies(torch.from_numpy(samples[:border]), request.layout, request.seed).numpy()
@@ -71,11 +71,18 @@ def run(request: TrainRequest, told: Callable[[dict[str, Any]], None]) -> TrainR
         border += len(more)
     inputs = torch.from_numpy(samples)
     student.normalize_like(inputs if request.layout == "nchw" else inputs.permute(0, 3, 1, 2))
-    stopping, why = train(student, inputs, [torch.from_numpy(t) for t in truth], border, request, told, varied)
+    learned = [torch.from_numpy(t) for t in truth]
+    begun: tuple[Path, ...] = ()
+    if student.begins_trained and request.epochs:
+        untrained = request.model_copy(update={"epochs": 0, "folder": request.folder / "begun"})
+        train(student, inputs, learned, border, untrained, told)
+        begun = export(student, samples.shape[1:], untrained.folder)
+    stopping, why = train(student, inputs, learned, border, request, told, varied)
     told({"text": "write the network", "done": stopping.epoch, "total": request.epochs})
     files = export(student, samples.shape[1:], request.folder)
     return TrainResult(
         files=files,
+        begun=begun,
         gflops=gflops(student, samples.shape[1:]),
         kind=student.kind,
         note=note,
@@ -106,9 +113,9 @@ def fitting(image: tuple[int, ...], targets: list[Target], request: TrainRequest
                 shrunk = ShrunkStudent(request.origin, image[0], size, smaller, targets, request.layout)
                 if gflops(shrunk, shape) <= request.gflops:
                     return shrunk, ""
-            note = "it is above the budget on the smallest image"
+            note = "it does not begin as the network: that is above the budget on the smallest image"
         except UnsupportedModelError as error:
-            note = str(error)
+            note = f"it does not begin as the network: {error.text}"
     kind = MapStudent if targets[0].kind in MAPS else Student
     found: float | None = None
     least = 0.0
@@ -194,6 +201,7 @@ def _target(name: str, values: NDArray[np.float32]) -> Target:
 
 def export(student: Learner, shape: tuple[int, ...], folder: Path) -> tuple[Path, ...]:
     """Write the student as ONNX and as OpenVINO IR, with any batch."""
+    folder.mkdir(exist_ok=True)
     raw = folder / "raw.onnx"
     names = [f"output{index}" for index in range(len(student.targets))]  # the exporter takes no name that is a number
     torch.onnx.export(

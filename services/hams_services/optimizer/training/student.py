@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from hams_services.optimizer.training.loss import BETA
 from hams_services.optimizer.training.request import Target
 
 STAGES = ((16, 1, 1), (24, 2, 2), (40, 2, 2), (80, 3, 2), (112, 2, 1), (160, 2, 2))
@@ -74,6 +75,8 @@ class Learner(nn.Module):  # type: ignore[misc]
             x = x.permute(0, 3, 1, 2)
         return (x - self.mean) / self.scale
 
+    beta = BETA
+    """What errors of its maps count by; see :func:`hams_services.optimizer.training.loss.loss`."""
     width = 0.0
     """Of inverted residuals."""
 

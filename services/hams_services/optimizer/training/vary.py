@@ -14,9 +14,9 @@ CONTRAST, LIGHT = 0.3, 0.2
 """Most change of contrast, as a share, and of light, in standard deviations."""
 SCALE, SHIFT = 0.2, 0.1
 """Most change of size, and of place as a share of the image."""
-GENTLE = 0.75
+GENTLE = 0.7
 """How much of that, and of the change of light, where images are changed anew each time."""
-TURN = 0.2
+TURN = 0.12
 """Most turn of those, radians."""
 
 
