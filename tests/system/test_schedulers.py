@@ -71,11 +71,16 @@ def test_the_leader_is_killed_and_the_other_leads(pair: Up, tmp_path: Path) -> N
 
 
 def test_a_leader_that_is_stopped_gives_the_lease_back(pair: Up) -> None:
-    first = leader(pair)
-    os.kill(first["pid"], signal.SIGTERM)
-    second = leader(pair)
-    assert second["holder"] != first["holder"]
-    until_sync(lambda: re.search("gave the lease back|was not given back", pair.logs()), 20, "it says so")
+    """Or it would have to run out. A stalled disk may be too slow for it once, so there are three tries."""
+    for _ in range(3):
+        first = leader(pair)
+        os.kill(first["pid"], signal.SIGTERM)
+        second = leader(pair)
+        assert second["holder"] != first["holder"]
+        until_sync(lambda: re.search("gave the lease back|was not given back", pair.logs()), 20, "it says so")
+        if "gave the lease back" in pair.logs():
+            return
+    pytest.fail(f"never given back\n{pair.logs()}")
 
 
 def test_a_leader_that_was_paused_finds_itself_deposed(pair: Up, tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from hams_services.optimizer.training.loss import loss, spread
-from hams_services.optimizer.training.request import Target, TrainRequest
+from hams_services.optimizer.training.loss import loss
+from hams_services.optimizer.training.request import TrainRequest
 from hams_services.optimizer.training.stopping import Stopping
 from hams_services.optimizer.training.student import Learner
 from hams_shared.errors import BadInputError
@@ -63,18 +63,17 @@ def train(
     inputs: Tensor,
     truth: list[Tensor],
     border: int,
+    scale: list[Tensor],
     request: TrainRequest,
     told: Told,
     varied: Varied | None = None,
 ) -> tuple[Stopping, str]:
     """Fit `student` to the first `border` of `inputs`, each time `varied`; the others say when to stop.
 
-    Leaves the best weights in it, and returns what was reached and why it ended.
+    `scale` is what errors are compared with (:func:`hams_services.optimizer.training.loss.spread`). Leaves the best
+    weights in it, and returns what was reached and why it ended.
     """
-    targets: tuple[Target, ...] = student.targets
     batch = LEAST_BATCH if student.begins_trained else _batch(request.batch, inputs)
-    scale = spread(targets, [t[:border] for t in truth])
-    student.answer_like(inputs[:border], [t[:border] for t in truth], scale)
     optimizer = torch.optim.AdamW(student.parameters(), lr=request.rate, weight_decay=1e-4)
     # What begins trained gets worse first, and better as the rate falls to nothing: its last weights are its best.
     patience = max(1, request.epochs) if student.begins_trained else request.patience

@@ -29,9 +29,14 @@ def cells(targets: Sequence[Target], truth: Sequence[Tensor]) -> Tensor | None:
     return torch.cat(heat, 1).amax(1, keepdim=True).sub(COLD).clamp_min(0) if heat else None
 
 
+def counting(values: Tensor, where: Tensor | None) -> Tensor:
+    """How much each place of the maps N×C×H×W counts: as `where` says, else all alike."""
+    return torch.ones_like(values[:, :1]) if where is None else where
+
+
 def mean_and_unit(values: Tensor, where: Tensor | None) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel of N×C×H×W, 1×C×1×1, over the places that count."""
-    weight = torch.ones_like(values[:, :1]) if where is None else where
+    weight = counting(values, where)
     total = weight.sum().clamp_min(1e-6)
     mean = (values * weight).sum((0, 2, 3), keepdim=True) / total
     variance = ((values - mean).square() * weight).sum((0, 2, 3), keepdim=True) / total
@@ -75,7 +80,7 @@ def loss(
             parts.append((above * weight).sum() / weight.sum() * HEAT)
         elif target.kind == "map":
             error = functional.smooth_l1_loss(logits / unit, values / unit, beta=beta, reduction="none")
-            weight = torch.ones_like(values[:, :1]) if where is None else where
+            weight = counting(values, where)
             parts.append((error * weight).sum() / (weight.sum() * values.shape[1]).clamp_min(1e-6))
         elif target.kind == "probabilities":
             said_log = functional.log_softmax(logits, 1)

@@ -50,7 +50,6 @@ class TrainResult(BaseModel):
     files: tuple[Path, ...] = Field(description="student.onnx, student.xml, student.bin")
     begun: tuple[Path, ...] = Field((), description="the same, untrained, of a student that begins trained")
     gflops: float
-    teacher_gflops: float = 0.0
     kind: str = Field("inverted residuals", description="what the student is, in words")
     note: str = Field("", description="what else is to be said: why it does not begin as the network, where it might")
     width: float = Field(0.0, description="of inverted residuals; 0: it is something else")

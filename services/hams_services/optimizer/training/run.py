@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hams_services.optimizer.onnx_dims import normalize_onnx
 from hams_services.optimizer.training.loop import Batch, Varied, split, train
+from hams_services.optimizer.training.loss import spread
 from hams_services.optimizer.training.map_student import MapStudent, stride_of
 from hams_services.optimizer.training.request import Target, TrainRequest, TrainResult
 from hams_services.optimizer.training.shrunk import ShrunkStudent, sizes
@@ -70,14 +71,15 @@ def run(request: TrainRequest, told: Callable[[dict[str, Any]], None]) -> TrainR
         samples = np.concatenate([samples[:border], more, samples[border:]])
         border += len(more)
     inputs = torch.from_numpy(samples)
-    student.normalize_like(inputs if request.layout == "nchw" else inputs.permute(0, 3, 1, 2))
+    student.normalize_like(student.plain(inputs))
     learned = [torch.from_numpy(t) for t in truth]
+    known = [values[:border] for values in learned]
+    scale = spread(student.targets, known)
+    student.answer_like(inputs[:border], known, scale)
     begun: tuple[Path, ...] = ()
     if student.begins_trained and request.epochs:
-        untrained = request.model_copy(update={"epochs": 0, "folder": request.folder / "begun"})
-        train(student, inputs, learned, border, untrained, told)
-        begun = export(student, samples.shape[1:], untrained.folder)
-    stopping, why = train(student, inputs, learned, border, request, told, varied)
+        begun = export(student.eval(), samples.shape[1:], request.folder / "begun")
+    stopping, why = train(student, inputs, learned, border, scale, request, told, varied)
     told({"text": "write the network", "done": stopping.epoch, "total": request.epochs})
     files = export(student, samples.shape[1:], request.folder)
     return TrainResult(

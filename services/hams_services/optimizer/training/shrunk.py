@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hams_services.optimizer.training.loss import cells
+from hams_services.optimizer.training.loss import cells, counting
 from hams_services.optimizer.training.request import Target
 from hams_services.optimizer.training.student import Learner
 from hams_shared.errors import UnsupportedModelError
@@ -92,14 +92,13 @@ class ShrunkStudent(Learner):
         truth = [values[some] for values in truth]
         self.eval()
         with torch.no_grad():
-            answers = [self._maps(self._plain(inputs[i : i + 1])) for i in some.tolist()]
+            answers = [self._maps(self.plain(inputs[i : i + 1])) for i in some.tolist()]
         said = [torch.cat(parts) for parts in zip(*answers, strict=True)]
         where = cells(self.targets, truth)
         for index, (target, wanted, given) in enumerate(zip(self.targets, truth, said, strict=True)):
             if target.kind == "heat":
                 continue
-            weight = torch.ones_like(wanted[:, :1]) if where is None else where
-            factor, offset = fit(given, wanted, weight)
+            factor, offset = fit(given, wanted, counting(wanted, where))
             self.factor[index].data.copy_(factor)
             self.offset[index].data.copy_(offset)
 
@@ -115,11 +114,8 @@ class ShrunkStudent(Learner):
         return tuple(self._answer(x))
 
     def _answer(self, x: Tensor) -> list[Tensor]:
-        maps = zip(self.targets, self._maps(self._plain(x)), self.factor, self.offset, strict=True)
+        maps = zip(self.targets, self._maps(self.plain(x)), self.factor, self.offset, strict=True)
         return [said if target.kind == "heat" else said * by + plus for target, said, by, plus in maps]
-
-    def _plain(self, x: Tensor) -> Tensor:
-        return x.permute(0, 3, 1, 2) if self.layout == "nhwc" else x
 
     def _small(self, x: Tensor) -> list[Tensor]:
         """What the network says of N×C×H×W images made smaller."""

@@ -56,6 +56,10 @@ class Learner(nn.Module):  # type: ignore[misc]
 
     begins_trained = False
     """Whether its weights are a trained network's: it is then trained gently, on images varied anew in each epoch."""
+    beta = BETA
+    """What errors of its maps count by; see :func:`hams_services.optimizer.training.loss.loss`."""
+    width = 0.0
+    """Of inverted residuals."""
 
     def __init__(self, inputs: int, targets: Sequence[Target], layout: str) -> None:
         super().__init__()
@@ -69,16 +73,13 @@ class Learner(nn.Module):  # type: ignore[misc]
         self.mean.copy_(tensors.mean((0, 2, 3), keepdim=True))
         self.scale.copy_(tensors.std((0, 2, 3), keepdim=True).clamp_min(1e-3))
 
+    def plain(self, x: Tensor) -> Tensor:
+        """Images as they come, as N×C×H×W."""
+        return x.permute(0, 3, 1, 2) if self.layout == "nhwc" else x
+
     def normalized(self, x: Tensor) -> Tensor:
         """Images as they come, as N×C×H×W near to 0 ± 1."""
-        if self.layout == "nhwc":
-            x = x.permute(0, 3, 1, 2)
-        return (x - self.mean) / self.scale
-
-    beta = BETA
-    """What errors of its maps count by; see :func:`hams_services.optimizer.training.loss.loss`."""
-    width = 0.0
-    """Of inverted residuals."""
+        return (self.plain(x) - self.mean) / self.scale
 
     @property
     def kind(self) -> str:

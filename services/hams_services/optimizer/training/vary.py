@@ -51,16 +51,18 @@ def copies(x: Tensor, layout: str, seed: int) -> Tensor:
     count = min(max(LEAST, WANTED // len(x)), MOST, int(MOST_BYTES // max(1, x.numel() * 4)) - 1)
     rounds = []
     for _ in range(count):
-        plain = x.permute(0, 3, 1, 2) if layout == "nhwc" else x
-        changed = _moved(_relit(plain, generator), generator)
-        rounds.append(changed.permute(0, 2, 3, 1) if layout == "nhwc" else changed)
+        rounds.append(_changed(x, layout, generator))
     return torch.cat(rounds) if rounds else x[:0]
 
 
 def anew(x: Tensor, layout: str, generator: torch.Generator) -> Tensor:
     """Return each of N images changed, turned as well, with all values within those of `x`."""
+    return _changed(x, layout, generator, GENTLE, TURN).clamp(float(x.min()), float(x.max()))
+
+
+def _changed(x: Tensor, layout: str, generator: torch.Generator, much: float = 1.0, turn: float = 0.0) -> Tensor:
     plain = x.permute(0, 3, 1, 2) if layout == "nhwc" else x
-    changed = _moved(_relit(plain, generator, GENTLE), generator, GENTLE, TURN).clamp(float(x.min()), float(x.max()))
+    changed = _moved(_relit(plain, generator, much), generator, much, turn)
     return changed.permute(0, 2, 3, 1) if layout == "nhwc" else changed
 
 

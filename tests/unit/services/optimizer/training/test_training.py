@@ -119,6 +119,16 @@ def start(folder: Path, given: dict[str, Any]) -> subprocess.Popen[str]:
     return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
 
+def killed_after(text: str, process: subprocess.Popen[str]) -> None:
+    """Kill -9 a run once it has said `text`."""
+    assert process.stdout is not None
+    end = time.monotonic() + 300
+    while text not in process.stdout.readline():
+        assert time.monotonic() < end
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=10)
+
+
 def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
     with process:  # not left behind when it takes too long
         try:
@@ -140,13 +150,7 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> No
     assert whole.outputs[0].kind == "numbers"
 
     given = request(tmp_path / "killed", 10)
-    process = start(tmp_path / "killed", given)
-    assert process.stdout is not None
-    end = time.monotonic() + 300
-    while "epoch 3" not in process.stdout.readline():
-        assert time.monotonic() < end
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=10)
+    killed_after("epoch 3", start(tmp_path / "killed", given))
     process = start(tmp_path / "killed", given)
     assert process.stdout is not None
     lines = iter(process.stdout.readline, "")
@@ -206,6 +210,16 @@ def squares(count: int) -> np.ndarray:
     return images
 
 
+def detections(origin: str, result: TrainResult, unseen: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Heat and redness as the teacher says them and as the student does, the same in both its formats."""
+    teacher = onnxruntime.InferenceSession(origin, providers=["CPUExecutionProvider"])
+    student = onnxruntime.InferenceSession(result.files[0], providers=["CPUExecutionProvider"])
+    said = teacher.run(["heat", "538"], {"x": unseen}), student.run(["heat", "538"], {"input": unseen})
+    ir = ov.Core().compile_model(result.files[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert np.abs(ir([unseen[:1]])["heat"] - said[1][0][:1]).max() < 1e-3
+    return said
+
+
 @needs_torch
 @pytest.mark.timeout(1000)
 def test_maps_of_a_detector_are_learned_where_they_are_hot(tmp_path: Path) -> None:
@@ -225,12 +239,7 @@ def test_maps_of_a_detector_are_learned_where_they_are_hot(tmp_path: Path) -> No
     assert result.gflops <= 0.01
 
     unseen = images[500:]
-    teacher = onnxruntime.InferenceSession(given["teacher"], providers=["CPUExecutionProvider"])
-    student = onnxruntime.InferenceSession(result.files[0], providers=["CPUExecutionProvider"])
-    (heat, red), (hot, reddish) = (one.run(["heat", "538"], {"x" if one is teacher else "input": unseen})
-                                   for one in (teacher, student))  # fmt: skip
-    ir = ov.Core().compile_model(result.files[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    assert np.abs(ir([unseen[:1]])["heat"] - hot[:1]).max() < 1e-3
+    (heat, red), (hot, reddish) = detections(given["teacher"], result, unseen)
     right, sure = hot > 0.5, heat > 0.5
     both = (right & sure).sum()
     assert both / max(1, (right | sure).sum()) > 0.8
@@ -270,13 +279,7 @@ def test_a_detector_on_a_smaller_image_goes_on_after_a_kill(tmp_path: Path) -> N
         "gflops": 0.0005,
         "epochs": 8,
     }
-    process = start(tmp_path, given)
-    assert process.stdout is not None
-    end = time.monotonic() + 300
-    while "epoch 2" not in process.stdout.readline():
-        assert time.monotonic() < end
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=10)
+    killed_after("epoch 2", start(tmp_path, given))
     result = TrainResult.model_validate(finished(start(tmp_path, given))["result"])
     assert (result.kind, result.note) == ("the network itself, on 96×96", "")
     assert (result.epochs, result.stopped) == (8, "epochs")
@@ -293,12 +296,7 @@ def test_a_detector_on_a_smaller_image_goes_on_after_a_kill(tmp_path: Path) -> N
     )
 
     unseen = images[120:]
-    teacher = onnxruntime.InferenceSession(origin, providers=["CPUExecutionProvider"])
-    student = onnxruntime.InferenceSession(result.files[0], providers=["CPUExecutionProvider"])
-    (heat, red), (hot, reddish) = (one.run(["heat", "538"], {"x" if one is teacher else "input": unseen})
-                                   for one in (teacher, student))  # fmt: skip
-    ir = ov.Core().compile_model(result.files[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    assert np.abs(ir([unseen[:1]])["heat"] - hot[:1]).max() < 1e-3
+    (heat, red), (hot, reddish) = detections(origin, result, unseen)
     right, sure = hot > 0.5, heat > 0.5
     assert (right & sure).sum() / (right | sure).sum() > 0.85
     assert np.abs(reddish - red)[sure].mean() < 0.25 * red[sure].std()
