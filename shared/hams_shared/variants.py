@@ -45,6 +45,13 @@ class Made(Wire):
     tools: dict[str, str] = Field({}, description="name → version")
     calibration: CalibrationInfo | None = None
 
+    @property
+    def form(self) -> Literal["", "student", "pruned"]:
+        """What the network is to its source: itself, another that learned from it, or itself with fewer channels."""
+        if "student" in self.settings:
+            return "student"
+        return "pruned" if "pruned" in self.settings else ""
+
 
 class Agreement(Wire):
     """How nearly a variant says what its source says, through one node's post-processing."""
@@ -73,11 +80,11 @@ class VariantRecord(Wire):
 
     @property
     def short_label(self) -> str:
-        """A word or two for tables: ``bf16``, ``int8+bf16``, ``student``, ``student int8``."""
+        """A word or two for tables: ``bf16``, ``int8+bf16``, ``student``, ``pruned int8``."""
         mixed = "+bf16" if self.made.precision == "i8" and self.made.compute == "bf16" else ""
-        if "student" not in self.made.settings:
+        if not self.made.form:
             return self.precision + mixed
-        return "student" + ("" if self.made.precision == "f32" else f" {self.precision}{mixed}")
+        return self.made.form + ("" if self.made.precision == "f32" else f" {self.precision}{mixed}")
 
     @property
     def label(self) -> str:

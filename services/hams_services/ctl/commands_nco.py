@@ -1,4 +1,4 @@
-"""`hams-ctl nco import`, `quantize` and `variants`: networks in other formats and precisions."""
+"""`hams-ctl nco import`, `quantize`, `prune`, `convert`, `variants`: networks in other forms."""
 
 from __future__ import annotations
 
@@ -178,6 +178,40 @@ def quantize(
 
 
 @nco.command()
+def prune(
+    file: Annotated[Path, typer.Argument(help="The group file.")],
+    node: Annotated[str, typer.Argument(help="One of its nodes.")],
+    samples: Annotated[Path, typer.Option(help="A folder of images as the node sees them; a third is held back.")],
+    floor: Floor = None,
+    frames: Annotated[int, typer.Option(min=1, max=10_000, help="Most samples to look at.")] = 100,
+    device: Annotated[str | None, typer.Option("--device", "-d", help="Where to measure, e.g. openvino:CPU@1.")] = None,
+    budget: Annotated[float, typer.Option(min=1, help="Nothing new is tried after so many seconds.")] = 300,
+    memory: Memory = Limits.memory_mib,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make a node's network narrower: channels go that can best be done without, as many as the floor allows."""
+
+    def main() -> None:
+        spec = _with_node(file, node)
+        of = _with_floor(spec.nodes[node], floor)
+        shown = Shown.of(samples, frames)
+        with workshop(memory, device) as place, _written(spec, node) as path:
+            imported = place.import_file(path, node, of.input.shape())
+            base = imported.variants.get("onnx")
+            if base is None:
+                raise UnsupportedModelError(f"pruning needs the network as ONNX: {imported.skipped['onnx']}")
+            made = place.prune(base, node, of, shown, floor=of.min_agreement, budget_s=budget)
+            made = place.measure(base, [base, *made], node, of, shown, time_it=True)
+        if json:
+            print_json([record.model_dump(mode="json") for record in made])
+        else:
+            _print(node, of, made)
+
+    directly(main, debug)
+
+
+@nco.command()
 def convert(
     file: Annotated[Path, typer.Argument(help="The group file.")],
     node: Annotated[str, typer.Argument(help="One of its nodes.")],
@@ -272,7 +306,7 @@ def _with_floor(node: NodeSpec, floor: float | None) -> NodeSpec:
 
 def _print(title: str, node: NodeSpec | None, records: list[VariantRecord]) -> None:
     if not records:
-        out.print(f"[bold]{escape(title)}[/bold]  no variants; hams-ctl nco import, quantize")
+        out.print(f"[bold]{escape(title)}[/bold]  no variants; hams-ctl nco import, quantize, prune")
         return
     table = plain_table(title)
     for column in ("variant", "size", "batch", "kept", "agreement", "images/s", "digest", "remark"):

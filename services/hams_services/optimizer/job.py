@@ -23,6 +23,8 @@ JOBS = {
     "variant": "hams_services.optimizer.transform:make_variant",
     "quantize-openvino": "hams_services.optimizer.quantize.ir:quantize",
     "quantize-onnx": "hams_services.optimizer.quantize.qdq:quantize",
+    "prune-look": "hams_services.optimizer.prune.look:look",
+    "prune-make": "hams_services.optimizer.prune.make:make",
     "rank-openvino": "hams_services.optimizer.quantize.ir:rank",
     "rank-onnx": "hams_services.optimizer.quantize.qdq:rank",
 }

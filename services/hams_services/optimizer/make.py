@@ -15,6 +15,7 @@ from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.compare import compare
 from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator, Said
 from hams_services.optimizer.process import JobProcess
+from hams_services.optimizer.prune.trials import PruneTrials
 from hams_services.optimizer.quantize.trials import SCOPES, Scope, Trials
 from hams_services.optimizer.variants import VariantStore
 from hams_shared.errors import BadInputError
@@ -125,6 +126,13 @@ class Workshop:
             }
             made = base.made.model_copy(update=update)
             return self.store.add(base.model.name, [Path(part) for part in done["files"]], made)
+
+    def as_ir(self, base: VariantRecord) -> VariantRecord:
+        """The ONNX network `base` as OpenVINO IR, the same in all else."""
+        with self.folder() as out:
+            done = self.job.call("import", source=str(self.store.path(base)), out=str(out))
+            made = base.made.model_copy(update={"format": "openvino", "tools": {**base.made.tools, **done["tools"]}})
+            return self.store.add(base.model.name, [Path(part) for part in done["files"]["openvino"]], made)
 
     def measure(
         self,
@@ -241,6 +249,45 @@ class Workshop:
             if one.new and one.record.model.digest != best.record.model.digest:
                 self.store.remove(one.record)
         return best.record
+
+    def prune(
+        self,
+        base: VariantRecord,
+        name: str,
+        node: NodeSpec,
+        shown: Shown,
+        *,
+        floor: float = 0.98,
+        coarse: VariantRecord | None = None,
+        budget_s: float = 300.0,
+    ) -> list[VariantRecord]:
+        """Make the ONNX network `base` as narrow as the floor allows; see :mod:`hams_services.optimizer.prune`.
+
+        With `coarse`, an INT8 variant of it above the floor, also as narrow as the floor allows in INT8. Nothing new is
+        tried after `budget_s`. Returns one variant or two, the first of them what comes nearest where the floor is not
+        reached. What was tried beside them is forgotten.
+
+        Raises:
+            UnsupportedModelError: it has no layers whose channels can be taken out.
+            BadInputError: the samples show nothing to compare.
+        """
+        if not shown.calibrate:
+            raise BadInputError("there are no samples to look at")
+        start = time.monotonic()
+        with self.folder() as work:
+            tensors = work / "tensors.npy"
+            self.evaluator(self.devices[base.made.format]).tensors(node, shown.folder, shown.calibrate, tensors)
+            truth = self.truth(base, name, node, shown)
+            trials = PruneTrials(self, base, name, node, shown, tensors, work, truth, floor)
+            best = [trials.run(start + budget_s * (0.5 if coarse is not None else 1.0))]
+            if coarse is not None and best[0].agreement >= floor and time.monotonic() < start + budget_s:
+                both = trials.quantised(coarse, start + budget_s)
+                best += [both] if both is not None else []
+        kept = {one.record.model.digest for one in best}
+        for one in trials.made:
+            if one.new and one.record.model.digest not in kept:
+                self.store.remove(one.record)
+        return [one.record for one in best]
 
     @contextmanager
     def folder(self) -> Iterator[Path]:

@@ -16,12 +16,14 @@ from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.evaluate import Candidate
 from hams_services.optimizer.make import DEVICES, Shown, Workshop
 from hams_shared.errors import BadInputError, HamsError, ModelError
+from hams_shared.group_spec import NodeSpec
 from hams_shared.messages import DeviceRecord, GroupRecord, SchedulerView
-from hams_shared.variants import RuntimeFormat, VariantRecord, task_key
+from hams_shared.variants import RuntimeFormat, VariantRecord, shortfall, task_key
 
 Told = Callable[[str, int, int], None]
 CALIBRATE = 100
 """Most samples to calibrate with."""
+SPENT = "not tried: the node's part of the budget was spent before"
 LEAST_S = 5.0
 """What the last of the steps gets at least, s."""
 
@@ -163,13 +165,15 @@ class Optimize:
         done = self.workshop.measure(source, todo, name, node, shown)
         outcome.variants += done + [one for one in plain if one.model.digest not in {d.model.digest for d in done}]
         plans = [(f, base, compute) for f, base in bases.items() for compute in self._computes(f, outcome)]
+        narrower = imported.variants.get("onnx")
         for index, (format, base, compute) in enumerate(plans):
             self._check()
-            left = max(LEAST_S, (end - time.monotonic()) / (len(plans) - index))
+            parts = len(plans) - index + 2 * (narrower is not None)
+            left = max(LEAST_S, (end - time.monotonic()) / parts)
             what = f"{format} int8{'+' + compute if compute else ''}"
             known = None if self.fresh else self._quantised(base, compute, shown, task_key(node), held)
             if known is None and index and time.monotonic() >= end:
-                outcome.notes.append(f"{what}: not tried: the node's part of the budget was spent before")
+                outcome.notes.append(f"{what}: {SPENT}")
                 continue
             try:
                 outcome.variants.append(
@@ -180,6 +184,60 @@ class Optimize:
                 )
             except HamsError as error:
                 outcome.notes.append(f"{what}: {error}")
+        if narrower is None:
+            outcome.notes.append("pruned: that needs the network as ONNX")
+            return
+        self._check()
+        try:
+            outcome.variants += self._pruned(narrower, name, node, shown, held, end, outcome)
+        except HamsError as error:
+            outcome.notes.append(f"pruned: {error}")
+
+    def _pruned(
+        self, base: VariantRecord, name: str, node: NodeSpec, shown: Shown, held: str, end: float, outcome: NodeOutcome
+    ) -> list[VariantRecord]:
+        """Narrower networks, in the precisions that the devices have, or those made earlier of the same samples."""
+        key, floor = task_key(node), node.min_agreement
+        calibration = sampling.digest_of(shown.folder, shown.calibrate)
+        known = [
+            record
+            for record in self.workshop.store.of(base.made.source_digest)
+            if record.made.form == "pruned"
+            and record.made.settings.get("floor") == f"{floor:g}"
+            and record.made.calibration is not None
+            and record.made.calibration.digest == calibration
+            and self._known(record, key, held)
+        ]
+        if known and not self.fresh:
+            return known
+        if time.monotonic() >= end:
+            outcome.notes.append(f"pruned: {SPENT}")
+            return []
+        good = [
+            one
+            for one in outcome.variants
+            if (one.made.format, one.made.precision, one.made.form) == ("onnx", "i8", "")
+            and key in one.agreements
+            and one.agreements[key].value >= floor
+        ]
+        made = self.workshop.prune(
+            base,
+            name,
+            node,
+            shown,
+            floor=floor,
+            coarse=good[0] if good else None,
+            budget_s=max(LEAST_S, end - time.monotonic()),
+        )
+        plain = made[0]
+        if shortfall(plain, node, floor):
+            return made
+        others: list[VariantRecord] = []
+        if "openvino" in self.formats.read and self.formats.bf16:
+            others.append(self.workshop.variant(self.workshop.as_ir(plain), "bf16"))
+        if "onnx" in self.formats.half:
+            others.append(self.workshop.variant(plain, "f16"))
+        return made + self.workshop.measure(base, others, name, node, shown)
 
     def _computes(self, format: RuntimeFormat, outcome: NodeOutcome) -> tuple[str, ...]:
         if format == "onnx":
@@ -202,6 +260,7 @@ class Optimize:
             for record in self.workshop.store.of(base.made.source_digest)
             if record.made.precision == "i8"
             and (record.made.format, record.made.compute) == (base.made.format, compute)
+            and record.made.form == base.made.form
             and record.made.calibration is not None
             and record.made.calibration.digest == calibration
             and key in record.agreements

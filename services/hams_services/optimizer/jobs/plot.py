@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 MARKERS = {
     "source": "o", "fp32": "P", "fp16": "s", "bf16": "^", "int8": "v", "int8+bf16": "D", "student": "*",
+    "pruned": "X", "pruned int8": "d",
 }  # fmt: skip
-"""By the last word of a variant's label that says what it is."""
+"""By what a variant's label says between format and input."""
 WIDTH, HEIGHT = 5.2, 4.6
 """Of a panel, inches."""
 
@@ -54,8 +55,9 @@ def plot(matrix: MatrixView, answers: tuple[StrategyAnswer, ...], group: str, pa
 
 
 def _kind(label: str) -> str:
-    """``onnx int8 u8`` is ``int8``."""
-    return next((word for word in label.split() if word in MARKERS), "source")
+    """``onnx int8 u8`` is ``int8``; where a mixture has no mark of its own, its first word's."""
+    words = [word for word in label.split() if word in MARKERS]
+    return next((kind for kind in (" ".join(words), *words) if kind in MARKERS), "source")
 
 
 def _groups(axis: Axes, answers: tuple[StrategyAnswer, ...]) -> None:

@@ -1,0 +1,239 @@
+"""What is to be known of a network before it is made narrower; in a job's process.
+
+Each chain's channels over the samples, the order in which they are missed least, and how much the network's outputs
+lose by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from hams_services.optimizer.prune.chains import Chain, array, attribute, chains, layers, take
+from hams_services.optimizer.prune.order import Elimination, Matrix, eliminate, refit
+from hams_services.optimizer.prune.varied import varied
+from hams_shared.errors import ModelError, UnsupportedModelError
+
+IMAGES = 160
+"""Images looked at: the samples, and changed ones of them."""
+PLACES = 300
+"""Places of each map that are looked at in an image."""
+NEAR = 20.0
+"""How much more likely a place is looked at where the network finds something."""
+AROUND = 0.15
+"""How far around it, as a share of the map's longer side."""
+SELDOM, LUKEWARM = 0.1, 0.1
+"""A map of chances is one whose mean is below the first; what is below the second is nothing found."""
+PROBES = 10
+"""Images with which it is told what the outputs lose."""
+
+Images = Iterator[NDArray[np.generic]]
+Outputs = list[NDArray[np.floating]]
+
+
+def look(source: str, out: str, tensors: str, layout: str, seed: int = 0) -> dict[str, Any]:
+    """Look at the ONNX file `source` with the images in `tensors` (.npy, one after another) and write the file `out`.
+
+    Returns ``chains`` (how many), ``share`` (of the multiplications that are in them).
+
+    Raises:
+        UnsupportedModelError: it has no layers whose channels can be taken out.
+    """
+    model = onnx.load_model(source)
+    samples = np.load(tensors, mmap_mode="r")
+    if samples.ndim != 4:
+        raise UnsupportedModelError("its input is no image")
+    found = chains(model)
+    if not found:
+        raise UnsupportedModelError("it has no layers whose channels can be taken out")
+    costs = layers(model, found, (1, *samples.shape[1:]))
+    random = np.random.default_rng(seed)
+    grams = _grams(model, found, _images(samples, layout, random), random)
+    eliminations = [
+        eliminate(gram, weight_of(model, one), kernel_of(model, one)) for one, gram in zip(found, grams, strict=True)
+    ]
+    weights = _weights(model, found, grams, eliminations, samples)
+    known: dict[str, NDArray[Any]] = {"weights": np.array(weights), "shape": np.array(samples.shape[1:])}
+    for index, (gram, one) in enumerate(zip(grams, eliminations, strict=True)):
+        known |= {f"gram{index}": gram, f"order{index}": one.order, f"error{index}": one.error}
+    np.savez(out, **known)  # type: ignore[arg-type]
+    inside = sum(one.cost for one in costs if one.chains) / max(sum(one.cost for one in costs), 1e-9)
+    return {"chains": len(found), "share": inside}
+
+
+def weight_of(model: Any, chain: Chain) -> Matrix:
+    """The weights of what reads a chain, rows × (channels·places + 1), the bias last."""
+    reader = model.graph.node[chain.reader]
+    weight = array(model, reader.input[1]).astype(np.float64)
+    bias = array(model, reader.input[2]) if len(reader.input) > 2 and reader.input[2] else np.zeros(len(weight))
+    return np.concatenate([weight.reshape(len(weight), -1), np.reshape(bias, (-1, 1))], axis=1)
+
+
+def kernel_of(model: Any, chain: Chain) -> int:
+    """Places of the kernel of what reads a chain."""
+    return int(np.prod(array(model, model.graph.node[chain.reader].input[1]).shape[2:]))
+
+
+def narrow(model: Any, chain: Chain, gram: Matrix, kept: NDArray[np.integer]) -> None:
+    """Leave the channels `kept` of a chain, and fit what reads them."""
+    reader = model.graph.node[chain.reader]
+    shape = array(model, reader.input[1]).shape
+    found = refit(gram, weight_of(model, chain), kept, kernel_of(model, chain))
+    take(model, chain, kept, found[:, :-1].reshape(shape[0], len(kept), *shape[2:]), found[:, -1])
+
+
+def _images(samples: NDArray[np.generic], layout: str, random: np.random.Generator) -> Images:
+    """The samples, then changed ones."""
+    for index in range(max(IMAGES, len(samples))):
+        one = samples[index % len(samples)]
+        yield (one if index < len(samples) else varied(one, layout, random))[None]
+
+
+def _grams(model: Any, found: Sequence[Chain], images: Images, random: np.random.Generator) -> list[Matrix]:
+    """Second moments of what each chain's reader takes."""
+    session, names = _session(model, [one.read for one in found])
+    grams: list[Matrix] = [np.zeros(()) for _ in found]
+    for image in images:
+        said = session.run(None, {session.get_inputs()[0].name: np.ascontiguousarray(image)})
+        outputs, read = said[: len(names)], said[len(names) :]
+        near = _near(outputs)
+        for index, (one, values) in enumerate(zip(found, read, strict=True)):
+            columns = _columns(model.graph.node[one.reader], kernel_of(model, one), values[0], near, random)
+            grams[index] = grams[index] + columns @ columns.T
+    if not all(np.isfinite(gram).all() for gram in grams):
+        raise ModelError("what its layers say is not finite")
+    return grams
+
+
+def _near(outputs: Outputs) -> NDArray[np.float32] | None:
+    """Where the network finds something, as its maps of chances say, H×W in 0…1; None: it says no such thing."""
+    heat = [one[0].max(0) for one in outputs if _is_heat(one)]
+    if not heat:
+        return None
+    hottest = np.asarray(np.max(heat, axis=0) if len({one.shape for one in heat}) == 1 else heat[0], np.float32)
+    side = int(AROUND * max(hottest.shape)) // 2 * 2 + 1
+    return np.asarray(cv2.dilate(hottest, np.ones((side, side), np.uint8)), np.float32)
+
+
+def _is_heat(values: NDArray[np.floating]) -> bool:
+    return bool(
+        values.ndim == 4
+        and min(values.shape[2:]) > 1
+        and values.min() >= 0
+        and values.max() <= 1
+        and values.mean() < SELDOM
+    )
+
+
+def _columns(
+    reader: Any,
+    kernel: int,
+    values: NDArray[np.float32],
+    near: NDArray[np.float32] | None,
+    random: np.random.Generator,
+) -> Matrix:
+    """What the reader takes at some places, and a constant 1: (C·kernel + 1) × places."""
+    strides = attribute(reader, "strides", [1, 1])
+    dilations = attribute(reader, "dilations", [1, 1])
+    pads = attribute(reader, "pads", [0, 0, 0, 0])
+    padded = np.pad(values, ((0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
+    sides = attribute(reader, "kernel_shape", [1, 1]) if kernel > 1 else [1, 1]
+    rows, columns = (
+        (padded.shape[axis + 1] - dilations[axis] * (sides[axis] - 1) - 1) // strides[axis] + 1 for axis in (0, 1)
+    )
+    chance = np.ones(rows * columns)
+    if near is not None:
+        chance += NEAR * np.clip(cv2.resize(near, (columns, rows)).ravel(), 0, 1)
+    count = min(PLACES, rows * columns)
+    places = random.choice(rows * columns, count, replace=False, p=chance / chance.sum())
+    row, column = np.divmod(places, columns)
+    row, column = row * strides[0], column * strides[1]
+    taken = np.stack(
+        [
+            padded[:, row + y * dilations[0], column + x * dilations[1]]
+            for y in range(sides[0])
+            for x in range(sides[1])
+        ],
+        axis=1,
+    )
+    return np.concatenate([taken.reshape(-1, count).astype(np.float64), np.ones((1, count))])
+
+
+def _weights(
+    model: Any,
+    found: Sequence[Chain],
+    grams: Sequence[Matrix],
+    eliminations: Sequence[Elimination],
+    samples: NDArray[np.generic],
+) -> list[float]:
+    """What the outputs lose per error of each chain: half of its channels are taken out, and the network is run."""
+    some = np.unique(np.linspace(0, len(samples) - 1, PROBES).astype(int))
+    probes = [np.ascontiguousarray(samples[index : index + 1]) for index in some]
+    truth = _run(model, probes)
+    scale = _scale(truth)
+    weights = []
+    for chain, gram, one in zip(found, grams, eliminations, strict=True):
+        half = min(chain.channels // 2, len(one.order))
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        narrow(copy, chain, gram, np.sort(np.setdiff1d(np.arange(chain.channels), one.order[:half])))
+        weights.append(_lost(truth, _run(copy, probes), scale) / max(float(one.error[half]), 1e-12))
+    return weights
+
+
+def _run(model: Any, images: Sequence[NDArray[np.generic]]) -> list[Outputs]:
+    session, _ = _session(model, [])
+    name = session.get_inputs()[0].name
+    return [session.run(None, {name: one}) for one in images]
+
+
+def _counts(outputs: Outputs) -> list[NDArray[np.floating] | float]:
+    """How much each number of the outputs counts: in maps, where something is found."""
+    heat = [one.max(1, keepdims=True) for one in outputs if _is_heat(one)]
+    if not heat:
+        return [1.0 for _ in outputs]
+    where = np.clip(heat[0] - LUKEWARM, 0, None)
+    return [where if one.ndim == 4 and one.shape[2:] == where.shape[2:] else 1.0 for one in outputs]
+
+
+def _scale(truth: Sequence[Outputs]) -> list[float]:
+    """Variance of each output over samples and places, by how much they count."""
+    found = []
+    for index in range(len(truth[0])):
+        values = np.stack([one[index] for one in truth]).astype(np.float64)
+        weight = np.stack([np.broadcast_to(_counts(one)[index], one[index].shape) for one in truth])
+        over = tuple(axis for axis in range(values.ndim) if values.ndim < 5 or axis != 2)  # each map has its own mean
+        total = max(float(weight.sum()), 1e-12)
+        mean = (values * weight).sum(over, keepdims=True) / np.maximum(weight.sum(over, keepdims=True), 1e-12)
+        found.append(max(float((np.square(values - mean) * weight).sum()) / total, 1e-12))
+    return found
+
+
+def _lost(truth: Sequence[Outputs], said: Sequence[Outputs], scale: Sequence[float]) -> float:
+    """Mean squared error of the outputs, in their variances."""
+    lost = 0.0
+    for right, given in zip(truth, said, strict=True):
+        for a, b, unit, counts in zip(right, given, scale, _counts(right), strict=True):
+            weight = np.broadcast_to(counts, a.shape)
+            error = np.square(np.subtract(b, a, dtype=np.float64)) * weight
+            lost += float(error.sum()) / max(float(weight.sum()), 1e-12) / unit
+    return lost / (len(truth) * len(scale))
+
+
+def _session(model: Any, inner: Sequence[str]) -> tuple[Any, list[str]]:
+    """Run a network on one core, with inner tensors as further outputs; and the names of its own."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    names = [value.name for value in copy.graph.output]
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session, names

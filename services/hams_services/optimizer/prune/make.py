@@ -1,0 +1,42 @@
+"""A network with as many channels as a share of its multiplications allows; in a job's process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from hams_services.optimizer.prune.chains import chains, layers
+from hams_services.optimizer.prune.look import narrow
+from hams_services.optimizer.prune.order import Elimination, allocate, left
+
+
+def make(source: str, look: str, out: str, share: float) -> dict[str, Any]:
+    """Write the ONNX file `source` with `share` of its multiplications left, from what :func:`look` wrote.
+
+    Returns ``files``, ``share`` (what is left in truth), ``tools``.
+    """
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = onnx.load_model(source)
+    found = chains(model)
+    known = np.load(look)
+    eliminations = [Elimination(known[f"order{i}"], known[f"error{i}"]) for i in range(len(found))]
+    costs = layers(model, found, (1, *known["shape"].tolist()))
+    lost = allocate(eliminations, known["weights"].tolist(), costs, share)
+    for index, (chain, one, count) in enumerate(zip(found, eliminations, lost, strict=True)):
+        if count:
+            kept = np.sort(np.setdiff1d(np.arange(chain.channels), one.order[:count]))
+            narrow(model, chain, known[f"gram{index}"], kept)
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model)
+    target = folder / "model.onnx"
+    target.write_bytes(model.SerializeToString(deterministic=True))
+    return {
+        "files": [str(target)],
+        "share": left(costs, [one.channels for one in found], lost),
+        "tools": {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__, "numpy": np.__version__},
+    }
