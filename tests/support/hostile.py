@@ -13,18 +13,18 @@ from onnx import TensorProto, helper, numpy_helper
 from support.networks import graph, means, write
 
 
-def convolutions(folder: Path, size: int = 16, layers: int = 3) -> Path:
+def convolutions(folder: Path, size: int = 16, layers: int = 3, width: int = 8) -> Path:
     """A small classifier of 3×size×size: `layers` convolutions with ReLU, the mean over the picture, a matrix."""
     random = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     nodes, weights, last, channels = [], [], "x", 3
     for index in range(layers):
-        kernel = (random.normal(size=(8, channels, 3, 3)) * 0.4).astype(np.float32)
+        kernel = (random.normal(size=(width, channels, 3, 3)) * 0.4).astype(np.float32)
         weights.append(numpy_helper.from_array(kernel, f"k{index}"))
         nodes.append(helper.make_node("Conv", [last, f"k{index}"], [f"c{index}"], pads=[1, 1, 1, 1]))
         nodes.append(helper.make_node("Relu", [f"c{index}"], [f"r{index}"]))
-        last, channels = f"r{index}", 8
-    weights.append(numpy_helper.from_array(random.normal(size=(8, 4)).astype(np.float32), "m"))
+        last, channels = f"r{index}", width
+    weights.append(numpy_helper.from_array(random.normal(size=(width, 4)).astype(np.float32), "m"))
     nodes += [
         helper.make_node("GlobalAveragePool", [last], ["g"]),
         helper.make_node("Flatten", ["g"], ["f"]),

@@ -119,7 +119,7 @@ def test_a_group_is_optimized_and_jobs_survive(tmp_path: Path, texture: Path, mo
         assert "16 samples" not in report  # a third is held back, the others calibrate
         rows = up.json("matrix", "--variants")["variants"]
         found = {row["label"]: row for row in rows if row["node"] == "texture/kind"}
-        assert {"source", "onnx int8", "openvino int8", *BF16} <= set(found), report
+        assert {"source", "onnx int8", "openvino int8", "onnx pruned", *BF16} <= set(found), report
         served = [row for row in found.values() if row["agreement"] is not None and not row["excluded"]]
         assert served
         assert all(row["agreement"] >= row["floor"] for row in served)

@@ -7,6 +7,7 @@ lose by it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any
 
 import cv2
@@ -56,7 +57,8 @@ def look(source: str, out: str, tensors: str, layout: str, seed: int = 0) -> dic
     random = np.random.default_rng(seed)
     grams = _grams(model, found, _images(samples, layout, random), random)
     eliminations = [
-        eliminate(gram, weight_of(model, one), kernel_of(model, one)) for one, gram in zip(found, grams, strict=True)
+        eliminate(gram, weight_of(model, one), prod(kernel_of(model, one)))
+        for one, gram in zip(found, grams, strict=True)
     ]
     weights = _weights(model, found, grams, eliminations, samples)
     known: dict[str, NDArray[Any]] = {"weights": np.array(weights), "shape": np.array(samples.shape[1:])}
@@ -75,16 +77,17 @@ def weight_of(model: Any, chain: Chain) -> Matrix:
     return np.concatenate([weight.reshape(len(weight), -1), np.reshape(bias, (-1, 1))], axis=1)
 
 
-def kernel_of(model: Any, chain: Chain) -> int:
-    """Places of the kernel of what reads a chain."""
-    return int(np.prod(array(model, model.graph.node[chain.reader].input[1]).shape[2:]))
+def kernel_of(model: Any, chain: Chain) -> tuple[int, int]:
+    """Rows and columns of the kernel of what reads a chain."""
+    rows, columns = array(model, model.graph.node[chain.reader].input[1]).shape[2:]
+    return rows, columns
 
 
 def narrow(model: Any, chain: Chain, gram: Matrix, kept: NDArray[np.integer]) -> None:
     """Leave the channels `kept` of a chain, and fit what reads them."""
     reader = model.graph.node[chain.reader]
     shape = array(model, reader.input[1]).shape
-    found = refit(gram, weight_of(model, chain), kept, kernel_of(model, chain))
+    found = refit(gram, weight_of(model, chain), kept, prod(kernel_of(model, chain)))
     take(model, chain, kept, found[:, :-1].reshape(shape[0], len(kept), *shape[2:]), found[:, -1])
 
 
@@ -133,17 +136,16 @@ def _is_heat(values: NDArray[np.floating]) -> bool:
 
 def _columns(
     reader: Any,
-    kernel: int,
+    sides: tuple[int, int],
     values: NDArray[np.float32],
     near: NDArray[np.float32] | None,
     random: np.random.Generator,
 ) -> Matrix:
-    """What the reader takes at some places, and a constant 1: (C·kernel + 1) × places."""
+    """What the reader takes at some places, and a constant 1: (C·rows·columns of the kernel + 1) × places."""
     strides = attribute(reader, "strides", [1, 1])
     dilations = attribute(reader, "dilations", [1, 1])
     pads = attribute(reader, "pads", [0, 0, 0, 0])
     padded = np.pad(values, ((0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
-    sides = attribute(reader, "kernel_shape", [1, 1]) if kernel > 1 else [1, 1]
     rows, columns = (
         (padded.shape[axis + 1] - dilations[axis] * (sides[axis] - 1) - 1) // strides[axis] + 1 for axis in (0, 1)
     )

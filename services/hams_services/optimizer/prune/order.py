@@ -20,7 +20,8 @@ from hams_services.optimizer.prune.chains import Layer
 Matrix = NDArray[np.float64]
 
 STEP = 8
-"""Channels are taken out by as many as processors compute at once."""
+"""Channels are taken out by as many as processors compute at once; by half as many where there are less than `MANY`."""
+MANY = 64
 SMALLEST = 8
 """Channels that stay at least."""
 DAMPING = 1e-5
@@ -88,23 +89,24 @@ def allocate(
     saved. Where nothing more can go, more than `share` is left.
     """
     channels = [len(one.order) + SMALLEST for one in eliminations]
+    steps = [STEP if count >= MANY else STEP // 2 for count in channels]
     lost = [0] * len(eliminations)
     while left(layers, channels, lost) > share:
         best: tuple[float, int] | None = None
         for j, one in enumerate(eliminations):
-            if lost[j] + STEP >= len(one.error):
+            if lost[j] + steps[j] >= len(one.error):
                 continue
             saved = sum(
-                layer.cost * STEP / channels[j] * prod(1 - lost[i] / channels[i] for i in layer.chains if i != j)
+                layer.cost * steps[j] / channels[j] * prod(1 - lost[i] / channels[i] for i in layer.chains if i != j)
                 for layer in layers
                 if j in layer.chains
             )
-            added = weight[j] * float(one.error[lost[j] + STEP] - one.error[lost[j]])
+            added = weight[j] * float(one.error[lost[j] + steps[j]] - one.error[lost[j]])
             if saved > 0 and (best is None or added / saved < best[0]):
                 best = added / saved, j
         if best is None:
             break
-        lost[best[1]] += STEP
+        lost[best[1]] += steps[best[1]]
     return lost
 
 

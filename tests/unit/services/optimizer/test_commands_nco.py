@@ -60,3 +60,31 @@ def test_from_a_file_to_int8_and_what_there_is(tmp_path: Path, monkeypatch: pyte
     assert short["made"]["input"]["dtype"] == "u8"
     assert "openvino bf16 u8" in ctl("convert", group, "say", "--precision", "bf16", "--embed")
     ctl("convert", group, "hear", code=2)
+
+
+@pytest.mark.timeout(900)
+def test_a_network_is_made_narrower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAMS_CACHE", str(tmp_path / "cache"))
+    task = {"type": "classification", "labels": ["a", "b", "c", "d"], "activation": "none"}
+    groups = {}
+    for name, width in (("narrow", 8), ("wide", 32)):
+        file = convolutions(tmp_path / name, width=width)
+        node = {"model": str(file), "input": {"size": [16, 16]}, "task": task}
+        groups[name] = tmp_path / f"{name}.yaml"
+        groups[name].write_text(yaml.safe_dump({"name": "g", "nodes": {"say": node}}))
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    random = np.random.default_rng(0)
+    for index in range(12):
+        cv2.imwrite(str(samples / f"{index}.png"), random.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    plain, made = json.loads(ctl("prune", groups["wide"], "say", "--samples", samples, "--floor", "0.5", "--json"))
+    assert ("pruned" in plain["made"]["settings"], made["made"]["format"]) == (False, "onnx")
+    assert float(made["made"]["settings"]["pruned"]) < 0.95
+    assert made["made"]["settings"]["floor"] == "0.5"
+    assert made["made"]["calibration"]["samples"] == 8
+    assert sum(part["size"] for part in made["model"]["parts"]) < sum(part["size"] for part in plain["model"]["parts"])
+    [found] = made["agreements"].values()
+    assert found["value"] >= 0.5
+    assert "onnx pruned" in ctl("variants", groups["wide"])
+    assert len(json.loads(ctl("variants", groups["wide"], "--json"))["say"]) == 3  # what was tried beside it is gone
+    ctl("prune", groups["narrow"], "say", "--samples", samples, code=3)

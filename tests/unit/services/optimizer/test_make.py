@@ -155,6 +155,32 @@ def test_the_layer_that_spoils_most_is_found(tmp_path: Path, folder: Path, forma
         assert worst == [name for name in done["layers"] if "Conv" in name][1]
 
 
+def test_narrower_as_far_as_the_floor_allows(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
+    told: list[str] = []
+    workshop.told = told.append
+    base = workshop.import_file(convolutions(tmp_path, width=32), "net").variants["onnx"]
+    node = NODE.model_copy(update={"task": NODE.task.model_validate({"type": "embedding"}), "min_agreement": 0.9})
+    key = task_key(node)
+    coarse = workshop.quantize(base, "net", node, Shown.of(folder), floor=0.9, budget_s=600.0)
+    made = workshop.prune(base, "net", node, Shown.of(folder), floor=0.9, coarse=coarse, budget_s=600.0)
+    assert [one.label for one in made] == ["onnx pruned", "onnx pruned int8"]
+    assert all(one.agreements[key].value >= 0.9 for one in made)
+    tried = [re.search(r"(\d+)% of the multiplications left, agreement ([\d.]+)", line) for line in told]
+    plain = [(int(found[1]), float(found[2])) for found in tried if found]
+    least = min(share for share, value in plain if value >= 0.9)
+    assert round(100 * float(made[0].made.settings["pruned"])) == least
+    assert made[1].made.settings["scope"] == coarse.made.settings["scope"]
+    left = {one.model.digest for one in workshop.store.all() if one.made.format == "onnx"}
+    assert left == {one.model.digest for one in (base, coarse, *made)}  # what was tried beside them is gone
+    ir = workshop.as_ir(made[0])
+    assert (ir.label, ir.made.settings) == ("openvino pruned", made[0].made.settings)
+    [again] = workshop.measure(base, [ir], "net", node, Shown.of(folder))
+    assert again.agreements[key].value == pytest.approx(made[0].agreements[key].value, abs=1e-3)
+    short = workshop.prune(base, "net", node, Shown.of(folder), floor=1.0, budget_s=600.0)
+    assert len(short) == 1
+    assert "below the floor of 1" in shortfall(short[0], node, 1.0)
+
+
 def test_labels(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
     base = workshop.import_file(convolutions(tmp_path), "net").variants["onnx"]
     said = Evaluator("onnxruntime:CPU").decode("net", NODE, [Candidate(workshop.store.path(base))], folder)[0].items

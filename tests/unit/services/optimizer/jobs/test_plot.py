@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from hams_services.optimizer.jobs.plot import plot
+from hams_services.optimizer.jobs.plot import _kind, plot
 from hams_shared.messages import MatrixView, ModelPart, ModelRef, StrategyAnswer, VariantChoice, VariantRow, WireError
 
 pytest.importorskip("matplotlib", reason="extra nco")
@@ -47,6 +47,8 @@ def test_it_is_drawn(tmp_path: Path) -> None:
         row("face", "onnx int8 u8", "c", 0.982, 97.0, 62.0),
         row("age", "source", "d", None, 1500.0, 1400.0),
         row("age", "openvino student", "e", 0.985, 9000.0, None),
+        row("age", "onnx pruned", "f", 0.983, 3000.0, 2800.0),
+        row("age", "onnx pruned int8", "1", 0.981, 4000.0, 2900.0),
     )
     failed = StrategyAnswer(strategy="optimal", error=WireError(code="infeasible", text="no"))
     path = tmp_path / "report.png"
@@ -64,3 +66,19 @@ def test_without_any_answer_it_is_drawn_too(tmp_path: Path, answers: tuple[Strat
     path = tmp_path / "report.png"
     plot(matrix(), answers, "face", path)
     assert cv2.imread(str(path)) is not None
+
+
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [
+        ("source", "source"),
+        ("onnx int8 u8", "int8"),
+        ("openvino int8+bf16", "int8+bf16"),
+        ("onnx pruned", "pruned"),
+        ("onnx pruned int8", "pruned int8"),
+        ("openvino pruned bf16", "pruned"),
+        ("openvino student int8", "student"),
+    ],
+)
+def test_each_kind_has_its_mark(label: str, kind: str) -> None:
+    assert _kind(label) == kind
