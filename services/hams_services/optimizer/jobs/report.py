@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from hams_services.optimizer.jobs.optimize import NodeOutcome
 from hams_shared.messages import GroupRecord, MatrixView, StrategyAnswer
-from hams_shared.variants import shortfall
+from hams_shared.variants import VariantRecord, shortfall
 
 
 def markdown(
@@ -28,11 +28,18 @@ def markdown(
         lines.append(f"{outcome.samples} samples; floor {spec.nodes[node].min_agreement:g}.")
         for variant in outcome.variants:
             short = shortfall(variant, spec.nodes[node], spec.nodes[node].min_agreement)
-            kept = f", {len(variant.made.kept)} layers kept" if variant.made.kept else ""
-            lines.append(f"- {variant.label}{kept}: {f'not used, {short}' if short else 'may serve'}")
+            lines.append(f"- {variant.label}{how(variant)}: {f'not used, {short}' if short else 'may serve'}")
         lines += [f"- {note}" for note in outcome.notes]
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def how(variant: VariantRecord) -> str:
+    """What was left of the network, beside what its label says; empty, or after a comma."""
+    parts = [f"{len(variant.made.kept)} layers kept"] if variant.made.kept else []
+    if variant.made.form == "pruned":
+        parts.insert(0, f"{float(variant.made.settings['pruned']):.0%} of the multiplications")
+    return "".join(f", {part}" for part in parts)
 
 
 def gain(answer: StrategyAnswer) -> float:

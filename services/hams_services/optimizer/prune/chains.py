@@ -31,6 +31,7 @@ _UNARY = frozenset((
 # fmt: on
 _POOLING = frozenset(("AveragePool", "MaxPool"))
 _BINARY = frozenset(("Add", "Div", "Mul", "Sub"))
+_KNOWN = _UNARY | _POOLING | _BINARY | {"BatchNormalization", "Conv", "PRelu"}
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,8 @@ def _follow(
             node = nodes[index]
             if _is_dense(node, weights) and node.input[0] == name:
                 ends.append(index)
+            elif node.op_type not in _KNOWN:
+                return None
             elif index not in between:
                 between.append(index)
                 inside.add(node.output[0])

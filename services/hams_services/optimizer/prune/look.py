@@ -21,8 +21,10 @@ from hams_services.optimizer.prune.order import Elimination, Matrix, eliminate, 
 from hams_services.optimizer.prune.varied import varied
 from hams_shared.errors import ModelError, UnsupportedModelError
 
-IMAGES = 160
-"""Images looked at: the samples, and changed ones of them."""
+MULTIPLICATIONS = 3e11
+"""For all images that are looked at: the samples, and changed ones of them."""
+FEWEST, MOST = 40, 1000
+"""Of those images."""
 PLACES = 300
 """Places of each map that are looked at in an image."""
 NEAR = 20.0
@@ -55,7 +57,8 @@ def look(source: str, out: str, tensors: str, layout: str, seed: int = 0) -> dic
         raise UnsupportedModelError("it has no layers whose channels can be taken out")
     costs = layers(model, found, (1, *samples.shape[1:]))
     random = np.random.default_rng(seed)
-    grams = _grams(model, found, _images(samples, layout, random), random)
+    count = int(np.clip(MULTIPLICATIONS / max(sum(one.cost for one in costs), 1.0), FEWEST, MOST))
+    grams = _grams(model, found, _images(samples, count, layout, random), random)
     eliminations = [
         eliminate(gram, weight_of(model, one), prod(kernel_of(model, one)))
         for one, gram in zip(found, grams, strict=True)
@@ -91,11 +94,12 @@ def narrow(model: Any, chain: Chain, gram: Matrix, kept: NDArray[np.integer]) ->
     take(model, chain, kept, found[:, :-1].reshape(shape[0], len(kept), *shape[2:]), found[:, -1])
 
 
-def _images(samples: NDArray[np.generic], layout: str, random: np.random.Generator) -> Images:
-    """The samples, then changed ones."""
-    for index in range(max(IMAGES, len(samples))):
-        one = samples[index % len(samples)]
-        yield (one if index < len(samples) else varied(one, layout, random))[None]
+def _images(samples: NDArray[np.generic], count: int, layout: str, random: np.random.Generator) -> Images:
+    """The samples, spread evenly where they are more than `count`, then changed ones."""
+    spread = np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)
+    for index in range(count):
+        one = samples[spread[index % len(spread)]]
+        yield (one if index < len(spread) else varied(one, layout, random))[None]
 
 
 def _grams(model: Any, found: Sequence[Chain], images: Images, random: np.random.Generator) -> list[Matrix]:

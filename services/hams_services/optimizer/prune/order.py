@@ -24,9 +24,10 @@ STEP = 8
 MANY = 64
 SMALLEST = 8
 """Channels that stay at least."""
-DAMPING = 1e-5
-"""Of the mean of the Gram matrix's diagonal: keeps weights small where channels say the same."""
-COMPACT = 64
+DAMPING, SCARCE = 1e-5, 0.01
+"""Of the mean of the Gram matrix's diagonal, and more per column and sample: keeps weights as they were where channels
+say the same, or the samples are too few to tell."""
+COMPACT = 16
 """Eliminations after which what is gone is dropped from the matrices."""
 
 
@@ -76,8 +77,9 @@ def refit(gram: Matrix, weight: Matrix, kept: NDArray[np.integer], size: int = 1
     """The weights, rows × (len(kept)·size + 1), with which the channels `kept` come nearest to what all of them say."""
     columns = (np.asarray(kept)[:, None] * size + np.arange(size)).ravel()
     columns = np.append(columns, len(gram) - 1)
-    wanted = weight @ gram[:, columns]
-    return np.asarray(np.linalg.solve(_damped(gram)[np.ix_(columns, columns)], wanted.T).T, np.float64)
+    damped = _damped(gram)
+    wanted = weight @ damped[:, columns]
+    return np.asarray(np.linalg.solve(damped[np.ix_(columns, columns)], wanted.T).T, np.float64)
 
 
 def allocate(
@@ -118,9 +120,10 @@ def left(layers: Sequence[Layer], channels: Sequence[int], lost: Sequence[int]) 
 
 
 def _damped(gram: Matrix) -> Matrix:
-    """With a little on the diagonal, so that it can be inverted; the constant stays as it is."""
-    count = len(gram) - 1
-    extra = np.full(count + 1, max(DAMPING * float(np.trace(gram[:count, :count])) / max(count, 1), 1e-12))
+    """With something on the diagonal, as if each column varied a little by itself; the constant stays as it is."""
+    count, samples = len(gram) - 1, max(float(gram[-1, -1]), 1.0)
+    share = max(DAMPING, SCARCE * count / samples)
+    extra = np.full(count + 1, max(share * float(np.trace(gram[:count, :count])) / max(count, 1), 1e-12))
     extra[-1] = 1e-9
     return gram + np.diag(extra)
 

