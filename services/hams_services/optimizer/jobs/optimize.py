@@ -234,7 +234,8 @@ class Optimize:
             return made
         others: list[VariantRecord] = []
         if "openvino" in self.formats.read and self.formats.bf16:
-            others.append(self.workshop.variant(self.workshop.as_ir(plain), "bf16"))
+            ir = self.workshop.as_ir(plain)
+            others += [ir, self.workshop.variant(ir, "bf16")]
         if "onnx" in self.formats.half:
             others.append(self.workshop.variant(plain, "f16"))
         return made + self.workshop.measure(base, others, name, node, shown)

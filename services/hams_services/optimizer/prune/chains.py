@@ -17,8 +17,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from hams_shared.errors import UnsupportedModelError
-
 LEAST = 16
 """Channels below which a layer stays as it is."""
 LARGEST_PATCH = 2400
@@ -31,6 +29,7 @@ _UNARY = frozenset((
 # fmt: on
 _POOLING = frozenset(("AveragePool", "MaxPool"))
 _BINARY = frozenset(("Add", "Div", "Mul", "Sub"))
+_MAPPED = ("Conv", "ConvTranspose")
 _KNOWN = _UNARY | _POOLING | _BINARY | {"BatchNormalization", "Conv", "PRelu"}
 
 
@@ -119,13 +118,8 @@ def take(model: Any, chain: Chain, kept: NDArray[np.integer], weight: NDArray[An
     put(model, reader.input[2], bias)
 
 
-def layers(model: Any, found: Sequence[Chain], shape: Sequence[int]) -> list[Layer]:
-    """What each layer of a network costs on one image of `shape`.
-
-    Raises:
-        UnsupportedModelError: the sizes of its maps cannot be told.
-    """
-    sizes = _shapes(model, shape)
+def layers(model: Any, found: Sequence[Chain], sizes: Mapping[str, Sequence[int]]) -> list[Layer]:
+    """What each layer of a network costs; `sizes`: the shapes of what :func:`mapped` names, for one image."""
     weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     of: dict[int, list[int]] = defaultdict(list)
     for number, one in enumerate(found):
@@ -133,18 +127,20 @@ def layers(model: Any, found: Sequence[Chain], shape: Sequence[int]) -> list[Lay
             of[index].append(number)
     result = []
     for index, node in enumerate(model.graph.node):
-        if len(node.input) < 2 or node.input[1] not in weights:
-            continue
-        cost = float(np.prod(weights[node.input[1]]))
-        if node.op_type in ("Conv", "ConvTranspose"):
-            name = node.output[0] if node.op_type == "Conv" else node.input[0]
-            if name not in sizes:
-                raise UnsupportedModelError(f"the size of the map {name} cannot be told")
-            cost *= float(np.prod(sizes[name][2:]))
-        elif node.op_type not in ("Gemm", "MatMul"):
-            continue
-        result.append(Layer(cost, tuple(of[index])))
+        if len(node.input) > 1 and node.input[1] in weights and node.op_type in (*_MAPPED, "Gemm", "MatMul"):
+            places = np.prod(sizes[_map_of(node)][2:]) if node.op_type in _MAPPED else 1
+            result.append(Layer(float(np.prod(weights[node.input[1]]) * places), tuple(of[index])))
     return result
+
+
+def mapped(model: Any) -> list[str]:
+    """The tensors whose size says how often a convolution's weights are multiplied."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [_map_of(node) for node in model.graph.node if node.op_type in _MAPPED and node.input[1] in weights]
+
+
+def _map_of(node: Any) -> str:
+    return str(node.output[0] if node.op_type == "Conv" else node.input[0])
 
 
 def _is_dense(node: Any, weights: Mapping[str, Any]) -> bool:
@@ -233,30 +229,3 @@ def _is_weight(model: Any, name: str) -> bool:
 def _along_channels(values: NDArray[np.float32], channels: int, kept: NDArray[np.integer]) -> NDArray[np.float32]:
     axis = list(values.shape).index(channels)
     return np.take(values, kept, axis)
-
-
-def _shapes(model: Any, shape: Sequence[int]) -> dict[str, list[int]]:
-    """The shapes of inner tensors for inputs of `shape`, as far as they can be told."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.value_info[:]
-    dims = copy.graph.input[0].type.tensor_type.shape.dim
-    for dim, size in zip(dims, shape, strict=True):
-        dim.dim_value = size
-    for value in copy.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    try:
-        inferred = onnx.shape_inference.infer_shapes(copy, data_prop=True)
-    except Exception as error:  # it has several kinds
-        reason = " ".join(str(error).split())[:200]
-        raise UnsupportedModelError(f"the sizes of its maps cannot be told: {reason}") from error
-    found = {}
-    for value in inferred.graph.value_info:
-        sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        if sizes and all(sizes):
-            found[value.name] = sizes
-    for value in inferred.graph.output:
-        sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        if sizes and all(sizes):
-            found[value.name] = sizes
-    return found

@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from hams_services.optimizer.prune.chains import Chain, array, attribute, chains, layers, take
+from hams_services.optimizer.prune.chains import Chain, array, attribute, chains, layers, mapped, take
 from hams_services.optimizer.prune.order import Elimination, Matrix, eliminate, refit
 from hams_services.optimizer.prune.varied import varied
 from hams_shared.errors import ModelError, UnsupportedModelError
@@ -55,7 +55,7 @@ def look(source: str, out: str, tensors: str, layout: str, seed: int = 0) -> dic
     found = chains(model)
     if not found:
         raise UnsupportedModelError("it has no layers whose channels can be taken out")
-    costs = layers(model, found, (1, *samples.shape[1:]))
+    costs = layers(model, found, sizes(model, samples[:1]))
     random = np.random.default_rng(seed)
     count = int(np.clip(MULTIPLICATIONS / max(sum(one.cost for one in costs), 1.0), FEWEST, MOST))
     grams = _grams(model, found, _images(samples, count, layout, random), random)
@@ -64,12 +64,27 @@ def look(source: str, out: str, tensors: str, layout: str, seed: int = 0) -> dic
         for one, gram in zip(found, grams, strict=True)
     ]
     weights = _weights(model, found, grams, eliminations, samples)
-    known: dict[str, NDArray[Any]] = {"weights": np.array(weights), "shape": np.array(samples.shape[1:])}
+    known: dict[str, NDArray[Any]] = {
+        "weights": np.array(weights),
+        "costs": np.array([one.cost for one in costs]),
+        "chains": np.array([[index in one.chains for index in range(len(found))] for one in costs]),
+    }
     for index, (gram, one) in enumerate(zip(grams, eliminations, strict=True)):
         known |= {f"gram{index}": gram, f"order{index}": one.order, f"error{index}": one.error}
     np.savez(out, **known)  # type: ignore[arg-type]
     inside = sum(one.cost for one in costs if one.chains) / max(sum(one.cost for one in costs), 1e-9)
     return {"chains": len(found), "share": inside}
+
+
+def sizes(model: Any, image: NDArray[np.generic]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the maps that its convolutions are about, by running it."""
+    own = {value.name for value in (*model.graph.input, *model.graph.output)}
+    inner = [name for name in dict.fromkeys(mapped(model)) if name not in own]
+    session, names = _session(model, inner)
+    given = session.get_inputs()[0].name
+    image = np.ascontiguousarray(image)
+    said = session.run(None, {given: image})
+    return {given: image.shape} | {name: one.shape for name, one in zip((*names, *inner), said, strict=True)}
 
 
 def weight_of(model: Any, chain: Chain) -> Matrix:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from hams_services.optimizer.prune.chains import chains, layers
+from hams_services.optimizer.prune.chains import Layer, chains
 from hams_services.optimizer.prune.look import narrow
 from hams_services.optimizer.prune.order import Elimination, allocate, left
 
@@ -25,7 +25,10 @@ def make(source: str, look: str, out: str, share: float) -> dict[str, Any]:
     found = chains(model)
     known = np.load(look)
     eliminations = [Elimination(known[f"order{i}"], known[f"error{i}"]) for i in range(len(found))]
-    costs = layers(model, found, (1, *known["shape"].tolist()))
+    costs = [
+        Layer(float(cost), tuple(np.flatnonzero(inside).tolist()))
+        for cost, inside in zip(known["costs"], known["chains"], strict=True)
+    ]
     lost = allocate(eliminations, known["weights"].tolist(), costs, share)
     for index, (chain, one, count) in enumerate(zip(found, eliminations, lost, strict=True)):
         if count:

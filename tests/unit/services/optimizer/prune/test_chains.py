@@ -11,7 +11,7 @@ import pytest
 from onnx import helper
 
 from hams_services.optimizer.prune.chains import chains, layers
-from hams_services.optimizer.prune.look import look
+from hams_services.optimizer.prune.look import look, sizes
 from hams_services.optimizer.prune.make import make
 from hams_shared.errors import UnsupportedModelError
 from support.networks import graph, write
@@ -179,13 +179,14 @@ def test_layers_between_two_chains_get_narrower_on_both_sides(tmp_path: Path) ->
     model = onnx.load(file)
     found = chains(model)
     assert [(one.maker, one.reader) for one in found] == [(0, 2), (2, 4)]
-    costs = layers(model, found, (1, 3, 16, 16))
+    image = np.zeros((1, 3, 16, 16), np.float32)
+    costs = layers(model, found, sizes(model, image))
     assert [one.chains for one in costs] == [(0,), (0, 1), (1,)]
     assert [one.cost for one in costs] == [27 * WIDE * 256, 9 * WIDE * WIDE * 256, 9 * WIDE * WIDE * 256]
     target, share = pruned(file, tmp_path, 0.5)
     assert 0.3 < share <= 0.5
     narrower = onnx.load(target)
-    said = layers(narrower, chains(narrower), (1, 3, 16, 16))
+    said = layers(narrower, chains(narrower), sizes(narrower, image))
     assert sum(one.cost for one in said) / sum(one.cost for one in costs) == pytest.approx(share)
     assert run(target, np.zeros((2, 3, 16, 16), np.float32)).shape == (2, WIDE, 1, 1)
 
