@@ -31,6 +31,10 @@ from hams_shared.variants import Precision, VariantRecord, shortfall, task_key
 
 nco = typer.Typer(no_args_is_help=True, help="The neural computing optimizer: import, quantise, compare networks.")
 
+GroupFile = Annotated[Path, typer.Argument(help="The group file.")]
+Node = Annotated[str, typer.Argument(help="One of its nodes.")]
+Samples = Annotated[Path, typer.Option(help="A folder of images as the node sees them; a third is held back.")]
+Device = Annotated[str | None, typer.Option("--device", "-d", help="Where to measure, e.g. openvino:CPU@1.")]
 Memory = Annotated[int, typer.Option("--memory", min=256, help="What the tools may use, MiB.")]
 
 
@@ -132,16 +136,16 @@ def _plain(imported: Imported) -> dict[str, Any]:
 
 @nco.command()
 def quantize(
-    file: Annotated[Path, typer.Argument(help="The group file.")],
-    node: Annotated[str, typer.Argument(help="One of its nodes.")],
-    samples: Annotated[Path, typer.Option(help="A folder of images as the node sees them; a third is held back.")],
+    file: GroupFile,
+    node: Node,
+    samples: Samples,
     floor: Floor = None,
     frames: Annotated[int, typer.Option(min=1, max=10_000, help="Most samples to calibrate with.")] = 100,
     compute: Annotated[str, typer.Option(help="What layers that are not quantised compute in: f32 or bf16.")] = "",
     scope: Annotated[
         QuantizeScope | None, typer.Option(help="What is quantised; both are tried when nothing is said.")
     ] = None,
-    device: Annotated[str | None, typer.Option("--device", "-d", help="Where to measure, e.g. openvino:CPU@1.")] = None,
+    device: Device = None,
     budget: Annotated[
         float, typer.Option(min=1, help="Nothing new is tried after so many seconds, per runtime.")
     ] = 300,
@@ -169,22 +173,19 @@ def quantize(
             ]
             bases = list(imported.variants.values())
             made = place.measure(bases[0], [*bases, *made], node, of, shown, time_it=True)
-        if json:
-            print_json([record.model_dump(mode="json") for record in made])
-        else:
-            _print(node, of, made)
+        _show(node, of, made, json)
 
     directly(main, debug)
 
 
 @nco.command()
 def prune(
-    file: Annotated[Path, typer.Argument(help="The group file.")],
-    node: Annotated[str, typer.Argument(help="One of its nodes.")],
-    samples: Annotated[Path, typer.Option(help="A folder of images as the node sees them; a third is held back.")],
+    file: GroupFile,
+    node: Node,
+    samples: Samples,
     floor: Floor = None,
     frames: Annotated[int, typer.Option(min=1, max=10_000, help="Most samples to look at.")] = 100,
-    device: Annotated[str | None, typer.Option("--device", "-d", help="Where to measure, e.g. openvino:CPU@1.")] = None,
+    device: Device = None,
     budget: Annotated[float, typer.Option(min=1, help="Nothing new is tried after so many seconds.")] = 300,
     memory: Memory = Limits.memory_mib,
     json: Json = False,
@@ -203,25 +204,22 @@ def prune(
                 raise UnsupportedModelError(f"pruning needs the network as ONNX: {imported.skipped['onnx']}")
             made = place.prune(base, node, of, shown, floor=of.min_agreement, budget_s=budget)
             made = place.measure(base, [base, *made], node, of, shown, time_it=True)
-        if json:
-            print_json([record.model_dump(mode="json") for record in made])
-        else:
-            _print(node, of, made)
+        _show(node, of, made, json)
 
     directly(main, debug)
 
 
 @nco.command()
 def convert(
-    file: Annotated[Path, typer.Argument(help="The group file.")],
-    node: Annotated[str, typer.Argument(help="One of its nodes.")],
+    file: GroupFile,
+    node: Node,
     precision: Annotated[
         PlainPrecision, typer.Option(help="fp16: weights; bf16: what it is computed in, OpenVINO only.")
     ] = PlainPrecision.fp32,
     batch: Annotated[Batch | None, typer.Option(help="Images at once: any number, or one.")] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Put the node's pre-processing into the network.")] = False,
     samples: Annotated[Path | None, typer.Option(help="Compare it with its source on this folder's images.")] = None,
-    device: Annotated[str | None, typer.Option("--device", "-d", help="Where to measure, e.g. openvino:CPU@1.")] = None,
+    device: Device = None,
     memory: Memory = Limits.memory_mib,
     json: Json = False,
     debug: Debug = False,
@@ -248,12 +246,9 @@ def convert(
             if samples is not None:
                 first = next(iter(imported.variants.values()))
                 made = place.measure(first, made, node, of, Shown.of(samples), time_it=True)
-        if json:
-            print_json([record.model_dump(mode="json") for record in made])
-        else:
-            _print(node, of, made)
-            for why in refused:
-                err.print(escape(str(why)), style="dim")
+        _show(node, of, made, json)
+        for why in () if json else refused:
+            err.print(escape(str(why)), style="dim")
 
     directly(main, debug)
 
@@ -302,6 +297,13 @@ def _with_node(file: Path, node: str) -> GroupSpec:
 
 def _with_floor(node: NodeSpec, floor: float | None) -> NodeSpec:
     return node if floor is None else node.model_copy(update={"min_agreement": floor})
+
+
+def _show(title: str, node: NodeSpec, records: list[VariantRecord], json: bool) -> None:
+    if json:
+        print_json([record.model_dump(mode="json") for record in records])
+    else:
+        _print(title, node, records)
 
 
 def _print(title: str, node: NodeSpec | None, records: list[VariantRecord]) -> None:

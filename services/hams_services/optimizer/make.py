@@ -14,6 +14,7 @@ from typing import Any
 from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.compare import compare
 from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator, Said
+from hams_services.optimizer.attempts import Attempts
 from hams_services.optimizer.process import JobProcess
 from hams_services.optimizer.prune.trials import PruneTrials
 from hams_services.optimizer.quantize.trials import SCOPES, Scope, Trials
@@ -237,18 +238,11 @@ class Workshop:
             ModelError: nothing in the network can be quantised, or quantising fails.
             BadInputError: the samples show nothing to compare.
         """
-        if not shown.calibrate:
-            raise BadInputError("there are no samples to calibrate with")
         deadline = time.monotonic() + budget_s
-        with self.folder() as work:
-            tensors = work / "tensors.npy"
-            self.evaluator(self.devices[base.made.format]).tensors(node, shown.folder, shown.calibrate, tensors)
-            trials = Trials(self, base, name, node, shown, compute, tensors, work, self.truth(base, name, node, shown))
-            best = trials.run(scopes, floor, deadline)
-        for one in trials.made:
-            if one.new and one.record.model.digest != best.record.model.digest:
-                self.store.remove(one.record)
-        return best.record
+        with self._attempts(base, name, node, shown) as tries:
+            best = Trials(tries, compute).run(scopes, floor, deadline).record
+        tries.forget_all_but(best)
+        return best
 
     def prune(
         self,
@@ -271,23 +265,26 @@ class Workshop:
             UnsupportedModelError: it has no layers whose channels can be taken out.
             BadInputError: the samples show nothing to compare.
         """
-        if not shown.calibrate:
-            raise BadInputError("there are no samples to look at")
         start = time.monotonic()
-        with self.folder() as work:
-            tensors = work / "tensors.npy"
-            self.evaluator(self.devices[base.made.format]).tensors(node, shown.folder, shown.calibrate, tensors)
-            truth = self.truth(base, name, node, shown)
-            trials = PruneTrials(self, base, name, node, shown, tensors, work, truth, floor)
+        with self._attempts(base, name, node, shown) as tries:
+            trials = PruneTrials(tries, floor)
             best = [trials.run(start + budget_s * (0.5 if coarse is not None else 1.0))]
             if coarse is not None and best[0].agreement >= floor and time.monotonic() < start + budget_s:
                 both = trials.quantised(coarse, start + budget_s)
                 best += [both] if both is not None else []
-        kept = {one.record.model.digest for one in best}
-        for one in trials.made:
-            if one.new and one.record.model.digest not in kept:
-                self.store.remove(one.record)
-        return [one.record for one in best]
+        records = [one.record for one in best]
+        tries.forget_all_but(*records)
+        return records
+
+    @contextmanager
+    def _attempts(self, base: VariantRecord, name: str, node: NodeSpec, shown: Shown) -> Iterator[Attempts]:
+        """What it takes to make `base` in several ways. Raises BadInputError: the samples show nothing to compare."""
+        if not shown.calibrate:
+            raise BadInputError("there are no samples to calibrate with")
+        with self.folder() as work:
+            tensors = work / "tensors.npy"
+            self.evaluator(self.devices[base.made.format]).tensors(node, shown.folder, shown.calibrate, tensors)
+            yield Attempts(self, base, name, node, shown, tensors, work, self.truth(base, name, node, shown))
 
     @contextmanager
     def folder(self) -> Iterator[Path]:

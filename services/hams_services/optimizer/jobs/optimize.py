@@ -150,16 +150,10 @@ class Optimize:
         outcome.notes += [f"{f}: {why}" for f, why in imported.skipped.items() if f in self.formats.read]
         source = next(iter(imported.variants.values()))
         plain: list[VariantRecord] = []
-        for format, base in bases.items():
+        for base in bases.values():
             if base.model.digest != self.record.models[name].digest:
                 plain.append(base)  # the same network for a runtime that could not read it before
-            if format == "openvino" and self.formats.bf16:
-                plain.append(self.workshop.variant(base, "bf16"))
-            if format in self.formats.half:
-                try:
-                    plain.append(self.workshop.variant(base, "f16"))
-                except ModelError as error:
-                    outcome.notes.append(f"{format} fp16: {error}")
+            plain += self._precisions(base, outcome)
         held = sampling.digest_of(shown.folder, shown.held_back)
         todo = [one for one in plain if self.fresh or not self._known(one, task_key(node), held)]
         done = self.workshop.measure(source, todo, name, node, shown)
@@ -198,15 +192,10 @@ class Optimize:
     ) -> list[VariantRecord]:
         """Narrower networks, in the precisions that the devices have, or those made earlier of the same samples."""
         key, floor = task_key(node), node.min_agreement
-        calibration = sampling.digest_of(shown.folder, shown.calibrate)
         known = [
             record
-            for record in self.workshop.store.of(base.made.source_digest)
-            if record.made.form == "pruned"
-            and record.made.settings.get("floor") == f"{floor:g}"
-            and record.made.calibration is not None
-            and record.made.calibration.digest == calibration
-            and self._known(record, key, held)
+            for record in self._earlier(base, shown, key, held)
+            if record.made.form == "pruned" and record.made.settings.get("floor") == f"{floor:g}"
         ]
         if known and not self.fresh:
             return known
@@ -232,13 +221,23 @@ class Optimize:
         plain = made[0]
         if shortfall(plain, node, floor):
             return made
-        others: list[VariantRecord] = []
-        if "openvino" in self.formats.read and self.formats.bf16:
+        others = self._precisions(plain, outcome)
+        if "openvino" in self.formats.read and (self.formats.bf16 or "openvino" in self.formats.half):
             ir = self.workshop.as_ir(plain)
-            others += [ir, self.workshop.variant(ir, "bf16")]
-        if "onnx" in self.formats.half:
-            others.append(self.workshop.variant(plain, "f16"))
+            others += [ir, *self._precisions(ir, outcome)]
         return made + self.workshop.measure(base, others, name, node, shown)
+
+    def _precisions(self, base: VariantRecord, outcome: NodeOutcome) -> list[VariantRecord]:
+        """What needs no calibration, in the precisions that the devices which read its format have."""
+        found: list[VariantRecord] = []
+        if base.made.format == "openvino" and self.formats.bf16:
+            found.append(self.workshop.variant(base, "bf16"))
+        if base.made.format in self.formats.half:
+            try:
+                found.append(self.workshop.variant(base, "f16"))
+            except ModelError as error:
+                outcome.notes.append(f"{base.made.format}{' pruned' if base.made.form else ''} fp16: {error}")
+        return found
 
     def _computes(self, format: RuntimeFormat, outcome: NodeOutcome) -> tuple[str, ...]:
         if format == "onnx":
@@ -255,20 +254,27 @@ class Optimize:
 
     def _quantised(self, base: VariantRecord, compute: str, shown: Shown, key: str, held: str) -> VariantRecord | None:
         """An INT8 variant made earlier of the same source, by the same samples, and compared with the same."""
-        calibration = sampling.digest_of(shown.folder, shown.calibrate)
         found = [
             record
-            for record in self.workshop.store.of(base.made.source_digest)
+            for record in self._earlier(base, shown, key, held)
             if record.made.precision == "i8"
             and (record.made.format, record.made.compute) == (base.made.format, compute)
             and record.made.form == base.made.form
-            and record.made.calibration is not None
+        ]
+        floor_first = sorted(found, key=lambda r: (-min(r.agreements[key].value, 0.98), len(r.made.kept)))
+        return floor_first[0] if floor_first else None
+
+    def _earlier(self, base: VariantRecord, shown: Shown, key: str, held: str) -> list[VariantRecord]:
+        """What was made earlier of the same source by the same samples, and compared with the same."""
+        calibration = sampling.digest_of(shown.folder, shown.calibrate)
+        return [
+            record
+            for record in self.workshop.store.of(base.made.source_digest)
+            if record.made.calibration is not None
             and record.made.calibration.digest == calibration
             and key in record.agreements
             and record.agreements[key].samples_digest == held
         ]
-        floor_first = sorted(found, key=lambda r: (-min(r.agreements[key].value, 0.98), len(r.made.kept)))
-        return floor_first[0] if floor_first else None
 
     def _check(self) -> None:
         if self.cancelled():

@@ -44,8 +44,6 @@ class Chain:
     reader: int
     read: str
     """What the reader takes, N×C×H×W."""
-    said: str
-    """What the reader says."""
     channels: int
 
 
@@ -187,7 +185,7 @@ def _follow(
     padded = attribute(reader, "auto_pad", b"NOTSET") == b"NOTSET"
     if len(dims) != 4 or int(np.prod(dims[1:])) > LARGEST_PATCH or not padded:
         return None
-    return Chain(maker, tuple(between), ends[0], reader.input[0], reader.output[0], channels)
+    return Chain(maker, tuple(between), ends[0], reader.input[0], channels)
 
 
 def _each_by_itself(node: Any, channels: int, inside: set[str], weights: Mapping[str, Any], shared: set[str]) -> bool:

@@ -13,12 +13,13 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
+from hams_services.optimizer.heat import is_heat
 from hams_services.optimizer.prune.chains import Chain, array, attribute, chains, layers, mapped, take
 from hams_services.optimizer.prune.order import Elimination, Matrix, eliminate, refit
 from hams_services.optimizer.prune.varied import varied
+from hams_services.optimizer.run_onnx import one_core
 from hams_shared.errors import ModelError, UnsupportedModelError
 
 MULTIPLICATIONS = 3e11
@@ -31,8 +32,8 @@ NEAR = 20.0
 """How much more likely a place is looked at where the network finds something."""
 AROUND = 0.15
 """How far around it, as a share of the map's longer side."""
-SELDOM, LUKEWARM = 0.1, 0.1
-"""A map of chances is one whose mean is below the first; what is below the second is nothing found."""
+LUKEWARM = 0.1
+"""A chance below it is nothing found."""
 PROBES = 10
 """Images with which it is told what the outputs lose."""
 
@@ -43,7 +44,7 @@ Outputs = list[NDArray[np.floating]]
 def look(source: str, out: str, tensors: str, layout: str, seed: int = 0) -> dict[str, Any]:
     """Look at the ONNX file `source` with the images in `tensors` (.npy, one after another) and write the file `out`.
 
-    Returns ``chains`` (how many), ``share`` (of the multiplications that are in them).
+    Returns ``chains``: how many it has.
 
     Raises:
         UnsupportedModelError: it has no layers whose channels can be taken out.
@@ -72,8 +73,7 @@ def look(source: str, out: str, tensors: str, layout: str, seed: int = 0) -> dic
     for index, (gram, one) in enumerate(zip(grams, eliminations, strict=True)):
         known |= {f"gram{index}": gram, f"order{index}": one.order, f"error{index}": one.error}
     np.savez(out, **known)  # type: ignore[arg-type]
-    inside = sum(one.cost for one in costs if one.chains) / max(sum(one.cost for one in costs), 1e-9)
-    return {"chains": len(found), "share": inside}
+    return {"chains": len(found)}
 
 
 def sizes(model: Any, image: NDArray[np.generic]) -> dict[str, tuple[int, ...]]:
@@ -144,13 +144,7 @@ def _near(outputs: Outputs) -> NDArray[np.float32] | None:
 
 
 def _is_heat(values: NDArray[np.floating]) -> bool:
-    return bool(
-        values.ndim == 4
-        and min(values.shape[2:]) > 1
-        and values.min() >= 0
-        and values.max() <= 1
-        and values.mean() < SELDOM
-    )
+    return values.ndim == 4 and min(values.shape[2:]) > 1 and is_heat(values)
 
 
 def _columns(
@@ -197,14 +191,16 @@ def _weights(
     some = np.unique(np.linspace(0, len(samples) - 1, PROBES).astype(int))
     probes = [np.ascontiguousarray(samples[index : index + 1]) for index in some]
     truth = _run(model, probes)
-    scale = _scale(truth)
+    counts = [_counts(one) for one in truth]
+    scale = _scale(truth, counts)
     weights = []
     for chain, gram, one in zip(found, grams, eliminations, strict=True):
         half = min(chain.channels // 2, len(one.order))
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
-        narrow(copy, chain, gram, np.sort(np.setdiff1d(np.arange(chain.channels), one.order[:half])))
-        weights.append(_lost(truth, _run(copy, probes), scale) / max(float(one.error[half]), 1e-12))
+        narrow(copy, chain, gram, one.kept(half))
+        lost = _lost(truth, _run(copy, probes), scale, counts)
+        weights.append(lost / max(float(one.error[half]), 1e-12))
     return weights
 
 
@@ -214,21 +210,20 @@ def _run(model: Any, images: Sequence[NDArray[np.generic]]) -> list[Outputs]:
     return [session.run(None, {name: one}) for one in images]
 
 
-def _counts(outputs: Outputs) -> list[NDArray[np.floating] | float]:
+def _counts(outputs: Outputs) -> Outputs:
     """How much each number of the outputs counts: in maps, where something is found."""
     heat = [one.max(1, keepdims=True) for one in outputs if _is_heat(one)]
-    if not heat:
-        return [1.0 for _ in outputs]
-    where = np.clip(heat[0] - LUKEWARM, 0, None)
-    return [where if one.ndim == 4 and one.shape[2:] == where.shape[2:] else 1.0 for one in outputs]
+    where = np.clip(heat[0] - LUKEWARM, 0, None) if heat else np.ones(())
+    maps = [bool(heat) and one.ndim == 4 and one.shape[2:] == where.shape[2:] for one in outputs]
+    return [np.broadcast_to(where if map else 1.0, one.shape) for map, one in zip(maps, outputs, strict=True)]
 
 
-def _scale(truth: Sequence[Outputs]) -> list[float]:
+def _scale(truth: Sequence[Outputs], counts: Sequence[Outputs]) -> list[float]:
     """Variance of each output over samples and places, by how much they count."""
     found = []
     for index in range(len(truth[0])):
         values = np.stack([one[index] for one in truth]).astype(np.float64)
-        weight = np.stack([np.broadcast_to(_counts(one)[index], one[index].shape) for one in truth])
+        weight = np.stack([one[index] for one in counts])
         over = tuple(axis for axis in range(values.ndim) if values.ndim < 5 or axis != 2)  # each map has its own mean
         total = max(float(weight.sum()), 1e-12)
         mean = (values * weight).sum(over, keepdims=True) / np.maximum(weight.sum(over, keepdims=True), 1e-12)
@@ -236,12 +231,13 @@ def _scale(truth: Sequence[Outputs]) -> list[float]:
     return found
 
 
-def _lost(truth: Sequence[Outputs], said: Sequence[Outputs], scale: Sequence[float]) -> float:
+def _lost(
+    truth: Sequence[Outputs], said: Sequence[Outputs], scale: Sequence[float], counts: Sequence[Outputs]
+) -> float:
     """Mean squared error of the outputs, in their variances."""
     lost = 0.0
-    for right, given in zip(truth, said, strict=True):
-        for a, b, unit, counts in zip(right, given, scale, _counts(right), strict=True):
-            weight = np.broadcast_to(counts, a.shape)
+    for right, given, weights in zip(truth, said, counts, strict=True):
+        for a, b, unit, weight in zip(right, given, scale, weights, strict=True):
             error = np.square(np.subtract(b, a, dtype=np.float64)) * weight
             lost += float(error.sum()) / max(float(weight.sum()), 1e-12) / unit
     return lost / (len(truth) * len(scale))
@@ -253,8 +249,4 @@ def _session(model: Any, inner: Sequence[str]) -> tuple[Any, list[str]]:
     copy.CopyFrom(model)
     names = [value.name for value in copy.graph.output]
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session, names
+    return one_core(copy), names

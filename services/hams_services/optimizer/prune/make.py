@@ -32,8 +32,7 @@ def make(source: str, look: str, out: str, share: float) -> dict[str, Any]:
     lost = allocate(eliminations, known["weights"].tolist(), costs, share)
     for index, (chain, one, count) in enumerate(zip(found, eliminations, lost, strict=True)):
         if count:
-            kept = np.sort(np.setdiff1d(np.arange(chain.channels), one.order[:count]))
-            narrow(model, chain, known[f"gram{index}"], kept)
+            narrow(model, chain, known[f"gram{index}"], one.kept(count))
     del model.graph.value_info[:]
     target = folder / "model.onnx"
     target.write_bytes(model.SerializeToString(deterministic=True))

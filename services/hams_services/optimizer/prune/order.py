@@ -39,6 +39,10 @@ class Elimination:
     error: Matrix
     """Squared error of what the reader says, summed over the samples; 0 first, one longer than `order`."""
 
+    def kept(self, lost: int) -> NDArray[np.int64]:
+        """The channels that stay when `lost` of them have gone, in their order."""
+        return np.setdiff1d(np.arange(len(self.order) + SMALLEST), self.order[:lost])
+
 
 def eliminate(gram: Matrix, weight: Matrix, size: int = 1) -> Elimination:
     """Take out all but `SMALLEST` channels, one by one, each time the one that is missed least.

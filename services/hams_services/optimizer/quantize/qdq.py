@@ -13,6 +13,7 @@ from onnx import version_converter
 
 from hams_services.optimizer.quantize.ir import MAX_RANKED
 from hams_services.optimizer.quantize.rank import by_error, output_error
+from hams_services.optimizer.run_onnx import one_core
 from hams_shared.errors import ModelError, UnsupportedModelError
 
 OPSET = 13
@@ -144,12 +145,7 @@ def _quantised(model: Any) -> list[str]:
 
 def _outputs(model: Any, inputs: Any) -> list[list[Any]]:
     """Run `model` and return each output, one array per sample."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    # Rounding is taken as it stands: fused kernels are faster and would hide it in part.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = one_core(model, optimized=False)  # rounding is taken as it stands: fused kernels would hide it in part
     name = session.get_inputs()[0].name
     answers = [session.run(None, {name: inputs[index : index + 1]}) for index in range(len(inputs))]
     return [list(samples) for samples in zip(*answers, strict=True)]

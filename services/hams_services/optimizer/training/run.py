@@ -14,6 +14,7 @@ import openvino as ov
 import torch
 from numpy.typing import NDArray
 
+from hams_services.optimizer.heat import is_heat
 from hams_services.optimizer.onnx_dims import normalize_onnx
 from hams_services.optimizer.training.loop import Batch, Varied, split, train
 from hams_services.optimizer.training.loss import spread
@@ -28,8 +29,6 @@ from hams_shared.errors import BadInputError, ModelError, UnsupportedModelError
 MOST = 4096
 """Numbers of one output that is no map; larger ones (lists of boxes) are not learned."""
 MAPS = ("heat", "map")
-SELDOM = 0.1
-"""A map of chances is one whose mean is below this."""
 OPSET = 17
 
 
@@ -173,8 +172,7 @@ def _varied(layout: str, teacher: Teacher) -> Varied:
 def _map(name: str, values: NDArray[np.float32]) -> Target:
     """Tell from what the teacher says whether a map holds chances, mostly none, or numbers."""
     _check_finite(name, values)
-    chances = values.min() >= 0 and values.max() <= 1 and values.mean() < SELDOM
-    return Target(name=name, shape=values.shape[1:], kind="heat" if chances else "map")
+    return Target(name=name, shape=values.shape[1:], kind="heat" if is_heat(values) else "map")
 
 
 def _check_finite(name: str, values: NDArray[np.float32]) -> None:

@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -12,6 +10,7 @@ from typer.testing import CliRunner
 from hams_services.ctl.commands_nco import nco, variants_folder
 from hams_services.optimizer.variants import VariantStore
 from support.hostile import bomb, convolutions
+from support.noise import noise
 
 
 def ctl(*words: object, code: int = 0) -> str:
@@ -31,11 +30,7 @@ def test_from_a_file_to_int8_and_what_there_is(tmp_path: Path, monkeypatch: pyte
     node = {"model": str(path), "input": {"size": [16, 16]}, "task": task}
     group = tmp_path / "group.yaml"
     group.write_text(yaml.safe_dump({"name": "g", "nodes": {"say": node}}))
-    samples = tmp_path / "samples"
-    samples.mkdir()
-    random = np.random.default_rng(0)
-    for index in range(9):
-        cv2.imwrite(str(samples / f"{index}.png"), random.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    samples = noise(tmp_path / "samples", 9)
     made = json.loads(ctl("quantize", group, "say", "--samples", samples, "--floor", "0", "--json"))
     assert sorted(one["made"]["precision"] for one in made) == ["f32", "f32", "i8", "i8"]
     assert all(next(iter(one["agreements"].values()))["fps"] > 0 for one in made)
@@ -72,11 +67,7 @@ def test_a_network_is_made_narrower(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         node = {"model": str(file), "input": {"size": [16, 16]}, "task": task}
         groups[name] = tmp_path / f"{name}.yaml"
         groups[name].write_text(yaml.safe_dump({"name": "g", "nodes": {"say": node}}))
-    samples = tmp_path / "samples"
-    samples.mkdir()
-    random = np.random.default_rng(0)
-    for index in range(12):
-        cv2.imwrite(str(samples / f"{index}.png"), random.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    samples = noise(tmp_path / "samples", 12)
     plain, made = json.loads(ctl("prune", groups["wide"], "say", "--samples", samples, "--floor", "0.5", "--json"))
     assert ("pruned" in plain["made"]["settings"], made["made"]["format"]) == (False, "onnx")
     assert float(made["made"]["settings"]["pruned"]) < 0.95
