@@ -64,27 +64,21 @@ def secrets(tmp_path_factory: pytest.TempPathFactory, address: tuple[str, str]) 
 def box(docker: Docker, address: tuple[str, str], secrets: Path) -> Iterator[Project]:
     """The first box, up, everything healthy."""
     host, port = address
-    project = Project(
+    with Project(
         docker, "hams-test", "docker-compose.yml", HAMS_IMAGE="hams-test", HAMS_BIND=host, HAMS_PORT=port,
         HAMS_SECRETS=str(secrets), HAMS_SCHEDULERS="2",
-    )  # fmt: skip
-    try:
+    ) as project:  # fmt: skip
         project("up", "--detach", "--no-build", "--wait", "--wait-timeout", "150")
         yield project
-    finally:
-        project.down()
 
 
 @pytest.fixture(scope="session")
 def second_box(docker: Docker, address: tuple[str, str], secrets: Path) -> Iterator[Project]:
     """Another box's devices, joined."""
     url = f"nats://{address[0]}:{address[1]}"
-    project = Project(
+    with Project(
         docker, "hams-test-2", "docker-compose.agent.yml", HAMS_IMAGE="hams-test", HAMS_NATS_URL=url, HAMS_HOST="box2",
         HAMS_SECRETS=str(secrets),
-    )  # fmt: skip
-    try:
+    ) as project:  # fmt: skip
         project("up", "--detach", "--no-build", "--wait", "--wait-timeout", "170")
         yield project
-    finally:
-        project.down()

@@ -212,7 +212,7 @@ class Docker:
 
 
 class Project:
-    """A compose project: one file, one name, one environment."""
+    """A compose project: one file, one name, one environment. Within its `with` nothing is there of earlier runs."""
 
     def __init__(self, docker: Docker, name: str, file: str, **settings: str) -> None:
         self._docker = docker
@@ -240,5 +240,12 @@ class Project:
             int(code) for code in run(self._docker.cli, "inspect", "--format", "{{.State.ExitCode}}", *found).split()
         }
 
-    def down(self) -> None:
-        self("--profile", "*", "down", "--volumes", "--timeout", "10")
+    def __enter__(self) -> Project:
+        self._remove()  # a run that was killed leaves containers and volumes
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
+        self("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "10")

@@ -28,7 +28,7 @@ def addresses(docker: Docker) -> Iterator[None]:
     """Addresses that this machine has besides its own, which containers reach too."""
     with ExitStack() as stack:
         for address in (*BROKERS, LEAF):
-            run("ip", "address", "add", f"{address}/32", "dev", "lo")
+            run("ip", "address", "replace", f"{address}/32", "dev", "lo")
             stack.callback(run, "ip", "address", "del", f"{address}/32", "dev", "lo")
         yield
 
@@ -47,8 +47,7 @@ async def test_three_brokers_and_a_leaf(
             docker, f"hams-test-{kind}-{address[-1]}", f"deploy/nats-{'leaf' if kind == 'leaf' else 'cluster'}.yml",
             HAMS_BIND=address, HAMS_SECRETS=str(secrets / kind / address),
         )  # fmt: skip
-        stack.callback(own.down)
-        own("up", "--detach")
+        stack.enter_context(own)("up", "--detach")
         return own
 
     with ExitStack() as stack:
