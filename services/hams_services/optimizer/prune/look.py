@@ -16,8 +16,8 @@ import onnx
 from numpy.typing import NDArray
 
 from hams_services.optimizer.heat import is_heat
-from hams_services.optimizer.prune.chains import Chain, array, attribute, chains, layers, mapped, take
-from hams_services.optimizer.prune.order import Elimination, Matrix, eliminate, refit
+from hams_services.optimizer.prune.chains import Chain, array, attribute, chains, hoist, layers, mapped, take
+from hams_services.optimizer.prune.order import Elimination, Loss, Matrix, eliminate, refit
 from hams_services.optimizer.prune.varied import varied
 from hams_services.optimizer.run_onnx import one_core
 from hams_shared.errors import ModelError, UnsupportedModelError
@@ -34,8 +34,12 @@ AROUND = 0.15
 """How far around it, as a share of the map's longer side."""
 LUKEWARM = 0.1
 """A chance below it is nothing found."""
-PROBES = 10
-"""Images with which it is told what the outputs lose."""
+PROBES = 16
+"""Samples with which it is told what the outputs lose, at most."""
+APART = 5
+"""Every so many-th sample is kept for that, and nothing is fitted to it: whether a fit holds, others tell."""
+GONE = (1 / 8, 1 / 4, 1 / 2, 3 / 4)
+"""Parts of a chain's channels that are taken out for it: outputs lose little at first, then much."""
 
 Images = Iterator[NDArray[np.generic]]
 Outputs = list[NDArray[np.floating]]
@@ -49,7 +53,7 @@ def look(source: str, out: str, tensors: str, layout: str, seed: int = 0) -> dic
     Raises:
         UnsupportedModelError: it has no layers whose channels can be taken out.
     """
-    model = onnx.load_model(source)
+    model = hoist(onnx.load_model(source))
     samples = np.load(tensors, mmap_mode="r")
     if samples.ndim != 4:
         raise UnsupportedModelError("its input is no image")
@@ -59,19 +63,21 @@ def look(source: str, out: str, tensors: str, layout: str, seed: int = 0) -> dic
     costs = layers(model, found, sizes(model, samples[:1]))
     random = np.random.default_rng(seed)
     count = int(np.clip(MULTIPLICATIONS / max(sum(one.cost for one in costs), 1.0), FEWEST, MOST))
-    grams = _grams(model, found, _images(samples, count, layout, random), random)
+    apart = np.arange(APART - 1, len(samples), APART)
+    fitted = np.setdiff1d(np.arange(len(samples)), apart)
+    grams = _grams(model, found, _images(samples, fitted, count, layout, random), random)
     eliminations = [
         eliminate(gram, weight_of(model, one), prod(kernel_of(model, one)))
         for one, gram in zip(found, grams, strict=True)
     ]
-    weights = _weights(model, found, grams, eliminations, samples)
+    losses = _losses(model, found, grams, eliminations, samples, apart if len(apart) else fitted)
     known: dict[str, NDArray[Any]] = {
-        "weights": np.array(weights),
         "costs": np.array([one.cost for one in costs]),
         "chains": np.array([[index in one.chains for index in range(len(found))] for one in costs]),
     }
-    for index, (gram, one) in enumerate(zip(grams, eliminations, strict=True)):
+    for index, (gram, one, loss) in enumerate(zip(grams, eliminations, losses, strict=True)):
         known |= {f"gram{index}": gram, f"order{index}": one.order, f"error{index}": one.error}
+        known |= {f"counts{index}": loss.counts, f"factors{index}": loss.factors}
     np.savez(out, **known)  # type: ignore[arg-type]
     return {"chains": len(found)}
 
@@ -109,9 +115,11 @@ def narrow(model: Any, chain: Chain, gram: Matrix, kept: NDArray[np.integer]) ->
     take(model, chain, kept, found[:, :-1].reshape(shape[0], len(kept), *shape[2:]), found[:, -1])
 
 
-def _images(samples: NDArray[np.generic], count: int, layout: str, random: np.random.Generator) -> Images:
-    """The samples, spread evenly where they are more than `count`, then changed ones."""
-    spread = np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)
+def _images(
+    samples: NDArray[np.generic], some: NDArray[np.integer], count: int, layout: str, random: np.random.Generator
+) -> Images:
+    """The samples `some`, spread evenly where they are more than `count`, then changed ones."""
+    spread = some[np.linspace(0, len(some) - 1, min(count, len(some))).astype(int)]
     for index in range(count):
         one = samples[spread[index % len(spread)]]
         yield (one if index < len(spread) else varied(one, layout, random))[None]
@@ -180,28 +188,32 @@ def _columns(
     return np.concatenate([taken.reshape(-1, count).astype(np.float64), np.ones((1, count))])
 
 
-def _weights(
+def _losses(
     model: Any,
     found: Sequence[Chain],
     grams: Sequence[Matrix],
     eliminations: Sequence[Elimination],
     samples: NDArray[np.generic],
-) -> list[float]:
-    """What the outputs lose per error of each chain: half of its channels are taken out, and the network is run."""
-    some = np.unique(np.linspace(0, len(samples) - 1, PROBES).astype(int))
+    apart: NDArray[np.integer],
+) -> list[Loss]:
+    """What the outputs lose per error of each chain: parts of its channels are taken out, and the network is run."""
+    some = apart[np.linspace(0, len(apart) - 1, min(PROBES, len(apart))).astype(int)]
     probes = [np.ascontiguousarray(samples[index : index + 1]) for index in some]
     truth = _run(model, probes)
     counts = [_counts(one) for one in truth]
     scale = _scale(truth, counts)
-    weights = []
+    losses = []
     for chain, gram, one in zip(found, grams, eliminations, strict=True):
-        half = min(chain.channels // 2, len(one.order))
-        copy = onnx.ModelProto()
-        copy.CopyFrom(model)
-        narrow(copy, chain, gram, one.kept(half))
-        lost = _lost(truth, _run(copy, probes), scale, counts)
-        weights.append(lost / max(float(one.error[half]), 1e-12))
-    return weights
+        gone = np.unique([min(max(round(part * chain.channels), 1), len(one.order)) for part in GONE])
+        factors = []
+        for count in gone:
+            copy = onnx.ModelProto()
+            copy.CopyFrom(model)
+            narrow(copy, chain, gram, one.kept(int(count)))
+            lost = _lost(truth, _run(copy, probes), scale, counts)
+            factors.append(lost / max(float(one.error[count]), 1e-12))
+        losses.append(Loss(gone, np.array(factors)))
+    return losses
 
 
 def _run(model: Any, images: Sequence[NDArray[np.generic]]) -> list[Outputs]:
@@ -211,11 +223,25 @@ def _run(model: Any, images: Sequence[NDArray[np.generic]]) -> list[Outputs]:
 
 
 def _counts(outputs: Outputs) -> Outputs:
-    """How much each number of the outputs counts: in maps, where something is found."""
+    """How much each number of the outputs counts: in maps and in lists of anchors, where something is found."""
     heat = [one.max(1, keepdims=True) for one in outputs if _is_heat(one)]
-    where = np.clip(heat[0] - LUKEWARM, 0, None) if heat else np.ones(())
-    maps = [bool(heat) and one.ndim == 4 and one.shape[2:] == where.shape[2:] for one in outputs]
-    return [np.broadcast_to(where if map else 1.0, one.shape) for map, one in zip(maps, outputs, strict=True)]
+    places = heat or [_unusual(one) for one in outputs if _is_choice(one)]
+    where = np.clip(places[0] - LUKEWARM, 0, None) if places else np.ones(())
+    axes = slice(2, None) if heat else slice(1, 2)  # N×C×H×W or N×P×C
+    counted = [bool(places) and one.ndim == where.ndim and one.shape[axes] == where.shape[axes] for one in outputs]
+    return [np.broadcast_to(where if it else 1.0, one.shape) for it, one in zip(counted, outputs, strict=True)]
+
+
+def _is_choice(values: NDArray[np.floating]) -> bool:
+    """Whether these are chances of classes at many places, N×P×C."""
+    many = values.ndim == 3 and values.shape[1] > 1 and values.shape[2] > 1
+    return many and bool(values.min() >= 0 and np.allclose(values.sum(-1), 1, atol=1e-3))
+
+
+def _unusual(chances: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The chance of anything but what is said at most places (background, blank), N×P×1."""
+    usual = int(chances.mean((0, 1)).argmax())
+    return 1 - chances[..., usual : usual + 1]
 
 
 def _scale(truth: Sequence[Outputs], counts: Sequence[Outputs]) -> list[float]:

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from hams_services.optimizer.prune.chains import Layer, chains
+from hams_services.optimizer.prune.chains import Layer, chains, hoist
 from hams_services.optimizer.prune.look import narrow
-from hams_services.optimizer.prune.order import Elimination, allocate, left
+from hams_services.optimizer.prune.order import Elimination, Loss, allocate, left
 
 
 def make(source: str, look: str, out: str, share: float) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def make(source: str, look: str, out: str, share: float) -> dict[str, Any]:
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    model = onnx.load_model(source)
+    model = hoist(onnx.load_model(source))
     found = chains(model)
     known = np.load(look)
     eliminations = [Elimination(known[f"order{i}"], known[f"error{i}"]) for i in range(len(found))]
@@ -29,7 +29,8 @@ def make(source: str, look: str, out: str, share: float) -> dict[str, Any]:
         Layer(float(cost), tuple(np.flatnonzero(inside).tolist()))
         for cost, inside in zip(known["costs"], known["chains"], strict=True)
     ]
-    lost = allocate(eliminations, known["weights"].tolist(), costs, share)
+    losses = [Loss(known[f"counts{i}"], known[f"factors{i}"]) for i in range(len(found))]
+    lost = allocate(eliminations, losses, costs, share)
     for index, (chain, one, count) in enumerate(zip(found, eliminations, lost, strict=True)):
         if count:
             narrow(model, chain, known[f"gram{index}"], one.kept(count))

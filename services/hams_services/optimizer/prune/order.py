@@ -44,6 +44,19 @@ class Elimination:
         return np.setdiff1d(np.arange(len(self.order) + SMALLEST), self.order[:lost])
 
 
+@dataclass(frozen=True)
+class Loss:
+    """What the network's outputs lose per unit of one chain's error, measured with so many channels gone."""
+
+    counts: NDArray[np.int64]
+    """Ascending; at least one."""
+    factors: Matrix
+
+    def of(self, lost: int, error: float) -> float:
+        """What they lose when `lost` channels have gone and make `error`."""
+        return float(np.interp(lost, self.counts, self.factors)) * error
+
+
 def eliminate(gram: Matrix, weight: Matrix, size: int = 1) -> Elimination:
     """Take out all but `SMALLEST` channels, one by one, each time the one that is missed least.
 
@@ -87,12 +100,11 @@ def refit(gram: Matrix, weight: Matrix, kept: NDArray[np.integer], size: int = 1
 
 
 def allocate(
-    eliminations: Sequence[Elimination], weight: Sequence[float], layers: Sequence[Layer], share: float
+    eliminations: Sequence[Elimination], losses: Sequence[Loss], layers: Sequence[Layer], share: float
 ) -> list[int]:
-    """How many channels each chain loses, so that `share` of all multiplications is left, at the least error.
+    """How many channels each chain loses, so that `share` of all multiplications is left, at the least loss.
 
-    `weight[j]`: what the network's outputs lose per unit of chain j's error. Greedy, by error added per multiplication
-    saved. Where nothing more can go, more than `share` is left.
+    Greedy, by the loss added per multiplication saved. Where nothing more can go, more than `share` is left.
     """
     channels = [len(one.order) + SMALLEST for one in eliminations]
     steps = [STEP if count >= MANY else STEP // 2 for count in channels]
@@ -107,7 +119,8 @@ def allocate(
                 for layer in layers
                 if j in layer.chains
             )
-            added = weight[j] * float(one.error[lost[j] + steps[j]] - one.error[lost[j]])
+            now, then = (losses[j].of(count, float(one.error[count])) for count in (lost[j], lost[j] + steps[j]))
+            added = max(then - now, 0.0)
             if saved > 0 and (best is None or added / saved < best[0]):
                 best = added / saved, j
         if best is None:
