@@ -46,11 +46,13 @@ class Made(Wire):
     calibration: CalibrationInfo | None = None
 
     @property
-    def form(self) -> Literal["", "student", "pruned"]:
-        """What the network is to its source: itself, another that learned from it, or itself with fewer channels."""
-        if "student" in self.settings:
-            return "student"
-        return "pruned" if "pruned" in self.settings else ""
+    def form(self) -> Literal["", "student", "pruned", "shrunk"]:
+        """What the network is to its source.
+
+        Itself, another that learned from it, itself with fewer channels, or itself on a smaller image.
+        """
+        forms: tuple[Literal["student", "pruned", "shrunk"], ...] = ("student", "pruned", "shrunk")
+        return next((form for form in forms if form in self.settings), "")
 
 
 class Agreement(Wire):

@@ -1,4 +1,4 @@
-"""`hams-ctl nco import`, `quantize`, `prune`, `convert`, `variants`: networks in other forms."""
+"""`hams-ctl nco import`, `quantize`, `prune`, `shrink`, `convert`, `variants`: networks in other forms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -193,20 +193,52 @@ def prune(
 ) -> None:
     """Make a node's network narrower: channels go that can best be done without, as many as the floor allows."""
 
-    def main() -> None:
-        spec = _with_node(file, node)
-        of = _with_floor(spec.nodes[node], floor)
-        shown = Shown.of(samples, frames)
-        with workshop(memory, device) as place, _written(spec, node) as path:
-            imported = place.import_file(path, node, of.input.shape())
-            base = imported.variants.get("onnx")
-            if base is None:
-                raise UnsupportedModelError(f"pruning needs the network as ONNX: {imported.skipped['onnx']}")
-            made = place.prune(base, node, of, shown, floor=of.min_agreement, budget_s=budget)
-            made = place.measure(base, [base, *made], node, of, shown, time_it=True)
-        _show(node, of, made, json)
+    directly(lambda: _leave_out("prune", file, node, samples, floor, frames, device, budget, memory, json), debug)
 
-    directly(main, debug)
+
+@nco.command()
+def shrink(
+    file: GroupFile,
+    node: Node,
+    samples: Samples,
+    floor: Floor = None,
+    frames: Annotated[int, typer.Option(min=1, max=10_000, help="Most samples to take before those held back.")] = 100,
+    device: Device = None,
+    budget: Annotated[float, typer.Option(min=1, help="Nothing new is tried after so many seconds.")] = 300,
+    memory: Memory = Limits.memory_mib,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Let a node's network look at a smaller image, as small as the floor allows, where it says no places in it."""
+
+    directly(lambda: _leave_out("shrink", file, node, samples, floor, frames, device, budget, memory, json), debug)
+
+
+def _leave_out(
+    what: Literal["prune", "shrink"],
+    file: Path,
+    node: str,
+    samples: Path,
+    floor: float | None,
+    frames: int,
+    device: str | None,
+    budget: float,
+    memory: int,
+    json: bool,
+) -> None:
+    """Do one of the two, and show what came of it beside the whole network."""
+    spec = _with_node(file, node)
+    of = _with_floor(spec.nodes[node], floor)
+    shown = Shown.of(samples, frames)
+    with workshop(memory, device) as place, _written(spec, node) as path:
+        imported = place.import_file(path, node, of.input.shape())
+        base = imported.variants.get("onnx")
+        if base is None:
+            raise UnsupportedModelError(f"to {what} it takes the network as ONNX: {imported.skipped['onnx']}")
+        make = place.prune if what == "prune" else place.shrink
+        made = make(base, node, of, shown, floor=of.min_agreement, budget_s=budget)
+        made = place.measure(base, [base, *made], node, of, shown, time_it=True)
+    _show(node, of, made, json)
 
 
 @nco.command()
@@ -308,7 +340,7 @@ def _show(title: str, node: NodeSpec, records: list[VariantRecord], json: bool) 
 
 def _print(title: str, node: NodeSpec | None, records: list[VariantRecord]) -> None:
     if not records:
-        out.print(f"[bold]{escape(title)}[/bold]  no variants; hams-ctl nco import, quantize, prune")
+        out.print(f"[bold]{escape(title)}[/bold]  no variants; hams-ctl nco import, quantize, prune, shrink")
         return
     table = plain_table(title)
     for column in ("variant", "size", "batch", "kept", "agreement", "images/s", "digest", "remark"):

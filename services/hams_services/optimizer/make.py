@@ -18,8 +18,10 @@ from hams_services.optimizer.attempts import Attempts
 from hams_services.optimizer.process import JobProcess
 from hams_services.optimizer.prune.trials import PruneTrials
 from hams_services.optimizer.quantize.trials import SCOPES, Scope, Trials
+from hams_services.optimizer.share_trials import ShareTrials
+from hams_services.optimizer.shrink.trials import ALONG, ShrinkTrials
 from hams_services.optimizer.variants import VariantStore
-from hams_shared.errors import BadInputError
+from hams_shared.errors import BadInputError, UnsupportedModelError
 from hams_shared.group_spec import InputSpec, NodeSpec
 from hams_shared.messages import WireError
 from hams_shared.variants import (
@@ -265,9 +267,43 @@ class Workshop:
             UnsupportedModelError: it has no layers whose channels can be taken out.
             BadInputError: the samples show nothing to compare.
         """
+        return self._by_share(PruneTrials, base, name, node, shown, floor, coarse, budget_s)
+
+    def shrink(
+        self,
+        base: VariantRecord,
+        name: str,
+        node: NodeSpec,
+        shown: Shown,
+        *,
+        floor: float = 0.98,
+        coarse: VariantRecord | None = None,
+        budget_s: float = 300.0,
+    ) -> list[VariantRecord]:
+        """Let the ONNX network `base` look at an image as small as the floor allows; else as :meth:`prune`.
+
+        Raises:
+            UnsupportedModelError: it takes one size of image only, or says places in it.
+            BadInputError: the samples show nothing to compare.
+        """
+        if node.task.type not in ALONG:
+            raise UnsupportedModelError(f"what task {node.task.type} says are places in the image")
+        return self._by_share(ShrinkTrials, base, name, node, shown, floor, coarse, budget_s)
+
+    def _by_share(
+        self,
+        kind: type[ShareTrials],
+        base: VariantRecord,
+        name: str,
+        node: NodeSpec,
+        shown: Shown,
+        floor: float,
+        coarse: VariantRecord | None,
+        budget_s: float,
+    ) -> list[VariantRecord]:
         start = time.monotonic()
         with self._attempts(base, name, node, shown) as tries:
-            trials = PruneTrials(tries, floor)
+            trials = kind(tries, floor)
             best = [trials.run(start + budget_s * (0.5 if coarse is not None else 1.0))]
             if coarse is not None and best[0].agreement >= floor and time.monotonic() < start + budget_s:
                 both = trials.quantised(coarse, start + budget_s)

@@ -11,16 +11,20 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.evaluate import Candidate
 from hams_services.optimizer.make import DEVICES, Shown, Workshop
+from hams_services.optimizer.shrink.trials import ALONG
 from hams_shared.errors import BadInputError, HamsError, ModelError
 from hams_shared.group_spec import NodeSpec
 from hams_shared.messages import DeviceRecord, GroupRecord, SchedulerView
 from hams_shared.variants import RuntimeFormat, VariantRecord, shortfall, task_key
 
 Told = Callable[[str, int, int], None]
+Less = Literal["shrunk", "pruned"]
+"""What may be made of a network by leaving a part of it out."""
 CALIBRATE = 100
 """Most samples to calibrate with."""
 SPENT = "not tried: the node's part of the budget was spent before"
@@ -159,10 +163,11 @@ class Optimize:
         done = self.workshop.measure(source, todo, name, node, shown)
         outcome.variants += done + [one for one in plain if one.model.digest not in {d.model.digest for d in done}]
         plans = [(f, base, compute) for f, base in bases.items() for compute in self._computes(f, outcome)]
-        narrower = imported.variants.get("onnx")
+        whole = imported.variants.get("onnx")
+        forms: tuple[Less, ...] = ("shrunk", "pruned") if node.task.type in ALONG else ("pruned",)
         for index, (format, base, compute) in enumerate(plans):
             self._check()
-            parts = len(plans) - index + 2 * (narrower is not None)
+            parts = len(plans) - index + 2 * (whole is not None)
             left = max(LEAST_S, (end - time.monotonic()) / parts)
             what = f"{format} int8{'+' + compute if compute else ''}"
             known = None if self.fresh else self._quantised(base, compute, shown, task_key(node), held)
@@ -178,29 +183,38 @@ class Optimize:
                 )
             except HamsError as error:
                 outcome.notes.append(f"{what}: {error}")
-        if narrower is None:
+        if whole is None:
             outcome.notes.append("pruned: that needs the network as ONNX")
             return
-        self._check()
-        try:
-            outcome.variants += self._pruned(narrower, name, node, shown, held, end, outcome)
-        except HamsError as error:
-            outcome.notes.append(f"pruned: {error}")
+        for form in forms:
+            self._check()
+            try:
+                outcome.variants += self._less(form, whole, name, node, shown, held, end, outcome)
+            except HamsError as error:
+                outcome.notes.append(f"{form}: {error}")
 
-    def _pruned(
-        self, base: VariantRecord, name: str, node: NodeSpec, shown: Shown, held: str, end: float, outcome: NodeOutcome
+    def _less(
+        self,
+        form: Less,
+        base: VariantRecord,
+        name: str,
+        node: NodeSpec,
+        shown: Shown,
+        held: str,
+        end: float,
+        outcome: NodeOutcome,
     ) -> list[VariantRecord]:
-        """Narrower networks, in the precisions that the devices have, or those made earlier of the same samples."""
+        """Networks of which less is left, in the precisions that the devices have, or those made earlier alike."""
         key, floor = task_key(node), node.min_agreement
         known = [
             record
             for record in self._earlier(base, shown, key, held)
-            if record.made.form == "pruned" and record.made.settings.get("floor") == f"{floor:g}"
+            if record.made.form == form and record.made.settings.get("floor") == f"{floor:g}"
         ]
         if known and not self.fresh:
             return known
         if time.monotonic() >= end:
-            outcome.notes.append(f"pruned: {SPENT}")
+            outcome.notes.append(f"{form}: {SPENT}")
             return []
         good = [
             one
@@ -209,14 +223,16 @@ class Optimize:
             and key in one.agreements
             and one.agreements[key].value >= floor
         ]
-        made = self.workshop.prune(
+        parts = 2 if form == "shrunk" else 1
+        make = self.workshop.shrink if form == "shrunk" else self.workshop.prune
+        made = make(
             base,
             name,
             node,
             shown,
             floor=floor,
             coarse=good[0] if good else None,
-            budget_s=max(LEAST_S, end - time.monotonic()),
+            budget_s=max(LEAST_S, (end - time.monotonic()) / parts),
         )
         plain = made[0]
         if shortfall(plain, node, floor):
@@ -236,7 +252,9 @@ class Optimize:
             try:
                 found.append(self.workshop.variant(base, "f16"))
             except ModelError as error:
-                outcome.notes.append(f"{base.made.format}{' pruned' if base.made.form else ''} fp16: {error}")
+                outcome.notes.append(
+                    f"{base.made.format}{f' {base.made.form}' if base.made.form else ''} fp16: {error}"
+                )
         return found
 
     def _computes(self, format: RuntimeFormat, outcome: NodeOutcome) -> tuple[str, ...]:

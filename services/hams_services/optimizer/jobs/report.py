@@ -39,6 +39,8 @@ def how(variant: VariantRecord) -> str:
     parts = [f"{len(variant.made.kept)} layers kept"] if variant.made.kept else []
     if variant.made.form == "pruned":
         parts.insert(0, f"{float(variant.made.settings['pruned']):.0%} of the multiplications")
+    if variant.made.form == "shrunk":
+        parts.insert(0, f"an image of {variant.made.settings['size']}")
     return "".join(f", {part}" for part in parts)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import version_converter
 
+from hams_services.optimizer.opset import raise_opset
 from hams_services.optimizer.quantize.ir import MAX_RANKED
 from hams_services.optimizer.quantize.rank import by_error, output_error
 from hams_services.optimizer.run_onnx import one_core
-from hams_shared.errors import ModelError, UnsupportedModelError
+from hams_shared.errors import ModelError
 
 OPSET = 13
 """The first whose quantised weights may have a scale per channel."""
@@ -117,16 +117,7 @@ def _prepare(source: Path, target: Path) -> None:
     """Infer shapes, fold what can be folded, name all nodes, and raise the operator set where it is too old."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    model = onnx.load_model(source)
-    default = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
-    if default < OPSET:
-        try:
-            model = version_converter.convert_version(model, OPSET)
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UnsupportedModelError(
-                f"its operator set is {default}, quantising needs {OPSET}, and it cannot be raised: {reason}"
-            ) from error
+    model = raise_opset(onnx.load_model(source), OPSET)
     for index, node in enumerate(model.graph.node):
         node.name = f"{node.op_type}_{index}"
     plain = target.with_name("plain.onnx")

@@ -1,4 +1,4 @@
-"""The least share of a network's multiplications that reaches the floor, found in few tries. Pure."""
+"""The least share of a network, or of its image, that reaches the floor, found in few tries. Pure."""
 
 from __future__ import annotations
 

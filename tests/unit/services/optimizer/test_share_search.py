@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hams_services.optimizer.prune.search import LARGEST, SMALLEST, ShareSearch
+from hams_services.optimizer.share_search import LARGEST, SMALLEST, ShareSearch
 
 
 def run(needed: float, **options: float) -> tuple[ShareSearch, list[float]]:
