@@ -34,8 +34,10 @@ def make(source: str, out: str, share: float, shape: tuple[int, ...], layout: st
     folder.mkdir(parents=True, exist_ok=True)
     axes = (2, 3) if layout == "nchw" else (1, 2)
     rows, columns = (shape[axis] for axis in axes)
+    if columns <= LEAST_SIDE or (along == "both" and rows <= LEAST_SIDE):
+        raise UnsupportedModelError(f"its image of {columns}×{rows} is as small as it gets")
     side = share if along == "width" else share**0.5
-    smaller = (rows if along == "width" else _side(rows * side), _side(columns * side))
+    smaller = (rows if along == "width" else _side(rows, side), _side(columns, side))
     sized = list(shape)
     sized[axes[0]], sized[axes[1]] = smaller
     try:
@@ -57,8 +59,9 @@ def make(source: str, out: str, share: float, shape: tuple[int, ...], layout: st
     return {"files": [str(target)], "size": [smaller[1], smaller[0]], "tools": {"onnx": onnx.__version__}}
 
 
-def _side(wanted: float) -> int:
-    return max(round(wanted / MULTIPLE) * MULTIPLE, LEAST_SIDE)
+def _side(whole: int, part: float) -> int:
+    """A multiple, the nearest to `part` of `whole`, and less than that."""
+    return max(min(round(whole * part / MULTIPLE), (whole - 1) // MULTIPLE) * MULTIPLE, LEAST_SIDE)
 
 
 def _resize_first(model: Any, scales: np.ndarray[Any, Any], shape: tuple[int, ...]) -> None:

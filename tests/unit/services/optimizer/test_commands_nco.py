@@ -79,3 +79,17 @@ def test_a_network_is_made_narrower(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "onnx pruned" in ctl("variants", groups["wide"])
     assert len(json.loads(ctl("variants", groups["wide"], "--json"))["say"]) == 3  # what was tried beside it is gone
     ctl("prune", groups["narrow"], "say", "--samples", samples, code=3)
+    ctl("shrink", groups["wide"], "say", "--samples", samples, code=3)  # 16×16 is as small as it gets
+
+
+@pytest.mark.timeout(900)
+def test_a_network_looks_at_a_smaller_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAMS_CACHE", str(tmp_path / "cache"))
+    task = {"type": "classification", "labels": ["a", "b", "c", "d"], "activation": "none"}
+    node = {"model": str(convolutions(tmp_path, size=64)), "input": {"size": [64, 64]}, "task": task}
+    group = tmp_path / "group.yaml"
+    group.write_text(yaml.safe_dump({"name": "g", "nodes": {"say": node}}))
+    samples = noise(tmp_path / "samples", 12)
+    _, made = json.loads(ctl("shrink", group, "say", "--samples", samples, "--floor", "0", "--json"))
+    assert (made["made"]["format"], made["made"]["settings"]["size"]) == ("onnx", "16×16")
+    assert "onnx shrunk" in ctl("variants", group)

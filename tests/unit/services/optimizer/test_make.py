@@ -181,6 +181,24 @@ def test_narrower_as_far_as_the_floor_allows(workshop: Workshop, tmp_path: Path,
     assert "below the floor of 1" in shortfall(short[0], node, 1.0)
 
 
+def test_a_smaller_image_as_far_as_the_floor_allows(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
+    base = workshop.import_file(convolutions(tmp_path, size=64), "net", (1, 3, 64, 64)).variants["onnx"]
+    node = NODE.model_copy(update={"input": NODE.input.model_copy(update={"size": (64, 64)})})
+    key = task_key(node)
+    [made] = workshop.shrink(base, "net", node, Shown.of(folder), floor=0.6, budget_s=600.0)
+    assert made.label == "onnx shrunk"
+    assert made.agreements[key].value >= 0.6
+    width, height = map(int, made.made.settings["size"].split("×"))
+    assert (width, height) < (64, 64)
+    assert {one.model.digest for one in workshop.store.all() if one.made.format == "onnx"} == {
+        base.model.digest,
+        made.model.digest,
+    }
+    places = NODE.model_copy(update={"task": NODE.task.model_validate({"type": "yolo"})})
+    with pytest.raises(UnsupportedModelError, match="places in the image"):
+        workshop.shrink(base, "net", places, Shown.of(folder))
+
+
 def test_labels(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
     base = workshop.import_file(convolutions(tmp_path), "net").variants["onnx"]
     said = Evaluator("onnxruntime:CPU").decode("net", NODE, [Candidate(workshop.store.path(base))], folder)[0].items

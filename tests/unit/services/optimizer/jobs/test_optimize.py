@@ -57,3 +57,19 @@ def test_narrower_networks_in_all_precisions(tmp_path: Path, width: int, note: s
         one.model.digest for one in found.values() if key in one.agreements
     }
     assert not [text for text in told if "multiplications" in text]  # what is known is not made again
+
+
+@pytest.mark.timeout(900)
+def test_smaller_images_where_outputs_say_no_places(tmp_path: Path) -> None:
+    frames = noise(tmp_path / "frames", 12)
+    file = convolutions(tmp_path, size=64)
+    node = {"model": str(file), "input": {"size": [64, 64]}, "task": {"type": "embedding"}, "min_agreement": 0.5}
+    spec = parse_group({"name": "g", "nodes": {"say": node}})
+    record = GroupRecord(spec=spec, models={"say": model_ref("say", [(".onnx", file.read_bytes())])}, deployed_at=1.0)
+    with JobProcess(tmp_path / "job") as job:
+        workshop = Workshop(VariantStore(tmp_path / "store"), job)
+        formats = Formats(half=frozenset(("onnx",)), bf16=False)
+        outcome = Optimize(
+            record, {"say": file}, workshop, lambda text, done, total: None, lambda: False, formats, {"say": 1.0}
+        ).run(frames, tmp_path / "shown", 600.0)["say"]
+    assert {"onnx shrunk", "onnx shrunk fp16"} <= {one.label for one in outcome.variants}

@@ -196,3 +196,20 @@ def test_it_is_reproducible(tmp_path: Path) -> None:
     first = pruned(file, tmp_path, 0.6)[0].read_bytes()
     assert first == pruned(file, tmp_path, 0.6)[0].read_bytes()
     assert first != pruned(file, tmp_path, 0.5)[0].read_bytes()
+
+
+def test_weights_that_are_constants_are_weights(tmp_path: Path) -> None:
+    """As Paddle2ONNX writes them."""
+    plain = onnx.ModelProto()
+    plain.CopyFrom(onnx.load_model(write(tmp_path / "plain.onnx", doubled(*BETWEEN["clip"]))))
+    file = tmp_path / "constants.onnx"
+    constants = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in plain.graph.initializer]
+    nodes = list(plain.graph.node)
+    del plain.graph.node[:], plain.graph.initializer[:]
+    plain.graph.node.extend([*constants, *nodes])
+    file.write_bytes(plain.SerializeToString())
+    assert not chains(onnx.load_model(file))
+    path, share = pruned(file, tmp_path, 0.6)
+    assert share <= 0.6
+    images = np.random.default_rng(3).normal(size=(1, 3, 16, 16)).astype(np.float32)
+    np.testing.assert_allclose(run(path, images), run(file, images), atol=1e-3)

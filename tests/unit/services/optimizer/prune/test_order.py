@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hams_services.optimizer.prune.chains import Layer
-from hams_services.optimizer.prune.order import SMALLEST, STEP, Elimination, allocate, eliminate, left, refit
+from hams_services.optimizer.prune.order import SMALLEST, STEP, Elimination, Loss, allocate, eliminate, left, refit
 
 
 def data(channels: int, size: int, seed: int, rows: int = 3, count: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -79,16 +79,34 @@ def elimination(channels: int, each: float) -> Elimination:
     return Elimination(np.arange(channels - SMALLEST), each * np.arange(channels - SMALLEST + 1.0) ** 2)
 
 
+def losses(*factors: float) -> list[Loss]:
+    """What the outputs lose per error, however many channels have gone."""
+    return [Loss(np.array([1]), np.array([factor])) for factor in factors]
+
+
+def test_what_outputs_lose_is_between_what_was_measured() -> None:
+    loss = Loss(np.array([10, 20]), np.array([1.0, 3.0]))
+    assert [loss.of(count, 2.0) for count in (0, 10, 15, 20, 50)] == [2.0, 2.0, 4.0, 6.0, 6.0]
+
+
+def test_a_layer_that_spoils_much_once_half_is_gone_keeps_the_rest() -> None:
+    layers = [Layer(100.0, (0,)), Layer(100.0, (1,))]
+    steep = Loss(np.array([8, 16, 32, 48]), np.array([0.1, 0.1, 0.1, 50.0]))
+    lost = allocate([elimination(64, 1.0)] * 2, [steep, *losses(1.0)], layers, 0.5)
+    assert lost[0] <= 40
+    assert lost[1] >= lost[0] - STEP
+
+
 def test_where_it_costs_least_for_what_it_saves() -> None:
     layers = [Layer(100.0, (0,)), Layer(50.0, (0, 1)), Layer(100.0, (1,)), Layer(50.0, ())]
     two = [elimination(64, 1.0), elimination(64, 1.0)]
-    assert allocate(two, [1.0, 1.0], layers, 1.0) == [0, 0]
-    assert allocate(two, [1.0, 9.0], layers, 0.9) == [16, 0]
-    assert allocate(two, [9.0, 1.0], layers, 0.9) == [0, 16]
-    even = allocate(two, [1.0, 1.0], layers, 0.6)
+    assert allocate(two, losses(1.0, 1.0), layers, 1.0) == [0, 0]
+    assert allocate(two, losses(1.0, 9.0), layers, 0.9) == [16, 0]
+    assert allocate(two, losses(9.0, 1.0), layers, 0.9) == [0, 16]
+    even = allocate(two, losses(1.0, 1.0), layers, 0.6)
     assert abs(even[0] - even[1]) <= STEP
     assert left(layers, [64, 64], even) <= 0.6
-    most = allocate(two, [1.0, 1.0], layers, 0.0)  # no more than can go
+    most = allocate(two, losses(1.0, 1.0), layers, 0.0)  # no more than can go
     assert most == [56, 56]
     assert left(layers, [64, 64], most) == pytest.approx((12.5 + 50 / 64 + 12.5 + 50) / 300)
-    assert allocate([elimination(32, 1.0)], [1.0], [Layer(1.0, (0,))], 0.9) == [STEP // 2]
+    assert allocate([elimination(32, 1.0)], losses(1.0), [Layer(1.0, (0,))], 0.9) == [STEP // 2]
