@@ -9,10 +9,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from hams_services.optimizer.onnx_dims import normalize_onnx
 from hams_services.optimizer.opset import raise_opset
 from hams_services.optimizer.run_onnx import one_core
-from hams_shared.errors import ModelError, UnsupportedModelError
+from hams_shared.errors import UnsupportedModelError
 
 OPSET = 11
 """The first whose Resize says where pixels lie."""
@@ -38,22 +37,25 @@ def make(source: str, out: str, share: float, shape: tuple[int, ...], layout: st
         raise UnsupportedModelError(f"its image of {columns}×{rows} is as small as it gets")
     side = share if along == "width" else share**0.5
     smaller = (rows if along == "width" else _side(rows, side), _side(columns, side))
-    sized = list(shape)
-    sized[axes[0]], sized[axes[1]] = smaller
-    try:
-        data = normalize_onnx(Path(source).read_bytes(), sized)
-    except ModelError as error:
-        raise UnsupportedModelError(f"it takes one size of image only: {error}") from error
-    model = raise_opset(onnx.load_model_from_string(data), OPSET)
+    model = raise_opset(onnx.load_model(source), OPSET)
     scales = np.ones(4, np.float32)
     for axis, now, before in zip(axes, smaller, (rows, columns), strict=True):
         scales[axis] = (now + 0.01) / before if now != before else 1.0  # of what this gives the whole pixels count
     _resize_first(model, scales, shape)
+    for output in model.graph.output:  # their sizes may be others now
+        output.type.tensor_type.ClearField("shape")
     try:
-        one_core(model).run(None, {model.graph.input[0].name: np.zeros(shape, np.float32)})
+        said = one_core(model).run(None, {model.graph.input[0].name: np.zeros(shape, np.float32)})
     except Exception as error:  # any kind: a size burnt into a layer
         reason = " ".join(str(error).split())[:200]
         raise UnsupportedModelError(f"it takes one size of image only: {reason}") from error
+    images = model.graph.input[0].type.tensor_type.shape.dim[0]
+    for output, values in zip(model.graph.output, said, strict=True):
+        dims = output.type.tensor_type.shape.dim
+        for size in values.shape:
+            dims.add().dim_value = size
+        if values.shape[:1] == shape[:1]:
+            dims[0].CopyFrom(images)
     target = folder / "model.onnx"
     target.write_bytes(model.SerializeToString(deterministic=True))
     return {"files": [str(target)], "size": [smaller[1], smaller[0]], "tools": {"onnx": onnx.__version__}}

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import openvino as ov
 import pytest
-from onnx import helper, version_converter
+from onnx import helper
 
 from hams_services.optimizer.shrink.make import make
 from hams_shared.errors import UnsupportedModelError
@@ -69,9 +69,12 @@ def test_the_same_bytes_twice(tmp_path: Path) -> None:
 
 
 def test_an_old_operator_set_is_raised(tmp_path: Path) -> None:
-    file = convolutions(tmp_path, size=64)
-    old = tmp_path / "old.onnx"
-    old.write_bytes(version_converter.convert_version(onnx.load_model(file), 9).SerializeToString())
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("GlobalAveragePool", ["c"], ["y"])]
+    weights = {"w": np.random.default_rng(1).normal(size=(4, 3, 3, 3)).astype(np.float32)}
+    file, old = (
+        write(tmp_path / f"{opset}.onnx", graph(nodes, constants=weights, sides=(64, 64)), opset=opset)
+        for opset in (13, 9)
+    )
     image = np.random.default_rng(0).normal(size=(1, 3, 64, 64)).astype(np.float32)
     new, of_old = (run(shrunk(path, tmp_path / path.stem, 0.5, sides=(64, 64)), image) for path in (file, old))
     np.testing.assert_allclose(new, of_old, atol=1e-5)
