@@ -91,5 +91,5 @@ def test_a_network_looks_at_a_smaller_image(tmp_path: Path, monkeypatch: pytest.
     group.write_text(yaml.safe_dump({"name": "g", "nodes": {"say": node}}))
     samples = noise(tmp_path / "samples", 12)
     _, made = json.loads(ctl("shrink", group, "say", "--samples", samples, "--floor", "0", "--json"))
-    assert (made["made"]["format"], made["made"]["settings"]["size"]) == ("onnx", "16×16")
+    assert (made["made"]["format"], made["made"]["settings"]["size"]) == ("onnx", "24×24")
     assert "onnx shrunk" in ctl("variants", group)
