@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from hams_agents.backends.base import ModelFile
@@ -32,6 +33,13 @@ def write(path: Path, graph: GraphProto, ir_version: int = 8, opset: int = 13) -
     )
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def run(path: Path, images: np.ndarray) -> np.ndarray:
+    """What a network says of `images`: its first output."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    said: np.ndarray = session.run(None, {session.get_inputs()[0].name: images})[0]
+    return said
 
 
 def graph(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -18,7 +18,7 @@ from hams_services.ctl.options import Debug, Json
 from hams_services.ctl.tables import plain_table
 from hams_services.optimizer.formats import recognise
 from hams_services.optimizer.limits import Limits
-from hams_services.optimizer.make import DEVICES, Imported, Shown, Workshop
+from hams_services.optimizer.make import DEVICES, Imported, Reduced, Shown, Workshop
 from hams_services.optimizer.process import JobProcess
 from hams_services.optimizer.quantize.trials import SCOPES, Scope
 from hams_services.optimizer.variants import VariantStore
@@ -35,6 +35,8 @@ GroupFile = Annotated[Path, typer.Argument(help="The group file.")]
 Node = Annotated[str, typer.Argument(help="One of its nodes.")]
 Samples = Annotated[Path, typer.Option(help="A folder of images as the node sees them; a third is held back.")]
 Device = Annotated[str | None, typer.Option("--device", "-d", help="Where to measure, e.g. openvino:CPU@1.")]
+Frames = Annotated[int, typer.Option(min=1, max=10_000, help="Most samples to look at.")]
+Budget = Annotated[float, typer.Option(min=1, help="Nothing new is tried after so many seconds.")]
 Memory = Annotated[int, typer.Option("--memory", min=256, help="What the tools may use, MiB.")]
 
 
@@ -184,16 +186,16 @@ def prune(
     node: Node,
     samples: Samples,
     floor: Floor = None,
-    frames: Annotated[int, typer.Option(min=1, max=10_000, help="Most samples to look at.")] = 100,
+    frames: Frames = 100,
     device: Device = None,
-    budget: Annotated[float, typer.Option(min=1, help="Nothing new is tried after so many seconds.")] = 300,
+    budget: Budget = 300,
     memory: Memory = Limits.memory_mib,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Make a node's network narrower: channels go that can best be done without, as many as the floor allows."""
 
-    directly(lambda: _leave_out("prune", file, node, samples, floor, frames, device, budget, memory, json), debug)
+    directly(lambda: _reduce("pruned", file, node, samples, floor, frames, device, budget, memory, json), debug)
 
 
 @nco.command()
@@ -202,20 +204,20 @@ def shrink(
     node: Node,
     samples: Samples,
     floor: Floor = None,
-    frames: Annotated[int, typer.Option(min=1, max=10_000, help="Most samples to take before those held back.")] = 100,
+    frames: Frames = 100,
     device: Device = None,
-    budget: Annotated[float, typer.Option(min=1, help="Nothing new is tried after so many seconds.")] = 300,
+    budget: Budget = 300,
     memory: Memory = Limits.memory_mib,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Let a node's network look at a smaller image, as small as the floor allows, where it says no places in it."""
 
-    directly(lambda: _leave_out("shrink", file, node, samples, floor, frames, device, budget, memory, json), debug)
+    directly(lambda: _reduce("shrunk", file, node, samples, floor, frames, device, budget, memory, json), debug)
 
 
-def _leave_out(
-    what: Literal["prune", "shrink"],
+def _reduce(
+    form: Reduced,
     file: Path,
     node: str,
     samples: Path,
@@ -226,7 +228,7 @@ def _leave_out(
     memory: int,
     json: bool,
 ) -> None:
-    """Do one of the two, and show what came of it beside the whole network."""
+    """Leave a part of the network out, and show what came of it beside the whole one."""
     spec = _with_node(file, node)
     of = _with_floor(spec.nodes[node], floor)
     shown = Shown.of(samples, frames)
@@ -234,9 +236,8 @@ def _leave_out(
         imported = place.import_file(path, node, of.input.shape())
         base = imported.variants.get("onnx")
         if base is None:
-            raise UnsupportedModelError(f"to {what} it takes the network as ONNX: {imported.skipped['onnx']}")
-        make = place.prune if what == "prune" else place.shrink
-        made = make(base, node, of, shown, floor=of.min_agreement, budget_s=budget)
+            raise UnsupportedModelError(f"that needs the network as ONNX: {imported.skipped['onnx']}")
+        made = place.reduce(form, base, node, of, shown, floor=of.min_agreement, budget_s=budget)
         made = place.measure(base, [base, *made], node, of, shown, time_it=True)
     _show(node, of, made, json)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.compare import compare
@@ -19,7 +19,7 @@ from hams_services.optimizer.process import JobProcess
 from hams_services.optimizer.prune.trials import PruneTrials
 from hams_services.optimizer.quantize.trials import SCOPES, Scope, Trials
 from hams_services.optimizer.share_trials import ShareTrials
-from hams_services.optimizer.shrink.trials import ALONG, ShrinkTrials
+from hams_services.optimizer.shrink.trials import ShrinkTrials
 from hams_services.optimizer.variants import VariantStore
 from hams_shared.errors import BadInputError, UnsupportedModelError
 from hams_shared.group_spec import InputSpec, NodeSpec
@@ -41,6 +41,11 @@ MARGIN = 0.05
 
 DEVICES = {"openvino": "openvino:CPU", "onnx": "onnxruntime:CPU"}
 """Where a format is run to measure it, when nothing else is said."""
+
+Reduced = Literal["shrunk", "pruned"]
+REDUCED: dict[Reduced, type[ShareTrials]] = {"shrunk": ShrinkTrials, "pruned": PruneTrials}
+"""What may be made of a network by leaving a part of it out, the quickest first: it looks at a smaller image
+(:mod:`hams_services.optimizer.shrink`), it has fewer channels (:mod:`hams_services.optimizer.prune`)."""
 
 
 @dataclass(frozen=True)
@@ -246,8 +251,9 @@ class Workshop:
         tries.forget_all_but(best)
         return best
 
-    def prune(
+    def reduce(
         self,
+        form: Reduced,
         base: VariantRecord,
         name: str,
         node: NodeSpec,
@@ -257,50 +263,19 @@ class Workshop:
         coarse: VariantRecord | None = None,
         budget_s: float = 300.0,
     ) -> list[VariantRecord]:
-        """Make the ONNX network `base` as narrow as the floor allows; see :mod:`hams_services.optimizer.prune`.
+        """Leave as much out of the ONNX network `base` as the floor allows: see `REDUCED`.
 
-        With `coarse`, an INT8 variant of it above the floor, also as narrow as the floor allows in INT8. Nothing new is
+        With `coarse`, an INT8 variant of it above the floor, also as much as the floor allows in INT8. Nothing new is
         tried after `budget_s`. Returns one variant or two, the first of them what comes nearest where the floor is not
         reached. What was tried beside them is forgotten.
 
         Raises:
-            UnsupportedModelError: it has no layers whose channels can be taken out.
+            UnsupportedModelError: nothing can be left out of this network, or not for this node.
             BadInputError: the samples show nothing to compare.
         """
-        return self._by_share(PruneTrials, base, name, node, shown, floor, coarse, budget_s)
-
-    def shrink(
-        self,
-        base: VariantRecord,
-        name: str,
-        node: NodeSpec,
-        shown: Shown,
-        *,
-        floor: float = 0.98,
-        coarse: VariantRecord | None = None,
-        budget_s: float = 300.0,
-    ) -> list[VariantRecord]:
-        """Let the ONNX network `base` look at an image as small as the floor allows; else as :meth:`prune`.
-
-        Raises:
-            UnsupportedModelError: it takes one size of image only, or says places in it.
-            BadInputError: the samples show nothing to compare.
-        """
-        if node.task.type not in ALONG:
-            raise UnsupportedModelError(f"what task {node.task.type} says are places in the image")
-        return self._by_share(ShrinkTrials, base, name, node, shown, floor, coarse, budget_s)
-
-    def _by_share(
-        self,
-        kind: type[ShareTrials],
-        base: VariantRecord,
-        name: str,
-        node: NodeSpec,
-        shown: Shown,
-        floor: float,
-        coarse: VariantRecord | None,
-        budget_s: float,
-    ) -> list[VariantRecord]:
+        kind = REDUCED[form]
+        if why := kind.refusal(node):
+            raise UnsupportedModelError(why)
         start = time.monotonic()
         with self._attempts(base, name, node, shown) as tries:
             trials = kind(tries, floor)

@@ -6,6 +6,7 @@ from typing import Any
 
 from onnx import version_converter
 
+from hams_services.optimizer.reason import reason
 from hams_shared.errors import UnsupportedModelError
 
 
@@ -17,7 +18,6 @@ def raise_opset(model: Any, least: int) -> Any:
     try:
         return version_converter.convert_version(model, least)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
         raise UnsupportedModelError(
-            f"its operator set is {default}, {least} is needed, and it cannot be raised: {reason}"
+            f"its operator set is {default}, {least} is needed, and it cannot be raised: {reason(error)}"
         ) from error

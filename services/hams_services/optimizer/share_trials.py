@@ -1,4 +1,4 @@
-"""One network made less of in several ways until it just reaches the floor, in fp32 and in INT8."""
+"""One network of which more and more is left out until it just reaches the floor, in fp32 and in INT8."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import ClassVar
 from hams_services.optimizer.attempts import Attempt, Attempts
 from hams_services.optimizer.quantize.trials import Scope, Trials
 from hams_services.optimizer.share_search import LARGEST, ShareSearch
+from hams_shared.group_spec import NodeSpec
 from hams_shared.variants import VariantRecord, task_key
 
 
@@ -23,12 +24,17 @@ class ShareTrials(ABC):
     form: ClassVar[str]
     """What it is called, and the setting that says the share."""
 
+    @classmethod
+    def refusal(cls, node: NodeSpec) -> str:
+        """Why nothing is left out of what serves `node`, whatever its network; empty: it may be tried."""
+        return ""
+
     @abstractmethod
     def make(self, share: float) -> Attempt:
         """Do it once and see how nearly it agrees. Raises UnsupportedModelError: the network does not allow it."""
 
     def run(self, deadline: float) -> Attempt:
-        """The narrowest that reaches the floor, or the one that comes nearest."""
+        """The least that reaches the floor, or what comes nearest to it."""
         search = ShareSearch(self.floor, deadline)
         tried: dict[float, Attempt] = {}
         while (share := search.next(time.monotonic())) is not None:
@@ -37,7 +43,7 @@ class ShareTrials(ABC):
         return tried[search.best] if search.best is not None else max(tried.values(), key=lambda one: one.agreement)
 
     def quantised(self, coarse: VariantRecord, deadline: float) -> Attempt | None:
-        """The narrowest that reaches the floor in INT8, quantised as `coarse` is; None: none does.
+        """The least that reaches the floor in INT8, quantised as `coarse` is; None: none does.
 
         Errors add up about as their squares do, which says where to begin.
         """
@@ -57,7 +63,7 @@ class ShareTrials(ABC):
         return Trials(replace(self.tries, base=plain)).make(scope, coarse.made.kept)
 
     def _share_at(self, error: float) -> float:
-        """The share at which making it narrower costs about `error`, from what was tried; linear between."""
+        """The share at which leaving the rest out costs about `error`, from what was tried; linear between."""
         plain = [one for one in self.tries.made if one.record.made.precision == "f32"]
         known = sorted(
             {(float(one.record.made.settings[self.form]), 1 - one.agreement) for one in plain} | {(1.0, 0.0)}

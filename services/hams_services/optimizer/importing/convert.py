@@ -20,6 +20,7 @@ from hams_services.optimizer.importing.shapes import check_dims
 from hams_services.optimizer.importing.tflite_file import check_tflite
 from hams_services.optimizer.importing.zips import check_zip, unpack
 from hams_services.optimizer.onnx_dims import normalize_onnx
+from hams_services.optimizer.reason import reason
 from hams_shared.errors import HamsError, ModelError, UnsupportedModelError
 from hams_shared.openvino_words import unknown_operators
 
@@ -134,18 +135,14 @@ def _try(read: Callable[[], Any]) -> Any:
     try:
         return read()
     except OpConversionFailure as error:
-        known = unknown_operators(error) or f"OpenVINO does not know it: {_line(error)}"
+        known = unknown_operators(error) or f"OpenVINO does not know it: {reason(error, 300)}"
         raise UnsupportedModelError(known) from error
     except HamsError:
         raise
     except MemoryError:
         raise
     except Exception as error:  # OpenVINO has many kinds
-        raise ModelError(f"OpenVINO cannot read it: {_line(error)}", "is the file whole?") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+        raise ModelError(f"OpenVINO cannot read it: {reason(error, 300)}", "is the file whole?") from error
 
 
 def _named(path: Path, copy: Path) -> Path:
@@ -188,7 +185,7 @@ def _onnx_of_tflite(
     try:
         model, _ = tf2onnx.convert.from_tflite(str(path), opset=17)
     except Exception as error:  # any kind: IR is there all the same
-        skipped["onnx"] = f"tf2onnx cannot convert it: {_line(error)}"
+        skipped["onnx"] = f"tf2onnx cannot convert it: {reason(error, 300)}"
         return None
     tools["tf2onnx"] = tf2onnx.__version__
     number_names(model)

@@ -11,20 +11,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.evaluate import Candidate
-from hams_services.optimizer.make import DEVICES, Shown, Workshop
-from hams_services.optimizer.shrink.trials import ALONG
+from hams_services.optimizer.make import DEVICES, REDUCED, Reduced, Shown, Workshop
 from hams_shared.errors import BadInputError, HamsError, ModelError
 from hams_shared.group_spec import NodeSpec
 from hams_shared.messages import DeviceRecord, GroupRecord, SchedulerView
 from hams_shared.variants import RuntimeFormat, VariantRecord, shortfall, task_key
 
 Told = Callable[[str, int, int], None]
-Less = Literal["shrunk", "pruned"]
-"""What may be made of a network by leaving a part of it out."""
 CALIBRATE = 100
 """Most samples to calibrate with."""
 SPENT = "not tried: the node's part of the budget was spent before"
@@ -164,7 +160,6 @@ class Optimize:
         outcome.variants += done + [one for one in plain if one.model.digest not in {d.model.digest for d in done}]
         plans = [(f, base, compute) for f, base in bases.items() for compute in self._computes(f, outcome)]
         whole = imported.variants.get("onnx")
-        forms: tuple[Less, ...] = ("shrunk", "pruned") if node.task.type in ALONG else ("pruned",)
         for index, (format, base, compute) in enumerate(plans):
             self._check()
             parts = len(plans) - index + 2 * (whole is not None)
@@ -186,16 +181,18 @@ class Optimize:
         if whole is None:
             outcome.notes.append("pruned: that needs the network as ONNX")
             return
-        for form in forms:
+        forms = [form for form, kind in REDUCED.items() if not kind.refusal(node)]
+        for index, form in enumerate(forms):
             self._check()
+            until = time.monotonic() + (end - time.monotonic()) / (len(forms) - index)
             try:
-                outcome.variants += self._less(form, whole, name, node, shown, held, end, outcome)
+                outcome.variants += self._reduced(form, whole, name, node, shown, held, until, outcome)
             except HamsError as error:
                 outcome.notes.append(f"{form}: {error}")
 
-    def _less(
+    def _reduced(
         self,
-        form: Less,
+        form: Reduced,
         base: VariantRecord,
         name: str,
         node: NodeSpec,
@@ -223,16 +220,15 @@ class Optimize:
             and key in one.agreements
             and one.agreements[key].value >= floor
         ]
-        parts = 2 if form == "shrunk" else 1
-        make = self.workshop.shrink if form == "shrunk" else self.workshop.prune
-        made = make(
+        made = self.workshop.reduce(
+            form,
             base,
             name,
             node,
             shown,
             floor=floor,
             coarse=good[0] if good else None,
-            budget_s=max(LEAST_S, (end - time.monotonic()) / parts),
+            budget_s=max(LEAST_S, end - time.monotonic()),
         )
         plain = made[0]
         if shortfall(plain, node, floor):
@@ -252,9 +248,8 @@ class Optimize:
             try:
                 found.append(self.workshop.variant(base, "f16"))
             except ModelError as error:
-                outcome.notes.append(
-                    f"{base.made.format}{f' {base.made.form}' if base.made.form else ''} fp16: {error}"
-                )
+                words = filter(None, (base.made.format, base.made.form, "fp16"))
+                outcome.notes.append(f"{' '.join(words)}: {error}")
         return found
 
     def _computes(self, format: RuntimeFormat, outcome: NodeOutcome) -> tuple[str, ...]:

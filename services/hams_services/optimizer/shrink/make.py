@@ -10,6 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from hams_services.optimizer.opset import raise_opset
+from hams_services.optimizer.reason import reason
 from hams_services.optimizer.run_onnx import one_core
 from hams_shared.errors import UnsupportedModelError
 
@@ -47,8 +48,7 @@ def make(source: str, out: str, share: float, shape: tuple[int, ...], layout: st
     try:
         said = one_core(model).run(None, {model.graph.input[0].name: np.zeros(shape, np.float32)})
     except Exception as error:  # any kind: a size burnt into a layer
-        reason = " ".join(str(error).split())[:200]
-        raise UnsupportedModelError(f"it takes one size of image only: {reason}") from error
+        raise UnsupportedModelError(f"it takes one size of image only: {reason(error)}") from error
     images = model.graph.input[0].type.tensor_type.shape.dim[0]
     for output, values in zip(model.graph.output, said, strict=True):
         dims = output.type.tensor_type.shape.dim

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from hams_services.optimizer.attempts import Attempt
 from hams_services.optimizer.share_trials import ShareTrials
+from hams_shared.group_spec import NodeSpec
 
 ALONG = {"text": "width", "classification": "both", "attributes": "both", "regression": "both", "embedding": "both"}
 """Tasks whose outputs say no places, and along which sides their image may be smaller: text is read along its width."""
@@ -16,6 +17,11 @@ class ShrinkTrials(ShareTrials):
     """Makes its image smaller again and again."""
 
     form = "shrunk"
+
+    @classmethod
+    def refusal(cls, node: NodeSpec) -> str:
+        """Why not."""
+        return "" if node.task.type in ALONG else f"what task {node.task.type} says are places in the image"
 
     def make(self, share: float) -> Attempt:
         """Do it once and see how nearly it agrees."""

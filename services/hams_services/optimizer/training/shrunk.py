@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hams_services.optimizer.reason import reason
 from hams_services.optimizer.training.loss import cells, counting
 from hams_services.optimizer.training.request import Target
 from hams_services.optimizer.training.student import Learner
@@ -64,8 +65,7 @@ class ShrunkStudent(Learner):
             try:
                 said = self._small(torch.zeros(1, channels, *image))
             except Exception as error:  # whatever an operation that is bound to the old size says
-                reason = " ".join(str(error).split())[:200]
-                raise UnsupportedModelError(f"it does not run on {size[1]}×{size[0]}: {reason}") from None
+                raise UnsupportedModelError(f"it does not run on {size[1]}×{size[0]}: {reason(error)}") from None
         found = [tuple(one.shape) for one in said]
         if any(len(a) != 4 or a[:2] != (1, t.shape[0]) for a, t in zip(found, targets, strict=True)):
             raise UnsupportedModelError(f"on {size[1]}×{size[0]} its outputs are no smaller maps: {found}")

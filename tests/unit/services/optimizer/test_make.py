@@ -162,7 +162,7 @@ def test_narrower_as_far_as_the_floor_allows(workshop: Workshop, tmp_path: Path,
     node = NODE.model_copy(update={"task": NODE.task.model_validate({"type": "embedding"}), "min_agreement": 0.9})
     key = task_key(node)
     coarse = workshop.quantize(base, "net", node, Shown.of(folder), floor=0.9, budget_s=600.0)
-    made = workshop.prune(base, "net", node, Shown.of(folder), floor=0.9, coarse=coarse, budget_s=600.0)
+    made = workshop.reduce("pruned", base, "net", node, Shown.of(folder), floor=0.9, coarse=coarse, budget_s=600.0)
     assert [one.label for one in made] == ["onnx pruned", "onnx pruned int8"]
     assert all(one.agreements[key].value >= 0.9 for one in made)
     tried = [re.search(r"(\d+)% of the multiplications left, agreement ([\d.]+)", line) for line in told]
@@ -176,7 +176,7 @@ def test_narrower_as_far_as_the_floor_allows(workshop: Workshop, tmp_path: Path,
     assert (ir.label, ir.made.settings) == ("openvino pruned", made[0].made.settings)
     [again] = workshop.measure(base, [ir], "net", node, Shown.of(folder))
     assert again.agreements[key].value == pytest.approx(made[0].agreements[key].value, abs=1e-3)
-    short = workshop.prune(base, "net", node, Shown.of(folder), floor=1.0, budget_s=600.0)
+    short = workshop.reduce("pruned", base, "net", node, Shown.of(folder), floor=1.0, budget_s=600.0)
     assert len(short) == 1
     assert "below the floor of 1" in shortfall(short[0], node, 1.0)
 
@@ -185,7 +185,7 @@ def test_a_smaller_image_as_far_as_the_floor_allows(workshop: Workshop, tmp_path
     base = workshop.import_file(convolutions(tmp_path, size=64), "net", (1, 3, 64, 64)).variants["onnx"]
     node = NODE.model_copy(update={"input": NODE.input.model_copy(update={"size": (64, 64)})})
     key = task_key(node)
-    [made] = workshop.shrink(base, "net", node, Shown.of(folder), floor=0.6, budget_s=600.0)
+    [made] = workshop.reduce("shrunk", base, "net", node, Shown.of(folder), floor=0.6, budget_s=600.0)
     assert made.label == "onnx shrunk"
     assert made.agreements[key].value >= 0.6
     width, height = map(int, made.made.settings["size"].split("×"))
@@ -196,7 +196,7 @@ def test_a_smaller_image_as_far_as_the_floor_allows(workshop: Workshop, tmp_path
     }
     places = NODE.model_copy(update={"task": NODE.task.model_validate({"type": "yolo"})})
     with pytest.raises(UnsupportedModelError, match="places in the image"):
-        workshop.shrink(base, "net", places, Shown.of(folder))
+        workshop.reduce("shrunk", base, "net", places, Shown.of(folder))
 
 
 def test_labels(workshop: Workshop, tmp_path: Path, folder: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import helper
 
@@ -14,7 +13,7 @@ from hams_services.optimizer.prune.chains import chains, layers
 from hams_services.optimizer.prune.look import look, sizes
 from hams_services.optimizer.prune.make import make
 from hams_shared.errors import UnsupportedModelError
-from support.networks import graph, write
+from support.networks import graph, run, write
 
 WIDE = 32
 Nodes = list[onnx.NodeProto]
@@ -83,12 +82,6 @@ BETWEEN: dict[str, tuple[Nodes, Weights]] = {
     "pooled": ([node("Relu", "a", "r"), node("MaxPool", "r", "b", kernel_shape=[2, 2], strides=[2, 2])], {}),
     "nothing": ([node("Identity", "a", "b")], {}),
 }
-
-
-def run(path: Path, images: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    result: np.ndarray = session.run(None, {session.get_inputs()[0].name: images})[0]
-    return result
 
 
 def pruned(file: Path, folder: Path, share: float, layout: str = "nchw") -> tuple[Path, float]:
