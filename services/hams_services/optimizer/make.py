@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,6 +142,17 @@ class Workshop:
             made = base.made.model_copy(update={"format": "openvino", "tools": {**base.made.tools, **done["tools"]}})
             return self.store.add(base.model.name, [Path(part) for part in done["files"]["openvino"]], made)
 
+    @contextmanager
+    def for_now(self, base: VariantRecord) -> Iterator[VariantRecord]:
+        """The ONNX network `base` as OpenVINO IR, in the store only as long as it is needed."""
+        known = {record.model.digest for record in self.store.of(base.made.source_digest)}
+        record = self.as_ir(base)
+        try:
+            yield record
+        finally:
+            if record.model.digest not in known:
+                self.store.remove(record)
+
     def measure(
         self,
         base: VariantRecord,
@@ -260,14 +271,14 @@ class Workshop:
         shown: Shown,
         *,
         floor: float = 0.98,
-        coarse: VariantRecord | None = None,
+        coarse: Sequence[VariantRecord] = (),
         budget_s: float = 300.0,
     ) -> list[VariantRecord]:
         """Leave as much out of the ONNX network `base` as the floor allows: see `REDUCED`.
 
-        With `coarse`, an INT8 variant of it above the floor, also as much as the floor allows in INT8. Nothing new is
-        tried after `budget_s`. Returns one variant or two, the first of them what comes nearest where the floor is not
-        reached. What was tried beside them is forgotten.
+        With `coarse`, INT8 variants of it above the floor, also as much as the floor allows in INT8, for the runtime of
+        each. Nothing new is tried after `budget_s`. Returns one variant or more, the first of them what comes nearest
+        where the floor is not reached. What was tried beside them is forgotten.
 
         Raises:
             UnsupportedModelError: nothing can be left out of this network, or not for this node.
@@ -279,10 +290,12 @@ class Workshop:
         start = time.monotonic()
         with self._attempts(base, name, node, shown) as tries:
             trials = kind(tries, floor)
-            best = [trials.run(start + budget_s * (0.5 if coarse is not None else 1.0))]
-            if coarse is not None and best[0].agreement >= floor and time.monotonic() < start + budget_s:
-                both = trials.quantised(coarse, start + budget_s)
-                best += [both] if both is not None else []
+            best = [trials.run(start + budget_s * (0.5 if coarse else 1.0))]
+            for left in range(len(coarse), 0, -1):
+                now = time.monotonic()
+                if best[0].agreement >= floor and now < start + budget_s:
+                    both = trials.quantised(coarse[-left], now + (start + budget_s - now) / left)
+                    best += [both] if both is not None else []
         records = [one.record for one in best]
         tries.forget_all_but(*records)
         return records

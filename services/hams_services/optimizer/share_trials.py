@@ -43,7 +43,7 @@ class ShareTrials(ABC):
         return tried[search.best] if search.best is not None else max(tried.values(), key=lambda one: one.agreement)
 
     def quantised(self, coarse: VariantRecord, deadline: float) -> Attempt | None:
-        """The least that reaches the floor in INT8, quantised as `coarse` is; None: none does.
+        """The least that reaches the floor in INT8, quantised as `coarse` is, for its runtime; None: none does.
 
         Errors add up about as their squares do, which says where to begin.
         """
@@ -60,7 +60,10 @@ class ShareTrials(ABC):
 
     def _quantise(self, plain: VariantRecord, coarse: VariantRecord) -> Attempt:
         scope: Scope = "layers" if coarse.made.settings.get("scope") == "layers" else "all"
-        return Trials(replace(self.tries, base=plain)).make(scope, coarse.made.kept)
+        if coarse.made.format == plain.made.format:
+            return Trials(replace(self.tries, base=plain), coarse.made.compute).make(scope, coarse.made.kept)
+        with self.tries.shop.for_now(plain) as base:
+            return Trials(replace(self.tries, base=base), coarse.made.compute).make(scope, coarse.made.kept)
 
     def _share_at(self, error: float) -> float:
         """The share at which leaving the rest out costs about `error`, from what was tried; linear between."""

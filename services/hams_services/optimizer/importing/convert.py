@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from openvino.frontend import FrontEndManager, OpConversionFailure
 from hams_services.optimizer import ir
 from hams_services.optimizer.formats import Format, recognise
 from hams_services.optimizer.importing.ir_file import check_ir
-from hams_services.optimizer.importing.onnx_file import number_names, read_onnx
+from hams_services.optimizer.importing.onnx_file import read_onnx
 from hams_services.optimizer.importing.shapes import check_dims
 from hams_services.optimizer.importing.tflite_file import check_tflite
+from hams_services.optimizer.importing.to_onnx import to_onnx
 from hams_services.optimizer.importing.zips import check_zip, unpack
 from hams_services.optimizer.onnx_dims import normalize_onnx
 from hams_services.optimizer.reason import reason
@@ -25,7 +27,6 @@ from hams_shared.errors import HamsError, ModelError, UnsupportedModelError
 from hams_shared.openvino_words import unknown_operators
 
 MAX_OPERATORS = 200_000
-NO_CONVERTER = "no kept converter makes ONNX of it"
 
 
 def import_file(source: str, out: str, shape: Sequence[int] | None = None) -> dict[str, Any]:
@@ -92,24 +93,19 @@ def _import(path: Path, kind: Format, folder: Path, work: Path, shape: tuple[int
             shutil.copyfile(path, copy)
             shutil.copyfile(weights, copy.with_suffix(".bin"))
             graph = _try(lambda: ov.Core().read_model(copy))
-            skipped["onnx"] = NO_CONVERTER
         case Format.TFLITE:
             check_tflite(path)
             graph = _frontend("tflite", path)
-            data = _onnx_of_tflite(path, tools, skipped, shape)
         case Format.TF_GRAPH:
             graph = _frontend("tf", _named(path, work / "model.pb"))
-            skipped["onnx"] = NO_CONVERTER
         case Format.TF_SAVED_MODEL:
             graph = _frontend("tf", _saved_model(path, work))
-            skipped["onnx"] = NO_CONVERTER
         case Format.PADDLE:
             suffix = ".json" if path.read_bytes()[:1] == b"{" else ".pdmodel"
             copy = work / f"model{suffix}"
             shutil.copyfile(path, copy)
             shutil.copyfile(_paddle_weights(path), work / "model.pdiparams")
             graph = _frontend("paddle", copy)
-            skipped["onnx"] = NO_CONVERTER
         case Format.TORCHSCRIPT | Format.TORCH_EXPORT:
             check_zip(path)
             graph, data = _torch(path, kind, work, shape, tools, skipped)
@@ -118,6 +114,10 @@ def _import(path: Path, kind: Format, folder: Path, work: Path, shape: tuple[int
     ir.name_outputs(graph)
     ir.forget_inner_names(graph)
     files["openvino"] = ir.save(graph, folder / "model.xml")
+    if data is None and "onnx" not in skipped:
+        data = _convert(graph, work, shape, skipped)
+        if data is not None:
+            tools["onnxifier"] = version("onnxifier")
     if data is not None:
         target = folder / "model.onnx"
         target.write_bytes(data)
@@ -174,21 +174,12 @@ def _saved_model(path: Path, work: Path) -> Path:
     return found[0].parent
 
 
-def _onnx_of_tflite(
-    path: Path, tools: dict[str, str], skipped: dict[str, str], shape: tuple[int, ...] | None
-) -> bytes | None:
+def _convert(graph: Any, work: Path, shape: tuple[int, ...] | None, skipped: dict[str, str]) -> bytes | None:
     try:
-        import tf2onnx
-    except ImportError:
-        skipped["onnx"] = "tf2onnx and TensorFlow are not installed: pip install 'hams[tensorflow]'"
+        model = to_onnx(graph, work, shape)
+    except UnsupportedModelError as error:  # IR is there all the same
+        skipped["onnx"] = str(error)
         return None
-    try:
-        model, _ = tf2onnx.convert.from_tflite(str(path), opset=17)
-    except Exception as error:  # any kind: IR is there all the same
-        skipped["onnx"] = f"tf2onnx cannot convert it: {reason(error, 300)}"
-        return None
-    tools["tf2onnx"] = tf2onnx.__version__
-    number_names(model)
     return normalize_onnx(model.SerializeToString(deterministic=True), shape)
 
 

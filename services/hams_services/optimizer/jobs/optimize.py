@@ -162,7 +162,7 @@ class Optimize:
         whole = imported.variants.get("onnx")
         for index, (format, base, compute) in enumerate(plans):
             self._check()
-            parts = len(plans) - index + 2 * (whole is not None)
+            parts = len(plans) - index + (whole is not None)
             left = max(LEAST_S, (end - time.monotonic()) / parts)
             what = f"{format} int8{'+' + compute if compute else ''}"
             known = None if self.fresh else self._quantised(base, compute, shown, task_key(node), held)
@@ -213,13 +213,13 @@ class Optimize:
         if time.monotonic() >= end:
             outcome.notes.append(f"{form}: {SPENT}")
             return []
-        good = [
-            one
+        coarse = {
+            one.made.format: one  # the last of them is the one that computes the rest in bf16
             for one in outcome.variants
-            if (one.made.format, one.made.precision, one.made.form) == ("onnx", "i8", "")
-            and key in one.agreements
-            and one.agreements[key].value >= floor
-        ]
+            if (one.made.precision, one.made.form) == ("i8", "")
+            and not shortfall(one, node, floor)
+            and (one.made.format == base.made.format or not one.made.kept)  # layers have other names there
+        }
         made = self.workshop.reduce(
             form,
             base,
@@ -227,7 +227,7 @@ class Optimize:
             node,
             shown,
             floor=floor,
-            coarse=good[0] if good else None,
+            coarse=list(coarse.values()),
             budget_s=max(LEAST_S, end - time.monotonic()),
         )
         plain = made[0]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from hams_services.optimizer import ir
-from hams_services.optimizer.quantize.rank import by_error, output_error
+from hams_services.optimizer.quantize.rank import by_error, errors_without, output_error
 from hams_shared.errors import ModelError, UnsupportedModelError
 
 MAX_RANKED = 4
@@ -93,7 +93,8 @@ def quantize(
 def rank(source: str, quantised: str, tensors: str) -> dict[str, Any]:
     """Return the quantised ``layers``, the one that spoils the outputs most first, and each one's ``errors``.
 
-    A layer's error is that of the outputs with all layers quantised but this one: the less is left, the more it spoils.
+    A layer's error is that of the outputs with all layers quantised but this one: the less is left, the more it spoils
+    (:func:`hams_services.optimizer.quantize.rank.errors_without`).
     """
     core = ov.Core()
     plain, coarse = core.read_model(source), core.read_model(quantised)
@@ -102,12 +103,19 @@ def rank(source: str, quantised: str, tensors: str) -> dict[str, Any]:
         graph.reshape({graph.inputs[0]: [1, *inputs.shape[1:]]})
     truth = _outputs(core, plain, inputs)
     before = {op.get_friendly_name(): op for op in plain.get_ops()}
-    errors: dict[str, float] = {}
-    for op in coarse.get_ordered_ops():
-        name = op.get_friendly_name()
-        if name in before and _is_quantised(op):
-            with _restored(op, before[name]):
-                errors[name] = output_error(truth, _outputs(core, coarse, inputs))
+    layers = {
+        op.get_friendly_name(): op
+        for op in coarse.get_ordered_ops()
+        if op.get_friendly_name() in before and _is_quantised(op)
+    }
+
+    def error_of(names: Sequence[str]) -> float:
+        with ExitStack() as restored:
+            for name in names:
+                restored.enter_context(_restored(layers[name], before[name]))
+            return output_error(truth, _outputs(core, coarse, inputs))
+
+    errors = errors_without(list(layers), error_of)
     return {"layers": by_error(errors), "errors": errors}
 
 

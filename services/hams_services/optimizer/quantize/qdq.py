@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import onnxruntime
 
 from hams_services.optimizer.opset import raise_opset
 from hams_services.optimizer.quantize.ir import MAX_RANKED
-from hams_services.optimizer.quantize.rank import by_error, output_error
+from hams_services.optimizer.quantize.rank import by_error, errors_without, output_error
 from hams_services.optimizer.run_onnx import one_core
 from hams_shared.errors import ModelError
 
@@ -93,23 +94,26 @@ def rank(source: str, quantised: str, tensors: str) -> dict[str, Any]:
     from_integers = {n.output[0]: n.input[0] for n in coarse.graph.node if n.op_type == "DequantizeLinear"}
     integers = {node.output[0]: node.input[0] for node in coarse.graph.node if node.op_type == "QuantizeLinear"}
     nodes = {node.name: node for node in coarse.graph.node}
-    errors: dict[str, float] = {}
-    for name in (name for name in _quantised(coarse) if name in before):
-        node, taken = nodes[name], list(nodes[name].input)
-        added = 0
-        for index, tensor in enumerate(taken):
-            made_of = from_integers.get(tensor, "")
-            if made_of in integers:  # an activation: as it was before it was rounded
-                node.input[index] = integers[made_of]
-            elif made_of and (plainly := before[name].input[index]) in weights:
-                node.input[index] = f"restored/{index}"
-                coarse.graph.initializer.add().CopyFrom(weights[plainly])
-                coarse.graph.initializer[-1].name = f"restored/{index}"
-                added += 1
-        errors[name] = output_error(truth, _outputs(coarse, inputs))
-        node.input[:] = taken
-        if added:
-            del coarse.graph.initializer[-added:]
+
+    def error_of(names: Sequence[str]) -> float:
+        taken = {name: list(nodes[name].input) for name in names}
+        weights_before = len(coarse.graph.initializer)
+        for name in names:
+            for index, tensor in enumerate(taken[name]):
+                made_of = from_integers.get(tensor, "")
+                if made_of in integers:  # an activation: as it was before it was rounded
+                    nodes[name].input[index] = integers[made_of]
+                elif made_of and (plainly := before[name].input[index]) in weights:
+                    nodes[name].input[index] = f"restored/{name}/{index}"
+                    coarse.graph.initializer.add().CopyFrom(weights[plainly])
+                    coarse.graph.initializer[-1].name = f"restored/{name}/{index}"
+        left = output_error(truth, _outputs(coarse, inputs))
+        for name in names:
+            nodes[name].input[:] = taken[name]
+        del coarse.graph.initializer[weights_before:]
+        return left
+
+    errors = errors_without([name for name in _quantised(coarse) if name in before], error_of)
     return {"layers": by_error(errors), "errors": errors}
 
 

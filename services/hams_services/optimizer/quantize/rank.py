@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import heapq
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+FEW = 32
+"""So many layers are looked at one by one; of more, blocks are, and the worst of those again."""
+BLOCKS = 10
 
 
 def relative_error(plain: Sequence[NDArray[np.floating]], coarse: Sequence[NDArray[np.floating]]) -> float:
@@ -20,6 +25,36 @@ def output_error(
 ) -> float:
     """Return the sum of the outputs' relative errors; one sequence of samples per output."""
     return sum(relative_error(a, b) for a, b in zip(plain, coarse, strict=True))
+
+
+def errors_without(layers: Sequence[str], error_of: Callable[[Sequence[str]], float]) -> dict[str, float]:
+    """Return each layer's error: what is left at the outputs when all layers are quantised but it.
+
+    `error_of` measures what is left without some. Errors of layers that lie apart nearly add up, so of many layers
+    blocks of neighbours are looked at first, and the block that spoils most is halved again and again. Layers of blocks
+    that spoil little share their block's part. It takes about a third of the time that it would one by one.
+    """
+    if len(layers) <= FEW:
+        return {name: error_of([name]) for name in layers}
+    whole, most = error_of([]), BLOCKS + max(len(layers) // 4, 12)
+    width = -(-len(layers) // BLOCKS)
+    todo = [(start, min(start + width, len(layers))) for start in range(0, len(layers), width)]
+    found: dict[str, float] = {}
+    heap: list[tuple[float, int, int]] = []
+    looked = 0
+    while todo:
+        start, end = todo.pop()
+        left = error_of(layers[start:end])
+        looked += 1
+        part = (whole - left) / (end - start)
+        found |= dict.fromkeys(layers[start:end], whole - part)
+        if end - start > 1:
+            heapq.heappush(heap, (-(whole - left), start, end))
+        if not todo and heap and looked < most:
+            _, start, end = heapq.heappop(heap)
+            middle = (start + end) // 2
+            todo = [(start, middle), (middle, end)]
+    return found
 
 
 def by_error(errors: Mapping[str, float]) -> list[str]:

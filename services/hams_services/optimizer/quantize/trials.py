@@ -15,6 +15,9 @@ SCOPES: tuple[Scope, ...] = ("all", "layers")
 """What of a network is quantised: all that can be, or what has weights; see :mod:`hams_services.optimizer.quantize.ir`.
 """
 
+LEAST_GAIN = 1.03
+"""How much faster than its source INT8 must be that layers are looked for which spoil it."""
+
 
 @dataclass(frozen=True)
 class Trial(Attempt):
@@ -40,7 +43,7 @@ class Trials:
         if not good:
             nearest = max(whole, key=lambda one: one.agreement)
             runs = task_key(tries.node) in nearest.record.agreements
-            return self.search(nearest, floor, deadline) if runs else nearest
+            return self.search(nearest, floor, deadline) if runs and self._is_faster(nearest) else nearest
         if len(good) == 1:
             return good[0]
         said = tries.shop.say([one.record for one in good], tries.name, tries.node, tries.shown, True)
@@ -69,6 +72,16 @@ class Trials:
         )
         return Trial(one.record, one.agreement, one.new, scope, done)
 
+    def _is_faster(self, coarse: Trial) -> bool:
+        """Whether INT8 gains anything here: on processors without instructions for it, it may not."""
+        tries = self.tries
+        records = [tries.base, coarse.record]
+        plain, small = tries.shop.say(records, tries.name, tries.node, tries.shown, True)
+        if small.fps >= LEAST_GAIN * plain.fps:
+            return True
+        tries.shop.told(f"{tries.name}: {coarse.record.label} is no faster here ({plain.fps:.1f} → {small.fps:.1f}/s)")
+        return False
+
     def search(self, coarse: Trial, floor: float, deadline: float) -> Trial:
         """Keep the worst layers of `coarse` in higher precision, as few as reach `floor`."""
         if time.monotonic() >= deadline:
@@ -84,7 +97,8 @@ class Trials:
         search = KeepSearch(max(0, len(order) - 1), floor, deadline)  # with all of them kept nothing is quantised
         search.add(0, coarse.agreement)
         tried = {0: coarse}
-        while (count := search.next(time.monotonic())) is not None:
+        ranked = min(time.monotonic(), deadline - 1)  # one is tried in any case: ranking took the time
+        while (count := search.next(ranked if len(tried) == 1 else time.monotonic())) is not None:
             tried[count] = self.make(coarse.scope, tuple(order[:count]))
             search.add(count, tried[count].agreement)
         return tried[search.best]

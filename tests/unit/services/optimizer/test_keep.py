@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hams_services.optimizer.quantize.keep import KeepSearch
-from hams_services.optimizer.quantize.rank import by_error, output_error, relative_error
+from hams_services.optimizer.quantize.rank import FEW, by_error, errors_without, output_error, relative_error
 
 
 def search(layers: int, needed: int, floor: float = 0.98) -> tuple[KeepSearch, list[int]]:
@@ -59,3 +62,21 @@ def test_who_spoils_most() -> None:
     small, large = [np.float32([0.3, 0.4])], [np.float32([300, 400])]
     coarse = [[np.float32([0.3, 0.3])], [np.float32([300, 300])]]
     assert output_error([small, large], coarse) == pytest.approx(2 / 25)  # outputs weigh alike, whatever their scale
+
+
+@given(st.integers(1, 300), st.sets(st.integers(0, 299), max_size=3), st.randoms(use_true_random=False))
+def test_the_worst_of_many_are_found_without_asking_for_each(layers: int, bad: set[int], random: Random) -> None:
+    names = [f"layer{index}" for index in range(layers)]
+    spoils = {name: 1e-4 * random.random() for name in names}
+    spoils |= {name: 1 + random.random() for index, name in enumerate(names) if index in bad}
+    asked: list[int] = []
+
+    def error_of(without: Sequence[str]) -> float:
+        asked.append(len(without))
+        return sum(spoils.values()) - sum(spoils[name] for name in without)
+
+    order = by_error(errors_without(names, error_of))
+    assert sorted(order) == sorted(names)
+    worst = sorted((name for name in names if spoils[name] >= 1), key=lambda name: -spoils[name])
+    assert order[: len(worst)] == worst
+    assert len(asked) <= max(FEW, 13 + layers // 4)

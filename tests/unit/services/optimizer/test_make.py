@@ -158,20 +158,25 @@ def test_the_layer_that_spoils_most_is_found(tmp_path: Path, folder: Path, forma
 def test_narrower_as_far_as_the_floor_allows(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
     told: list[str] = []
     workshop.told = told.append
-    base = workshop.import_file(convolutions(tmp_path, width=32), "net").variants["onnx"]
+    imported = workshop.import_file(convolutions(tmp_path, width=32), "net").variants
+    base = imported["onnx"]
     node = NODE.model_copy(update={"task": NODE.task.model_validate({"type": "embedding"}), "min_agreement": 0.9})
     key = task_key(node)
-    coarse = workshop.quantize(base, "net", node, Shown.of(folder), floor=0.9, budget_s=600.0)
+    coarse = [
+        workshop.quantize(imported[format], "net", node, Shown.of(folder), floor=0.9, budget_s=600.0)
+        for format in ("onnx", "openvino")
+    ]
     made = workshop.reduce("pruned", base, "net", node, Shown.of(folder), floor=0.9, coarse=coarse, budget_s=600.0)
-    assert [one.label for one in made] == ["onnx pruned", "onnx pruned int8"]
+    assert [one.label for one in made] == ["onnx pruned", "onnx pruned int8", "openvino pruned int8"]
     assert all(one.agreements[key].value >= 0.9 for one in made)
     tried = [re.search(r"(\d+)% of the multiplications left, agreement ([\d.]+)", line) for line in told]
     plain = [(int(found[1]), float(found[2])) for found in tried if found]
     least = min(share for share, value in plain if value >= 0.9)
     assert float(made[0].made.settings["pruned"]) >= least / 100 - 0.005
-    assert made[1].made.settings["scope"] == coarse.made.settings["scope"]
-    left = {one.model.digest for one in workshop.store.all() if one.made.format == "onnx"}
-    assert left == {one.model.digest for one in (base, coarse, *made)}  # what was tried beside them is gone
+    for whole, narrow in zip(coarse, made[1:], strict=True):
+        assert narrow.made.settings["scope"] == whole.made.settings["scope"]
+    left = {one.model.digest for one in workshop.store.all()}
+    assert left == {one.model.digest for one in (*imported.values(), *coarse, *made)}  # what was tried beside is gone
     ir = workshop.as_ir(made[0])
     assert (ir.label, ir.made.settings) == ("openvino pruned", made[0].made.settings)
     [again] = workshop.measure(base, [ir], "net", node, Shown.of(folder))
