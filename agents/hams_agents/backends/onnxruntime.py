@@ -11,7 +11,7 @@ import onnxruntime as ort
 
 from hams_agents.backends import cuda, host
 from hams_agents.backends.base import Capabilities, ModelFile
-from hams_agents.backends.batching import Array, BatchNetwork
+from hams_agents.backends.batching import Array, BatchNetwork, Run
 from hams_agents.backends.model_check import (
     check_file,
     check_shape,
@@ -42,6 +42,8 @@ _UNSUPPORTED = (
 """Marks of an error that means: a sound file, but not for this runtime."""
 _LEAST_GAIN = 0.05
 """The same session runs batches, so that they cost nothing."""
+_LEAST_GAIN_BY_SIZE = 0.2
+"""On a GPU each size of batch takes a session of its own: memory, and time to load."""
 _QUIET = 4
 """Log severity `fatal`: every failure is an exception already."""
 
@@ -77,7 +79,14 @@ class OnnxRuntimeBackend:
         names = [output.name for output in session.get_outputs()]
         run = _Session(session, port.name)
         compiled_ms = (time.perf_counter() - start) * 1e3
-        network = BatchNetwork(model, _TYPES[port.type], names, run, lambda: run if any_batch else None, _LEAST_GAIN)
+
+        def many() -> Run | None:
+            if not any_batch:
+                return None
+            return run if self._gpu is None else _BySize(lambda: _Session(self._open(model), port.name))
+
+        least_gain = _LEAST_GAIN if self._gpu is None else _LEAST_GAIN_BY_SIZE
+        network = BatchNetwork(model, _TYPES[port.type], names, run, many, least_gain)
         network.load_ms = compiled_ms
         network.metadata = dict(session.get_modelmeta().custom_metadata_map)
         host.trim()
@@ -121,6 +130,24 @@ class _Session:
     def __call__(self, images: Array) -> list[Array]:
         outputs: list[Array] = self._session.run(None, {self._name: images})
         return outputs
+
+
+class _BySize:
+    """Runs batches, those of each size in a session of its own.
+
+    On CUDA a session whose images are more or fewer than the time before plans all of its convolutions anew, each
+    time: seconds for a detector, in which it would count as hung.
+    """
+
+    def __init__(self, new: Callable[[], Run]) -> None:
+        self._new = new
+        self._runs: dict[int, Run] = {}
+
+    def __call__(self, images: Array) -> list[Array]:
+        run = self._runs.get(len(images))
+        if run is None:
+            run = self._runs[len(images)] = self._new()
+        return run(images)
 
 
 def _error(model: ModelFile, error: Exception) -> ModelError:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hams_agents.backends.registry import open_backend
 from hams_agents.devices import parse, pin
-from hams_agents.evaluate.requests import Collect, Decode, Request
+from hams_agents.evaluate.requests import Decode, Request, Tensors
 from hams_shared.errors import BadInputError, as_hams_error
 
 
@@ -24,9 +24,14 @@ def main(argv: list[str]) -> int:
         if len(argv) != 1:
             raise BadInputError("usage: python -m hams_agents.evaluate REQUEST.json")
         request = _read(Path(argv[0]))
-        _limit(request.memory_mib)
-        if isinstance(request, Decode | Collect):
+        if isinstance(request, Tensors):
+            _limit(request.memory_mib, on_cpu=True)
+            from hams_agents.evaluate import run
+
+            run.write_tensors(request)
+        else:
             device = parse(request.device)
+            _limit(request.memory_mib, on_cpu=device.target == "CPU")
             pin(device.cores)
             from hams_agents.evaluate import run  # a runtime asks how many cores there are: only after pinning
 
@@ -35,10 +40,6 @@ def main(argv: list[str]) -> int:
                 run.decode(request, backend)
             else:
                 print(json.dumps(run.collect(request, backend)))
-        else:
-            from hams_agents.evaluate import run
-
-            run.write_tensors(request)
     except Exception as error:
         known = as_hams_error(error)
         print(json.dumps(known.to_wire()), flush=True)
@@ -46,15 +47,19 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _limit(memory_mib: int) -> None:
-    """Let this process have no more than that, where the system can do it."""
+def _limit(memory_mib: int, on_cpu: bool) -> None:
+    """Let this process have no more than that, where the system can do it.
+
+    Address space on a CPU; a GPU's driver maps far more of it than it uses (CUDA 17 GB), so there what is written to.
+    """
     if memory_mib:
         with suppress(ImportError):
             import resource
 
-            hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+            what = resource.RLIMIT_AS if on_cpu else resource.RLIMIT_DATA
+            hard = resource.getrlimit(what)[1]
             wanted = memory_mib << 20 if hard == resource.RLIM_INFINITY else min(memory_mib << 20, hard)
-            resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+            resource.setrlimit(what, (wanted, hard))
 
 
 def _read(path: Path) -> Request:
