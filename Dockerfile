@@ -2,7 +2,7 @@
 #   runtime   CPU: every part of HAMS, without CUDA          (default)
 #   intel     runtime + Intel's GPU driver, and those in deploy/image/intel (NPU)
 #   cuda      for NVIDIA GPUs
-#   optimizer runtime + NNCF: the neural computing optimizer
+#   optimizer runtime + NNCF and onnxifier: the neural computing optimizer
 #   demo      runtime + the networks and the video of examples/face.yaml
 # An own package index or certificates: --secret id=pip.conf,src=… --secret id=ca.pem,src=… (seen while building only).
 ARG BASE=python:3.12-slim-bookworm

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-FEW = 32
+FEW = 64
 """So many layers are looked at one by one; of more, blocks are, and the worst of those again."""
 BLOCKS = 10
 
@@ -36,7 +36,7 @@ def errors_without(layers: Sequence[str], error_of: Callable[[Sequence[str]], fl
     """
     if len(layers) <= FEW:
         return {name: error_of([name]) for name in layers}
-    whole, most = error_of([]), BLOCKS + max(len(layers) // 4, 12)
+    whole, most = error_of([]), BLOCKS + len(layers) // 3
     width = -(-len(layers) // BLOCKS)
     todo = [(start, min(start + width, len(layers))) for start in range(0, len(layers), width)]
     found: dict[str, float] = {}

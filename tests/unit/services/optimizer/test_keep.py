@@ -79,4 +79,4 @@ def test_the_worst_of_many_are_found_without_asking_for_each(layers: int, bad: s
     assert sorted(order) == sorted(names)
     worst = sorted((name for name in names if spoils[name] >= 1), key=lambda name: -spoils[name])
     assert order[: len(worst)] == worst
-    assert len(asked) <= max(FEW, 13 + layers // 4)
+    assert len(asked) <= max(FEW, 13 + layers // 3)
