@@ -225,3 +225,20 @@ def test_mirrored() -> None:
 def test_square_and_corners_contradict_each_other() -> None:
     with pytest.raises(ValidationError, match="fit: letterbox"):
         CropSpec(square=True, align="corners")
+
+
+@pytest.mark.parametrize("scale", [0.07, 0.4, 0.83, 1.31, 1.97, 2.6])
+def test_an_upright_crop_is_what_bilinear_sampling_shows(scale: float) -> None:
+    random = np.random.default_rng(int(scale * 100))
+    image = cv2.GaussianBlur(random.integers(0, 255, (400, 600, 3), np.uint8), (0, 0), 3.0)
+    size = np.array([96, 64])
+    for _ in range(20):
+        across, down = size * scale * random.uniform(0.97, 1.03, 2)
+        x, y = random.uniform(0, (600 - across, 400 - down))
+        crops, maps, _ = cut(image, None, [found((x, y, x + across, y + down))], CropSpec(), (96, 64))
+        columns, rows = np.meshgrid(np.arange(96) + 0.5, np.arange(64) + 0.5)
+        at = apply(maps[0], np.stack([columns.ravel(), rows.ravel()], axis=1)).reshape(64, 96, 2).astype(np.float32)
+        wanted = cv2.remap(image, at[..., 0] - 0.5, at[..., 1] - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        off = np.abs(crops[0].astype(float) - wanted)
+        assert off.max() <= (3 if scale < 2 else 12)  # of 255; beyond 2 pixels are averaged first
+        assert off.mean() < (0.5 if scale < 2 else 1.5)
