@@ -245,10 +245,12 @@ class Workshop:
         compute: str = "",
         scopes: tuple[Scope, ...] = SCOPES,
         budget_s: float = 300.0,
+        if_faster: bool = False,
     ) -> VariantRecord:
         """Quantise `base` to INT8, all of it or only its layers with weights, whichever is faster above `floor`.
 
-        Where both miss it, the worst layers stay in higher precision. Nothing new is tried after `budget_s`. Returns
+        Where both miss it, the worst layers stay in higher precision (with `if_faster` only where INT8 gains speed here).
+        Nothing new is tried after `budget_s`. Returns
         the variant with the fewest layers kept that reaches the floor, or else the one that agrees best; its record
         says which. What was tried beside it is forgotten.
 
@@ -258,7 +260,7 @@ class Workshop:
         """
         deadline = time.monotonic() + budget_s
         with self._attempts(base, name, node, shown) as tries:
-            best = Trials(tries, compute).run(scopes, floor, deadline).record
+            best = Trials(tries, compute, if_faster).run(scopes, floor, deadline).record
         tries.forget_all_but(best)
         return best
 

@@ -173,7 +173,14 @@ class Optimize:
                 outcome.variants.append(
                     known
                     or self.workshop.quantize(
-                        base, name, node, shown, floor=node.min_agreement, compute=compute, budget_s=left
+                        base,
+                        name,
+                        node,
+                        shown,
+                        floor=node.min_agreement,
+                        compute=compute,
+                        budget_s=left,
+                        if_faster=True,
                     )
                 )
             except HamsError as error:

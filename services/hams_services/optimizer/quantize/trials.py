@@ -34,6 +34,8 @@ class Trials:
 
     tries: Attempts
     compute: str = ""
+    if_faster: bool = False
+    """Where INT8 gains nothing here, do not look for the layers that spoil it."""
 
     def run(self, scopes: tuple[Scope, ...], floor: float, deadline: float) -> Trial:
         """The fastest way that reaches `floor`, or the one that comes nearest."""
@@ -43,7 +45,11 @@ class Trials:
         if not good:
             nearest = max(whole, key=lambda one: one.agreement)
             runs = task_key(tries.node) in nearest.record.agreements
-            return self.search(nearest, floor, deadline) if runs and self._is_faster(nearest) else nearest
+            return (
+                self.search(nearest, floor, deadline)
+                if runs and (not self.if_faster or self._is_faster(nearest))
+                else nearest
+            )
         if len(good) == 1:
             return good[0]
         said = tries.shop.say([one.record for one in good], tries.name, tries.node, tries.shown, True)
