@@ -249,10 +249,9 @@ class Workshop:
     ) -> VariantRecord:
         """Quantise `base` to INT8, all of it or only its layers with weights, whichever is faster above `floor`.
 
-        Where both miss it, the worst layers stay in higher precision (with `if_faster` only where INT8 gains speed here).
-        Nothing new is tried after `budget_s`. Returns
-        the variant with the fewest layers kept that reaches the floor, or else the one that agrees best; its record
-        says which. What was tried beside it is forgotten.
+        Where both miss it, the worst layers stay in higher precision, with `if_faster` only where INT8 gains speed here.
+        Nothing new is tried after `budget_s`. Returns the variant with the fewest layers kept that reaches the floor,
+        or else the one that agrees best; its record says which. What was tried beside it is forgotten.
 
         Raises:
             ModelError: nothing in the network can be quantised, or quantising fails.
