@@ -249,7 +249,7 @@ class Workshop:
     ) -> VariantRecord:
         """Quantise `base` to INT8, all of it or only its layers with weights, whichever is faster above `floor`.
 
-        Where both miss it, the worst layers stay in higher precision, with `if_faster` only where INT8 gains speed here.
+        Where both miss it, the worst layers stay in higher precision; with `if_faster` only where INT8 gains speed.
         Nothing new is tried after `budget_s`. Returns the variant with the fewest layers kept that reaches the floor,
         or else the one that agrees best; its record says which. What was tried beside it is forgotten.
 
