@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from hams_agents.tasks.base import Affine, Detected
 from hams_agents.tasks.geometry import (
+    HALVED,
     Homography,
     Pixels,
     apply,
@@ -40,9 +41,8 @@ MIN_EYES = 0.05
 MIN_CORNER = 0.01
 """Corners are unfit where two sides that meet span less than this part of the longest side's square."""
 
-HALVED = 2.0
-"""Where a pixel of the crop spans so many of the image's, the image is halved first."""
 MOST_SKIPPED = 32
+"""Pixels of a crop, before it begins, among which one is looked for that begins at a whole pixel of the image."""
 MOST_OFF = 1 / 32
 """Of an image pixel: as exact as OpenCV's warping."""
 
@@ -233,14 +233,14 @@ def _sample(image: Pixels, to_image: Affine, quad: NDArray[np.float64] | None, t
     bounds = _bounds(image.shape, to_image, quad, (width, height))
     if bounds is None:
         raise MessageError("a crop shows nothing of the frame")
+    upright = quad is None and to_image[0, 1] == 0 == to_image[1, 0]
+    if upright and _resize(image, to_image, target):
+        return
     factors, low, high = bounds
     margin = 2 * float(factors.max()) + 2
     x0, y0 = (int(v) for v in np.clip(np.floor(low - margin), 0, (columns - 1, rows - 1)))
     x1, y1 = (int(v) for v in np.clip(np.ceil(high + margin), (x0 + 1, y0 + 1), (columns, rows)))
     part = image[y0:y1, x0:x1]
-    upright = quad is None and to_image[0, 1] == 0 == to_image[1, 0]
-    if upright and _resize(image, to_image, target):
-        return
     factor_x, factor_y = factors if upright else (factors.min(), factors.min())
     small = shrink(part, float(factor_x), float(factor_y))
     ratio = np.array([small.shape[1] / part.shape[1], small.shape[0] / part.shape[0]])

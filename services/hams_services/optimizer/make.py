@@ -143,7 +143,7 @@ class Workshop:
             return self.store.add(base.model.name, [Path(part) for part in done["files"]["openvino"]], made)
 
     @contextmanager
-    def for_now(self, base: VariantRecord) -> Iterator[VariantRecord]:
+    def temporary_ir(self, base: VariantRecord) -> Iterator[VariantRecord]:
         """The ONNX network `base` as OpenVINO IR, in the store only as long as it is needed."""
         known = {record.model.digest for record in self.store.of(base.made.source_digest)}
         record = self.as_ir(base)
@@ -292,10 +292,10 @@ class Workshop:
         with self._attempts(base, name, node, shown) as tries:
             trials = kind(tries, floor)
             best = [trials.run(start + budget_s * (0.5 if coarse else 1.0))]
-            for left in range(len(coarse), 0, -1):
-                now = time.monotonic()
-                if best[0].agreement >= floor and now < start + budget_s:
-                    both = trials.quantised(coarse[-left], now + (start + budget_s - now) / left)
+            for index, one in enumerate(coarse if best[0].agreement >= floor else ()):
+                left = start + budget_s - time.monotonic()
+                if left > 0:
+                    both = trials.quantised(one, time.monotonic() + left / (len(coarse) - index))
                     best += [both] if both is not None else []
         records = [one.record for one in best]
         tries.forget_all_but(*records)

@@ -1,4 +1,4 @@
-"""ONNX files as runtimes want them: no weights among the inputs, no batch size burnt in, the wanted input size.
+"""ONNX files as runtimes want them: weights as weights, no batch size burnt in, the wanted input size.
 
 Exporters write the shape of the example they traced into the file. Many networks would take any batch, and fully
 convolutional ones any picture, if the file only said so. Dims are freed only where every operator of the graph is
@@ -49,6 +49,23 @@ def normalize_onnx(data: bytes, input_shape: Sequence[int] | None = None) -> byt
     del graph.value_info[:]
     result: bytes = model.SerializeToString(deterministic=True)
     return result
+
+
+def hoist(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Make weights of constants, as which some exporters write all weights (Paddle2ONNX); returns `model`."""
+    graph = model.graph
+    outputs = {value.name for value in graph.output}
+    nodes = list(graph.node)
+    del graph.node[:]
+    for node in nodes:
+        values = next((one.t for one in node.attribute if one.name == "value"), None)
+        if node.op_type != "Constant" or values is None or node.output[0] in outputs:
+            graph.node.append(node)
+        else:
+            graph.initializer.add().CopyFrom(values)
+            graph.initializer[-1].name = node.output[0]
+    model.ir_version = max(model.ir_version, 4)  # before, weights had to be inputs
+    return model
 
 
 def _drop_weights(model: onnx.ModelProto) -> bool:

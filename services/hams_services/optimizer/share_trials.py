@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -60,9 +61,8 @@ class ShareTrials(ABC):
 
     def _quantise(self, plain: VariantRecord, coarse: VariantRecord) -> Attempt:
         scope: Scope = "layers" if coarse.made.settings.get("scope") == "layers" else "all"
-        if coarse.made.format == plain.made.format:
-            return Trials(replace(self.tries, base=plain), coarse.made.compute).make(scope, coarse.made.kept)
-        with self.tries.shop.for_now(plain) as base:
+        same = coarse.made.format == plain.made.format
+        with nullcontext(plain) if same else self.tries.shop.temporary_ir(plain) as base:
             return Trials(replace(self.tries, base=base), coarse.made.compute).make(scope, coarse.made.kept)
 
     def _share_at(self, error: float) -> float:

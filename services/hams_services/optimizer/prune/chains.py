@@ -76,23 +76,6 @@ def chains(model: Any) -> list[Chain]:
     return found
 
 
-def hoist(model: Any) -> Any:
-    """Make weights of constants, as which some exporters write all weights (Paddle2ONNX); returns `model`."""
-    graph = model.graph
-    outputs = {value.name for value in graph.output}
-    nodes = list(graph.node)
-    del graph.node[:]
-    for node in nodes:
-        values = attribute(node, "value", None) if node.op_type == "Constant" else None
-        if values is None or node.output[0] in outputs:
-            graph.node.append(node)
-        else:
-            graph.initializer.add().CopyFrom(values)
-            graph.initializer[-1].name = node.output[0]
-    model.ir_version = max(model.ir_version, 4)  # before, weights had to be inputs
-    return model
-
-
 def attribute(node: Any, name: str, default: Any) -> Any:
     """An attribute's value."""
     return next((onnx.helper.get_attribute_value(one) for one in node.attribute if one.name == name), default)

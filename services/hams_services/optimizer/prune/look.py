@@ -16,7 +16,8 @@ import onnx
 from numpy.typing import NDArray
 
 from hams_services.optimizer.heat import is_heat
-from hams_services.optimizer.prune.chains import Chain, array, attribute, chains, hoist, layers, mapped, take
+from hams_services.optimizer.onnx_dims import hoist
+from hams_services.optimizer.prune.chains import Chain, array, attribute, chains, layers, mapped, take
 from hams_services.optimizer.prune.order import Elimination, Loss, Matrix, eliminate, refit
 from hams_services.optimizer.prune.varied import varied
 from hams_services.optimizer.run_onnx import one_core

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from hams_services.optimizer.prune.chains import Layer, chains, hoist
+from hams_services.optimizer.onnx_dims import hoist
+from hams_services.optimizer.prune.chains import Layer, chains
 from hams_services.optimizer.prune.look import narrow
 from hams_services.optimizer.prune.order import Elimination, Loss, allocate, left
 

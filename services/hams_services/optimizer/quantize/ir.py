@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hams_services.optimizer import ir
 from hams_services.optimizer.quantize.rank import by_error, errors_without, output_error
+from hams_services.optimizer.run_openvino import one_core
 from hams_shared.errors import ModelError, UnsupportedModelError
 
 MAX_RANKED = 4
@@ -176,6 +177,6 @@ def _free_batch(graph: Any) -> str:
 
 def _outputs(core: Any, graph: Any, inputs: Any) -> list[list[NDArray[np.float32]]]:
     """Run, and return each output, one array per sample."""
-    compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
+    compiled = one_core(graph, core)
     answers = [compiled(inputs[index : index + 1]) for index in range(len(inputs))]
     return [[np.array(answer[port], np.float32) for answer in answers] for port in range(len(compiled.outputs))]

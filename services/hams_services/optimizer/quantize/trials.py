@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -44,12 +45,11 @@ class Trials:
         good = [one for one in whole if one.agreement >= floor]
         if not good:
             nearest = max(whole, key=lambda one: one.agreement)
-            runs = task_key(tries.node) in nearest.record.agreements
-            return (
-                self.search(nearest, floor, deadline)
-                if runs and (not self.if_faster or self._is_faster(nearest))
-                else nearest
-            )
+            if task_key(tries.node) not in nearest.record.agreements:  # it does not run
+                return nearest
+            if self.if_faster and not self._is_faster(nearest):
+                return nearest
+            return self.search(nearest, floor, deadline)
         if len(good) == 1:
             return good[0]
         said = tries.shop.say([one.record for one in good], tries.name, tries.node, tries.shown, True)
@@ -103,8 +103,9 @@ class Trials:
         search = KeepSearch(max(0, len(order) - 1), floor, deadline)  # with all of them kept nothing is quantised
         search.add(0, coarse.agreement)
         tried = {0: coarse}
-        ranked = min(time.monotonic(), deadline - 1)  # one is tried in any case: ranking took the time
-        while (count := search.next(ranked if len(tried) == 1 else time.monotonic())) is not None:
+        now = -math.inf  # one is tried in any case: ranking took the time
+        while (count := search.next(now)) is not None:
             tried[count] = self.make(coarse.scope, tuple(order[:count]))
             search.add(count, tried[count].agreement)
+            now = time.monotonic()
         return tried[search.best]

@@ -9,6 +9,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from hams_services.optimizer.run_openvino import one_core
 from hams_shared.errors import ModelError
 
 
@@ -21,9 +22,7 @@ class Teacher:
             model = core.read_model(path)
             self._element = model.input(0).element_type.to_dtype()
             model.reshape([1, *shape])
-            self._compiled = core.compile_model(
-                model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-            )
+            self._compiled = one_core(model, core)
         except RuntimeError as error:
             raise ModelError(f"the teacher cannot be run: {' '.join(str(error).split())[:300]}") from None
         self.names = tuple(_name(port, index) for index, port in enumerate(self._compiled.outputs))
