@@ -26,6 +26,7 @@ from hams_shared.answers import InboxesOnly
 from hams_shared.bus import MACHINE, SERVICE_QUEUE, Handler, KeyValue, ObjectStore, Registration
 from hams_shared.credentials import Credentials, of_environment
 from hams_shared.errors import BadInputError, BrokerError, CredentialsError, DeadlineError, HamsError, as_hams_error
+from hams_shared.lifecycle import ended
 from hams_shared.nats_errors import is_refusal, no_broker, translated
 from hams_shared.nats_kv import NatsKeyValue
 from hams_shared.nats_message import NatsMessage, NatsSubscription
@@ -112,26 +113,15 @@ class NatsBus:
             raise BrokerError("no broker URL given", "for example nats://127.0.0.1:4222")
         identity = self._credentials = self._credentials or of_environment()
         self._nc = Client()
+        connecting = asyncio.create_task(self._connect(identity), name="connect")
         try:
-            async with asyncio.timeout(self._connect_timeout):
-                await self._nc.connect(
-                    self._servers,
-                    name=self._name,
-                    error_cb=self._error,
-                    disconnected_cb=self._lost,
-                    reconnected_cb=self._regained,
-                    closed_cb=self._ended,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=0.2,
-                    reconnect_to_server_handler=_next_server,
-                    connect_timeout=2,
-                    ping_interval=PING_S,
-                    max_outstanding_pings=2,
-                    pending_size=self._pending_bytes,
-                    **({} if identity is None else _as_options(identity)),
-                )
+            await asyncio.wait({connecting}, timeout=self._connect_timeout)
+            if not connecting.done():
+                raise TimeoutError
+            connecting.result()
         except BaseException as error:
             self._closing = True
+            await ended({connecting})  # nats-py tries without end, and one cancellation it may lose
             await self._end()
             if isinstance(error, (TimeoutError, nats.errors.Error, OSError, ValueError)):
                 raise no_broker(self.url, self._refused or self._last_error or str(error), identity) from None
@@ -139,6 +129,24 @@ class NatsBus:
         self.generation = 1
         self._connected.set()
         return self
+
+    async def _connect(self, identity: Credentials | None) -> None:
+        await self._nc.connect(
+            self._servers,
+            name=self._name,
+            error_cb=self._error,
+            disconnected_cb=self._lost,
+            reconnected_cb=self._regained,
+            closed_cb=self._ended,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.2,
+            reconnect_to_server_handler=_next_server,
+            connect_timeout=2,
+            ping_interval=PING_S,
+            max_outstanding_pings=2,
+            pending_size=self._pending_bytes,
+            **({} if identity is None else _as_options(identity)),
+        )
 
     async def __aexit__(self, *exc: object) -> None:
         """Send what is buffered (for two seconds at most) and close; handlers still running are cancelled."""

@@ -239,6 +239,21 @@ async def test_who_is_not_known_is_told_what_to_do(broker: Broker, site: Path, t
             pass
 
 
+async def test_the_deadline_holds_whenever_it_comes(broker: Broker, tmp_path: Path) -> None:
+    # Up to Python 3.11 asyncio.wait_for, by which nats-py waits for TLS, may lose the cancellation by a deadline.
+    make(tmp_path / "other", [], ["box"], max_payload=MAX_PAYLOAD)
+    stranger = load(tmp_path / "other" / "app.creds")
+
+    async def attempt(deadline: float) -> None:
+        with pytest.raises(BrokerError):
+            async with NatsBus(broker.url, credentials=stranger, connect_timeout=deadline):
+                pass
+
+    async with asyncio.timeout(120), asyncio.TaskGroup() as attempts:
+        for number in range(200):
+            attempts.create_task(attempt(0.1 + number * 0.002))
+
+
 async def test_a_new_box_is_let_in_without_a_restart(broker: Broker, site: Path) -> None:
     make(site, [], ["box3"], max_payload=MAX_PAYLOAD)
     identity = load(site / "agent-box3.creds")
