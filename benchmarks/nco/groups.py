@@ -29,7 +29,7 @@ from hams_shared.group_spec import GroupSpec
 
 DOCS = ROOT / "docs" / "benchmarks"
 STRATEGIES = ("hfs", "optimal", "replicated")
-ROUNDS = 3
+ROUNDS = 5
 """How often each plan is played, in turns; the median counts: a shared machine changes its speed by the minute."""
 SETTLE = 60
 """Frames that are played before any are counted."""

@@ -46,12 +46,18 @@ class Made(Wire):
     calibration: CalibrationInfo | None = None
 
     @property
-    def form(self) -> Literal["", "student", "pruned", "shrunk"]:
+    def form(self) -> Literal["", "student", "pruned", "shrunk", "trimmed"]:
         """What the network is to its source.
 
-        Itself, another that learned from it, itself with fewer channels, or itself on a smaller image.
+        Itself, another that learned from it, itself with fewer channels or on a smaller image, or without what nobody
+        reads of it. A network that is trimmed and something else is called by that.
         """
-        forms: tuple[Literal["student", "pruned", "shrunk"], ...] = ("student", "pruned", "shrunk")
+        forms: tuple[Literal["student", "pruned", "shrunk", "trimmed"], ...] = (
+            "student",
+            "pruned",
+            "shrunk",
+            "trimmed",
+        )
         return next((form for form in forms if form in self.settings), "")
 
 

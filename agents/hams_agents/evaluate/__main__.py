@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hams_agents.backends.registry import open_backend
 from hams_agents.devices import parse, pin
-from hams_agents.evaluate.requests import Decode, Request, Tensors
+from hams_agents.evaluate.requests import Decode, Read, Request, Tensors
 from hams_shared.errors import BadInputError, as_hams_error
 
 
@@ -38,6 +38,8 @@ def main(argv: list[str]) -> int:
             backend = open_backend(device)
             if isinstance(request, Decode):
                 run.decode(request, backend)
+            elif isinstance(request, Read):
+                print(json.dumps(run.read(request, backend)))
             else:
                 print(json.dumps(run.collect(request, backend)))
     except Exception as error:

@@ -67,4 +67,14 @@ class Collect(_Job):
     out: str
 
 
-Request = Annotated[Decode | Tensors | Collect, Field(discriminator="do")]
+class Read(_Job):
+    """Print as JSON what the node's task reads of what the network says: see :data:`hams_agents.tasks.base.Reads`."""
+
+    do: Literal["read"]
+    device: str
+    name: str
+    node: NodeSpec
+    model: ModelAt
+
+
+Request = Annotated[Decode | Tensors | Collect | Read, Field(discriminator="do")]

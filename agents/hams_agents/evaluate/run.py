@@ -11,15 +11,16 @@ import msgpack
 import numpy as np
 
 from hams_agents.backends.base import Backend, ModelFile, Network
-from hams_agents.evaluate.requests import Collect, Decode, ModelAt, Tensors
+from hams_agents.backends.batching import noise
+from hams_agents.evaluate.requests import Collect, Decode, ModelAt, Read, Tensors
 from hams_agents.evaluate.samples import Samples, Writer
 from hams_agents.profiler import SamplerLimits, profile
 from hams_agents.serving import plain
 from hams_agents.tasks import input as tensors
-from hams_agents.tasks.base import Affine, Detected, Task
+from hams_agents.tasks.base import Affine, Detected, Reads, Task
 from hams_agents.tasks.crops import cut
 from hams_agents.tasks.geometry import IDENTITY, Pixels, compose
-from hams_agents.tasks.registry import build_task, eased, gives_objects, is_detection
+from hams_agents.tasks.registry import build_task, eased, gives_objects, is_detection, what_it_reads
 from hams_shared.errors import BadInputError, HamsError
 from hams_shared.group_spec import GroupSpec, InputSpec, NodeSpec
 
@@ -99,6 +100,15 @@ def collect(request: Collect, backend: Backend) -> dict[str, int]:
                 found = _objects(network, task, group.nodes[node].input, image, to_frame, frame.frame_size)
                 todo += _crops(group, node, image, to_frame, found)
     return {node: writer.close() for node, writer in writers.items()}
+
+
+def read(request: Read, backend: Backend) -> Reads:
+    """Say what the node's task reads of what the network says."""
+    spec = request.model.input or request.node.input
+    file = _file(request.name, request.model, spec)
+    network = backend.load(file)
+    task = build_task(request.node.task, request.node.input, network.metadata)
+    return what_it_reads(task, network.infer(noise(file, 1)))
 
 
 def _file(name: str, at: ModelAt, spec: InputSpec) -> ModelFile:

@@ -24,6 +24,10 @@ Outputs = Mapping[str, NDArray[np.generic]]
 """A network's outputs by name, in the order of its file; the batch axis N first."""
 
 
+Reads = dict[str, list[int] | None]
+"""What a task reads of a network: the output's name → numbers along its last axis, in order; None: all of them."""
+
+
 class TaskParams(BaseModel):
     """Base of a task's own parameters: unknown ones are errors."""
 
@@ -52,7 +56,11 @@ class Detected:
 
 
 class BaseTask(Protocol):
-    """What both kinds of task have."""
+    """What both kinds of task have.
+
+    A task that does not read all that its network says may have ``reads(outputs: Outputs) -> Reads``: whatever else is
+    said must not matter to it. The optimizer then leaves out what computes only that.
+    """
 
     Params: ClassVar[type[TaskParams]]
     """The parameters it takes in group.yaml under ``task:`` beside ``type``."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams
+from hams_agents.tasks.base import Affine, Detected, Outputs, Reads, TaskContext, TaskParams
 from hams_agents.tasks.geometry import apply
 from hams_agents.tasks.head_pose import MESH_POINTS, head_pose
 from hams_agents.tasks.outputs import pick, rows, sigmoid
@@ -82,6 +82,11 @@ class Landmarks:
                 item["objects"] = self._parts(points, item.get("score", 1.0))
             found.append(item)
         return found
+
+    def reads(self, outputs: Outputs) -> Reads:
+        """The points, and the score where asked for."""
+        named = {self._params.output, self._params.score_output}
+        return {name: None for name in outputs if self._params.output is None or name in named}
 
     def _parts(self, points: NDArray[np.float64], score: float) -> list[Detected]:
         """Return the parts of one image; those whose points coincide, or are not finite, are left out."""

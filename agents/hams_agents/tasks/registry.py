@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from hams_agents.tasks.attributes import Attributes
-from hams_agents.tasks.base import DetectionTask, Task, TaskContext, TaskParams
+from hams_agents.tasks.base import DetectionTask, Outputs, Reads, Task, TaskContext, TaskParams
 from hams_agents.tasks.centerface import CenterFace
 from hams_agents.tasks.classification import Classification
 from hams_agents.tasks.detection_output import DetectionOutput
@@ -89,6 +89,13 @@ def is_detection(task: Task) -> TypeIs[DetectionTask]:
 def gives_objects(task: Task) -> bool:
     """Say whether a node with `task` may have children: it detects, or tells the parts of what it describes."""
     return is_detection(task) or bool(getattr(task, "parts", False))
+
+
+def what_it_reads(task: Task, outputs: Outputs) -> Reads:
+    """Return what of `outputs` matters to `task`: all, where it does not say. Raises TaskError: they do not fit it."""
+    says = getattr(task, "reads", None)
+    read: Reads = says(outputs) if callable(says) else dict.fromkeys(outputs)
+    return read
 
 
 def _class(name: str) -> Any:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from hams_agents.tasks.anchors import Anchors, MediapipeAnchors, TensorFlowAnchors
-from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams
+from hams_agents.tasks.base import Affine, Detected, Outputs, Reads, TaskContext, TaskParams
 from hams_agents.tasks.candidates import MAX_CANDIDATES, Activation, Choice, choose, over_threshold
 from hams_agents.tasks.outputs import did_you_mean
 from hams_shared.errors import TaskError
@@ -78,6 +78,15 @@ class Ssd:
         """Decode; see :class:`hams_agents.tasks.base.DetectionTask`."""
         boxes, scores = self._tensors(outputs, len(to_frame))
         return [self._image(boxes[i], scores[i], affine, frame_size) for i, affine in enumerate(to_frame)]
+
+    def reads(self, outputs: Outputs) -> Reads:
+        """Scores of the classes wanted only, where those of others do not matter."""
+        of_each = self._params.activation != "softmax"
+        said = self._tensors(outputs, next(iter(outputs.values())).shape[0])[1]
+        return {
+            name: self._classes.tolist() if of_each and values is said else None
+            for name, values in ((name, outputs[name]) for name in self._params.outputs or tuple(outputs))
+        }
 
     def _tensors(self, outputs: Outputs, count: int) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         """Return boxes N×P×(4 or more) and scores N×P×C, checked."""

@@ -123,6 +123,23 @@ class Evaluator:
         counts: dict[str, int] = json.loads(said)
         return counts
 
+    def reads(self, name: str, node: NodeSpec, candidate: Candidate) -> dict[str, list[int] | None]:
+        """What the node's task reads of the network's outputs: name → numbers along the last axis; None: all of them.
+
+        Raises as :meth:`decode`, and ModelError for a network that fails.
+        """
+        request = {
+            "do": "read",
+            "device": self.device,
+            "name": name,
+            "node": node.model_dump(mode="json"),
+            "model": _model(candidate),
+        }
+        with tempfile.TemporaryDirectory(prefix="hams-evaluate-") as folder:
+            said = self._run(Path(folder), request)
+        read: dict[str, list[int] | None] = json.loads(said)
+        return read
+
     def _run(self, folder: Path, request: dict[str, Any]) -> str:
         """Run one request; return the last line it printed."""
         path = folder / "request.json"

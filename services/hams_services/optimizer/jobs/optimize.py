@@ -14,8 +14,8 @@ from pathlib import Path
 
 from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.evaluate import Candidate
-from hams_services.optimizer.make import DEVICES, REDUCED, Reduced, Shown, Workshop
-from hams_shared.errors import BadInputError, HamsError, ModelError
+from hams_services.optimizer.make import DEVICES, REDUCED, Imported, Reduced, Shown, Workshop
+from hams_shared.errors import BadInputError, HamsError, ModelError, UnsupportedModelError
 from hams_shared.group_spec import NodeSpec
 from hams_shared.messages import DeviceRecord, GroupRecord, SchedulerView
 from hams_shared.variants import RuntimeFormat, VariantRecord, shortfall, task_key
@@ -24,6 +24,8 @@ Told = Callable[[str, int, int], None]
 CALIBRATE = 100
 """Most samples to calibrate with."""
 SPENT = "not tried: the node's part of the budget was spent before"
+SAME = 0.999
+"""The agreement of a network that computes less, but nothing else, but for rounding."""
 LEAST_S = 5.0
 """What the last of the steps gets at least, s."""
 
@@ -146,7 +148,9 @@ class Optimize:
         shown = Shown.of(folder, CALIBRATE)
         end = time.monotonic() + budget_s
         imported = self.workshop.import_file(self.models[name], name, node.input.shape())
-        bases = {f: base for f, base in imported.variants.items() if f in self.formats.read}
+        held = sampling.digest_of(shown.folder, shown.held_back)
+        networks = self._trimmed(imported, name, node, shown, held, outcome) or imported.variants
+        bases = {f: base for f, base in networks.items() if f in self.formats.read}
         outcome.notes += [f"{f}: {why}" for f, why in imported.skipped.items() if f in self.formats.read]
         source = next(iter(imported.variants.values()))
         plain: list[VariantRecord] = []
@@ -154,12 +158,11 @@ class Optimize:
             if base.model.digest != self.record.models[name].digest:
                 plain.append(base)  # the same network for a runtime that could not read it before
             plain += self._precisions(base, outcome)
-        held = sampling.digest_of(shown.folder, shown.held_back)
         todo = [one for one in plain if self.fresh or not self._known(one, task_key(node), held)]
         done = self.workshop.measure(source, todo, name, node, shown)
         outcome.variants += done + [one for one in plain if one.model.digest not in {d.model.digest for d in done}]
         plans = [(f, base, compute) for f, base in bases.items() for compute in self._computes(f, outcome)]
-        whole = imported.variants.get("onnx")
+        whole = networks.get("onnx")
         for index, (format, base, compute) in enumerate(plans):
             self._check()
             parts = len(plans) - index + (whole is not None)
@@ -197,6 +200,34 @@ class Optimize:
             except HamsError as error:
                 outcome.notes.append(f"{form}: {error}")
 
+    def _trimmed(
+        self, imported: Imported, name: str, node: NodeSpec, shown: Shown, held: str, outcome: NodeOutcome
+    ) -> dict[RuntimeFormat, VariantRecord]:
+        """The networks of which all else is made: without what the task never reads; none where there is nothing such.
+
+        They must say what their source says.
+        """
+        whole = imported.variants.get("onnx")
+        if whole is None:
+            return {}
+        try:
+            trimmed = self.workshop.trim(whole, name, node)
+        except UnsupportedModelError:  # the usual case: all is read
+            return {}
+        except HamsError as error:
+            outcome.notes.append(f"trimmed: {error}")
+            return {}
+        found: dict[RuntimeFormat, VariantRecord] = {"onnx": trimmed}
+        if "openvino" in self.formats.read:
+            found = {"openvino": self.workshop.as_ir(trimmed), **found}
+        todo = [one for one in found.values() if not self._known(one, task_key(node), held)]
+        self.workshop.measure(next(iter(imported.variants.values())), todo, name, node, shown)
+        for record in found.values():
+            if why := shortfall(self.workshop.store.get(record.model.digest), node, SAME):
+                outcome.notes.append(f"trimmed: it should say the same as before, but {why}")
+                return {}
+        return found
+
     def _reduced(
         self,
         form: Reduced,
@@ -223,7 +254,7 @@ class Optimize:
         coarse = {
             one.made.format: one  # the last of them is the one that computes the rest in bf16
             for one in outcome.variants
-            if (one.made.precision, one.made.form) == ("i8", "")
+            if (one.made.precision, one.made.form) == ("i8", base.made.form)
             and not shortfall(one, node, floor)
             and (one.made.format == base.made.format or not one.made.kept)  # layers have other names there
         }

@@ -41,6 +41,8 @@ def how(variant: VariantRecord) -> str:
         parts.insert(0, f"{float(variant.made.settings['pruned']):.0%} of the multiplications")
     if variant.made.form == "shrunk":
         parts.insert(0, f"an image of {variant.made.settings['size']}")
+    if "trimmed" in variant.made.settings:
+        parts.append(f"not computed: {variant.made.settings['trimmed']}")
     return "".join(f", {part}" for part in parts)
 
 
