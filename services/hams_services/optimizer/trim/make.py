@@ -26,7 +26,7 @@ _EACH = "Cast Clip Elu Exp HardSigmoid HardSwish Identity LeakyRelu Relu Sigmoid
 EACH = frozenset(_EACH.split())
 """Change each number for itself."""
 LEAST = 0.1
-"""Share of an output's numbers that must be unread: less is not worth the node that puts the others in their places."""
+"""More than this share of an output's numbers must be unread: less is not worth what puts the others in their places."""
 WITH = frozenset(["Add", "Div", "Mul", "Sub"])
 """Change each number by one of a constant's."""
 
@@ -43,8 +43,9 @@ def make(source: str, out: str, reads: Mapping[str, Sequence[int] | None]) -> di
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     model = hoist(raise_opset(onnx.load_model(source), OPSET))
-    unread = [value.name for value in model.graph.output if value.name not in reads]
-    words = [*unread]
+    words = [value.name for value in model.graph.output if value.name not in reads]
+    if len(words) == len(model.graph.output):
+        raise UnsupportedModelError("the task reads none of its outputs")
     _keep_outputs(model, set(reads))
     for name, wanted in reads.items():
         if wanted is not None and (size := _narrow_output(model, name, sorted(wanted))):
@@ -66,8 +67,7 @@ def _keep_outputs(model: onnx.ModelProto, names: set[str]) -> None:
     for node in reversed(graph.node):
         if needed.intersection(node.output):
             nodes.append(node)
-            needed.update(node.input)
-            needed.update(name for one in node.attribute if one.HasField("g") for name in _names_in(one.g))
+            needed.update(_read_by(node))
     weights = [tensor for tensor in graph.initializer if tensor.name in needed]
     del graph.output[:], graph.node[:], graph.initializer[:]
     graph.output.extend(outputs)
@@ -75,9 +75,11 @@ def _keep_outputs(model: onnx.ModelProto, names: set[str]) -> None:
     graph.initializer.extend(weights)
 
 
-def _names_in(graph: onnx.GraphProto) -> set[str]:
-    inner = {name for node in graph.node for one in node.attribute if one.HasField("g") for name in _names_in(one.g)}
-    return inner | {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+def _read_by(node: onnx.NodeProto) -> list[str]:
+    """The tensors a node reads, those that graphs inside of it read among them."""
+    graphs = [one.g for one in node.attribute if one.HasField("g")]
+    inner = [name for graph in graphs for each in graph.node for name in _read_by(each)]
+    return [*node.input, *inner, *(value.name for graph in graphs for value in graph.output)]
 
 
 def _narrow_output(model: onnx.ModelProto, name: str, wanted: list[int]) -> int:
@@ -85,7 +87,7 @@ def _narrow_output(model: onnx.ModelProto, name: str, wanted: list[int]) -> int:
     model.CopyFrom(shape_inference.infer_shapes(model))
     trace = _Trace(model.graph)
     shape = trace.shapes.get(name, ())
-    if not shape or len(wanted) > (1 - LEAST) * shape[-1] or not trace.follow(name, len(shape) - 1, wanted):
+    if not shape or shape[-1] - len(wanted) <= LEAST * shape[-1] or not trace.follow(name, len(shape) - 1, wanted):
         return 0
     trace.narrow()
     graph, small, padded = model.graph, f"hams_read/{name}", f"hams_padded/{name}"
@@ -108,7 +110,8 @@ class _Trace:
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._graph = graph
         self._weights = {tensor.name: tensor for tensor in graph.initializer}
-        self._reads = Counter([name for node in graph.node for name in node.input] + [one.name for one in graph.output])
+        inside = [name for node in graph.node for name in _read_by(node)]
+        self._reads = Counter([*inside, *(value.name for value in graph.output)])
         self._edits: list[tuple[onnx.NodeProto, int, NDArray[np.generic]]] = []
         """Node, which of its inputs, and the constant that it is to be."""
         self._todo: list[tuple[str, int, list[int]]] = []
@@ -134,7 +137,7 @@ class _Trace:
         for number, (node, index, values) in enumerate(self._edits):
             node.input[index] = f"hams_narrow/{number}/{node.input[index]}"
             self._graph.initializer.append(numpy_helper.from_array(values, node.input[index]))
-        used = {name for node in self._graph.node for name in node.input}
+        used = {name for node in self._graph.node for name in _read_by(node)}
         weights = [tensor for tensor in self._graph.initializer if tensor.name in used]
         del self._graph.initializer[:]
         self._graph.initializer.extend(weights)

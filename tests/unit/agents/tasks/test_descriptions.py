@@ -9,7 +9,7 @@ import pytest
 
 from hams_agents.tasks.base import DescriptionTask
 from hams_agents.tasks.head_pose import DISTANCE_CM, FACING, INDICES, MESH_POINTS, MODEL, head_pose
-from hams_agents.tasks.registry import build_task, gives_objects, is_detection
+from hams_agents.tasks.registry import build_task, gives_objects, is_detection, what_it_reads
 from hams_shared.errors import TaskError
 from hams_shared.group_spec import InputSpec, TaskSpec
 
@@ -92,6 +92,15 @@ def test_landmarks_in_frame_pixels() -> None:
         describe(task("landmarks", points=2), p=[[1, 2, 3]])
     with pytest.raises(TaskError, match="468"):
         task("landmarks", points=5, head_pose=True)
+
+
+def test_landmarks_read_the_outputs_they_name() -> None:
+    outputs = {name: np.zeros((1, 4), np.float32) for name in ("p", "s", "more")}
+    assert what_it_reads(task("landmarks", points=2, output="p"), outputs) == {"p": None}
+    assert what_it_reads(task("landmarks", points=2, output="p", score_output="s"), outputs) == {"p": None, "s": None}
+    only = {"p": outputs["p"]}
+    assert what_it_reads(task("landmarks", points=2), only) == {"p": None}
+    assert what_it_reads(task("raw"), outputs) == {"p": None, "s": None, "more": None}
 
 
 def mesh(yaw: float, pitch: float, roll: float) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 
 from hams_agents.tasks.anchors import MediapipeAnchors, TensorFlowAnchors
 from hams_agents.tasks.base import DetectionTask
-from hams_agents.tasks.registry import build_task, is_detection
+from hams_agents.tasks.registry import build_task, is_detection, what_it_reads
 from hams_shared import codec
 from hams_shared.errors import TaskError
 from hams_shared.group_spec import GroupSpec, InputSpec, TaskSpec, parse_group
@@ -129,6 +129,33 @@ def test_softmax_reads_all_classes_and_labels_name_those_wanted() -> None:
     [[found]] = task(activation="softmax", labels={2: "dog"}).detect(given, [IDENTITY])
     assert found.score == pytest.approx(math.exp(3) / (1 + math.exp(1) + math.exp(3)))
     assert task(activation="softmax", labels={1: "cat"}).detect(given, [IDENTITY]) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("params", "read"),
+    [
+        ({"labels": {2: "dog"}}, [2]),
+        ({"labels": {2: "dog"}, "activation": "none"}, [2]),
+        ({"labels": {2: "dog"}, "activation": "softmax"}, None),  # each class counts for the others' scores
+        ({}, [1, 2]),
+    ],
+)
+def test_of_scores_that_stand_alone_it_reads_the_classes_wanted(params: dict[str, Any], read: list[int] | None) -> None:
+    assert what_it_reads(task(**params), outputs()) == {"boxes": None, "scores": read}
+    with pytest.raises(TaskError, match="expected 1×18×4 boxes"):
+        what_it_reads(task(**params), outputs(anchors=17))
+
+
+def test_what_is_not_read_does_not_matter() -> None:
+    finds = task(labels={2: "dog"}, activation="none")
+    some = outputs()
+    some["scores"][0, 3, 2] = 0.9
+    found = finds.detect(some, [IDENTITY])
+    for name, numbers in what_it_reads(finds, some).items():
+        if numbers is not None:
+            some[name][..., np.delete(np.arange(3), numbers)] = np.nan
+    assert finds.detect(some, [IDENTITY]) == found
+    assert len(found[0]) == 1
 
 
 def test_classes_do_not_suppress_each_other_and_the_best_come_first() -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+import onnx
 import pytest
+from onnx import helper
 
 from hams_services.optimizer.jobs.optimize import Formats, NodeOutcome, Optimize
 from hams_services.optimizer.make import Workshop
@@ -18,13 +23,24 @@ from support.noise import noise
 
 
 class Site:
-    """One node that embeds what its network says, with samples of noise, and what is kept from one job to the next."""
+    """One node that embeds what its network says, with samples of noise, and what is kept from one job to the next.
 
-    def __init__(self, folder: Path, file: Path, side: int, floor: float, formats: Formats) -> None:
+    `task`: what it does instead.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        file: Path,
+        side: int,
+        floor: float,
+        formats: Formats,
+        task: Mapping[str, Any] = MappingProxyType({"type": "embedding"}),
+    ) -> None:
         self.told: list[str] = []
         self._folder, self._file, self._formats = folder, file, formats
         node = {
-            "model": str(file), "input": {"size": [side, side]}, "task": {"type": "embedding"}, "min_agreement": floor,
+            "model": str(file), "input": {"size": [side, side]}, "task": dict(task), "min_agreement": floor,
         }  # fmt: skip
         self.spec = parse_group({"name": "g", "nodes": {"say": node}})
         self._frames = noise(folder / "frames", 12)
@@ -72,3 +88,28 @@ def test_smaller_images_where_outputs_say_no_places(tmp_path: Path) -> None:
     site = Site(tmp_path, convolutions(tmp_path, size=64), 64, 0.5, Formats(half=frozenset(("onnx",)), bf16=False))
     outcome = site.optimized()
     assert {"onnx shrunk", "onnx shrunk fp16"} <= {one.label for one in outcome.variants}
+
+
+@pytest.mark.timeout(900)
+def test_what_nobody_reads_is_in_no_variant(tmp_path: Path) -> None:
+    """A network of two outputs, of which the task names one; another task does not say what it reads."""
+    file = convolutions(tmp_path)
+    model = onnx.load_model(file)
+    model.graph.node.append(helper.make_node("GlobalMaxPool", ["r2"], ["more"]))
+    model.graph.output.append(helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, ["n", 8, 1, 1]))
+    file.write_bytes(model.SerializeToString())
+    points = {"type": "landmarks", "points": 2, "output": "y"}
+    site = Site(tmp_path, file, 16, 0.5, Formats(bf16=False), points)
+    outcome = site.optimized()
+    found = {one.label: one for one in outcome.variants}
+    assert set(found) >= {"onnx trimmed", "openvino trimmed", "onnx trimmed int8", "openvino trimmed int8"}
+    assert {one.made.settings["trimmed"] for one in outcome.variants} == {"more"}
+    key = task_key(site.spec.nodes["say"])
+    assert [found[f"{kind} trimmed"].agreements[key].value for kind in ("onnx", "openvino")] == [1.0, 1.0]
+    again = {one.model.digest for one in site.optimized().variants}
+    assert again == {one.model.digest for one in outcome.variants}
+
+    (tmp_path / "both").mkdir()
+    both = Site(tmp_path / "both", file, 16, 0.5, Formats(bf16=False), {"type": "embedding", "output": "y"})
+    outcome = both.optimized()
+    assert not [one.label for one in outcome.variants if "trimmed" in one.made.settings]
