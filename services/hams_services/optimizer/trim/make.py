@@ -26,7 +26,7 @@ _EACH = "Cast Clip Elu Exp HardSigmoid HardSwish Identity LeakyRelu Relu Sigmoid
 EACH = frozenset(_EACH.split())
 """Change each number for itself."""
 LEAST = 0.1
-"""More than this share of an output's numbers must be unread: less is not worth what puts the others in their places."""
+"""More than this share of an output's numbers must be unread: less is not worth putting the others in their places."""
 WITH = frozenset(["Add", "Div", "Mul", "Sub"])
 """Change each number by one of a constant's."""
 
