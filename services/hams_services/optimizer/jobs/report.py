@@ -42,7 +42,7 @@ def how(variant: VariantRecord) -> str:
     if variant.made.form == "shrunk":
         parts.insert(0, f"an image of {variant.made.settings['size']}")
     if "trimmed" in variant.made.settings:
-        parts.append(f"not computed: {variant.made.settings['trimmed']}")
+        parts.append(f"without {variant.made.settings['trimmed']}")
     return "".join(f", {part}" for part in parts)
 
 
