@@ -262,11 +262,14 @@ def _resize(image: Pixels, to_image: Affine, target: Pixels) -> bool:
     pixels of the crop before the crop does; those are left out.
     """
     height, width = target.shape[:2]
-    across = _whole(to_image[0, 0], to_image[0, 2], width, image.shape[1])
-    down = _whole(to_image[1, 1], to_image[1, 2], height, image.shape[0])
+    rows, columns = image.shape[:2]
+    across, down = (_whole(to_image[axis, axis], to_image[axis, 2], count) for axis, count in ((0, width), (1, height)))
     if across is None or down is None:
         return False
-    part = image[down.start : down.stop, across.start : across.stop]
+    part = image[max(down.start, 0) : down.stop, max(across.start, 0) : across.stop]
+    beyond = [max(one, 0) for one in (-down.start, down.stop - rows, -across.start, across.stop - columns)]
+    if any(beyond):
+        part = cv2.copyMakeBorder(part, *beyond, cv2.BORDER_REPLICATE)
     larger = cv2.resize(part, None, fx=1 / to_image[0, 0], fy=1 / to_image[1, 1], interpolation=cv2.INTER_LINEAR)
     target[:] = larger[down.skip : down.skip + height, across.skip : across.skip + width]
     return True
@@ -281,21 +284,21 @@ class _Whole:
     skip: int
 
 
-def _whole(scale: float, start: float, count: int, length: int) -> _Whole | None:
-    """The pixels of a side that show `count` pixels of a crop, each `scale` of them, from `start` on.
+def _whole(scale: float, start: float, count: int) -> _Whole | None:
+    """The pixels of a side, some perhaps beyond its ends, that show `count` pixels of a crop from `start` on.
 
-    None: bilinear sampling is too coarse for it, it is mirrored, or it or its surroundings lie outside of 0…`length`.
+    Each is `scale` of them. None: bilinear sampling is too coarse for it, or it is mirrored.
     """
     if not 1 / MOST_SKIPPED < scale < HALVED:
         return None
     least = math.ceil(1 / scale)  # the image's pixel before the crop counts for its first
     skips = np.arange(least, least + MOST_SKIPPED)
     begins = start - scale * skips
-    off = np.where(np.round(begins) < 0, np.inf, np.abs(begins - np.round(begins)))
+    off = np.abs(begins - np.round(begins))
     best = int(off.argmin())
     begin, skip = round(float(begins[best])), int(skips[best])
     stop = begin + math.ceil(scale * (skip + count) + 2)
-    return _Whole(begin, stop, skip) if off[best] <= MOST_OFF and stop <= length else None
+    return _Whole(begin, stop, skip) if off[best] <= MOST_OFF else None
 
 
 def _opencv_perspective(to: Homography) -> Homography:

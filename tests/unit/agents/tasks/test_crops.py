@@ -227,14 +227,19 @@ def test_square_and_corners_contradict_each_other() -> None:
         CropSpec(square=True, align="corners")
 
 
+@pytest.mark.parametrize("beyond", [0.0, 0.4])
 @pytest.mark.parametrize("scale", [0.07, 0.4, 0.83, 1.31, 1.97, 2.6])
-def test_an_upright_crop_is_what_bilinear_sampling_shows(scale: float) -> None:
+def test_an_upright_crop_is_what_bilinear_sampling_shows(scale: float, beyond: float) -> None:
+    """Also where up to `beyond` of it lies outside of the image."""
     random = np.random.default_rng(int(scale * 100))
     image = cv2.GaussianBlur(random.integers(0, 255, (400, 600, 3), np.uint8), (0, 0), 3.0)
     size = np.array([96, 64])
     for _ in range(20):
         across, down = size * scale * random.uniform(0.97, 1.03, 2)
-        x, y = random.uniform(0, (600 - across, 400 - down))
+        x, y = random.uniform(0, (600 - across, 400 - down)) + random.choice([-1, 0, 1], 2) * beyond * (across, down)
+        x, y = np.clip(
+            (x, y), (-beyond * across, -beyond * down), (600 - (1 - beyond) * across, 400 - (1 - beyond) * down)
+        )
         crops, maps, _ = cut(image, None, [found((x, y, x + across, y + down))], CropSpec(), (96, 64))
         columns, rows = np.meshgrid(np.arange(96) + 0.5, np.arange(64) + 0.5)
         at = apply(maps[0], np.stack([columns.ravel(), rows.ravel()], axis=1)).reshape(64, 96, 2).astype(np.float32)
