@@ -267,9 +267,11 @@ def _resize(image: Pixels, to_image: Affine, target: Pixels) -> bool:
     if across is None or down is None:
         return False
     part = image[max(down.start, 0) : down.stop, max(across.start, 0) : across.stop]
-    beyond = [max(one, 0) for one in (-down.start, down.stop - rows, -across.start, across.stop - columns)]
-    if any(beyond):
-        part = cv2.copyMakeBorder(part, *beyond, cv2.BORDER_REPLICATE)
+    above, below, left, right = (
+        max(one, 0) for one in (-down.start, down.stop - rows, -across.start, across.stop - columns)
+    )
+    if above or below or left or right:
+        part = cv2.copyMakeBorder(part, above, below, left, right, cv2.BORDER_REPLICATE)
     larger = cv2.resize(part, None, fx=1 / to_image[0, 0], fy=1 / to_image[1, 1], interpolation=cv2.INTER_LINEAR)
     target[:] = larger[down.skip : down.skip + height, across.skip : across.skip + width]
     return True
