@@ -222,8 +222,9 @@ class Optimize:
             found = {"openvino": self.workshop.as_ir(trimmed), **found}
         todo = [one for one in found.values() if not self._known(one, task_key(node), held)]
         self.workshop.measure(next(iter(imported.variants.values())), todo, name, node, shown)
+        found = {format: self.workshop.store.get(record.model.digest) for format, record in found.items()}
         for record in found.values():
-            if why := shortfall(self.workshop.store.get(record.model.digest), node, SAME):
+            if why := shortfall(record, node, SAME):
                 outcome.notes.append(f"trimmed: it should say the same as before, but {why}")
                 return {}
         return found
