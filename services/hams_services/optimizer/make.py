@@ -135,15 +135,18 @@ class Workshop:
             made = base.made.model_copy(update=update)
             return self.store.add(base.model.name, [Path(part) for part in done["files"]], made)
 
-    def trim(self, base: VariantRecord, name: str, node: NodeSpec) -> VariantRecord:
-        """The ONNX network `base` without what the node's task never reads of it.
+    def trim(self, base: VariantRecord, name: str, node: NodeSpec) -> VariantRecord | None:
+        """The ONNX network `base` without what the node's task never reads of it; None: it reads all of it.
 
         Raises:
-            UnsupportedModelError: the task reads all of it.
+            ModelError: ONNX Runtime cannot run it.
+            TaskError: the task cannot read it.
         """
         reads = self.evaluator(self.devices["onnx"]).reads(name, node, Candidate(self.store.path(base)))
         with self.folder() as out:
             done = self.job.call("trim", source=str(self.store.path(base)), out=str(out), reads=reads)
+            if not done["files"]:
+                return None
             update = {
                 "settings": {**base.made.settings, "trimmed": done["words"]},
                 "tools": {**base.made.tools, **done["tools"]},

@@ -15,7 +15,7 @@ from pathlib import Path
 from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.evaluate import Candidate
 from hams_services.optimizer.make import DEVICES, REDUCED, Imported, Reduced, Shown, Workshop
-from hams_shared.errors import BadInputError, HamsError, ModelError, UnsupportedModelError
+from hams_shared.errors import BadInputError, HamsError, ModelError
 from hams_shared.group_spec import NodeSpec
 from hams_shared.messages import DeviceRecord, GroupRecord, SchedulerView
 from hams_shared.variants import RuntimeFormat, VariantRecord, shortfall, task_key
@@ -212,10 +212,10 @@ class Optimize:
             return {}
         try:
             trimmed = self.workshop.trim(whole, name, node)
-        except UnsupportedModelError:  # the usual case: all is read
-            return {}
         except HamsError as error:
             outcome.notes.append(f"trimmed: {error}")
+            return {}
+        if trimmed is None:  # the usual case: all is read
             return {}
         found: dict[RuntimeFormat, VariantRecord] = {"onnx": trimmed}
         if "openvino" in self.formats.read:

@@ -143,8 +143,12 @@ def test_what_cannot_be_left_out_stays(
         model.graph.output.add().name = "more"
         file.write_bytes(model.SerializeToString())
         reads = {**reads, "more": None}
-    with pytest.raises(UnsupportedModelError, match="the task reads all that it says"):
-        trimmed(file, tmp_path, reads)
+    assert make(str(file), str(tmp_path / "made"), reads)["files"] == []
+
+
+def test_a_task_that_reads_nothing_does_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match="the task reads none of its outputs"):
+        make(str(detector(tmp_path)), str(tmp_path / "made"), {"other": None})
 
 
 def test_the_same_bytes_twice_and_what_the_file_says_of_itself(tmp_path: Path) -> None:
