@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -17,6 +17,9 @@ from hams_shared.messages import ModelPart, ModelRef, Wire, WireError
 
 Precision = Literal["f32", "f16", "bf16", "i8"]
 RuntimeFormat = Literal["openvino", "onnx"]
+Form = Literal["student", "pruned", "shrunk", "trimmed"]
+FORMS: tuple[Form, ...] = get_args(Form)
+"""Settings that say what a network is to its source; the first of them that is set counts."""
 
 _PRECISIONS: dict[Precision, VariantPrecision] = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8"}
 
@@ -46,19 +49,13 @@ class Made(Wire):
     calibration: CalibrationInfo | None = None
 
     @property
-    def form(self) -> Literal["", "student", "pruned", "shrunk", "trimmed"]:
+    def form(self) -> Form | Literal[""]:
         """What the network is to its source.
 
         Itself, another that learned from it, itself with fewer channels or on a smaller image, or without what nobody
         reads of it. A network that is trimmed and something else is called by that.
         """
-        forms: tuple[Literal["student", "pruned", "shrunk", "trimmed"], ...] = (
-            "student",
-            "pruned",
-            "shrunk",
-            "trimmed",
-        )
-        return next((form for form in forms if form in self.settings), "")
+        return next((form for form in FORMS if form in self.settings), "")
 
 
 class Agreement(Wire):

@@ -263,7 +263,8 @@ def _resize(image: Pixels, to_image: Affine, target: Pixels) -> bool:
     """
     height, width = target.shape[:2]
     rows, columns = image.shape[:2]
-    across, down = (_whole(to_image[axis, axis], to_image[axis, 2], count) for axis, count in ((0, width), (1, height)))
+    across = _whole(to_image[0, 0], to_image[0, 2], width)
+    down = _whole(to_image[1, 1], to_image[1, 2], height)
     if across is None or down is None:
         return False
     part = image[max(down.start, 0) : down.stop, max(across.start, 0) : across.stop]

@@ -81,12 +81,10 @@ class Ssd:
 
     def reads(self, outputs: Outputs) -> Reads:
         """Scores of the classes wanted only, where those of others do not matter."""
-        of_each = self._params.activation != "softmax"
-        said = self._tensors(outputs, next(iter(outputs.values())).shape[0])[1]
-        return {
-            name: self._classes.tolist() if of_each and values is said else None
-            for name, values in ((name, outputs[name]) for name in self._params.outputs or tuple(outputs))
-        }
+        _, scores = self._tensors(outputs, next(iter(outputs.values())).shape[0])
+        classes = None if self._params.activation == "softmax" else self._classes.tolist()
+        names = self._params.outputs or tuple(outputs)
+        return {name: classes if outputs[name] is scores else None for name in names}
 
     def _tensors(self, outputs: Outputs, count: int) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         """Return boxes N×P×(4 or more) and scores N×P×C, checked."""

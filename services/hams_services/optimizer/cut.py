@@ -50,11 +50,19 @@ def cut_onnx(data: bytes, outputs: Sequence[str]) -> bytes:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's own DecodeError
         raise ModelError(f"not an ONNX file: {error}", "check its source, and export it again") from error
-    graph = model.graph
-    makers = {name: node for node in graph.node for name in node.output}
+    makers = {name: node for node in model.graph.node for name in node.output}
     for name in outputs:
         if name not in makers:
             raise _unknown(name, makers)
+    keep_outputs(model, outputs)
+    result: bytes = model.SerializeToString(deterministic=True)
+    return result
+
+
+def keep_outputs(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
+    """Make the tensors `outputs`, which nodes say, the outputs; nodes, weights and inputs that are not needed go."""
+    graph = model.graph
+    makers = {name: node for node in graph.node for name in node.output}
     needed: set[str] = set()
     todo = list(outputs)
     while todo:
@@ -63,8 +71,8 @@ def cut_onnx(data: bytes, outputs: Sequence[str]) -> bytes:
             continue
         needed.add(name)
         if name in makers:
-            todo += _used(makers[name])
-    known = {value.name: value for value in (*_inferred(model), *graph.output)}
+            todo += used(makers[name])
+    known = {value.name: value for value in (*inferred(model), *graph.output)}
     nodes = [node for node in graph.node if needed.intersection(node.output)]
     weights = [tensor for tensor in graph.initializer if tensor.name in needed]
     inputs = [value for value in graph.input if value.name in needed]
@@ -74,24 +82,24 @@ def cut_onnx(data: bytes, outputs: Sequence[str]) -> bytes:
     graph.initializer.extend(weights)
     graph.input.extend(inputs)
     graph.output.extend(ports)
-    result: bytes = model.SerializeToString(deterministic=True)
-    return result
 
 
-def _used(node: Any) -> list[str]:
+def used(node: Any) -> list[str]:
     """Return the tensors a node reads, those of its inner graphs included."""
     names = list(node.input)
     for attribute in node.attribute:
         for inner in (attribute.g, *attribute.graphs):
             for each in inner.node:
-                names += _used(each)
+                names += used(each)
+            names += [value.name for value in inner.output]
     return names
 
 
-def _inferred(model: Any) -> Sequence[Any]:
-    """Return what is known of inner tensors; nothing where their shapes cannot be inferred."""
+def inferred(model: Any) -> Sequence[Any]:
+    """Return what is known of inner tensors and outputs; nothing where their shapes cannot be inferred."""
     try:
-        return list(onnx.shape_inference.infer_shapes(model).graph.value_info)
+        graph = onnx.shape_inference.infer_shapes(model).graph
+        return [*graph.value_info, *graph.output]
     except Exception:  # runtimes do without
         return []
 

@@ -149,7 +149,8 @@ class Optimize:
         end = time.monotonic() + budget_s
         imported = self.workshop.import_file(self.models[name], name, node.input.shape())
         held = sampling.digest_of(shown.folder, shown.held_back)
-        networks = self._trimmed(imported, name, node, shown, held, outcome) or imported.variants
+        trimmed = self._trimmed(imported, name, node, shown, held, outcome)
+        networks = trimmed or imported.variants
         bases = {f: base for f, base in networks.items() if f in self.formats.read}
         outcome.notes += [f"{f}: {why}" for f, why in imported.skipped.items() if f in self.formats.read]
         source = next(iter(imported.variants.values()))
@@ -158,7 +159,11 @@ class Optimize:
             if base.model.digest != self.record.models[name].digest:
                 plain.append(base)  # the same network for a runtime that could not read it before
             plain += self._precisions(base, outcome)
-        todo = [one for one in plain if self.fresh or not self._known(one, task_key(node), held)]
+        todo = [
+            one
+            for one in plain
+            if one not in trimmed.values() and (self.fresh or not self._known(one, task_key(node), held))
+        ]
         done = self.workshop.measure(source, todo, name, node, shown)
         outcome.variants += done + [one for one in plain if one.model.digest not in {d.model.digest for d in done}]
         plans = [(f, base, compute) for f, base in bases.items() for compute in self._computes(f, outcome)]
@@ -220,7 +225,7 @@ class Optimize:
         found: dict[RuntimeFormat, VariantRecord] = {"onnx": trimmed}
         if "openvino" in self.formats.read:
             found = {"openvino": self.workshop.as_ir(trimmed), **found}
-        todo = [one for one in found.values() if not self._known(one, task_key(node), held)]
+        todo = [one for one in found.values() if self.fresh or not self._known(one, task_key(node), held)]
         self.workshop.measure(next(iter(imported.variants.values())), todo, name, node, shown)
         found = {format: self.workshop.store.get(record.model.digest) for format, record in found.items()}
         for record in found.values():

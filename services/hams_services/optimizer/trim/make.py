@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper, shape_inference
+from onnx import helper, numpy_helper
 
+from hams_services.optimizer.cut import inferred, keep_outputs, used
 from hams_services.optimizer.onnx_dims import hoist
 from hams_services.optimizer.opset import raise_opset
 from hams_shared.errors import UnsupportedModelError
@@ -43,50 +44,26 @@ def make(source: str, out: str, reads: Mapping[str, Sequence[int] | None]) -> di
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     model = hoist(raise_opset(onnx.load_model(source), OPSET))
-    words = [value.name for value in model.graph.output if value.name not in reads]
-    if len(words) == len(model.graph.output):
+    outputs = [value.name for value in model.graph.output]
+    kept, words = [name for name in outputs if name in reads], [name for name in outputs if name not in reads]
+    if not kept:
         raise UnsupportedModelError("the task reads none of its outputs")
-    _keep_outputs(model, set(reads))
+    keep_outputs(model, kept)
     for name, wanted in reads.items():
         if wanted is not None and (size := _narrow_output(model, name, sorted(wanted))):
             words.append(f"{size - len(wanted)} of {size} numbers of {name}")
     tools = {"onnx": onnx.__version__}
     if not words:
         return {"files": [], "words": "", "tools": tools}
-    del model.graph.value_info[:]
+    keep_outputs(model, kept)  # the weights that were narrowed go
     target = folder / "model.onnx"
     target.write_bytes(model.SerializeToString(deterministic=True))
     return {"files": [str(target)], "words": ", ".join(words), "tools": tools}
 
 
-def _keep_outputs(model: onnx.ModelProto, names: set[str]) -> None:
-    """Leave the outputs `names`, and the nodes and weights that they need."""
-    graph = model.graph
-    outputs = [value for value in graph.output if value.name in names]
-    needed = {value.name for value in outputs}
-    nodes = []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            nodes.append(node)
-            needed.update(_read_by(node))
-    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.output[:], graph.node[:], graph.initializer[:]
-    graph.output.extend(outputs)
-    graph.node.extend(reversed(nodes))
-    graph.initializer.extend(weights)
-
-
-def _read_by(node: onnx.NodeProto) -> list[str]:
-    """The tensors a node reads, those that graphs inside of it read among them."""
-    graphs = [one.g for one in node.attribute if one.HasField("g")]
-    inner = [name for graph in graphs for each in graph.node for name in _read_by(each)]
-    return [*node.input, *inner, *(value.name for graph in graphs for value in graph.output)]
-
-
 def _narrow_output(model: onnx.ModelProto, name: str, wanted: list[int]) -> int:
     """Compute only the numbers `wanted` of the output's last axis. Return how many it has; 0: it is left as it is."""
-    model.CopyFrom(shape_inference.infer_shapes(model))
-    trace = _Trace(model.graph)
+    trace = _Trace(model)
     shape = trace.shapes.get(name, ())
     if not shape or shape[-1] - len(wanted) <= LEAST * shape[-1] or not trace.follow(name, len(shape) - 1, wanted):
         return 0
@@ -108,18 +85,18 @@ def _narrow_output(model: onnx.ModelProto, name: str, wanted: list[int]) -> int:
 class _Trace:
     """Follows numbers of an output back to the channels of layers, and narrows all that lies between."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self._graph = graph
+    def __init__(self, model: onnx.ModelProto) -> None:
+        graph = self._graph = model.graph
         self._weights = {tensor.name: tensor for tensor in graph.initializer}
-        inside = [name for node in graph.node for name in _read_by(node)]
-        self._reads = Counter([*inside, *(value.name for value in graph.output)])
+        by_nodes = [name for node in graph.node for name in used(node)]
+        self._reads = Counter([*by_nodes, *(value.name for value in graph.output)])
         self._edits: list[tuple[onnx.NodeProto, int, NDArray[np.generic]]] = []
         """Node, which of its inputs, and the constant that it is to be."""
         self._todo: list[tuple[str, int, list[int]]] = []
         self.makers = {name: node for node in graph.node for name in node.output}
         self.shapes = {
             value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-            for value in (*graph.value_info, *graph.output, *graph.input)
+            for value in (*graph.input, *inferred(model))
         }
         """0: a side that may differ."""
 
@@ -138,10 +115,6 @@ class _Trace:
         for number, (node, index, values) in enumerate(self._edits):
             node.input[index] = f"hams_narrow/{number}/{node.input[index]}"
             self._graph.initializer.append(numpy_helper.from_array(values, node.input[index]))
-        used = {name for node in self._graph.node for name in _read_by(node)}
-        weights = [tensor for tensor in self._graph.initializer if tensor.name in used]
-        del self._graph.initializer[:]
-        self._graph.initializer.extend(weights)
 
     def _step(self, name: str, axis: int, wanted: list[int]) -> bool:
         """One node further back: to its inputs, or to the channels of a layer, where it ends."""
@@ -172,11 +145,10 @@ class _Trace:
 
     def _layer(self, node: onnx.NodeProto, axis: int, wanted: list[int]) -> bool:
         """A layer with the channels `wanted` only: of its weights' `axis`, and of its bias."""
-        if any(one not in self._weights for one in node.input[1:] if one):
+        given = [(index, one) for index, one in enumerate(node.input) if index and one]
+        if any(one not in self._weights for _, one in given):
             return False
-        for index, one in enumerate(node.input[1:], 1):
-            if not one:
-                continue
+        for index, one in given:
             values = numpy_helper.to_array(self._weights[one])
             along = axis if index == 1 else values.ndim - 1
             if index == 1 or (values.ndim and values.shape[along] > 1):
