@@ -24,7 +24,7 @@ from hams_agents.tasks.registry import gives_objects, is_detection
 from hams_shared import subjects
 from hams_shared.errors import HamsError, MessageError, TaskError, as_hams_error
 from hams_shared.frames import Cuts, Output, Work
-from hams_shared.group_spec import InputSpec, NodeSpec
+from hams_shared.group_spec import CropSpec, InputSpec, NodeSpec
 from hams_shared.messages import Plan
 
 Outgoing = tuple[str, bytes] | Work
@@ -238,36 +238,41 @@ def _crops(
     spec = served.plan.group.spec
     whole = len(found) == 1 and any(found) and np.array_equal(work.to_frame[0], IDENTITY)
     for child in spec.children(served.node):
-        child_spec = spec.nodes[child]
-        pad = child_spec.input.pad if child_spec.input.fit == "letterbox" else None
         device = _device(served.plan, child, work.route)
+        crop, takes = spec.nodes[child].crop, served.plan.input_on(child, device)
         here = device == served.device
         if whole and (here or (work.pointer is not None and device in work.near)):
-            child_work = _seen(work, child, child_spec, pad, found[0])
+            child_work = _seen(work, child, crop, takes, found[0])
         else:
-            child_work = _cut(work, child, child_spec, pad, found)
+            child_work = _cut(work, child, crop, takes, found)
         messages.append(child_work if here else (subjects.work(device), child_work.pack()))
     clock.lap("crop")
     return messages
 
 
-def _seen(work: Work, child: str, spec: NodeSpec, pad: int | None, objects: list[Detected]) -> Work:
+def _pad(takes: InputSpec) -> int | None:
+    """The value of pixels that a crop leaves empty; None: it is stretched and leaves none."""
+    return takes.pad if takes.fit == "letterbox" else None
+
+
+def _seen(work: Work, child: str, crop: CropSpec, takes: InputSpec, objects: list[Detected]) -> Work:
     """Return work for a device that sees the frame, too: what to cut out of it."""
+    pad = _pad(takes)
     height, width = work.images.shape[1:3]
-    views, kept = views_of((height, width), None, objects, spec.crop, spec.input.size, pad)
-    cuts = Cuts(spec.input.size, pad or 0, [view.size for view in views], [view.corners for view in views])
+    views, kept = views_of((height, width), None, objects, crop, takes.size, pad)
+    cuts = Cuts(takes.size, pad or 0, [view.size for view in views], [view.corners for view in views])
     return replace(work, node=child, to_frame=maps_of(views), sources=kept, cuts=cuts)
 
 
-def _cut(work: Work, child: str, spec: NodeSpec, pad: int | None, found: list[list[Detected]]) -> Work:
+def _cut(work: Work, child: str, crop: CropSpec, takes: InputSpec, found: list[list[Detected]]) -> Work:
     """Return work with the crops themselves."""
-    width, height = spec.input.size
+    width, height = takes.size
     pixels: list[Any] = []
     transforms: list[Any] = []
     sources: list[int] = []
     first = 0
     for image, to_frame, objects in zip(work.images, work.to_frame, found, strict=True) if found else ():
-        cuts, maps, kept = cut(image, to_frame, objects, spec.crop, spec.input.size, pad)
+        cuts, maps, kept = cut(image, to_frame, objects, crop, takes.size, _pad(takes))
         pixels.append(cuts)
         transforms.append(maps)
         sources += [first + index for index in kept]

@@ -38,7 +38,7 @@ class Candidate:
     label: str = ""
     """Empty: the source."""
     agreement: float = 1.0
-    embedded: bool = False
+    own_input: bool = False
     """Whether `takes` is not what the node says."""
 
     def cell(self, device: DeviceRecord) -> Cell:
@@ -65,7 +65,7 @@ class Choice:
             model=self.candidate.model,
             label=self.candidate.label,
             agreement=self.candidate.agreement,
-            input=self.candidate.takes if self.candidate.embedded else None,
+            input=self.candidate.takes if self.candidate.own_input else None,
             fps=self.profile.fps,
             source_fps=self.source.fps if self.source else 0.0,
         )
@@ -109,7 +109,7 @@ def candidates(group: GroupRecord, node: str, variants: Variants) -> tuple[Candi
             takes=record.made.input or spec.input,
             label=record.short_label,
             agreement=record.agreements[task_key(spec)].value,
-            embedded=record.made.input is not None,
+            own_input=record.made.input is not None,
         )
         for record in variants.get(source.digest, {}).values()
         if not excluded(record, spec)

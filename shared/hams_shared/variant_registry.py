@@ -12,7 +12,7 @@ import re
 from hams_shared import codec
 from hams_shared.bus import KeyValue
 from hams_shared.errors import BadInputError, RefusedError
-from hams_shared.group_spec import NodeSpec
+from hams_shared.group_spec import InputSpec, NodeSpec
 from hams_shared.messages import ModelRef
 from hams_shared.variants import VariantRecord, shortfall
 
@@ -43,12 +43,20 @@ def excluded(record: VariantRecord, node: NodeSpec) -> str:
     if isinstance(node.variants, tuple) and precision not in node.variants:
         return f"the group file allows {', '.join(node.variants) or 'none'}, not {precision}"
     takes = record.made.input
-    if takes is not None and (takes.size, takes.fit, takes.pad) != (node.input.size, node.input.fit, node.input.pad):
+    if takes is not None and not _fits(takes, node.input):
         return (
             f"{record.label} takes {takes.fit} {takes.size[0]}×{takes.size[1]}, the node {node.input.fit} "
             + "×".join(map(str, node.input.size))
         )
     return shortfall(record, node, node.min_agreement)
+
+
+def _fits(takes: InputSpec, given: InputSpec) -> bool:
+    """Whether images are prepared alike for both; a letterbox that is smaller leaves out padding."""
+    if (takes.fit, takes.pad) != (given.fit, given.pad):
+        return False
+    smaller = all(a <= b for a, b in zip(takes.size, given.size, strict=True))
+    return takes.size == given.size or (smaller and takes.fit == "letterbox")
 
 
 async def register(bucket: KeyValue, source: ModelRef, record: VariantRecord) -> None:

@@ -17,7 +17,7 @@ from hams_shared.messages import ModelPart, ModelRef, Wire, WireError
 
 Precision = Literal["f32", "f16", "bf16", "i8"]
 RuntimeFormat = Literal["openvino", "onnx"]
-Form = Literal["student", "pruned", "shrunk", "trimmed"]
+Form = Literal["student", "pruned", "shrunk", "rectangular", "trimmed"]
 FORMS: tuple[Form, ...] = get_args(Form)
 """Settings that say what a network is to its source; the first of them that is set counts."""
 
@@ -42,7 +42,11 @@ class Made(Wire):
     precision: Precision = Field(description="f16: its weights; bf16: what it is computed in; i8: its quantised layers")
     compute: Literal["", "f32", "bf16"] = Field("", description="what the layers not quantised are computed in")
     batch: Literal["static", "dynamic"] = "dynamic"
-    input: InputSpec | None = Field(None, description="what it takes, where the node's pre-processing is in its graph")
+    input: InputSpec | None = Field(
+        None,
+        description="what it takes, where that is not what the node says: its pre-processing is in the graph, or it "
+        "looks at a part of the image only",
+    )
     kept: tuple[str, ...] = Field((), description="layers of an INT8 variant that were left in higher precision")
     settings: dict[str, str] = Field({}, description="of the tools, where they are not the usual ones")
     tools: dict[str, str] = Field({}, description="name → version")
@@ -52,8 +56,8 @@ class Made(Wire):
     def form(self) -> Form | Literal[""]:
         """What the network is to its source.
 
-        Itself, another that learned from it, itself with fewer channels or on a smaller image, or without what nobody
-        reads of it. A network that is trimmed and something else is called by that.
+        Itself, another that learned from it, itself with fewer channels, on a smaller image, on the part of its image
+        that is filled, or without what nobody reads of it. A network that is several of these is called by the first.
         """
         return next((form for form in FORMS if form in self.settings), "")
 
@@ -84,6 +88,11 @@ class VariantRecord(Wire):
         return _PRECISIONS[self.made.precision]
 
     @property
+    def embedded(self) -> bool:
+        """Whether the node's pre-processing is in its graph."""
+        return self.made.input is not None and self.made.input.dtype == "u8"
+
+    @property
     def short_label(self) -> str:
         """A word or two for tables: ``bf16``, ``int8+bf16``, ``student``, ``pruned int8``."""
         mixed = "+bf16" if self.made.precision == "i8" and self.made.compute == "bf16" else ""
@@ -94,7 +103,7 @@ class VariantRecord(Wire):
     @property
     def label(self) -> str:
         """Format, precision and input, for tables of all variants: ``openvino int8``, ``onnx fp16 u8``."""
-        return f"{self.made.format} {self.short_label}{' u8' if self.made.input is not None else ''}"
+        return f"{self.made.format} {self.short_label}{' u8' if self.embedded else ''}"
 
 
 def task_key(node: NodeSpec) -> str:

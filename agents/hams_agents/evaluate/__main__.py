@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
             _limit(request.memory_mib, on_cpu=True)
             from hams_agents.evaluate import run
 
-            run.write_tensors(request)
+            print(json.dumps(run.write_tensors(request)))
         else:
             device = parse(request.device)
             _limit(request.memory_mib, on_cpu=device.target == "CPU")

@@ -46,7 +46,10 @@ class Decode(_Job):
 
 
 class Tensors(_Job):
-    """Write the node's input tensors for samples, one ``.npy`` file of N×…; nothing is run."""
+    """Write the node's input tensors for samples, one ``.npy`` file of N×…; nothing is run.
+
+    Prints as JSON width and height of the part, from the top left, that all images together fill.
+    """
 
     do: Literal["tensors"]
     node: NodeSpec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 import numpy as np
@@ -18,8 +18,8 @@ from hams_agents.profiler import SamplerLimits, profile
 from hams_agents.serving import plain
 from hams_agents.tasks import input as tensors
 from hams_agents.tasks.base import Affine, Detected, Reads, Task
-from hams_agents.tasks.crops import cut
-from hams_agents.tasks.geometry import IDENTITY, Pixels, compose
+from hams_agents.tasks.crops import render, views_of
+from hams_agents.tasks.geometry import IDENTITY, Pixels, compose, inside, invert
 from hams_agents.tasks.registry import build_task, eased, gives_objects, is_detection, what_it_reads
 from hams_shared.errors import BadInputError, HamsError
 from hams_shared.group_spec import GroupSpec, InputSpec, NodeSpec
@@ -58,17 +58,26 @@ def decode(request: Decode, backend: Backend) -> None:
     Path(request.out).write_bytes(msgpack.packb({"names": names, "results": results}))
 
 
-def write_tensors(request: Tensors) -> None:
-    """Write input tensors, one sample after another: the file may be larger than memory."""
+def write_tensors(request: Tensors) -> tuple[int, int]:
+    """Write input tensors, one sample after another: the file may be larger than memory.
+
+    Returns width and height of the part, from the top left, that all images together fill.
+    """
     samples, spec = Samples(Path(request.samples)), request.node.input
     names = request.names or tuple(samples.names)
     element = np.float32 if spec.dtype == "f32" else np.uint8
     array = np.lib.format.open_memmap(request.out, "w+", element, spec.shape(len(names)))
     with Path(request.out).open("r+b") as file:  # a full disk is an error here, and the end of the process later
         os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    across = down = 0
     for index, name in enumerate(names):
-        array[index : index + 1] = tensors.prepare([samples.read(name).image], spec)[0]
+        image = samples.read(name).image
+        array[index : index + 1] = tensors.prepare([image], spec)[0]
+        height, width = image.shape[:2]
+        filled = inside(width, height, spec.size) if spec.fit == "letterbox" else spec.size
+        across, down = max(across, filled[0]), max(down, filled[1])
     array.flush()
+    return across, down
 
 
 def collect(request: Collect, backend: Backend) -> dict[str, int]:
@@ -91,10 +100,11 @@ def collect(request: Collect, backend: Backend) -> dict[str, int]:
         if all(writer.full for writer in writers.values()):
             break
         frame = frames.read(name)
-        todo: list[tuple[str, Pixels, Affine]] = [(group.root, frame.image, IDENTITY)]
+        height, width = frame.image.shape[:2]
+        todo = [_Shown(group.root, frame.image, IDENTITY, (width, height))]
         while todo:
-            node, image, to_frame = todo.pop()
-            writers[node].add(image, to_frame, frame.frame_size)
+            node, image, to_frame, (width, height) = todo.pop()
+            writers[node].add(image[:height, :width], to_frame, frame.frame_size)
             if node in loaded:
                 network, task = loaded[node]
                 found = _objects(network, task, group.nodes[node].input, image, to_frame, frame.frame_size)
@@ -140,13 +150,23 @@ def _objects(
     return objects
 
 
-def _crops(
-    group: GroupSpec, parent: str, image: Pixels, to_frame: Affine, found: Sequence[Detected]
-) -> list[tuple[str, Pixels, Affine]]:
-    crops: list[tuple[str, Pixels, Affine]] = []
+class _Shown(NamedTuple):
+    """What a node is shown."""
+
+    node: str
+    image: Pixels
+    to_frame: Affine
+    filled: tuple[int, int]
+    """Width and height of what is not padding."""
+
+
+def _crops(group: GroupSpec, parent: str, image: Pixels, to_frame: Affine, found: Sequence[Detected]) -> list[_Shown]:
+    crops: list[_Shown] = []
+    to_image = invert(to_frame)
     for child in group.children(parent):
         node: NodeSpec = group.nodes[child]
         pad = node.input.pad if node.input.fit == "letterbox" else None
-        images, maps, _ = cut(image, to_frame, found, node.crop, node.input.size, pad)
-        crops += [(child, one, affine) for one, affine in zip(images, maps, strict=True)]
+        views, _ = views_of(image.shape[:2], to_image, found, node.crop, node.input.size, pad)
+        images = render(image, to_image, views, node.input.size, pad or 0)
+        crops += [_Shown(child, one, view.to_frame, view.size) for one, view in zip(images, views, strict=True)]
     return crops

@@ -86,7 +86,7 @@ class Writer:
         return len(self._index) >= self._limit
 
     def add(self, image: Pixels, to_frame: Affine, frame_size: tuple[int, int]) -> None:
-        """Write one, unless there are enough."""
+        """Write one, without the padding beside it, unless there are enough."""
         if self.full:
             return
         name = f"{len(self._index):06d}.png"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.evaluate import Said
-from hams_shared.group_spec import NodeSpec
+from hams_shared.group_spec import InputSpec, NodeSpec
 from hams_shared.variants import CalibrationInfo, VariantRecord, task_key
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Attempts:
     shown: Shown
     tensors: Path
     """The calibration samples as the network takes them, .npy."""
+    filled: tuple[int, int]
+    """Width and height of the part, from the top left, that those images fill of what the network takes."""
     work: Path
     """A folder of the job's process."""
     truth: Said
@@ -47,6 +49,11 @@ class Attempts:
     def source(self) -> str:
         """The base's main file, for a job."""
         return str(self.shop.store.path(self.base))
+
+    @property
+    def takes(self) -> InputSpec:
+        """What the base takes."""
+        return self.base.made.input or self.node.input
 
     @property
     def out(self) -> str:

@@ -26,6 +26,7 @@ JOBS = {
     "prune-look": "hams_services.optimizer.prune.look:look",
     "prune-make": "hams_services.optimizer.prune.make:make",
     "trim": "hams_services.optimizer.trim.make:make",
+    "rectangle": "hams_services.optimizer.rectangle.make:make",
     "shrink": "hams_services.optimizer.shrink.make:make",
     "rank-openvino": "hams_services.optimizer.quantize.ir:rank",
     "rank-onnx": "hams_services.optimizer.quantize.qdq:rank",

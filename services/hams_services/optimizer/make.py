@@ -18,6 +18,7 @@ from hams_services.optimizer.attempts import Attempts
 from hams_services.optimizer.process import JobProcess
 from hams_services.optimizer.prune.trials import PruneTrials
 from hams_services.optimizer.quantize.trials import SCOPES, Scope, Trials
+from hams_services.optimizer.rectangle import trials as rectangles
 from hams_services.optimizer.share_trials import ShareTrials
 from hams_services.optimizer.shrink.trials import ShrinkTrials
 from hams_services.optimizer.variants import VariantStore
@@ -41,6 +42,9 @@ MARGIN = 0.05
 
 DEVICES = {"openvino": "openvino:CPU", "onnx": "onnxruntime:CPU"}
 """Where a format is run to measure it, when nothing else is said."""
+
+FASTER = 1.1
+"""A rectangle must be so much faster: what is made of it is as exact as it at most."""
 
 Reduced = Literal["shrunk", "pruned"]
 REDUCED: dict[Reduced, type[ShareTrials]] = {"shrunk": ShrinkTrials, "pruned": PruneTrials}
@@ -153,6 +157,30 @@ class Workshop:
             }
             made = base.made.model_copy(update=update)
             return self.store.add(base.model.name, [Path(part) for part in done["files"]], made)
+
+    def rectangle(
+        self, base: VariantRecord, name: str, node: NodeSpec, shown: Shown, *, floor: float
+    ) -> VariantRecord | None:
+        """The ONNX network `base` on the part of its letterboxed image that the samples fill.
+
+        See :mod:`hams_services.optimizer.rectangle`. None: no part that is small enough to be worth it reaches `floor`,
+        or it is not faster.
+
+        Raises:
+            UnsupportedModelError: the samples fill all of the image, or the network does not run on a part of it.
+            BadInputError: the samples show nothing to compare.
+        """
+        if why := rectangles.refusal(node):
+            raise UnsupportedModelError(why)
+        with self._attempts(base, name, node, shown) as tries:
+            best = rectangles.RectangleTrials(tries, floor).run()
+        found = best.record if best is not None else None
+        if found is not None:
+            before, after = self.say([base, found], name, node, shown, True)
+            if after.fps < FASTER * before.fps:
+                found = None
+        tries.forget_all_but(*([found] if found is not None else []))
+        return found
 
     def as_ir(self, base: VariantRecord) -> VariantRecord:
         """The ONNX network `base` as OpenVINO IR, the same in all else."""
@@ -327,8 +355,10 @@ class Workshop:
             raise BadInputError("there are no samples to calibrate with")
         with self.folder() as work:
             tensors = work / "tensors.npy"
-            self.evaluator(self.devices[base.made.format]).tensors(node, shown.folder, shown.calibrate, tensors)
-            yield Attempts(self, base, name, node, shown, tensors, work, self.truth(base, name, node, shown))
+            prepared = node.model_copy(update={"input": base.made.input or node.input})
+            evaluator = self.evaluator(self.devices[base.made.format])
+            filled = evaluator.tensors(prepared, shown.folder, shown.calibrate, tensors)
+            yield Attempts(self, base, name, node, shown, tensors, filled, work, self.truth(base, name, node, shown))
 
     @contextmanager
     def folder(self) -> Iterator[Path]:

@@ -18,10 +18,12 @@ from hams_shared.errors import MessageError
 from hams_shared.frame_pool import FramePool, FrameReader, Slot, memory_domain
 from hams_shared.frames import FrameId, Output, Work
 from hams_shared.group_spec import GroupSpec, parse_group
-from support.build import plan
+from hams_shared.messages import VariantChoice
+from support.build import model_ref, plan
 
 ID = FrameId("g", "cam", 0, 0, 1, 0.0)
 MODEL = {"model": "/m.onnx"}
+Variants = Mapping[str, Mapping[str, VariantChoice]]
 EYES = {"left": [0, 1], "right": [2, 3]}
 
 
@@ -148,9 +150,17 @@ def seen(pool: FramePool, near: tuple[str, ...]) -> tuple[Work, Slot]:
     return Work.unpack(work.pack(), FrameReader()), slot
 
 
-def sent(spec: GroupSpec, work: Work, outputs: Mapping[str, NDArray[np.generic]], device: str) -> dict[str, Work]:
+def sent(
+    spec: GroupSpec,
+    work: Work,
+    outputs: Mapping[str, NDArray[np.generic]],
+    device: str,
+    variants: Variants | None = None,
+) -> dict[str, Work]:
     """What goes to the children on `device`, as their agent gets it before it does anything."""
-    batch = Batch([Piece(served(spec, "sign", {"sign": "h.b.u", "text": device, "kind": device}), work, 0.0)])
+    node = served(spec, "sign", {"sign": "h.b.u", "text": device, "kind": device})
+    node = replace(node, plan=node.plan.model_copy(update={"variants": variants or {}}))
+    batch = Batch([Piece(node, work, 0.0)])
     prepare(batch)
     batch.outputs = outputs
     *crops, _ = finish(batch)
@@ -173,6 +183,23 @@ def test_crops_are_the_same_whoever_cuts_them(pool: FramePool) -> None:
             assert (whole.to_frame == far[node].to_frame).all()
             assert whole.sources == far[node].sources == [0]
         assert len(near[node].pack()) < 500
+
+
+@pytest.mark.parametrize("device", ["h.b.u", "near.b.u", "far.b.u"])
+def test_a_crop_is_as_large_as_the_network_on_its_device_wants_it(pool: FramePool, device: str) -> None:
+    """One that looks at a part of its letterboxed image gets that part, the same pixels."""
+    work, _ = seen(pool, near=("near.b.u",))
+    whole = shown(SIGNS, sent(SIGNS, work, FOUND, device)["text"], device)
+    takes = SIGNS.nodes["text"].input.model_copy(update={"size": (20, 8)})
+    choice = VariantChoice(model=model_ref("small"), label="rectangular", agreement=1.0, input=takes)
+    small = shown(SIGNS, sent(SIGNS, work, FOUND, device, {"text": {device: choice}})["text"], device)
+    filled = 16  # the sign is twice as wide as high
+    assert small.images.shape == (1, 8, 20, 3)
+    assert (small.images[:, :, :filled] == whole.images[:, :, :filled]).all()
+    assert (small.to_frame == whole.to_frame).all()
+    assert sent(SIGNS, work, FOUND, device, {"text": {"another.b.u": choice}})["text"].pack() == (
+        sent(SIGNS, work, FOUND, device)["text"].pack()
+    )
 
 
 def test_nothing_found_needs_no_frame(pool: FramePool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -158,6 +159,24 @@ def test_a_variant_that_wants_another_picture_may_not_serve() -> None:
     assert not excluded(one.model_copy(update={"made": one.made.model_copy(update={"input": takes})}), AGE)
     wide = takes.model_copy(update={"size": (64, 32)})
     assert "64×32" in excluded(one.model_copy(update={"made": one.made.model_copy(update={"input": wide})}), AGE)
+
+
+@pytest.mark.parametrize(
+    ("given", "takes", "may"),
+    [
+        ({"fit": "letterbox", "pad": 3}, {"size": (32, 16)}, True),
+        ({"fit": "letterbox", "pad": 3}, {"size": (32, 48)}, False),
+        ({"fit": "letterbox", "pad": 3}, {"size": (32, 16), "pad": 4}, False),
+        ({"fit": "stretch"}, {"size": (32, 16)}, False),
+    ],
+)
+def test_a_variant_for_a_part_of_the_image_may_serve_where_the_rest_is_padding(
+    given: dict[str, Any], takes: dict[str, Any], may: bool
+) -> None:
+    node = AGE.model_copy(update={"input": AGE.input.model_validate({**AGE.input.model_dump(), **given})})
+    one = variant(RECORD.models["age"], node, 1.0)
+    made = one.made.model_copy(update={"input": node.input.model_copy(update=takes)})
+    assert (not excluded(one.model_copy(update={"made": made}), node)) == may
 
 
 def test_the_answer_says_which_variant_was_chosen_and_what_it_bought() -> None:

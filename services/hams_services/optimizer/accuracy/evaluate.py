@@ -90,8 +90,12 @@ class Evaluator:
             for one in answer["results"]
         ]
 
-    def tensors(self, node: NodeSpec, samples: Path, names: Sequence[str], out: Path) -> None:
-        """Write the node's input tensors for samples, N×…, as ``.npy``. Raises as :meth:`decode`."""
+    def tensors(self, node: NodeSpec, samples: Path, names: Sequence[str], out: Path) -> tuple[int, int]:
+        """Write the node's input tensors for samples, N×…, as ``.npy``.
+
+        Returns width and height of the part, from the top left, that all images together fill. Raises as
+        :meth:`decode`.
+        """
         request = {
             "do": "tensors",
             "node": node.model_dump(mode="json"),
@@ -100,7 +104,8 @@ class Evaluator:
             "out": str(out),
         }
         with tempfile.TemporaryDirectory(prefix="hams-evaluate-") as folder:
-            self._run(Path(folder), request)
+            across, down = json.loads(self._run(Path(folder), request))
+        return across, down
 
     def collect(
         self, group: GroupSpec, models: Mapping[str, Candidate], frames: Path, out: Path, limit: int = 1000

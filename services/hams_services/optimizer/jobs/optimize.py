@@ -15,6 +15,7 @@ from pathlib import Path
 from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.evaluate import Candidate
 from hams_services.optimizer.make import DEVICES, REDUCED, Imported, Reduced, Shown, Workshop
+from hams_services.optimizer.rectangle import trials as rectangles
 from hams_shared.errors import BadInputError, HamsError, ModelError
 from hams_shared.group_spec import NodeSpec
 from hams_shared.messages import DeviceRecord, GroupRecord, SchedulerView
@@ -149,8 +150,10 @@ class Optimize:
         end = time.monotonic() + budget_s
         imported = self.workshop.import_file(self.models[name], name, node.input.shape())
         held = sampling.digest_of(shown.folder, shown.held_back)
-        trimmed = self._trimmed(imported, name, node, shown, held, outcome)
-        networks = trimmed or imported.variants
+        networks = self._trimmed(imported, name, node, shown, held, outcome)
+        networks |= self._rectangular(networks or imported.variants, name, node, shown, held, outcome)
+        measured = list(networks.values())
+        networks = networks or imported.variants
         bases = {f: base for f, base in networks.items() if f in self.formats.read}
         outcome.notes += [f"{f}: {why}" for f, why in imported.skipped.items() if f in self.formats.read]
         source = next(iter(imported.variants.values()))
@@ -160,9 +163,7 @@ class Optimize:
                 plain.append(base)  # the same network for a runtime that could not read it before
             plain += self._precisions(base, outcome)
         todo = [
-            one
-            for one in plain
-            if one not in trimmed.values() and (self.fresh or not self._known(one, task_key(node), held))
+            one for one in plain if one not in measured and (self.fresh or not self._known(one, task_key(node), held))
         ]
         done = self.workshop.measure(source, todo, name, node, shown)
         outcome.variants += done + [one for one in plain if one.model.digest not in {d.model.digest for d in done}]
@@ -222,17 +223,63 @@ class Optimize:
             return {}
         if trimmed is None:  # the usual case: all is read
             return {}
-        found: dict[RuntimeFormat, VariantRecord] = {"onnx": trimmed}
-        if "openvino" in self.formats.read:
-            found = {"openvino": self.workshop.as_ir(trimmed), **found}
-        todo = [one for one in found.values() if self.fresh or not self._known(one, task_key(node), held)]
-        self.workshop.measure(next(iter(imported.variants.values())), todo, name, node, shown)
-        found = {format: self.workshop.store.get(record.model.digest) for format, record in found.items()}
+        found = self._for_all(trimmed, whole, name, node, shown, held)
         for record in found.values():
             if why := shortfall(record, node, SAME):
                 outcome.notes.append(f"trimmed: it should say the same as before, but {why}")
                 return {}
         return found
+
+    def _rectangular(
+        self,
+        networks: Mapping[RuntimeFormat, VariantRecord],
+        name: str,
+        node: NodeSpec,
+        shown: Shown,
+        held: str,
+        outcome: NodeOutcome,
+    ) -> dict[RuntimeFormat, VariantRecord]:
+        """The networks of which all else is made: without the padding of letterboxed images; none where it is not so.
+
+        Half of what the floor allows is left for what is made of them.
+        """
+        whole, floor = networks.get("onnx"), (1 + node.min_agreement) / 2
+        if whole is None or rectangles.refusal(node):
+            return {}
+        self._check()
+        known = [
+            record
+            for record in self._earlier(whole, shown, task_key(node), held)
+            if record.made.form == "rectangular"
+            and (record.made.format, record.made.precision) == ("onnx", "f32")
+            and record.made.settings.get("floor") == f"{floor:g}"
+        ]
+        try:
+            fresh = self.fresh or not known
+            record = self.workshop.rectangle(whole, name, node, shown, floor=floor) if fresh else known[0]
+        except HamsError as error:
+            outcome.notes.append(f"rectangular: {error}")
+            return {}
+        if record is None:
+            outcome.notes.append(f"rectangular: no part of the image is as exact as {floor:g} and faster")
+            return {}
+        found = self._for_all(record, whole, name, node, shown, held)
+        for one in found.values():
+            if why := shortfall(one, node, node.min_agreement):
+                outcome.notes.append(f"rectangular: {why}")
+                return {}
+        return found
+
+    def _for_all(
+        self, record: VariantRecord, source: VariantRecord, name: str, node: NodeSpec, shown: Shown, held: str
+    ) -> dict[RuntimeFormat, VariantRecord]:
+        """An ONNX network in each format that is read, compared with `source`."""
+        found: dict[RuntimeFormat, VariantRecord] = {"onnx": record}
+        if "openvino" in self.formats.read:
+            found = {"openvino": self.workshop.as_ir(record), **found}
+        todo = [one for one in found.values() if self.fresh or not self._known(one, task_key(node), held)]
+        self.workshop.measure(source, todo, name, node, shown)
+        return {format: self.workshop.store.get(one.model.digest) for format, one in found.items()}
 
     def _reduced(
         self,
@@ -250,7 +297,8 @@ class Optimize:
         known = [
             record
             for record in self._earlier(base, shown, key, held)
-            if record.made.form == form and record.made.settings.get("floor") == f"{floor:g}"
+            if (record.made.form, record.made.input) == (form, base.made.input)
+            and record.made.settings.get("floor") == f"{floor:g}"
         ]
         if known and not self.fresh:
             return known
@@ -316,7 +364,7 @@ class Optimize:
             for record in self._earlier(base, shown, key, held)
             if record.made.precision == "i8"
             and (record.made.format, record.made.compute) == (base.made.format, compute)
-            and record.made.form == base.made.form
+            and (record.made.form, record.made.input) == (base.made.form, base.made.input)
         ]
         floor_first = sorted(found, key=lambda r: (-min(r.agreements[key].value, 0.98), len(r.made.kept)))
         return floor_first[0] if floor_first else None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MARKERS = {
     "source": "o", "fp32": "P", "fp16": "s", "bf16": "^", "int8": "v", "int8+bf16": "D", "student": "*",
     "pruned": "X", "pruned int8": "d", "shrunk": "p", "shrunk int8": "h",
-    "trimmed": "<", "trimmed int8": ">",
+    "rectangular": "1", "rectangular int8": "2", "trimmed": "<", "trimmed int8": ">",
 }  # fmt: skip
 """By what a variant's label says between format and input."""
 WIDTH, HEIGHT = 5.2, 4.6

@@ -41,6 +41,8 @@ def how(variant: VariantRecord) -> str:
         parts.insert(0, f"{float(variant.made.settings['pruned']):.0%} of the multiplications")
     if variant.made.form == "shrunk":
         parts.insert(0, f"an image of {variant.made.settings['size']}")
+    if "rectangular" in variant.made.settings:
+        parts.append(f"the part of the image of {variant.made.settings['rectangular']}")
     if "trimmed" in variant.made.settings:
         parts.append(f"without {variant.made.settings['trimmed']}")
     return "".join(f", {part}" for part in parts)

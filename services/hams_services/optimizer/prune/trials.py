@@ -23,7 +23,7 @@ class PruneTrials(ShareTrials):
         if self._look is None:
             tries.shop.told(f"{tries.name}: which channels are missed least")
             self._look = tries.work / "look.npz"
-            layout, tensors = tries.node.input.layout, str(tries.tensors)
+            layout, tensors = tries.takes.layout, str(tries.tensors)
             job.call("prune-look", source=tries.source, out=str(self._look), tensors=tensors, layout=layout)
         done = job.call("prune-make", source=tries.source, look=str(self._look), out=tries.out, share=share)
         words = f"{done['share']:.0%} of the multiplications left"

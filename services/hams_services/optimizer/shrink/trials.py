@@ -25,7 +25,7 @@ class ShrinkTrials(ShareTrials):
 
     def make(self, share: float) -> Attempt:
         """Do it once and see how nearly it agrees."""
-        tries, given = self.tries, self.tries.node.input
+        tries, given = self.tries, self.tries.takes
         done = tries.shop.job.call(
             "shrink",
             source=tries.source,

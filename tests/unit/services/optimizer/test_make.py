@@ -288,3 +288,21 @@ def test_what_children_are_shown(tmp_path: Path) -> None:
     said = Evaluator("onnxruntime:CPU").decode("find", spec.nodes["find"], [at["find"]], tmp_path / "out" / "find")[0]
     assert said.items[0][0]["box"] == [16.0, 16.0, 48.0, 48.0]
     assert onnx.load_model(detector).graph.name == "d"
+
+    wide = {"size": [2 * SIZE, SIZE], "fit": "letterbox", "pad": 7}
+    nodes_with = {
+        **spec.model_dump(mode="json")["nodes"],
+        "say": {**NODE.model_dump(mode="json"), "parent": "find", "input": wide},
+    }
+    padded = parse_group({"name": "g", "nodes": nodes_with})
+    Evaluator("onnxruntime:CPU").collect(padded, at, frames, tmp_path / "padded")
+    crop = cv2.imread(str(tmp_path / "padded" / "say" / "000000.png"))
+    assert crop.shape == (SIZE, SIZE, 3)  # what is beside it in the image is not kept
+    where = tmp_path / "tensors.npy"
+    samples = tmp_path / "padded" / "say"
+    filled = Evaluator("onnxruntime:CPU").tensors(padded.nodes["say"], samples, ["000000.png"], where)
+    assert filled == (SIZE, SIZE)
+    tensor = np.load(where)
+    assert tensor.shape == (1, 3, SIZE, 2 * SIZE)
+    assert (tensor[0, :, :, SIZE:] == 7).all()
+    assert (tensor[0, :, :, :SIZE] == np.float32([10, 200, 30])[:, None, None]).all()

@@ -25,7 +25,7 @@ from support.noise import noise
 class Site:
     """One node that embeds what its network says, with samples of noise, and what is kept from one job to the next.
 
-    `task`: what it does instead.
+    `task`: what it does instead; `height`: of the frames, which are 16 wide.
     """
 
     def __init__(
@@ -36,14 +36,16 @@ class Site:
         floor: float,
         formats: Formats,
         task: Mapping[str, Any] = MappingProxyType({"type": "embedding"}),
+        fit: str = "stretch",
+        height: int = 16,
     ) -> None:
         self.told: list[str] = []
         self._folder, self._file, self._formats = folder, file, formats
         node = {
-            "model": str(file), "input": {"size": [side, side]}, "task": dict(task), "min_agreement": floor,
+            "model": str(file), "input": {"size": [side, side], "fit": fit}, "task": dict(task), "min_agreement": floor,
         }  # fmt: skip
         self.spec = parse_group({"name": "g", "nodes": {"say": node}})
-        self._frames = noise(folder / "frames", 12)
+        self._frames = noise(folder / "frames", 12, height=height)
 
     def optimized(self) -> NodeOutcome:
         models = {"say": model_ref("say", [(".onnx", self._file.read_bytes())])}
@@ -88,6 +90,24 @@ def test_smaller_images_where_outputs_say_no_places(tmp_path: Path) -> None:
     site = Site(tmp_path, convolutions(tmp_path, size=64), 64, 0.5, Formats(half=frozenset(("onnx",)), bf16=False))
     outcome = site.optimized()
     assert {"onnx shrunk", "onnx shrunk fp16"} <= {one.label for one in outcome.variants}
+
+
+@pytest.mark.timeout(900)
+def test_padding_is_in_no_variant(tmp_path: Path) -> None:
+    """Frames four times as wide as high: the network looks at a third of its letterboxed image, in all its forms."""
+    file = convolutions(tmp_path, size=128, width=24)
+    points = {"type": "landmarks", "points": 2}
+    site = Site(tmp_path, file, 128, 0.5, Formats(bf16=False), points, "letterbox", 4)
+    outcome = site.optimized()
+    found = {one.label: one for one in outcome.variants}
+    assert set(found) >= {"onnx rectangular", "openvino rectangular", "openvino rectangular int8"}, outcome.notes
+    assert {one.made.input and one.made.input.size for one in outcome.variants} == {(128, 48)}
+    key = task_key(site.spec.nodes["say"])
+    assert all(found[f"{kind} rectangular"].agreements[key].value >= 0.75 for kind in ("onnx", "openvino"))
+    site.told.clear()
+    again = {one.model.digest for one in site.optimized().variants}
+    assert again == {one.model.digest for one in outcome.variants}
+    assert not [text for text in site.told if "part of the image" in text]  # what is known is not made again
 
 
 @pytest.mark.timeout(900)
