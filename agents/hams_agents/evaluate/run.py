@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +14,11 @@ import numpy as np
 from hams_agents.backends.base import Backend, ModelFile, Network
 from hams_agents.backends.batching import noise
 from hams_agents.evaluate.requests import Collect, Decode, ModelAt, Read, Tensors
-from hams_agents.evaluate.samples import Samples, Writer
+from hams_agents.evaluate.samples import Sample, Samples, Writer
 from hams_agents.profiler import SamplerLimits, profile
 from hams_agents.serving import plain
 from hams_agents.tasks import input as tensors
-from hams_agents.tasks.base import Affine, Detected, Reads, Task
+from hams_agents.tasks.base import Affine, Detected, Outputs, Reads, Task
 from hams_agents.tasks.crops import render, views_of
 from hams_agents.tasks.geometry import IDENTITY, Pixels, compose, inside, invert
 from hams_agents.tasks.registry import build_task, eased, gives_objects, is_detection, what_it_reads
@@ -35,26 +36,21 @@ def decode(request: Decode, backend: Backend) -> None:
     names = request.names or tuple(samples.names)
     task_spec, threshold = eased(request.node.task, request.margin)
     results: list[dict[str, Any]] = []
-    timed: list[tuple[dict[str, Any], Network, ModelFile]] = []
+    timed: list[tuple[dict[str, Any], _Node]] = []
+    eased_node = request.node.model_copy(update={"task": task_spec})
     for at in request.models:
-        spec = at.input or request.node.input
         try:
-            file = _file(request.name, at, spec)
-            network = backend.load(file)
-            task = build_task(task_spec, request.node.input, network.metadata)
-            items = []
-            for name in names:
-                one = samples.read(name)
-                items.append(_say(network, task, spec, one.image, one.to_frame, one.frame_size))
+            node = _Node.load(backend, request.name, at, eased_node)
+            items = [node.say(samples.read(name)) for name in names]
             result: dict[str, Any] = {"items": items, "threshold": threshold}
-            timed.append((result, network, file))
+            timed.append((result, node))
         except HamsError as error:
             result = {"error": error.to_wire()}
         results.append(result)
     # In turns, so that what disturbs the machine meets all; the best of each is the least disturbed.
     for _ in range(ROUNDS if request.time else 0):
-        for result, network, file in timed:
-            result["fps"] = max(result.get("fps", 0.0), profile(network, file, limits=SHORT).fps)
+        for result, node in timed:
+            result["fps"] = max(result.get("fps", 0.0), profile(node.network, node.file, limits=SHORT).fps)
     Path(request.out).write_bytes(msgpack.packb({"names": names, "results": results}))
 
 
@@ -86,14 +82,12 @@ def collect(request: Collect, backend: Backend) -> dict[str, int]:
     absent = [node for node in group.nodes if node not in request.models]
     if absent:
         raise BadInputError(f"no network is given for {', '.join(absent)}")
-    loaded: dict[str, tuple[Network, Task]] = {}
+    loaded: dict[str, _Node] = {}
     for node in (n for n in group.nodes if group.children(n)):
         spec = group.nodes[node]
-        network = backend.load(_file(node, request.models[node], spec.input))
-        task = build_task(spec.task, spec.input, network.metadata)
-        if not gives_objects(task):
+        loaded[node] = _Node.load(backend, node, request.models[node], spec)
+        if not gives_objects(loaded[node].task):
             raise BadInputError(f"node {node} has children, but its task {spec.task.type} finds no objects for them")
-        loaded[node] = network, task
     frames = Samples(Path(request.frames))
     writers = {node: Writer(Path(request.out) / node, request.limit) for node in group.nodes}
     for name in frames.names:
@@ -106,48 +100,53 @@ def collect(request: Collect, backend: Backend) -> dict[str, int]:
             node, image, to_frame, (width, height) = todo.pop()
             writers[node].add(image[:height, :width], to_frame, frame.frame_size)
             if node in loaded:
-                network, task = loaded[node]
-                found = _objects(network, task, group.nodes[node].input, image, to_frame, frame.frame_size)
+                found = loaded[node].objects(image, to_frame, frame.frame_size)
                 todo += _crops(group, node, image, to_frame, found)
     return {node: writer.close() for node, writer in writers.items()}
 
 
 def read(request: Read, backend: Backend) -> Reads:
     """Say what the node's task reads of what the network says."""
-    spec = request.model.input or request.node.input
-    file = _file(request.name, request.model, spec)
-    network = backend.load(file)
-    task = build_task(request.node.task, request.node.input, network.metadata)
-    return what_it_reads(task, network.infer(noise(file, 1)))
+    node = _Node.load(backend, request.name, request.model, request.node)
+    return what_it_reads(node.task, node.network.infer(noise(node.file, 1)))
 
 
-def _file(name: str, at: ModelAt, spec: InputSpec) -> ModelFile:
-    return ModelFile(name, at.digest, Path(at.path), spec.shape(), spec.dtype)
+@dataclass(frozen=True)
+class _Node:
+    """A network with the task that reads it."""
 
+    file: ModelFile
+    network: Network
+    task: Task
+    takes: InputSpec
 
-def _say(
-    network: Network, task: Task, spec: InputSpec, image: Pixels, to_frame: Affine, frame_size: tuple[int, int]
-) -> Any:
-    """Return what the node says of one image, in plain values."""
-    tensor, (to_image,) = tensors.prepare([image], spec)
-    outputs = network.infer(tensor)
-    to = [compose(to_frame, to_image)]
-    if is_detection(task):
-        return [plain(one) for one in task.detect(outputs, to, frame_size)[0]]
-    said = task.describe(outputs, to)[0]
-    return {**said, "objects": [plain(one) for one in said["objects"]]} if "objects" in said else said
+    @classmethod
+    def load(cls, backend: Backend, name: str, at: ModelAt, spec: NodeSpec) -> _Node:
+        """Load it. Raises ModelError and TaskError."""
+        takes = at.input or spec.input
+        file = ModelFile(name, at.digest, Path(at.path), takes.shape(), takes.dtype)
+        network = backend.load(file)
+        return cls(file, network, build_task(spec.task, spec.input, network.metadata), takes)
 
+    def say(self, sample: Sample) -> Any:
+        """Return what the node says of one image, in plain values."""
+        outputs, to = self._infer(sample.image, sample.to_frame)
+        if is_detection(self.task):
+            return [plain(one) for one in self.task.detect(outputs, to, sample.frame_size)[0]]
+        said = self.task.describe(outputs, to)[0]
+        return {**said, "objects": [plain(one) for one in said["objects"]]} if "objects" in said else said
 
-def _objects(
-    network: Network, task: Task, spec: InputSpec, image: Pixels, to_frame: Affine, frame_size: tuple[int, int]
-) -> Sequence[Detected]:
-    tensor, (to_image,) = tensors.prepare([image], spec)
-    outputs = network.infer(tensor)
-    to = [compose(to_frame, to_image)]
-    if is_detection(task):
-        return task.detect(outputs, to, frame_size)[0]
-    objects: list[Detected] = task.describe(outputs, to)[0]["objects"]
-    return objects
+    def objects(self, image: Pixels, to_frame: Affine, frame_size: tuple[int, int]) -> Sequence[Detected]:
+        """Return the objects it finds, for its children."""
+        outputs, to = self._infer(image, to_frame)
+        if is_detection(self.task):
+            return self.task.detect(outputs, to, frame_size)[0]
+        found: list[Detected] = self.task.describe(outputs, to)[0]["objects"]
+        return found
+
+    def _infer(self, image: Pixels, to_frame: Affine) -> tuple[Outputs, list[Affine]]:
+        tensor, (to_image,) = tensors.prepare([image], self.takes)
+        return self.network.infer(tensor), [compose(to_frame, to_image)]
 
 
 class _Shown(NamedTuple):

@@ -159,12 +159,12 @@ class Workshop:
             return self.store.add(base.model.name, [Path(part) for part in done["files"]], made)
 
     def rectangle(
-        self, base: VariantRecord, name: str, node: NodeSpec, shown: Shown, *, floor: float
+        self, base: VariantRecord, name: str, node: NodeSpec, shown: Shown, *, floor: float, budget_s: float = 300.0
     ) -> VariantRecord | None:
         """The ONNX network `base` on the part of its letterboxed image that the samples fill.
 
-        See :mod:`hams_services.optimizer.rectangle`. None: no part that is small enough to be worth it reaches `floor`,
-        or it is not faster.
+        See :mod:`hams_services.optimizer.rectangle`. Nothing new is tried after `budget_s`. None: no part that is small
+        enough to be worth it reaches `floor`, or it is not faster.
 
         Raises:
             UnsupportedModelError: the samples fill all of the image, or the network does not run on a part of it.
@@ -172,8 +172,9 @@ class Workshop:
         """
         if why := rectangles.refusal(node):
             raise UnsupportedModelError(why)
+        deadline = time.monotonic() + budget_s
         with self._attempts(base, name, node, shown) as tries:
-            best = rectangles.RectangleTrials(tries, floor).run()
+            best = rectangles.RectangleTrials(tries, floor).run(deadline)
         found = best.record if best is not None else None
         if found is not None:
             before, after = self.say([base, found], name, node, shown, True)

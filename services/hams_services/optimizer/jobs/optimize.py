@@ -151,7 +151,7 @@ class Optimize:
         imported = self.workshop.import_file(self.models[name], name, node.input.shape())
         held = sampling.digest_of(shown.folder, shown.held_back)
         networks = self._trimmed(imported, name, node, shown, held, outcome)
-        networks |= self._rectangular(networks or imported.variants, name, node, shown, held, outcome)
+        networks |= self._rectangular(networks or imported.variants, name, node, shown, held, budget_s / 4, outcome)
         measured = list(networks.values())
         networks = networks or imported.variants
         bases = {f: base for f, base in networks.items() if f in self.formats.read}
@@ -237,6 +237,7 @@ class Optimize:
         node: NodeSpec,
         shown: Shown,
         held: str,
+        budget_s: float,
         outcome: NodeOutcome,
     ) -> dict[RuntimeFormat, VariantRecord]:
         """The networks of which all else is made: without the padding of letterboxed images; none where it is not so.
@@ -255,8 +256,10 @@ class Optimize:
             and record.made.settings.get("floor") == f"{floor:g}"
         ]
         try:
-            fresh = self.fresh or not known
-            record = self.workshop.rectangle(whole, name, node, shown, floor=floor) if fresh else known[0]
+            if known and not self.fresh:
+                record: VariantRecord | None = known[0]
+            else:
+                record = self.workshop.rectangle(whole, name, node, shown, floor=floor, budget_s=budget_s)
         except HamsError as error:
             outcome.notes.append(f"rectangular: {error}")
             return {}

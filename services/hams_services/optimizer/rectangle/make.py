@@ -40,6 +40,8 @@ EACH = frozenset(_EACH.split())
 BOTH = frozenset(["Add", "Div", "Max", "Min", "Mul", "Pow", "Sub", "Sum"])
 """Join what is at the same place."""
 
+BY_SIZE = (b"align_corners", b"tf_crop_and_resize")
+"""Ways to resize in which a place's neighbours depend on the whole size."""
 MEANS = frozenset(["GlobalAveragePool", "ReduceMean"])
 """Say one number for all places."""
 
@@ -155,14 +157,27 @@ class _Narrowed:
         here = self._maps[name]
         few = self._images.take(range(here.count), here.axis)
         wanted = _seen(before, {one.tensor: bool(one.share) for one in self._fits}, self._images)
+        for together in self._waves():
+            found = _seen(self._model, {one.near: bool(one.share) for one in together}, few)
+            for one in together:
+                near, target = found[one.near], wanted[one.tensor]
+                rest = target - near
+                if one.share:
+                    share, rest = _line(near, target, one.usual)
+                    self._constant(one.share, share.astype(np.float32))
+                self._constant(one.rest, rest.astype(np.float32))
+
+    def _waves(self) -> list[list[_Fit]]:
+        """What is fitted together: no tensor of a wave rests on a constant of the same wave, or of a later one."""
+        constants = {one.rest for one in self._fits}
+        level: dict[str, int] = {}
+        for node in self._graph.node:
+            here = max((level.get(name, 0) for name in used(node)), default=0)
+            level |= dict.fromkeys(node.output, here + any(name in constants for name in node.input))
+        waves: dict[int, list[_Fit]] = {}
         for one in self._fits:
-            target = wanted[one.tensor]
-            near = _seen(self._model, {one.near: bool(one.share)}, few)[one.near]
-            rest = target - near
-            if one.share:
-                share, rest = _line(near, target, one.usual)
-                self._constant(one.share, share.astype(np.float32))
-            self._constant(one.rest, rest.astype(np.float32))
+            waves.setdefault(level[one.near], []).append(one)
+        return [waves[number] for number in sorted(waves)]
 
     def _constant(self, name: str, values: Array) -> None:
         """Set a constant."""
@@ -234,7 +249,7 @@ class _Narrowed:
             case "Conv" | "MaxPool" | "AveragePool":
                 return self._windowed(node, attributes, first) if len(maps) == 1 else None
             case "Resize":
-                return self._resized(node, first)
+                return self._resized(node, attributes, first)
             case _:
                 return None
 
@@ -288,8 +303,10 @@ class _Narrowed:
             return None
         return _Map(of.axis, count, whole)
 
-    def _resized(self, node: Any, of: _Map) -> _Map | None:
+    def _resized(self, node: Any, attributes: dict[str, Any], of: _Map) -> _Map | None:
         """An image made larger by whole numbers: by scales from now on, as its size is another."""
+        if attributes.get("coordinate_transformation_mode", b"half_pixel") in BY_SIZE:
+            return None
         before, after = self._shapes[node.input[0]], self._shapes[node.output[0]]
         scales = np.array([a / b for a, b in zip(after, before, strict=True)], np.float32)
         if (scales != np.round(scales)).any():

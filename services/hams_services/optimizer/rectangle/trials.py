@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from hams_services.optimizer.attempts import Attempt, Attempts
@@ -37,8 +38,10 @@ class RectangleTrials:
     tries: Attempts
     floor: float
 
-    def run(self) -> Attempt | None:
+    def run(self, deadline: float) -> Attempt | None:
         """The smallest that reaches the floor; None: none does that is small enough to be worth it.
+
+        None is begun after `deadline`, but for the first.
 
         Raises:
             UnsupportedModelError: the samples fill all of the image, or the network does not run on a part of it.
@@ -53,6 +56,8 @@ class RectangleTrials:
             one = self._make(size)
             if one.agreement >= self.floor:
                 return one
+            if time.monotonic() >= deadline:
+                return None
             more += STEP
         return None
 

@@ -73,6 +73,10 @@ TABLE: dict[str, tuple[list[NodeProto], Constants]] = {
         [node("Resize", ["r", "", "", "s"], ["l"], mode="linear"), node("Relu", ["l"], ["y"])],
         {"s": ints(1, 4, 64, 64)},
     ),
+    "larger, by corners": (
+        [node("Resize", ["r", "", "s"], ["y"], mode="linear", coordinate_transformation_mode="align_corners")],
+        {"s": floats(1, 1, 2, 2)},
+    ),
     "smaller": ([node("Resize", ["r", "", "s"], ["y"], mode="nearest")], {"s": floats(1, 1, 0.75, 0.75)}),
     "joined": (
         [
@@ -177,6 +181,17 @@ def test_maps_of_few_places_are_computed_whole(tmp_path: Path) -> None:
     path = part_of(network(tmp_path, nodes, {}), tmp_path)
     pooled = next(one for one in onnx.load_model(path).graph.node if one.op_type == "MaxPool")
     assert pooled.input[0] == "hams_whole/2/r"
+
+
+def test_what_rests_on_other_constants_is_fitted_after_them(tmp_path: Path) -> None:
+    """A weight of channels, then a map that it scales: with both fitted at once the second would be far off."""
+    gate = [node("GlobalAveragePool", ["r"], ["g"]), node("Mul", ["r", "g"], ["m"])]
+    again = [node("GlobalAveragePool", ["m"], ["h"]), node("Mul", ["m", "h"], ["o"])]
+    file = network(tmp_path, [*gate, *again, node("ReduceMean", ["o"], ["y"], axes=[2, 3])], {})
+    path, shown = part_of(file, tmp_path, seen=images(1, 40)), images(2, 20)
+    before = np.stack([run(file, one[None]) for one in shown])
+    after = np.stack([run(path, np.ascontiguousarray(one[None, :, :PART])) for one in shown])
+    assert np.abs(after - before).mean() < 0.01 * np.abs(before - before.mean(axis=0)).mean()
 
 
 def test_the_same_bytes_twice(tmp_path: Path) -> None:
