@@ -1,4 +1,4 @@
-"""`hams-ctl nco import`, `quantize`, `prune`, `shrink`, `convert`, `variants`: networks in other forms."""
+"""`hams-ctl nco import`, `quantize`, `prune`, `shrink`, `rectangle`, `convert`, `variants`: networks in other forms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -195,7 +195,7 @@ def prune(
 ) -> None:
     """Make a node's network narrower: channels go that can best be done without, as many as the floor allows."""
 
-    directly(lambda: _reduce("pruned", file, node, samples, floor, frames, device, budget, memory, json), debug)
+    directly(lambda: _less("pruned", file, node, samples, floor, frames, device, budget, memory, json), debug)
 
 
 @nco.command()
@@ -213,11 +213,29 @@ def shrink(
 ) -> None:
     """Let a node's network look at a smaller image, as small as the floor allows, where it says no places in it."""
 
-    directly(lambda: _reduce("shrunk", file, node, samples, floor, frames, device, budget, memory, json), debug)
+    directly(lambda: _less("shrunk", file, node, samples, floor, frames, device, budget, memory, json), debug)
 
 
-def _reduce(
-    form: Reduced,
+@nco.command()
+def rectangle(
+    file: GroupFile,
+    node: Node,
+    samples: Samples,
+    floor: Floor = None,
+    frames: Frames = 100,
+    device: Device = None,
+    budget: Budget = 300,
+    memory: Memory = Limits.memory_mib,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Let a node's network look at the part of its letterboxed image that the samples fill, not at the padding."""
+
+    directly(lambda: _less("rectangular", file, node, samples, floor, frames, device, budget, memory, json), debug)
+
+
+def _less(
+    form: Reduced | Literal["rectangular"],
     file: Path,
     node: str,
     samples: Path,
@@ -237,7 +255,13 @@ def _reduce(
         base = imported.variants.get("onnx")
         if base is None:
             raise UnsupportedModelError(f"that needs the network as ONNX: {imported.skipped['onnx']}")
-        made = place.reduce(form, base, node, of, shown, floor=of.min_agreement, budget_s=budget)
+        if form == "rectangular":
+            found = place.rectangle(base, node, of, shown, floor=of.min_agreement, budget_s=budget)
+            if found is None:
+                raise UnsupportedModelError(f"no part of its image agrees to {of.min_agreement:g} and is faster")
+            made = [found]
+        else:
+            made = place.reduce(form, base, node, of, shown, floor=of.min_agreement, budget_s=budget)
         made = place.measure(base, [base, *made], node, of, shown, time_it=True)
     _show(node, of, made, json)
 

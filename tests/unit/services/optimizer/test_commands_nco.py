@@ -93,3 +93,21 @@ def test_a_network_looks_at_a_smaller_image(tmp_path: Path, monkeypatch: pytest.
     _, made = json.loads(ctl("shrink", group, "say", "--samples", samples, "--floor", "0", "--json"))
     assert (made["made"]["format"], made["made"]["settings"]["size"]) == ("onnx", "24×24")
     assert "onnx shrunk" in ctl("variants", group)
+
+
+@pytest.mark.timeout(900)
+def test_a_network_looks_at_what_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAMS_CACHE", str(tmp_path / "cache"))
+    node = {
+        "model": str(convolutions(tmp_path, size=128, width=24)),
+        "input": {"size": [128, 128], "fit": "letterbox"},
+        "task": {"type": "landmarks", "points": 2},
+    }
+    group = tmp_path / "group.yaml"
+    group.write_text(yaml.safe_dump({"name": "g", "nodes": {"say": node}}))
+    samples = noise(tmp_path / "samples", 12, height=4)
+    _, made = json.loads(ctl("rectangle", group, "say", "--samples", samples, "--floor", "0.5", "--json"))
+    assert (made["made"]["format"], made["made"]["input"]["size"]) == ("onnx", [128, 48])
+    assert "onnx rectangular" in ctl("variants", group)
+    squares = noise(tmp_path / "squares", 12)
+    ctl("rectangle", group, "say", "--samples", squares, "--floor", "0.5", code=3)  # they fill all of it
