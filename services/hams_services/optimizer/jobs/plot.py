@@ -11,12 +11,12 @@ from hams_shared.messages import MatrixView, StrategyAnswer, VariantRow
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKERS = {
+MARKERS: dict[str, Any] = {
     "source": "o", "fp32": "P", "fp16": "s", "bf16": "^", "int8": "v", "int8+bf16": "D", "student": "*",
     "pruned": "X", "pruned int8": "d", "shrunk": "p", "shrunk int8": "h",
-    "rectangular": "1", "rectangular int8": "2", "trimmed": "<", "trimmed int8": ">",
+    "rectangular": (4, 1, 0), "rectangular int8": (4, 1, 45), "trimmed": "<", "trimmed int8": ">",
 }  # fmt: skip
-"""By what a variant's label says between format and input."""
+"""By what a variant's label says between format and input; all are outlines that can be filled."""
 WIDTH, HEIGHT = 5.2, 4.6
 """Of a panel, inches."""
 

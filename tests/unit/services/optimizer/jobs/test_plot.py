@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from hams_services.optimizer.jobs.plot import _kind, plot
+from hams_services.optimizer.jobs.plot import MARKERS, _kind, plot
 from hams_shared.messages import MatrixView, ModelPart, ModelRef, StrategyAnswer, VariantChoice, VariantRow, WireError
 
 pytest.importorskip("matplotlib", reason="extra nco")
@@ -79,7 +79,15 @@ def test_without_any_answer_it_is_drawn_too(tmp_path: Path, answers: tuple[Strat
         ("openvino pruned bf16", "pruned"),
         ("openvino student int8", "student"),
         ("openvino trimmed int8", "trimmed int8"),
+        ("onnx rectangular", "rectangular"),
     ],
 )
 def test_each_kind_has_its_mark(label: str, kind: str) -> None:
     assert _kind(label) == kind
+
+
+def test_each_mark_can_be_filled() -> None:
+    """Of one that is only lines nothing would be seen where it does not serve."""
+    lines = pytest.importorskip("matplotlib.lines")
+    assert all(isinstance(one, tuple) or one in lines.Line2D.filled_markers for one in MARKERS.values())
+    assert len(set(MARKERS.values())) == len(MARKERS)
