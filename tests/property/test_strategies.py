@@ -194,7 +194,7 @@ def test_names_and_order_change_nothing(instance: Instance, random: object) -> N
 def test_faster_devices_scale_the_result(instance: Instance, factor: float, name: str) -> None:
     scaled = instance.replace(fps=instance.fps * factor)
     before, after = solved(instance, name), solved(scaled, name)
-    assert after.fps == pytest.approx(before.fps * factor, rel=0.02 if name == "replicated" else 1e-6)
+    assert after.fps == pytest.approx(before.fps * factor, rel=0.04 if name == "replicated" else 1e-6)
 
 
 @SMALL
