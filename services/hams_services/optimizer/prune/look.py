@@ -20,7 +20,7 @@ from hams_services.optimizer.onnx_dims import hoist
 from hams_services.optimizer.prune.chains import Chain, array, attribute, chains, layers, mapped, take
 from hams_services.optimizer.prune.order import Elimination, Loss, Matrix, eliminate, refit
 from hams_services.optimizer.prune.varied import varied
-from hams_services.optimizer.run_onnx import one_core
+from hams_services.optimizer.run_onnx import tapped
 from hams_shared.errors import ModelError, UnsupportedModelError
 
 MULTIPLICATIONS = 3e11
@@ -128,10 +128,11 @@ def _images(
 
 def _grams(model: Any, found: Sequence[Chain], images: Images, random: np.random.Generator) -> list[Matrix]:
     """Second moments of what each chain's reader takes."""
-    session, names = _session(model, [one.read for one in found])
+    reads = [one.read for one in found]
+    session, names = _session(model, reads)
     grams: list[Matrix] = [np.zeros(()) for _ in found]
     for image in images:
-        said = session.run(None, {session.get_inputs()[0].name: np.ascontiguousarray(image)})
+        said = session.run([*names, *reads], {session.get_inputs()[0].name: np.ascontiguousarray(image)})
         outputs, read = said[: len(names)], said[len(names) :]
         near = _near(outputs)
         for index, (one, values) in enumerate(zip(found, read, strict=True)):
@@ -272,8 +273,4 @@ def _lost(
 
 def _session(model: Any, inner: Sequence[str]) -> tuple[Any, list[str]]:
     """Run a network on one core, with inner tensors as further outputs; and the names of its own."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    names = [value.name for value in copy.graph.output]
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
-    return one_core(copy), names
+    return tapped(model, inner), [value.name for value in model.graph.output]

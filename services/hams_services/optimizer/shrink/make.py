@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from hams_services.optimizer.opset import raise_opset
 from hams_services.optimizer.reason import reason
-from hams_services.optimizer.run_onnx import one_core
+from hams_services.optimizer.run_onnx import declare
 from hams_shared.errors import UnsupportedModelError
 
 OPSET = 11
@@ -42,20 +42,11 @@ def make(source: str, out: str, share: float, shape: tuple[int, ...], layout: st
     scales = np.ones(4, np.float32)
     for axis, now, before in zip(axes, smaller, (rows, columns), strict=True):
         scales[axis] = (now + 0.01) / before if now != before else 1.0  # of what this gives the whole pixels count
-    _resize_first(model, scales, shape)
-    for output in model.graph.output:  # their sizes may be others now
-        output.type.tensor_type.ClearField("shape")
+    _resize_first(model, scales)
     try:
-        said = one_core(model).run(None, {model.graph.input[0].name: np.zeros(shape, np.float32)})
+        declare(model, np.zeros(shape, np.float32))
     except Exception as error:  # any kind: a size burnt into a layer
         raise UnsupportedModelError(f"it takes one size of image only: {reason(error)}") from error
-    images = model.graph.input[0].type.tensor_type.shape.dim[0]
-    for output, values in zip(model.graph.output, said, strict=True):
-        dims = output.type.tensor_type.shape.dim
-        for size in values.shape:
-            dims.add().dim_value = size
-        if values.shape[:1] == shape[:1]:
-            dims[0].CopyFrom(images)
     target = folder / "model.onnx"
     target.write_bytes(model.SerializeToString(deterministic=True))
     return {"files": [str(target)], "size": [smaller[1], smaller[0]], "tools": {"onnx": onnx.__version__}}
@@ -66,8 +57,8 @@ def _side(whole: int, part: float) -> int:
     return max(min(round(whole * part / MULTIPLE), (whole - 1) // MULTIPLE) * MULTIPLE, LEAST_SIDE)
 
 
-def _resize_first(model: Any, scales: np.ndarray[Any, Any], shape: tuple[int, ...]) -> None:
-    """Put a Resize (bilinear) between the one input, which is of `shape` from now on, and what reads it."""
+def _resize_first(model: Any, scales: np.ndarray[Any, Any]) -> None:
+    """Put a Resize (bilinear) between the one input and what reads it."""
     graph = model.graph
     name = graph.input[0].name
     for node in graph.node:
@@ -85,6 +76,3 @@ def _resize_first(model: Any, scales: np.ndarray[Any, Any], shape: tuple[int, ..
     graph.node.extend([resize, *nodes])
     graph.initializer.append(numpy_helper.from_array(np.zeros(0, np.float32), "hams_smaller_roi"))  # not used, wanted
     graph.initializer.append(numpy_helper.from_array(scales, "hams_smaller_scales"))
-    dims = graph.input[0].type.tensor_type.shape.dim
-    for dim, size in list(zip(dims, shape, strict=True))[1:]:
-        dim.dim_value = size
