@@ -56,7 +56,7 @@ async def benchmark(
             other = await loop.run_in_executor(loader, _load_beside, backend, beside, loading)
             try:
                 pair = (other, beside) if other is not None and beside is not None else None
-                measured = await executor.run_steps(profile_steps(network, model, beside=pair))
+                measured = await executor.run_steps(profile_steps(network, model, executor.clock.now, beside=pair))
             finally:
                 if other is not None:
                     other.close()

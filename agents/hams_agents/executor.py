@@ -25,6 +25,7 @@ from typing import Generic, TypeVar
 from hams_agents.fair_queue import FairQueue, Terms, Turn
 from hams_agents.progress import FIRST_S, Progress, limit_s
 from hams_agents.serving import Batch, Outgoing, Piece, ServedNode, failures, finish, infer, prepare
+from hams_shared.clock import SYSTEM_CLOCK, Clock
 from hams_shared.errors import RefusedError, as_hams_error
 from hams_shared.frames import Work
 from hams_shared.messages import NodeLoad
@@ -63,8 +64,11 @@ class Executor:
     """Called first thing in the device thread."""
     progress: Progress = field(default_factory=Progress)
     """What the device thread is doing; see :mod:`hams_agents.watchdog`."""
+    clock: Clock = SYSTEM_CLOCK
     busy_s: float = 0.0
     """Time the device computed, s."""
+    active: int = 0
+    """Pieces of work taken and not delivered yet, and benchmarks under way."""
     _queue: FairQueue[Piece] = field(default_factory=FairQueue)
     _ready: list[tuple[Turn[Piece], Batch]] = field(default_factory=list)
     """A stack: each may overtake those below it."""
@@ -76,7 +80,8 @@ class Executor:
     _preparing: bool = False
     _idle: bool = False
     """The device thread has nothing to do."""
-    _threads: list[threading.Thread] = field(default_factory=list)
+    threads: list[threading.Thread] = field(default_factory=list)
+    """Those that prepare, compute and finish."""
 
     def __post_init__(self) -> None:
         self._to_prepare = threading.Condition(self._lock)
@@ -92,7 +97,7 @@ class Executor:
         """Start the threads."""
         for name, loop in (("prepare", self._prepare), ("device", self._compute), ("finish", self._finish)):
             thread = threading.Thread(target=loop, name=name, daemon=True)
-            self._threads.append(thread)
+            self.threads.append(thread)
             thread.start()
 
     def submit(self, served: ServedNode, work: Work) -> bool:
@@ -108,11 +113,12 @@ class Executor:
         with self._lock:
             if self._stopping or self._queue.size >= QUEUE_LIMIT:
                 return False
-            now = time.perf_counter()
-            piece = Piece(served, work, now)
+            now = self.clock.now()
+            piece = Piece(served, work, time.perf_counter())
             # Assignments of two epochs are never run together: their networks may differ.
             stream = f"{work.id.stream}@{work.id.epoch}"
             self._queue.push((spec.name, work.node), stream, piece, work.count, terms, now)
+            self.active += 1
             (self._to_compute if self._idle else self._to_prepare).notify()
             return True
 
@@ -124,6 +130,7 @@ class Executor:
             if self._stopping:
                 raise RefusedError("the agent is stopping")
             self._jobs.append(_Job(steps, done))  # type: ignore[arg-type]
+            self.active += 1
             self._to_compute.notify()
         return await asyncio.wrap_future(done)
 
@@ -148,10 +155,10 @@ class Executor:
             self._stopping = True
             for condition in (self._to_prepare, self._to_compute, self._to_finish):
                 condition.notify()
-        deadline = time.monotonic() + timeout
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        deadline = self.clock.now() + timeout
+        for thread in self.threads:
+            thread.join(max(0.0, deadline - self.clock.now()))
+        return not any(thread.is_alive() for thread in self.threads)
 
     # ── the prepare thread ────────────────────────────────────────────────────────────────────────────────────
 
@@ -173,7 +180,7 @@ class Executor:
     def _take(self) -> Turn[Piece] | None:
         """Wait for work that may be made ready; None at the end. The lock is held."""
         while True:
-            now = time.perf_counter()
+            now = self.clock.now()
             over = self._ready[-1][0] if self._ready else None
             turn = self._queue.pop(now, over)
             if turn is not None:
@@ -181,7 +188,7 @@ class Executor:
                 return turn
             if self._stopping and not self._queue.size:
                 return None
-            self._to_prepare.wait(self._queue.wait(now, over))
+            self.clock.wait(self._to_prepare, self._queue.wait(now, over))
 
     # ── the device thread ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -194,10 +201,11 @@ class Executor:
                 job = self._jobs[0] if self._jobs else None
                 if job is not None and self._stopping:
                     self._jobs.popleft()
+                    self.active -= 1
                     job.done.set_exception(RefusedError("the agent is stopping"))
                     continue
                 batch = self._ready.pop()[1] if self._ready else None
-                turn = None if batch or self._preparing else self._queue.pop(time.perf_counter())
+                turn = None if batch or self._preparing else self._queue.pop(self.clock.now())
                 if self._queue.size:
                     self._to_prepare.notify()
                 if batch is None and turn is None and job is None:
@@ -224,9 +232,9 @@ class Executor:
         images = sum(piece.work.count for piece in batch.pieces)
         known = self._loads.get(key, _Load())
         self.progress.begin(f"inference of {key[0]}/{key[1]}", limit_s(known.busy_s, known.inferences, images))
-        start = time.perf_counter()
+        start = self.clock.now()
         infer(batch)
-        spent = time.perf_counter() - start
+        spent = self.clock.now() - start
         self.progress.end()
         with self._lock:
             self._queue.charge(key, len(batch.pieces), spent if images else 0.0)
@@ -247,19 +255,24 @@ class Executor:
         try:
             result = next(job.steps)
         except BaseException as error:
-            self._jobs.popleft()
             job.done.set_exception(as_hams_error(error))
+            self._step_ended()
             return
         finally:
             self.progress.end()
         if result is not None:
-            self._jobs.popleft()
             job.done.set_result(result)
+            self._step_ended()
+
+    def _step_ended(self) -> None:
+        with self._lock:
+            self._jobs.popleft()
+            self.active -= 1
 
     # ── the finish thread ─────────────────────────────────────────────────────────────────────────────────────
 
     def _finish(self) -> None:
-        device = self._threads[1]
+        device = self.threads[1]
         while True:
             with self._lock:
                 while not self._done:
@@ -276,6 +289,8 @@ class Executor:
         except Exception as error:
             outgoing = failures(batch, as_hams_error(error))
         self.deliver(outgoing)
+        with self._lock:
+            self.active -= len(batch.pieces)
 
 
 def _alike(pieces: list[Piece]) -> list[Batch]:

@@ -121,7 +121,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
 def profile_steps(
     network: Network,
     model: ModelFile,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] = time.monotonic,
     limits: SamplerLimits | None = None,
     beside: tuple[Network, ModelFile] | None = None,
 ) -> Iterator[ModelProfile | None]:

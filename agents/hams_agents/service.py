@@ -33,6 +33,7 @@ from hams_agents.serving import Outgoing, failure
 from hams_agents.watchdog import Watchdog
 from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus, KeyValue, Message
+from hams_shared.clock import SYSTEM_CLOCK, Clock
 from hams_shared.errors import BrokerError, HamsError, MessageError, RefusedError, as_hams_error
 from hams_shared.frame_pool import FrameReader, memory_domain
 from hams_shared.frames import Work, WorkUnreadableError
@@ -74,24 +75,28 @@ class AgentService:
         end: Callable[[int], None] = os._exit,
         *,
         may_write_profiles: bool = True,
+        clock: Clock = SYSTEM_CLOCK,
+        own_process: bool = True,
     ) -> None:
         self._bus = bus
         self._backend = backend
         self._cache = cache
         self._record = _record(backend, host)
         self._state = core.AgentState(self.device)
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock.now()
         self._sequence = 0
         self._announce = asyncio.Event()
         self._loads: asyncio.Queue[core.LoadNode] = asyncio.Queue()  # bounded by the plans' nodes
         # Loading starts the runtimes' own threads, which inherit the cores of the thread that starts them.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader", initializer=pin)
         self._loop = asyncio.get_running_loop()
-        self._executor = Executor(self._deliver, pin)
+        self.executor = Executor(self._deliver, pin, clock=clock)
         self._loading = Progress()
         self._loaded = Loaded(backend, self._loading)
         on_hang = HangReporter(bus, self.device, self._loop, end)
-        self._watchdog = Watchdog((self._executor.progress, self._loading), on_hang)
+        watched = (self.executor.progress, self._loading)
+        self._watchdog = Watchdog(watched, on_hang, clock, own_process=own_process)
         self._outgoing: asyncio.Queue[list[Outgoing]] = asyncio.Queue()  # bounded by `_room`
         self._room = threading.BoundedSemaphore(OUTGOING_LIMIT)
         self._frames = FrameReader()
@@ -112,10 +117,18 @@ class AgentService:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then finish what is queued and leave."""
+        try:
+            await self._run(stop)
+        finally:  # also when it is cancelled or fails: no thread outlives it
+            self._watchdog.stop()
+            self.executor.stop(0)
+            self._loader.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, stop: asyncio.Event) -> None:
         log_always(device=self.device)
         self._devices = await self._bus.kv(subjects.bucket("devices"))
         self._store = ModelStore(await self._bus.objects(subjects.MODEL_STORE), self._cache / "models")
-        self._executor.start()
+        self.executor.start()
         self._watchdog.start()
         async with asyncio.TaskGroup() as owner:
             tasks = [
@@ -144,21 +157,19 @@ class AgentService:
                 await self._hand_over()
             except HamsError as error:
                 log.warning("leaves without a goodbye: %s", error)
-            await asyncio.to_thread(self._executor.stop, DRAIN_S)
+            await asyncio.to_thread(self.executor.stop, DRAIN_S)
             with suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
                     await self._outgoing.join()
-            self._watchdog.stop()
             await ended((*tasks, beat))
         with suppress(HamsError):  # without a broker there is nobody to tell
             await self._bus.flush()
-        self._loader.shutdown(wait=False, cancel_futures=True)
 
     async def _hand_over(self) -> None:
         """Serve on while others load what this device serves; where nobody begins to, waiting is of no use."""
-        served, began = self._state.counted_on(), time.monotonic()
+        served, began = self._state.counted_on(), self._clock.now()
         while left := self._state.counted_on():
-            if time.monotonic() - began > (HANDOVER_S if left <= self._state.moving else NOTICE_S):
+            if self._clock.now() - began > (HANDOVER_S if left <= self._state.moving else NOTICE_S):
                 log.info("nobody takes over %s", ", ".join(sorted(left)))
                 break
             await asyncio.sleep(0.02)
@@ -241,10 +252,10 @@ class AgentService:
                 incarnation=self._record.incarnation,
                 sequence=self._sequence,
                 assignments=self._state.view(),
-                nodes=self._executor.loads(),
-                queue=self._executor.waiting,
-                busy_s=round(self._executor.busy_s, 6),
-                uptime_s=round(time.monotonic() - self._started, 3),
+                nodes=self.executor.loads(),
+                queue=self.executor.waiting,
+                busy_s=round(self.executor.busy_s, 6),
+                uptime_s=round(self._clock.now() - self._started, 3),
                 memory_mib=round(resident_mib(), 1),
                 memory_domain=self._memory_domain,
             )
@@ -261,7 +272,7 @@ class AgentService:
 
     async def _on_work(self, message: Message) -> None:
         try:
-            data = self._assembler.take(message.data, time.monotonic())
+            data = self._assembler.take(message.data, self._clock.now())
             if data is None:
                 return
             work = Work.unpack(data, self._frames)
@@ -282,7 +293,7 @@ class AgentService:
         refusal = self._state.admit(work.id.group, work.id.epoch, work.node)
         if refusal is None:
             served = self._loaded.nodes[(work.id.group, work.id.epoch, work.node)]
-            if self._executor.submit(served, work):
+            if self.executor.submit(served, work):
                 return None
             refusal = RefusedError(f"the queue of {self.device} is full")
         return failure(work, self.device, refusal)
@@ -299,7 +310,7 @@ class AgentService:
         beside = await self._model_file(request.beside) if request.beside is not None else None
         loop = asyncio.get_running_loop()
         record = await benchmark(
-            self._backend, self._record, model, loop, self._loader, self._executor, self._loading, beside
+            self._backend, self._record, model, loop, self._loader, self.executor, self._loading, beside
         )
         self._measured[record.key] = record
         return record
@@ -322,14 +333,14 @@ class AgentService:
     # ── decisions, carried out ────────────────────────────────────────────────────────────────────────────────
 
     def _do(self, event: core.Event) -> None:
-        for command in core.step(self._state, event, time.monotonic()):
+        for command in core.step(self._state, event, self._clock.now()):
             match command:
                 case core.LoadNode():
                     self._loads.put_nowait(command)
                 case core.DropNode(group, epoch, node):
                     self._loaded.drop((group, epoch, node))
                     if not self._loaded.serves(group):
-                        self._executor.forget(group)
+                        self.executor.forget(group)
                 case core.Announce():
                     self._announce.set()
 

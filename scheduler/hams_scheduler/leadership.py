@@ -16,6 +16,7 @@ from contextlib import suppress
 from hams_scheduler.lease import RENEW_S, STEP_DOWN_S, Claim, Held, Lease
 from hams_shared import codec
 from hams_shared.bus import KeyValue
+from hams_shared.clock import SYSTEM_CLOCK, Clock
 from hams_shared.errors import HamsError, MessageError, RefusedError
 from hams_shared.messages import LeaderRecord
 from hams_shared.process import host_name
@@ -31,10 +32,15 @@ class Leadership:
     """Takes part in the choice of the leader while :meth:`run` runs."""
 
     def __init__(
-        self, bucket: KeyValue, on_lead: Callable[[int], Awaitable[None]], on_follow: Callable[[], Awaitable[None]]
+        self,
+        bucket: KeyValue,
+        on_lead: Callable[[int], Awaitable[None]],
+        on_follow: Callable[[], Awaitable[None]],
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.id = uuid.uuid4().hex[:8]
         self._bucket = bucket
+        self._clock = clock
         self._on_lead = on_lead
         self._on_follow = on_follow
         self._lease = Lease(self.id)
@@ -46,7 +52,7 @@ class Leadership:
     @property
     def term(self) -> int:
         """The term this scheduler leads in; 0 when it does not."""
-        return self._led if self._lease.leads(time.monotonic()) else 0
+        return self._led if self._lease.leads(self._clock.now()) else 0
 
     @property
     def record(self) -> LeaderRecord:
@@ -56,7 +62,7 @@ class Leadership:
     @property
     def led_s(self) -> float:
         """How long this scheduler has led, s."""
-        return time.monotonic() - self._began if self._led else 0.0
+        return self._clock.now() - self._began if self._led else 0.0
 
     def heard(self, term: int) -> None:
         """A record was written in `term`."""
@@ -77,13 +83,13 @@ class Leadership:
 
     async def _turn(self) -> None:
         for _ in range(2):  # a refused renewal is followed by a look at once
-            claim = self._lease.renewal(time.monotonic())
+            claim = self._lease.renewal(self._clock.now())
             if claim is None:
                 found = await self._look()
-                claim = self._lease.saw(found, time.monotonic())
+                claim = self._lease.saw(found, self._clock.now())
             if claim is None:
                 return
-            sent = time.monotonic()
+            sent = self._clock.now()
             try:
                 revision = await self._bucket.update(KEY, codec.encode(self._record(claim, self.id)), claim.revision)
             except RefusedError:
@@ -109,8 +115,8 @@ class Leadership:
 
     async def _announce(self) -> None:
         """Tell of what changed."""
-        self._lease.expired(time.monotonic())
-        leads = self._lease.leads(time.monotonic())
+        self._lease.expired(self._clock.now())
+        leads = self._lease.leads(self._clock.now())
         if self._led and (not leads or self._lease.term != self._led):
             log.warning("this scheduler leads no more (term %d)", self._led)
             self._led = 0
@@ -122,7 +128,7 @@ class Leadership:
             except (HamsError, TimeoutError) as error:
                 log.warning("cannot begin to lead yet: %s", str(error) or "no answer in time")
                 return
-            self._led, self._since, self._began = self._lease.term, time.time(), time.monotonic()
+            self._led, self._since, self._began = self._lease.term, time.time(), self._clock.now()
             log.info("this scheduler leads, term %d", self._led)
 
     async def depose(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 import uuid
 from collections.abc import Coroutine
 from typing import TypeVar
@@ -24,6 +23,7 @@ from hams_scheduler.state import SchedulerState
 from hams_scheduler.view import scheduler_view
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus, Entry, KeyValue, Message, Registration
+from hams_shared.clock import SYSTEM_CLOCK, Clock
 from hams_shared.errors import (
     BadInputError,
     BrokerError,
@@ -64,9 +64,10 @@ M = TypeVar("M", bound=BaseModel)
 class SchedulerService:
     """One scheduler process."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, clock: Clock = SYSTEM_CLOCK) -> None:
         self._bus = bus
-        self._state = SchedulerState(started=time.monotonic(), leading=False)
+        self._clock = clock
+        self._state = SchedulerState(started=clock.now(), leading=False)
         self._owner: asyncio.TaskGroup | None = None
         self._buckets: dict[str, KeyValue] = {}
         self._writes: asyncio.Queue[tuple[int, Write]] = asyncio.Queue()
@@ -86,7 +87,7 @@ class SchedulerService:
         for name in subjects.BUCKETS:
             self._buckets[name] = await self._bus.kv(subjects.bucket(name))
         self._plans = PlanStore(self._buckets["plans"])
-        leadership = Leadership(self._buckets["leader"], self._lead, self._follow)
+        leadership = Leadership(self._buckets["leader"], self._lead, self._follow, self._clock)
         self._leadership = leadership
         await self._recall()
         async with asyncio.TaskGroup() as owner:
@@ -195,7 +196,7 @@ class SchedulerService:
             group = _decoded(GroupRecord, entry)
             if group is not None:
                 self._do(events.GroupSeen(entry.key, group))
-        self._state.started = time.monotonic()
+        self._state.started = self._clock.now()
 
     # ── in ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -259,7 +260,7 @@ class SchedulerService:
 
     async def _on_view(self, message: Message) -> None:
         self._check_leading()
-        view = scheduler_view(self._state, time.monotonic(), self._leader.record, self._leader.led_s)
+        view = scheduler_view(self._state, self._clock.now(), self._leader.record, self._leader.led_s)
         await message.respond(codec.encode(view))
 
     async def _on_plan(self, message: Message) -> None:
@@ -294,7 +295,7 @@ class SchedulerService:
     # ── decisions, carried out ────────────────────────────────────────────────────────────────────────────────
 
     def _do(self, event: events.Event) -> None:
-        for command in core.step(self._state, event, time.monotonic()):
+        for command in core.step(self._state, event, self._clock.now()):
             match command:
                 case events.Note(text, device, group, epoch):
                     log.info("%s", text, extra={"device": device, "group": group, "epoch": epoch})

@@ -8,15 +8,13 @@ it to that.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import logging
 import re
 import uuid
 from collections import deque
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -26,15 +24,20 @@ from hams_shared.errors import (
     BadInputError,
     BrokerError,
     DeadlineError,
-    HamsError,
     NotFoundError,
     as_hams_error,
 )
-from hams_shared.memory_store import MemoryBucket, MemoryKeyValue, MemoryObjects, matches
+from hams_shared.memory_server import MemoryMessage, MemoryServer, MemorySubscription
+from hams_shared.memory_store import MemoryBucket, MemoryKeyValue, MemoryObjects
 from hams_shared.process import machine
 from hams_shared.service_errors import ERROR_CODE, error_answer, service_error
 
 log = logging.getLogger(__name__)
+
+OP_DEADLINE_S = 5.0
+"""How long one operation on a store waits for a server that is away, s."""
+PENDING_BYTES = 64 * 1024 * 1024
+"""Most bytes of messages that wait for a server that is away."""
 
 _BUCKET = re.compile(r"[a-zA-Z0-9_-]+")
 _WHITE = re.compile(r"[ \t\r\n]")
@@ -52,116 +55,25 @@ def _check_pattern(pattern: str) -> None:
         raise BadInputError(f"{pattern!r}: not a valid subject")
 
 
-class MemoryMessage:
-    """One received message."""
-
-    __slots__ = ("_bus", "data", "headers", "reply", "subject")
-
-    def __init__(self, bus: InMemoryBus, subject: str, data: bytes, reply: str, headers: dict[str, str]) -> None:
-        self._bus = bus
-        self.subject = subject
-        self.data = data
-        self.reply = reply
-        self.headers = headers
-
-    async def respond(self, data: bytes) -> None:
-        """Publish `data` to :attr:`reply`; does nothing when no answer is awaited, or not on an inbox."""
-        if answer_subject(self.reply, self.subject):
-            await self._bus.publish(self.reply, data)
-
-
-class MemorySubscription:
-    """A live subscription: a bounded queue and the task that empties it."""
-
-    def __init__(self, bus: InMemoryBus, subject: str, handler: Handler, queue: str, limit: int) -> None:
-        self._bus = bus
-        self._handler = handler
-        self._waiting: deque[MemoryMessage] = deque()
-        self._news = asyncio.Event()
-        self._limit = limit
-        self._closed = False
-        self._task: asyncio.Task[None] | None = None
-        self.subject = subject
-        self.queue = queue
-        self.dropped = 0
-
-    def start(self) -> None:
-        """Begin to hand messages to the handler."""
-        self._task = self._bus.own(self._run())
-
-    def offer(self, subject: str, data: bytes, reply: str, headers: dict[str, str]) -> None:
-        """Take a message, or count it as dropped."""
-        if len(self._waiting) >= self._limit:
-            self.dropped += 1
-            return
-        self._waiting.append(MemoryMessage(self._bus, subject, data, reply, headers))
-        self._news.set()
-
-    async def _run(self) -> None:
-        task = asyncio.current_task()
-        while not self._closed:
-            self._news.clear()
-            while self._waiting and not self._closed:
-                try:
-                    await self._handler(self._waiting.popleft())
-                except asyncio.CancelledError:
-                    if task is not None and task.cancelling():
-                        raise
-                    log.error("handler of %s was cancelled from inside", self.subject)
-                except Exception as error:
-                    log.error("handler of %s: %s", self.subject, error, exc_info=not isinstance(error, HamsError))
-                # A handler that never waits must not starve everyone else.
-                await asyncio.sleep(0)
-            if not self._closed:
-                await self._news.wait()
-
-    async def unsubscribe(self) -> None:
-        """Stop receiving; idempotent. A handler that unsubscribes itself still runs to its end."""
-        self._closed = True
-        with suppress(ValueError):
-            self._bus.server.subscriptions.remove(self)
-        if self._task is not None and self._task is not asyncio.current_task():
-            self._task.cancel()
-
-
-@dataclass
-class MemoryServer:
-    """What the clients of one in-memory broker share."""
-
-    max_payload: int = 8 * 1024 * 1024
-    subscriptions: list[MemorySubscription] = field(default_factory=list)
-    inboxes: dict[str, asyncio.Future[tuple[bytes, dict[str, str]]]] = field(default_factory=dict)
-    buckets: dict[str, MemoryBucket] = field(default_factory=dict)
-    stores: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    turn: itertools.count[int] = field(default_factory=itertools.count)
-
-    def route(self, subject: str, data: bytes, reply: str, headers: dict[str, str]) -> int:
-        """Deliver to everyone concerned and one member of each queue group; return to how many."""
-        inbox = self.inboxes.get(subject)
-        if inbox is not None:
-            if not inbox.done():
-                inbox.set_result((data, headers))
-            return 1
-        groups: dict[str, list[MemorySubscription]] = {}
-        chosen: list[MemorySubscription] = []
-        for subscription in self.subscriptions:
-            if matches(subscription.subject, subject):
-                if subscription.queue:
-                    groups.setdefault(subscription.queue, []).append(subscription)
-                else:
-                    chosen.append(subscription)
-        # Members take turns; NATS draws one, so nobody may rely on either.
-        chosen += [members[next(self.turn) % len(members)] for members in groups.values()]
-        for subscription in chosen:
-            subscription.offer(subject, data, reply, headers)
-        return len(chosen)
-
-
 class InMemoryBus:
     """One client of `server` (default: a new one, alone). Use as an async context manager."""
 
-    def __init__(self, server: MemoryServer | None = None) -> None:
+    def __init__(
+        self,
+        server: MemoryServer | None = None,
+        *,
+        on_disconnect: Callable[[], None] | None = None,
+        on_reconnect: Callable[[], None] | None = None,
+        pending_bytes: int = PENDING_BYTES,
+    ) -> None:
         self.server = server or MemoryServer()
+        self.generation = 1
+        """Counts the connections made: a watch begun in an older generation starts over."""
+        self._on_disconnect = on_disconnect
+        self._on_reconnect = on_reconnect
+        self._pending: deque[tuple[str, bytes, str]] = deque()  # bounded by its bytes
+        self._pending_bytes = pending_bytes
+        self._cut = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._mine: list[MemorySubscription] = []
         self._wakers: set[asyncio.Event] = set()
@@ -169,11 +81,12 @@ class InMemoryBus:
 
     async def __aenter__(self) -> Self:
         self._open = True
+        self.server.clients.append(self)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Close; handlers still running are cancelled."""
-        self._open = False
+        self.crash()
         for subscription in self._mine:
             await subscription.unsubscribe()
         for event in self._wakers:
@@ -198,6 +111,63 @@ class InMemoryBus:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    # ── the link to the server ────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server is in reach."""
+        return self._open and self.server.running and not self._cut
+
+    def cut(self) -> None:
+        """Lose the link to the server until :meth:`heal`."""
+        self._cut = True
+        self.link_lost()
+
+    def heal(self) -> None:
+        """Have the link back."""
+        self._cut = False
+        self.link_back()
+
+    def link_lost(self) -> None:
+        """The server is out of reach: what is published waits, what is asked fails at its deadline."""
+        if self._open and self._on_disconnect is not None:
+            self._on_disconnect()
+
+    def link_back(self) -> None:
+        """The server is in reach again: send what waits, and have watches read again."""
+        if not self.connected:
+            return
+        self.generation += 1
+        while self._pending:
+            self.server.route(*self._pending.popleft(), {})
+        for event in self._wakers:
+            event.set()
+        if self._on_reconnect is not None:
+            self._on_reconnect()
+
+    def crash(self) -> None:
+        """Be gone at once, as a process that is killed: nothing more is sent or received."""
+        if self._open:
+            self.server.clients.remove(self)
+        self._open = False
+        for subscription in self._mine:
+            subscription.leave()
+
+    async def reachable(self, what: str, timeout: float = OP_DEADLINE_S) -> None:
+        """Wait until the server is in reach. Raises DeadlineError after `timeout` s, BrokerError when closed."""
+        self.check_open()
+        if self.connected:
+            return
+        with self.waker() as wake:
+            try:
+                async with asyncio.timeout(timeout):
+                    while not self.connected:
+                        wake.clear()
+                        await wake.wait()
+                        self.check_open()
+            except TimeoutError:
+                raise DeadlineError(f"{what}: the broker is away") from None
 
     @property
     def closed(self) -> bool:
@@ -224,9 +194,14 @@ class InMemoryBus:
             )
 
     async def publish(self, subject: str, data: bytes, reply: str = "") -> None:
-        """Send to all subscribers. Raises BrokerError when closed, or above :attr:`max_payload`."""
+        """Send to all subscribers; while the server is away, into a bounded buffer. Raises as :class:`Bus` says."""
         self._check(subject, data)
-        self.server.route(subject, bytes(data), reply, {})
+        if self.connected:
+            self.server.route(subject, bytes(data), reply, {})
+        elif sum(len(waiting) for _, waiting, _ in self._pending) + len(data) > self._pending_bytes:
+            raise BrokerError(f"{subject}: the broker is away, and the buffer for it is full")
+        else:
+            self._pending.append((subject, bytes(data), reply))
         await asyncio.sleep(0)
 
     async def subscribe(
@@ -235,7 +210,7 @@ class InMemoryBus:
         """Call `handler` for each message on `subject`; one member per `queue` group. See :class:`Bus`."""
         self.check_open()
         _check_pattern(subject)
-        subscription = MemorySubscription(self, subject, handler, queue, limit)
+        subscription = MemorySubscription(self, self.server, subject, handler, queue, limit)
         self.server.subscriptions.append(subscription)
         self._mine.append(subscription)
         subscription.start()
@@ -246,11 +221,12 @@ class InMemoryBus:
         self._check(subject, data)
         inbox = f"_INBOX.{uuid.uuid4().hex}"
         answer: asyncio.Future[tuple[bytes, dict[str, str]]] = asyncio.get_running_loop().create_future()
-        self.server.inboxes[inbox] = answer
+        self.server.inboxes[inbox] = self, answer
         try:
-            if not self.server.route(subject, bytes(data), inbox, {}):
-                raise NotFoundError(f"nobody answers on {subject}")
             async with asyncio.timeout(timeout):
+                await self.reachable(subject, timeout)
+                if not self.server.route(subject, bytes(data), inbox, {}):
+                    raise NotFoundError(f"nobody answers on {subject}")
                 body, headers = await answer
         except TimeoutError:
             raise DeadlineError(f"no answer in time: {subject}") from None
@@ -261,20 +237,20 @@ class InMemoryBus:
         return MemoryMessage(self, inbox, body, "", headers)
 
     async def flush(self, timeout: float = 5.0) -> None:
-        """Do nothing but give way: everything published has been taken."""
-        self.check_open()
+        """Wait until the server is there: it has taken everything published then. Raises DeadlineError."""
+        await self.reachable("flush", timeout)
         await asyncio.sleep(0)
 
     async def kv(self, bucket: str) -> KeyValue:
         """Open a KV bucket, creating it when absent."""
-        self.check_open()
         _check_bucket(bucket)
+        await self.reachable(f"bucket {bucket}")
         return MemoryKeyValue(self, self.server.buckets.setdefault(bucket, MemoryBucket(bucket)))
 
     async def objects(self, bucket: str) -> ObjectStore:
         """Open an object store, creating it when absent."""
-        self.check_open()
         _check_bucket(bucket)
+        await self.reachable(f"bucket {bucket}")
         return MemoryObjects(self, bucket, self.server.stores.setdefault(bucket, {}))
 
     async def serve(
@@ -321,7 +297,7 @@ class InMemoryBus:
                 known = as_hams_error(error)
                 if known is not error:
                     log.exception("request on %s", message.subject)
-                if answer_subject(message.reply, message.subject):
+                if self.connected and answer_subject(message.reply, message.subject):
                     body, headers = error_answer(known)
                     self.server.route(message.reply, body, "", headers)
 

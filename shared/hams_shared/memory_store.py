@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from hams_shared.bus import Entry
 from hams_shared.errors import BadInputError, BrokerError, NotFoundError, RefusedError
 from hams_shared.kv_watch import WatchState
-
-if TYPE_CHECKING:
-    from hams_shared.memory_bus import InMemoryBus
 
 _KEY = re.compile(r"(?!\.)[-/_=.a-zA-Z0-9]+(?<!\.)")
 
@@ -41,6 +39,11 @@ class MemoryBucket:
     watchers: set[Callable[[Entry], None]] = field(default_factory=set)
     revision: int = 0
 
+    def wipe(self) -> None:
+        """Lose everything, as a broker does whose disk was lost."""
+        self.values.clear()
+        self.revision = 0
+
     def store(self, key: str, value: bytes | None) -> int:
         """Store (None: delete) and tell the watchers; return the new revision."""
         self.revision += 1
@@ -52,29 +55,62 @@ class MemoryBucket:
         return self.revision
 
 
+class StoreClient(Protocol):
+    """What a store knows of the client that looks at it."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is not (or no longer) open."""
+        ...
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server is in reach."""
+        ...
+
+    @property
+    def max_payload(self) -> int:
+        """Largest value, bytes."""
+        ...
+
+    generation: int
+
+    def check_open(self) -> None:
+        """Raise BrokerError when closed."""
+        ...
+
+    def waker(self) -> AbstractContextManager[asyncio.Event]:
+        """Give an event that is set when the server is back or the client closes."""
+        ...
+
+    async def reachable(self, what: str) -> None:
+        """Wait until the server is in reach. Raises DeadlineError, or BrokerError when closed."""
+        ...
+
+
 class MemoryKeyValue:
     """One client's view of a bucket."""
 
-    def __init__(self, bus: InMemoryBus, bucket: MemoryBucket) -> None:
+    def __init__(self, bus: StoreClient, bucket: MemoryBucket) -> None:
         self._bus = bus
         self._bucket = bucket
 
-    def _check(self, key: str, value: bytes = b"") -> None:
-        self._bus.check_open()
+    async def _check(self, key: str, value: bytes = b"") -> None:
         if not _KEY.fullmatch(key):
             raise BadInputError(f"bucket {self._bucket.name}, {key}: not a valid key (letters, digits and -/_=. only)")
         if len(value) > self._bus.max_payload:
             raise BrokerError(f"bucket {self._bucket.name}, {key}: {len(value)} bytes are more than a value may have")
+        await self._bus.reachable(f"bucket {self._bucket.name}, {key}")
 
     async def get(self, key: str) -> Entry | None:
         """Return the newest value, or None when there is none or it was deleted."""
-        self._check(key)
+        await self._check(key)
         entry = self._bucket.values.get(key)
         return None if entry is None or entry.value is None else entry
 
     async def put(self, key: str, value: bytes) -> int:
         """Store, whatever is there; return the new revision."""
-        self._check(key, value)
+        await self._check(key, value)
         return self._bucket.store(key, bytes(value))
 
     async def create(self, key: str, value: bytes) -> int:
@@ -85,7 +121,7 @@ class MemoryKeyValue:
 
     async def update(self, key: str, value: bytes, revision: int) -> int:
         """Store only if the newest revision is `revision`. Raises RefusedError when it is not."""
-        self._check(key, value)
+        await self._check(key, value)
         entry = self._bucket.values.get(key)
         if (entry.revision if entry else 0) != revision:
             raise self._changed(key)
@@ -105,31 +141,35 @@ class MemoryKeyValue:
 
     async def entries(self) -> dict[str, Entry]:
         """All present keys with their values."""
-        self._bus.check_open()
+        await self._bus.reachable(f"bucket {self._bucket.name}")
         return {key: entry for key, entry in self._bucket.values.items() if entry.value is not None}
 
     async def watch(self, key: str = ">") -> AsyncGenerator[Entry | None, None]:
         """Yield all present entries, one None, then every change. See :class:`hams_shared.bus.KeyValue`."""
         self._bus.check_open()
         state = WatchState()
+        generation = 0
         with self._bus.waker() as wake:
 
             def tell(entry: Entry) -> None:
-                if matches(key, entry.key):
+                if self._bus.connected and matches(key, entry.key):
                     state.add(entry)
                     wake.set()
 
-            state.begin()
-            for entry in list(self._bucket.values.values()):
-                tell(entry)
-            state.end()
             self._bucket.watchers.add(tell)
             try:
                 while not self._bus.closed:
                     wake.clear()
+                    if self._bus.connected and generation != self._bus.generation:
+                        generation = self._bus.generation  # the server was away: it may hold less than before
+                        state.begin()
+                        for entry in list(self._bucket.values.values()):
+                            tell(entry)
+                        state.end()
+                        wake.clear()
                     for news in state.take():
                         yield news
-                    if not self._bus.closed:
+                    if not self._bus.closed and not wake.is_set():
                         await wake.wait()
             finally:
                 self._bucket.watchers.discard(tell)
@@ -138,14 +178,14 @@ class MemoryKeyValue:
 class MemoryObjects:
     """One client's view of an object store."""
 
-    def __init__(self, bus: InMemoryBus, bucket: str, objects: dict[str, bytes]) -> None:
+    def __init__(self, bus: StoreClient, bucket: str, objects: dict[str, bytes]) -> None:
         self._bus = bus
         self._bucket = bucket
         self._objects = objects
 
     async def put(self, name: str, data: bytes, progress: Callable[[int], None] | None = None) -> None:
         """Store `data` under `name`."""
-        self._bus.check_open()
+        await self._bus.reachable(f"bucket {self._bucket}")
         self._objects[name] = bytes(data)
         await asyncio.sleep(0)
         if progress is not None and data:
@@ -153,7 +193,7 @@ class MemoryObjects:
 
     async def get(self, name: str, progress: Callable[[int], None] | None = None) -> bytes:
         """Return the object. Raises NotFoundError."""
-        self._bus.check_open()
+        await self._bus.reachable(f"bucket {self._bucket}")
         data = self._objects.get(name)
         if data is None:
             raise NotFoundError(f"bucket {self._bucket}: {name} is not stored")
@@ -164,10 +204,10 @@ class MemoryObjects:
 
     async def exists(self, name: str) -> bool:
         """Whether `name` is stored."""
-        self._bus.check_open()
+        await self._bus.reachable(f"bucket {self._bucket}")
         return name in self._objects
 
     async def delete(self, name: str) -> None:
         """Delete; no error when absent."""
-        self._bus.check_open()
+        await self._bus.reachable(f"bucket {self._bucket}")
         self._objects.pop(name, None)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from hams_shared.bus import Bus
-from hams_shared.memory_bus import InMemoryBus, MemoryServer
+from hams_shared.memory_bus import InMemoryBus
+from hams_shared.memory_server import MemoryServer
 from hams_shared.nats_bus import NatsBus
 from support.nats_server import NatsServer, nats_server, own_nats_server
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus
@@ -23,13 +22,13 @@ async def ask(bus: Bus, subject: str, data: bytes, part: str, *, timeout: float,
         NotFoundError: it does not run.
         DeadlineError: it did not answer within `timeout` s.
     """
-    until = time.monotonic() + patience
+    until = asyncio.get_running_loop().time() + patience
     while True:
         try:
             message = await bus.request(subject, data, timeout=timeout)
             return message.data
         except (NotFoundError, NotLeaderError):
-            if time.monotonic() >= until:
+            if asyncio.get_running_loop().time() >= until:
                 raise NotFoundError(f"no {part} is running", "start everything with `hams-ctl up`") from None
         except DeadlineError:
             raise DeadlineError(f"the {part} did not answer within {timeout:g} s", "see its log") from None
@@ -38,16 +37,16 @@ async def ask(bus: Bus, subject: str, data: bytes, part: str, *, timeout: float,
 
 async def scheduler_view(bus: Bus, *, timeout: float, patience: float = 0.0) -> SchedulerView:
     """Everything the scheduler knows; errors as :func:`ask`."""
-    until = time.monotonic() + timeout
+    until = asyncio.get_running_loop().time() + timeout
     while True:  # a leader that is stopped, not ended, says nothing until another leads
-        left = until - time.monotonic()
+        left = until - asyncio.get_running_loop().time()
         try:
             data = await ask(
                 bus, subjects.scheduler_view(), b"", "scheduler", timeout=min(left, TRY_S), patience=patience
             )
             break
         except DeadlineError:
-            if time.monotonic() + PAUSE_S >= until:
+            if asyncio.get_running_loop().time() + PAUSE_S >= until:
                 raise DeadlineError(f"the scheduler did not answer within {timeout:g} s", "see its log") from None
     return codec.decode(SchedulerView, data)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from hams_services.pipeline.stream import Flow, Peers, StreamRunner
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus, Message, Subscription
 from hams_shared.chunks import Assembler
+from hams_shared.clock import SYSTEM_CLOCK, Clock
 from hams_shared.errors import (
     BrokerError,
     DeadlineError,
@@ -72,6 +72,7 @@ def root_limit(plan: Plan, streams: int) -> int:
 class _Shared(TypedDict):
     """What all streams of a group have in common."""
 
+    clock: Clock
     peers: Peers
     replicas: Replicas
     galleries: Galleries
@@ -97,9 +98,10 @@ class Group:
 class PipelineService:
     """One pipeline process."""
 
-    def __init__(self, bus: Bus, cache: Path) -> None:
+    def __init__(self, bus: Bus, cache: Path, clock: Clock = SYSTEM_CLOCK) -> None:
         self._bus = bus
         self._cache = cache
+        self._clock = clock
         self._id = uuid.uuid4().hex[:6]
         self._live = Liveness()
         self._groups: dict[str, Group] = {}
@@ -111,6 +113,10 @@ class PipelineService:
         self._peers = Peers()
         self._owner: asyncio.TaskGroup | None = None
         self._away = False
+
+    def flows(self) -> list[Flow]:
+        """The flows of all streams of all groups."""
+        return [flow for group in self._groups.values() for flow in group.flows().values()]
 
     def on_disconnect(self) -> None:
         """The broker is away: nobody can be heard, so nobody counts as silent."""
@@ -176,7 +182,12 @@ class PipelineService:
         assert self._owner is not None
         spec = record.spec
         infer_name = f"_infer-{self._id}"
-        shared: _Shared = {"peers": self._peers, "replicas": Replicas(), "galleries": Galleries.for_group(spec)}
+        shared: _Shared = {
+            "clock": self._clock,
+            "peers": self._peers,
+            "replicas": Replicas(),
+            "galleries": Galleries.for_group(spec),
+        }
         group = Group(
             record,
             infer=Flow(self._bus, spec, infer_name, lossless=True, publish=False, **shared),
@@ -189,7 +200,7 @@ class PipelineService:
             assembler = Assembler()
 
             async def on_output(message: Message, flow: Flow = flow, assembler: Assembler = assembler) -> None:
-                data = assembler.take(message.data, time.monotonic())
+                data = assembler.take(message.data, self._clock.now())
                 if data is not None:
                     flow.output(Output.unpack(data))
 
@@ -220,7 +231,7 @@ class PipelineService:
 
     async def _on_heartbeat(self, message: Message) -> None:
         heartbeat = codec.decode(Heartbeat, message.data)
-        news = self._live.heard(heartbeat, time.monotonic())
+        news = self._live.heard(heartbeat, self._clock.now())
         self._peers.heard(heartbeat.device, heartbeat.memory_domain, restarted=news is not None)
         broken = frozenset({heartbeat.device}) if news == "restarted" else frozenset[str]()
         for group in list(self._groups):
@@ -229,7 +240,7 @@ class PipelineService:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            lost = frozenset(self._live.expire(time.monotonic()) if not self._away else ())
+            lost = frozenset(self._live.expire(self._clock.now()) if not self._away else ())
             for name, group in list(self._groups.items()):
                 if lost:
                     self._reroute(name, lost)
@@ -292,7 +303,7 @@ class PipelineService:
             MessageError: it is no sound part.
             OverloadedError: too many are under way.
         """
-        data = self._images.take(message.data, time.monotonic())
+        data = self._images.take(message.data, self._clock.now())
         if data is not None and self._infers >= INFER_LIMIT:
             raise OverloadedError(f"{INFER_LIMIT} images are under way already", "send one after another")
         return data

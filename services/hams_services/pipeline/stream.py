@@ -27,6 +27,7 @@ from hams_services.pipeline.sources.opening import open_source
 from hams_services.pipeline.sources.reader import Reader
 from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus
+from hams_shared.clock import Clock
 from hams_shared.errors import BrokerError, FrameUnreachableError, HamsError, SourceError, as_hams_error
 from hams_shared.frame_pool import memory_domain
 from hams_shared.frames import Output, Pixels, Work
@@ -90,6 +91,7 @@ class Flow:
         *,
         lossless: bool,
         publish: bool,
+        clock: Clock,
         peers: Peers,
         replicas: Replicas,
         galleries: Galleries,
@@ -98,6 +100,7 @@ class Flow:
         window = group.window(lossless=lossless)
         self.core = StreamCore(stream, lossless, window, group.deadline_s, replicas=replicas)
         self.frames = FrameStore(window + SPARE)
+        self._clock = clock
         self._peers = peers
         self._bus = bus
         self._group = group.name
@@ -125,7 +128,7 @@ class Flow:
         captured = time.time()
         frame = self.core.ledger.submitted
         self.frames.put(frame, image)
-        number, commands = self.core.submit(captured, time.monotonic())
+        number, commands = self.core.submit(captured, self._clock.now())
         assert number == frame
         self._queue(commands)
         return frame
@@ -134,19 +137,19 @@ class Flow:
         """A node answered."""
         if output.error is not None and output.error["code"] == FrameUnreachableError.code:
             self._peers.cannot_map(output.device)
-        self._queue(self.core.output(output, time.monotonic()))
+        self._queue(self.core.output(output, self._clock.now()))
 
     def route(self, plan: Plan | None, broken: Iterable[str]) -> None:
         """The plan to send under changed, or devices lost their work."""
-        self._queue(self.core.route(plan, broken, time.monotonic()))
+        self._queue(self.core.route(plan, broken, self._clock.now()))
 
     def tick(self) -> None:
         """Deadlines and due retries."""
-        self._queue(self.core.tick(time.monotonic()))
+        self._queue(self.core.tick(self._clock.now()))
 
     def give_up(self, frame: int, reason: str) -> None:
         """Nobody waits for the frame any more."""
-        self._queue(self.core.give_up(frame, reason, time.monotonic()))
+        self._queue(self.core.give_up(frame, reason, self._clock.now()))
 
     def close(self, reason: str) -> None:
         """The stream is removed; what is complete is still delivered by :meth:`flush`."""
@@ -213,7 +216,7 @@ class Flow:
 
     async def _close(self, command: Close) -> None:
         """A frame was delivered."""
-        if time.monotonic() < self._shown_until:
+        if self._clock.now() < self._shown_until:
             await self._show(command.frame)
         result = self._result(command, self.frames.drop(command.frame))
         if self._publish:
@@ -223,7 +226,7 @@ class Flow:
 
     def show(self, quality: int) -> None:
         """Somebody wants to see delivered frames, for a while."""
-        self._shown_until = time.monotonic() + PICTURES_LEASE_S
+        self._shown_until = self._clock.now() + PICTURES_LEASE_S
         self._quality = quality
 
     async def _show(self, frame: int) -> None:
@@ -254,7 +257,7 @@ class Flow:
         assert command.join is not None
         assert command.plan is not None
         self._galleries.identify(command.objects, learn=self._publish)  # single images are recognised, not remembered
-        now = time.monotonic()  # the wall clock may be set meanwhile
+        now = self._clock.now()  # the wall clock may be set meanwhile
         latency_ms = (now - command.submitted) * 1e3
         self._latency.append(latency_ms)
         self._recent.append(now)
@@ -278,7 +281,7 @@ class Flow:
         """Counters and timings as `status` shows them."""
         ledger = self.core.ledger
         ledger.validate()
-        now = time.monotonic()
+        now = self._clock.now()
         span = (self._last or 0.0) - (self._first or 0.0)
         fps = (ledger.delivered - 1) / span if span > 0 else 0.0
         if state == "playing":
@@ -314,6 +317,7 @@ class StreamRunner:
         stream: str,
         cache: Path,
         *,
+        clock: Clock,
         peers: Peers,
         replicas: Replicas,
         galleries: Galleries,
@@ -326,6 +330,7 @@ class StreamRunner:
             stream,
             lossless=lossless,
             publish=True,
+            clock=clock,
             peers=peers,
             replicas=replicas,
             galleries=galleries,
@@ -333,6 +338,7 @@ class StreamRunner:
         self.state = "waiting"
         self.text = ""
         self._cache = cache
+        self._clock = clock
         self._pushing = asyncio.Lock()
         self._pushed: float | None = None
         """When the newest pushed frame was taken, monotonic s."""
@@ -340,7 +346,7 @@ class StreamRunner:
     def view(self) -> StreamView:
         """As `status` shows it."""
         if source_kind(self.spec.source) == "push" and self.flow.core.plan is not None:
-            quiet = None if self._pushed is None else time.monotonic() - self._pushed
+            quiet = None if self._pushed is None else self._clock.now() - self._pushed
             self.state = "playing" if quiet is not None and quiet < QUIET_S else "waiting"
             self.text = "" if self.state == "playing" else "no frame is pushed" if quiet else "no frame was pushed yet"
         return self.flow.view(self.state, self.text)
@@ -382,7 +388,7 @@ class StreamRunner:
         self.state = "playing"
         rate = self.spec.fps or source.fps or 25.0
         period = 1.0 / rate if self.spec.pace == "realtime" else 0.0
-        due = time.monotonic()
+        due = self._clock.now()
         while True:
             await self._wait(lambda: self.flow.core.wants_frame)
             image = await reader.read(self.flow.frames.blank())
@@ -391,7 +397,7 @@ class StreamRunner:
                     return
                 await reader.rewind()
                 continue
-            now = time.monotonic()
+            now = self._clock.now()
             if period:
                 due = max(due, now - period)  # after a stall go on at the clock's rate, do not catch up
                 await asyncio.sleep(max(0.0, due - now))
@@ -431,7 +437,7 @@ class StreamRunner:
         core = self.flow.core
         async with self._pushing:
             await self._wait(lambda: core.plan is not None and core.wants_frame)
-            self._pushed = time.monotonic()
+            self._pushed = self._clock.now()
             before = core.ledger.dropped.total()
             frame = self.flow.submit(image)
             return PushAnswer(frame=frame, overloaded=core.ledger.dropped.total() > before)

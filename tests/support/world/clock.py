@@ -1,0 +1,168 @@
+"""Time that stands still while somebody works, and jumps to the next deadline when everybody waits.
+
+:class:`WorldLoop` is an event loop on a :class:`WorldClock`. Before it would wait for a timer, it looks whether a
+thread works: the agents' device threads, and jobs of `run_in_executor`. If none does, it sets the clock to the earliest
+timer, of a task or a thread, and goes on at once. So an hour passes in a second, and a slow machine changes nothing:
+a thread that was not run yet has not used any of the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import selectors
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+SETTLE_S = 0.0003
+"""Real time that threads get to take what they were given, before the clock jumps, s."""
+LOOK_S = 0.002
+"""Real time between two looks at threads that work, s."""
+STUCK_S = 0.1
+"""Real time after which threads that wait for one another count as waiting, s."""
+
+
+@dataclass(order=True)
+class _Sleeper:
+    due: float
+    number: int
+    condition: threading.Condition = field(compare=False)
+    thread: int = field(compare=False)
+    awake: bool = field(default=False, compare=False)
+
+
+class WorldClock:
+    """The clock of one world; see :class:`hams_shared.clock.Clock`."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+        self._lock = threading.Lock()
+        self._sleepers: list[_Sleeper] = []
+        self._asleep: dict[int, int] = {}
+        self._numbers = itertools.count()
+        self.busy: list[Callable[[Callable[[int], bool]], bool]] = []
+        """Each says whether its threads work, given who sleeps."""
+
+    def now(self) -> float:
+        """Return the time, s."""
+        return self._now
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+        """Wait in a thread; see :class:`hams_shared.clock.Clock`."""
+        if timeout is None:
+            condition.wait()
+            return
+        thread = threading.get_ident()
+        with self._lock:
+            sleeper = _Sleeper(self._now + timeout, next(self._numbers), condition, thread)
+            heapq.heappush(self._sleepers, sleeper)
+            self._asleep[thread] = self._asleep.get(thread, 0) + 1
+        condition.wait()
+        self._wake(sleeper)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep in a thread."""
+        until = self._now + seconds
+        condition = threading.Condition()
+        with condition:
+            while (left := until - self._now) > 0:
+                self.wait(condition, left)
+
+    def _wake(self, sleeper: _Sleeper) -> None:
+        with self._lock:
+            if not sleeper.awake:
+                sleeper.awake = True
+                self._asleep[sleeper.thread] -= 1
+
+    def sleeps(self, thread: int) -> bool:
+        """Whether a thread waits for the clock."""
+        return self._asleep.get(thread, 0) > 0
+
+    def working(self) -> bool:
+        """Whether a thread works."""
+        return any(busy(self.sleeps) for busy in self.busy)
+
+    def next_due(self) -> float | None:
+        """When the next thread is to be woken."""
+        with self._lock:
+            while self._sleepers and self._sleepers[0].awake:
+                heapq.heappop(self._sleepers)
+            return self._sleepers[0].due if self._sleepers else None
+
+    def advance(self, to: float) -> None:
+        """Set the clock, and wake the threads whose time has come."""
+        self._now = max(self._now, to)
+        while (due := self.next_due()) is not None and due <= self._now:
+            with self._lock:
+                sleeper = heapq.heappop(self._sleepers)
+            self._wake(sleeper)
+            with sleeper.condition:
+                sleeper.condition.notify_all()
+
+
+class _Selector(selectors.DefaultSelector):
+    """Waits for the world's time instead of the host's."""
+
+    clock: WorldClock
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        events = super().select(0)
+        if events or timeout == 0:
+            return events
+        until = None if timeout is None else self.clock.now() + timeout
+        stuck = 0.0
+        while True:
+            if self.clock.working() and stuck < STUCK_S:
+                began = time.monotonic()
+                if events := super().select(LOOK_S):
+                    return events
+                stuck += time.monotonic() - began if self.clock.next_due() is not None else 0.0
+                continue
+            if events := super().select(SETTLE_S):
+                return events
+            if self.clock.working() and stuck < STUCK_S:
+                continue
+            due = self.clock.next_due()
+            if until is not None and (due is None or until <= due):
+                self.clock.advance(until)
+                return []
+            if due is None:  # nobody waits for time: something outside comes, or the test's deadline
+                return super().select(LOOK_S)
+            self.clock.advance(due)
+            stuck = 0.0
+
+
+class WorldLoop(asyncio.SelectorEventLoop):
+    """An event loop on a clock of its own."""
+
+    def __init__(self) -> None:
+        selector = _Selector()
+        self.clock = selector.clock = WorldClock()
+        super().__init__(selector)
+
+    def time(self) -> float:
+        """Return the world's time, s."""
+        return self.clock.now()
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
+        """Run in a thread, which counts as work until it has ended or sleeps by the clock."""
+        thread: list[int] = []
+
+        def job() -> Any:
+            thread.append(threading.get_ident())
+            return func(*args)
+
+        def busy(sleeps: Callable[[int], bool]) -> bool:
+            return not thread or not sleeps(thread[0])
+
+        def ended(_: object) -> None:
+            self.clock.busy.remove(busy)
+
+        future = super().run_in_executor(executor, job)
+        self.clock.busy.append(busy)
+        future.add_done_callback(ended)
+        return future

@@ -1,0 +1,236 @@
+"""What a test does with a world: deploy, push, listen, ask, wait, and check the books at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from hams_client import Result
+from hams_client.client import Hams
+from hams_services.ctl.control import Control
+from hams_shared.errors import HamsError
+from hams_shared.group_spec import GroupSpec
+from hams_shared.memory_bus import InMemoryBus
+from hams_shared.messages import GroupRecord, GroupView, ModelPart, ModelRef, SchedulerView, StreamView
+from support.world.parts import World
+
+SIZE = (64, 48)
+STEP = 4
+"""Picture n is grey of value STEP × n."""
+
+
+def picture(number: int) -> np.ndarray:
+    """A grey picture by which its frame can be told."""
+    return np.full((SIZE[1], SIZE[0], 3), number % 60 * STEP, np.uint8)
+
+
+def model(text: str) -> tuple[ModelRef, bytes]:
+    """A stub's model file; see :mod:`support.world.stub`."""
+    data = text.encode()
+    digest = hashlib.sha256(data).hexdigest()
+    return ModelRef(
+        name=text.split()[0], digest=digest, parts=(ModelPart(suffix=".onnx", digest=digest, size=len(data)),)
+    ), data
+
+
+def light(stream: dict[str, Any] | None = None, *, name: str = "grey", streams: int = 1, **more: Any) -> dict[str, Any]:
+    """A group of one node that gives the brightness of pushed frames, losslessly unless `stream` says otherwise."""
+    node = {"model": "brightness", "input": {"size": [8, 8]}, "task": {"type": "regression"}}
+    one = {"source": "push", "mode": "lossless", **(stream or {})}
+    return {"name": name, "nodes": {"light": node}, "streams": {f"s{i}": one for i in range(streams)}, **more}
+
+
+def boxes_and_light(stream: dict[str, Any] | None = None, *, name: str = "grey", **more: Any) -> dict[str, Any]:
+    """A group of a detector and, for each object, how bright it is."""
+    group = light(stream, name=name, **more)
+    detector = {
+        "model": "boxes",
+        "input": {"size": [16, 16]},
+        "task": {"type": "detection_output", "labels": {1: "thing"}},
+    }
+    return {**group, "nodes": {"find": detector, "light": {**group["nodes"]["light"], "parent": "find"}}}
+
+
+class System(World):
+    """A world with a client in it."""
+
+    async def __aenter__(self) -> System:
+        self.bus = await InMemoryBus(self.server).__aenter__()
+        self.control = Control(self.bus)
+        self.hams = Hams(self.bus)
+        self._tasks: list[asyncio.Task[None]] = []
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        try:
+            if kind is None:
+                await self.check_books()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self.end()
+            await self.bus.__aexit__(None, None, None)
+
+    # ── doing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def record(self, spec: dict[str, Any]) -> tuple[GroupRecord, dict[str, bytes]]:
+        """A group as `hams-ctl deploy` sends it, and its model files by digest."""
+        group = GroupSpec.model_validate(spec)
+        made = {node: model(part.model) for node, part in group.nodes.items()}
+        models = {node: ref for node, (ref, _) in made.items()}
+        files = {ref.digest: data for ref, data in made.values()}
+        return GroupRecord(spec=group, models=models, deployed_at=self.clock.now()), files
+
+    async def deploy(self, spec: dict[str, Any], *, within: float = 60) -> GroupRecord:
+        """Deploy a group, and wait until it serves."""
+        record, files = self.record(spec)
+        await self.control.upload(files, lambda *_: None)
+        await self.control.deploy(record)
+        async with asyncio.timeout(within):
+            async for _ in self.control.follow(record):
+                pass
+        return record
+
+    def play(self, group: str = "grey", stream: str = "s0", *, count: int = 10**6, fps: float = 0.0) -> Player:
+        """Push pictures in a task: as fast as there is room, or `fps` of them a second."""
+        player = Player(self.hams, group, stream, count, fps)
+        self._tasks.append(asyncio.get_running_loop().create_task(player.run()))
+        return player
+
+    async def listen(self, group: str = "grey") -> Listener:
+        """Collect a group's results."""
+        listener = Listener(self.hams, group)
+        self._tasks.append(asyncio.get_running_loop().create_task(listener.run()))
+        await self.until(lambda: listener.ready, what="the listener")
+        return listener
+
+    # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def view(self) -> SchedulerView:
+        """What the leading scheduler knows."""
+        return await self.control.view()
+
+    async def group(self, name: str = "grey") -> GroupView:
+        """One group."""
+        return next(g for g in (await self.view()).groups if g.name == name)
+
+    async def stream(self, stream: str = "s0", group: str = "grey") -> StreamView:
+        """One stream."""
+        views = (await self.control.streams()).streams
+        return next(s for s in views if (s.group, s.stream) == (group, stream))
+
+    async def states(self) -> dict[str, str]:
+        """All devices that are known, and how they are."""
+        return {d.record.device: d.state for d in (await self.view()).devices}
+
+    async def until(
+        self, condition: Callable[[], object | Awaitable[object]], within: float = 60, what: str = ""
+    ) -> Any:
+        """Wait, in the world's time, until `condition` is true; return what it gave. It may fail until then."""
+        end = self.clock.now() + within
+        seen: object = None
+        while True:
+            try:
+                seen = condition()
+                if isinstance(seen, Awaitable):
+                    seen = await seen
+                if seen:
+                    return seen
+            except (HamsError, StopIteration, RuntimeError, IndexError) as error:
+                seen = error
+            assert self.clock.now() < end, f"not within {within:g} s: {what or condition}; last: {seen!r}"
+            await asyncio.sleep(0.02)
+
+    async def later(self, seconds: float) -> None:
+        """Let time pass."""
+        await asyncio.sleep(seconds)
+
+    async def check_books(self) -> None:
+        """Frame conservation in every stream of every pipeline that runs; every state is as its core wants it."""
+        for part in self.parts.values():
+            flows = getattr(part.service, "flows", None) if part.runs else None
+            for flow in flows() if flows is not None else ():
+                ledger = flow.core.ledger
+                ledger.validate()
+                closed = ledger.delivered + ledger.dropped.total() + ledger.failed.total()
+                assert ledger.submitted == closed + len(ledger.open), (flow.name, ledger)
+
+
+class Player:
+    """Pushes pictures."""
+
+    def __init__(self, hams: Hams, group: str, stream: str, count: int, fps: float) -> None:
+        self.pushed = 0
+        self.overloaded = 0
+        self.refused: list[HamsError] = []
+        self._hams = hams
+        self._where = group, stream
+        self._count = count
+        self._period = 1 / fps if fps else 0.0
+
+    async def run(self) -> None:
+        """Push until all is pushed; one that is refused is pushed again."""
+        while self.pushed < self._count:
+            try:
+                taken = await self._hams.push(*self._where, picture(self.pushed))
+            except HamsError as error:
+                self.refused.append(error)
+                await asyncio.sleep(0.1)
+                continue
+            self.pushed += 1
+            self.overloaded += taken.overloaded
+            await asyncio.sleep(self._period)
+
+
+class Listener:
+    """Collects results."""
+
+    def __init__(self, hams: Hams, group: str) -> None:
+        self.received: list[Result] = []
+        self.ready = False
+        self._hams = hams
+        self._group = group
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        async with self._hams.results(self._group, limit=100_000) as results:
+            self.ready = True
+            async for result in results:
+                self.received.append(result)
+
+    @property
+    def frames(self) -> list[int]:
+        """The frames' numbers as they came."""
+        return [result.frame for result in self.received]
+
+    @property
+    def devices(self) -> list[str]:
+        """Which device did the light of each."""
+        return [str(result.nodes["light"]["device"]) for result in self.received]
+
+    @property
+    def owners(self) -> dict[int, set[str]]:
+        """Which devices did the light, by epoch."""
+        owners: dict[int, set[str]] = {}
+        for result in self.received:
+            owners.setdefault(int(result.data["epoch"]), set()).add(str(result.nodes["light"]["device"]))
+        return owners
+
+    def check(self, *, whole: bool = True, one_owner: bool = True) -> None:
+        """Each frame once and in order (none missing where `whole`), epochs only grow, each with one owner."""
+        frames = self.frames
+        assert frames == (list(range(len(frames))) if whole else sorted(set(frames)))
+        epochs = [int(r.data["epoch"]) for r in self.received]
+        assert epochs == sorted(epochs)
+        if one_owner:
+            assert all(len(devices) == 1 for devices in self.owners.values()), self.owners
+
+
+def values(results: Iterable[Result]) -> list[float]:
+    """How bright each frame was said to be."""
+    return [float(r.objects[0]["light"]["value"]) for r in results]
