@@ -1,44 +1,88 @@
-# make demo | test | lint | bench: each sets up what it needs in .venv first.
+# make demo | test | lint | bench: each adds to .venv what it needs, and only that.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.installed
+BASE_STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench bench-peers schema clean dist image lock
+.PHONY: help setup demo test-unit test test-all lint format bench bench-check bench-peers schema clean dist image lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(STAMP) ## Make the virtual environment
+# ── the virtual environment: a stamp file says what is in it ─────────────────────────────────────────────────────────
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
-$(STAMP): pyproject.toml
+setup: $(BASE_STAMP) ## Make the virtual environment: what `pip install .` installs, and no more
+
+$(BASE_STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "HAMS needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
+	@echo "Installing HAMS in $(VENV): downloads about 500 MB, takes 1.1 GB of disk and one to three minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	$(INSTALL) --quiet --upgrade "pip>=25.1"
+	$(INSTALL) --editable .
 	@touch $@
 
-demo: $(STAMP) ## Service F on real video, on two unlike devices, from nothing to annotated pictures
+$(VENV)/.installed-test: pyproject.toml | $(BASE_STAMP)
+	@echo "Adding the test tools: about 5 MB, some seconds."
+	$(INSTALL) --quiet --group test
+	@touch $@
+
+$(VENV)/.installed-all: pyproject.toml | $(BASE_STAMP)
+	@echo "Adding hams[nco], hams[train] and what slow tests need: PyTorch with its CUDA libraries, downloads about 2.5 GB,"
+	@echo "takes 5.8 GB of disk and two to ten minutes. Tests without them: make test."
+	$(INSTALL) --editable ".[nco,train]" --group slow
+	@touch $@ $(VENV)/.installed-test
+
+$(VENV)/.installed-lint: pyproject.toml | $(BASE_STAMP)
+	@echo "Adding ruff, mypy and import-linter: about 40 MB, some seconds."
+	$(INSTALL) --quiet --group lint
+	@touch $@
+
+$(VENV)/.installed-bench: pyproject.toml | $(BASE_STAMP)
+	@echo "Adding hams[nco] for the benchmarks: about 100 MB, half a minute."
+	$(INSTALL) --editable ".[nco]" --group bench
+	@touch $@
+
+$(VENV)/.installed-dist: pyproject.toml | $(BASE_STAMP)
+	$(INSTALL) --quiet --group dist
+	@touch $@
+
+# ── use ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+demo: $(BASE_STAMP) ## Service F on real video, on two unlike devices, from nothing to annotated pictures
 	$(BIN)/hams-ctl demo examples/face.yaml --out demo-out
 
-test: $(STAMP) ## All tests; as root also those of docker compose, which install Docker where it is missing
-	HAMS_COMPOSE_TEST=1 $(BIN)/python -m pytest
+# Tests. PYTEST_OPTIONS: how they are spread over processes; PYTEST_ADDOPTS (pytest's own) adds to it.
+PYTEST_OPTIONS ?= -n 2 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest --durations=25 $(PYTEST_OPTIONS)
 
-lint: $(STAMP) ## ruff, mypy, import-linter
+test-unit: $(VENV)/.installed-test ## Tests of single modules, and property tests
+	$(PYTEST) -m "not slow" tests/unit tests/property
+
+test: $(VENV)/.installed-test ## All tests but the slow ones; a few of them start real processes
+	$(PYTEST) -m "not slow" --ignore=tests/compose tests
+
+test-all: $(VENV)/.installed-all ## All tests; as root also those of docker compose, which install Docker where it is missing
+	HAMS_COMPOSE_TEST=1 $(PYTEST) tests
+
+lint: $(VENV)/.installed-lint ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy services/hams_services scheduler/hams_scheduler agents/hams_agents shared/hams_shared shared/hams_client
 	$(BIN)/lint-imports
 
-format: $(STAMP) ## Format the code
+format: $(VENV)/.installed-lint ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Benchmarks; results go to docs/benchmarks.md
+bench: $(VENV)/.installed-bench ## Benchmarks; results go to docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
-schema: $(STAMP) ## JSON Schema of group.yaml, AsyncAPI document, docs/cli.md, from the code
+BASE ?=
+bench-check: $(BASE_STAMP) ## Speed of this commit against that of BASE (a commit; default: the last tag), in turns
+	$(BIN)/python -m benchmarks.check $(BASE)
+
+schema: $(BASE_STAMP) ## JSON Schema of group.yaml, AsyncAPI document, docs/cli.md, from the code
 	$(BIN)/python docs/schema/generate.py
 	$(BIN)/python docs/schema/generate_cli.py
 
@@ -51,7 +95,7 @@ bench-peers: .bench-peers/.installed ## Install what the serving benchmark compa
 	.bench-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "nvidia-pytriton>=0.5.14"
 	@touch $@
 
-dist: $(STAMP) ## sdist and wheel
+dist: $(VENV)/.installed-dist ## sdist and wheel
 	$(BIN)/python -m build --outdir dist .
 
 TARGET ?= runtime
@@ -59,8 +103,8 @@ image: ## Container image hams:TARGET (runtime, intel, cuda, optimizer, demo); n
 	DOCKER_BUILDKIT=1 docker build --target $(TARGET) --tag hams:$(TARGET) $(IMAGE_OPTIONS) .
 
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header --python-version 3.11
-lock: $(STAMP) ## Renew deploy/image/*.lock: the versions, with their hashes, that images are made of
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+lock: $(BASE_STAMP) ## Renew deploy/image/*.lock: the versions, with their hashes, that images are made of
+	$(INSTALL) --quiet uv
 	$(LOCK) pyproject.toml deploy/image/also.txt --override deploy/image/without-cuda.txt --output-file deploy/image/runtime.lock
 	$(LOCK) pyproject.toml deploy/image/also.txt --extra cuda --override deploy/image/with-cuda.txt --output-file deploy/image/cuda.lock
 	$(LOCK) pyproject.toml deploy/image/also.txt --extra nco --override deploy/image/without-cuda.txt --output-file deploy/image/nco.lock
