@@ -150,6 +150,23 @@ class AgentState:
             return RefusedError(f"{self.device} does not serve node {node} of group {group} in epoch {epoch}")
         return None
 
+    def validate(self) -> None:
+        """Raise AssertionError unless assignments, epochs and groups fit together; for tests."""
+        counted: dict[str, list[int]] = {}
+        for (group, epoch), a in self.assignments.items():
+            at = f"{self.device}: assignment {epoch} of {group}"
+            assert (a.plan.group.spec.name, a.plan.epoch) == (group, epoch), f"{at} is of another plan"
+            assert tuple(a.networks) == a.plan.nodes_on(self.device) != (), f"{at} is not what the plan gives"
+            assert a.loaded <= a.networks.keys(), f"{at} has loaded {a.loaded - a.networks.keys()} unasked"
+            if a.retire_at is None:
+                counted.setdefault(group, []).append(epoch)
+        for group, epochs in counted.items():
+            active = self.epochs.get(group, 0)
+            assert min(epochs) >= active, f"{self.device}: {group} is at {active}, and {min(epochs)} is to be served"
+            assert len(epochs) <= 2, f"{self.device}: more plans of {group} than an active and a next one: {epochs}"
+            leaves = group not in self.moving or epochs == [active]
+            assert leaves, f"{self.device}: the next plan of {group} does without it, and it serves {epochs}"
+
 
 def step(state: AgentState, event: Event, now: float) -> list[Command]:
     """Take one event, change `state`, return what to do. `now` is a monotonic time, s."""

@@ -8,6 +8,7 @@ from hams_scheduler.candidates import Candidate, Cell, candidates, comparable
 from hams_scheduler.events import Profile
 from hams_scheduler.learning import Learned, Ratio
 from hams_scheduler.planning import CHILD_WEIGHT, Situation, node_name
+from hams_scheduler.validate import validate
 from hams_shared.liveness import Liveness
 from hams_shared.messages import (
     DeviceHealth,
@@ -260,3 +261,7 @@ class SchedulerState:
         source = Candidate(plan.group.models[node], plan.group.spec.nodes[node].input)
         profile = self.measured(candidate, source, device)
         return profile.fps if profile is not None else 0.0
+
+    def validate(self) -> None:
+        """Raise StateError unless all this fits together; for tests."""
+        validate(self)

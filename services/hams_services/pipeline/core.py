@@ -97,6 +97,23 @@ class Flight:
         """Whether all nodes have answered."""
         return self.objects is not None
 
+    def validate(self) -> None:
+        """Raise AssertionError unless it waits for what it was sent to; for tests."""
+        at = f"frame {self.frame}, attempt {self.attempt}"
+        assert self.owing <= self.route.keys(), f"{at}: {self.owing} owe what they were not sent"
+        assert self.strikes < MAX_ATTEMPTS, f"{at}: it should have been given up"
+        assert (self.attempt < 0) == (self.plan is None) == (self.join is None), f"{at}: sent under no plan"
+        if self.plan is not None:
+            assert self.route.keys() == self.plan.shares.keys(), f"{at}: its route misses nodes"
+            assert all(to in self.plan.shares[node] for node, to in self.route.items()), (
+                f"{at}: its route is not the plan's"
+            )
+        if self.complete:
+            assert not self.owing, f"{at}: it is complete, and {self.owing} owe"
+            assert self.retry_at is None, f"{at}: it is complete, and is to be sent again"
+        elif self.retry_at is None:
+            assert self.owing, f"{at}: it waits for nobody"
+
 
 @dataclass
 class StreamCore:
@@ -207,6 +224,24 @@ class StreamCore:
             if not flight.complete:
                 commands += self._end(flight, Outcome.DROPPED, reason)
         return commands
+
+    def validate(self) -> None:
+        """Raise AssertionError unless flights, waiting frames and the ledger fit together; for tests."""
+        self.ledger.validate()
+        waiting = [frame for frame, *_ in self.waiting]
+        assert self.ledger.open == set(self.flights) | set(waiting), "the ledger has other frames than the stream"
+        assert list(self.flights) == sorted(self.flights), "flights are not in frame order"
+        if self.lossless:
+            assert not waiting, "a lossless frame waits outside the window"
+        else:
+            assert len(self.flights) <= self.window, "more flights than the window has room for"
+            assert all(frame > max(self.flights, default=-1) for frame in waiting), "an older frame waits"
+        assert not self.flights or not next(iter(self.flights.values())).complete, (
+            "a frame is complete and not delivered"
+        )
+        for frame, flight in self.flights.items():
+            assert flight.frame == frame, f"flight {flight.frame} is kept as {frame}"
+            flight.validate()
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────
 
