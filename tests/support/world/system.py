@@ -37,9 +37,16 @@ def model(text: str) -> tuple[ModelRef, bytes]:
     ), data
 
 
-def light(stream: dict[str, Any] | None = None, *, name: str = "grey", streams: int = 1, **more: Any) -> dict[str, Any]:
+def light(
+    stream: dict[str, Any] | None = None,
+    *,
+    name: str = "grey",
+    streams: int = 1,
+    node: dict[str, Any] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
     """A group of one node that gives the brightness of pushed frames, losslessly unless `stream` says otherwise."""
-    node = {"model": "brightness", "input": {"size": [8, 8]}, "task": {"type": "regression"}}
+    node = {"model": "brightness", "input": {"size": [8, 8]}, "task": {"type": "regression"}, **(node or {})}
     one = {"source": "push", "mode": "lossless", **(stream or {})}
     return {"name": name, "nodes": {"light": node}, "streams": {f"s{i}": one for i in range(streams)}, **more}
 
