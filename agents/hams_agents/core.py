@@ -115,6 +115,8 @@ class AgentState:
     assignments: dict[tuple[str, int], Assignment] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
     """By group: the highest active epoch seen."""
+    epoch: int = 0
+    """The highest epoch of all plans seen; a scheduler that has forgotten it learns it from the heartbeats."""
     moving: set[str] = field(default_factory=set)
     """Groups whose next plan does without this device."""
 
@@ -184,6 +186,7 @@ def _plan_seen(state: AgentState, group: str, record: PlanRecord | None, now: fl
     wanted: dict[tuple[str, int], Plan] = {}
     moving = record is not None and record.next is not None and not record.next.nodes_on(state.device)
     if record is not None:
+        state.epoch = max(state.epoch, record.newest)
         if record.active is not None:
             if record.active.epoch < state.epochs.get(group, 0):
                 return []

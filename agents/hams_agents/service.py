@@ -221,7 +221,8 @@ class AgentService:
         if not self._room.acquire(timeout=PUBLISH_DEADLINE_S):
             log.warning("outputs lost: the broker took nothing for %g s", PUBLISH_DEADLINE_S)
             return
-        self._loop.call_soon_threadsafe(self._outgoing.put_nowait, outgoing)
+        with suppress(RuntimeError):  # the loop is closed: the agent has ended
+            self._loop.call_soon_threadsafe(self._outgoing.put_nowait, outgoing)
 
     async def _publish_all(self) -> None:
         while True:
@@ -252,6 +253,7 @@ class AgentService:
                 incarnation=self._record.incarnation,
                 sequence=self._sequence,
                 assignments=self._state.view(),
+                epoch=self._state.epoch,
                 nodes=self.executor.loads(),
                 queue=self.executor.waiting,
                 busy_s=round(self.executor.busy_s, 6),

@@ -175,8 +175,9 @@ def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> list[
             _want(state, f"device {heartbeat.device} joined")
     active = {group: r.active for group, r in state.plans.items() if r.active is not None}
     state.learned.observe(heartbeat, active, state.fps_of)
+    # Epochs grow even over a store that was lost, and over plans that were deleted.
+    state.epoch = max(state.epoch, heartbeat.epoch, *(assignment.epoch for assignment in heartbeat.assignments))
     for assignment in heartbeat.assignments:
-        state.epoch = max(state.epoch, assignment.epoch)  # epochs grow even over a store that was lost
         commands += _assignment(state, heartbeat, assignment)
     return commands
 
@@ -251,8 +252,9 @@ def _profile_done(state: SchedulerState, event: ProfileDone) -> list[Command]:
     del state.profiling[event.device]
     if event.record is not None:
         state.profiles[event.record.key] = event.record
-        if state.stands_for_some(event.cell.digest):
-            _want(state, f"{event.cell.model} was measured on {event.device}")
+        unplaced = bool(state.errors) or _bereft(state)  # perhaps for want of this very number
+        if unplaced or state.stands_for_some(event.cell.digest):
+            _want(state, f"{event.cell.model} was measured on {event.device}", forced=unplaced)
         return [StoreProfile(event.record)]
     text = event.error.text if event.error else "no answer"
     state.unanswered.setdefault((running[1], event.cell), []).append(f"benchmark failed: {text}")
@@ -275,11 +277,7 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     commands += _start_profiles(state, wanted + quiet.due(state, groups, now))
     if not state.settled(now):
         return commands
-    for group, plans in state.plans.items():
-        plan = plans.next or plans.active
-        if group not in state.groups and group not in state.adopting and plan is not None:
-            state.adopting.add(group)  # the store was lost, or it was undeployed while no scheduler ran
-            commands.append(AdoptGroup(plan.group))
+    commands += _orphans(state)
     if not state.alive():
         return commands
     for request_id, request in list(state.asked.items()):
@@ -295,6 +293,20 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
         commands.append(Solve(state.generation, state.situation(groups, _strategy(groups), SOLVE_S)))
     elif not groups:
         state.dirty, state.forced = "", False
+    return commands
+
+
+def _orphans(state: SchedulerState) -> list[Command]:
+    """Plans without a group: the store was lost, or the group was undeployed while no scheduler ran."""
+    commands: list[Command] = []
+    for group in sorted(state.plans.keys() - state.groups.keys() - state.adopting):
+        plan = state.serving(group)
+        if plan is None:  # refused by all: there is nothing to write the group back from
+            del state.plans[group]
+            commands.append(DeletePlan(group))
+        else:
+            state.adopting.add(group)
+            commands.append(AdoptGroup(plan.group))
     return commands
 
 
@@ -343,6 +355,8 @@ def _solved(state: SchedulerState, event: Solved, now: float) -> list[Command]:
         return [Note(f"no plan: {error.text}")]
     commands: list[Command] = []
     for group, failure in event.solution.failed.items():
+        if group not in state.groups:
+            continue  # it was undeployed while we solved
         state.errors[group] = WireError(**failure.to_wire())
         commands.append(Note(f"no plan for group {group}: {failure.text}", group=group))
     if not forced and not _worth(state, event.solution, why, now):

@@ -33,7 +33,7 @@ from hams_shared.errors import (
     RefusedError,
 )
 from hams_shared.kv_records import changes, restore, watched
-from hams_shared.lifecycle import ended
+from hams_shared.lifecycle import Jobs, ended
 from hams_shared.messages import (
     DeviceHealth,
     DeviceRecord,
@@ -55,6 +55,8 @@ PLAN_DEADLINE_S = 900.0
 """How long a question about plans may wait for benchmarks, s."""
 WRITE_RETRY_S = 0.5
 Write = events.StorePlan | events.DeletePlan | events.StoreProfile
+GRACE_S = 0.5
+"""How long jobs under way have to end when the scheduler stops, s: those that answer do."""
 ASKED_LIMIT = 32
 """Most questions about plans waiting at once."""
 
@@ -68,7 +70,7 @@ class SchedulerService:
         self._bus = bus
         self._clock = clock
         self._state = SchedulerState(started=clock.now(), leading=False)
-        self._owner: asyncio.TaskGroup | None = None
+        self._jobs: Jobs | None = None
         self._buckets: dict[str, KeyValue] = {}
         self._writes: asyncio.Queue[tuple[int, Write]] = asyncio.Queue()
         """In order, each with the reign it was decided in; bounded by the decisions, which wait for one another."""
@@ -91,7 +93,7 @@ class SchedulerService:
         self._leadership = leadership
         await self._recall()
         async with asyncio.TaskGroup() as owner:
-            self._owner = owner
+            self._jobs = Jobs(owner)
             tasks = [
                 owner.create_task(job())
                 for job in (
@@ -115,8 +117,10 @@ class SchedulerService:
             )
             tasks.append(owner.create_task(leadership.run()))
             await stop.wait()
+            self._send_away("the scheduler that was asked is stopping")
             await ended(tasks)
             await leadership.give_back()
+            await self._jobs.end(GRACE_S)
 
     def on_disconnect(self) -> None:
         """The broker is away: nobody can be heard."""
@@ -142,12 +146,12 @@ class SchedulerService:
         self._service = self._service or await self._bus.serve(
             "hams-scheduler",
             hams_shared.__version__,
-            {"id": self._leader.id},
+            {"id": self.leadership.id},
             {
                 "view": (subjects.scheduler_view(), self._on_view),
                 "plan": (subjects.plan_request(), self._on_plan),
             },
-            queue=self._leader.id,  # a leader that was paused and not yet found dead takes no question from its heir
+            queue=self.leadership.id,  # a leader that was paused and not yet found dead takes no question from its heir
         )
         self._do(events.Lead())
         for group in absent:
@@ -158,9 +162,7 @@ class SchedulerService:
         """Decide no more; what was decided and not written is dropped."""
         self._do(events.Follow())
         self._reign += 1
-        for future in self._asked.values():
-            if not future.done():
-                future.set_exception(NotLeaderError("the scheduler that was asked leads no more", "ask again"))
+        self._send_away("the scheduler that was asked leads no more")
         service, self._service = self._service, None
         if service is not None:
             try:
@@ -168,8 +170,15 @@ class SchedulerService:
             except HamsError as error:  # its requests are refused by name
                 log.info("still registered: %s", error)
 
+    def _send_away(self, why: str) -> None:
+        """Have those who wait for an answer ask another scheduler."""
+        for future in self._asked.values():
+            if not future.done():
+                future.set_exception(NotLeaderError(why, "ask again"))
+
     @property
-    def _leader(self) -> Leadership:
+    def leadership(self) -> Leadership:
+        """This scheduler's part in the choice of the leader."""
         assert self._leadership is not None
         return self._leadership
 
@@ -190,7 +199,7 @@ class SchedulerService:
         for entry in (await self._buckets["plans"].entries()).values():
             plan = _decoded(PlanRecord, entry)
             if plan is not None:
-                self._leader.heard(plan.term)
+                self.leadership.heard(plan.term)
                 self._do(events.PlanSeen(plan.model_copy(update={"term": 0})))
         for entry in (await self._buckets["groups"].entries()).values():
             group = _decoded(GroupRecord, entry)
@@ -216,9 +225,9 @@ class SchedulerService:
             self._plans.noticed(entry)
             known = self._state.plans.get(entry.key)
             if record is not None:
-                self._leader.heard(record.term)
+                self.leadership.heard(record.term)
                 news = known is None or record.newest > known.newest
-                if not self._state.leading or (news and record.term != self._leader.term):
+                if not self._state.leading or (news and record.term != self.leadership.term):
                     self._do(events.PlanSeen(record.model_copy(update={"term": 0})))
             elif entry.lost and known is not None and self._state.leading:
                 self._queue(events.StorePlan(known))
@@ -260,17 +269,17 @@ class SchedulerService:
 
     async def _on_view(self, message: Message) -> None:
         self._check_leading()
-        view = scheduler_view(self._state, self._clock.now(), self._leader.record, self._leader.led_s)
+        view = scheduler_view(self._state, self._clock.now(), self.leadership.record, self.leadership.led_s)
         await message.respond(codec.encode(view))
 
     async def _on_plan(self, message: Message) -> None:
         """Answer later, when all is measured; other requests are served meanwhile."""
-        assert self._owner is not None
+        assert self._jobs is not None
         self._check_leading()
         request = codec.decode(PlanRequest, message.data)
         if len(self._asked) >= ASKED_LIMIT:
             raise RefusedError("too many plan requests are waiting", "try again in a moment")
-        self._owner.create_task(self._answer(message, request))
+        self._jobs.start(self._answer(message, request))
 
     async def _answer(self, message: Message, request: PlanRequest) -> None:
         request_id = uuid.uuid4().hex
@@ -314,15 +323,15 @@ class SchedulerService:
         self._writes.put_nowait((self._reign, command))
 
     def _own(self, job: Coroutine[None, None, None]) -> None:
-        assert self._owner is not None
-        self._owner.create_task(job)
+        assert self._jobs is not None
+        self._jobs.start(job)
 
     async def _write(self) -> None:
         """Write decisions to KV in order; while the broker is away they wait, unless this scheduler leads no more."""
         while True:
             reign, command = await self._writes.get()
             while self._state.leading and reign == self._reign:
-                term = self._leader.term
+                term = self.leadership.term
                 try:
                     if not term:
                         raise NotLeaderError("the lease has run out")
@@ -335,7 +344,7 @@ class SchedulerService:
                 except NotLeaderError as error:
                     log.warning("not written: %s", error)
                     if term:
-                        await self._leader.depose()
+                        await self.leadership.depose()
                     break
                 except HamsError as error:
                     log.warning("cannot write: %s", error)

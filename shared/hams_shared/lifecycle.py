@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -244,6 +244,26 @@ async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+
+
+class Jobs:
+    """Tasks that begin while a part runs, and end with it at the latest."""
+
+    def __init__(self, owner: asyncio.TaskGroup) -> None:
+        self._owner = owner
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside everything else."""
+        task = self._owner.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def end(self, grace: float) -> None:
+        """Give the tasks `grace` s to end, then cancel them."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        await ended(self._tasks)
 
 
 async def _as_coroutine(main: Main, stop: asyncio.Event) -> None:

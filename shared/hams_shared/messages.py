@@ -113,6 +113,7 @@ class Heartbeat(Wire):
     incarnation: str
     sequence: int
     assignments: tuple[AssignmentState, ...] = ()
+    epoch: int = Field(0, ge=0, description="highest of all plans that the agent has seen")
     nodes: tuple[NodeLoad, ...] = ()
     queue: int = Field(0, description="work waiting")
     busy_s: float = Field(0.0, description="seconds of computing since start")

@@ -1,4 +1,4 @@
-"""An inference that never returns, in a real agent: restart, quarantine, resumption. The device is emulated."""
+"""An inference that never returns, in a real agent; quarantine and resumption are in tests/world/test_hung.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hams_agents.health import HANGS
 from support.grey import group_file, video
 from support.results import Subscriber
 from support.up import Up
@@ -43,24 +42,3 @@ def test_a_hung_device_is_replaced_and_no_frame_is_lost(tmp_path: Path) -> None:
         up.check_ledger()
     log = (tmp_path / "home" / "logs" / "agent-ill-yaml.log").read_text()
     assert log.count("the agent ends itself") in (1, 2)  # 2: back before the other had loaded, it took the plan again
-
-
-def test_a_device_that_hangs_again_and_again_is_quarantined_until_it_is_resumed(tmp_path: Path) -> None:
-    fault = tmp_path / "fault"
-    ill, _ = devices(tmp_path, fault)
-    with Up(tmp_path / "home", ill) as up, Subscriber(up.url, "grey") as results:
-        up.ctl("deploy", group_file(tmp_path, video(tmp_path), mode="lossless", pace="max", loop=True))
-        results.until(20)
-        fault.touch()
-        until_sync(lambda: [d["state"] for d in up.json("devices")] == ["quarantined"], 130, "quarantine")
-        assert "does not end" in up.ctl("status")
-        assert "devices resume box.emulated.ill" in up.ctl("devices", "list")
-        assert "quarantined" in up.json("status")["groups"][0]["text"]
-        fault.unlink()
-        up.ctl("devices", "resume", "box.emulated.ill")
-        assert "never hung" in up.ctl("devices", "resume", "box.emulated.ill", code=5)
-        results.until(len(results.received) + 20)
-        assert results.frames == list(range(len(results.frames)))
-        up.check_ledger()
-    log = (tmp_path / "home" / "logs" / "agent-ill-yaml.log").read_text()
-    assert log.count("the agent ends itself") >= HANGS  # more, where the report of one came too late to count

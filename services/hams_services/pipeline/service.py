@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import hams_shared
 from hams_services.pipeline.core import Close, Outcome
+from hams_services.pipeline.flow import Flow, Peers
 from hams_services.pipeline.gallery import Galleries
+from hams_services.pipeline.group import Group, Shared, root_limit
 from hams_services.pipeline.replicas import Replicas
 from hams_services.pipeline.sources.base import as_frame
-from hams_services.pipeline.stream import Flow, Peers, StreamRunner
+from hams_services.pipeline.stream import StreamRunner
 from hams_shared import codec, subjects
-from hams_shared.bus import Bus, Message, Subscription
+from hams_shared.bus import Bus, Message
 from hams_shared.chunks import Assembler
 from hams_shared.clock import SYSTEM_CLOCK, Clock
 from hams_shared.errors import (
@@ -36,7 +37,7 @@ from hams_shared.frame_pool import remove_abandoned
 from hams_shared.frames import Output
 from hams_shared.group_spec import source_kind
 from hams_shared.kv_records import watched
-from hams_shared.lifecycle import ended
+from hams_shared.lifecycle import Jobs, ended
 from hams_shared.liveness import Liveness
 from hams_shared.messages import (
     GroupRecord,
@@ -57,42 +58,10 @@ log = logging.getLogger("hams.pipeline")
 TICK_S = 0.05
 INFER_LIMIT = 64
 """Most images of applications under way at once; more are refused."""
+GRACE_S = 0.5
+"""How long requests under way have to end when the pipeline stops, s."""
 MESSAGES = 1024
 """Images, or parts of them, that may wait to be looked at."""
-
-
-def root_limit(plan: Plan, streams: int) -> int:
-    """Frames each of so many live streams may have waiting at the first node: two for each of its devices in all.
-
-    One is worked on and one is ready to follow; more would only grow old in the device's queue.
-    """
-    return max(1, -(-2 * len(plan.shares[plan.group.spec.root]) // max(streams, 1)))
-
-
-class _Shared(TypedDict):
-    """What all streams of a group have in common."""
-
-    clock: Clock
-    peers: Peers
-    replicas: Replicas
-    galleries: Galleries
-
-
-@dataclass
-class Group:
-    """A deployed group as the pipeline runs it."""
-
-    record: GroupRecord
-    infer: Flow
-    infer_name: str
-    runners: dict[str, StreamRunner] = field(default_factory=dict)
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    subscriptions: list[Subscription] = field(default_factory=list)
-    answers: dict[int, asyncio.Future[tuple[Close, dict[str, Any] | None]]] = field(default_factory=dict)
-
-    def flows(self) -> dict[str, Flow]:
-        """All flows by stream name."""
-        return {self.infer_name: self.infer, **{name: r.flow for name, r in self.runners.items()}}
 
 
 class PipelineService:
@@ -112,6 +81,7 @@ class PipelineService:
         self._images = Assembler()
         self._peers = Peers()
         self._owner: asyncio.TaskGroup | None = None
+        self._jobs: Jobs | None = None
         self._away = False
 
     def flows(self) -> list[Flow]:
@@ -138,6 +108,7 @@ class PipelineService:
             log.info("removed %d frame pools of pipelines that were killed", abandoned)
         async with asyncio.TaskGroup() as owner:
             self._owner = owner
+            self._jobs = Jobs(owner)
             watchers = [owner.create_task(self._watch_plans()), owner.create_task(self._watch_groups())]
             watchers.append(owner.create_task(self._tick()))
             await self._bus.subscribe(subjects.heartbeat(), self._on_heartbeat, limit=4096)
@@ -155,6 +126,7 @@ class PipelineService:
             for group in list(self._groups):
                 await self._remove(group, "pipeline-stopped")
             await ended(watchers)
+            await self._jobs.end(GRACE_S)
 
     # ── what KV says ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -182,7 +154,7 @@ class PipelineService:
         assert self._owner is not None
         spec = record.spec
         infer_name = f"_infer-{self._id}"
-        shared: _Shared = {
+        shared: Shared = {
             "clock": self._clock,
             "peers": self._peers,
             "replicas": Replicas(),
@@ -286,7 +258,7 @@ class PipelineService:
         await message.respond(codec.encode(PipelineView(streams=tuple(views))))
 
     async def _on_infer(self, message: Message) -> None:
-        assert self._owner is not None
+        assert self._jobs is not None
         try:
             data = self._take(message)
         except HamsError as error:
@@ -294,7 +266,7 @@ class PipelineService:
             return
         if data is not None:
             self._infers += 1
-            self._owner.create_task(self._infer(message, data))
+            self._jobs.start(self._infer(message, data))
 
     def _take(self, message: Message) -> bytes | None:
         """Return an image's whole message; None when only a part of it came.
@@ -357,7 +329,7 @@ class PipelineService:
 
     async def _on_push(self, message: Message) -> None:
         """A frame of an application: answered when there is room for it, so that the application waits."""
-        assert self._owner is not None
+        assert self._jobs is not None
         try:
             data = self._take(message)
         except HamsError as error:
@@ -365,7 +337,7 @@ class PipelineService:
             return
         if data is not None:
             self._infers += 1
-            self._owner.create_task(self._push(message, data))
+            self._jobs.start(self._push(message, data))
 
     async def _push(self, message: Message, data: bytes) -> None:
         try:

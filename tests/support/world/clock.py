@@ -44,6 +44,7 @@ class WorldClock:
         self._sleepers: list[_Sleeper] = []
         self._asleep: dict[int, int] = {}
         self._numbers = itertools.count()
+        self.ended = False
         self.busy: list[Callable[[Callable[[int], bool]], bool]] = []
         """Each says whether its threads work, given who sleeps."""
 
@@ -69,8 +70,17 @@ class WorldClock:
         until = self._now + seconds
         condition = threading.Condition()
         with condition:
-            while (left := until - self._now) > 0:
+            while (left := until - self._now) > 0 and not self.ended:
                 self.wait(condition, left)
+
+    def end(self) -> None:
+        """Let every thread go on, and none sleep any more."""
+        self.ended = True
+        with self._lock:
+            sleepers = list(self._sleepers)
+        for sleeper in sleepers:
+            with sleeper.condition:
+                sleeper.condition.notify_all()
 
     def _wake(self, sleeper: _Sleeper) -> None:
         with self._lock:
@@ -93,21 +103,26 @@ class WorldClock:
                 heapq.heappop(self._sleepers)
             return self._sleepers[0].due if self._sleepers else None
 
-    def advance(self, to: float) -> None:
-        """Set the clock, and wake the threads whose time has come."""
+    def advance(self, to: float) -> bool:
+        """Set the clock, and wake the threads whose time has come; return whether there were any."""
         self._now = max(self._now, to)
+        woken = False
         while (due := self.next_due()) is not None and due <= self._now:
             with self._lock:
                 sleeper = heapq.heappop(self._sleepers)
             self._wake(sleeper)
             with sleeper.condition:
                 sleeper.condition.notify_all()
+            woken = True
+        return woken
 
 
 class _Selector(selectors.DefaultSelector):
     """Waits for the world's time instead of the host's."""
 
     clock: WorldClock
+    _unsettled = False
+    """Whether a thread worked or was woken since the clock was set last."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = super().select(0)
@@ -117,22 +132,25 @@ class _Selector(selectors.DefaultSelector):
         stuck = 0.0
         while True:
             if self.clock.working() and stuck < STUCK_S:
+                self._unsettled = True
                 began = time.monotonic()
                 if events := super().select(LOOK_S):
                     return events
                 stuck += time.monotonic() - began if self.clock.next_due() is not None else 0.0
                 continue
-            if events := super().select(SETTLE_S):
-                return events
-            if self.clock.working() and stuck < STUCK_S:
+            if self._unsettled:
+                self._unsettled = False
+                time.sleep(SETTLE_S)
+                if events := super().select(0):
+                    return events
                 continue
             due = self.clock.next_due()
             if until is not None and (due is None or until <= due):
-                self.clock.advance(until)
+                self._unsettled = self.clock.advance(until)
                 return []
             if due is None:  # nobody waits for time: something outside comes, or the test's deadline
                 return super().select(LOOK_S)
-            self.clock.advance(due)
+            self._unsettled = self.clock.advance(due)
             stuck = 0.0
 
 

@@ -502,3 +502,16 @@ def test_a_quarantined_device_gets_no_work_until_it_is_resumed() -> None:
     assert view.health.reason == "hung 3 times"
     world.do(HealthSeen(victim, None))
     assert victim in world.state.alive()
+
+
+def test_a_group_that_lost_its_device_is_placed_as_soon_as_another_is_measured() -> None:
+    """A new leader finds a plan on a device that is gone, and the device that is there was never measured."""
+    world = deployed()
+    plans, groups = dict(world.state.plans), dict(world.state.groups)
+    three = device("h.ov.cpu2", cores=(2,))
+    heir = World(three, state=SchedulerState(started=0.0, leading=False))
+    heir.state.plans, heir.state.groups = plans, groups
+    heir.do(Lead())
+    heir.wait(5.0)
+    assert set(heir.shares().values()) == {three.device}
+    assert scheduler_view(heir.state, heir.now).groups[0].state == "serving"
