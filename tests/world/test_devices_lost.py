@@ -1,4 +1,4 @@
-"""An agent that dies, falls silent, is cut off, or sits behind a slow or lossy link: what becomes of frames and plans."""
+"""An agent that dies, is cut off, refuses, or sits behind a slow or lossy link: what becomes of frames and plans."""
 
 from __future__ import annotations
 
