@@ -1,6 +1,31 @@
-"""Settings for all tests."""
+"""Settings for all tests: their tiers, their examples, the width that commands print in."""
 
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
 from hypothesis import settings
 
-settings.register_profile("hams", deadline=None)  # machines are shared: an example's wall time says nothing
-settings.load_profile("hams")
+WIDTH = shutil.get_terminal_size().columns
+"""Of pytest's own output, characters."""
+os.environ["COLUMNS"] = "200"
+"""Of what commands print under test. Whoever starts pytest may have set it, and GNU readline, which pytest loads, sets
+it to 80 for all child processes, pytest-xdist's among them."""
+
+settings.register_profile("hams", deadline=None, derandomize=True)  # the same examples in every run, on every machine
+settings.register_profile("thorough", deadline=None, max_examples=300, print_blob=True)  # others in every run
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "hams"))
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` takes its choice
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(item.get_closest_marker(extra) for extra in ("nco", "train")):
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if session.config.pluginmanager.has_plugin("terminalreporter"):
+        session.config.get_terminal_writer().fullwidth = WIDTH

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -15,6 +15,7 @@ from hams_agents.tasks.crops import cut
 from hams_agents.tasks.geometry import apply, compose, invert, opencv_map
 from hams_agents.tasks.input import prepare
 from hams_shared.group_spec import CropSpec, InputSpec
+from support.examples import examples
 
 numbers = st.floats(-1000, 1000, allow_nan=False)
 points = st.lists(st.tuples(numbers, numbers), min_size=1, max_size=5).map(np.array)
@@ -63,7 +64,7 @@ def test_opencv_counts_centres_at_integers(affine: NDArray[np.float64], where: N
     assert np.allclose(apply(opencv_map(affine), where - 0.5), apply(affine, where) - 0.5, atol=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(40, 700), st.integers(40, 700), st.integers(8, 200), st.integers(8, 200), st.booleans())
 def test_input_pixels_show_what_their_map_says(w: int, h: int, to_w: int, to_h: int, letterbox: bool) -> None:
     spec = InputSpec(size=(to_w, to_h), layout="nhwc", fit="letterbox" if letterbox else "stretch")
@@ -88,7 +89,7 @@ def boxes(draw: st.DrawFn) -> Detected:
     return Detected((x - width / 2, y - height / 2, x + width / 2, y + height / 2), 0.9, "face", eyes)
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(boxes(), st.floats(0.5, 2), st.booleans(), st.booleans())
 def test_crop_pixels_show_what_their_map_says(one: Detected, enlarge: float, square: bool, level: bool) -> None:
     crop = CropSpec(enlarge=enlarge, square=square, align="eyes" if level else "none")
@@ -113,7 +114,7 @@ def quadrilaterals(draw: st.DrawFn) -> NDArray[np.float64]:
     return corners @ np.array([[cos, sin], [-sin, cos]]) + (draw(st.floats(120, 280)), draw(st.floats(100, 200)))
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(quadrilaterals(), st.booleans(), st.booleans())
 def test_rectified_pixels_show_what_the_corners_say(
     corners: NDArray[np.float64], mirror: bool, letterbox: bool
@@ -142,7 +143,7 @@ def test_rectified_pixels_show_what_the_corners_say(
     assert np.allclose(middle, corners.mean(axis=0))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(boxes(), st.floats(0.3, 3), st.floats(-50, 50), st.floats(-50, 50))
 def test_a_scaled_image_gives_the_same_crop_and_the_same_map(one: Detected, s: float, dx: float, dy: float) -> None:
     """When the image is not the frame, crops still map to frame pixels."""
@@ -156,7 +157,7 @@ def test_a_scaled_image_gives_the_same_crop_and_the_same_map(one: Detected, s: f
     assert np.allclose(other_maps[0], compose(to_frame, plain_maps[0]), atol=1e-6)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     st.lists(st.tuples(*[st.floats(allow_nan=True, allow_infinity=True) | st.floats(-9, 99)] * 12), max_size=6),
     st.floats(0.01, 4),

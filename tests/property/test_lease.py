@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from hams_scheduler.lease import LEASE_S, RENEW_S, STEP_DOWN_S, Claim, Held, Lease
+from support.examples import examples
 
 NODES = 3
 WHO = st.integers(0, NODES - 1)
@@ -158,7 +158,7 @@ class Schedulers(RuleBasedStateMachine):
 
 
 TestSchedulers = Schedulers.TestCase
-TestSchedulers.settings = settings(max_examples=400, stateful_step_count=80, deadline=None)
+TestSchedulers.settings = examples(400, stateful_step_count=80)
 
 
 class Cluster:

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hams_scheduler import objective
@@ -15,8 +15,9 @@ from hams_scheduler.placement import Placement
 from hams_scheduler.problem import Problem
 from hams_scheduler.strategies import cpsat
 from hams_scheduler.strategies.registry import names, solve
+from support.examples import examples
 
-SMALL = settings(deadline=None, max_examples=60)
+SMALL = examples(60)
 HEURISTICS = tuple(n for n in names() if n not in ("optimal", "replicated"))
 SLOPPY = ("default", "round-robin", "fastest")
 
@@ -100,7 +101,7 @@ def test_no_plan_breaks_memory_support_or_pins_and_its_fps_is_true(instance: Ins
     assert max(placement.busy.values()) == pytest.approx(1.0, rel=1e-6)
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(
     st.builds(
         make, st.integers(0, 10**6), st.integers(1, 6), st.integers(1, 3), memory=st.booleans(), twins=st.booleans()

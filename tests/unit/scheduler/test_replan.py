@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hams_scheduler import objective
@@ -13,6 +13,7 @@ from hams_scheduler.placement import assignment_rows
 from hams_scheduler.problem import Problem
 from hams_scheduler.replan import TOLERANCE, replan
 from hams_scheduler.strategies.registry import solve
+from support.examples import examples
 
 
 def instance(models: int, devices: int, seed: int, capacity: float = np.inf) -> Instance:
@@ -62,7 +63,7 @@ def test_a_lost_device_moves_its_nodes_and_few_others() -> None:
     assert sum(moves) < 0.7 * sum(fresh), (moves, fresh, forced)
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.integers(0, 10_000), st.integers(2, 10), st.integers(2, 5), st.sampled_from([np.inf, 200.0]))
 def test_keeps_memory_and_support_and_is_within_the_limit(
     seed: int, models: int, devices: int, capacity: float

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hams_scheduler import core, quiet
@@ -30,6 +30,7 @@ from hams_shared.messages import DeviceRecord, GroupRecord, Plan, PlanRequest, P
 from hams_shared.variant_registry import excluded
 from hams_shared.variants import VariantRecord, embedded_input
 from support.build import device, group_record, heartbeat, model_ref, variant
+from support.examples import examples
 from unit.scheduler.test_scheduler_core import ONE, TWO, World
 
 RECORD = group_record()
@@ -73,7 +74,7 @@ def situation(record: GroupRecord, variants: list[VariantRecord], fps: dict[tupl
 Speed = st.floats(1, 1000)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(
     st.lists(st.tuples(st.floats(0, 1) | st.none(), st.just(0.0) | Speed, st.just(0.0) | Speed), max_size=6),
     st.tuples(Speed, st.just(0.0) | Speed),

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hams_agents.tasks.candidates import MAX_CANDIDATES, over_threshold
 from hams_agents.tasks.nms import keep_best
 from hams_agents.tasks.registry import build_task, is_detection
 from hams_shared.group_spec import InputSpec, TaskSpec
+from support.examples import examples
 
 IDENTITY = np.eye(2, 3)
 
@@ -23,7 +24,7 @@ def softmax(row: list[float]) -> list[float]:
     return [p / sum(powers) for p in powers]
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     st.lists(st.lists(st.floats(-8, 8, width=32), min_size=4, max_size=4), min_size=1, max_size=12),
     st.sampled_from([(0, 1, 2, 3), (1, 2, 3), (2,), (0, 3)]),
@@ -51,7 +52,7 @@ def test_plain_scores_and_no_more_than_the_best_candidates() -> None:
     np.testing.assert_array_equal(values[rows, classes], scores)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.floats(0.1, 0.9), st.integers(1, 10))
 def test_suppression_by_class_is_that_of_each_class_alone(seed: int, count: int, iou: float, limit: int) -> None:
     random = np.random.default_rng(seed)
