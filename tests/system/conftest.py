@@ -18,6 +18,14 @@ __all__ = ["own_nats_server"]
 FACE = ROOT / "examples" / "face.yaml"
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` takes its choice
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of processes are slow, but for a few smoke tests: each kind of kill, Service F, the CLI, credentials."""
+    for item in items:
+        if item.get_closest_marker("system") and not item.get_closest_marker("smoke"):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def face_file() -> Path:
     """Service F, with its networks in the cache."""

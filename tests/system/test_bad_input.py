@@ -32,6 +32,7 @@ def changed(face: Path, path: Path, node: str, **changes: Any) -> Path:
     return write(path, group)
 
 
+@pytest.mark.smoke
 def test_bad_files_and_messages_are_named_and_harm_nobody(
     up: Up, face_file: Path, astronaut: Path, tmp_path: Path
 ) -> None:
@@ -138,6 +139,7 @@ def test_a_device_that_is_not_there_is_named_at_once(tmp_path: Path) -> None:
     assert "none.yaml" in up.ctl("up", "--port", "0", "--device", "emulated:none.yaml", code=2)
 
 
+@pytest.mark.smoke
 def test_without_a_broker_every_command_says_how_to_get_one(tmp_path: Path) -> None:
     up = Up(tmp_path / "home")
     up.home.mkdir()

@@ -54,6 +54,7 @@ async def test_data_are_there_after_a_clean_restart(tmp_path: Path) -> None:
                 await kv.put("k", b"1")
 
 
+@pytest.mark.smoke
 async def test_after_kill_9_it_is_back_with_its_data(tmp_path: Path) -> None:
     async with Broker(tmp_path) as broker, NatsBus(broker.url) as bus:
         kv = await bus.kv("b")

@@ -295,6 +295,7 @@ async def test_without_credentials_the_broker_is_for_this_machine_only(tmp_path:
             pass
 
 
+@pytest.mark.smoke
 def test_a_whole_system(site: Path, tmp_path: Path) -> None:
     group = group_file(tmp_path, video(tmp_path), mode="lossless", pace="max")
     options = ("--secrets", str(site), "--host", "0.0.0.0")

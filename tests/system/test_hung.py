@@ -26,6 +26,7 @@ def devices(folder: Path, fault: Path) -> list[str]:
     return named
 
 
+@pytest.mark.smoke
 def test_a_hung_device_is_replaced_and_no_frame_is_lost(tmp_path: Path) -> None:
     fault = tmp_path / "fault"
     with Up(tmp_path / "home", *devices(tmp_path, fault)) as up, Subscriber(up.url, "grey") as results:

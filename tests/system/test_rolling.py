@@ -55,6 +55,7 @@ def host(result: object) -> str:
     return str(result.nodes["light"]["device"]).split(".")[0]  # type: ignore[attr-defined]
 
 
+@pytest.mark.smoke
 def test_a_new_agent_joins_and_the_old_one_drains(parts: Parts, tmp_path: Path) -> None:
     sim = device(tmp_path, load_ms=LOAD_S * 1e3)
     parts.start("agent-old", "--device", sim, HAMS_HOST="box1")

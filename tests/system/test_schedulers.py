@@ -49,6 +49,7 @@ def plan(up: Up) -> dict[str, Any]:
     return active
 
 
+@pytest.mark.smoke
 def test_a_leader_that_was_paused_finds_itself_deposed(pair: Up, tmp_path: Path) -> None:
     up = pair
     group = group_file(tmp_path, video(tmp_path), mode="lossless", pace="max", loop=True)

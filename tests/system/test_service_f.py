@@ -25,6 +25,7 @@ NODES = ["age", "emotion", "face", "gender", "iris", "landmarks"]
 FRAMES = 120
 
 
+@pytest.mark.smoke
 def test_from_group_file_to_results(up: Up, lossless_face: Path, astronaut: Path, tmp_path: Path) -> None:
     """Everything a first user does, in one system (starting one takes a while)."""
     plans = json.loads(up.ctl("plan", lossless_face, "--strategy", "all", "--json"))
@@ -111,6 +112,7 @@ def test_from_group_file_to_results(up: Up, lossless_face: Path, astronaut: Path
     assert "not deployed" in up.ctl("infer", "face", astronaut, code=5)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("number", [0, 1])
 def test_kill_9_of_an_agent_loses_no_frame(up: Up, lossless_face: Path, number: int) -> None:
     device = cores()[number]
@@ -158,6 +160,7 @@ def test_a_device_that_stays_away_is_replaced(tmp_path: Path, lossless_face: Pat
             agent.wait(10)
 
 
+@pytest.mark.smoke
 def test_kill_9_of_scheduler_and_broker_while_serving(up: Up, lossless_face: Path) -> None:
     with Subscriber(up.url, "face") as results:
         up.ctl("deploy", lossless_face)
@@ -173,6 +176,7 @@ def test_kill_9_of_scheduler_and_broker_while_serving(up: Up, lossless_face: Pat
         assert sorted(set(results.frames)) == results.frames
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_up_stops_everything_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     with Up(tmp_path / "home", "emulated:examples/profiles/vpu.yaml") as up:
