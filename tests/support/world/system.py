@@ -16,6 +16,7 @@ from hams_shared.errors import HamsError
 from hams_shared.group_spec import GroupSpec
 from hams_shared.memory_bus import InMemoryBus
 from hams_shared.messages import GroupRecord, GroupView, ModelPart, ModelRef, SchedulerView, StreamView
+from hams_shared.variants import Agreement, Made, Precision, VariantRecord, task_key
 from support.world.parts import World
 
 SIZE = (64, 48)
@@ -103,6 +104,20 @@ class System(World):
                 pass
         return record
 
+    async def add_variant(
+        self, group: GroupRecord, text: str, agreement: float, *, node: str = "light", precision: Precision = "i8"
+    ) -> VariantRecord:
+        """Register a stub's model as a variant of a node's, and return what was registered."""
+        source, (ref, data) = group.models[node], model(text)
+        found = Agreement(value=agreement, samples=100, samples_digest="0" * 64)
+        record = VariantRecord(
+            model=ref,
+            made=Made(source_digest=source.digest, source_format="onnx", format="onnx", precision=precision),
+            agreements={task_key(group.spec.nodes[node]): found},
+        )
+        await self.control.add_variant(source, record, {ref.digest: data}, lambda *_: None)
+        return record
+
     def play(self, group: str = "grey", stream: str = "s0", *, count: int = 10**6, fps: float = 0.0) -> Player:
         """Push pictures in a task: as fast as there is room, or `fps` of them a second."""
         player = Player(self.hams, group, stream, count, fps)
@@ -141,12 +156,19 @@ class System(World):
         async def enough() -> bool:
             return list((await self.states()).values()).count("alive") == count
 
-        await self.until(enough, what=f"{count} devices alive")
+        await self.until(enough, what=f"{count} devices alive", every=0.1)
 
     async def until(
-        self, condition: Callable[[], object | Awaitable[object]], within: float = 60, what: str = ""
+        self,
+        condition: Callable[[], object | Awaitable[object]],
+        within: float = 60,
+        what: str = "",
+        every: float = 0.02,
     ) -> Any:
-        """Wait, in the world's time, until `condition` is true; return what it gave. It may fail until then."""
+        """Wait, in the world's time, until `condition` is true; return what it gave. It may fail until then.
+
+        It is looked at `every` so many seconds: to ask a part costs real time.
+        """
         end = self.clock.now() + within
         seen: object = None
         while True:
@@ -159,7 +181,7 @@ class System(World):
             except (HamsError, StopIteration, RuntimeError, IndexError) as error:
                 seen = error
             assert self.clock.now() < end, f"not within {within:g} s: {what or condition}; last: {seen!r}"
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(every)
 
     async def later(self, seconds: float) -> None:
         """Let time pass."""
