@@ -177,6 +177,10 @@ class AgentService:
             log.info("others serve now: %s", ", ".join(sorted(served - left)))
             await asyncio.sleep(LINGER_S)
 
+    def validate(self) -> None:
+        """Raise AssertionError when the state is not as its core wants it; for tests."""
+        self._state.validate()
+
     def on_reconnect(self) -> None:
         """The broker is back: its store may be new, so what this agent holds is announced again."""
         if not self._leaving:

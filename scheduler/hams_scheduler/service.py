@@ -122,6 +122,10 @@ class SchedulerService:
             await leadership.give_back()
             await self._jobs.end(GRACE_S)
 
+    def validate(self) -> None:
+        """Raise AssertionError when the state is not as its core wants it; for tests."""
+        self._state.validate()
+
     def on_disconnect(self) -> None:
         """The broker is away: nobody can be heard."""
         self._away = True

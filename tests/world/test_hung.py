@@ -46,7 +46,7 @@ async def test_a_device_that_hangs_again_and_again_is_quarantined_until_it_is_re
     async def quarantined() -> bool:
         return await world.states() == {ill.name: "quarantined"}
 
-    await world.until(quarantined, within=600)
+    await world.until(quarantined, within=600, every=1.0)
     assert ill.lives == HANGS + 1
     assert "quarantined" in (await world.group()).text
     world.backends[ill.name].release()

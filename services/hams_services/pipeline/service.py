@@ -84,9 +84,11 @@ class PipelineService:
         self._jobs: Jobs | None = None
         self._away = False
 
-    def flows(self) -> list[Flow]:
-        """The flows of all streams of all groups."""
-        return [flow for group in self._groups.values() for flow in group.flows().values()]
+    def validate(self) -> None:
+        """Raise AssertionError when a stream's state or its ledger is not as its core wants it; for tests."""
+        for group in self._groups.values():
+            for flow in group.flows().values():
+                flow.core.validate()
 
     def on_disconnect(self) -> None:
         """The broker is away: nobody can be heard, so nobody counts as silent."""

@@ -24,6 +24,10 @@ class Service(Protocol):
         """Work until `stop` is set."""
         ...
 
+    def validate(self) -> None:
+        """Raise AssertionError when its state is not as its core wants it."""
+        ...
+
 
 S = TypeVar("S", bound=Service)
 

@@ -76,7 +76,7 @@ class System(World):
     async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         try:
             if kind is None:
-                await self.check_books()
+                self.check_books()
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -172,6 +172,7 @@ class System(World):
         end = self.clock.now() + within
         seen: object = None
         while True:
+            self.check_books()
             try:
                 seen = condition()
                 if isinstance(seen, Awaitable):
@@ -187,15 +188,11 @@ class System(World):
         """Let time pass."""
         await asyncio.sleep(seconds)
 
-    async def check_books(self) -> None:
+    def check_books(self) -> None:
         """Frame conservation in every stream of every pipeline that runs; every state is as its core wants it."""
         for part in self.parts.values():
-            flows = getattr(part.service, "flows", None) if part.runs else None
-            for flow in flows() if flows is not None else ():
-                ledger = flow.core.ledger
-                ledger.validate()
-                closed = ledger.delivered + ledger.dropped.total() + ledger.failed.total()
-                assert ledger.submitted == closed + len(ledger.open), (flow.name, ledger)
+            if part.runs and hasattr(part, "service"):  # one that has just been started has none
+                part.service.validate()
 
 
 class Player:
