@@ -23,5 +23,8 @@ async def world(tmp_path: Path) -> AsyncIterator[System]:
     """A broker and a client; the test starts the parts."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, WorldLoop)
-    async with System(tmp_path, loop.clock) as system:
-        yield system
+    try:
+        async with System(tmp_path, loop.clock) as system:
+            yield system
+    finally:
+        loop.clock.end()

@@ -154,4 +154,3 @@ class World:
             part.restarts = False
             if part.runs:
                 await part.kill() if ".stub." in part.name else await part.stop()
-        self.clock.end()
