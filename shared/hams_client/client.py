@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -117,6 +116,8 @@ class Hams:
         The pipeline sends pictures (JPEG of `quality`, 1–100) only while somebody asks for them, which this does; that
         takes it some ms of CPU time a frame. A slow caller loses the oldest.
         """
+        import cv2  # only pictures need it
+
         pairs = Pairs(limit)
         queue: asyncio.Queue[tuple[Result, bytes]] = asyncio.Queue(limit)
 

@@ -1,18 +1,13 @@
-"""`hams-ctl backup` and `restore`."""
+"""`hams-ctl backup` and `restore`: their options. What they do is in :mod:`run_backup`."""
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hams_services.ctl.backup import back_up, read
-from hams_services.ctl.backup import restore as write_back
-from hams_services.ctl.console import out, steps, with_bus
 from hams_services.ctl.options import Debug, Nats
-from hams_shared.bus import Bus
 
 
 def backup(
@@ -25,13 +20,9 @@ def backup(
 
     Plans and measurements are found again. Keep the file to yourself: sources of streams may hold passwords.
     """
+    from hams_services.ctl import run_backup
 
-    async def job(bus: Bus) -> None:
-        with steps() as progress:
-            made = await back_up(bus, file, replace, progress)
-        out.print(f"{file}: {made}, {file.stat().st_size / 2**20:.1f} MiB", markup=False, soft_wrap=True)
-
-    with_bus(job, nats, debug)
+    run_backup.backup(file, replace, nats, debug)
 
 
 def restore(
@@ -50,14 +41,6 @@ def restore(
     """
     if keep and replace:
         raise typer.BadParameter("--keep or --replace, not both")
+    from hams_services.ctl import run_backup
 
-    async def job(bus: Bus) -> None:
-        found = await asyncio.to_thread(read, file)
-        with steps() as progress:
-            kept = await write_back(bus, found, keep, replace, progress)
-        out.print(f"restored of {found.made_at}: {found}", markup=False, soft_wrap=True)
-        for one in kept:
-            out.print(f"  kept as it is: {one}", markup=False, soft_wrap=True)
-        out.print("the scheduler places its groups now: hams-ctl status")
-
-    with_bus(job, nats, debug)
+    run_backup.restore(file, keep, replace, nats, debug)

@@ -1,36 +1,23 @@
-"""`hams-ctl nco optimize`, `calibrate`, `jobs` and `cancel`: work for the optimizer."""
+"""`hams-ctl nco optimize`, `calibrate`, `train`, `jobs`, `report` and `cancel`: their options.
+
+What they do is in :mod:`run_jobs`.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markdown import Markdown
-from rich.markup import escape
 
 from hams_services.ctl.commands_nco import nco
-from hams_services.ctl.console import Steps, err, out, print_json, steps, with_bus
-from hams_services.ctl.control import Control
 from hams_services.ctl.options import Debug, Json, Nats
-from hams_services.ctl.tables import plain_table
-from hams_services.optimizer.jobs.service import cancel as take_back
-from hams_services.optimizer.jobs.service import new_id, submit
-from hams_shared import codec, subjects
-from hams_shared.bus import Bus
-from hams_shared.errors import NotFoundError, from_wire
-from hams_shared.kv_records import watched
-from hams_shared.messages import JobRecord
 
 __all__ = ["nco"]
 
 Group = Annotated[str, typer.Argument(help="Name of a deployed group.")]
 Frames = Annotated[int, typer.Option(min=3, max=10_000, help="Frames to take from the group's streams.")]
 Wait = Annotated[bool, typer.Option(help="Wait until it is done; Ctrl-C leaves it running.")]
-TAKEN_S = 20.0
-"""So long without an optimizer that takes the job: say so."""
 
 
 @nco.command()
@@ -51,17 +38,9 @@ def optimize(
     compares each with its source through the node's own post-processing, and has every device measure what reaches the
     floor.
     """
-    job = JobRecord(
-        id=new_id(),
-        kind="optimize",
-        group=group,
-        frames=frames,
-        samples=str(samples.absolute()) if samples else "",
-        budget_s=budget,
-        fresh=fresh,
-        created_at=time.time(),
-    )
-    _begin(job, wait, json, nats, debug)
+    from hams_services.ctl import run_jobs
+
+    run_jobs.optimize(group, frames, samples, budget, fresh, wait, json, nats, debug)
 
 
 @nco.command()
@@ -74,8 +53,9 @@ def calibrate(
     debug: Debug = False,
 ) -> None:
     """Take frames from a group's own streams, for `optimize` to calibrate and compare with."""
-    job = JobRecord(id=new_id(), kind="calibrate", group=group, frames=frames, created_at=time.time())
-    _begin(job, wait, json, nats, debug)
+    from hams_services.ctl import run_jobs
+
+    run_jobs.calibrate(group, frames, wait, json, nats, debug)
 
 
 @nco.command()
@@ -103,47 +83,17 @@ def train(
     """
     if not gflops and not fps:
         raise typer.BadParameter("give --gflops, or --fps with --device")
-    job = JobRecord(
-        id=new_id(),
-        kind="train",
-        group=group,
-        node=node,
-        gflops=gflops,
-        fps=fps,
-        device=device,
-        labels=str(labels.absolute()) if labels else "",
-        samples=str(samples.absolute()) if samples else "",
-        frames=frames,
-        epochs=epochs,
-        budget_s=budget,
-        created_at=time.time(),
-    )
-    _begin(job, wait, json, nats, debug)
+    from hams_services.ctl import run_jobs
+
+    run_jobs.train(group, node, gflops, fps, device, labels, samples, frames, epochs, budget, wait, json, nats, debug)
 
 
 @nco.command()
 def jobs(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
     """Show the optimizer's jobs, newest first."""
+    from hams_services.ctl import run_jobs
 
-    async def job(bus: Bus) -> None:
-        found = await _all(bus)
-        if json:
-            print_json([one.model_dump(mode="json") for one in found])
-            return
-        if not found:
-            out.print("no jobs yet: hams-ctl nco optimize GROUP")
-            return
-        table = plain_table("Jobs")
-        for column in ("job", "what", "state", "host", "steps", "text"):
-            table.add_column(column)
-        for one in found:
-            progress = f"{one.done}/{one.total}" if one.total and not one.over else ""
-            table.add_row(
-                one.id, f"{one.kind} {one.group} {one.node}".rstrip(), one.state, one.host, progress, escape(one.text)
-            )
-        out.print(table)
-
-    with_bus(job, nats, debug)
+    run_jobs.jobs(json, nats, debug)
 
 
 @nco.command()
@@ -154,20 +104,9 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Print the report of a group's newest optimization."""
+    from hams_services.ctl import run_jobs
 
-    async def job(bus: Bus) -> None:
-        for one in await _all(bus):
-            if one.group == group and one.report:
-                if json:
-                    print_json({"job": one.id, "report": one.report})
-                elif out.is_terminal:
-                    out.print(Markdown(one.report))
-                else:
-                    out.print(one.report, markup=False, soft_wrap=True)
-                return
-        raise NotFoundError(f"group {group} was not optimized yet", f"hams-ctl nco optimize {group}")
-
-    with_bus(job, nats, debug)
+    run_jobs.report(group, json, nats, debug)
 
 
 @nco.command()
@@ -177,60 +116,6 @@ def cancel(
     debug: Debug = False,
 ) -> None:
     """Take a job back; what it made so far is kept."""
+    from hams_services.ctl import run_jobs
 
-    async def job(bus: Bus) -> None:
-        ended = await take_back(bus, job_id, time.time())
-        out.print(f"job {ended.id} ({ended.kind} {ended.group}) is cancelled")
-
-    with_bus(job, nats, debug)
-
-
-def _begin(job: JobRecord, wait: bool, json: bool, nats: str | None, debug: bool) -> None:
-    async def begin(bus: Bus) -> None:
-        await Control(bus).deployed(job.group)
-        await submit(bus, job)
-        ended = job
-        if wait:
-            with steps() as progress:
-                ended = await _followed(bus, job.id, progress)
-        if json:
-            print_json(ended)
-        if ended.error is not None:
-            raise from_wire(ended.error.model_dump())
-        if not json:
-            where = "" if wait else " is handed in; see `hams-ctl nco jobs`"
-            out.print(f"job {ended.id}{where or f': {ended.state}, {escape(ended.text)}'}", soft_wrap=True)
-            if wait and ended.kind == "optimize" and ended.state == "done":
-                out.print(f"next: hams-ctl nco report {ended.group}, hams-ctl matrix --variants")
-
-    with_bus(begin, nats, debug)
-
-
-async def _followed(bus: Bus, job_id: str, progress: Steps) -> JobRecord:
-    """Wait for a job to be over, showing what it does."""
-    bucket = await bus.kv(subjects.bucket("jobs"))
-    warning = asyncio.get_running_loop().call_later(
-        TAKEN_S, err.print, "[yellow]no optimizer has taken the job yet[/yellow]: start one with `hams-optimizer`"
-    )
-    try:
-        async for key, record in watched(bucket, JobRecord):
-            if key != job_id:
-                continue
-            if record is None:
-                raise NotFoundError(f"job {job_id} was removed")
-            if record.state != "waiting":
-                warning.cancel()
-            if record.over:
-                return record
-            if record.text:
-                what, _, detail = record.text.partition(": ")
-                progress(what, record.done, record.total, detail)
-    finally:
-        warning.cancel()
-    raise NotFoundError(f"job {job_id} cannot be followed: the broker is away")
-
-
-async def _all(bus: Bus) -> list[JobRecord]:
-    entries = await (await bus.kv(subjects.bucket("jobs"))).entries()
-    found = [codec.decode(JobRecord, entry.value) for entry in entries.values() if entry.value is not None]
-    return sorted(found, key=lambda one: -one.created_at)
+    run_jobs.cancel(job_id, nats, debug)

@@ -1,82 +1,19 @@
-"""`hams-ctl status`, `devices` and `matrix`: what is there and how it is."""
+"""`hams-ctl status`, `devices` and `matrix`: their options. What they do is in :mod:`run_show`."""
 
 from __future__ import annotations
 
-import csv
-import sys
-import time
 from typing import Annotated
 
 import typer
 
-from hams_services.ctl.console import out, print_json, with_bus, without_bus
-from hams_services.ctl.control import Control
 from hams_services.ctl.options import Debug, Json, Nats
-from hams_services.ctl.tables import (
-    NARROW,
-    devices_table,
-    groups_table,
-    leader_line,
-    matrix_table,
-    placement,
-    reasons,
-    streams_table,
-    variant_remarks,
-    variants_table,
-)
-from hams_services.ctl.up import discover
-from hams_shared.bus import Bus
-from hams_shared.errors import NotFoundError
-from hams_shared.messages import DeviceView, MatrixView, PipelineView
 
 
 def status(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
     """Show groups, streams with their frame ledgers, and devices."""
+    from hams_services.ctl import run_show
 
-    async def job(bus: Bus) -> None:
-        control = Control(bus)
-        view = await control.view()
-        try:
-            streams = await control.streams()
-        except NotFoundError:
-            streams = PipelineView(streams=())
-        if json:
-            print_json(
-                {
-                    "groups": [g.model_dump(mode="json") for g in view.groups],
-                    "streams": streams.model_dump(mode="json")["streams"],
-                    "devices": [d.model_dump(mode="json") for d in view.devices],
-                    "leader": view.leader.model_dump(mode="json") if view.leader else None,
-                }
-            )
-            return
-        narrow = out.width < NARROW
-        if view.groups:
-            out.print(groups_table(view.groups, narrow=narrow))
-            for group in view.groups:
-                plan = group.active or group.next
-                if narrow and plan is not None:
-                    out.print(f"  {group.name}: {placement(plan.shares, plan.variants)}")
-                if group.text and group.state != "serving":
-                    out.print(f"  {group.name}: {group.text}", style="yellow")
-                if group.active is not None and group.active.unmet:
-                    lower = "; groups of lower priority give way first"
-                    out.print(f"  {group.name}: its target cannot be met by the plan{lower}", style="yellow")
-        else:
-            out.print("no group is deployed: hams-ctl deploy FILE")
-        if streams.streams:
-            out.print()
-            out.print(streams_table(streams, narrow=narrow))
-            for stream in streams.streams:
-                if stream.text:
-                    out.print(f"  {stream.group}/{stream.stream}: {stream.text}", style="red")
-        out.print()
-        _print_devices(view.devices, False)
-        if view.leader is not None:
-            out.print()
-            out.print(leader_line(view.leader, view.led_s, time.time()), style="dim")
-
-    with_bus(job, nats, debug)
+    run_show.status(json, nats, debug)
 
 
 devices = typer.Typer(invoke_without_command=True, help="Show the devices of the system, and take them back to work.")
@@ -93,37 +30,22 @@ def show_devices(
     debug: Debug = False,
 ) -> None:
     """Show the devices of the system, or with --discover those of this host."""
-
     if context.invoked_subcommand is not None:
         return
-
-    async def look(stop: object) -> None:
-        found, remarks = await discover()
-        if json:
-            print_json({"devices": found, "skipped": remarks})
-            return
-        for device in found:
-            out.print(f"--device {device}")
-        for remark in remarks:
-            out.print(f"not used: {remark}", style="dim")
-
-    async def job(bus: Bus) -> None:
-        _print_devices((await Control(bus).view()).devices, json)
+    from hams_services.ctl import run_show
 
     if discover_:
-        without_bus(look, debug)
+        run_show.discovered(json, debug)
     else:
-        with_bus(job, nats, debug)
+        run_show.devices(json, nats, debug)
 
 
 @devices.command("list")
 def list_devices(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
     """Show the devices of the system."""
+    from hams_services.ctl import run_show
 
-    async def job(bus: Bus) -> None:
-        _print_devices((await Control(bus).view()).devices, json)
-
-    with_bus(job, nats, debug)
+    run_show.devices(json, nats, debug)
 
 
 @devices.command()
@@ -133,24 +55,9 @@ def resume(
     debug: Debug = False,
 ) -> None:
     """Give work again to a device that was quarantined because it hung."""
+    from hams_services.ctl import run_show
 
-    async def job(bus: Bus) -> None:
-        reason = await Control(bus).resume(device)
-        out.print(f"{device} gets work again ({reason})")
-
-    with_bus(job, nats, debug)
-
-
-def _print_devices(views: tuple[DeviceView, ...], json: bool) -> None:
-    if json:
-        print_json([d.model_dump(mode="json") for d in views])
-        return
-    out.print(devices_table(views))
-    for view in views:
-        if view.state == "quarantined" and view.health is not None:
-            name = view.record.device
-            out.print(f"  {name} is quarantined: {view.health.reason}", style="red", soft_wrap=True)
-            out.print(f"  when it is mended: hams-ctl devices resume {name}", style="dim", soft_wrap=True)
+    run_show.resume(device, nats, debug)
 
 
 def matrix(
@@ -163,39 +70,6 @@ def matrix(
     debug: Debug = False,
 ) -> None:
     """Show the FPS matrix: how fast each deployed model runs alone on each device."""
+    from hams_services.ctl import run_show
 
-    async def job(bus: Bus) -> None:
-        view = (await Control(bus).view()).matrix
-        if json:
-            keys = ("models", "devices", "fps", "reasons", "cells", "emulated")
-            data = view.model_dump(mode="json")
-            print_json({key: data[key] for key in (*keys, *(["variants"] if variants else []))})
-        elif csv_:
-            _csv(view)
-        elif not view.models:
-            out.print("no models yet: hams-ctl deploy FILE")
-        else:
-            out.print(matrix_table(view))
-            for line in reasons(view):
-                out.print(line, style="dim")
-            if variants:
-                _variants(view)
-
-    with_bus(job, nats, debug)
-
-
-def _variants(view: MatrixView) -> None:
-    out.print()
-    if not view.variants:
-        out.print("no variants are known of these networks")
-        return
-    out.print(variants_table(view))
-    for line in variant_remarks(view):
-        out.print(line, style="dim")
-
-
-def _csv(view: MatrixView) -> None:
-    writer = csv.writer(sys.stdout)
-    writer.writerow(["model", *view.devices])
-    for model, row in zip(view.models, view.fps, strict=True):
-        writer.writerow([model, *("" if value is None else value for value in row)])
+    run_show.matrix(json, variants, csv_, nats, debug)

@@ -1,32 +1,14 @@
-"""`hams-ctl up`, `join` and `demo`: start a whole system, or the devices of another box."""
+"""`hams-ctl up`, `join` and `demo`: their options. What they do is in :mod:`run_up` and :mod:`demo`."""
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hams_services.ctl.console import err, out, without_bus
-from hams_services.ctl.demo import run_demo
-from hams_services.ctl.join import joined, name_box
 from hams_services.ctl.options import Debug, Devices, Nats, Strategy, check_address
-from hams_services.ctl.up import discover, system
-from hams_shared.credentials import of_environment
-from hams_shared.errors import InternalError
 from hams_shared.options import Credentials
-
-
-async def choose_devices(named: list[str] | None) -> list[str]:
-    """The devices named, else those discovered."""
-    if named:
-        return list(dict.fromkeys(named))
-    with err.status("looking for devices"):
-        found, remarks = await discover()
-    for remark in remarks:
-        err.print(f"[dim]not used: {remark}[/dim]")
-    return found
 
 
 def up(
@@ -54,26 +36,9 @@ def up(
 
     With --nats (or HAMS_NATS_URL) an existing NATS server with JetStream is used instead of an own one.
     """
+    from hams_services.ctl import run_up
 
-    async def main(stop: asyncio.Event) -> None:
-        devices = await choose_devices(device)
-        err.print(f"starting {len(devices)} device{'s' * (len(devices) != 1)}: {', '.join(devices)}")
-        try:
-            async with system(devices, nats, port, host, metrics, schedulers, secrets, optimizer) as running:
-                out.print(f"[bold green]HAMS is up[/bold green] at {running.url}")
-                for name in running.devices:
-                    out.print(f"  {name}")
-                if metrics is not None:
-                    out.print(f"  metrics: http://{metrics}/metrics")
-                out.print(f"  logs: {running.logs}")
-                out.print("next: hams-ctl deploy examples/face.yaml   (Ctrl-C here stops everything)")
-                failed = await running.supervisor.failure()
-                raise InternalError(f"{failed.spec.name} keeps failing and was given up", f"log: {failed.spec.log}")
-        except asyncio.CancelledError:
-            err.print("stopped")
-            raise
-
-    without_bus(main, debug, stopped_is_fine=True)
+    run_up.up(device, nats, port, host, metrics, schedulers, optimizer, secrets, debug)
 
 
 def join(
@@ -88,25 +53,9 @@ def join(
 
     With credentials, this box is called what they say: `hams-ctl init --box NAME` makes them on the other one.
     """
+    from hams_services.ctl import run_up
 
-    async def main(stop: asyncio.Event) -> None:
-        identity = of_environment()
-        box = name_box(identity)
-        devices = await choose_devices(device)
-        err.print(f"starting {len(devices)} device{'s' * (len(devices) != 1)}: {', '.join(devices)}")
-        try:
-            async with joined(devices, nats, box, identity) as running:
-                out.print(f"[bold green]{box} has joined[/bold green] {running.url}")
-                for name in running.devices:
-                    out.print(f"  {name}")
-                out.print(f"  logs: {running.logs}")
-                failed = await running.supervisor.failure()
-                raise InternalError(f"{failed.spec.name} keeps failing and was given up", f"log: {failed.spec.log}")
-        except asyncio.CancelledError:
-            err.print("stopped")
-            raise
-
-    without_bus(main, debug, stopped_is_fine=True)
+    run_up.join(nats, device, debug)
 
 
 def demo(
@@ -121,8 +70,6 @@ def demo(
     Uses two devices unless told otherwise: OpenVINO on core 0 and ONNX Runtime on core 1. Exit code 0 only if every
     frame is accounted for and something was found.
     """
+    from hams_services.ctl.demo import demo as run
 
-    async def main(stop: asyncio.Event) -> None:
-        await run_demo(file, out_dir, device, strategy or "hfs")
-
-    without_bus(main, debug)
+    run(file, out_dir, device, strategy or "hfs", debug)

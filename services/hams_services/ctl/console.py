@@ -1,4 +1,4 @@
-"""How hams-ctl speaks: one console, one way to report errors, one way to show progress."""
+"""How hams-ctl prints: one console, one way to report errors. Progress is in :mod:`progress`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,15 @@ import json
 import logging
 import os
 import sys
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any, TypeVar
 
 import typer
-from pydantic import BaseModel
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from hams_shared.bus import Bus
 from hams_shared.credentials import VARIABLE
 from hams_shared.lifecycle import debug_wanted, report, run, setup_logging
-from hams_shared.nats_bus import NatsBus
 from hams_shared.options import DEFAULT_NATS
 from hams_shared.runfile import running
 
@@ -51,6 +46,7 @@ def with_bus(
     job: Callable[[Bus], Awaitable[None]], nats: str | None, debug: bool, *, stopped_is_fine: bool = False
 ) -> None:
     """Connect, run `job`, and leave with its exit code; an error becomes one line."""
+    from hams_shared.nats_bus import NatsBus  # a tenth of a second, which commands without a broker do without
 
     async def connected(stop: asyncio.Event) -> None:
         async with NatsBus(broker_url(nats), name="hams-ctl", connect_timeout=2.0) as bus:
@@ -118,6 +114,8 @@ async def _cancel_on(stop: asyncio.Event, task: asyncio.Task[None]) -> None:
 
 def print_json(value: Any) -> None:
     """Print plain JSON for programs."""
+    from pydantic import BaseModel
+
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
@@ -144,34 +142,3 @@ async def print_each(
         seen += 1
         if seen == count:
             return
-
-
-class Steps:
-    """Progress bars, one per named step, made as steps report."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, what: str, done: int, total: int, detail: str = "") -> None:
-        """Show `done` of `total`; total 0: unknown. `detail` stands behind the step's name and may change."""
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(escape(what), total=total or None)
-        text = f"{what}: {detail}" if detail else what
-        self._progress.update(self._tasks[what], description=escape(text), completed=done, total=total or None)
-
-
-@contextmanager
-def steps() -> Iterator[Steps]:
-    """Show progress on stderr while the block runs; nothing but the last state where it is not a terminal."""
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    ) as progress:
-        yield Steps(progress)

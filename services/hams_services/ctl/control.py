@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 from hams_services.monitor.ask import ask, pipeline_view, scheduler_view
-from hams_services.zoo.sources import fetch
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus
 from hams_shared.errors import (
@@ -37,7 +36,7 @@ from hams_shared.variant_registry import register
 from hams_shared.variants import VariantRecord
 
 Progress = Callable[[str, int, int], None]
-"""Told (what, done, total) in bytes; total 0 when it is not known."""
+"""Takes (what, done, total); total 0 when it is not known."""
 
 POLL_S = 0.2
 ASK_S = 8.0
@@ -66,6 +65,7 @@ def prepare_model(node: str, spec: GroupSpec, cache: Path, progress: Progress) -
     # Half a second of imports, which other commands do without.
     from hams_services.optimizer.cut import cut
     from hams_services.optimizer.onnx_dims import normalize_onnx
+    from hams_services.zoo.sources import fetch
 
     part = spec.nodes[node]
     with _about(f"node {node}"):
@@ -108,6 +108,8 @@ def _files(path: Path) -> list[tuple[str, bytes]]:
 
 def prepare_group(spec: GroupSpec, cache: Path, progress: Progress) -> tuple[GroupRecord, dict[str, bytes]]:
     """Fetch all networks and check all streams of `spec`; return the record and the files by digest."""
+    from hams_services.zoo.sources import fetch
+
     models: dict[str, ModelRef] = {}
     files: dict[str, bytes] = {}
     for node in spec.depth_first():

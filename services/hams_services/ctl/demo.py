@@ -11,9 +11,11 @@ import cv2
 import numpy as np
 
 from hams_client import Hams, Result
-from hams_services.ctl.commands_deploy import ask_plan, bring_in, print_plan, until_served
-from hams_services.ctl.console import out, steps
+from hams_services.ctl.console import out, without_bus
 from hams_services.ctl.control import Control
+from hams_services.ctl.progress import Steps, steps
+from hams_services.ctl.run_deploy import ask_plan, bring_in, print_plan, until_served
+from hams_services.ctl.run_up import shown
 from hams_services.ctl.tables import NARROW, placement, streams_table
 from hams_services.ctl.up import system
 from hams_services.draw import annotate
@@ -45,6 +47,15 @@ def once_losslessly(spec: GroupSpec, strategy: str) -> GroupSpec:
     return spec.model_copy(update={"strategy": strategy, "streams": {name: stream}})
 
 
+def demo(file: Path, out_dir: Path, devices: list[str] | None, strategy: str, debug: bool) -> None:
+    """Run the demo, and leave with its exit code."""
+
+    async def main(stop: asyncio.Event) -> None:
+        await run_demo(file, out_dir, devices, strategy)
+
+    without_bus(main, debug)
+
+
 async def run_demo(file: Path, out_dir: Path, devices: list[str] | None, strategy: str) -> None:
     """Start a system, measure, plan, deploy, play, report, stop.
 
@@ -57,7 +68,7 @@ async def run_demo(file: Path, out_dir: Path, devices: list[str] | None, strateg
         os.environ["HAMS_HOME"] = home
         out.print(f"starting broker, scheduler, pipeline and {len(names)} agents: {', '.join(names)}")
         async with (
-            system(names, None, 0, "127.0.0.1") as running,
+            shown(lambda progress: system(names, None, 0, "127.0.0.1", progress=progress)) as running,
             NatsBus(running.url, name="hams-ctl demo") as bus,
         ):
             await _play(bus, spec, out_dir)
@@ -91,13 +102,14 @@ async def _collect(hams: Hams, group: str, received: list[Result]) -> None:
         received.append(result)
 
 
-async def _until_ended(control: Control, received: list[Result], progress: object) -> StreamView:
+async def _until_ended(control: Control, received: list[Result], progress: Steps) -> StreamView:
     """Wait until the stream has ended and all its results have arrived, as long as something goes on."""
     seen, patience = -1, STALL_S
     while patience > 0:
         stream = (await control.streams()).streams[0]
         if stream.state in ("ended", "failed") and len(received) >= stream.delivered:
             return stream
+        progress("play", 0, 0, f"{len(received)} frames")
         if len(received) != seen:
             seen, patience = len(received), STALL_S
         await asyncio.sleep(0.2)

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from hams_services.ctl.up import READY_S, Running, agent_name, check_children, log_trouble, part
+from hams_services.ctl.control import Progress
+from hams_services.ctl.up import READY_S, STARTING, Running, agent_name, check_children, log_trouble, part
 from hams_shared import codec, subjects
 from hams_shared.bus import KeyValue
 from hams_shared.credentials import Credentials, check_box
@@ -34,10 +35,13 @@ def name_box(identity: Credentials | None) -> str:
 
 
 @asynccontextmanager
-async def joined(devices: list[str], url: str, box: str, identity: Credentials | None) -> AsyncIterator[Running]:
+async def joined(
+    devices: list[str], url: str, box: str, identity: Credentials | None, progress: Progress
+) -> AsyncIterator[Running]:
     """Start one agent per device and yield when all are registered; leaving stops them.
 
-    `identity` is what HAMS_CREDENTIALS holds, from where the agents take it.
+    `identity` is what HAMS_CREDENTIALS holds, from where the agents take it. `progress` is given the number of devices
+    that are ready.
 
     Raises:
         BrokerError: no broker at `url`, or one that does not take us.
@@ -45,6 +49,7 @@ async def joined(devices: list[str], url: str, box: str, identity: Credentials |
         HamsError: an agent could not start; the text holds the last line of its log.
     """
     refuse_second()
+    progress(STARTING, 0, len(devices))
     logs = state_folder() / "logs"
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(NatsBus(url, name="hams-ctl join", credentials=identity))
@@ -56,7 +61,7 @@ async def joined(devices: list[str], url: str, box: str, identity: Credentials |
             # Those of the other box may have to load what this one served first.
             spec = part(agent_name(device), "hams_agents", url, logs, *args, credentials=None, stop_timeout=40.0)
             await supervisor.start(spec)
-        ready = await _until_ready(supervisor, records, box, before, len(devices), logs)
+        ready = await _until_ready(supervisor, records, box, before, len(devices), logs, progress)
         stack.enter_context(announced(bus.url))
         try:
             yield Running(bus.url, ready, logs, supervisor)
@@ -77,7 +82,13 @@ async def _of(records: KeyValue, box: str) -> list[DeviceRecord]:
 
 
 async def _until_ready(
-    supervisor: Supervisor, records: KeyValue, box: str, before: set[str], devices: int, logs: Path
+    supervisor: Supervisor,
+    records: KeyValue,
+    box: str,
+    before: set[str],
+    devices: int,
+    logs: Path,
+    progress: Progress,
 ) -> tuple[str, ...]:
     """Wait for as many fresh announcements of this box as there are devices."""
     try:
@@ -85,6 +96,7 @@ async def _until_ready(
             while True:
                 check_children(supervisor, logs)
                 fresh = [record.device for record in await _of(records, box) if record.incarnation not in before]
+                progress(STARTING, len(fresh), devices)
                 if len(fresh) >= devices:
                     return tuple(sorted(fresh))
                 await asyncio.sleep(0.2)

@@ -6,10 +6,11 @@ from typing import Annotated, get_args
 
 import typer
 
-from hams_shared.group_spec import StrategyName
 from hams_shared.options import Debug
 
-__all__ = ["Debug", "Devices", "Json", "Nats", "Strategy"]
+__all__ = ["Debug", "Devices", "GroupName", "Json", "Nats", "Strategy"]
+
+GroupName = Annotated[str, typer.Argument(help="The group's name.")]
 
 Nats = Annotated[
     str | None,
@@ -41,8 +42,12 @@ def address(text: str) -> tuple[str, int]:
 
 def check_strategy(text: str | None) -> str | None:
     """As the callback of an option: there is such a strategy."""
+    if text is None:
+        return None
+    from hams_shared.group_spec import StrategyName  # a tenth of a second, with pydantic
+
     known = get_args(StrategyName)
-    if text is not None and text not in known:
+    if text not in known:
         raise typer.BadParameter(f"there is no strategy {text!r}; there are {', '.join(known)}")
     return text
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from hams_shared.messages import (
-    DeviceView,
-    GroupView,
-    LeaderRecord,
-    MatrixView,
-    PipelineView,
-    StrategyAnswer,
-    StreamView,
-    VariantChoice,
-    VariantRow,
-)
+if TYPE_CHECKING:  # commands that print tables of other things do without
+    from hams_shared.messages import (
+        DeviceView,
+        GroupView,
+        LeaderRecord,
+        MatrixView,
+        PipelineView,
+        StrategyAnswer,
+        StreamView,
+        VariantChoice,
+        VariantRow,
+    )
 
-Variants = Mapping[str, Mapping[str, VariantChoice]]
+Variants = Mapping[str, "Mapping[str, VariantChoice]"]
 """By node, then device: what is loaded there instead of the node's own network."""
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hams_services.ctl.broker import DEFAULT_PORT, Broker, check_port
-from hams_services.ctl.control import Control
+from hams_services.ctl.control import Control, Progress
 from hams_shared.credentials import VARIABLE, load
 from hams_shared.errors import (
     BrokerError,
@@ -34,6 +34,8 @@ log = logging.getLogger("hams.up")
 READY_S = 90.0
 """How long the parts may take to be ready, s; importing two inference runtimes on a small box takes a while."""
 DISCOVERY_S = 120.0
+STARTING = "start devices"
+"""The step that :func:`system` and `join` report."""
 
 
 @dataclass(frozen=True)
@@ -137,18 +139,21 @@ async def system(
     schedulers: int = 1,
     secrets: Path | None = None,
     optimizer: bool = False,
+    *,
+    progress: Progress = lambda what, done, total: None,
 ) -> AsyncIterator[Running]:
     """Start everything and yield when all devices are registered; leaving stops everything, agents first.
 
     `metrics` is the HOST:PORT to serve numbers for Prometheus on, None for not at all. Of several `schedulers` one
     leads. With `secrets`, a folder that `hams-ctl init` made, every part gets its own credentials. With `optimizer`
-    one is there for `hams-ctl nco`.
+    one is there for `hams-ctl nco`. `progress` is given the number of devices that are ready.
 
     Raises:
         RefusedError: another `hams-ctl up` runs.
         HamsError: a part could not start; the text holds the last line of its log.
     """
     refuse_second()
+    progress(STARTING, 0, len(devices))
     home = state_folder()
     logs = home / "logs"
     own = Secrets(secrets)
@@ -181,7 +186,7 @@ async def system(
         admin = own.of("admin")
         identity = load(admin) if admin is not None else None
         bus = await stack.enter_async_context(NatsBus(url, name="hams-ctl up", credentials=identity))
-        ready = await _until_ready(supervisor, Control(bus), len(devices), logs)
+        ready = await _until_ready(supervisor, Control(bus), len(devices), logs, progress)
         stack.enter_context(announced(url, admin, broker.pid if broker is not None else None))
         try:
             yield Running(url, ready, logs, supervisor)
@@ -207,7 +212,9 @@ def log_trouble(event: ChildEvent) -> None:
         log.warning("%s", event)
 
 
-async def _until_ready(supervisor: Supervisor, control: Control, devices: int, logs: Path) -> tuple[str, ...]:
+async def _until_ready(
+    supervisor: Supervisor, control: Control, devices: int, logs: Path, progress: Progress
+) -> tuple[str, ...]:
     """Wait for scheduler, pipeline and as many fresh agents as there are devices."""
     try:
         async with asyncio.timeout(READY_S):
@@ -216,6 +223,7 @@ async def _until_ready(supervisor: Supervisor, control: Control, devices: int, l
                 try:
                     await control.streams()
                     alive = tuple(d.record.device for d in (await control.view()).devices if d.state == "alive")
+                    progress(STARTING, len(alive), devices)
                     if len(alive) >= devices:
                         return alive
                 except (NotFoundError, DeadlineError):

@@ -26,6 +26,8 @@ ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9.-]*[a-z0-9]
 Variant = Literal["FP32", "FP16", "INT8"]
 Service = Literal["F", "P", "V"]
 SERVICES: dict[Service, str] = {"F": "faces", "P": "persons", "V": "vehicles"}
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's where PyYAML has it: ten times as fast."""
 _REFERENCE = re.compile(r"^(?P<name>[^/@]*)(?:/(?P<head>[^/@]*))?(?:@(?P<variant>[^/@]*))?$")
 
 
@@ -179,7 +181,7 @@ def _near(name: str, known: Iterable[str], what: str = "") -> str:
 def parse_manifest(text: str, origin: str) -> Manifest:
     """Check one manifest. Raises BadInputError, naming every wrong key."""
     try:
-        return Manifest.model_validate(yaml.safe_load(text))
+        return Manifest.model_validate(yaml.load(text, _LOADER))
     except yaml.YAMLError as error:
         raise BadInputError(f"{origin}: not YAML: {error}") from None
     except ValidationError as error:

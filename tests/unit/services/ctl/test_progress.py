@@ -1,0 +1,80 @@
+"""Progress without a terminal: which lines are printed, and when."""
+
+from __future__ import annotations
+
+import io
+import threading
+
+from rich.console import Console
+from rich.progress import Progress
+
+from hams_services.ctl.progress import LINE_S, QUIET_S, Bars, Lines, Printed
+
+
+def test_what_ends_soon_gets_no_line() -> None:
+    lines = Lines()
+    assert lines.report("fetch face", 0, 100, "", 0.0) == []
+    assert lines.due(QUIET_S - 0.1) == []
+    assert lines.report("fetch face", 100, 100, "", QUIET_S - 0.05) == []
+    assert lines.due(100.0) == []
+
+
+def test_what_takes_longer_gets_a_line_every_few_seconds_and_a_last_one() -> None:
+    lines = Lines()
+    lines.report("fetch face", 0, 200, "", 0.0)
+    assert lines.due(QUIET_S) == ["fetch face: 0 % (2 s)"]
+    assert lines.report("fetch face", 50, 200, "", QUIET_S + 1) == []
+    assert lines.report("fetch face", 90, 200, "", QUIET_S + LINE_S) == ["fetch face: 45 % (7 s)"]
+    assert lines.due(QUIET_S + 2 * LINE_S - 0.1) == []
+    assert lines.due(QUIET_S + 2 * LINE_S) == ["fetch face: 45 % (12 s)"]
+    assert lines.report("fetch face", 200, 200, "", 13.0) == ["fetch face: done (13 s)"]
+    assert lines.report("fetch face", 200, 200, "", 13.1) == []
+
+
+def test_the_next_step_ends_one_whose_total_is_not_known() -> None:
+    lines = Lines()
+    lines.report("play", 0, 0, "1 frames", 0.0)
+    assert lines.due(3.0) == ["play: 1 frames (3 s)"]
+    lines.report("play", 0, 0, "30 frames", 4.0)
+    assert lines.report("stop", 0, 0, "", 5.0) == ["play: done (5 s)"]
+    assert lines.due(6.9) == []
+    assert lines.due(7.0) == ["stop (2 s)"]
+    assert lines.end("play", 7.5) == []
+    assert lines.end("stop", 8.0) == ["stop: done (3 s)"]
+
+
+def test_detail_stands_behind_the_part_done() -> None:
+    lines = Lines()
+    lines.report("quantise", 1, 4, "age", 0.0)
+    assert lines.due(2.0) == ["quantise: 25 %, age (2 s)"]
+
+
+def test_a_step_that_never_reports_again_is_printed_by_the_thread() -> None:
+    class Said(io.StringIO):
+        here = threading.Event()
+
+        def write(self, text: str) -> int:
+            if "look for devices" in text:
+                self.here.set()
+            return super().write(text)
+
+    said = Said()
+    with Printed(Console(file=said, force_terminal=False)) as printed:
+        printed("look for devices", 0, 0)
+        assert said.here.wait(QUIET_S + 20)
+    assert said.getvalue().startswith("look for devices (")
+    assert not any(thread.name == "progress" for thread in threading.enumerate())
+
+
+def test_bars_end_a_step_whose_total_is_not_known() -> None:
+    progress = Progress(console=Console(file=io.StringIO(), force_terminal=True))
+    bars = Bars(progress)
+    bars("plan", 0, 0)
+    assert not progress.tasks[0].finished
+    bars("load models", 1, 2, "age")
+    assert progress.tasks[0].finished
+    assert progress.tasks[1].description == "load models: age"
+    bars("load models", 2, 2)
+    assert progress.finished
+    bars.end("load models")
+    assert len(progress.tasks) == 1
