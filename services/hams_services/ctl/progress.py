@@ -124,6 +124,10 @@ class Lines:
         self._step = None
         return [f"{what}: done ({now - step.began:.0f} s)"] if step.said is not None else []
 
+    def close(self, now: float) -> list[str]:
+        """Close whichever step is open."""
+        return self.end(self._step.what, now) if self._step is not None else []
+
 
 class Printed:
     """Prints what :class:`Lines` decides, while its thread runs."""
@@ -149,9 +153,11 @@ class Printed:
         self._thread.start()
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._over.set()
         self._thread.join(TICK_S * 4)
+        if kind is None:
+            self._print(self._lines.close(time.monotonic()))
 
     def _tick(self) -> None:
         while not self._over.wait(TICK_S):

@@ -40,7 +40,8 @@ def test_the_next_step_ends_one_whose_total_is_not_known() -> None:
     assert lines.due(6.9) == []
     assert lines.due(7.0) == ["stop (2 s)"]
     assert lines.end("play", 7.5) == []
-    assert lines.end("stop", 8.0) == ["stop: done (3 s)"]
+    assert lines.close(8.0) == ["stop: done (3 s)"]
+    assert lines.close(9.0) == []
 
 
 def test_detail_stands_behind_the_part_done() -> None:
