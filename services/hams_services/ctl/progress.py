@@ -52,16 +52,17 @@ class Bars:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
-        self._unknown: str | None = None
-        """The newest step, while its total is not known: it is over when the next one begins."""
+        self._newest: tuple[str, int] | None = None
+        """Name and total of the step that was reported last."""
 
     def __call__(self, what: str, done: int, total: int, detail: str = "") -> None:
         """See :class:`Steps`."""
         if what not in self._tasks:
-            if self._unknown is not None:
-                self._progress.update(self._tasks[self._unknown], completed=1, total=1)
+            if self._newest is not None:  # steps follow one another
+                before, of = self._newest
+                self._progress.update(self._tasks[before], completed=of or 1, total=of or 1)
             self._tasks[what] = self._progress.add_task(escape(what), total=total or None)
-        self._unknown = None if total else what
+        self._newest = (what, total)
         text = f"{what}: {detail}" if detail else what
         self._progress.update(self._tasks[what], description=escape(text), completed=done, total=total or None)
 
@@ -70,8 +71,8 @@ class Bars:
         task = self._tasks.pop(what, None)
         if task is not None:
             self._progress.remove_task(task)
-        if self._unknown == what:
-            self._unknown = None
+        if self._newest is not None and self._newest[0] == what:
+            self._newest = None
 
 
 @dataclass

@@ -162,13 +162,13 @@ async def ask_plan(
     async def watch() -> None:
         most = 0
         while True:
+            await asyncio.sleep(0.3)  # the scheduler gets the question first
             waiting = (await control.view()).waiting_profiles
             most = max(most, waiting)
             if waiting:
                 progress("measure models", most - waiting, most)
             else:
                 progress("plan", 0, 0)
-            await asyncio.sleep(0.3)
 
     async with asyncio.TaskGroup() as owner:
         watcher = owner.create_task(watch())

@@ -67,15 +67,19 @@ def test_a_step_that_never_reports_again_is_printed_by_the_thread() -> None:
     assert not any(thread.name == "progress" for thread in threading.enumerate())
 
 
-def test_bars_end_a_step_whose_total_is_not_known() -> None:
+def test_the_next_bar_completes_the_one_before() -> None:
     progress = Progress(console=Console(file=io.StringIO(), force_terminal=True))
     bars = Bars(progress)
     bars("plan", 0, 0)
     assert not progress.tasks[0].finished
-    bars("load models", 1, 2, "age")
+    bars("load models", 1, 4, "age")
     assert progress.tasks[0].finished
+    assert not progress.tasks[1].finished
     assert progress.tasks[1].description == "load models: age"
-    bars("load models", 2, 2)
+    bars("play", 0, 0)
+    assert progress.tasks[1].finished
+    bars.end("play")
     assert progress.finished
-    bars.end("load models")
-    assert len(progress.tasks) == 1
+    assert len(progress.tasks) == 2
+    bars("stop", 0, 0)
+    assert len(progress.tasks) == 3
