@@ -197,7 +197,7 @@ class Executor:
         while True:
             with self._lock:
                 while len(self._done) >= DONE_LIMIT:
-                    self._to_compute.wait()
+                    self.clock.wait(self._to_compute, None)
                 job = self._jobs[0] if self._jobs else None
                 if job is not None and self._stopping:
                     self._jobs.popleft()
@@ -214,7 +214,7 @@ class Executor:
                         self._to_finish.notify()
                         return
                     self._idle = not self._preparing
-                    self._to_compute.wait()
+                    self.clock.wait(self._to_compute, None)
                     self._idle = False
                     continue
             if batch is not None:
@@ -278,7 +278,7 @@ class Executor:
                 while not self._done:
                     if self._stopping and not device.is_alive():
                         return
-                    self._to_finish.wait(0.2 if self._stopping else None)
+                    self.clock.wait(self._to_finish, 0.2 if self._stopping else None)
                 batch = self._done.popleft()
                 self._to_compute.notify()
             self._finish_one(batch)

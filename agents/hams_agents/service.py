@@ -35,7 +35,7 @@ from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus, KeyValue, Message
 from hams_shared.clock import SYSTEM_CLOCK, Clock
 from hams_shared.errors import BrokerError, HamsError, MessageError, RefusedError, as_hams_error
-from hams_shared.frame_pool import FrameReader, memory_domain
+from hams_shared.frame_pool import FOLDER, FrameReader, memory_domain
 from hams_shared.frames import Work, WorkUnreadableError
 from hams_shared.kv_records import restore, watched
 from hams_shared.lifecycle import ended, log_always
@@ -77,6 +77,7 @@ class AgentService:
         may_write_profiles: bool = True,
         clock: Clock = SYSTEM_CLOCK,
         own_process: bool = True,
+        memory: Path = FOLDER,
     ) -> None:
         self._bus = bus
         self._backend = backend
@@ -99,9 +100,9 @@ class AgentService:
         self._watchdog = Watchdog(watched, on_hang, clock, own_process=own_process)
         self._outgoing: asyncio.Queue[list[Outgoing]] = asyncio.Queue()  # bounded by `_room`
         self._room = threading.BoundedSemaphore(OUTGOING_LIMIT)
-        self._frames = FrameReader()
+        self._frames = FrameReader(memory)
         self._assembler = chunks.Assembler()
-        self._memory_domain = memory_domain()
+        self._memory_domain = memory_domain(memory)
         self._bad_messages = 0
         self._leaving = False
         self._unregistered = asyncio.Event()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import selectors
 import threading
 import time
@@ -42,7 +43,7 @@ class WorldClock:
         self._now = 1000.0
         self._lock = threading.Lock()
         self._sleepers: list[_Sleeper] = []
-        self._asleep: dict[int, int] = {}
+        self._asleep: dict[int, _Sleeper] = {}
         self._numbers = itertools.count()
         self.ended = False
         self.busy: list[Callable[[Callable[[int], bool]], bool]] = []
@@ -54,14 +55,12 @@ class WorldClock:
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> None:
         """Wait in a thread; see :class:`hams_shared.clock.Clock`."""
-        if timeout is None:
-            condition.wait()
-            return
         thread = threading.get_ident()
+        due = math.inf if timeout is None else self._now + timeout
         with self._lock:
-            sleeper = _Sleeper(self._now + timeout, next(self._numbers), condition, thread)
-            heapq.heappush(self._sleepers, sleeper)
-            self._asleep[thread] = self._asleep.get(thread, 0) + 1
+            sleeper = self._asleep[thread] = _Sleeper(due, next(self._numbers), condition, thread)
+            if timeout is not None:
+                heapq.heappush(self._sleepers, sleeper)
         condition.wait()
         self._wake(sleeper)
 
@@ -84,13 +83,14 @@ class WorldClock:
 
     def _wake(self, sleeper: _Sleeper) -> None:
         with self._lock:
-            if not sleeper.awake:
-                sleeper.awake = True
-                self._asleep[sleeper.thread] -= 1
+            sleeper.awake = True
+            if self._asleep.get(sleeper.thread) is sleeper:
+                del self._asleep[sleeper.thread]
 
     def sleeps(self, thread: int) -> bool:
-        """Whether a thread waits for the clock."""
-        return self._asleep.get(thread, 0) > 0
+        """Whether a thread waits for the clock, or for another to notify it; one that was notified does not."""
+        sleeper = self._asleep.get(thread)
+        return sleeper is not None and bool(sleeper.condition._waiters)  # type: ignore[attr-defined]
 
     def working(self) -> bool:
         """Whether a thread works."""
@@ -141,9 +141,9 @@ class _Selector(selectors.DefaultSelector):
             if self._unsettled:
                 self._unsettled = False
                 time.sleep(SETTLE_S)
-                if events := super().select(0):
-                    return events
                 continue
+            if events := super().select(0):  # what a thread sent before it went to sleep
+                return events
             due = self.clock.next_due()
             if until is not None and (due is None or until <= due):
                 self._unsettled = self.clock.advance(until)

@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from hams_agents.service import AgentService
 from hams_scheduler.service import SchedulerService
 from hams_services.pipeline.service import PipelineService
+from hams_shared.frame_pool import FOLDER
 from hams_shared.lifecycle import DRAIN_S
 from hams_shared.memory_bus import InMemoryBus
 from hams_shared.memory_server import MemoryServer
@@ -118,20 +119,30 @@ class World:
         """Start a pipeline."""
         return self._started(Part(name, self.server, lambda bus: PipelineService(bus, self.folder, self.clock)))
 
-    def agent(self, unit: str = "sim", device: StubDevice | None = None, host: str = "box") -> Part[AgentService]:
-        """Start the agent of a stub device; it is called ``host.stub.unit``."""
+    def agent(
+        self, unit: str = "sim", device: StubDevice | None = None, host: str = "box", memory: Path = FOLDER
+    ) -> Part[AgentService]:
+        """Start the agent of a stub device; it is called ``host.stub.unit``. It looks for shared frames in `memory`."""
         stub = device or StubDevice()
         name = f"{host}.stub.{unit}"
 
         def make(bus: InMemoryBus) -> AgentService:
             backend = self.backends[name] = StubBackend(unit, stub, self.clock)
             agent = AgentService(
-                bus, backend, host, self.folder, lambda: None, part.ends, clock=self.clock, own_process=False
+                bus,
+                backend,
+                host,
+                self.folder,
+                lambda: None,
+                part.ends,
+                clock=self.clock,
+                own_process=False,
+                memory=memory,
             )
             executor = agent.executor
 
             def busy(sleeps: Callable[[int], bool]) -> bool:
-                return executor.active > 0 and not any(sleeps(t.ident or 0) for t in executor.threads)
+                return not bus.closed and any(t.is_alive() and not sleeps(t.ident or 0) for t in executor.threads)
 
             self.clock.busy.append(busy)
             return agent

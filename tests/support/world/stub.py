@@ -55,6 +55,8 @@ class StubDevice:
     """The number of the inference, counted per network from 0, from which on all fail."""
     refuses: str = ""
     """Why it loads no more networks."""
+    runs: dict[str, list[int]] = field(default_factory=dict)
+    """How many images each inference had so far, by the name in the file."""
 
 
 class StubBackend:
@@ -138,6 +140,7 @@ class StubNetwork:
         if device.fails_from is not None and self._done >= device.fails_from:
             raise ModelError(f"model {self._model.name} failed: the stub was told to")
         self._done += 1
+        device.runs.setdefault(self._text, []).append(len(batch))
         fps = device.fps if isinstance(device.fps, float | int) else device.fps[self._text]
         self._backend.clock.sleep(len(batch) / fps)
         return NETWORKS[self._text.partition(" +")[0]](batch, self._adds)
