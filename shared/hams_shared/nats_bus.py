@@ -31,9 +31,10 @@ from hams_shared.nats_errors import is_refusal, no_broker, translated
 from hams_shared.nats_kv import NatsKeyValue
 from hams_shared.nats_message import NatsMessage, NatsSubscription
 from hams_shared.nats_objects import NatsObjectStore
+from hams_shared.nats_tls import TlsClient
 from hams_shared.process import kv_replicas, machine
 from hams_shared.service_errors import ERROR_CODE, error_answer, service_error
-from hams_shared.urls import redacted
+from hams_shared.urls import is_tls, redacted
 
 log = logging.getLogger(__name__)
 # asyncio says this of every TLS connection that the other side ends; its streams cannot do otherwise.
@@ -112,7 +113,8 @@ class NatsBus:
         if not all(self._servers):
             raise BrokerError("no broker URL given", "for example nats://127.0.0.1:4222")
         identity = self._credentials = self._credentials or of_environment()
-        self._nc = Client()
+        secure = identity is not None or any(is_tls(server) for server in self._servers)
+        self._nc = TlsClient() if secure else Client()
         connecting = asyncio.create_task(self._connect(identity), name="connect")
         try:
             await asyncio.wait({connecting}, timeout=self._connect_timeout)

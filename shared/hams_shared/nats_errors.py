@@ -19,6 +19,7 @@ from hams_shared.errors import (
     NotFoundError,
     RefusedError,
 )
+from hams_shared.nats_tls import NO_TLS
 
 _WHO = "give a credentials file of its `hams-ctl init` folder: --credentials FILE or HAMS_CREDENTIALS"
 _START = "start one with `hams-ctl up`, or give --nats URL"
@@ -101,12 +102,18 @@ def translated(what: str) -> Iterator[None]:
 
 def is_refusal(reason: str) -> bool:
     """Whether a connection failed because broker or client do not accept each other."""
-    return any(word in reason.lower() for word in ("authorization", "authentication", "certificate", "ssl:"))
+    words = ("authorization", "authentication", "certificate", "ssl:", NO_TLS.lower())
+    return any(word in reason.lower() for word in words)
 
 
 def no_broker(url: str, reason: str = "", identity: Credentials | None = None) -> BrokerError:
     """Return the error for a URL where no broker answers, or none that takes us as `identity`."""
     said = reason.lower()
+    if NO_TLS in reason:
+        return CredentialsError(
+            f"the broker at {url} {NO_TLS}: nothing that proves who we are was sent",
+            "give the URL of a broker with TLS (`hams-ctl init` makes one); if it is one, somebody sits between",
+        )
     if "authorization violation" in said or "authentication" in said:
         if identity is None:
             return CredentialsError(f"the broker at {url} wants to know who we are", _WHO)

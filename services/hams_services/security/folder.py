@@ -264,7 +264,7 @@ def server_options(folder: Path, store: Path) -> str:
             raise BadInputError(f"{folder} holds no {'broker/' + name}", "make it with `hams-ctl init --dir DIR`")
     return (
         f"tls {{ cert_file: {json.dumps(str(broker / 'broker.crt'))}, "
-        f'key_file: {json.dumps(str(broker / "broker.key"))}, min_version: "1.2" }}\n'
+        f'key_file: {json.dumps(str(broker / "broker.key"))}, min_version: "1.2", handshake_first: auto }}\n'
         # nats-server takes the path as relative to this file, whatever it begins with.
         f"include {json.dumps(os.path.relpath(broker / 'accounts.conf', store))}\n"
     )

@@ -23,6 +23,7 @@ tls {{
   cert_file: "{folder}/broker.crt"
   key_file: "{folder}/broker.key"
   min_version: "1.2"
+  handshake_first: auto  # TLS before the first word for clients that begin with it, as HAMS's do
 }}
 include "accounts.conf"
 """
