@@ -80,7 +80,7 @@ bench: $(VENV)/.installed-bench ## Benchmarks; results go to docs/benchmarks.md
 
 BASE ?=
 bench-check: $(BASE_STAMP) ## Speed of this commit against that of BASE (a commit; default: the last tag), in turns
-	$(BIN)/python -m benchmarks.check $(BASE)
+	$(BIN)/python -m benchmarks.check $(if $(BASE),--base $(BASE))
 
 schema: $(BASE_STAMP) ## JSON Schema of group.yaml, AsyncAPI document, docs/cli.md, from the code
 	$(BIN)/python docs/schema/generate.py

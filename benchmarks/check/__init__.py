@@ -1,0 +1,1 @@
+"""The paired performance check: this tree against another commit, in turns."""
