@@ -361,6 +361,8 @@ def _solved(state: SchedulerState, event: Solved, now: float) -> list[Command]:
         commands.append(Note(f"no plan for group {group}: {failure.text}", group=group))
     if not forced and not _worth(state, event.solution, why, now):
         return commands
+    for group in event.solution.failed:
+        commands += _withdraw(state, group)
     for group, answer in event.solution.groups.items():
         record = state.groups.get(group)
         if record is None or answer.record != record:
@@ -413,6 +415,16 @@ def _propose(state: SchedulerState, record: GroupRecord, answer: Plan, why: str,
     state.plans[group] = PlanRecord(group=group, active=known.active, next=plan)
     note = Note(f"group {group}: plan {plan.epoch} proposed: {why}", group=group, epoch=plan.epoch)
     return [StorePlan(state.plans[group]), note]
+
+
+def _withdraw(state: SchedulerState, group: str) -> list[Command]:
+    """Delete the plan of a group that was left out: its place is another's. One that lost a device waits for it."""
+    record = state.plans.get(group)
+    plan = (record.active or record.next) if record is not None else None
+    if plan is None or not plan.devices <= set(state.alive()):
+        return []
+    del state.plans[group]
+    return [DeletePlan(group), Note(f"group {group}: plan {plan.epoch} is withdrawn", group=group, epoch=plan.epoch)]
 
 
 def _same(plan: Plan, answer: Plan, record: GroupRecord) -> bool:

@@ -280,6 +280,10 @@ def test_groups_that_do_not_fit_together_serve_in_the_order_of_their_importance(
     world.wait(2.0)
     states = {view.name: view.error is None for view in scheduler_view(world.state, world.now).groups}
     assert states == {"first": True, "second": False, "third": False, "vital": True}
+    assert world.state.plans.keys() == {"first", "vital"}  # nothing serves in a place that was given to another
+    world.do(GroupSeen("vital", None))
+    world.wait(2.0)
+    assert world.state.plans.keys() == {"first", "second"}
 
 
 def test_of_a_pinned_node_only_its_devices_are_told() -> None:
