@@ -121,9 +121,8 @@ def _lead(state: SchedulerState) -> None:
     state.profiling.clear()
     state.adopting.clear()
     state.dirty, state.forced = "", False
-    for group, record in state.groups.items():
-        serving = state.serving(group)
-        _want(state, "a scheduler took over", forced=serving is None or serving.group != record)
+    for group in state.groups:
+        _want(state, "a scheduler took over", forced=_unplaced(state, group))
 
 
 def _plan_seen(state: SchedulerState, record: PlanRecord) -> None:
@@ -375,13 +374,19 @@ def _solved(state: SchedulerState, event: Solved, now: float) -> list[Command]:
 
 def _worth(state: SchedulerState, solution: Solution, why: str, now: float) -> bool:
     """Whether a change that nothing forces pays: enough gain, more than its loading costs, and not too soon again."""
-    if any(state.serving(group) is None for group in solution.groups) or solution.gain == float("inf"):
+    if solution.gain == float("inf") or any(_unplaced(state, group) for group in solution.groups):
         return True
     if now - state.changed_at < MIN_DWELL_S:
         _want(state, why)  # it is put off, not forgotten
         state.not_before = state.changed_at + MIN_DWELL_S
         return False
     return solution.gain >= WORTH_MOVING and (solution.gain - 1.0) * DWELL_S > solution.load_s
+
+
+def _unplaced(state: SchedulerState, group: str) -> bool:
+    """Whether `group` has no plan, only that of an earlier deployment, or none that could be carried out."""
+    serving = state.serving(group)
+    return serving is None or serving.group != state.groups.get(group) or group in state.errors
 
 
 def _drift(state: SchedulerState, now: float) -> None:

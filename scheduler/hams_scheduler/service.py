@@ -233,7 +233,7 @@ class SchedulerService:
                 news = known is None or record.newest > known.newest
                 if not self._state.leading or (news and record.term != self.leadership.term):
                     self._do(events.PlanSeen(record.model_copy(update={"term": 0})))
-            elif entry.lost and known is not None and self._state.leading:
+            elif known is not None and self._state.leading:  # lost, or taken as news just before we deleted it
                 self._queue(events.StorePlan(known))
             elif not entry.lost and not self._state.leading:
                 self._do(events.PlanGone(entry.key))

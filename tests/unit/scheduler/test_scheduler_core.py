@@ -29,10 +29,10 @@ from hams_scheduler.events import (
     StoreProfile,
     Tick,
 )
-from hams_scheduler.planning import decide, place
+from hams_scheduler.planning import Solution, decide, place
 from hams_scheduler.state import PROFILE_ATTEMPTS, SchedulerState
 from hams_scheduler.view import scheduler_view
-from hams_shared.errors import DeadlineError, HamsError
+from hams_shared.errors import DeadlineError, HamsError, InfeasibleError
 from hams_shared.messages import DeviceHealth, DeviceRecord, GroupRecord, NodeLoad, PlanRecord, PlanRequest
 from support.build import device, group_record, group_spec, heartbeat, profile
 
@@ -519,3 +519,45 @@ def test_a_group_that_lost_its_device_is_placed_as_soon_as_another_is_measured()
     heir.wait(5.0)
     assert set(heir.shares().values()) == {three.device}
     assert scheduler_view(heir.state, heir.now).groups[0].state == "serving"
+
+
+def test_epochs_grow_over_plans_that_were_deleted() -> None:
+    """The group was undeployed and all schedulers began anew: only agents remember."""
+    world = World(ONE)
+    beat = heartbeat(ONE.device, incarnation=world.incarnation[ONE.device]).model_copy(update={"epoch": 41})
+    world.do(HeartbeatSeen(beat))
+    world.do(GroupSeen("face", group_record()))
+    world.wait(2)
+    assert world.epoch() == 42
+
+
+def test_a_group_redeployed_while_its_only_device_was_away_is_placed_when_that_is_back() -> None:
+    world = deployed(det_two=0, age_two=0)
+    world.dead.add(ONE.device)
+    world.do(DeviceSeen(ONE.device, None))
+    world.do(GroupSeen("face", group_record(deployed_at=2.0)))
+    assert "face" in world.state.errors
+    world.dead.clear()
+    world.do(DeviceSeen(ONE.device, ONE))
+    world.wait(2.0)
+    active = world.state.plans["face"].active
+    assert active is not None
+    assert active.group.deployed_at == 2.0
+    assert "face" not in world.state.errors
+
+
+def test_why_a_group_cannot_be_placed_is_forgotten_when_it_is_undeployed_meanwhile() -> None:
+    world = World(ONE)
+    world.do(GroupSeen("face", group_record()))
+    world.state.solving, world.state.granted = True, ("it was asked for", True)
+    world.do(GroupSeen("face", None))
+    world.do(Solved(world.state.generation, Solution({}, failed={"face": InfeasibleError("there is no device")})))
+    assert world.state.errors == {}
+
+
+def test_a_plan_that_all_refused_is_deleted_with_its_group() -> None:
+    """It was undeployed while no scheduler ran, and there is nothing to write it back from."""
+    state = SchedulerState(started=0.0)
+    core.step(state, PlanSeen(PlanRecord(group="face")), 0.0)
+    assert core.step(state, Tick(), 5.0)[-1:] == [DeletePlan("face")]
+    assert state.plans == {}
