@@ -17,25 +17,25 @@ setup: $(BASE_STAMP) ## Make the virtual environment: what `pip install .` insta
 
 $(BASE_STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "HAMS needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
-	@echo "Installing HAMS in $(VENV): downloads about 500 MB, takes 1.1 GB of disk and one to three minutes."
+	@echo "Installing HAMS in $(VENV): downloads about 460 MB, takes 1.1 GB of disk and about a minute on two cores."
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) --quiet --upgrade "pip>=25.1"
 	$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BASE_STAMP)
-	@echo "Adding the test tools: about 5 MB, some seconds."
+	@echo "Adding the test tools: 15 MB of disk, some seconds."
 	$(INSTALL) --quiet --group test
 	@touch $@
 
 $(VENV)/.installed-all: pyproject.toml | $(BASE_STAMP)
-	@echo "Adding hams[nco], hams[train] and what slow tests need: PyTorch with its CUDA libraries, downloads about 2.5 GB,"
-	@echo "takes 5.8 GB of disk and two to ten minutes. Tests without them: make test."
+	@echo "Adding hams[nco], hams[train] and what slow tests need: PyTorch with its CUDA libraries,"
+	@echo "5.8 GB of disk, two minutes where the download is fast. Tests without them: make test."
 	$(INSTALL) --editable ".[nco,train]" --group slow
 	@touch $@ $(VENV)/.installed-test
 
 $(VENV)/.installed-lint: pyproject.toml | $(BASE_STAMP)
-	@echo "Adding ruff, mypy and import-linter: about 40 MB, some seconds."
+	@echo "Adding ruff, mypy and import-linter: 100 MB of disk, some seconds."
 	$(INSTALL) --quiet --group lint
 	@touch $@
 

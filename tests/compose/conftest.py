@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
     """Docker with HAMS's images built. Skips, saying why, where that is impossible."""
     if os.environ.get("HAMS_COMPOSE_TEST") != "1":
-        pytest.skip("COMPOSE IS NOT TESTED HERE: `make test` does it (HAMS_COMPOSE_TEST=1: it may install Docker)")
+        pytest.skip("COMPOSE IS NOT TESTED HERE: `make test-all` does it (HAMS_COMPOSE_TEST=1: it may install Docker)")
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("COMPOSE IS NOT TESTED HERE: it takes root on Linux")
     try:
