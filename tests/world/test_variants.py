@@ -118,7 +118,9 @@ async def test_a_variant_serves_on_the_devices_that_run_it(world: System) -> Non
     }
 
 
-async def test_a_variant_that_the_agent_cannot_use_is_banned_and_the_source_serves(world: System) -> None:
+async def test_a_variant_that_the_agent_cannot_use_is_banned_and_the_source_serves(
+    world: System, caplog: pytest.LogCaptureFixture
+) -> None:
     """It runs, so it is measured; what it says is not what the node's task reads."""
     group = light(node={"task": {"type": "regression", "output": "y"}})
     record, results = await serving(world, fps=2, group=group)
@@ -128,6 +130,7 @@ async def test_a_variant_that_the_agent_cannot_use_is_banned_and_the_source_serv
     await world.later(30)
     after = await world.group()
     assert (after.state, after.next, after.active) == ("serving", None, before.active)  # it is not tried again
+    assert "is over" not in caplog.text  # that a plan was taken back is no news from an earlier leader
     assert in_turn(results) == [SOURCE]
     results.check()
 
