@@ -44,7 +44,7 @@ async def serving(
 
 async def now(world: System, results: Listener, name: str, within: float = 60) -> None:
     """Wait until a network serves."""
-    await world.until(lambda: served(results)[-1] == name, within, what=f"{name} to serve")
+    await world.until(lambda: served(results)[-1] == name, within, what=f"{name} to serve", every=0.1)
 
 
 async def test_the_fastest_variant_above_the_floor_takes_over_while_the_group_serves(world: System) -> None:
