@@ -46,10 +46,10 @@ Images = Iterator[NDArray[np.generic]]
 Outputs = list[NDArray[np.floating]]
 
 
-def look(source: str, out: str, tensors: str, layout: str, seed: int = 0) -> dict[str, Any]:
+def look(source: str, out: str, tensors: str, layout: str, seed: int = 0, most: int = MOST) -> dict[str, Any]:
     """Look at the ONNX file `source` with the images in `tensors` (.npy, one after another) and write the file `out`.
 
-    Returns ``chains``: how many it has.
+    It looks at `most` images or fewer. Returns ``chains``: how many it has.
 
     Raises:
         UnsupportedModelError: it has no layers whose channels can be taken out.
@@ -63,7 +63,7 @@ def look(source: str, out: str, tensors: str, layout: str, seed: int = 0) -> dic
         raise UnsupportedModelError("it has no layers whose channels can be taken out")
     costs = layers(model, found, sizes(model, samples[:1]))
     random = np.random.default_rng(seed)
-    count = int(np.clip(MULTIPLICATIONS / max(sum(one.cost for one in costs), 1.0), FEWEST, MOST))
+    count = int(np.clip(MULTIPLICATIONS / max(sum(one.cost for one in costs), 1.0), FEWEST, most))
     apart = np.arange(APART - 1, len(samples), APART)
     fitted = np.setdiff1d(np.arange(len(samples)), apart)
     grams = _grams(model, found, _images(samples, fitted, count, layout, random), random)

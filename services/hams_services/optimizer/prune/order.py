@@ -37,7 +37,8 @@ class Elimination:
 
     order: NDArray[np.int64]
     error: Matrix
-    """Squared error of what the reader says, summed over the samples; 0 first, one longer than `order`."""
+    """Squared error of what the reader says, summed over the samples, and what damping adds to it; 0 first, one longer
+    than `order`."""
 
     def kept(self, lost: int) -> NDArray[np.int64]:
         """The channels that stay when `lost` of them have gone, in their order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from hams_services.optimizer.prune.make import make
 from hams_shared.errors import UnsupportedModelError
 from support.networks import graph, run, write
 
-WIDE = 32
+WIDE, SIDE = 32, 16
 Nodes = list[onnx.NodeProto]
 Weights = dict[str, np.ndarray]
 
@@ -47,7 +48,7 @@ def doubled(
         "v": random.normal(size=(4, WIDE, kernel, kernel)).astype(np.float32),
         **weights,
     }
-    return graph(nodes, constants=constants, sides=(16, 16))
+    return graph(nodes, constants=constants, sides=(SIDE, SIDE))
 
 
 RANDOM = np.random.default_rng(1)
@@ -84,37 +85,53 @@ BETWEEN: dict[str, tuple[Nodes, Weights]] = {
 }
 
 
-def pruned(file: Path, folder: Path, share: float, layout: str = "nchw") -> tuple[Path, float]:
-    """The network with `share` of its multiplications, and how many are left in truth."""
+FEW = 60
+"""Images that are looked at: enough for channels of which each has a twin."""
+
+
+def looked(file: Path, folder: Path, layout: str = "nchw") -> Path:
+    """What is to be known of a network before it is made narrower."""
     random = np.random.default_rng(2)
-    samples = random.normal(size=(20, 3, 16, 16)).astype(np.float32)
+    samples = random.normal(size=(20, 3, SIDE, SIDE)).astype(np.float32)
     np.save(folder / "tensors.npy", samples)
-    look(str(file), str(folder / "look.npz"), str(folder / "tensors.npy"), layout)
-    done = make(str(file), str(folder / "look.npz"), str(folder / "made"), share)
+    look(str(file), str(folder / "look.npz"), str(folder / "tensors.npy"), layout, most=FEW)
+    return folder / "look.npz"
+
+
+def pruned(file: Path, known: Path, share: float) -> tuple[Path, float]:
+    """The network with `share` of its multiplications, and how many are left in truth."""
+    done = make(str(file), str(known), str(known.parent / "made"), share)
     return Path(done["files"][0]), done["share"]
 
 
-@pytest.mark.parametrize("between", BETWEEN)
+KERNELS: dict[str, tuple[int, dict[str, object]]] = {
+    "1x1": (1, {}),
+    "3x3": (3, {"pads": [1, 1, 1, 1]}),
+    "sparse": (3, {"strides": [2, 2], "dilations": [2, 2], "pads": [0, 1, 1, 2]}),
+}
+
+
 @pytest.mark.parametrize(
-    ("kernel", "reader"),
-    [(1, {}), (3, {"pads": [1, 1, 1, 1]}), (3, {"strides": [2, 2], "dilations": [2, 2], "pads": [0, 1, 1, 2]})],
-    ids=["1x1", "3x3", "sparse"],
+    ("between", "kernel"),
+    [*((one, "1x1") for one in BETWEEN), *itertools.product(("swish", "depthwise", "pooled"), ("3x3", "sparse"))],
 )
-def test_twins_go_and_nothing_changes(tmp_path: Path, between: str, kernel: int, reader: dict[str, object]) -> None:
-    file = write(tmp_path / "net.onnx", doubled(*BETWEEN[between], reader, kernel))
+def test_twins_go_and_nothing_changes(tmp_path: Path, between: str, kernel: str) -> None:
+    side, reader = KERNELS[kernel]
+    file = write(tmp_path / "net.onnx", doubled(*BETWEEN[between], reader, side))
     [chain] = chains(onnx.load(file))
     assert chain.channels == WIDE
-    target, share = pruned(file, tmp_path, 0.5)
+    known = looked(file, tmp_path)
+    target, share = pruned(file, known, 0.5)
     assert share == pytest.approx(0.5, abs=0.01)
     made = onnx.load(target)
     assert {tuple(one.dims) for one in made.graph.initializer if one.name in ("w", "v")} == {
         (WIDE // 2, 3, 3, 3),
-        (4, WIDE // 2, kernel, kernel),
+        (4, WIDE // 2, side, side),
     }
-    unseen = np.random.default_rng(7).normal(size=(5, 3, 16, 16)).astype(np.float32)
+    unseen = np.random.default_rng(7).normal(size=(5, 3, SIDE, SIDE)).astype(np.float32)
     before, after = run(file, unseen), run(target, unseen)
     assert np.abs(before - after).max() < 0.01 * np.abs(before).max()
-    assert np.abs(before - run(pruned(file, tmp_path, 0.3)[0], unseen)).max() > 0  # less than that is felt
+    assert np.abs(before - run(pruned(file, known, 0.3)[0], unseen)).max() > 0  # less than that is felt
 
 
 ELSEWHERE: dict[str, tuple[Nodes, Weights]] = {
@@ -149,7 +166,7 @@ def test_an_output_is_left_alone(tmp_path: Path) -> None:
     file = write(tmp_path / "net.onnx", built)
     assert chains(onnx.load(file)) == []
     with pytest.raises(UnsupportedModelError, match="no layers whose channels can be taken out"):
-        pruned(file, tmp_path, 0.5)
+        looked(file, tmp_path)
 
 
 def stacked(layers: int) -> onnx.GraphProto:
@@ -164,7 +181,7 @@ def stacked(layers: int) -> onnx.GraphProto:
         constants[f"w{index}"] = random.normal(size=(WIDE, taken, 3, 3)).astype(np.float32) / taken
         last, taken = f"r{index}", WIDE
     nodes.append(node("GlobalAveragePool", last, "y"))
-    return graph(nodes, constants=constants, sides=(16, 16))
+    return graph(nodes, constants=constants, sides=(SIDE, SIDE))
 
 
 def test_layers_between_two_chains_get_narrower_on_both_sides(tmp_path: Path) -> None:
@@ -172,23 +189,24 @@ def test_layers_between_two_chains_get_narrower_on_both_sides(tmp_path: Path) ->
     model = onnx.load(file)
     found = chains(model)
     assert [(one.maker, one.reader) for one in found] == [(0, 2), (2, 4)]
-    image = np.zeros((1, 3, 16, 16), np.float32)
+    image = np.zeros((1, 3, SIDE, SIDE), np.float32)
     costs = layers(model, found, sizes(model, image))
     assert [one.chains for one in costs] == [(0,), (0, 1), (1,)]
     assert [one.cost for one in costs] == [27 * WIDE * 256, 9 * WIDE * WIDE * 256, 9 * WIDE * WIDE * 256]
-    target, share = pruned(file, tmp_path, 0.5)
+    target, share = pruned(file, looked(file, tmp_path), 0.5)
     assert 0.3 < share <= 0.5
     narrower = onnx.load(target)
     said = layers(narrower, chains(narrower), sizes(narrower, image))
     assert sum(one.cost for one in said) / sum(one.cost for one in costs) == pytest.approx(share)
-    assert run(target, np.zeros((2, 3, 16, 16), np.float32)).shape == (2, WIDE, 1, 1)
+    assert run(target, np.zeros((2, 3, SIDE, SIDE), np.float32)).shape == (2, WIDE, 1, 1)
 
 
 def test_it_is_reproducible(tmp_path: Path) -> None:
     file = write(tmp_path / "net.onnx", stacked(3))
-    first = pruned(file, tmp_path, 0.6)[0].read_bytes()
-    assert first == pruned(file, tmp_path, 0.6)[0].read_bytes()
-    assert first != pruned(file, tmp_path, 0.5)[0].read_bytes()
+    known = looked(file, tmp_path)
+    first = pruned(file, known, 0.6)[0].read_bytes()
+    assert first != pruned(file, known, 0.5)[0].read_bytes()
+    assert first == pruned(file, looked(file, tmp_path), 0.6)[0].read_bytes()
 
 
 def test_weights_that_are_constants_are_weights(tmp_path: Path) -> None:
@@ -202,7 +220,7 @@ def test_weights_that_are_constants_are_weights(tmp_path: Path) -> None:
     plain.graph.node.extend([*constants, *nodes])
     file.write_bytes(plain.SerializeToString())
     assert not chains(onnx.load_model(file))
-    path, share = pruned(file, tmp_path, 0.6)
+    path, share = pruned(file, looked(file, tmp_path), 0.6)
     assert share <= 0.6
-    images = np.random.default_rng(3).normal(size=(1, 3, 16, 16)).astype(np.float32)
+    images = np.random.default_rng(3).normal(size=(1, 3, SIDE, SIDE)).astype(np.float32)
     np.testing.assert_allclose(run(path, images), run(file, images), atol=1e-3)
