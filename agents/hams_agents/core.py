@@ -114,7 +114,7 @@ class AgentState:
     device: str
     assignments: dict[tuple[str, int], Assignment] = field(default_factory=dict)
     epochs: dict[str, int] = field(default_factory=dict)
-    """By group: the highest active epoch seen."""
+    """By group: the epoch of the active plan."""
     epoch: int = 0
     """The highest epoch of all plans seen; a scheduler that has forgotten it learns it from the heartbeats."""
     moving: set[str] = field(default_factory=set)
@@ -187,13 +187,15 @@ def _plan_seen(state: AgentState, group: str, record: PlanRecord | None, now: fl
     moving = record is not None and record.next is not None and not record.next.nodes_on(state.device)
     if record is not None:
         state.epoch = max(state.epoch, record.newest)
-        if record.active is not None:
-            if record.active.epoch < state.epochs.get(group, 0):
-                return []
-            state.epochs[group] = record.active.epoch
+        if record.in_force and record.newest < state.epochs.get(group, 0):
+            return []
         for plan in (record.active, record.next):
             if plan is not None and plan.nodes_on(state.device):
                 wanted[(group, plan.epoch)] = plan
+    if record is not None and record.in_force:
+        state.epochs[group] = record.in_force
+    else:  # deleted, or deployed anew
+        state.epochs.pop(group, None)
     state.moving = state.moving | {group} if moving else state.moving - {group}
     for key, assignment in state.assignments.items():
         if key[0] == group and key not in wanted and assignment.retire_at is None:

@@ -256,6 +256,11 @@ class PlanRecord(Wire):
         """Highest epoch in the record; 0 when empty."""
         return max((p.epoch for p in (self.active, self.next) if p), default=0)
 
+    @property
+    def in_force(self) -> int:
+        """Epoch of the active plan; 0 when there is none."""
+        return self.active.epoch if self.active else 0
+
 
 # ── jobs of the optimizer ─────────────────────────────────────────────────────────────────────────────────────────
 

@@ -64,11 +64,6 @@ MESSAGES = 1024
 """Images, or parts of them, that may wait to be looked at."""
 
 
-def _in_force(record: PlanRecord) -> int:
-    """Epoch of the active plan; 0: there is none."""
-    return record.active.epoch if record.active else 0
-
-
 class PipelineService:
     """One pipeline process."""
 
@@ -142,10 +137,10 @@ class PipelineService:
             known = self._plans.get(group)
             if record is None:
                 self._plans.pop(group, None)
-            elif known is None or _in_force(record) >= _in_force(known):  # a next plan may be taken back
+            elif known is None or record.in_force >= known.in_force:  # a next plan may be taken back
                 self._plans[group] = record
             else:
-                log.warning("plan record of %s ignored: epoch %d is over", group, _in_force(record))
+                log.warning("plan record of %s ignored: epoch %d is over", group, record.in_force)
             self._reroute(group, frozenset())
 
     async def _watch_groups(self) -> None:

@@ -101,7 +101,8 @@ def test_who_stops_is_counted_on_until_others_serve() -> None:
     assert (state.counted_on(), state.moving) == ({"face"}, {"face"})
     seen(state, active=plan(2, {"det": OTHER, "age": OTHER}))
     assert (state.counted_on(), state.moving) == (set(), set())
-    seen(state, active=plan(1, {"det": ME, "age": OTHER}), next=plan(3, {"det": OTHER, "age": OTHER}))
+    seen(state, active=plan(3, {"det": ME, "age": OTHER}))
+    seen(state, active=plan(1, {"det": ME, "age": OTHER}), next=plan(2, {"det": OTHER, "age": OTHER}))
     assert state.moving == set()  # a record of an older epoch says nothing
 
 
@@ -110,6 +111,29 @@ def test_a_record_of_an_older_epoch_is_ignored() -> None:
     seen(state, active=plan(5, {"det": ME, "age": ME}))
     assert seen(state, active=plan(4, {"det": ME, "age": OTHER})) == []
     assert [a.epoch for a in state.view()] == [5]
+
+
+def test_a_record_of_an_older_epoch_that_has_a_newer_next_plan_is_taken() -> None:
+    """The store went back in time, and the scheduler goes on from there, above all epochs that agents know."""
+    state = AgentState(ME)
+    seen(state, active=plan(5, {"det": ME, "age": ME}))
+    found = seen(state, active=plan(4, {"det": ME, "age": OTHER}), next=plan(6, {"det": ME, "age": ME}))
+    assert loads(found) == [(4, "det"), (6, "det"), (6, "age")]
+    assert state.counted_on() == {"face"}
+    state.validate()
+
+
+def test_a_group_that_was_deleted_may_begin_anew_with_any_epoch() -> None:
+    """All schedulers that knew its epochs may be gone, and no other agent may have seen them."""
+    state = AgentState(ME)
+    seen(state, active=plan(7, {"det": ME, "age": ME}))
+    step(state, PlanSeen("face", None), 1.0)
+    assert state.epoch == 7
+    seen(state, active=plan(1, {"det": ME, "age": OTHER}))
+    assert loads(seen(state, active=plan(1, {"det": ME, "age": OTHER}), next=plan(2, {"det": ME, "age": ME}))) == [
+        (2, "det"),
+        (2, "age"),
+    ]
 
 
 def test_an_undeployed_group_is_dropped_at_once() -> None:
