@@ -5,6 +5,7 @@ from __future__ import annotations
 from hams_scheduler.candidates import Candidate
 from hams_scheduler.planning import Situation, cell_of, node_name
 from hams_scheduler.state import SchedulerState
+from hams_shared.camera_url import redacted
 from hams_shared.messages import (
     DeviceView,
     GroupRecord,
@@ -16,7 +17,6 @@ from hams_shared.messages import (
     SchedulerView,
     VariantRow,
 )
-from hams_shared.urls import redacted
 from hams_shared.variant_registry import excluded
 from hams_shared.variants import task_key
 

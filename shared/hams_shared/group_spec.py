@@ -24,6 +24,7 @@ from pydantic import (
 
 from hams_shared.errors import GroupSpecError
 from hams_shared.findings import NAME_PATTERN, SHA256_PATTERN, SHA384_PATTERN, all_told
+from hams_shared.source_kind import check_source, source_kind
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """A name that is also one NATS subject token: lower case letters, digits, ``-`` and ``_``."""
@@ -202,20 +203,6 @@ class NodeSpec(Strict):
         return self.sha256 or self.sha384
 
 
-SourceKind = Literal["file", "rtsp", "mjpeg", "camera", "push"]
-
-
-def source_kind(source: str) -> SourceKind:
-    """What a stream's ``source`` is; all but files give frames as they are made, without end."""
-    scheme = source.partition(":")[0].lower() if ":" in source else ""
-    if source == "push":
-        return "push"
-    kinds: dict[str, SourceKind] = {
-        "rtsp": "rtsp", "rtsps": "rtsp", "http": "mjpeg", "https": "mjpeg", "camera": "camera",
-    }  # fmt: skip
-    return kinds.get(scheme, "file")
-
-
 class StreamSpec(Strict):
     """One source of frames and how it is played."""
 
@@ -230,6 +217,12 @@ class StreamSpec(Strict):
     pace: Literal["realtime", "max"] = Field("realtime", description="as the file's clock says, or as fast as it goes")
     loop: bool = False
     fps: float | None = Field(None, gt=0, le=1000, description="frames/s to play at; none: the file's own")
+
+    @field_validator("source")
+    @classmethod
+    def _sound(cls, source: str) -> str:
+        check_source(source)
+        return source.strip()
 
     @model_validator(mode="after")
     def _pace(self) -> StreamSpec:

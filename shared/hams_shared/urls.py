@@ -1,13 +1,16 @@
-"""Addresses as people may see them."""
+"""Addresses of brokers."""
 
 from __future__ import annotations
 
-import re
+from hams_shared import camera_url
 
 
-def redacted(url: str) -> str:
-    """Return `url` without user and password."""
-    return re.sub(r"//[^/@]*@", "//", url)
+def redacted(urls: str) -> str:
+    """Return broker addresses, separated by commas, without users and passwords."""
+    return ",".join(
+        camera_url.redacted(url) if "://" in url else url.rpartition("@")[2]  # a password may hold a comma
+        for url in urls.split(",")
+    )
 
 
 def is_tls(url: str) -> bool:

@@ -20,7 +20,7 @@ from hams_shared.errors import (
     NotFoundError,
     from_wire,
 )
-from hams_shared.group_spec import GroupSpec, source_kind
+from hams_shared.group_spec import GroupSpec
 from hams_shared.messages import (
     DeviceHealth,
     GroupRecord,
@@ -32,6 +32,7 @@ from hams_shared.messages import (
     PlanRequest,
     SchedulerView,
 )
+from hams_shared.source_kind import source_kind
 from hams_shared.variant_registry import register
 from hams_shared.variants import VariantRecord
 

@@ -35,7 +35,6 @@ from hams_shared.errors import (
 )
 from hams_shared.frame_pool import remove_abandoned
 from hams_shared.frames import Output
-from hams_shared.group_spec import source_kind
 from hams_shared.kv_records import watched
 from hams_shared.lifecycle import Jobs, ended
 from hams_shared.liveness import Liveness
@@ -52,6 +51,7 @@ from hams_shared.messages import (
     PushRequest,
     WireError,
 )
+from hams_shared.source_kind import source_kind
 
 log = logging.getLogger("hams.pipeline")
 

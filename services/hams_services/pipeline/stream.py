@@ -14,12 +14,13 @@ from hams_services.pipeline.replicas import Replicas
 from hams_services.pipeline.sources.opening import open_source
 from hams_services.pipeline.sources.reader import Reader
 from hams_shared.bus import Bus
+from hams_shared.camera_url import redacted
 from hams_shared.clock import Clock
 from hams_shared.errors import HamsError, SourceError, as_hams_error
 from hams_shared.frames import Pixels
-from hams_shared.group_spec import GroupSpec, StreamSpec, source_kind
+from hams_shared.group_spec import GroupSpec, StreamSpec
 from hams_shared.messages import PushAnswer, StreamView
-from hams_shared.urls import redacted
+from hams_shared.source_kind import source_kind
 
 QUIET_S = 5.0
 """An application that has pushed nothing for so long is waited for, s."""

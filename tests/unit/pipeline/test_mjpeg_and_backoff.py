@@ -12,7 +12,8 @@ from hams_client import Result
 from hams_client.pairs import Pairs
 from hams_services.pipeline.reconnect import FIRST_S, JITTER, LONGEST_S, Backoff
 from hams_shared.errors import GroupSpecError
-from hams_shared.group_spec import parse_group, source_kind
+from hams_shared.group_spec import parse_group
+from hams_shared.source_kind import source_kind
 
 
 def test_pauses_grow_to_a_bound_and_begin_anew_after_a_success() -> None:

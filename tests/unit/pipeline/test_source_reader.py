@@ -18,6 +18,7 @@ from hams_services.pipeline.sources.mjpeg import MAX_BAD, Mjpeg
 from hams_services.pipeline.sources.opening import open_source
 from hams_services.pipeline.sources.reader import STOP_S, Reader
 from hams_services.pipeline.sources.rtsp import why_not
+from hams_shared.camera_url import parse
 from hams_shared.errors import SourceError
 
 
@@ -52,16 +53,16 @@ def answering(*answers: bytes) -> Iterator[str]:
 def test_why_a_server_gives_no_video(answer: bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hams_services.pipeline.sources.rtsp.ASK_S", 30.0)
     with answering(answer) as address:
-        assert said in why_not(f"rtsp://{address}/live")
+        assert said in why_not(parse(f"rtsp://{address}/live"))
 
 
 def test_why_there_is_no_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    assert "Connection refused" in why_not(f"rtsp://{address}/live")
+    assert "Connection refused" in why_not(parse(f"rtsp://{address}/live"))
     with pytest.raises(SourceError, match=f"http://{address}/ cannot be opened: Connection refused"):
         Mjpeg(f"http://{address}/").read()
-    assert "cannot reach" in why_not("rtsp://no-such-host.invalid/live")
+    assert "cannot reach" in why_not(parse("rtsp://no-such-host.invalid/live"))
 
 
 def jpeg(value: int) -> bytes:

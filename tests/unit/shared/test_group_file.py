@@ -59,3 +59,25 @@ def test_which_variants_a_node_takes(tmp_path: Path, said: str, meant: object) -
     (tmp_path / "v.yaml").write_text(f"{GROUP % 'characters.txt'}    {said}\n")
     node = load_group(tmp_path / "v.yaml").nodes["text"]
     assert (node.variants, node.min_agreement) == (meant, 0.98)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("srt://user:hunter2@host/x", "srt:// is no kind of source: there are file://, http://, https://, rtsp://"),
+        ("rtsp:/user:hunter2@host/x", "SCHEME://HOST/PATH"),
+        ("rtsp://user:hunter2@/x", "write @ as %40, / as %2F, # as %23"),
+        ("rtsp://host:99999/x", "no host can be found"),
+    ],
+)
+def test_an_address_that_is_none_is_named_without_its_secrets(tmp_path: Path, source: str, said: str) -> None:
+    path = tmp_path / "group.yaml"
+    path.write_text(
+        "name: g\nnodes:\n  n: {model: m.onnx, input: {size: [8, 8]}, task: {type: raw}}\n"
+        f"streams:\n  s: {{source: '{source}'}}\n"
+    )
+    with pytest.raises(GroupSpecError) as caught:
+        load_group(path)
+    assert said in str(caught.value)
+    assert "streams.s.source" in str(caught.value)
+    assert "hunter2" not in str(caught.value)

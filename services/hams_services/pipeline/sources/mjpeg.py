@@ -7,12 +7,11 @@ import urllib.error
 import urllib.request
 from email.message import Message
 from typing import IO
-from urllib.parse import urlsplit
 
 from hams_services.pipeline.sources.base import Source, decode_image
+from hams_shared.camera_url import CameraUrl, parsed
 from hams_shared.errors import SourceError
 from hams_shared.frames import Pixels
-from hams_shared.urls import redacted
 
 SILENCE_S = 5.0
 """Without a byte for this long the stream is lost, s."""
@@ -29,10 +28,11 @@ class Mjpeg(Source):
     endless = True
     fps: float | None = None
 
-    def __init__(self, url: str) -> None:
-        self._name = redacted(url)
+    def __init__(self, address: str) -> None:
+        url = parsed(address)
+        self._name = url.shown
         try:
-            answer = _opener(url).open(_bare(url), timeout=SILENCE_S)
+            answer = _opener(url).open(url.bare, timeout=SILENCE_S)
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = _reason(error)
             raise SourceError(
@@ -115,17 +115,11 @@ def _boundary(headers: Message) -> bytes | None:
     return b"--" + name.removeprefix("--").encode() if name else None
 
 
-def _bare(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    parts = urlsplit(url)
-    if parts.username is None:
+def _opener(url: CameraUrl) -> urllib.request.OpenerDirector:
+    if url.user is None:
         return urllib.request.build_opener()
     passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-    passwords.add_password(None, _bare(url), parts.username, parts.password or "")
+    passwords.add_password(None, url.bare, url.user, url.password or "")
     basic = urllib.request.HTTPBasicAuthHandler(passwords)
     return urllib.request.build_opener(basic, urllib.request.HTTPDigestAuthHandler(passwords))
 

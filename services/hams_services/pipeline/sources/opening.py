@@ -12,7 +12,7 @@ from hams_services.pipeline.sources.mjpeg import Mjpeg
 from hams_services.pipeline.sources.rtsp import Rtsp
 from hams_services.zoo.sources import fetch
 from hams_shared.errors import SourceError
-from hams_shared.group_spec import source_kind
+from hams_shared.source_kind import source_kind
 
 
 def open_source(source: str, cache: Path | None = None) -> Source:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import socket
-from urllib.parse import urlsplit
 
 import cv2
 
 from hams_services.pipeline.sources.base import Source, grab
+from hams_shared.camera_url import CameraUrl, parsed
 from hams_shared.errors import SourceError
 from hams_shared.frames import Pixels
-from hams_shared.urls import redacted
 
 OPEN_MS = 5000
 READ_MS = 5000
@@ -26,15 +25,16 @@ class Rtsp(Source):
     endless = True
     fps: float | None = None
 
-    def __init__(self, url: str) -> None:
-        self._name = redacted(url)
+    def __init__(self, address: str) -> None:
+        url = parsed(address)
+        self._name = url.shown
         settings = {
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: OPEN_MS,
             cv2.CAP_PROP_READ_TIMEOUT_MSEC: READ_MS,
             cv2.CAP_PROP_N_THREADS: DECODERS,
         }
         flat = [int(number) for pair in settings.items() for number in pair]
-        self._capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, flat)
+        self._capture = cv2.VideoCapture(url.full, cv2.CAP_FFMPEG, flat)
         if not self._capture.isOpened():
             self._capture.release()
             raise SourceError(f"{self._name} cannot be opened: {why_not(url)}")
@@ -54,21 +54,20 @@ class Rtsp(Source):
         self._capture.release()
 
 
-def why_not(url: str) -> str:
+def why_not(url: CameraUrl) -> str:
     """Say why `url` could not be opened, which FFmpeg keeps to itself: ask its server what a player asks first."""
-    parts = urlsplit(url)
-    where = f"{parts.hostname}:{parts.port or 554}"
+    where = f"{url.host}:{url.port or 554}"
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or 554), ASK_S) as link:
+        with socket.create_connection((url.host.strip("[]"), url.port or 554), ASK_S) as link:
             link.settimeout(ASK_S)
-            link.sendall(f"DESCRIBE {redacted(url)} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n".encode())
+            link.sendall(f"DESCRIBE {url.bare} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n".encode())
             words = link.recv(256).decode("latin-1").split("\r\n")[0].split(None, 2)
     except TimeoutError:
         return f"no answer from {where} within {ASK_S:g} s"
     except (OSError, UnicodeError) as error:
         return f"cannot reach {where}: {getattr(error, 'strerror', None) or error}"
     if len(words) < 2 or not words[0].startswith("RTSP/"):
-        return f"{where} does not speak RTSP" + (" in the clear" if parts.scheme.lower() == "rtsps" else "")
+        return f"{where} does not speak RTSP" + (" in the clear" if url.scheme == "rtsps" else "")
     match words[1]:
         case "200":
             return "the server answers, but sends no video that can be decoded"

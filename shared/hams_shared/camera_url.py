@@ -1,0 +1,121 @@
+"""Addresses of cameras, one parser for all: to connect, and to show without their secrets. Pure.
+
+People paste passwords as they are, with ``@``, ``/``, ``#`` or ``]`` in them, or percent-encoded; both are understood.
+User and password end at the last ``@`` before the path. If the part before the path is no host, the password holds a
+``/``, ``?`` or ``#`` itself, and ends at the first later ``@`` that a host follows.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+from hams_shared.errors import SourceError
+
+_SCHEME = re.compile(r"\s*([a-zA-Z][a-zA-Z0-9+.-]*)://(.*)", re.S)
+_LOOKS_LIKE_URL = re.compile(r"\s*(rtsps?|https?|rtmps?|srt|udp|tcp)\s*:", re.I)
+_HOST = re.compile(r"(\[[0-9a-fA-F:.%a-zA-Z]+\]|[^\s:/?#@\[\]]+)(?::([0-9]{1,5}))?(?=[/?#]|$)")
+_SECRET = re.compile(r"(?i)((?:^|[?&;#])[^=&;#?]*(?:pass|pwd|token|auth|secret|key|sig|cred)[^=&;#?]*=)[^&;#]*")
+HIDDEN = "***"
+
+
+def _hide(found: re.Match[str]) -> str:
+    return found[1] + HIDDEN
+
+
+@dataclass(frozen=True)
+class CameraUrl:
+    """An address in its parts; user and password are decoded."""
+
+    scheme: str
+    """Lower case."""
+    user: str | None
+    password: str | None
+    host: str
+    """A name, an address, or ``[…]``."""
+    port: int | None
+    rest: str
+    """Path and query, as written."""
+
+    @property
+    def bare(self) -> str:
+        """The address without user and password."""
+        return f"{self.scheme}://{self.place}{self.rest}"
+
+    @property
+    def place(self) -> str:
+        """Host and, if one was given, port."""
+        return self.host if self.port is None else f"{self.host}:{self.port}"
+
+    @property
+    def full(self) -> str:
+        """The address with user and password, percent-encoded."""
+        if self.user is None:
+            return self.bare
+        secret = quote(self.user, safe="") + ("" if self.password is None else ":" + quote(self.password, safe=""))
+        return f"{self.scheme}://{secret}@{self.place}{self.rest}"
+
+    @property
+    def shown(self) -> str:
+        """The address as people may see it: no user, no password, no secrets in the query."""
+        return f"{self.scheme}://{self.place}{_SECRET.sub(_hide, self.rest)}"
+
+
+def parse(text: str) -> CameraUrl:
+    """Take an address apart. Raises ValueError, without the address in its text, when it is none."""
+    found = _SCHEME.fullmatch(text)
+    if found is None:
+        raise ValueError("not an address of the form SCHEME://HOST/PATH")
+    scheme, after = found[1].lower(), found[2].rstrip()
+    secret, place = _split(after)
+    host = _HOST.match(place)
+    if host is None or (host[2] is not None and int(host[2]) > 65535):
+        raise ValueError(
+            "no host can be found in it; in user and password write @ as %40, / as %2F, # as %23, ? as %3F, ] as %5D"
+        )
+    user, colon, password = secret.partition(":") if secret is not None else ("", "", "")
+    return CameraUrl(
+        scheme,
+        unquote(user) if secret is not None else None,
+        unquote(password) if colon else None,
+        host[1],
+        int(host[2]) if host[2] else None,
+        place[host.end() :],
+    )
+
+
+def parsed(text: str) -> CameraUrl:
+    """As :func:`parse`, for a source that is to be opened. Raises SourceError, without secrets in its text."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise SourceError(f"{redacted(text)} cannot be opened: {error}") from None
+
+
+def _split(after: str) -> tuple[str | None, str]:
+    """User and password, and what follows."""
+    authority = re.split(r"[/?#]", after, maxsplit=1)[0]
+    if "@" in authority:
+        secret, _, _ = authority.rpartition("@")
+        return secret, after[len(secret) + 1 :]
+    plain = _HOST.match(after) is not None
+    if plain and not after[len(authority) :].startswith("#"):
+        return None, after
+    for at in (i for i, c in enumerate(after) if c == "@"):
+        if _HOST.match(after, at + 1):
+            return after[:at], after[at + 1 :]
+    return None, after
+
+
+def redacted(text: str) -> str:
+    """Return `text`, an address or anything else, as people may see it; an address that cannot be parsed is hidden."""
+    if "://" not in text and not _LOOKS_LIKE_URL.match(text):
+        return text
+    try:
+        url = parse(text)
+    except ValueError:
+        return f"{text.strip().partition(':')[0]}:{HIDDEN}"
+    if url.user is None and "@" in url.rest.partition("?")[0]:  # user:12/34@host: a port, or half a password?
+        return f"{url.scheme}://{HIDDEN}@{url.rest.partition('?')[0].rpartition('@')[2]}"
+    return url.shown
