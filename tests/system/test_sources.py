@@ -7,20 +7,16 @@ import socketserver
 import subprocess
 import sys
 import threading
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import yaml
 
 import hams_client
 from hams_client import Pushed
-from hams_services.ctl.control import Control
-from hams_shared.errors import BadInputError, DeadlineError, NotFoundError, OverloadedError, SourceError
-from hams_shared.nats_bus import NatsBus
+from hams_shared.errors import NotFoundError
 from support.grey import LENGTH, STEP, group_file, picture, video
 from support.results import Subscriber
 from support.up import ROOT, Up
@@ -123,11 +119,6 @@ async def feed(url: str, count: int) -> list[hams_client.Result]:
             assert (await hams.push("grey", "s0", image)).frame == number
         while len(received) < count:
             received.append(await asyncio.wait_for(anext(results), 30))
-        for wrong, error in ((np.zeros((4, 4), np.uint8), BadInputError), (b"no image", SourceError)):
-            with pytest.raises(error):
-                await hams.push("grey", "s0", wrong)
-        with pytest.raises(NotFoundError, match="no stream s9"):
-            await hams.push("grey", "s9", picture(0))
         large = np.full((1600, 2000, 3), 80, np.uint8)  # 9.2 MiB: more than the broker takes in one message
         assert len(large.tobytes()) > hams.bus.max_payload
         assert abs((await hams.infer("grey", large)).objects[0]["light"]["value"] - 80) < 1
@@ -171,41 +162,6 @@ def test_frames_of_an_application(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert f"{LENGTH} frames" in done.stdout
         assert int(cv2.VideoCapture(str(drawn)).get(cv2.CAP_PROP_FRAME_COUNT)) == LENGTH
-
-
-async def state_of(up: Up, stream: str) -> str:
-    """Its state, asked without starting a program."""
-    async with NatsBus(up.url) as bus:
-        return str(next(s.state for s in (await Control(bus).streams()).streams if s.stream == stream))
-
-
-def test_pushing_more_than_the_group_can_do_is_told(tmp_path: Path) -> None:
-    profile = tmp_path / "slow.yaml"
-    profile.write_text(yaml.safe_dump({"name": "slow", "kind": "vpu", "memory_mib": 512, "fps": {"*": 5.0}}))
-    with Up(tmp_path / "home", f"emulated:{profile}") as up:
-        file = group_file(tmp_path, "push", streams=2)
-        group = yaml.safe_load(file.read_text())
-        group["streams"]["s1"]["mode"] = "lossless"
-        file.write_text(yaml.safe_dump(group))
-        up.ctl("deploy", file)
-        until_sync(lambda: up.stream("s0")["text"] == "no frame was pushed yet", 20, "the pipeline has the plan")
-        with hams_client.sync.connect(up.url) as hams:
-            told = [hams.push("grey", "s0", picture(n)) for n in range(20)]
-            assert not told[0].overloaded
-            assert any(one.overloaded for one in told)
-            live = up.stream("s0")
-            assert sum(one.overloaded for one in told) == live["dropped"]["newer-frame"]
-            hams.push("grey", "s0", picture(0))  # for five seconds it plays; `hams-ctl status` may take as long
-            assert asyncio.run(state_of(up, "s0")) == "playing"
-            with pytest.raises(OverloadedError, match="no room"):
-                for number in range(300):
-                    with suppress(DeadlineError):  # the answer itself was late
-                        hams.push("grey", "s1", picture(number), deadline=0.1)
-        until_sync(lambda: up.stream("s0")["state"] == "waiting", 20, "the stream waits for frames")
-        for name in ("s0", "s1"):
-            one = up.stream(name)
-            closed = one["delivered"] + sum(one["dropped"].values()) + sum(one["failed"].values())
-            assert one["submitted"] == closed + one["in_flight"]
 
 
 def test_a_pattern_of_images_and_an_application_that_counts(tmp_path: Path) -> None:
