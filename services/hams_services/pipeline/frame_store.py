@@ -13,6 +13,8 @@ log = logging.getLogger("hams.pipeline")
 
 SPARE = 2
 """Slots beyond the window: one frame waits, one is being read."""
+POOLED_BYTES = 1 << 27
+"""Largest frame in shared memory: 8K video fits. A pool lasts as long as its stream; larger ones are sent inline."""
 
 
 @dataclass
@@ -85,6 +87,8 @@ class FrameStore:
 
     def _take(self, shape: tuple[int, ...]) -> Slot | None:
         size = int(np.prod(shape))
+        if size > POOLED_BYTES:
+            return None
         if (self._pool is None or size > self._pool.slot_bytes) and not 0 < self._full <= size:
             self._grow(size)
         return self._pool.take(shape) if self._pool else None

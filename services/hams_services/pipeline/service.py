@@ -17,8 +17,9 @@ from hams_services.pipeline.core import Close, Outcome
 from hams_services.pipeline.flow import Flow, Peers
 from hams_services.pipeline.gallery import Galleries
 from hams_services.pipeline.group import Group, Shared, root_limit
+from hams_services.pipeline.pixels import PixelBudget
 from hams_services.pipeline.replicas import Replicas
-from hams_services.pipeline.sources.base import as_frame
+from hams_services.pipeline.sources.base import as_frame, size_of
 from hams_services.pipeline.stream import StreamRunner
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus, Message
@@ -78,6 +79,7 @@ class PipelineService:
         self._routes: dict[str, int | None] = {}
         """By group: the epoch frames are sent under now."""
         self._infers = 0
+        self._pixels = PixelBudget()
         self._images = Assembler()
         self._peers = Peers()
         self._owner: asyncio.TaskGroup | None = None
@@ -304,6 +306,10 @@ class PipelineService:
         if group is None:
             known = ", ".join(sorted(self._groups)) or "none"
             raise NotFoundError(f"group {name} is not deployed", f"deployed: {known}")
+        with self._pixels.taken(*size_of(request.image, request.shape)):
+            return await self._infer_image(name, group, request)
+
+    async def _infer_image(self, name: str, group: Group, request: InferRequest) -> dict[str, Any]:
         image = await asyncio.to_thread(as_frame, request.image, request.shape)
         frame = group.infer.submit(image)
         future: asyncio.Future[tuple[Close, dict[str, Any] | None]] = asyncio.get_running_loop().create_future()
@@ -368,10 +374,11 @@ class PipelineService:
             raise NotFoundError(
                 f"group {name} has no stream {stream} with source: push", f"it has {', '.join(fit) or 'none'}"
             )
-        image = await asyncio.to_thread(as_frame, request.image, request.shape)
         try:
-            async with asyncio.timeout(request.deadline_s):
-                return await runner.push(image)
+            with self._pixels.taken(*size_of(request.image, request.shape)):
+                image = await asyncio.to_thread(as_frame, request.image, request.shape)
+                async with asyncio.timeout(request.deadline_s):
+                    return await runner.push(image)
         except TimeoutError:
             text = f"group {name} had no room for the frame within {request.deadline_s:g} s"
             raise OverloadedError(text, "push less, or wait longer; see `hams-ctl status`") from None

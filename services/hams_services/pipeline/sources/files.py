@@ -6,10 +6,12 @@ from pathlib import Path
 
 import cv2
 
-from hams_services.pipeline.sources.base import Source, decode_image, grab
+from hams_services.pipeline.sources.base import Source, check_capture, decode_image, grab
 from hams_shared.errors import SourceError
 from hams_shared.frames import Pixels
 
+MAX_FILE = 1 << 28
+"""Largest image file, bytes: that of the largest message of an application."""
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 
@@ -23,6 +25,7 @@ class Video(Source):
         self._capture = cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise SourceError(f"{path} is not a video that can be read", "is the file complete?")
+        check_capture(self._capture, str(path))
         self._count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self._read = 0
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
@@ -69,6 +72,10 @@ class Images(Source):
             return None
         path = self._paths[self._next]
         self._next += 1
+        if path.stat().st_size > MAX_FILE:
+            raise SourceError(
+                f"{path} has {path.stat().st_size >> 20} MiB, more than the {MAX_FILE >> 20} that are taken"
+            )
         return decode_image(path.read_bytes(), str(path))
 
     def rewind(self) -> None:

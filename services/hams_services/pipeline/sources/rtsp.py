@@ -6,7 +6,7 @@ import socket
 
 import cv2
 
-from hams_services.pipeline.sources.base import Source, grab
+from hams_services.pipeline.sources.base import Source, check_capture, grab
 from hams_shared.camera_url import CameraUrl, parsed
 from hams_shared.errors import SourceError
 from hams_shared.frames import Pixels
@@ -38,6 +38,7 @@ class Rtsp(Source):
         if not self._capture.isOpened():
             self._capture.release()
             raise SourceError(f"{self._name} cannot be opened: {why_not(url)}")
+        check_capture(self._capture, self._name)
 
     def read(self, into: Pixels | None = None) -> Pixels | None:
         """Next frame; see :class:`Source`."""
