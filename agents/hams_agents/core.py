@@ -71,11 +71,21 @@ class NodeLoaded:
 
 
 @dataclass(frozen=True)
+class NodeFailed:
+    """A node that is loaded fails at each inference."""
+
+    group: str
+    epoch: int
+    node: str
+    error: HamsError
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time has passed."""
 
 
-Event = PlanSeen | NodeLoaded | Tick
+Event = PlanSeen | NodeLoaded | NodeFailed | Tick
 
 # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -177,6 +187,8 @@ def step(state: AgentState, event: Event, now: float) -> list[Command]:
             return _plan_seen(state, group, record, now)
         case NodeLoaded():
             return _node_loaded(state, event)
+        case NodeFailed(group, epoch, _, error):
+            return _node_failed(state, group, epoch, error)
         case Tick():
             return _retire(state, now)
 
@@ -225,6 +237,15 @@ def _node_loaded(state: AgentState, event: NodeLoaded) -> list[Command]:
         assignment.error = assignment.error or event.error
     else:
         assignment.loaded.add(event.node)
+    return [Announce()]
+
+
+def _node_failed(state: AgentState, group: str, epoch: int, error: HamsError) -> list[Command]:
+    """Refuse the plan that was accepted: the scheduler then makes one without this device."""
+    assignment = state.assignments.get((group, epoch))
+    if assignment is None or assignment.error is not None:
+        return []
+    assignment.error = error
     return [Announce()]
 
 

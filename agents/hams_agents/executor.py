@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ from hams_agents.fair_queue import FairQueue, Terms, Turn
 from hams_agents.progress import FIRST_S, Progress, limit_s
 from hams_agents.serving import Batch, Outgoing, Piece, ServedNode, failures, finish, infer, prepare
 from hams_shared.clock import SYSTEM_CLOCK, Clock
-from hams_shared.errors import RefusedError, as_hams_error
+from hams_shared.errors import HamsError, InferenceError, RefusedError, as_hams_error
 from hams_shared.frames import Work
 from hams_shared.messages import NodeLoad
 
@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 QUEUE_LIMIT = 512
 """Most pieces of work waiting on a device."""
+FAILURES = 5
+"""Batches of a node that fail one after another: then the device is given up for it."""
 DONE_LIMIT = 2
 """Batches computed and not finished: then the device waits."""
 
@@ -64,6 +66,8 @@ class Executor:
     """Called first thing in the device thread."""
     progress: Progress = field(default_factory=Progress)
     """What the device thread is doing; see :mod:`hams_agents.watchdog`."""
+    failing: Callable[[ServedNode, HamsError], None] = lambda _served, _error: None
+    """Called in the device thread when a node has failed `FAILURES` times in a row."""
     clock: Clock = SYSTEM_CLOCK
     busy_s: float = 0.0
     """Time the device computed, s."""
@@ -75,6 +79,8 @@ class Executor:
     _done: deque[Batch] = field(default_factory=deque)
     _jobs: deque[_Job[object]] = field(default_factory=deque)
     _loads: dict[tuple[str, str], _Load] = field(default_factory=dict)
+    _failed: Counter[tuple[str, str, int]] = field(default_factory=Counter)
+    """By group, node, epoch: batches failed since one was computed; bounded by what is served."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
     _preparing: bool = False
@@ -148,6 +154,8 @@ class Executor:
             self._queue.forget(group)
             for key in [key for key in self._loads if key[0] == group]:
                 del self._loads[key]
+            for failed in [key for key in self._failed if key[0] == group]:
+                del self._failed[failed]
 
     def stop(self, timeout: float) -> bool:
         """Finish what is queued, then end the threads; False when they did not end within `timeout` s."""
@@ -236,6 +244,7 @@ class Executor:
         infer(batch)
         spent = self.clock.now() - start
         self.progress.end()
+        self._watch_failures(batch)
         with self._lock:
             self._queue.charge(key, len(batch.pieces), spent if images else 0.0)
             load = self._loads.setdefault(key, _Load())
@@ -249,6 +258,16 @@ class Executor:
                 self._to_finish.notify()
         if not more:
             self._finish_one(batch)
+
+    def _watch_failures(self, batch: Batch) -> None:
+        served = batch.pieces[0].served
+        key = (served.plan.group.spec.name, served.node, served.plan.epoch)
+        if not isinstance(batch.error, InferenceError):
+            self._failed.pop(key, None)
+            return
+        self._failed[key] += 1
+        if self._failed[key] == FAILURES:
+            self.failing(served, batch.error)
 
     def _step(self, job: _Job[object]) -> None:
         self.progress.begin("a benchmark", FIRST_S)

@@ -13,8 +13,6 @@ import logging
 import os
 import random
 import threading
-import time
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,12 +22,12 @@ import hams_shared
 from hams_agents import core
 from hams_agents.backends.base import Backend, ModelFile
 from hams_agents.benchmark import benchmark
-from hams_agents.executor import Executor
-from hams_agents.fingerprint import fingerprint
+from hams_agents.device_record import device_record
+from hams_agents.executor import FAILURES, Executor
 from hams_agents.hangs import HangReporter, until_resumed
 from hams_agents.loaded import Loaded
 from hams_agents.progress import Progress
-from hams_agents.serving import Outgoing, failure
+from hams_agents.serving import Outgoing, ServedNode, failure
 from hams_agents.watchdog import Watchdog
 from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus, KeyValue, Message
@@ -39,7 +37,7 @@ from hams_shared.frame_pool import FOLDER, FrameReader, memory_domain
 from hams_shared.frames import Work, WorkUnreadableError
 from hams_shared.kv_records import restore, watched
 from hams_shared.lifecycle import ended, log_always
-from hams_shared.messages import DeviceRecord, Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
+from hams_shared.messages import Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
 from hams_shared.model_store import ModelStore
 from hams_shared.process import resident_mib
 
@@ -82,7 +80,7 @@ class AgentService:
         self._bus = bus
         self._backend = backend
         self._cache = cache
-        self._record = _record(backend, host)
+        self._record = device_record(backend, host)
         self._state = core.AgentState(self.device)
         self._clock = clock
         self._started = clock.now()
@@ -92,7 +90,7 @@ class AgentService:
         # Loading starts the runtimes' own threads, which inherit the cores of the thread that starts them.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader", initializer=pin)
         self._loop = asyncio.get_running_loop()
-        self.executor = Executor(self._deliver, pin, clock=clock)
+        self.executor = Executor(self._deliver, pin, failing=self._failing, clock=clock)
         self._loading = Progress()
         self._loaded = Loaded(backend, self._loading)
         on_hang = HangReporter(bus, self.device, self._loop, end)
@@ -228,6 +226,14 @@ class AgentService:
             return
         with suppress(RuntimeError):  # the loop is closed: the agent has ended
             self._loop.call_soon_threadsafe(self._outgoing.put_nowait, outgoing)
+
+    def _failing(self, served: ServedNode, error: HamsError) -> None:
+        """Called in the device thread."""
+        group, epoch = served.plan.group.spec.name, served.plan.epoch
+        about = {"group": group, "node": served.node, "epoch": epoch}
+        log.error("%s; it is given up for group %s: %d times in a row", error, group, FAILURES, extra=about)
+        with suppress(RuntimeError):  # the loop is closed: the agent has ended
+            self._loop.call_soon_threadsafe(self._do, core.NodeFailed(group, epoch, served.node, error))
 
     async def _publish_all(self) -> None:
         while True:
@@ -376,24 +382,3 @@ class AgentService:
         model = ModelFile(command.model.name, command.model.digest, path, key.input_shape, key.dtype)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._loader, self._loaded.load, command, self.device, model)
-
-
-def _record(backend: Backend, host: str) -> DeviceRecord:
-    able = backend.capabilities
-    return DeviceRecord(
-        device=f"{subjects.token(host)}.{subjects.token(able.backend)}.{subjects.token(able.unit)}",
-        incarnation=uuid.uuid4().hex,
-        host=host,
-        backend=able.backend,
-        unit=able.unit,
-        kind=able.kind,
-        name=able.name,
-        cores=able.cores,
-        memory_mib=able.memory_mib,
-        precisions=able.precisions,
-        runtime=able.runtime,
-        fingerprint=fingerprint(able),
-        emulated=able.emulated,
-        version=hams_shared.__version__,
-        started_at=time.time(),
-    )

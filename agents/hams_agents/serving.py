@@ -22,7 +22,7 @@ from hams_agents.tasks.crops import View, cut, maps_of, render, views_of
 from hams_agents.tasks.geometry import IDENTITY, compose
 from hams_agents.tasks.registry import gives_objects, is_detection
 from hams_shared import subjects
-from hams_shared.errors import HamsError, MessageError, TaskError, as_hams_error
+from hams_shared.errors import HamsError, InferenceError, MessageError, TaskError, as_hams_error
 from hams_shared.frames import Cuts, Output, Work
 from hams_shared.group_spec import CropSpec, InputSpec, NodeSpec
 from hams_shared.messages import Plan
@@ -135,10 +135,11 @@ def infer(batch: Batch) -> None:
     if batch.tensor is None or batch.error is not None:
         return
     clock = _Clock(batch.timing)
+    served = batch.pieces[0].served
     try:
-        batch.outputs = batch.pieces[0].served.network.infer(batch.tensor)
+        batch.outputs = served.network.infer(batch.tensor)
     except Exception as error:
-        batch.error = as_hams_error(error)
+        batch.error = InferenceError(f"node {served.node} failed on {served.device}: {as_hams_error(error).text}")
     batch.tensor = None
     clock.lap("infer")
 

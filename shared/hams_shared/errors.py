@@ -9,6 +9,7 @@
     ├── ModelError               bad-model       3     a network cannot be read, checked or run
     │   ├── ModelFetchError      model-fetch     3     its source does not give it
     │   │   └── NoSpaceError     no-space        3     the disk is too full for it
+    │   ├── InferenceError       inference-failed 3    a device fails at a network that it ran before
     │   ├── DigestError          bad-digest      3     its bytes are not the promised ones
     │   └── UnsupportedModelError unsupported    3     this device or runtime cannot run it
     ├── MessageError             bad-message     4     bytes on a subject are not a HAMS message
@@ -103,6 +104,12 @@ class NoSpaceError(ModelFetchError):
     """The disk of the cache is too full for a model."""
 
     code = "no-space"
+
+
+class InferenceError(ModelError):
+    """An inference failed on a device that has loaded the network; another device may well run it."""
+
+    code = "inference-failed"
 
 
 class DigestError(ModelError):

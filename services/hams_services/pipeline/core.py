@@ -22,7 +22,7 @@ from hams_shared.errors import MessageError
 from hams_shared.frames import FrameId, Output
 from hams_shared.messages import Plan
 
-RETRYABLE = frozenset({"stale-epoch", "refused", "frame-gone", "frame-unreachable"})
+RETRYABLE = frozenset({"stale-epoch", "refused", "frame-gone", "frame-unreachable", "inference-failed"})
 """Errors that another attempt may not meet."""
 
 RETRY_PAUSE_S = 0.05

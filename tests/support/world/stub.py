@@ -66,6 +66,8 @@ class StubBackend:
         self.unit = unit
         self.device = device
         self.clock = clock
+        self.fails_next = 0
+        """How many of the next inferences fail."""
         self._hanging = threading.Condition()
 
     @property
@@ -137,6 +139,9 @@ class StubNetwork:
         device = self._backend.device
         if device.hangs:
             self._backend.hang()
+        if self._backend.fails_next:
+            self._backend.fails_next -= 1
+            raise ModelError(f"model {self._model.name} failed: once")
         if device.fails_from is not None and self._done >= device.fails_from:
             raise ModelError(f"model {self._model.name} failed: the stub was told to")
         self._done += 1

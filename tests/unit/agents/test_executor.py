@@ -150,4 +150,4 @@ async def test_a_failing_network_becomes_an_output_that_says_so() -> None:
     bench.network.infer = fail  # type: ignore[method-assign,assignment]
     bench.submit("g", 0)
     await bench.finish(1)
-    assert bench.errors == ["device lost its mind"]
+    assert bench.errors == ["node scene failed on h.b.u: device lost its mind"]
