@@ -169,7 +169,9 @@ class FramePool:
         self._generations += np.uint64(1) + self._generations % 2  # all odd
         with suppress(OSError):
             os.unlink(self._path)
-        os.close(self._fd)  # the memory goes with the last view of it
+        with suppress(OSError):  # the memory goes now, whoever has it mapped still; they read zeros
+            self._map.madvise(mmap.MADV_REMOVE, PAGE, len(self._map) - PAGE)
+        os.close(self._fd)
 
 
 @dataclass(eq=False)

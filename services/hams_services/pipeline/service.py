@@ -7,6 +7,7 @@ subjects out: work for the roots' devices, results
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import uuid
 from pathlib import Path
@@ -202,6 +203,8 @@ class PipelineService:
         for flow in group.flows().values():
             await flow.flush()
             flow.frames.close()
+        group.tasks.clear()
+        gc.collect()  # the tracebacks of cancelled tasks are cycles that hold views of the frames, and so a mapping
 
     # ── routes ────────────────────────────────────────────────────────────────────────────────────────────────
 

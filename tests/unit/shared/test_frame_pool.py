@@ -179,3 +179,18 @@ def test_work_by_pointer_is_small_and_comes_back_whole() -> None:
         assert isinstance(gone.value.reason, FrameGoneError)
     finally:
         pool.close()
+
+
+@pytest.mark.skipif(not memory_domain(), reason="no shared memory file system here")
+def test_the_memory_of_a_closed_pool_is_free_though_it_is_mapped() -> None:
+    size = 1 << 22
+    pool, reader = FramePool(2, size), FrameReader()
+    slot = pool.take((1, size, 1))
+    assert slot is not None
+    view = reader.view(slot.publish(), (1, size, 1))
+    with open(f"/proc/self/fd/{pool._fd}", "rb") as file:
+        assert os.fstat(file.fileno()).st_blocks * 512 >= 2 * size
+        pool.close()
+        assert os.fstat(file.fileno()).st_blocks * 512 < size
+    with pytest.raises(FrameGoneError):
+        view.check()
