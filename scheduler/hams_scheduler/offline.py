@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from hams_scheduler.instance import InfeasibleError, Instance, InvalidInstanceError
 from hams_scheduler.strategies.registry import names, solve
 from hams_scheduler.whatif import apply, max_streams
-from hams_shared import errors
+from hams_shared import errors, strict_yaml
 
 
 def answers(
@@ -60,11 +59,11 @@ def _profile(change: str) -> dict[str, Any]:
     if verb != "add" or path.suffix not in (".yaml", ".yml", ".json"):
         return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = strict_yaml.load(path.read_text(encoding="utf-8")).data
     except OSError as error:
         raise errors.BadInputError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise errors.BadInputError(f"{path} is not YAML") from None
+    except (strict_yaml.StrictYamlError, UnicodeDecodeError) as error:
+        raise errors.BadInputError(f"{path}: {error}") from None
     if not isinstance(content, dict):
         raise errors.BadInputError(f"{path} is not a device profile: it has no name and fps")
     return {name: content}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, get_args
 
+from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,47}$"
@@ -39,12 +42,47 @@ def told(finding: ErrorDetails) -> str:
     return re.sub(r"^Input should (be|have) ", r"must \1 ", text)
 
 
+def known_keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The keys that `model` knows at `path`, in which names, indexes and pydantic's tags are passed over."""
+    here = [model]
+    for part in path:
+        fields = [one.model_fields.get(str(part)) for one in here]
+        here = [found for field in fields if field is not None for found in _models(field.annotation)] or here
+    return list(here[0].model_fields) if len(here) == 1 else []
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """All models that an annotation names, within containers and unions too."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for one in get_args(annotation) for found in _models(one)]
+
+
+def _suggestion(finding: ErrorDetails, model: type[BaseModel] | None) -> str:
+    if finding["type"] != "extra_forbidden" or model is None:
+        return ""
+    *around, key = finding["loc"]
+    known = known_keys(model, around)
+    near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+    return f" (did you mean {near[0]}?)" if near else f" (known: {', '.join(known)})" if known else ""
+
+
 def where(finding: ErrorDetails, otherwise: str) -> str:
     """The path of a finding, as a person sees it in a file, without pydantic's tags; `otherwise` for the whole."""
     parts = [str(part) for part in finding["loc"]]
     return ".".join(p for p in parts if p not in ("[key]", "bool") and not p.startswith("tuple[")) or otherwise
 
 
-def all_told(findings: Iterable[ErrorDetails], otherwise: str) -> str:
-    """All findings in one line."""
-    return "; ".join(f"{where(finding, otherwise)}: {told(finding)}" for finding in findings)
+def all_told(
+    findings: Iterable[ErrorDetails],
+    otherwise: str,
+    model: type[BaseModel] | None = None,
+    line: Callable[[tuple[str | int, ...]], int | None] = lambda _: None,
+) -> str:
+    """All findings in one line; with suggestions for keys that `model` does not know, and each with its `line`."""
+    texts = []
+    for finding in findings:
+        number = line(finding["loc"])
+        at = f"line {number}: " if number is not None else ""
+        texts.append(f"{at}{where(finding, otherwise)}: {told(finding)}{_suggestion(finding, model)}")
+    return "; ".join(texts)

@@ -6,8 +6,10 @@ record that travels to the scheduler all come from them.
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,9 +24,11 @@ from pydantic import (
     model_validator,
 )
 
+from hams_shared import strict_yaml
 from hams_shared.errors import GroupSpecError
 from hams_shared.findings import NAME_PATTERN, SHA256_PATTERN, SHA384_PATTERN, all_told
 from hams_shared.source_kind import check_source, source_kind
+from hams_shared.strict_yaml import Document
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """A name that is also one NATS subject token: lower case letters, digits, ``-`` and ``_``."""
@@ -259,24 +263,31 @@ class GroupSpec(Strict):
 
     @model_validator(mode="after")
     def _graph(self) -> GroupSpec:
+        faults = [text for name in self.nodes for text in self._faults(name)]
         roots = [name for name, node in self.nodes.items() if node.parent is None]
         if len(roots) != 1:
-            raise ValueError(
-                f"a group has exactly one node without parent, this one has {len(roots)}: {', '.join(roots) or 'none'}"
-            )
-        for name, node in self.nodes.items():
-            if name in RESERVED_NODE_NAMES:
-                raise ValueError(f"a node cannot be called {name!r}: results use that key")
-            if node.parent is not None and node.parent not in self.nodes:
-                raise ValueError(f"node {name}: its parent {node.parent!r} is not a node of this group")
-            seen = {name}
-            parent = node.parent
-            while parent is not None:
-                if parent in seen:
-                    raise ValueError(f"node {name}: its parents form a circle")
-                seen.add(parent)
-                parent = self.nodes[parent].parent
+            found = ", ".join(roots) or "none"
+            faults.append(f"a group has exactly one node without parent, this one has {len(roots)}: {found}")
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
+
+    def _faults(self, name: str) -> Iterator[str]:
+        """What is wrong with a node's place in the group."""
+        if name in RESERVED_NODE_NAMES:
+            yield f"a node cannot be called {name!r}: results use that key"
+        seen, parent = {name}, self.nodes[name].parent
+        if parent is not None and parent not in self.nodes:
+            near = difflib.get_close_matches(parent, list(self.nodes), n=1)
+            yield f"node {name}: its parent {parent!r} is not a node of this group" + (
+                f" (did you mean {near[0]}?)" if near else ""
+            )
+        while parent in self.nodes and parent is not None:
+            if parent in seen:
+                yield f"node {name}: its parents form a circle"
+                return
+            seen.add(parent)
+            parent = self.nodes[parent].parent
 
     def window(self, *, lossless: bool) -> int:
         """Frames of one stream under way at once: more keep devices busy, but a live frame grows old waiting."""
@@ -309,12 +320,7 @@ class GroupSpec(Strict):
         return tuple(order)
 
 
-def explain(error: ValidationError) -> str:
-    """Put pydantic's findings into one line, each with the path a person sees in the file."""
-    return all_told(error.errors(include_url=False), "group")
-
-
-def parse_group(data: Any, origin: str = "group") -> GroupSpec:
+def parse_group(data: Any, origin: str = "group", document: Document | None = None) -> GroupSpec:
     """Check `data` (as read from YAML or JSON) and return the group.
 
     Raises:
@@ -326,7 +332,9 @@ def parse_group(data: Any, origin: str = "group") -> GroupSpec:
     try:
         return GroupSpec.model_validate(data)
     except ValidationError as error:
-        raise GroupSpecError(f"{origin}: {explain(error)}", "see docs/group-yaml.md") from None
+        line = document.line if document is not None else lambda _: None
+        said = all_told(error.errors(include_url=False), "group", GroupSpec, line)
+        raise GroupSpecError(f"{origin}: {said}", "see docs/group-yaml.md") from None
 
 
 def load_group(path: Path, complete: Callable[[Any], Any] | None = None) -> GroupSpec:
@@ -344,13 +352,12 @@ def load_group(path: Path, complete: Callable[[Any], Any] | None = None) -> Grou
     except UnicodeDecodeError:
         raise GroupSpecError(f"{path} is not a text file") from None
     try:
-        data = yaml.load(text, _loader(path.resolve().parent))
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        at = f" line {where.line + 1}, column {where.column + 1}" if where else ""
-        raise GroupSpecError(f"{path}{at}: not YAML: {getattr(error, 'problem', None) or error}") from None
+        document = strict_yaml.load(text, {"!lines": partial(_lines, path.resolve().parent)})
+    except strict_yaml.StrictYamlError as error:
+        raise GroupSpecError(f"{path}: {error}") from None
     try:
-        spec = parse_group(data if complete is None else complete(data), str(path))
+        data = document.data if complete is None else complete(document.data)
+        spec = parse_group(data, str(path), document)
     except GroupSpecError as error:
         raise (
             error if error.text.startswith(str(path)) else GroupSpecError(f"{path}: {error.text}", error.hint)
@@ -361,24 +368,16 @@ def load_group(path: Path, complete: Callable[[Any], Any] | None = None) -> Grou
     return spec.model_copy(update={"nodes": nodes, "streams": streams})
 
 
-def _loader(base: Path) -> type[yaml.SafeLoader]:
-    """YAML as everywhere, and ``!lines FILE``: the lines of a text file, found relative to `base`, as a list."""
-
-    class Loader(yaml.SafeLoader):
-        pass
-
-    def lines(loader: yaml.SafeLoader, node: yaml.Node) -> list[str]:
-        path = base / Path(str(node.value)).expanduser()
-        at = f"line {node.start_mark.line + 1}: !lines {node.value}"
-        try:
-            return path.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise GroupSpecError(f"{at}: cannot read {path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise GroupSpecError(f"{at}: {path} is not a text file") from None
-
-    Loader.add_constructor("!lines", lines)
-    return Loader
+def _lines(base: Path, _loader: yaml.SafeLoader, node: yaml.Node) -> list[str]:
+    """``!lines FILE``: the lines of a text file, found relative to `base`, as a list."""
+    path = base / Path(str(node.value)).expanduser()
+    at = f"line {node.start_mark.line + 1}: !lines {node.value}"
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise GroupSpecError(f"{at}: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise GroupSpecError(f"{at}: {path} is not a text file") from None
 
 
 def absolute(source: str, base: Path) -> str:

@@ -6,10 +6,10 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hams_agents.backends.base import ModelFile
+from hams_shared import strict_yaml
 from hams_shared.errors import DeviceSpecError
 
 _DIGITS = frozenset("0123456789abcdef")
@@ -70,14 +70,16 @@ def read_profile(path: Path) -> EmulationProfile:
         DeviceSpecError: the file is missing, is not YAML, or does not describe a device.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = strict_yaml.load(path.read_text(encoding="utf-8")).data
     except OSError as error:
         raise DeviceSpecError(
             f"emulation profile {path}: {(error.strerror or 'cannot be read').lower()}",
             "see examples/profiles",
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DeviceSpecError(f"emulation profile {path} is not YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError:
+        raise DeviceSpecError(f"emulation profile {path} is not a text file") from None
+    except strict_yaml.StrictYamlError as error:
+        raise DeviceSpecError(f"emulation profile {path}: {error}") from None
     try:
         return EmulationProfile.model_validate(content)
     except ValidationError as error:

@@ -10,10 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hams_services.zoo.manifest import Choice, Manifest, choose, zoo
-from hams_shared import group_spec
+from hams_shared import group_spec, strict_yaml
 from hams_shared.errors import BadInputError, GroupSpecError
 from hams_shared.group_spec import GroupSpec, Strict, TaskSpec
 
@@ -36,8 +34,8 @@ def load_groups(path: Path) -> list[GroupSpec]:
         GroupSpecError: as :func:`load_group`; or the list is none, or names a group twice.
     """
     try:
-        listed = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        listed = strict_yaml.load(path.read_text(encoding="utf-8")).data
+    except (OSError, UnicodeDecodeError, strict_yaml.StrictYamlError):
         listed = None  # a group file, perhaps with tags of its own, or an error that load_group explains
     if not isinstance(listed, dict) or "groups" not in listed:
         return [load_group(path)]

@@ -20,7 +20,8 @@ import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from hams_shared.errors import BadInputError
-from hams_shared.group_spec import CropSpec, InputSpec, Name, Sha256, Sha384, Strict, TaskSpec, explain
+from hams_shared.findings import all_told
+from hams_shared.group_spec import CropSpec, InputSpec, Name, Sha256, Sha384, Strict, TaskSpec
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9.-]*[a-z0-9]$")]
 Variant = Literal["FP32", "FP16", "INT8"]
@@ -185,7 +186,7 @@ def parse_manifest(text: str, origin: str) -> Manifest:
     except yaml.YAMLError as error:
         raise BadInputError(f"{origin}: not YAML: {error}") from None
     except ValidationError as error:
-        raise BadInputError(f"{origin}: {explain(error)}") from None
+        raise BadInputError(f"{origin}: {all_told(error.errors(include_url=False), 'group', Manifest)}") from None
 
 
 @cache
