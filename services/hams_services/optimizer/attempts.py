@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,8 @@ class Attempts:
     def add(self, done: dict[str, Any], words: str, settings: dict[str, str], **made: Any) -> Attempt:
         """Take what a job has `done` into the store, and see how nearly it agrees.
 
-        `settings` and `made` say how it was made, beside the base's and the samples; `words` say it to people.
+        `settings` and `made` say how it was made, beside the base's and the samples; `words` say it to people. Where
+        another way led to the same network it is not compared again.
         """
         shop, shown, before = self.shop, self.shown, self.base.made
         known = {record.model.digest for record in shop.store.of(before.source_digest)}
@@ -77,6 +78,10 @@ class Attempts:
         }
         files = [Path(part) for part in done["files"]]
         record = shop.store.add(self.base.model.name, files, before.model_copy(update=update))
+        same = next((one for one in self.made if one.record.model.digest == record.model.digest), None)
+        if same is not None:
+            self.made.append(replace(same, new=False))
+            return self.made[-1]
         (said,) = shop.say([record], self.name, self.node, shown, False)
         held = sampling.digest_of(shown.folder, shown.held_back)
         record = shop.note(record, said, self.truth.items, held, self.node)

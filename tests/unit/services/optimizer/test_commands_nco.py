@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,6 +14,9 @@ from hams_services.optimizer.variants import VariantStore
 from support.hostile import bomb, convolutions
 from support.noise import noise
 
+ONCE = ("--budget", "1")
+"""Nothing is tried after the first time."""
+
 
 def ctl(*words: object, code: int = 0) -> str:
     result = CliRunner().invoke(nco, [str(word) for word in words])
@@ -20,34 +24,26 @@ def ctl(*words: object, code: int = 0) -> str:
     return result.stdout
 
 
-@pytest.mark.timeout(900)
-def test_from_a_file_to_int8_and_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HAMS_CACHE", str(tmp_path / "cache"))
+
+
+def group_of(folder: Path, file: Path, side: int, **more: Any) -> Path:
+    """The file of a group of one node."""
+    task = {"type": "classification", "labels": ["a", "b", "c", "d"], "activation": "none"}
+    node = {"model": str(file), "input": {"size": [side, side]}, "task": task, **more}
+    path = folder / f"{len(list(folder.glob('*.yaml')))}.yaml"
+    path.write_text(yaml.safe_dump({"name": "g", "nodes": {"say": node}}))
+    return path
+
+
+def test_from_a_file_to_variants_and_what_there_is(tmp_path: Path) -> None:
     path = convolutions(tmp_path)
     imported = json.loads(ctl("import", path, "--json"))
     assert (imported["format"], len(imported["variants"])) == ("onnx", 2)
     ctl("import", bomb(tmp_path), code=3)
-    task = {"type": "classification", "labels": ["a", "b", "c", "d"], "activation": "none"}
-    node = {"model": str(path), "input": {"size": [16, 16]}, "task": task}
-    group = tmp_path / "group.yaml"
-    group.write_text(yaml.safe_dump({"name": "g", "nodes": {"say": node}}))
-    samples = noise(tmp_path / "samples", 9)
-    made = json.loads(ctl("quantize", group, "say", "--samples", samples, "--floor", "0", "--json"))
-    assert sorted(one["made"]["precision"] for one in made) == ["f32", "f32", "i8", "i8"]
-    assert all(next(iter(one["agreements"].values()))["fps"] > 0 for one in made)
-    assert len(json.loads(ctl("variants", group, "--json"))["say"]) == 4
-    assert len(json.loads(ctl("variants", path, "--json"))) == 4
-    ctl("quantize", group, "hear", "--samples", samples, code=2)
-
-    store = VariantStore(variants_folder())
-    record = store.get(made[-1]["model"]["digest"])
-    [(key, found)] = record.agreements.items()
-    store.measured(record, key, found.model_copy(update={"value": 0.99}))
-    asked = tmp_path / "strict.yaml"  # the floor is the node's own, if --floor says nothing
-    asked.write_text(yaml.safe_dump({"name": "g", "nodes": {"say": {**node, "min_agreement": 0.995}}}))
-    shown = [" ".join(ctl("variants", *words).split()) for words in ((asked,), (asked, "--floor", 0.9), (group,))]
-    assert ["below the floor of 0.995" in text for text in shown] == [True, False, False]
-
+    group, samples = group_of(tmp_path, path, 16), noise(tmp_path / "samples", 9)
     [half, weights] = json.loads(ctl("convert", group, "say", "--precision", "fp16", "--samples", samples, "--json"))
     assert {half["made"]["format"], weights["made"]["format"]} == {"openvino", "onnx"}
     assert all(next(iter(one["agreements"].values()))["value"] > 0.99 for one in (half, weights))
@@ -56,20 +52,36 @@ def test_from_a_file_to_int8_and_what_there_is(tmp_path: Path, monkeypatch: pyte
     assert short["made"]["input"]["dtype"] == "u8"
     assert "openvino bf16 u8" in ctl("convert", group, "say", "--precision", "bf16", "--embed")
     ctl("convert", group, "hear", code=2)
+    assert len(json.loads(ctl("variants", group, "--json"))["say"]) == 6
+    assert len(json.loads(ctl("variants", path, "--json"))) == 6
+
+    store = VariantStore(variants_folder())
+    record = store.get(half["model"]["digest"])
+    [(key, found)] = record.agreements.items()
+    store.measured(record, key, found.model_copy(update={"value": 0.99}))
+    asked = group_of(tmp_path, path, 16, min_agreement=0.995)  # the floor is the node's own, if --floor says nothing
+    shown = [" ".join(ctl("variants", *words).split()) for words in ((asked,), (asked, "--floor", 0.9), (group,))]
+    assert ["below the floor of 0.995" in text for text in shown] == [True, False, False]
 
 
-@pytest.mark.timeout(900)
-def test_a_network_is_made_narrower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HAMS_CACHE", str(tmp_path / "cache"))
-    task = {"type": "classification", "labels": ["a", "b", "c", "d"], "activation": "none"}
-    groups = {}
-    for name, width in (("narrow", 8), ("wide", 32)):
-        file = convolutions(tmp_path / name, width=width)
-        node = {"model": str(file), "input": {"size": [16, 16]}, "task": task}
-        groups[name] = tmp_path / f"{name}.yaml"
-        groups[name].write_text(yaml.safe_dump({"name": "g", "nodes": {"say": node}}))
+@pytest.mark.nco
+def test_int8_for_each_runtime(tmp_path: Path) -> None:
+    group, samples = group_of(tmp_path, convolutions(tmp_path), 16), noise(tmp_path / "samples", 9)
+    made = json.loads(
+        ctl("quantize", group, "say", "--samples", samples, "--floor", "0", "--scope", "layers", *ONCE, "--json")
+    )
+    assert sorted(one["made"]["precision"] for one in made) == ["f32", "f32", "i8", "i8"]
+    assert all(next(iter(one["agreements"].values()))["fps"] > 0 for one in made)
+    assert len(json.loads(ctl("variants", group, "--json"))["say"]) == 4
+    ctl("quantize", group, "hear", "--samples", samples, code=2)
+
+
+def test_a_network_is_made_narrower(tmp_path: Path) -> None:
+    groups = {
+        width: group_of(tmp_path, convolutions(tmp_path / str(width), size=8, width=width), 8) for width in (8, 32)
+    }
     samples = noise(tmp_path / "samples", 12)
-    plain, made = json.loads(ctl("prune", groups["wide"], "say", "--samples", samples, "--floor", "0.5", "--json"))
+    plain, made = json.loads(ctl("prune", groups[32], "say", "--samples", samples, "--floor", "0.5", *ONCE, "--json"))
     assert ("pruned" in plain["made"]["settings"], made["made"]["format"]) == (False, "onnx")
     assert float(made["made"]["settings"]["pruned"]) < 0.95
     assert made["made"]["settings"]["floor"] == "0.5"
@@ -77,38 +89,24 @@ def test_a_network_is_made_narrower(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sum(part["size"] for part in made["model"]["parts"]) < sum(part["size"] for part in plain["model"]["parts"])
     [found] = made["agreements"].values()
     assert found["value"] >= 0.5
-    assert "onnx pruned" in ctl("variants", groups["wide"])
-    assert len(json.loads(ctl("variants", groups["wide"], "--json"))["say"]) == 3  # what was tried beside it is gone
-    ctl("prune", groups["narrow"], "say", "--samples", samples, code=3)
-    ctl("shrink", groups["wide"], "say", "--samples", samples, code=3)  # 16×16 is as small as it gets
+    assert "onnx pruned" in ctl("variants", groups[32])
+    assert len(json.loads(ctl("variants", groups[32], "--json"))["say"]) == 3  # what was tried beside it is gone
+    ctl("prune", groups[8], "say", "--samples", samples, code=3)
 
 
-@pytest.mark.timeout(900)
-def test_a_network_looks_at_a_smaller_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HAMS_CACHE", str(tmp_path / "cache"))
-    task = {"type": "classification", "labels": ["a", "b", "c", "d"], "activation": "none"}
-    node = {"model": str(convolutions(tmp_path, size=64)), "input": {"size": [64, 64]}, "task": task}
-    group = tmp_path / "group.yaml"
-    group.write_text(yaml.safe_dump({"name": "g", "nodes": {"say": node}}))
-    samples = noise(tmp_path / "samples", 12)
-    _, made = json.loads(ctl("shrink", group, "say", "--samples", samples, "--floor", "0", "--json"))
-    assert (made["made"]["format"], made["made"]["settings"]["size"]) == ("onnx", "24×24")
+@pytest.mark.slow
+def test_a_network_looks_at_a_smaller_image(tmp_path: Path) -> None:
+    group, samples = group_of(tmp_path, convolutions(tmp_path, size=64), 64), noise(tmp_path / "samples", 12)
+    _, made = json.loads(ctl("shrink", group, "say", "--samples", samples, "--floor", "0", *ONCE, "--json"))
+    assert (made["made"]["format"], made["made"]["settings"]["floor"]) == ("onnx", "0")
     assert "onnx shrunk" in ctl("variants", group)
 
 
-@pytest.mark.timeout(900)
-def test_a_network_looks_at_what_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HAMS_CACHE", str(tmp_path / "cache"))
-    node = {
-        "model": str(convolutions(tmp_path, size=128, width=24)),
-        "input": {"size": [128, 128], "fit": "letterbox"},
-        "task": {"type": "landmarks", "points": 2},
-    }
-    group = tmp_path / "group.yaml"
-    group.write_text(yaml.safe_dump({"name": "g", "nodes": {"say": node}}))
+@pytest.mark.slow
+def test_a_network_looks_at_what_is_filled(tmp_path: Path) -> None:
+    letterbox = {"input": {"size": [128, 128], "fit": "letterbox"}, "task": {"type": "landmarks", "points": 2}}
+    group = group_of(tmp_path, convolutions(tmp_path, size=128, width=24), 128, **letterbox)
     samples = noise(tmp_path / "samples", 12, height=4)
-    _, made = json.loads(ctl("rectangle", group, "say", "--samples", samples, "--floor", "0.5", "--json"))
+    _, made = json.loads(ctl("rectangle", group, "say", "--samples", samples, "--floor", "0.5", *ONCE, "--json"))
     assert (made["made"]["format"], made["made"]["input"]["size"]) == ("onnx", [128, 48])
     assert "onnx rectangular" in ctl("variants", group)
-    squares = noise(tmp_path / "squares", 12)
-    ctl("rectangle", group, "say", "--samples", squares, "--floor", "0.5", code=3)  # they fill all of it

@@ -20,7 +20,7 @@ from hams_services.optimizer.quantize.trials import Scope
 from hams_services.optimizer.variants import VariantStore
 from hams_shared.errors import BadInputError, DigestError, UnsupportedModelError
 from hams_shared.group_spec import NodeSpec, parse_group
-from hams_shared.variants import VariantRecord, shortfall, task_key
+from hams_shared.variants import Precision, RuntimeFormat, VariantRecord, shortfall, task_key
 from support.hostile import convolutions
 from support.networks import graph, write
 
@@ -46,10 +46,15 @@ def folder(tmp_path: Path) -> Path:
     return place
 
 
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobProcess]:
+    with JobProcess(tmp_path_factory.mktemp("job")) as process:
+        yield process
+
+
 @pytest.fixture
-def workshop(tmp_path: Path) -> Iterator[Workshop]:
-    with JobProcess(tmp_path / "job") as job:
-        yield Workshop(VariantStore(tmp_path / "store"), job)
+def workshop(tmp_path: Path, job: JobProcess) -> Workshop:
+    return Workshop(VariantStore(tmp_path / "store"), job)
 
 
 def agreement(record: VariantRecord) -> float:
@@ -77,36 +82,62 @@ def test_variants_agree_with_their_source(workshop: Workshop, tmp_path: Path, fo
         workshop.variant(graph, "bf16")
 
 
-@pytest.mark.parametrize(("format", "scope"), [("openvino", "all"), ("openvino", "layers"), ("onnx", "layers")])
-def test_int8_is_reproducible(tmp_path: Path, folder: Path, format: str, scope: Scope) -> None:
-    """The same source, samples and tools give the same bytes, in another process and another folder."""
-    digests = []
+FORMATS = [pytest.param("openvino", marks=pytest.mark.nco), "onnx"]
+
+
+def as_tensors(folder: Path, format: str, out: Path) -> Path:
+    """The pictures as NODE's network takes them."""
+    names = sorted(path.name for path in folder.glob("*.png"))
+    Evaluator(f"{'onnxruntime' if format == 'onnx' else 'openvino'}:CPU").tensors(NODE, folder, names, out)
+    return out
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_same_bytes_in_another_process(tmp_path: Path, folder: Path, format: RuntimeFormat) -> None:
+    """The same source, samples and tools, in another folder."""
+    tensors = str(as_tensors(folder, format, tmp_path / "tensors.npy"))
+    made = []
     for name in ("one", "two"):
         with JobProcess(tmp_path / name / "job") as job:
-            workshop = Workshop(VariantStore(tmp_path / name / "store"), job)
-            base = workshop.import_file(convolutions(tmp_path / name), "net").variants[format]  # type: ignore[index]
-            plain = workshop.quantize(base, "net", NODE, Shown.of(folder), floor=0.0, scopes=(scope,))
-            assert plain.made.settings["scope"] == scope
-            assert plain.made.calibration is not None
-            assert plain.made.calibration.samples == 16
-            assert (plain.made.precision, plain.made.kept, plain.made.batch) == ("i8", (), "dynamic")
-            assert agreement(plain) > 0.8
-            if format == "openvino":
-                assert workshop.variant(plain, "bf16").label == "openvino int8+bf16"
-            with pytest.raises(BadInputError, match="no source of f16"):
-                workshop.variant(plain, "f16")
-            others = () if format == "onnx" else tuple(workshop.variant(base, p) for p in ("f16", "bf16"))
-            digests.append([one.model.digest for one in (base, plain, *others)])
-    assert digests[0] == digests[1]
-    assert len(set(digests[0])) == len(digests[0])
+            shop = Workshop(VariantStore(tmp_path / name / "store"), job)
+            base = shop.import_file(convolutions(tmp_path / name), "net").variants[format]
+            plain = [base, *(shop.variant(base, one) for one in PLAIN[format])]
+            files = [str(shop.store.path(one)) for one in plain]
+            for scope in SCOPES[format]:
+                out = str(job.folder / scope)
+                files += job.call(f"quantize-{format}", source=files[0], out=out, tensors=tensors, scope=scope)["files"]
+            made.append([Path(file).read_bytes() for file in files])
+    assert made[0] == made[1]
+    assert len(set(made[0])) == len(made[0])
 
 
-@pytest.mark.parametrize("format", ["openvino", "onnx"])
-def test_layers_are_kept_until_the_floor(workshop: Workshop, tmp_path: Path, folder: Path, format: str) -> None:
+PLAIN: dict[str, tuple[Precision, ...]] = {"openvino": ("f16", "bf16"), "onnx": ()}
+SCOPES: dict[str, tuple[Scope, ...]] = {"openvino": ("all", "layers"), "onnx": ("layers",)}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_int8_says_how_it_was_made(workshop: Workshop, tmp_path: Path, folder: Path, format: RuntimeFormat) -> None:
+    base = workshop.import_file(convolutions(tmp_path), "net").variants[format]
+    plain = workshop.quantize(base, "net", NODE, Shown.of(folder), floor=0.0, scopes=("layers",))
+    assert plain.made.settings["scope"] == "layers"
+    assert plain.made.calibration is not None
+    assert plain.made.calibration.samples == 16
+    assert (plain.made.precision, plain.made.kept, plain.made.batch) == ("i8", (), "dynamic")
+    assert agreement(plain) > 0.8
+    if format == "openvino":
+        assert workshop.variant(plain, "bf16").label == "openvino int8+bf16"
+    with pytest.raises(BadInputError, match="no source of f16"):
+        workshop.variant(plain, "f16")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_layers_are_kept_until_the_floor(
+    workshop: Workshop, tmp_path: Path, folder: Path, format: RuntimeFormat
+) -> None:
     """A floor that INT8 cannot reach by itself: more and more layers stay, and what is said was measured."""
     told: list[str] = []
     workshop.told = told.append
-    base = workshop.import_file(convolutions(tmp_path), "net").variants[format]  # type: ignore[index]
+    base = workshop.import_file(convolutions(tmp_path), "net").variants[format]
     # Regression on a probability: an agreement of exactly 1 needs all layers in higher precision.
     node = NODE.model_copy(update={"task": NODE.task.model_validate({"type": "regression"})})
     best = workshop.quantize(base, "net", node, Shown.of(folder), floor=1.0, budget_s=600.0)
@@ -123,9 +154,10 @@ def test_layers_are_kept_until_the_floor(workshop: Workshop, tmp_path: Path, fol
     assert [one.model.digest for one in kept] == [best.model.digest]  # what was tried beside it is gone
 
 
-@pytest.mark.parametrize("format", ["openvino", "onnx"])
-@pytest.mark.parametrize("scope", ["all", "layers"])
-def test_the_layer_that_spoils_most_is_found(tmp_path: Path, folder: Path, format: str, scope: Scope) -> None:
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_layer_that_spoils_most_is_found(
+    workshop: Workshop, tmp_path: Path, folder: Path, format: RuntimeFormat
+) -> None:
     """One channel a thousand times as large as the others: in eight bits the others are lost."""
     random = np.random.default_rng(3)
     weights = [random.normal(0, 0.3, shape).astype(np.float32) for shape in ((8, 3, 3, 3), (8, 8, 3, 3), (4, 8, 3, 3))]
@@ -140,65 +172,86 @@ def test_the_layer_that_spoils_most_is_found(tmp_path: Path, folder: Path, forma
     ]
     constants = {f"w{index}": value for index, value in enumerate(weights)}
     file = write(tmp_path / "spoilt.onnx", graph(nodes, constants=constants, sides=(SIZE, SIZE)))
-    with JobProcess(tmp_path / "job") as job:
-        shop = Workshop(VariantStore(tmp_path / "store"), job)
-        base = shop.import_file(file, "net").variants[format]  # type: ignore[index]
-        tensors = tmp_path / "tensors.npy"
-        names = sorted(path.name for path in folder.glob("*.png"))
-        Evaluator(f"{'onnxruntime' if format == 'onnx' else 'openvino'}:CPU").tensors(NODE, folder, names, tensors)
-        source, out = str(shop.store.path(base)), str(tmp_path / "job" / "out")
-        done = job.call(f"quantize-{format}", source=source, out=out, tensors=str(tensors), scope=scope)
+    base = workshop.import_file(file, "net").variants[format]
+    tensors = str(as_tensors(folder, format, tmp_path / "tensors.npy"))
+    scopes: tuple[Scope, ...] = ("all", "layers")
+    for scope in scopes:
+        source, out = str(workshop.store.path(base)), str(workshop.job.folder / f"{format}-{scope}")
+        done = workshop.job.call(f"quantize-{format}", source=source, out=out, tensors=tensors, scope=scope)
         source = done.get("prepared", source)
-        ranked = job.call(f"rank-{format}", source=source, quantised=done["named"], tensors=str(tensors))
+        ranked = workshop.job.call(f"rank-{format}", source=source, quantised=done["named"], tensors=tensors)
         worst, *others = ranked["layers"]
         assert ranked["errors"][worst] < 0.2 * min(ranked["errors"][name] for name in others)
         assert worst == [name for name in done["layers"] if "Conv" in name][1]
 
 
+def changed(size: int, task: str, floor: float) -> NodeSpec:
+    """NODE with another size of image, task and floor."""
+    change = {"task": NODE.task.model_validate({"type": task}), "min_agreement": floor}
+    return NODE.model_copy(update={"input": NODE.input.model_copy(update={"size": (size, size)}), **change})
+
+
+@pytest.mark.nco
 def test_narrower_as_far_as_the_floor_allows(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
     told: list[str] = []
     workshop.told = told.append
-    imported = workshop.import_file(convolutions(tmp_path, width=32), "net").variants
-    base = imported["onnx"]
-    node = NODE.model_copy(update={"task": NODE.task.model_validate({"type": "embedding"}), "min_agreement": 0.9})
-    key = task_key(node)
+    node, shown = changed(8, "embedding", 0.9), Shown.of(folder)
+    imported = workshop.import_file(convolutions(tmp_path, size=8, width=32), "net", (1, 3, 8, 8)).variants
+    base, key = imported["onnx"], task_key(node)
     coarse = [
-        workshop.quantize(imported[format], "net", node, Shown.of(folder), floor=0.9, budget_s=600.0)
+        workshop.quantize(imported[format], "net", node, shown, floor=0.9, scopes=("all",))
         for format in ("onnx", "openvino")
     ]
-    made = workshop.reduce("pruned", base, "net", node, Shown.of(folder), floor=0.9, coarse=coarse, budget_s=600.0)
+    made = workshop.reduce("pruned", base, "net", node, shown, floor=0.9, coarse=coarse)
     assert [one.label for one in made] == ["onnx pruned", "onnx pruned int8", "openvino pruned int8"]
     assert all(one.agreements[key].value >= 0.9 for one in made)
-    tried = [re.search(r"(\d+)% of the multiplications left, agreement ([\d.]+)", line) for line in told]
+    tried = [re.search(r"pruned, (\d+)% of the multiplications left, agreement ([\d.]+)", line) for line in told]
     plain = [(int(found[1]), float(found[2])) for found in tried if found]
+    assert min(value for _, value in plain) < 0.9  # it was too narrow once
     least = min(share for share, value in plain if value >= 0.9)
     assert float(made[0].made.settings["pruned"]) >= least / 100 - 0.005
+    assert len(plain) == len({share for share, _ in plain})  # what is the same is not compared again
     for whole, narrow in zip(coarse, made[1:], strict=True):
         assert narrow.made.settings["scope"] == whole.made.settings["scope"]
     left = {one.model.digest for one in workshop.store.all()}
     assert left == {one.model.digest for one in (*imported.values(), *coarse, *made)}  # what was tried beside is gone
     ir = workshop.as_ir(made[0])
     assert (ir.label, ir.made.settings) == ("openvino pruned", made[0].made.settings)
-    [again] = workshop.measure(base, [ir], "net", node, Shown.of(folder))
+    [again] = workshop.measure(base, [ir], "net", node, shown)
     assert again.agreements[key].value == pytest.approx(made[0].agreements[key].value, abs=1e-3)
-    short = workshop.reduce("pruned", base, "net", node, Shown.of(folder), floor=1.0, budget_s=600.0)
-    assert len(short) == 1
-    assert "below the floor of 1" in shortfall(short[0], node, 1.0)
+
+
+def edges(path: Path, size: int) -> Path:
+    """A network that says how bright an image is, and how rough: smaller images are less so."""
+    kernels = np.zeros((4, 3, 3, 3), np.float32)
+    kernels[0, :, 1, 1], kernels[3, 0, 1, 1] = 0.3, 1
+    kernels[1, :, 1, 1], kernels[1, :, 1, 2] = 1, -1
+    kernels[2, :, 1, 1], kernels[2, :, 2, 1] = 1, -1
+    nodes = [
+        helper.make_node("Conv", ["x", "k"], ["a"], pads=[1] * 4),
+        helper.make_node("Abs", ["a"], ["b"]),
+        helper.make_node("GlobalAveragePool", ["b"], ["c"]),
+        helper.make_node("Flatten", ["c"], ["y"]),
+    ]
+    return write(path, graph(nodes, constants={"k": kernels}, sides=(size, size)))
 
 
 def test_a_smaller_image_as_far_as_the_floor_allows(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
-    base = workshop.import_file(convolutions(tmp_path, size=64), "net", (1, 3, 64, 64)).variants["onnx"]
-    node = NODE.model_copy(update={"input": NODE.input.model_copy(update={"size": (64, 64)})})
-    key = task_key(node)
-    [made] = workshop.reduce("shrunk", base, "net", node, Shown.of(folder), floor=0.6, budget_s=600.0)
-    assert made.label == "onnx shrunk"
-    assert made.agreements[key].value >= 0.6
-    width, height = map(int, made.made.settings["size"].split("×"))
-    assert (width, height) < (64, 64)
+    node, shown = changed(64, "embedding", 0.98), Shown.of(folder)
+    base = workshop.import_file(edges(tmp_path / "edges.onnx", 64), "net").variants["onnx"]
+    [made] = workshop.reduce("shrunk", base, "net", node, shown, floor=0.98)
+    assert (made.label, made.made.settings["size"]) == ("onnx shrunk", "32×32")
+    assert made.agreements[task_key(node)].value >= 0.98
     assert {one.model.digest for one in workshop.store.all() if one.made.format == "onnx"} == {
         base.model.digest,
         made.model.digest,
     }
+    [short] = workshop.reduce("shrunk", base, "net", node, shown, floor=1.0, budget_s=0.1)
+    assert "below the floor of 1" in shortfall(short, node, 1.0)
+
+
+def test_whose_image_may_not_be_smaller(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
+    base = workshop.import_file(convolutions(tmp_path), "net").variants["onnx"]
     places = NODE.model_copy(update={"task": NODE.task.model_validate({"type": "yolo"})})
     with pytest.raises(UnsupportedModelError, match="places in the image"):
         workshop.reduce("shrunk", base, "net", places, Shown.of(folder))
