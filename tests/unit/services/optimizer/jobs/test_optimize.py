@@ -21,6 +21,8 @@ from hams_shared.variants import model_ref, task_key
 from support.hostile import convolutions
 from support.noise import noise
 
+pytestmark = pytest.mark.slow  # half a minute each: networks are made and compared in processes
+
 
 class Site:
     """One node that embeds what its network says, with samples of noise, and what is kept from one job to the next.
