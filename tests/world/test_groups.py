@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from hams_scheduler.core import MIN_DWELL_S
 from hams_shared.errors import InfeasibleError, NotFoundError
 from hams_shared.messages import Plan
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, boxes_and_light, light, values
 
+MIN_DWELL_S = 15.0
+"""How long a placement is left alone, as docs/scheduling.md says."""
 A, B = "box.stub.a", "box.stub.b"
 
 

@@ -33,7 +33,17 @@ def boxes(batch: Array, adds: float) -> dict[str, Array]:
     return {"found": np.stack([rows if image.mean() > 0 else nothing for image in batch])[:, None]}
 
 
-NETWORKS: dict[str, Callable[[Array, float], dict[str, Array]]] = {"brightness": brightness, "boxes": boxes}
+def logarithm(batch: Array, adds: float) -> dict[str, Array]:
+    """The logarithm of how bright each image is, which of a black one is not finite."""
+    with np.errstate(divide="ignore"):
+        return {"y": np.log(brightness(batch, adds)["y"])}
+
+
+NETWORKS: dict[str, Callable[[Array, float], dict[str, Array]]] = {
+    "brightness": brightness,
+    "boxes": boxes,
+    "logarithm": logarithm,
+}
 
 
 @dataclass
