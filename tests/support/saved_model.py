@@ -1,7 +1,12 @@
-"""A TensorFlow SavedModel around a frozen graph, by tensorflow/core/protobuf/saved_model.proto and meta_graph.proto."""
+"""A TensorFlow graph, and a SavedModel around one.
+
+By tensorflow/core/protobuf/saved_model.proto and meta_graph.proto, and by tensorflow/core/framework/graph.proto,
+node_def.proto, attr_value.proto, tensor.proto.
+"""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,6 +34,31 @@ def _tensors(field: int, tensors: Mapping[str, tuple[str, int]]) -> bytes:
     return b"".join(
         _field(field, _field(1, key) + _field(2, _field(1, name) + _field(2, dtype)))
         for key, (name, dtype) in tensors.items()
+    )
+
+
+def _node(name: str, op: str, *inputs: str, **attributes: bytes) -> bytes:
+    """NodeDef {1: name, 2: op, 3: input, 5: attr}, in a GraphDef."""
+    given = b"".join(_field(3, each) for each in inputs)
+    attr = b"".join(_field(5, _field(1, key) + _field(2, value)) for key, value in attributes.items())
+    return _field(1, _field(1, name) + _field(2, op) + given + attr)
+
+
+def frozen(shape: tuple[int, ...]) -> bytes:
+    """A GraphDef that takes ``image`` and says ``twice`` of it and ``more``, which is one more."""
+    sizes = b"".join(_field(2, _field(1, size)) for size in shape)
+    number = _field(6, FLOAT)  # AttrValue.type
+    constants = (
+        _node(name, "Const", dtype=number, value=_field(8, _field(1, FLOAT) + _field(2, b"") + _field(4, value)))
+        for name, value in (("two", struct.pack("<f", 2.0)), ("one", struct.pack("<f", 1.0)))
+    )
+    return b"".join(
+        (
+            _node("image", "Placeholder", dtype=number, shape=_field(7, sizes)),
+            *constants,
+            _node("twice", "Mul", "image", "two", T=number),
+            _node("more", "AddV2", "image", "one", T=number),
+        )
     )
 
 
