@@ -1,0 +1,69 @@
+"""How files are played: by their clock or as fast as the group goes, once or without end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+from support.world.stub import StubDevice
+from support.world.system import STEP, Listener, System, light, picture, values
+
+LENGTH = 12
+PERIOD_S = 20.0
+"""Of a slow clock: so much longer than to read a picture takes that a slow machine changes nothing."""
+
+
+async def playing(world: System, folder: Path, **stream: Any) -> Listener:
+    """A folder of pictures, of which a device does 20 a second; the group waits for somebody who listens."""
+    for number in range(LENGTH):
+        cv2.imwrite(str(folder / f"shot{number:02}.png"), picture(number))
+    (folder / "notes.txt").write_text("no picture")
+    world.scheduler()
+    world.pipeline()
+    results = await world.listen()
+    record, files = world.record(light({"source": str(folder / "shot*.png"), **stream}))
+    await world.control.upload(files, lambda *_: None)
+    await world.control.deploy(record)
+    world.agent("sim", StubDevice(fps=20))
+    return results
+
+
+async def test_by_their_clock(world: System, tmp_path: Path) -> None:
+    results = await playing(world, tmp_path, mode="live", fps=1 / PERIOD_S)
+    took = await seconds(world, results, every=0.5)
+    assert (LENGTH - 2) * PERIOD_S < took < LENGTH * PERIOD_S  # a late one is made up for, within one period
+    results.check()  # the device keeps up: a live stream drops nothing
+    assert values(results.received) == pytest.approx([n * STEP for n in range(LENGTH)], abs=0.5)  # in name order
+    await world.until(lambda: ended(world))
+    assert len(results.received) == LENGTH
+
+
+async def test_as_fast_as_the_group_goes(world: System, tmp_path: Path) -> None:
+    results = await playing(world, tmp_path, pace="max", fps=1 / PERIOD_S)
+    assert await seconds(world, results) < LENGTH * PERIOD_S / 2
+    results.check()
+
+
+async def seconds(world: System, results: Listener, every: float = 0.02) -> float:
+    """How long the stream takes, s. To read a file takes some of the world's time: its thread is not waited for."""
+    await world.until(lambda: results.received)
+    began = world.clock.now()
+    await world.until(lambda: len(results.received) == LENGTH, within=20 * PERIOD_S, every=every)
+    return world.clock.now() - began
+
+
+async def ended(world: System) -> bool:
+    """Whether the stream has."""
+    return (await world.stream()).state == "ended"
+
+
+async def test_without_end(world: System, tmp_path: Path) -> None:
+    results = await playing(world, tmp_path, pace="max", loop=True)
+    await world.until(lambda: len(results.received) >= 3 * LENGTH)
+    results.check()  # frames are counted on
+    again = [results.frames[n] % LENGTH * STEP for n in range(3 * LENGTH)]
+    assert values(results.received[: 3 * LENGTH]) == pytest.approx(again, abs=0.5)
+    assert (await world.stream()).state == "playing"

@@ -1,0 +1,76 @@
+"""What applications read: the keys of a result, JSON where a group asks for it, pictures while somebody wants them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from hams_shared import codec, subjects
+from hams_shared.bus import Message
+from hams_shared.results import FrameResult
+from support.world.stub import StubDevice
+from support.world.system import STEP, System, boxes_and_light
+
+PAGE = (Path(__file__).parents[2] / "docs" / "messages.md").read_text(encoding="utf-8")
+
+
+async def serving(world: System, **more: str) -> None:
+    """A detector and, for each object, how bright it is."""
+    world.scheduler()
+    world.pipeline()
+    world.agent("sim", StubDevice(fps=100))
+    await world.deploy(boxes_and_light(**more))
+
+
+async def raw(world: System, subject: str) -> list[bytes]:
+    """All messages on a subject from now on."""
+    found: list[bytes] = []
+
+    async def note(message: Message) -> None:
+        found.append(message.data)
+
+    await world.bus.subscribe(subject, note)
+    return found
+
+
+def documented() -> set[str]:
+    """The keys in the table of results in docs/messages.md."""
+    table = PAGE.partition("\n## Results")[2].partition("\n\nA first node")[0]
+    cells = re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
+    return {key for cell in cells for key in re.findall(r"`(\w+)`", cell)}
+
+
+@pytest.mark.parametrize("written", ["msgpack", "json"])
+async def test_a_result_has_the_keys_that_the_page_lists(world: System, written: str) -> None:
+    await serving(world, results=written)
+    found = await raw(world, subjects.result("grey", "s0"))
+    world.play(count=3)
+    await world.until(lambda: len(found) == 3)
+    for number, data in enumerate(found):
+        result = json.loads(data) if written == "json" else codec.unpack(data)
+        FrameResult.check(result)
+        assert set(result) == documented()
+        assert result["frame"] == number
+        assert [o["light"]["value"] for o in result["objects"]] == [number * STEP] * (2 if number else 0)
+
+
+async def test_pictures_come_with_their_results_while_somebody_asks(world: System) -> None:
+    await serving(world)
+    sent = await raw(world, subjects.picture("grey", "s0"))
+    results = await world.listen()
+    world.play(fps=4)
+    await world.until(lambda: len(results.received) == 10)
+    assert not sent  # nobody has asked
+    pictures = world.hams.pictures("grey")
+    for _ in range(10):
+        result, image = await anext(pictures)
+        assert float(image.mean()) == pytest.approx(result.frame % 60 * STEP, abs=2)
+    assert sent
+    await pictures.aclose()
+    await world.later(7)  # the wish holds for six seconds
+    count, seen = len(sent), len(results.received)
+    await world.until(lambda: len(results.received) >= seen + 10)
+    assert len(sent) == count
