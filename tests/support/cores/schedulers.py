@@ -1,0 +1,250 @@
+"""A scheduler: the real core and the real store of plans in the shell's place."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hams_scheduler import core, events
+from hams_scheduler.plan_store import OvertakenError, PlanStore
+from hams_scheduler.state import SchedulerState
+from hams_shared import codec
+from hams_shared.errors import DeadlineError, HamsError, NotLeaderError, RefusedError
+from hams_shared.messages import (
+    DeviceHealth,
+    DeviceRecord,
+    GroupRecord,
+    Heartbeat,
+    PlanRecord,
+    PlanRequest,
+    ProfileRecord,
+)
+from support.cores.agents import Agent
+from support.cores.parts import Part
+from support.cores.solver import solution
+from support.cores.store import Client, Watch, decoded, run
+
+Write = events.StorePlan | events.DeletePlan | events.StoreProfile
+Job = events.Profile | events.Solve | events.AdoptGroup | events.AnswerPlan
+KINDS = {
+    "devices": DeviceRecord,
+    "groups": GroupRecord,
+    "plans": PlanRecord,
+    "profiles": ProfileRecord,
+    "health": DeviceHealth,
+}
+
+
+@dataclass(eq=False, repr=False)
+class Scheduler(Part):
+    """One scheduler process."""
+
+    agents: dict[str, Agent] = field(kw_only=True)
+    fps: Callable[[str, str], float] = field(kw_only=True)
+    """(model's name, device) → frames/s, 0 where it does not run."""
+    taste: int = 1
+    """See :func:`support.cores.solver.solution`."""
+    term: int = 0
+    """In which it leads; 0: it does not."""
+
+    def start(self) -> None:
+        """Begin a life: read back what an earlier scheduler knew."""
+        self.alive, self.term, self.reign = True, 0, 0
+        self.client = Client(connected=self.client.connected)
+        self.state = SchedulerState(started=self.now, leading=False)
+        self.plans = PlanStore(self.view("plans"))  # type: ignore[arg-type]
+        self.writes: deque[tuple[int, Write]] = deque()
+        self.jobs: list[Job] = []
+        self.asked: set[str] = set()
+        for entry in self.world.buckets["profiles"].present().values():
+            self.do(events.ProfileSeen(decoded(ProfileRecord, entry.value or b"")))
+        for entry in self.world.buckets["plans"].present().values():
+            record = decoded(PlanRecord, entry.value or b"")
+            self.do(events.PlanSeen(record.model_copy(update={"term": 0})))
+        for entry in self.world.buckets["groups"].present().values():
+            self.do(events.GroupSeen(entry.key, decoded(GroupRecord, entry.value or b"")))
+        self.watches = {name: Watch(self.client, self.world.buckets[name], kind) for name, kind in KINDS.items()}
+        while self.take_news("groups"):  # at once: what is read and not yet watched would not be written back
+            pass
+
+    def die(self) -> None:
+        self.alive, self.term, self.client.closed = False, 0, True
+
+    # ── leading and following ─────────────────────────────────────────────────────────────────────────────────
+
+    def lead(self, term: int) -> None:
+        """Begin to decide, in a term that nobody led in."""
+        found = {record.group: record for record in run(self.plans.fence(term))}
+        self.term = term
+        for record in found.values():
+            self.do(events.PlanSeen(record.model_copy(update={"term": 0})))
+        absent = [group for group in self.state.plans if group not in found]
+        for group in absent:
+            if not self.plans.had(group):
+                self.do(events.PlanGone(group))
+        self.do(events.Lead())
+        for group in absent:
+            if group in self.state.plans:
+                self.writes.append((self.reign, events.StorePlan(self.state.plans[group])))
+
+    def follow(self) -> None:
+        """Decide no more."""
+        self.term = 0
+        self.do(events.Follow())
+        self.reign += 1
+        for request_id in sorted(self.asked):
+            self.do(events.AskWithdrawn(request_id))
+        self.asked.clear()
+
+    def ask(self, request_id: str, request: PlanRequest) -> None:
+        self.asked.add(request_id)
+        self.do(events.PlanAsked(request_id, request))
+
+    # ── time and news ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def tick(self) -> None:
+        if self.client.connected:
+            self.do(events.Tick())
+
+    def back(self) -> None:
+        """The broker is back."""
+        self.do(events.BrokerBack())
+
+    def turn(self, slow: frozenset[str]) -> bool:
+        """Do all that can be done now, unless it is slow; whether there was anything."""
+        moved = False
+        for bucket in KINDS:
+            while f"kv {self.name}" not in slow and self.take_news(bucket):
+                moved = True
+        while f"writes {self.name}" not in slow and self.write():
+            moved = True
+        for job in list(self.jobs) if f"jobs {self.name}" not in slow else ():
+            moved |= self.finish(job)
+        return moved
+
+    def take_news(self, bucket: str) -> bool:
+        news = self.watches[bucket].take()
+        if news is None:
+            return False
+        entry, record = news
+        if bucket == "plans":
+            self.plans.noticed(entry)
+            self._plan_news(entry.key, record, lost=entry.lost)
+        elif entry.lost:
+            return True
+        elif bucket == "devices":
+            self.do(events.DeviceSeen(entry.key, record))
+        elif bucket == "health":
+            self.do(events.HealthSeen(entry.key, record))
+        elif bucket == "groups" and record != self.state.groups.get(entry.key):
+            self.do(events.GroupSeen(entry.key, record))
+        elif bucket == "profiles" and record is not None and self.state.profiles.get(record.key) != record:
+            self.do(events.ProfileSeen(record))
+        return True
+
+    def _plan_news(self, group: str, record: PlanRecord | None, *, lost: bool) -> None:
+        known = self.state.plans.get(group)
+        if record is not None:
+            news = known is None or record.newest > known.newest
+            if not self.state.leading or (news and record.term != self.term):
+                self.do(events.PlanSeen(record.model_copy(update={"term": 0})))
+        elif known is not None and self.state.leading:
+            self.writes.append((self.reign, events.StorePlan(known)))
+        elif not lost and not self.state.leading:
+            self.do(events.PlanGone(group))
+
+    def heard(self, beat: Heartbeat) -> None:
+        self.do(events.HeartbeatSeen(beat))
+
+    # ── decisions, carried out ────────────────────────────────────────────────────────────────────────────────
+
+    def do(self, event: events.Event) -> None:
+        before = dict(self.state.plans)
+        for command in core.step(self.state, event, self.now):
+            match command:
+                case events.StorePlan() | events.DeletePlan() | events.StoreProfile():
+                    self.writes.append((self.reign, command))
+                case events.Profile() | events.Solve() | events.AdoptGroup() | events.AnswerPlan():
+                    self.jobs.append(command)
+            if isinstance(command, events.StorePlan):
+                self._check_ready(before.get(command.record.group), command.record)
+        self.state.validate()
+
+    def _check_ready(self, before: PlanRecord | None, after: PlanRecord) -> None:
+        """A plan is active only when each of its devices has said that it is ready."""
+        plan = after.active
+        if plan is None or (before is not None and before.active == plan):
+            return
+        for device in plan.devices:
+            key = (after.group, plan.epoch)
+            assert key in self.agents[device].readied, f"{key} is active, and {device} was never ready"
+
+    def write(self) -> bool:
+        """Carry out the next write; whether there was one that can be."""
+        if not self.writes or not self.client.connected:
+            return False
+        reign, command = self.writes.popleft()
+        if not self.state.leading or reign != self.reign:
+            return True
+        try:
+            match command:
+                case events.StorePlan(record):
+                    run(self.plans.store(record, self.term))
+                case events.DeletePlan(group):
+                    run(self.plans.delete(group, self.term))
+                case events.StoreProfile(record):
+                    self.put("profiles", record.key, record)
+        except OvertakenError as error:
+            self.do(events.PlanSeen(error.found))
+        except NotLeaderError:
+            self.follow()
+        return True
+
+    def finish(self, job: Job, *, fails: bool = False) -> bool:
+        """Finish a job, or let it fail; whether it could be."""
+        if not self.client.connected and not isinstance(job, events.Solve):
+            return False
+        self.jobs.remove(job)
+        match job:
+            case events.Profile():
+                self.do(self._measured(job, fails=fails))
+            case events.Solve(generation, situation):
+                answer = None if fails else solution(situation, self.taste, self.world.now)
+                self.do(events.Solved(generation, answer, HamsError("the solver broke") if fails else None))
+            case events.AdoptGroup(record):
+                self._adopt(record)
+            case events.AnswerPlan(request_id):
+                self.asked.discard(request_id)
+                self.do(events.AskWithdrawn(request_id))
+        return True
+
+    def _measured(self, job: events.Profile, *, fails: bool) -> events.ProfileDone:
+        agent, cell = self.agents[job.device], job.cell
+        if fails or not agent.reachable:
+            agent.marred = True
+            return events.ProfileDone(job.device, cell, None, DeadlineError("no answer"))
+        record = agent.record
+        fps = self.fps(cell.model, job.device)
+        found = ProfileRecord(
+            digest=cell.digest,
+            model_name=cell.model,
+            input_shape=cell.input_shape,
+            fingerprint=record.fingerprint,
+            runtime=record.runtime,
+            precision=record.precisions[0],
+            fps=fps,
+            memory_mib=10,
+            reason=None if fps > 0 else "operator Foo is unknown",
+        )
+        return events.ProfileDone(job.device, cell, found)
+
+    def _adopt(self, record: GroupRecord) -> None:
+        if not self.state.leading:
+            return
+        name, groups = record.spec.name, self.view("groups")
+        try:
+            run(groups.update(name, codec.encode(record), 0))
+        except RefusedError:
+            if run(groups.get(name)) is None:
+                self.do(events.NotAdopted(name))
