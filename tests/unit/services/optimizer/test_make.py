@@ -185,6 +185,26 @@ def test_the_layer_that_spoils_most_is_found(
         assert worst == [name for name in done["layers"] if "Conv" in name][1]
 
 
+def test_outputs_that_the_task_never_reads_go(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
+    """Where the task names an output; another task does not say what it reads."""
+    file = convolutions(tmp_path)
+    model = onnx.load_model(file)
+    model.graph.node.append(helper.make_node("GlobalMaxPool", ["r2"], ["more"]))
+    model.graph.output.append(helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, ["n", 8, 1, 1]))
+    file.write_bytes(model.SerializeToString())
+    base = workshop.import_file(file, "net").variants["onnx"]
+    points, all_of_it = (
+        NODE.model_copy(update={"task": NODE.task.model_validate({**task, "output": "y"})})
+        for task in ({"type": "landmarks", "points": 2}, {"type": "embedding"})
+    )
+    trimmed = workshop.trim(base, "net", points)
+    assert trimmed is not None
+    assert (trimmed.label, trimmed.made.settings["trimmed"]) == ("onnx trimmed", "more")
+    [measured] = workshop.measure(base, [trimmed], "net", points, Shown.of(folder))
+    assert measured.agreements[task_key(points)].value == 1.0
+    assert workshop.trim(base, "net", all_of_it) is None
+
+
 def changed(size: int, task: str, floor: float) -> NodeSpec:
     """NODE with another size of image, task and floor."""
     change = {"task": NODE.task.model_validate({"type": task}), "min_agreement": floor}

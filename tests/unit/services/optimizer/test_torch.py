@@ -1,4 +1,4 @@
-"""PyTorch files. Without PyTorch (an extra) tests are skipped, but for the one that a pickle is never loaded."""
+"""PyTorch files: both runtimes say what PyTorch says, and a pickle is never loaded, with PyTorch or without."""
 
 from __future__ import annotations
 
@@ -14,10 +14,6 @@ import pytest
 
 from hams_services.optimizer.process import JobProcess
 from hams_shared.errors import BadInputError, HamsError, ModelError, UnsupportedModelError
-
-
-def install() -> Any:
-    return pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'hams[train]'")
 
 
 class Touch:
@@ -37,10 +33,12 @@ def program(torch: Any) -> Any:
     ).eval()
 
 
+@pytest.mark.train
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("kind", ["torchscript", "torch-export"])
 def test_both_runtimes_say_what_pytorch_says(tmp_path: Path, kind: str) -> None:
-    torch = install()
+    import torch
+
     net = program(torch)
     image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     path = tmp_path / "net.pt"

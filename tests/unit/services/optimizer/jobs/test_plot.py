@@ -10,8 +10,6 @@ import pytest
 from hams_services.optimizer.jobs.plot import MARKERS, _kind, plot
 from hams_shared.messages import MatrixView, ModelPart, ModelRef, StrategyAnswer, VariantChoice, VariantRow, WireError
 
-pytest.importorskip("matplotlib", reason="extra nco")
-
 DEVICES = ("box.openvino.cpu0", "box.onnxruntime.cpu1")
 
 
@@ -40,6 +38,7 @@ def matrix(*rows: VariantRow) -> MatrixView:
     return MatrixView(models=("face", "age"), devices=DEVICES, fps=((24, 32), (1500, 1400)), variants=rows)
 
 
+@pytest.mark.nco
 def test_it_is_drawn(tmp_path: Path) -> None:
     rows = (
         row("face", "source", "a", None, 24.0, 32.0),
@@ -61,6 +60,7 @@ def test_it_is_drawn(tmp_path: Path) -> None:
     assert all((side == 255).all() for side in edge)  # nothing runs out of the picture
 
 
+@pytest.mark.nco
 @pytest.mark.parametrize("answers", [(), (StrategyAnswer(strategy="hfs", error=WireError(code="x", text="no")),)])
 def test_without_any_answer_it_is_drawn_too(tmp_path: Path, answers: tuple[StrategyAnswer, ...]) -> None:
     path = tmp_path / "report.png"
@@ -86,8 +86,10 @@ def test_each_kind_has_its_mark(label: str, kind: str) -> None:
     assert _kind(label) == kind
 
 
+@pytest.mark.nco
 def test_each_mark_can_be_filled() -> None:
     """Of one that is only lines nothing would be seen where it does not serve."""
-    lines = pytest.importorskip("matplotlib.lines")
-    assert all(isinstance(one, tuple) or one in lines.Line2D.filled_markers for one in MARKERS.values())
+    from matplotlib.lines import Line2D
+
+    assert all(isinstance(one, tuple) or one in Line2D.filled_markers for one in MARKERS.values())
     assert len(set(MARKERS.values())) == len(MARKERS)

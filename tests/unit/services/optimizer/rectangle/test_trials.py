@@ -63,7 +63,7 @@ def pictures(folder: Path, height: int) -> Path:
     return folder
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_the_part_that_is_filled_says_the_same_in_less_time(tmp_path: Path) -> None:
     file = convolutions(tmp_path / "net", size=SIDE, width=24)
     shown, node = Shown.of(pictures(tmp_path / "wide", 50)), of()
