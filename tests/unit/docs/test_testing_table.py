@@ -44,7 +44,10 @@ def marks(nodes: list[ast.expr]) -> set[str]:
 
 @cache
 def in_file(path: Path) -> Marks:
-    """The tests of a file, without importing it; of a state machine, the name of its test case."""
+    """The tests of a file, without importing it; of a state machine, the name of its test case.
+
+    Markers of a file and of a function are seen, those of a single parameter are not.
+    """
     found: Marks = {}
     common: set[str] = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
