@@ -12,14 +12,13 @@ from compose.docker import Docker, ImpossibleError, Project
 from hams_services.ctl.broker import check_port
 
 
-@pytest.hookimpl(tryfirst=True)  # before `-m` and pytest-xdist look
+@pytest.hookimpl(tryfirst=True)  # before `-m` takes its choice
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.timeout(900))  # building images is in it
             item.add_marker(pytest.mark.system)
             item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.xdist_group("docker"))  # one daemon, and images built once
 
 
 @pytest.fixture(scope="session")
