@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -13,6 +14,8 @@ WIDTH = shutil.get_terminal_size().columns
 os.environ["COLUMNS"] = "200"
 """Of what commands print under test. Whoever starts pytest may have set it, and GNU readline, which pytest loads, sets
 it to 80 for all child processes, pytest-xdist's among them."""
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")  # tests run beside each other; threads that wait for a core burn the others'
 
 settings.register_profile("hams", deadline=None, derandomize=True)  # the same examples in every run, on every machine
 settings.register_profile("thorough", deadline=None, max_examples=300, print_blob=True)  # others in every run
@@ -29,3 +32,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     if session.config.pluginmanager.has_plugin("terminalreporter"):
         session.config.get_terminal_writer().fullwidth = WIDTH
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Which tests one worker runs one after another, where several do: those that share what is dear to make.
+
+    Containers need one daemon and images that are built once; the files of fast tests have fixtures of their own.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByCost(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            if path.startswith("tests/compose/"):
+                return "tests/compose"
+            return nodeid if path.startswith(("tests/system/", "tests/world/")) else path
+
+    return ByCost(config, log)

@@ -17,8 +17,6 @@ from hams_shared.credentials import load
 from hams_shared.errors import HamsError
 from hams_shared.nats_bus import NatsBus
 
-pytestmark = pytest.mark.xdist_group("docker")  # one daemon, and images built once
-
 BROKERS = ("10.99.7.1", "10.99.7.2", "10.99.7.3")
 LEAF = "10.99.7.4"
 

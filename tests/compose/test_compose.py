@@ -17,8 +17,6 @@ from hams_shared.messages import DeviceView, GroupView
 from hams_shared.nats_bus import NatsBus
 from support.wait import PATIENCE, until_sync
 
-pytestmark = pytest.mark.xdist_group("docker")  # one daemon, and images built once
-
 PARTS = ("nats", "scheduler", "pipeline", "agent-cpu")
 
 
