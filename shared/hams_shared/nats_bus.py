@@ -59,6 +59,9 @@ YIELD_BYTES = 64 * 1024
 SUBSCRIPTION_BYTES = 256 * 1024 * 1024
 """Second bound of every subscription, for messages that are large."""
 
+CONNECT_S = 5.0
+"""How long a broker may take to answer at first, where nobody says otherwise."""
+
 OnState = Callable[[], None]
 
 
@@ -78,7 +81,7 @@ class NatsBus:
         *,
         name: str = "hams",
         credentials: Credentials | None = None,
-        connect_timeout: float = 5.0,
+        connect_timeout: float | None = None,
         pending_bytes: int = 16 * 1024 * 1024,
         replicas: int | None = None,
         on_disconnect: OnState | None = None,
@@ -89,7 +92,7 @@ class NatsBus:
         self._servers = [part.strip() for part in url.split(",")]
         self._name = name
         self._credentials = credentials
-        self._connect_timeout = connect_timeout
+        self._connect_timeout = CONNECT_S if connect_timeout is None else connect_timeout
         self._pending_bytes = pending_bytes
         self._on_disconnect = on_disconnect
         self._on_reconnect = on_reconnect

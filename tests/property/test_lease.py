@@ -158,7 +158,7 @@ class Schedulers(RuleBasedStateMachine):
 
 
 TestSchedulers = Schedulers.TestCase
-TestSchedulers.settings = examples(400, stateful_step_count=80)
+TestSchedulers.settings = examples(150, stateful_step_count=80)
 
 
 class Cluster:

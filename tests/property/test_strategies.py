@@ -101,7 +101,7 @@ def test_no_plan_breaks_memory_support_or_pins_and_its_fps_is_true(instance: Ins
     assert max(placement.busy.values()) == pytest.approx(1.0, rel=1e-6)
 
 
-@examples(300)
+@examples(150)
 @given(
     st.builds(
         make, st.integers(0, 10**6), st.integers(1, 6), st.integers(1, 3), memory=st.booleans(), twins=st.booleans()
@@ -122,7 +122,7 @@ def test_optimal_is_the_best_of_all_assignments(instance: Instance) -> None:
         assert other.bound_fps >= best * (1 - 1e-9), f"{name} claims a false bound"
 
 
-@SMALL
+@examples(20)
 @given(st.builds(make, st.integers(0, 10_000), st.integers(12, 16), st.integers(2, 4), memory=st.booleans()))
 def test_beyond_the_exact_size_bounds_and_searches_agree(instance: Instance) -> None:
     """`optimal` by HiGHS is no worse than any heuristic, and no heuristic's FPS exceeds its bound."""

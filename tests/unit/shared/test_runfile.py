@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import hams_client
+from hams_shared import nats_bus
 from hams_shared.errors import BrokerError
 from hams_shared.runfile import announced, running
 
@@ -17,6 +18,7 @@ NOBODY = "nats://127.0.0.1:9"
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HAMS_HOME", str(tmp_path))
     monkeypatch.delenv("HAMS_NATS_URL", raising=False)
+    monkeypatch.setattr(nats_bus, "CONNECT_S", 0.2)
 
 
 def test_it_is_found_while_it_runs() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import urllib.request
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 
 from hams_services.monitor.core import Look
@@ -37,17 +37,24 @@ LOOK = Look(
 )
 
 
-def scraped(collector: HamsCollector) -> dict[tuple[str, ...], float]:
+def registered(collector: HamsCollector) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(collector)
+    return registry
+
+
+def over_http(registry: CollectorRegistry) -> str:
     server, thread = start_http_server(0, "127.0.0.1", registry)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
+            return str(answer.read().decode())
     finally:
         server.shutdown()
         thread.join(5)
         server.server_close()
+
+
+def samples(text: str) -> dict[tuple[str, ...], float]:
     return {
         (sample.name, *sorted(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(text)
@@ -58,7 +65,7 @@ def scraped(collector: HamsCollector) -> dict[tuple[str, ...], float]:
 def test_a_fresh_look_is_shown() -> None:
     collector = HamsCollector()
     collector.show(LOOK, time.monotonic())
-    found = scraped(collector)
+    found = samples(over_http(registered(collector)))
     assert found[("hams_up",)] == 1
     assert found[("hams_stream_frames_total", *sorted(["g", "cam", "delivered", ""]))] == 7
     assert found[("hams_stream_frames_total", *sorted(["g", "cam", "dropped", "deadline"]))] == 2
@@ -69,8 +76,13 @@ def test_a_fresh_look_is_shown() -> None:
 
 def test_without_an_answer_hams_is_down() -> None:
     collector = HamsCollector()
-    assert scraped(collector) == {("hams_up",): 0}
+    registry = registered(collector)
+
+    def scraped() -> dict[tuple[str, ...], float]:
+        return samples(generate_latest(registry).decode())
+
+    assert scraped() == {("hams_up",): 0}
     collector.show(Look(troubles=("no answer from the scheduler",)), time.monotonic())
-    assert scraped(collector)[("hams_up",)] == 0
+    assert scraped()[("hams_up",)] == 0
     collector.show(LOOK, time.monotonic() - STALE_S - 1)
-    assert scraped(collector) == {("hams_up",): 0}
+    assert scraped() == {("hams_up",): 0}

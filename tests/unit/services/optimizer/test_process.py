@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import textwrap
 import threading
 from pathlib import Path
@@ -17,6 +20,12 @@ from hams_services.optimizer.process import JobProcess
 from hams_shared.errors import BadInputError, DeadlineError, ModelError
 from support.hostile import bomb, convolutions
 from support.wait import until_sync
+
+
+def unread(job: JobProcess) -> int:
+    """Bytes sent to it that it has not read."""
+    assert job._socket is not None
+    return int(struct.unpack("i", fcntl.ioctl(job._socket, termios.TIOCOUTQ, bytes(4)))[0])
 
 
 def test_imports_and_says_what_it_made(tmp_path: Path) -> None:
@@ -42,14 +51,15 @@ def test_a_crash_has_a_name_and_the_next_request_a_fresh_process(tmp_path: Path)
         os.kill(first, signal.SIGSTOP)  # so that the request is under way when it dies
 
         def end() -> None:
+            until_sync(lambda: unread(job), what="a request under way")
             os.kill(first, signal.SIGSEGV)
             os.kill(first, signal.SIGCONT)
 
-        timer = threading.Timer(2.0, end)
-        timer.start()
+        ending = threading.Thread(target=end)
+        ending.start()
         with pytest.raises(ModelError, match=r"crashed \(SIGSEGV\)"):
             job.call("import", source=source, out=str(job.folder / "2"))
-        timer.join()
+        ending.join()
         job.call("import", source=source, out=str(job.folder / "3"))
         assert job.pid != first
         assert job.restarts == 1

@@ -12,6 +12,7 @@ from hams_agents.__main__ import command as agent
 from hams_services.ctl.__main__ import app
 from hams_services.ctl.join import name_box
 from hams_services.security.folder import make
+from hams_shared import nats_bus
 from hams_shared.credentials import VARIABLE, load
 from hams_shared.errors import CredentialsError
 
@@ -38,6 +39,7 @@ def test_a_box_is_called_what_its_credentials_say(site: Path, monkeypatch: pytes
 
 
 def test_joining_with_what_is_wrong_says_so(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nats_bus, "CONNECT_S", 0.2)
     join = ["join", "--nats", "tls://127.0.0.1:9", "--device", "openvino:CPU"]
     mine = ["--credentials", str(site / "agent-box2.creds")]
     for host, more, said in (

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
-from hams_services.ctl.commands_models import show
+from hams_services.ctl.commands_models import models, show
 from hams_services.zoo.files import silent
 from hams_services.zoo.groups import with_zoo
 from hams_services.zoo.manifest import Choice, Manifest, choose, zoo
@@ -229,9 +230,8 @@ def test_verify_of_what_nothing_is_known_about(tmp_path: Path) -> None:
 # hams-ctl models
 
 
-def ctl(cache: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hams_services.ctl", "models", *words]
-    return subprocess.run(command, env=environment(cache), capture_output=True, text=True, timeout=240)
+def ctl(cache: Path, *words: str) -> Any:
+    return CliRunner(env={"HAMS_CACHE": str(cache)}).invoke(models, words)
 
 
 def environment(cache: Path) -> dict[str, str]:
@@ -241,7 +241,7 @@ def environment(cache: Path) -> dict[str, str]:
 
 def test_list_and_show(tmp_path: Path) -> None:
     listed = ctl(tmp_path, "list")
-    assert listed.returncode == 0
+    assert listed.exit_code == 0
     for name in zoo():
         assert name in listed.stdout
     persons = json.loads(ctl(tmp_path, "list", "--service", "persons", "--json").stdout)
@@ -287,7 +287,7 @@ def test_the_node_that_is_shown_can_be_pasted(name: str, capsys: pytest.CaptureF
 )
 def test_what_is_asked_for_wrongly(tmp_path: Path, words: list[str], code: int, text: str) -> None:
     answer = ctl(tmp_path, *words)
-    assert answer.returncode == code
+    assert answer.exit_code == code
     assert text in answer.stderr
     assert answer.stderr.count("\n") == 1
 
@@ -304,24 +304,24 @@ def centerface() -> bytes:
 def test_pull_and_verify(tmp_path: Path, centerface: bytes) -> None:
     mirror, cache = fill(tmp_path / "m", {"centerface.onnx": centerface}), tmp_path / "cache"
     answer = ctl(cache, "pull", "centerface", "gender-v1", "--from", str(mirror))
-    assert answer.returncode == 3
+    assert answer.exit_code == 3
     assert "fetched: centerface FP32, 7.3 MB" in answer.stdout
     assert "1 of 2 networks are in" in answer.stdout
     assert "gender-v1 FP32:" in answer.stderr
     assert "has no gender-v1.onnx" in answer.stderr
     (again,) = json.loads(ctl(cache, "pull", "centerface", "--from", str(mirror), "--json").stdout)
     assert again["state"] == "cached"
-    assert ctl(cache, "verify").returncode == 0
+    assert ctl(cache, "verify").exit_code == 0
     path = Path(again["path"])
     path.write_bytes(centerface[:-1] + b"?")
     answer = ctl(cache, "verify")
-    assert answer.returncode == 1
+    assert answer.exit_code == 1
     assert f"bad   {path} (centerface): has SHA-256" in answer.stdout
     assert "error" not in answer.stderr
     (bad,) = [each for each in json.loads(ctl(cache, "verify", "--json").stdout) if each["verdict"] == "bad"]
     assert bad["path"] == str(path)
     assert ctl(cache, "pull", "centerface", "--from", str(mirror)).stdout.startswith("fetched")
-    assert ctl(cache, "verify").returncode == 0
+    assert ctl(cache, "verify").exit_code == 0
 
 
 def test_control_c_leaves_a_part_to_go_on_with(tmp_path: Path, centerface: bytes) -> None:
@@ -342,7 +342,7 @@ def test_control_c_leaves_a_part_to_go_on_with(tmp_path: Path, centerface: bytes
         assert centerface.startswith(part.read_bytes())
         assert json.loads(ctl(tmp_path, "list", "--json").stdout)[0]["service"] == "F"
         answer = ctl(tmp_path, "pull", "centerface", "--from", server.url)
-        assert answer.returncode == 0
+        assert answer.exit_code == 0
         assert server.asked[-1][1] == f"bytes={have}-"
     assert places(CENTERFACE, tmp_path)[0].read_bytes() == centerface
     assert not part.exists()

@@ -157,7 +157,7 @@ def test_a_file_that_is_not_there(server: Files, tmp_path: Path) -> None:
 
 
 def test_silence_in_the_middle(server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SILENCE_S", 2.0)
+    monkeypatch.setattr(module, "SILENCE_S", 1.0)
     server.answers = [Answer(cut=400_000, silent=30)]
     download(f"{server.url}/net", SHA, tmp_path / "net", silent)
     assert server.ranges == [None, "bytes=400000-"]
@@ -173,7 +173,7 @@ def test_silence_for_good(server: Files, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_one_downloads_and_the_others_wait(server: Files, tmp_path: Path) -> None:
-    server.answers = [Answer(pause=0.2)]
+    server.answers = [Answer(pause=0.05)]
     threads = [
         threading.Thread(target=download, args=(f"{server.url}/net", SHA, tmp_path / "net", silent)) for _ in range(4)
     ]
