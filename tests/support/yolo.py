@@ -10,8 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import pytest
-
 SIZE = 64
 STRIDES = (8, 16, 32)
 BINS = 16
@@ -23,7 +21,7 @@ SURE = 0.9933
 
 def export(path: Path, layout: Literal["v5", "v8"]) -> Path:
     """Write the network as ONNX: 1×3×64×64 R, G, B 0-1 in; 1×6×84 (v8) or 1×84×7 (v5) out."""
-    torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'hams[train]'")
+    import torch
 
     class Net(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
