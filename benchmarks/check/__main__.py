@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,71 +20,37 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.check.compare import Ratio, ratio, slower
+from benchmarks.check.trees import ROOT, base_commit, checked_out, copied, turn
+from benchmarks.serving.cases import FACE, LIGHT, devices
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("services", "scheduler", "agents", "shared")
-TURN_S = 180.0
-"""Deadline of one turn, s."""
+FIRST = ("openvino", "onnxruntime")
+"""The two devices that a group is spread over, one core each."""
+ELSEWHERE = {"face": ("face", "gender", "age"), "light": ("head",)}
+"""By case: nodes on the second device. Placements of both trees are the same, whatever their schedulers think."""
 Row = dict[str, Any]
+Rows = dict[str, list[Row]]
+"""By side: what each turn measured."""
 
 
-def git(*args: str) -> str:
-    """Run git in this repository. Raises SystemExit with what it says."""
-    done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True, timeout=60)
-    if done.returncode:
-        raise SystemExit(f"git {' '.join(args)}: {done.stderr.strip()}")
-    return done.stdout.strip()
-
-
-def base_commit(wanted: str) -> str:
-    """The commit to compare with: `wanted`, or else the last tag."""
-    if wanted:
-        return git("rev-parse", "--verify", f"{wanted}^{{commit}}")
-    if not git("tag"):
-        raise SystemExit("there is no tag to compare with: name a commit with --base (make bench-check BASE=HEAD~5)")
-    return git("rev-parse", "--verify", git("describe", "--tags", "--abbrev=0") + "^{commit}")
-
-
-@contextmanager
-def checked_out(commit: str) -> Iterator[Path]:
-    """A worktree of `commit`, removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="hams-bench-check-") as folder:
-        tree = Path(folder) / "base"
-        git("worktree", "add", "--detach", "--quiet", str(tree), commit)
-        try:
-            yield tree
-        finally:
-            git("worktree", "remove", "--force", str(tree))
-
-
-def cases(names: list[str], folder: Path) -> dict[str, Path]:
-    """Group files of the cases, with a stream each."""
-    face = yaml.safe_load((ROOT / "examples" / "face.yaml").read_text())
-    light = yaml.safe_load((ROOT / "benchmarks" / "serving" / "light.yaml").read_text()) | {"streams": face["streams"]}
-    known = {"face": face, "light": light}
+def cases(names: list[str], folder: Path, pinned: list[str]) -> list[Path]:
+    """Write the group files of the cases; `pinned` are the ids of two devices, or none: each tree places its nodes."""
+    files = {"face": FACE, "light": LIGHT}
+    streams = yaml.safe_load(FACE.read_text())["streams"]
+    paths = []
     for name in names:
-        if name not in known:
-            raise SystemExit(f"no case {name!r}: there are {', '.join(known)}")
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(known[name], sort_keys=False))
-    return {name: folder / f"{name}.yaml" for name in names}
+        if name not in files:
+            raise SystemExit(f"no case {name!r}: there are {', '.join(files)}")
+        spec = yaml.safe_load(files[name].read_text()) | {"name": name, "streams": streams}
+        for node, one in spec["nodes"].items() if pinned else ():
+            one["pin"] = [pinned[node in ELSEWHERE[name]]]
+        paths.append(folder / f"{name}.yaml")
+        paths[-1].write_text(yaml.safe_dump(spec, sort_keys=False))
+    return paths
 
 
-def turn(tree: Path, home: Path, group: Path, seconds: float, devices: list[str]) -> Row:
-    """One turn of one tree; see turn.py."""
-    home.mkdir(parents=True, exist_ok=True)
-    path = os.pathsep.join(str(tree / package) for package in PACKAGES)
-    environment = {**os.environ, "PYTHONPATH": path, "HAMS_HOME": str(home), "HAMS_HOST": "box"}
-    environment.pop("HAMS_NATS_URL", None)
-    argv = [sys.executable, str(Path(__file__).parent / "turn.py"), str(tree), str(group), str(seconds), *devices]
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=TURN_S + seconds)
-    if done.returncode:
-        raise SystemExit(f"{tree}: {done.stdout}{done.stderr}")
-    row: Row = json.loads(done.stdout.splitlines()[-1])
-    return row
-
-
-def ratios(this: list[Row], base: list[Row]) -> tuple[Ratio, Ratio, list[Ratio]]:
+def ratios(rows: Rows) -> tuple[Ratio, Ratio, list[Ratio]]:
     """Frames/s; CPU per frame; CPU per frame by part, those that cost something."""
+    this, base = rows["this"], rows["base"]
 
     def total(row: Row) -> float:
         return float(sum(row["cpu_ms"].values()))
@@ -109,40 +74,88 @@ def table(case: str, found: list[Ratio]) -> Table:
     return shown
 
 
+def said(row: Row) -> str:
+    """One case of one turn."""
+    return f"{row['fps']:.1f} FPS, {sum(row['cpu_ms'].values()):.1f} ms of CPU a frame"
+
+
+def measure(
+    commit: str, names: list[str], rounds: int, seconds: float, named: list[str], budget: float, console: Console
+) -> dict[str, Rows]:
+    """Let both trees serve in turns; return the rows by case. After `budget` s no further round begins."""
+    began = time.monotonic()
+    found: dict[str, Rows] = {name: {"base": [], "this": []} for name in names}
+    with tempfile.TemporaryDirectory(prefix="hams-bench-check-") as name:
+        folder = Path(name)
+        trees = {"base": checked_out(commit, folder / "base"), "this": copied(ROOT, folder / "this")}
+        known = devices(FIRST)
+        files = cases(names, folder, [] if named else list(known))
+        longest = 0.0
+        for number in range(rounds):
+            if number and time.monotonic() - began + longest > budget:
+                console.print(f"{number} of {rounds} rounds: another would go past {budget:g} s (--budget)")
+                break
+            start = time.monotonic()
+            for side in ("base", "this") if number % 2 == 0 else ("this", "base"):  # A B B A: drift cancels
+                home = folder / f"home-{side}"
+                if number == 0:
+                    console.print(f"{time.monotonic() - began:4.0f} s  {side}: measures the networks first")
+                for case, row in turn(trees[side], home, files, seconds, named or list(known.values())).items():
+                    found[case][side].append(row)
+                    at = time.monotonic() - began
+                    console.print(f"{at:4.0f} s  round {number + 1}, {side}, {case}: {said(row)}", highlight=False)
+            longest = max(longest, (time.monotonic() - start) if number else 0.0)
+    return found
+
+
+def judge(found: dict[str, Rows], tolerance: float, console: Console) -> list[str]:
+    """Show the tables; return why this tree is slower."""
+    verdicts: list[str] = []
+    for name, rows in found.items():
+        fps, cpu_ms, parts = ratios(rows)
+        console.print()
+        console.print(table(name, [fps, cpu_ms, *parts]))
+        verdicts += [f"{name}: {why}" for why in slower(fps, cpu_ms, tolerance)]
+    return verdicts
+
+
+def interrupted(number: int, frame: object) -> None:
+    """Clean up and end; that takes a minute at most and is not interrupted again."""
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main(
     base: Annotated[str, typer.Option(help="Commit to compare with; default: the last tag.")] = "",
     case: Annotated[list[str] | None, typer.Option(help="face, light; default: both.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each tree.")] = 3,
-    seconds: Annotated[float, typer.Option(min=1, help="Measured time of a turn, s.")] = 8.0,
-    device: Annotated[list[str] | None, typer.Option(help="As for `hams-ctl up`.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each tree.")] = 4,
+    seconds: Annotated[float, typer.Option(min=1, help="Measured time of each case in a turn, s.")] = 8.0,
+    device: Annotated[
+        list[str] | None, typer.Option(help="As for `hams-ctl up`; default: two of one core each, nodes pinned.")
+    ] = None,
     tolerance: Annotated[float, typer.Option(min=0, help="How much slower is still as fast.")] = 0.10,
+    budget: Annotated[float, typer.Option(min=0, help="No round begins that would end after so long, s.")] = 350.0,
     out: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
 ) -> None:
-    """Compare this tree with another commit: frames/s and CPU time per frame, in turns. Exit code 1: it is slower."""
+    """Compare this tree with another commit: frames/s and CPU time per frame, in turns.
+
+    Exit code 1: it is slower. 2: that could not be measured.
+    """
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, interrupted)
     console = Console()
-    commit = base_commit(base)
-    console.print(f"this tree against {commit[:10]}, {rounds} rounds of {seconds:g} s, on {os.cpu_count()} cores")
-    report: dict[str, dict[str, list[Row]]] = {}
-    verdicts: list[str] = []
-    with tempfile.TemporaryDirectory() as folder, checked_out(commit) as tree:
-        trees = {"base": tree, "this": ROOT}
-        files = cases(case or ["face", "light"], Path(folder))
-        for name, group in files.items():
-            rows: dict[str, list[Row]] = {"base": [], "this": []}
-            for number in range(rounds):
-                for side in ("base", "this") if number % 2 == 0 else ("this", "base"):  # A B B A: drift cancels
-                    row = turn(trees[side], Path(folder) / side, group, seconds, device or ["openvino:CPU"])
-                    rows[side].append(row)
-                    cpu = sum(row["cpu_ms"].values())
-                    console.print(
-                        f"  {name}, round {number + 1}, {side}: {row['fps']:.1f} FPS, {cpu:.1f} ms of CPU a frame"
-                    )
-            fps, cpu_ms, parts = ratios(rows["this"], rows["base"])
-            console.print(table(name, [fps, cpu_ms, *parts]))
-            verdicts += [f"{name}: {why}" for why in slower(fps, cpu_ms, tolerance)]
-            report[name] = rows
+    try:
+        commit = base_commit(base)
+        names = list(dict.fromkeys(case or ["face", "light"]))
+        console.print(f"this tree against {commit[:10]}, {rounds} rounds, on {os.cpu_count()} cores")
+        found = measure(commit, names, rounds, seconds, device or [], budget, console)
+    except SystemExit as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from None
     if out is not None:
-        out.write_text(json.dumps(report, indent=1))
+        out.write_text(json.dumps(found, indent=1) + "\n")
+    verdicts = judge(found, tolerance, console)
     for verdict in verdicts:
         console.print(f"slower: {verdict}")
     if verdicts:

@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from benchmarks.check.compare import ratio, slower
+from benchmarks.check.turn import by_part
 
 
 def test_the_median_of_the_rounds_decides_and_not_that_of_the_sides() -> None:
@@ -31,3 +32,18 @@ def test_the_median_of_the_rounds_decides_and_not_that_of_the_sides() -> None:
 def test_slower_is_beyond_the_tolerance_and_in_every_round(fps: list[float], cpu: list[float], said: list[str]) -> None:
     ones = [1.0] * 3
     assert slower(ratio("frames/s", fps, ones), ratio("CPU ms/frame", cpu, ones), 0.1) == said
+
+
+def test_cpu_time_is_summed_by_part() -> None:
+    before = {
+        1: ("hams-ctl up", 1.0),
+        2: ("broker", 2.0),
+        3: ("agents", 3.0),
+        4: ("agents", 4.0),
+        5: ("hams-ctl up", 9.0),
+    }
+    after = {1: ("hams-ctl up", 1.5), 2: ("broker", 2.0), 3: ("agents", 4.0), 4: ("agents", 6.0), 6: ("pipeline", 0.25)}
+    spent = {part: seconds for part, seconds in by_part(before, after).items() if seconds}
+    assert spent == {"hams-ctl up": 0.5, "agents": 3.0, "pipeline": 0.25}
+    with pytest.raises(SystemExit, match="there ended: agents"):
+        by_part(before, {1: ("hams-ctl up", 1.5), 2: ("broker", 2.0), 3: ("agents", 4.0)})
