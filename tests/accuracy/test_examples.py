@@ -55,7 +55,7 @@ def test_openvino_tells_what_it_told(name: str, load: Load) -> None:
     spec = CASES[name].spec()
     assert thresholds_of(spec) == CASES[name].expected()["thresholds"]
     found = told(CASES[name], load(name), spec, (), straight)
-    assert not found.differences, found.report
+    assert found.report == ""
 
 
 @pytest.mark.parametrize("name", [case("face"), case("vehicle")])
@@ -64,7 +64,7 @@ def test_onnx_runtime_tells_the_same(name: str, load: Load) -> None:
     networks = load(name)
     assert list(networks.onnx()) == CASES[name].expected()["onnxruntime"]
     found = told(CASES[name], networks, CASES[name].spec(), networks.onnx(), straight)
-    assert not found.differences, found.report
+    assert found.report == ""
 
 
 # ── every kind of decay is noticed ───────────────────────────────────────────────────────────────────────────────────
