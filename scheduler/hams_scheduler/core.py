@@ -376,9 +376,10 @@ def _worth(state: SchedulerState, solution: Solution, why: str, now: float) -> b
     """Whether a change that nothing forces pays: enough gain, more than its loading costs, and not too soon again."""
     if solution.gain == float("inf") or any(_unplaced(state, group) for group in solution.groups):
         return True
-    if now - state.changed_at < MIN_DWELL_S:
+    free = state.changed_at + MIN_DWELL_S
+    if now < free:
         _want(state, why)  # it is put off, not forgotten
-        state.not_before = state.changed_at + MIN_DWELL_S
+        state.not_before = free
         return False
     return solution.gain >= WORTH_MOVING and (solution.gain - 1.0) * DWELL_S > solution.load_s
 
