@@ -186,6 +186,6 @@ CASES = {
             },
         ),
         Case("person-omz", {"hall": video(0, 80, 100, 160, 180, 240, 260, 300, 340)}),
-        Case("vehicle-omz", {"parking": video(0, 200, 210, 220, 320, 330), "parked": parked(120)}),
+        Case("vehicle-omz", {"parking": video(0, 200, 220, 320, 330), "parked": parked(120)}),
     )
 }
