@@ -76,6 +76,7 @@ def test_int8_for_each_runtime(tmp_path: Path) -> None:
     ctl("quantize", group, "hear", "--samples", samples, code=2)
 
 
+@pytest.mark.slow
 def test_a_network_is_made_narrower(tmp_path: Path) -> None:
     groups = {
         width: group_of(tmp_path, convolutions(tmp_path / str(width), size=8, width=width), 8) for width in (8, 32)
