@@ -100,9 +100,11 @@ class Cores(RuleBasedStateMachine):
         self.world.flow(then)
 
     @precondition(lambda self: self.world.buckets["groups"].present())
-    @rule(name=NAMES, then=THEN)
-    def undeploy(self, name: str, then: float) -> None:
+    @rule(name=NAMES, again=st.booleans(), delay=DELAY, then=THEN)
+    def undeploy(self, name: str, again: bool, delay: float, then: float) -> None:
         self.world.undeploy(name)
+        if again:
+            self.world.later(delay, lambda: self.world.deploy(name, 0))
         self.world.flow(then)
 
     @precondition(lambda self: self.world.leader is not None)
@@ -111,6 +113,11 @@ class Cores(RuleBasedStateMachine):
         self.world.asks += 1
         request = PlanRequest(group=group_record(group_spec(name, GROUPS[name][0])), strategies=("mfs",))
         self.world.leader.ask(f"q{self.world.asks}", request)
+
+    @precondition(lambda self: any(one.alive and one.asked for one in self.world.schedulers))
+    @rule()
+    def withdraw(self) -> None:
+        next(one for one in self.world.schedulers if one.alive and one.asked).withdraw()
 
     # ── one step at a time ────────────────────────────────────────────────────────────────────────────────────
 
@@ -218,6 +225,15 @@ class Cores(RuleBasedStateMachine):
         if one is not None and one.alive:
             self.world.kill(one)
             self.world.later(delay, lambda: self.world.revive(one))
+        self.world.flow(then)
+
+    @rule(delay=DELAY, then=THEN)
+    def kill_schedulers(self, delay: float, then: float) -> None:
+        """All of them end, and begin anew with what is in the store."""
+        for one in self.world.schedulers:
+            if one.alive:
+                self.world.kill(one)
+                self.world.later(delay, lambda one=one: self.world.revive(one))
         self.world.flow(then)
 
     @rule(name=SCHEDULERS, then=THEN)

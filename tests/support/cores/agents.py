@@ -47,6 +47,8 @@ class Agent(Part):
         self.record = self.record.model_copy(update={"incarnation": f"{self.name} {self.life}"})
         self.watches = {"plans": Watch(self.client, self.world.buckets["plans"], PlanRecord)}
         self.loads: deque[core.LoadNode] = deque()
+        self.begun: core.LoadNode | None = None
+        """What is being loaded."""
         self.loaded: dict[tuple[str, int, str], Plan] = {}
         self.queue: deque[tuple[Plan, Work]] = deque()
         self.over: dict[tuple[str, int], float] = {}
@@ -80,7 +82,7 @@ class Agent(Part):
             self.registered = self.announces = moved = True
         while f"kv {self.name}" not in slow and self.take_news("plans"):
             moved = True
-        while f"load {self.name}" not in slow and self.loads:
+        while f"load {self.name}" not in slow and self.can_load:
             self.load(None)
             moved = True
         while f"compute {self.name}" not in slow and self.queue:
@@ -141,12 +143,19 @@ class Agent(Part):
                     self.announces = True
         self.validate()
 
+    @property
+    def can_load(self) -> bool:
+        return bool(self.loads) or self.begun is not None
+
     def load(self, error: HamsError | None) -> None:
-        """Load the next node, or fail."""
-        command = self.loads.popleft()
-        group, epoch = command.plan.group.spec.name, command.plan.epoch
-        if (group, epoch) not in self.state.assignments:
+        """Begin to load the next node, or end it, maybe with an error: its plan may go in between."""
+        if self.begun is None:
+            command = self.loads.popleft()
+            if (command.plan.group.spec.name, command.plan.epoch) in self.state.assignments:
+                self.begun = command
             return
+        command, self.begun = self.begun, None
+        group, epoch = command.plan.group.spec.name, command.plan.epoch
         if self.refuses:
             error = ModelError("there is no memory")
         if error is None:
@@ -154,6 +163,8 @@ class Agent(Part):
         else:
             self.marred = True
         self.do(core.NodeLoaded(group, epoch, command.node, error))
+        said = {(a.group, a.epoch): a.state for a in self.state.view()}.get((group, epoch), "refused")
+        assert error is None or said == "refused", f"{self.name} cannot load {command.node}, and is {said}"
 
     def accept(self, work: Work) -> None:
         """Queue work, or answer why not."""

@@ -42,6 +42,8 @@ class Stream:
         self.ended[close.outcome] += 1
         match close.outcome:
             case Outcome.DELIVERED:
+                attempts = {(output.id.attempt, output.id.epoch) for output in close.join.outputs.values()}
+                assert len(attempts) == 1, f"frame {frame} is joined from attempts {attempts}"
                 assert frame > self.delivered, f"frame {frame} is delivered after {self.delivered}"
                 self.delivered = frame
             case Outcome.DROPPED:
@@ -65,6 +67,20 @@ class Group:
     record: GroupRecord
     replicas: Replicas
     streams: dict[str, Stream]
+
+    def owed_by(self, device: str) -> list[tuple[str, int, int]]:
+        """What waits for a device: stream, frame, attempt."""
+        return [
+            (name, flight.frame, flight.attempt)
+            for name, stream in self.streams.items()
+            for flight in stream.core.flights.values()
+            if any(flight.route[node] == device for node in flight.owing)
+        ]
+
+    def waits(self, stream: str, frame: int, attempt: int) -> bool:
+        """Whether that very attempt is still waited for."""
+        flight = self.streams[stream].core.flights.get(frame)
+        return flight is not None and flight.attempt == attempt and flight.retry_at is None
 
     def validate(self) -> None:
         for stream in self.streams.values():
@@ -103,8 +119,10 @@ class Pipeline(Part):
     def tick(self) -> None:
         lost = frozenset(self.live.expire(self.now) if self.client.connected else ())
         for name, group in self.groups.items():
+            before = [one for device in sorted(lost) for one in group.owed_by(device)]
             if lost:
                 self.reroute(name, lost)
+            assert not any(group.waits(*one) for one in before), f"{name}: frames wait for a lost device"
             for stream in group.streams.values():
                 self.do(stream, stream.core.tick(self.now))
             group.validate()
@@ -161,10 +179,14 @@ class Pipeline(Part):
         self.reroute(name, frozenset())
 
     def heard(self, beat: Heartbeat) -> None:
+        known = self.live.peers.get(beat.device)
         news = self.live.heard(beat, self.now)
+        restarted = known is not None and known.heartbeat.incarnation != beat.incarnation
         broken = frozenset({beat.device}) if news == "restarted" else frozenset[str]()
-        for name in self.groups:
+        for name, group in self.groups.items():
+            before = group.owed_by(beat.device) if restarted else []
             self.reroute(name, broken)
+            assert not any(group.waits(*one) for one in before), f"{name}: frames wait for a device that has died"
 
     # ── routes and frames ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -101,6 +101,12 @@ class Scheduler(Part):
         self.asked.add(request_id)
         self.do(events.PlanAsked(request_id, request))
 
+    def withdraw(self) -> None:
+        """Nobody waits for the oldest answer any more."""
+        request_id = min(self.asked)
+        self.asked.remove(request_id)
+        self.do(events.AskWithdrawn(request_id))
+
     # ── time and news ─────────────────────────────────────────────────────────────────────────────────────────
 
     def tick(self) -> None:
@@ -211,7 +217,9 @@ class Scheduler(Part):
                 self.do(self._measured(job, fails=fails))
             case events.Solve(generation, situation):
                 answer = None if fails else solution(situation, self.taste, self.world.now)
+                before = (generation == self.state.generation, dict(self.state.plans))
                 self.do(events.Solved(generation, answer, HamsError("the solver broke") if fails else None))
+                assert before[0] or before[1] == self.state.plans, "what was solved for an earlier leader is taken"
             case events.AdoptGroup(record):
                 self._adopt(record)
             case events.AnswerPlan(request_id):

@@ -160,7 +160,7 @@ class World:
     # ── what can be done now ──────────────────────────────────────────────────────────────────────────────────
 
     def loading(self) -> list[Agent]:
-        return [agent for agent in self.agents.values() if agent.alive and agent.loads]
+        return [agent for agent in self.agents.values() if agent.alive and agent.can_load]
 
     def computing(self) -> list[Agent]:
         return [agent for agent in self.agents.values() if agent.alive and agent.queue]
@@ -350,5 +350,5 @@ class World:
         for agent in self.agents.values():
             strange = {group for group, _ in agent.state.assignments} - groups.keys()
             found += [f"{agent.name} serves {group}" for group in strange]
-        found += [f"{one.name} owes answers" for one in self.schedulers if one.asked]
+        found += [f"{one.name} owes answers" for one in self.schedulers if one.asked or one.state.asked]
         return found
