@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -157,7 +156,7 @@ def test_a_group_is_optimized_and_jobs_survive(tmp_path: Path, texture: Path, mo
         assert "--gflops" in done.stderr
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed: hams[train]")
+@pytest.mark.train
 def test_a_student_is_trained_though_its_optimizer_is_killed(
     tmp_path: Path, texture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
