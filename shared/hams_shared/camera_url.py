@@ -58,7 +58,13 @@ class CameraUrl:
 
     @property
     def shown(self) -> str:
-        """The address as people may see it: no user, no password, no secrets in the query."""
+        """The address as people may see it: no user, no password, no secrets in the query.
+
+        Where a later ``@`` may end a password (``user:12/34@host``, ``user:a@b#c@host``), only what follows it.
+        """
+        doubtful = self.rest if self.user is not None else self.rest.partition("?")[0]
+        if "@" in doubtful:
+            return f"{self.scheme}://{HIDDEN}@{_SECRET.sub(_hide, doubtful.rpartition('@')[2])}"
         return f"{self.scheme}://{self.place}{_SECRET.sub(_hide, self.rest)}"
 
 
@@ -113,9 +119,6 @@ def redacted(text: str) -> str:
     if "://" not in text and not _LOOKS_LIKE_URL.match(text):
         return text
     try:
-        url = parse(text)
+        return parse(text).shown
     except ValueError:
         return f"{text.strip().partition(':')[0]}:{HIDDEN}"
-    if url.user is None and "@" in url.rest.partition("?")[0]:  # user:12/34@host: a port, or half a password?
-        return f"{url.scheme}://{HIDDEN}@{url.rest.partition('?')[0].rpartition('@')[2]}"
-    return url.shown

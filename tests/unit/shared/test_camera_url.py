@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hams_shared.camera_url import parse, redacted
@@ -28,6 +28,11 @@ SHOWN = [
     ("rtsp:/user:hunter2@host/x", "rtsp:***"),
     ("rtsp:user:hunter2@host/x", "rtsp:***"),
     ("http://user:12/34@host/x", "http://***@host/x"),
+    ("rtsp://user:a@b#c@host/x", "rtsp://***@host/x"),
+    ("rtsp://user:a@b/c@host/x", "rtsp://***@host/x"),
+    ("rtsp://user:a@b?c@host/x", "rtsp://***@host/x"),
+    ("http://user:pass@host/x?mail=a@b.c&token=hunter2", "http://***@b.c&token=***"),
+    ("http://host/x?mail=a@b.c", "http://host/x?mail=a@b.c"),
     ("http://:::@/", "http:***"),
     ("nats://127.0.0.1:4222", "nats://127.0.0.1:4222"),
     ("camera:0", "camera:0"),
@@ -80,6 +85,9 @@ def test_an_encoded_password_is_the_same_again_and_never_shown(password: str) ->
     assert redacted(made.full) == "rtsp://cam:554/live"
 
 
+@example(password="@0#")
+@example(password="@0/")
+@example(password="@0?")
 @given(password=PASSWORDS)
 def test_a_raw_password_is_never_shown(password: str) -> None:
     secret = f"QQ{password}QQ"
