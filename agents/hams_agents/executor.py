@@ -14,6 +14,7 @@ batches, so that they neither disturb nor are disturbed.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import Counter, deque
@@ -26,9 +27,11 @@ from hams_agents.fair_queue import FairQueue, Terms, Turn
 from hams_agents.progress import FIRST_S, Progress, limit_s
 from hams_agents.serving import Batch, Outgoing, Piece, ServedNode, failures, finish, infer, prepare
 from hams_shared.clock import SYSTEM_CLOCK, Clock
-from hams_shared.errors import HamsError, InferenceError, RefusedError, as_hams_error
+from hams_shared.errors import HamsError, InferenceError, InternalError, RefusedError, as_hams_error
 from hams_shared.frames import Work
 from hams_shared.messages import NodeLoad
+
+log = logging.getLogger("hams.agent")
 
 T = TypeVar("T")
 
@@ -68,11 +71,11 @@ class Executor:
     """What the device thread is doing; see :mod:`hams_agents.watchdog`."""
     failing: Callable[[ServedNode, HamsError], None] = lambda _served, _error: None
     """Called in the device thread when a node has failed `FAILURES` times in a row."""
+    ended: Callable[[HamsError], None] = lambda _error: None
+    """Called in one of the threads when it ends by an error: nothing is computed any more."""
     clock: Clock = SYSTEM_CLOCK
     busy_s: float = 0.0
     """Time the device computed, s."""
-    active: int = 0
-    """Pieces of work taken and not delivered yet, and benchmarks under way."""
     _queue: FairQueue[Piece] = field(default_factory=FairQueue)
     _ready: list[tuple[Turn[Piece], Batch]] = field(default_factory=list)
     """A stack: each may overtake those below it."""
@@ -102,9 +105,16 @@ class Executor:
     def start(self) -> None:
         """Start the threads."""
         for name, loop in (("prepare", self._prepare), ("device", self._compute), ("finish", self._finish)):
-            thread = threading.Thread(target=loop, name=name, daemon=True)
+            thread = threading.Thread(target=self._watched, args=(name, loop), name=name, daemon=True)
             self.threads.append(thread)
             thread.start()
+
+    def _watched(self, name: str, loop: Callable[[], None]) -> None:
+        try:
+            loop()
+        except BaseException as error:  # it is reported, not lost with the thread
+            log.exception("the %s thread ended", name)
+            self.ended(InternalError(f"the {name} thread ended: {type(error).__name__}: {error}"))
 
     def submit(self, served: ServedNode, work: Work) -> bool:
         """Queue one piece of work; False when the queue is full or closing."""
@@ -124,7 +134,6 @@ class Executor:
             # Assignments of two epochs are never run together: their networks may differ.
             stream = f"{work.id.stream}@{work.id.epoch}"
             self._queue.push((spec.name, work.node), stream, piece, work.count, terms, now)
-            self.active += 1
             (self._to_compute if self._idle else self._to_prepare).notify()
             return True
 
@@ -136,7 +145,6 @@ class Executor:
             if self._stopping:
                 raise RefusedError("the agent is stopping")
             self._jobs.append(_Job(steps, done))  # type: ignore[arg-type]
-            self.active += 1
             self._to_compute.notify()
         return await asyncio.wrap_future(done)
 
@@ -209,7 +217,6 @@ class Executor:
                 job = self._jobs[0] if self._jobs else None
                 if job is not None and self._stopping:
                     self._jobs.popleft()
-                    self.active -= 1
                     job.done.set_exception(RefusedError("the agent is stopping"))
                     continue
                 batch = self._ready.pop()[1] if self._ready else None
@@ -286,7 +293,6 @@ class Executor:
     def _step_ended(self) -> None:
         with self._lock:
             self._jobs.popleft()
-            self.active -= 1
 
     # ── the finish thread ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -308,8 +314,6 @@ class Executor:
         except Exception as error:
             outgoing = failures(batch, as_hams_error(error))
         self.deliver(outgoing)
-        with self._lock:
-            self.active -= len(batch.pieces)
 
 
 def _alike(pieces: list[Piece]) -> list[Batch]:

@@ -90,7 +90,8 @@ class AgentService:
         # Loading starts the runtimes' own threads, which inherit the cores of the thread that starts them.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader", initializer=pin)
         self._loop = asyncio.get_running_loop()
-        self.executor = Executor(self._deliver, pin, failing=self._failing, clock=clock)
+        self.executor = Executor(self._deliver, pin, failing=self._failing, ended=self._broke, clock=clock)
+        self._broken: asyncio.Future[None] = self._loop.create_future()
         self._loading = Progress()
         self._loaded = Loaded(backend, self._loading)
         on_hang = HangReporter(bus, self.device, self._loop, end)
@@ -149,7 +150,7 @@ class AgentService:
             tasks.append(owner.create_task(self._registrations()))
             beat = owner.create_task(self._heartbeats())
             log.info("%s serves %s (%s)", self.device, self._record.name, self._record.runtime)
-            await stop.wait()
+            await self._until(stop)
             self._leaving = True
             try:
                 await self._devices.delete(self.device)  # a goodbye: nobody need wait for silence
@@ -163,6 +164,16 @@ class AgentService:
             await ended((*tasks, beat))
         with suppress(HamsError):  # without a broker there is nobody to tell
             await self._bus.flush()
+
+    async def _until(self, stop: asyncio.Event) -> None:
+        """Wait for `stop`. Raises InternalError when a thread of the device ended: who supervises starts it anew."""
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait((stopping, self._broken), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await ended([stopping])
+        if self._broken.done():
+            await self._broken
 
     async def _hand_over(self) -> None:
         """Serve on while others load what this device serves; where nobody begins to, waiting is of no use."""
@@ -234,6 +245,16 @@ class AgentService:
         log.error("%s; it is given up for group %s: %d times in a row", error, group, FAILURES, extra=about)
         with suppress(RuntimeError):  # the loop is closed: the agent has ended
             self._loop.call_soon_threadsafe(self._do, core.NodeFailed(group, epoch, served.node, error))
+
+    def _broke(self, error: HamsError) -> None:
+        """Called in the executor's threads."""
+
+        def tell() -> None:
+            if not self._broken.done():
+                self._broken.set_exception(error)
+
+        with suppress(RuntimeError):  # the loop is closed: the agent has ended
+            self._loop.call_soon_threadsafe(tell)
 
     async def _publish_all(self) -> None:
         while True:

@@ -9,7 +9,7 @@ so in their heartbeats; when every device of it is ready it becomes ``active``. 
 
 from __future__ import annotations
 
-from hams_scheduler import quiet
+from hams_scheduler import proposals, quiet
 from hams_scheduler.events import (
     AdoptGroup,
     AnswerPlan,
@@ -28,6 +28,7 @@ from hams_scheduler.events import (
     Note,
     PlanAsked,
     PlanGone,
+    PlanRefused,
     PlanSeen,
     Profile,
     ProfileDone,
@@ -39,7 +40,6 @@ from hams_scheduler.events import (
     Tick,
     VariantSeen,
 )
-from hams_scheduler.planning import Solution
 from hams_scheduler.state import SchedulerState
 from hams_shared.messages import (
     AssignmentState,
@@ -47,17 +47,10 @@ from hams_shared.messages import (
     DeviceRecord,
     GroupRecord,
     Heartbeat,
-    Plan,
     PlanRecord,
     WireError,
 )
 
-WORTH_MOVING = 1.10
-"""A change that nothing forces must promise at least this times the FPS."""
-DWELL_S = 60.0
-"""How long a placement is expected to last, s: its gain over that time must exceed the time spent loading."""
-MIN_DWELL_S = 15.0
-"""A placement is left alone for this long after a change that nothing forces is made, s."""
 SOLVE_S = 0.5
 """Time limit of a strategy that searches, s: a lost device has a new plan within a second."""
 RECONNECT_S = 2.0
@@ -80,7 +73,9 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
             _plan_seen(state, record)
         case PlanGone(group):
             state.plans.pop(group, None)
-            _want(state, f"group {group} has no plan", forced=group in state.groups)
+            state.want(f"group {group} has no plan", forced=group in state.groups)
+        case PlanRefused(record, error):
+            commands += proposals.refused(state, record, WireError(**error.to_wire()))
         case NotAdopted(group):
             state.adopting.discard(group)
             if state.plans.pop(group, None) is not None:
@@ -102,7 +97,7 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
         case ProfileDone():
             commands += _profile_done(state, event)
         case Solved():
-            commands += _solved(state, event, now)
+            commands += proposals.take(state, event, now)
         case PlanAsked(request_id, request):
             state.asked[request_id] = request
         case AskWithdrawn(request_id):
@@ -122,7 +117,7 @@ def _lead(state: SchedulerState) -> None:
     state.adopting.clear()
     state.dirty, state.forced = "", False
     for group in state.groups:
-        _want(state, "a scheduler took over", forced=_unplaced(state, group))
+        state.want("a scheduler took over", forced=proposals.unplaced(state, group))
 
 
 def _plan_seen(state: SchedulerState, record: PlanRecord) -> None:
@@ -130,7 +125,7 @@ def _plan_seen(state: SchedulerState, record: PlanRecord) -> None:
     state.plans[record.group] = record
     state.epoch = max(state.epoch, record.newest)
     if known is not None and known != record:
-        _want(state, f"the plan of {record.group} was written by another scheduler", forced=True)
+        state.want(f"the plan of {record.group} was written by another scheduler", forced=True)
 
 
 def _health_seen(state: SchedulerState, device: str, health: DeviceHealth | None) -> list[Command]:
@@ -143,7 +138,7 @@ def _health_seen(state: SchedulerState, device: str, health: DeviceHealth | None
         return []
     if not before:
         return _lost(state, device, f"is quarantined: {health.reason if health else ''}")
-    _want(state, f"device {device} was resumed")
+    state.want(f"device {device} was resumed")
     return [Note(f"device {device} was resumed")]
 
 
@@ -158,7 +153,7 @@ def _device_seen(state: SchedulerState, device: str, record: DeviceRecord | None
     state.devices[device] = record
     if device not in state.live.peers or (known is not None and known.fingerprint == record.fingerprint):
         return []
-    _want(state, f"device {device} joined")
+    state.want(f"device {device} joined")
     return [Note(f"device {device} is here", device=device)]
 
 
@@ -168,10 +163,11 @@ def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> list[
     commands: list[Command] = []
     if news is not None:
         state.profiling.pop(heartbeat.device, None)
+        state.begins_life(heartbeat.device, heartbeat.incarnation)
         if heartbeat.device in state.devices:  # one that said goodbye may still finish its work
             how = "here" if news == "new" else "back after a restart"
             commands.append(Note(f"device {heartbeat.device} is {how}", device=heartbeat.device))
-            _want(state, f"device {heartbeat.device} joined")
+            state.want(f"device {heartbeat.device} joined")
     active = {group: r.active for group, r in state.plans.items() if r.active is not None}
     state.learned.observe(heartbeat, active, state.fps_of)
     # Epochs grow even over a store that was lost, and over plans that were deleted.
@@ -198,7 +194,7 @@ def _assignment(state: SchedulerState, heartbeat: Heartbeat, assignment: Assignm
         state.banned |= variants
     else:
         state.refused[key] = assignment.error
-    _want(state, f"{heartbeat.device} refused: {assignment.error.text}", forced=True)
+    state.want(f"{heartbeat.device} refused: {assignment.error.text}", forced=True)
     text = f"{heartbeat.device} refused group {assignment.group}: {assignment.error.text}"
     commands: list[Command] = [Note(text, heartbeat.device, assignment.group, assignment.epoch)]
     if refused is record.next:
@@ -210,7 +206,7 @@ def _assignment(state: SchedulerState, heartbeat: Heartbeat, assignment: Assignm
 def _lost(state: SchedulerState, device: str, how: str) -> list[Command]:
     state.profiling.pop(device, None)
     serves = any(device in plan.devices for r in state.plans.values() for plan in (r.active, r.next) if plan)
-    _want(state, f"device {device} {how}", forced=serves)
+    state.want(f"device {device} {how}", forced=serves)
     return [Note(f"device {device} {how}", device=device)]
 
 
@@ -224,13 +220,13 @@ def _group_seen(state: SchedulerState, group: str, record: GroupRecord | None) -
     if record is None:
         state.groups.pop(group, None)
         known = state.plans.pop(group, None)
-        _want(state, f"group {group} undeployed")
+        state.want(f"group {group} undeployed")
         return [DeletePlan(group)] if known is not None else []
     state.groups[group] = record
     state.adopting.discard(group)
     known = state.plans.get(group)
     newest = (known.next or known.active) if known else None
-    _want(state, f"group {group} deployed", forced=newest is None or newest.group != record)
+    state.want(f"group {group} deployed", forced=newest is None or newest.group != record)
     return []
 
 
@@ -240,7 +236,7 @@ def _variant_seen(state: SchedulerState, event: VariantSeen) -> list[Command]:
     if not used:
         return []
     why = f"{event.record.label} of {'/'.join(used[0])} appeared" if event.record else "a variant is gone"
-    _want(state, why, forced=any(state.inadmissible(*one, event.variant) for one in used))
+    state.want(why, forced=any(state.inadmissible(*one, event.variant) for one in used))
     return [Note(why)]
 
 
@@ -253,23 +249,18 @@ def _profile_done(state: SchedulerState, event: ProfileDone) -> list[Command]:
         state.profiles[event.record.key] = event.record
         unplaced = bool(state.errors) or _bereft(state)  # perhaps for want of this very number
         if unplaced or state.stands_for_some(event.cell.digest):
-            _want(state, f"{event.cell.model} was measured on {event.device}", forced=unplaced)
+            state.want(f"{event.cell.model} was measured on {event.device}", forced=unplaced)
         return [StoreProfile(event.record)]
     text = event.error.text if event.error else "no answer"
     state.unanswered.setdefault((running[1], event.cell), []).append(f"benchmark failed: {text}")
     return [Note(f"benchmark of {event.cell.model} on {event.device} failed: {text}", device=event.device)]
 
 
-def _want(state: SchedulerState, why: str, *, forced: bool = False) -> None:
-    state.dirty = why if forced or not state.forced else state.dirty
-    state.forced = state.forced or forced
-
-
 # ── what follows from the state ───────────────────────────────────────────────────────────────────────────────────
 
 
 def _advance(state: SchedulerState, now: float) -> list[Command]:
-    commands = _activate(state)
+    commands = proposals.activate(state)
     groups = [state.groups[name] for name in sorted(state.groups)]
     drafts = [group for request in state.asked.values() for group in request.groups]
     wanted = state.missing(groups + drafts) + state.missing(drafts, spare=True)
@@ -342,57 +333,9 @@ def _share_cores(a: DeviceRecord, b: DeviceRecord) -> bool:
     return not a.cores or not b.cores or bool(set(a.cores) & set(b.cores))
 
 
-def _solved(state: SchedulerState, event: Solved, now: float) -> list[Command]:
-    if event.generation != state.generation:
-        return []
-    state.solving = False
-    why, forced = state.granted
-    if event.solution is None:
-        error = WireError(**event.error.to_wire()) if event.error else WireError(code="internal", text="no solution")
-        for group in state.groups:
-            state.errors[group] = error
-        return [Note(f"no plan: {error.text}")]
-    commands: list[Command] = []
-    for group, failure in event.solution.failed.items():
-        if group not in state.groups:
-            continue  # it was undeployed while we solved
-        state.errors[group] = WireError(**failure.to_wire())
-        commands.append(Note(f"no plan for group {group}: {failure.text}", group=group))
-    if not forced and not _worth(state, event.solution, why, now):
-        return commands
-    for group in event.solution.failed:
-        commands += _withdraw(state, group)
-    for group, answer in event.solution.groups.items():
-        record = state.groups.get(group)
-        if record is None or answer.record != record:
-            _want(state, why, forced=True)  # it changed while we solved
-            continue
-        state.errors.pop(group, None)
-        commands += _propose(state, record, answer.plan, why, now)
-    return commands
-
-
-def _worth(state: SchedulerState, solution: Solution, why: str, now: float) -> bool:
-    """Whether a change that nothing forces pays: enough gain, more than its loading costs, and not too soon again."""
-    if solution.gain == float("inf") or any(_unplaced(state, group) for group in solution.groups):
-        return True
-    free = state.changed_at + MIN_DWELL_S
-    if now < free:
-        _want(state, why)  # it is put off, not forgotten
-        state.not_before = free
-        return False
-    return solution.gain >= WORTH_MOVING and (solution.gain - 1.0) * DWELL_S > solution.load_s
-
-
-def _unplaced(state: SchedulerState, group: str) -> bool:
-    """Whether `group` has no plan, only that of an earlier deployment, or none that could be carried out."""
-    serving = state.serving(group)
-    return serving is None or serving.group != state.groups.get(group) or group in state.errors
-
-
 def _drift(state: SchedulerState, now: float) -> None:
     """Ask for another look when what devices can do is no longer what the plans say."""
-    if now - max(state.changed_at, state.looked_at) < MIN_DWELL_S:
+    if now - max(state.changed_at, state.looked_at) < proposals.MIN_DWELL_S:
         return
     for group, record in state.plans.items():
         capacity = state.learned.capacity_fps(group)
@@ -400,51 +343,4 @@ def _drift(state: SchedulerState, now: float) -> None:
             continue
         if abs(capacity / record.active.fps - 1.0) > DRIFT:
             state.looked_at = now
-            _want(state, f"group {group}: {capacity:.1f} FPS measured, {record.active.fps:.1f} predicted")
-
-
-def _propose(state: SchedulerState, record: GroupRecord, answer: Plan, why: str, now: float) -> list[Command]:
-    """Publish `answer` as the group's next plan, unless that is what it has."""
-    group = record.spec.name
-    known = state.plans.get(group) or PlanRecord(group=group)
-    newest = known.next or known.active
-    if newest is not None and _same(newest, answer, record):
-        return []
-    back = known.active
-    if known.next is not None and back is not None and _same(back, answer, record):
-        state.plans[group] = PlanRecord(group=group, active=back)  # the change is off
-        note = Note(f"group {group}: plan {back.epoch} stays", group=group, epoch=back.epoch)
-        return [StorePlan(state.plans[group]), note]
-    state.epoch += 1
-    state.changed_at = now
-    plan = answer.model_copy(update={"epoch": state.epoch, "reason": why})
-    state.plans[group] = PlanRecord(group=group, active=known.active, next=plan)
-    note = Note(f"group {group}: plan {plan.epoch} proposed: {why}", group=group, epoch=plan.epoch)
-    return [StorePlan(state.plans[group]), note]
-
-
-def _withdraw(state: SchedulerState, group: str) -> list[Command]:
-    """Delete the plan of a group that was left out: its place is another's. One that lost a device waits for it."""
-    record = state.plans.get(group)
-    plan = (record.active or record.next) if record is not None else None
-    if plan is None or not plan.devices <= set(state.alive()):
-        return []
-    del state.plans[group]
-    return [DeletePlan(group), Note(f"group {group}: plan {plan.epoch} is withdrawn", group=group, epoch=plan.epoch)]
-
-
-def _same(plan: Plan, answer: Plan, record: GroupRecord) -> bool:
-    return plan.shares == answer.shares and plan.models == answer.models and plan.group == record
-
-
-def _activate(state: SchedulerState) -> list[Command]:
-    """Switch to each next plan whose devices are all ready."""
-    commands: list[Command] = []
-    for group, record in list(state.plans.items()):
-        plan = record.next
-        if plan is not None and all(state.live.ready(d, group, plan.epoch) for d in plan.devices):
-            state.plans[group] = PlanRecord(group=group, active=plan)
-            state.learned.forget_placement(group)
-            note = Note(f"group {group}: plan {plan.epoch} is active", group=group, epoch=plan.epoch)
-            commands += [StorePlan(state.plans[group]), note]
-    return commands
+            state.want(f"group {group}: {capacity:.1f} FPS measured, {record.active.fps:.1f} predicted")

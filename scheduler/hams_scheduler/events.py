@@ -60,6 +60,14 @@ class PlanGone:
 
 
 @dataclass(frozen=True)
+class PlanRefused:
+    """The store will never take this plan: it is too large."""
+
+    record: PlanRecord
+    error: HamsError
+
+
+@dataclass(frozen=True)
 class NotAdopted:
     """The group of an orphaned plan was undeployed."""
 
@@ -150,6 +158,7 @@ Event = (
     | GroupSeen
     | PlanSeen
     | PlanGone
+    | PlanRefused
     | NotAdopted
     | HealthSeen
     | Lead

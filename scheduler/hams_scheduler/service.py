@@ -18,9 +18,10 @@ from pydantic import BaseModel
 import hams_shared
 from hams_scheduler import core, events, jobs
 from hams_scheduler.leadership import Leadership
-from hams_scheduler.plan_store import OvertakenError, PlanStore
+from hams_scheduler.plan_store import PlanStore
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.view import scheduler_view
+from hams_scheduler.writes import WRITE_RETRY_S, Write, Writes
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus, Entry, KeyValue, Message, Registration
 from hams_shared.clock import SYSTEM_CLOCK, Clock
@@ -53,8 +54,6 @@ log = logging.getLogger("hams.scheduler")
 TICK_S = 0.25
 PLAN_DEADLINE_S = 900.0
 """How long a question about plans may wait for benchmarks, s."""
-WRITE_RETRY_S = 0.5
-Write = events.StorePlan | events.DeletePlan | events.StoreProfile
 GRACE_S = 0.5
 """How long jobs under way have to end when the scheduler stops, s: those that answer do."""
 ASKED_LIMIT = 32
@@ -72,10 +71,7 @@ class SchedulerService:
         self._state = SchedulerState(started=clock.now(), leading=False)
         self._jobs: Jobs | None = None
         self._buckets: dict[str, KeyValue] = {}
-        self._writes: asyncio.Queue[tuple[int, Write]] = asyncio.Queue()
-        """In order, each with the reign it was decided in; bounded by the decisions, which wait for one another."""
-        self._reign = 0
-        """Counts the times this scheduler ceased to lead."""
+        self._writes: Writes | None = None
         self._plans: PlanStore | None = None
         self._leadership: Leadership | None = None
         self._service: Registration | None = None
@@ -91,6 +87,7 @@ class SchedulerService:
         self._plans = PlanStore(self._buckets["plans"])
         leadership = Leadership(self._buckets["leader"], self._lead, self._follow, self._clock)
         self._leadership = leadership
+        self._writes = Writes(self._plans, self._buckets["profiles"], leadership, self._do, lambda: self._state.leading)
         await self._recall()
         async with asyncio.TaskGroup() as owner:
             self._jobs = Jobs(owner)
@@ -104,7 +101,7 @@ class SchedulerService:
                     self._watch_profiles,
                     self._watch_health,
                     self._tick,
-                    self._write,
+                    self._writes.run,
                 )
             ]
             await self._bus.subscribe(subjects.heartbeat(), self._on_heartbeat, limit=8192)
@@ -160,12 +157,13 @@ class SchedulerService:
         self._do(events.Lead())
         for group in absent:
             if group in self._state.plans:  # lost with the store: we still know it
-                self._queue(events.StorePlan(self._state.plans[group]))
+                self._write(events.StorePlan(self._state.plans[group]))
 
     async def _follow(self) -> None:
         """Decide no more; what was decided and not written is dropped."""
         self._do(events.Follow())
-        self._reign += 1
+        if self._writes is not None:
+            self._writes.drop()
         self._send_away("the scheduler that was asked leads no more")
         service, self._service = self._service, None
         if service is not None:
@@ -234,7 +232,7 @@ class SchedulerService:
                 if not self._state.leading or (news and record.term != self.leadership.term):
                     self._do(events.PlanSeen(record.model_copy(update={"term": 0})))
             elif known is not None and self._state.leading:  # lost, or taken as news just before we deleted it
-                self._queue(events.StorePlan(known))
+                self._write(events.StorePlan(known))
             elif not entry.lost and not self._state.leading:
                 self._do(events.PlanGone(entry.key))
 
@@ -313,7 +311,7 @@ class SchedulerService:
                 case events.Note(text, device, group, epoch):
                     log.info("%s", text, extra={"device": device, "group": group, "epoch": epoch})
                 case events.StorePlan() | events.DeletePlan() | events.StoreProfile():
-                    self._queue(command)
+                    self._write(command)
                 case events.Profile():
                     self._own(self._profile(command))
                 case events.Solve():
@@ -323,46 +321,13 @@ class SchedulerService:
                 case events.AdoptGroup(group):
                     self._own(self._adopt(group))
 
-    def _queue(self, command: Write) -> None:
-        self._writes.put_nowait((self._reign, command))
+    def _write(self, command: Write) -> None:
+        assert self._writes is not None
+        self._writes.put(command)
 
     def _own(self, job: Coroutine[None, None, None]) -> None:
         assert self._jobs is not None
         self._jobs.start(job)
-
-    async def _write(self) -> None:
-        """Write decisions to KV in order; while the broker is away they wait, unless this scheduler leads no more."""
-        while True:
-            reign, command = await self._writes.get()
-            while self._state.leading and reign == self._reign:
-                term = self.leadership.term
-                try:
-                    if not term:
-                        raise NotLeaderError("the lease has run out")
-                    await self._write_one(command, term)
-                    break
-                except OvertakenError as error:
-                    log.warning("%s", error)
-                    self._do(events.PlanSeen(error.found))
-                    break
-                except NotLeaderError as error:
-                    log.warning("not written: %s", error)
-                    if term:
-                        await self.leadership.depose()
-                    break
-                except HamsError as error:
-                    log.warning("cannot write: %s", error)
-                    await asyncio.sleep(WRITE_RETRY_S)
-
-    async def _write_one(self, command: Write, term: int) -> None:
-        assert self._plans is not None
-        match command:
-            case events.StorePlan(record):
-                await self._plans.store(record, term)
-            case events.DeletePlan(group):
-                await self._plans.delete(group, term)
-            case events.StoreProfile(record):
-                await self._buckets["profiles"].put(record.key, codec.encode(record))
 
     async def _adopt(self, record: GroupRecord) -> None:
         """Write back the group of an orphaned plan; when it was deleted, its plan goes as well."""

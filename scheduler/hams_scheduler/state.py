@@ -46,6 +46,8 @@ class SchedulerState:
     """By digest of the source, then by digest of the variant."""
     banned: set[tuple[str, str]] = field(default_factory=set)
     """(incarnation, digest) of variants that an agent could not load."""
+    lives: dict[str, str] = field(default_factory=dict)
+    """By device: the newest incarnation that was heard; what was learned of earlier ones is forgotten."""
     busy: dict[str, Ratio] = field(default_factory=dict)
     """By device: seconds that it computed, over seconds."""
     spare_since: float | None = None
@@ -82,6 +84,19 @@ class SchedulerState:
     """The wish that is being solved for; others may come meanwhile."""
     _candidates: dict[tuple[str, str], tuple[GroupRecord, tuple[Candidate, ...]]] = field(default_factory=dict)
     """By (group, node), of that very record."""
+
+    def want(self, why: str, *, forced: bool = False) -> None:
+        """Wish for a new solution, for `why`; one that is `forced` is granted whatever the move costs."""
+        self.dirty = why if forced or not self.forced else self.dirty
+        self.forced = self.forced or forced
+
+    def begins_life(self, device: str, incarnation: str) -> None:
+        """An agent was started: what its earlier life refused or could not measure is history."""
+        self.lives[device] = incarnation
+        lives = set(self.lives.values())
+        self.banned = {one for one in self.banned if one[0] in lives}
+        self.unanswered = {one: why for one, why in self.unanswered.items() if one[0] in lives}
+        self.refused = {one: why for one, why in self.refused.items() if one[1] in lives}
 
     def alive(self) -> list[str]:
         """Devices that can be given work, in a fixed order."""

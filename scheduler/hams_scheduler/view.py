@@ -84,7 +84,8 @@ def _group(state: SchedulerState, name: str) -> GroupView:
     if active is not None:
         unready = [d for d in sorted(active.devices) if not state.live.ready(d, name, active.epoch)]
         if not unready:
-            return view.model_copy(update={"state": "serving", "text": f"predicted {active.fps:.2f} FPS"})
+            why = f"; no newer plan: {view.error.text}" if view.error is not None else ""
+            return view.model_copy(update={"state": "serving", "text": f"predicted {active.fps:.2f} FPS{why}"})
     waited_for = following or active
     if waited_for is not None:
         done, total = _progress(state, name, waited_for.epoch)

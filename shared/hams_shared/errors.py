@@ -4,6 +4,7 @@
     ├── BadInputError            bad-input       2     what the user gave is wrong
     │   ├── GroupSpecError       bad-group       2
     │   ├── DeviceSpecError      bad-device      2
+    │   ├── TooLargeError        too-large       2     a message or value is larger than the broker takes
     │   ├── SourceError          bad-source      2     a video, folder or image cannot be read
     │   └── TaskError            bad-task        2     a node's task parameters are wrong
     ├── ModelError               bad-model       3     a network cannot be read, checked or run
@@ -73,6 +74,12 @@ class DeviceSpecError(BadInputError):
     """A device name or profile cannot be understood, or this host has no such device."""
 
     code = "bad-device"
+
+
+class TooLargeError(BadInputError):
+    """A message or a stored value is larger than the broker takes: trying again is of no use."""
+
+    code = "too-large"
 
 
 class SourceError(BadInputError):

@@ -171,7 +171,7 @@ def _collect_rarely() -> None:
 
 def report(error: BaseException) -> int:
     """Write one line per distinct error to stderr and return the exit code of the first."""
-    leaves = [as_hams_error(leaf) for leaf in _leaves(error)]
+    leaves = [as_hams_error(leaf) for leaf in leaves_of(error)]
     # What HAMS itself knows about explains more than what it does not.
     leaves.sort(key=lambda e: e.code == "internal")
     for line in list(dict.fromkeys(f"error: {' '.join(str(e).split())}" for e in leaves))[:5]:
@@ -179,11 +179,11 @@ def report(error: BaseException) -> int:
     return leaves[0].exit_code
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
+def leaves_of(error: BaseException) -> Iterator[BaseException]:
     """All errors inside nested exception groups (TaskGroup raises nothing else)."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
-            yield from _leaves(inner)
+            yield from leaves_of(inner)
     else:
         yield error
 

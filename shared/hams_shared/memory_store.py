@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from hams_shared.bus import Entry
-from hams_shared.errors import BadInputError, BrokerError, NotFoundError, RefusedError
+from hams_shared.errors import BadInputError, NotFoundError, RefusedError, TooLargeError
 from hams_shared.kv_watch import WatchState
 
 _KEY = re.compile(r"(?!\.)[-/_=.a-zA-Z0-9]+(?<!\.)")
@@ -99,7 +99,9 @@ class MemoryKeyValue:
         if not _KEY.fullmatch(key):
             raise BadInputError(f"bucket {self._bucket.name}, {key}: not a valid key (letters, digits and -/_=. only)")
         if len(value) > self._bus.max_payload:
-            raise BrokerError(f"bucket {self._bucket.name}, {key}: {len(value)} bytes are more than a value may have")
+            raise TooLargeError(
+                f"bucket {self._bucket.name}, {key}: {len(value)} bytes; a value has {self._bus.max_payload} at most"
+            )
         await self._bus.reachable(f"bucket {self._bucket.name}, {key}")
 
     async def get(self, key: str) -> Entry | None:

@@ -18,6 +18,7 @@ from hams_shared.errors import (
     HamsError,
     NotFoundError,
     RefusedError,
+    TooLargeError,
 )
 from hams_shared.nats_tls import NO_TLS
 
@@ -55,7 +56,7 @@ _TABLE: tuple[tuple[type[BaseException], type[HamsError], str, str], ...] = (
     (nats.errors.TimeoutError, DeadlineError, "no answer in time: {what}", ""),
     (TimeoutError, DeadlineError, "no answer in time: {what}", ""),
     (nats.errors.BadSubjectError, BadInputError, "{what}: not a valid subject", ""),
-    (nats.errors.MaxPayloadError, BrokerError, "{what}: the message is larger than the broker takes", ""),
+    (nats.errors.MaxPayloadError, TooLargeError, "{what}: the message is larger than the broker takes", ""),
     (
         nats.errors.OutboundBufferLimitError,
         BrokerError,

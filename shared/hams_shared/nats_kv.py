@@ -18,7 +18,7 @@ import nats.js.errors as js_errors
 from nats.js.api import DeliverPolicy, StorageType
 
 from hams_shared.bus import Entry
-from hams_shared.errors import BrokerError, HamsError
+from hams_shared.errors import HamsError, TooLargeError
 from hams_shared.kv_watch import WatchState
 from hams_shared.nats_bucket import Bucket, stop_consumer, stream_missing
 from hams_shared.nats_errors import translated
@@ -59,7 +59,7 @@ class NatsKeyValue(Bucket):
     def _check(self, key: str, value: bytes) -> None:
         room = self._bus.max_payload - HEADER_ROOM
         if len(value) > room:
-            raise BrokerError(f"bucket {self._bucket}, {key}: {len(value)} bytes are more than the {room} a value has")
+            raise TooLargeError(f"bucket {self._bucket}, {key}: {len(value)} bytes; a value has {room} at most")
 
     async def get(self, key: str) -> Entry | None:
         """Return the newest value, or None when there is none or it was deleted."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hams_shared.bus import Entry
-from hams_shared.errors import BadInputError, BrokerError, NotFoundError, RefusedError
+from hams_shared.errors import BadInputError, NotFoundError, RefusedError, TooLargeError
 from support.wait import following, until
 
 
@@ -99,7 +99,7 @@ async def test_bad_buckets(connect: Any, bucket: str) -> None:
 async def test_a_value_that_is_too_large_is_refused_and_does_no_harm(connect: Any, name: str) -> None:
     async with connect() as bus:
         kv = await bus.kv(name)
-        with pytest.raises(BrokerError):
+        with pytest.raises(TooLargeError):
             await kv.put("k", bytes(bus.max_payload + 1))
         await kv.put("k", b"small")
 

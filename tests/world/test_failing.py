@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hams_shared.errors import InternalError
+from hams_shared.lifecycle import leaves_of
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, light
 
@@ -97,3 +99,22 @@ async def test_without_another_device_the_group_says_why_and_frames_fail_by_name
     await world.parts[ILL].kill()
     world.parts[ILL].start()  # a new life may serve again
     await more(world, results)
+
+
+async def test_an_agent_whose_device_thread_has_ended_ends_and_its_next_life_serves(world: System) -> None:
+    results = await serving(world)
+    part = world.parts[ILL]
+
+    def no(_outgoing: object) -> None:
+        raise OSError("no room")
+
+    part.service.executor.deliver = no
+    await world.until(lambda: not part.runs)
+    (error,) = leaves_of(part.ended_by())
+    assert isinstance(error, InternalError)
+    assert "thread ended: OSError: no room" in str(error)
+    part.start()
+    await world.alive(2)
+    await more(world, results)
+    results.check()
+    assert not (await world.stream()).failed

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hams_shared import subjects
 from hams_shared.errors import InfeasibleError, NotFoundError
 from hams_shared.messages import Plan
 from support.world.stub import StubDevice
@@ -242,3 +243,24 @@ async def test_the_number_of_objects_is_learned(world: System) -> None:
     assert group.weights["light"] == pytest.approx(2, abs=0.25)
     assert group.confidence["light"] > 0.7
     assert group.measured_fps == pytest.approx(100 / 3, rel=0.1)
+
+
+async def test_a_plan_that_the_broker_never_takes_blocks_no_other(world: System) -> None:
+    await box(world, a=StubDevice(fps=20))
+    labels = {number: f"a rather long name of class number {number}" for number in range(1, 1000)}
+    large = boxes_and_light(name="large")
+    large["nodes"]["find"]["task"]["labels"] = labels
+    results = await fed(world, large)
+    served = await plan(world, "large")
+    entry = await (await world.bus.kv(subjects.bucket("plans"))).get("large")
+    assert entry is not None
+    world.server.max_payload = int(len(entry.value or b"") * 1.6)  # room for one plan, not for the next one beside it
+    world.agent("b", StubDevice(fps=100))
+
+    async def said() -> bool:
+        return "bytes; a value has" in (await world.group("large")).text
+
+    await world.until(said, within=3 * MIN_DWELL_S)
+    assert await plan(world, "large") == served
+    await more(world, results)
+    assert await fed(world, light(name="small"))

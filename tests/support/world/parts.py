@@ -93,6 +93,12 @@ class Part(Generic[S]):
         if self.restarts:
             self.start()
 
+    def ended_by(self) -> BaseException:
+        """The error that ended its newest life."""
+        error = self._task.exception() if self._task is not None else None
+        assert error is not None, f"{self.name} ended by no error"
+        return error
+
     def ends(self, _code: int) -> None:
         """The part ends its own process; called in any of its threads."""
         loop = self._task.get_loop() if self._task is not None else None

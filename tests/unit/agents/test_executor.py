@@ -14,7 +14,7 @@ from hams_agents import executor as executor_module
 from hams_agents.executor import Executor
 from hams_agents.serving import Outgoing, ServedNode
 from hams_agents.tasks.registry import build_task
-from hams_shared.errors import ModelError, RefusedError
+from hams_shared.errors import HamsError, ModelError, RefusedError
 from hams_shared.frames import FrameId, Output, Work
 from support.build import group_spec, plan
 from support.wait import until
@@ -151,3 +151,22 @@ async def test_a_failing_network_becomes_an_output_that_says_so() -> None:
     bench.submit("g", 0)
     await bench.finish(1)
     assert bench.errors == ["node scene failed on h.b.u: device lost its mind"]
+
+
+@pytest.mark.parametrize("name", ["device", "finish"])
+async def test_a_thread_that_ends_by_an_error_is_told(name: str) -> None:
+    told: list[HamsError] = []
+    bench = Bench()
+
+    def no(_outgoing: list[Outgoing]) -> None:
+        raise OSError("no room")
+
+    bench.executor.ended = told.append
+    bench.executor.deliver = no
+    bench.submit("a", 0)  # an idle device thread delivers by itself
+    if name == "finish":
+        bench.submit("a", 1)
+        await until(lambda: bench.executor.waiting == 0)
+    bench.network.gate.set()
+    await until(lambda: bool(told))
+    assert f"the {name} thread ended: OSError: no room" in str(told[0])

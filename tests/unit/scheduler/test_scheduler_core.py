@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hams_scheduler import core
+from hams_scheduler import core, proposals
 from hams_scheduler.events import (
     AdoptGroup,
     AnswerPlan,
@@ -203,7 +203,7 @@ def test_a_returned_device_gets_its_node_back_because_that_pays() -> None:
     world.incarnation[ONE.device] = "another life"
     world.wait(2.0)
     assert world.shares()["det"] == TWO.device  # not at once: it might go again
-    world.wait(core.MIN_DWELL_S)
+    world.wait(proposals.MIN_DWELL_S)
     assert world.shares()["det"] == ONE.device
 
 
@@ -420,34 +420,34 @@ def loads(world: World, frames: int, seconds: float, busy: dict[str, float], per
 def test_more_objects_per_frame_move_nodes_and_both_figures_are_told() -> None:
     world = deployed(det_one=20, det_two=10, age_one=100, age_two=40)
     assert world.shares() == {"det": ONE.device, "age": TWO.device}
-    world.wait(core.MIN_DWELL_S)
+    world.wait(proposals.MIN_DWELL_S)
     loads(world, 0, 1.0, {"det": 0, "age": 0}, {})
     loads(world, 1000, 200.0, {"det": 0.05, "age": 0.025}, {"age": 8.0})  # a crowd: age takes 0.2 s a frame
     [view] = scheduler_view(world.state, world.now).groups
     assert view.weights["age"] == pytest.approx(8, rel=0.1)
     assert view.capacity_fps == pytest.approx(5.0)
     assert view.prediction_error == pytest.approx(20 / 5 - 1, rel=0.1)
-    world.wait(core.MIN_DWELL_S)
+    world.wait(proposals.MIN_DWELL_S)
     assert world.shares() == {"det": TWO.device, "age": ONE.device}
 
 
 def test_a_small_drift_changes_nothing() -> None:
     world = deployed(det_one=20, det_two=10, age_one=100, age_two=40)
     before = world.epoch()
-    world.wait(core.MIN_DWELL_S)
+    world.wait(proposals.MIN_DWELL_S)
     loads(world, 0, 1.0, {"det": 0, "age": 0}, {})
     loads(world, 1000, 60.0, {"det": 0.055, "age": 0.025}, {})
-    world.wait(core.MIN_DWELL_S)
+    world.wait(proposals.MIN_DWELL_S)
     assert world.epoch() == before
 
 
 def test_a_throttled_device_loses_its_heavy_node() -> None:
     world = deployed(det_one=20, det_two=15, age_one=1000, age_two=1000)
     assert world.shares()["det"] == ONE.device
-    world.wait(core.MIN_DWELL_S)
+    world.wait(proposals.MIN_DWELL_S)
     loads(world, 0, 1.0, {"det": 0, "age": 0}, {})
     loads(world, 1000, 300.0, {"det": 0.15, "age": 0.001}, {})  # three times slower than measured
-    world.wait(core.MIN_DWELL_S)
+    world.wait(proposals.MIN_DWELL_S)
     assert world.shares()["det"] == TWO.device
 
 
@@ -561,3 +561,17 @@ def test_a_plan_that_all_refused_is_deleted_with_its_group() -> None:
     core.step(state, PlanSeen(PlanRecord(group="face")), 0.0)
     assert core.step(state, Tick(), 5.0)[-1:] == [DeletePlan("face")]
     assert state.plans == {}
+
+
+def test_what_an_agent_refused_in_an_earlier_life_is_forgotten() -> None:
+    world = World(ONE, TWO)
+    world.answers = False
+    for life in range(20):
+        world.do(GroupSeen("face", group_record()))
+        world.wait(5.0)
+        assert {device for device, _ in world.state.unanswered} <= set(world.incarnation.values())
+        world.state.banned.add((world.incarnation[ONE.device], f"digest {life}"))
+        world.incarnation[ONE.device] = f"life {life}"
+        world.beat()
+        assert len(world.state.banned) <= 1
+    assert world.state.unanswered
