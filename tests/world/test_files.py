@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,24 @@ async def seconds(world: System, results: Listener, every: float = 0.02) -> floa
 async def ended(world: System) -> bool:
     """Whether the stream has."""
     return (await world.stream()).state == "ended"
+
+
+async def test_a_disk_that_hangs_is_told_and_the_stream_goes_on_when_it_is_back(world: System, tmp_path: Path) -> None:
+    hung = tmp_path / "shot05a.png"
+    os.mkfifo(hung)  # who reads it waits for who writes it
+    results = await playing(world, tmp_path, pace="max")
+    await world.until(lambda: len(results.received) == 6)
+
+    async def told() -> bool:
+        stream = await world.stream()
+        return stream.state == "waiting" and "the source has given nothing for" in stream.text
+
+    await world.until(told)
+    await asyncio.to_thread(hung.write_bytes, cv2.imencode(".png", picture(40))[1].tobytes())
+    await world.until(lambda: len(results.received) == LENGTH + 1)
+    assert values(results.received)[5:8] == pytest.approx([5 * STEP, 40 * STEP, 6 * STEP], abs=0.5)
+    await world.until(lambda: ended(world))
+    assert (await world.stream()).text == ""
 
 
 async def test_without_end(world: System, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hams_client import Pushed
-from hams_services.pipeline.service import INFER_LIMIT
+from hams_services.pipeline.service import UNDER_WAY
 from hams_shared.errors import BadInputError, DeadlineError, NotFoundError, OverloadedError, RefusedError, SourceError
 from support.world.stub import StubDevice
 from support.world.system import SIZE, STEP, Listener, System, light, picture, values
@@ -105,15 +105,29 @@ async def test_a_lossless_stream_takes_what_it_has_room_for(world: System) -> No
 
 async def test_too_many_pushes_at_once_are_refused(world: System) -> None:
     results = await serving(world)
-    pushes = [world.hams.push("grey", "s0", picture(n)) for n in range(INFER_LIMIT + 20)]
+    pushes = [world.hams.push("grey", "s0", picture(n)) for n in range(UNDER_WAY + 20)]
     answers = await asyncio.gather(*pushes, return_exceptions=True)
     refused = [one for one in answers if isinstance(one, OverloadedError)]
     taken = [one for one in answers if isinstance(one, Pushed)]
     assert len(refused) + len(taken) == len(pushes)
     assert 0 < len(refused) <= 20
-    assert f"{INFER_LIMIT} images are under way" in str(refused[0])
+    assert f"{UNDER_WAY} images are under way" in str(refused[0])
     await world.until(lambda: len(results.received) == len(taken))
     results.check()
+
+
+async def test_pushes_that_wait_keep_nobody_else_waiting(world: System) -> None:
+    await serving(world, light(streams=2, in_flight=4))
+    world.devices["box.stub.sim"].hangs = True
+    pushes = [asyncio.ensure_future(world.hams.push("grey", "s0", picture(n))) for n in range(4 + UNDER_WAY)]
+    await world.until(lambda: sum(one.done() for one in pushes) == 4)
+    assert await world.hams.push("grey", "s1", picture(0)) == Pushed(0, overloaded=False)
+    answer = asyncio.ensure_future(world.hams.infer("grey", picture(1)))
+    await world.later(0.5)
+    assert not answer.done()  # not refused either
+    world.backends["box.stub.sim"].release()
+    assert values([await answer]) == pytest.approx([STEP], abs=0.5)
+    assert [one.frame for one in await asyncio.gather(*pushes)] == list(range(4 + UNDER_WAY))
 
 
 async def test_a_pushed_stream_plays_while_frames_come_and_waits_when_none_do(world: System) -> None:

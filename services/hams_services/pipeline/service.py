@@ -10,6 +10,8 @@ import asyncio
 import gc
 import logging
 import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +59,13 @@ from hams_shared.source_kind import source_kind
 
 log = logging.getLogger("hams.pipeline")
 
+Kind = type[InferAnswer] | type[PushAnswer]
+Handle = Callable[[Message, bytes], Awaitable[InferAnswer | PushAnswer]]
+"""Answers one image that an application sent."""
+
 TICK_S = 0.05
-INFER_LIMIT = 64
-"""Most images of applications under way at once; more are refused."""
+UNDER_WAY = 64
+"""Most images of applications under way at once, of each group and of each stream; more are refused."""
 GRACE_S = 0.5
 """How long requests under way have to end when the pipeline stops, s."""
 MESSAGES = 1024
@@ -79,8 +85,9 @@ class PipelineService:
         self._plans: dict[str, PlanRecord] = {}
         self._routes: dict[str, int | None] = {}
         """By group: the epoch frames are sent under now."""
-        self._infers = 0
-        self._pixels = PixelBudget()
+        self._under_way: Counter[str] = Counter()
+        """By subject, hence by group or stream: a stream without room takes it from nobody else."""
+        self._infer_pixels, self._push_pixels = PixelBudget(), PixelBudget()
         self._images = Assembler()
         self._peers = Peers()
         self._owner: asyncio.TaskGroup | None = None
@@ -265,52 +272,52 @@ class PipelineService:
         await message.respond(codec.encode(PipelineView(streams=tuple(views))))
 
     async def _on_infer(self, message: Message) -> None:
+        await self._on_image(message, self._infer_one, InferAnswer)
+
+    async def _on_push(self, message: Message) -> None:
+        """A frame of an application: answered when there is room for it, so that the application waits."""
+        await self._on_image(message, self._push_one, PushAnswer)
+
+    async def _on_image(self, message: Message, handle: Handle, kind: Kind) -> None:
+        """Take an image, or a part of one; answer later, others are taken meanwhile."""
         assert self._jobs is not None
         try:
-            data = self._take(message)
+            data = self._images.take(message.data, self._clock.now())
+            if data is None:
+                return
+            if self._under_way[message.subject] >= UNDER_WAY:
+                raise OverloadedError(f"{UNDER_WAY} images are under way already", "send one after another")
         except HamsError as error:
-            await message.respond(codec.encode(InferAnswer(error=WireError(**error.to_wire()))))
+            await message.respond(_failure(kind, error))
             return
-        if data is not None:
-            self._infers += 1
-            self._jobs.start(self._infer(message, data))
+        self._under_way[message.subject] += 1
+        self._jobs.start(self._handle(message, data, handle, kind))
 
-    def _take(self, message: Message) -> bytes | None:
-        """Return an image's whole message; None when only a part of it came.
-
-        Raises:
-            MessageError: it is no sound part.
-            OverloadedError: too many are under way.
-        """
-        data = self._images.take(message.data, self._clock.now())
-        if data is not None and self._infers >= INFER_LIMIT:
-            raise OverloadedError(f"{INFER_LIMIT} images are under way already", "send one after another")
-        return data
-
-    async def _infer(self, message: Message, data: bytes) -> None:
+    async def _handle(self, message: Message, data: bytes, handle: Handle, kind: Kind) -> None:
         try:
-            result = await self._infer_one(message, data)
-            answer = codec.encode(InferAnswer(result=result))
+            answer = codec.encode(await handle(message, data))
         except Exception as error:
             if not isinstance(error, HamsError):
-                log.exception("infer request failed")
-            answer = codec.encode(InferAnswer(error=WireError(**as_hams_error(error).to_wire())))
+                log.exception("%s failed", message.subject)
+            answer = _failure(kind, as_hams_error(error))
         finally:
-            self._infers -= 1
+            self._under_way[message.subject] -= 1
+            if not self._under_way[message.subject]:
+                del self._under_way[message.subject]
         try:
             await message.respond(answer)
         except BrokerError as error:
-            log.warning("infer answer is lost: %s", error)
+            log.warning("answer on %s is lost: %s", message.subject, error)
 
-    async def _infer_one(self, message: Message, data: bytes) -> dict[str, Any]:
+    async def _infer_one(self, message: Message, data: bytes) -> InferAnswer:
         request = codec.decode(InferRequest, data)
         name = message.subject.rsplit(".", 1)[-1]
         group = self._groups.get(name)
         if group is None:
             known = ", ".join(sorted(self._groups)) or "none"
             raise NotFoundError(f"group {name} is not deployed", f"deployed: {known}")
-        with self._pixels.taken(*size_of(request.image, request.shape)):
-            return await self._infer_image(name, group, request)
+        with self._infer_pixels.taken(*size_of(request.image, request.shape)):
+            return InferAnswer(result=await self._infer_image(name, group, request))
 
     async def _infer_image(self, name: str, group: Group, request: InferRequest) -> dict[str, Any]:
         image = await asyncio.to_thread(as_frame, request.image, request.shape)
@@ -338,32 +345,6 @@ class PipelineService:
             if wish.stream in ("*", name):
                 runner.flow.show(wish.quality)
 
-    async def _on_push(self, message: Message) -> None:
-        """A frame of an application: answered when there is room for it, so that the application waits."""
-        assert self._jobs is not None
-        try:
-            data = self._take(message)
-        except HamsError as error:
-            await message.respond(codec.encode(PushAnswer(error=WireError(**error.to_wire()))))
-            return
-        if data is not None:
-            self._infers += 1
-            self._jobs.start(self._push(message, data))
-
-    async def _push(self, message: Message, data: bytes) -> None:
-        try:
-            answer = await self._push_one(message, data)
-        except Exception as error:
-            if not isinstance(error, HamsError):
-                log.exception("push failed")
-            answer = PushAnswer(error=WireError(**as_hams_error(error).to_wire()))
-        finally:
-            self._infers -= 1
-        try:
-            await message.respond(codec.encode(answer))
-        except BrokerError as error:
-            log.warning("answer to a push is lost: %s", error)
-
     async def _push_one(self, message: Message, data: bytes) -> PushAnswer:
         request = codec.decode(PushRequest, data)
         name, stream = message.subject.rsplit(".", 2)[-2:]
@@ -378,7 +359,7 @@ class PipelineService:
                 f"group {name} has no stream {stream} with source: push", f"it has {', '.join(fit) or 'none'}"
             )
         try:
-            with self._pixels.taken(*size_of(request.image, request.shape)):
+            with self._push_pixels.taken(*size_of(request.image, request.shape)):
                 image = await asyncio.to_thread(as_frame, request.image, request.shape)
                 async with asyncio.timeout(request.deadline_s):
                     return await runner.push(image)
@@ -391,3 +372,7 @@ class PipelineService:
         future = group.answers.get(close.frame)
         if future is not None and not future.done():
             future.set_result((close, result))
+
+
+def _failure(kind: Kind, error: HamsError) -> bytes:
+    return codec.encode(kind(error=WireError(**error.to_wire())))

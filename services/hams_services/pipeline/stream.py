@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from hams_services.pipeline.flow import Flow, Peers
 from hams_services.pipeline.gallery import Galleries
@@ -22,8 +23,12 @@ from hams_shared.group_spec import GroupSpec, StreamSpec
 from hams_shared.messages import PushAnswer, StreamView
 from hams_shared.source_kind import source_kind
 
+T = TypeVar("T")
+
 QUIET_S = 5.0
 """An application that has pushed nothing for so long is waited for, s."""
+STALLED_S = 5.0
+"""A source that has not answered for so long is waited for, s: its disk, mount or network may hang."""
 
 
 class StreamRunner:
@@ -61,6 +66,8 @@ class StreamRunner:
         self._pushing = asyncio.Lock()
         self._pushed: float | None = None
         """When the newest pushed frame was taken, monotonic s."""
+        self._asked: float | None = None
+        """Since when the source owes an answer, monotonic s."""
 
     def view(self) -> StreamView:
         """As `status` shows it."""
@@ -68,6 +75,10 @@ class StreamRunner:
             quiet = None if self._pushed is None else self._clock.now() - self._pushed
             self.state = "playing" if quiet is not None and quiet < QUIET_S else "waiting"
             self.text = "" if self.state == "playing" else "no frame is pushed" if quiet else "no frame was pushed yet"
+        stalled = self._clock.now() - self._asked if self._asked is not None else 0.0
+        if stalled > STALLED_S and self.state != "reconnecting":
+            text = f"the source has given nothing for {stalled:.0f} s: does its disk, mount or network hang?"
+            return self.flow.view("waiting", text)
         return self.flow.view(self.state, self.text)
 
     async def run(self) -> None:
@@ -95,6 +106,14 @@ class StreamRunner:
             self.flow.changed.clear()
             await self.flow.changed.wait()
 
+    async def _answer(self, asked: Awaitable[T]) -> T:
+        """Wait for the source. There is no deadline: a file goes on when its mount is back, a camera has one itself."""
+        self._asked = self._clock.now()
+        try:
+            return await asked
+        finally:
+            self._asked = None
+
     async def _play_file(self) -> None:
         reader = Reader(self.flow.name)
         try:
@@ -103,18 +122,18 @@ class StreamRunner:
             await reader.stop()
 
     async def _play_through(self, reader: Reader) -> None:
-        source = await reader.open(partial(open_source, self.spec.source, self._cache))
+        source = await self._answer(reader.open(partial(open_source, self.spec.source, self._cache)))
         self.state = "playing"
         rate = self.spec.fps or source.fps or 25.0
         period = 1.0 / rate if self.spec.pace == "realtime" else 0.0
         due = self._clock.now()
         while True:
             await self._wait(lambda: self.flow.core.wants_frame)
-            image = await reader.read(self.flow.frames.blank())
+            image = await self._answer(reader.read(self.flow.frames.blank()))
             if image is None:
                 if not self.spec.loop:
                     return
-                await reader.rewind()
+                await self._answer(reader.rewind())
                 continue
             now = self._clock.now()
             if period:
@@ -130,7 +149,7 @@ class StreamRunner:
         try:
             while True:
                 try:
-                    await reader.open(partial(open_source, self.spec.source, self._cache))
+                    await self._answer(reader.open(partial(open_source, self.spec.source, self._cache)))
                     await self._take_all(reader, backoff)
                 except SourceError as error:
                     await reader.close()
@@ -144,7 +163,7 @@ class StreamRunner:
     async def _take_all(self, reader: Reader, backoff: Backoff) -> None:
         while True:
             await self._wait(lambda: self.flow.core.wants_frame)
-            image = await reader.read(self.flow.frames.blank())
+            image = await self._answer(reader.read(self.flow.frames.blank()))
             if image is None:
                 raise SourceError(f"{redacted(self.spec.source)} has ended")
             self.state, self.text = "playing", ""
