@@ -276,7 +276,7 @@ class JobRecord(Wire):
     group: str
     frames: int = Field(120, ge=3, le=10_000, description="frames to take from the group's streams")
     samples: str = Field("", description="folder of frames on the optimizer's host instead; empty: the streams")
-    budget_s: float = Field(900.0, gt=0, le=86_400, description="nothing new is tried after so long, s")
+    budget_s: float = Field(900.0, gt=0, le=86_400, description="how long it may take, s; train: how long it trains")
     fresh: bool = Field(False, description="take new frames, and measure anew what is known")
     node: str = Field("", description="train: the node whose network is to have a student")
     gflops: float = Field(0.0, ge=0, description="train: the student's budget, 10⁹ operations; 0: by `fps`")
@@ -288,7 +288,8 @@ class JobRecord(Wire):
     host: str = Field("", description="of the optimizer that has it")
     attempts: int = Field(0, ge=0, description="how often it was begun")
     text: str = Field("", description="what it does now, or came to")
-    done: int = 0
+    warning: str = Field("", description="what will be missing in the end")
+    done: int = Field(0, description="optimize: seconds of the budget")
     total: int = 0
     created_at: float = 0.0
     ended_at: float = 0.0

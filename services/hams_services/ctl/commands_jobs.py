@@ -25,7 +25,7 @@ def optimize(
     group: Group,
     frames: Frames = 120,
     samples: Annotated[Path | None, typer.Option(help="A folder of frames instead, on the optimizer's host.")] = None,
-    budget: Annotated[float, typer.Option(min=1, help="Nothing new is tried after so many seconds.")] = 900.0,
+    budget: Annotated[float, typer.Option(min=1, help="How long all of it may take, s.")] = 900.0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Take new frames, and measure anew what is known.")] = False,
     wait: Wait = True,
     json: Json = False,

@@ -102,10 +102,10 @@ def jobs(json: bool, nats: str | None, debug: bool) -> None:
             out.print("no jobs yet: hams-ctl nco optimize GROUP")
             return
         table = plain_table("Jobs")
-        for column in ("job", "what", "state", "host", "steps", "text"):
+        for column in ("job", "what", "state", "host", "progress", "text"):
             table.add_column(column)
         for one in found:
-            progress = f"{one.done}/{one.total}" if one.total and not one.over else ""
+            progress = f"{100 * one.done // one.total} %" if one.total and not one.over else ""
             table.add_row(
                 one.id, f"{one.kind} {one.group} {one.node}".rstrip(), one.state, one.host, progress, escape(one.text)
             )
@@ -171,6 +171,7 @@ async def _followed(bus: Bus, job_id: str, progress: Steps) -> JobRecord:
     warning = asyncio.get_running_loop().call_later(
         TAKEN_S, err.print, "[yellow]no optimizer has taken the job yet[/yellow]: start one with `hams-optimizer`"
     )
+    warned = ""
     try:
         async for key, record in watched(bucket, JobRecord):
             if key != job_id:
@@ -181,7 +182,12 @@ async def _followed(bus: Bus, job_id: str, progress: Steps) -> JobRecord:
                 warning.cancel()
             if record.over:
                 return record
-            if record.text:
+            if record.warning and record.warning != warned:
+                warned = record.warning
+                err.print(f"[yellow]warning[/yellow]: {escape(warned)}", soft_wrap=True)
+            if record.text and record.kind == "optimize":  # its progress is the time that it may take
+                progress(f"optimize {record.group}", record.done, record.total, record.text)
+            elif record.text:
                 what, _, detail = record.text.partition(": ")
                 progress(what, record.done, record.total, detail)
     finally:

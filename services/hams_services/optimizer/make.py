@@ -86,7 +86,7 @@ class Workshop:
 
     def evaluator(self, device: str) -> Evaluator:
         """Runs nodes on `device`, in a process that may have as much memory as a job's."""
-        return Evaluator(device, memory_mib=self.job.limits.memory_mib)
+        return Evaluator(device, memory_mib=self.job.limits.memory_mib, bounds=self.job.bounds)
 
     def import_file(self, path: Path, name: str, shape: tuple[int, ...] | None = None) -> Imported:
         """Import a file of any format. Raises ModelError and its kind."""

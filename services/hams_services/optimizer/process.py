@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
+from hams_services.optimizer.bounds import POLL_S, Bounds
 from hams_services.optimizer.limits import Limits
 from hams_shared.errors import DeadlineError, InternalError, ModelError, from_wire
 
@@ -33,10 +34,11 @@ class JobProcess:
     It is started by the first request, and again after it has ended.
     """
 
-    def __init__(self, folder: Path, limits: Limits | None = None) -> None:
+    def __init__(self, folder: Path, limits: Limits | None = None, bounds: Bounds | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder.resolve()
         self.limits = limits or Limits()
+        self.bounds = bounds or Bounds()
         self.restarts = -1
         self.confined = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -59,10 +61,12 @@ class JobProcess:
 
         Raises:
             HamsError: the job's own.
+            BadInputError: it was cancelled.
             ModelError: the process crashed, or went beyond a limit.
-            DeadlineError: it took longer than `timeout` s; it is ended.
+            DeadlineError: it took longer than `timeout` s, or the budget is spent; it is ended.
         """
         limit = self.limits.wall_s if timeout is None else timeout
+        self.bounds.check(do)
         if self.pid is None:
             self._start()
         assert self._socket is not None
@@ -70,8 +74,9 @@ class JobProcess:
         try:
             self._socket.sendall(len(data).to_bytes(4, "big") + data)
             reply = self._receive(limit)
-        except DeadlineError:
+        except TimeoutError:
             self.close(kill=True)
+            self.bounds.check(do)
             raise DeadlineError(
                 f"{do} took longer than {limit:g} s and was ended", "give it more time, or a smaller network"
             ) from None
@@ -121,9 +126,10 @@ class JobProcess:
         self.restarts += 1
         try:
             hello = json.loads(self._receive(START_S))
-        except (DeadlineError, OSError, EOFError):
+        except (OSError, EOFError):
             said = self._tail()
             self.close(kill=True)
+            self.bounds.check("a job's process")
             raise InternalError(f"a job's process does not start: {said or 'it says nothing'}") from None
         self.confined = bool(hello["confined"])
 
@@ -135,12 +141,15 @@ class JobProcess:
         return self._exactly(length, deadline)
 
     def _exactly(self, count: int, deadline: float) -> bytes:
+        """Read so many bytes. Raises TimeoutError: the deadline is over, the budget is spent, or it was cancelled."""
         assert self._socket is not None
         found = bytearray()
         while len(found) < count:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._socket], [], [], left)[0]:
-                raise DeadlineError("no answer in time")
+            left = min(deadline, self.bounds.until) - time.monotonic()
+            if left <= 0 or self.bounds.cancelled:
+                raise TimeoutError
+            if not select.select([self._socket], [], [], min(left, POLL_S))[0]:
+                continue
             part = self._socket.recv(min(count - len(found), 1 << 20))
             if not part:
                 raise EOFError

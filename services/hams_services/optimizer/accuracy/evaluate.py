@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import msgpack
 
+from hams_services.optimizer.bounds import POLL_S, Bounds
 from hams_shared.errors import DeadlineError, HamsError, InternalError, from_wire
 from hams_shared.group_spec import GroupSpec, InputSpec, NodeSpec
 
@@ -41,8 +43,16 @@ class Said:
 class Evaluator:
     """Runs nodes on samples on `device`; blocking."""
 
-    def __init__(self, device: str, timeout: float = 600.0, nice: int = 10, memory_mib: int = 0) -> None:
+    def __init__(
+        self,
+        device: str,
+        timeout: float = 600.0,
+        nice: int = 10,
+        memory_mib: int = 0,
+        bounds: Bounds | None = None,
+    ) -> None:
         self.device = device
+        self._bounds = bounds or Bounds()
         self._memory_mib = memory_mib
         self._timeout = timeout
         self._nice = nice
@@ -54,7 +64,7 @@ class Evaluator:
         candidates: Sequence[Candidate],
         samples: Path,
         names: Sequence[str] = (),
-        time: bool = False,
+        time_it: bool = False,
         margin: float = 0.0,
     ) -> list[Said]:
         """Return what `node` says of the images `names` of the folder `samples`, for each candidate.
@@ -62,8 +72,8 @@ class Evaluator:
         With a `margin` a detector's threshold is so much lower: what it nearly finds is said, too.
 
         Raises:
-            BadInputError: the samples cannot be read.
-            DeadlineError: it takes too long.
+            DeadlineError: it takes too long, or the budget is spent.
+            BadInputError: the samples cannot be read, or it was cancelled.
         """
         with tempfile.TemporaryDirectory(prefix="hams-evaluate-") as folder:
             out = Path(folder) / "out.msgpack"
@@ -77,7 +87,7 @@ class Evaluator:
                     "models": [_model(one) for one in candidates],
                     "samples": str(samples),
                     "names": list(names),
-                    "time": time,
+                    "time": time_it,
                     "margin": margin,
                     "out": str(out),
                 },
@@ -152,21 +162,35 @@ class Evaluator:
         argv = [sys.executable, "-m", "hams_agents.evaluate", str(path)]
         if self._nice and os.name == "posix":
             argv = ["nice", "-n", str(self._nice), *argv]
-        try:
-            done = subprocess.run(
-                argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=self._timeout, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise DeadlineError(f"evaluating took longer than {self._timeout:g} s", "fewer samples") from None
-        lines = done.stdout.decode(errors="replace").strip().splitlines()
+        code, said, complaint = self._wait(argv)
+        lines = said.decode(errors="replace").strip().splitlines()
         last = lines[-1] if lines else ""
-        if done.returncode:
+        if code:
             try:
                 raise from_wire(json.loads(last))
             except (ValueError, AttributeError):
-                tail = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-                raise InternalError(f"evaluating ended with {done.returncode}: {' '.join(tail)[:300]}") from None
+                tail = complaint.decode(errors="replace").strip().splitlines()[-1:]
+                raise InternalError(f"evaluating ended with {code}: {' '.join(tail)[:300]}") from None
         return last
+
+    def _wait(self, argv: list[str]) -> tuple[int, bytes, bytes]:
+        """Run a command; return its exit code and what it printed. Raises as :meth:`decode`."""
+        deadline = time.monotonic() + self._timeout
+        self._bounds.check("evaluating")
+        with subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            try:
+                while True:
+                    try:
+                        said, complaint = process.communicate(timeout=POLL_S)
+                        return process.returncode, said, complaint
+                    except subprocess.TimeoutExpired:
+                        self._bounds.check("evaluating")
+                    if time.monotonic() >= deadline:
+                        raise DeadlineError(f"evaluating took longer than {self._timeout:g} s", "fewer samples")
+            finally:
+                process.kill()  # nothing, where it has ended
 
 
 def _model(one: Candidate) -> dict[str, Any]:

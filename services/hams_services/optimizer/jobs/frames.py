@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hams_client.client import Hams
+from hams_services.optimizer.bounds import Bounds
 from hams_shared.bus import Bus
-from hams_shared.errors import BadInputError, DeadlineError
+from hams_shared.errors import DeadlineError
 
 SILENCE_S = 30.0
 """So long without a frame: there are none."""
@@ -23,6 +25,8 @@ QUALITY = 97
 """Of the JPEG in which the pipeline sends them."""
 
 Told = Callable[[str, int, int], None]
+LEAST = 12
+"""Fewest frames that a job works with when its time is short."""
 
 
 def kept(folder: Path) -> int:
@@ -31,14 +35,18 @@ def kept(folder: Path) -> int:
 
 
 async def collect(
-    bus: Bus, group: str, count: int, folder: Path, told: Told, cancelled: Callable[[], bool] = lambda: False
+    bus: Bus, group: str, count: int, folder: Path, told: Told, bounds: Bounds, part: float = 1.0
 ) -> None:
     """Take `count` frames of all streams of `group` as they are delivered; the folder is replaced whole at the end.
 
+    When `part` of the time until the end of `bounds` has passed, as many do as there are, but not less than LEAST.
+
     Raises:
-        DeadlineError: no frame came for SILENCE_S.
-        BadInputError: it was `cancelled`, which is asked at each frame.
+        DeadlineError: no frame came for SILENCE_S, or too few within the budget.
+        BadInputError: it was cancelled.
     """
+    begun = time.monotonic()
+    until = begun + part * (bounds.until - begun)
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
@@ -46,11 +54,10 @@ async def collect(
     last = 0.0
     pictures = Hams(bus).pictures(group, quality=QUALITY)
     try:
-        while taken < count:
+        while taken < count and not (taken >= LEAST and time.monotonic() >= until):
             async with asyncio.timeout(SILENCE_S):
                 _, image = await anext(pictures)
-            if cancelled():
-                raise BadInputError("cancelled")
+            bounds.check("frames")
             now = asyncio.get_running_loop().time()
             if now - last < SPACING_S:
                 continue

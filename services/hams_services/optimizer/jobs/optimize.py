@@ -8,20 +8,21 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.evaluate import Candidate
-from hams_services.optimizer.make import DEVICES, REDUCED, Imported, Reduced, Shown, Workshop
+from hams_services.optimizer.make import DEVICES, REDUCED, Imported, Reduced, Shown, Told, Workshop
 from hams_services.optimizer.rectangle import trials as rectangles
 from hams_shared.errors import BadInputError, HamsError, ModelError
 from hams_shared.group_spec import NodeSpec
 from hams_shared.messages import DeviceRecord, GroupRecord, SchedulerView
 from hams_shared.variants import RuntimeFormat, VariantRecord, shortfall, task_key
 
-Told = Callable[[str, int, int], None]
+SEARCH = 0.8
+"""The part of a node's time in which something new is tried; the rest is for ending what was begun."""
 CALIBRATE = 100
 """Most samples to calibrate with."""
 SPENT = "not tried: the node's part of the budget was spent before"
@@ -87,14 +88,13 @@ def share(costs: Sequence[float]) -> float:
 
 @dataclass
 class Optimize:
-    """The blocking part of a job. `cancelled` is asked between steps; `workshop` does the work."""
+    """The blocking part of a job; `workshop` does the work, within the bounds of its processes."""
 
     record: GroupRecord
     models: Mapping[str, Path]
     """Node → its network's main file."""
     workshop: Workshop
     told: Told
-    cancelled: Callable[[], bool]
     formats: Formats
     costs: Mapping[str, float]
     """Nodes → what an image costs each, in any unit, the costliest first: the budget goes where it matters."""
@@ -103,28 +103,30 @@ class Optimize:
     def run(self, frames: Path, folder: Path, budget_s: float) -> dict[str, NodeOutcome]:
         """Make and measure variants of all nodes from the images in `frames`; `folder` is for what nodes are shown.
 
+        What is under way when the budget is spent is ended, and noted; what was made before stays.
+
         Raises:
             HamsError: nothing can be shown to any node.
         """
         end = time.monotonic() + budget_s
-        total = 1 + len(self.costs)
-        self.told("run the group on the frames", 0, total)
+        self.workshop.job.bounds.until = end
+        self.told("run the group on the frames")
         shown = self.show(frames, folder)
         outcomes = {node: NodeOutcome(shown.get(node, 0)) for node in self.costs}
         for index, node in enumerate(self.costs):
-            self._check()
+            if self.workshop.job.bounds.cancelled:
+                raise BadInputError("cancelled")
             if index and time.monotonic() >= end:
                 outcomes[node].notes.append(f"not tried: the budget of {budget_s:.0f} s was spent before")
                 continue
-            self.told(f"optimize {node}", 1 + index, total)
+            self.told(f"optimize {node}")
             part = max(LEAST_S, (end - time.monotonic()) * share(list(self.costs.values())[index:]))
             try:
                 self._node(node, folder / node, part, outcomes[node])
             except HamsError as error:
-                if self.cancelled():
+                if self.workshop.job.bounds.cancelled:
                     raise
                 outcomes[node].notes.append(str(error))
-        self.told("done", total, total)
         return outcomes
 
     def show(self, frames: Path, folder: Path) -> dict[str, int]:
@@ -147,7 +149,7 @@ class Optimize:
         if not outcome.samples:
             raise BadInputError("nothing was found that could be shown to it", "frames with its objects: --samples")
         shown = Shown.of(folder, CALIBRATE)
-        end = time.monotonic() + budget_s
+        end = time.monotonic() + SEARCH * budget_s
         imported = self.workshop.import_file(self.models[name], name, node.input.shape())
         held = sampling.digest_of(shown.folder, shown.held_back)
         networks = self._trimmed(imported, name, node, shown, held, outcome)
@@ -385,5 +387,4 @@ class Optimize:
         ]
 
     def _check(self) -> None:
-        if self.cancelled():
-            raise BadInputError("cancelled")
+        self.workshop.job.bounds.check("the next step")

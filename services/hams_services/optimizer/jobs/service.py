@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib.util
 import logging
 import os
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import hams_shared
 from hams_services.monitor.ask import ask, scheduler_view
+from hams_services.optimizer.bounds import Bounds
 from hams_services.optimizer.jobs import frames as framing
 from hams_services.optimizer.jobs import plot
 from hams_services.optimizer.jobs.optimize import Formats, NodeOutcome, Optimize, costs
@@ -31,7 +33,7 @@ from hams_services.optimizer.training.request import TrainResult
 from hams_services.optimizer.variants import VariantStore
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus, KeyValue
-from hams_shared.errors import HamsError, NotFoundError, RefusedError, as_hams_error, from_wire
+from hams_shared.errors import DeadlineError, HamsError, NotFoundError, RefusedError, as_hams_error, from_wire
 from hams_shared.kv_records import watched
 from hams_shared.lifecycle import ended
 from hams_shared.messages import (
@@ -54,6 +56,14 @@ STRATEGIES = ("hfs", "optimal", "replicated")
 """What the report compares, beside the group's own strategy."""
 PLAN_S = 900.0
 """How long the scheduler may take to measure the variants, s."""
+LEAST_PLAN_S = 10.0
+"""And at least, when the budget is spent, s."""
+FRAMES_PART = 0.3
+"""The part of the budget in which frames are taken."""
+MAKE_PART = 0.8
+"""The part of what is left then in which variants are made; the rest is for the scheduler, which measures them."""
+BUDGET_STEP_S = 2.0
+"""Progress in time is told in steps of this, s."""
 ASK_S = 5.0
 TOLD_S = 0.5
 """Least time between two notes of progress in KV, s."""
@@ -73,9 +83,9 @@ class OptimizerService:
         self._jobs: dict[str, JobRecord] = {}
         self._changed = asyncio.Event()
         self._current: str | None = None
-        self._process: JobProcess | None = None
+        self._bounds = Bounds()
+        """Of the job under way."""
         self._distill: Distill | None = None
-        self._cancelled = False
         self._said: tuple[str, int, int] = ("", 0, 0)
         self._bucket: KeyValue | None = None
 
@@ -107,10 +117,8 @@ class OptimizerService:
             self._changed.set()
 
     def _cancel(self) -> None:
-        """End what the thread waits for; it sees then that it was cancelled."""
-        self._cancelled = True
-        if self._process is not None:
-            self._process.close(kill=True)
+        """End what the thread waits for."""
+        self._bounds.cancel()
         if self._distill is not None:
             self._distill.cancel()
 
@@ -135,7 +143,9 @@ class OptimizerService:
     async def _do(self, job: JobRecord) -> None:
         """Do one job and write what came of it."""
         log.info("job %s: %s %s", job.id, job.kind, job.group)
-        self._current, self._cancelled = job.id, False
+        self._current, self._bounds = job.id, Bounds()
+        if job.kind == "optimize":
+            self._bounds.until = time.monotonic() + job.budget_s
         notes = asyncio.create_task(self._note(job))
         update: dict[str, object]
         try:
@@ -161,9 +171,17 @@ class OptimizerService:
     async def _note(self, job: JobRecord) -> None:
         """Write progress as it is made."""
         written = ("", 0, 0)
+        begun = time.monotonic()
         while True:
             await asyncio.sleep(TOLD_S)
             now = self._jobs.get(job.id)
+            if job.kind == "optimize":  # what is done is time: nobody knows how many steps there will be
+                passed = job.budget_s - (end - time.monotonic())
+                self._said = (
+                    self._said[0],
+                    int(min(passed // BUDGET_STEP_S * BUDGET_STEP_S, job.budget_s)),
+                    int(job.budget_s),
+                )
             if self._said == written or now is None or now.over:
                 continue
             written = self._said
@@ -198,7 +216,7 @@ class OptimizerService:
     async def _calibrate(self, job: JobRecord) -> tuple[str, str]:
         await self._group(job.group)
         folder = self._frames(job.group)
-        await framing.collect(self._bus, job.group, job.frames, folder, self._tell, lambda: self._cancelled)
+        await framing.collect(self._bus, job.group, job.frames, folder, self._tell, self._bounds)
         return f"{job.frames} frames in {folder}", ""
 
     async def _shown(self, job: JobRecord) -> Path:
@@ -207,7 +225,7 @@ class OptimizerService:
         if job.samples and not frames.is_dir():
             raise NotFoundError(f"there is no folder {frames} on {self._host}", "the folder is the optimizer's")
         if not job.samples and (job.fresh or framing.kept(frames) < job.frames):
-            await framing.collect(self._bus, job.group, job.frames, frames, self._tell, lambda: self._cancelled)
+            await framing.collect(self._bus, job.group, job.frames, frames, self._tell, self._bounds, FRAMES_PART)
         return frames
 
     async def _train(self, job: JobRecord) -> tuple[str, str]:
@@ -225,8 +243,7 @@ class OptimizerService:
         folder = self._folder / "nco" / job.group / "train" / f"{job.node}-{key}"
         scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch))
         try:
-            with JobProcess(scratch / "job", self._limits) as process:
-                self._process = process
+            with JobProcess(scratch / "job", self._limits, self._bounds) as process:
                 workshop = Workshop(VariantStore(self._folder / "variants"), process, self._tell, dict(DEVICES))
 
                 def work() -> tuple[list[VariantRecord], TrainResult]:
@@ -234,7 +251,7 @@ class OptimizerService:
                     teacher = imported.variants.get("openvino") or next(iter(imported.variants.values()))
                     samples = frames
                     if not job.labels:
-                        optimize = Optimize(record, models, workshop, self._tell, lambda: self._cancelled, formats, {})
+                        optimize = Optimize(record, models, workshop, self._tell, formats, {})
                         self._tell("run the group on the frames", 0, 0)
                         optimize.show(frames, scratch / "shown")
                         samples = scratch / "shown" / job.node
@@ -277,8 +294,10 @@ class OptimizerService:
         return text, ""
 
     async def _optimize(self, job: JobRecord) -> tuple[str, str]:
+        until = self._bounds.until
         record = await self._group(job.group)
         view = await scheduler_view(self._bus, timeout=ASK_S, patience=30.0)
+        await self._warn(job, Formats.of(device.record for device in view.devices))
         frames = await self._shown(job)
         outcomes = await self._make(job, record, view, frames)
         self._tell("store variants", 0, 0)
@@ -287,19 +306,31 @@ class OptimizerService:
                 if variant.model.digest != record.models[node].digest:
                     await self._register(record.models[node], variant)
         self._tell("the scheduler measures them", 0, 0)
-        answers, matrix_answer = await self._plan(record)
+        try:
+            answers, matrix_answer = await self._plan(record, until)
+        except DeadlineError:
+            answers, matrix_answer = (), PlanAnswer()
         text = markdown(record, outcomes, answers, matrix_answer.matrix)
         place = self._folder / "nco" / "reports" / f"{job.group}-{job.id}"
         place.mkdir(parents=True, exist_ok=True)
         (place / "report.md").write_text(text)
         if matrix_answer.matrix is not None and matrix_answer.matrix.variants and plot.available():
             await asyncio.to_thread(plot.plot, matrix_answer.matrix, answers, job.group, place / "report.png")
+        if not answers:
+            return f"the scheduler goes on measuring: hams-ctl matrix --variants; report: {place / 'report.md'}", text
         first = answers[0]
         if first.error is not None:
             raise from_wire(first.error.model_dump())
         before = first.source_fps if first.source_fps is not None else first.fps
         said = f"{before:.2f} → {first.fps:.2f} FPS predicted ({gain(first):.2f}×); report: {place / 'report.md'}"
         return said, text
+
+    async def _warn(self, job: JobRecord, formats: Formats) -> None:
+        """Say at once what will be missing in the end."""
+        now = self._jobs.get(job.id)
+        if now is not None and "openvino" in formats.read and importlib.util.find_spec("nncf") is None:
+            warning = 'NNCF is not installed: no INT8 for OpenVINO (pip install "hams[nco]" where the optimizer runs)'
+            await self._write(now.model_copy(update={"warning": warning}))
 
     async def _make(
         self, job: JobRecord, record: GroupRecord, view: SchedulerView, frames: Path
@@ -309,22 +340,20 @@ class OptimizerService:
         models = {node: await store.path(model) for node, model in record.models.items()}
         scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch))
         try:
-            with JobProcess(scratch / "job", self._limits) as process:
-                self._process = process
+            with JobProcess(scratch / "job", self._limits, self._bounds) as process:
                 workshop = Workshop(VariantStore(self._folder / "variants"), process, self._tell, dict(DEVICES))
                 work = Optimize(
                     record,
                     models,
                     workshop,
                     self._tell,
-                    lambda: self._cancelled,
                     Formats.of(device.record for device in view.devices),
                     costs(record, view),
                     job.fresh,
                 )
-                return await asyncio.to_thread(work.run, frames, scratch / "shown", job.budget_s)
+                left = MAKE_PART * (self._bounds.until - time.monotonic())
+                return await asyncio.to_thread(work.run, frames, scratch / "shown", left)
         finally:
-            self._process = None
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
     async def _register(self, source: ModelRef, variant: VariantRecord) -> None:
@@ -334,12 +363,13 @@ class OptimizerService:
             await objects.put(part.digest, await asyncio.to_thread((folder / f"model{part.suffix}").read_bytes))
         await register(await self._bus.kv(subjects.bucket("variants")), source, variant)
 
-    async def _plan(self, record: GroupRecord) -> tuple[tuple[StrategyAnswer, ...], PlanAnswer]:
+    async def _plan(self, record: GroupRecord, until: float) -> tuple[tuple[StrategyAnswer, ...], PlanAnswer]:
         """What strategies make of the variants; waits until the scheduler has measured them."""
         names = tuple(dict.fromkeys([record.spec.strategy, *STRATEGIES]))
         request = PlanRequest(group=record, strategies=names)
+        left = min(PLAN_S, max(LEAST_PLAN_S, until - time.monotonic()))
         data = await ask(
-            self._bus, subjects.plan_request(), codec.encode(request), "scheduler", timeout=PLAN_S, patience=30.0
+            self._bus, subjects.plan_request(), codec.encode(request), "scheduler", timeout=left, patience=30.0
         )
         answer = codec.decode(PlanAnswer, data)
         if answer.error is not None:

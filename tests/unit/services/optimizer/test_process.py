@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import signal
 import struct
@@ -11,13 +12,17 @@ import sys
 import termios
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator
+from hams_services.optimizer.bounds import Bounds
 from hams_services.optimizer.limits import Limits
 from hams_services.optimizer.process import JobProcess
-from hams_shared.errors import BadInputError, DeadlineError, ModelError
+from hams_shared.errors import BadInputError, DeadlineError, HamsError, ModelError
+from hams_shared.group_spec import NodeSpec
 from support.hostile import bomb, convolutions
 from support.wait import until_sync
 
@@ -76,6 +81,48 @@ def test_too_long(tmp_path: Path) -> None:
             job.call("import", timeout=0.2, source=source, out=str(job.folder / "2"))
         assert job.pid is None
         until_sync(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_cancelled_in_another_thread(tmp_path: Path) -> None:
+    source = str(convolutions(tmp_path))
+    with JobProcess(tmp_path / "job") as job:
+        job.call("import", source=source, out=str(job.folder / "1"))
+        pid = job.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        cancelling = threading.Timer(0.3, job.bounds.cancel)
+        cancelling.start()
+        with pytest.raises(BadInputError, match="cancelled"):
+            job.call("import", source=source, out=str(job.folder / "2"))
+        until_sync(lambda: not Path(f"/proc/{pid}").exists())
+        with pytest.raises(BadInputError, match="cancelled"):  # and nothing new begins
+            job.call("import", source=source, out=str(job.folder / "3"))
+        assert job.pid is None
+
+
+def test_a_budget_that_is_spent(tmp_path: Path) -> None:
+    source = str(convolutions(tmp_path))
+    with JobProcess(tmp_path / "job") as job:
+        job.call("import", source=source, out=str(job.folder / "1"))
+        assert job.pid is not None
+        os.kill(job.pid, signal.SIGSTOP)
+        job.bounds.until = time.monotonic() + 0.3
+        with pytest.raises(DeadlineError, match="the budget is spent"):
+            job.call("import", source=source, out=str(job.folder / "2"))
+        assert job.pid is None
+
+
+@pytest.mark.parametrize("end", ["cancelled", "budget"])
+def test_an_evaluation_ends_with_its_job(tmp_path: Path, end: str) -> None:
+    bounds = Bounds(until=time.monotonic() + 0.3 if end == "budget" else math.inf)
+    if end == "cancelled":
+        threading.Timer(0.3, bounds.cancel).start()
+    (tmp_path / "frames").mkdir()
+    os.mkfifo(tmp_path / "frames" / "a.png")  # who reads it waits for ever
+    candidate = Candidate(convolutions(tmp_path))
+    node = NodeSpec.model_validate({"model": "x.onnx", "input": {"size": [8, 8]}, "task": {"type": "embedding"}})
+    with pytest.raises(HamsError, match="cancelled|the budget is spent"):
+        Evaluator("onnxruntime:CPU", bounds=bounds).decode("net", node, [candidate], tmp_path / "frames", ["a.png"])
 
 
 def test_too_much_memory(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ class Site:
         height: int = 16,
     ) -> None:
         self.told: list[str] = []
+        self.spent_at = ""
+        """The budget ends when this is told."""
         self._folder, self._file, self._formats = folder, file, formats
         node = {
             "model": str(file), "input": {"size": [side, side], "fit": fit}, "task": dict(task), "min_agreement": floor,
@@ -53,9 +55,15 @@ class Site:
         models = {"say": model_ref("say", [(".onnx", self._file.read_bytes())])}
         record = GroupRecord(spec=self.spec, models=models, deployed_at=1.0)
         with JobProcess(self._folder / "job") as job:
-            workshop = Workshop(VariantStore(self._folder / "store"), job, self.told.append)
+
+            def told(text: str) -> None:
+                self.told.append(text)
+                if self.spent_at and self.spent_at in text:
+                    job.bounds.until = 0.0
+
+            workshop = Workshop(VariantStore(self._folder / "store"), job, told)
             files, costs = {"say": self._file}, {"say": 1.0}
-            whole = Optimize(record, files, workshop, lambda *said: None, lambda: False, self._formats, costs)
+            whole = Optimize(record, files, workshop, told, self._formats, costs)
             return whole.run(self._frames, self._folder / "shown", 600.0)["say"]
 
 
@@ -100,3 +108,13 @@ def test_smaller_images_where_outputs_say_no_places(tmp_path: Path) -> None:
     assert {"onnx shrunk", "onnx shrunk fp16"} <= {one.label for one in outcome.variants}
     assert not [one.label for one in outcome.variants if one.made.form == "pruned"]
     assert "pruned: it has no layers whose channels can be taken out" in outcome.notes
+
+
+def test_a_budget_that_is_spent_ends_what_is_under_way_and_keeps_what_was_made(tmp_path: Path) -> None:
+    formats = Formats(frozenset(("onnx",)), frozenset(("onnx",)), bf16=False)
+    site = Site(tmp_path, convolutions(tmp_path, size=64), 64, 0.5, formats)
+    site.spent_at = "an image of"  # the first trial of a smaller image
+    outcome = site.optimized()
+    assert {one.label for one in outcome.variants} >= {"onnx fp16"}
+    assert "shrunk" not in " ".join(one.label for one in outcome.variants)
+    assert any(note.startswith("shrunk: ") and "the budget is spent" in note for note in outcome.notes), outcome.notes
