@@ -18,8 +18,12 @@ from hams_shared.messages import PlanAnswer, ProfileRecord, ProfileRequest, Stra
 
 log = logging.getLogger("hams.scheduler")
 
-PROFILE_DEADLINE_S = 180.0
-"""How long an agent may take for one benchmark, loading included, s."""
+PROFILE_DEADLINE_S = 780.0
+"""How long an agent may take for one benchmark, s.
+
+It loads two networks at most, after one for a plan, each for 300 s: some NPUs compile for minutes. Then it ends itself.
+An agent that dies is noticed at once.
+"""
 PROFILE_RETRY_S = 1.0
 """Pause after a benchmark without an answer, s."""
 

@@ -30,8 +30,9 @@ from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus, Message, Subscription
 from hams_shared.chunks import MAX_BYTES, Assembler
 from hams_shared.credentials import load
-from hams_shared.errors import BadInputError, MessageError, SourceError, from_wire
+from hams_shared.errors import BadInputError, BrokerError, MessageError, SourceError, from_wire
 from hams_shared.frames import Output
+from hams_shared.lifecycle import ended
 from hams_shared.messages import (
     PICTURES_LEASE_S,
     FramePicture,
@@ -119,13 +120,13 @@ class Hams:
         import cv2  # only pictures need it
 
         pairs = Pairs(limit)
-        queue: asyncio.Queue[tuple[Result, bytes]] = asyncio.Queue(limit)
+        queue: asyncio.Queue[tuple[Result, bytes] | BaseException] = asyncio.Queue(limit)
 
-        def put(pair: tuple[Result, bytes] | None) -> None:
-            if pair is not None:
+        def put(item: tuple[Result, bytes] | BaseException | None) -> None:
+            if item is not None:
                 if queue.full():
                     queue.get_nowait()
-                queue.put_nowait(pair)
+                queue.put_nowait(item)
 
         async def on_result(data: bytes) -> None:
             put(pairs.result(Result.from_bytes(data)))
@@ -135,9 +136,13 @@ class Hams:
             put(pairs.picture(picture.stream, picture.frame, picture.jpeg))
 
         async def ask() -> None:
+            """Ask again and again; without a broker later. Any other error ends the caller's loop."""
             wish = codec.encode(PicturesWanted(stream=stream, quality=quality))
             while True:
-                await self.bus.publish(subjects.pictures_wanted(group), wish)
+                try:
+                    await self.bus.publish(subjects.pictures_wanted(group), wish)
+                except BrokerError as error:
+                    log.warning("cannot ask for pictures: %s", error)
                 await asyncio.sleep(PICTURES_LEASE_S / 3)
 
         subscriptions = [
@@ -145,14 +150,18 @@ class Hams:
             await self._assembled(subjects.result(group, stream), on_result, limit),
         ]
         asking = asyncio.create_task(ask())
+        asking.add_done_callback(lambda task: None if task.cancelled() else put(task.exception()))
         try:
             while True:
-                result, jpeg = await queue.get()
+                item = await queue.get()
+                if isinstance(item, BaseException):
+                    raise item
+                result, jpeg = item
                 image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
                 if image is not None:
                     yield result, np.asarray(image, np.uint8)
         finally:
-            asking.cancel()
+            await ended([asking])
             for subscription in subscriptions:
                 await subscription.unsubscribe()
 

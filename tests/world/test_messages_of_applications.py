@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -74,3 +75,15 @@ async def test_pictures_come_with_their_results_while_somebody_asks(world: Syste
     count, seen = len(sent), len(results.received)
     await world.until(lambda: len(results.received) >= seen + 10)
     assert len(sent) == count
+
+
+async def test_pictures_are_asked_for_again_after_the_broker_took_nothing(world: System) -> None:
+    wishes = await raw(world, subjects.pictures_wanted("grey"))
+    room, world.server.max_payload = world.server.max_payload, 8
+    waiting = asyncio.ensure_future(anext(world.hams.pictures("grey")))
+    await world.later(1)
+    assert not wishes
+    world.server.max_payload = room
+    await world.until(lambda: wishes)
+    assert not waiting.done()
+    waiting.cancel()

@@ -9,6 +9,7 @@ for a detector with 8 images).
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,8 @@ from hams_agents.backends.base import ModelFile
 from hams_agents.backends.host import trim
 from hams_agents.backends.model_check import one_line, shape_text
 from hams_shared.errors import ModelError
+
+log = logging.getLogger("hams.agent")
 
 Array = NDArray[Any]
 Run = Callable[[Array], list[Array]]
@@ -162,7 +165,9 @@ class BatchNetwork:
                 return None
             many(images)
             together_s = _fastest(many, images[:4])
-        except Exception:  # the runtime cannot: then one by one, which works
+        except Exception as error:  # the runtime cannot: then one by one, which works
+            why = one_line(error, self._model.path)
+            log.info("model %s runs one by one, not in batches: %s", self._model.name, why)
             return None
         return many if together_s < 4 * alone_s * share else None
 

@@ -3,6 +3,7 @@ Paddle."""
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -27,6 +28,8 @@ from hams_agents.devices import DeviceSpec
 from hams_shared.errors import DeviceSpecError, ModelError, UnsupportedModelError
 from hams_shared.openvino_words import unknown_operators
 from hams_shared.process import resident_mib
+
+log = logging.getLogger("hams.agent")
 
 _FRONTENDS = {".onnx": "onnx", ".tflite": "tflite", ".pb": "tf", ".pdmodel": "paddle"}
 FORMATS = frozenset({*_FRONTENDS, ".xml"})
@@ -165,12 +168,17 @@ def _capabilities(core: Any, spec: DeviceSpec) -> Capabilities:
 
 
 def _device_memory_mib(core: Any, target: str) -> int:
-    """Memory of a GPU or NPU; an integrated one tells the part of the host's memory it may use."""
+    """Memory of a GPU or NPU; an integrated one tells the part of the host's memory it may use.
+
+    Where the driver does not tell, half of the host's counts, and the log says so.
+    """
     name = "GPU_DEVICE_TOTAL_MEM_SIZE" if target.startswith("GPU") else "NPU_DEVICE_TOTAL_MEM_SIZE"
     try:
         return int(core.get_property(target, name)) // 2**20
-    except Exception:  # older drivers do not tell
-        return host.memory_mib()
+    except Exception as error:  # OpenVINO has many kinds
+        mib = host.memory_mib() // 2
+        log.warning("%s does not tell its memory: half of the host's counts, %d MiB (%s)", target, mib, one_line(error))
+        return mib
 
 
 def _config(spec: DeviceSpec, precision: str) -> dict[str, Any]:

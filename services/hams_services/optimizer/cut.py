@@ -8,6 +8,7 @@ deterministic: one input and one version of OpenVINO, one digest.
 from __future__ import annotations
 
 import difflib
+import logging
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from openvino.frontend import FrontEndManager
 
 from hams_services.optimizer import ir
 from hams_shared.errors import ModelError
+
+log = logging.getLogger("hams.optimizer")
 
 _FRONTENDS = {".tflite": "tflite", ".pb": "tf", ".pdmodel": "paddle"}
 
@@ -100,7 +103,8 @@ def inferred(model: Any) -> Sequence[Any]:
     try:
         graph = onnx.shape_inference.infer_shapes(model).graph
         return [*graph.value_info, *graph.output]
-    except Exception:  # runtimes do without
+    except Exception as error:  # runtimes do without
+        log.info("shapes of inner tensors cannot be inferred: %s", " ".join(str(error).split())[:300])
         return []
 
 

@@ -4,7 +4,15 @@ import nats.errors
 import nats.js.errors as js
 import pytest
 
-from hams_shared.errors import BadInputError, BrokerError, DeadlineError, HamsError, NotFoundError, RefusedError
+from hams_shared.errors import (
+    BadInputError,
+    BrokerError,
+    DeadlineError,
+    HamsError,
+    NotFoundError,
+    RefusedError,
+    TooLargeError,
+)
 from hams_shared.nats_errors import as_ours, translated
 from hams_shared.service_errors import error_answer, service_error
 
@@ -21,7 +29,7 @@ from hams_shared.service_errors import error_answer, service_error
         (js.ServiceUnavailableError(), BrokerError),
         (js.ObjectNotFoundError(), NotFoundError),
         (js.ServerError(description="insufficient storage"), BrokerError),
-        (nats.errors.MaxPayloadError(), BrokerError),
+        (nats.errors.MaxPayloadError(), TooLargeError),
         (nats.errors.OutboundBufferLimitError(), BrokerError),
         (nats.errors.ConnectionClosedError(), BrokerError),
         (nats.errors.BadSubjectError(), BadInputError),

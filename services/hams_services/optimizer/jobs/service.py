@@ -176,12 +176,9 @@ class OptimizerService:
             await asyncio.sleep(TOLD_S)
             now = self._jobs.get(job.id)
             if job.kind == "optimize":  # what is done is time: nobody knows how many steps there will be
-                passed = job.budget_s - (end - time.monotonic())
-                self._said = (
-                    self._said[0],
-                    int(min(passed // BUDGET_STEP_S * BUDGET_STEP_S, job.budget_s)),
-                    int(job.budget_s),
-                )
+                steps = (time.monotonic() - begun) // BUDGET_STEP_S
+                done = min(steps * BUDGET_STEP_S, job.budget_s)
+                self._said = (self._said[0], int(done), int(job.budget_s))
             if self._said == written or now is None or now.over:
                 continue
             written = self._said
