@@ -90,6 +90,8 @@ class Learned:
     """By device: overhead in s over inferences."""
     busy: dict[tuple[str, str], Ratio] = field(default_factory=dict)
     """By (group, device): busy seconds over frames of the group."""
+    loads: dict[tuple[str, str], Ratio] = field(default_factory=dict)
+    """By (group, device): busy seconds for the group over seconds."""
     rate: dict[tuple[str, str], Ratio] = field(default_factory=dict)
     """By (group, device): frames of the root over seconds."""
 
@@ -125,13 +127,23 @@ class Learned:
         worst = max(spent, default=0.0)
         return 1.0 / worst if worst > 0 else 0.0
 
+    def spent_s(self, group: str, device: str, planned: float, strength: float) -> float:
+        """Seconds of `device` per frame of the group; `planned` counts as much as `strength` frames."""
+        ratio = self.busy.get((group, device))
+        return planned if ratio is None or ratio.below + strength <= 0 else ratio.value(planned, strength)
+
+    def load(self, group: str, device: str) -> float:
+        """The part of the last seconds that `device` computed for `group`, 0-1."""
+        ratio = self.loads.get((group, device))
+        return 0.0 if ratio is None or ratio.below <= 0 else min(ratio.value(0.0, 0.0), 1.0)
+
     def measured_fps(self, group: str) -> float:
         """Frames/s the group's root does now; 0 when unknown."""
         return sum(r.value(0.0, 0.0) for (g, _), r in self.rate.items() if g == group and r.below > 0)
 
     def forget_placement(self, group: str) -> None:
         """The group runs elsewhere now: what its devices spent per frame is history."""
-        for kept in (self.busy, self.rate):
+        for kept in (self.busy, self.rate, self.loads):
             for key in [k for k in kept if k[0] == group]:
                 del kept[key]
 
@@ -154,6 +166,9 @@ class Learned:
     ) -> None:
         for group, plan in plans.items():
             mine = {n: fresh[group, n] for n in plan.nodes_on(device) if (group, n) in fresh}
+            if mine:
+                spent = sum(delta.busy_s for delta in mine.values())
+                self.loads.setdefault((group, device), Ratio(RATE_MEMORY_S)).add(spent, seconds)
             frames = 0.0
             for node, delta in mine.items():
                 if delta.frames > 0:  # each frame of the group sends each node one message, crops or none

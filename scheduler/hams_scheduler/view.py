@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hams_scheduler.candidates import Candidate
+from hams_scheduler.expected import expected
 from hams_scheduler.planning import Situation, cell_of, node_name
 from hams_scheduler.state import SchedulerState
 from hams_shared.camera_url import redacted
@@ -53,7 +54,7 @@ def _group(state: SchedulerState, name: str) -> GroupView:
     record = state.groups[name]
     plans = state.plans.get(name)
     active, following = (plans.active, plans.next) if plans else (None, None)
-    capacity = state.learned.capacity_fps(name)
+    now = expected(state, name)
     view = GroupView(
         name=name,
         deployed_at=record.deployed_at,
@@ -63,8 +64,8 @@ def _group(state: SchedulerState, name: str) -> GroupView:
         error=state.errors.get(name),
         target_fps=record.spec.target_fps,
         measured_fps=round(state.learned.measured_fps(name), 3),
-        capacity_fps=round(capacity, 3),
-        prediction_error=round(active.fps / capacity - 1.0, 4) if active and capacity > 0 else None,
+        expected_fps=round(now.fps, 3) if now is not None else 0.0,
+        expected_why=now.why if now is not None else "",
         weights={n: round(state.weight(record, n), 3) for n in record.spec.depth_first()},
         confidence={n: round(state.learned.confidence(name, n), 3) for n in record.spec.depth_first()},
     )

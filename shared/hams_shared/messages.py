@@ -406,8 +406,8 @@ class GroupView(Wire):
     error: WireError | None = None
     target_fps: float | None = None
     measured_fps: float = Field(0.0, description="frames/s now; a source may bring less than could be done")
-    capacity_fps: float = Field(0.0, description="frames/s the busiest device could do, from its busy time per frame")
-    prediction_error: float | None = Field(None, description="predicted FPS over capacity, minus 1")
+    expected_fps: float = Field(0.0, description="frames/s it can do now, beside all else; 0: nothing is known")
+    expected_why: str = Field("", description="why that is less than the plan's, or is not reached")
     weights: dict[str, float] = Field({}, description="by node: inferences per frame, as learned")
     confidence: dict[str, float] = Field({}, description="by node: how much of its weight was observed, 0-1")
 

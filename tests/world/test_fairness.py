@@ -111,3 +111,24 @@ async def test_what_one_group_does_not_use_the_other_gets_and_gives_back(world: 
     assert await rates(world, {"steady": results["steady"]}) == pytest.approx({"steady": FPS}, abs=1.5)
     world.play("late")  # it gets no more than its half, though it had none before
     assert await rates(world, results) == pytest.approx({"steady": FPS / 2, "late": FPS / 2}, abs=1.5)
+
+
+async def test_what_is_expected_of_a_group_counts_its_neighbours(world: System) -> None:
+    """Three groups on one device, of which two want all of it and one has a slow stream."""
+    await sharing(world, light(name="one"), light(name="two"))
+    await world.deploy(light({"mode": "live"}, name="slow"))
+    world.play("slow", fps=2)
+    for name in ("one", "two"):
+        world.play(name)
+    await world.later(30)
+    for name in ("one", "two"):
+        view = await world.group(name)
+        assert view.expected_fps == pytest.approx(view.measured_fps, rel=0.15)
+        assert view.active is not None
+        assert view.expected_fps < 0.7 * FPS
+    first = await world.group("one")  # its plan was made before the others came
+    assert "box.stub.sim also works for two 4" in first.expected_why
+    slow = await world.group("slow")
+    assert slow.measured_fps == pytest.approx(2, rel=0.2)
+    assert slow.expected_fps > 3 * slow.measured_fps
+    assert slow.expected_why == "its streams bring no more"

@@ -54,6 +54,8 @@ def status(json: bool, nats: str | None, debug: bool) -> None:
                     out.print(f"  {group.name}: {placement(plan.shares, plan.variants)}")
                 if group.text and group.state != "serving":
                     out.print(f"  {group.name}: {group.text}", style="yellow")
+                if group.expected_why:
+                    out.print(f"  {group.name}: {group.expected_why}", style="dim")
                 if group.active is not None and group.active.unmet:
                     lower = "; groups of lower priority give way first"
                     out.print(f"  {group.name}: its target cannot be met by the plan{lower}", style="yellow")

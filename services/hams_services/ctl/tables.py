@@ -147,14 +147,14 @@ NARROW = 110
 
 
 def groups_table(groups: tuple[GroupView, ...], *, narrow: bool = False) -> Table:
-    """All groups: what was predicted, what the devices could do as measured, what they do now, and where nodes are.
+    """All groups: what is expected of them under the present load, what they do now, and where nodes are.
 
     `narrow` leaves out where nodes are.
     """
     table = plain_table("Groups")
-    columns = ("group", "state", "epoch", "strategy", "predicted", "capacity", "now", "placement")
+    columns = ("group", "state", "epoch", "strategy", "expected", "now", "placement")
     for column in columns[:-1] if narrow else columns:
-        table.add_column(column, justify="right" if column in ("epoch", "predicted", "capacity", "now") else "left")
+        table.add_column(column, justify="right" if column in ("epoch", "expected", "now") else "left")
     for view in groups:
         plan = view.active or view.next
         progress = f" {view.done}/{view.total}" if view.total else ""
@@ -163,8 +163,7 @@ def groups_table(groups: tuple[GroupView, ...], *, narrow: bool = False) -> Tabl
             Text(view.state + progress, style=_STATE_STYLE.get(view.state, "cyan")),
             str(plan.epoch) if plan else "–",
             plan.strategy if plan else "–",
-            f"{plan.fps:.1f} FPS" if plan else "–",
-            _capacity(view),
+            _expected(view),
             _now(view),
             placement(plan.shares, plan.variants) if plan else "–",
         ]
@@ -182,14 +181,15 @@ def _now(view: GroupView) -> Text | str:
     return Text(f"{view.measured_fps:.1f} of {view.target_fps:g} FPS", style="yellow" if short else "green")
 
 
-def _capacity(view: GroupView) -> Text | str:
-    """What the busiest device could do, measured, and how far off the prediction was."""
-    if not view.capacity_fps:
+def _expected(view: GroupView) -> Text | str:
+    """What the group can do now; until it serves, what its plan promises."""
+    plan = view.active or view.next
+    if plan is None:
         return "–"
-    error = f" ({view.capacity_fps / view.active.fps - 1:+.0%})" if view.active and view.active.fps else ""
-    text = f"{view.capacity_fps:.1f} FPS{error}"
-    unmet = view.active is not None and view.active.unmet
-    return Text(f"{text}, target {view.target_fps:g} missed", style="yellow") if unmet and view.target_fps else text
+    text = f"{view.expected_fps or plan.fps:.1f} FPS"
+    return (
+        Text(f"{text}, target {view.target_fps:g} missed", style="yellow") if plan.unmet and view.target_fps else text
+    )
 
 
 def placement(shares: Mapping[str, Mapping[str, float]], variants: Variants | None = None) -> str:

@@ -39,7 +39,7 @@ def test_streams_in_full_width() -> None:
 def test_groups_and_devices_in_80_columns() -> None:
     serving = GroupView(name="face", state="serving", active=plan(3, {"det": "box.openvino.cpu0", "age": "box.b.u"}))
     lines = shown(groups_table((serving,), narrow=True))
-    assert lines[1].split() == ["group", "state", "epoch", "strategy", "predicted", "capacity", "now"]
+    assert lines[1].split() == ["group", "state", "epoch", "strategy", "expected", "now"]
     assert lines[2].split()[:2] == ["face", "serving"]
     assert "placement" in shown(groups_table((serving,)), 160)[1]
     record = device("longhost.onnxruntime.cpu1").model_copy(
