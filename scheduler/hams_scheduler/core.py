@@ -86,8 +86,7 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
             _lead(state)
         case Follow():
             state.leading = False
-            state.generation += 1
-            state.asked.clear()
+            state.generation += 1  # who asked about plans waits on: this scheduler may lead again
         case BrokerBack():
             state.live.excuse(now, RECONNECT_S)
         case ProfileSeen(record):

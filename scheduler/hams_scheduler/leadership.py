@@ -55,6 +55,11 @@ class Leadership:
         return self._led if self._lease.leads(self._clock.now()) else 0
 
     @property
+    def others(self) -> bool:
+        """Whether another scheduler leads, as far as this one knows."""
+        return self._lease.others
+
+    @property
     def record(self) -> LeaderRecord:
         """As the key says it while this scheduler leads."""
         return self._record(Claim(max(self._lease.term, 1), 0), self.id)

@@ -61,6 +61,11 @@ class Lease:
         """Whether this scheduler took the lease and has not given it up; see :meth:`leads`."""
         return self._mine is not None
 
+    @property
+    def others(self) -> bool:
+        """Whether another scheduler held the lease when this one looked last."""
+        return not self.holds and self._seen is not None and self._seen.holder not in ("", self.me)
+
     def leads(self, now: float) -> bool:
         """Whether this scheduler may decide now."""
         return self.holds and now - self._renewed < STEP_DOWN_S
@@ -80,8 +85,10 @@ class Lease:
         if found is not None:
             self.term = max(self.term, found.term)
             if found.holder == self.me and self._mine is not None and found.term == self._mine.term:
-                self._mine = Claim(found.term, found.revision)  # an answer was lost on its way
-                return self._mine if self.leads(now) else self._give_up(found)
+                # An answer was lost on its way, or this process had no time to renew. Nobody else has led since, for
+                # whoever takes the lease raises the term: so this one goes on, however late it is.
+                self._mine = Claim(found.term, found.revision)
+                return self._mine
         self._mine = None
         if self._seen_at is None or (found is not None and found != self._seen):
             self._seen_at = now
@@ -94,10 +101,6 @@ class Lease:
         if now - self._seen_at >= LEASE_S:
             return Claim(self.term + 1, found.revision if found else 0)
         return None
-
-    def _give_up(self, found: Held) -> Claim:
-        self._mine = None
-        return Claim(self.term + 1, found.revision)
 
     def wrote(self, claim: Claim, revision: int, sent: float) -> None:
         """`claim` was acknowledged; it was sent at `sent`."""

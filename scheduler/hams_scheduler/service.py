@@ -160,11 +160,13 @@ class SchedulerService:
                 self._write(events.StorePlan(self._state.plans[group]))
 
     async def _follow(self) -> None:
-        """Decide no more; what was decided and not written is dropped."""
+        """Decide no more; what was decided and not written is dropped.
+
+        Questions about plans wait on, for this scheduler may lead again, until it sees that another does.
+        """
         self._do(events.Follow())
         if self._writes is not None:
             self._writes.drop()
-        self._send_away("the scheduler that was asked leads no more")
         service, self._service = self._service, None
         if service is not None:
             try:
@@ -266,6 +268,8 @@ class SchedulerService:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
+            if self._asked and self.leadership.others:
+                self._send_away("the scheduler that was asked leads no more")
             if not self._away:
                 self._do(events.Tick())
 

@@ -6,7 +6,7 @@ import asyncio
 
 from hams_scheduler.lease import LEASE_S
 from hams_scheduler.service import SchedulerService
-from hams_shared.messages import LeaderRecord, Plan
+from hams_shared.messages import LeaderRecord, Plan, PlanAnswer
 from support.world.parts import Part
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, light
@@ -139,3 +139,75 @@ async def test_schedulers_that_come_and_go_never_double_a_plan(world: System) ->
     assert epochs == sorted(set(epochs))
     seen = len(results.received)
     await world.until(lambda: len(results.received) >= seen + 10)
+
+
+# ── questions about plans, which wait for benchmarks ──────────────────────────────────────────────────────────────────
+
+
+async def asked(world: System, *schedulers: str) -> asyncio.Task[PlanAnswer]:
+    """A question that waits for a slow benchmark."""
+    for name in schedulers:
+        world.scheduler(name)
+    world.agent("sim", StubDevice(load_s=15))
+    record, files = world.record(light())
+    await world.control.upload(files, lambda *_: None)
+    await world.alive(1)
+    asking = asyncio.create_task(world.control.plan([record], ("mfs",), 1.0))
+
+    async def measures() -> bool:
+        return bool((await world.view()).profiling)
+
+    await world.until(measures)
+    assert not asking.done()
+    return asking
+
+
+async def answered(asking: asyncio.Task[PlanAnswer]) -> None:
+    """The question gets a plan."""
+    async with asyncio.timeout(120):
+        [answer] = (await asking).answers
+    assert answer.fps > 0
+
+
+async def test_a_lone_scheduler_that_was_starved_keeps_its_lease_and_what_waits(world: System) -> None:
+    asking = await asked(world, "one")
+    before = await leader(world)
+    world.clock.advance(world.clock.now() + 2 * LEASE_S)  # nobody had the cores
+    assert not world.parts["one"].service.leadership.term
+    await answered(asking)
+    assert await leader(world) == before
+
+
+async def test_a_lone_scheduler_whose_lease_ran_out_answers_what_waits_when_it_leads_again(world: System) -> None:
+    asking = await asked(world, "one")
+    term = (await leader(world)).term
+    world.parts["one"].bus.cut()
+    await world.later(2 * LEASE_S)
+    world.parts["one"].bus.heal()
+    await world.until(lambda: world.parts["one"].service.leadership.term > term)
+    assert not asking.done()
+    await answered(asking)
+
+
+async def test_who_asked_a_leader_that_is_deposed_asks_its_heir(world: System) -> None:
+    asking = await asked(world, "one", "two")
+    first, other = await leading(world)
+    first.bus.cut()
+    await world.until(lambda: other.service.leadership.term, within=10)
+    first.bus.heal()
+    await answered(asking)
+
+
+async def test_who_asked_a_leader_that_is_killed_asks_its_heir(world: System) -> None:
+    asking = await asked(world, "one", "two")
+    first, _ = await leading(world)
+    await first.kill()
+    await answered(asking)
+
+
+async def test_who_asked_a_lone_scheduler_that_is_started_anew_asks_again(world: System) -> None:
+    asking = await asked(world, "one")
+    await world.parts["one"].kill()
+    await world.later(1)
+    world.parts["one"].start()
+    await answered(asking)

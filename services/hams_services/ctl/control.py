@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from hams_services.monitor.ask import ask, pipeline_view, scheduler_view
+from hams_services.monitor.ask import pipeline_view, scheduler_view
+from hams_services.monitor.ask import plans as ask_plans
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus
 from hams_shared.errors import (
@@ -206,10 +207,4 @@ class Control:
         """Ask what each strategy would do with these groups at once. Waits for benchmarks that are missing."""
         first, *others = records
         request = PlanRequest(group=first, others=tuple(others), strategies=strategies, time_limit_s=time_limit_s)
-        data = await ask(
-            self.bus, subjects.plan_request(), codec.encode(request), "scheduler", timeout=1000.0, patience=PATIENCE_S
-        )
-        answer = codec.decode(PlanAnswer, data)
-        if answer.error is not None:
-            raise from_wire(answer.error.model_dump())
-        return answer
+        return await ask_plans(self.bus, request, timeout=1000.0, patience=PATIENCE_S)

@@ -13,7 +13,7 @@ from hams_services.ctl.progress import steps
 from hams_services.ctl.tables import matrix_table, placement, plans_table, reasons, short_names
 from hams_services.zoo.groups import load_groups
 from hams_shared.bus import Bus
-from hams_shared.errors import DeadlineError, InfeasibleError
+from hams_shared.errors import DeadlineError, InfeasibleError, NotFoundError
 from hams_shared.group_spec import GroupSpec
 from hams_shared.messages import GroupRecord, GroupView, PlanAnswer, StrategyAnswer
 from hams_shared.process import cache_folder
@@ -163,7 +163,10 @@ async def ask_plan(
         most = 0
         while True:
             await asyncio.sleep(0.3)  # the scheduler gets the question first
-            waiting = (await control.view()).waiting_profiles
+            try:
+                waiting = (await control.view()).waiting_profiles
+            except (NotFoundError, DeadlineError):  # the question itself says when nobody is there to answer it
+                continue
             most = max(most, waiting)
             if waiting:
                 progress("measure models", most - waiting, most)

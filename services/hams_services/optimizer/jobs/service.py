@@ -18,7 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import hams_shared
-from hams_services.monitor.ask import ask, scheduler_view
+from hams_services.monitor.ask import plans as ask_plans
+from hams_services.monitor.ask import scheduler_view
 from hams_services.optimizer.bounds import Bounds
 from hams_services.optimizer.jobs import frames as framing
 from hams_services.optimizer.jobs import plot
@@ -365,12 +366,7 @@ class OptimizerService:
         names = tuple(dict.fromkeys([record.spec.strategy, *STRATEGIES]))
         request = PlanRequest(group=record, strategies=names)
         left = min(PLAN_S, max(LEAST_PLAN_S, until - time.monotonic()))
-        data = await ask(
-            self._bus, subjects.plan_request(), codec.encode(request), "scheduler", timeout=left, patience=30.0
-        )
-        answer = codec.decode(PlanAnswer, data)
-        if answer.error is not None:
-            raise from_wire(answer.error.model_dump())
+        answer = await ask_plans(self._bus, request, timeout=left, patience=30.0)
         return answer.answers, answer
 
     async def _group(self, name: str) -> GroupRecord:
