@@ -60,9 +60,11 @@ class CameraUrl:
     def shown(self) -> str:
         """The address as people may see it: no user, no password, no secrets in the query.
 
-        Where a later ``@`` may end a password (``user:12/34@host``, ``user:a@b#c@host``), only what follows it.
+        Where a later ``@`` may end a password (``user:12/34@host``, ``user:12?34@host``, ``user:a@b#c@host``), only what
+        follows it.
         """
-        doubtful = self.rest if self.user is not None else self.rest.partition("?")[0]
+        whole = self.user is not None or not self.rest.startswith("/")
+        doubtful = self.rest if whole else self.rest.partition("?")[0]
         if "@" in doubtful:
             return f"{self.scheme}://{HIDDEN}@{_SECRET.sub(_hide, doubtful.rpartition('@')[2])}"
         return f"{self.scheme}://{self.place}{_SECRET.sub(_hide, self.rest)}"

@@ -45,6 +45,9 @@ class FrameResult(Part):
     stream: str
     frame: int = Field(ge=0, description="counts from 0 in each stream")
     captured: float = Field(description="when the frame was read, Unix time, s, by the clock of the pipeline's box")
+    time: float | None = Field(
+        None, description="s since the stream's first frame, by a file's own clock, else by capture; null of an `infer`"
+    )
     latency_ms: float = Field(description="from capture to join")
     epoch: int = Field(ge=1, description="of the plan it ran under")
     width: int = Field(gt=0, description="of the frame, pixels")

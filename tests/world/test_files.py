@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import pytest
 
+from support.avi import avi, ticks
 from support.world.stub import StubDevice
 from support.world.system import STEP, Listener, System, light, picture, values
 
@@ -87,3 +88,25 @@ async def test_without_end(world: System, tmp_path: Path) -> None:
     again = [results.frames[n] % LENGTH * STEP for n in range(3 * LENGTH)]
     assert values(results.received[: 3 * LENGTH]) == pytest.approx(again, abs=0.5)
     assert (await world.stream()).state == "playing"
+
+
+async def test_each_frame_at_its_own_time(world: System, tmp_path: Path) -> None:
+    """A video of varying frame rate; its mean rate is another one."""
+    times = [0.0, 1.0, 2.0, 3.0, 103.0, 104.0, 105.0, 106.0, 306.0, 307.0, 308.0, 309.0]
+    avi(tmp_path / "shot.avi", ticks(times, 2, range(0, 120, 10)), 2)
+    world.scheduler()
+    world.pipeline()
+    results = await world.listen()
+    record, files = world.record(light({"source": str(tmp_path / "shot.avi"), "mode": "live"}))
+    await world.control.upload(files, lambda *_: None)
+    await world.control.deploy(record)
+    world.agent("sim", StubDevice(fps=20))
+    came: list[float] = []
+    for number in range(LENGTH):
+        await world.until(lambda number=number: len(results.received) > number, within=300, every=0.05)
+        came.append(world.clock.now())
+    assert [results.received[n].data["time"] for n in range(LENGTH)] == pytest.approx(times)
+    assert came[4] - came[3] == pytest.approx(100.0, abs=1.0)
+    assert came[8] - came[7] == pytest.approx(200.0, abs=1.0)
+    await world.until(lambda: ended(world))
+    assert "619 frames 12 hold a picture" in (await world.stream()).text

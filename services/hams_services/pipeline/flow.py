@@ -109,17 +109,19 @@ class Flow:
         self._recent: deque[float] = deque(maxlen=2000)
         self.complaint = ""
         """Why the newest failed frame failed."""
+        self._times: dict[int, float | None] = {}  # of the frames under way
         self._first: float | None = None
         self._last: float | None = None
         self._outbox: asyncio.Queue[Command] = asyncio.Queue()  # holds frames in the window only, so it is bounded
         self.changed = asyncio.Event()
         """Set whenever :attr:`StreamCore.wants_frame` or `idle` may have changed."""
 
-    def submit(self, image: Pixels) -> int:
-        """Start a frame; its number."""
+    def submit(self, image: Pixels, time_s: float | None = None) -> int:
+        """Start a frame, shown at `time_s` of its stream; its number."""
         captured = time.time()
         frame = self.core.ledger.submitted
         self.frames.put(frame, image)
+        self._times[frame] = time_s
         number, commands = self.core.submit(captured, self._clock.now())
         assert number == frame
         self._queue(commands)
@@ -158,6 +160,7 @@ class Flow:
     def _forget(self, command: Close) -> None:
         """A frame was dropped or failed."""
         self.frames.drop(command.frame)
+        self._times.pop(command.frame)
         if command.outcome is Outcome.FAILED:
             self.complaint = f"frame {command.frame} failed: {command.detail or command.reason}"
             failures = self.core.ledger.failed.total()
@@ -261,6 +264,7 @@ class Flow:
             "stream": self._stream,
             "frame": command.frame,
             "captured": command.captured,
+            "time": self._times.pop(command.frame),
             "latency_ms": round(latency_ms, 3),
             "epoch": command.plan.epoch,
             "width": size[0],

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from hams_services.pipeline.flow import Flow, Peers
 from hams_services.pipeline.gallery import Galleries
+from hams_services.pipeline.media_time import MediaTime
 from hams_services.pipeline.reconnect import Backoff
 from hams_services.pipeline.replicas import Replicas
 from hams_services.pipeline.sources.opening import open_source
@@ -66,6 +67,8 @@ class StreamRunner:
         self._pushing = asyncio.Lock()
         self._pushed: float | None = None
         """When the newest pushed frame was taken, monotonic s."""
+        self._first: float | None = None
+        """When the first frame was taken, monotonic s."""
         self._asked: float | None = None
         """Since when the source owes an answer, monotonic s."""
 
@@ -124,23 +127,31 @@ class StreamRunner:
     async def _play_through(self, reader: Reader) -> None:
         source = await self._answer(reader.open(partial(open_source, self.spec.source, self._cache)))
         self.state = "playing"
-        rate = self.spec.fps or source.fps or 25.0
-        period = 1.0 / rate if self.spec.pace == "realtime" else 0.0
-        due = self._clock.now()
+        period = 1.0 / (self.spec.fps or source.fps or 25.0)
+        media = MediaTime(period)
+        begin = self._clock.now()
         while True:
             await self._wait(lambda: self.flow.core.wants_frame)
             image = await self._answer(reader.read(self.flow.frames.blank()))
+            self._note(source.note)
             if image is None:
                 if not self.spec.loop:
                     return
                 await self._answer(reader.rewind())
+                media.restart()
                 continue
-            now = self._clock.now()
-            if period:
-                due = max(due, now - period)  # after a stall go on at the clock's rate, do not catch up
-                await asyncio.sleep(max(0.0, due - now))
-                due += period
-            self.flow.submit(image)
+            time = media.next(None if self.spec.fps else source.at)
+            if self.spec.pace == "realtime":
+                now = self._clock.now()
+                begin = max(begin, now - period - time)  # after a stall go on by the clock, do not catch up
+                await asyncio.sleep(max(0.0, begin + time - now))
+            self.flow.submit(image, time)
+
+    def _note(self, note: str) -> None:
+        """Show and log, once, what is odd about the source."""
+        if note != self.text and note:
+            self.flow.log.warning("stream %s: %s: %s", self.flow.name, redacted(self.spec.source), note)
+            self.text = note
 
     async def _play_endless(self) -> None:
         """Take frames as they are made; a source that is lost, or not there yet, is opened again and again."""
@@ -168,7 +179,12 @@ class StreamRunner:
                 raise SourceError(f"{redacted(self.spec.source)} has ended")
             self.state, self.text = "playing", ""
             backoff.reset()
-            self.flow.submit(image)
+            self.flow.submit(image, self._since_first())
+
+    def _since_first(self) -> float:
+        """Time of a frame that has none of its own: since the stream's first one, s."""
+        self._first = self._clock.now() if self._first is None else self._first
+        return self._clock.now() - self._first
 
     async def push(self, image: Pixels) -> PushAnswer:
         """Take a frame an application sent, once there is room for it."""
@@ -177,5 +193,5 @@ class StreamRunner:
             await self._wait(lambda: core.plan is not None and core.wants_frame)
             self._pushed = self._clock.now()
             before = core.ledger.dropped.total()
-            frame = self.flow.submit(image)
+            frame = self.flow.submit(image, self._since_first())
             return PushAnswer(frame=frame, overloaded=core.ledger.dropped.total() > before)

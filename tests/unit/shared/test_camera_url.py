@@ -28,6 +28,7 @@ SHOWN = [
     ("rtsp:/user:hunter2@host/x", "rtsp:***"),
     ("rtsp:user:hunter2@host/x", "rtsp:***"),
     ("http://user:12/34@host/x", "http://***@host/x"),
+    ("http://user:12?34@host/x", "http://***@host/x"),
     ("rtsp://user:a@b#c@host/x", "rtsp://***@host/x"),
     ("rtsp://user:a@b/c@host/x", "rtsp://***@host/x"),
     ("rtsp://user:a@b?c@host/x", "rtsp://***@host/x"),

@@ -29,6 +29,10 @@ class Source(Protocol):
     """Its own frames/s, or None when it has no clock."""
     endless: bool
     """Whether it gives frames as they are made, at their own pace; one that ends is lost and opened again."""
+    at: float | None = None
+    """When the frame that was read last is to be shown, s of the source's own time; None where it has none."""
+    note: str = ""
+    """What is odd about it, for people: `status` shows it, and it is logged."""
 
     def read(self, into: Pixels | None = None) -> Pixels | None:
         """Return the next frame, H×W×3 B, G, R; None at the end. It may be `into`, filled, when the shape is the same.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 
+from hams_services.pipeline.sources.animated import decode_animation, is_animated
 from hams_services.pipeline.sources.base import Source, check_capture, decode_image, grab
+from hams_services.pipeline.sources.packets import Packets
+from hams_services.pipeline.sources.whole import container, cut_off
 from hams_shared.errors import SourceError
 from hams_shared.frames import Pixels
 
@@ -16,71 +20,119 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 
 
 class Video(Source):
-    """A video file."""
+    """A video file; each frame has the time that the file gives it."""
 
     endless = False
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._capture = cv2.VideoCapture(str(path))
-        if not self._capture.isOpened():
-            raise SourceError(f"{path} is not a video that can be read", "is the file complete?")
-        check_capture(self._capture, str(path))
+        self._open()
         self._count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self._read = 0
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.fps = rate if 0 < rate <= 1000 else None
 
+    def _open(self) -> None:
+        self._capture = cv2.VideoCapture(str(self._path))
+        if not self._capture.isOpened():
+            raise SourceError(f"{self._path} is not a video that can be read", "is the file complete?")
+        check_capture(self._capture, str(self._path))
+        self._packets = Packets(self._path)
+        self._read = 0
+        self.at = None
+
     def read(self, into: Pixels | None = None) -> Pixels | None:
-        """Next frame; see :class:`Source`. One frame fewer than announced is normal, more are damage."""
+        """Next frame; see :class:`Source`."""
         image = grab(self._capture, into)
-        if image is not None:
-            self._read += 1
-            return image
+        self._packets.read_to(self._read)
+        if image is None:
+            self._check_end()
+            return None
+        if self._packets.changes_at(self._read, float(self._capture.get(cv2.CAP_PROP_PTS))):
+            self._refuse_change()
+        time = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1e3
+        self.at = time if time > 0 or self._read == 0 else None  # elementary streams have no times: all are 0
+        self._read += 1
+        return image
+
+    def _refuse_change(self) -> None:
+        assert self._packets.change is not None
+        assert self._packets.size is not None
+        width, height = self._packets.change.size
+        before = self._packets.size
+        raise SourceError(
+            f"{self._path} changes from {before[0]}×{before[1]} to {width}×{height} pixels after {self._read} frames",
+            f"make them one size, for example by `ffmpeg -i IN -vf scale={width}:{height} OUT`, or cut it there",
+        )
+
+    def _check_end(self) -> None:
+        """Raise SourceError where the file is known to be damaged; note what may be a damage.
+
+        Its own count of frames alone proves nothing: it may be an estimate by the time of sound, or count empty chunks.
+        """
         if self._read == 0:
             raise SourceError(f"{self._path} holds no frame that can be decoded")
-        if self._read < self._count - max(1, self._count // 50):
+        least = self._read + max(1, self._count // 50)
+        short = self._count > least
+        told = self._count / self.fps if self.fps else 0.0
+        early = short and self.at is not None and told - self.at > max(told / 50, 2 / (self.fps or 25.0))
+        kind, cut = container(self._path), cut_off(self._path)
+        certain = (short and kind == "mp4") or (early and kind == "avi") or (short and self._packets.read_all() > least)
+        if cut or certain:
+            of = f" of {self._count}" if short else ""
             raise SourceError(
-                f"{self._path} is truncated or corrupt: it ends after {self._read} of {self._count} frames"
+                f"{self._path} is truncated or corrupt: it ends after {self._read}{of} frames{cut and ': '}{cut}"
             )
-        return None
+        if short and kind == "avi":
+            self.note = f"of {self._count} frames {self._read} hold a picture: the others are empty or damaged"
+        elif early:
+            self.note = f"pictures end at {self.at:.1f} s of {told:.1f} s: is the sound longer, or is the file damaged?"
 
     def rewind(self) -> None:
         """Open the file again: seeking is not exact in all formats."""
-        self._capture.release()
-        self._capture = cv2.VideoCapture(str(self._path))
-        self._read = 0
+        self.close()
+        self._open()
 
     def close(self) -> None:
         """Release the file."""
         self._capture.release()
+        self._packets.close()
 
 
 class Images(Source):
-    """One image, or the images of a folder in name order."""
+    """One image, or the images of a folder in name order; of animated ones all frames."""
 
     endless = False
     fps: float | None = None
 
     def __init__(self, paths: list[Path]) -> None:
         self._paths = paths
-        self._next = 0
+        self._frames = self._all()
+        self._due = 0.0
 
     def read(self, into: Pixels | None = None) -> Pixels | None:
-        """Next image; see :class:`Source`."""
-        if self._next >= len(self._paths):
-            return None
-        path = self._paths[self._next]
-        self._next += 1
-        if path.stat().st_size > MAX_FILE:
-            raise SourceError(
-                f"{path} has {path.stat().st_size >> 20} MiB, more than the {MAX_FILE >> 20} that are taken"
-            )
-        return decode_image(path.read_bytes(), str(path))
+        """Next image; see :class:`Source`. Only one animated image by itself has times."""
+        image, seconds = next(self._frames, (None, None))
+        if image is not None and seconds is not None and len(self._paths) == 1:
+            self.at, self._due = self._due, self._due + seconds
+        return image
 
     def rewind(self) -> None:
         """Start over."""
-        self._next = 0
+        self._frames = self._all()
+        self._due = 0.0
+        self.at = None
+
+    def _all(self) -> Iterator[tuple[Pixels, float | None]]:
+        """Yield frames, with how long each is shown, s, if it is of an animation."""
+        for path in self._paths:
+            size = path.stat().st_size
+            if size > MAX_FILE:
+                raise SourceError(f"{path} has {size >> 20} MiB, more than the {MAX_FILE >> 20} that are taken")
+            data = path.read_bytes()
+            if is_animated(data):
+                yield from decode_animation(data, str(path))
+            else:
+                yield decode_image(data, str(path)), None
 
     def close(self) -> None:
         """Nothing is held open."""
