@@ -60,7 +60,7 @@ class CameraUrl:
     def shown(self) -> str:
         """The address as people may see it: no user, no password, no secrets in the query.
 
-        Where a later ``@`` may end a password (``user:12/34@host``, ``user:12?34@host``, ``user:a@b#c@host``), only what
+        Where a later ``@`` may end a password (``user:12/34@host``, ``user:1?3@host``, ``user:a@b#c@host``), only what
         follows it.
         """
         whole = self.user is not None or not self.rest.startswith("/")

@@ -13,6 +13,11 @@ def redacted(urls: str) -> str:
     )
 
 
+def host_port(host: str, port: int) -> str:
+    """Return HOST:PORT as it stands in a URL: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def is_tls(url: str) -> bool:
     """Whether the broker at `url` is to be spoken to by TLS only."""
     return url.strip().lower().startswith("tls://")

@@ -32,7 +32,7 @@ def grey(tmp_path: Path) -> Iterator[Up]:
 def test_a_video_crops_and_lines(grey: Up, tmp_path: Path) -> None:
     movie, folder, lines = tmp_path / "out" / "seen.mp4", tmp_path / "crops", tmp_path / "results.jsonl"
     assert str(movie) in grey.ctl("sink", "video", "grey", movie, "--count", "20")
-    assert int(cv2.VideoCapture(str(movie)).get(cv2.CAP_PROP_FRAME_COUNT)) == 20
+    assert int(cv2.VideoCapture(str(movie)).get(cv2.CAP_PROP_FRAME_COUNT)) >= 20  # dropped ones leave their gap
 
     assert "5 pictures" in grey.ctl("sink", "crops", "grey", folder, "--count", "5", "--label", "frame")
     pictures = sorted((folder / "s0").glob("*-0-frame.jpg"))
@@ -60,7 +60,7 @@ def test_live_on_a_page_until_ctrl_c(grey: Up) -> None:
         def listed() -> bool:
             try:
                 with urllib.request.urlopen(f"http://{address}/", timeout=5) as page:
-                    return b'src="/s0"' in page.read()
+                    return b'src="./s0"' in page.read()
             except OSError:
                 return False
 

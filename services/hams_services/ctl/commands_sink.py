@@ -23,7 +23,10 @@ app = typer.Typer(
 def video(
     group: GroupName,
     file: Annotated[Path, typer.Argument(help="Video to write: .mp4 or .avi.")],
-    fps: Annotated[float, typer.Option(min=1, max=240, help="Frames/s it plays at.")] = 25.0,
+    fps: Annotated[
+        float,
+        typer.Option(min=1, max=240, help="Pictures/s of the video; frames stand for their own time."),
+    ] = 25.0,
     stream: Stream = "*",
     count: Count = None,
     nats: Nats = None,

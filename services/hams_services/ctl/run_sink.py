@@ -16,6 +16,7 @@ from hams_services.ctl.options import address
 from hams_shared.bus import Bus
 from hams_shared.errors import SourceError
 from hams_shared.frames import Pixels
+from hams_shared.urls import host_port
 
 
 async def _pictures(
@@ -57,7 +58,7 @@ def mjpeg(group: str, listen: str, stream: str, nats: str | None, debug: bool) -
 
     async def job(bus: Bus) -> None:
         server = MjpegServer(host, port, group)
-        out.print(f"live at http://{host}:{server.port}/")
+        out.print(f"live at http://{host_port(host, server.port)}/")
         try:
             await _pictures(bus, group, stream, None, server.write)
         finally:

@@ -11,10 +11,15 @@ from pathlib import Path
 from hams_services.ctl.console import err, out, without_bus
 from hams_services.ctl.control import Progress
 from hams_services.ctl.join import joined, name_box
+from hams_services.ctl.options import address
 from hams_services.ctl.progress import steps
 from hams_services.ctl.up import Running, discover, system
 from hams_shared.credentials import of_environment
 from hams_shared.errors import InternalError
+from hams_shared.urls import host_port, redacted
+
+LOOPBACK = "127.0.0.1"
+"""Where an own broker listens unless --host says otherwise."""
 
 
 async def choose_devices(named: list[str] | None) -> list[str]:
@@ -27,6 +32,17 @@ async def choose_devices(named: list[str] | None) -> list[str]:
     for remark in remarks:
         err.print(f"[dim]not used: {remark}[/dim]")
     return found
+
+
+def unused_options(nats: str | None, port: int | None, host: str) -> str:
+    """Say which options of an own broker are given although the one at `nats` is used; else nothing."""
+    given = ["--port"] * (port is not None) + ["--host"] * (host != LOOPBACK)
+    if nats is None or not given:
+        return ""
+    return (
+        f"not used: {' and '.join(given)}, because the broker at {redacted(nats)} is used (--nats or HAMS_NATS_URL); "
+        "for an own broker unset HAMS_NATS_URL"
+    )
 
 
 @asynccontextmanager
@@ -57,6 +73,8 @@ def up(
     """Start everything, and keep it running until Ctrl-C."""
 
     async def main(stop: asyncio.Event) -> None:
+        if unused := unused_options(nats, port, host):
+            err.print(unused)
         devices = await choose_devices(device)
         err.print(f"starting {len(devices)} device{'s' * (len(devices) != 1)}: {', '.join(devices)}")
         try:
@@ -69,7 +87,7 @@ def up(
                 for name in running.devices:
                     out.print(f"  {name}")
                 if metrics is not None:
-                    out.print(f"  metrics: http://{metrics}/metrics")
+                    out.print(f"  metrics: http://{host_port(*address(metrics))}/metrics")
                 out.print(f"  logs: {running.logs}")
                 out.print("next: hams-ctl deploy examples/face.yaml   (Ctrl-C here stops everything)")
                 failed = await running.supervisor.failure()

@@ -15,6 +15,7 @@ from hams_services.monitor.look import look
 from hams_services.monitor.screen import screen
 from hams_shared.bus import Bus
 from hams_shared.errors import BadInputError
+from hams_shared.urls import host_port
 
 LOOK_S = 1.0
 """Seconds between two looks for Prometheus."""
@@ -58,7 +59,7 @@ def metrics(listen: str, nats: str | None, debug: bool) -> None:
             server, thread = start_http_server(port, host, registry)
         except OSError as error:
             raise BadInputError(f"cannot listen on {listen}: {error.strerror or error}") from None
-        out.print(f"metrics at http://{host}:{server.server_port}/metrics")
+        out.print(f"metrics at http://{host_port(host, server.server_port)}/metrics")
         try:
             while True:
                 collector.show(await look(bus), time.monotonic())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import html
+import socket
+import socketserver
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote, unquote, urlsplit
 
 import cv2
 
@@ -12,13 +15,30 @@ from hams_client import Result
 from hams_services.draw import annotate
 from hams_shared.errors import BadInputError
 from hams_shared.frames import Pixels
+from hams_shared.urls import host_port
 
 IDLE_S = 5.0
 """A viewer is sent the last picture again after this long."""
 
 
+class _Server(ThreadingHTTPServer):
+    """Takes IPv6 addresses too: their family is that of the address."""
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        self.address_family, address = found[0][0], found[0][4]
+        super().__init__((str(address[0]), port), handler)
+
+    def server_bind(self) -> None:
+        """Bind, without the look-up of the host's name, which may take seconds."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+
 class MjpegServer:
-    """``/`` lists the streams seen so far, ``/STREAM`` shows one.
+    """``/`` lists the streams seen so far, ``/STREAM`` shows one; so does a path before it, as a proxy may leave it.
 
     Raises:
         BadInputError: the address is taken.
@@ -32,7 +52,7 @@ class MjpegServer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                name = self.path.strip("/").partition("?")[0]
+                name = unquote(urlsplit(self.path).path.rpartition("/")[2])
                 if name:
                     sink._send_stream(self, name)
                 else:
@@ -41,10 +61,9 @@ class MjpegServer:
             def log_message(self, *args: object) -> None: ...
 
         try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
+            self._server = _Server(host, port, Handler)
         except OSError as error:
-            raise BadInputError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
-        self._server.daemon_threads = True
+            raise BadInputError(f"cannot listen on {host_port(host, port)}: {error.strerror or error}") from None
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, name="mjpeg", daemon=True)
         self._thread.start()
@@ -68,7 +87,9 @@ class MjpegServer:
     def _send_list(self, to: BaseHTTPRequestHandler, group: str) -> None:
         with self._new:
             streams = sorted(self._pictures)
-        shown = "".join(f'<figure><img src="/{s}"><figcaption>{html.escape(s)}</figcaption></figure>' for s in streams)
+        shown = "".join(
+            f'<figure><img src="./{quote(s)}"><figcaption>{html.escape(s)}</figcaption></figure>' for s in streams
+        )
         page = (
             f"<!doctype html><title>{html.escape(group)}</title><style>body{{font-family:sans-serif;background:#111;"
             "color:#ddd;margin:1rem;display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0}"

@@ -1,10 +1,12 @@
-"""A video file per stream with what was found drawn in."""
+"""A video file per stream with what was found drawn in, at the time of its frames."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from hams_client import Result
 from hams_services.draw import annotate
@@ -12,10 +14,26 @@ from hams_shared.errors import SourceError
 from hams_shared.frames import Pixels
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
+LONGEST_GAP_S = 60.0
+"""While no frame comes the last picture stands; a longer gap is shortened to this, s."""
+
+
+@dataclass
+class _Track:
+    """The file of one stream."""
+
+    writer: cv2.VideoWriter
+    size: tuple[int, int]
+    """Width, height, pixels."""
+    path: Path
+    begin: float
+    """Time of the stream at which the file begins, s."""
+    pictures: int = 0
+    last: Pixels | None = None
 
 
 class VideoFiles:
-    """``OUT.mp4`` for the first stream, ``OUT-STREAM.mp4`` for further ones.
+    """``OUT.mp4`` for the first stream, ``OUT-STREAM.mp4`` for further ones, each of `fps` pictures a second.
 
     Raises:
         SourceError: the name is not that of a video.
@@ -26,30 +44,57 @@ class VideoFiles:
             raise SourceError(f"cannot write a video into {path}", f"use a name that ends in {' or '.join(CODECS)}")
         self._path = path
         self._fps = fps
-        self._writers: dict[str, tuple[cv2.VideoWriter, tuple[int, int], Path]] = {}
+        self._tracks: dict[str, _Track] = {}
 
     def write(self, result: Result, image: Pixels) -> None:
-        """Append one frame. Raises SourceError when the file cannot be written."""
+        """Show one frame from its time on. Raises SourceError when the file cannot be written."""
+        told = result.data.get("time")
+        time = float(result.captured if told is None else told)
         picture = annotate(image, result.objects)
-        height, width = picture.shape[:2]
-        if result.stream not in self._writers:
-            self._writers[result.stream] = self._open(result.stream, (width, height))
-        writer, size, _ = self._writers[result.stream]
-        writer.write(picture if size == (width, height) else cv2.resize(picture, size))
+        track = self._tracks.get(result.stream)
+        if track is None:
+            track = self._tracks[result.stream] = self._open(result.stream, picture.shape[1::-1], time)
+        place = round((time - track.begin) * self._fps)
+        longest = track.pictures + round(LONGEST_GAP_S * self._fps)
+        if place < track.pictures - 1 or place > longest:  # the stream began anew, or was away for long
+            place = min(max(place, track.pictures), longest)
+            track.begin = time - place / self._fps
+        if place < track.pictures:
+            return  # more frames a second than the video has
+        while track.last is not None and track.pictures < place:
+            track.writer.write(track.last)
+            track.pictures += 1
+        track.last = _fitted(picture, track.size)
+        track.writer.write(track.last)
+        track.pictures += 1
 
     def close(self) -> list[Path]:
         """Finish the files; return their names."""
-        for writer, _, _ in self._writers.values():
-            writer.release()
-        return [path for _, _, path in self._writers.values()]
+        for track in self._tracks.values():
+            track.writer.release()
+        return [track.path for track in self._tracks.values()]
 
-    def _open(self, stream: str, size: tuple[int, int]) -> tuple[cv2.VideoWriter, tuple[int, int], Path]:
+    def _open(self, stream: str, size: tuple[int, ...], time: float) -> _Track:
         path = self._path
-        if self._writers:
+        if self._tracks:
             path = path.with_stem(f"{path.stem}-{stream}")
         path.parent.mkdir(parents=True, exist_ok=True)
         codec = cv2.VideoWriter.fourcc(*CODECS[path.suffix.lower()])
-        writer = cv2.VideoWriter(str(path), codec, self._fps, size)
+        width, height = size
+        writer = cv2.VideoWriter(str(path), codec, self._fps, (width, height))
         if not writer.isOpened():
             raise SourceError(f"cannot write {path}", "is the folder writable, and the disk not full?")
-        return writer, size, path
+        return _Track(writer, (width, height), path, time)
+
+
+def _fitted(picture: Pixels, size: tuple[int, int]) -> Pixels:
+    """Return `picture` at `size` (width, height), its proportions kept, black beside it."""
+    height, width = picture.shape[:2]
+    if (width, height) == size:
+        return picture
+    scale = min(size[0] / width, size[1] / height)
+    wide, high = max(1, round(width * scale)), max(1, round(height * scale))
+    fitted = np.zeros((size[1], size[0], 3), np.uint8)
+    left, top = (size[0] - wide) // 2, (size[1] - high) // 2
+    fitted[top : top + high, left : left + wide] = cv2.resize(picture, (wide, high), interpolation=cv2.INTER_AREA)
+    return fitted

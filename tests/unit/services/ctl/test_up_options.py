@@ -1,0 +1,28 @@
+"""What `hams-ctl up` says of options that have no effect."""
+
+from __future__ import annotations
+
+import pytest
+
+from hams_services.ctl.run_up import unused_options
+
+
+@pytest.mark.parametrize(
+    ("nats", "port", "host", "named"),
+    [
+        (None, 4333, "0.0.0.0", None),
+        ("nats://box:4222", None, "127.0.0.1", None),
+        ("nats://box:4222", 4333, "127.0.0.1", "--port"),
+        ("nats://box:4222", 0, "0.0.0.0", "--port and --host"),
+    ],
+)
+def test_options_of_an_own_broker_beside_another_one(nats: str | None, port: int | None, host: str, named: str) -> None:
+    said = unused_options(nats, port, host)
+    if named is None:
+        assert said == ""
+    else:
+        assert said.startswith(f"not used: {named}, because the broker at nats://box:4222 is used")
+
+
+def test_its_password_is_not_shown() -> None:
+    assert "hunter2" not in unused_options("nats://user:hunter2@box:4222", 1, "127.0.0.1")
