@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from hams_agents.backends.base import Backend, ModelFile, Network
+from hams_agents.cpu_use import cpu_use, others
 from hams_agents.executor import Executor
 from hams_agents.profiler import profile_steps
 from hams_agents.progress import LOAD_S, Progress
@@ -56,7 +57,9 @@ async def benchmark(
             other = await loop.run_in_executor(loader, _load_beside, backend, beside, loading)
             try:
                 pair = (other, beside) if other is not None and beside is not None else None
+                before = cpu_use()
                 measured = await executor.run_steps(profile_steps(network, model, executor.clock.now, beside=pair))
+                used = 0.0 if device.emulated else others(before, cpu_use(), device.cores)
             finally:
                 if other is not None:
                     other.close()
@@ -76,6 +79,7 @@ async def benchmark(
             "stable": measured.stable,
             "beside": pair[1].digest if pair is not None else "",
             "beside_fps": measured.beside_fps,
+            "load": round(used, 3),
         }
     )
 

@@ -9,7 +9,7 @@ so in their heartbeats; when every device of it is ready it becomes ``active``. 
 
 from __future__ import annotations
 
-from hams_scheduler import proposals, quiet
+from hams_scheduler import doubts, proposals, quiet
 from hams_scheduler.events import (
     AdoptGroup,
     AnswerPlan,
@@ -24,6 +24,7 @@ from hams_scheduler.events import (
     HealthSeen,
     HeartbeatSeen,
     Lead,
+    MeasureAsked,
     NotAdopted,
     Note,
     PlanAsked,
@@ -94,13 +95,15 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
         case VariantSeen():
             commands += _variant_seen(state, event)
         case ProfileDone():
-            commands += _profile_done(state, event)
+            commands += _profile_done(state, event, now)
         case Solved():
             commands += proposals.take(state, event, now)
         case PlanAsked(request_id, request):
             state.asked[request_id] = request
         case AskWithdrawn(request_id):
             state.asked.pop(request_id, None)
+        case MeasureAsked(model, device):
+            doubts.ask(state, model, device)
         case Tick():
             for device in state.live.expire(now):
                 commands += _lost(state, device, "is silent")
@@ -239,17 +242,23 @@ def _variant_seen(state: SchedulerState, event: VariantSeen) -> list[Command]:
     return [Note(why)]
 
 
-def _profile_done(state: SchedulerState, event: ProfileDone) -> list[Command]:
+def _profile_done(state: SchedulerState, event: ProfileDone, now: float) -> list[Command]:
     running = state.profiling.get(event.device)
     if running is None or running[0] != event.cell:
         return []
     del state.profiling[event.device]
     if event.record is not None:
+        known = state.profiles.get(event.record.key)
+        if not doubts.replaces(state, event.device, event.record, now):
+            return []
         state.profiles[event.record.key] = event.record
+        if known is not None and abs(event.record.fps / known.fps - 1.0 if known.fps else 1.0) > DRIFT:
+            state.want(f"{event.cell.model} was measured again on {event.device}")
         unplaced = bool(state.errors) or _bereft(state)  # perhaps for want of this very number
         if unplaced or state.stands_for_some(event.cell.digest):
             state.want(f"{event.cell.model} was measured on {event.device}", forced=unplaced)
         return [StoreProfile(event.record)]
+    state.again.discard((event.device, event.cell.key))
     text = event.error.text if event.error else "no answer"
     state.unanswered.setdefault((running[1], event.cell), []).append(f"benchmark failed: {text}")
     return [Note(f"benchmark of {event.cell.model} on {event.device} failed: {text}", device=event.device)]
@@ -262,8 +271,8 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     commands = proposals.activate(state)
     groups = [state.groups[name] for name in sorted(state.groups)]
     drafts = [group for request in state.asked.values() for group in request.groups]
-    wanted = state.missing(groups + drafts) + state.missing(drafts, spare=True)
-    commands += _start_profiles(state, wanted + quiet.due(state, groups, now))
+    wanted = state.missing(groups + drafts) + state.missing(drafts, spare=True) + doubts.asked(state, groups)
+    commands += _start_profiles(state, wanted + quiet.due(state, groups, now) + doubts.due(state, groups, now))
     if not state.settled(now):
         return commands
     commands += _orphans(state)

@@ -148,6 +148,14 @@ class AskWithdrawn:
 
 
 @dataclass(frozen=True)
+class MeasureAsked:
+    """Somebody wants cells measured again: of models and devices by name or pattern; empty: all."""
+
+    model: str
+    device: str
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time has passed."""
 
@@ -170,6 +178,7 @@ Event = (
     | Solved
     | PlanAsked
     | AskWithdrawn
+    | MeasureAsked
     | Tick
 )
 

@@ -40,6 +40,8 @@ from hams_shared.messages import (
     DeviceRecord,
     GroupRecord,
     Heartbeat,
+    MeasureAnswer,
+    MeasureRequest,
     PlanAnswer,
     PlanRecord,
     PlanRequest,
@@ -151,6 +153,7 @@ class SchedulerService:
             {
                 "view": (subjects.scheduler_view(), self._on_view),
                 "plan": (subjects.plan_request(), self._on_plan),
+                "measure": (subjects.measure_request(), self._on_measure),
             },
             queue=self.leadership.id,  # a leader that was paused and not yet found dead takes no question from its heir
         )
@@ -277,6 +280,12 @@ class SchedulerService:
         self._check_leading()
         view = scheduler_view(self._state, self._clock.now(), self.leadership.record, self.leadership.led_s)
         await message.respond(codec.encode(view))
+
+    async def _on_measure(self, message: Message) -> None:
+        self._check_leading()
+        request = codec.decode(MeasureRequest, message.data)
+        self._do(events.MeasureAsked(request.model, request.device))
+        await message.respond(codec.encode(MeasureAnswer(cells=len(self._state.again))))
 
     async def _on_plan(self, message: Message) -> None:
         """Answer later, when all is measured; other requests are served meanwhile."""

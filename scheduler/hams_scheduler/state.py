@@ -60,6 +60,12 @@ class SchedulerState:
     asked: dict[str, PlanRequest] = field(default_factory=dict)
     profiling: dict[str, tuple[Cell, str]] = field(default_factory=dict)
     """By device: the benchmark under way and the incarnation that runs it."""
+    again: set[tuple[str, str]] = field(default_factory=set)
+    """(device, key) of cells that people want measured again."""
+    tried: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
+    """By (device, key) of a doubtful cell: how often it was measured again, and when it was last or first seen."""
+    doubts_at: float = float("-inf")
+    """When doubtful cells are looked for next."""
     unanswered: dict[tuple[str, Cell], list[str]] = field(default_factory=dict)
     """Benchmarks that ended without an answer, by (incarnation, cell): why."""
     refused: dict[tuple[str, str], WireError] = field(default_factory=dict)
@@ -164,11 +170,11 @@ class SchedulerState:
         for record in records:
             for device, source, candidate, cell in self.cells(record, spare=spare):
                 if cell.key not in self.profiles and self.reason(device, cell) is None:
-                    beside = self._beside(device, source) if candidate.label else None
+                    beside = self.beside(device, source) if candidate.label else None
                     wanted.setdefault((device, cell.key), Profile(device, candidate.model, cell, beside))
         return list(wanted.values())
 
-    def _beside(self, device: str, source: Candidate) -> tuple[ModelRef, Cell] | None:
+    def beside(self, device: str, source: Candidate) -> tuple[ModelRef, Cell] | None:
         """The source of a variant, where it runs on `device`."""
         cell = source.cell(self.devices[device])
         known = self.profiles.get(cell.key)

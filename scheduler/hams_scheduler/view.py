@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hams_scheduler.candidates import Candidate
+from hams_scheduler.doubts import doubt
 from hams_scheduler.expected import expected
 from hams_scheduler.planning import Situation, cell_of, node_name
 from hams_scheduler.state import SchedulerState
@@ -31,12 +32,22 @@ def scheduler_view(
     return SchedulerView(
         devices=tuple(_device(state, name, now) for name in sorted(state.devices)),
         groups=tuple(_group(state, name) for name in sorted(state.groups)),
-        matrix=matrix_view(state.situation(groups, "")),
+        matrix=_doubted(state, matrix_view(state.situation(groups, ""))),
         leader=leader,
         led_s=led_s,
         profiling={device: cell.model for device, (cell, _) in sorted(state.profiling.items())},
-        waiting_profiles=len(state.missing(groups + drafts) + state.missing(drafts, spare=True)),
+        waiting_profiles=len(state.missing(groups + drafts) + state.missing(drafts, spare=True)) + len(state.again),
     )
+
+
+def _doubted(state: SchedulerState, matrix: MatrixView) -> MatrixView:
+    found = {
+        f"{model} @ {device}": why
+        for model, cells in matrix.cells.items()
+        for device, profile in cells.items()
+        if (why := doubt(state, device, profile))
+    }
+    return matrix.model_copy(update={"doubts": found})
 
 
 def _device(state: SchedulerState, device: str, now: float) -> DeviceView:

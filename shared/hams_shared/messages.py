@@ -158,6 +158,7 @@ class ProfileRecord(Wire):
     measured_at: float = 0.0
     beside: str = Field("", description="digest of the network that was measured in turns with it; empty: none was")
     beside_fps: float = Field(0.0, description="how fast that one was just then, images/s")
+    load: float = Field(0.0, ge=0, le=1, description="the part of the device's cores that others used meanwhile")
 
     @property
     def key(self) -> str:
@@ -329,6 +330,19 @@ class PlanRequest(Wire):
         return [self.group, *self.others]
 
 
+class MeasureRequest(Wire):
+    """Request: measure these cells of the FPS matrix again. Names may be patterns (``*``); empty: all."""
+
+    model: str = ""
+    device: str = ""
+
+
+class MeasureAnswer(Wire):
+    """How many cells will be measured."""
+
+    cells: int
+
+
 class StrategyAnswer(Wire):
     """One strategy's answer. Of several groups nodes are named `group/node`, and `fps` is that of the worst-off."""
 
@@ -379,6 +393,7 @@ class MatrixView(Wire):
     reasons: dict[str, str] = Field({}, description="`model @ device` → why there is no number")
     cells: dict[str, dict[str, ProfileRecord]] = Field({}, description="model → device → the whole measurement")
     emulated: tuple[str, ...] = ()
+    doubts: dict[str, str] = Field({}, description="`model @ device` → why its number may be wrong")
     variants: tuple[VariantRow, ...] = Field((), description="of the nodes that have any, their sources first")
 
 

@@ -52,6 +52,11 @@ def plan_request() -> str:
     return f"{PREFIX}.scheduler.plan"
 
 
+def measure_request() -> str:
+    """Request subject: measure cells of the FPS matrix again."""
+    return f"{PREFIX}.scheduler.measure"
+
+
 def scheduler_view() -> str:
     """Request subject: everything the scheduler knows."""
     return f"{PREFIX}.scheduler.view"

@@ -61,15 +61,26 @@ def resume(
 
 
 def matrix(
+    model: Annotated[
+        str, typer.Argument(metavar="[MODEL]", help="With --measure: only this model, or those of a pattern.")
+    ] = "",
+    device: Annotated[
+        str, typer.Argument(metavar="[DEVICE]", help="With --measure: only this device, or those of a pattern.")
+    ] = "",
     json: Json = False,
     variants: Annotated[
         bool, typer.Option("--variants", help="Show the variants of each node too, and what they may not do.")
     ] = False,
     csv_: Annotated[bool, typer.Option("--csv", help="Print CSV; empty cells are unsupported pairs.")] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure again first: all cells, or those of MODEL and DEVICE.")
+    ] = False,
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
     """Show the FPS matrix: how fast each deployed model runs alone on each device."""
     from hams_services.ctl import run_show
 
-    run_show.matrix(json, variants, csv_, nats, debug)
+    if (model or device) and not measure:
+        raise typer.BadParameter("MODEL and DEVICE say what to measure again: add --measure")
+    run_show.matrix((model, device) if measure else None, json, variants, csv_, nats, debug)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from hams_services.monitor.ask import pipeline_view, scheduler_view
+from hams_services.monitor.ask import ask, pipeline_view, scheduler_view
 from hams_services.monitor.ask import plans as ask_plans
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus
@@ -26,6 +26,8 @@ from hams_shared.messages import (
     DeviceHealth,
     GroupRecord,
     GroupView,
+    MeasureAnswer,
+    MeasureRequest,
     ModelPart,
     ModelRef,
     PipelineView,
@@ -202,6 +204,12 @@ class Control:
                 if served and view.state == "serving":
                     return
             await asyncio.sleep(POLL_S)
+
+    async def measure(self, model: str, device: str) -> int:
+        """Have cells of the matrix measured again, by names or patterns; empty: all. Returns how many."""
+        data = codec.encode(MeasureRequest(model=model, device=device))
+        answer = await ask(self.bus, subjects.measure_request(), data, "scheduler", timeout=ASK_S, patience=PATIENCE_S)
+        return codec.decode(MeasureAnswer, answer).cells
 
     async def plan(self, records: list[GroupRecord], strategies: tuple[str, ...], time_limit_s: float) -> PlanAnswer:
         """Ask what each strategy would do with these groups at once. Waits for benchmarks that are missing."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import sys
 import time
 
 from hams_services.ctl.console import out, print_json, with_bus, without_bus
 from hams_services.ctl.control import Control
+from hams_services.ctl.progress import steps
 from hams_services.ctl.tables import (
     NARROW,
     devices_table,
+    doubts,
     groups_table,
     leader_line,
     matrix_table,
@@ -21,8 +24,11 @@ from hams_services.ctl.tables import (
     variants_table,
 )
 from hams_shared.bus import Bus
-from hams_shared.errors import NotFoundError
+from hams_shared.errors import DeadlineError, NotFoundError
 from hams_shared.messages import DeviceView, MatrixView, PipelineView
+
+MEASURE_S = 1800.0
+"""How long `matrix --measure` waits, s."""
 
 
 def status(json: bool, nats: str | None, debug: bool) -> None:
@@ -127,13 +133,17 @@ def _print_devices(views: tuple[DeviceView, ...], json: bool) -> None:
             out.print(f"  when it is mended: hams-ctl devices resume {name}", style="dim", soft_wrap=True)
 
 
-def matrix(json: bool, variants: bool, as_csv: bool, nats: str | None, debug: bool) -> None:
-    """Print the FPS matrix."""
+def matrix(
+    again: tuple[str, str] | None, json: bool, variants: bool, as_csv: bool, nats: str | None, debug: bool
+) -> None:
+    """Print the FPS matrix, after cells were measured `again`: those of a model and a device, empty: all."""
 
     async def job(bus: Bus) -> None:
+        if again is not None:
+            await _measure(Control(bus), *again)
         view = (await Control(bus).view()).matrix
         if json:
-            keys = ("models", "devices", "fps", "reasons", "cells", "emulated")
+            keys = ("models", "devices", "fps", "reasons", "cells", "emulated", "doubts")
             data = view.model_dump(mode="json")
             print_json({key: data[key] for key in (*keys, *(["variants"] if variants else []))})
         elif as_csv:
@@ -142,12 +152,35 @@ def matrix(json: bool, variants: bool, as_csv: bool, nats: str | None, debug: bo
             out.print("no models yet: hams-ctl deploy FILE")
         else:
             out.print(matrix_table(view))
+            for line in doubts(view, time.time()):
+                out.print(line, style="yellow", soft_wrap=True)
             for line in reasons(view):
                 out.print(line, style="dim")
             if variants:
                 _variants(view)
 
     with_bus(job, nats, debug)
+
+
+async def _measure(control: Control, model: str, device: str) -> None:
+    """Have cells measured again, and wait for it. Raises NotFoundError: there are none such."""
+    total = await control.measure(model, device)
+    if not total:
+        names = (await control.view()).matrix
+        known = f"models: {', '.join(names.models) or 'none'}; devices: {', '.join(names.devices) or 'none'}"
+        raise NotFoundError(f"no cell of the matrix is called {model or '*'} {device or '*'}", known)
+    try:
+        with steps() as progress:
+            async with asyncio.timeout(MEASURE_S):
+                while left := (view := await control.view()).waiting_profiles:
+                    busy = ", ".join(f"{name} on {on}" for on, name in view.profiling.items())
+                    progress("measure", max(total - left, 0), total, busy)
+                    await asyncio.sleep(0.5)
+            progress.end("measure")
+    except TimeoutError:
+        raise DeadlineError(
+            f"not all was measured within {MEASURE_S:g} s", "it goes on: see `hams-ctl matrix`"
+        ) from None
 
 
 def _variants(view: MatrixView) -> None:

@@ -50,15 +50,31 @@ def matrix_table(matrix: MatrixView) -> Table:
         best = max((v for v in row if v is not None), default=None)
         cells: list[Text | str] = []
         for device, value in zip(matrix.devices, row, strict=True):
+            mark = "~" if f"{model} @ {device}" in matrix.doubts else ""
             if value is None:
                 reason = matrix.reasons.get(f"{model} @ {device}", "")
                 cells.append(Text("?" if reason == "not measured yet" else "–", style="dim"))
             elif value == best:
-                cells.append(Text(f"{value:,.1f} *", style="bold green"))
+                cells.append(Text(f"{mark}{value:,.1f} *", style="bold green"))
             else:
-                cells.append(f"{value:,.1f}  ")
+                cells.append(f"{mark}{value:,.1f}  ")
         table.add_row(model, *cells)
     return table
+
+
+OLD_S = 30 * 86_400.0
+"""Measurements of so long ago are called old, s: drivers, governors and neighbours change."""
+
+
+def doubts(matrix: MatrixView, now: float) -> list[str]:
+    """Why numbers may be wrong, one line each; `now` is Unix time."""
+    told = [f"  ~ {pair}: {why}" for pair, why in matrix.doubts.items()]
+    for model, cells in matrix.cells.items():
+        for device, cell in cells.items():
+            days = (now - cell.measured_at) / 86_400
+            if cell.measured_at and now - cell.measured_at > OLD_S:
+                told.append(f"  {model} @ {device}: measured {days:.0f} days ago")
+    return [*told, *(["  measure again: hams-ctl matrix --measure [MODEL] [DEVICE]"] if told else [])]
 
 
 def variants_table(matrix: MatrixView) -> Table:
