@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 
 from hams_shared.messages import Heartbeat, NodeLoad, Plan
 
-WEIGHT_PRIOR_FRAMES = 30.0
+WEIGHT_PRIOR_FRAMES = 100.0
 """The group file's weight counts as much as this many frames."""
 WEIGHT_MEMORY_FRAMES = 2000.0
 """Frames after which an observation has lost 63 % of its say: scenes change."""
-ETA_PRIOR_S = 2.0
+ETA_PRIOR_S = 10.0
 """The prior of eta counts as much as this much busy time, s."""
 ETA_MEMORY_S = 60.0
 """Busy time after which an observation of eta has lost 63 % of its say, s."""

@@ -237,7 +237,7 @@ async def test_the_number_of_objects_is_learned(world: System) -> None:
     await box(world, a=StubDevice(fps=100))
     results = await fed(world, boxes_and_light())
     assert (await world.group()).weights["light"] < 1.5
-    await more(world, results, 150)
+    await more(world, results, 600)
     await world.later(1)
     group = await world.group()
     assert group.weights["light"] == pytest.approx(2, abs=0.25)
