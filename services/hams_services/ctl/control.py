@@ -69,6 +69,7 @@ def prepare_model(node: str, spec: GroupSpec, cache: Path, progress: Progress) -
     # Half a second of imports, which other commands do without.
     from hams_services.optimizer.cut import cut
     from hams_services.optimizer.onnx_dims import normalize_onnx
+    from hams_services.zoo.files import MAX_BYTES
     from hams_services.zoo.sources import fetch
 
     part = spec.nodes[node]
@@ -78,6 +79,8 @@ def prepare_model(node: str, spec: GroupSpec, cache: Path, progress: Progress) -
             raise ModelError(f"{path} is a folder, not a network file")
         if not path.stat().st_size:
             raise ModelError(f"{path} is empty")
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelError(f"{path} is larger than {MAX_BYTES >> 30} GiB", "is it a network?")
         files = _files(path) if not part.outputs else cut(path, part.outputs)
         if files[0][0] == ".onnx":
             files = [(".onnx", normalize_onnx(files[0][1], part.input.shape()))]

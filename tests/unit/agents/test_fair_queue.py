@@ -72,6 +72,18 @@ def test_within_a_group_the_deepest_nodes_go_first() -> None:
     assert [turn(queue).key for _ in range(2)] == [LIGHT, HEAVY]
 
 
+def test_a_group_of_higher_priority_goes_first_however_much_it_had() -> None:
+    queue: FairQueue[int] = FairQueue()
+    for number in range(3):
+        queue.push(OTHER, "cam", number, 1, Terms(priority=0), 0.0)
+        queue.push(HEAVY, "cam", 10 + number, 1, Terms(priority=1), 0.0)
+    found = []
+    while (turn := queue.pop(0.0)) is not None:
+        found += turn.items
+        queue.charge(turn.key, len(turn.items), 1.0)
+    assert found == [10, 11, 12, 0, 1, 2]
+
+
 def test_only_what_is_deeper_or_of_higher_priority_overtakes() -> None:
     queue: FairQueue[int] = FairQueue()
     queue.push(HEAVY, "cam", 0, 1, Terms(), 0.0)
