@@ -37,18 +37,21 @@ class Found:
     """Of an admin, where the broker asks for any."""
     broker: int | None
     """Process of its own broker."""
+    store: Path | None = None
+    """Where that broker keeps what it stores."""
 
 
 def running() -> Found | None:
     """The `hams-ctl up` that runs on this machine, if one does."""
     try:
         content = json.loads(_path().read_text(encoding="utf-8"))
-        credentials, broker = content.get("credentials"), content.get("broker")
+        credentials, broker, store = content.get("credentials"), content.get("broker"), content.get("store")
         found = Found(
             int(content["pid"]),
             str(content["url"]),
             Path(str(credentials)) if credentials else None,
             int(broker) if broker else None,
+            Path(str(store)) if store else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -72,12 +75,24 @@ def refuse_second() -> None:
 
 
 @contextmanager
-def announced(url: str, credentials: Path | None = None, broker: int | None = None) -> Iterator[None]:
-    """Let other hams-ctl find the broker at `url`, and the admin's credentials for it, while the block runs."""
+def announced(
+    url: str, credentials: Path | None = None, broker: int | None = None, store: Path | None = None
+) -> Iterator[None]:
+    """Let other hams-ctl find the broker at `url`, the admin's credentials for it, and its store, while the block runs.
+
+    Raises:
+        OSError: the state folder cannot be written.
+    """
     path = _path()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    said = {"pid": os.getpid(), "url": url, "credentials": str(credentials) if credentials else None, "broker": broker}
+    said = {
+        "pid": os.getpid(),
+        "url": url,
+        "credentials": str(credentials) if credentials else None,
+        "broker": broker,
+        "store": str(store) if store else None,
+    }
     temporary.write_text(json.dumps(said), encoding="utf-8")
     temporary.replace(path)
     try:

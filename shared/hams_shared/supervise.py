@@ -135,6 +135,7 @@ class Child:
         self._tell = tell
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
+        self._renewing = False
         # A stop must not pass by a process that is just being started.
         self._changing = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
@@ -186,17 +187,19 @@ class Child:
                 self.code = await self._process.wait()
                 if self._stopping.is_set():
                     return
-                self._tell(ChildEvent(name, "exited", self._process.pid, self.code))
-                pause = policy.record_exit(loop.time()) if policy is not None else None
-                if pause is None:
-                    self._tell(ChildEvent(name, "gave-up", code=self.code))
-                    return
-                self._tell(ChildEvent(name, "restarting", code=self.code, delay=pause))
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._stopping.wait()
-                    return
+                if not self._renewing:
+                    self._tell(ChildEvent(name, "exited", self._process.pid, self.code))
+                    pause = policy.record_exit(loop.time()) if policy is not None else None
+                    if pause is None:
+                        self._tell(ChildEvent(name, "gave-up", code=self.code))
+                        return
+                    self._tell(ChildEvent(name, "restarting", code=self.code, delay=pause))
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(pause):
+                            await self._stopping.wait()
+                        return
                 async with self._changing:
+                    self._renewing = False
                     if self._stopping.is_set():
                         return
                     self.restarts += 1
@@ -211,18 +214,31 @@ class Child:
         fails."""
         self._stopping.set()
         async with self._changing:
-            process = self._process
-            if process is None or process.returncode is not None:
-                return
-            kind: Literal["stopped", "killed"] = "stopped"
-            with suppress(ProcessLookupError):
-                process.terminate()
-            if not await _gone(process, self.spec.stop_timeout):
-                kind = "killed"
-                _kill(process)
-                if not await _gone(process, KILL_WAIT_S):
-                    raise DeadlineError(f"{self.spec.name} (process {process.pid}) does not end, not even by SIGKILL")
-            self._tell(ChildEvent(self.spec.name, kind, process.pid, process.returncode))
+            await self._end()
+
+    async def renew(self) -> None:
+        """End the process as :meth:`stop` does, and have it started again at once; that counts as no failure.
+
+        One that is between two starts anyway is left alone.
+        """
+        async with self._changing:
+            if self.pid is not None and not self._stopping.is_set():
+                self._renewing = True
+                await self._end()
+
+    async def _end(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        kind: Literal["stopped", "killed"] = "stopped"
+        with suppress(ProcessLookupError):
+            process.terminate()
+        if not await _gone(process, self.spec.stop_timeout):
+            kind = "killed"
+            _kill(process)
+            if not await _gone(process, KILL_WAIT_S):
+                raise DeadlineError(f"{self.spec.name} (process {process.pid}) does not end, not even by SIGKILL")
+        self._tell(ChildEvent(self.spec.name, kind, process.pid, process.returncode))
 
     def hold(self, keeper: asyncio.Task[None]) -> None:
         """Remember the task that runs :meth:`keep`."""

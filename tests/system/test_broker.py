@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -17,6 +18,8 @@ from hams_shared.bus import Entry, Message
 from hams_shared.errors import BrokerError
 from hams_shared.nats_bus import NatsBus
 from hams_shared.supervise import ChildEvent
+from support.small_disk import small_disk
+from support.up import Up, cores
 from support.wait import until, until_sync
 
 pytestmark = pytest.mark.system
@@ -220,3 +223,23 @@ def test_ctrl_c_reaches_the_parent_which_stops_it(tmp_path: Path, number: int) -
         assert parent.stderr.read() == ""
     assert not listens(port)
     assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.slow
+def test_a_disk_that_was_full_is_told_and_overcome(tmp_path: Path) -> None:
+    """Parts that run on a full disk say so, and work again when there is room, without a restart by hand."""
+    home = tmp_path / "home"
+    home.mkdir()
+    with small_disk(home / "broker", "16m") as store, Up(home, cores()[0]) as up:
+        ballast = store / "ballast"
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(65536)):
+                pass
+        until_sync(lambda: "disk of the broker's store is full" in up.output(), 30, "up says so")
+        until_sync(lambda: "leads no more" in (home / "logs" / "scheduler.log").read_text(), 120, "it harms")
+        assert "disk of the broker's store is full" in up.ctl("status", code=5)
+        ballast.unlink()
+        until_sync(lambda: "there is room" in up.output(), 30, "up says so")
+        assert up.json_when(lambda status: [d["state"] for d in status["devices"]] == ["alive"], "status")
+        assert "is full" not in up.ctl("status")
+        up.ctl("undeploy", "nothing", code=5)  # reads and writes are answered

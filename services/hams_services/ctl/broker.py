@@ -21,11 +21,14 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
+from hams_services.ctl.store_disk import LOOK_S, Complaints, DiskWatch, full, full_disk_told, is_full
 from hams_services.security.folder import server_options
 from hams_shared.credentials import load
 from hams_shared.errors import BrokerError, CredentialsError, DeadlineError, HamsError, NotFoundError
+from hams_shared.lifecycle import ended
 from hams_shared.nats_bus import NatsBus
 from hams_shared.supervise import Child, ChildEvent, ChildSpec, RestartPolicy, Supervisor, log_event
+from hams_shared.urls import host_port
 
 log = logging.getLogger(__name__)
 
@@ -117,16 +120,15 @@ def write_config(
     )
     _make_folder(store)
     path = store / "nats-server.conf"
-    path.write_text(text, encoding="utf-8")
+    with full_disk_told(store):
+        path.write_text(text, encoding="utf-8")
     return path
 
 
 def _make_folder(store: Path) -> None:
-    try:
+    with full_disk_told(store):
         store.mkdir(parents=True, exist_ok=True)
         (store / "lock").touch(mode=0o600)
-    except OSError as error:
-        raise BrokerError(f"cannot write the broker's folder {store}: {error.strerror}") from None
 
 
 def is_loopback(host: str) -> bool:
@@ -153,14 +155,14 @@ def check_port(host: str, port: int) -> int:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise _busy(host, port) from None
-            raise BrokerError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+            raise BrokerError(f"cannot listen on {host_port(host, port)}: {error.strerror or error}") from None
         return int(probe.getsockname()[1])
 
 
 def _busy(host: str, port: int) -> BrokerError:
     return BrokerError(
         f"port {port} on {host} is in use",
-        f"if that is a NATS server, use it with --nats nats://{host}:{port}",
+        f"if that is a NATS server, use it with --nats nats://{host_port(host, port)}",
     )
 
 
@@ -233,7 +235,7 @@ class Broker:
         """Start it and wait until JetStream answers.
 
         Raises:
-            BrokerError: no binary, port in use, folder in use or not writable, or the server ends at once.
+            BrokerError: no binary, port in use, folder in use or not writable or full, or the server ends at once.
             DeadlineError: it does not answer within `ready_timeout`.
         """
         binary = find_nats_server()
@@ -246,6 +248,8 @@ class Broker:
             chosen = check_port(self.host, self.port)
             _make_folder(self.store)
             stack.enter_context(_locked(self.store))
+            if is_full(self.store):
+                raise full(self.store, "make room, then start it again")
             self.port = chosen
             config = write_config(
                 self.store,
@@ -263,11 +267,13 @@ class Broker:
                     argv=(str(binary), "--config", str(config)),
                     log=self.store / "nats-server.out",
                     stop_timeout=10.0,
-                    # It must come back soon: everything waits for it.
-                    policy=RestartPolicy(first=0.1, longest=5.0, limit=20),
+                    # It must come back soon, and however long its disk is full: everything waits for it.
+                    policy=RestartPolicy(first=0.1, longest=5.0, limit=sys.maxsize),
                 )
             )
             await self._until_ready(self._child)
+            watch = asyncio.create_task(self._watch_disk(self._child), name="watch the broker's disk")
+            stack.push_async_callback(ended, {watch})
             self._stack = stack.pop_all()
         log.info("broker at %s, data in %s", self.url, self.store)
         return self
@@ -276,13 +282,23 @@ class Broker:
         """Stop it: SIGTERM, and SIGKILL after ten seconds."""
         await self._stack.aclose()
 
-    async def failure(self) -> None:
-        """Wait until the broker has failed for good, then raise BrokerError; for a task beside the real
-        work."""
-        if self._supervisor is None:
-            raise BrokerError("the broker is not started")
-        child = await self._supervisor.failure()
-        raise self._ended(child)
+    async def _watch_disk(self, child: Child) -> None:
+        """Say when the disk is full, and start the server anew when there is room: until then it stores nothing."""
+        watch, complaints = DiskWatch(), Complaints(self.store / "nats-server.log")
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            room = not await asyncio.to_thread(is_full, self.store)
+            match watch.look(loop.time(), room=room, complained=complaints.new()):
+                case "full":
+                    log.error("%s", full(self.store))
+                case "restart":
+                    log.warning("there is room on the disk of the broker's store again: starting the broker anew")
+                    try:
+                        await child.renew()
+                    except HamsError as error:
+                        log.error("%s", error)
+                    complaints.skip()
 
     async def _until_ready(self, child: Child) -> None:
         try:
@@ -317,6 +333,8 @@ class Broker:
         return "error" not in json.loads(answer.data)
 
     def _ended(self, child: Child) -> BrokerError:
+        if is_full(self.store):
+            return full(self.store, "make room, then start it again")
         reason = last_complaint(self.store, self._written)
         if "address already in use" in reason:
             return _busy(self.host, self.port)

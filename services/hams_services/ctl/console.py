@@ -46,11 +46,14 @@ def with_bus(
     job: Callable[[Bus], Awaitable[None]], nats: str | None, debug: bool, *, stopped_is_fine: bool = False
 ) -> None:
     """Connect, run `job`, and leave with its exit code; an error becomes one line."""
+    from hams_services.ctl.store_disk import explained
     from hams_shared.nats_bus import NatsBus  # a tenth of a second, which commands without a broker do without
 
     async def connected(stop: asyncio.Event) -> None:
-        async with NatsBus(broker_url(nats), name="hams-ctl", connect_timeout=2.0) as bus:
-            await job(bus)
+        url = broker_url(nats)
+        with explained(url):
+            async with NatsBus(url, name="hams-ctl", connect_timeout=2.0) as bus:
+                await job(bus)
 
     without_bus(connected, debug, stopped_is_fine=stopped_is_fine)
 

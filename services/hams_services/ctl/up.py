@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hams_services.ctl.broker import DEFAULT_PORT, Broker, check_port
 from hams_services.ctl.control import Control, Progress
+from hams_services.ctl.store_disk import instead
 from hams_shared.credentials import VARIABLE, load
 from hams_shared.errors import (
     BrokerError,
@@ -186,8 +187,10 @@ async def system(
         admin = own.of("admin")
         identity = load(admin) if admin is not None else None
         bus = await stack.enter_async_context(NatsBus(url, name="hams-ctl up", credentials=identity))
-        ready = await _until_ready(supervisor, Control(bus), len(devices), logs, progress)
-        stack.enter_context(announced(url, admin, broker.pid if broker is not None else None))
+        with instead(broker.store if broker is not None else None):
+            ready = await _until_ready(supervisor, Control(bus), len(devices), logs, progress)
+        process, store = (broker.pid, broker.store) if broker is not None else (None, None)
+        stack.enter_context(announced(url, admin, process, store))
         try:
             yield Running(url, ready, logs, supervisor)
         finally:

@@ -6,10 +6,12 @@ import asyncio
 
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus
-from hams_shared.errors import DeadlineError, NotFoundError, NotLeaderError, from_wire
+from hams_shared.errors import DeadlineError, HamsError, NotFoundError, NotLeaderError, from_wire
 from hams_shared.lifecycle import ended
 from hams_shared.messages import PipelineView, PlanAnswer, PlanRequest, SchedulerView
 
+STANDBY = "$SRV.PING.hams-scheduler-replica"
+"""Each scheduler answers here as long as it lives."""
 TRY_S = 1.5
 """One of several schedulers has so long to answer, s."""
 LEADER_S = 2.0
@@ -38,10 +40,25 @@ async def ask(bus: Bus, subject: str, data: bytes, part: str, *, timeout: float,
                 raise NotFoundError(f"no {part} leads", "see its log") from None
         except NotFoundError:
             if loop.time() >= until:
-                raise NotFoundError(f"no {part} is running", "start everything with `hams-ctl up`") from None
+                raise await _nobody(bus, part) from None
         except DeadlineError:
             raise DeadlineError(f"the {part} did not answer within {timeout:g} s", "see its log") from None
         await asyncio.sleep(PAUSE_S)
+
+
+async def _nobody(bus: Bus, part: str) -> NotFoundError:
+    """What is told where nobody answers for `part`."""
+    if part == "scheduler":
+        try:  # each scheduler answers this, also one that does not lead
+            await bus.request(STANDBY, b"", timeout=TRY_S)
+        except HamsError:
+            pass
+        else:
+            return NotFoundError(
+                "a scheduler runs, but none leads: the broker may store nothing",
+                "see the logs of broker and scheduler; is the disk of the broker's store full?",
+            )
+    return NotFoundError(f"no {part} is running", "start everything with `hams-ctl up`")
 
 
 async def plans(bus: Bus, request: PlanRequest, *, timeout: float, patience: float) -> PlanAnswer:

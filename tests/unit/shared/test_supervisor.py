@@ -207,3 +207,17 @@ asyncio.run(main())
         assert alive(pid)
         parent.kill()
         until_sync(lambda: not alive(pid))
+
+
+async def test_a_child_that_is_renewed_runs_again_and_that_is_no_failure() -> None:
+    events: list[ChildEvent] = []
+    async with Supervisor(events.append) as supervisor:
+        one = await supervisor.start(child("one", policy=RestartPolicy(limit=0)))  # gives up at the first exit
+        for _ in range(3):
+            await one.renew()
+            await until(lambda: one.pid is not None, 10)
+        assert not one.failed
+        assert one.restarts == 3
+    await one.renew()  # one that was stopped stays so
+    assert one.pid is None
+    assert [e.kind for e in events] == ["started", "stopped"] * 4
