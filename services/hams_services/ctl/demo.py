@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +20,7 @@ from hams_services.ctl.run_deploy import ask_plan, bring_in, print_plan, until_s
 from hams_services.ctl.run_up import shown
 from hams_services.ctl.tables import NARROW, placement, streams_table
 from hams_services.ctl.up import system
-from hams_services.draw import annotate
+from hams_services.draw import OWN_KEYS, annotate
 from hams_services.pipeline.sources.opening import open_source
 from hams_services.zoo.groups import load_group
 from hams_shared.errors import DeadlineError, GroupSpecError, RefusedError
@@ -138,9 +140,7 @@ def _pictures(spec: GroupSpec, received: list[Result], out_dir: Path) -> list[Pa
     out_dir.mkdir(parents=True, exist_ok=True)
     stream = next(iter(spec.streams.values()))
     by_frame = {r.frame: r for r in received}
-    wanted = (
-        {sorted(by_frame)[i] for i in np.linspace(0, len(by_frame) - 1, PICTURES).astype(int)} if by_frame else set()
-    )
+    wanted = set(worth_showing({frame: told(result.objects) for frame, result in by_frame.items()}, PICTURES))
     source = open_source(stream.source, cache_folder())
     written: list[Path] = []
     try:
@@ -155,6 +155,40 @@ def _pictures(spec: GroupSpec, received: list[Result], out_dir: Path) -> list[Pa
     finally:
         source.close()
     return written
+
+
+def told(objects: Sequence[Mapping[str, Any]]) -> int:
+    """Return how much a result tells: objects, and what child nodes say of them, on all levels."""
+    total = 0
+    for one in objects:
+        total += 1
+        for key, said in one.items():
+            if key not in OWN_KEYS and isinstance(said, Mapping):
+                inner = said.get("objects")
+                total += told(inner) if isinstance(inner, Sequence) else bool(said.get("text", True))
+    return total
+
+
+def worth_showing(told: Mapping[int, int], count: int) -> list[int]:
+    """Choose `count` frames, out of frame → how much it tells: those that tell most, spread over the clip.
+
+    Neighbours look alike: of each stretch of the clip, a `count`-th of it, one is taken first.
+    """
+    if not told:
+        return []
+    first, last = min(told), max(told)
+    stretch = max(1.0, (last - first + 1) / count)
+    best = sorted(told, key=lambda frame: (-told[frame], frame))
+    of_each: dict[int, int] = {}
+    for frame in best:
+        of_each.setdefault(int((frame - first) / stretch), frame)
+    chosen = [frame for frame in of_each.values() if told[frame]]
+    apart = max(1.0, stretch / 4)
+    for least, empty in ((apart, False), (1.0, False), (1.0, True)):
+        for frame in best:
+            if len(chosen) < count and (told[frame] or empty) and all(abs(frame - other) >= least for other in chosen):
+                chosen.append(frame)
+    return sorted(chosen[:count])
 
 
 def _judge(stream: StreamView, received: list[Result]) -> None:

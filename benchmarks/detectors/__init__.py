@@ -1,0 +1,1 @@
+"""How well the first networks of the example groups find things: python -m benchmarks.detectors."""

@@ -1,0 +1,51 @@
+"""Which frames `hams-ctl demo` shows: those in which most was found, spread over the clip."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hams_services.ctl.demo import told, worth_showing
+
+
+@pytest.mark.parametrize(
+    ("objects", "much"),
+    [
+        ([], 0),
+        ([{"label": "car", "score": 0.9, "box": [0, 0, 1, 1]}], 1),
+        ([{"label": "face", "age": {"value": 31.0}, "gender": {"label": "male"}}], 3),
+        ([{"label": "car", "plate": {"objects": []}}], 1),
+        ([{"label": "car", "plate": {"objects": [{"label": "plate", "text": {"text": "B7"}}]}}], 3),
+        ([{"label": "car", "plate": {"objects": [{"label": "plate", "text": {"text": ""}}]}}], 2),
+    ],
+)
+def test_what_a_result_tells(objects: list[dict[str, Any]], much: int) -> None:
+    assert told(objects) == much
+
+
+def test_no_empty_frame_is_shown_while_others_tell_something() -> None:
+    """65 people in 250 frames, and all six pictures used to be empty."""
+    clip = {frame: int(30 <= frame < 43 or 193 <= frame < 204) for frame in range(250)}
+    shown = worth_showing(clip, 6)
+    assert len(shown) == 6
+    assert all(clip[frame] for frame in shown)
+    assert any(frame < 100 for frame in shown)
+    assert any(frame > 100 for frame in shown)
+
+
+def test_the_richest_frames_of_all_parts_of_the_clip() -> None:
+    clip = {frame: 1 + (frame % 20 == 7) * 3 for frame in range(120)}
+    assert worth_showing(clip, 6) == [7, 27, 47, 67, 87, 107]
+
+
+def test_neighbours_are_shown_only_for_want_of_others() -> None:
+    clip = {frame: 5 if 100 <= frame < 110 else 1 if frame in (20, 180) else 0 for frame in range(200)}
+    shown = worth_showing(clip, 4)
+    assert {20, 180} <= set(shown)
+    assert len(shown) == 4
+
+
+@pytest.mark.parametrize("told", [{}, {0: 0}, {3: 2}, dict.fromkeys(range(4), 0), {0: 1, 1: 0, 2: 0}])
+def test_short_clips(told: dict[int, int]) -> None:
+    assert worth_showing(told, 6) == sorted(told)
