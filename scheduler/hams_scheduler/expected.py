@@ -14,7 +14,9 @@ from hams_shared.messages import Plan
 
 SEEN_FRAMES = 30.0
 """The seconds per frame that the plan counted with weigh as much as this many measured frames."""
-REACHED = 0.9
+BUSY = 0.8
+"""A device that computes for this part of the time or more is what a group waits for."""
+REACHED = 0.85
 """A group that does this part of what is expected reaches it."""
 SOME = 0.01
 """A device that computes for less than this part of the time for a group does as good as nothing for it."""
@@ -43,7 +45,7 @@ def expected(state: SchedulerState, group: str) -> Expected | None:
     fps = reached[device]
     now = state.learned.measured_fps(group)
     if 0 < now < REACHED * fps:
-        return Expected(fps, "its streams bring no more")
+        return Expected(fps, _not_reached(state, device))
     others = {g: part for g, part in _parts(state, device).items() if g != group and part >= SOME}
     if others and fps < REACHED * plan.fps:
         return Expected(fps, f"{device} also works for {_listed(others)}")
@@ -86,6 +88,13 @@ def _spec(state: SchedulerState, group: str) -> GroupSpec:
     active = state.plans[group].active
     assert active is not None
     return active.group.spec
+
+
+def _not_reached(state: SchedulerState, device: str) -> str:
+    busy = sum(_parts(state, device).values())
+    if busy >= BUSY:
+        return f"{device} computes {busy:.0%} of the time; the rest goes between frames"
+    return f"{device} computes {busy:.0%} of the time only: its streams bring no more, or wait elsewhere"
 
 
 def _listed(parts: dict[str, float]) -> str:

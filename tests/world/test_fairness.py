@@ -131,4 +131,4 @@ async def test_what_is_expected_of_a_group_counts_its_neighbours(world: System) 
     slow = await world.group("slow")
     assert slow.measured_fps == pytest.approx(2, rel=0.2)
     assert slow.expected_fps > 3 * slow.measured_fps
-    assert slow.expected_why == "its streams bring no more"
+    assert "of the time" in slow.expected_why

@@ -121,6 +121,7 @@ class Optimize:
                 continue
             self.told(f"optimize {node}")
             part = max(LEAST_S, (end - time.monotonic()) * share(list(self.costs.values())[index:]))
+            self.workshop.job.bounds.until = min(time.monotonic() + part, end)
             try:
                 self._node(node, folder / node, part, outcomes[node])
             except HamsError as error:
