@@ -21,7 +21,7 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
-from hams_services.ctl.store_disk import LOOK_S, Complaints, DiskWatch, full, full_disk_told, is_full
+from hams_services.ctl.store_disk import LOOK_S, Complaints, DiskWatch, full, full_disk_told, has_plenty, is_full
 from hams_services.security.folder import server_options
 from hams_shared.credentials import load
 from hams_shared.errors import BrokerError, CredentialsError, DeadlineError, HamsError, NotFoundError
@@ -288,8 +288,10 @@ class Broker:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(LOOK_S)
-            room = not await asyncio.to_thread(is_full, self.store)
-            match watch.look(loop.time(), room=room, complained=complaints.new()):
+            complained = complaints.new()
+            plenty = not complained and not watch.full and has_plenty(self.store)
+            room = plenty or not await asyncio.to_thread(is_full, self.store)
+            match watch.look(loop.time(), room=room, complained=complained):
                 case "full":
                     log.error("%s", full(self.store))
                 case "restart":

@@ -24,6 +24,8 @@ LOOK_S = 2.0
 """Pause between two looks at the disk, s."""
 ROOM_BYTES = 256 * 1024
 """A disk that does not take so much more counts as full, bytes."""
+PLENTY_BYTES = 64 << 20
+"""A disk with so much room is looked at no further unless the broker complains, bytes."""
 AGAIN_S = 10.0
 """Pause before a broker that goes on to complain is started anew again, s; it doubles."""
 LONGEST_S = 600.0
@@ -53,6 +55,15 @@ def is_full(folder: Path) -> bool:
     except OSError as error:
         return error.errno in _FULL
     return False
+
+
+def has_plenty(folder: Path) -> bool:
+    """Whether the file system of `folder` says that it has room; a quota is not in it. Costs nothing."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize >= PLENTY_BYTES and (not found.f_files or found.f_favail > 0)
 
 
 GOES_ON = "nothing can be deployed, planned or measured; make room, and HAMS goes on by itself"
