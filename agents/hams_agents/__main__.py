@@ -31,7 +31,8 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Run the agent of one device: measures models on it, loads what plans give it, serves its nodes."""
-    from hams_agents.devices import allowed_cores, parse, pin, pin_thread
+    from hams_agents.cpus import here
+    from hams_agents.devices import parse, pin, pin_thread
     from hams_shared.credentials import check_box, of_environment
     from hams_shared.errors import HamsError
     from hams_shared.subjects import token
@@ -41,7 +42,7 @@ def command(
         identity = of_environment()
         check_box(identity, token(host or host_name()))
         spec = parse(device)
-        everywhere = allowed_cores()
+        everywhere = here().allowed  # asked before it is pinned
         pin(spec.cores)  # before any runtime starts its threads
     except HamsError as error:
         raise typer.Exit(report(error)) from None

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from hams_agents.backends.base import Backend, ModelFile, Network
 from hams_agents.cpu_use import cpu_use, others
+from hams_agents.cpus import here
 from hams_agents.executor import Executor
 from hams_agents.profiler import profile_steps
 from hams_agents.progress import LOAD_S, Progress
@@ -59,7 +60,7 @@ async def benchmark(
                 pair = (other, beside) if other is not None and beside is not None else None
                 before = cpu_use()
                 measured = await executor.run_steps(profile_steps(network, model, executor.clock.now, beside=pair))
-                used = 0.0 if device.emulated else others(before, cpu_use(), device.cores)
+                used = 0.0 if device.emulated else others(before, cpu_use(), device.cores or here().allowed)
             finally:
                 if other is not None:
                     other.close()

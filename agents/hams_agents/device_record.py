@@ -24,6 +24,7 @@ def device_record(backend: Backend, host: str) -> DeviceRecord:
         kind=able.kind,
         name=able.name,
         cores=able.cores,
+        limit=able.limit,
         memory_mib=able.memory_mib,
         precisions=able.precisions,
         runtime=able.runtime,

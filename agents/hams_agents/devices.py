@@ -3,10 +3,10 @@
 Nothing heavy is imported here, so that an agent can parse its name and pin itself before a runtime starts
 threads.
 
-=====================  ==========  =========================================
+=====================  ==========  ==============================================================
 text                   unit        meaning
-=====================  ==========  =========================================
-``openvino:CPU``       ``cpu``     all cores this process may use
+=====================  ==========  ==============================================================
+``openvino:CPU``       ``cpu``     all cores this process may use (:mod:`hams_agents.cpus`)
 ``openvino:CPU@0``     ``cpu0``    core 0 only
 ``openvino:CPU@0-3``   ``cpu0-3``  cores 0 to 3
 ``openvino:CPU@0,2``   ``cpu0_2``  cores 0 and 2
@@ -14,7 +14,7 @@ text                   unit        meaning
 ``openvino:NPU``       ``npu``     the NPU
 ``onnxruntime:CUDA:0`` ``cuda0``   the first NVIDIA GPU
 ``emulated:vpu.yaml``  its name    a device that keeps a stated speed profile
-=====================  ==========  =========================================
+=====================  ==========  ==============================================================
 
 ``@cores`` behind a device that is not a CPU pins the process that feeds it.
 """
@@ -27,6 +27,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hams_agents import cpus
 from hams_agents.backends.emulation_profile import read_profile
 from hams_shared import subjects
 from hams_shared.errors import DeviceSpecError
@@ -61,8 +62,13 @@ class DeviceSpec:
 
     @property
     def threads(self) -> int:
-        """CPU threads to compute with: one per pinned core, else one per core this process may use."""
-        return len(self.cores) or len(allowed_cores())
+        """CPU threads to compute with: one per pinned or allowed core, within the quota."""
+        return cpus.here().within(len(self.cores) or len(allowed_cores()))
+
+    @property
+    def limit(self) -> str:
+        """What keeps it from all of its cores, as people read it; empty: nothing."""
+        return cpus.here().limit(len(self.cores))
 
     def device_id(self, host: str) -> str:
         """Return the device's name in the system, ``host.backend.unit``."""

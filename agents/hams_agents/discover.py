@@ -3,7 +3,8 @@
 It loads every runtime to ask it, so others run it as a process of its own and read the JSON::
 
     {"found": [{"device": "openvino:CPU", "kind": "cpu", "name": "…", "memory_mib": 16000, "runtime": "…"}],
-     "skipped": [{"device": "onnxruntime:CUDA:0", "reason": "…", "hint": "…"}]}
+     "skipped": [{"device": "onnxruntime:CUDA:0", "reason": "…", "hint": "…"}],
+     "cores": "2 of 16 cores (cgroup quota)"}
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from hams_agents.backends.registry import open_backend
+from hams_agents.cpus import here
 from hams_agents.devices import parse
 from hams_shared.errors import DeviceSpecError
 
@@ -46,6 +48,8 @@ class Discovery:
 
     found: tuple[Found, ...]
     skipped: tuple[Skipped, ...]
+    cores: str = ""
+    """What this process may use of the host's CPU, as people read it."""
 
 
 def discover() -> Discovery:
@@ -60,7 +64,7 @@ def discover() -> Discovery:
             found.append(_open(name))
         except DeviceSpecError as error:
             skipped.append(Skipped(name, error.text, error.hint))
-    return Discovery(tuple(found), tuple(skipped))
+    return Discovery(tuple(found), tuple(skipped), str(here()))
 
 
 def _names(targets: Callable[[], list[str]], backend: str, skipped: list[Skipped]) -> list[str]:
@@ -101,6 +105,7 @@ def main() -> None:
         return
     for device in result.found:
         sys.stdout.write(f"{device.device}  {device.name}  {device.memory_mib} MiB  {device.runtime}\n")
+    sys.stdout.write(f"CPU: {result.cores}\n")
     for other in result.skipped:
         sys.stderr.write(f"{other.device} left out: {other.reason}\n")
 

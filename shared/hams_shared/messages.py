@@ -67,6 +67,7 @@ class DeviceRecord(Wire):
     kind: str
     name: str
     cores: tuple[int, ...]
+    limit: str = Field("", description="what keeps it from all of its cores, such as: 2 of 16 cores (cgroup quota)")
     memory_mib: int
     precisions: tuple[str, ...]
     runtime: str

@@ -38,6 +38,8 @@ class Capabilities:
     """Runtime and version, e.g. ``openvino 2026.4.1``."""
     threads: int = 0
     """CPU threads that compute; 0: the computing is not done by CPU threads."""
+    limit: str = ""
+    """What keeps a CPU device from all of its cores: ``2 of 16 cores (cgroup quota)``."""
     variant: str = ""
     """What else the speed depends on, as a short digest (an emulation profile's content); part of the
     fingerprint."""

@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from hams_agents.devices import allowed_cores
+from hams_agents import cpus
 
 
 def cpu_name() -> str:
@@ -24,21 +24,14 @@ def cpu_name() -> str:
 def memory_mib() -> int:
     """Return the memory of this host, or the container's limit where that is less, MiB."""
     total: int = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-    except OSError:
-        limit = "max"
-    if limit.isdigit():
-        total = min(total, int(limit))
-    return total // 2**20
+    return min(total, cpus.memory_limit() or total) // 2**20
 
 
 def memory_share_mib(cores: tuple[int, ...]) -> int:
     """Return the part of the memory that a device pinned to `cores` may count on, MiB; none: all of it."""
     if not cores:
         return memory_mib()
-    every = os.cpu_count() or len(allowed_cores())
-    return memory_mib() * len(cores) // max(every, len(cores))
+    return memory_mib() * len(cores) // max(len(cpus.here().allowed), len(cores))
 
 
 def trim() -> None:

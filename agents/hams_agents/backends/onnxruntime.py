@@ -190,4 +190,5 @@ def _capabilities(spec: DeviceSpec, gpu: int | None) -> Capabilities:
         precisions=("f32",),
         runtime=f"onnxruntime {ort.__version__}",
         threads=spec.threads if is_cpu else 0,
+        limit=spec.limit if is_cpu else "",
     )

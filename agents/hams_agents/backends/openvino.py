@@ -164,6 +164,7 @@ def _capabilities(core: Any, spec: DeviceSpec) -> Capabilities:
         precisions=(first, *(p for p in offered if p != first)),
         runtime=f"openvino {ov.__version__.partition('-')[0]}",
         threads=spec.threads if is_cpu else 0,
+        limit=spec.limit if is_cpu else "",
     )
 
 

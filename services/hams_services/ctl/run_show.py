@@ -90,12 +90,13 @@ def discovered(json: bool, debug: bool) -> None:
     async def look(stop: object) -> None:
         with steps() as progress:
             progress("look for devices", 0, 0)
-            found, remarks = await discover()
+            found, remarks, cores = await discover()
         if json:
-            print_json({"devices": found, "skipped": remarks})
+            print_json({"devices": found, "skipped": remarks, "cores": cores})
             return
         for device in found:
             out.print(f"--device {device}")
+        out.print(f"CPU: {cores}", style="dim")
         for remark in remarks:
             out.print(f"not used: {remark}", style="dim")
 
@@ -127,6 +128,8 @@ def _print_devices(views: tuple[DeviceView, ...], json: bool) -> None:
         return
     out.print(devices_table(views))
     for view in views:
+        if view.record.limit:
+            out.print(f"  {view.record.device}: {view.record.limit}", style="dim", soft_wrap=True)
         if view.state == "quarantined" and view.health is not None:
             name = view.record.device
             out.print(f"  {name} is quarantined: {view.health.reason}", style="red", soft_wrap=True)

@@ -28,9 +28,11 @@ async def choose_devices(named: list[str] | None) -> list[str]:
         return list(dict.fromkeys(named))
     with steps() as progress:
         progress("look for devices", 0, 0)
-        found, remarks = await discover()
+        found, remarks, cores = await discover()
     for remark in remarks:
         err.print(f"[dim]not used: {remark}[/dim]")
+    if " of " in cores:
+        err.print(f"[dim]CPU: {cores}[/dim]")
     return found
 
 

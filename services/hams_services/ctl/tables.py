@@ -146,7 +146,7 @@ def devices_table(devices: tuple[DeviceView, ...]) -> Table:
             record.device,
             state,
             record.name,
-            ",".join(map(str, record.cores)) or "any",
+            ",".join(map(str, record.cores)) or record.limit.partition(" cores")[0] or "any",
             record.runtime,
             f"{beat.memory_mib:.0f} MiB" if beat else "–",
             busy,

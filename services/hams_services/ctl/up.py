@@ -50,8 +50,8 @@ class Running:
     supervisor: Supervisor
 
 
-async def discover() -> tuple[list[str], list[str]]:
-    """Ask this host what devices it has: (device names for ``--device``, remarks on what was skipped).
+async def discover() -> tuple[list[str], list[str], str]:
+    """Ask this host what devices it has: (names for ``--device``, what was skipped and why, what of its CPU is ours).
 
     Runs in a process of its own, because it loads every runtime.
 
@@ -83,7 +83,7 @@ async def discover() -> tuple[list[str], list[str]]:
     remarks = [f"{skipped['device']}: {skipped['reason']}" for skipped in found["skipped"]]
     if not devices:
         raise DeviceSpecError("no device was found on this host", "; ".join(remarks))
-    return devices, remarks
+    return devices, remarks, str(found["cores"])
 
 
 def part(
