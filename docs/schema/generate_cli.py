@@ -15,7 +15,7 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from hams_agents.__main__ import command as agent
 from hams_scheduler.__main__ import command as scheduler
-from hams_services.ctl.__main__ import app as ctl
+from hams_services.ctl.app import app as ctl
 from hams_services.optimizer.__main__ import command as optimizer
 from hams_services.pipeline.__main__ import command as pipeline
 

@@ -1,69 +1,36 @@
-"""``hams-ctl``: the command line. One module per family of commands; here they are put together."""
+"""``hams-ctl``: the command line. The commands are in :mod:`app`; here the process begins and ends.
+
+Nothing is imported before the signals and the standard streams are as the commands expect them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+import os
+import signal
+import sys
 
-import typer
-
-import hams_shared
-from hams_services.ctl import commands_sink
-from hams_services.ctl.commands_backup import backup, restore
-from hams_services.ctl.commands_deploy import deploy, plan, schema, undeploy
-from hams_services.ctl.commands_init import init
-from hams_services.ctl.commands_jobs import nco
-from hams_services.ctl.commands_models import models
-from hams_services.ctl.commands_results import infer, results
-from hams_services.ctl.commands_show import devices, matrix, status
-from hams_services.ctl.commands_up import demo, join, up
-from hams_services.ctl.commands_watch import metrics, tap, top
-from hams_shared.options import Credentials
-
-app = typer.Typer(
-    name="hams-ctl",
-    help="Run groups of neural networks on all the unlike accelerators of an edge site.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="rich",
-)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"hams {hams_shared.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
-    credentials: Credentials = None,
-) -> None:
-    pass
-
-
-_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Run": (up, join, demo, init),
-    "Groups": (deploy, undeploy, plan, schema, backup, restore),
-    "Look": (status, top, metrics, matrix),
-    "Results": (results, infer, tap),
-}
-for panel, commands in _PANELS.items():
-    for command in commands:
-        app.command(rich_help_panel=panel)(command)
-app.add_typer(devices, name="devices", rich_help_panel="Look")
-app.add_typer(models, name="models", rich_help_panel="Models")
-app.add_typer(nco, name="nco", rich_help_panel="Models")
-
-
-app.add_typer(commands_sink.app, name="sink", rich_help_panel="Results")
+signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # before the imports, which take a while
 
 
 def main() -> None:
     """Entry point."""
-    app()
+    from hams_services.ctl.process import leave_at_once, whole_streams, written
+
+    leave_at_once()
+    whole_streams()
+    from hams_services.ctl.app import app
+    from hams_shared.lifecycle import report
+
+    code = 1
+    try:
+        app()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(bool(end.code))
+    except OSError as error:  # help and schemas write to the standard output themselves
+        code = report(error)
+    if not written() and not code:
+        code = 1
+    sys.exit(code)
 
 
 if __name__ == "__main__":

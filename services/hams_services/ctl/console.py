@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import typer
 from rich.console import Console
 
+from hams_services.ctl.process import leave_at_once, raise_interrupt
 from hams_shared.bus import Bus
 from hams_shared.credentials import VARIABLE
 from hams_shared.lifecycle import debug_wanted, report, run, setup_logging
@@ -77,6 +78,7 @@ def without_bus(
     if not debug and "HAMS_LOG_LEVEL" not in os.environ:
         logging.getLogger().setLevel(logging.WARNING)  # a person wants results, not a log
     code = run(until_stopped, debug=debug)
+    leave_at_once()  # the event loop took its handler along
     if stopped and not stopped_is_fine:
         code = 130
     if code:
@@ -91,6 +93,7 @@ def directly(main: Callable[[], None], debug: bool, stopped: str = "stopped") ->
     setup_logging("hams-ctl", debug=debug)
     if not debug and "HAMS_LOG_LEVEL" not in os.environ:
         logging.getLogger().setLevel(logging.WARNING)
+    raise_interrupt()
     try:
         main()
     except KeyboardInterrupt:
@@ -104,6 +107,8 @@ def directly(main: Callable[[], None], debug: bool, stopped: str = "stopped") ->
         if debug or debug_wanted():
             err.print_exception()
         raise typer.Exit(report(error)) from None
+    finally:
+        leave_at_once()
 
 
 async def _run(main: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event) -> None:

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from hams_services.ctl.console import out
-from hams_services.ctl.tables import placement
+from hams_services.ctl.tables import PLACEMENT, placement
+from hams_services.layout import FittingTable
 from hams_shared.errors import InternalError, from_wire
 
 Answer = Mapping[str, Any]
@@ -59,12 +58,13 @@ def shares(answer: Answer) -> dict[str, dict[str, float]]:
 
 def print_offline(answers: list[Answer], explain: bool) -> None:
     """Print the strategies' answers."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = FittingTable()
     streams = any("max_streams" in a for a in answers)
     for column in ("strategy", "FPS", "bound", "gap", "time", *(["streams"] if streams else [])):
         table.add_column(column, justify="left" if column == "strategy" else "right")
-    for column in ("bottleneck", "busy", "placement"):
-        table.add_column(column)
+    table.add_column("bottleneck", no_wrap=True)
+    for column in ("busy", "placement"):
+        table.add_column(column, min_width=PLACEMENT)
     best = max((a["fps"] for a in answers), default=0.0)
     for answer in answers:
         mark = "*" if answer["fps"] >= best * (1 - 1e-9) else " "

@@ -68,7 +68,12 @@ def _table(title: str, manifests: list[Manifest]) -> Table:
     ]
     table = plain_table(title)
     for column in columns:
-        table.add_column(column, justify="right" if column == "size" else "left", no_wrap=column != "what")
+        table.add_column(
+            column,
+            justify="right" if column == "size" else "left",
+            no_wrap=column != "what",
+            min_width=24 if column == "what" else None,
+        )
     for each in manifests:
         cells: dict[str, str | Text] = {
             "name": each.name,

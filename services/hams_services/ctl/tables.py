@@ -10,6 +10,8 @@ from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from hams_services.layout import FittingTable
+
 if TYPE_CHECKING:  # commands that print tables of other things do without
     from hams_shared.messages import (
         DeviceView,
@@ -35,7 +37,7 @@ def short_names(devices: tuple[str, ...] | list[str]) -> dict[str, str]:
 
 def plain_table(title: str) -> Table:
     """An empty table in the style of all tables."""
-    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    return FittingTable(title)
 
 
 def matrix_table(matrix: MatrixView) -> Table:
@@ -158,6 +160,8 @@ def devices_table(devices: tuple[DeviceView, ...]) -> Table:
 _STATE_STYLE = {"serving": "green", "failed": "bold red", "waiting": "yellow"}
 
 
+PLACEMENT = 30
+"""Least width of a column that says where nodes are, characters."""
 NARROW = 110
 """Consoles of fewer characters get tables of fewer columns."""
 
@@ -170,7 +174,8 @@ def groups_table(groups: tuple[GroupView, ...], *, narrow: bool = False) -> Tabl
     table = plain_table("Groups")
     columns = ("group", "state", "epoch", "strategy", "expected", "now", "placement")
     for column in columns[:-1] if narrow else columns:
-        table.add_column(column, justify="right" if column in ("epoch", "expected", "now") else "left")
+        least = PLACEMENT if column == "placement" else None
+        table.add_column(column, justify="right" if column in ("epoch", "expected", "now") else "left", min_width=least)
     for view in groups:
         plan = view.active or view.next
         progress = f" {view.done}/{view.total}" if view.total else ""
@@ -229,7 +234,7 @@ def streams_table(pipeline: PipelineView, *, narrow: bool = False) -> Table:
     for column in ("FPS", "p50", "p99", *ledger):
         table.add_column(column, justify="right", no_wrap=narrow)
     if narrow:
-        table.add_column("frames")
+        table.add_column("frames", min_width=18)
     for view in pipeline.streams:
         table.add_row(*_stream_row(view), *([_sentence(view)] if narrow else _ledger(view)))
     return table
@@ -285,8 +290,8 @@ def plans_table(answers: tuple[StrategyAnswer, ...]) -> Table:
     table.add_column("strategy")
     for column in ("FPS", *groups, "bound", "gap"):
         table.add_column(column, justify="right")
-    for column in ("bottleneck", "placement"):
-        table.add_column(column)
+    table.add_column("bottleneck", no_wrap=True)
+    table.add_column("placement", min_width=PLACEMENT)
     best = max((a.fps for a in answers), default=0.0)
     for answer in answers:
         if answer.error is not None:

@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hams_services.layout import FittingTable
 from hams_services.monitor.core import DeviceRates, Look, NodeRates, device_rates, node_rates
 from hams_shared.messages import StreamView
 
@@ -24,7 +25,7 @@ def screen(before: Look, after: Look) -> RenderableType:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table = FittingTable()
     for index, name in enumerate(columns):
         table.add_column(name, justify="left" if index == 0 or name in ("state", "device") else "right")
     return table

@@ -14,7 +14,7 @@ NOWHERE = ("--nats", "nats://127.0.0.1:1")
 
 RUN = """
 import contextlib, io, json, sys
-from hams_services.ctl.__main__ import app
+from hams_services.ctl.app import app
 lines = json.loads(sys.argv[1])
 codes = []
 for line in lines:
@@ -29,7 +29,7 @@ print(json.dumps([codes, sorted(sys.modules)]))
 COMMANDS = """
 import json
 from typer.main import get_command
-from hams_services.ctl.__main__ import app
+from hams_services.ctl.app import app
 
 def walk(command, path):
     yield path

@@ -1,11 +1,14 @@
-"""What `hams-ctl status` shows on a console of 80 characters: no name is cut, no number is lost."""
+"""What `hams-ctl status` shows on narrow consoles: no name is cut, no number is lost."""
 
 from __future__ import annotations
 
+import pytest
 from rich.console import Console, RenderableType
 
-from hams_services.ctl.tables import devices_table, groups_table, placement, streams_table
-from hams_shared.messages import DeviceView, GroupView, PipelineView, StreamView
+from hams_services.ctl.tables import NARROW, devices_table, groups_table, placement, plans_table, streams_table
+from hams_services.monitor.core import Look
+from hams_services.monitor.screen import screen
+from hams_shared.messages import DeviceView, GroupView, PipelineView, StrategyAnswer, StreamView
 from support.build import device, plan
 
 STREAM = StreamView(
@@ -56,3 +59,31 @@ def test_a_failed_group_has_its_reason_below_the_table_only() -> None:
 def test_where_nodes_are() -> None:
     shares = {"face": {"box.b.u": 0.6, "box.c.u": 0.4}, "age": {"box.c.u": 1.0}}
     assert placement(shares) == "b.u: face 60% · c.u: face 40%, age"
+
+
+NAMES = ("longhost.onnxruntime.cpu1-2-3", "longhost.openvino.gpu0")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_no_word_is_cut_on_any_console(width: int) -> None:
+    records = [
+        device(name).model_copy(update={"runtime": "onnxruntime 1.31.1", "name": "AMD EPYC 7763 64-Core Processor"})
+        for name in NAMES
+    ]
+    views = tuple(DeviceView(record=record, state="quarantined") for record in records)
+    streams = PipelineView(streams=(STREAM,))
+    answer = StrategyAnswer(
+        strategy="round-robin", fps=13.05, bound_fps=13.5, gap=0.03, bottleneck=NAMES[0],
+        shares={"landmarks": {NAMES[0]: 0.6, NAMES[1]: 0.4}, "emotion": {NAMES[1]: 1.0}},
+    )  # fmt: skip
+    look = Look(views, streams.streams, (), ())
+    for table, words in (
+        (devices_table(views), {*NAMES, "quarantined", "Processor", "1.31.1"}),
+        (streams_table(streams, narrow=width < NARROW), {"person/corridor", "reconnecting", "16982", "(newer-frame"}),
+        (plans_table((answer,)), {"round-robin", "onnxruntime.cpu1-2-3", "landmarks", "emotion", "60%"}),
+        (screen(look, look), {*NAMES, "person/corridor", "reconnecting", "quarantined"}),
+    ):
+        lines = shown(table, width)
+        assert "…" not in "".join(lines)
+        assert max(map(len, lines)) <= width
+        assert words <= {part for line in lines for word in line.split() for part in (word, word.rstrip(",:"))}

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hams_agents.__main__ import command as agent
-from hams_services.ctl.__main__ import app
+from hams_services.ctl.app import app
 from hams_services.ctl.join import name_box
 from hams_services.security.folder import make
 from hams_shared import nats_bus

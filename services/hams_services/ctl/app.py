@@ -1,0 +1,59 @@
+"""The commands of ``hams-ctl``, put together. One module per family of commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+import hams_shared
+from hams_services.ctl import commands_sink
+from hams_services.ctl.commands_backup import backup, restore
+from hams_services.ctl.commands_deploy import deploy, plan, schema, undeploy
+from hams_services.ctl.commands_init import init
+from hams_services.ctl.commands_jobs import nco
+from hams_services.ctl.commands_models import models
+from hams_services.ctl.commands_results import infer, results
+from hams_services.ctl.commands_show import devices, matrix, status
+from hams_services.ctl.commands_up import demo, join, up
+from hams_services.ctl.commands_watch import metrics, tap, top
+from hams_shared.options import Credentials
+
+app = typer.Typer(
+    name="hams-ctl",
+    help="Run groups of neural networks on all the unlike accelerators of an edge site.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hams {hams_shared.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+    credentials: Credentials = None,
+) -> None:
+    pass
+
+
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Run": (up, join, demo, init),
+    "Groups": (deploy, undeploy, plan, schema, backup, restore),
+    "Look": (status, top, metrics, matrix),
+    "Results": (results, infer, tap),
+}
+for panel, commands in _PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.add_typer(devices, name="devices", rich_help_panel="Look")
+app.add_typer(models, name="models", rich_help_panel="Models")
+app.add_typer(nco, name="nco", rich_help_panel="Models")
+app.add_typer(commands_sink.app, name="sink", rich_help_panel="Results")
