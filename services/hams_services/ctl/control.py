@@ -15,6 +15,7 @@ from hams_services.monitor.ask import ask, pipeline_view, scheduler_view
 from hams_services.monitor.ask import plans as ask_plans
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus
+from hams_shared.credentials import of_environment
 from hams_shared.errors import (
     HamsError,
     ModelError,
@@ -26,6 +27,8 @@ from hams_shared.messages import (
     DeviceHealth,
     GroupRecord,
     GroupView,
+    InferAnswer,
+    InferRequest,
     MeasureAnswer,
     MeasureRequest,
     ModelPart,
@@ -42,6 +45,8 @@ from hams_shared.variants import VariantRecord
 Progress = Callable[[str, int, int], None]
 """Takes (what, done, total); total 0 when it is not known."""
 
+APP = "app"
+"""User of the broker that applications are."""
 POLL_S = 0.2
 ASK_S = 8.0
 """Deadline of a question to a part, s: longer than another scheduler takes to lead."""
@@ -129,6 +134,39 @@ def prepare_group(spec: GroupSpec, cache: Path, progress: Progress) -> tuple[Gro
         with _about(f"stream {name}"):
             fetch(stream.source, None, cache, partial(progress, f"fetch {name}"))
     return GroupRecord(spec=spec, models=models, deployed_at=time.time()), files
+
+
+async def known(bus: Bus, group: str, user: str) -> None:
+    """Check that `group` is deployed, as `user` of the broker may ask; empty: a broker without users.
+
+    An application asks the pipeline, by an image that is none, since it may not ask the scheduler.
+
+    Raises:
+        NotFoundError: it is not, or nobody is there to ask.
+    """
+    if user != APP:
+        await Control(bus).deployed(group)
+        return
+    request = codec.encode(InferRequest(image=b"", deadline_s=1.0))
+    data = await ask(bus, subjects.infer(group), request, "pipeline", timeout=ASK_S, patience=PATIENCE_S)
+    error = codec.decode(InferAnswer, data).error
+    if error is not None and error.code == NotFoundError.code:
+        raise from_wire(error.model_dump())
+
+
+async def check_known(bus: Bus, group: str) -> None:
+    """Do as :func:`known`, with the credentials of this process."""
+    await known(bus, group, _user())
+
+
+def is_app() -> bool:
+    """Whether this process has an application's credentials."""
+    return _user() == APP
+
+
+def _user() -> str:
+    identity = of_environment()
+    return identity.user if identity is not None else ""
 
 
 class Control:

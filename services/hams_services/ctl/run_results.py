@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from hams_client import Hams, Result
 from hams_services.ctl.console import out, print_each, print_json, with_bus
-from hams_services.ctl.control import Control
+from hams_services.ctl.control import check_known
+from hams_services.quantity import quantity
 from hams_shared.bus import Bus
 from hams_shared.errors import SourceError
 
@@ -21,7 +22,7 @@ def results(group: str, follow: bool, count: int, stream: str, json: bool, nats:
     """Print `count` results, or all that come if `follow`."""
 
     async def job(bus: Bus) -> None:
-        await Control(bus).deployed(group)
+        await check_known(bus, group)
         found = Hams(bus).results(group, stream)
         await print_each(found, f"results of {group}", lambda r: r.data, line, json, None if follow else count)
 
@@ -88,7 +89,7 @@ def summary(one: Mapping[str, Any]) -> str:
         if "label" in value:
             words.append(f"{node} {value['label']}")
         elif "value" in value:
-            words.append(f"{node} {value['value']:.0f}")
+            words.append(f"{node} {quantity(value['value'], value.get('unit'))}")
         elif "pose" in value:
             words.append("pose " + "/".join(f"{value['pose'][k]:+.0f}°" for k in ("yaw", "pitch", "roll")))
         elif "attributes" in value:

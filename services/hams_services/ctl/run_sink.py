@@ -11,7 +11,7 @@ from typing import IO
 
 from hams_client import Hams, Result
 from hams_services.ctl.console import err, out, with_bus
-from hams_services.ctl.control import Control
+from hams_services.ctl.control import check_known
 from hams_services.ctl.options import address
 from hams_shared.bus import Bus
 from hams_shared.errors import SourceError
@@ -23,7 +23,7 @@ async def _pictures(
     bus: Bus, group: str, stream: str, count: int | None, write: Callable[[Result, Pixels], None]
 ) -> None:
     """Give frames with their results to `write`, `count` of them or without end."""
-    await Control(bus).deployed(group)
+    await check_known(bus, group)
     if err.is_terminal:
         err.print(f"[dim]waiting for frames of {group} …[/dim]")
     seen = 0
@@ -94,7 +94,7 @@ def jsonl(group: str, file: str, stream: str, count: int | None, nats: str | Non
     """Append each joined result to `file` as a line of JSON."""
 
     async def job(bus: Bus) -> None:
-        await Control(bus).deployed(group)
+        await check_known(bus, group)
         target = _append(file)
         seen = 0
         try:

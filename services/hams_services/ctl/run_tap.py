@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 from hams_client import Hams
 from hams_services.ctl.console import print_each, with_bus
-from hams_services.ctl.control import Control
+from hams_services.ctl.control import Control, check_known, is_app
+from hams_services.quantity import quantity
 from hams_shared.bus import Bus
 from hams_shared.errors import NotFoundError
 from hams_shared.frames import Output
@@ -18,15 +19,21 @@ def tap(
     """Print `count` outputs of a node, or all that come if `follow`."""
 
     async def job(bus: Bus) -> None:
-        view = await Control(bus).deployed(group)
-        plan = view.active or view.next
-        nodes = list(plan.group.spec.nodes) if plan else []
-        if plan is not None and node not in nodes:
-            raise NotFoundError(f"group {group} has no node {node}", f"its nodes: {', '.join(nodes)}")
+        await check_known(bus, group)
+        if not is_app():  # an application may not ask which nodes there are
+            await _check_node(Control(bus), group, node)
         outputs = Hams(bus).tap(group, node, stream)
         await print_each(outputs, f"outputs of {group}/{node}", as_map, line, json, None if follow else count)
 
     with_bus(job, nats, debug, stopped_is_fine=follow)
+
+
+async def _check_node(control: Control, group: str, node: str) -> None:
+    view = await control.deployed(group)
+    plan = view.active or view.next
+    nodes = list(plan.group.spec.nodes) if plan else []
+    if plan is not None and node not in nodes:
+        raise NotFoundError(f"group {group} has no node {node}", f"its nodes: {', '.join(nodes)}")
 
 
 def as_map(output: Output) -> dict[str, object]:
@@ -65,7 +72,7 @@ def summary(one: object) -> str:
         if key in one:
             return f"{one[key]} {one['score']:.2f}" if isinstance(one.get("score"), float) else str(one[key])
     if "value" in one:
-        return f"{one['value']:.1f} {one.get('unit', '')}".rstrip()
+        return quantity(one["value"], one.get("unit"))
     if "points" in one:
         return f"{len(one['points'])} points"
     return ", ".join(one)

@@ -24,6 +24,7 @@ from hams_services.pipeline.pixels import PixelBudget
 from hams_services.pipeline.replicas import Replicas
 from hams_services.pipeline.sources.base import as_frame, size_of
 from hams_services.pipeline.stream import StreamRunner
+from hams_services.pipeline.unplaced import raise_why
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus, Message
 from hams_shared.chunks import Assembler
@@ -316,6 +317,8 @@ class PipelineService:
         if group is None:
             known = ", ".join(sorted(self._groups)) or "none"
             raise NotFoundError(f"group {name} is not deployed", f"deployed: {known}")
+        if self._routes.get(name) is None:
+            await raise_why(self._bus, name)
         with self._infer_pixels.taken(*size_of(request.image, request.shape)):
             return InferAnswer(result=await self._infer_image(name, group, request))
 

@@ -70,6 +70,7 @@ def _pipeline() -> Role:
             f"{HAMS}.output.>",
             f"{HAMS}.result.>",
             f"{HAMS}.picture.>",
+            f"{HAMS}.scheduler.view",  # to say why a group is placed nowhere
             *_read(*subjects.BUCKETS),
             *_write("groups", "plans"),  # only to write back what the broker lost
             *PING,
