@@ -26,6 +26,11 @@ PROVIDER = "CUDAExecutionProvider"
 _SIDE = 8
 _NAMELESS = "NVIDIA GPU"
 _HINT = "install NVIDIA's driver and the CUDA libraries: pip install 'hams[cuda]'"
+_NO_CARD = "for other devices see `hams-ctl devices --discover`"
+_NVIDIA = "0x10de"
+"""Vendor in the PCI list."""
+_DEVICES = ("proc/driver/nvidia/version", "dev/nvidiactl", "dev/nvhost-gpu", "dev/dxg")
+"""What the drivers of cards, of Jetson's GPU and of Windows' subsystem for Linux make."""
 _NO_SUCH_GPU = "onnxruntime:CUDA:0 is the first"
 
 
@@ -66,9 +71,30 @@ def check(index: int) -> None:
             reason = str(error)
         finally:
             ort.set_default_logger_severity(4)
+    if reason and not has_card():
+        raise DeviceSpecError(f"there is no NVIDIA GPU {index}: this host shows no NVIDIA card at all", _NO_CARD)
     if reason:
         hint = _NO_SUCH_GPU if "Invalid device ID" in reason else _HINT
         raise DeviceSpecError(f"CUDA does not work on GPU {index}: {_reason(printed, reason)}", hint)
+
+
+def has_card(root: Path = Path("/")) -> bool:
+    """Return whether the host shows an NVIDIA card, with or without a driver; `root` is that of its files."""
+    if any((root / device).exists() for device in _DEVICES):
+        return True
+    vendors = (root / "sys/bus/pci/devices").glob("*/vendor")
+    return any(_first_line(vendor) == _NVIDIA and _is_display(vendor.parent) for vendor in vendors)
+
+
+def _is_display(device: Path) -> bool:
+    return _first_line(device / "class").startswith("0x03")
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
 
 
 def count() -> int:

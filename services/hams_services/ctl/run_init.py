@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from pathlib import Path
+from shlex import quote
 
 from hams_services.ctl.broker import MAX_PAYLOAD
 from hams_services.ctl.console import directly, err, out
@@ -45,12 +46,12 @@ def init(
             store=broker_store,
             max_payload=MAX_PAYLOAD,
         )
-        _say(folder, made)
+        _say(folder, made, own)
 
     directly(main, debug)
 
 
-def _say(folder: Path, made: Made) -> None:
+def _say(folder: Path, made: Made, own: str) -> None:
     out.print(f"[bold]{folder}[/bold] is {'made' if made.new_site else 'kept'}")
     out.print(f"  broker's certificate: for {', '.join(made.hosts)}; until {made.expires:%Y-%m-%d}")
     for user in made.users:
@@ -62,13 +63,19 @@ def _say(folder: Path, made: Made) -> None:
             out.print(f"next: copy {folder / kind / name} to {name} as the folder secrets, and nothing else; there:")
             out.print(f"      HAMS_BIND=ADDRESS docker compose -f deploy/nats-{kind}.yml up -d")
     if made.new_site and not made.cluster:
-        out.print(f"next: hams-ctl up --secrets {folder} --host 0.0.0.0      or: docker compose up")
+        if f"{AGENT}{own}" not in made.users:  # `up` on this box brings its devices
+            out.print(f"next: hams-ctl init --dir {quote(str(folder))} --box {own}")
+            out.print(f"      so that this box, {own}, may bring devices too: `hams-ctl up` needs that")
+        out.print(f"next: hams-ctl up --secrets {quote(str(folder))} --host 0.0.0.0      or: docker compose up")
         out.print(f"then: export HAMS_CREDENTIALS={folder / 'admin.creds'}    and: hams-ctl deploy examples/face.yaml")
     if made.new_site:
         return
     with_folder = {f"{AGENT}{token(name)}" for name in (*made.cluster, *made.leaves)}
     for user in made.added:
         if not user.startswith(AGENT) or user in with_folder:
+            continue
+        if user == f"{AGENT}{own}":
+            out.print(f"next: hams-ctl up --secrets {quote(str(folder))} --host 0.0.0.0      (this box is {own})")
             continue
         out.print(f"next: copy {folder / f'{user}.creds'} to {user.removeprefix(AGENT)} and nowhere else; there:")
         out.print(f"      hams-ctl join --nats tls://BROKER:4222 --credentials {user}.creds")

@@ -14,7 +14,7 @@ from hams_services.monitor.core import Look, device_rates, node_rates
 from hams_services.monitor.look import look
 from hams_services.monitor.screen import screen
 from hams_shared.bus import Bus
-from hams_shared.errors import BadInputError
+from hams_shared.errors import BadInputError, BrokerError
 from hams_shared.urls import host_port
 
 LOOK_S = 1.0
@@ -26,6 +26,8 @@ def top(interval: float, once: bool, json: bool, nats: str | None, debug: bool) 
 
     async def job(bus: Bus) -> None:
         before = await look(bus)
+        if before.blind and (once or json):
+            raise BrokerError("; ".join(before.troubles))
         await asyncio.sleep(interval)
         after = await look(bus)
         if json:

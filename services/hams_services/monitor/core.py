@@ -21,6 +21,8 @@ class Look:
     """Those that serve."""
     troubles: tuple[str, ...] = ()
     """Parts that did not answer, and why."""
+    blind: bool = False
+    """No part answered: nothing is known."""
 
 
 @dataclass(frozen=True)

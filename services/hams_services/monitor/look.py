@@ -5,11 +5,13 @@ from __future__ import annotations
 from hams_services.monitor.ask import pipeline_view, scheduler_view
 from hams_services.monitor.core import Look
 from hams_shared.bus import Bus
-from hams_shared.errors import HamsError
+from hams_shared.errors import CredentialsError, HamsError
 from hams_shared.messages import DeviceView, Plan, StreamView
 
 ASK_S = 2.0
 """Deadline of each question, s."""
+PARTS = 2
+"""Scheduler and pipeline."""
 
 
 async def look(bus: Bus) -> Look:
@@ -22,9 +24,15 @@ async def look(bus: Bus) -> Look:
         view = await scheduler_view(bus, timeout=ASK_S)
         devices, plans = view.devices, tuple(group.active for group in view.groups if group.active is not None)
     except HamsError as error:
-        troubles.append(str(error))
+        troubles.append(_trouble(error, "scheduler"))
     try:
         streams = (await pipeline_view(bus, timeout=ASK_S)).streams
     except HamsError as error:
-        troubles.append(str(error))
-    return Look(devices, streams, plans, tuple(troubles))
+        troubles.append(_trouble(error, "pipeline"))
+    return Look(devices, streams, plans, tuple(troubles), blind=len(troubles) == PARTS)
+
+
+def _trouble(error: HamsError, part: str) -> str:
+    if isinstance(error, CredentialsError):
+        return f"our credentials do not allow to ask the {part} (use dashboard.creds or admin.creds)"
+    return str(error)

@@ -14,6 +14,8 @@ from hams_shared.messages import StreamView
 def screen(before: Look, after: Look) -> RenderableType:
     """Three tables: streams, nodes, devices."""
     parts: list[RenderableType] = [Text(text, style="bold red") for text in after.troubles]
+    if after.blind:
+        return Group(*parts)
     parts += [
         _streams(after.streams),
         Text(),

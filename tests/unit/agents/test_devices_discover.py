@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,7 +49,7 @@ def test_cuda_that_does_not_load_is_an_error_and_no_silent_cpu(capfd: pytest.Cap
     if any(found.device == "onnxruntime:CUDA:0" for found in discover.discover().found):
         pytest.skip("CUDA loads on this host")
     capfd.readouterr()
-    with pytest.raises(DeviceSpecError, match="CUDA") as caught:
+    with pytest.raises(DeviceSpecError, match="CUDA|no NVIDIA card") as caught:
         open_backend(parse("onnxruntime:CUDA:0"))
     assert "\n" not in str(caught.value)
     assert caught.value.hint
@@ -65,8 +66,24 @@ def test_a_silent_fall_back_to_the_cpu_is_found(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(cuda.ort, "get_available_providers", lambda: [cuda.PROVIDER])
     monkeypatch.setattr(cuda.ort, "InferenceSession", Session)
+    monkeypatch.setattr(cuda, "has_card", lambda: True)
     with pytest.raises(DeviceSpecError, match=r"^CUDA does not work on GPU 0: libq.so: no such file \("):
         cuda.check(0)
+    monkeypatch.setattr(cuda, "has_card", lambda: False)
+    with pytest.raises(DeviceSpecError, match="^there is no NVIDIA GPU 0: this host shows no NVIDIA card at all"):
+        cuda.check(0)
+
+
+def test_whether_there_is_a_card(tmp_path: Path) -> None:
+    assert not cuda.has_card(tmp_path)
+    for name, vendor, kind in (("0", "0x10de", "0x040300"), ("1", "0x8086", "0x030000")):  # its sound; another's GPU
+        device = tmp_path / "sys/bus/pci/devices" / name
+        device.mkdir(parents=True)
+        (device / "vendor").write_text(vendor + "\n")
+        (device / "class").write_text(kind + "\n")
+    assert not cuda.has_card(tmp_path)
+    (tmp_path / "sys/bus/pci/devices/0/class").write_text("0x030200\n")
+    assert cuda.has_card(tmp_path)
 
 
 def test_a_device_openvino_does_not_find() -> None:

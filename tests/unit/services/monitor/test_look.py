@@ -1,0 +1,22 @@
+"""A look at a system that does not answer: what is not known is not called absent."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from hams_services.monitor.look import look
+from hams_services.monitor.screen import screen
+from hams_shared.memory_bus import InMemoryBus
+from hams_shared.memory_server import MemoryServer
+
+
+async def test_nobody_answers() -> None:
+    async with InMemoryBus(MemoryServer()) as bus:
+        seen = await look(bus)
+    assert seen.blind
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(screen(seen, seen))
+    assert "no scheduler is running" in capture.get()
+    assert "no devices" not in capture.get()
+    assert "no streams" not in capture.get()
