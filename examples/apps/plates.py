@@ -14,16 +14,40 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import hams_client
-from hams_client import Object
+from hams_client import Object, Result
 
 
-def texts(objects: list[Object]) -> Iterator[tuple[str, float]]:
-    """Yield (text, score) of everything that was read, at any depth."""
+def texts(objects: list[Object]) -> Iterator[tuple[str, float | None]]:
+    """Yield (text, score) of everything that was read, at any depth; None: the network gives no score."""
     for one in objects:
         for node, said in one.items():
             if isinstance(said, dict) and said.get("text"):
-                yield str(said["text"]), float(said.get("score", 0.0))
+                score = said.get("score")
+                yield str(said["text"]), None if score is None else float(score)
             yield from texts(one.found_by(node))
+
+
+def write(database: sqlite3.Connection, result: Result, least: float) -> Iterator[str]:
+    """Write the texts of one frame, yield a line for each that is new; those without a score are written as well."""
+    seen = datetime.fromtimestamp(result.captured, UTC)
+    for plate, score in texts(result.objects):
+        if score is not None and score < least:
+            continue
+        row = (f"{seen:%Y-%m-%dT%H:%M}", result.stream, plate, score, seen.isoformat(timespec="milliseconds"))
+        with database:
+            new = database.execute("insert or ignore into plates values (?, ?, ?, ?, ?)", row).rowcount
+        if new:
+            yield f"{row[4]} {result.stream} {plate} {'-' if score is None else f'{score:.2f}'}"
+
+
+def opened(path: str) -> sqlite3.Connection:
+    """Open the database; make it where it is not there."""
+    database = sqlite3.connect(path)
+    database.execute(
+        "create table if not exists plates (minute text, stream text, plate text, score real, seen text, "
+        "primary key (minute, stream, plate))"
+    )
+    return database
 
 
 def main() -> None:
@@ -31,28 +55,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("database", help="SQLite file; made when it is not there")
     parser.add_argument("--group", default="vehicle", help="name of a deployed group")
-    parser.add_argument("--least", type=float, default=0.6, help="least score of a text")
+    parser.add_argument("--least", type=float, default=0.6, help="least score of a text that has one")
     parser.add_argument("--count", type=int, help="stop after so many plates")
     parser.add_argument("--nats", help="broker (default: that of the running hams-ctl up)")
     given = parser.parse_args()
-    database = sqlite3.connect(given.database)
-    database.execute(
-        "create table if not exists plates (minute text, stream text, plate text, score real, seen text, "
-        "primary key (minute, stream, plate))"
-    )
+    database = opened(given.database)
     written = 0
     with hams_client.sync.connect(given.nats) as hams:
         for result in hams.results(given.group):
-            seen = datetime.fromtimestamp(result.captured, UTC)
-            for plate, score in texts(result.objects):
-                if score < given.least:
-                    continue
-                row = (f"{seen:%Y-%m-%dT%H:%M}", result.stream, plate, score, seen.isoformat(timespec="milliseconds"))
-                with database:
-                    new = database.execute("insert or ignore into plates values (?, ?, ?, ?, ?)", row).rowcount
-                if new:
-                    written += 1
-                    print(f"{row[4]} {result.stream} {plate} {score:.2f}", flush=True)
+            for line in write(database, result, given.least):
+                written += 1
+                print(line, flush=True)
                 if written == given.count:
                     return
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hams_services.draw_text import Color, Pixels, printable, put_text, text_width
+from hams_services.quantity import quantity
 
 LEAST_SIDE = 480
 """Pictures with a shorter side below this are enlarged, so that text on them can be read."""
@@ -29,6 +30,10 @@ PALETTE: tuple[Color, ...] = (
 WHITE, DARK, RING = (255, 255, 255), (28, 26, 24), (255, 224, 64)
 FEW = 8
 """Up to so many points on a part are shown as a ring."""
+SHUT = 0.22
+"""An eye that is open less far shows no iris; the measurement is in examples/face.yaml."""
+TURNED = 0.5
+"""An eye whose width is a smaller part of the other one's is turned away, and hidden."""
 AXES: tuple[tuple[tuple[float, float, float], Color], ...] = (
     ((1.0, 0.0, 0.0), (80, 80, 240)),
     ((0.0, -1.0, 0.0), (90, 220, 90)),
@@ -43,7 +48,6 @@ LIMBS = (
 """Which of mediapipe's pose points are joined (shoulders 11 and 12, hips 23 and 24, ankles 27 and 28 …)."""
 SUB = 4
 """Fractional bits of coordinates given to OpenCV: sixteenths of a pixel."""
-UNITS = {"years": "y", "degrees": "°", "percent": "%"}
 
 
 @dataclass(frozen=True)
@@ -129,13 +133,20 @@ def _told(
         if {"yaw", "pitch", "roll"} <= pose.keys() and _number(child.get("score"), 1.0) >= SEEN:
             centre = mesh.mean(axis=0) if mesh is not None else np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
             _axes(canvas, centre, pose, width * 0.6, line + 1)
-        for inner in child.get("objects") or ():
-            inner_box = _box(inner, factor) if isinstance(inner, Mapping) else None
+        inners = [(inner, _box(inner, factor)) for inner in child.get("objects") or () if isinstance(inner, Mapping)]
+        widest = max((box[2] - box[0] for _, box in inners if box is not None), default=0.0)
+        for inner, inner_box in inners:
             if inner_box is not None and mesh is not None:  # a part of what the points show: they outline it already
-                _ring(canvas, inner, factor, line)
-                _told(canvas, inner, inner_box, factor, max(1, line - 1), color)
+                if inner_box[2] - inner_box[0] >= TURNED * widest and not _shut(inner):
+                    _ring(canvas, inner, factor, line)
+                    _told(canvas, inner, inner_box, factor, max(1, line - 1), color)
             elif inner_box is not None:
                 _outline(canvas, inner, inner_box, factor, max(1, line - 1), color)
+
+
+def _shut(part: Mapping[str, Any]) -> bool:
+    """Say whether a child node found that an eye is shut."""
+    return any(_number(child.get("open"), 1.0) < SHUT for child in _children(part))
 
 
 def _ring(canvas: Pixels, part: Mapping[str, Any], factor: int, line: int) -> None:
@@ -231,8 +242,7 @@ def _words(item: Mapping[str, Any]) -> str:
         return f"{text} {score:.0%}" if isinstance(score, int | float) and math.isfinite(score) else text
     value = item.get("value")
     if isinstance(value, int | float) and math.isfinite(value):
-        unit = str(item.get("unit") or "")
-        return f"{value:.0f} {UNITS.get(unit, unit)}".strip() if abs(value) >= 10 else f"{value:.3g} {unit}".strip()
+        return quantity(value, str(item.get("unit") or ""))
     if isinstance(item.get("attributes"), Mapping):
         return " ".join(_attributes(item["attributes"]))
     return f"#{item['identity']}" if isinstance(item.get("identity"), int) else ""

@@ -16,6 +16,17 @@ from hams_agents.tasks.head_pose import MESH_POINTS, head_pose
 from hams_agents.tasks.outputs import pick, rows, sigmoid
 from hams_shared.errors import TaskError
 
+Index = Annotated[int, Field(ge=0)]
+
+
+class Openness(TaskParams):
+    """How far an eye, or a mouth, is open: the mean distance of points of its lids over that of its corners."""
+
+    output: str = Field(description="name of the output that holds the outline; `dims` numbers per point")
+    points: int = Field(ge=4, le=10000, description="how many points the outline has")
+    corners: tuple[Index, Index] = Field(description="its two corners, counted from 0")
+    lids: tuple[tuple[Index, Index], ...] = Field(min_length=1, description="pairs of points that face each other")
+
 
 class LandmarksParams(TaskParams):
     """Parameters of ``type: landmarks``."""
@@ -30,7 +41,8 @@ class LandmarksParams(TaskParams):
     output: str | None = Field(None, description="name of the points' output; not needed when there is one only")
     score_output: str | None = Field(None, description="name of the output that says whether the object is there")
     score_activation: Literal["sigmoid", "none"] = "sigmoid"
-    parts: dict[str, tuple[Annotated[int, Field(ge=0)], ...]] = Field(
+    openness: Openness | None = Field(None, description="tell `open`, from an outline that the network gives as well")
+    parts: dict[str, tuple[Index, ...]] = Field(
         {}, description="objects for the node's children: label → two or more of the points, counted from 0"
     )
     parts_score: float = Field(0.5, ge=0, le=1, description="least score of an image for its parts to be told")
@@ -38,7 +50,7 @@ class LandmarksParams(TaskParams):
 
 
 class Landmarks:
-    """Describes an image as ``{"points": [[x, y], …]}``, with ``score``, ``visibility`` and ``pose`` where asked for.
+    """Describes an image as ``{"points": [[x, y], …]}``; ``score``, ``visibility``, ``pose``, ``open`` where asked for.
 
     With `parts` there are ``objects`` too: each the square about the middle of its points, whose side is the greatest
     distance between two of them, with these points as its own; so that it turns and grows as they do.
@@ -57,6 +69,9 @@ class Landmarks:
             raise TaskError(
                 f"task landmarks: visibility {params.visibility} is not among {params.dims} numbers per point"
             )
+        told = params.openness
+        if told is not None and max(*told.corners, *(i for pair in told.lids for i in pair)) >= told.points:
+            raise TaskError(f"task landmarks: openness needs points from 0 to {told.points - 1}")
         self.parts = bool(params.parts)
         self._params = params
         self._unit = np.array(context.input.size if params.normalized else (1, 1), np.float64)
@@ -68,6 +83,7 @@ class Landmarks:
         numbers = values.reshape(count, params.points, params.dims)[:, : params.first]
         local = numbers[:, :, :2] * self._unit
         scores = self._scores(outputs, count)
+        openness = self._openness(outputs, count)
         found: list[dict[str, Any]] = []
         for i, affine in enumerate(to_frame):
             points = apply(affine, local[i])
@@ -76,6 +92,8 @@ class Landmarks:
                 item["score"] = round(float(scores[i]), 4)
             if params.visibility is not None:
                 item["visibility"] = sigmoid(numbers[i, :, params.visibility]).round(3).tolist()
+            if openness is not None:
+                item["open"] = round(float(openness[i]), 4)
             if params.head_pose:
                 item["pose"] = head_pose(points)
             if self.parts:
@@ -84,8 +102,9 @@ class Landmarks:
         return found
 
     def reads(self, outputs: Outputs) -> Reads:
-        """The points, and the score where asked for."""
-        named = {self._params.output, self._params.score_output}
+        """The points, and the score and the outline where asked for."""
+        outline = self._params.openness
+        named = {self._params.output, self._params.score_output, outline.output if outline else None}
         return {name: None for name in outputs if self._params.output is None or name in named}
 
     def _parts(self, points: NDArray[np.float64], score: float) -> list[Detected]:
@@ -100,6 +119,19 @@ class Landmarks:
             if math.isfinite(half) and half > 0:
                 found.append(Detected((x - half, y - half, x + half, y + half), score, label, marks))
         return found
+
+    def _openness(self, outputs: Outputs, count: int) -> NDArray[np.float64] | None:
+        """Return for each image how far its outline is open, or None when it is not asked for."""
+        told = self._params.openness
+        if told is None:
+            return None
+        dims = self._params.dims
+        values = rows(pick(outputs, told.output, "landmarks"), count, "landmarks", told.points * dims)
+        outline = values.reshape(count, told.points, dims)[:, :, :2] * self._unit
+        first, second = (np.array([pair[i] for pair in told.lids]) for i in (0, 1))
+        apart = np.linalg.norm(outline[:, first] - outline[:, second], axis=2).mean(axis=1)
+        wide = np.linalg.norm(outline[:, told.corners[0]] - outline[:, told.corners[1]], axis=1)
+        return np.asarray(apart / np.maximum(wide, 1e-6), np.float64)
 
     def _scores(self, outputs: Outputs, count: int) -> NDArray[np.float32] | None:
         """Return one score per image, 0..1, or None when no output tells it."""

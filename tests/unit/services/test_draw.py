@@ -126,6 +126,28 @@ def test_parts_of_points_have_no_box() -> None:
     assert (shown[300, 300:340] != 128).any(axis=-1).all()
 
 
+def eye(label: str, x: float, width: float, openness: float | None) -> dict[str, Any]:
+    """An eye whose iris has its middle at (x, 160)."""
+    iris: dict[str, Any] = {"points": [[x, 160], [x + 6, 160], [x, 154], [x - 6, 160], [x, 166]]}
+    iris |= {} if openness is None else {"open": openness}
+    half = width / 2
+    return {"box": [x - half, 160 - half, x + half, 160 + half], "label": label, "iris": iris}
+
+
+@pytest.mark.parametrize(
+    ("openness", "width", "drawn"),
+    [(0.3, 40, True), (None, 40, True), (0.3, 25, True), (0.15, 40, False), (0.0, 40, False), (0.3, 15, False)],
+)
+def test_no_iris_is_drawn_for_an_eye_that_is_shut_or_turned_away(
+    openness: float | None, width: float, drawn: bool
+) -> None:
+    eyes = [eye("left_eye", 130, width, openness), eye("right_eye", 170, 40, 0.3)]
+    face = {"box": [100, 100, 200, 240], "mesh": {"points": [[150, 230]], "score": 1.0, "objects": eyes}}
+    shown = annotate(picture(), [face])
+    assert (shown[150:170, 160:180] != 128).any()  # the other one
+    assert (shown[150:170, 120:140] != 128).any() == drawn
+
+
 def test_points_of_nothing_are_not_drawn() -> None:
     absent = {"box": [100, 100, 200, 240], "landmarks": {**FACE["landmarks"], "score": 0.1}}
     assert (annotate(picture(), [absent])[130:200, 120:180] == 128).all()

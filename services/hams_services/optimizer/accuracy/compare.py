@@ -28,7 +28,7 @@ Item = Any
 
 SURE = 0.5
 """A flag (an attribute that is there or not) is said to be there from this probability on."""
-_NOT_COMPARED = frozenset({"objects", "unit", "point_names", "visibility", "score"})
+_NOT_COMPARED = frozenset({"objects", "unit", "point_names", "visibility", "score", "open"})
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,26 @@ def test_parts_of_landmarks() -> None:
     assert "objects" not in describe(task("landmarks", points=1), p=[[1, 2]])[0]
 
 
+EYE = {"output": "o", "points": 4, "corners": [0, 2], "lids": [[1, 3]]}
+
+
+def test_how_far_an_eye_is_open() -> None:
+    built = task("landmarks", points=1, dims=3, output="p", openness=EYE)
+    assert what_it_reads(built, {n: np.zeros((1, 3), np.float32) for n in "opx"}) == {"o": None, "p": None}
+    outline = [[0, 0, 0, 5, 3, 9, 10, 0, 0, 5, -1, 9], [0, 0, 0, 0, 1, 0, 0, 4, 0, 0, 1, 0], [0] * 12]
+    wide, shut, nothing = describe(built, p=[[1, 2, 3]] * 3, o=outline)
+    assert (wide["open"], shut["open"], nothing["open"]) == (0.4, 0.0, 0.0)
+    assert "open" not in describe(task("landmarks", points=1), p=[[1, 2]])[0]
+    with pytest.raises(TaskError, match="no output 'o'"):
+        describe(built, p=[[1, 2, 3]])
+
+
+@pytest.mark.parametrize("wrong", [{"corners": [0, 4]}, {"lids": [[1, 3], [2, 7]]}])
+def test_an_outline_has_its_points(wrong: dict[str, Any]) -> None:
+    with pytest.raises(TaskError, match="openness needs points from 0 to 3"):
+        task("landmarks", points=1, openness={**EYE, **wrong})
+
+
 @pytest.mark.parametrize("indices", [[0], [1, 1], [0, 4], []])
 def test_parts_that_are_none(indices: list[int]) -> None:
     with pytest.raises(TaskError, match="part eye needs two or more points from 0 to 3"):
