@@ -69,6 +69,7 @@ lint: $(VENV)/.installed-lint ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy services/hams_services scheduler/hams_scheduler agents/hams_agents shared/hams_shared shared/hams_client
+	$(BIN)/mypy --strict --config-file= --cache-dir .mypy_cache/examples examples/apps  # as a user's own project is checked
 	$(BIN)/lint-imports
 
 format: $(VENV)/.installed-lint ## Format the code

@@ -3,7 +3,20 @@
 from hams_client import sync
 from hams_client.client import Hams, Image, Pushed, connect
 from hams_client.feed import Feed
-from hams_client.result import Object, Result
-from hams_shared.errors import HamsError
+from hams_client.result import Box, Object, Result, Said
+from hams_shared.errors import HamsError, NoResultError
 
-__all__ = ["Feed", "Hams", "HamsError", "Image", "Object", "Pushed", "Result", "connect", "sync"]
+__all__ = [
+    "Box",
+    "Feed",
+    "Hams",
+    "HamsError",
+    "Image",
+    "NoResultError",
+    "Object",
+    "Pushed",
+    "Result",
+    "Said",
+    "connect",
+    "sync",
+]

@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +53,10 @@ T = TypeVar("T")
 LEAST_PENDING = 1024
 """Messages, or parts of them, that may wait to be taken off a subscription."""
 
-Image = bytes | Path | str | NDArray[np.uint8]
-"""An encoded image (JPEG, PNG …), the path of one, or pixels: height×width×3, uint8, in the order B, G, R."""
+Image = bytes | Path | str | NDArray[Any]
+"""An encoded image (JPEG, PNG …), the path of one, or pixels: height×width×3, uint8, in the order B, G, R.
+
+Typed wide enough for what OpenCV says it returns; pixels of another type are refused when they are sent."""
 
 
 def _payload(image: Image) -> tuple[bytes, tuple[int, int, int] | None]:

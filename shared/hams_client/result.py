@@ -4,13 +4,92 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypedDict, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hams_shared import codec
 from hams_shared.errors import MessageError
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels of the frame; x to the right, y down. As JSON it is a list."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+    @property
+    def width(self) -> float:
+        """x1 - x0."""
+        return self.x1 - self.x0
+
+    @property
+    def height(self) -> float:
+        """y1 - y0."""
+        return self.y1 - self.y0
+
+
+class Pose(TypedDict):
+    """Where a head looks, degrees."""
+
+    yaw: float
+    pitch: float
+    roll: float
+
+
+class Label(TypedDict):
+    """One of several labels, and how sure the network is, 0-1."""
+
+    label: str
+    score: float
+
+
+class Found(TypedDict, total=False):
+    """An object as it is in the message; further keys are the child nodes'."""
+
+    box: list[float]
+    score: float
+    label: str
+    points: list[list[float]]
+
+
+class Said(TypedDict, total=False):
+    """What a child node says of an object; which keys there are depends on its task, as docs/messages.md lists."""
+
+    label: str
+    """Classification."""
+    score: float
+    """0-1: of a classification, of landmarks, of a text."""
+    value: float
+    """Regression, expectation."""
+    unit: str
+    points: list[list[float]]
+    """Landmarks: x, y in pixels of the frame."""
+    pose: Pose
+    open: float
+    """Of an eye: how far, height over width."""
+    text: str
+    attributes: dict[str, float | Label]
+    embedding: list[float]
+    identity: int | None
+    """Who it is like; None: like nobody known."""
+    similarity: float
+    objects: list[Found]
+    """A detector, or a task that tells parts; see :meth:`Object.found_by`."""
+
+
+class Timing(TypedDict, total=False):
+    """Where a node ran, and what it took, ms."""
+
+    device: str
+    queue: float
+    crop: float
+    prepare: float
+    infer: float
+    decode: float
 
 
 class Object(Mapping[str, Any]):
@@ -20,9 +99,14 @@ class Object(Mapping[str, Any]):
         self._data = data
 
     @property
-    def box(self) -> NDArray[np.float64]:
+    def data(self) -> Mapping[str, Any]:
+        """The raw map: for tasks of your own, whose keys :class:`Said` does not know."""
+        return self._data
+
+    @property
+    def box(self) -> Box:
         """x0, y0, x1, y1 in pixels of the frame."""
-        return np.asarray(self._data["box"], np.float64)
+        return Box(*map(float, self._data["box"]))
 
     @property
     def score(self) -> float:
@@ -54,6 +138,21 @@ class Object(Mapping[str, Any]):
         """
         return np.asarray(self._data[node][key], np.float64)
 
+    def said(self, node: str) -> Said | None:
+        """What the child `node` said of it; None: it was not asked, or is no child of this detector."""
+        said: Said | None = self._data.get(node)
+        return said
+
+    @overload
+    def __getitem__(self, key: Literal["box"]) -> list[float]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __getitem__(self, key: Literal["score"]) -> float: ...  # type: ignore[overload-overlap]
+    @overload
+    def __getitem__(self, key: Literal["label"]) -> str: ...  # type: ignore[overload-overlap]
+    @overload
+    def __getitem__(self, key: Literal["points"]) -> list[list[float]]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __getitem__(self, key: str) -> Said: ...
     def __getitem__(self, key: str) -> Any:
         return self._data[key]
 
@@ -94,6 +193,12 @@ class Result:
         return float(self.data["captured"])
 
     @property
+    def time(self) -> float | None:
+        """Seconds since the stream's first frame, by a file's own clock, else by capture; None of a single image."""
+        time = self.data.get("time")
+        return None if time is None else float(time)
+
+    @property
     def latency_ms(self) -> float:
         """From capture to join, ms."""
         return float(self.data["latency_ms"])
@@ -109,9 +214,9 @@ class Result:
         return [Object(one) for one in self.data["objects"]]
 
     @property
-    def nodes(self) -> dict[str, dict[str, Any]]:
+    def nodes(self) -> dict[str, Timing]:
         """Per node: its device, and timings in ms."""
-        nodes: dict[str, dict[str, Any]] = self.data["nodes"]
+        nodes: dict[str, Timing] = self.data["nodes"]
         return nodes
 
     @classmethod

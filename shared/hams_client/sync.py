@@ -21,6 +21,7 @@ from hams_client.client import Hams, Image, Pushed
 from hams_client.client import connect as connect_async
 from hams_client.feed import Feed
 from hams_client.result import Result
+from hams_shared.errors import NoResultError
 from hams_shared.frames import Output
 
 T = TypeVar("T")
@@ -44,14 +45,14 @@ class SyncHams:
     def results(
         self, group: str, stream: str = "*", *, limit: int = 256, timeout: float | None = None
     ) -> Iterator[Result]:
-        """As :meth:`hams_client.Hams.results`. Without a result for `timeout` seconds it ends with TimeoutError."""
-        return self._iterate(self._hams.results(group, stream, limit=limit), timeout)
+        """As :meth:`hams_client.Hams.results`. Without a result for `timeout` seconds it raises NoResultError, which is a TimeoutError."""
+        return self._iterate(self._hams.results(group, stream, limit=limit), timeout, f"result of {group}")
 
     def tap(
         self, group: str, node: str, stream: str = "*", *, limit: int = 256, timeout: float | None = None
     ) -> Iterator[Output]:
-        """As :meth:`hams_client.Hams.tap`. Without an output for `timeout` seconds it ends with TimeoutError."""
-        return self._iterate(self._hams.tap(group, node, stream, limit=limit), timeout)
+        """As :meth:`hams_client.Hams.tap`. Without an output for `timeout` seconds it raises NoResultError."""
+        return self._iterate(self._hams.tap(group, node, stream, limit=limit), timeout, f"output of {group}/{node}")
 
     def _run(self, job: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(job, self._loop)
@@ -61,15 +62,21 @@ class SyncHams:
             future.cancel()
             raise
 
-    def _iterate(self, feed: Feed[T], timeout: float | None) -> Iterator[T]:
+    def _iterate(self, feed: Feed[T], timeout: float | None, what: str) -> Iterator[T]:
         """Listen from now on, not only from the first item asked for."""
         self._run(feed.__aenter__())
-        return self._items(feed, timeout)
+        return self._items(feed, timeout, what)
 
-    def _items(self, feed: Feed[T], timeout: float | None) -> Iterator[T]:
+    def _items(self, feed: Feed[T], timeout: float | None, what: str) -> Iterator[T]:
         async def following() -> T:
-            async with asyncio.timeout(timeout):
-                return await anext(feed)
+            try:
+                async with asyncio.timeout(timeout):
+                    return await anext(feed)
+            except TimeoutError:
+                raise NoResultError(
+                    f"no {what} came for {timeout:g} s",
+                    "see `hams-ctl status`: does the group serve, does its stream play?",
+                ) from None
 
         try:
             while True:

@@ -18,6 +18,7 @@
     │   ├── NotFoundError        not-found       5     no such key, group or device
     │   └── CredentialsError     credentials     5     who we are is not accepted, or not known
     ├── DeadlineError            deadline        6     no answer in time
+    │   └── NoResultError        no-result       6     no result within the caller's timeout; a TimeoutError, too
     ├── RefusedError             refused         7     the other side said no, with a reason
     │   ├── StaleEpochError      stale-epoch     7
     │   ├── NotLeaderError       not-leader      7     another scheduler leads: ask again
@@ -162,6 +163,12 @@ class DeadlineError(HamsError):
 
     code = "deadline"
     exit_code = 6
+
+
+class NoResultError(DeadlineError, TimeoutError):
+    """No result or output came within the timeout that the caller gave."""
+
+    code = "no-result"
 
 
 class RefusedError(HamsError):

@@ -43,7 +43,7 @@ async def test_pixels_encoded_pictures_and_files_are_taken_alike(world: System, 
     results.check()
     assert values(results.received) == pytest.approx([n * STEP for n in range(9)], abs=0.5)
     [one] = results.received[3].objects
-    assert (one.label, one.score, one.box.tolist()) == ("frame", 1.0, [0, 0, *SIZE])
+    assert (one.label, one.score, one.box) == ("frame", 1.0, (0, 0, *SIZE))
 
 
 async def test_a_picture_larger_than_a_message_is_taken(world: System) -> None:
