@@ -254,14 +254,22 @@ def _profile_done(state: SchedulerState, event: ProfileDone, now: float) -> list
         state.profiles[event.record.key] = event.record
         if known is not None and abs(event.record.fps / known.fps - 1.0 if known.fps else 1.0) > DRIFT:
             state.want(f"{event.cell.model} was measured again on {event.device}")
-        unplaced = bool(state.errors) or _bereft(state)  # perhaps for want of this very number
-        if unplaced or state.stands_for_some(event.cell.digest):
-            state.want(f"{event.cell.model} was measured on {event.device}", forced=unplaced)
+        last = known is None and not state.missing(list(state.groups.values()))
+        _new_number(state, event, last or state.stands_for_some(event.cell.digest))
         return [StoreProfile(event.record)]
     state.again.discard((event.device, event.cell.key))
     text = event.error.text if event.error else "no answer"
     state.unanswered.setdefault((running[1], event.cell), []).append(f"benchmark failed: {text}")
+    _new_number(state, event, False)
     return [Note(f"benchmark of {event.cell.model} on {event.device} failed: {text}", device=event.device)]
+
+
+def _new_number(state: SchedulerState, event: ProfileDone, wanted: bool) -> None:
+    """Look again if a group is not placed, perhaps for want of this very benchmark, or if it is `wanted` otherwise."""
+    unplaced = bool(state.errors) or any(proposals.unplaced(state, group) for group in state.groups)
+    if unplaced or _bereft(state) or wanted:
+        known = state.dirty if state.forced else ""  # what is waited for anyway
+        state.want(known or f"{event.cell.model} was measured on {event.device}", forced=unplaced or _bereft(state))
 
 
 # ── what follows from the state ───────────────────────────────────────────────────────────────────────────────────
@@ -284,14 +292,27 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
             situation = state.situation(request.groups, request.strategies[0], request.time_limit_s)
             commands.append(AnswerPlan(request_id, request, situation))
     due = state.forced or now >= state.not_before
-    if state.dirty and due and groups and not state.solving and (not state.missing(groups) or _bereft(state)):
+    placed = _to_place(state, groups) if state.dirty and due and not state.solving else []
+    if placed:
         state.solving = True
         state.generation += 1
         state.granted, state.dirty, state.forced = (state.dirty, state.forced), "", False
-        commands.append(Solve(state.generation, state.situation(groups, _strategy(groups), SOLVE_S)))
+        commands.append(Solve(state.generation, state.situation(placed, _strategy(placed), SOLVE_S)))
     elif not groups:
         state.dirty, state.forced = "", False
     return commands
+
+
+def _to_place(state: SchedulerState, groups: list[GroupRecord]) -> list[GroupRecord]:
+    """The groups to place now: all when all is measured; none as long as benchmarks are worth waiting for.
+
+    A group that was served and lost a device waits for no benchmark but those without which it cannot be placed. Nor do
+    the others then, except those of which the same is true: their turn comes with the benchmark.
+    """
+    if not state.missing(groups):
+        return groups
+    ready = [group for group in groups if not state.awaits(group)]
+    return ready if any(_lost_device(state, group.spec.name) for group in ready) else []
 
 
 def _orphans(state: SchedulerState) -> list[Command]:
@@ -314,9 +335,13 @@ def _strategy(groups: list[GroupRecord]) -> str:
 
 
 def _bereft(state: SchedulerState) -> bool:
-    """Whether a served group has lost a device: then nobody waits for benchmarks of others."""
-    alive = set(state.alive())
-    return any(r.active and not r.active.devices <= alive for r in state.plans.values())
+    """Whether a served group has lost a device."""
+    return any(_lost_device(state, group) for group in state.plans)
+
+
+def _lost_device(state: SchedulerState, group: str) -> bool:
+    record = state.plans.get(group)
+    return bool(record and record.active and not record.active.devices <= set(state.alive()))
 
 
 def _start_profiles(state: SchedulerState, missing: list[Profile]) -> list[Command]:

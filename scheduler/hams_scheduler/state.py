@@ -174,6 +174,23 @@ class SchedulerState:
                     wanted.setdefault((device, cell.key), Profile(device, candidate.model, cell, beside))
         return list(wanted.values())
 
+    def awaits(self, record: GroupRecord) -> bool:
+        """Whether some node runs on no living device as far as is known, and a missing benchmark may change that."""
+        missing = {(wanted.device, wanted.cell.key) for wanted in self.missing([record])}
+        able = [d for d in self.alive() if (record.spec.name, self.incarnation(d)) not in self.refused]
+        for node in record.spec.depth_first() if missing else ():
+            pin = record.spec.nodes[node].pin
+            cells = [
+                (device, candidate.cell(self.devices[device]).key)
+                for candidate in self.candidates(record, node)
+                for device in able
+                if not pin or device in pin
+            ]
+            runs = any(key in self.profiles and self.profiles[key].fps > 0 for _, key in cells)
+            if not runs and not missing.isdisjoint(cells):
+                return True
+        return False
+
     def beside(self, device: str, source: Candidate) -> tuple[ModelRef, Cell] | None:
         """The source of a variant, where it runs on `device`."""
         cell = source.cell(self.devices[device])

@@ -87,7 +87,7 @@ def _group(state: SchedulerState, name: str) -> GroupView:
         quarantined = ", ".join(d for d in sorted(state.devices) if state.quarantined(d))
         text = f"no device is alive{f' but those quarantined: {quarantined}' if quarantined else ''}"
         return view.model_copy(update={"state": "waiting", "text": text})
-    if active is None and missing:
+    if missing and (active is None or state.awaits(record)):
         total = len(state.cells(record))
         busy = ", ".join(f"{cell.model} on {device}" for device, (cell, _) in sorted(state.profiling.items()))
         return view.model_copy(
@@ -98,6 +98,12 @@ def _group(state: SchedulerState, name: str) -> GroupView:
         if not unready:
             why = f"; no newer plan: {view.error.text}" if view.error is not None else ""
             return view.model_copy(update={"state": "serving", "text": f"predicted {active.fps:.2f} FPS{why}"})
+        lost = active.devices - set(state.alive())
+        if following is None and lost:
+            if view.error is not None:
+                return view.model_copy(update={"state": "failed", "text": view.error.text})
+            text = f"plan {active.epoch} lost {', '.join(sorted(lost))}"
+            return view.model_copy(update={"state": "planning", "text": text})
     waited_for = following or active
     if waited_for is not None:
         done, total = _progress(state, name, waited_for.epoch)
