@@ -45,13 +45,17 @@ class SyncHams:
     def results(
         self, group: str, stream: str = "*", *, limit: int = 256, timeout: float | None = None
     ) -> Iterator[Result]:
-        """As :meth:`hams_client.Hams.results`. Without a result for `timeout` seconds it raises NoResultError, which is a TimeoutError."""
+        """As :meth:`hams_client.Hams.results`.
+
+        Raises:
+            NoResultError: no result came for `timeout` s; it is a TimeoutError, too.
+        """
         return self._iterate(self._hams.results(group, stream, limit=limit), timeout, f"result of {group}")
 
     def tap(
         self, group: str, node: str, stream: str = "*", *, limit: int = 256, timeout: float | None = None
     ) -> Iterator[Output]:
-        """As :meth:`hams_client.Hams.tap`. Without an output for `timeout` seconds it raises NoResultError."""
+        """As :meth:`hams_client.Hams.tap`. Raises as :meth:`results`."""
         return self._iterate(self._hams.tap(group, node, stream, limit=limit), timeout, f"output of {group}/{node}")
 
     def _run(self, job: Coroutine[Any, Any, T]) -> T:
