@@ -28,6 +28,7 @@ from hams_agents.hangs import HangReporter, until_resumed
 from hams_agents.loaded import Loaded
 from hams_agents.progress import Progress
 from hams_agents.serving import Outgoing, ServedNode, failure
+from hams_agents.tasks.foreign import Changes
 from hams_agents.watchdog import Watchdog
 from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus, KeyValue, Message
@@ -103,6 +104,7 @@ class AgentService:
         self._assembler = chunks.Assembler()
         self._memory_domain = memory_domain(memory)
         self._bad_messages = 0
+        self._changes = Changes()
         self._leaving = False
         self._unregistered = asyncio.Event()
         self._measured: dict[str, ProfileRecord] = {}  # bounded by the models there are
@@ -292,6 +294,7 @@ class AgentService:
                 uptime_s=round(self._clock.now() - self._started, 3),
                 memory_mib=round(resident_mib(), 1),
                 memory_domain=self._memory_domain,
+                remarks=self._changes.look(self._clock.now()),
             )
             try:
                 await self._bus.publish(subjects.heartbeat(self.device), codec.encode(beat))

@@ -121,6 +121,7 @@ class Heartbeat(Wire):
     uptime_s: float = 0.0
     memory_mib: float = 0.0
     memory_domain: str = Field("", description="equal to the pipeline's: frames may travel by shared memory")
+    remarks: tuple[str, ...] = Field((), description="what a person should know of it, such as code that has changed")
 
 
 # ── profiles ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -130,6 +130,8 @@ def _print_devices(views: tuple[DeviceView, ...], json: bool) -> None:
     for view in views:
         if view.record.limit:
             out.print(f"  {view.record.device}: {view.record.limit}", style="dim", soft_wrap=True)
+        for remark in view.heartbeat.remarks if view.heartbeat is not None else ():
+            out.print(f"  {view.record.device}: {remark}", style="yellow", soft_wrap=True)
         if view.state == "quarantined" and view.health is not None:
             name = view.record.device
             out.print(f"  {name} is quarantined: {view.health.reason}", style="red", soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
@@ -35,7 +36,11 @@ def test_the_task_on_the_page_works_once_installed(tmp_path: Path) -> None:
     info = tmp_path / "blobs-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: blobs\nVersion: 1.0\n")
-    name, target = re.findall(r'^(\w+) = "(.*)"$', settings, re.M)[0]
+    project = tomllib.loads(settings)
+    assert project["build-system"]["build-backend"] == "hatchling.build"
+    assert {"name", "version"} <= project["project"].keys()
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["include"] == ["blobs.py"]
+    [(name, target)] = project["project"]["entry-points"]["hams.tasks"].items()
     (info / "entry_points.txt").write_text(f"[hams.tasks]\n{name} = {target}\n")
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{CHECK}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
