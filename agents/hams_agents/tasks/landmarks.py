@@ -69,9 +69,9 @@ class Landmarks:
             raise TaskError(
                 f"task landmarks: visibility {params.visibility} is not among {params.dims} numbers per point"
             )
-        told = params.openness
-        if told is not None and max(*told.corners, *(i for pair in told.lids for i in pair)) >= told.points:
-            raise TaskError(f"task landmarks: openness needs points from 0 to {told.points - 1}")
+        outline = params.openness
+        if outline is not None and max(*outline.corners, *(i for pair in outline.lids for i in pair)) >= outline.points:
+            raise TaskError(f"task landmarks: openness needs points from 0 to {outline.points - 1}")
         self.parts = bool(params.parts)
         self._params = params
         self._unit = np.array(context.input.size if params.normalized else (1, 1), np.float64)

@@ -61,6 +61,9 @@ def join(
 def demo(
     file: Annotated[Path, typer.Argument(help="Group file; its first stream is played once, losslessly.")],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for annotated pictures.")] = Path("demo-out"),
+    source: Annotated[
+        str | None, typer.Option(help="Play this instead of the group's first stream: a video, an image or a folder.")
+    ] = None,
     device: Devices = None,
     strategy: Strategy = "hfs",
     debug: Debug = False,
@@ -72,4 +75,4 @@ def demo(
     """
     from hams_services.ctl.demo import demo as run
 
-    run(file, out_dir, device, strategy or "hfs", debug)
+    run(file, out_dir, source, device, strategy or "hfs", debug)

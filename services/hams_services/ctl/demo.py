@@ -23,11 +23,13 @@ from hams_services.ctl.up import system
 from hams_services.draw import OWN_KEYS, annotate
 from hams_services.pipeline.sources.opening import open_source
 from hams_services.zoo.groups import load_group
+from hams_shared.camera_url import redacted
 from hams_shared.errors import DeadlineError, GroupSpecError, RefusedError
 from hams_shared.group_spec import GroupSpec
 from hams_shared.messages import Plan, StreamView
 from hams_shared.nats_bus import NatsBus
 from hams_shared.process import cache_folder
+from hams_shared.source_kind import source_kind
 
 STALL_S = 120.0
 """Without a new result for this long the demo gives up, s."""
@@ -40,31 +42,41 @@ def default_devices() -> list[str]:
     return [f"openvino:CPU@{cores[0]}", f"onnxruntime:CPU@{cores[min(1, len(cores) - 1)]}"]
 
 
-def once_losslessly(spec: GroupSpec, strategy: str) -> GroupSpec:
-    """The group with its first stream only, played once, losslessly, as fast as it goes."""
+def once_losslessly(spec: GroupSpec, strategy: str, source: str | None = None) -> GroupSpec:
+    """The group with its first stream only, or `source` in its place, played once, losslessly, as fast as it goes.
+
+    Raises:
+        GroupSpecError: it has no stream, or what is to be played does not end.
+    """
     if not spec.streams:
         raise GroupSpecError(f"group {spec.name} has no stream to play")
     name, stream = next(iter(spec.streams.items()))
+    if source is not None:
+        stream = stream.model_copy(update={"source": source if ":" in source else str(Path(source).absolute())})
+    if source_kind(stream.source) != "file":
+        raise GroupSpecError(
+            f"the demo plays a file to its end; {redacted(stream.source)} has none", "name a video by --source"
+        )
     stream = stream.model_copy(update={"mode": "lossless", "pace": "max", "loop": False})
     return spec.model_copy(update={"strategy": strategy, "streams": {name: stream}})
 
 
-def demo(file: Path, out_dir: Path, devices: list[str] | None, strategy: str, debug: bool) -> None:
+def demo(file: Path, out_dir: Path, source: str | None, devices: list[str] | None, strategy: str, debug: bool) -> None:
     """Run the demo, and leave with its exit code."""
 
     async def main(stop: asyncio.Event) -> None:
-        await run_demo(file, out_dir, devices, strategy)
+        await run_demo(file, out_dir, source, devices, strategy)
 
     without_bus(main, debug)
 
 
-async def run_demo(file: Path, out_dir: Path, devices: list[str] | None, strategy: str) -> None:
+async def run_demo(file: Path, out_dir: Path, source: str | None, devices: list[str] | None, strategy: str) -> None:
     """Start a system, measure, plan, deploy, play, report, stop.
 
     Raises:
         RefusedError: a frame was not delivered, or nothing was found.
     """
-    spec = once_losslessly(load_group(file), strategy)
+    spec = once_losslessly(load_group(file), strategy, source)
     names = devices or default_devices()
     with tempfile.TemporaryDirectory(prefix="hams-demo-") as home:
         os.environ["HAMS_HOME"] = home

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 from typing import Protocol
 
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
@@ -17,6 +18,9 @@ import numpy as np
 
 from hams_shared.errors import SourceError
 from hams_shared.frames import Pixels
+
+with suppress(AttributeError):  # where OpenCV was imported before
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 MAX_PIXELS = 1 << 26
 """Most pixels of a frame: 8192×8192, 201 MB as B, G, R. More is refused before it is decoded."""

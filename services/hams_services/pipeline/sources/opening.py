@@ -12,6 +12,7 @@ from hams_services.pipeline.sources.mjpeg import Mjpeg
 from hams_services.pipeline.sources.rtsp import Rtsp
 from hams_services.zoo.sources import fetch
 from hams_shared.errors import SourceError
+from hams_shared.process import in_container, machine
 from hams_shared.source_kind import source_kind
 
 
@@ -35,16 +36,26 @@ def open_source(source: str, cache: Path | None = None) -> Source:
             return open_file(source, cache)
 
 
+NOT_HERE = "the pipeline reads it, wherever hams-ctl runs; how files come into a container: docs/docker.md"
+
+
+def here() -> str:
+    """Whose file system the pipeline sees."""
+    if in_container():
+        return f"in the pipeline's container ({machine()})"
+    return f"on the pipeline's host ({machine()})"
+
+
 def open_file(source: str, cache: Path | None = None) -> Source:
     """Open a video, an image, a folder of images, or the images a pattern matches."""
     if any(c in source for c in "*?[") and not Path(source).exists():
         images = sorted(Path(name) for name in glob.glob(source, recursive=True) if is_image(Path(name)))
         if not images:
-            raise SourceError(f"no image matches {source} on the pipeline's host")
+            raise SourceError(f"no image matches {source} {here()}", NOT_HERE)
         return Images(images)
+    if ":" not in source and not Path(source).expanduser().exists():
+        raise SourceError(f"{source} does not exist {here()}", NOT_HERE)
     path = fetch(source, None, cache)
     if path.is_dir():
         return Images(images_of(path))
-    if not path.exists():
-        raise SourceError(f"{path} does not exist on the pipeline's host")
     return Images([path]) if is_image(path) else Video(path)

@@ -53,6 +53,7 @@ class Packets:
         self.size: tuple[int, int] | None = None
         """Of the first pictures, as packed: before any rotation; None where it is unknown."""
         self._head = b""
+        self._blind = False
         self._ended = not self._capture.isOpened()
         self.count = 0
         """Packets read so far."""
@@ -86,13 +87,14 @@ class Packets:
         if not good or packet is None:
             self._ended = True
             return
-        if self.change is None and self._capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME):
+        if self.change is None and not self._blind and self._capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME):
             data = packet.tobytes()
             head = _parameters(data, self._codec)
             if head != self._head:
                 self._head = head
                 size = size_of_packet(data, self._codec)
                 self.size = self.size or size
+                self._blind = self.size is None  # the packets of this codec do not tell: ask no more
                 if size is not None and size != self.size:
                     self.change = Change(self.count, float(self._capture.get(cv2.CAP_PROP_PTS)), size)
         self.count += 1

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hams_services.ctl.demo import told, worth_showing
+from hams_services.ctl.demo import once_losslessly, told, worth_showing
+from hams_shared.errors import GroupSpecError
+from hams_shared.group_spec import GroupSpec
 
 
 @pytest.mark.parametrize(
@@ -49,3 +52,25 @@ def test_neighbours_are_shown_only_for_want_of_others() -> None:
 @pytest.mark.parametrize("told", [{}, {0: 0}, {3: 2}, dict.fromkeys(range(4), 0), {0: 1, 1: 0, 2: 0}])
 def test_short_clips(told: dict[int, int]) -> None:
     assert worth_showing(told, 6) == sorted(told)
+
+
+def group(**stream: Any) -> GroupSpec:
+    node = {"model": "a.onnx", "input": {"size": [8, 8]}, "task": {"type": "regression"}}
+    return GroupSpec.model_validate({"name": "g", "nodes": {"n": node}, "streams": {"s": stream, "t": stream}})
+
+
+def test_the_first_stream_or_another_source_is_played_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = group(source="/a/clip.mp4", mode="live", loop=True)
+    played = once_losslessly(spec, "hfs").streams
+    assert {n: (s.source, s.mode, s.pace, s.loop) for n, s in played.items()} == {
+        "s": ("/a/clip.mp4", "lossless", "max", False)
+    }
+    assert once_losslessly(spec, "hfs", "mine.mp4").streams["s"].source == str(tmp_path / "mine.mp4")
+    wheel = "pypi:some==1.0/clip.mp4"
+    assert once_losslessly(spec, "hfs", wheel).streams["s"].source == wheel
+
+
+def test_what_has_no_end_is_not_played() -> None:
+    with pytest.raises(GroupSpecError, match=r"rtsp://cam/live has none"):
+        once_losslessly(group(source="rtsp://user:hunter2@cam/live"), "hfs")
