@@ -457,6 +457,7 @@ class StreamView(Wire):
     fps: float = 0.0
     p50_ms: float = 0.0
     p99_ms: float = 0.0
+    deployed_at: float = Field(0.0, description="of the group's record that the stream is of")
 
 
 class PipelineView(Wire):

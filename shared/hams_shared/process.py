@@ -42,6 +42,11 @@ def machine() -> str:
     return socket.gethostname()
 
 
+def in_container(root: Path = Path("/")) -> bool:
+    """Whether this process has a container's file system: Docker and Podman leave a file in it."""
+    return (root / ".dockerenv").exists() or (root / "run/.containerenv").exists()
+
+
 def kv_replicas() -> int:
     """How many servers of a NATS cluster are to hold each bucket: HAMS_KV_REPLICAS, or 1.
 

@@ -190,6 +190,7 @@ def test_a_pattern_of_images_and_an_application_that_counts(tmp_path: Path) -> N
         assert [round(r.objects[0]["light"]["value"] / STEP) for r in results.received] == list(range(8))
         up.ctl("undeploy", "grey")
         bad = group_file(tmp_path, str(tmp_path / "none*.png"))
-        up.ctl("deploy", bad)
-        until_sync(lambda: "no image matches" in up.stream()["text"], 30, "the reason")
+        said = up.ctl("deploy", bad, code=2)
+        assert "stream grey/s0 failed: no image matches" in said
+        assert "on the pipeline's host" in said or "in the pipeline's container" in said
         assert up.stream()["state"] == "failed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +15,12 @@ from pathlib import Path
 from hams_services.monitor.ask import ask, pipeline_view, scheduler_view
 from hams_services.monitor.ask import plans as ask_plans
 from hams_shared import codec, subjects
-from hams_shared.bus import Bus
+from hams_shared.bus import MACHINE, Bus
 from hams_shared.credentials import of_environment
 from hams_shared.errors import (
     HamsError,
     ModelError,
+    ModelFetchError,
     NotFoundError,
     from_wire,
 )
@@ -37,7 +39,9 @@ from hams_shared.messages import (
     PlanAnswer,
     PlanRequest,
     SchedulerView,
+    StreamView,
 )
+from hams_shared.process import machine
 from hams_shared.source_kind import source_kind
 from hams_shared.variant_registry import register
 from hams_shared.variants import VariantRecord
@@ -118,8 +122,13 @@ def _files(path: Path) -> list[tuple[str, bytes]]:
     return files
 
 
-def prepare_group(spec: GroupSpec, cache: Path, progress: Progress) -> tuple[GroupRecord, dict[str, bytes]]:
-    """Fetch all networks and check all streams of `spec`; return the record and the files by digest."""
+def prepare_group(
+    spec: GroupSpec, cache: Path, progress: Progress, *, elsewhere: bool = False
+) -> tuple[GroupRecord, dict[str, bytes]]:
+    """Fetch all networks and check all streams of `spec`; return the record and the files by digest.
+
+    Where the pipeline runs `elsewhere`, on another host or in another container, it may have files that are not here.
+    """
     from hams_services.zoo.sources import fetch
 
     models: dict[str, ModelRef] = {}
@@ -132,6 +141,10 @@ def prepare_group(spec: GroupSpec, cache: Path, progress: Progress) -> tuple[Gro
         if source_kind(stream.source) != "file" or any(c in stream.source for c in "*?["):
             continue  # it may not be there yet
         with _about(f"stream {name}"):
+            if ":" not in stream.source and not Path(stream.source).expanduser().exists():
+                if elsewhere:
+                    continue
+                raise ModelFetchError(f"{stream.source} does not exist on this host, where pipeline and hams-ctl run")
             fetch(stream.source, None, cache, partial(progress, f"fetch {name}"))
     return GroupRecord(spec=spec, models=models, deployed_at=time.time()), files
 
@@ -182,6 +195,35 @@ class Control:
     async def streams(self) -> PipelineView:
         """All streams. Raises NotFoundError when no pipeline runs."""
         return await pipeline_view(self.bus, timeout=ASK_S, patience=PATIENCE_S)
+
+    async def pipeline_is_elsewhere(self) -> bool:
+        """Whether the pipeline has another file system than this process; False where that is not known."""
+        try:
+            reply = await self.bus.request("$SRV.PING.hams-pipeline", b"", timeout=1.0)
+            there = json.loads(reply.data)["metadata"][MACHINE]
+        except (HamsError, ValueError, KeyError, TypeError):
+            return False
+        return bool(there != machine())
+
+    async def until_streams_run(self, record: GroupRecord, timeout: float) -> tuple[StreamView, ...]:
+        """Wait until each stream of a group that serves has begun to play, or said why not; return them.
+
+        Those whose frames applications push are not waited for. After `timeout` s they are returned as they are.
+        """
+        pushed = {name for name, stream in record.spec.streams.items() if source_kind(stream.source) == "push"}
+        awaited = record.spec.streams.keys() - pushed
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout
+        while True:
+            views = {
+                view.stream: view
+                for view in (await self.streams()).streams
+                if view.group == record.spec.name and view.deployed_at in (0.0, record.deployed_at)
+            }
+            begun = {name for name, view in views.items() if view.state != "waiting"}
+            if awaited <= begun or loop.time() >= end:
+                return tuple(views[name] for name in sorted(awaited & views.keys()))
+            await asyncio.sleep(POLL_S)
 
     async def deployed(self, name: str) -> GroupView:
         """Return a deployed group's state. Raises NotFoundError when there is none of that name."""

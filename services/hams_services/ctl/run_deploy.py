@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hams_services.ctl.console import out, print_json, with_bus, without_bus
+from rich.markup import escape
+
+from hams_services.ctl.console import err, out, print_json, with_bus, without_bus
 from hams_services.ctl.control import Control, Progress, prepare_group
 from hams_services.ctl.offline import plan_offline, print_offline, print_reasons
 from hams_services.ctl.progress import steps
 from hams_services.ctl.tables import matrix_table, placement, plans_table, reasons, short_names
 from hams_services.zoo.groups import load_groups
 from hams_shared.bus import Bus
-from hams_shared.errors import DeadlineError, InfeasibleError, NotFoundError
+from hams_shared.errors import DeadlineError, InfeasibleError, NotFoundError, SourceError
 from hams_shared.group_spec import GroupSpec
-from hams_shared.messages import GroupRecord, GroupView, PlanAnswer, StrategyAnswer
+from hams_shared.messages import GroupRecord, GroupView, PlanAnswer, StrategyAnswer, StreamView
 from hams_shared.process import cache_folder
 
 _STATES = {"profiling": "measure models", "loading": "load models"}
 """What a state of a group is called where progress is shown."""
+STREAMS_S = 10.0
+"""How long the streams of a group that serves may take to begin, s."""
 
 
 async def bring_in(control: Control, spec: GroupSpec, progress: Progress) -> GroupRecord:
     """Fetch the group's networks and put them where agents find them."""
-    record, files = await asyncio.to_thread(prepare_group, spec, cache_folder(), progress)
+    prepare = partial(prepare_group, elsewhere=await control.pipeline_is_elsewhere())
+    record, files = await asyncio.to_thread(prepare, spec, cache_folder(), progress)
     await control.upload(files, progress)
     return record
 
@@ -64,6 +70,7 @@ def deploy(
             specs = [spec.model_copy(update={"strategy": strategy}) for spec in specs]
         control = Control(bus)
         views: list[GroupView | None] = []
+        streams: list[StreamView] = []
         with steps() as progress:
             await _found(control, progress)
             records = [await bring_in(control, spec, progress) for spec in specs]
@@ -71,14 +78,44 @@ def deploy(
                 await control.deploy(record)
             for record in records:
                 views.append(await until_served(control, record, progress, timeout) if wait else None)
+            for record in records if wait else ():
+                streams += await _begun(control, record, progress)
         said = [view or {"name": spec.name, "state": "deployed"} for spec, view in zip(specs, views, strict=True)]
         if json:
             print_json(said[0] if len(said) == 1 else [_plain(one) for one in said])
-            return
-        for spec, view in zip(specs, views, strict=True):
-            _report(spec, view)
+        else:
+            for spec, view in zip(specs, views, strict=True):
+                _report(spec, view)
+        check_streams(streams)
 
     with_bus(job, nats, debug)
+
+
+async def _begun(control: Control, record: GroupRecord, progress: Progress) -> tuple[StreamView, ...]:
+    """The group's streams once they play, or have failed; none where no pipeline answers, which is told."""
+    if not record.spec.streams:
+        return ()
+    progress("start streams", 0, 0)
+    try:
+        return await control.until_streams_run(record, STREAMS_S)
+    except (NotFoundError, DeadlineError) as error:
+        err.print(f"[yellow]streams of {record.spec.name} do not play[/yellow]: {escape(str(error))}", soft_wrap=True)
+        return ()
+
+
+def check_streams(streams: list[StreamView]) -> None:
+    """Tell of streams that do not play.
+
+    Raises:
+        SourceError: some have failed.
+    """
+    for stream in streams:
+        if stream.state in ("waiting", "reconnecting"):
+            text = f"stream {stream.group}/{stream.stream} does not play yet: {stream.text or stream.state}"
+            err.print(text, style="yellow", markup=False, soft_wrap=True)
+    failed = [f"stream {s.group}/{s.stream} failed: {s.text}" for s in streams if s.state == "failed"]
+    if failed:
+        raise SourceError("; ".join(failed), "the group serves without: mend the source, and deploy again")
 
 
 def _plain(view: GroupView | dict[str, str]) -> dict[str, Any]:

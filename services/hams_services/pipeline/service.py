@@ -269,7 +269,11 @@ class PipelineService:
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _on_status(self, message: Message) -> None:
-        views = [r.view() for _, group in sorted(self._groups.items()) for _, r in sorted(group.runners.items())]
+        views = [
+            runner.view().model_copy(update={"deployed_at": group.record.deployed_at})
+            for _, group in sorted(self._groups.items())
+            for _, runner in sorted(group.runners.items())
+        ]
         await message.respond(codec.encode(PipelineView(streams=tuple(views))))
 
     async def _on_infer(self, message: Message) -> None:
