@@ -11,6 +11,7 @@ import hams_shared
 from hams_services.ctl import commands_sink
 from hams_services.ctl.commands_backup import backup, restore
 from hams_services.ctl.commands_deploy import deploy, plan, schema, undeploy
+from hams_services.ctl.commands_diagnose import diagnose
 from hams_services.ctl.commands_init import init
 from hams_services.ctl.commands_jobs import nco
 from hams_services.ctl.commands_models import models
@@ -47,7 +48,7 @@ def _root(
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (up, join, demo, init),
     "Groups": (deploy, undeploy, plan, schema, backup, restore),
-    "Look": (status, top, metrics, matrix),
+    "Look": (status, top, metrics, matrix, diagnose),
     "Results": (results, infer, tap),
 }
 for panel, commands in _PANELS.items():

@@ -17,7 +17,8 @@ def init(
         typer.Option(help="Name or address under which other boxes reach the broker; repeat for more."),
     ] = None,
     box: Annotated[
-        list[str] | None, typer.Option(help="A box that brings devices, by its HAMS_HOST; repeat for more. [this one]")
+        list[str] | None,
+        typer.Option(help="A box that brings devices, by its HAMS_HOST; repeat for more (default: this one)."),
     ] = None,
     cluster: Annotated[
         list[str] | None,
