@@ -211,7 +211,6 @@ class Broker:
         self._ready_timeout = ready_timeout
         self._on_event = on_event
         self._stack = AsyncExitStack()
-        self._supervisor: Supervisor | None = None
         self._child: Child | None = None
         self._written: dict[str, int] = {}
 
@@ -260,8 +259,8 @@ class Broker:
                 secrets=self._secrets,
             )
             self._written = output_sizes(self.store)
-            self._supervisor = await stack.enter_async_context(Supervisor(self._on_event))
-            self._child = await self._supervisor.start(
+            supervisor = await stack.enter_async_context(Supervisor(self._tell))
+            self._child = await supervisor.start(
                 ChildSpec(
                     name="broker",
                     argv=(str(binary), "--config", str(config)),
@@ -281,6 +280,12 @@ class Broker:
     async def __aexit__(self, *exc: object) -> None:
         """Stop it: SIGTERM, and SIGKILL after ten seconds."""
         await self._stack.aclose()
+
+    def _tell(self, event: ChildEvent) -> None:
+        """Pass `event` on; of an end by itself say why as well."""
+        self._on_event(event)
+        if event.kind == "exited" and self._child is not None and event.code and event.code > 0:
+            log.error("%s", self._ended(self._child))
 
     async def _watch_disk(self, child: Child) -> None:
         """Say when the disk is full, and start the server anew when there is room: until then it stores nothing."""
