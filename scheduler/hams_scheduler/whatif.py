@@ -17,17 +17,23 @@ def apply(instance: Instance, change: str, profiles: Mapping[str, Mapping[str, A
 
     ``add:DEVICE`` adds a twin of a device that is there; ``add:PROFILE.yaml`` a device of the speeds in that profile,
     whose content is ``profiles[PROFILE.yaml]`` (`name`, `fps` by model or ``"*"``, `memory_mib`);
-    ``remove:DEVICE`` takes one away; ``scale:DEVICE=1.5`` makes one that much faster.
+    ``remove:DEVICE`` takes one away; ``scale:DEVICE=1.5`` makes one that much faster. DEVICE is an id or its end, such
+    as ``openvino.gpu`` or ``gpu``, where that names one device.
 
     Raises:
         InvalidInstanceError: the change is of none of these forms, or names a device that is not there.
     """
     verb, _, rest = change.partition(":")
     match verb:
-        case "add" if rest in instance.devices:
-            return _twin(instance, rest)
         case "add" if profiles is not None and rest in profiles:
             return _profiled(instance, profiles[rest])
+        case "add" if _found(instance, rest):
+            return _twin(instance, instance.devices[_column(instance, rest)])
+        case "add" if rest:
+            raise InvalidInstanceError(
+                f"there is no device {rest!r} to add another of; there are {', '.join(instance.devices)}; "
+                "what is not there needs a profile: add:examples/profiles/gpu.yaml"
+            )
         case "remove":
             return _remove(instance, _column(instance, rest))
         case "scale":
@@ -43,10 +49,20 @@ def max_streams(group_fps: float, stream_fps: float) -> int:
     return int(group_fps / stream_fps * (1 + 1e-9))
 
 
+def _found(instance: Instance, device: str) -> list[str]:
+    """Devices of that id, else those whose ids end in it."""
+    if device in instance.devices:
+        return [device]
+    return [one for one in instance.devices if device and one.endswith(f".{device}")]
+
+
 def _column(instance: Instance, device: str) -> int:
-    if device not in instance.devices:
+    found = _found(instance, device)
+    if len(found) > 1:
+        raise InvalidInstanceError(f"{device!r} may be {' or '.join(found)}: name one")
+    if not found:
         raise InvalidInstanceError(f"there is no device {device!r}; there are {', '.join(instance.devices)}")
-    return instance.devices.index(device)
+    return instance.devices.index(found[0])
 
 
 def _free_name(instance: Instance, name: str) -> str:

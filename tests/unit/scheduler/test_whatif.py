@@ -36,6 +36,19 @@ def test_a_twin_has_the_speeds_and_memory_of_its_model() -> None:
     assert apply(more, "add:gpu").devices[-1] == "gpu-3"
 
 
+def test_the_end_of_an_id_names_a_device() -> None:
+    """As in a saved matrix of a running system, where ids have the host's and the runtime's name."""
+    real = small().replace(devices=("box.openvino.cpu", "box.openvino.gpu"), pins={})
+    assert apply(real, "add:gpu").devices[-1] == "box.openvino.gpu-2"
+    assert apply(real, "remove:openvino.cpu").devices == ("box.openvino.gpu",)
+    np.testing.assert_array_equal(apply(real, "scale:cpu=2").fps[:, 0], [20, 200])
+    with pytest.raises(InvalidInstanceError, match=r"no device 'npu' to add another of; .* add:examples/profiles"):
+        apply(real, "add:npu")
+    twice = real.replace(devices=("a.openvino.cpu", "b.openvino.cpu"))
+    with pytest.raises(InvalidInstanceError, match=r"'cpu' may be a.openvino.cpu or b.openvino.cpu: name one"):
+        apply(twice, "add:cpu")
+
+
 def test_a_profiled_device_has_the_profiles_speeds() -> None:
     profile = {"name": "vpu", "fps": {"det": 3, "*": 7}, "memory_mib": 64}
     more = apply(small(), "add:vpu.yaml", {"vpu.yaml": profile})
