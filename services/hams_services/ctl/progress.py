@@ -46,6 +46,29 @@ class Steps(Protocol):
         ...
 
 
+PARTS = 100
+"""Into so many parts :class:`Creeping` divides each of its units."""
+HALF_S = 4.0
+"""After so long half of a unit is shown as done, s."""
+
+
+class Creeping:
+    """Steps of few long units: what is shown moves on inside a unit, ever slower, and never reaches its end. Pure."""
+
+    def __init__(self) -> None:
+        self._at: tuple[str, int] | None = None
+        self._since = 0.0
+
+    def parts(self, what: str, done: int, total: int, now: float) -> tuple[int, int]:
+        """Return done and total in parts of a unit; `now` is monotonic, s."""
+        if (what, done) != self._at:
+            self._at, self._since = (what, done), now
+        if not total or done >= total:
+            return done * PARTS, total * PARTS
+        waited = now - self._since
+        return done * PARTS + int((PARTS - 1) * waited / (waited + HALF_S)), total * PARTS
+
+
 class Bars:
     """One bar per step."""
 

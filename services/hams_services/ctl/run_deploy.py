@@ -12,7 +12,7 @@ from rich.markup import escape
 from hams_services.ctl.console import err, out, print_json, with_bus, without_bus
 from hams_services.ctl.control import Control, Progress, prepare_group
 from hams_services.ctl.offline import plan_offline, print_offline, print_reasons
-from hams_services.ctl.progress import steps
+from hams_services.ctl.progress import Creeping, steps
 from hams_services.ctl.tables import matrix_table, placement, plans_table, reasons, short_names
 from hams_services.zoo.groups import load_groups
 from hams_shared.bus import Bus
@@ -44,11 +44,13 @@ async def _found(control: Control, progress: Progress) -> None:
 async def until_served(control: Control, record: GroupRecord, progress: Progress, timeout: float) -> GroupView:
     """Wait until the group serves, showing what it waits for."""
     view: GroupView | None = None
+    creeping, clock = Creeping(), asyncio.get_running_loop().time
     try:
         async with asyncio.timeout(timeout):
             async for view in control.follow(record):
                 if view.state != "serving":
-                    progress(_STATES.get(view.state, view.state), view.done, view.total)
+                    what = _STATES.get(view.state, view.state)
+                    progress(what, *creeping.parts(what, view.done, view.total, clock()))
     except TimeoutError:
         state = f"{view.state}: {view.text}" if view else "the scheduler has not seen it"
         raise DeadlineError(

@@ -8,7 +8,7 @@ import threading
 from rich.console import Console
 from rich.progress import Progress
 
-from hams_services.ctl.progress import LINE_S, QUIET_S, Bars, Lines, Printed
+from hams_services.ctl.progress import LINE_S, QUIET_S, Bars, Creeping, Lines, Printed
 
 
 def test_what_ends_soon_gets_no_line() -> None:
@@ -83,3 +83,15 @@ def test_the_next_bar_completes_the_one_before() -> None:
     assert len(progress.tasks) == 2
     bars("stop", 0, 0)
     assert len(progress.tasks) == 3
+
+
+def test_a_long_unit_does_not_stand_still() -> None:
+    creeping = Creeping()
+    assert creeping.parts("measure", 10, 12, 0.0) == (1000, 1200)
+    shown = [creeping.parts("measure", 10, 12, float(second))[0] for second in range(1, 8)]
+    assert shown == sorted(set(shown))
+    assert 1000 < shown[0] < shown[-1] < 1100
+    assert creeping.parts("measure", 10, 12, 1e6)[0] < 1100
+    assert creeping.parts("measure", 11, 12, 1e6) == (1100, 1200)
+    assert creeping.parts("measure", 12, 12, 2e6) == (1200, 1200)
+    assert creeping.parts("load", 0, 0, 2e6) == (0, 0)
