@@ -24,11 +24,11 @@ from hams_agents.backends.base import Backend, ModelFile
 from hams_agents.benchmark import benchmark
 from hams_agents.device_record import device_record
 from hams_agents.executor import FAILURES, Executor
+from hams_agents.foreign_tasks import Changes
 from hams_agents.hangs import HangReporter, until_resumed
 from hams_agents.loaded import Loaded
 from hams_agents.progress import Progress
 from hams_agents.serving import Outgoing, ServedNode, failure
-from hams_agents.tasks.foreign import Changes
 from hams_agents.watchdog import Watchdog
 from hams_shared import chunks, codec, subjects
 from hams_shared.bus import Bus, KeyValue, Message

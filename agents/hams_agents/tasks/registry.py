@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from hams_agents.tasks import foreign
+from hams_agents import foreign_tasks
 from hams_agents.tasks.attributes import Attributes
 from hams_agents.tasks.base import DetectionTask, Outputs, Reads, Task, TaskContext, TaskParams
 from hams_agents.tasks.centerface import CenterFace
@@ -67,10 +67,10 @@ def build_task(task: TaskSpec, input: InputSpec, metadata: Mapping[str, str] | N
         raise
     except Exception as error:
         origin = cls.__module__.partition(".")[0]
-        raise TaskError(f"task {task.type} cannot be built: {foreign.fault(error, origin)}") from error
+        raise TaskError(f"task {task.type} cannot be built: {foreign_tasks.fault(error, origin)}") from error
     if task.type in BUILT_IN:
         return built
-    own: Task = foreign.guarded(built, task.type)
+    own: Task = foreign_tasks.guarded(built, task.type)
     return own
 
 
@@ -98,7 +98,7 @@ def gives_objects(task: Task) -> bool:
 
 def what_it_reads(task: Task, outputs: Outputs) -> Reads:
     """Return what of `outputs` matters to `task`: all, where it does not say. Raises TaskError: they do not fit it."""
-    read = foreign.reads_of(task, outputs)
+    read = foreign_tasks.reads_of(task, outputs)
     return dict.fromkeys(outputs) if read is None else read
 
 
@@ -120,9 +120,9 @@ def _load(point: EntryPoint) -> Any:
     try:
         cls = point.load()
     except Exception as error:
-        text = foreign.fault(error, point.value.partition(":")[0].partition(".")[0])
+        text = foreign_tasks.fault(error, point.value.partition(":")[0].partition(".")[0])
         raise TaskError(f"plug-in {point.value} of task {point.name} cannot be loaded: {text}") from error
-    foreign.loaded(point)
+    foreign_tasks.loaded(point)
     params = getattr(cls, "Params", None)
     works = any(callable(getattr(cls, method, None)) for method in ("detect", "describe"))
     if not (works and isinstance(params, type) and issubclass(params, TaskParams)):

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hams_agents.tasks import foreign
-from hams_agents.tasks.foreign import Changes
+from hams_agents import foreign_tasks
+from hams_agents.foreign_tasks import Changes
 from hams_agents.tasks.registry import build_task, is_detection, what_it_reads
 from hams_shared.errors import TaskError
 from hams_shared.group_spec import InputSpec, TaskSpec
@@ -39,7 +39,7 @@ Install = Callable[..., None]
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Installs a package ``mine`` with one task; afterwards it is as if it had never been loaded."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(foreign, "_packages", {})
+    monkeypatch.setattr(foreign_tasks, "_packages", {})
 
     def installed(body: str, *, method: str = "describe", version: str = "1.0", more: str = "") -> None:
         (tmp_path / "mine").mkdir(exist_ok=True)
