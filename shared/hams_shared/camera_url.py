@@ -15,13 +15,29 @@ from hams_shared.errors import SourceError
 
 _SCHEME = re.compile(r"\s*([a-zA-Z][a-zA-Z0-9+.-]*)://(.*)", re.S)
 _LOOKS_LIKE_URL = re.compile(r"\s*(rtsps?|https?|rtmps?|srt|udp|tcp)\s*:", re.I)
-_HOST = re.compile(r"(\[[0-9a-fA-F:.%a-zA-Z]+\]|[^\s:/?#@\[\]]+)(?::([0-9]{1,5}))?(?=[/?#]|$)")
-_SECRET = re.compile(r"(?i)((?:^|[?&;#])[^=&;#?]*(?:pass|pwd|token|auth|secret|key|sig|cred)[^=&;#?]*=)[^&;#]*")
+_HOST = re.compile(r"(\[[0-9a-fA-F:.%a-zA-Z]+\]|[^\s:/?#@\[\]%]+)(?::([0-9]{1,5}))?(?=[/?#]|$)")
+_NAME = re.compile(r"([^=&;#?/|]*)=")
+_SECRET_NAME = re.compile(
+    r"(?i)pass|psw|pwd|loginpas|token|auth|secret|key|sig|cred|session|jwt|bearer|^(p|pw|pin|sid|code|access|hash|login)$"
+)
+_NEXT = re.compile(r"[&;|](?=[^&;|=]+=)|$")
+"""Where a secret ends: before the next name. What has no name may belong to it, a fragment also."""
+_LOGIN = re.compile(r"(?i)(?<=[=?&])[^=?&]*?(?::|%3a)[^&]*(?:@|%40)")
+"""User and password of an address within a query."""
+_NO_SCHEME = re.compile(r"[^/\s]*[:：].*@", re.S)
+"""``user:password@`` where the scheme was forgotten or is written wrongly."""
 HIDDEN = "***"
 
 
-def _hide(found: re.Match[str]) -> str:
-    return found[1] + HIDDEN
+def _without_secrets(rest: str) -> str:
+    """Hide secrets by their names, in paths too: some cameras take ``/user=a_password=b``."""
+    told, at = [], 0
+    for found in _NAME.finditer(rest):
+        if found.start() >= at and _SECRET_NAME.search(unquote(found[1])):
+            told += [rest[at : found.end()], HIDDEN]
+            end = _NEXT.search(rest, found.end())
+            at = end.start() if end else len(rest)
+    return _LOGIN.sub(f"{HIDDEN}@", "".join(told) + rest[at:])
 
 
 @dataclass(frozen=True)
@@ -66,8 +82,8 @@ class CameraUrl:
         whole = self.user is not None or not self.rest.startswith("/")
         doubtful = self.rest if whole else self.rest.partition("?")[0]
         if "@" in doubtful:
-            return f"{self.scheme}://{HIDDEN}@{_SECRET.sub(_hide, doubtful.rpartition('@')[2])}"
-        return f"{self.scheme}://{self.place}{_SECRET.sub(_hide, self.rest)}"
+            return f"{self.scheme}://{HIDDEN}@{_without_secrets(doubtful.rpartition('@')[2])}"
+        return f"{self.scheme}://{self.place}{_without_secrets(self.rest)}"
 
 
 def parse(text: str) -> CameraUrl:
@@ -119,7 +135,7 @@ def _split(after: str) -> tuple[str | None, str]:
 def redacted(text: str) -> str:
     """Return `text`, an address or anything else, as people may see it; an address that cannot be parsed is hidden."""
     if "://" not in text and not _LOOKS_LIKE_URL.match(text):
-        return text
+        return _NO_SCHEME.sub(f"{HIDDEN}@", text)
     try:
         return parse(text).shown
     except ValueError:

@@ -13,6 +13,8 @@ from pydantic_core import ErrorDetails
 NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,47}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 SHA384_PATTERN = r"^[0-9a-f]{96}$"
+MOST = 50
+"""Findings told at once."""
 
 _PATTERNS = {
     NAME_PATTERN: "must be lower case letters, digits, - and _, a letter first, 48 at most",
@@ -81,8 +83,11 @@ def all_told(
 ) -> str:
     """All findings in one line; with suggestions for keys that `model` does not know, and each with its `line`."""
     texts = []
-    for finding in findings:
+    all_found = list(findings)
+    for finding in all_found[:MOST]:
         number = line(finding["loc"])
         at = f"line {number}: " if number is not None else ""
         texts.append(f"{at}{where(finding, otherwise)}: {told(finding)}{_suggestion(finding, model)}")
+    if len(all_found) > MOST:
+        texts.append(f"and {len(all_found) - MOST} more")
     return "; ".join(texts)

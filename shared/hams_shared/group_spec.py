@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -20,11 +20,13 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from hams_shared import strict_yaml
+from hams_shared.camera_url import redacted
 from hams_shared.errors import GroupSpecError
 from hams_shared.findings import NAME_PATTERN, SHA256_PATTERN, SHA384_PATTERN, all_told
 from hams_shared.source_kind import check_source, source_kind
@@ -49,6 +51,15 @@ class Strict(BaseModel):
     """Base of all spec parts: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads ``yes`` and ``on`` as truth, which pydantic would take for 1."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and {kind, *get_args(kind)} & {int, float}:
+            raise ValueError(f"must be a number, not {str(value).lower()}")
+        return value
 
 
 class InputSpec(Strict):
@@ -225,7 +236,7 @@ class StreamSpec(Strict):
     @field_validator("source")
     @classmethod
     def _sound(cls, source: str) -> str:
-        check_source(source)
+        check_source(source.strip())
         return source.strip()
 
     @model_validator(mode="after")
@@ -242,7 +253,7 @@ class GroupSpec(Strict):
 
     name: Name
     strategy: StrategyName = "hfs"
-    target_fps: float | None = Field(None, gt=0)
+    target_fps: float | None = Field(None, gt=0, allow_inf_nan=False)
     priority: int = Field(0, ge=-100, le=100)
     share: float = Field(
         1.0,
@@ -346,15 +357,9 @@ def load_group(path: Path, complete: Callable[[Any], Any] | None = None) -> Grou
         GroupSpecError: the file is missing, is not YAML, or does not describe a group.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise GroupSpecError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise GroupSpecError(f"{path} is not a text file") from None
-    try:
-        document = strict_yaml.load(text, {"!lines": partial(_lines, path.resolve().parent)})
+        document = strict_yaml.load(strict_yaml.read_text(path), {"!lines": partial(_lines, path.resolve().parent)})
     except strict_yaml.StrictYamlError as error:
-        raise GroupSpecError(f"{path}: {error}") from None
+        raise GroupSpecError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     try:
         data = document.data if complete is None else complete(document.data)
         spec = parse_group(data, str(path), document)
@@ -370,18 +375,25 @@ def load_group(path: Path, complete: Callable[[Any], Any] | None = None) -> Grou
 
 def _lines(base: Path, _loader: yaml.SafeLoader, node: yaml.Node) -> list[str]:
     """``!lines FILE``: the lines of a text file, found relative to `base`, as a list."""
-    path = base / Path(str(node.value)).expanduser()
-    at = f"line {node.start_mark.line + 1}: !lines {node.value}"
+    name = str(node.value) if isinstance(node, yaml.ScalarNode) else ""
+    at = f"line {node.start_mark.line + 1}: !lines {name or '…'}"
+    if not name:
+        raise GroupSpecError(f"{at}: not the name of a file")
     try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise GroupSpecError(f"{at}: cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise GroupSpecError(f"{at}: {path} is not a text file") from None
+        return strict_yaml.read_text(_file(name, base)).splitlines()
+    except strict_yaml.StrictYamlError as error:
+        raise GroupSpecError(f"{at}: {error}") from None
 
 
 def absolute(source: str, base: Path) -> str:
     """Return `source` unchanged when it has a scheme (``pypi:``, ``https://`` …), else as an absolute path."""
     if source == "push" or re.match(r"^[a-z][a-z0-9+]+:", source):
         return source
-    return str((base / Path(source).expanduser()).resolve())
+    return str(_file(source, base))
+
+
+def _file(name: str, base: Path) -> Path:
+    try:
+        return (base / Path(name).expanduser()).resolve()
+    except (RuntimeError, ValueError) as error:  # ~nobody, a NUL
+        raise GroupSpecError(f"{redacted(name)!r} is not the name of a file: {error}") from None

@@ -22,6 +22,8 @@ _FILES = frozenset({"file", "pypi", "zoo"})
 
 def check_source(source: str) -> None:
     """Raise ValueError, without secrets in its text, when a stream's ``source`` cannot be one."""
+    if any(ord(character) < 32 for character in source):
+        raise ValueError("must not hold control characters")
     scheme, colon, after = source.partition(":")
     scheme = scheme.strip().lower()
     if colon and source_kind(source) in ("rtsp", "mjpeg"):

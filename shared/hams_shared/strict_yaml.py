@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,9 +16,11 @@ MAX_DEPTH = 50
 """Deepest nesting of maps and lists."""
 MAX_NODES = 100_000
 """Most values, those that aliases repeat counted each time."""
+MAX_BYTES = 1 << 20
+"""Largest file."""
 
 Constructor = Callable[[yaml.SafeLoader, yaml.Node], Any]
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
 class StrictYamlError(ValueError):
@@ -29,16 +32,36 @@ class Document:
     """What a file says, and where."""
 
     data: Any
-    lines: Mapping[Path, int]
+    lines: Mapping[KeyPath, int]
     """Line, from 1, by the path of keys and list indexes."""
 
-    def line(self, path: Path) -> int | None:
+    def line(self, path: KeyPath) -> int | None:
         """The line of a value, or of the nearest one around it that the file has."""
         while path:
             if path in self.lines:
                 return self.lines[path]
             path = path[:-1]
         return None
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8. Raises StrictYamlError: there is none, it is no text, or it is too large."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise StrictYamlError(f"{path} is larger than {MAX_BYTES >> 20} MiB")
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise StrictYamlError(f"{path} is not a text file in UTF-8 but in UTF-16: save it as UTF-8")
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except OSError as error:
+        raise StrictYamlError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise StrictYamlError(f"{path} is not a text file in UTF-8") from None
+    except StrictYamlError:
+        raise
+    except ValueError as error:  # a NUL in the name
+        raise StrictYamlError(f"cannot read {str(path)!r}: {error}") from None
 
 
 def load(text: str, constructors: Mapping[str, Constructor] | None = None) -> Document:
@@ -54,17 +77,17 @@ def load(text: str, constructors: Mapping[str, Constructor] | None = None) -> Do
     for tag, constructor in (constructors or {}).items():
         Loader.add_constructor(tag, constructor)
     try:
-        _check_depth(text)
+        _check_events(text)
         loader = Loader(text)
         try:
             root = loader.get_single_node()
             if root is None:
                 return Document(None, {})
             _check_size(root)
-            twice = list(_twice(root))
+            twice = list(_twice(root, loader))
             if twice:
                 raise StrictYamlError("; ".join(twice))
-            return Document(loader.construct_document(root), dict(_lines(root, ())))
+            return Document(_constructed(loader, root), dict(_lines(root, ())))
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
@@ -76,13 +99,22 @@ def load(text: str, constructors: Mapping[str, Constructor] | None = None) -> Do
         raise error if isinstance(error, StrictYamlError) else StrictYamlError(f"not YAML: {error}") from None
 
 
-def _check_depth(text: str) -> None:
+def _constructed(loader: yaml.SafeLoader, root: yaml.Node) -> Any:
+    try:
+        return loader.construct_document(root)
+    except (AttributeError, KeyError):  # PyYAML's, of `!!bool 3` and `!!timestamp x`
+        raise StrictYamlError("not YAML: a value is not of the type that its tag (!!…) says") from None
+
+
+def _check_events(text: str) -> None:
     depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
+    for count, event in enumerate(yaml.parse(text, yaml.SafeLoader)):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if count > MAX_NODES:
+            raise StrictYamlError(f"line {line}: more than {MAX_NODES} values")
         if isinstance(event, yaml.events.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                line = event.start_mark.line + 1 if event.start_mark else 1
                 raise StrictYamlError(f"line {line}: nested more than {MAX_DEPTH} deep")
         elif isinstance(event, yaml.events.CollectionEndEvent):
             depth -= 1
@@ -110,25 +142,34 @@ def _check_size(root: yaml.Node) -> None:
     size(root, frozenset())
 
 
-def _twice(node: yaml.Node, done: set[int] | None = None) -> Iterator[str]:
+def _key(node: yaml.ScalarNode, loader: yaml.SafeLoader) -> str:
+    """A key as messages have it: ``1``, ``0x1`` and ``'1'`` are one."""
+    plain = node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
+    try:
+        return str(loader.construct_object(node)) if plain else str(node.value)
+    except KeyError:  # `!!bool 3`
+        return str(node.value)
+
+
+def _twice(node: yaml.Node, loader: yaml.SafeLoader, done: set[int] | None = None) -> Iterator[str]:
     done = set() if done is None else done
     if id(node) in done:
         return
     done.add(id(node))
     if isinstance(node, yaml.MappingNode):
-        first: dict[tuple[str, str], int] = {}
+        first: dict[str, int] = {}
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+            if not isinstance(key, yaml.ScalarNode):
                 continue
-            line = key.start_mark.line + 1
-            if (key.tag, key.value) in first:
-                yield f"line {line}: key {key.value!r} stands twice, first in line {first[key.tag, key.value]}"
-            first.setdefault((key.tag, key.value), line)
+            line, name = key.start_mark.line + 1, _key(key, loader)
+            if name in first:
+                yield f"line {line}: key {key.value!r} stands twice, first in line {first[name]}"
+            first.setdefault(name, line)
     for part in _parts(node):
-        yield from _twice(part, done)
+        yield from _twice(part, loader, done)
 
 
-def _lines(node: yaml.Node, path: Path) -> Iterator[tuple[Path, int]]:
+def _lines(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
     yield path, node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:

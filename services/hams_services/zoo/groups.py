@@ -34,8 +34,8 @@ def load_groups(path: Path) -> list[GroupSpec]:
         GroupSpecError: as :func:`load_group`; or the list is none, or names a group twice.
     """
     try:
-        listed = strict_yaml.load(path.read_text(encoding="utf-8")).data
-    except (OSError, UnicodeDecodeError, strict_yaml.StrictYamlError):
+        listed = strict_yaml.load(strict_yaml.read_text(path)).data
+    except strict_yaml.StrictYamlError:
         listed = None  # a group file, perhaps with tags of its own, or an error that load_group explains
     if not isinstance(listed, dict) or "groups" not in listed:
         return [load_group(path)]

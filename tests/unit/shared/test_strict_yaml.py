@@ -8,7 +8,7 @@ import pytest
 
 from hams_shared.errors import GroupSpecError
 from hams_shared.group_spec import load_group
-from hams_shared.strict_yaml import MAX_DEPTH, StrictYamlError, load
+from hams_shared.strict_yaml import MAX_BYTES, MAX_DEPTH, MAX_NODES, StrictYamlError, load
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
@@ -30,6 +30,12 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: !!python/object/apply:os.getcwd []", "line 1, column 4: not YAML"),
         ("a: 2026-99-99", "not YAML"),
         ("\x00", "not YAML"),
+        ("l: {1: x, '1': y}", "line 1: key '1' stands twice"),
+        ("l: {1: x, 0x1: y}", "line 1: key '0x1' stands twice"),
+        ("b: &b {x: 1}\nn:\n  <<: *b\n  <<: *b", "line 4: key '<<' stands twice"),
+        ("a: !!bool 3", "of the type that its tag"),
+        ("a: !!timestamp x", "of the type that its tag"),
+        ("[" + "1," * MAX_NODES + "]", f"more than {MAX_NODES} values"),
     ],
 )
 def test_what_is_not_taken(text: str, said: str) -> None:
@@ -92,3 +98,42 @@ def test_all_faults_of_the_graph_are_told_at_once(tmp_path: Path) -> None:
         load_group(path)
     for said in ("parent 'fase' is not a node of this group (did you mean face?)", "called 'box'", "form a circle"):
         assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (GROUP.encode("utf-16"), "in UTF-16: save it as UTF-8"),
+        (b"\xe9", "is not a text file in UTF-8"),
+        (b"#" * (MAX_BYTES + 1), "is larger than 1 MiB"),
+    ],
+)
+def test_files_that_are_not_read(tmp_path: Path, data: bytes, said: str) -> None:
+    (tmp_path / "group.yaml").write_bytes(data)
+    with pytest.raises(GroupSpecError) as caught:
+        load_group(tmp_path / "group.yaml")
+    assert said in str(caught.value)
+
+
+FAIR = "name: g\nnodes:\n  face: {model: %s, input: {size: [8, 8]}, task: {type: raw}}\nstreams: {s: {source: %s}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (FAIR % ("m.onnx", "push") + "priority: yes", "line 5: priority: must be a number, not true"),
+        (FAIR % ("m.onnx", "push") + "target_fps: .inf", "line 5: target_fps: must be a finite number"),
+        (FAIR % ("m.onnx", "~nobody-here/x.mp4"), "'~nobody-here/x.mp4' is not the name of a file"),
+        (FAIR % ("~nobody-here/m.onnx", "push"), "'~nobody-here/m.onnx' is not the name of a file"),
+        (FAIR % ('"m\\0.onnx"', "push"), "is not the name of a file"),
+        (FAIR % ("m.onnx", '"a\\nb.mp4"'), "streams.s.source: must not hold control characters"),
+        (FAIR % ("m.onnx", "push") + "x: !lines [a]", "line 5: !lines …: not the name of a file"),
+        (FAIR % ("m.onnx", "push") + "".join(f"k{n}: 1\n" for n in range(60)), "k49: unknown key"),
+        (FAIR % ("m.onnx", "push") + "".join(f"k{n}: 1\n" for n in range(60)), "; and 10 more"),
+    ],
+)
+def test_values_that_are_not_taken(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "group.yaml").write_text(text)
+    with pytest.raises(GroupSpecError) as caught:
+        load_group(tmp_path / "group.yaml")
+    assert said in str(caught.value)
