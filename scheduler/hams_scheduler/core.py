@@ -268,8 +268,8 @@ def _new_number(state: SchedulerState, event: ProfileDone, wanted: bool) -> None
     """Look again if a group is not placed, perhaps for want of this very benchmark, or if it is `wanted` otherwise."""
     unplaced = bool(state.errors) or any(proposals.unplaced(state, group) for group in state.groups)
     if unplaced or _bereft(state) or wanted:
-        known = state.dirty if state.forced else ""  # what is waited for anyway
-        state.want(known or f"{event.cell.model} was measured on {event.device}", forced=unplaced or _bereft(state))
+        why = state.dirty or f"{event.cell.model} was measured on {event.device}"  # a wish that waited keeps its reason
+        state.want(why, forced=unplaced or _bereft(state))
 
 
 # ── what follows from the state ───────────────────────────────────────────────────────────────────────────────────
