@@ -27,6 +27,10 @@ def _alive(pid: int) -> bool:
     return True
 
 
+PID_FILE = "nats-server.pid"
+"""In the store of a broker of `hams-ctl up`; the broker writes it at each of its starts."""
+
+
 @dataclass(frozen=True)
 class Found:
     """What a running `hams-ctl up` says of itself."""
@@ -35,22 +39,19 @@ class Found:
     url: str
     credentials: Path | None
     """Of an admin, where the broker asks for any."""
-    broker: int | None
-    """Process of its own broker."""
     store: Path | None = None
-    """Where that broker keeps what it stores."""
+    """Where its own broker keeps what it stores."""
 
 
 def running() -> Found | None:
     """The `hams-ctl up` that runs on this machine, if one does."""
     try:
         content = json.loads(_path().read_text(encoding="utf-8"))
-        credentials, broker, store = content.get("credentials"), content.get("broker"), content.get("store")
+        credentials, store = content.get("credentials"), content.get("store")
         found = Found(
             int(content["pid"]),
             str(content["url"]),
             Path(str(credentials)) if credentials else None,
-            int(broker) if broker else None,
             Path(str(store)) if store else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -61,7 +62,13 @@ def running() -> Found | None:
 def running_broker() -> int | None:
     """Process of the broker of the `hams-ctl up` that runs on this machine, if one does."""
     found = running()
-    return found.broker if found and found.broker and _alive(found.broker) else None
+    if found is None or found.store is None:
+        return None
+    try:
+        pid = int((found.store / PID_FILE).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return pid if _alive(pid) else None
 
 
 def refuse_second() -> None:
@@ -75,9 +82,7 @@ def refuse_second() -> None:
 
 
 @contextmanager
-def announced(
-    url: str, credentials: Path | None = None, broker: int | None = None, store: Path | None = None
-) -> Iterator[None]:
+def announced(url: str, credentials: Path | None = None, store: Path | None = None) -> Iterator[None]:
     """Let other hams-ctl find the broker at `url`, the admin's credentials for it, and its store, while the block runs.
 
     Raises:
@@ -90,7 +95,6 @@ def announced(
         "pid": os.getpid(),
         "url": url,
         "credentials": str(credentials) if credentials else None,
-        "broker": broker,
         "store": str(store) if store else None,
     }
     temporary.write_text(json.dumps(said), encoding="utf-8")

@@ -27,6 +27,7 @@ from hams_shared.credentials import load
 from hams_shared.errors import BrokerError, CredentialsError, DeadlineError, HamsError, NotFoundError
 from hams_shared.lifecycle import ended
 from hams_shared.nats_bus import NatsBus
+from hams_shared.runfile import PID_FILE
 from hams_shared.supervise import Child, ChildEvent, ChildSpec, RestartPolicy, Supervisor, log_event
 from hams_shared.urls import host_port
 
@@ -53,6 +54,7 @@ write_deadline: "10s"
 ping_interval: "5s"
 ping_max: 3
 log_file: {log}
+pid_file: {pid}
 logfile_size_limit: 16MB
 logfile_max_num: 4
 {monitor}
@@ -114,6 +116,7 @@ def write_config(
         listen=json.dumps(listen),
         max_payload=max_payload,
         log=json.dumps(str(store / "nats-server.log")),
+        pid=json.dumps(str(store / PID_FILE)),
         store=json.dumps(str(store)),
         security=server_options(secrets, store) if secrets is not None else "",
         monitor=f"http: {json.dumps(f'127.0.0.1:{monitor_port}')}" if monitor_port is not None else "",

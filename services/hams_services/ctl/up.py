@@ -189,8 +189,7 @@ async def system(
         bus = await stack.enter_async_context(NatsBus(url, name="hams-ctl up", credentials=identity))
         with instead(broker.store if broker is not None else None):
             ready = await _until_ready(supervisor, Control(bus), len(devices), logs, progress)
-        process, store = (broker.pid, broker.store) if broker is not None else (None, None)
-        stack.enter_context(announced(url, admin, process, store))
+        stack.enter_context(announced(url, admin, broker.store if broker is not None else None))
         try:
             yield Running(url, ready, logs, supervisor)
         finally:

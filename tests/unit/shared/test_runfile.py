@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 import hams_client
 from hams_shared import nats_bus
 from hams_shared.errors import BrokerError
-from hams_shared.runfile import announced, running
+from hams_shared.runfile import PID_FILE, announced, running, running_broker
 
 NOBODY = "nats://127.0.0.1:9"
 
@@ -28,6 +29,17 @@ def test_it_is_found_while_it_runs() -> None:
         assert found is not None
         assert found.url == NOBODY
     assert running() is None
+
+
+def test_its_broker_is_the_one_that_runs_now(tmp_path: Path) -> None:
+    store = tmp_path / "broker"
+    store.mkdir()
+    with announced(NOBODY, store=store):
+        assert running_broker() is None
+        for pid, found in ((os.getpid(), os.getpid()), (2**22 + 1, None)):  # as it is after a restart; one that is gone
+            (store / PID_FILE).write_text(str(pid))
+            assert running_broker() == found
+    assert running_broker() is None
 
 
 async def test_the_client_looks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
