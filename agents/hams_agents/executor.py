@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -38,7 +39,10 @@ T = TypeVar("T")
 QUEUE_LIMIT = 512
 """Most pieces of work waiting on a device."""
 FAILURES = 5
-"""Batches of a node that fail one after another: then the device is given up for it."""
+"""Batches of a node that fail one after another, or of which each success makes up for a quarter: then the device is
+given up for it. So is one that fails more than every fifth time."""
+FORGIVEN = 0.25
+"""Failures that a success makes up for."""
 DONE_LIMIT = 2
 """Batches computed and not finished: then the device waits."""
 
@@ -70,7 +74,7 @@ class Executor:
     progress: Progress = field(default_factory=Progress)
     """What the device thread is doing; see :mod:`hams_agents.watchdog`."""
     failing: Callable[[ServedNode, HamsError], None] = lambda _served, _error: None
-    """Called in the device thread when a node has failed `FAILURES` times in a row."""
+    """Called in the device thread when a node has failed too often (:data:`FAILURES`), once per epoch."""
     ended: Callable[[HamsError], None] = lambda _error: None
     """Called in one of the threads when it ends by an error: nothing is computed any more."""
     clock: Clock = SYSTEM_CLOCK
@@ -82,7 +86,7 @@ class Executor:
     _done: deque[Batch] = field(default_factory=deque)
     _jobs: deque[_Job[object]] = field(default_factory=deque)
     _loads: dict[tuple[str, str], _Load] = field(default_factory=dict)
-    _failed: Counter[tuple[str, str, int]] = field(default_factory=Counter)
+    _failed: dict[tuple[str, str, int], float] = field(default_factory=dict)
     """By group, node, epoch: batches failed since one was computed; bounded by what is served."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
@@ -270,10 +274,12 @@ class Executor:
         served = batch.pieces[0].served
         key = (served.plan.group.spec.name, served.node, served.plan.epoch)
         if not isinstance(batch.error, InferenceError):
-            self._failed.pop(key, None)
+            if key in self._failed:
+                self._failed[key] = max(0.0, self._failed[key] - FORGIVEN)
             return
-        self._failed[key] += 1
-        if self._failed[key] == FAILURES:
+        self._failed[key] = self._failed.get(key, 0.0) + 1.0
+        if FAILURES <= self._failed[key] < math.inf:
+            self._failed[key] = math.inf
             self.failing(served, batch.error)
 
     def _step(self, job: _Job[object]) -> None:

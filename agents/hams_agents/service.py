@@ -23,7 +23,7 @@ from hams_agents import core
 from hams_agents.backends.base import Backend, ModelFile
 from hams_agents.benchmark import benchmark
 from hams_agents.device_record import device_record
-from hams_agents.executor import FAILURES, Executor
+from hams_agents.executor import Executor
 from hams_agents.foreign_tasks import Changes
 from hams_agents.hangs import HangReporter, until_resumed
 from hams_agents.loaded import Loaded
@@ -244,7 +244,7 @@ class AgentService:
         """Called in the device thread."""
         group, epoch = served.plan.group.spec.name, served.plan.epoch
         about = {"group": group, "node": served.node, "epoch": epoch}
-        log.error("%s; it is given up for group %s: %d times in a row", error, group, FAILURES, extra=about)
+        log.error("%s; it is given up for group %s: that happens too often", error, group, extra=about)
         with suppress(RuntimeError):  # the loop is closed: the agent has ended
             self._loop.call_soon_threadsafe(self._do, core.NodeFailed(group, epoch, served.node, error))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from hams_shared.errors import InternalError
 from hams_shared.lifecycle import leaves_of
 from support.world.stub import StubDevice
@@ -45,6 +47,19 @@ async def test_the_group_moves_and_no_frame_is_lost(world: System) -> None:
     view = await world.view()
     reason = next(d for d in view.devices if d.record.device == ILL)
     assert "the stub was told to" in str(reason) + str(view.groups)
+
+
+@pytest.mark.parametrize("period", [2, 3])
+async def test_a_device_that_fails_every_few_times_is_given_up_too(world: System, period: int) -> None:
+    results = await serving(world)
+    world.devices[ILL].fails_every = period
+    failed_at = world.clock.now()
+    await world.until(lambda: results.devices[-1] == SOUND)
+    assert world.clock.now() - failed_at < 20.0
+    await more(world, results)
+    stream = await world.stream()
+    assert (stream.failed, stream.dropped) == ({}, {})
+    results.check(one_owner=False)  # what is sent again passes what its first device still does
 
 
 async def test_a_failing_replica_costs_no_frame(world: System) -> None:

@@ -63,6 +63,8 @@ class StubDevice:
     """Whether an inference that begins does not end until this is False again and :meth:`StubBackend.release`."""
     fails_from: int | None = None
     """The number of the inference, counted per network from 0, from which on all fail."""
+    fails_every: int = 0
+    """Every so many inferences of a network one fails; 0: none."""
     refuses: str = ""
     """Why it loads no more networks."""
     runs: dict[str, list[int]] = field(default_factory=dict)
@@ -135,6 +137,7 @@ class StubNetwork:
         self._model = model
         self._adds = adds
         self._done = 0
+        self._begun = 0
         self.metadata: Mapping[str, str] = {}
         self.memory_mib = backend.device.memory.get(text, 1.0)
         self.load_ms = backend.device.load_s * 1e3
@@ -152,6 +155,9 @@ class StubNetwork:
         if self._backend.fails_next:
             self._backend.fails_next -= 1
             raise ModelError(f"model {self._model.name} failed: once")
+        self._begun += 1
+        if device.fails_every and self._begun % device.fails_every == 0:
+            raise ModelError(f"model {self._model.name} failed: now and then")
         if device.fails_from is not None and self._done >= device.fails_from:
             raise ModelError(f"model {self._model.name} failed: the stub was told to")
         self._done += 1
