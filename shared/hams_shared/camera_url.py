@@ -73,6 +73,11 @@ class CameraUrl:
         return f"{self.scheme}://{secret}@{self.place}{self.rest}"
 
     @property
+    def doubtful(self) -> bool:
+        """Whether what looks like host and port may be a user and the beginning of a password: ``user:12/34@host``."""
+        return self.user is None and "@" in self.rest.partition("?")[0]
+
+    @property
     def shown(self) -> str:
         """The address as people may see it: no user, no password, no secrets in the query.
 

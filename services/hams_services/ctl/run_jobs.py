@@ -150,8 +150,12 @@ def _begin(job: JobRecord, wait: bool, json: bool, nats: str | None, debug: bool
         await submit(bus, job)
         ended = job
         if wait:
-            with steps() as progress:
-                ended = await _followed(bus, job.id, progress)
+            try:
+                with steps() as progress:
+                    ended = await _followed(bus, job.id, progress)
+            except asyncio.CancelledError:  # Ctrl-C
+                err.print(f"job {job.id} goes on; take it back with `hams-ctl nco cancel {job.id}`", soft_wrap=True)
+                raise
         if json:
             print_json(ended)
         if ended.error is not None:

@@ -64,6 +64,9 @@ def test_why_there_is_no_server() -> None:
     with pytest.raises(SourceError, match=f"http://{address}/ cannot be opened: Connection refused"):
         Mjpeg(f"http://{address}/").read()
     assert "cannot reach" in why_not(parse("rtsp://no-such-host.invalid/live"))
+    doubtful = why_not(parse("rtsp://user.invalid:12/34@host/live"))  # a password with a slash, as far as we can tell
+    assert "write / as %2F" in doubtful
+    assert "12" not in doubtful
 
 
 def jpeg(value: int) -> bytes:

@@ -58,6 +58,8 @@ class Rtsp(Source):
 def why_not(url: CameraUrl) -> str:
     """Say why `url` could not be opened, which FFmpeg keeps to itself: ask its server what a player asks first."""
     where = f"{url.host}:{url.port or 554}"
+    if url.doubtful:  # then that may be a user and half of a password
+        where = "its host; in user and password write / as %2F, ? as %3F, # as %23"
     try:
         with socket.create_connection((url.host.strip("[]"), url.port or 554), ASK_S) as link:
             link.settimeout(ASK_S)
