@@ -25,9 +25,10 @@ T = TypeVar("T")
 PIPE_WIDTH = 160
 """Width of tables that go to a file or a pipe, characters."""
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH)
-"""For results."""
-err = Console(stderr=True, highlight=False)
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+out = Console(highlight=False, markup=False, emoji=False, width=_WIDTH)
+"""For results. No markup, no emoji: addresses, paths and recognised texts hold brackets and colons."""
+err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 """For progress and remarks, so that results can be piped."""
 
 
@@ -140,7 +141,7 @@ async def print_each(
 ) -> None:
     """Print items as they come, as JSON or a line each; `count` of them, or without end."""
     if err.is_terminal and not json:
-        err.print(f"[dim]waiting for {what} …[/dim]")
+        err.print(f"waiting for {what} …", style="dim")
     seen = 0
     async for item in items:
         if json:

@@ -214,4 +214,4 @@ def _judge(stream: StreamView, received: list[Result]) -> None:
         raise RefusedError(f"{stream.delivered} frames were delivered but {len(frames)} results arrived")
     if not any(r.objects for r in received):
         raise RefusedError("nothing was found in any frame")
-    out.print("[bold green]ok[/bold green]: every frame accounted for")
+    out.print("[bold green]ok[/bold green]: every frame accounted for", markup=True)

@@ -86,7 +86,7 @@ def print_offline(answers: list[Answer], explain: bool) -> None:
         if answer.get("unmet"):
             out.print(f"{answer['strategy']}: targets missed: {', '.join(answer['unmet'])}", style="yellow")
         if explain:
-            out.print(f"\n[bold]{answer['strategy']}[/bold]")
+            out.print(f"\n{answer['strategy']}", style="bold")
             print_reasons(answer["explanation"])
 
 

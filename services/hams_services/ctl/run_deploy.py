@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from hams_services.ctl.console import err, out, print_json, with_bus, without_bus
 from hams_services.ctl.control import Control, Progress, prepare_group
 from hams_services.ctl.offline import plan_offline, print_offline, print_reasons
@@ -101,7 +99,7 @@ async def _begun(control: Control, record: GroupRecord, progress: Progress) -> t
     try:
         return await control.until_streams_run(record, STREAMS_S)
     except (NotFoundError, DeadlineError) as error:
-        err.print(f"[yellow]streams of {record.spec.name} do not play[/yellow]: {escape(str(error))}", soft_wrap=True)
+        err.print(f"streams of {record.spec.name} do not play: {error}", style="yellow", soft_wrap=True)
         return ()
 
 
@@ -126,14 +124,15 @@ def _plain(view: GroupView | dict[str, str]) -> dict[str, Any]:
 
 def _report(spec: GroupSpec, view: GroupView | None) -> None:
     if view is None or view.active is None:
-        out.print(f"group [bold]{spec.name}[/bold] is deployed; see `hams-ctl status`")
+        out.print(f"group [bold]{spec.name}[/bold] is deployed; see `hams-ctl status`", markup=True)
         return
     plan = view.active
     # The bound is that of the worst-off group; of one that is better off it says nothing.
     bound = f" (bound {plan.bound_fps:.2f})" if plan.fps <= plan.bound_fps * (1 + 1e-6) else ""
     out.print(
         f"group [bold]{spec.name}[/bold] serves: plan {plan.epoch} by {plan.strategy}, "
-        f"predicted {plan.fps:.2f} FPS{bound}"
+        f"predicted {plan.fps:.2f} FPS{bound}",
+        markup=True,
     )
     out.print(f"  {placement(plan.shares, plan.variants)}")
     out.print(f"next: hams-ctl results {spec.name} --follow")
@@ -144,7 +143,7 @@ def undeploy(name: str, nats: str | None, debug: bool) -> None:
 
     async def job(bus: Bus) -> None:
         await Control(bus).undeploy(name)
-        out.print(f"group [bold]{name}[/bold] is undeployed")
+        out.print(f"group {name} is undeployed")
 
     with_bus(job, nats, debug)
 
@@ -232,7 +231,7 @@ def print_plan(answer: PlanAnswer, explain: bool = False) -> None:
             out.print(f"{one.strategy}: {bought(one)}")
     if explain:
         for one in answer.answers:
-            out.print(f"\n[bold]{one.strategy}[/bold]")
+            out.print(f"\n{one.strategy}", style="bold")
             print_reasons(one.explanation)
 
 

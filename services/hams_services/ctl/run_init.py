@@ -8,6 +8,8 @@ import socket
 from pathlib import Path
 from shlex import quote
 
+from rich.text import Text
+
 from hams_services.ctl.broker import MAX_PAYLOAD
 from hams_services.ctl.console import directly, err, out
 from hams_services.security.folder import Made, make
@@ -52,7 +54,7 @@ def init(
 
 
 def _say(folder: Path, made: Made, own: str) -> None:
-    out.print(f"[bold]{folder}[/bold] is {'made' if made.new_site else 'kept'}")
+    out.print(Text.assemble((str(folder), "bold"), f" is {'made' if made.new_site else 'kept'}"))
     out.print(f"  broker's certificate: for {', '.join(made.hosts)}; until {made.expires:%Y-%m-%d}")
     for user in made.users:
         out.print(f"  {folder / f'{user}.creds'}{' (new)' if user in made.added and not made.new_site else ''}")

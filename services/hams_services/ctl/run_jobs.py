@@ -6,8 +6,6 @@ import asyncio
 import time
 from pathlib import Path
 
-from rich.markup import escape
-
 from hams_services.ctl.console import err, out, print_json, with_bus
 from hams_services.ctl.control import Control
 from hams_services.ctl.progress import Steps, steps
@@ -107,7 +105,7 @@ def jobs(json: bool, nats: str | None, debug: bool) -> None:
         for one in found:
             progress = f"{100 * one.done // one.total} %" if one.total and not one.over else ""
             table.add_row(
-                one.id, f"{one.kind} {one.group} {one.node}".rstrip(), one.state, one.host, progress, escape(one.text)
+                one.id, f"{one.kind} {one.group} {one.node}".rstrip(), one.state, one.host, progress, one.text
             )
         out.print(table)
 
@@ -162,7 +160,7 @@ def _begin(job: JobRecord, wait: bool, json: bool, nats: str | None, debug: bool
             raise from_wire(ended.error.model_dump())
         if not json:
             where = "" if wait else " is handed in; see `hams-ctl nco jobs`"
-            out.print(f"job {ended.id}{where or f': {ended.state}, {escape(ended.text)}'}", soft_wrap=True)
+            out.print(f"job {ended.id}{where or f': {ended.state}, {ended.text}'}", soft_wrap=True)
             if wait and ended.kind == "optimize" and ended.state == "done":
                 out.print(f"next: hams-ctl nco report {ended.group}, hams-ctl matrix --variants")
 
@@ -173,7 +171,7 @@ async def _followed(bus: Bus, job_id: str, progress: Steps) -> JobRecord:
     """Wait for a job to be over, showing what it does."""
     bucket = await bus.kv(subjects.bucket("jobs"))
     warning = asyncio.get_running_loop().call_later(
-        TAKEN_S, err.print, "[yellow]no optimizer has taken the job yet[/yellow]: start one with `hams-optimizer`"
+        TAKEN_S, err.print, "no optimizer has taken the job yet: start one with `hams-optimizer`"
     )
     warned = ""
     try:
@@ -188,7 +186,7 @@ async def _followed(bus: Bus, job_id: str, progress: Steps) -> JobRecord:
                 return record
             if record.warning and record.warning != warned:
                 warned = record.warning
-                err.print(f"[yellow]warning[/yellow]: {escape(warned)}", soft_wrap=True)
+                err.print(f"warning: {warned}", style="yellow", soft_wrap=True)
             if record.text and record.kind == "optimize":  # its progress is the time that it may take
                 progress(f"optimize {record.group}", record.done, record.total, record.text)
             elif record.text:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -54,7 +53,7 @@ def list_models(service: str | None, json: bool, debug: bool) -> None:
             if of_kind:
                 out.print(_table(f"Service {kind}: {what}", of_kind))
                 out.print()
-        out.print(f"[dim]In a group file: model: zoo:NAME.  Cache: {escape(str(cache_folder()))}[/dim]")
+        out.print(f"In a group file: model: zoo:NAME.  Cache: {cache_folder()}", style="dim")
 
     directly(main, debug)
 
@@ -143,14 +142,14 @@ def show(name: str, json: bool, debug: bool) -> None:
         _facts(choice)
         crop = choice.manifest.crop is not None
         parent = "; PARENT is the node whose objects it looks at" if crop else ""
-        out.print(f"\n[dim]# In a group file, below `nodes:`{parent}[/dim]")
+        out.print(f"\n# In a group file, below `nodes:`{parent}", style="dim")
         suffix = f"@{choice.variant}" if choice.variant != choice.manifest.variant else ""
         nodes = _nodes(choice)
         for node in nodes:
             head = f"/{node}" if len(choice.manifest.heads) > 1 else ""
             short = {"model": f"zoo:{choice.manifest.name}{head}{suffix}", **({"parent": "PARENT"} if crop else {})}
             _paste({node: short})
-        out.print("\n[dim]# The same, written out; what a node with zoo: says of its own comes before this[/dim]")
+        out.print("\n# The same, written out; what a node with zoo: says of its own comes before this", style="dim")
         for node, each in nodes.items():
             _paste({node: node_yaml(each)})
 
@@ -175,10 +174,10 @@ def _nodes(choice: Choice) -> dict[str, Choice]:
 def _facts(choice: Choice) -> None:
     """Print what is known, a line each; nothing is folded that someone may want to copy."""
     manifest, given = choice.manifest, choice.manifest.input
-    out.print(f"[bold]{manifest.name}[/bold]  {escape(manifest.what)}")
+    out.print(Text.assemble((manifest.name, "bold"), f"  {manifest.what}"))
     if manifest.note:
-        for line in textwrap.wrap(manifest.note, 100):
-            out.print(f"  {line}", markup=False)
+        for line in textwrap.wrap(manifest.note, min(100, out.width - 2)):
+            out.print(f"  {line}")
     means = [("mean", given.mean), ("scale", given.scale)]
     words = [f"{given.size[0]}×{given.size[1]} pixels", given.color, given.layout, given.dtype, given.fit]
     words += [f"{key} {' '.join(f'{value:g}' for value in values)}" for key, values in means if values]

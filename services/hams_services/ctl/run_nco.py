@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.markup import escape
-
 from hams_services.ctl.console import directly, err, out, print_json
 from hams_services.ctl.control import prepare_model
 from hams_services.ctl.tables import plain_table
@@ -44,7 +42,7 @@ def workshop(memory_mib: int, device: str | None = None) -> Iterator[Workshop]:
         tempfile.TemporaryDirectory(prefix="hams-job-") as folder,
         JobProcess(Path(folder), Limits(memory_mib=memory_mib)) as job,
     ):
-        told = lambda text: err.print(escape(text), style="dim")  # noqa: E731
+        told = lambda text: err.print(text, style="dim")  # noqa: E731
         yield Workshop(VariantStore(variants_folder()), job, told, devices)
 
 
@@ -70,11 +68,11 @@ def import_file(file: Path, shape: str | None, memory: int, json: bool, debug: b
             if json:
                 print_json(_plain(imported))
                 return
-            out.print(f"{escape(file.name)} is {imported.source_format}")
+            out.print(f"{file.name} is {imported.source_format}")
             for record in imported.variants.values():
                 out.print(f"  {record.label}: {place.store.path(record)}", soft_wrap=True)
             for format, why in imported.skipped.items():
-                out.print(f"  {format}: [yellow]none[/yellow], {escape(why)}", soft_wrap=True)
+                out.print(f"  {format}: none, {why}", style="yellow", soft_wrap=True)
 
     directly(main, debug)
 
@@ -206,7 +204,7 @@ def convert(
                 made = place.measure(first, made, node, of, Shown.of(samples), time_it=True)
         _show(node, of, made, json)
         for why in () if json else refused:
-            err.print(escape(str(why)), style="dim")
+            err.print(str(why), style="dim")
 
     directly(main, debug)
 
@@ -260,7 +258,7 @@ def _show(title: str, node: NodeSpec, records: list[VariantRecord], json: bool) 
 
 def _print(title: str, node: NodeSpec | None, records: list[VariantRecord]) -> None:
     if not records:
-        out.print(f"[bold]{escape(title)}[/bold]  no variants; hams-ctl nco import, quantize, prune, shrink")
+        out.print(f"{title}: no variants; hams-ctl nco import, quantize, prune, shrink")
         return
     table = plain_table(title)
     for column in ("variant", "size", "batch", "kept", "agreement", "images/s", "digest", "remark"):
@@ -275,7 +273,7 @@ def _print(title: str, node: NodeSpec | None, records: list[VariantRecord]) -> N
             f"{found.value:.4f}" if found else "–",
             f"{found.fps:.1f}" if found and found.fps else "–",
             record.model.digest[:12],
-            escape(shortfall(record, node, node.min_agreement)) if node is not None else "",
+            shortfall(record, node, node.min_agreement) if node is not None else "",
         )
     out.print(table)
 

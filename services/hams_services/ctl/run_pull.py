@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from hams_services.ctl.console import directly, err, out, print_json
 from hams_services.ctl.progress import Steps, steps
@@ -38,7 +38,7 @@ def pull_models(names: list[str], all_: bool, service: str | None, base: str | N
             print_json(answers)
         elif len(choices) > 1:
             good = len(choices) - len(failures)
-            out.print(f"{good} of {len(choices)} networks are in {escape(str(cache_folder()))}")
+            out.print(f"{good} of {len(choices)} networks are in {cache_folder()}")
         if failures:
             raise typer.Exit(failures[0].exit_code)
 
@@ -86,10 +86,10 @@ def _one(choice: Choice, base: str | None, progress: Steps, failures: list[HamsE
 def _say(answer: Mapping[str, Any]) -> None:
     name = f"{answer['name']} {answer['variant']}"
     if answer["state"] == "failed":
-        err.print(f"[red]error[/red]: {name}: {escape(str(from_wire(answer['error'])))}", soft_wrap=True)
+        err.print(f"error: {name}: {from_wire(answer['error'])}", style="red", soft_wrap=True)
     else:
         word = "[green]fetched[/green]" if answer["state"] == "fetched" else "[dim]in the cache[/dim]"
-        out.print(f"{word}: {name}, {mib(answer['size'])}")
+        out.print(f"{word}: {name}, {mib(answer['size'])}", markup=True)
 
 
 def verify_models(json: bool, debug: bool) -> None:
@@ -122,16 +122,16 @@ def _checked(each: Checked) -> dict[str, Any]:
 
 def _summary(cache: Path, found: list[Checked]) -> None:
     show: dict[str, Callable[[str], None]] = {
-        "bad": lambda line: out.print(f"[bold red]bad[/bold red]   {line}", soft_wrap=True),
-        "part": lambda line: out.print(f"[yellow]part[/yellow]  {line}", soft_wrap=True),
+        "bad": lambda line: out.print(Text.assemble(("bad", "bold red"), f"   {line}"), soft_wrap=True),
+        "part": lambda line: out.print(Text.assemble(("part", "yellow"), f"  {line}"), soft_wrap=True),
     }
     for each in found:
         if each.verdict != "good":
             of = f" ({each.model})" if each.model else ""
-            show[each.verdict](escape(f"{each.path}{of}: {each.why}"))
+            show[each.verdict](f"{each.path}{of}: {each.why}")
     good = [each for each in found if each.verdict == "good"]
     total = mib(sum(each.size for each in good))
-    out.print(f"[green]good[/green]  {len(good)} files, {total}, in {escape(str(cache))}")
+    out.print(Text.assemble(("good", "green"), f"  {len(good)} files, {total}, in {cache}"))
     bad = sum(each.verdict == "bad" for each in found)
     if bad:
         it, files = ("it", "file is") if bad == 1 else ("them", "files are")

@@ -158,7 +158,7 @@ def matrix(
         else:
             out.print(matrix_table(view))
             for line in doubts(view, time.time()):
-                out.print(line, style="yellow", soft_wrap=True)
+                out.print(line, style="yellow")
             for line in reasons(view):
                 out.print(line, style="dim")
             if variants:

@@ -25,7 +25,7 @@ async def _pictures(
     """Give frames with their results to `write`, `count` of them or without end."""
     await check_known(bus, group)
     if err.is_terminal:
-        err.print(f"[dim]waiting for frames of {group} …[/dim]")
+        err.print(f"waiting for frames of {group} …", style="dim")
     seen = 0
     async with aclosing(Hams(bus).pictures(group, stream)) as pictures:
         async for result, image in pictures:

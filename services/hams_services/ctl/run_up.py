@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 from pathlib import Path
 
+from rich.text import Text
+
 from hams_services.ctl.console import err, out, without_bus
 from hams_services.ctl.control import Progress
 from hams_services.ctl.join import joined, name_box
@@ -30,9 +32,9 @@ async def choose_devices(named: list[str] | None) -> list[str]:
         progress("look for devices", 0, 0)
         found, remarks, cores = await discover()
     for remark in remarks:
-        err.print(f"[dim]not used: {remark}[/dim]")
+        err.print(f"not used: {remark}", style="dim")
     if " of " in cores:
-        err.print(f"[dim]CPU: {cores}[/dim]")
+        err.print(f"CPU: {cores}", style="dim")
     return found
 
 
@@ -85,7 +87,7 @@ def up(
                     devices, nats, port, host, metrics, schedulers, secrets, optimizer, progress=progress
                 )
             ) as running:
-                out.print(f"[bold green]HAMS is up[/bold green] at {running.url}")
+                out.print(Text.assemble(("HAMS is up", "bold green"), f" at {running.url}"))
                 for name in running.devices:
                     out.print(f"  {name}")
                 if metrics is not None:
@@ -111,7 +113,7 @@ def join(nats: str, device: list[str] | None, debug: bool) -> None:
         err.print(f"starting {len(devices)} device{'s' * (len(devices) != 1)}: {', '.join(devices)}")
         try:
             async with shown(partial(joined, devices, nats, box, identity)) as running:
-                out.print(f"[bold green]{box} has joined[/bold green] {running.url}")
+                out.print(Text.assemble((f"{box} has joined", "bold green"), f" {running.url}"))
                 for name in running.devices:
                     out.print(f"  {name}")
                 out.print(f"  logs: {running.logs}")
