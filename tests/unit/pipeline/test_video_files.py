@@ -73,7 +73,7 @@ def test_empty_chunks_are_no_damage(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [("v.avi", "MJPG"), ("v.mp4", "mp4v"), ("v.mkv", "MJPG"), ("v.webm", "VP80"), ("v.ts", "mpg2")],
+    [("v.avi", "MJPG"), ("v.mp4", "mp4v"), ("v.mkv", "MJPG"), ("v.webm", "VP80"), ("v.ts", "mpg2"), ("v.flv", "FLV1")],
 )
 def test_whole_files_have_all_frames_and_those_that_are_cut_say_so(tmp_path: Path, name: str, codec: str) -> None:
     whole = written(tmp_path / name, codec)
@@ -173,7 +173,7 @@ def test_an_animation_in_a_folder_is_played_in_its_place(tmp_path: Path) -> None
 
 
 @animated
-@pytest.mark.parametrize("suffix", [".webp", ".png"])
+@pytest.mark.parametrize("suffix", [".webp", ".png", ".gif"])
 def test_an_animation_cut_off_is_an_error(tmp_path: Path, suffix: str) -> None:
     data = animation(suffix, list(range(0, 250, 10)), [100] * 25)
     path = tmp_path / f"cut{suffix}"

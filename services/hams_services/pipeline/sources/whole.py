@@ -9,9 +9,13 @@ TS_PACKETS = ((188, 0), (192, 4), (204, 0))
 """Lengths of packets of MPEG transport streams, and where the sync byte stands: plain, M2TS, with error correction."""
 HEAD = 4 * 204
 MAX_BOXES = 1 << 20
+FLV_TAGS = (8, 9, 18)
+"""Kinds of tags: sound, pictures, data."""
+GIF_END = b";"
+"""The last byte of a GIF, but for padding."""
 
 
-def container(path: Path) -> Literal["mp4", "avi", "matroska", "ts", ""]:
+def container(path: Path) -> Literal["mp4", "avi", "matroska", "ts", "gif", "flv", ""]:
     """Say what kind of file it is, by its first bytes; empty: another one."""
     with path.open("rb") as file:
         head = file.read(HEAD)
@@ -21,6 +25,10 @@ def container(path: Path) -> Literal["mp4", "avi", "matroska", "ts", ""]:
         return "avi"
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return "matroska"
+    if head[:6] in (b"GIF87a", b"GIF89a"):
+        return "gif"
+    if head[:4] == b"FLV\x01":
+        return "flv"
     return "ts" if _packet_length(head) else ""
 
 
@@ -35,6 +43,12 @@ def cut_off(path: Path) -> str:
                 missing = _missing_riff(file, size)
             case "matroska":
                 missing = _missing_matroska(file.read(HEAD), size)
+            case "gif":
+                file.seek(max(0, size - HEAD))
+                whole = file.read().rstrip(b"\0").endswith(GIF_END)
+                return "" if whole else "its end is missing"
+            case "flv":
+                missing = _missing_flv(file, size)
             case "ts":
                 return "it ends in the middle of a packet" if size % _packet_length(file.read(HEAD)) else ""
             case _:
@@ -69,6 +83,19 @@ def _missing_riff(file: IO[bytes], size: int) -> int:
         if len(head) < 8 or head[:4] != b"RIFF" or length in (0, 0xFFFFFFFF):
             break
         at += 8 + length
+    return at - size
+
+
+def _missing_flv(file: IO[bytes], size: int) -> int:
+    """A header, then tags: kind, length, times, data; behind each stands its length again."""
+    file.seek(5)
+    at = int.from_bytes(file.read(4), "big") + 4
+    for _ in range(MAX_BOXES):
+        file.seek(at)
+        head = file.read(11)
+        if not head or head[0] & 0x1F not in FLV_TAGS:
+            break  # the end, or no tag at all: padding
+        at += 11 + int.from_bytes(head[1:4], "big") + 4 if len(head) == 11 else 11
     return at - size
 
 
