@@ -45,6 +45,7 @@ async def test_a_source_that_is_not_there_fails_the_deployment_and_names_whose_f
     assert states.keys() == {"bad", "good"}
     assert states["bad"] == "failed"
     assert states["good"] in ("playing", "ended")
+    capsys.readouterr()
     with pytest.raises(SourceError, match=r"stream grey/bad failed: .*mine.mp4 does not exist (on|in) the pipeline's"):
         check_streams(list(views))
     assert capsys.readouterr().err == ""

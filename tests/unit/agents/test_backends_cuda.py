@@ -49,6 +49,7 @@ def test_why_cuda_does_not_work(monkeypatch: pytest.MonkeyPatch, opening: str, r
 
     monkeypatch.setattr(cuda.ort, "get_available_providers", lambda: [cuda.PROVIDER])
     monkeypatch.setattr(cuda.ort, "InferenceSession", Session)
+    monkeypatch.setattr(cuda, "has_card", lambda: True)
     with pytest.raises(DeviceSpecError, match=said):
         cuda.check(0)
 
