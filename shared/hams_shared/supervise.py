@@ -24,6 +24,8 @@ from hams_shared.errors import DeadlineError, HamsError, InternalError
 
 log = logging.getLogger(__name__)
 
+ABANDON_S = 1.0
+"""How long a killed process that nobody wants any more has to be gone, s."""
 KILL_WAIT_S = 5.0
 """How long a process may take to be gone after SIGKILL (the kernel may have to finish its I/O)."""
 
@@ -244,11 +246,12 @@ class Child:
         """Remember the task that runs :meth:`keep`."""
         self._keeper = keeper
 
-    def abandon(self) -> None:
-        """Kill it and wait for nothing."""
+    async def abandon(self) -> None:
+        """Kill it, and wait no longer than that takes."""
         self._stopping.set()
         if self._process is not None and self._process.returncode is None:
             _kill(self._process)
+            await _gone(self._process, ABANDON_S)
         if self._keeper is not None:
             self._keeper.cancel()
 
@@ -292,7 +295,7 @@ class Supervisor:
             # for.
             for child in self.children.values():
                 if child.pid is not None:
-                    child.abandon()
+                    await child.abandon()
             await self._group.__aexit__(None, None, None)
 
     async def start(self, spec: ChildSpec) -> Child:
