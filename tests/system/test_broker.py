@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -227,6 +228,26 @@ def test_ctrl_c_reaches_the_parent_which_stops_it(tmp_path: Path, number: int) -
 
 
 @pytest.mark.slow
+async def test_a_store_that_holds_most_of_its_disk_takes_more(tmp_path: Path) -> None:
+    """The server's own limit is three quarters of what is free at its start, less than such a store holds already."""
+    with small_disk(tmp_path / "broker", "40m") as store:
+        async with Broker(store) as broker, NatsBus(broker.url) as bus:
+            models = await bus.objects("models")
+            for number in range(4):
+                await models.put(f"m{number}", bytes(7_000_000))
+            await limit_files(store, len(list(store.rglob("*"))) + 1)
+            with pytest.raises(BrokerError):
+                await models.put("too much", bytes(7_000_000))
+            await limit_files(store, 10_000)
+        async with Broker(store) as broker, NatsBus(broker.url) as bus:
+            await (await bus.kv("b")).put("more", b"1")
+
+
+async def limit_files(disk: Path, files: int) -> None:
+    command = ["mount", "-o", f"remount,size=40m,nr_inodes={files}", str(disk)]
+    assert await (await asyncio.create_subprocess_exec(*command)).wait() == 0
+
+
 def test_a_disk_that_was_full_is_told_and_overcome(tmp_path: Path) -> None:
     """Parts that run on a full disk say so, and work again when there is room, without a restart by hand."""
     home = tmp_path / "home"

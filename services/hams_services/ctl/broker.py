@@ -61,6 +61,9 @@ logfile_max_num: 4
 {security}
 jetstream {{
   store_dir: {store}
+  # The disk is the limit. The default, three quarters of what is free at the start, does not count what the store
+  # itself holds: on a disk more than half full of it, a broker that starts takes nothing more.
+  max_file_store: 1PB
   # Sync every write to the disk before it is acknowledged: the default interval of two minutes loses
   # acknowledged groups and plans when the power fails. The setting is the server's, it cannot be given for
   # some buckets only; a stream may only opt out of it (persist_mode: async, ADR-56). The model store does

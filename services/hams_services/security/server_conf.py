@@ -31,6 +31,7 @@ include "accounts.conf"
 _STORE = """\
 jetstream {{
   store_dir: "{store}"
+  max_file_store: 1PB  # the disk is the limit; the default ignores what the store itself holds of it
   sync_interval: always{domain}
 }}
 """
