@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, version
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,8 @@ from hams_shared.errors import HamsError, TaskError
 log = logging.getLogger("hams.agent")
 
 T = TypeVar("T")
+FAULTS = (Exception, SystemExit, KeyboardInterrupt)
+"""What code of others may raise. Ctrl-C is none of it: the agent handles that signal itself."""
 
 LOOK_S = 5.0
 """Between two looks at the files, s."""
@@ -127,7 +130,7 @@ def fault(error: BaseException, origin: str) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     folder = _folder(origin)
     own = [frame for frame in frames if folder and frame.filename.startswith(folder)] or list(frames)
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:300].removesuffix(":")
     if isinstance(error, SyntaxError) and error.filename:
         return f"{text} [{error.filename}:{error.lineno}]"
     if not own:
@@ -164,7 +167,7 @@ class _Guarded:
             return method(*args)
         except HamsError:
             raise
-        except Exception as error:
+        except FAULTS as error:
             self._failures += 1
             if self._failures & (self._failures - 1) == 0:  # 1, 2, 4, 8 …: each frame may fail
                 log.exception("task %s failed (%d so far)", self._name, self._failures)
@@ -189,6 +192,10 @@ class _Detection(_Guarded):
         others = {type(one).__name__ for objects in found for one in objects if not isinstance(one, Detected)}
         if others:
             raise self._wrong(f"found {', '.join(sorted(others))} instead of Detected")
+        if len(found) != len(to_frame):
+            raise self._wrong(f"gave {len(found)} lists for {len(to_frame)} images")
+        if not all(isfinite(number) for objects in found for one in objects for number in (*one.box, one.score)):
+            raise self._wrong("found an object whose box or score is not a finite number")
         return [list(objects) for objects in found]
 
 
@@ -200,6 +207,8 @@ class _Description(_Guarded):
         said = self._call(self._task.describe, outputs, to_frame)
         if not isinstance(said, list | tuple) or not all(isinstance(one, dict) for one in said):
             raise self._wrong(f"gave {type(said).__name__} instead of a list of a map for each image")
+        if len(said) != len(to_frame):
+            raise self._wrong(f"gave {len(said)} maps for {len(to_frame)} images")
         for one in said:
             for key, value in one.items():
                 self._check(key, value)

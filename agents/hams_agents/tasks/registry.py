@@ -65,7 +65,7 @@ def build_task(task: TaskSpec, input: InputSpec, metadata: Mapping[str, str] | N
         built: Task = cls(params, TaskContext(input, metadata or {}))
     except HamsError:
         raise
-    except Exception as error:
+    except foreign_tasks.FAULTS as error:
         origin = cls.__module__.partition(".")[0]
         raise TaskError(f"task {task.type} cannot be built: {foreign_tasks.fault(error, origin)}") from error
     if task.type in BUILT_IN:
@@ -119,7 +119,7 @@ def _class(name: str) -> Any:
 def _load(point: EntryPoint) -> Any:
     try:
         cls = point.load()
-    except Exception as error:
+    except foreign_tasks.FAULTS as error:
         text = foreign_tasks.fault(error, point.value.partition(":")[0].partition(".")[0])
         raise TaskError(f"plug-in {point.value} of task {point.name} cannot be loaded: {text}") from error
     foreign_tasks.loaded(point)

@@ -102,6 +102,15 @@ def test_an_error_deep_in_a_library_names_the_line_of_the_task(install: Install,
         ("return [{1: 2}]", "describe", "gave the key 1: keys are texts"),
         ("return None", "detect", "gave NoneType instead of a list of objects for each image"),
         ("return [[(1, 2, 3, 4)]]", "detect", "found tuple instead of Detected"),
+        ("return [[], []]", "detect", "gave 2 lists for 1 images"),
+        ("return [{}, {}]", "describe", "gave 2 maps for 1 images"),
+        (
+            "from hams_agents.tasks.base import Detected; return [[Detected((0, 0, 1, float('nan')), 0.5, 'x')]]",
+            "detect",
+            "found an object whose box or score",
+        ),
+        ("raise SystemExit(3)", "detect", "raised SystemExit: 3"),
+        ("raise KeyboardInterrupt", "describe", r"raised KeyboardInterrupt \["),
     ],
 )
 def test_what_does_not_fit_is_told_as_the_tasks(install: Install, body: str, method: str, text: str) -> None:
