@@ -135,7 +135,7 @@ def test_frames_of_an_application(tmp_path: Path) -> None:
         for result in received:
             [one] = result.objects
             assert one.label == "frame"
-            assert one.box.tolist() == [0, 0, 640, 480]
+            assert tuple(one.box) == (0, 0, 640, 480)
             assert abs(one["light"]["value"] - STEP * result.frame) < 1
 
         with hams_client.sync.connect(up.url) as hams:
