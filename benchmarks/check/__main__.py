@@ -32,10 +32,14 @@ Rows = dict[str, list[Row]]
 """By side: what each turn measured."""
 
 
-def cases(names: list[str], folder: Path, pinned: list[str]) -> list[Path]:
-    """Write the group files of the cases; `pinned` are the ids of two devices, or none: each tree places its nodes."""
-    files = {"face": FACE, "light": LIGHT}
-    streams = yaml.safe_load(FACE.read_text())["streams"]
+def cases(names: list[str], tree: Path, folder: Path, pinned: list[str]) -> list[Path]:
+    """Write the group files of the cases to `folder`, as `tree` has them: another one may not know their keys.
+
+    `pinned` are the ids of two devices, or none: each tree places its nodes.
+    """
+    files = {name: _own(tree, path) for name, path in (("face", FACE), ("light", LIGHT))}
+    streams = yaml.safe_load(files["face"].read_text())["streams"]
+    folder.mkdir()
     paths = []
     for name in names:
         if name not in files:
@@ -46,6 +50,12 @@ def cases(names: list[str], folder: Path, pinned: list[str]) -> list[Path]:
         paths.append(folder / f"{name}.yaml")
         paths[-1].write_text(yaml.safe_dump(spec, sort_keys=False))
     return paths
+
+
+def _own(tree: Path, path: Path) -> Path:
+    """The same file of another tree; ours, where it has none."""
+    theirs = tree / path.relative_to(ROOT)
+    return theirs if theirs.exists() else path
 
 
 def ratios(rows: Rows) -> tuple[Ratio, Ratio, list[Ratio]]:
@@ -89,7 +99,8 @@ def measure(
         folder = Path(name)
         trees = {"base": checked_out(commit, folder / "base"), "this": copied(ROOT, folder / "this")}
         known = devices(FIRST)
-        files = cases(names, folder, [] if named else list(known))
+        pinned = [] if named else list(known)
+        files = {side: cases(names, tree, folder / f"groups-{side}", pinned) for side, tree in trees.items()}
         longest = 0.0
         for number in range(rounds):
             if number and time.monotonic() - began + longest > budget:
@@ -100,7 +111,7 @@ def measure(
                 home = folder / f"home-{side}"
                 if number == 0:
                     console.print(f"{time.monotonic() - began:4.0f} s  {side}: measures the networks first")
-                for case, row in turn(trees[side], home, files, seconds, named or list(known.values())).items():
+                for case, row in turn(trees[side], home, files[side], seconds, named or list(known.values())).items():
                     found[case][side].append(row)
                     at = time.monotonic() - began
                     console.print(f"{at:4.0f} s  round {number + 1}, {side}, {case}: {said(row)}", highlight=False)

@@ -39,13 +39,13 @@ def base_commit(wanted: str) -> str:
 
 
 def checked_out(commit: str, to: Path) -> Path:
-    """Put the packages of `commit` into `to`, and return that.
+    """Put the packages and examples of `commit` into `to`, and return that.
 
     It is no worktree of git: one that is interrupted while it is made stays registered.
     """
     to.mkdir()
     packed = to / "packages.tar"
-    git("archive", "--format=tar", f"--output={packed}", commit, *PACKAGES)
+    git("archive", "--format=tar", f"--output={packed}", commit, *PACKAGES, "examples")
     with tarfile.open(packed) as archive:
         archive.extractall(to, filter="data")
     packed.unlink()
