@@ -38,6 +38,9 @@ from __future__ import annotations
 import errno
 from typing import Any, ClassVar
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system calls a full disk, and a quota that is used up."""
+
 
 class HamsError(Exception):
     """Base of all HAMS errors: what is wrong (`text`) and what to do about it (`hint`)."""
@@ -246,7 +249,7 @@ def as_hams_error(error: BaseException) -> HamsError:
     """Return `error` itself when it is ours, what a full disk or memory is called, else an :class:`InternalError`."""
     if isinstance(error, HamsError):
         return error
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         return NoSpaceError(f"the disk is full: {error.filename or error.strerror}", "make room")
     if isinstance(error, MemoryError):
         return RefusedError("there is not enough memory for it", "make memory free, or raise the limit")

@@ -17,15 +17,6 @@ MIN_DWELL_S = 15.0
 A, B = "box.stub.a", "box.stub.b"
 
 
-async def box(world: System, **devices: StubDevice) -> None:
-    """All parts of a box."""
-    world.scheduler()
-    world.pipeline()
-    for unit, device in devices.items():
-        world.agent(unit, device)
-    await world.alive(len(devices))
-
-
 async def fed(world: System, group: dict[str, Any], fps: float = 0.0) -> Listener:
     """Deploy a group and feed it."""
     await world.deploy(group)
@@ -52,7 +43,7 @@ async def plan(world: System, group: str = "grey") -> Plan:
 
 
 async def test_a_second_group_goes_where_there_is_room_and_both_serve(world: System) -> None:
-    await box(world, a=StubDevice(fps=30), b=StubDevice(fps=20))
+    await world.box(a=StubDevice(fps=30), b=StubDevice(fps=20))
     first = await fed(world, light(name="first"))
     second = await fed(world, light(name="second"))
     await more(world, first)
@@ -65,7 +56,7 @@ async def test_a_second_group_goes_where_there_is_room_and_both_serve(world: Sys
 
 
 async def test_a_group_that_is_undeployed_ends_and_the_other_goes_on(world: System) -> None:
-    await box(world, a=StubDevice(fps=30))
+    await world.box(a=StubDevice(fps=30))
     first, second = await fed(world, light(name="first")), await fed(world, light(name="second"))
     with pytest.raises(NotFoundError, match="deployed: first, second"):
         await world.control.undeploy("third")
@@ -88,7 +79,7 @@ async def _groups(world: System, names: list[str]) -> bool:
 
 
 async def test_a_group_that_is_deployed_again_with_another_network_changes_over(world: System) -> None:
-    await box(world, a=StubDevice(fps=30, load_s=2))
+    await world.box(a=StubDevice(fps=30, load_s=2))
     results = await fed(world, light())
     before = await plan(world)
     await world.deploy(light(node={"model": "brightness +300"}))
@@ -102,7 +93,7 @@ async def test_a_group_that_is_deployed_again_with_another_network_changes_over(
 
 
 async def test_a_group_that_cannot_be_placed_says_why_and_is_in_nobodys_way(world: System) -> None:
-    await box(world, a=StubDevice(fps={"brightness": 30.0}))
+    await world.box(a=StubDevice(fps={"brightness": 30.0}))
     results = await fed(world, light())
     before = await plan(world)
     with pytest.raises(InfeasibleError, match=r"box\.stub\.a: .* does not run boxes"):
@@ -116,7 +107,7 @@ async def test_a_group_that_cannot_be_placed_says_why_and_is_in_nobodys_way(worl
 
 async def test_what_does_not_fit_beside_the_more_important_waits_until_there_is_room(world: System) -> None:
     memory = {"brightness": 40.0, "brightness +1": 40.0}
-    await box(world, a=StubDevice(fps=30, memory_mib=64, memory=memory))
+    await world.box(a=StubDevice(fps=30, memory_mib=64, memory=memory))
     results = await fed(world, light(name="last", node={"model": "brightness +1"}))
     first = await fed(world, light(name="first", priority=1))
     last = await world.group("last")
@@ -132,7 +123,7 @@ async def test_what_does_not_fit_beside_the_more_important_waits_until_there_is_
 
 
 async def test_a_pinned_node_stays_on_its_device(world: System) -> None:
-    await box(world, a=StubDevice(fps=50), b=StubDevice(fps=10))
+    await world.box(a=StubDevice(fps=50), b=StubDevice(fps=10))
     results = await fed(world, light(node={"pin": [B]}))
     assert set(results.devices) == {B}
 
@@ -141,7 +132,7 @@ async def test_a_pinned_node_stays_on_its_device(world: System) -> None:
 
 
 async def test_strategies_are_compared_and_nothing_is_deployed(world: System) -> None:
-    await box(world, a=StubDevice(fps=40, kind="cpu"), b=StubDevice(fps={"brightness": 60.0}))
+    await world.box(a=StubDevice(fps=40, kind="cpu"), b=StubDevice(fps={"brightness": 60.0}))
     record, files = world.record(boxes_and_light())
     await world.control.upload(files, lambda *_: None)
     answer = await world.control.plan([record], ("all",), 1.0)
@@ -160,7 +151,7 @@ async def test_strategies_are_compared_and_nothing_is_deployed(world: System) ->
 
 
 async def test_groups_are_asked_about_together(world: System) -> None:
-    await box(world, a=StubDevice(fps=30))
+    await world.box(a=StubDevice(fps=30))
     records = []
     for name in ("first", "second"):
         record, files = world.record(light(name=name, target_fps=10 if name == "first" else 20))
@@ -175,7 +166,7 @@ async def test_groups_are_asked_about_together(world: System) -> None:
 
 
 async def test_a_faster_device_takes_over_after_a_while_and_without_a_gap(world: System) -> None:
-    await box(world, a=StubDevice(fps=10))
+    await world.box(a=StubDevice(fps=10))
     results = await fed(world, light({"mode": "live"}), fps=4)
     since = world.clock.now()
     before = await plan(world)
@@ -195,7 +186,7 @@ async def test_a_faster_device_takes_over_after_a_while_and_without_a_gap(world:
     ids=["gains too little", "takes too long to load"],
 )
 async def test_a_device_that_is_not_worth_it_changes_nothing(world: System, joins: StubDevice) -> None:
-    await box(world, a=StubDevice(fps=10))
+    await world.box(a=StubDevice(fps=10))
     results = await fed(world, light(), fps=2)
     before = await plan(world)
     world.agent("b", joins)
@@ -212,7 +203,7 @@ async def _measured(world: System, count: int) -> bool:
 
 
 async def test_a_lost_device_that_returns_gets_its_node_back(world: System) -> None:
-    await box(world, a=StubDevice(fps=20), b=StubDevice(fps=10))
+    await world.box(a=StubDevice(fps=20), b=StubDevice(fps=10))
     results = await fed(world, light(), fps=4)
     assert results.devices[-1] == A
     await world.parts[A].kill()
@@ -225,7 +216,7 @@ async def test_a_lost_device_that_returns_gets_its_node_back(world: System) -> N
 
 
 async def test_a_device_that_became_slow_loses_its_node(world: System) -> None:
-    await box(world, a=StubDevice(fps=20), b=StubDevice(fps=10))
+    await world.box(a=StubDevice(fps=20), b=StubDevice(fps=10))
     results = await fed(world, light())
     world.devices[A].fps = 4
     await world.until(lambda: results.devices[-1] == B, within=120)
@@ -234,7 +225,7 @@ async def test_a_device_that_became_slow_loses_its_node(world: System) -> None:
 
 
 async def test_the_number_of_objects_is_learned(world: System) -> None:
-    await box(world, a=StubDevice(fps=100))
+    await world.box(a=StubDevice(fps=100))
     results = await fed(world, boxes_and_light())
     assert (await world.group()).weights["light"] < 1.5
     await more(world, results, 600)
@@ -246,7 +237,7 @@ async def test_the_number_of_objects_is_learned(world: System) -> None:
 
 
 async def test_a_plan_that_the_broker_never_takes_blocks_no_other(world: System) -> None:
-    await box(world, a=StubDevice(fps=20))
+    await world.box(a=StubDevice(fps=20))
     labels = {number: f"a rather long name of class number {number}" for number in range(1, 1000)}
     large = boxes_and_light(name="large")
     large["nodes"]["find"]["task"]["labels"] = labels

@@ -12,13 +12,9 @@ from support.world.system import System, light
 A = "box.stub.a"
 
 
-async def box(world: System, **devices: StubDevice) -> None:
+async def serving(world: System, **devices: StubDevice) -> None:
     """All parts, and a group that serves."""
-    world.scheduler()
-    world.pipeline()
-    for unit, device in devices.items():
-        world.agent(unit, device)
-    await world.alive(len(devices))
+    await world.box(**devices)
     await world.deploy(light())
 
 
@@ -43,7 +39,7 @@ async def shown(world: System, fps: float) -> bool:
 
 
 async def test_what_was_measured_under_load_is_marked_and_measured_again_when_idle(world: System) -> None:
-    await box(world, a=StubDevice(fps=20))
+    await serving(world, a=StubDevice(fps=20))
     await loaded(world, fps=8, load=0.6)
     (why,) = (await world.view()).matrix.doubts.values()
     assert why == "others used 60% of its cores while it was measured"
@@ -53,7 +49,7 @@ async def test_what_was_measured_under_load_is_marked_and_measured_again_when_id
 
 
 async def test_a_busy_device_is_left_alone(world: System) -> None:
-    await box(world, a=StubDevice(fps=20))
+    await serving(world, a=StubDevice(fps=20))
     world.play()
     await world.until(lambda: world.devices[A].runs)
     await loaded(world, fps=15, load=0.6)
@@ -62,7 +58,7 @@ async def test_a_busy_device_is_left_alone(world: System) -> None:
 
 
 async def test_cells_that_somebody_asks_for_are_measured_again(world: System) -> None:
-    await box(world, a=StubDevice(fps=20), b=StubDevice(fps=10))
+    await serving(world, a=StubDevice(fps=20), b=StubDevice(fps=10))
     world.devices[A].fps = 40
     before = await cells(world)
     assert await world.control.measure("nothing", "") == 0
@@ -80,7 +76,7 @@ async def measured(world: System, device: str, fps: float) -> bool:
 
 
 async def test_serving_that_is_faster_than_measured_makes_a_cell_doubtful(world: System) -> None:
-    await box(world, a=StubDevice(fps=20))
+    await serving(world, a=StubDevice(fps=20))
     await loaded(world, fps=14, load=0.0)
     world.play()
 

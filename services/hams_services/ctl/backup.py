@@ -8,7 +8,6 @@ is restored; nothing is ever unpacked onto the disk.
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import io
 import os
@@ -27,7 +26,7 @@ import hams_shared
 from hams_services.ctl.control import Progress
 from hams_shared import codec, subjects
 from hams_shared.bus import Bus, Entry, KeyValue
-from hams_shared.errors import BadInputError, MessageError, NotFoundError, RefusedError
+from hams_shared.errors import DISK_FULL, BadInputError, MessageError, NotFoundError, RefusedError
 from hams_shared.messages import GroupRecord
 from hams_shared.variants import VariantRecord
 
@@ -252,7 +251,7 @@ def _written(path: Path, replace: bool) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise  # it has a name of its own
         raise BadInputError(f"cannot write {path}: {error.strerror}") from None
     finally:

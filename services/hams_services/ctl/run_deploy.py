@@ -112,7 +112,7 @@ def check_streams(streams: list[StreamView]) -> None:
     for stream in streams:
         if stream.state in ("waiting", "reconnecting"):
             text = f"stream {stream.group}/{stream.stream} does not play yet: {stream.text or stream.state}"
-            err.print(text, style="yellow", markup=False, soft_wrap=True)
+            err.print(text, style="yellow", soft_wrap=True)
     failed = [f"stream {s.group}/{s.stream} failed: {s.text}" for s in streams if s.state == "failed"]
     if failed:
         raise SourceError("; ".join(failed), "the group serves without: mend the source, and deploy again")

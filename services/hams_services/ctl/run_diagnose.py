@@ -29,9 +29,9 @@ def diagnose(file: Path | None, nats: str | None, debug: bool) -> None:
             with steps() as progress:
                 found = await gather(target, connect, _devices, progress)
         size = (await asyncio.to_thread(target.stat)).st_size
-        out.print(f"{target}: {size / 2**10:.0f} kB; passwords are hidden", markup=False, soft_wrap=True)
+        out.print(f"{target}: {size / 2**10:.0f} kB; passwords are hidden", soft_wrap=True)
         for line in found.missing:
-            out.print(f"  missing: {line}", markup=False, soft_wrap=True)
+            out.print(f"  missing: {line}", soft_wrap=True)
 
     without_bus(main, debug)
 

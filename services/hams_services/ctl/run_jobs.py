@@ -125,7 +125,7 @@ def report(group: str, json: bool, nats: str | None, debug: bool) -> None:
 
                     out.print(Markdown(one.report))
                 else:
-                    out.print(one.report, markup=False, soft_wrap=True)
+                    out.print(one.report, soft_wrap=True)
                 return
         raise NotFoundError(f"group {group} was not optimized yet", f"hams-ctl nco optimize {group}")
 

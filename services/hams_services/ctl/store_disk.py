@@ -6,7 +6,6 @@ until it is started anew. So whoever supervises it looks at the disk, and starts
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hams_shared.errors import BrokerError, DeadlineError, DeviceSpecError
+from hams_shared.errors import DISK_FULL, BrokerError, DeadlineError, DeviceSpecError
 from hams_shared.runfile import running
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,6 @@ AGAIN_S = 10.0
 LONGEST_S = 600.0
 """Longest such pause, s."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _SAYS = (b"no space left on device", b"disk quota exceeded", b"out of space", b"out of resources")
 """What a nats-server writes into its log when its disk is full."""
 
@@ -53,7 +51,7 @@ def is_full(folder: Path) -> bool:
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
-        return error.errno in _FULL
+        return error.errno in DISK_FULL
     return False
 
 
@@ -80,7 +78,7 @@ def full_disk_told(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in DISK_FULL:
             raise full(folder) from None
         raise BrokerError(f"cannot write the broker's folder {folder}: {error.strerror}") from None
 

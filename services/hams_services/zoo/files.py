@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from hams_shared.errors import DigestError, ModelFetchError, NoSpaceError
+from hams_shared.errors import DISK_FULL, DigestError, ModelFetchError, NoSpaceError
 
 Progress = Callable[[int, int], None]
 """Told (done, total) in bytes; total 0 when it is not known."""
@@ -145,7 +144,7 @@ def roomy(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL:
             raise
         raise NoSpaceError(f"the disk of {folder} is full: {error.strerror}", _MAKE_ROOM) from error
 

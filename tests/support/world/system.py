@@ -18,6 +18,7 @@ from hams_shared.memory_bus import InMemoryBus
 from hams_shared.messages import GroupRecord, GroupView, ModelPart, ModelRef, SchedulerView, StreamView
 from hams_shared.variants import Agreement, Made, Precision, VariantRecord, task_key
 from support.world.parts import World
+from support.world.stub import StubDevice
 
 SIZE = (64, 48)
 STEP = 4
@@ -149,6 +150,14 @@ class System(World):
     async def states(self) -> dict[str, str]:
         """All devices that are known, and how they are."""
         return {d.record.device: d.state for d in (await self.view()).devices}
+
+    async def box(self, **devices: StubDevice) -> None:
+        """Start all parts of a box, an agent for each device, and wait until the devices are alive."""
+        self.scheduler()
+        self.pipeline()
+        for unit, device in devices.items():
+            self.agent(unit, device)
+        await self.alive(len(devices))
 
     async def alive(self, count: int) -> None:
         """Wait until so many devices are alive."""

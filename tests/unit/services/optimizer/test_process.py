@@ -13,6 +13,8 @@ import termios
 import textwrap
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -70,13 +72,19 @@ def test_a_crash_has_a_name_and_the_next_request_a_fresh_process(tmp_path: Path)
         assert job.restarts == 1
 
 
-def test_too_long(tmp_path: Path) -> None:
-    source = str(convolutions(tmp_path))
-    with JobProcess(tmp_path / "job") as job:
+@contextmanager
+def stopped(folder: Path) -> Iterator[tuple[JobProcess, str, int]]:
+    """A process that answers nothing any more; the network that it has imported, and its id."""
+    source = str(convolutions(folder))
+    with JobProcess(folder / "job") as job:
         job.call("import", source=source, out=str(job.folder / "1"))
-        pid = job.pid
-        assert pid is not None
-        os.kill(pid, signal.SIGSTOP)
+        assert job.pid is not None
+        os.kill(job.pid, signal.SIGSTOP)
+        yield job, source, job.pid
+
+
+def test_too_long(tmp_path: Path) -> None:
+    with stopped(tmp_path) as (job, source, pid):
         with pytest.raises(DeadlineError, match=r"longer than 0\.2 s"):
             job.call("import", timeout=0.2, source=source, out=str(job.folder / "2"))
         assert job.pid is None
@@ -84,14 +92,8 @@ def test_too_long(tmp_path: Path) -> None:
 
 
 def test_cancelled_in_another_thread(tmp_path: Path) -> None:
-    source = str(convolutions(tmp_path))
-    with JobProcess(tmp_path / "job") as job:
-        job.call("import", source=source, out=str(job.folder / "1"))
-        pid = job.pid
-        assert pid is not None
-        os.kill(pid, signal.SIGSTOP)
-        cancelling = threading.Timer(0.3, job.bounds.cancel)
-        cancelling.start()
+    with stopped(tmp_path) as (job, source, pid):
+        threading.Timer(0.3, job.bounds.cancel).start()
         with pytest.raises(BadInputError, match="cancelled"):
             job.call("import", source=source, out=str(job.folder / "2"))
         until_sync(lambda: not Path(f"/proc/{pid}").exists())
@@ -101,11 +103,7 @@ def test_cancelled_in_another_thread(tmp_path: Path) -> None:
 
 
 def test_a_budget_that_is_spent(tmp_path: Path) -> None:
-    source = str(convolutions(tmp_path))
-    with JobProcess(tmp_path / "job") as job:
-        job.call("import", source=source, out=str(job.folder / "1"))
-        assert job.pid is not None
-        os.kill(job.pid, signal.SIGSTOP)
+    with stopped(tmp_path) as (job, source, _):
         job.bounds.until = time.monotonic() + 0.3
         with pytest.raises(DeadlineError, match="the budget is spent"):
             job.call("import", source=source, out=str(job.folder / "2"))
