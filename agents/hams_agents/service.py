@@ -149,10 +149,10 @@ class AgentService:
             )
             await self._bus.flush()
             await self._register()
-            tasks.append(owner.create_task(self._registrations()))
+            tasks += [owner.create_task(job()) for job in (self._registrations, self._until_broken)]
             beat = owner.create_task(self._heartbeats())
             log.info("%s serves %s (%s)", self.device, self._record.name, self._record.runtime)
-            await self._until(stop)
+            await stop.wait()
             self._leaving = True
             try:
                 await self._devices.delete(self.device)  # a goodbye: nobody need wait for silence
@@ -167,15 +167,9 @@ class AgentService:
         with suppress(HamsError):  # without a broker there is nobody to tell
             await self._bus.flush()
 
-    async def _until(self, stop: asyncio.Event) -> None:
-        """Wait for `stop`. Raises InternalError when a thread of the device ended: who supervises starts it anew."""
-        stopping = asyncio.ensure_future(stop.wait())
-        try:
-            await asyncio.wait((stopping, self._broken), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await ended([stopping])
-        if self._broken.done():
-            await self._broken
+    async def _until_broken(self) -> None:
+        """Raises InternalError when a thread of the device has ended: who supervises starts the agent anew."""
+        await self._broken
 
     async def _hand_over(self) -> None:
         """Serve on while others load what this device serves; where nobody begins to, waiting is of no use."""
@@ -237,26 +231,23 @@ class AgentService:
         if not self._room.acquire(timeout=PUBLISH_DEADLINE_S):
             log.warning("outputs lost: the broker took nothing for %g s", PUBLISH_DEADLINE_S)
             return
-        with suppress(RuntimeError):  # the loop is closed: the agent has ended
-            self._loop.call_soon_threadsafe(self._outgoing.put_nowait, outgoing)
+        self._in_loop(self._outgoing.put_nowait, outgoing)
 
     def _failing(self, served: ServedNode, error: HamsError) -> None:
         """Called in the device thread."""
         group, epoch = served.plan.group.spec.name, served.plan.epoch
         about = {"group": group, "node": served.node, "epoch": epoch}
         log.error("%s; it is given up for group %s: that happens too often", error, group, extra=about)
-        with suppress(RuntimeError):  # the loop is closed: the agent has ended
-            self._loop.call_soon_threadsafe(self._do, core.NodeFailed(group, epoch, served.node, error))
+        self._in_loop(self._do, core.NodeFailed(group, epoch, served.node, error))
 
     def _broke(self, error: HamsError) -> None:
-        """Called in the executor's threads."""
+        """Called in the executor's threads: the first of them says why."""
+        self._in_loop(lambda: None if self._broken.done() else self._broken.set_exception(error))
 
-        def tell() -> None:
-            if not self._broken.done():
-                self._broken.set_exception(error)
-
+    def _in_loop(self, do: Callable[..., object], *args: object) -> None:
+        """Have `do` called in the loop, from another thread."""
         with suppress(RuntimeError):  # the loop is closed: the agent has ended
-            self._loop.call_soon_threadsafe(tell)
+            self._loop.call_soon_threadsafe(do, *args)
 
     async def _publish_all(self) -> None:
         while True:

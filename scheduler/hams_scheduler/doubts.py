@@ -69,7 +69,10 @@ def due(state: SchedulerState, groups: list[GroupRecord], now: float) -> list[Pr
         return []
     state.doubts_at = now + LOOK_S
     found = []
-    for device, source, candidate, cell in _cells(state, groups):
+    cells = list(_cells(state, groups))
+    there = {(device, cell.key) for device, _, _, cell in cells}
+    state.tried = {key: tried for key, tried in state.tried.items() if key in there}
+    for device, source, candidate, cell in cells:
         profile = state.profiles.get(cell.key)
         if profile is None or not doubt(state, device, profile) or not _idle(state, device):
             continue
@@ -80,7 +83,7 @@ def due(state: SchedulerState, groups: list[GroupRecord], now: float) -> list[Pr
 
 
 def replaces(state: SchedulerState, device: str, record: ProfileRecord, now: float) -> bool:
-    """Whether a new measurement takes the place of what is known."""
+    """Take note of a new measurement; whether it takes the place of what is known."""
     known = state.profiles.get(record.key)
     wanted = (device, record.key) in state.again
     state.again.discard((device, record.key))

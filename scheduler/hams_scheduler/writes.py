@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from hams_scheduler import events
 from hams_scheduler.leadership import Leadership
@@ -35,14 +35,12 @@ class Writes:
         leadership: Leadership,
         tell: Callable[[events.Event], None],
         leads: Callable[[], bool],
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._plans = plans
         self._profiles = profiles
         self._leadership = leadership
         self._tell = tell
         self._leads = leads
-        self._sleep = sleep
         self._waiting: dict[tuple[str, str], Write] = {}
         self._some = asyncio.Event()
         self._reign = 0
@@ -99,7 +97,7 @@ class Writes:
                 return
             except HamsError as error:
                 log.warning("cannot write: %s", error)
-                await self._sleep(WRITE_RETRY_S)
+                await asyncio.sleep(WRITE_RETRY_S)
 
     async def _write_one(self, command: Write, term: int) -> None:
         match command:
