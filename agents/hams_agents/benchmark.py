@@ -11,7 +11,7 @@ from hams_agents.backends.base import Backend, ModelFile, Network
 from hams_agents.cpu_use import cpu_use, others
 from hams_agents.cpus import here
 from hams_agents.executor import Executor
-from hams_agents.profiler import profile_steps
+from hams_agents.profiler import ModelProfile, profile_steps
 from hams_agents.progress import LOAD_S, Progress
 from hams_shared.errors import ModelError
 from hams_shared.messages import DeviceRecord, ProfileRecord
@@ -68,6 +68,11 @@ async def benchmark(
             network.close()
     except ModelError as error:
         return empty.model_copy(update={"reason": error.text})
+    return _filled(empty, measured, pair[1].digest if pair is not None else "", used)
+
+
+def _filled(empty: ProfileRecord, measured: ModelProfile, beside: str, load: float) -> ProfileRecord:
+    """The record of a measurement, in turns with `beside`, while others used `load` of the cores."""
     return empty.model_copy(
         update={
             "fps": measured.fps,
@@ -78,9 +83,9 @@ async def benchmark(
             "memory_mib": measured.memory_mib,
             "runs": measured.runs,
             "stable": measured.stable,
-            "beside": pair[1].digest if pair is not None else "",
+            "beside": beside,
             "beside_fps": measured.beside_fps,
-            "load": round(used, 3),
+            "load": round(load, 3),
         }
     )
 

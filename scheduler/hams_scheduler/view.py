@@ -80,36 +80,38 @@ def _group(state: SchedulerState, name: str) -> GroupView:
         weights={n: round(state.weight(record, n), 3) for n in record.spec.depth_first()},
         confidence={n: round(state.learned.confidence(name, n), 3) for n in record.spec.depth_first()},
     )
-    missing = state.missing([record])
-    if view.error is not None and active is None:
-        return view.model_copy(update={"state": "failed", "text": view.error.text})
+    return view.model_copy(update=_condition(state, record, active, following))
+
+
+def _condition(
+    state: SchedulerState, record: GroupRecord, active: Plan | None, following: Plan | None
+) -> dict[str, object]:
+    """How the group is, as fields of its view."""
+    name, error = record.spec.name, state.errors.get(record.spec.name)
+    failed: dict[str, object] = {"state": "failed", "text": error.text} if error is not None else {}
+    if failed and active is None:
+        return failed
     if not state.alive():
         quarantined = ", ".join(d for d in sorted(state.devices) if state.quarantined(d))
         text = f"no device is alive{f' but those quarantined: {quarantined}' if quarantined else ''}"
-        return view.model_copy(update={"state": "waiting", "text": text})
+        return {"state": "waiting", "text": text}
+    missing = state.missing([record])
     if missing and (active is None or state.awaits(record)):
         total = len(state.cells(record))
         busy = ", ".join(f"{cell.model} on {device}" for device, (cell, _) in sorted(state.profiling.items()))
-        return view.model_copy(
-            update={"state": "profiling", "done": max(0, total - len(missing)), "total": total, "text": busy}
-        )
+        return {"state": "profiling", "done": max(0, total - len(missing)), "total": total, "text": busy}
     if active is not None:
-        unready = [d for d in sorted(active.devices) if not state.live.ready(d, name, active.epoch)]
-        if not unready:
-            why = f"; no newer plan: {view.error.text}" if view.error is not None else ""
-            return view.model_copy(update={"state": "serving", "text": f"predicted {active.fps:.2f} FPS{why}"})
+        if all(state.live.ready(device, name, active.epoch) for device in active.devices):
+            why = f"; no newer plan: {error.text}" if error is not None else ""
+            return {"state": "serving", "text": f"predicted {active.fps:.2f} FPS{why}"}
         lost = active.devices - set(state.alive())
         if following is None and lost:
-            if view.error is not None:
-                return view.model_copy(update={"state": "failed", "text": view.error.text})
-            text = f"plan {active.epoch} lost {', '.join(sorted(lost))}"
-            return view.model_copy(update={"state": "planning", "text": text})
+            return failed or {"state": "planning", "text": f"plan {active.epoch} lost {', '.join(sorted(lost))}"}
     waited_for = following or active
-    if waited_for is not None:
-        done, total = _progress(state, name, waited_for.epoch)
-        text = f"plan {waited_for.epoch} is being loaded"
-        return view.model_copy(update={"state": "loading", "done": done, "total": total, "text": text})
-    return view
+    if waited_for is None:
+        return {}
+    done, total = _progress(state, name, waited_for.epoch)
+    return {"state": "loading", "done": done, "total": total, "text": f"plan {waited_for.epoch} is being loaded"}
 
 
 def _shown(plan: Plan | None) -> Plan | None:
