@@ -280,7 +280,12 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     groups = [state.groups[name] for name in sorted(state.groups)]
     drafts = [group for request in state.asked.values() for group in request.groups]
     wanted = state.missing(groups + drafts) + state.missing(drafts, spare=True) + doubts.asked(state, groups)
-    commands += _start_profiles(state, wanted + quiet.due(state, groups, now) + doubts.due(state, groups, now))
+    again = doubts.due(state, groups, now)
+    started = _start_profiles(state, wanted + quiet.due(state, groups, now) + again)
+    commands += started
+    commands += [
+        Note(f"{one.cell.model} is measured again on {one.device}", one.device) for one in again if one in started
+    ]
     if not state.settled(now):
         return commands
     commands += _orphans(state)

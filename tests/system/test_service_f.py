@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -99,12 +100,12 @@ def test_from_group_file_to_results(up: Up, lossless_face: Path, astronaut: Path
     assert "openvino.cpu0" in up.ctl("devices")
     assert "*" in up.ctl("matrix")
 
-    # nothing is measured twice: a second deployment has no benchmark to wait for
-    log = (up.home / "logs" / "agent-openvino-CPU@0.log").read_text()
+    # nothing is measured twice, by a second deployment neither, but what was measured on a busy box
     up.ctl("deploy", lossless_face, "--strategy", "mfs")
-    assert (up.home / "logs" / "agent-openvino-CPU@0.log").read_text().count("benchmark of") == log.count(
-        "benchmark of"
-    )
+    logs = up.home / "logs"
+    measured = re.findall(r"benchmark of (\S+)", (logs / "agent-openvino-CPU@0.log").read_text())
+    again = (logs / "scheduler.log").read_text().count("is measured again on box.openvino.cpu0")
+    assert len(measured) - len(set(measured)) <= again
     up.until_ended()
     up.ctl("undeploy", "face")
     up.json_when(lambda s: s["groups"] == [] and s["streams"] == [], "status")
