@@ -95,7 +95,6 @@ async def test_a_cluster_that_greets_before_tls_goes_on_working(site: Path, tmp_
     """As an existing one does, whose configuration does not say handshake_first."""
     accounts = f"../{site.name}/broker/accounts.conf"  # nats-server takes the path as relative to its file
     admin = load(site / "admin.creds")
-    (tmp_path / "nats").mkdir()
     server = NatsServer(tmp_path / "nats")
     conf = tmp_path / "nats" / "nats-server.conf"
     tls = f'tls {{ cert_file: "{site}/broker/broker.crt", key_file: "{site}/broker/broker.key" }}\n'

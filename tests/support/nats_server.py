@@ -19,7 +19,10 @@ from support.wait import until_sync
 
 
 class NatsServer:
+    """A server whose `store` is a folder of its own: FileExistsError where there is one already."""
+
     def __init__(self, store: Path, max_payload: int = 8 * 1024 * 1024) -> None:
+        store.mkdir()
         self.store = store
         self.port = check_port("127.0.0.1", 0)
         self.url = f"nats://127.0.0.1:{self.port}"
@@ -77,7 +80,7 @@ def _running(store: Path) -> Iterator[NatsServer]:
 
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    yield from _running(tmp_path_factory.mktemp("nats"))
+    yield from _running(tmp_path_factory.mktemp("nats") / "store")
 
 
 @pytest.fixture

@@ -42,7 +42,6 @@ def test_frames_that_cannot_be_mapped_travel_in_parts(tmp_path: Path) -> None:
     private = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /dev/shm && exec "$@"', "sh"]
     if subprocess.run([*private, "true"], capture_output=True).returncode:
         pytest.skip("this user may not make a mount namespace")
-    (tmp_path / "nats").mkdir()
     server = NatsServer(tmp_path / "nats", max_payload=SIZE[0] * SIZE[1] * 3 // 4)
     server.start()
     try:

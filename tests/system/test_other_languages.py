@@ -68,9 +68,8 @@ def site(tmp_path: Path) -> Path:
 @pytest.fixture
 async def greets(site: Path, tmp_path: Path) -> AsyncIterator[int]:
     """Port of a broker of an older site: its configuration does not say handshake_first."""
-    (tmp_path / "nats").mkdir()
-    server = NatsServer(tmp_path / "nats")
-    conf = tmp_path / "nats" / "nats-server.conf"
+    server = NatsServer(tmp_path / "older")
+    conf = server.store / "nats-server.conf"
     tls = f'tls {{ cert_file: "{site}/broker/broker.crt", key_file: "{site}/broker/broker.key" }}\n'
     conf.write_text(conf.read_text() + tls + f'include "../{site.name}/broker/accounts.conf"\n')
     server.start(ready=False)
