@@ -51,7 +51,7 @@ RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     /tools/bin/pip --python /opt/hams/bin/python install --no-deps --no-index /wheel/*.whl
 COPY examples/face.yaml .
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.pem \
-    HAMS_CACHE=/demo /opt/hams/bin/python -m hams_services.zoo.prefetch face.yaml && rm -rf /demo/wheels
+    HAMS_CACHE=/demo /opt/hams/bin/python -m hams_services.models.prefetch face.yaml && rm -rf /demo/wheels
 
 # ── images ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 FROM ${BASE} AS base
@@ -62,7 +62,7 @@ ENV PATH=/opt/hams/bin:$PATH HOME=/tmp HAMS_HOME=/var/lib/hams HAMS_CACHE=/var/c
 WORKDIR /opt/hams
 STOPSIGNAL SIGTERM
 # Asks the part that runs in the container, whichever it is; `hams-ctl` has nothing to ask.
-HEALTHCHECK --interval=10s --timeout=6s --start-period=60s --retries=3 CMD ["python", "-m", "hams_shared.health"]
+HEALTHCHECK --interval=10s --timeout=6s --start-period=60s --retries=3 CMD ["python", "-m", "hams_shared.healthcheck"]
 CMD ["hams-ctl", "--help"]
 
 FROM base AS cuda

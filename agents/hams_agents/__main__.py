@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from hams_shared.lifecycle import report, run, setup_logging
-from hams_shared.options import DEFAULT_NATS, Cache, Credentials, Debug, Host, Nats
-from hams_shared.process import cache_folder, host_name
+from hams_shared.runtime.lifecycle import report, run, setup_logging
+from hams_shared.runtime.options import DEFAULT_NATS, Cache, Credentials, Debug, Host, Nats
+from hams_shared.runtime.process import cache_folder, host_name
 
 SWITCH_S = 0.0005
 """Longest time a thread that decodes may keep Python's lock from the one that computes, s; Python's own is 5 ms."""
@@ -33,9 +33,9 @@ def command(
     """Run the agent of one device: measures models on it, loads what plans give it, serves its nodes."""
     from hams_agents.cpus import here
     from hams_agents.devices import parse, pin, pin_thread
-    from hams_shared.credentials import check_box, of_environment
     from hams_shared.errors import HamsError
-    from hams_shared.subjects import token
+    from hams_shared.runtime.credentials import check_box, of_environment
+    from hams_shared.wire.subjects import token
 
     setup_logging("agent", debug=debug)
     try:
@@ -50,7 +50,7 @@ def command(
     async def serve(stop: asyncio.Event) -> None:
         from hams_agents.backends.registry import open_backend
         from hams_agents.service import AgentService
-        from hams_shared.nats_bus import NatsBus
+        from hams_shared.bus.nats.client import NatsBus
 
         sys.setswitchinterval(SWITCH_S)
         backend = await asyncio.to_thread(open_backend, spec)

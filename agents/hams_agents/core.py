@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hams_shared.errors import HamsError, RefusedError, StaleEpochError
-from hams_shared.messages import AssignmentState, ModelRef, Plan, PlanRecord, WireError
+from hams_shared.wire.messages import AssignmentState, ModelRef, Plan, PlanRecord, WireError
 
 RETIRE_S = 5.0
 """How long an assignment outlives its plan, s."""

@@ -29,8 +29,8 @@ from pathlib import Path
 
 from hams_agents import cpus
 from hams_agents.backends.emulation_profile import read_profile
-from hams_shared import subjects
 from hams_shared.errors import DeviceSpecError
+from hams_shared.wire import subjects
 
 BACKENDS = ("openvino", "onnxruntime", "emulated")
 

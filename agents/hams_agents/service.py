@@ -3,7 +3,7 @@
     subjects in:  work (frames, crops), profile requests (micro service); plans (KV watch)
     subjects out: heartbeats, node outputs, children's crops
 
-Decisions are in :mod:`hams_agents.core`, computing in :mod:`hams_agents.executor`; here is only I/O.
+Decisions are in :mod:`hams_agents.core`, computing in :mod:`hams_agents.runtime.executor`; here is only I/O.
 """
 
 from __future__ import annotations
@@ -21,26 +21,27 @@ from pathlib import Path
 import hams_shared
 from hams_agents import core
 from hams_agents.backends.base import Backend, ModelFile
-from hams_agents.benchmark import benchmark
 from hams_agents.device_record import device_record
-from hams_agents.executor import Executor
-from hams_agents.foreign_tasks import Changes
-from hams_agents.hangs import HangReporter, until_resumed
-from hams_agents.loaded import Loaded
-from hams_agents.progress import Progress
-from hams_agents.serving import Outgoing, ServedNode, failure
-from hams_agents.watchdog import Watchdog
-from hams_shared import chunks, codec, subjects
-from hams_shared.bus import Bus, KeyValue, Message
-from hams_shared.clock import SYSTEM_CLOCK, Clock
+from hams_agents.profiling.benchmark import benchmark
+from hams_agents.runtime.executor import Executor
+from hams_agents.runtime.hangs import HangReporter, until_resumed
+from hams_agents.runtime.loaded import Loaded
+from hams_agents.runtime.progress import Progress
+from hams_agents.runtime.serving import Outgoing, ServedNode, failure
+from hams_agents.runtime.watchdog import Watchdog
+from hams_agents.tasks.plugins import Changes
+from hams_shared.bus import chunks
+from hams_shared.bus.model_store import ModelStore
+from hams_shared.bus.protocol import Bus, KeyValue, Message
+from hams_shared.bus.records import restore, watched
 from hams_shared.errors import BrokerError, HamsError, MessageError, RefusedError, as_hams_error
-from hams_shared.frame_pool import FOLDER, FrameReader, memory_domain
-from hams_shared.frames import Work, WorkUnreadableError
-from hams_shared.kv_records import restore, watched
-from hams_shared.lifecycle import ended, log_always
-from hams_shared.messages import Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
-from hams_shared.model_store import ModelStore
-from hams_shared.process import resident_mib
+from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
+from hams_shared.runtime.lifecycle import ended, log_always
+from hams_shared.runtime.process import resident_mib
+from hams_shared.wire import codec, subjects
+from hams_shared.wire.frame_pool import FOLDER, FrameReader, memory_domain
+from hams_shared.wire.frames import Work, WorkUnreadableError
+from hams_shared.wire.messages import Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
 
 log = logging.getLogger("hams.agent")
 

@@ -27,11 +27,11 @@ from hams_agents.tasks.base import Detected
 from hams_agents.tasks.geometry import IDENTITY, compose, shrink
 from hams_agents.tasks.registry import build_task, is_detection
 from hams_services.ctl.control import prepare_model
+from hams_services.models.groups import load_group
 from hams_services.pipeline.sources.opening import open_file
-from hams_services.zoo.groups import load_group
-from hams_shared.frames import Pixels
-from hams_shared.group_spec import GroupSpec
-from hams_shared.process import cache_folder
+from hams_shared.group.spec import GroupSpec
+from hams_shared.runtime.process import cache_folder
+from hams_shared.wire.frames import Pixels
 
 ROOT = Path(__file__).parents[2]
 OMZ = ROOT.parent / "shared" / "omz"

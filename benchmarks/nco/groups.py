@@ -25,7 +25,7 @@ from benchmarks.nco.shown import EXAMPLES, film, shown
 from benchmarks.serving.cases import ROOT, devices
 from benchmarks.serving.hams import SILENCE_S, System
 from hams_client import connect
-from hams_shared.group_spec import GroupSpec
+from hams_shared.group.spec import GroupSpec
 
 DOCS = ROOT / "docs" / "benchmarks"
 STRATEGIES = ("hfs", "optimal", "replicated")

@@ -9,11 +9,11 @@ import numpy as np
 
 from benchmarks.serving.cases import ROOT
 from hams_services.ctl.control import prepare_group
+from hams_services.models.groups import load_group
+from hams_services.models.sources import fetch
 from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator
-from hams_services.zoo.groups import load_group
-from hams_services.zoo.sources import fetch
-from hams_shared.group_spec import GroupSpec
-from hams_shared.process import cache_folder
+from hams_shared.group.spec import GroupSpec
+from hams_shared.runtime.process import cache_folder
 
 EXAMPLES = {"F": "face.yaml", "V": "vehicle.yaml"}
 

@@ -16,8 +16,8 @@ import numpy as np
 import yaml
 from onnx import TensorProto, helper, save
 
-from hams_services.ctl.broker import check_port, find_nats_server, write_config
-from hams_shared.credentials import VARIABLE
+from hams_services.ctl.system.broker import check_port, find_nats_server, write_config
+from hams_shared.runtime.credentials import VARIABLE
 
 LENGTH = 60
 SIZE = (320, 240)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.scheduling.generate import SIZES, generate
-from hams_scheduler.objective import shares_of
-from hams_scheduler.placement import assignment_rows
-from hams_scheduler.problem import Problem
-from hams_scheduler.replan import replan
-from hams_scheduler.strategies.registry import names, solve
+from hams_scheduler.solver.objective import shares_of
+from hams_scheduler.solver.placement import assignment_rows
+from hams_scheduler.solver.problem import Problem
+from hams_scheduler.solver.replan import replan
+from hams_scheduler.solver.strategies.registry import names, solve
 
 OUT = Path(__file__).parents[2] / "docs" / "benchmarks"
 SEEDS = {(5, 3): 20, (11, 3): 20, (11, 6): 20, (30, 8): 10, (100, 20): 3, (1000, 50): 2, (5000, 200): 1}

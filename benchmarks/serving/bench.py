@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.serving.case import Case
 from benchmarks.serving.cases import ROOT, Entry, all_cases
 from benchmarks.serving.report import write
-from hams_shared.process import cache_folder
+from hams_shared.runtime.process import cache_folder
 
 RUN_S = 240.0
 """Longest time for one run of one contestant, s."""

@@ -27,7 +27,7 @@ from hams_agents.tasks.base import Affine, Detected
 from hams_agents.tasks.crops import cut
 from hams_agents.tasks.geometry import IDENTITY, compose
 from hams_agents.tasks.registry import build_task, is_detection
-from hams_shared.group_spec import GroupSpec, load_group
+from hams_shared.group.spec import GroupSpec, load_group
 
 Pixels = NDArray[np.uint8]
 

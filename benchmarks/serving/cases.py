@@ -12,9 +12,9 @@ import yaml
 
 from benchmarks.serving.case import Case
 from hams_services.ctl.control import prepare_group
-from hams_services.zoo.sources import fetch
-from hams_shared.group_spec import load_group
-from hams_shared.process import cache_folder
+from hams_services.models.sources import fetch
+from hams_shared.group.spec import load_group
+from hams_shared.runtime.process import cache_folder
 
 ROOT = Path(__file__).parents[2]
 FACE = ROOT / "examples" / "face.yaml"

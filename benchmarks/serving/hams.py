@@ -22,7 +22,7 @@ import yaml
 
 from benchmarks.serving.case import Case, Meter, Score, descendants, pss_mib
 from hams_client import connect
-from hams_shared.group_spec import GroupSpec
+from hams_shared.group.spec import GroupSpec
 
 START_S = 120.0
 DEPLOY_S = 300.0

@@ -12,7 +12,7 @@ from benchmarks.serving.case import descendants, pss_mib
 from benchmarks.serving.cases import ROOT, all_cases
 from benchmarks.serving.hams import SILENCE_S, System, group_file
 from hams_client import connect
-from hams_shared.process import cache_folder
+from hams_shared.runtime.process import cache_folder
 
 FRAMES = 20_000
 EVERY = 1_000

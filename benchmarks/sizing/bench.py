@@ -28,10 +28,10 @@ from benchmarks.serving.cases import FACE, ROOT, SIZES, devices, video
 from benchmarks.sizing.proc import Usage, traffic, usage
 from benchmarks.sizing.report import markdown
 from hams_client import connect
-from hams_services.ctl.broker import check_port
-from hams_services.monitor.ask import pipeline_view
-from hams_shared import subjects
-from hams_shared.bus import Message
+from hams_services.ctl.system.broker import check_port
+from hams_shared.bus.ask import pipeline_view
+from hams_shared.bus.protocol import Message
+from hams_shared.wire import subjects
 
 STREAMS = (1, 2, 4)
 SIZE = SIZES["vga"]

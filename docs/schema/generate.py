@@ -15,9 +15,9 @@ from pydantic import BaseModel
 
 import hams_shared
 from hams_agents.tasks.registry import BUILT_IN
-from hams_shared import subjects
-from hams_shared.group_spec import GroupSpec
-from hams_shared.messages import (
+from hams_shared.group.spec import GroupSpec
+from hams_shared.wire import subjects
+from hams_shared.wire.messages import (
     FramePicture,
     Heartbeat,
     InferAnswer,
@@ -27,7 +27,7 @@ from hams_shared.messages import (
     PushAnswer,
     PushRequest,
 )
-from hams_shared.results import FrameResult
+from hams_shared.wire.results import FrameResult
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 import hams_client
-from hams_services.draw import annotate
+from hams_services.sinks.draw import annotate
 
 
 async def draw(url: str | None, group: str, stream: str, source: str, out: str) -> int:

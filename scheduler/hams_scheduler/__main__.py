@@ -7,9 +7,9 @@ import asyncio
 import typer
 
 from hams_scheduler.service import SchedulerService
-from hams_shared.lifecycle import run, setup_logging
-from hams_shared.nats_bus import NatsBus
-from hams_shared.options import DEFAULT_NATS, Credentials, Debug, Nats
+from hams_shared.bus.nats.client import NatsBus
+from hams_shared.runtime.lifecycle import run, setup_logging
+from hams_shared.runtime.options import DEFAULT_NATS, Credentials, Debug, Nats
 
 
 def command(nats: Nats = DEFAULT_NATS, credentials: Credentials = None, debug: Debug = False) -> None:

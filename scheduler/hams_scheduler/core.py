@@ -9,7 +9,7 @@ so in their heartbeats; when every device of it is ready it becomes ``active``. 
 
 from __future__ import annotations
 
-from hams_scheduler import doubts, proposals, quiet
+from hams_scheduler import doubtful_cells, idle_profiling, proposals
 from hams_scheduler.events import (
     AdoptGroup,
     AnswerPlan,
@@ -42,7 +42,7 @@ from hams_scheduler.events import (
     VariantSeen,
 )
 from hams_scheduler.state import SchedulerState
-from hams_shared.messages import (
+from hams_shared.wire.messages import (
     AssignmentState,
     DeviceHealth,
     DeviceRecord,
@@ -103,7 +103,7 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
         case AskWithdrawn(request_id):
             state.asked.pop(request_id, None)
         case MeasureAsked(model, device):
-            doubts.ask(state, model, device)
+            doubtful_cells.ask(state, model, device)
         case Tick():
             for device in state.live.expire(now):
                 commands += _lost(state, device, "is silent")
@@ -160,7 +160,7 @@ def _device_seen(state: SchedulerState, device: str, record: DeviceRecord | None
 
 
 def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> list[Command]:
-    quiet.note_busy(state, heartbeat)
+    idle_profiling.note_busy(state, heartbeat)
     news = state.live.heard(heartbeat, now)
     commands: list[Command] = []
     if news is not None:
@@ -249,7 +249,7 @@ def _profile_done(state: SchedulerState, event: ProfileDone, now: float) -> list
     del state.profiling[event.device]
     if event.record is not None:
         known = state.profiles.get(event.record.key)
-        if not doubts.replaces(state, event.device, event.record, now):
+        if not doubtful_cells.replaces(state, event.device, event.record, now):
             return []
         state.profiles[event.record.key] = event.record
         if known is not None and abs(event.record.fps / known.fps - 1.0 if known.fps else 1.0) > DRIFT:
@@ -279,9 +279,9 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     commands = proposals.activate(state)
     groups = [state.groups[name] for name in sorted(state.groups)]
     drafts = [group for request in state.asked.values() for group in request.groups]
-    wanted = state.missing(groups + drafts) + state.missing(drafts, spare=True) + doubts.asked(state, groups)
-    again = doubts.due(state, groups, now)
-    started = _start_profiles(state, wanted + quiet.due(state, groups, now) + again)
+    wanted = state.missing(groups + drafts) + state.missing(drafts, spare=True) + doubtful_cells.asked(state, groups)
+    again = doubtful_cells.due(state, groups, now)
+    started = _start_profiles(state, wanted + idle_profiling.due(state, groups, now) + again)
     commands += started
     commands += [
         Note(f"{one.cell.model} is measured again on {one.device}", one.device) for one in again if one in started

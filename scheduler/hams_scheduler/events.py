@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hams_scheduler.candidates import Cell
 from hams_scheduler.planning import Situation, Solution
+from hams_scheduler.variant_candidates import Cell
 from hams_shared.errors import HamsError
-from hams_shared.messages import (
+from hams_shared.wire.messages import (
     DeviceHealth,
     DeviceRecord,
     GroupRecord,
@@ -17,7 +17,7 @@ from hams_shared.messages import (
     PlanRequest,
     ProfileRecord,
 )
-from hams_shared.variants import VariantRecord
+from hams_shared.wire.variants import VariantRecord
 
 # ── events ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,6 +1,6 @@
 """``python -m hams_scheduler.offline``: plan an instance from a file, without a broker; `hams-ctl plan --instance`.
 
-Reads the offline JSON format (:mod:`hams_scheduler.instance_json`; what `hams-ctl matrix --json` prints is one as well)
+Reads the offline JSON format (:mod:`hams_scheduler.solver.instance_json`), as `hams-ctl matrix --json` prints it,
 and writes a JSON list of answers. An error is one JSON object ``{"error": {code, text, hint}}`` and the exit code.
 """
 
@@ -13,10 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
-from hams_scheduler.instance import InfeasibleError, Instance, InvalidInstanceError
-from hams_scheduler.strategies.registry import names, solve
-from hams_scheduler.whatif import apply, max_streams
-from hams_shared import errors, strict_yaml
+from hams_scheduler.solver.instance import InfeasibleError, Instance, InvalidInstanceError
+from hams_scheduler.solver.strategies.registry import names, solve
+from hams_scheduler.solver.whatif import apply, max_streams
+from hams_shared import errors
+from hams_shared.group import strict_yaml
 
 
 def answers(

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hams_scheduler import instance, objective
-from hams_scheduler.candidates import Cell, candidates
-from hams_scheduler.instance import FloatArray, Instance
-from hams_scheduler.placement import Answer, Placement, assignment_rows, build
-from hams_scheduler.problem import Problem
-from hams_scheduler.replan import replan
-from hams_scheduler.situation import Situation, node_name
-from hams_scheduler.strategies.registry import names, solve
-from hams_scheduler.variants import (
+from hams_scheduler.planning_snapshot import Situation, node_name
+from hams_scheduler.solver import instance, objective
+from hams_scheduler.solver.instance import FloatArray, Instance
+from hams_scheduler.solver.placement import Answer, Placement, assignment_rows, build
+from hams_scheduler.solver.problem import Problem
+from hams_scheduler.solver.replan import replan
+from hams_scheduler.solver.strategies.registry import names, solve
+from hams_scheduler.variant_candidates import Cell, candidates
+from hams_scheduler.variant_choice import (
     Choices,
     capacity_mib,
     choices,
@@ -27,12 +27,7 @@ from hams_scheduler.variants import (
     variants_of,
 )
 from hams_shared.errors import BadInputError, InfeasibleError
-from hams_shared.messages import (
-    DeviceRecord,
-    GroupRecord,
-    Plan,
-    StrategyAnswer,
-)
+from hams_shared.wire.messages import DeviceRecord, GroupRecord, Plan, StrategyAnswer
 
 __all__ = ["Cell", "Situation", "Solution", "answer", "build_instance", "cell_of", "decide", "node_name", "place"]
 

@@ -2,7 +2,7 @@
 
 Decisions are in :mod:`hams_scheduler.core`; here is only I/O. All state can be rebuilt from KV and heartbeats, so a
 scheduler may die at any time; serving goes on without it. Of several schedulers one leads
-(:mod:`hams_scheduler.leadership`); the others take the same news, decide nothing and answer nothing.
+(:mod:`hams_scheduler.leader.leadership`); the others take the same news, decide nothing and answer nothing.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 import hams_shared
-from hams_scheduler import core, events, jobs
-from hams_scheduler.leadership import Leadership
-from hams_scheduler.plan_store import PlanStore
+from hams_scheduler import background_jobs, core, events
+from hams_scheduler.leader.kv_writes import WRITE_RETRY_S, Write, Writes
+from hams_scheduler.leader.leadership import Leadership
+from hams_scheduler.leader.plan_store import PlanStore
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.view import scheduler_view
-from hams_scheduler.writes import WRITE_RETRY_S, Write, Writes
-from hams_shared import codec, subjects
-from hams_shared.bus import Bus, Entry, KeyValue, Message, Registration
-from hams_shared.clock import SYSTEM_CLOCK, Clock
+from hams_shared.bus.protocol import Bus, Entry, KeyValue, Message, Registration
+from hams_shared.bus.records import changes, restore, watched
+from hams_shared.bus.variant_registry import parse_key
 from hams_shared.errors import (
     BadInputError,
     BrokerError,
@@ -33,9 +33,10 @@ from hams_shared.errors import (
     NotLeaderError,
     RefusedError,
 )
-from hams_shared.kv_records import changes, restore, watched
-from hams_shared.lifecycle import Jobs, ended
-from hams_shared.messages import (
+from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
+from hams_shared.runtime.lifecycle import Jobs, ended
+from hams_shared.wire import codec, subjects
+from hams_shared.wire.messages import (
     DeviceHealth,
     DeviceRecord,
     GroupRecord,
@@ -48,8 +49,7 @@ from hams_shared.messages import (
     ProfileRecord,
     WireError,
 )
-from hams_shared.variant_registry import parse_key
-from hams_shared.variants import VariantRecord
+from hams_shared.wire.variants import VariantRecord
 
 log = logging.getLogger("hams.scheduler")
 
@@ -82,7 +82,7 @@ class SchedulerService:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Schedule until `stop` is set."""
-        # Every scheduler, whether it leads or stands by, can be asked whether it is well (hams_shared.health).
+        # Every scheduler, whether it leads or stands by, can be asked whether it is well (hams_shared.healthcheck).
         await self._bus.serve("hams-scheduler-replica", hams_shared.__version__, {}, {})
         for name in subjects.BUCKETS:
             self._buckets[name] = await self._bus.kv(subjects.bucket(name))
@@ -357,13 +357,13 @@ class SchedulerService:
                 await asyncio.sleep(WRITE_RETRY_S)
 
     async def _profile(self, command: events.Profile) -> None:
-        self._do(await jobs.measure(self._bus, command))
+        self._do(await background_jobs.measure(self._bus, command))
 
     async def _solve(self, command: events.Solve) -> None:
-        self._do(await jobs.solve(command))
+        self._do(await background_jobs.solve(command))
 
     async def _compare(self, command: events.AnswerPlan) -> None:
-        answer = await jobs.compare(command)
+        answer = await background_jobs.compare(command)
         future = self._asked.get(command.request_id)
         if future is not None and not future.done():
             future.set_result(answer)

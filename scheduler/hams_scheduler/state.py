@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hams_scheduler.candidates import Candidate, Cell, candidates, comparable
 from hams_scheduler.events import Profile
 from hams_scheduler.learning import Learned, Ratio
 from hams_scheduler.planning import CHILD_WEIGHT, Situation, node_name
 from hams_scheduler.validate import validate
-from hams_shared.liveness import Liveness
-from hams_shared.messages import (
+from hams_scheduler.variant_candidates import Candidate, Cell, candidates, comparable
+from hams_shared.runtime.liveness import Liveness
+from hams_shared.wire.messages import (
     DeviceHealth,
     DeviceRecord,
     GroupRecord,
@@ -21,8 +21,8 @@ from hams_shared.messages import (
     ProfileRecord,
     WireError,
 )
-from hams_shared.subjects import LOST_AFTER_S
-from hams_shared.variants import VariantRecord
+from hams_shared.wire.subjects import LOST_AFTER_S
+from hams_shared.wire.variants import VariantRecord
 
 PROFILE_ATTEMPTS = 3
 """Tries at one benchmark that end without an answer, before the pair counts as unsupported until the agent restarts."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from hams_scheduler.candidates import Candidate
-from hams_scheduler.doubts import doubt
-from hams_scheduler.expected import expected
+from hams_scheduler.doubtful_cells import doubt
+from hams_scheduler.expected_fps import expected
 from hams_scheduler.planning import Situation, cell_of, node_name
 from hams_scheduler.state import SchedulerState
-from hams_shared.camera_url import redacted
-from hams_shared.messages import (
+from hams_scheduler.variant_candidates import Candidate
+from hams_shared.bus.variant_registry import excluded
+from hams_shared.group.camera_url import redacted
+from hams_shared.wire.messages import (
     DeviceView,
     GroupRecord,
     GroupView,
@@ -19,8 +20,7 @@ from hams_shared.messages import (
     SchedulerView,
     VariantRow,
 )
-from hams_shared.variant_registry import excluded
-from hams_shared.variants import task_key
+from hams_shared.wire.variants import task_key
 
 
 def scheduler_view(

@@ -26,14 +26,18 @@ from numpy.typing import NDArray
 from hams_client.feed import Feed
 from hams_client.pairs import Pairs
 from hams_client.result import Result
-from hams_shared import chunks, codec, subjects
-from hams_shared.bus import Bus, Message, Subscription
-from hams_shared.chunks import MAX_BYTES, Assembler
-from hams_shared.credentials import load
+from hams_shared.bus import chunks
+from hams_shared.bus.chunks import MAX_BYTES, Assembler
+from hams_shared.bus.nats.client import NatsBus
+from hams_shared.bus.protocol import Bus, Message, Subscription
 from hams_shared.errors import BadInputError, BrokerError, MessageError, SourceError, from_wire
-from hams_shared.frames import Output
-from hams_shared.lifecycle import ended
-from hams_shared.messages import (
+from hams_shared.runtime.credentials import load
+from hams_shared.runtime.lifecycle import ended
+from hams_shared.runtime.options import DEFAULT_NATS
+from hams_shared.runtime.runfile import running
+from hams_shared.wire import codec, subjects
+from hams_shared.wire.frames import Output
+from hams_shared.wire.messages import (
     PICTURES_LEASE_S,
     FramePicture,
     InferAnswer,
@@ -42,9 +46,6 @@ from hams_shared.messages import (
     PushAnswer,
     PushRequest,
 )
-from hams_shared.nats_bus import NatsBus
-from hams_shared.options import DEFAULT_NATS
-from hams_shared.runfile import running
 
 log = logging.getLogger("hams.client")
 

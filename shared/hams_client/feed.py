@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Generic, Self, TypeVar
 
-from hams_shared.bus import Subscription
+from hams_shared.bus.protocol import Subscription
 
 T = TypeVar("T")
 

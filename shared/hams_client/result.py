@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple, TypedDict, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from hams_shared import codec
 from hams_shared.errors import MessageError
+from hams_shared.wire import codec
 
 
 class Box(NamedTuple):

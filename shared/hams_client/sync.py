@@ -22,7 +22,7 @@ from hams_client.client import connect as connect_async
 from hams_client.feed import Feed
 from hams_client.result import Result
 from hams_shared.errors import NoResultError
-from hams_shared.frames import Output
+from hams_shared.wire.frames import Output
 
 T = TypeVar("T")
 

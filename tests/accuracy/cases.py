@@ -14,9 +14,9 @@ import numpy as np
 from accuracy.compare import Comparison, Difference, Item, Tolerance, brief
 from accuracy.group import Bend, Group, frames_of
 from hams_agents.tasks.registry import eased
-from hams_services.zoo.groups import load_group
-from hams_shared.frames import Pixels
-from hams_shared.group_spec import GroupSpec
+from hams_services.models.groups import load_group
+from hams_shared.group.spec import GroupSpec
+from hams_shared.wire.frames import Pixels
 from support.plates import corners, plate, put
 from support.zoo import ASTRONAUT, parked_car, real
 

@@ -16,16 +16,16 @@ from hams_agents.backends.base import Backend, ModelFile
 from hams_agents.backends.registry import open_backend
 from hams_agents.core import LoadNode, NetworkKey
 from hams_agents.devices import parse
-from hams_agents.loaded import Loaded
-from hams_agents.serving import Batch, Piece, ServedNode, finish, infer, prepare
+from hams_agents.runtime.loaded import Loaded
+from hams_agents.runtime.serving import Batch, Piece, ServedNode, finish, infer, prepare
 from hams_agents.tasks.geometry import IDENTITY
 from hams_services.ctl.control import prepare_group
 from hams_services.pipeline.join import Join
 from hams_services.pipeline.sources.opening import open_file
-from hams_shared.frames import FrameId, Output, Pixels, Work
-from hams_shared.group_spec import GroupSpec
-from hams_shared.messages import Plan
-from hams_shared.process import cache_folder
+from hams_shared.group.spec import GroupSpec
+from hams_shared.runtime.process import cache_folder
+from hams_shared.wire.frames import FrameId, Output, Pixels, Work
+from hams_shared.wire.messages import Plan
 
 OPENVINO, ONNXRUNTIME = "box.openvino.cpu", "box.onnxruntime.cpu"
 DEVICES = {OPENVINO: "openvino:CPU", ONNXRUNTIME: "onnxruntime:CPU"}

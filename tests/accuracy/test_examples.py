@@ -21,8 +21,8 @@ import pytest
 from accuracy.cases import CASES, Case, answers, thresholds_of
 from accuracy.compare import Comparison
 from accuracy.group import Bend, Load, Networks, places
-from hams_shared.frames import Work
-from hams_shared.group_spec import GroupSpec, NodeSpec
+from hams_shared.group.spec import GroupSpec, NodeSpec
+from hams_shared.wire.frames import Work
 
 Change = Callable[[NodeSpec], NodeSpec]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from compose.docker import Docker, ImpossibleError, Project
-from hams_services.ctl.broker import check_port
+from hams_services.ctl.system.broker import check_port
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` takes its choice

@@ -20,7 +20,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from hams_services.ctl.broker import find_nats_server
+from hams_services.ctl.system.broker import find_nats_server
 from support.up import ROOT
 from support.wait import until_sync
 

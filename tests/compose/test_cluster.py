@@ -12,10 +12,10 @@ from typing import TypeVar
 import pytest
 
 from compose.docker import Docker, Project, run
-from hams_shared import subjects
-from hams_shared.credentials import load
+from hams_shared.bus.nats.client import NatsBus
 from hams_shared.errors import HamsError
-from hams_shared.nats_bus import NatsBus
+from hams_shared.runtime.credentials import load
+from hams_shared.wire import subjects
 
 BROKERS = ("10.99.7.1", "10.99.7.2", "10.99.7.3")
 LEAF = "10.99.7.4"

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from hams_shared.bus import Bus
-from hams_shared.memory_bus import InMemoryBus
-from hams_shared.memory_server import MemoryServer
-from hams_shared.nats_bus import NatsBus
+from hams_shared.bus.memory.client import InMemoryBus
+from hams_shared.bus.memory.server import MemoryServer
+from hams_shared.bus.nats.client import NatsBus
+from hams_shared.bus.protocol import Bus
 from support.nats_server import NatsServer, nats_server, own_nats_server
 
 __all__ = ["nats_server", "own_nats_server"]

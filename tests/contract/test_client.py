@@ -8,8 +8,9 @@ import time
 from typing import Any
 
 from hams_client import Hams
-from hams_shared import chunks, codec, subjects
-from hams_shared.bus import Message
+from hams_shared.bus import chunks
+from hams_shared.bus.protocol import Message
+from hams_shared.wire import codec, subjects
 from support.wait import until
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hams_shared.bus import MACHINE, Message
+from hams_shared.bus.protocol import MACHINE, Message
 from hams_shared.errors import (
     BadInputError,
     BrokerError,
@@ -15,7 +15,7 @@ from hams_shared.errors import (
     InternalError,
     NotFoundError,
 )
-from hams_shared.process import machine
+from hams_shared.runtime.process import machine
 from support.wait import until
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from hams_shared import nats_kv
-from hams_shared.bus import Entry, Message
+from hams_shared.bus.nats import kv as kv_module
+from hams_shared.bus.nats.client import NatsBus
+from hams_shared.bus.protocol import Entry, Message
+from hams_shared.bus.urls import redacted
 from hams_shared.errors import BrokerError, DeadlineError, HamsError, TooLargeError
-from hams_shared.nats_bus import NatsBus
-from hams_shared.urls import redacted
 from support.nats_server import NatsServer
 from support.wait import following, until
 
@@ -159,7 +159,7 @@ async def test_every_operation_reopens_a_bucket_that_vanished(own_nats_server: N
 async def test_a_watch_finds_that_its_bucket_was_replaced_without_a_reconnect(
     own_nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nats_kv, "CHECK_S", 0.2)
+    monkeypatch.setattr(kv_module, "CHECK_S", 0.2)
     async with NatsBus(own_nats_server.url) as bus:
         kv = await bus.kv("b")
         for i in range(3):
@@ -249,7 +249,7 @@ def test_a_process_with_an_open_bus_ends_without_noise(nats_server: NatsServer) 
     code = f"""
 import asyncio
 from contextlib import aclosing
-from hams_shared.nats_bus import NatsBus
+from hams_shared.bus.nats.client import NatsBus
 
 async def main():
     asyncio.get_running_loop().slow_callback_duration = 60  # -X dev complains of any stall of 0.1 s
@@ -260,7 +260,7 @@ async def main():
 
 asyncio.run(main())
 """
-    shared = Path(nats_kv.__file__).parents[1]
+    shared = Path(kv_module.__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-X", "dev", "-c", code],
         env={"PYTHONPATH": str(shared)},

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from hams_scheduler.plan_store import OvertakenError, PlanStore
-from hams_shared import codec
-from hams_shared.bus import Message
+from hams_scheduler.leader.plan_store import OvertakenError, PlanStore
+from hams_shared.bus.protocol import Message
+from hams_shared.bus.records import restore
 from hams_shared.errors import NotFoundError, NotLeaderError, RefusedError
-from hams_shared.kv_records import restore
-from hams_shared.messages import PlanRecord
+from hams_shared.wire import codec
+from hams_shared.wire.messages import PlanRecord
 from support.build import plan
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hams_shared.bus import Entry
+from hams_shared.bus.protocol import Entry
 from hams_shared.errors import BadInputError, NotFoundError, RefusedError, TooLargeError
 from support.wait import following, until
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from hams_shared import codec
+from hams_shared.bus.variant_registry import parse_key, register, variant_key
 from hams_shared.errors import BadInputError
-from hams_shared.variant_registry import parse_key, register, variant_key
-from hams_shared.variants import VariantRecord, task_key
+from hams_shared.wire import codec
+from hams_shared.wire.variants import VariantRecord, task_key
 from support.build import group_spec, model_ref, variant
 
 SPEC = group_spec(nodes=("det", "n0", "n1", "n2", "n3"))

@@ -14,9 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from hams_shared import codec
 from hams_shared.errors import ModelError
-from hams_shared.messages import DeviceHealth, PlanRequest
+from hams_shared.wire import codec
+from hams_shared.wire.messages import DeviceHealth, PlanRequest
 from support.build import group_record, group_spec
 from support.cores.store import BUCKETS
 from support.cores.world import DEVICES, GROUPS, World

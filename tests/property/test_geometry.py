@@ -14,7 +14,7 @@ from hams_agents.tasks.base import Detected
 from hams_agents.tasks.crops import cut
 from hams_agents.tasks.geometry import apply, compose, invert, opencv_map
 from hams_agents.tasks.input import prepare
-from hams_shared.group_spec import CropSpec, InputSpec
+from hams_shared.group.spec import CropSpec, InputSpec
 from support.examples import examples
 
 numbers = st.floats(-1000, 1000, allow_nan=False)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from hams_scheduler.lease import LEASE_S, RENEW_S, STEP_DOWN_S, Claim, Held, Lease
+from hams_scheduler.leader.lease import LEASE_S, RENEW_S, STEP_DOWN_S, Claim, Held, Lease
 from support.examples import examples
 
 NODES = 3

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from hams_services.ctl.broker import MAX_PAYLOAD
+from hams_services.ctl.system.broker import MAX_PAYLOAD
 from hams_services.security.folder import make
-from hams_shared.credentials import VARIABLE
+from hams_shared.runtime.credentials import VARIABLE
 from support.up import ROOT, Up
 from support.wire import CLEAR, CUT, Way, Wire
 

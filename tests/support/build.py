@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from hams_shared.frames import FrameId, Output
-from hams_shared.group_spec import GroupSpec, NodeSpec, parse_group
-from hams_shared.messages import (
+from hams_shared.group.spec import GroupSpec, NodeSpec, parse_group
+from hams_shared.wire.frames import FrameId, Output
+from hams_shared.wire.messages import (
     AssignmentState,
     DeviceRecord,
     GroupRecord,
@@ -17,7 +17,7 @@ from hams_shared.messages import (
     Plan,
     ProfileRecord,
 )
-from hams_shared.variants import Agreement, Made, Precision, VariantRecord, task_key
+from hams_shared.wire.variants import Agreement, Made, Precision, VariantRecord, task_key
 
 
 def group_spec(name: str = "face", nodes: tuple[str, ...] = ("det", "age"), **extra: Any) -> GroupSpec:

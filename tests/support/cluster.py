@@ -24,10 +24,10 @@ from typing import Any
 import nkeys
 import pytest
 
-from hams_services.ctl.broker import MAX_PAYLOAD, find_nats_server
+from hams_services.ctl.system.broker import MAX_PAYLOAD, find_nats_server
 from hams_services.security.folder import make
 from hams_services.security.server_conf import LEAF_PORT
-from hams_shared.credentials import Credentials, load
+from hams_shared.runtime.credentials import Credentials, load
 from support.wait import until_sync
 
 

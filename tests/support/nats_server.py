@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hams_services.ctl.broker import check_port, find_nats_server, last_complaint, write_config
+from hams_services.ctl.system.broker import check_port, find_nats_server, last_complaint, write_config
 from support.wait import until_sync
 
 

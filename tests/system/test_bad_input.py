@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from hams_shared import codec, subjects
+from hams_shared.bus.nats.client import NatsBus
 from hams_shared.errors import HamsError
-from hams_shared.nats_bus import NatsBus
+from hams_shared.wire import codec, subjects
 from support.up import Up, cores
 from support.wait import until_sync
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from hams_services.ctl import broker as broker_module
-from hams_services.ctl.broker import MAX_PAYLOAD, Broker, find_nats_server, last_complaint, output_sizes
+from hams_services.ctl.system import broker as broker_module
+from hams_services.ctl.system.broker import MAX_PAYLOAD, Broker, find_nats_server, last_complaint, output_sizes
 from hams_services.security.folder import make
-from hams_shared.bus import Entry, Message
+from hams_shared.bus.nats.client import NatsBus
+from hams_shared.bus.protocol import Entry, Message
 from hams_shared.errors import BrokerError
-from hams_shared.nats_bus import NatsBus
-from hams_shared.supervise import ChildEvent
+from hams_shared.runtime.supervise import ChildEvent
 from support.small_disk import small_disk
 from support.up import Up, cores
 from support.wait import until, until_sync
@@ -175,8 +175,8 @@ def test_last_complaint(tmp_path: Path) -> None:
 PARENT = """
 import sys
 from pathlib import Path
-from hams_services.ctl.broker import Broker
-from hams_shared.lifecycle import run
+from hams_services.ctl.system.broker import Broker
+from hams_shared.runtime.lifecycle import run
 async def main(stop):
     async with Broker(Path(sys.argv[1])) as broker:
         print(broker.port, broker.pid, flush=True)

@@ -15,14 +15,14 @@ import nats.errors
 import pytest
 
 import hams_client
-from hams_services.ctl.broker import MAX_PAYLOAD
 from hams_services.ctl.control import Control
+from hams_services.ctl.system.broker import MAX_PAYLOAD
 from hams_services.security.folder import make
-from hams_shared import subjects
-from hams_shared.bus import Message
-from hams_shared.credentials import Credentials, load
+from hams_shared.bus.nats.client import NatsBus
+from hams_shared.bus.protocol import Message
 from hams_shared.errors import CredentialsError, HamsError, NotFoundError
-from hams_shared.nats_bus import NatsBus
+from hams_shared.runtime.credentials import Credentials, load
+from hams_shared.wire import subjects
 from support.cluster import Cluster, Member, TakenLeaf, make_site
 from support.grey import group_file, picture
 from support.wait import PATIENCE, following, until

@@ -15,13 +15,13 @@ import nats
 import pytest
 
 import hams_client
-from hams_services.ctl.broker import MAX_PAYLOAD, Broker
+from hams_services.ctl.system.broker import MAX_PAYLOAD, Broker
 from hams_services.security.folder import make
-from hams_shared import subjects
-from hams_shared.bus import Message
-from hams_shared.credentials import Credentials, load
+from hams_shared.bus.nats.client import NatsBus
+from hams_shared.bus.protocol import Message
 from hams_shared.errors import BadInputError, BrokerError, CredentialsError
-from hams_shared.nats_bus import NatsBus
+from hams_shared.runtime.credentials import Credentials, load
+from hams_shared.wire import subjects
 from support.grey import LENGTH, group_file, picture, video
 from support.results import Subscriber
 from support.up import Up

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from hams_services.ctl.broker import check_port
+from hams_services.ctl.system.broker import check_port
 from support.grey import LENGTH, SIZE, STEP, group_file, video
 from support.nats_server import NatsServer
 from support.results import Subscriber

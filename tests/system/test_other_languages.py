@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hams_services.ctl.broker import MAX_PAYLOAD, Broker
+from hams_services.ctl.system.broker import MAX_PAYLOAD, Broker
 from hams_services.security.folder import make
-from hams_shared import codec, subjects
-from hams_shared.credentials import load
-from hams_shared.nats_bus import NatsBus
+from hams_shared.bus.nats.client import NatsBus
+from hams_shared.runtime.credentials import load
+from hams_shared.wire import codec, subjects
 from support.nats_server import NatsServer
 from support.relay import Relay
 from support.up import ROOT, Up

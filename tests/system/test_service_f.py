@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hams_shared.results import FrameResult
+from hams_shared.wire.results import FrameResult
 from support.results import Subscriber
 from support.up import Up, cores
 from support.wait import until_sync

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from hams_services.zoo.groups import load_group
+from hams_services.models.groups import load_group
 from support.networks import OMZ
 from support.results import Subscriber
 from support.up import ROOT, Up

@@ -10,7 +10,7 @@ import cv2
 import pytest
 import yaml
 
-from hams_shared.group_spec import load_group
+from hams_shared.group.spec import load_group
 from support.plates import corners, plate, put
 from support.results import Subscriber
 from support.up import ROOT, Up

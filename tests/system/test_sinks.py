@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from hams_services.ctl.broker import check_port
+from hams_services.ctl.system.broker import check_port
 from support.grey import LENGTH, group_file, video
 from support.up import Up
 from support.wait import until_sync

@@ -14,11 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hams_client import Result
 from hams_services.ctl.control import Control, prepare_group
-from hams_services.zoo.groups import load_group
-from hams_shared.group_spec import NodeSpec
-from hams_shared.messages import ModelRef
-from hams_shared.nats_bus import NatsBus
-from hams_shared.variants import (
+from hams_services.models.groups import load_group
+from hams_shared.bus.nats.client import NatsBus
+from hams_shared.group.spec import NodeSpec
+from hams_shared.wire.messages import ModelRef
+from hams_shared.wire.variants import (
     Agreement,
     Made,
     Precision,

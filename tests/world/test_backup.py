@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hams_services.ctl.backup import back_up, read, restore
+from hams_services.ctl.system.backup import back_up, read, restore
 from hams_shared.errors import BadInputError, RefusedError
-from hams_shared.messages import GroupRecord
+from hams_shared.wire.messages import GroupRecord
 from support.world.stub import StubDevice
 from support.world.system import System, light, values
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hams_agents.fair_queue import MAX_IMAGES
+from hams_agents.runtime.fair_queue import MAX_IMAGES
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, boxes_and_light
 

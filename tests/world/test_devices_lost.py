@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from hams_shared import subjects
+from hams_shared.wire import subjects
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, boxes_and_light, light
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hams_shared.errors import InternalError
-from hams_shared.lifecycle import leaves_of
+from hams_shared.runtime.lifecycle import leaves_of
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, light
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from hams_shared import subjects
 from hams_shared.errors import InfeasibleError, NotFoundError
-from hams_shared.messages import Plan
+from hams_shared.wire import subjects
+from hams_shared.wire.messages import Plan
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, boxes_and_light, light, values
 

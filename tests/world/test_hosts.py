@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from hams_shared import codec
-from hams_shared.bus import Message
-from hams_shared.chunks import Assembler
-from hams_shared.frame_pool import FOLDER
+from hams_shared.bus.chunks import Assembler
+from hams_shared.bus.protocol import Message
+from hams_shared.wire import codec
+from hams_shared.wire.frame_pool import FOLDER
 from support.world.system import STEP, Listener, System, boxes_and_light
 
 NEAR, FAR = "box.stub.sim", "far.stub.sim"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hams_shared import codec, subjects
-from hams_shared.messages import ProfileRecord
+from hams_shared.wire import codec, subjects
+from hams_shared.wire.messages import ProfileRecord
 from support.world.stub import StubDevice
 from support.world.system import System, light
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hams_shared import codec, subjects
-from hams_shared.bus import Message
-from hams_shared.results import FrameResult
+from hams_shared.bus.protocol import Message
+from hams_shared.wire import codec, subjects
+from hams_shared.wire.results import FrameResult
 from support.world.stub import StubDevice
 from support.world.system import STEP, System, boxes_and_light
 

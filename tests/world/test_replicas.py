@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hams_shared import subjects
+from hams_shared.wire import subjects
 from support.world.stub import StubDevice
 from support.world.system import STEP, Listener, System, boxes_and_light, light
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from hams_scheduler.lease import LEASE_S
+from hams_scheduler.leader.lease import LEASE_S
 from hams_scheduler.service import SchedulerService
-from hams_shared.messages import LeaderRecord, Plan, PlanAnswer
+from hams_shared.wire.messages import LeaderRecord, Plan, PlanAnswer
 from support.world.parts import Part
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, light

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hams_shared.subjects import MODEL_STORE
+from hams_shared.wire.subjects import MODEL_STORE
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, light
 

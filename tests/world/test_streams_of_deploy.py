@@ -10,11 +10,11 @@ from typing import Any
 import cv2
 import pytest
 
+from hams_services.ctl.actions.deploy import check_streams
 from hams_services.ctl.control import prepare_group
-from hams_services.ctl.run_deploy import check_streams
 from hams_shared.errors import ModelFetchError, NotFoundError, SourceError
-from hams_shared.group_spec import GroupSpec
-from hams_shared.messages import StreamView
+from hams_shared.group.spec import GroupSpec
+from hams_shared.wire.messages import StreamView
 from support.grey import network
 from support.world.system import System, light, picture
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from hams_shared import subjects
-from hams_shared.messages import GroupRecord
-from hams_shared.variant_registry import variant_key
+from hams_shared.bus.variant_registry import variant_key
+from hams_shared.wire import subjects
+from hams_shared.wire.messages import GroupRecord
 from support.world.stub import StubDevice
 from support.world.system import STEP, Listener, System, light, values
 

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hams_agents.backends.base import ModelFile
-from hams_shared import strict_yaml
 from hams_shared.errors import DeviceSpecError
+from hams_shared.group import strict_yaml
 
 _DIGITS = frozenset("0123456789abcdef")
 

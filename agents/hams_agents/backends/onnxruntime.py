@@ -22,7 +22,7 @@ from hams_agents.backends.model_check import (
 )
 from hams_agents.devices import DeviceSpec
 from hams_shared.errors import ModelError, UnsupportedModelError
-from hams_shared.process import resident_mib
+from hams_shared.runtime.process import resident_mib
 
 FORMATS = frozenset({".onnx"})
 _TYPES = {

@@ -26,8 +26,8 @@ from hams_agents.backends.model_check import (
 )
 from hams_agents.devices import DeviceSpec
 from hams_shared.errors import DeviceSpecError, ModelError, UnsupportedModelError
-from hams_shared.openvino_words import unknown_operators
-from hams_shared.process import resident_mib
+from hams_shared.runtime.openvino_errors import unknown_operators
+from hams_shared.runtime.process import resident_mib
 
 log = logging.getLogger("hams.agent")
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hams_shared.group_spec import GroupSpec, InputSpec, NodeSpec
+from hams_shared.group.spec import GroupSpec, InputSpec, NodeSpec
 
 
 class _Request(BaseModel):

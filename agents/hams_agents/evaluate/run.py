@@ -15,15 +15,15 @@ from hams_agents.backends.base import Backend, ModelFile, Network
 from hams_agents.backends.batching import noise
 from hams_agents.evaluate.requests import Collect, Decode, ModelAt, Read, Tensors
 from hams_agents.evaluate.samples import Sample, Samples, Writer
-from hams_agents.profiler import SamplerLimits, profile
-from hams_agents.serving import plain
+from hams_agents.profiling.profiler import SamplerLimits, profile
+from hams_agents.runtime.serving import plain
 from hams_agents.tasks import input as tensors
 from hams_agents.tasks.base import Affine, Detected, Outputs, Reads, Task
 from hams_agents.tasks.crops import render, views_of
 from hams_agents.tasks.geometry import IDENTITY, Pixels, compose, inside, invert
 from hams_agents.tasks.registry import build_task, eased, gives_objects, is_detection, what_it_reads
 from hams_shared.errors import BadInputError, HamsError
-from hams_shared.group_spec import GroupSpec, InputSpec, NodeSpec
+from hams_shared.group.spec import GroupSpec, InputSpec, NodeSpec
 
 ROUNDS = 3
 """How often each network is timed."""

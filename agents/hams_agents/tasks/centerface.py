@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams
-from hams_agents.tasks.candidates import MAX_CANDIDATES, Choice, best, choose
+from hams_agents.tasks.object_selection import MAX_CANDIDATES, Choice, best, choose
 from hams_agents.tasks.outputs import did_you_mean
 from hams_shared.errors import TaskError
 

@@ -34,7 +34,7 @@ from hams_agents.tasks.geometry import (
     shrink,
 )
 from hams_shared.errors import MessageError
-from hams_shared.group_spec import CropSpec
+from hams_shared.group.spec import CropSpec
 
 MIN_EYES = 0.05
 """Eyes nearer to each other than this part of the box's width (a profile) say nothing about its tilt."""

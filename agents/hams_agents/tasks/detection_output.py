@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams
-from hams_agents.tasks.candidates import Choice, choose
+from hams_agents.tasks.object_selection import Choice, choose
 from hams_agents.tasks.outputs import pick
 from hams_shared.errors import TaskError
 

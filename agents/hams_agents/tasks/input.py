@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hams_agents.tasks.base import Affine
 from hams_agents.tasks.geometry import IDENTITY, Pixels, inside, scaling, shrink
 from hams_shared.errors import BadInputError
-from hams_shared.group_spec import InputSpec
+from hams_shared.group.spec import InputSpec
 
 SMALL = 128 * 128
 """Up to so many pixels an image is converted with its whole batch."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from hams_agents import foreign_tasks
+from hams_agents.tasks import plugins
 from hams_agents.tasks.attributes import Attributes
 from hams_agents.tasks.base import DetectionTask, Outputs, Reads, Task, TaskContext, TaskParams
 from hams_agents.tasks.centerface import CenterFace
@@ -28,8 +28,8 @@ from hams_agents.tasks.ssd import Ssd
 from hams_agents.tasks.text import Text
 from hams_agents.tasks.yolo import Yolo
 from hams_shared.errors import HamsError, TaskError
-from hams_shared.findings import all_told
-from hams_shared.group_spec import InputSpec, TaskSpec
+from hams_shared.group.findings import all_told
+from hams_shared.group.spec import InputSpec, TaskSpec
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -65,12 +65,12 @@ def build_task(task: TaskSpec, input: InputSpec, metadata: Mapping[str, str] | N
         built: Task = cls(params, TaskContext(input, metadata or {}))
     except HamsError:
         raise
-    except foreign_tasks.FAULTS as error:
+    except plugins.FAULTS as error:
         origin = cls.__module__.partition(".")[0]
-        raise TaskError(f"task {task.type} cannot be built: {foreign_tasks.fault(error, origin)}") from error
+        raise TaskError(f"task {task.type} cannot be built: {plugins.fault(error, origin)}") from error
     if task.type in BUILT_IN:
         return built
-    own: Task = foreign_tasks.guarded(built, task.type)
+    own: Task = plugins.guarded(built, task.type)
     return own
 
 
@@ -98,7 +98,7 @@ def gives_objects(task: Task) -> bool:
 
 def what_it_reads(task: Task, outputs: Outputs) -> Reads:
     """Return what of `outputs` matters to `task`: all, where it does not say. Raises TaskError: they do not fit it."""
-    read = foreign_tasks.reads_of(task, outputs)
+    read = plugins.reads_of(task, outputs)
     return dict.fromkeys(outputs) if read is None else read
 
 
@@ -119,10 +119,10 @@ def _class(name: str) -> Any:
 def _load(point: EntryPoint) -> Any:
     try:
         cls = point.load()
-    except foreign_tasks.FAULTS as error:
-        text = foreign_tasks.fault(error, point.value.partition(":")[0].partition(".")[0])
+    except plugins.FAULTS as error:
+        text = plugins.fault(error, point.value.partition(":")[0].partition(".")[0])
         raise TaskError(f"plug-in {point.value} of task {point.name} cannot be loaded: {text}") from error
-    foreign_tasks.loaded(point)
+    plugins.loaded(point)
     params = getattr(cls, "Params", None)
     works = any(callable(getattr(cls, method, None)) for method in ("detect", "describe"))
     if not (works and isinstance(params, type) and issubclass(params, TaskParams)):

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from hams_agents.tasks.anchors import Anchors, MediapipeAnchors, TensorFlowAnchors
 from hams_agents.tasks.base import Affine, Detected, Outputs, Reads, TaskContext, TaskParams
-from hams_agents.tasks.candidates import MAX_CANDIDATES, Activation, Choice, choose, over_threshold
+from hams_agents.tasks.object_selection import MAX_CANDIDATES, Activation, Choice, choose, over_threshold
 from hams_agents.tasks.outputs import did_you_mean
 from hams_shared.errors import TaskError
 

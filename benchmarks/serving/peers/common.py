@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.serving.case import Case, Meter, Pixels, Score, descendants, frames
 from hams_agents.devices import allowed_cores, parse
 from hams_agents.tasks.base import Detected
-from hams_shared.group_spec import GroupSpec
+from hams_shared.group.spec import GroupSpec
 
 ROOT = Path(__file__).parents[3]
 START_S = 120.0

@@ -14,7 +14,7 @@ import openvino as ov
 from benchmarks.serving.case import Case, Crops, Node, Pixels, Score, whole
 from benchmarks.serving.peers.common import Answer, Done, Feed, cores, join, main
 from hams_agents.backends.base import ModelFile
-from hams_shared.group_spec import GroupSpec
+from hams_shared.group.spec import GroupSpec
 
 
 class AsyncNetwork:

@@ -39,7 +39,7 @@ from benchmarks.serving.peers.common import (
     main,
     scratch,
 )
-from hams_shared.group_spec import GroupSpec
+from hams_shared.group.spec import GroupSpec
 
 PARTS = {
     "images": ("TYPE_UINT8", [-1, -1, -1, 3]),

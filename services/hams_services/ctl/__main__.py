@@ -19,7 +19,7 @@ def main() -> None:
     leave_at_once()
     whole_streams()
     from hams_services.ctl.app import app
-    from hams_shared.lifecycle import report
+    from hams_shared.runtime.lifecycle import report
 
     code = 1
     try:

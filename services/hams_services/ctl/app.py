@@ -8,18 +8,18 @@ from typing import Annotated
 import typer
 
 import hams_shared
-from hams_services.ctl import commands_sink
-from hams_services.ctl.commands_backup import backup, restore
-from hams_services.ctl.commands_deploy import deploy, plan, schema, undeploy
-from hams_services.ctl.commands_diagnose import diagnose
-from hams_services.ctl.commands_init import init
-from hams_services.ctl.commands_jobs import nco
-from hams_services.ctl.commands_models import models
-from hams_services.ctl.commands_results import infer, results
-from hams_services.ctl.commands_show import devices, matrix, status
-from hams_services.ctl.commands_up import demo, join, up
-from hams_services.ctl.commands_watch import metrics, tap, top
-from hams_shared.options import Credentials
+from hams_services.ctl.commands import sink
+from hams_services.ctl.commands.backup import backup, restore
+from hams_services.ctl.commands.deploy import deploy, plan, schema, undeploy
+from hams_services.ctl.commands.diagnose import diagnose
+from hams_services.ctl.commands.init import init
+from hams_services.ctl.commands.jobs import nco
+from hams_services.ctl.commands.models import models
+from hams_services.ctl.commands.results import infer, results
+from hams_services.ctl.commands.show import devices, matrix, status
+from hams_services.ctl.commands.up import demo, join, up
+from hams_services.ctl.commands.watch import metrics, tap, top
+from hams_shared.runtime.options import Credentials
 
 app = typer.Typer(
     name="hams-ctl",
@@ -57,4 +57,4 @@ for panel, commands in _PANELS.items():
 app.add_typer(devices, name="devices", rich_help_panel="Look")
 app.add_typer(models, name="models", rich_help_panel="Models")
 app.add_typer(nco, name="nco", rich_help_panel="Models")
-app.add_typer(commands_sink.app, name="sink", rich_help_panel="Results")
+app.add_typer(sink.app, name="sink", rich_help_panel="Results")

@@ -14,11 +14,11 @@ import typer
 from rich.console import Console
 
 from hams_services.ctl.process import leave_at_once, raise_interrupt
-from hams_shared.bus import Bus
-from hams_shared.credentials import VARIABLE
-from hams_shared.lifecycle import debug_wanted, report, run, setup_logging
-from hams_shared.options import DEFAULT_NATS
-from hams_shared.runfile import running
+from hams_shared.bus.protocol import Bus
+from hams_shared.runtime.credentials import VARIABLE
+from hams_shared.runtime.lifecycle import debug_wanted, report, run, setup_logging
+from hams_shared.runtime.options import DEFAULT_NATS
+from hams_shared.runtime.runfile import running
 
 T = TypeVar("T")
 
@@ -48,8 +48,8 @@ def with_bus(
     job: Callable[[Bus], Awaitable[None]], nats: str | None, debug: bool, *, stopped_is_fine: bool = False
 ) -> None:
     """Connect, run `job`, and leave with its exit code; an error becomes one line."""
-    from hams_services.ctl.store_disk import explained
-    from hams_shared.nats_bus import NatsBus  # a tenth of a second, which commands without a broker do without
+    from hams_services.ctl.system.store_disk import explained
+    from hams_shared.bus.nats.client import NatsBus  # a tenth of a second, which commands without a broker do without
 
     async def connected(stop: asyncio.Event) -> None:
         url = broker_url(nats)

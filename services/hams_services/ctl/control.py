@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from hams_services.monitor.ask import ask, pipeline_view, scheduler_view
-from hams_services.monitor.ask import plans as ask_plans
-from hams_shared import codec, subjects
-from hams_shared.bus import MACHINE, Bus
-from hams_shared.credentials import of_environment
+from hams_shared.bus.ask import ask, pipeline_view, scheduler_view
+from hams_shared.bus.ask import plans as ask_plans
+from hams_shared.bus.protocol import MACHINE, Bus
+from hams_shared.bus.variant_registry import register
 from hams_shared.errors import (
     HamsError,
     ModelError,
@@ -24,8 +23,12 @@ from hams_shared.errors import (
     NotFoundError,
     from_wire,
 )
-from hams_shared.group_spec import GroupSpec
-from hams_shared.messages import (
+from hams_shared.group.source_kind import source_kind
+from hams_shared.group.spec import GroupSpec
+from hams_shared.runtime.credentials import of_environment
+from hams_shared.runtime.process import machine
+from hams_shared.wire import codec, subjects
+from hams_shared.wire.messages import (
     DeviceHealth,
     GroupRecord,
     GroupView,
@@ -41,10 +44,7 @@ from hams_shared.messages import (
     SchedulerView,
     StreamView,
 )
-from hams_shared.process import machine
-from hams_shared.source_kind import source_kind
-from hams_shared.variant_registry import register
-from hams_shared.variants import VariantRecord
+from hams_shared.wire.variants import VariantRecord
 
 Progress = Callable[[str, int, int], None]
 """Takes (what, done, total); total 0 when it is not known."""
@@ -76,10 +76,10 @@ def prepare_model(node: str, spec: GroupSpec, cache: Path, progress: Progress) -
         ModelError: it is empty or not a network file.
     """
     # Half a second of imports, which other commands do without.
-    from hams_services.optimizer.cut import cut
-    from hams_services.optimizer.onnx_dims import normalize_onnx
-    from hams_services.zoo.files import MAX_BYTES
-    from hams_services.zoo.sources import fetch
+    from hams_services.models.cut import cut
+    from hams_services.models.files import MAX_BYTES
+    from hams_services.models.onnx_dims import normalize_onnx
+    from hams_services.models.sources import fetch
 
     part = spec.nodes[node]
     with _about(f"node {node}"):
@@ -129,7 +129,7 @@ def prepare_group(
 
     Where the pipeline runs `elsewhere`, on another host or in another container, it may have files that are not here.
     """
-    from hams_services.zoo.sources import fetch
+    from hams_services.models.sources import fetch
 
     models: dict[str, ModelRef] = {}
     files: dict[str, bytes] = {}

@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from hams_shared.options import Debug
+from hams_shared.runtime.options import Debug
 
 __all__ = ["Debug", "Devices", "GroupName", "Json", "Nats", "Strategy"]
 
@@ -44,7 +44,7 @@ def check_strategy(text: str | None) -> str | None:
     """As the callback of an option: there is such a strategy."""
     if text is None:
         return None
-    from hams_shared.group_spec import StrategyName  # a tenth of a second, with pydantic
+    from hams_shared.group.spec import StrategyName  # a tenth of a second, with pydantic
 
     known = get_args(StrategyName)
     if text not in known:

@@ -10,10 +10,10 @@ from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from hams_services.layout import FittingTable
+from hams_services.monitor.table_layout import FittingTable
 
 if TYPE_CHECKING:  # commands that print tables of other things do without
-    from hams_shared.messages import (
+    from hams_shared.wire.messages import (
         DeviceView,
         GroupView,
         LeaderRecord,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hams_shared.messages import DeviceView, Heartbeat, Plan, StreamView
+from hams_shared.wire.messages import DeviceView, Heartbeat, Plan, StreamView
 
 
 @dataclass(frozen=True)

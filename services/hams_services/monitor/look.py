@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hams_services.monitor.ask import pipeline_view, scheduler_view
 from hams_services.monitor.core import Look
-from hams_shared.bus import Bus
+from hams_shared.bus.ask import pipeline_view, scheduler_view
+from hams_shared.bus.protocol import Bus
 from hams_shared.errors import CredentialsError, HamsError
-from hams_shared.messages import DeviceView, Plan, StreamView
+from hams_shared.wire.messages import DeviceView, Plan, StreamView
 
 ASK_S = 2.0
 """Deadline of each question, s."""

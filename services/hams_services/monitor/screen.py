@@ -6,9 +6,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hams_services.layout import FittingTable
 from hams_services.monitor.core import DeviceRates, Look, NodeRates, device_rates, node_rates
-from hams_shared.messages import StreamView
+from hams_services.monitor.table_layout import FittingTable
+from hams_shared.wire.messages import StreamView
 
 
 def screen(before: Look, after: Look) -> RenderableType:

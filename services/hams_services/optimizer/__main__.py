@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from hams_shared.lifecycle import run, setup_logging
-from hams_shared.options import DEFAULT_NATS, Cache, Credentials, Debug, Host, Nats
+from hams_shared.runtime.lifecycle import run, setup_logging
+from hams_shared.runtime.options import DEFAULT_NATS, Cache, Credentials, Debug, Host, Nats
 
 
 def command(
@@ -23,10 +23,10 @@ def command(
     setup_logging("optimizer", debug=debug)
 
     async def serve(stop: asyncio.Event) -> None:
-        from hams_services.optimizer.jobs.service import OptimizerService, lower_priority
-        from hams_services.optimizer.limits import Limits
-        from hams_shared.nats_bus import NatsBus
-        from hams_shared.process import cache_folder, host_name
+        from hams_services.optimizer.sandbox.limits import Limits
+        from hams_services.optimizer.service import OptimizerService, lower_priority
+        from hams_shared.bus.nats.client import NatsBus
+        from hams_shared.runtime.process import cache_folder, host_name
 
         lower_priority()
         async with NatsBus(nats, name="hams-optimizer") as bus:

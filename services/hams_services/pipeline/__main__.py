@@ -7,10 +7,10 @@ import asyncio
 import typer
 
 from hams_services.pipeline.service import PipelineService
-from hams_shared.lifecycle import run, setup_logging
-from hams_shared.nats_bus import NatsBus
-from hams_shared.options import DEFAULT_NATS, Cache, Credentials, Debug, Nats
-from hams_shared.process import cache_folder
+from hams_shared.bus.nats.client import NatsBus
+from hams_shared.runtime.lifecycle import run, setup_logging
+from hams_shared.runtime.options import DEFAULT_NATS, Cache, Credentials, Debug, Nats
+from hams_shared.runtime.process import cache_folder
 
 
 def command(

@@ -17,10 +17,10 @@ from typing import Any
 
 from hams_services.pipeline.join import Join
 from hams_services.pipeline.ledger import Ledger
-from hams_services.pipeline.replicas import Replicas
+from hams_services.pipeline.routing import Replicas
 from hams_shared.errors import MessageError
-from hams_shared.frames import FrameId, Output
-from hams_shared.messages import Plan
+from hams_shared.wire.frames import FrameId, Output
+from hams_shared.wire.messages import Plan
 
 RETRYABLE = frozenset({"stale-epoch", "refused", "frame-gone", "frame-unreachable", "inference-failed"})
 """Errors that another attempt may not meet."""

@@ -19,15 +19,16 @@ import numpy as np
 from hams_services.pipeline.core import Close, Command, Outcome, Send, StreamCore
 from hams_services.pipeline.frame_store import SPARE, FrameStore
 from hams_services.pipeline.gallery import Galleries
-from hams_services.pipeline.replicas import Replicas
-from hams_shared import chunks, codec, subjects
-from hams_shared.bus import Bus
-from hams_shared.clock import Clock
+from hams_services.pipeline.routing import Replicas
+from hams_shared.bus import chunks
+from hams_shared.bus.protocol import Bus
 from hams_shared.errors import BrokerError, FrameUnreachableError
-from hams_shared.frame_pool import memory_domain
-from hams_shared.frames import Output, Pixels, Work
-from hams_shared.group_spec import GroupSpec
-from hams_shared.messages import PICTURES_LEASE_S, FramePicture, Plan, StreamView
+from hams_shared.group.spec import GroupSpec
+from hams_shared.runtime.clock import Clock
+from hams_shared.wire import codec, subjects
+from hams_shared.wire.frame_pool import memory_domain
+from hams_shared.wire.frames import Output, Pixels, Work
+from hams_shared.wire.messages import PICTURES_LEASE_S, FramePicture, Plan, StreamView
 
 log = logging.getLogger("hams.pipeline")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hams_shared.frame_pool import FramePointer, FramePool, Pixels, Slot, memory_domain
+from hams_shared.wire.frame_pool import FramePointer, FramePool, Pixels, Slot, memory_domain
 
 log = logging.getLogger("hams.pipeline")
 

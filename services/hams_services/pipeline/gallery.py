@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from hams_shared.group_spec import GallerySpec, GroupSpec
+from hams_shared.group.spec import GallerySpec, GroupSpec
 
 
 @dataclass

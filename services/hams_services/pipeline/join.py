@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hams_shared.errors import MessageError
-from hams_shared.frames import Output
-from hams_shared.group_spec import GroupSpec
+from hams_shared.group.spec import GroupSpec
+from hams_shared.wire.frames import Output
 
 
 @dataclass

@@ -17,18 +17,17 @@ from typing import Any
 
 import hams_shared
 from hams_services.pipeline.core import Close, Outcome
+from hams_services.pipeline.decode_budget import PixelBudget
+from hams_services.pipeline.deployed_group import Group, Shared, root_limit
 from hams_services.pipeline.flow import Flow, Peers
 from hams_services.pipeline.gallery import Galleries
-from hams_services.pipeline.group import Group, Shared, root_limit
-from hams_services.pipeline.pixels import PixelBudget
-from hams_services.pipeline.replicas import Replicas
+from hams_services.pipeline.routing import Replicas
 from hams_services.pipeline.sources.base import as_frame, size_of
 from hams_services.pipeline.stream import StreamRunner
 from hams_services.pipeline.unplaced import raise_why
-from hams_shared import codec, subjects
-from hams_shared.bus import Bus, Message
-from hams_shared.chunks import Assembler
-from hams_shared.clock import SYSTEM_CLOCK, Clock
+from hams_shared.bus.chunks import Assembler
+from hams_shared.bus.protocol import Bus, Message
+from hams_shared.bus.records import watched
 from hams_shared.errors import (
     BrokerError,
     DeadlineError,
@@ -38,12 +37,14 @@ from hams_shared.errors import (
     RefusedError,
     as_hams_error,
 )
-from hams_shared.frame_pool import remove_abandoned
-from hams_shared.frames import Output
-from hams_shared.kv_records import watched
-from hams_shared.lifecycle import Jobs, ended
-from hams_shared.liveness import Liveness
-from hams_shared.messages import (
+from hams_shared.group.source_kind import source_kind
+from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
+from hams_shared.runtime.lifecycle import Jobs, ended
+from hams_shared.runtime.liveness import Liveness
+from hams_shared.wire import codec, subjects
+from hams_shared.wire.frame_pool import remove_abandoned
+from hams_shared.wire.frames import Output
+from hams_shared.wire.messages import (
     GroupRecord,
     Heartbeat,
     InferAnswer,
@@ -56,7 +57,6 @@ from hams_shared.messages import (
     PushRequest,
     WireError,
 )
-from hams_shared.source_kind import source_kind
 
 log = logging.getLogger("hams.pipeline")
 

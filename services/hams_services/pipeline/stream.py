@@ -12,17 +12,17 @@ from hams_services.pipeline.flow import Flow, Peers
 from hams_services.pipeline.gallery import Galleries
 from hams_services.pipeline.media_time import MediaTime
 from hams_services.pipeline.reconnect import Backoff
-from hams_services.pipeline.replicas import Replicas
+from hams_services.pipeline.routing import Replicas
 from hams_services.pipeline.sources.opening import open_source
 from hams_services.pipeline.sources.reader import Reader
-from hams_shared.bus import Bus
-from hams_shared.camera_url import redacted
-from hams_shared.clock import Clock
+from hams_shared.bus.protocol import Bus
 from hams_shared.errors import HamsError, SourceError, as_hams_error
-from hams_shared.frames import Pixels
-from hams_shared.group_spec import GroupSpec, StreamSpec
-from hams_shared.messages import PushAnswer, StreamView
-from hams_shared.source_kind import source_kind
+from hams_shared.group.camera_url import redacted
+from hams_shared.group.source_kind import source_kind
+from hams_shared.group.spec import GroupSpec, StreamSpec
+from hams_shared.runtime.clock import Clock
+from hams_shared.wire.frames import Pixels
+from hams_shared.wire.messages import PushAnswer, StreamView
 
 T = TypeVar("T")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hams_services.monitor.ask import scheduler_view
-from hams_shared.bus import Bus
+from hams_shared.bus.ask import scheduler_view
+from hams_shared.bus.protocol import Bus
 from hams_shared.errors import HamsError, from_wire
 
 ASK_S = 2.0

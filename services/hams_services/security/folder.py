@@ -26,9 +26,9 @@ import nkeys
 
 from hams_services.security import certificates, server_conf
 from hams_services.security.roles import Role, accounts, leaf_accounts, roles
-from hams_shared.credentials import AGENT, Credentials, load
 from hams_shared.errors import BadInputError
-from hams_shared.subjects import token
+from hams_shared.runtime.credentials import AGENT, Credentials, load
+from hams_shared.wire.subjects import token
 
 ALWAYS = ("localhost", "127.0.0.1", "::1", "nats")
 """Hosts that every broker's certificate is for: this machine, and the broker's name among containers."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from hams_shared import subjects
+from hams_shared.wire import subjects
 
 HAMS = subjects.PREFIX
 ACCOUNT = "HAMS"

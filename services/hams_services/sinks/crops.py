@@ -9,7 +9,7 @@ import numpy as np
 
 from hams_client import Result
 from hams_shared.errors import SourceError
-from hams_shared.frames import Pixels
+from hams_shared.wire.frames import Pixels
 
 
 class CropFolder:

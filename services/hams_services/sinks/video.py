@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from hams_client import Result
-from hams_services.draw import annotate
+from hams_services.sinks.draw import annotate
 from hams_shared.errors import SourceError
-from hams_shared.frames import Pixels
+from hams_shared.wire.frames import Pixels
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 LONGEST_GAP_S = 60.0

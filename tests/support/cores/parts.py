@@ -8,9 +8,9 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
-from hams_shared import codec
-from hams_shared.frames import FrameId, Output
-from hams_shared.messages import Heartbeat
+from hams_shared.wire import codec
+from hams_shared.wire.frames import FrameId, Output
+from hams_shared.wire.messages import Heartbeat
 from support.cores.store import Bucket, Client, View, run
 
 

@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from hams_services.pipeline.core import Close, Command, Outcome, Send, StreamCore
-from hams_services.pipeline.replicas import Replicas
-from hams_shared.frames import Output
-from hams_shared.liveness import Liveness
-from hams_shared.messages import GroupRecord, Heartbeat, Plan, PlanRecord
+from hams_services.pipeline.routing import Replicas
+from hams_shared.runtime.liveness import Liveness
+from hams_shared.wire.frames import Output
+from hams_shared.wire.messages import GroupRecord, Heartbeat, Plan, PlanRecord
 from support.cores.parts import Link, Part, Work
 from support.cores.store import Client, Watch
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hams_scheduler import core, events
-from hams_scheduler.plan_store import OvertakenError, PlanStore
+from hams_scheduler.leader.plan_store import OvertakenError, PlanStore
 from hams_scheduler.state import SchedulerState
-from hams_shared import codec
 from hams_shared.errors import DeadlineError, HamsError, NotLeaderError, RefusedError
-from hams_shared.messages import (
+from hams_shared.wire import codec
+from hams_shared.wire.messages import (
     DeviceHealth,
     DeviceRecord,
     GroupRecord,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hams_scheduler.candidates import candidates
 from hams_scheduler.planning import GroupSolution, Solution, decide
-from hams_scheduler.situation import Situation, node_name
+from hams_scheduler.planning_snapshot import Situation, node_name
+from hams_scheduler.variant_candidates import candidates
 from hams_shared.errors import InfeasibleError
-from hams_shared.messages import DeviceRecord, GroupRecord, Plan
+from hams_shared.wire.messages import DeviceRecord, GroupRecord, Plan
 
 REAL = 0
 """The taste of those who want the real solver."""

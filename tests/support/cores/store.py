@@ -10,10 +10,10 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from hams_shared import codec
-from hams_shared.bus import Entry
+from hams_shared.bus.protocol import Entry
+from hams_shared.bus.watch import WatchState
 from hams_shared.errors import BrokerError, RefusedError
-from hams_shared.kv_watch import WatchState
+from hams_shared.wire import codec
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class Bucket:
 
 
 class View:
-    """A bucket as a client reaches it: what :class:`hams_shared.bus.KeyValue` has, without its watch."""
+    """A bucket as a client reaches it: what :class:`hams_shared.bus.protocol.KeyValue` has, without its watch."""
 
     def __init__(self, client: Client, bucket: Bucket) -> None:
         self.client = client
@@ -113,7 +113,7 @@ def run(job: Coroutine[Any, Any, T]) -> T:
 
 
 class Watch(Generic[M]):
-    """What :func:`hams_shared.kv_records.changes` yields, one by one: lost entries are written back first."""
+    """What :func:`hams_shared.bus.records.changes` yields, one by one: lost entries are written back first."""
 
     def __init__(self, client: Client, bucket: Bucket, kind: type[M]) -> None:
         self.client = client

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 
-from hams_scheduler.lease import LEASE_S
+from hams_scheduler.leader.lease import LEASE_S
 from hams_services.pipeline.core import Outcome
-from hams_shared import codec
-from hams_shared.bus import Entry
-from hams_shared.frames import Output
-from hams_shared.messages import GroupRecord, Heartbeat, Plan, PlanRecord
+from hams_shared.bus.protocol import Entry
+from hams_shared.wire import codec
+from hams_shared.wire.frames import Output
+from hams_shared.wire.messages import GroupRecord, Heartbeat, Plan, PlanRecord
 from support.build import device, group_record, group_spec
 from support.cores.agents import Agent
 from support.cores.parts import Link, Message, Part, Queue, Work

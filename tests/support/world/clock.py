@@ -37,7 +37,7 @@ class _Sleeper:
 
 
 class WorldClock:
-    """The clock of one world; see :class:`hams_shared.clock.Clock`."""
+    """The clock of one world; see :class:`hams_shared.runtime.clock.Clock`."""
 
     def __init__(self) -> None:
         self._now = 1000.0
@@ -54,7 +54,7 @@ class WorldClock:
         return self._now
 
     def wait(self, condition: threading.Condition, timeout: float | None) -> None:
-        """Wait in a thread; see :class:`hams_shared.clock.Clock`."""
+        """Wait in a thread; see :class:`hams_shared.runtime.clock.Clock`."""
         thread = threading.get_ident()
         due = math.inf if timeout is None else self._now + timeout
         with self._lock:

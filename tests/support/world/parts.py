@@ -10,10 +10,10 @@ from typing import Any, Generic, Protocol, TypeVar
 from hams_agents.service import AgentService
 from hams_scheduler.service import SchedulerService
 from hams_services.pipeline.service import PipelineService
-from hams_shared.frame_pool import FOLDER
-from hams_shared.lifecycle import DRAIN_S
-from hams_shared.memory_bus import InMemoryBus
-from hams_shared.memory_server import MemoryServer
+from hams_shared.bus.memory.client import InMemoryBus
+from hams_shared.bus.memory.server import MemoryServer
+from hams_shared.runtime.lifecycle import DRAIN_S
+from hams_shared.wire.frame_pool import FOLDER
 from support.world.clock import WorldClock
 from support.world.stub import StubBackend, StubDevice
 

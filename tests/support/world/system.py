@@ -12,11 +12,11 @@ import numpy as np
 from hams_client import Result
 from hams_client.client import Hams
 from hams_services.ctl.control import Control
+from hams_shared.bus.memory.client import InMemoryBus
 from hams_shared.errors import HamsError
-from hams_shared.group_spec import GroupSpec
-from hams_shared.memory_bus import InMemoryBus
-from hams_shared.messages import GroupRecord, GroupView, ModelPart, ModelRef, SchedulerView, StreamView
-from hams_shared.variants import Agreement, Made, Precision, VariantRecord, task_key
+from hams_shared.group.spec import GroupSpec
+from hams_shared.wire.messages import GroupRecord, GroupView, ModelPart, ModelRef, SchedulerView, StreamView
+from hams_shared.wire.variants import Agreement, Made, Precision, VariantRecord, task_key
 from support.world.parts import World
 from support.world.stub import StubDevice
 

@@ -14,8 +14,8 @@ from hams_agents.core import (
     step,
 )
 from hams_shared.errors import TaskError
-from hams_shared.messages import PlanRecord, VariantChoice
-from hams_shared.variants import embedded_input
+from hams_shared.wire.messages import PlanRecord, VariantChoice
+from hams_shared.wire.variants import embedded_input
 from support.build import model_ref, plan
 
 ME, OTHER = "h.b.me", "h.b.other"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hams_services.ctl.broker import find_nats_server
+from hams_services.ctl.system.broker import find_nats_server
 
 UNITS = Path(__file__).parents[3] / "deploy" / "systemd"
 HERE = Path(sys.executable).parent

@@ -10,13 +10,13 @@ from pydantic import BaseModel
 
 from hams_agents.tasks.registry import BUILT_IN
 from hams_scheduler.offline import answers, read
-from hams_scheduler.strategies.registry import names
+from hams_scheduler.solver.strategies.registry import names
+from hams_services.models.manifest import zoo
 from hams_services.monitor.core import Look
 from hams_services.monitor.exporter import HamsCollector
-from hams_services.zoo.manifest import zoo
 from hams_shared import errors
-from hams_shared.group_spec import CropSpec, GroupSpec, InputSpec, NodeSpec, StreamSpec
-from hams_shared.messages import DeviceView, StreamView
+from hams_shared.group.spec import CropSpec, GroupSpec, InputSpec, NodeSpec, StreamSpec
+from hams_shared.wire.messages import DeviceView, StreamView
 from support.build import device
 
 ROOT = Path(__file__).parents[3]

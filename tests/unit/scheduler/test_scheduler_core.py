@@ -33,7 +33,7 @@ from hams_scheduler.planning import Solution, decide, place
 from hams_scheduler.state import PROFILE_ATTEMPTS, SchedulerState
 from hams_scheduler.view import scheduler_view
 from hams_shared.errors import DeadlineError, HamsError, InfeasibleError
-from hams_shared.messages import DeviceHealth, DeviceRecord, GroupRecord, NodeLoad, PlanRecord, PlanRequest
+from hams_shared.wire.messages import DeviceHealth, DeviceRecord, GroupRecord, NodeLoad, PlanRecord, PlanRequest
 from support.build import device, group_record, group_spec, heartbeat, profile
 
 ONE = device("h.ov.cpu0", cores=(0,))

@@ -11,9 +11,9 @@ import pytest
 
 from hams_client import Hams, NoResultError, Object
 from hams_client.sync import SyncHams
+from hams_shared.bus.memory.client import InMemoryBus
+from hams_shared.bus.memory.server import MemoryServer
 from hams_shared.errors import HamsError, from_wire
-from hams_shared.memory_bus import InMemoryBus
-from hams_shared.memory_server import MemoryServer
 
 FACE = Object({"box": [1, 2.5, 11, 22.5], "score": 0.9, "label": "face", "age": {"value": 31.0, "unit": "years"}})
 

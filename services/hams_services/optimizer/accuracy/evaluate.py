@@ -15,9 +15,9 @@ from typing import Any
 
 import msgpack
 
-from hams_services.optimizer.bounds import POLL_S, Bounds
+from hams_services.optimizer.sandbox.bounds import POLL_S, Bounds
 from hams_shared.errors import DeadlineError, HamsError, InternalError, from_wire
-from hams_shared.group_spec import GroupSpec, InputSpec, NodeSpec
+from hams_shared.group.spec import GroupSpec, InputSpec, NodeSpec
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,18 @@ import onnx
 import openvino as ov
 from openvino.frontend import FrontEndManager, OpConversionFailure
 
-from hams_services.optimizer import ir
-from hams_services.optimizer.formats import Format, recognise
+from hams_services.models import openvino_ir
+from hams_services.models.onnx_dims import normalize_onnx
+from hams_services.optimizer.importing.formats import Format, recognise
 from hams_services.optimizer.importing.ir_file import check_ir
 from hams_services.optimizer.importing.onnx_file import read_onnx
 from hams_services.optimizer.importing.shapes import check_dims
 from hams_services.optimizer.importing.tflite_file import check_tflite
 from hams_services.optimizer.importing.to_onnx import to_onnx
 from hams_services.optimizer.importing.zips import check_zip, unpack
-from hams_services.optimizer.onnx_dims import normalize_onnx
-from hams_services.optimizer.reason import reason
+from hams_services.optimizer.sandbox.reason import reason
 from hams_shared.errors import HamsError, ModelError, UnsupportedModelError
-from hams_shared.openvino_words import unknown_operators
+from hams_shared.runtime.openvino_errors import unknown_operators
 
 MAX_OPERATORS = 200_000
 
@@ -110,10 +110,10 @@ def _import(path: Path, kind: Format, folder: Path, work: Path, shape: tuple[int
             check_zip(path)
             graph, data = _torch(path, kind, work, shape, tools, skipped)
     _check_graph(graph)
-    ir.rename(graph, "model")
-    ir.name_outputs(graph)
-    ir.forget_inner_names(graph)
-    files["openvino"] = ir.save(graph, folder / "model.xml")
+    openvino_ir.rename(graph, "model")
+    openvino_ir.name_outputs(graph)
+    openvino_ir.forget_inner_names(graph)
+    files["openvino"] = openvino_ir.save(graph, folder / "model.xml")
     if data is None and "onnx" not in skipped:
         data = _convert(graph, work, shape, skipped)
         if data is not None:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from openvino import opset13
 from openvino._offline_transformations import apply_moc_transformations
 
-from hams_services.optimizer import run_onnx, run_openvino
+from hams_services.models.onnx_dims import hoist
 from hams_services.optimizer.importing.onnx_file import number_names
-from hams_services.optimizer.onnx_dims import hoist
-from hams_services.optimizer.reason import reason
+from hams_services.optimizer.onnx_graph import run_onnx, run_openvino
+from hams_services.optimizer.sandbox.reason import reason
 from hams_shared.errors import UnsupportedModelError
 
 LACKING = frozenset(

@@ -13,7 +13,7 @@ from typing import Any
 import openvino as ov
 import torch
 
-from hams_services.optimizer.onnx_dims import normalize_onnx
+from hams_services.models.onnx_dims import normalize_onnx
 from hams_shared.errors import BadInputError, InternalError, ModelError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from hams_services.pipeline.sources.base import image_size
 from hams_shared.errors import SourceError
-from hams_shared.frames import Pixels
+from hams_shared.wire.frames import Pixels
 
 PIXELS_AT_ONCE = 1 << 26
 """So many pixels, 268 MB with transparency, are decoded at once. Each batch decodes what is before it again."""

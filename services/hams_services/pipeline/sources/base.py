@@ -17,7 +17,7 @@ import imagesize
 import numpy as np
 
 from hams_shared.errors import SourceError
-from hams_shared.frames import Pixels
+from hams_shared.wire.frames import Pixels
 
 with suppress(AttributeError):  # where OpenCV was imported before
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)

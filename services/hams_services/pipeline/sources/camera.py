@@ -8,7 +8,7 @@ import cv2
 
 from hams_services.pipeline.sources.base import Source, grab
 from hams_shared.errors import SourceError
-from hams_shared.frames import Pixels
+from hams_shared.wire.frames import Pixels
 
 
 class Camera(Source):

@@ -12,7 +12,7 @@ from hams_services.pipeline.sources.base import Source, check_capture, decode_im
 from hams_services.pipeline.sources.packets import Packets
 from hams_services.pipeline.sources.whole import container, cut_off
 from hams_shared.errors import SourceError
-from hams_shared.frames import Pixels
+from hams_shared.wire.frames import Pixels
 
 MAX_FILE = 1 << 28
 """Largest image file, bytes: that of the largest message of an application."""

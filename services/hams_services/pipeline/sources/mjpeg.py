@@ -9,9 +9,9 @@ from email.message import Message
 from typing import IO
 
 from hams_services.pipeline.sources.base import Source, decode_image
-from hams_shared.camera_url import CameraUrl, parsed
 from hams_shared.errors import SourceError
-from hams_shared.frames import Pixels
+from hams_shared.group.camera_url import CameraUrl, parsed
+from hams_shared.wire.frames import Pixels
 
 SILENCE_S = 5.0
 """Without a byte for this long the stream is lost, s."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
+from hams_services.models.sources import fetch
 from hams_services.pipeline.sources.base import Source
 from hams_services.pipeline.sources.camera import Camera
 from hams_services.pipeline.sources.files import Images, Video, images_of, is_image
 from hams_services.pipeline.sources.mjpeg import Mjpeg
 from hams_services.pipeline.sources.rtsp import Rtsp
-from hams_services.zoo.sources import fetch
 from hams_shared.errors import SourceError
-from hams_shared.process import in_container, machine
-from hams_shared.source_kind import source_kind
+from hams_shared.group.source_kind import source_kind
+from hams_shared.runtime.process import in_container, machine
 
 
 def open_source(source: str, cache: Path | None = None) -> Source:

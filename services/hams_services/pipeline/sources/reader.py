@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from hams_services.pipeline.sources.base import Source
-from hams_shared.frames import Pixels
+from hams_shared.wire.frames import Pixels
 
 log = logging.getLogger("hams.pipeline")
 

@@ -7,9 +7,9 @@ import socket
 import cv2
 
 from hams_services.pipeline.sources.base import Source, check_capture, grab
-from hams_shared.camera_url import CameraUrl, parsed
 from hams_shared.errors import SourceError
-from hams_shared.frames import Pixels
+from hams_shared.group.camera_url import CameraUrl, parsed
+from hams_shared.wire.frames import Pixels
 
 OPEN_MS = 5000
 READ_MS = 5000

@@ -11,9 +11,9 @@ import pytest
 from hams_agents.tasks.anchors import MediapipeAnchors, TensorFlowAnchors
 from hams_agents.tasks.base import DetectionTask
 from hams_agents.tasks.registry import build_task, is_detection, what_it_reads
-from hams_shared import codec
 from hams_shared.errors import TaskError
-from hams_shared.group_spec import GroupSpec, InputSpec, TaskSpec, parse_group
+from hams_shared.group.spec import GroupSpec, InputSpec, TaskSpec, parse_group
+from hams_shared.wire import codec
 
 IDENTITY = np.eye(2, 3)
 TENSORFLOW: dict[str, Any] = {"style": "tensorflow", "cells": [2, 1]}

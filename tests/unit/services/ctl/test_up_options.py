@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hams_services.ctl.run_up import unused_options
+from hams_services.ctl.actions.up import unused_options
 
 
 @pytest.mark.parametrize(

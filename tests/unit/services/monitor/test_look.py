@@ -6,8 +6,8 @@ from rich.console import Console
 
 from hams_services.monitor.look import look
 from hams_services.monitor.screen import screen
-from hams_shared.memory_bus import InMemoryBus
-from hams_shared.memory_server import MemoryServer
+from hams_shared.bus.memory.client import InMemoryBus
+from hams_shared.bus.memory.server import MemoryServer
 
 
 async def test_nobody_answers() -> None:

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from hams_services.ctl.commands_nco import nco
-from hams_services.ctl.run_nco import variants_folder
-from hams_services.optimizer.variants import VariantStore
+from hams_services.ctl.actions.nco import variants_folder
+from hams_services.ctl.commands.nco import nco
+from hams_services.optimizer.variant_folder import VariantStore
 from support.hostile import bomb, convolutions
 from support.noise import noise
 

@@ -13,8 +13,8 @@ from cryptography import x509
 
 from hams_services.security import certificates
 from hams_services.security.folder import Made, make, public_key
-from hams_shared.credentials import load
 from hams_shared.errors import BadInputError, CredentialsError
+from hams_shared.runtime.credentials import load
 
 ROLES = ["admin", "scheduler", "pipeline", "optimizer", "app", "dashboard"]
 

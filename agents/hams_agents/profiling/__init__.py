@@ -1,0 +1,1 @@
+"""Measures the cells of the FPS matrix: one model alone on one device."""

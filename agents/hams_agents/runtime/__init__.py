@@ -1,0 +1,1 @@
+"""What a serving device runs: loaded networks, lanes, queues, and the watch over their progress."""

@@ -1,0 +1,333 @@
+"""The device's threads: images are made ready, computed and finished side by side, so that the device never waits.
+
+    submit → fair queue → [prepare] → ready → [device] → done → [finish] → deliver
+
+One batch is made ready ahead of the device, so as not to go past the fair queue; and on top of it what may overtake it.
+
+Everything that touches the device's networks runs in the device thread, one job after another; the other two work on
+the batches before and behind it. An idle device does all three steps itself: handing over would only cost time. All
+steps that take long (resize, inference, warp) release Python's lock. The queue is bounded; when it is full new work is
+refused, and the pipeline sends it again later. Benchmarks run in the device thread too, one inference at a time between
+batches, so that they neither disturb nor are disturbed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from hams_agents.runtime.fair_queue import FairQueue, Terms, Turn
+from hams_agents.runtime.progress import FIRST_S, Progress, limit_s
+from hams_agents.runtime.serving import Batch, Outgoing, Piece, ServedNode, failures, finish, infer, prepare
+from hams_shared.errors import HamsError, InferenceError, InternalError, RefusedError, as_hams_error
+from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
+from hams_shared.wire.frames import Work
+from hams_shared.wire.messages import NodeLoad
+
+log = logging.getLogger("hams.agent")
+
+T = TypeVar("T")
+
+QUEUE_LIMIT = 512
+"""Most pieces of work waiting on a device."""
+FAILURES = 5
+"""Batches of a node that fail one after another, or of which each success makes up for a quarter: then the device is
+given up for it. So is one that fails more than every fifth time."""
+FORGIVEN = 0.25
+"""Failures that a success makes up for."""
+DONE_LIMIT = 2
+"""Batches computed and not finished: then the device waits."""
+
+Steps = Iterator[T | None]
+"""A long job cut into short steps: yields None after each step and, last, its result."""
+
+
+@dataclass
+class _Job(Generic[T]):
+    steps: Iterator[T | None]
+    done: Future[T]
+
+
+@dataclass
+class _Load:
+    frames: int = 0
+    inferences: int = 0
+    busy_s: float = 0.0
+
+
+@dataclass
+class Executor:
+    """Owns the device's threads."""
+
+    deliver: Callable[[list[Outgoing]], None]
+    """Called in the threads with what to publish; may block for back-pressure."""
+    pin: Callable[[], None] = lambda: None
+    """Called first thing in the device thread."""
+    progress: Progress = field(default_factory=Progress)
+    """What the device thread is doing; see :mod:`hams_agents.runtime.watchdog`."""
+    failing: Callable[[ServedNode, HamsError], None] = lambda _served, _error: None
+    """Called in the device thread when a node has failed too often (:data:`FAILURES`), once per epoch."""
+    ended: Callable[[HamsError], None] = lambda _error: None
+    """Called in one of the threads when it ends by an error: nothing is computed any more."""
+    clock: Clock = SYSTEM_CLOCK
+    busy_s: float = 0.0
+    """Time the device computed, s."""
+    _queue: FairQueue[Piece] = field(default_factory=FairQueue)
+    _ready: list[tuple[Turn[Piece], Batch]] = field(default_factory=list)
+    """A stack: each may overtake those below it."""
+    _done: deque[Batch] = field(default_factory=deque)
+    _jobs: deque[_Job[object]] = field(default_factory=deque)
+    _loads: dict[tuple[str, str], _Load] = field(default_factory=dict)
+    _failed: dict[tuple[str, str, int], float] = field(default_factory=dict)
+    """By group, node, epoch: batches failed since one was computed; bounded by what is served."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stopping: bool = False
+    _preparing: bool = False
+    _idle: bool = False
+    """The device thread has nothing to do."""
+    threads: list[threading.Thread] = field(default_factory=list)
+    """Those that prepare, compute and finish."""
+
+    def __post_init__(self) -> None:
+        self._to_prepare = threading.Condition(self._lock)
+        self._to_compute = threading.Condition(self._lock)
+        self._to_finish = threading.Condition(self._lock)
+
+    @property
+    def waiting(self) -> int:
+        """Pieces of work that wait."""
+        return self._queue.size
+
+    def start(self) -> None:
+        """Start the threads."""
+        for name, loop in (("prepare", self._prepare), ("device", self._compute), ("finish", self._finish)):
+            thread = threading.Thread(target=self._watched, args=(name, loop), name=name, daemon=True)
+            self.threads.append(thread)
+            thread.start()
+
+    def _watched(self, name: str, loop: Callable[[], None]) -> None:
+        try:
+            loop()
+        except BaseException as error:  # it is reported, not lost with the thread
+            log.exception("the %s thread ended", name)
+            self.ended(InternalError(f"the {name} thread ended: {type(error).__name__}: {error}"))
+
+    def submit(self, served: ServedNode, work: Work) -> bool:
+        """Queue one piece of work; False when the queue is full or closing."""
+        spec = served.plan.group.spec
+        terms = Terms(
+            priority=spec.priority,
+            pieces=served.pieces_per_turn,
+            depth=spec.depth(work.node),
+            joins=served.network.dynamic_batch,
+            wait_s=served.spec.max_wait_ms / 1e3,
+        )
+        with self._lock:
+            if self._stopping or self._queue.size >= QUEUE_LIMIT:
+                return False
+            now = self.clock.now()
+            piece = Piece(served, work, time.perf_counter())
+            # Assignments of two epochs are never run together: their networks may differ.
+            stream = f"{work.id.stream}@{work.id.epoch}"
+            self._queue.push((spec.name, work.node), stream, piece, work.count, terms, now)
+            (self._to_compute if self._idle else self._to_prepare).notify()
+            return True
+
+    async def run_steps(self, steps: Steps[T]) -> T:
+        """Run a long job in the device thread, step by step between batches, and return its result."""
+        done: Future[T] = Future()
+        done.set_running_or_notify_cancel()  # from now on only the device thread ends it
+        with self._lock:
+            if self._stopping:
+                raise RefusedError("the agent is stopping")
+            self._jobs.append(_Job(steps, done))  # type: ignore[arg-type]
+            self._to_compute.notify()
+        return await asyncio.wrap_future(done)
+
+    def loads(self) -> tuple[NodeLoad, ...]:
+        """What each node cost so far."""
+        with self._lock:
+            return tuple(
+                NodeLoad(group=g, node=n, frames=x.frames, inferences=x.inferences, busy_s=round(x.busy_s, 6))
+                for (g, n), x in sorted(self._loads.items())
+            )
+
+    def forget(self, group: str) -> None:
+        """Drop the accounts of a group that is no longer served here."""
+        with self._lock:
+            self._queue.forget(group)
+            for key in [key for key in self._loads if key[0] == group]:
+                del self._loads[key]
+            for failed in [key for key in self._failed if key[0] == group]:
+                del self._failed[failed]
+
+    def stop(self, timeout: float) -> bool:
+        """Finish what is queued, then end the threads; False when they did not end within `timeout` s."""
+        with self._lock:
+            self._stopping = True
+            for condition in (self._to_prepare, self._to_compute, self._to_finish):
+                condition.notify()
+        deadline = self.clock.now() + timeout
+        for thread in self.threads:
+            thread.join(max(0.0, deadline - self.clock.now()))
+        return not any(thread.is_alive() for thread in self.threads)
+
+    # ── the prepare thread ────────────────────────────────────────────────────────────────────────────────────
+
+    def _prepare(self) -> None:
+        while True:
+            with self._lock:
+                turn = self._take()
+                if turn is None:
+                    return
+            for batch in _alike(turn.items):
+                prepare(batch)
+                with self._lock:
+                    self._ready.append((turn, batch))
+                    self._to_compute.notify()
+            with self._lock:
+                self._preparing = False
+                self._to_compute.notify()
+
+    def _take(self) -> Turn[Piece] | None:
+        """Wait for work that may be made ready; None at the end. The lock is held."""
+        while True:
+            now = self.clock.now()
+            over = self._ready[-1][0] if self._ready else None
+            turn = self._queue.pop(now, over)
+            if turn is not None:
+                self._preparing = True
+                return turn
+            if self._stopping and not self._queue.size:
+                return None
+            self.clock.wait(self._to_prepare, self._queue.wait(now, over))
+
+    # ── the device thread ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _compute(self) -> None:
+        self.pin()
+        while True:
+            with self._lock:
+                while len(self._done) >= DONE_LIMIT:
+                    self.clock.wait(self._to_compute, None)
+                job = self._jobs[0] if self._jobs else None
+                if job is not None and self._stopping:
+                    self._jobs.popleft()
+                    job.done.set_exception(RefusedError("the agent is stopping"))
+                    continue
+                batch = self._ready.pop()[1] if self._ready else None
+                turn = None if batch or self._preparing else self._queue.pop(self.clock.now())
+                if self._queue.size:
+                    self._to_prepare.notify()
+                if batch is None and turn is None and job is None:
+                    if self._stopping and not self._preparing and not self._queue.size:
+                        self._to_prepare.notify()
+                        self._to_finish.notify()
+                        return
+                    self._idle = not self._preparing
+                    self.clock.wait(self._to_compute, None)
+                    self._idle = False
+                    continue
+            if batch is not None:
+                self._run(batch)
+            elif turn is not None:
+                for one in _alike(turn.items):
+                    prepare(one)
+                    self._run(one)
+            if job is not None:
+                self._step(job)
+
+    def _run(self, batch: Batch) -> None:
+        served = batch.pieces[0].served
+        key = (served.plan.group.spec.name, served.node)
+        images = sum(piece.work.count for piece in batch.pieces)
+        known = self._loads.get(key, _Load())
+        self.progress.begin(f"inference of {key[0]}/{key[1]}", limit_s(known.busy_s, known.inferences, images))
+        start = self.clock.now()
+        infer(batch)
+        spent = self.clock.now() - start
+        self.progress.end()
+        self._watch_failures(batch)
+        with self._lock:
+            self._queue.charge(key, len(batch.pieces), spent if images else 0.0)
+            load = self._loads.setdefault(key, _Load())
+            load.frames += len(batch.pieces)
+            load.inferences += images
+            load.busy_s += spent
+            self.busy_s += spent
+            more = self._ready or self._preparing or self._queue.size or self._jobs or self._done
+            if more:
+                self._done.append(batch)
+                self._to_finish.notify()
+        if not more:
+            self._finish_one(batch)
+
+    def _watch_failures(self, batch: Batch) -> None:
+        served = batch.pieces[0].served
+        key = (served.plan.group.spec.name, served.node, served.plan.epoch)
+        if not isinstance(batch.error, InferenceError):
+            if key in self._failed:
+                self._failed[key] = max(0.0, self._failed[key] - FORGIVEN)
+            return
+        self._failed[key] = self._failed.get(key, 0.0) + 1.0
+        if FAILURES <= self._failed[key] < math.inf:
+            self._failed[key] = math.inf
+            self.failing(served, batch.error)
+
+    def _step(self, job: _Job[object]) -> None:
+        self.progress.begin("a benchmark", FIRST_S)
+        try:
+            result = next(job.steps)
+        except BaseException as error:
+            job.done.set_exception(as_hams_error(error))
+            self._step_ended()
+            return
+        finally:
+            self.progress.end()
+        if result is not None:
+            job.done.set_result(result)
+            self._step_ended()
+
+    def _step_ended(self) -> None:
+        with self._lock:
+            self._jobs.popleft()
+
+    # ── the finish thread ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _finish(self) -> None:
+        device = self.threads[1]
+        while True:
+            with self._lock:
+                while not self._done:
+                    if self._stopping and not device.is_alive():
+                        return
+                    self.clock.wait(self._to_finish, 0.2 if self._stopping else None)
+                batch = self._done.popleft()
+                self._to_compute.notify()
+            self._finish_one(batch)
+
+    def _finish_one(self, batch: Batch) -> None:
+        try:
+            outgoing = finish(batch)
+        except Exception as error:
+            outgoing = failures(batch, as_hams_error(error))
+        self.deliver(outgoing)
+
+
+def _alike(pieces: list[Piece]) -> list[Batch]:
+    """Group pieces by the assignment they belong to."""
+    batches: list[Batch] = []
+    for piece in pieces:
+        if batches and batches[-1].pieces[0].served is piece.served:
+            batches[-1].pieces.append(piece)
+        else:
+            batches.append(Batch([piece]))
+    return batches

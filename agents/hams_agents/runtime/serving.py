@@ -1,0 +1,300 @@
+"""One node on one device: images in, outputs and the children's crops out, in three steps.
+
+:func:`prepare` makes the input tensor, :func:`infer` runs the network (in the device's thread), :func:`finish` decodes
+and cuts crops. All are blocking. An error of the network or the task becomes an output that carries it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hams_agents.backends.base import Network
+from hams_agents.tasks import input as tensors
+from hams_agents.tasks.base import Affine, Detected, Task
+from hams_agents.tasks.crops import View, cut, maps_of, render, views_of
+from hams_agents.tasks.geometry import IDENTITY, compose
+from hams_agents.tasks.registry import gives_objects, is_detection
+from hams_shared.errors import HamsError, InferenceError, MessageError, TaskError, as_hams_error
+from hams_shared.group.spec import CropSpec, InputSpec, NodeSpec
+from hams_shared.wire import subjects
+from hams_shared.wire.frames import Cuts, Output, Work
+from hams_shared.wire.messages import Plan
+
+Outgoing = tuple[str, bytes] | Work
+"""Subject and payload; or crops for a child on this very device, which need not travel."""
+
+
+@dataclass(frozen=True)
+class ServedNode:
+    """A node that is loaded and ready."""
+
+    device: str
+    plan: Plan
+    node: str
+    network: Network
+    task: Task
+
+    @property
+    def spec(self) -> NodeSpec:
+        """The node's part of the group file."""
+        return self.plan.group.spec.nodes[self.node]
+
+    @cached_property
+    def takes(self) -> InputSpec:
+        """What its network takes."""
+        return self.plan.input_on(self.node, self.device)
+
+    @cached_property
+    def pieces_per_turn(self) -> float:
+        """Pieces of work that the group's frames bring here, per frame, times what its frames weigh.
+
+        A frame brings one piece to each node, however many crops it has.
+        """
+        spec = self.plan.group.spec
+        here = sum(self.plan.share(node, self.device) for node in self.plan.shares)
+        return here * (spec.target_fps or 1.0) * spec.share
+
+
+def failure(work: Work, device: str, error: HamsError) -> tuple[str, bytes]:
+    """The output that says why `work` was not done."""
+    output = Output(id=work.id, node=work.node, device=device, items=[], error=error.to_wire())
+    return subjects.output(work.id.group, work.id.stream, work.node), output.pack()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One node's work for one frame, as it waits."""
+
+    served: ServedNode
+    work: Work
+    since: float
+    """When it arrived, s (perf_counter)."""
+    error: HamsError | None = None
+    """Why it alone, of its batch, cannot be done."""
+
+
+@dataclass
+class Batch:
+    """Pieces of one node that are run together."""
+
+    pieces: list[Piece]
+    tensor: NDArray[np.generic] | None = None
+    to_frame: list[Affine] = field(default_factory=list)
+    """Per image, over all pieces: input pixels → frame pixels."""
+    outputs: Mapping[str, NDArray[np.generic]] | None = None
+    error: HamsError | None = None
+    timing: dict[str, float] = field(default_factory=dict)
+    """ms."""
+    started: float = 0.0
+
+
+def prepare(batch: Batch) -> None:
+    """Make the input tensor."""
+    batch.started = time.perf_counter()
+    clock = _Clock(batch.timing)
+    if any(piece.work.cuts is not None for piece in batch.pieces):
+        batch.pieces = [_cut_out(piece) for piece in batch.pieces]
+        clock.lap("crop")
+    images = [image for piece in batch.pieces for image in piece.work.images]
+    if not images:
+        return
+    try:
+        batch.tensor, to_image = tensors.prepare(images, batch.pieces[0].served.takes)
+        to_work = [affine for piece in batch.pieces for affine in piece.work.to_frame]
+        batch.to_frame = [compose(outer, inner) for outer, inner in zip(to_work, to_image, strict=True)]
+    except Exception as error:
+        batch.error = as_hams_error(error)
+    clock.lap("prepare")
+
+
+def _cut_out(piece: Piece) -> Piece:
+    """Cut the crops out of the frame; a frame that was given up meanwhile is the error of this piece alone."""
+    work, cuts = piece.work, piece.work.cuts
+    if cuts is None:
+        return piece
+    parts = zip(cuts.filled, work.to_frame, cuts.corners, strict=True)
+    try:
+        images = render(work.images[0], None, [View(*part) for part in parts], cuts.size, cuts.pad)
+        if work.view is not None:
+            work.view.check()  # what was cut out was the frame
+    except Exception as error:
+        nothing = replace(work, images=work.images[:0], to_frame=work.to_frame[:0], sources=[])
+        return replace(piece, work=replace(nothing, cuts=None, pointer=None, view=None), error=as_hams_error(error))
+    return replace(piece, work=replace(work, images=images, cuts=None, pointer=None, view=None))
+
+
+def infer(batch: Batch) -> None:
+    """Run the network."""
+    if batch.tensor is None or batch.error is not None:
+        return
+    clock = _Clock(batch.timing)
+    served = batch.pieces[0].served
+    try:
+        batch.outputs = served.network.infer(batch.tensor)
+    except Exception as error:
+        batch.error = InferenceError(f"node {served.node} failed on {served.device}: {as_hams_error(error).text}")
+    batch.tensor = None
+    clock.lap("infer")
+
+
+def failures(batch: Batch, error: HamsError) -> list[Outgoing]:
+    """The outputs that say why none of the batch was done."""
+    return [failure(piece.work, piece.served.device, error) for piece in batch.pieces]
+
+
+def finish(batch: Batch) -> list[Outgoing]:
+    """Decode each piece's part and return what to publish."""
+    if batch.error is not None:
+        return failures(batch, batch.error)
+    outgoing: list[Outgoing] = []
+    first = 0
+    for piece in batch.pieces:
+        last = first + piece.work.count
+        try:
+            if piece.error is not None:
+                raise piece.error
+            outgoing += _finish(piece, batch, first, last)
+        except Exception as error:
+            outgoing.append(failure(piece.work, piece.served.device, as_hams_error(error)))
+        first = last
+    return outgoing
+
+
+def _finish(piece: Piece, batch: Batch, first: int, last: int) -> list[Outgoing]:
+    """Return one piece's messages: the children's crops first, since others wait for them."""
+    served, work = piece.served, piece.work
+    timing = {"queue": round((batch.started - piece.since) * 1e3, 3), **batch.timing}
+    clock = _Clock(timing)
+    items: list[Any] = []
+    crops: list[Outgoing] = []
+    if batch.outputs is None or first == last:
+        if gives_objects(served.task):
+            crops = _crops(served, work, [], timing, clock)
+    else:
+        whole = len(batch.pieces) == 1
+        outputs = batch.outputs if whole else {name: value[first:last] for name, value in batch.outputs.items()}
+        to_frame = batch.to_frame[first:last]
+        if is_detection(served.task):
+            found = served.task.detect(outputs, to_frame, work.frame_size)
+            clock.lap("decode")
+            crops = _crops(served, work, found, timing, clock)
+            items = [[plain(one) for one in objects] for objects in found]
+        else:
+            items = served.task.describe(outputs, to_frame)
+            clock.lap("decode")
+            if gives_objects(served.task):
+                crops = _crops(served, work, [item["objects"] for item in items], timing, clock)
+                items = [{**item, "objects": [plain(one) for one in item["objects"]]} for item in items]
+        if len(items) != last - first:
+            raise TaskError(f"node {served.node}: the task gave {len(items)} answers for {last - first} images")
+    if work.view is not None:
+        work.view.check()  # what was read of the frame was the frame
+    output = Output(
+        id=work.id, node=served.node, device=served.device, items=items, sources=work.sources, timing=timing
+    )
+    return [*crops, (subjects.output(work.id.group, work.id.stream, served.node), output.pack())]
+
+
+class _Clock:
+    """Splits the time spent into named laps, ms."""
+
+    def __init__(self, timing: dict[str, float]) -> None:
+        self._timing = timing
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self._timing[name] = round(self._timing.get(name, 0.0) + (now - self._last) * 1e3, 3)
+        self._last = now
+
+
+def plain(one: Detected) -> dict[str, Any]:
+    """Return an object as it goes on the wire."""
+    item: dict[str, Any] = {
+        "box": [round(v, 2) for v in one.box],
+        "score": round(one.score, 4),
+        "label": one.label,
+    }
+    if one.points is not None:
+        item["points"] = np.round(one.points, 2).tolist()
+    return item
+
+
+def _crops(
+    served: ServedNode, work: Work, found: list[list[Detected]], timing: dict[str, float], clock: _Clock
+) -> list[Outgoing]:
+    """All crops of each child, even when there are none, so that the join knows what it waits for.
+
+    Whoever sees the frame cuts the crops of it himself: neither are they sent, nor does the detector's device, mostly
+    the busiest, do it. Crops of crops are cut here.
+    """
+    messages: list[Outgoing] = []
+    spec = served.plan.group.spec
+    whole = len(found) == 1 and any(found) and np.array_equal(work.to_frame[0], IDENTITY)
+    for child in spec.children(served.node):
+        device = _device(served.plan, child, work.route)
+        crop, takes = spec.nodes[child].crop, served.plan.input_on(child, device)
+        here = device == served.device
+        if whole and (here or (work.pointer is not None and device in work.near)):
+            child_work = _seen(work, child, crop, takes, found[0])
+        else:
+            child_work = _cut(work, child, crop, takes, found)
+        messages.append(child_work if here else (subjects.work(device), child_work.pack()))
+    clock.lap("crop")
+    return messages
+
+
+def _pad(takes: InputSpec) -> int | None:
+    """The value of pixels that a crop leaves empty; None: it is stretched and leaves none."""
+    return takes.pad if takes.fit == "letterbox" else None
+
+
+def _seen(work: Work, child: str, crop: CropSpec, takes: InputSpec, objects: list[Detected]) -> Work:
+    """Return work for a device that sees the frame, too: what to cut out of it."""
+    pad = _pad(takes)
+    height, width = work.images.shape[1:3]
+    views, kept = views_of((height, width), None, objects, crop, takes.size, pad)
+    cuts = Cuts(takes.size, pad or 0, [view.size for view in views], [view.corners for view in views])
+    return replace(work, node=child, to_frame=maps_of(views), sources=kept, cuts=cuts)
+
+
+def _cut(work: Work, child: str, crop: CropSpec, takes: InputSpec, found: list[list[Detected]]) -> Work:
+    """Return work with the crops themselves."""
+    width, height = takes.size
+    pixels: list[Any] = []
+    transforms: list[Any] = []
+    sources: list[int] = []
+    first = 0
+    for image, to_frame, objects in zip(work.images, work.to_frame, found, strict=True) if found else ():
+        cuts, maps, kept = cut(image, to_frame, objects, crop, takes.size, _pad(takes))
+        pixels.append(cuts)
+        transforms.append(maps)
+        sources += [first + index for index in kept]
+        first += len(objects)
+    return replace(
+        work,
+        node=child,
+        images=np.concatenate(pixels) if pixels else np.empty((0, height, width, 3), np.uint8),
+        to_frame=np.concatenate(transforms) if transforms else np.empty((0, 2, 3)),
+        sources=sources,
+        pointer=None,
+        view=None,
+    )
+
+
+def _device(plan: Plan, node: str, route: Mapping[str, str]) -> str:
+    """Return the device that does `node`'s part of a frame. Raises MessageError when `route` does not fit the plan."""
+    places = plan.shares[node]
+    if len(places) == 1:
+        return next(iter(places))
+    device = route.get(node, "")
+    if device not in places:
+        raise MessageError(f"the frame's route has no device of the plan for node {node}")
+    return device

@@ -1,0 +1,1 @@
+"""Which of several schedulers leads, and the writes that only the leader makes."""

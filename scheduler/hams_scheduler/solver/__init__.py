@@ -1,0 +1,1 @@
+"""Placement: instance, objective, strategies, and questions about placements. Pure, and usable alone."""

@@ -1,0 +1,123 @@
+"""The offline JSON format of an instance: what `hams-ctl plan --instance FILE` reads.
+
+Required: `models`, `devices`, `fps` (rows models; 0 or null: unsupported). Optional: `weights`, `memory_mib`,
+`capacity_mib` (null: no limit), `pins` {node: [devices]}, `groups` {group: {"nodes": [...], "target_fps": x,
+"priority": n}}, `kappa`, `hosts` {device: host}, `links` [{"a", "b", "mib_per_s"}], `edges` [{"from", "to",
+"bytes_per_frame"}], `accuracy`, `accuracy_floor`, `objective`. Other keys (`name`, `comment` …) are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hams_scheduler.solver.instance import Edge, FloatArray, Instance, InvalidInstanceError
+
+
+def read(data: Mapping[str, Any]) -> Instance:
+    """Return the instance that `data` describes. Raises InvalidInstanceError naming the wrong field."""
+    if not isinstance(data, Mapping):
+        raise InvalidInstanceError("an instance is a JSON object with models, devices and fps")
+    missing = [key for key in ("models", "devices", "fps") if data.get(key) is None]
+    if missing:
+        raise InvalidInstanceError(f"the instance lacks {', '.join(missing)}", field=missing[0])
+    try:
+        return _read(data)
+    except InvalidInstanceError:
+        raise
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise InvalidInstanceError(f"the instance is malformed: {error!r}") from None
+
+
+def _read(data: Mapping[str, Any]) -> Instance:
+    groups: dict[str, str] = {}
+    targets: dict[str, float] = {}
+    priorities: dict[str, int] = {}
+    for name, group in (data.get("groups") or {}).items():
+        for node in group["nodes"]:
+            if node in groups:
+                raise InvalidInstanceError(f"node {node} is in two groups", field="groups")
+            groups[node] = name
+        if group.get("target_fps") is not None:
+            targets[name] = float(group["target_fps"])
+        if group.get("priority") is not None:
+            priorities[name] = int(group["priority"])
+    return Instance(
+        models=_names(data["models"], "models"),
+        devices=_names(data["devices"], "devices"),
+        fps=_table(data["fps"], 0.0),
+        weights=_table(data.get("weights"), 1.0),
+        memory_mib=_table(data.get("memory_mib"), 0.0),
+        capacity_mib=_table(data.get("capacity_mib"), np.inf),
+        pins={node: frozenset(devices) for node, devices in (data.get("pins") or {}).items()},
+        groups=groups,
+        targets=targets,
+        priorities=priorities,
+        kappa=None if data.get("kappa") is None else _table(data["kappa"], 1.0),
+        hosts=dict(data.get("hosts") or {}),
+        links={(link["a"], link["b"]): float(link["mib_per_s"]) for link in data.get("links") or []},
+        edges=tuple(Edge(edge["from"], edge["to"], float(edge["bytes_per_frame"])) for edge in data.get("edges") or []),
+        accuracy=None if data.get("accuracy") is None else _table(data["accuracy"], 0.0),
+        accuracy_floor=None if data.get("accuracy_floor") is None else _table(data["accuracy_floor"], 0.0),
+        objective=data.get("objective") or "hams",
+    )
+
+
+def write(instance: Instance) -> dict[str, Any]:
+    """Return plain lists, numbers and strings that `read` turns into an equal instance."""
+    data: dict[str, Any] = {
+        "models": list(instance.models),
+        "devices": list(instance.devices),
+        "fps": instance.fps.tolist(),
+        "weights": instance.weights.tolist(),
+        "memory_mib": instance.memory_mib.tolist(),
+        "capacity_mib": [None if np.isinf(c) else float(c) for c in instance.capacity_mib],
+        "objective": instance.objective,
+    }
+    if instance.pins:
+        data["pins"] = {node: sorted(devices) for node, devices in instance.pins.items()}
+    if instance.groups:
+        data["groups"] = {name: _group(instance, name) for name in instance.group_names}
+    if instance.hosts:
+        data["hosts"] = dict(instance.hosts)
+    if instance.links:
+        data["links"] = [{"a": a, "b": b, "mib_per_s": rate} for (a, b), rate in instance.links.items()]
+    if instance.edges:
+        data["edges"] = [
+            {"from": e.source, "to": e.target, "bytes_per_frame": e.bytes_per_frame} for e in instance.edges
+        ]
+    for name in ("kappa", "accuracy", "accuracy_floor"):
+        table = getattr(instance, name)
+        if table is not None:
+            data[name] = table.tolist()
+    return data
+
+
+def _group(instance: Instance, name: str) -> dict[str, Any]:
+    group: dict[str, Any] = {"nodes": [m for m in instance.models if instance.group_of(m) == name]}
+    if name in instance.targets:
+        group["target_fps"] = instance.targets[name]
+    if name in instance.priorities:
+        group["priority"] = instance.priorities[name]
+    return group
+
+
+def _names(value: Any, name: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise InvalidInstanceError(f"{name} must be a list of names", field=name)
+    return tuple(value)
+
+
+def _table(value: Any, null: float) -> FloatArray:
+    """Return numbers as an array with `null` for each null; an absent value gives an empty array."""
+
+    def fill(item: Any) -> Any:
+        if isinstance(item, list | tuple):
+            return [fill(part) for part in item]
+        return null if item is None else item
+
+    if value is None:
+        return np.zeros(0)
+    return np.array(fill(value), dtype=np.float64)

@@ -1,0 +1,162 @@
+"""The objective of HAMS, once: what a placement achieves.
+
+Node n costs device d `w_n * kappa_d / F[n, d]` seconds per frame; the learned overhead of an inference is in F. A
+device serves its nodes one after another, so its cycle is the sum over its nodes, times their shares; a link's cycle
+is the transfer time of the edges that cross it. The group's FPS is `1 / (longest cycle)`: the slowest part decides.
+(HAMS, SEC 2020, measures one model per device: `paper`, the same formula with at most one model on a device.) With
+several groups each cost is per frame of its group times the group's target, so `1 / cycle` is the smallest
+achieved/target, and `group_rates` then raises whatever is not at the bottleneck (lexicographic max-min, by progressive
+filling: Bertsekas and Gallager, Data Networks, 6.5.2).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hams_scheduler.solver.instance import FloatArray, Instance
+from hams_scheduler.solver.problem import SLACK_MIB, IntArray, Problem, demand
+
+
+def shares_of(problem: Problem, assign: IntArray) -> FloatArray:
+    """Return the M×D shares of an assignment (M device rows)."""
+    shares = np.zeros(problem.shape)
+    shares[np.arange(len(assign)), assign] = 1.0
+    return shares
+
+
+def device_cycles(problem: Problem, shares: FloatArray) -> FloatArray:
+    """Return D seconds per frame (over target) that each device is busy under M×D `shares`."""
+    used = np.where(shares > 0, shares * np.where(shares > 0, problem.cost, 0.0), 0.0).sum(axis=0)
+    if problem.slowdown is not None:
+        used = used * problem.slowdown[np.arange(len(used)), (shares > 0).sum(axis=0)]
+    return np.asarray(used, dtype=np.float64)
+
+
+def link_cycles(problem: Problem, shares: FloatArray) -> FloatArray:
+    """Return seconds per frame (over target) that each link is busy; empty without links.
+
+    A shared node's frames are taken to be spread independently of its neighbours' shares.
+    """
+    table = problem.links
+    if table is None:
+        return np.zeros(0)
+    hosts = int(table.seconds.shape[1])
+    at = np.zeros((shares.shape[0], hosts))
+    for host in range(hosts):
+        at[:, host] = shares[:, table.host == host].sum(axis=1)
+    fixed = np.eye(hosts)
+    begin = np.where((table.source < 0)[:, None], fixed[np.where(table.source < 0, ~table.source, 0)], 0.0)
+    begin += np.where((table.source >= 0)[:, None], at[np.maximum(table.source, 0)], 0.0)
+    time = (begin[:, :, None] * at[table.target][:, None, :] * table.seconds).sum(axis=0)
+    return np.asarray(np.bincount(table.link.ravel(), weights=time.ravel()), dtype=np.float64)
+
+
+def cycle(problem: Problem, assign: IntArray) -> float:
+    """Return the longest cycle of an assignment in seconds per frame (over target); infinite if not allowed."""
+    if problem.links is None:
+        costs = problem.cost[np.arange(len(assign)), assign]
+        loads: FloatArray = np.asarray(np.bincount(assign, weights=costs, minlength=problem.shape[1]), dtype=np.float64)
+        if problem.slowdown is not None:
+            count = np.bincount(assign, minlength=problem.shape[1])
+            loads = loads * problem.slowdown[np.arange(len(loads)), count]
+        return float(loads.max())
+    return share_cycle(problem, shares_of(problem, assign))
+
+
+def share_cycle(problem: Problem, shares: FloatArray) -> float:
+    """Return the longest device or link cycle under M×D `shares`."""
+    return float(max(device_cycles(problem, shares).max(), link_cycles(problem, shares).max(initial=0.0)))
+
+
+def breaches(problem: Problem, shares: FloatArray) -> list[str]:
+    """Return what is wrong with `shares`, in words; empty when support, pins, memory and sums are kept."""
+    wrong = []
+    placed = shares > 0
+    for row, column in zip(*np.nonzero(placed & ~np.isfinite(problem.cost)), strict=True):
+        wrong.append(f"{problem.models[row]} may not run on {problem.devices[column]}")
+    used = np.where(placed, problem.memory, 0.0).sum(axis=0)
+    for column in np.nonzero(used > problem.capacity + SLACK_MIB)[0]:
+        wrong.append(f"{problem.devices[column]} holds {used[column]:g} of {problem.capacity[column]:g} MiB")
+    for row in np.nonzero(np.abs(shares.sum(axis=1) - 1) > 1e-6)[0]:
+        wrong.append(f"the shares of {problem.models[row]} do not sum to 1")
+    if problem.one_per_device:
+        for column in np.nonzero(placed.sum(axis=0) > 1)[0]:
+            wrong.append(f"{problem.devices[column]} has more than one model")
+    return wrong
+
+
+def group_rates(instance: Instance, problem: Problem, shares: FloatArray) -> dict[str, float]:
+    """Return FPS by group for fixed shares: highest priority first up to its target, then all by max-min.
+
+    Within one priority the smallest achieved/target is raised until a device or link is full, then the next. When
+    every target is met, what is left is shared by max-min of achieved/target over all groups.
+    """
+    names = instance.group_names
+    if len(names) == 1:
+        return {names[0]: 1.0 / share_cycle(problem, shares)}
+    use = _use(instance, problem, shares)
+    ratio = np.zeros(len(names))
+    priority = np.array([instance.priorities.get(name, 0) for name in names])
+    if (use.sum(axis=0) <= 1 + 1e-12).all():
+        ratio = _fill(use, ratio, np.ones(len(names), dtype=bool), np.inf)
+    else:
+        for level in sorted(set(priority.tolist()), reverse=True):
+            ratio = _fill(use, ratio, priority == level, 1.0)
+        ratio = _fill(use, ratio, np.ones(len(names), dtype=bool), np.inf)
+    return {name: float(r * instance.target(name)) for name, r in zip(names, ratio, strict=True)}
+
+
+def _use(instance: Instance, problem: Problem, shares: FloatArray) -> FloatArray:
+    """Return G×(D+links) busy fractions that each group causes at its target."""
+    rows = []
+    for name in instance.group_names:
+        mine = np.array([instance.group_of(model) == name for model in instance.models])
+        part = np.where(shares > 0, shares * np.where(shares > 0, problem.cost, 0.0), 0.0)
+        if problem.slowdown is not None:
+            count = (shares > 0).sum(axis=0)
+            part = part * problem.slowdown[np.arange(len(count)), count]
+        links = link_cycles(problem, np.where(mine[:, None], shares, 0.0))
+        rows.append(np.concatenate([part[mine].sum(axis=0), links]))
+    return np.array(rows)
+
+
+def _fill(use: FloatArray, ratio: FloatArray, raised: np.ndarray, top: float) -> FloatArray:
+    """Raise `ratio` of the `raised` groups together until full or `top`, freezing those at a full resource."""
+    ratio = ratio.copy()
+    active = raised & (ratio < top)
+    while active.any():
+        low = ratio[active].min()
+        front = active & (ratio <= low + 1e-12)
+        others = ratio[active & ~front]
+        ceiling = min(top, float(others.min(initial=np.inf)))
+        left = 1.0 - ratio @ use
+        growth = use[front].sum(axis=0)
+        room = np.where(growth > 1e-15, np.maximum(left, 0.0) / np.where(growth > 1e-15, growth, 1.0), np.inf)
+        step = min(float(room.min()), ceiling - low)
+        if not np.isfinite(step):
+            break
+        ratio[front] += step
+        full = (left - step * growth <= 1e-9) & (growth > 1e-15)
+        frozen = front & (use[:, full] > 1e-15).any(axis=1)
+        if step <= 1e-15 and not frozen.any():
+            break
+        active &= ~frozen & (ratio < top - 1e-12)
+    return ratio
+
+
+def satisfaction(instance: Instance, rates: dict[str, float]) -> list[float]:
+    """Return achieved/target sorted from the smallest, what several groups' plans are compared by."""
+    return sorted(rate / instance.target(name) for name, rate in rates.items())
+
+
+__all__ = [
+    "breaches",
+    "cycle",
+    "demand",
+    "device_cycles",
+    "group_rates",
+    "link_cycles",
+    "satisfaction",
+    "share_cycle",
+    "shares_of",
+]

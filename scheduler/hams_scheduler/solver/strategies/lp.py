@@ -1,0 +1,92 @@
+"""The placement LP: the shares that make the longest cycle least, by HiGHS's dual simplex through scipy.
+
+    min t   subject to   sum_d x_md = 1,   base_d + sum_m P_md x_md ≤ t,   sum_m mem_md x_md ≤ room_d
+
+Its value bounds every placement, whole or shared (a replica holds its node's whole memory, the LP only a share of it).
+A vertex, which is what the simplex method returns, splits few models: at most D - 1, and one more per full memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linprog
+from scipy.sparse import csr_array, hstack, vstack
+
+from hams_scheduler.solver.instance import FloatArray
+from hams_scheduler.solver.problem import Problem
+from hams_scheduler.solver.strategies.prices import Prices, priced
+
+KEPT = 5
+"""Cheapest devices per model, at the device prices, that a pruned LP keeps."""
+
+
+@dataclass(frozen=True, eq=False)
+class LpResult:
+    """M×D shares, the cycle in seconds, and the dual prices: D per second, D per MiB, M per model."""
+
+    shares: FloatArray
+    cycle: float
+    pi: FloatArray
+    mu: FloatArray
+    worth: FloatArray
+
+
+def pruned(problem: Problem, prices: Prices, kept: int = KEPT) -> np.ndarray:
+    """Return M×D: the pairs that are among a model's cheapest devices at these prices."""
+    finite = np.isfinite(problem.cost)
+    if kept >= problem.shape[1]:
+        return finite
+    paid = np.where(finite, priced(problem, prices.pi, prices.mu), np.inf)
+    nearest = np.argpartition(paid, kept - 1, axis=1)[:, :kept]
+    mask = np.zeros_like(finite)
+    mask[np.arange(len(paid))[:, None], nearest] = True
+    return mask & finite
+
+
+def solve(
+    problem: Problem,
+    allowed: np.ndarray,
+    seconds: float,
+    base: FloatArray | None = None,
+    room: FloatArray | None = None,
+) -> LpResult | None:
+    """Solve over the pairs that are `allowed` (M×D); None when there is no solution, or none in `seconds`.
+
+    `base` is what each device already carries, s; `room` the MiB it has left, of `problem.capacity`.
+    """
+    rows, columns = np.nonzero(allowed)
+    count, (models, devices) = len(rows), problem.shape
+    index = np.arange(count)
+    carried = np.zeros(devices) if base is None else base
+    left = problem.capacity if room is None else room
+    unit = max(float(problem.cost[rows, columns].mean()) * models / devices, 1e-12)  # HiGHS has absolute tolerances
+    time = csr_array((problem.cost[rows, columns] / unit, (columns, index)), shape=(devices, count))
+    limits, rights = [hstack([time, csr_array(-np.ones((devices, 1)))])], [-carried / unit]
+    bounded = np.nonzero(np.isfinite(left))[0] if problem.tight else np.zeros(0, dtype=np.int64)
+    scale = np.maximum(problem.capacity[bounded], 1e-9)
+    if len(bounded):
+        held = csr_array((problem.memory[rows, columns], (columns, index)), shape=(devices, count + 1))
+        limits.append(csr_array(held[bounded] / scale[:, None]))
+        rights.append(np.maximum(left[bounded], 0.0) / scale)
+    found = linprog(
+        np.append(np.zeros(count), 1.0),
+        A_ub=vstack(limits).tocsr(),
+        b_ub=np.concatenate(rights),
+        A_eq=csr_array((np.ones(count), (rows, index)), shape=(models, count + 1)),
+        b_eq=np.ones(models),
+        bounds=(0, None),
+        method="highs-ds",
+        options={"time_limit": max(seconds, 0.02), "disp": False},
+    )
+    if found.x is None or found.status != 0:
+        return None
+    shares = np.zeros(problem.shape)
+    shares[rows, columns] = np.where(found.x[:-1] < 1e-9, 0.0, found.x[:-1])
+    shares /= shares.sum(axis=1, keepdims=True)
+    duals = -np.asarray(found.ineqlin.marginals)
+    mu = np.zeros(devices)
+    mu[bounded] = np.maximum(duals[devices:], 0.0) / scale * unit
+    pi = np.maximum(duals[:devices], 0.0)
+    return LpResult(shares, float(found.x[-1]) * unit, pi, mu, np.asarray(found.eqlin.marginals) * unit)

@@ -1,0 +1,99 @@
+"""Model-first scheduling (MFS).
+
+Source: HAMS (SEC 2020) and its slides: take the worst-case model, the one whose best achievable FPS is lowest, and
+give it the device where the group stays fastest. The reading here: models by their best achievable cycle
+`min_d w/F`, longest first, a model with one feasible device before all others; each goes where the group's cycle
+grows least; ties go to the shorter own cycle of the device, then to the faster device. Greedy order is what memory
+punishes, so models then leave the bottleneck, by moves and swaps, as long as one shortens the group's cycle. Every
+answer is compared with everything on the best single device, which it is never worse than.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hams_scheduler.solver.objective import cycle
+from hams_scheduler.solver.placement import Answer
+from hams_scheduler.solver.problem import SLACK_MIB, IntArray, Problem
+from hams_scheduler.solver.strategies import packing, paper
+from hams_scheduler.solver.strategies.local_search import descend
+from hams_scheduler.solver.strategies.prices import sweep
+from hams_scheduler.solver.time_budget import Budget
+
+
+def mfs(problem: Problem, budget: Budget) -> Answer:
+    """Return the MFS placement; M×D steps of arithmetic."""
+    if problem.one_per_device:
+        return paper.mfs(problem, budget)
+    assign, notes = or_single(problem, place(problem), "mfs")
+    return Answer.of(problem, assign, sweep(problem, budget, 30).bound, notes=notes)
+
+
+def place(problem: Problem, start: IntArray | None = None) -> IntArray | None:
+    """Return the assignment, or None when the greedy order runs out of memory.
+
+    `start` (M device rows, -1: not placed) holds nodes that stay.
+    """
+    rows, columns = problem.shape
+    best = problem.cost.min(axis=1)
+    only = np.isfinite(problem.cost).sum(axis=1) == 1
+    assign = np.full(rows, -1, dtype=np.int64) if start is None else start.copy()
+    used = np.zeros(columns)
+    room = problem.capacity.copy()
+    count = np.zeros(columns, dtype=np.int64)
+    for row in np.nonzero(assign >= 0)[0]:
+        column = assign[row]
+        used[column] += problem.cost[row, column]
+        room[column] -= problem.memory[row, column]
+        count[column] += 1
+    every = np.arange(columns)
+    longest = float(used.max())
+    for row in np.lexsort((-best, ~only)):
+        if assign[row] >= 0:
+            continue
+        own = used + problem.cost[row]
+        if problem.slowdown is not None:
+            own = own * problem.slowdown[every, count + 1]
+        own = np.where(problem.memory[row] <= room + SLACK_MIB, own, np.inf)
+        grown = np.maximum(own, longest)
+        least = grown.min()
+        if not np.isfinite(least):
+            return None
+        tied = np.nonzero(grown <= least * (1 + 1e-12))[0]
+        if tied.size > 1:
+            tied = tied[own[tied] <= own[tied].min() * (1 + 1e-12)]
+        column = tied[problem.cost[row, tied].argmin()]
+        assign[row] = column
+        used[column] += problem.cost[row, column]
+        room[column] -= problem.memory[row, column]
+        count[column] += 1
+        longest = max(longest, float(own[column]))
+    return assign
+
+
+def single(problem: Problem) -> IntArray | None:
+    """Return everything on the single device where that is fastest; None if no device holds all."""
+    total = problem.cost.sum(axis=0)
+    if problem.slowdown is not None:
+        total = total * problem.slowdown[:, -1]
+    total = np.where(problem.memory.sum(axis=0) <= problem.capacity + SLACK_MIB, total, np.inf)
+    column = int(total.argmin())
+    return np.full(problem.shape[0], column, dtype=np.int64) if np.isfinite(total[column]) else None
+
+
+def or_single(problem: Problem, assign: IntArray | None, name: str) -> tuple[IntArray, tuple[str, ...]]:
+    """Return `assign` or, when better, everything on one device; if both fail, some feasible packing."""
+    alone = single(problem)
+    notes: tuple[str, ...] = ()
+    if assign is None:
+        if alone is None:
+            alone = packing.feasible_start(problem)
+        return polished(problem, alone), (f"{name}: its order runs out of memory; a placement that fits was used",)
+    if alone is not None and cycle(problem, alone) < cycle(problem, assign):
+        return alone, (f"{name}: everything on {problem.devices[alone[0]]} is faster than its own placement",)
+    return polished(problem, assign), notes
+
+
+def polished(problem: Problem, assign: IntArray) -> IntArray:
+    """Return `assign` after moves and swaps off the bottleneck, as many as there are devices twice over."""
+    return descend(problem, assign, Budget.start(np.inf), 2 * problem.shape[1]) if problem.plain else assign

@@ -1,0 +1,144 @@
+"""The best placement of whole nodes, with a proof of how good it is; anytime.
+
+1. Few models: exact, by dynamic programming over subsets (:mod:`subsets`).
+2. Otherwise the best of the heuristics and of the rounded LP (:mod:`rounding`), improved (:mod:`local_search`), against
+   a bound from device prices (:mod:`prices`). The bound is sharpened by the deadline filter of Lenstra, Shmoys and
+   Tardos (1990): in a placement shorter than T no pair costs T or more, so OPT ≥ min(T, bound over pairs that cost less
+   than T), and the incumbent is such a T.
+3. What is open then goes to HiGHS (:mod:`milp`), or CP-SAT where it is installed (:mod:`cpsat`), for sizes at which
+   they have a chance, with the incumbent as their limit.
+
+Problems with links or count-dependent slowdown beyond the reach of 1 are climbed (:mod:`climb`), with the bound of the
+problem without them, which is valid because both only make a cycle longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from hams_scheduler.solver.objective import cycle
+from hams_scheduler.solver.placement import Answer
+from hams_scheduler.solver.problem import IntArray, Problem
+from hams_scheduler.solver.strategies import cpsat, hfs, mfs, milp, packing, paper, subsets
+from hams_scheduler.solver.strategies.climb import climb
+from hams_scheduler.solver.strategies.deadline import filtered
+from hams_scheduler.solver.strategies.local_search import improve
+from hams_scheduler.solver.strategies.prices import Prices, sweep, value
+from hams_scheduler.solver.strategies.rounding import filled, rounded
+from hams_scheduler.solver.time_budget import Budget
+
+CLOSE = 1e-6
+"""A relative gap that counts as proven: that of HiGHS and CP-SAT."""
+MILP_PAIRS = 4000
+"""Largest M×D that is handed to HiGHS."""
+HFS_PAIRS = 200_000
+"""Largest M×D on which HFS is tried as a start."""
+LP_S_PER_PAIR = 5e-6
+"""Rounding the LP takes about so many seconds per pair; it is not begun without them."""
+FILLS = (1.006, 1.02)
+"""Limits for filling by prices, times the bound."""
+VAIN = 60
+"""Neighbourhoods without success before the search is left to HiGHS."""
+SEARCH_S = 1.0
+SEARCH_PART = 0.3
+"""Longest search before HiGHS, s, and as a part of the budget."""
+VAIN_LARGE = 5000
+"""Neighbourhoods without success before a search without HiGHS ends."""
+
+
+def optimal(problem: Problem, budget: Budget) -> Answer:
+    """Return the best placement found within the budget, and a proven bound."""
+    if problem.one_per_device:
+        return paper.optimal(problem, budget)
+    if problem.links is None and problem.shape[0] <= subsets.MOST_MODELS - 1:
+        return _exact(problem)
+    prices = sweep(problem, budget.part(budget.seconds * 0.3), 60)
+    assign = best_heuristic(problem, prices, budget)
+    if not problem.plain:
+        return _climbed(problem, budget, assign, prices)
+    search = _medium if problem.cost.size <= MILP_PAIRS else _large
+    return search(problem, budget, assign, prices)
+
+
+def _exact(problem: Problem) -> Answer:
+    columns = problem.shape[1]
+    memory = problem.memory if problem.tight else None
+    table = subsets.loads(problem.cost, memory, problem.capacity + 1e-6, np.zeros(columns), problem.slowdown)
+    length, assign = subsets.solve(table)
+    if not np.isfinite(length):
+        assign = packing.feasible_start(problem)  # raises, naming the models
+    return Answer.of(problem, assign, cycle(problem, assign), optimal=True)
+
+
+def _climbed(problem: Problem, budget: Budget, assign: IntArray, prices: Prices) -> Answer:
+    """Moves and swaps under the full objective, from the best heuristic and from the best placement without links."""
+    plain = optimal(replace(problem, links=None, slowdown=None), budget.part(budget.left() * 0.5))
+    starts = [assign, np.asarray(plain.shares.argmax(axis=1), dtype=np.int64)]
+    bound = max(prices.bound, plain.bound)
+    for start in starts:
+        part = budget.part(budget.left() * (0.5 if start is assign else 1.0))
+        climbed = climb(problem, start, lambda rows: (-cycle(problem, rows),), part)
+        assign = _best(problem, [assign, climbed])
+    return Answer.of(problem, assign, bound, optimal=_closed(problem, assign, bound))
+
+
+def best_heuristic(problem: Problem, prices: Prices, budget: Budget) -> IntArray:
+    """Return the best of MFS, HFS and everything on one device; beyond `HFS_PAIRS` without HFS, which takes longest."""
+    found = [mfs.place(problem), mfs.single(problem)]
+    if problem.cost.size <= HFS_PAIRS:
+        found.append(hfs.place(problem, prices.bound))
+    return _best(problem, found) if any(a is not None for a in found) else packing.feasible_start(problem)
+
+
+def _best(problem: Problem, found: Sequence[IntArray | None]) -> IntArray:
+    return min((a for a in found if a is not None), key=lambda assign: cycle(problem, assign))
+
+
+def _medium(problem: Problem, budget: Budget, assign: IntArray, prices: Prices) -> Answer:
+    """A short search, then HiGHS on the pairs that can still matter (:mod:`deadline`)."""
+    assign = _best(problem, [assign, rounded(problem, prices, budget)])
+    search = budget.part(min(SEARCH_S, budget.left() * SEARCH_PART))
+    assign = improve(problem, assign, search, prices, VAIN)
+    left = filtered(problem, cycle(problem, assign), prices, prices.bound, budget.part(budget.left() * 0.2))
+    if left.empty or _closed(problem, assign, left.bound):
+        return Answer.of(problem, assign, left.bound, optimal=True)
+    finish = cpsat.shortest_cycle if cpsat.available() else milp.shortest_cycle
+    found = finish(left.problem, cycle(problem, assign), left.bound, budget.left())
+    if found.assign is not None and packing.fits(problem, found.assign):
+        assign = _best(problem, [assign, found.assign])
+    bound = max(left.bound, min(found.bound, cycle(problem, assign)))
+    return Answer.of(problem, assign, bound, optimal=found.proven or _closed(problem, assign, bound))
+
+
+def _large(problem: Problem, budget: Budget, assign: IntArray, prices: Prices) -> Answer:
+    """Prices, the LP where there is time for it, and local search to the end of the budget."""
+    candidates: list[IntArray | None] = [assign]
+    for factor in FILLS:
+        if not budget.over():
+            candidates.append(filled(problem, prices, prices.bound * factor))
+    if budget.left() > LP_S_PER_PAIR * problem.cost.size:
+        candidates.append(rounded(problem, prices, budget))
+    assign = improve(problem, _best(problem, candidates), budget, prices, VAIN_LARGE)
+    bound = max(prices.bound, filtered_bound(problem, cycle(problem, assign), prices, budget))
+    return Answer.of(problem, assign, bound, optimal=_closed(problem, assign, bound))
+
+
+def filtered_bound(problem: Problem, incumbent: float, prices: Prices, budget: Budget) -> float:
+    """Return min(T, the price bound over pairs that cost less than T), with T the incumbent's cycle.
+
+    A pair that costs T or more is in no placement shorter than T, so either nothing is shorter than T, or the bound of
+    the problem without such pairs holds.
+    """
+    allowed = problem.cost < incumbent * (1 - 1e-12)
+    if not allowed.any(axis=1).all():
+        return incumbent
+    filtered = replace(problem, cost=np.where(allowed, problem.cost, np.inf))
+    again = sweep(filtered, budget.part(budget.left() * 0.3), 60, Prices(prices.pi, prices.mu, 0.0))
+    return min(incumbent, max(again.bound, value(filtered, prices.pi, prices.mu)))
+
+
+def _closed(problem: Problem, assign: IntArray, bound: float) -> bool:
+    return cycle(problem, assign) <= bound * (1 + CLOSE)

@@ -1,0 +1,101 @@
+"""From the placement LP to a whole placement, for instances too large for exact search.
+
+A vertex of the LP leaves all but a few models whole (Lenstra, Shmoys and Tardos 1990). Rounding goes in stages, the
+largest models first (:func:`rounded`): each stage solves the LP for the models left, on top of what the devices already
+carry, over the pairs that the device prices leave (:func:`lp.pruned`), and fixes the largest of them; a split one goes
+where most of it is and it fits. So those rounded last, whose rounding nothing evens out any more, are the smallest.
+Where there is no time for that, :func:`filled` uses the device prices alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from hams_scheduler.solver.instance import FloatArray
+from hams_scheduler.solver.problem import SLACK_MIB, IntArray, Problem
+from hams_scheduler.solver.strategies import lp
+from hams_scheduler.solver.strategies.prices import Prices, priced
+from hams_scheduler.solver.time_budget import Budget
+
+STAGES = (0.05, 0.12, 0.25, 0.5, 0.8, 1.0)
+"""Parts of all models that are fixed after each stage."""
+FEW_STAGES = (0.12, 0.4, 1.0)
+"""The same where an LP takes a second or so."""
+MANY_PAIRS = 300_000
+"""Largest M×D with all stages."""
+WHOLE = 1 - 1e-6
+"""A larger share is all of a model."""
+
+
+def rounded(problem: Problem, prices: Prices, budget: Budget) -> IntArray | None:
+    """Return a placement, or None when memory or time stops it."""
+    rows, columns = problem.shape
+    allowed = lp.pruned(problem, prices)
+    order = np.argsort(-problem.cost.min(axis=1), kind="stable")
+    assign: IntArray = np.full(rows, -1, dtype=np.int64)
+    loads, room = np.zeros(columns), problem.capacity + SLACK_MIB
+    done = 0
+    for part in STAGES if problem.cost.size <= MANY_PAIRS else FEW_STAGES:
+        left, last = order[done:], max(done + 1, round(part * rows))
+        rest = replace(problem, models=(), cost=problem.cost[left], memory=problem.memory[left])
+        found = lp.solve(rest, allowed[left], budget.left(), loads, room)
+        if found is None:
+            return None
+        fixed = left[: last - done]
+        whole = found.shares[: last - done].max(axis=1) > WHOLE
+        turn = np.concatenate([np.nonzero(whole)[0], np.nonzero(~whole)[0]])
+        for spot in turn:
+            row = int(fixed[spot])
+            column = _column(problem, row, found.shares[spot], loads, room, found.cycle)
+            if column is None:
+                return None
+            assign[row] = column
+            loads[column] += problem.cost[row, column]
+            room[column] -= problem.memory[row, column]
+        done = last
+        if done >= rows:
+            break
+    return assign
+
+
+def filled(problem: Problem, prices: Prices, limit: float) -> IntArray | None:
+    """Return a placement from prices alone, or None when memory stops it.
+
+    The largest models first, each where it pays least among the devices that it keeps within `limit` seconds, else
+    where it adds least.
+    """
+    rows, columns = problem.shape
+    paid = priced(problem, prices.pi, prices.mu)
+    assign: IntArray = np.empty(rows, dtype=np.int64)
+    loads, room, tight = np.zeros(columns), problem.capacity + SLACK_MIB, problem.tight
+    for row in np.argsort(-problem.cost.min(axis=1), kind="stable"):
+        own = loads + problem.cost[row]
+        if tight:
+            own = np.where(problem.memory[row] <= room, own, np.inf)
+        wish = np.where(own <= limit, paid[row], np.inf)
+        column = int(wish.argmin())
+        if not np.isfinite(wish[column]):
+            column = int(own.argmin())
+            if not np.isfinite(own[column]):
+                return None
+        assign[row] = column
+        loads[column] = own[column]
+        room[column] -= problem.memory[row, column]
+    return assign
+
+
+def _column(
+    problem: Problem, row: int, shares: FloatArray, loads: FloatArray, room: FloatArray, limit: float
+) -> int | None:
+    """Where a model goes: where all of it is; else where most of it is and it fits; else where it adds least."""
+    column = int(shares.argmax())
+    if shares[column] > WHOLE and problem.memory[row, column] <= room[column]:
+        return column
+    own = np.where(problem.memory[row] <= room, loads + problem.cost[row], np.inf)
+    wish = np.where((own <= limit) & (shares > 0), shares, 0.0)
+    if wish.max() > 0:
+        return int(wish.argmax())
+    column = int(own.argmin())
+    return column if np.isfinite(own[column]) else None

@@ -1,0 +1,136 @@
+"""What if there were one more device, one fewer, or a faster one? Answered from a matrix, without hardware. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hams_scheduler.solver.instance import Instance, InvalidInstanceError
+
+FORMS = "add:DEVICE, add:PROFILE.yaml, remove:DEVICE or scale:DEVICE=1.5"
+
+
+def apply(instance: Instance, change: str, profiles: Mapping[str, Mapping[str, Any]] | None = None) -> Instance:
+    """Return `instance` after one change.
+
+    ``add:DEVICE`` adds a twin of a device that is there; ``add:PROFILE.yaml`` a device of the speeds in that profile,
+    whose content is ``profiles[PROFILE.yaml]`` (`name`, `fps` by model or ``"*"``, `memory_mib`);
+    ``remove:DEVICE`` takes one away; ``scale:DEVICE=1.5`` makes one that much faster. DEVICE is an id or its end, such
+    as ``openvino.gpu`` or ``gpu``, where that names one device.
+
+    Raises:
+        InvalidInstanceError: the change is of none of these forms, or names a device that is not there.
+    """
+    verb, _, rest = change.partition(":")
+    match verb:
+        case "add" if profiles is not None and rest in profiles:
+            return _profiled(instance, profiles[rest])
+        case "add" if _found(instance, rest):
+            return _twin(instance, instance.devices[_column(instance, rest)])
+        case "add" if rest:
+            raise InvalidInstanceError(
+                f"there is no device {rest!r} to add another of; there are {', '.join(instance.devices)}; "
+                "what is not there needs a profile: add:examples/profiles/gpu.yaml"
+            )
+        case "remove":
+            return _remove(instance, _column(instance, rest))
+        case "scale":
+            device, _, factor = rest.partition("=")
+            return _scale(instance, _column(instance, device), factor)
+    raise InvalidInstanceError(f"what-if {change!r} is not {FORMS}; devices: {', '.join(instance.devices)}")
+
+
+def max_streams(group_fps: float, stream_fps: float) -> int:
+    """How many streams of `stream_fps` frames/s each a group that makes `group_fps` frames/s carries."""
+    if not stream_fps > 0:
+        raise InvalidInstanceError(f"a stream has more than 0 frames/s, not {stream_fps:g}")
+    return int(group_fps / stream_fps * (1 + 1e-9))
+
+
+def _found(instance: Instance, device: str) -> list[str]:
+    """Devices of that id, else those whose ids end in it."""
+    if device in instance.devices:
+        return [device]
+    return [one for one in instance.devices if device and one.endswith(f".{device}")]
+
+
+def _column(instance: Instance, device: str) -> int:
+    found = _found(instance, device)
+    if len(found) > 1:
+        raise InvalidInstanceError(f"{device!r} may be {' or '.join(found)}: name one")
+    if not found:
+        raise InvalidInstanceError(f"there is no device {device!r}; there are {', '.join(instance.devices)}")
+    return instance.devices.index(found[0])
+
+
+def _free_name(instance: Instance, name: str) -> str:
+    number = 2
+    while f"{name}-{number}" in instance.devices:
+        number += 1
+    return name if name not in instance.devices else f"{name}-{number}"
+
+
+def _twin(instance: Instance, device: str) -> Instance:
+    column = _column(instance, device)
+    hosts = dict(instance.hosts)
+    name = _free_name(instance, device)
+    if device in hosts:
+        hosts[name] = hosts[device]
+    columns = [*range(len(instance.devices)), column]
+    return _columns(instance, columns, (*instance.devices, name), hosts)
+
+
+def _profiled(instance: Instance, profile: Mapping[str, Any]) -> Instance:
+    speeds = profile.get("fps")
+    if not isinstance(speeds, Mapping) or not profile.get("name"):
+        raise InvalidInstanceError("a device profile has a name and fps by model")
+    fps = [float(speeds.get(model, speeds.get("*", 0.0))) for model in instance.models]
+    added = _twin(instance, instance.devices[0])
+    name = _free_name(instance, str(profile["name"]))
+    capacity = added.capacity_mib.copy()
+    capacity[-1] = float(profile.get("memory_mib") or np.inf)
+    table = added.fps.copy()
+    table[:, -1] = fps
+    kappa = None if added.kappa is None else added.kappa.copy()
+    if kappa is not None:
+        kappa[-1] = 1.0
+    return added.replace(
+        devices=(*instance.devices, name), fps=table, capacity_mib=capacity, kappa=kappa, hosts=dict(instance.hosts)
+    )
+
+
+def _remove(instance: Instance, column: int) -> Instance:
+    if len(instance.devices) == 1:
+        raise InvalidInstanceError("the only device cannot be removed")
+    left = [c for c in range(len(instance.devices)) if c != column]
+    names = tuple(instance.devices[c] for c in left)
+    return _columns(instance, left, names, {d: h for d, h in instance.hosts.items() if d in names})
+
+
+def _scale(instance: Instance, column: int, factor: str) -> Instance:
+    try:
+        by = float(factor)
+    except ValueError:
+        raise InvalidInstanceError(f"scale needs a number, as in scale:DEVICE=1.5, not {factor!r}") from None
+    if not 0 < by < float("inf"):
+        raise InvalidInstanceError(f"scale needs a number above 0, not {factor}")
+    fps = instance.fps.copy()
+    fps[:, column] *= by
+    return instance.replace(fps=fps)
+
+
+def _columns(instance: Instance, columns: list[int], names: tuple[str, ...], hosts: dict[str, str]) -> Instance:
+    """The instance with these columns, under these names."""
+    memory = instance.memory_mib if instance.memory_mib.ndim == 1 else instance.memory_mib[:, columns]
+    return instance.replace(
+        devices=names,
+        fps=instance.fps[:, columns],
+        memory_mib=memory,
+        capacity_mib=instance.capacity_mib[columns],
+        kappa=None if instance.kappa is None else instance.kappa[columns],
+        accuracy=None if instance.accuracy is None else instance.accuracy[:, columns],
+        hosts=hosts,
+        pins={node: kept for node, places in instance.pins.items() if (kept := places & frozenset(names))},
+    )

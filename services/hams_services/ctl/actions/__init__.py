@@ -1,0 +1,1 @@
+"""What the commands of hams-ctl do; one module per module of `commands`."""

@@ -1,0 +1,249 @@
+"""What `hams-ctl deploy`, `undeploy` and `plan` do."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hams_services.ctl.actions.offline_plan import plan_offline, print_offline, print_reasons
+from hams_services.ctl.console import err, out, print_json, with_bus, without_bus
+from hams_services.ctl.control import Control, Progress, prepare_group
+from hams_services.ctl.progress import Creeping, steps
+from hams_services.ctl.tables import matrix_table, placement, plans_table, reasons, short_names
+from hams_services.models.groups import load_groups
+from hams_shared.bus.protocol import Bus
+from hams_shared.errors import DeadlineError, InfeasibleError, NotFoundError, SourceError
+from hams_shared.group.spec import GroupSpec
+from hams_shared.runtime.process import cache_folder
+from hams_shared.wire.messages import GroupRecord, GroupView, PlanAnswer, StrategyAnswer, StreamView
+
+_STATES = {"profiling": "measure models", "loading": "load models"}
+"""What a state of a group is called where progress is shown."""
+STREAMS_S = 10.0
+"""How long the streams of a group that serves may take to begin, s."""
+
+
+async def bring_in(control: Control, spec: GroupSpec, progress: Progress) -> GroupRecord:
+    """Fetch the group's networks and put them where agents find them."""
+    prepare = partial(prepare_group, elsewhere=await control.pipeline_is_elsewhere())
+    record, files = await asyncio.to_thread(prepare, spec, cache_folder(), progress)
+    await control.upload(files, progress)
+    return record
+
+
+async def _found(control: Control, progress: Progress) -> None:
+    """Raise NotFoundError at once, before networks are fetched, when no scheduler runs."""
+    progress("ask the scheduler", 0, 0)
+    await control.view()
+
+
+async def until_served(control: Control, record: GroupRecord, progress: Progress, timeout: float) -> GroupView:
+    """Wait until the group serves, showing what it waits for."""
+    view: GroupView | None = None
+    creeping, clock = Creeping(), asyncio.get_running_loop().time
+    try:
+        async with asyncio.timeout(timeout):
+            async for view in control.follow(record):
+                if view.state != "serving":
+                    what = _STATES.get(view.state, view.state)
+                    progress(what, *creeping.parts(what, view.done, view.total, clock()))
+    except TimeoutError:
+        state = f"{view.state}: {view.text}" if view else "the scheduler has not seen it"
+        raise DeadlineError(
+            f"group {record.spec.name} does not serve after {timeout:g} s ({state})",
+            "it stays deployed: see `hams-ctl status`",
+        ) from None
+    assert view is not None
+    return view
+
+
+def deploy(
+    file: Path, strategy: str | None, wait: bool, timeout: float, json: bool, nats: str | None, debug: bool
+) -> None:
+    """Deploy the groups of `file`, and wait until they serve if `wait`, `timeout` s at most."""
+
+    async def job(bus: Bus) -> None:
+        specs = load_groups(file)
+        if strategy:
+            specs = [spec.model_copy(update={"strategy": strategy}) for spec in specs]
+        control = Control(bus)
+        views: list[GroupView | None] = []
+        streams: list[StreamView] = []
+        with steps() as progress:
+            await _found(control, progress)
+            records = [await bring_in(control, spec, progress) for spec in specs]
+            for record in records:
+                await control.deploy(record)
+            for record in records:
+                views.append(await until_served(control, record, progress, timeout) if wait else None)
+            for record in records if wait else ():
+                streams += await _begun(control, record, progress)
+        said = [view or {"name": spec.name, "state": "deployed"} for spec, view in zip(specs, views, strict=True)]
+        if json:
+            print_json(said[0] if len(said) == 1 else [_plain(one) for one in said])
+        else:
+            for spec, view in zip(specs, views, strict=True):
+                _report(spec, view)
+        check_streams(streams)
+
+    with_bus(job, nats, debug)
+
+
+async def _begun(control: Control, record: GroupRecord, progress: Progress) -> tuple[StreamView, ...]:
+    """The group's streams once they play, or have failed; none where no pipeline answers, which is told."""
+    if not record.spec.streams:
+        return ()
+    progress("start streams", 0, 0)
+    try:
+        return await control.until_streams_run(record, STREAMS_S)
+    except (NotFoundError, DeadlineError) as error:
+        err.print(f"streams of {record.spec.name} do not play: {error}", style="yellow", soft_wrap=True)
+        return ()
+
+
+def check_streams(streams: list[StreamView]) -> None:
+    """Tell of streams that do not play.
+
+    Raises:
+        SourceError: some have failed.
+    """
+    for stream in streams:
+        if stream.state in ("waiting", "reconnecting"):
+            text = f"stream {stream.group}/{stream.stream} does not play yet: {stream.text or stream.state}"
+            err.print(text, style="yellow", soft_wrap=True)
+    failed = [f"stream {s.group}/{s.stream} failed: {s.text}" for s in streams if s.state == "failed"]
+    if failed:
+        raise SourceError("; ".join(failed), "the group serves without: mend the source, and deploy again")
+
+
+def _plain(view: GroupView | dict[str, str]) -> dict[str, Any]:
+    return view.model_dump(mode="json") if isinstance(view, GroupView) else dict(view)
+
+
+def _report(spec: GroupSpec, view: GroupView | None) -> None:
+    if view is None or view.active is None:
+        out.print(f"group [bold]{spec.name}[/bold] is deployed; see `hams-ctl status`", markup=True)
+        return
+    plan = view.active
+    # The bound is that of the worst-off group; of one that is better off it says nothing.
+    bound = f" (bound {plan.bound_fps:.2f})" if plan.fps <= plan.bound_fps * (1 + 1e-6) else ""
+    out.print(
+        f"group [bold]{spec.name}[/bold] serves: plan {plan.epoch} by {plan.strategy}, "
+        f"predicted {plan.fps:.2f} FPS{bound}",
+        markup=True,
+    )
+    out.print(f"  {placement(plan.shares, plan.variants)}")
+    out.print(f"next: hams-ctl results {spec.name} --follow")
+
+
+def undeploy(name: str, nats: str | None, debug: bool) -> None:
+    """Remove a group."""
+
+    async def job(bus: Bus) -> None:
+        await Control(bus).undeploy(name)
+        out.print(f"group {name} is undeployed")
+
+    with_bus(job, nats, debug)
+
+
+def plan_instance(
+    instance: Path,
+    strategy: str,
+    time_limit: float,
+    explain: bool,
+    what_if: list[str],
+    max_streams: float | None,
+    objective: str | None,
+    json: bool,
+    debug: bool,
+) -> None:
+    """Plan a matrix from a file, without a running system."""
+
+    async def offline(stop: asyncio.Event) -> None:
+        answers = await plan_offline(instance, strategy, time_limit, what_if, max_streams, objective)
+        if json:
+            print_json(answers)
+        else:
+            print_offline(answers, explain)
+
+    without_bus(offline, debug)
+
+
+def plan_group(
+    file: Path, strategy: str, time_limit: float, explain: bool, json: bool, nats: str | None, debug: bool
+) -> None:
+    """Plan the groups of `file` on the devices that are up."""
+
+    async def job(bus: Bus) -> None:
+        control = Control(bus)
+        with steps() as progress:
+            await _found(control, progress)
+            records = [await bring_in(control, spec, progress) for spec in load_groups(file)]
+            answer = await ask_plan(control, records, tuple(strategy.split(",")), time_limit, progress)
+        if json:
+            print_json([a.model_dump(mode="json") for a in answer.answers])
+        else:
+            print_plan(answer, explain)
+        if answer.answers and all(a.error for a in answer.answers):
+            raise InfeasibleError(answer.answers[0].error.text if answer.answers[0].error else "no plan")
+
+    with_bus(job, nats, debug)
+
+
+async def ask_plan(
+    control: Control, records: list[GroupRecord], strategies: tuple[str, ...], time_limit: float, progress: Progress
+) -> PlanAnswer:
+    """Ask the scheduler, showing the benchmarks it still needs."""
+
+    async def watch() -> None:
+        most = 0
+        while True:
+            await asyncio.sleep(0.3)  # the scheduler gets the question first
+            try:
+                waiting = (await control.view()).waiting_profiles
+            except (NotFoundError, DeadlineError):  # the question itself says when nobody is there to answer it
+                continue
+            most = max(most, waiting)
+            if waiting:
+                progress("measure models", most - waiting, most)
+            else:
+                progress("plan", 0, 0)
+
+    async with asyncio.TaskGroup() as owner:
+        watcher = owner.create_task(watch())
+        answer = await control.plan(records, strategies, time_limit)
+        watcher.cancel()
+    return answer
+
+
+def print_plan(answer: PlanAnswer, explain: bool = False) -> None:
+    """Print the matrix and the strategies' answers."""
+    if answer.matrix is not None:
+        out.print(matrix_table(answer.matrix))
+        for line in reasons(answer.matrix):
+            out.print(line, style="dim")
+        out.print()
+    out.print(plans_table(answer.answers))
+    for one in answer.answers:
+        if one.source_fps is not None:
+            out.print(f"{one.strategy}: {bought(one)}")
+    if explain:
+        for one in answer.answers:
+            out.print(f"\n{one.strategy}", style="bold")
+            print_reasons(one.explanation)
+
+
+def bought(answer: StrategyAnswer) -> str:
+    """What the variants of a strategy's answer give, in all and each on its device."""
+    without = f"{answer.source_fps:.2f} FPS without" if answer.source_fps else "no plan without"
+    factor = f", ×{answer.fps / answer.source_fps:.2f}" if answer.source_fps else ""
+    names = short_names([d for places in answer.variants.values() for d in places])
+    each = [
+        f"{node} on {names[device]} {choice.label} (agreement {choice.agreement:.3f}): {choice.fps:.1f} "
+        + (f"instead of {choice.source_fps:.1f} FPS" if choice.source_fps else "FPS; its source does not run there")
+        for node, places in answer.variants.items()
+        for device, choice in places.items()
+    ]
+    return f"{answer.fps:.2f} FPS with variants, {without}{factor}; {'; '.join(each)}"

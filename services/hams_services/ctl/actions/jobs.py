@@ -1,0 +1,203 @@
+"""What `hams-ctl nco optimize`, `calibrate`, `train`, `jobs`, `report` and `cancel` do: work for the optimizer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from hams_services.ctl.console import err, out, print_json, with_bus
+from hams_services.ctl.control import Control
+from hams_services.ctl.progress import Steps, steps
+from hams_services.ctl.tables import plain_table
+from hams_services.optimizer.submit import cancel as take_back
+from hams_services.optimizer.submit import new_id, submit
+from hams_shared.bus.protocol import Bus
+from hams_shared.bus.records import watched
+from hams_shared.errors import NotFoundError, from_wire
+from hams_shared.wire import codec, subjects
+from hams_shared.wire.messages import JobRecord
+
+TAKEN_S = 20.0
+"""So long without an optimizer that takes the job: say so."""
+
+
+def optimize(
+    group: str,
+    frames: int,
+    samples: Path | None,
+    budget: float,
+    fresh: bool,
+    wait: bool,
+    json: bool,
+    nats: str | None,
+    debug: bool,
+) -> None:
+    """Hand in a job that makes, compares and measures variants."""
+    job = JobRecord(
+        id=new_id(),
+        kind="optimize",
+        group=group,
+        frames=frames,
+        samples=str(samples.absolute()) if samples else "",
+        budget_s=budget,
+        fresh=fresh,
+        created_at=time.time(),
+    )
+    _begin(job, wait, json, nats, debug)
+
+
+def calibrate(group: str, frames: int, wait: bool, json: bool, nats: str | None, debug: bool) -> None:
+    """Hand in a job that takes frames."""
+    job = JobRecord(id=new_id(), kind="calibrate", group=group, frames=frames, created_at=time.time())
+    _begin(job, wait, json, nats, debug)
+
+
+def train(
+    group: str,
+    node: str,
+    gflops: float,
+    fps: float,
+    device: str,
+    labels: Path | None,
+    samples: Path | None,
+    frames: int,
+    epochs: int,
+    budget: float,
+    wait: bool,
+    json: bool,
+    nats: str | None,
+    debug: bool,
+) -> None:
+    """Hand in a job that trains a student."""
+    job = JobRecord(
+        id=new_id(),
+        kind="train",
+        group=group,
+        node=node,
+        gflops=gflops,
+        fps=fps,
+        device=device,
+        labels=str(labels.absolute()) if labels else "",
+        samples=str(samples.absolute()) if samples else "",
+        frames=frames,
+        epochs=epochs,
+        budget_s=budget,
+        created_at=time.time(),
+    )
+    _begin(job, wait, json, nats, debug)
+
+
+def jobs(json: bool, nats: str | None, debug: bool) -> None:
+    """Print the jobs, newest first."""
+
+    async def job(bus: Bus) -> None:
+        found = await _all(bus)
+        if json:
+            print_json([one.model_dump(mode="json") for one in found])
+            return
+        if not found:
+            out.print("no jobs yet: hams-ctl nco optimize GROUP")
+            return
+        table = plain_table("Jobs")
+        for column in ("job", "what", "state", "host", "progress", "text"):
+            table.add_column(column)
+        for one in found:
+            progress = f"{100 * one.done // one.total} %" if one.total and not one.over else ""
+            table.add_row(
+                one.id, f"{one.kind} {one.group} {one.node}".rstrip(), one.state, one.host, progress, one.text
+            )
+        out.print(table)
+
+    with_bus(job, nats, debug)
+
+
+def report(group: str, json: bool, nats: str | None, debug: bool) -> None:
+    """Print a group's newest report."""
+
+    async def job(bus: Bus) -> None:
+        for one in await _all(bus):
+            if one.group == group and one.report:
+                if json:
+                    print_json({"job": one.id, "report": one.report})
+                elif out.is_terminal:
+                    from rich.markdown import Markdown
+
+                    out.print(Markdown(one.report))
+                else:
+                    out.print(one.report, soft_wrap=True)
+                return
+        raise NotFoundError(f"group {group} was not optimized yet", f"hams-ctl nco optimize {group}")
+
+    with_bus(job, nats, debug)
+
+
+def cancel(job_id: str, nats: str | None, debug: bool) -> None:
+    """Take a job back."""
+
+    async def job(bus: Bus) -> None:
+        ended = await take_back(bus, job_id, time.time())
+        out.print(f"job {ended.id} ({ended.kind} {ended.group}) is cancelled")
+
+    with_bus(job, nats, debug)
+
+
+def _begin(job: JobRecord, wait: bool, json: bool, nats: str | None, debug: bool) -> None:
+    async def begin(bus: Bus) -> None:
+        await Control(bus).deployed(job.group)
+        await submit(bus, job)
+        ended = job
+        if wait:
+            try:
+                with steps() as progress:
+                    ended = await _followed(bus, job.id, progress)
+            except asyncio.CancelledError:  # Ctrl-C
+                err.print(f"job {job.id} goes on; take it back with `hams-ctl nco cancel {job.id}`", soft_wrap=True)
+                raise
+        if json:
+            print_json(ended)
+        if ended.error is not None:
+            raise from_wire(ended.error.model_dump())
+        if not json:
+            where = "" if wait else " is handed in; see `hams-ctl nco jobs`"
+            out.print(f"job {ended.id}{where or f': {ended.state}, {ended.text}'}", soft_wrap=True)
+            if wait and ended.kind == "optimize" and ended.state == "done":
+                out.print(f"next: hams-ctl nco report {ended.group}, hams-ctl matrix --variants")
+
+    with_bus(begin, nats, debug)
+
+
+async def _followed(bus: Bus, job_id: str, progress: Steps) -> JobRecord:
+    """Wait for a job to be over, showing what it does."""
+    bucket = await bus.kv(subjects.bucket("jobs"))
+    warning = asyncio.get_running_loop().call_later(
+        TAKEN_S, err.print, "no optimizer has taken the job yet: start one with `hams-optimizer`"
+    )
+    warned = ""
+    try:
+        async for key, record in watched(bucket, JobRecord):
+            if key != job_id:
+                continue
+            if record is None:
+                raise NotFoundError(f"job {job_id} was removed")
+            if record.state != "waiting":
+                warning.cancel()
+            if record.over:
+                return record
+            if record.warning and record.warning != warned:
+                warned = record.warning
+                err.print(f"warning: {warned}", style="yellow", soft_wrap=True)
+            if record.text and record.kind == "optimize":  # its progress is the time that it may take
+                progress(f"optimize {record.group}", record.done, record.total, record.text)
+            elif record.text:
+                what, _, detail = record.text.partition(": ")
+                progress(what, record.done, record.total, detail)
+    finally:
+        warning.cancel()
+    raise NotFoundError(f"job {job_id} cannot be followed: the broker is away")
+
+
+async def _all(bus: Bus) -> list[JobRecord]:
+    entries = await (await bus.kv(subjects.bucket("jobs"))).entries()
+    found = [codec.decode(JobRecord, entry.value) for entry in entries.values() if entry.value is not None]
+    return sorted(found, key=lambda one: -one.created_at)

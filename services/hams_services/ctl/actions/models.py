@@ -1,0 +1,238 @@
+"""What `hams-ctl models list` and `show` do."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from rich.table import Table
+from rich.text import Text
+
+from hams_services.ctl.console import directly, out, print_json
+from hams_services.ctl.tables import plain_table
+from hams_services.models.files import mib
+from hams_services.models.groups import node_yaml, plain
+from hams_services.models.manifest import SERVICES, Choice, Manifest, Service, choose, zoo
+from hams_services.models.pull import State, places, state
+from hams_shared.errors import BadInputError
+from hams_shared.runtime.process import cache_folder
+
+_STYLE: dict[State, str] = {"cached": "green", "part": "yellow", "absent": "dim"}
+
+
+def service_named(text: str | None) -> Service | None:
+    """Understand --service. Raises BadInputError."""
+    if text is None:
+        return None
+    for service, what in SERVICES.items():
+        if text.lower() in (service.lower(), what):
+            return service
+    raise BadInputError(f"there is no service {text!r}", "services: F faces, P persons, V vehicles")
+
+
+def of_service(service: Service | None) -> list[Manifest]:
+    """The networks of a service, or all."""
+    return [each for each in zoo().values() if service in (None, each.service)]
+
+
+# list
+
+
+def list_models(service: str | None, json: bool, debug: bool) -> None:
+    """Print the networks of the zoo, and which of them are in the cache."""
+
+    def main() -> None:
+        found = of_service(service_named(service))
+        if json:
+            print_json([_as_json(each) for each in found])
+            return
+        for kind, what in SERVICES.items():
+            of_kind = [each for each in found if each.service == kind]
+            if of_kind:
+                out.print(_table(f"Service {kind}: {what}", of_kind))
+                out.print()
+        out.print(f"In a group file: model: zoo:NAME.  Cache: {cache_folder()}", style="dim")
+
+    directly(main, debug)
+
+
+def _table(title: str, manifests: list[Manifest]) -> Table:
+    """The networks; on a narrow terminal what can be looked up with `show` is left out."""
+    width = out.width
+    left_out = {"source", "weights", "licence"} if width < 100 else {"source", "weights"} if width < 120 else set()
+    columns = [
+        each for each in ("name", "what", "source", "size", "weights", "licence", "cache") if each not in left_out
+    ]
+    table = plain_table(title)
+    for column in columns:
+        table.add_column(
+            column,
+            justify="right" if column == "size" else "left",
+            no_wrap=column != "what",
+            min_width=24 if column == "what" else None,
+        )
+    for each in manifests:
+        cells: dict[str, str | Text] = {
+            "name": each.name,
+            "what": each.what,
+            "source": each.variants[each.variant][0].kind,
+            "size": mib(each.size(each.variant)),
+            "weights": " ".join(each.variants),
+            "licence": each.licence,
+            "cache": _cache_cell(each),
+        }
+        table.add_row(*(cells[column] for column in columns))
+    return table
+
+
+def _cache_cell(manifest: Manifest) -> Text:
+    """Say of which variants the files are there."""
+    several = len(manifest.variants) > 1
+    words: list[Text] = []
+    for variant in manifest.variants:
+        found, done = state(Choice(manifest, variant, None), cache_folder())
+        if found == "cached":
+            words.append(Text(variant if several else "yes", _STYLE[found]))
+        elif found == "part":
+            percent = f"{100 * done // manifest.size(variant)} %"
+            words.append(Text(f"{variant} {percent}" if several else percent, _STYLE[found]))
+    return Text(" ").join(words) if words else Text("–", "dim")
+
+
+def _as_json(manifest: Manifest) -> dict[str, Any]:
+    variants = {}
+    for variant, files in manifest.variants.items():
+        choice = Choice(manifest, variant, None)
+        found, done = state(choice, cache_folder())
+        variants[variant] = {
+            "size": manifest.size(variant),
+            "cache": found,
+            "cached_bytes": done,
+            "path": str(places(choice, cache_folder())[0]),
+            "files": [file.model_dump(mode="json", exclude_none=True) for file in files],
+        }
+    return {
+        "name": manifest.name,
+        "what": manifest.what,
+        "service": manifest.service,
+        "source": manifest.variants[manifest.variant][0].kind,
+        "licence": manifest.licence,
+        "home": manifest.home,
+        "note": manifest.note,
+        "variants": variants,
+        "input": plain(manifest.input),
+        "crop": plain(manifest.crop) if manifest.crop else None,
+        "heads": {name: plain(head) for name, head in manifest.heads.items()},
+    }
+
+
+# show
+
+
+def show(name: str, json: bool, debug: bool) -> None:
+    """Print what is known of a network."""
+
+    def main() -> None:
+        choice = choose(name, zoo())
+        if json:
+            print_json({**_as_json(choice.manifest), "nodes": {n: node_yaml(c) for n, c in _nodes(choice).items()}})
+            return
+        _facts(choice)
+        crop = choice.manifest.crop is not None
+        parent = "; PARENT is the node whose objects it looks at" if crop else ""
+        out.print(f"\n# In a group file, below `nodes:`{parent}", style="dim")
+        suffix = f"@{choice.variant}" if choice.variant != choice.manifest.variant else ""
+        nodes = _nodes(choice)
+        for node in nodes:
+            head = f"/{node}" if len(choice.manifest.heads) > 1 else ""
+            short = {"model": f"zoo:{choice.manifest.name}{head}{suffix}", **({"parent": "PARENT"} if crop else {})}
+            _paste({node: short})
+        out.print("\n# The same, written out; what a node with zoo: says of its own comes before this", style="dim")
+        for node, each in nodes.items():
+            _paste({node: node_yaml(each)})
+
+    directly(main, debug)
+
+
+_NODE_NAMES = {"classification": "class", "expectation": "value", "embedding": "who"}
+
+
+def _nodes(choice: Choice) -> dict[str, Choice]:
+    """Return the nodes that stand for a choice, by a name to suggest: one for each head, unless one was chosen."""
+    manifest = choice.manifest
+    if len(manifest.heads) > 1:
+        heads = [choice.head] if choice.head is not None else list(manifest.heads)
+        return {head: Choice(manifest, choice.variant, head) for head in heads}
+    if manifest.crop is None:
+        return {SERVICES[manifest.service].removesuffix("s"): choice}
+    kind = manifest.heads["all"].task.type
+    return {_NODE_NAMES.get(kind, kind): choice}
+
+
+def _facts(choice: Choice) -> None:
+    """Print what is known, a line each; nothing is folded that someone may want to copy."""
+    manifest, given = choice.manifest, choice.manifest.input
+    out.print(Text.assemble((manifest.name, "bold"), f"  {manifest.what}"))
+    if manifest.note:
+        for line in textwrap.wrap(manifest.note, min(100, out.width - 2)):
+            out.print(f"  {line}")
+    means = [("mean", given.mean), ("scale", given.scale)]
+    words = [f"{given.size[0]}×{given.size[1]} pixels", given.color, given.layout, given.dtype, given.fit]
+    words += [f"{key} {' '.join(f'{value:g}' for value in values)}" for key, values in means if values]
+    tasks = {"" if len(manifest.heads) == 1 else f"{name}: ": head.task.type for name, head in manifest.heads.items()}
+    _fact("service", f"{manifest.service} ({SERVICES[manifest.service]})")
+    _fact("task", ", ".join(name + kind for name, kind in tasks.items()))
+    _fact("input", ", ".join(words))
+    _fact("licence", manifest.licence)
+    _fact("home", manifest.home)
+    for variant, files in manifest.variants.items():
+        one = Choice(manifest, variant, None)
+        found, done = state(one, cache_folder())
+        where = {
+            "cached": f"in the cache: {places(one, cache_folder())[0]}",
+            "part": f"{mib(done)} of it in the cache",
+            "absent": "not in the cache",
+        }[found]
+        _fact(variant, f"{mib(manifest.size(variant))}, {where}", _STYLE[found] if found != "absent" else "")
+        if variant == choice.variant:
+            for file in files:
+                _fact("", file.source)
+                _fact("", f"{file.size} bytes, {'SHA-256' if file.sha256 else 'SHA-384'} {file.digest}", "dim")
+    others = [variant for variant in manifest.variants if variant != choice.variant]
+    if others:
+        _fact("", f"hams-ctl models show {manifest.name}@{others[0]} shows the other's files", "dim")
+
+
+def _fact(key: str, value: str, style: str = "") -> None:
+    out.print(Text.assemble((f"  {key:<9}", "dim"), (value, style)), soft_wrap=True)
+
+
+class _Flow(yaml.SafeDumper):
+    """Lists and small maps in one line, as people write them."""
+
+
+def _list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True)
+
+
+def _map(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.Node:
+    return dumper.represent_mapping("tag:yaml.org,2002:map", value.items(), flow_style=len(str(value)) < 90)
+
+
+_Flow.add_representer(list, _list)
+_Flow.add_representer(dict, _map)
+
+
+def _paste(node: Mapping[str, Any]) -> None:
+    """Print YAML that can be pasted: no wrapping by the console, two spaces of indent as below `nodes:`."""
+    for name, content in node.items():
+        out.print(f"  {name}:", markup=False)
+        for key, value in content.items():
+            text = yaml.dump({key: value}, Dumper=_Flow, sort_keys=False, allow_unicode=True, width=100)
+            if text.startswith("{"):
+                text = f"{key}: {yaml.dump(value, Dumper=_Flow, sort_keys=False, allow_unicode=True, width=1000)}"
+                text = text.removesuffix("...\n")
+            for line in text.splitlines():
+                out.print(f"    {line}", markup=False, soft_wrap=True)

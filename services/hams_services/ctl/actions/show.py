@@ -1,0 +1,205 @@
+"""What `hams-ctl status`, `devices` and `matrix` do."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import sys
+import time
+
+from hams_services.ctl.console import out, print_json, with_bus, without_bus
+from hams_services.ctl.control import Control
+from hams_services.ctl.progress import steps
+from hams_services.ctl.tables import (
+    NARROW,
+    devices_table,
+    doubts,
+    groups_table,
+    leader_line,
+    matrix_table,
+    placement,
+    reasons,
+    streams_table,
+    variant_remarks,
+    variants_table,
+)
+from hams_shared.bus.protocol import Bus
+from hams_shared.errors import DeadlineError, NotFoundError
+from hams_shared.wire.messages import DeviceView, MatrixView, PipelineView
+
+MEASURE_S = 1800.0
+"""How long `matrix --measure` waits, s."""
+
+
+def status(json: bool, nats: str | None, debug: bool) -> None:
+    """Print groups, streams with their frame ledgers, and devices."""
+
+    async def job(bus: Bus) -> None:
+        control = Control(bus)
+        view = await control.view()
+        try:
+            streams = await control.streams()
+        except NotFoundError:
+            streams = PipelineView(streams=())
+        if json:
+            print_json(
+                {
+                    "groups": [g.model_dump(mode="json") for g in view.groups],
+                    "streams": streams.model_dump(mode="json")["streams"],
+                    "devices": [d.model_dump(mode="json") for d in view.devices],
+                    "leader": view.leader.model_dump(mode="json") if view.leader else None,
+                }
+            )
+            return
+        narrow = out.width < NARROW
+        if view.groups:
+            out.print(groups_table(view.groups, narrow=narrow))
+            for group in view.groups:
+                plan = group.active or group.next
+                if narrow and plan is not None:
+                    out.print(f"  {group.name}: {placement(plan.shares, plan.variants)}")
+                if group.text and group.state != "serving":
+                    out.print(f"  {group.name}: {group.text}", style="yellow")
+                if group.expected_why:
+                    out.print(f"  {group.name}: {group.expected_why}", style="dim")
+                if group.active is not None and group.active.unmet:
+                    lower = "; groups of lower priority give way first"
+                    out.print(f"  {group.name}: its target cannot be met by the plan{lower}", style="yellow")
+        else:
+            out.print("no group is deployed: hams-ctl deploy FILE")
+        if streams.streams:
+            out.print()
+            out.print(streams_table(streams, narrow=narrow))
+            for stream in streams.streams:
+                if stream.text:
+                    out.print(f"  {stream.group}/{stream.stream}: {stream.text}", style="red")
+        out.print()
+        _print_devices(view.devices, False)
+        if view.leader is not None:
+            out.print()
+            out.print(leader_line(view.leader, view.led_s, time.time()), style="dim")
+
+    with_bus(job, nats, debug)
+
+
+def discovered(json: bool, debug: bool) -> None:
+    """Print the devices of this host."""
+    from hams_services.ctl.progress import steps
+    from hams_services.ctl.system.up import discover
+
+    async def look(stop: object) -> None:
+        with steps() as progress:
+            progress("look for devices", 0, 0)
+            found, remarks, cores = await discover()
+        if json:
+            print_json({"devices": found, "skipped": remarks, "cores": cores})
+            return
+        for device in found:
+            out.print(f"--device {device}")
+        out.print(f"CPU: {cores}", style="dim")
+        for remark in remarks:
+            out.print(f"not used: {remark}", style="dim")
+
+    without_bus(look, debug)
+
+
+def devices(json: bool, nats: str | None, debug: bool) -> None:
+    """Print the devices of the system."""
+
+    async def job(bus: Bus) -> None:
+        _print_devices((await Control(bus).view()).devices, json)
+
+    with_bus(job, nats, debug)
+
+
+def resume(device: str, nats: str | None, debug: bool) -> None:
+    """End a device's quarantine."""
+
+    async def job(bus: Bus) -> None:
+        reason = await Control(bus).resume(device)
+        out.print(f"{device} gets work again ({reason})")
+
+    with_bus(job, nats, debug)
+
+
+def _print_devices(views: tuple[DeviceView, ...], json: bool) -> None:
+    if json:
+        print_json([d.model_dump(mode="json") for d in views])
+        return
+    out.print(devices_table(views))
+    for view in views:
+        if view.record.limit:
+            out.print(f"  {view.record.device}: {view.record.limit}", style="dim", soft_wrap=True)
+        for remark in view.heartbeat.remarks if view.heartbeat is not None else ():
+            out.print(f"  {view.record.device}: {remark}", style="yellow", soft_wrap=True)
+        if view.state == "quarantined" and view.health is not None:
+            name = view.record.device
+            out.print(f"  {name} is quarantined: {view.health.reason}", style="red", soft_wrap=True)
+            out.print(f"  when it is mended: hams-ctl devices resume {name}", style="dim", soft_wrap=True)
+
+
+def matrix(
+    again: tuple[str, str] | None, json: bool, variants: bool, as_csv: bool, nats: str | None, debug: bool
+) -> None:
+    """Print the FPS matrix, after cells were measured `again`: those of a model and a device, empty: all."""
+
+    async def job(bus: Bus) -> None:
+        if again is not None:
+            await _measure(Control(bus), *again)
+        view = (await Control(bus).view()).matrix
+        if json:
+            keys = ("models", "devices", "fps", "reasons", "cells", "emulated", "doubts")
+            data = view.model_dump(mode="json")
+            print_json({key: data[key] for key in (*keys, *(["variants"] if variants else []))})
+        elif as_csv:
+            _csv(view)
+        elif not view.models:
+            out.print("no models yet: hams-ctl deploy FILE")
+        else:
+            out.print(matrix_table(view))
+            for line in doubts(view, time.time()):
+                out.print(line, style="yellow")
+            for line in reasons(view):
+                out.print(line, style="dim")
+            if variants:
+                _variants(view)
+
+    with_bus(job, nats, debug)
+
+
+async def _measure(control: Control, model: str, device: str) -> None:
+    """Have cells measured again, and wait for it. Raises NotFoundError: there are none such."""
+    total = await control.measure(model, device)
+    if not total:
+        names = (await control.view()).matrix
+        known = f"models: {', '.join(names.models) or 'none'}; devices: {', '.join(names.devices) or 'none'}"
+        raise NotFoundError(f"no cell of the matrix is called {model or '*'} {device or '*'}", known)
+    try:
+        with steps() as progress:
+            async with asyncio.timeout(MEASURE_S):
+                while left := (view := await control.view()).waiting_profiles:
+                    busy = ", ".join(f"{name} on {on}" for on, name in view.profiling.items())
+                    progress("measure", max(total - left, 0), total, busy)
+                    await asyncio.sleep(0.5)
+            progress.end("measure")
+    except TimeoutError:
+        raise DeadlineError(
+            f"not all was measured within {MEASURE_S:g} s", "it goes on: see `hams-ctl matrix`"
+        ) from None
+
+
+def _variants(view: MatrixView) -> None:
+    out.print()
+    if not view.variants:
+        out.print("no variants are known of these networks")
+        return
+    out.print(variants_table(view))
+    for line in variant_remarks(view):
+        out.print(line, style="dim")
+
+
+def _csv(view: MatrixView) -> None:
+    writer = csv.writer(sys.stdout)
+    writer.writerow(["model", *view.devices])
+    for model, row in zip(view.models, view.fps, strict=True):
+        writer.writerow([model, *("" if value is None else value for value in row)])

@@ -1,0 +1,126 @@
+"""What `hams-ctl up` and `join` do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from rich.text import Text
+
+from hams_services.ctl.console import err, out, without_bus
+from hams_services.ctl.control import Progress
+from hams_services.ctl.options import address
+from hams_services.ctl.progress import steps
+from hams_services.ctl.system.join import joined, name_box
+from hams_services.ctl.system.up import Running, discover, system
+from hams_shared.bus.urls import host_port, redacted
+from hams_shared.errors import InternalError
+from hams_shared.runtime.credentials import of_environment
+
+LOOPBACK = "127.0.0.1"
+"""Where an own broker listens unless --host says otherwise."""
+
+
+async def choose_devices(named: list[str] | None) -> list[str]:
+    """The devices named, else those discovered."""
+    if named:
+        return list(dict.fromkeys(named))
+    with steps() as progress:
+        progress("look for devices", 0, 0)
+        found, remarks, cores = await discover()
+    for remark in remarks:
+        err.print(f"not used: {remark}", style="dim")
+    if " of " in cores:
+        err.print(f"CPU: {cores}", style="dim")
+    return found
+
+
+def unused_options(nats: str | None, port: int | None, host: str) -> str:
+    """Say which options of an own broker are given although the one at `nats` is used; else nothing."""
+    given = ["--port"] * (port is not None) + ["--host"] * (host != LOOPBACK)
+    if nats is None or not given:
+        return ""
+    return (
+        f"not used: {' and '.join(given)}, because the broker at {redacted(nats)} is used (--nats or HAMS_NATS_URL); "
+        "for an own broker unset HAMS_NATS_URL"
+    )
+
+
+@asynccontextmanager
+async def shown(start: Callable[[Progress], AbstractAsyncContextManager[Running]]) -> AsyncIterator[Running]:
+    """Hold what `start` makes, and show the progress of its start and of its end."""
+    async with AsyncExitStack() as stack:
+        with steps() as progress:
+            running = await stack.enter_async_context(start(progress))
+        try:
+            yield running
+        finally:
+            with steps() as progress:
+                progress("stop everything", 0, 0)
+                await stack.aclose()
+
+
+def up(
+    device: list[str] | None,
+    nats: str | None,
+    port: int | None,
+    host: str,
+    metrics: str | None,
+    schedulers: int,
+    optimizer: bool,
+    secrets: Path | None,
+    debug: bool,
+) -> None:
+    """Start everything, and keep it running until Ctrl-C."""
+
+    async def main(stop: asyncio.Event) -> None:
+        if unused := unused_options(nats, port, host):
+            err.print(unused)
+        devices = await choose_devices(device)
+        err.print(f"starting {len(devices)} device{'s' * (len(devices) != 1)}: {', '.join(devices)}")
+        try:
+            async with shown(
+                lambda progress: system(
+                    devices, nats, port, host, metrics, schedulers, secrets, optimizer, progress=progress
+                )
+            ) as running:
+                out.print(Text.assemble(("HAMS is up", "bold green"), f" at {running.url}"))
+                for name in running.devices:
+                    out.print(f"  {name}")
+                if metrics is not None:
+                    out.print(f"  metrics: http://{host_port(*address(metrics))}/metrics")
+                out.print(f"  logs: {running.logs}")
+                out.print("next: hams-ctl deploy examples/face.yaml   (Ctrl-C here stops everything)")
+                failed = await running.supervisor.failure()
+                raise InternalError(f"{failed.spec.name} keeps failing and was given up", f"log: {failed.spec.log}")
+        except asyncio.CancelledError:
+            err.print("stopped")
+            raise
+
+    without_bus(main, debug, stopped_is_fine=True)
+
+
+def join(nats: str, device: list[str] | None, debug: bool) -> None:
+    """Start one agent per device for another box's HAMS, and keep them running until Ctrl-C."""
+
+    async def main(stop: asyncio.Event) -> None:
+        identity = of_environment()
+        box = name_box(identity)
+        devices = await choose_devices(device)
+        err.print(f"starting {len(devices)} device{'s' * (len(devices) != 1)}: {', '.join(devices)}")
+        try:
+            async with shown(partial(joined, devices, nats, box, identity)) as running:
+                out.print(Text.assemble((f"{box} has joined", "bold green"), f" {running.url}"))
+                for name in running.devices:
+                    out.print(f"  {name}")
+                out.print(f"  logs: {running.logs}")
+                failed = await running.supervisor.failure()
+                raise InternalError(f"{failed.spec.name} keeps failing and was given up", f"log: {failed.spec.log}")
+        except asyncio.CancelledError:
+            err.print("stopped")
+            raise
+
+    without_bus(main, debug, stopped_is_fine=True)

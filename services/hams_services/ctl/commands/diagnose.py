@@ -1,0 +1,27 @@
+"""Options of `hams-ctl diagnose`; what it does is in `actions`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hams_services.ctl.options import Debug, Nats
+
+
+def diagnose(
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The file to write (default: hams-diagnose-TIME.tar.gz).", show_default=False),
+    ] = None,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Pack what a fault report needs into one file: versions, devices, groups, plans, matrix, status, logs, broker.
+
+    Passwords are hidden; credentials and keys are not in it. Without a broker, it packs what there is.
+    """
+    from hams_services.ctl.actions import diagnose
+
+    diagnose.diagnose(out, nats, debug)

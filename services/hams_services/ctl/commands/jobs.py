@@ -1,0 +1,118 @@
+"""Options of the `hams-ctl nco` commands that hand work to the optimizer; what they do is in `actions`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hams_services.ctl.commands.nco import nco
+from hams_services.ctl.options import Debug, Json, Nats
+
+__all__ = ["nco"]
+
+Group = Annotated[str, typer.Argument(help="Name of a deployed group.")]
+Frames = Annotated[int, typer.Option(min=3, max=10_000, help="Frames to take from the group's streams.")]
+Wait = Annotated[bool, typer.Option(help="Wait until it is done; Ctrl-C leaves it running.")]
+
+
+@nco.command()
+def optimize(
+    group: Group,
+    frames: Frames = 120,
+    samples: Annotated[Path | None, typer.Option(help="A folder of frames instead, on the optimizer's host.")] = None,
+    budget: Annotated[float, typer.Option(min=1, help="How long all of it may take, s.")] = 900.0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Take new frames, and measure anew what is known.")] = False,
+    wait: Wait = True,
+    json: Json = False,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Make variants of a group's networks, compare and measure them all; the scheduler then uses the best.
+
+    Takes frames from the group's own streams (or --samples), makes what each runtime can read in each precision,
+    compares each with its source through the node's own post-processing, and has every device measure what reaches the
+    floor.
+    """
+    from hams_services.ctl.actions import jobs
+
+    jobs.optimize(group, frames, samples, budget, fresh, wait, json, nats, debug)
+
+
+@nco.command()
+def calibrate(
+    group: Group,
+    frames: Frames = 300,
+    wait: Wait = True,
+    json: Json = False,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Take frames from a group's own streams, for `optimize` to calibrate and compare with."""
+    from hams_services.ctl.actions import jobs
+
+    jobs.calibrate(group, frames, wait, json, nats, debug)
+
+
+@nco.command()
+def train(
+    group: Group,
+    node: Annotated[str, typer.Argument(help="The node whose network is too slow for a device.")],
+    gflops: Annotated[float, typer.Option(min=0, help="The student's budget, 10⁹ operations an image.")] = 0.0,
+    fps: Annotated[float, typer.Option(min=0, help="Or the images/s that it has to reach on --device.")] = 0.0,
+    device: Annotated[str, typer.Option("--device", "-d", help="A device of the optimizer's host.")] = "openvino:CPU",
+    labels: Annotated[
+        Path | None, typer.Option(help="Learn from a folder with labels.json instead of from the network.")
+    ] = None,
+    samples: Annotated[Path | None, typer.Option(help="A folder of frames instead of the group's streams.")] = None,
+    frames: Annotated[int, typer.Option(min=20, max=10_000, help="Frames to take from the streams.")] = 300,
+    epochs: Annotated[int, typer.Option(min=1, help="Most passes over the samples; it stops early.")] = 200,
+    budget: Annotated[float, typer.Option(min=1, help="No pass is begun after so many seconds.")] = 600.0,
+    wait: Wait = True,
+    json: Json = False,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Fit a small network to say what a node's network says; it serves where it agrees as much as the floor asks.
+
+    Checkpoints are kept after each pass: a run that was stopped, or killed, goes on when it is asked for again.
+    """
+    if not gflops and not fps:
+        raise typer.BadParameter("give --gflops, or --fps with --device")
+    from hams_services.ctl.actions import jobs
+
+    jobs.train(group, node, gflops, fps, device, labels, samples, frames, epochs, budget, wait, json, nats, debug)
+
+
+@nco.command()
+def jobs(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
+    """Show the optimizer's jobs, newest first."""
+    from hams_services.ctl.actions import jobs
+
+    jobs.jobs(json, nats, debug)
+
+
+@nco.command()
+def report(
+    group: Group,
+    json: Json = False,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Print the report of a group's newest optimization."""
+    from hams_services.ctl.actions import jobs
+
+    jobs.report(group, json, nats, debug)
+
+
+@nco.command()
+def cancel(
+    job_id: Annotated[str, typer.Argument(metavar="JOB", help="As `hams-ctl nco jobs` shows it.")],
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Take a job back; what it made so far is kept."""
+    from hams_services.ctl.actions import jobs
+
+    jobs.cancel(job_id, nats, debug)

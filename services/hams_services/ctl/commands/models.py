@@ -1,0 +1,69 @@
+"""Options of `hams-ctl models list`, `show`, `pull` and `verify`; what they do is in `actions`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hams_services.ctl.options import Debug, Json
+
+models = typer.Typer(no_args_is_help=True, help="The zoo: networks that HAMS knows, by name.")
+
+ModelService = Annotated[
+    str | None, typer.Option("--service", "-s", help="Only those of F (faces), P (persons) or V (vehicles).")
+]
+
+
+@models.command("list")
+def list_(service: ModelService = None, json: Json = False, debug: Debug = False) -> None:
+    """List the networks of the zoo, and which of them are in the cache."""
+    from hams_services.ctl.actions import models
+
+    models.list_models(service, json, debug)
+
+
+@models.command()
+def show(
+    name: Annotated[str, typer.Argument(help="NAME, NAME/HEAD, NAME@FP32, or NAME/HEAD@FP32.")],
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what is known of a network, and the node to paste into a group file."""
+    from hams_services.ctl.actions import models
+
+    models.show(name, json, debug)
+
+
+@models.command("pull")
+def pull_(
+    names: Annotated[list[str] | None, typer.Argument(help="NAME, or NAME@FP32 for another variant.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All networks of the zoo.")] = False,
+    service: ModelService = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="URL|FOLDER",
+            help="A mirror instead of the publishers; plain http and files are fine, the digests protect.",
+        ),
+    ] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Bring networks into the cache; what is interrupted goes on where it was.
+
+    Of a network with several variants the first is meant. A mirror has its files as NAME/VARIANT/FILE (below
+    intel/ too), NAME/FILE, VARIANT/FILE or FILE; a folder may have wheels as well.
+    """
+    from hams_services.ctl.actions import pull
+
+    pull.pull_models(names or [], all_, service, base, json, debug)
+
+
+@models.command("verify")
+def verify_(json: Json = False, debug: Debug = False) -> None:
+    """Read all files of the cache again and compare their digests; exit code 1 if one is bad."""
+    from hams_services.ctl.actions import pull
+
+    pull.verify_models(json, debug)

@@ -1,0 +1,40 @@
+"""Options of `hams-ctl results` and `infer`; what they do is in `actions`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hams_services.ctl.options import Debug, GroupName, Json, Nats
+
+
+def results(
+    group: GroupName,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Stop after this many results.")] = 1,
+    stream: Annotated[str, typer.Option(help="Only this stream.")] = "*",
+    json: Json = False,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Print joined results of a group's streams as they come, one line each."""
+    from hams_services.ctl.actions import results
+
+    results.results(group, follow, count, stream, json, nats, debug)
+
+
+def infer(
+    group: GroupName,
+    image: Annotated[Path, typer.Argument(help="An image file: JPEG, PNG, …")],
+    annotate: Annotated[Path | None, typer.Option(help="Write the image with what was found drawn in.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, max=600, help="How long to wait, s.")] = 30.0,
+    json: Json = False,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Send one image through a deployed group and print the joined result."""
+    from hams_services.ctl.actions import results
+
+    results.infer(group, image, annotate, timeout, json, nats, debug)

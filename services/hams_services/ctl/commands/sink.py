@@ -1,0 +1,86 @@
+"""Options of `hams-ctl sink` commands; what they do is in `actions`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hams_services.ctl.options import Debug, GroupName, Nats, check_address
+
+Stream = Annotated[str, typer.Option(help="Only this stream.")]
+Count = Annotated[int | None, typer.Option("--count", "-n", min=1, help="Stop after this many frames.")]
+
+app = typer.Typer(
+    help="Write results somewhere as they come: a video, a web page, lines of JSON, a folder of crops.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def video(
+    group: GroupName,
+    file: Annotated[Path, typer.Argument(help="Video to write: .mp4 or .avi.")],
+    fps: Annotated[
+        float,
+        typer.Option(min=1, max=240, help="Pictures/s of the video; frames stand for their own time."),
+    ] = 25.0,
+    stream: Stream = "*",
+    count: Count = None,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Write a video with what was found drawn in, until Ctrl-C; further streams get files of their own."""
+    from hams_services.ctl.actions import sink
+
+    sink.video(group, file, fps, stream, count, nats, debug)
+
+
+@app.command()
+def mjpeg(
+    group: GroupName,
+    listen: Annotated[
+        str, typer.Option(help="Address and port to serve on.", callback=check_address)
+    ] = "127.0.0.1:8088",
+    stream: Stream = "*",
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Show the streams live on a web page (Motion JPEG), until Ctrl-C."""
+    from hams_services.ctl.actions import sink
+
+    sink.mjpeg(group, listen, stream, nats, debug)
+
+
+@app.command()
+def crops(
+    group: GroupName,
+    folder: Annotated[Path, typer.Argument(help="Folder to write into.")],
+    label: Annotated[list[str] | None, typer.Option(help="Only objects with this label; repeat for more.")] = None,
+    least: Annotated[float, typer.Option(min=0, max=1, help="Least score of an object.")] = 0.0,
+    stream: Stream = "*",
+    count: Count = None,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Write a picture of each object found, until Ctrl-C."""
+    from hams_services.ctl.actions import sink
+
+    sink.crops(group, folder, label or [], least, stream, count, nats, debug)
+
+
+@app.command()
+def jsonl(
+    group: GroupName,
+    file: Annotated[str, typer.Argument(help="File to append to; - is the standard output.")] = "-",
+    stream: Stream = "*",
+    count: Count = None,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Append each joined result as a line of JSON, until Ctrl-C."""
+    from hams_services.ctl.actions import sink
+
+    sink.jsonl(group, file, stream, count, nats, debug)

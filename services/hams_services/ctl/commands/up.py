@@ -1,0 +1,78 @@
+"""Options of `hams-ctl up`, `join` and `demo`; what they do is in `actions`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hams_services.ctl.options import Debug, Devices, Nats, Strategy, check_address
+from hams_shared.runtime.options import Credentials
+
+
+def up(
+    device: Devices = None,
+    nats: Nats = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Broker port (default: 4222, or a free one); 0: any.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address the broker listens on.")] = "127.0.0.1",
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Serve numbers for Prometheus on HOST:PORT, as `metrics` does.", callback=check_address),
+    ] = None,
+    schedulers: Annotated[
+        int, typer.Option(min=1, max=5, help="Schedulers to start: one leads, the others stand by.")
+    ] = 1,
+    optimizer: Annotated[bool, typer.Option(help="Also start an optimizer, for the jobs of `hams-ctl nco`.")] = True,
+    secrets: Annotated[
+        Path | None,
+        typer.Option(help="Folder that `hams-ctl init` made: TLS, and only who has credentials gets in."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Start broker, scheduler, pipeline and one agent per device; Ctrl-C stops everything.
+
+    With --nats (or HAMS_NATS_URL) an existing NATS server with JetStream is used instead of an own one.
+    """
+    from hams_services.ctl.actions import up
+
+    up.up(device, nats, port, host, metrics, schedulers, optimizer, secrets, debug)
+
+
+def join(
+    nats: Annotated[
+        str, typer.Option("--nats", envvar="HAMS_NATS_URL", help="The other box's broker: tls://box1:4222.")
+    ],
+    credentials: Credentials = None,
+    device: Devices = None,
+    debug: Debug = False,
+) -> None:
+    """Serve this box's devices for a HAMS that runs on another box: one agent per device; Ctrl-C stops them.
+
+    With credentials, this box is called what they say: `hams-ctl init --box NAME` makes them on the other one.
+    """
+    from hams_services.ctl.actions import up
+
+    up.join(nats, device, debug)
+
+
+def demo(
+    file: Annotated[Path, typer.Argument(help="Group file; its first stream is played once, losslessly.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for annotated pictures.")] = Path("demo-out"),
+    source: Annotated[
+        str | None, typer.Option(help="Play this instead of the group's first stream: a video, an image or a folder.")
+    ] = None,
+    device: Devices = None,
+    strategy: Strategy = "hfs",
+    debug: Debug = False,
+) -> None:
+    """Show the main job: start everything, measure, place, play a stream to its end, report, stop.
+
+    Uses two devices unless told otherwise: OpenVINO on core 0 and ONNX Runtime on core 1. Exit code 0 only if every
+    frame is accounted for and something was found.
+    """
+    from hams_services.ctl.system.demo import demo as run
+
+    run(file, out_dir, source, device, strategy or "hfs", debug)

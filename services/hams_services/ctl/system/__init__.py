@@ -1,0 +1,1 @@
+"""Whole systems: started, joined, supervised, backed up and diagnosed."""

@@ -1,0 +1,217 @@
+"""`hams-ctl demo`: the main job from nothing to a report, in a system of its own that ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hams_client import Hams, Result
+from hams_services.ctl.actions.deploy import ask_plan, bring_in, print_plan, until_served
+from hams_services.ctl.actions.up import shown
+from hams_services.ctl.console import out, without_bus
+from hams_services.ctl.control import Control
+from hams_services.ctl.progress import Steps, steps
+from hams_services.ctl.system.up import system
+from hams_services.ctl.tables import NARROW, placement, streams_table
+from hams_services.models.groups import load_group
+from hams_services.pipeline.sources.opening import open_source
+from hams_services.sinks.draw import OWN_KEYS, annotate
+from hams_shared.bus.nats.client import NatsBus
+from hams_shared.errors import DeadlineError, GroupSpecError, RefusedError
+from hams_shared.group.camera_url import redacted
+from hams_shared.group.source_kind import source_kind
+from hams_shared.group.spec import GroupSpec
+from hams_shared.runtime.process import cache_folder
+from hams_shared.wire.messages import Plan, StreamView
+
+STALL_S = 120.0
+"""Without a new result for this long the demo gives up, s."""
+PICTURES = 6
+
+
+def default_devices() -> list[str]:
+    """OpenVINO on the first core and ONNX Runtime on the second; on the same one where there is no other."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0, 1]
+    return [f"openvino:CPU@{cores[0]}", f"onnxruntime:CPU@{cores[min(1, len(cores) - 1)]}"]
+
+
+def once_losslessly(spec: GroupSpec, strategy: str, source: str | None = None) -> GroupSpec:
+    """The group with its first stream only, or `source` in its place, played once, losslessly, as fast as it goes.
+
+    Raises:
+        GroupSpecError: it has no stream, or what is to be played does not end.
+    """
+    if not spec.streams:
+        raise GroupSpecError(f"group {spec.name} has no stream to play")
+    name, stream = next(iter(spec.streams.items()))
+    if source is not None:
+        stream = stream.model_copy(update={"source": source if ":" in source else str(Path(source).absolute())})
+    if source_kind(stream.source) != "file":
+        raise GroupSpecError(
+            f"the demo plays a file to its end; {redacted(stream.source)} has none", "name a video by --source"
+        )
+    stream = stream.model_copy(update={"mode": "lossless", "pace": "max", "loop": False})
+    return spec.model_copy(update={"strategy": strategy, "streams": {name: stream}})
+
+
+def demo(file: Path, out_dir: Path, source: str | None, devices: list[str] | None, strategy: str, debug: bool) -> None:
+    """Run the demo, and leave with its exit code."""
+
+    async def main(stop: asyncio.Event) -> None:
+        await run_demo(file, out_dir, source, devices, strategy)
+
+    without_bus(main, debug)
+
+
+async def run_demo(file: Path, out_dir: Path, source: str | None, devices: list[str] | None, strategy: str) -> None:
+    """Start a system, measure, plan, deploy, play, report, stop.
+
+    Raises:
+        RefusedError: a frame was not delivered, or nothing was found.
+    """
+    spec = once_losslessly(load_group(file), strategy, source)
+    names = devices or default_devices()
+    with tempfile.TemporaryDirectory(prefix="hams-demo-") as home:
+        os.environ["HAMS_HOME"] = home
+        out.print(f"starting broker, scheduler, pipeline and {len(names)} agents: {', '.join(names)}")
+        async with (
+            shown(lambda progress: system(names, None, 0, "127.0.0.1", progress=progress)) as running,
+            NatsBus(running.url, name="hams-ctl demo") as bus,
+        ):
+            await _play(bus, spec, out_dir)
+
+
+async def _play(bus: NatsBus, spec: GroupSpec, out_dir: Path) -> None:
+    control = Control(bus)
+    with steps() as progress:
+        record = await bring_in(control, spec, progress)
+        answer = await ask_plan(control, [record], ("all",), 1.0, progress)
+    print_plan(answer)
+    out.print()
+    received: list[Result] = []
+    async with asyncio.TaskGroup() as owner:
+        collector = owner.create_task(_collect(Hams(bus), spec.name, received))
+        with steps() as progress:
+            await control.deploy(record)
+            view = await until_served(control, record, progress, 600)
+            stream = await _until_ended(control, received, progress)
+        collector.cancel()
+    assert view.active is not None
+    out.print(streams_table(await control.streams(), narrow=out.width < NARROW))
+    _report(view.active, stream, received)
+    pictures = await asyncio.to_thread(_pictures, spec, received, out_dir)
+    out.print(f"{len(pictures)} annotated pictures in {out_dir}/")
+    _judge(stream, received)
+
+
+async def _collect(hams: Hams, group: str, received: list[Result]) -> None:
+    async for result in hams.results(group, limit=4096):
+        received.append(result)
+
+
+async def _until_ended(control: Control, received: list[Result], progress: Steps) -> StreamView:
+    """Wait until the stream has ended and all its results have arrived, as long as something goes on."""
+    seen, patience = -1, STALL_S
+    while patience > 0:
+        stream = (await control.streams()).streams[0]
+        if stream.state in ("ended", "failed") and len(received) >= stream.delivered:
+            return stream
+        progress("play", 0, 0, f"{len(received)} frames")
+        if len(received) != seen:
+            seen, patience = len(received), STALL_S
+        await asyncio.sleep(0.2)
+        patience -= 0.2
+    raise DeadlineError(f"no result for {STALL_S:g} s", "the stream has stalled")
+
+
+def _report(plan: Plan, stream: StreamView, received: list[Result]) -> None:
+    done = np.array([r.captured + r.latency_ms / 1e3 for r in received])
+    measured = (len(done) - 1) / (done[-1] - done[0]) if len(done) > 1 else 0.0
+    out.print()
+    out.print(f"placement ({plan.strategy}): {placement(plan.shares, plan.variants)}")
+    error = f" ({measured / plan.fps - 1:+.0%})" if plan.fps > 0 else ""
+    out.print(f"group FPS: predicted {plan.fps:.2f}, measured {measured:.2f}{error}")
+    out.print(f"end-to-end latency: p50 {stream.p50_ms:.1f} ms, p99 {stream.p99_ms:.1f} ms")
+    out.print(
+        f"frame ledger: {stream.submitted} submitted = {stream.delivered} delivered + {sum(stream.dropped.values())} "
+        f"dropped + {sum(stream.failed.values())} failed + {stream.in_flight} in flight"
+    )
+    objects = sum(len(r.objects) for r in received)
+    out.print(f"found: {objects} objects in {sum(bool(r.objects) for r in received)} of {len(received)} frames")
+
+
+def _pictures(spec: GroupSpec, received: list[Result], out_dir: Path) -> list[Path]:
+    """Write some frames with their results drawn in."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    stream = next(iter(spec.streams.values()))
+    by_frame = {r.frame: r for r in received}
+    wanted = set(worth_showing({frame: told(result.objects) for frame, result in by_frame.items()}, PICTURES))
+    source = open_source(stream.source, cache_folder())
+    written: list[Path] = []
+    try:
+        for frame in range(max(wanted, default=-1) + 1):
+            image = source.read()
+            if image is None:
+                break
+            if frame in wanted:
+                path = out_dir / f"{spec.name}-{frame:05d}.png"
+                cv2.imwrite(str(path), annotate(image, by_frame[frame].objects))
+                written.append(path)
+    finally:
+        source.close()
+    return written
+
+
+def told(objects: Sequence[Mapping[str, Any]]) -> int:
+    """Return how much a result tells: objects, and what child nodes say of them, on all levels."""
+    total = 0
+    for one in objects:
+        total += 1
+        for key, said in one.items():
+            if key not in OWN_KEYS and isinstance(said, Mapping):
+                inner = said.get("objects")
+                total += told(inner) if isinstance(inner, Sequence) else bool(said.get("text", True))
+    return total
+
+
+def worth_showing(told: Mapping[int, int], count: int) -> list[int]:
+    """Choose `count` frames, out of frame → how much it tells: those that tell most, spread over the clip.
+
+    Neighbours look alike: of each stretch of the clip, a `count`-th of it, one is taken first.
+    """
+    if not told:
+        return []
+    first, last = min(told), max(told)
+    stretch = max(1.0, (last - first + 1) / count)
+    best = sorted(told, key=lambda frame: (-told[frame], frame))
+    of_each: dict[int, int] = {}
+    for frame in best:
+        of_each.setdefault(int((frame - first) / stretch), frame)
+    chosen = [frame for frame in of_each.values() if told[frame]]
+    apart = max(1.0, stretch / 4)
+    for least, empty in ((apart, False), (1.0, False), (1.0, True)):
+        for frame in best:
+            if len(chosen) < count and (told[frame] or empty) and all(abs(frame - other) >= least for other in chosen):
+                chosen.append(frame)
+    return sorted(chosen[:count])
+
+
+def _judge(stream: StreamView, received: list[Result]) -> None:
+    frames = [r.frame for r in received]
+    if stream.state == "failed":
+        raise RefusedError(f"the stream failed: {stream.text}")
+    if stream.delivered != stream.submitted or stream.in_flight or sorted(set(frames)) != frames:
+        why = f": {stream.text}" if stream.text else ""
+        raise RefusedError(f"not every frame was delivered exactly once, in order{why}")
+    if len(frames) != stream.delivered:
+        raise RefusedError(f"{stream.delivered} frames were delivered but {len(frames)} results arrived")
+    if not any(r.objects for r in received):
+        raise RefusedError("nothing was found in any frame")
+    out.print("[bold green]ok[/bold green]: every frame accounted for", markup=True)

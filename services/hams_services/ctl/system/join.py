@@ -1,0 +1,104 @@
+"""`hams-ctl join`: the devices of this box, for a HAMS that runs on another; supervised until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from hams_services.ctl.control import Progress
+from hams_services.ctl.system.up import READY_S, STARTING, Running, agent_name, check_children, log_trouble, part
+from hams_shared.bus.nats.client import NatsBus
+from hams_shared.bus.protocol import KeyValue
+from hams_shared.errors import DeadlineError, MessageError
+from hams_shared.runtime.credentials import Credentials, check_box
+from hams_shared.runtime.process import host_name, state_folder
+from hams_shared.runtime.runfile import announced, refuse_second
+from hams_shared.runtime.supervise import Supervisor
+from hams_shared.wire import codec, subjects
+from hams_shared.wire.messages import DeviceRecord
+
+
+def name_box(identity: Credentials | None) -> str:
+    """This box's name in its devices' ids, for the agents too: as HAMS_HOST, else its credentials, say.
+
+    Raises:
+        CredentialsError: the two differ.
+    """
+    if identity is not None and identity.box:
+        os.environ["HAMS_HOST"] = os.environ.get("HAMS_HOST") or identity.box  # containers may set it to nothing
+    box = subjects.token(host_name())
+    check_box(identity, box)
+    return box
+
+
+@asynccontextmanager
+async def joined(
+    devices: list[str], url: str, box: str, identity: Credentials | None, progress: Progress
+) -> AsyncIterator[Running]:
+    """Start one agent per device and yield when all are registered; leaving stops them.
+
+    `identity` is what HAMS_CREDENTIALS holds, from where the agents take it. `progress` is given the number of devices
+    that are ready.
+
+    Raises:
+        BrokerError: no broker at `url`, or one that does not take us.
+        RefusedError: `hams-ctl up` or another `join` runs here.
+        HamsError: an agent could not start; the text holds the last line of its log.
+    """
+    refuse_second()
+    progress(STARTING, 0, len(devices))
+    logs = state_folder() / "logs"
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(NatsBus(url, name="hams-ctl join", credentials=identity))
+        records = await bus.kv(subjects.bucket("devices"))
+        before = {record.incarnation for record in await _of(records, box)}
+        supervisor = await stack.enter_async_context(Supervisor(log_trouble))
+        for device in devices:
+            args = ("--device", device)
+            # Those of the other box may have to load what this one served first.
+            spec = part(agent_name(device), "hams_agents", url, logs, *args, credentials=None, stop_timeout=40.0)
+            await supervisor.start(spec)
+        ready = await _until_ready(supervisor, records, box, before, len(devices), logs, progress)
+        stack.enter_context(announced(bus.url))
+        try:
+            yield Running(bus.url, ready, logs, supervisor)
+        finally:
+            # At once, so that no node moves from one of them to the next.
+            await supervisor.stop_together(*map(agent_name, devices))
+
+
+async def _of(records: KeyValue, box: str) -> list[DeviceRecord]:
+    found = []
+    for key, entry in (await records.entries()).items():
+        if key.startswith(f"{box}.") and entry.value is not None:
+            try:
+                found.append(codec.decode(DeviceRecord, entry.value))
+            except MessageError:
+                continue  # of another version: none that we started
+    return found
+
+
+async def _until_ready(
+    supervisor: Supervisor,
+    records: KeyValue,
+    box: str,
+    before: set[str],
+    devices: int,
+    logs: Path,
+    progress: Progress,
+) -> tuple[str, ...]:
+    """Wait for as many fresh announcements of this box as there are devices."""
+    try:
+        async with asyncio.timeout(READY_S):
+            while True:
+                check_children(supervisor, logs)
+                fresh = [record.device for record in await _of(records, box) if record.incarnation not in before]
+                progress(STARTING, len(fresh), devices)
+                if len(fresh) >= devices:
+                    return tuple(sorted(fresh))
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        raise DeadlineError(f"not every device was ready within {READY_S:g} s", f"logs: {logs}") from None

@@ -1,0 +1,171 @@
+"""The disk that the embedded broker keeps its store on: is it full, and what is to be done.
+
+A nats-server whose disk was full once stores nothing any more in the streams that met it, or switches JetStream off,
+until it is started anew. So whoever supervises it looks at the disk, and starts it anew when there is room.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hams_shared.errors import DISK_FULL, BrokerError, DeadlineError, DeviceSpecError
+from hams_shared.runtime.runfile import running
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 2.0
+"""Pause between two looks at the disk, s."""
+ROOM_BYTES = 256 * 1024
+"""A disk that does not take so much more counts as full, bytes."""
+PLENTY_BYTES = 64 << 20
+"""A disk with so much room is looked at no further unless the broker complains, bytes."""
+AGAIN_S = 10.0
+"""Pause before a broker that goes on to complain is started anew again, s; it doubles."""
+LONGEST_S = 600.0
+"""Longest such pause, s."""
+
+_SAYS = (b"no space left on device", b"disk quota exceeded", b"out of space", b"out of resources")
+"""What a nats-server writes into its log when its disk is full."""
+
+Action = Literal["", "full", "restart"]
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the disk or quota of `folder` takes no :data:`ROOM_BYTES` more; False where that cannot be known.
+
+    It writes them, since a quota shows itself only then, and removes them.
+    """
+    probe = folder / f".room-{os.getpid()}"
+    try:
+        try:
+            with probe.open("wb", buffering=0) as file:
+                left = ROOM_BYTES
+                while left > 0:
+                    left -= file.write(bytes(left))
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        return error.errno in DISK_FULL
+    return False
+
+
+def has_plenty(folder: Path) -> bool:
+    """Whether the file system of `folder` says that it has room; a quota is not in it. Costs nothing."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize >= PLENTY_BYTES and (not found.f_files or found.f_favail > 0)
+
+
+GOES_ON = "nothing can be deployed, planned or measured; make room, and HAMS goes on by itself"
+
+
+def full(folder: Path, hint: str = GOES_ON) -> BrokerError:
+    """What a person is told of a full disk."""
+    return BrokerError(f"the disk of the broker's store is full: {folder}", hint)
+
+
+@contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """Raise :func:`full` in place of an operating system's error about a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise full(folder) from None
+        raise BrokerError(f"cannot write the broker's folder {folder}: {error.strerror}") from None
+
+
+def own_store(url: str) -> Path | None:
+    """The store of the broker at `url`, if it is that of a `hams-ctl up` on this machine."""
+    found = running()
+    return found.store if found is not None and found.url == url else None
+
+
+@contextmanager
+def explained(url: str) -> Iterator[None]:
+    """Say that the disk of the broker at `url` is full, if it is; an error that follows from it is raised as that."""
+    with instead(own_store(url)):
+        yield
+    store = own_store(url)
+    if store is not None and is_full(store):
+        log.warning("%s", full(store))
+
+
+@contextmanager
+def instead(store: Path | None) -> Iterator[None]:
+    """Where the disk of `store` is full, raise :func:`full` instead of the error that follows from it."""
+    try:
+        yield
+    except (BrokerError, DeadlineError, DeviceSpecError) as error:
+        if store is None or not is_full(store):
+            raise
+        raise full(store) from error
+
+
+@dataclass
+class DiskWatch:
+    """What to do about the disk. Pure: `now` is any monotonic clock, s."""
+
+    full: bool = False
+    """Whether a person was told that it is, and not yet that there is room."""
+    harmed: bool = False
+    """Whether the broker may have stopped to store."""
+    _not_before: float = float("-inf")
+    _pause: float = AGAIN_S
+
+    def look(self, now: float, *, room: bool, complained: bool) -> Action:
+        """Take what a look has found: is there room, and did the broker complain since the look before.
+
+        ``full``: tell a person. ``restart``: start the broker anew, for there is room again.
+        """
+        self.harmed = self.harmed or complained or not room
+        if not room:
+            told, self.full = self.full, True
+            return "" if told else "full"
+        if not self.harmed:
+            if now >= self._not_before + self._pause:
+                self._pause = AGAIN_S
+            return ""
+        if now < self._not_before:
+            return ""
+        self.full = self.harmed = False
+        self._not_before = now + self._pause
+        self._pause = min(LONGEST_S, 2 * self._pause)
+        return "restart"
+
+
+class Complaints:
+    """Reads what a nats-server adds to its log, and finds complaints about a full disk in it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = 0
+        self.skip()
+
+    def skip(self) -> None:
+        """Take what is there as read."""
+        try:
+            self._at = self._path.stat().st_size
+        except OSError:
+            self._at = 0
+
+    def new(self) -> bool:
+        """Whether there is a complaint since the last call, or since :meth:`skip`."""
+        try:
+            with self._path.open("rb") as file:
+                end = file.seek(0, os.SEEK_END)
+                # A rotated log is smaller than it was: all of it is new.
+                file.seek(max(self._at if self._at <= end else 0, end - 65536))
+                text = file.read().lower()
+                self._at = end
+        except OSError:
+            return False
+        return any(words in text for words in _SAYS)

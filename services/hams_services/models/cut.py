@@ -1,0 +1,167 @@
+"""Networks cut short: the tensors a group file names become the outputs, and what comes after them goes.
+
+Exporters append post-processing that only their own runtime knows (TFLite_Detection_PostProcess), or that a task does
+as well. ONNX stays ONNX; other formats become OpenVINO IR, which is what can run them here anyway. The result is
+deterministic: one input and one version of OpenVINO, one digest.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import openvino as ov
+from openvino.frontend import FrontEndManager
+
+from hams_services.models import openvino_ir
+from hams_shared.errors import ModelError
+
+log = logging.getLogger("hams.optimizer")
+
+_FRONTENDS = {".tflite": "tflite", ".pb": "tf", ".pdmodel": "paddle"}
+
+Files = list[tuple[str, bytes]]
+"""Suffix and content; an IR's ``.xml`` comes before its ``.bin``."""
+
+
+def cut(path: Path, outputs: Sequence[str]) -> Files:
+    """Return the network in `path` with the tensors `outputs` as its outputs, in this order; inputs unused then go.
+
+    Raises:
+        ModelError: the file cannot be read, or has no such tensor.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        return [(suffix, cut_onnx(path.read_bytes(), outputs))]
+    try:
+        graph = _cut_ir(path, outputs) if suffix == ".xml" else _convert(path, suffix, outputs)
+        return _saved(graph, path.stem, outputs)
+    except ModelError:
+        raise
+    except Exception as error:  # OpenVINO has many kinds
+        raise ModelError(f"{path.name} cannot be cut: {' '.join(str(error).split())[:300]}") from error
+
+
+def cut_onnx(data: bytes, outputs: Sequence[str]) -> bytes:
+    """Return the ONNX file `data` with `outputs` for outputs; see :func:`cut`."""
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:  # protobuf's own DecodeError
+        raise ModelError(f"not an ONNX file: {error}", "check its source, and export it again") from error
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for name in outputs:
+        if name not in makers:
+            raise _unknown(name, makers)
+    keep_outputs(model, outputs)
+    result: bytes = model.SerializeToString(deterministic=True)
+    return result
+
+
+def keep_outputs(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
+    """Make the tensors `outputs`, which nodes say, the outputs; nodes, weights and inputs that are not needed go."""
+    graph = model.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    needed: set[str] = set()
+    todo = list(outputs)
+    while todo:
+        name = todo.pop()
+        if name in needed:
+            continue
+        needed.add(name)
+        if name in makers:
+            todo += used(makers[name])
+    known = {value.name: value for value in (*inferred(model), *graph.output)}
+    nodes = [node for node in graph.node if needed.intersection(node.output)]
+    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
+    inputs = [value for value in graph.input if value.name in needed]
+    ports = [known.get(name) or onnx.ValueInfoProto(name=name) for name in outputs]
+    del graph.node[:], graph.initializer[:], graph.input[:], graph.output[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(weights)
+    graph.input.extend(inputs)
+    graph.output.extend(ports)
+
+
+def used(node: Any) -> list[str]:
+    """Return the tensors a node reads, those of its inner graphs included."""
+    names = list(node.input)
+    for attribute in node.attribute:
+        for inner in (attribute.g, *attribute.graphs):
+            for each in inner.node:
+                names += used(each)
+            names += [value.name for value in inner.output]
+    return names
+
+
+def inferred(model: Any) -> Sequence[Any]:
+    """Return what is known of inner tensors and outputs; nothing where their shapes cannot be inferred."""
+    try:
+        graph = onnx.shape_inference.infer_shapes(model).graph
+        return [*graph.value_info, *graph.output]
+    except Exception as error:  # runtimes do without
+        log.info("shapes of inner tensors cannot be inferred: %s", " ".join(str(error).split())[:300])
+        return []
+
+
+def _convert(path: Path, suffix: str, outputs: Sequence[str]) -> Any:
+    """Read with the frontend of the file's format, which converts no further than `outputs`."""
+    framework = _FRONTENDS.get(suffix)
+    if framework is None:
+        raise ModelError(f"{path.name}: files of format {suffix or '(none)'} cannot be cut")
+    frontend = FrontEndManager().load_by_framework(framework)
+    source = frontend.load(str(path))
+    places = []
+    for name in outputs:
+        place = source.get_place_by_tensor_name(name)
+        if place is None:
+            raise ModelError(f"{path.name} has no tensor {name!r}", "a viewer such as Netron shows their names")
+        places.append(place)
+    source.override_all_outputs(places)
+    return frontend.convert(source)
+
+
+def _cut_ir(path: Path, outputs: Sequence[str]) -> Any:
+    graph = ov.Core().read_model(path)
+    ports = {name: port for op in graph.get_ordered_ops() for port in op.outputs() for name in port.get_names()}
+    for name in outputs:
+        if name not in ports:
+            raise _unknown(name, ports)
+    needed = _before([ports[name].get_node() for name in outputs])
+    parameters = [one for one in graph.get_parameters() if one.get_friendly_name() in needed]
+    return ov.Model([ports[name] for name in outputs], parameters)
+
+
+def _before(ops: list[Any]) -> set[str]:
+    """Return the names (unique in a network) of `ops` and all that they depend on."""
+    names: set[str] = set()
+    todo = list(ops)
+    while todo:
+        op = todo.pop()
+        if op.get_friendly_name() not in names:
+            names.add(op.get_friendly_name())
+            todo += [port.get_source_output().get_node() for port in op.inputs()]
+    return names
+
+
+def _saved(graph: Any, name: str, outputs: Sequence[str]) -> Files:
+    """Write as IR."""
+    openvino_ir.rename(graph, name)
+    for port, output in zip(graph.outputs, outputs, strict=True):
+        port.tensor.set_names({output})
+    with tempfile.TemporaryDirectory(prefix="hams-cut-") as folder:
+        path = Path(folder) / "model.xml"
+        ov.save_model(graph, path, compress_to_fp16=False)
+        return [(suffix, path.with_suffix(suffix).read_bytes()) for suffix in (".xml", ".bin")]
+
+
+def _unknown(name: str, known: Iterable[str]) -> ModelError:
+    near = difflib.get_close_matches(name, sorted(known), n=3)
+    return ModelError(
+        f"the network has no tensor {name!r}",
+        f"did you mean {', '.join(near)}?" if near else "a viewer such as Netron shows their names",
+    )

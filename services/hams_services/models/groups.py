@@ -1,0 +1,121 @@
+"""Group files that name networks of the zoo: what the manifest knows is put into them before they are checked.
+
+The group that leaves here says everything itself: agents, scheduler and pipeline need no zoo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hams_services.models.manifest import Choice, Manifest, choose, zoo
+from hams_shared.errors import BadInputError, GroupSpecError
+from hams_shared.group import spec, strict_yaml
+from hams_shared.group.spec import GroupSpec, Strict, TaskSpec
+
+PREFIX = "zoo:"
+
+
+def load_group(path: Path) -> GroupSpec:
+    """Read a group file as :func:`hams_shared.group.spec.load_group` does; ``model: zoo:NAME`` is understood.
+
+    Raises:
+        GroupSpecError: as there, or the zoo has no such network.
+    """
+    return spec.load_group(path, partial(with_zoo, manifests=zoo()))
+
+
+def load_groups(path: Path) -> list[GroupSpec]:
+    """Read a group file, or a file that lists several: ``groups: [face.yaml, person.yaml]``, relative to its folder.
+
+    Raises:
+        GroupSpecError: as :func:`load_group`; or the list is none, or names a group twice.
+    """
+    try:
+        listed = strict_yaml.load(strict_yaml.read_text(path)).data
+    except strict_yaml.StrictYamlError:
+        listed = None  # a group file, perhaps with tags of its own, or an error that load_group explains
+    if not isinstance(listed, dict) or "groups" not in listed:
+        return [load_group(path)]
+    names = listed["groups"]
+    if set(listed) != {"groups"} or not (isinstance(names, list) and names and all(isinstance(n, str) for n in names)):
+        raise GroupSpecError(f"{path}: a list of groups is `groups: [FILE, …]` and nothing else")
+    specs = [load_group(path.parent / name) for name in names]
+    twice = {spec.name for spec in specs if [s.name for s in specs].count(spec.name) > 1}
+    if twice:
+        raise GroupSpecError(f"{path}: two groups are called {', '.join(sorted(twice))}")
+    return specs
+
+
+def with_zoo(data: Any, manifests: Mapping[str, Manifest]) -> Any:
+    """Return a group file's content with every ``model: zoo:NAME`` filled in from the manifests.
+
+    Raises:
+        GroupSpecError: there is no such network, head or variant, or several heads and none chosen.
+    """
+    if not isinstance(data, dict) or not isinstance(data.get("nodes"), dict):
+        return data  # the check of the group says what is wrong
+    return {**data, "nodes": {name: _node(name, node, manifests) for name, node in data["nodes"].items()}}
+
+
+def _node(name: object, node: Any, manifests: Mapping[str, Manifest]) -> Any:
+    if not isinstance(node, dict) or not str(node.get("model", "")).startswith(PREFIX):
+        return node
+    try:
+        return merge(node, choose(str(node["model"]), manifests))
+    except BadInputError as error:
+        raise GroupSpecError(f"nodes.{name}.model: {error.text}", error.hint) from None
+
+
+def merge(node: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
+    """Return the node with what it does not say itself from the zoo.
+
+    `input`, `crop` and `task` are merged key by key; a `task` of another `type` stands alone, and then so do `outputs`.
+
+    Raises:
+        BadInputError: the network tells several things, and the node does not say which.
+    """
+    manifest = choice.manifest
+    model, digest = choice.source()
+    own_digest = {key: node[key] for key in ("sha256", "sha384") if node.get(key) is not None}
+    rest = {key: value for key, value in node.items() if key not in ("model", "sha256", "sha384")}
+    merged: dict[str, Any] = {"model": model, **(own_digest or digest), **rest}
+    own = node.get("task")
+    kind = own.get("type") if isinstance(own, dict) else None
+    if choice.head is None and kind is None:
+        heads = [f"{PREFIX}{manifest.name}/{head}" for head in manifest.heads]
+        raise BadInputError(
+            f"{manifest.name} tells several things", f"write {' or '.join(heads)}: one node each, or give a task"
+        )
+    head = None if choice.head is None else manifest.heads[choice.head]
+    fits = head is not None and kind in (None, head.task.type)
+    if head is not None and fits and head.outputs:
+        merged.setdefault("outputs", list(head.outputs))
+    merged["input"] = _over(plain(manifest.input), node.get("input"))
+    if manifest.crop is not None and node.get("parent") is not None:
+        merged["crop"] = _over(plain(manifest.crop), node.get("crop"))
+    if head is not None and fits:
+        merged["task"] = _over(plain(head.task), own)
+    return merged
+
+
+def plain(spec: Strict | TaskSpec) -> dict[str, Any]:
+    """Return what a manifest says, as a group file would."""
+    return spec.model_dump(mode="json", exclude_unset=True)
+
+
+def _over(base: dict[str, Any], own: Any) -> Any:
+    """Return `base` with the node's own keys over it; what is no map is left for the group's check to refuse."""
+    if own is None:
+        return base
+    return {**base, **own} if isinstance(own, dict) else own
+
+
+def node_yaml(choice: Choice) -> dict[str, Any]:
+    """Return the node that stands for a network, all of it written out."""
+    node: dict[str, Any] = {"model": f"{PREFIX}{choice.manifest.name}"}
+    if choice.manifest.crop is not None:
+        node["parent"] = "PARENT"
+    return merge(node, choice)

@@ -1,0 +1,147 @@
+"""A file on its way: what has arrived of it stays as ``NAME.part`` when the connection breaks, and is gone on with.
+
+One process at a time writes a part; it holds a lock that ends with it. What belongs together is told by the digest the
+file will have, so that a part may be continued from another server; ``NAME.part.from`` says where it came from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hams_services.models.files import Progress, check, digest_of, record, roomy
+from hams_shared.errors import ModelFetchError
+
+POLL_S = 0.2
+"""Between two looks at what another process has done, s."""
+
+
+class Part:
+    """What there is of a file that is still to be fetched."""
+
+    def __init__(self, target: Path, fd: int) -> None:
+        self.path = part_of(target)
+        self._target = target
+        self._fd = fd
+        self.size = os.fstat(fd).st_size
+        """Bytes."""
+
+    def validator(self, url: str) -> str:
+        """Return what ``If-Range`` may say: the server's word for the version these bytes are of; empty if unknown."""
+        try:
+            source = json.loads(self._from.read_text("utf-8"))
+            return str(source["validator"]) if source["url"] == url else ""
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    def remember(self, url: str, validator: str) -> None:
+        """Note where the bytes come from."""
+        with roomy(self.path.parent):
+            self._from.write_text(json.dumps({"url": url, "validator": validator}), "utf-8")
+
+    def write(self, data: bytes) -> None:
+        """Append. Raises NoSpaceError, or OSError as ModelFetchError: trying again does not help."""
+        try:
+            with roomy(self.path.parent):
+                while data:
+                    count = os.pwrite(self._fd, data, self.size)
+                    self.size += count
+                    data = data[count:]
+        except OSError as error:
+            raise ModelFetchError(f"cannot write {self.path}: {error.strerror}", "is its disk healthy?") from error
+
+    def restart(self) -> None:
+        """Forget what has arrived."""
+        os.ftruncate(self._fd, 0)
+        self.size = 0
+
+    def digest(self, algorithm: str) -> str:
+        """Digest of all that has arrived, hex."""
+        return digest_of(self.path, algorithm)
+
+    def finish(self, found: str, promised: str, what: str) -> None:
+        """Put the file, whole, into its place. Raises DigestError, and nothing stays."""
+        try:
+            check(what, found, promised)
+        except BaseException:
+            self.drop()
+            raise
+        with roomy(self.path.parent):
+            os.fsync(self._fd)
+        os.replace(self.path, self._target)
+        self._from.unlink(missing_ok=True)
+        record(self._target, found)
+
+    def drop(self) -> None:
+        """Remove what has arrived."""
+        self.path.unlink(missing_ok=True)
+        self._from.unlink(missing_ok=True)
+
+    @property
+    def _from(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.from")
+
+
+def part_of(target: Path) -> Path:
+    """Return where a file's part is."""
+    return target.with_name(f"{target.name}.part")
+
+
+@contextmanager
+def claimed(target: Path, deadline: float, progress: Progress) -> Iterator[Part | None]:
+    """Claim the part of `target`; None when another process made `target` whole meanwhile.
+
+    Waits for another process that has it, and tells its progress. An empty part does not stay.
+
+    Raises:
+        ModelFetchError: the other process still has it at `deadline`.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path, waited = part_of(target), False
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+        if _lock(fd) and _same(fd, path):
+            break
+        progress(os.fstat(fd).st_size, 0)
+        os.close(fd)
+        waited = True
+        if time.monotonic() > deadline:
+            raise ModelFetchError(f"another process has not completed {path} in time", "is it still at work?")
+        time.sleep(POLL_S)
+    try:
+        if waited and target.exists():
+            path.unlink()
+            yield None
+            return
+        part = Part(target, fd)
+        try:
+            yield part
+        finally:
+            if part.size == 0:
+                part.drop()
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows: two processes that fetch one file at once find a wrong digest
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _same(fd: int, path: Path) -> bool:
+    """Say whether `path` is still the file that was opened, and was not moved into its place meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False

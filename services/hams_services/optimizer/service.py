@@ -1,0 +1,392 @@
+"""The optimizer's shell: jobs in from KV, variants out to KV and the object store; one job at a time.
+
+A job's blocking work runs in a thread, and all that reads networks in processes of their own, at low priority. What
+happens to a job is written to KV as it goes: anybody may follow or cancel it, and a later process goes on with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import hams_shared
+from hams_services.optimizer import calibration_frames as framing
+from hams_services.optimizer import report_plot
+from hams_services.optimizer.distill.distillation import Distill
+from hams_services.optimizer.distill.request import TrainResult
+from hams_services.optimizer.queue import forgotten, given_up, next_job
+from hams_services.optimizer.recipe import Formats, NodeOutcome, Optimize, costs
+from hams_services.optimizer.report import gain, markdown
+from hams_services.optimizer.sandbox.bounds import Bounds
+from hams_services.optimizer.sandbox.limits import Limits
+from hams_services.optimizer.sandbox.process import JobProcess
+from hams_services.optimizer.variant_builder import DEVICES, Workshop
+from hams_services.optimizer.variant_folder import VariantStore
+from hams_shared.bus.ask import plans as ask_plans
+from hams_shared.bus.ask import scheduler_view
+from hams_shared.bus.model_store import ModelStore
+from hams_shared.bus.protocol import Bus, KeyValue
+from hams_shared.bus.records import watched
+from hams_shared.bus.variant_registry import register
+from hams_shared.errors import DeadlineError, HamsError, NotFoundError, RefusedError, as_hams_error, from_wire
+from hams_shared.runtime.lifecycle import ended
+from hams_shared.wire import codec, subjects
+from hams_shared.wire.messages import (
+    GroupRecord,
+    JobRecord,
+    ModelRef,
+    PlanAnswer,
+    PlanRequest,
+    SchedulerView,
+    StrategyAnswer,
+    WireError,
+)
+from hams_shared.wire.variants import VariantRecord, shortfall, task_key
+
+log = logging.getLogger("hams.optimizer")
+
+STRATEGIES = ("hfs", "optimal", "replicated")
+"""What the report compares, beside the group's own strategy."""
+PLAN_S = 900.0
+"""How long the scheduler may take to measure the variants, s."""
+LEAST_PLAN_S = 10.0
+"""And at least, when the budget is spent, s."""
+FRAMES_PART = 0.3
+"""The part of the budget in which frames are taken."""
+MAKE_PART = 0.8
+"""The part of what is left then in which variants are made; the rest is for the scheduler, which measures them."""
+BUDGET_STEP_S = 2.0
+"""Progress in time is told in steps of this, s."""
+ASK_S = 5.0
+TOLD_S = 0.5
+"""Least time between two notes of progress in KV, s."""
+NICE = 10
+
+
+class OptimizerService:
+    """One optimizer process; `folder` holds variants, frames and reports."""
+
+    def __init__(self, bus: Bus, host: str, folder: Path, limits: Limits | None = None) -> None:
+        self._bus = bus
+        self._host = host
+        self._folder = folder
+        self._scratch = folder / "nco" / "scratch" / str(os.getpid())
+        """What a job needs while it runs; of processes that were killed the next one removes it."""
+        self._limits = limits or Limits()
+        self._jobs: dict[str, JobRecord] = {}
+        self._changed = asyncio.Event()
+        self._current: str | None = None
+        self._bounds = Bounds()
+        """Of the job under way."""
+        self._distill: Distill | None = None
+        self._said: tuple[str, int, int] = ("", 0, 0)
+        self._bucket: KeyValue | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Do jobs until `stop` is set; a job under way is left as it is, for the next process to go on with."""
+        self._bucket = await self._bus.kv(subjects.bucket("jobs"))
+        await asyncio.to_thread(clean, self._scratch.parent)
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        async with asyncio.TaskGroup() as owner:
+            tasks = [owner.create_task(self._watch()), owner.create_task(self._work())]
+            await self._bus.serve("hams-optimizer", hams_shared.__version__, {"host": self._host}, {})
+            log.info("optimizer on %s is ready", self._host)
+            await stop.wait()
+            self._cancel()
+            await ended(tasks)
+        await asyncio.to_thread(shutil.rmtree, self._scratch, ignore_errors=True)
+
+    async def _watch(self) -> None:
+        assert self._bucket is not None
+        async for key, record in watched(self._bucket, JobRecord):
+            if record is None:
+                self._jobs.pop(key, None)
+            else:
+                self._jobs[key] = record
+            job = self._jobs.get(self._current or "")
+            if self._current is not None and (job is None or job.over or job.host != self._host):
+                log.info("job %s was taken back", self._current)
+                self._cancel()
+            self._changed.set()
+
+    def _cancel(self) -> None:
+        """End what the thread waits for."""
+        self._bounds.cancel()
+        if self._distill is not None:
+            self._distill.cancel()
+
+    async def _work(self) -> None:
+        assert self._bucket is not None
+        while True:
+            self._changed.clear()
+            for key in forgotten(self._jobs):
+                await self._bucket.delete(key)
+                self._jobs.pop(key, None)
+            job = next_job(self._jobs, self._host)
+            if job is None:
+                await self._changed.wait()
+                continue
+            over = given_up(job, time.time())
+            if not await self._write(over or job):
+                await asyncio.sleep(0.1)  # another optimizer took it
+                continue
+            if over is None:
+                await self._do(job)
+
+    async def _do(self, job: JobRecord) -> None:
+        """Do one job and write what came of it."""
+        log.info("job %s: %s %s", job.id, job.kind, job.group)
+        self._current, self._bounds = job.id, Bounds()
+        if job.kind == "optimize":
+            self._bounds.until = time.monotonic() + job.budget_s
+        notes = asyncio.create_task(self._note(job))
+        update: dict[str, object]
+        try:
+            do = {"calibrate": self._calibrate, "optimize": self._optimize, "train": self._train}[job.kind]
+            text, report = await do(job)
+            update = {"state": "done", "text": text, "report": report}
+        except Exception as error:
+            if not isinstance(error, HamsError):
+                log.exception("job %s", job.id)
+            known = as_hams_error(error)
+            update = {"state": "failed", "text": known.text, "error": WireError(**known.to_wire())}
+        finally:
+            notes.cancel()
+            with suppress(asyncio.CancelledError):
+                await notes
+            self._current = None
+        now = self._jobs.get(job.id)
+        if now is None or now.over:
+            return  # taken back meanwhile
+        log.info("job %s: %s, %s", job.id, update["state"], update["text"])
+        await self._write(now.model_copy(update={**update, "ended_at": time.time()}))
+
+    async def _note(self, job: JobRecord) -> None:
+        """Write progress as it is made."""
+        written = ("", 0, 0)
+        begun = time.monotonic()
+        while True:
+            await asyncio.sleep(TOLD_S)
+            now = self._jobs.get(job.id)
+            if job.kind == "optimize":  # what is done is time: nobody knows how many steps there will be
+                steps = (time.monotonic() - begun) // BUDGET_STEP_S
+                done = min(steps * BUDGET_STEP_S, job.budget_s)
+                self._said = (self._said[0], int(done), int(job.budget_s))
+            if self._said == written or now is None or now.over:
+                continue
+            written = self._said
+            text, done, total = written
+            await self._write(now.model_copy(update={"text": text, "done": done, "total": total}))
+
+    def _tell(self, text: str, done: int = 0, total: int = 0) -> None:
+        self._said = (text, done, total) if total else (text, *self._said[1:])
+
+    async def _write(self, job: JobRecord) -> bool:
+        """Write a job unless somebody else wrote it since it was seen; whether that was done."""
+        assert self._bucket is not None
+        try:
+            entry = await self._bucket.get(job.id)
+            if entry is None or entry.value is None:
+                return False
+            found = codec.decode(JobRecord, entry.value)
+            if found.over or (found.host not in ("", self._host)):
+                self._jobs[job.id] = found
+                return False
+            await self._bucket.update(job.id, codec.encode(job), entry.revision)
+        except RefusedError:
+            return False
+        except HamsError as error:
+            log.warning("job %s cannot be written: %s", job.id, error)
+            return False
+        self._jobs[job.id] = job
+        return True
+
+    # ── jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _calibrate(self, job: JobRecord) -> tuple[str, str]:
+        await self._group(job.group)
+        folder = self._frames(job.group)
+        await framing.collect(self._bus, job.group, job.frames, folder, self._tell, self._bounds)
+        return f"{job.frames} frames in {folder}", ""
+
+    async def _shown(self, job: JobRecord) -> Path:
+        """The folder of frames that a job is about; taken from the streams if there are too few yet."""
+        frames = Path(job.samples) if job.samples else self._frames(job.group)
+        if job.samples and not frames.is_dir():
+            raise NotFoundError(f"there is no folder {frames} on {self._host}", "the folder is the optimizer's")
+        if not job.samples and (job.fresh or framing.kept(frames) < job.frames):
+            await framing.collect(self._bus, job.group, job.frames, frames, self._tell, self._bounds, FRAMES_PART)
+        return frames
+
+    async def _train(self, job: JobRecord) -> tuple[str, str]:
+        record = await self._group(job.group)
+        if job.node not in record.spec.nodes:
+            raise NotFoundError(f"group {job.group} has no node {job.node}", f"it has {', '.join(record.spec.nodes)}")
+        store = ModelStore(await self._bus.objects(subjects.MODEL_STORE), self._folder / "models")
+        models = {node: await store.path(model) for node, model in record.models.items()}
+        frames = Path(job.labels) if job.labels else await self._shown(job)
+        node = record.spec.nodes[job.node]
+        view = await scheduler_view(self._bus, timeout=ASK_S, patience=30.0)
+        said = f"{record.models[job.node].digest} {task_key(node)} {job.gflops} {job.fps} {job.device} {job.labels}"
+        key = hashlib.sha256(said.encode()).hexdigest()[:12]
+        formats = Formats.of(device.record for device in view.devices)
+        folder = self._folder / "nco" / job.group / "train" / f"{job.node}-{key}"
+        scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch))
+        try:
+            with JobProcess(scratch / "job", self._limits, self._bounds) as process:
+                workshop = Workshop(VariantStore(self._folder / "variants"), process, self._tell, dict(DEVICES))
+
+                def work() -> tuple[list[VariantRecord], TrainResult]:
+                    imported = workshop.import_file(models[job.node], job.node, node.input.shape())
+                    teacher = imported.variants.get("openvino") or next(iter(imported.variants.values()))
+                    samples = frames
+                    if not job.labels:
+                        optimize = Optimize(record, models, workshop, self._tell, formats, {})
+                        self._tell("run the group on the frames", 0, 0)
+                        optimize.show(frames, scratch / "shown")
+                        samples = scratch / "shown" / job.node
+                    self._distill = Distill(
+                        job.node,
+                        node,
+                        teacher,
+                        workshop,
+                        folder,
+                        self._tell,
+                        imported.variants.get("onnx"),
+                        formats.bf16,
+                    )
+                    return self._distill.run(
+                        samples,
+                        gflops=job.gflops,
+                        fps=job.fps,
+                        device=job.device,
+                        epochs=job.epochs,
+                        budget_s=job.budget_s,
+                        labelled=bool(job.labels),
+                    )
+
+                records, result = await asyncio.to_thread(work)
+        finally:
+            self._process = self._distill = None
+            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+        for variant in records:
+            await self._register(record.models[job.node], variant)
+        short = [shortfall(variant, node, node.min_agreement) for variant in records]
+        agreed = records[0].agreements.get(task_key(node))
+        right = records[0].agreements.get(task_key(node) + ":labels")
+        labelled = f", right on {right.value:.4f} of the labels" if right else ""
+        verdict = short[0] or "it may serve"
+        text = (
+            f"student of {job.node} ({result.kind}): {result.gflops:.4f} GFLOPs, {result.epochs} epochs "
+            f"({result.stopped}), agreement {agreed.value if agreed else 0:.4f}{labelled}; {verdict}"
+            f"{f'; {result.note}' if result.note else ''}"
+        )
+        return text, ""
+
+    async def _optimize(self, job: JobRecord) -> tuple[str, str]:
+        until = self._bounds.until
+        record = await self._group(job.group)
+        view = await scheduler_view(self._bus, timeout=ASK_S, patience=30.0)
+        await self._warn(job, Formats.of(device.record for device in view.devices))
+        frames = await self._shown(job)
+        outcomes = await self._make(job, record, view, frames)
+        self._tell("store variants", 0, 0)
+        for node, outcome in outcomes.items():
+            for variant in outcome.variants:
+                if variant.model.digest != record.models[node].digest:
+                    await self._register(record.models[node], variant)
+        self._tell("the scheduler measures them", 0, 0)
+        try:
+            answers, matrix_answer = await self._plan(record, until)
+        except DeadlineError:
+            answers, matrix_answer = (), PlanAnswer()
+        text = markdown(record, outcomes, answers, matrix_answer.matrix)
+        place = self._folder / "nco" / "reports" / f"{job.group}-{job.id}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "report.md").write_text(text)
+        if matrix_answer.matrix is not None and matrix_answer.matrix.variants and report_plot.available():
+            await asyncio.to_thread(report_plot.plot, matrix_answer.matrix, answers, job.group, place / "report.png")
+        if not answers:
+            return f"the scheduler goes on measuring: hams-ctl matrix --variants; report: {place / 'report.md'}", text
+        first = answers[0]
+        if first.error is not None:
+            raise from_wire(first.error.model_dump())
+        before = first.source_fps if first.source_fps is not None else first.fps
+        said = f"{before:.2f} → {first.fps:.2f} FPS predicted ({gain(first):.2f}×); report: {place / 'report.md'}"
+        return said, text
+
+    async def _warn(self, job: JobRecord, formats: Formats) -> None:
+        """Say at once what will be missing in the end."""
+        now = self._jobs.get(job.id)
+        if now is not None and "openvino" in formats.read and importlib.util.find_spec("nncf") is None:
+            warning = 'NNCF is not installed: no INT8 for OpenVINO (pip install "hams[nco]" where the optimizer runs)'
+            await self._write(now.model_copy(update={"warning": warning}))
+
+    async def _make(
+        self, job: JobRecord, record: GroupRecord, view: SchedulerView, frames: Path
+    ) -> dict[str, NodeOutcome]:
+        """Make and measure variants, in a thread and its processes."""
+        store = ModelStore(await self._bus.objects(subjects.MODEL_STORE), self._folder / "models")
+        models = {node: await store.path(model) for node, model in record.models.items()}
+        scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch))
+        try:
+            with JobProcess(scratch / "job", self._limits, self._bounds) as process:
+                workshop = Workshop(VariantStore(self._folder / "variants"), process, self._tell, dict(DEVICES))
+                work = Optimize(
+                    record,
+                    models,
+                    workshop,
+                    self._tell,
+                    Formats.of(device.record for device in view.devices),
+                    costs(record, view),
+                    job.fresh,
+                )
+                left = MAKE_PART * (self._bounds.until - time.monotonic())
+                return await asyncio.to_thread(work.run, frames, scratch / "shown", left)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+
+    async def _register(self, source: ModelRef, variant: VariantRecord) -> None:
+        folder = VariantStore(self._folder / "variants").path(variant).parent
+        objects = await self._bus.objects(subjects.MODEL_STORE)
+        for part in variant.model.parts:
+            await objects.put(part.digest, await asyncio.to_thread((folder / f"model{part.suffix}").read_bytes))
+        await register(await self._bus.kv(subjects.bucket("variants")), source, variant)
+
+    async def _plan(self, record: GroupRecord, until: float) -> tuple[tuple[StrategyAnswer, ...], PlanAnswer]:
+        """What strategies make of the variants; waits until the scheduler has measured them."""
+        names = tuple(dict.fromkeys([record.spec.strategy, *STRATEGIES]))
+        request = PlanRequest(group=record, strategies=names)
+        left = min(PLAN_S, max(LEAST_PLAN_S, until - time.monotonic()))
+        answer = await ask_plans(self._bus, request, timeout=left, patience=30.0)
+        return answer.answers, answer
+
+    async def _group(self, name: str) -> GroupRecord:
+        entry = await (await self._bus.kv(subjects.bucket("groups"))).get(name)
+        if entry is None or entry.value is None:
+            raise NotFoundError(f"group {name} is not deployed", "hams-ctl deploy it first")
+        return codec.decode(GroupRecord, entry.value)
+
+    def _frames(self, group: str) -> Path:
+        return self._folder / "nco" / group / "frames"
+
+
+def clean(scratch: Path) -> None:
+    """Remove what optimizers that are gone left in `scratch`, a folder for each by its process id."""
+    for left in scratch.glob("*"):
+        if not (left.name.isdecimal() and Path(f"/proc/{left.name}").exists()):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def lower_priority() -> None:
+    """Let serving go first, for this process and all that it starts."""
+    with suppress(OSError, AttributeError):
+        os.nice(NICE)

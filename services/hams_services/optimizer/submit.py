@@ -1,0 +1,41 @@
+"""Jobs are handed in and taken back through KV; whichever optimizer is idle takes them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+
+from hams_shared.bus.protocol import Bus
+from hams_shared.errors import NotFoundError, RefusedError
+from hams_shared.wire import codec, subjects
+from hams_shared.wire.messages import JobRecord
+
+
+async def submit(bus: Bus, job: JobRecord) -> None:
+    """Hand a job in; whichever optimizer is idle takes it."""
+    await (await bus.kv(subjects.bucket("jobs"))).create(job.id, codec.encode(job))
+
+
+async def cancel(bus: Bus, job_id: str, now: float) -> JobRecord:
+    """Take a job back. Raises NotFoundError, RefusedError when it is over."""
+    bucket = await bus.kv(subjects.bucket("jobs"))
+    for _ in range(16):
+        entry = await bucket.get(job_id)
+        if entry is None or entry.value is None:
+            raise NotFoundError(f"there is no job {job_id}", "see `hams-ctl nco jobs`")
+        job = codec.decode(JobRecord, entry.value)
+        if job.over:
+            raise RefusedError(f"job {job_id} is {job.state} already")
+        with suppress(RefusedError):
+            ended = job.model_copy(update={"state": "cancelled", "text": "cancelled", "ended_at": now})
+            await bucket.update(job_id, codec.encode(ended), entry.revision)
+            return ended
+    raise RefusedError(f"job {job_id} is written all the time", "try again")
+
+
+def new_id(jobs: Sequence[str] = ()) -> str:
+    """A short id that is not among `jobs`."""
+    while (found := uuid.uuid4().hex[:6]) in jobs:
+        pass
+    return found

@@ -1,1 +1,0 @@
-"""Where networks and sample media come from: sources, digests, cache."""

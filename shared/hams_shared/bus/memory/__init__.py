@@ -1,0 +1,1 @@
+"""The bus without a broker, for tests and for embedding."""

@@ -1,0 +1,79 @@
+"""Model files by digest: pulled from the broker's object store, verified, kept in a cache folder."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from hams_shared.bus.protocol import ObjectStore
+from hams_shared.errors import DigestError
+from hams_shared.wire.messages import ModelPart, ModelRef
+
+
+class ModelStore:
+    """Cache of model files in `folder`, filled from `objects`; several agents may share the folder."""
+
+    def __init__(self, objects: ObjectStore, folder: Path) -> None:
+        self._objects = objects
+        self._folder = folder
+
+    async def path(self, model: ModelRef) -> Path:
+        """Return the path of the model's main file, pulling what is missing.
+
+        Raises:
+            NotFoundError: the object store does not hold it.
+            DigestError: what it holds is not what the digest promises.
+        """
+        folder = self._folder / model.digest
+        for part in model.parts:
+            path = folder / f"model{part.suffix}"
+            if not _intact(path, part):
+                _write(path, await self._pull(model, part))
+        return folder / f"model{model.parts[0].suffix}"
+
+    async def give_back(self, model: ModelRef) -> int:
+        """Upload what the object store lacks of `model` and the cache has; return how many files it was."""
+        given = 0
+        for part in model.parts:
+            path = self._folder / model.digest / f"model{part.suffix}"
+            if await self._objects.exists(part.digest) or not await asyncio.to_thread(_intact, path, part):
+                continue
+            await self._objects.put(part.digest, await asyncio.to_thread(path.read_bytes))
+            given += 1
+        return given
+
+    async def _pull(self, model: ModelRef, part: ModelPart) -> bytes:
+        data = await self._objects.get(part.digest)
+        found = hashlib.sha256(data).hexdigest()
+        if found != part.digest:
+            raise DigestError(
+                f"model {model.name}: the object store holds {found[:12]}… under {part.digest[:12]}…",
+                "deploy the group again to store the right file",
+            )
+        return data
+
+
+def _intact(path: Path, part: ModelPart) -> bool:
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return False
+    return len(data) == part.size and hashlib.sha256(data).hexdigest() == part.digest
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write so that a reader sees all of it or nothing, even after a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

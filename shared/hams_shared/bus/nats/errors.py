@@ -1,0 +1,144 @@
+"""nats-py's exceptions as ours: one table, used by everything that talks to nats-py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import nats.errors
+import nats.js.errors as js
+
+from hams_shared.bus.nats.tls import NO_TLS
+from hams_shared.errors import (
+    BadInputError,
+    BrokerError,
+    CredentialsError,
+    DeadlineError,
+    DigestError,
+    HamsError,
+    NotFoundError,
+    RefusedError,
+    TooLargeError,
+)
+from hams_shared.runtime.credentials import Credentials
+
+_WHO = "give a credentials file of its `hams-ctl init` folder: --credentials FILE or HAMS_CREDENTIALS"
+_START = "start one with `hams-ctl up`, or give --nats URL"
+
+# First match wins, so subclasses stand before their bases. Columns: theirs, ours, text ({what} and {error}
+# are filled in), hint.
+_TABLE: tuple[tuple[type[BaseException], type[HamsError], str, str], ...] = (
+    (nats.errors.NoRespondersError, NotFoundError, "nobody answers on {what}", ""),
+    (
+        js.KeyWrongLastSequenceError,
+        RefusedError,
+        "{what}: the key was changed by someone else",
+        "read it again",
+    ),
+    (js.ObjectNotFoundError, NotFoundError, "{what}: not stored on the broker", ""),
+    (js.DigestMismatchError, DigestError, "{what}: the stored bytes do not have the promised digest", ""),
+    (js.InvalidKeyError, BadInputError, "{what}: not a valid key (letters, digits and -/_=. only)", ""),
+    (js.InvalidBucketNameError, BadInputError, "{what}: not a valid bucket name", ""),
+    (
+        js.NoStreamResponseError,
+        BrokerError,
+        "{what}: the broker's JetStream is not there",
+        "is it switched on?",
+    ),
+    (
+        js.ServiceUnavailableError,
+        BrokerError,
+        "{what}: the broker's JetStream is not there",
+        "is it switched on?",
+    ),
+    (js.NotFoundError, NotFoundError, "{what}: not found on the broker", ""),
+    (js.APIError, BrokerError, "{what}: the broker refuses: {error}", ""),
+    (nats.errors.TimeoutError, DeadlineError, "no answer in time: {what}", ""),
+    (TimeoutError, DeadlineError, "no answer in time: {what}", ""),
+    (nats.errors.BadSubjectError, BadInputError, "{what}: not a valid subject", ""),
+    (nats.errors.MaxPayloadError, TooLargeError, "{what}: the message is larger than the broker takes", ""),
+    (
+        nats.errors.OutboundBufferLimitError,
+        BrokerError,
+        "{what}: the broker is away and the buffer for messages to it is full",
+        "the connection is tried again without end",
+    ),
+    (nats.errors.ConnectionClosedError, BrokerError, "{what}: the connection to the broker is closed", ""),
+    (nats.errors.ConnectionDrainingError, BrokerError, "{what}: the connection to the broker is closing", ""),
+    (nats.errors.AuthorizationError, CredentialsError, "{what}: the broker does not accept our credentials", _WHO),
+    (nats.errors.NoServersError, BrokerError, "{what}: no broker", _START),
+    (nats.errors.Error, BrokerError, "{what}: {error}", ""),
+    (OSError, BrokerError, "{what}: {error}", ""),
+)
+
+AWAY: tuple[type[BaseException], ...] = (
+    js.NoStreamResponseError,
+    js.ServiceUnavailableError,
+    js.BucketNotFoundError,
+)
+"""The bucket, or JetStream as a whole, is not there at the moment: worth re-opening and trying again."""
+
+
+def as_ours(error: BaseException, what: str) -> HamsError | None:
+    """Translate `error`, met while doing `what`; None when it is not of nats-py or the network."""
+    if isinstance(error, HamsError):
+        return error
+    for theirs, ours, text, hint in _TABLE:
+        if isinstance(error, theirs):
+            return ours(text.format(what=what, error=str(error).removeprefix("nats: ")), hint)
+    return None
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Raise whatever nats-py raises inside as the matching HamsError."""
+    try:
+        yield
+    except Exception as error:
+        ours = as_ours(error, what)
+        if ours is None or ours is error:
+            raise
+        raise ours from error
+
+
+def is_refusal(reason: str) -> bool:
+    """Whether a connection failed because broker or client do not accept each other."""
+    words = ("authorization", "authentication", "certificate", "ssl:", NO_TLS.lower())
+    return any(word in reason.lower() for word in words)
+
+
+def no_broker(url: str, reason: str = "", identity: Credentials | None = None) -> BrokerError:
+    """Return the error for a URL where no broker answers, or none that takes us as `identity`."""
+    said = reason.lower()
+    if NO_TLS in reason:
+        return CredentialsError(
+            f"the broker at {url} {NO_TLS}: nothing that proves who we are was sent",
+            "give the URL of a broker with TLS (`hams-ctl init` makes one); if it is one, somebody sits between",
+        )
+    if "authorization violation" in said or "authentication" in said:
+        if identity is None:
+            return CredentialsError(f"the broker at {url} wants to know who we are", _WHO)
+        return CredentialsError(
+            f"the broker at {url} does not know {identity.user} by these credentials",
+            "take those of its own `hams-ctl init` folder, and let it read new users (kill -HUP)",
+        )
+    if "certificate" in said or "ssl" in said or "tls" in said:
+        if identity is None:
+            return CredentialsError(f"the broker at {url} speaks TLS and wants to know who we are", _WHO)
+        if "hostname mismatch" in said or "ip address mismatch" in said:
+            return CredentialsError(
+                f"the broker's certificate is not for the host in {url}",
+                "use a name it was made for, or make it anew: hams-ctl init --renew-broker --host NAME",
+            )
+        if "expired" in said or "not yet valid" in said:
+            return CredentialsError(
+                f"the certificate of the broker at {url} has expired, or a clock is wrong",
+                "hams-ctl init --renew-broker, then restart the broker",
+            )
+        if "verify failed" in said:
+            return CredentialsError(
+                f"the broker at {url} shows a certificate that our credentials do not vouch for",
+                "take the credentials of its own `hams-ctl init` folder",
+            )
+        return CredentialsError(f"the broker at {url} does not speak TLS as our credentials want: {reason}")
+    return BrokerError(f"no broker at {url}{': ' + reason if reason else ''}", _START)

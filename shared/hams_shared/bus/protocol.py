@@ -1,0 +1,201 @@
+"""The one seam between HAMS and its transport.
+
+Everything above this module talks to a :class:`Bus`. Two real implementations ship:
+:mod:`hams_shared.bus.nats.client` (nats-server, production) and :mod:`hams_shared.bus.memory.client` (one process, for
+tests and for embedding); one contract suite (``tests/contract``) runs against both.
+
+Delivery is that of core NATS: at most once, in order per publisher and subject, to the subscribers present. A
+subscription has a bound; what arrives beyond it is dropped, counted, and never blocks the publisher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+MACHINE = "machine"
+"""Metadata of every service: where it runs, so that a part can be asked from its own machine or container."""
+
+SERVICE_QUEUE = "q"
+"""Queue group of service endpoints unless another is named, as in ADR-32."""
+
+Handler = Callable[["Message"], Awaitable[None]]
+"""Called once per message, one at a time per subscription; an exception in it is logged, never fatal."""
+
+
+class Message(Protocol):
+    """One received message."""
+
+    @property
+    def subject(self) -> str:
+        """Where it was published."""
+        ...
+
+    @property
+    def data(self) -> bytes:
+        """Its payload."""
+        ...
+
+    @property
+    def reply(self) -> str:
+        """Where an answer is awaited; empty when none is."""
+        ...
+
+    async def respond(self, data: bytes) -> None:
+        """Publish `data` to :attr:`reply`; does nothing when no answer is awaited."""
+        ...
+
+
+class Subscription(Protocol):
+    """A live subscription."""
+
+    @property
+    def dropped(self) -> int:
+        """Messages lost because `limit` messages were already waiting."""
+        ...
+
+    async def unsubscribe(self) -> None:
+        """Stop receiving; idempotent."""
+        ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One value of a key-value bucket; `value` is None when the key was deleted."""
+
+    key: str
+    value: bytes | None
+    revision: int
+    lost: bool = False
+    """Gone without having been deleted: the broker came back with an empty or older store."""
+
+
+class KeyValue(Protocol):
+    """A bucket of small values with revisions and watches (JetStream KV)."""
+
+    async def get(self, key: str) -> Entry | None:
+        """Return the newest value, or None when there is none or it was deleted."""
+        ...
+
+    async def put(self, key: str, value: bytes) -> int:
+        """Store, whatever is there; return the new revision."""
+        ...
+
+    async def create(self, key: str, value: bytes) -> int:
+        """Store only if absent (or deleted). Raises RefusedError when present."""
+        ...
+
+    async def update(self, key: str, value: bytes, revision: int) -> int:
+        """Store only if the newest revision is `revision`. Raises RefusedError when it is not."""
+        ...
+
+    async def delete(self, key: str, revision: int | None = None) -> None:
+        """Delete; no error when absent. Raises RefusedError when the newest revision is not `revision`, if given."""
+        ...
+
+    async def entries(self) -> dict[str, Entry]:
+        """All present keys with their values."""
+        ...
+
+    def watch(self, key: str = ">") -> AsyncGenerator[Entry | None, None]:
+        """Yield all present entries, then ONE None ("that was all there is"), then every change.
+
+        Deletions come as entries with ``value=None``. A reader slower than the changes gets the newest value
+        of each key, not every value in between. Survives reconnects of the broker, and a broker that comes
+        back with an empty store, without missing the newest value of any key; keys lost that way come as
+        deletions with ``lost=True``. The iterator ends only when closed (``contextlib.aclosing``) or with the bus.
+        """
+        ...
+
+
+class ObjectStore(Protocol):
+    """A bucket of large values (JetStream object store)."""
+
+    async def put(self, name: str, data: bytes, progress: Callable[[int], None] | None = None) -> None:
+        """Store `data` under `name`; nothing is sent when it is there already with the same size and
+        digest."""
+        ...
+
+    async def get(self, name: str, progress: Callable[[int], None] | None = None) -> bytes:
+        """Return the object. Raises NotFoundError."""
+        ...
+
+    async def exists(self, name: str) -> bool:
+        """Whether `name` is stored."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Delete; no error when absent."""
+        ...
+
+
+class Registration(Protocol):
+    """A service that answers."""
+
+    async def stop(self) -> None:
+        """Answer no more; idempotent."""
+        ...
+
+
+class Bus(Protocol):
+    """A connection to the transport. Use as an async context manager."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    @property
+    def max_payload(self) -> int:
+        """Largest message, bytes."""
+        ...
+
+    async def publish(self, subject: str, data: bytes, reply: str = "") -> None:
+        """Send to all subscribers. Raises BrokerError when closed, or above :attr:`max_payload`."""
+        ...
+
+    async def subscribe(self, subject: str, handler: Handler, *, queue: str = "", limit: int = 1024) -> Subscription:
+        """Call `handler` for each message on `subject` (wildcards ``*`` and ``>``); one member per `queue`
+        group."""
+        ...
+
+    async def request(self, subject: str, data: bytes, *, timeout: float) -> Message:
+        """Send and await one answer.
+
+        Raises:
+            NotFoundError: nobody listens on `subject`.
+            DeadlineError: no answer within `timeout` seconds.
+            HamsError: the error that the answering service raised (see :meth:`serve`).
+        """
+        ...
+
+    async def flush(self, timeout: float = 5.0) -> None:
+        """Wait until the broker has taken everything published and every subscription made so far."""
+        ...
+
+    async def kv(self, bucket: str) -> KeyValue:
+        """Open a KV bucket, creating it when absent."""
+        ...
+
+    async def objects(self, bucket: str) -> ObjectStore:
+        """Open an object store, creating it when absent."""
+        ...
+
+    async def serve(
+        self,
+        name: str,
+        version: str,
+        metadata: dict[str, str],
+        endpoints: dict[str, tuple[str, Handler]],
+        *,
+        queue: str = SERVICE_QUEUE,
+    ) -> Registration:
+        """Register as a NATS micro service, visible to ``nats micro ls`` and ``$SRV`` pings.
+
+        Its metadata says which machine it runs on, too (MACHINE). `endpoints` maps an endpoint's name to its subject
+        and handler. A handler that raises a HamsError answers with it as a service error (headers ``Nats-Service-
+        Error`` and ``Nats-Service-Error-Code``, the latter its exit code; the whole error as JSON in the body), which
+        :meth:`request` raises again at the other end. Of the services with the same `queue` one gets each request;
+        with a queue of its own each gets all, and the first answer counts.
+        """
+        ...

@@ -1,0 +1,69 @@
+"""Records in a key-value bucket, decoded as they come, and written back when the store lost them.
+
+Whoever watches a bucket holds what was in it. When the broker comes back with an empty or older store, each watcher
+writes back the keys it held, only where nothing was written since (compare-and-set on "never was"): the first one wins,
+the others are refused, and a key that somebody deleted meanwhile stays deleted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from hams_shared.bus.protocol import Entry, KeyValue
+from hams_shared.errors import HamsError, MessageError, RefusedError
+from hams_shared.wire import codec
+
+log = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=BaseModel)
+
+
+async def restore(bucket: KeyValue, key: str, value: bytes) -> bool:
+    """Write a lost key back unless there is, or was, a newer one; whether it was us who did. Raises BrokerError."""
+    try:
+        await bucket.update(key, value, 0)
+    except RefusedError:
+        return False
+    return True
+
+
+async def changes(bucket: KeyValue, kind: type[M]) -> AsyncGenerator[tuple[Entry, M | None], None]:
+    """Yield every entry and change of `bucket` with its record, None for one deleted or lost; a bad one is logged.
+
+    A lost entry (``Entry.lost``) has been written back before it is yielded, by us or by another.
+    """
+    held: dict[str, bytes] = {}
+    async for entry in bucket.watch():
+        if entry is None:
+            continue
+        if entry.lost:
+            value = held.get(entry.key)
+            try:
+                if value is not None and await restore(bucket, entry.key, value):
+                    log.warning("the broker lost %s: written back", entry.key)
+            except HamsError as error:
+                log.error("the broker lost %s, and it cannot be written back: %s", entry.key, error)
+            yield entry, None
+            continue
+        if entry.value is None:
+            held.pop(entry.key, None)
+            yield entry, None
+            continue
+        held[entry.key] = entry.value
+        try:
+            record = codec.decode(kind, entry.value)
+        except MessageError as error:
+            log.error("record %s ignored: %s", entry.key, error)
+            continue
+        yield entry, record
+
+
+async def watched(bucket: KeyValue, kind: type[M]) -> AsyncGenerator[tuple[str, M | None], None]:
+    """Yield (key, record) for every entry and change of `bucket`, None for one deleted; what is lost is held on to."""
+    async for entry, record in changes(bucket, kind):
+        if not entry.lost:
+            yield entry.key, record

@@ -1,0 +1,1 @@
+"""The group file, and the checks of what people write in it."""

@@ -1,0 +1,399 @@
+"""The group file: which networks form a group, how crops flow between them, and which streams feed it.
+
+The pydantic models here are the single description of ``group.yaml``: its JSON Schema, its error messages and the
+record that travels to the scheduler all come from them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from hams_shared.errors import GroupSpecError
+from hams_shared.group import strict_yaml
+from hams_shared.group.camera_url import redacted
+from hams_shared.group.findings import NAME_PATTERN, SHA256_PATTERN, SHA384_PATTERN, all_told
+from hams_shared.group.source_kind import check_source, source_kind
+from hams_shared.group.strict_yaml import Document
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+"""A name that is also one NATS subject token: lower case letters, digits, ``-`` and ``_``."""
+
+Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
+Sha384 = Annotated[str, StringConstraints(pattern=SHA384_PATTERN)]
+
+StrategyName = Literal["default", "round-robin", "fastest", "mfs", "hfs", "optimal", "replicated"]
+"""How groups are placed; the scheduler has a strategy of each name."""
+
+VariantPrecision = Literal["fp32", "fp16", "bf16", "int8"]
+
+RESERVED_NODE_NAMES = frozenset({"box", "score", "label", "points", "id", "objects"})
+"""Keys of a result object; a node called so would hide them."""
+
+
+class Strict(BaseModel):
+    """Base of all spec parts: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads ``yes`` and ``on`` as truth, which pydantic would take for 1."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and {kind, *get_args(kind)} & {int, float}:
+            raise ValueError(f"must be a number, not {str(value).lower()}")
+        return value
+
+
+class InputSpec(Strict):
+    """How an image becomes the network's input tensor."""
+
+    size: tuple[int, int] = Field(description="width and height of the network's input, pixels")
+    color: Literal["rgb", "bgr", "gray"] = "bgr"
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    mean: tuple[float, ...] = Field((), description="subtracted per channel, in the order of `color`, 0-255 scale")
+    scale: tuple[float, ...] = Field((), description="divides per channel after the mean is subtracted")
+    dtype: Literal["f32", "u8"] = "f32"
+    fit: Literal["stretch", "letterbox"] = Field(
+        "stretch", description="letterbox keeps the aspect ratio and pads right and bottom; stretch does not"
+    )
+    pad: int = Field(0, ge=0, le=255, description="value of the pixels that letterbox adds, before mean and scale")
+
+    @field_validator("size")
+    @classmethod
+    def _positive(cls, size: tuple[int, int]) -> tuple[int, int]:
+        if not all(8 <= side <= 4096 for side in size):
+            raise ValueError("each side must be between 8 and 4096 pixels")
+        return size
+
+    @model_validator(mode="after")
+    def _channels(self) -> InputSpec:
+        for key, values in (("mean", self.mean), ("scale", self.scale)):
+            if values and len(values) not in (1, self.channels):
+                raise ValueError(f"{key} has {len(values)} values, the input has {self.channels} channels")
+        if any(value == 0 for value in self.scale):
+            raise ValueError("scale must not hold a zero")
+        if self.dtype == "u8" and (self.mean or self.scale):
+            raise ValueError("mean and scale need dtype: f32")
+        if self.pad and self.fit != "letterbox":
+            raise ValueError("pad needs fit: letterbox")
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Colour channels of the input tensor: 1 or 3."""
+        return 1 if self.color == "gray" else 3
+
+    def shape(self, batch: int = 1) -> tuple[int, int, int, int]:
+        """Shape of the input tensor for `batch` images: N×C×H×W or N×H×W×C."""
+        width, height = self.size
+        if self.layout == "nchw":
+            return (batch, self.channels, height, width)
+        return (batch, height, width, self.channels)
+
+
+class CropSpec(Strict):
+    """How a child's crop is taken from its parent's object."""
+
+    enlarge: float = Field(1.0, gt=0, le=4, description="factor on the box's sides about its centre")
+    square: bool = Field(
+        False, description="lengthen the shorter side to the proportions of the input, so that nothing is distorted"
+    )
+    align: Literal["none", "eyes", "corners"] = Field(
+        "none",
+        description="eyes: rotate so that the line through the first two points is level; corners: the first four "
+        "points (top left, top right, bottom right, bottom left) become the crop's corners, perspective undone",
+    )
+    labels: tuple[str, ...] = Field((), description="only the parent's objects with these labels; empty: all")
+    mirror: tuple[str, ...] = Field(
+        (), description="objects with these labels are shown mirrored, for networks that know one side only"
+    )
+    max_count: int = Field(64, ge=1, le=1024, description="at most this many crops a frame, the best scores first")
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> CropSpec:
+        if self.square and self.align == "corners":
+            raise ValueError("square does not go with align: corners (use fit: letterbox to keep the proportions)")
+        return self
+
+
+class GallerySpec(Strict):
+    """How a node that tells vectors recognises again what it has seen (``gallery`` of the task ``embedding``)."""
+
+    threshold: float = Field(0.6, gt=0, lt=1, description="least cosine of two vectors of the same")
+    capacity: int = Field(1000, ge=1, le=100_000, description="identities kept; the one not seen for longest goes")
+    update: float = Field(0.1, ge=0, le=1, description="weight of a new vector in what is known of an identity")
+
+
+def _with_string_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _with_string_keys(one) for key, one in value.items()}
+    return [_with_string_keys(one) for one in value] if isinstance(value, list) else value
+
+
+class TaskSpec(BaseModel):
+    """What the network's outputs mean: a task's name and its own parameters, checked by the agent that runs it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    type: Name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _string_keys(cls, data: Any) -> Any:
+        """YAML reads ``{1: person}`` with a number for a key; messages have strings."""
+        return _with_string_keys(data)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The task's own parameters."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class NodeSpec(Strict):
+    """One model's role in the group."""
+
+    model: str = Field(
+        min_length=1, description="pypi:NAME==VERSION/PATH, https://…, a file path, or zoo:NAME (hams-ctl models list)"
+    )
+    sha256: Sha256 | None = Field(None, description="of the file at the source; https needs this or sha384")
+    sha384: Sha384 | None = Field(None, description="instead of sha256, where that is what the publisher tells")
+    outputs: tuple[str, ...] = Field(
+        (), description="cut the network at these tensors, which become its outputs; empty: all of it"
+    )
+    parent: Name | None = Field(None, description="whose objects this node looks at; none: the whole frame")
+    input: InputSpec
+    crop: CropSpec = CropSpec()
+    task: TaskSpec
+    weight: float | None = Field(None, gt=0, description="expected inferences per frame until it is measured")
+    max_wait_ms: float = Field(
+        0.0, ge=0, le=1000, description="crops may wait so long to be run in one batch with those of further frames"
+    )
+    pin: tuple[str, ...] = Field((), description="device ids this node may run on; empty: all")
+    min_agreement: float = Field(
+        0.98, ge=0, le=1, description="least agreement with its source that a variant of the network must have measured"
+    )
+    variants: bool | tuple[VariantPrecision, ...] = Field(
+        True, description="whether a variant may stand for the network; a list: only of these precisions"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_zoo(cls, data: Any) -> Any:
+        if isinstance(data, dict) and str(data.get("model", "")).startswith("zoo:"):
+            raise ValueError("zoo: names are understood where hams-ctl reads a group file, not here")
+        return data
+
+    @model_validator(mode="after")
+    def _source(self) -> NodeSpec:
+        if self.model.startswith("https:") and self.digest is None:
+            raise ValueError("a model from https needs its sha256 or sha384")
+        if self.sha256 is not None and self.sha384 is not None:
+            raise ValueError("give either sha256 or sha384")
+        if self.model.startswith("http:"):
+            raise ValueError("plain http is not accepted: use https with a sha256")
+        if len(set(self.outputs)) != len(self.outputs):
+            raise ValueError("outputs names a tensor twice")
+        return self
+
+    @property
+    def digest(self) -> str | None:
+        """What the file must have, hex: a SHA-256 or, 96 digits long, a SHA-384."""
+        return self.sha256 or self.sha384
+
+
+class StreamSpec(Strict):
+    """One source of frames and how it is played."""
+
+    source: str = Field(
+        min_length=1,
+        description="a video file, an image, a folder or pattern of images, pypi:…, rtsp://…, http://… (Motion JPEG), "
+        "camera:0, or push",
+    )
+    mode: Literal["live", "lossless"] = Field(
+        "live", description="live drops the oldest frame when the group is slower; lossless waits"
+    )
+    pace: Literal["realtime", "max"] = Field("realtime", description="as the file's clock says, or as fast as it goes")
+    loop: bool = False
+    fps: float | None = Field(None, gt=0, le=1000, description="frames/s to play at; none: the file's own")
+
+    @field_validator("source")
+    @classmethod
+    def _sound(cls, source: str) -> str:
+        check_source(source.strip())
+        return source.strip()
+
+    @model_validator(mode="after")
+    def _pace(self) -> StreamSpec:
+        if self.mode == "live" and self.pace == "max":
+            raise ValueError("pace: max needs mode: lossless (a live stream has a clock of its own)")
+        if source_kind(self.source) != "file" and (self.loop or self.pace == "max" or self.fps is not None):
+            raise ValueError("loop, pace and fps are for files: this source gives frames as they are made")
+        return self
+
+
+class GroupSpec(Strict):
+    """A group file."""
+
+    name: Name
+    strategy: StrategyName = "hfs"
+    target_fps: float | None = Field(None, gt=0, allow_inf_nan=False)
+    priority: int = Field(0, ge=-100, le=100)
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1000,
+        description="frames/s on a busy device relative to what the plan foresees; 2: twice as many",
+    )
+    deadline_s: float = Field(10.0, gt=0, le=600, description="a frame not joined by then is sent again or dropped")
+    in_flight: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="frames of one stream under way at once [8 if lossless, 3 if live]",
+    )
+    results: Literal["msgpack", "json"] = Field("msgpack", description="how joined results are written")
+    nodes: dict[Name, NodeSpec] = Field(min_length=1)
+    streams: dict[Name, StreamSpec] = {}
+
+    @model_validator(mode="after")
+    def _graph(self) -> GroupSpec:
+        faults = [text for name in self.nodes for text in self._faults(name)]
+        roots = [name for name, node in self.nodes.items() if node.parent is None]
+        if len(roots) != 1:
+            found = ", ".join(roots) or "none"
+            faults.append(f"a group has exactly one node without parent, this one has {len(roots)}: {found}")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    def _faults(self, name: str) -> Iterator[str]:
+        """What is wrong with a node's place in the group."""
+        if name in RESERVED_NODE_NAMES:
+            yield f"a node cannot be called {name!r}: results use that key"
+        seen, parent = {name}, self.nodes[name].parent
+        if parent is not None and parent not in self.nodes:
+            near = difflib.get_close_matches(parent, list(self.nodes), n=1)
+            yield f"node {name}: its parent {parent!r} is not a node of this group" + (
+                f" (did you mean {near[0]}?)" if near else ""
+            )
+        while parent in self.nodes and parent is not None:
+            if parent in seen:
+                yield f"node {name}: its parents form a circle"
+                return
+            seen.add(parent)
+            parent = self.nodes[parent].parent
+
+    def window(self, *, lossless: bool) -> int:
+        """Frames of one stream under way at once: more keep devices busy, but a live frame grows old waiting."""
+        return self.in_flight or (8 if lossless else 3)
+
+    @property
+    def root(self) -> str:
+        """The node that sees whole frames."""
+        return next(name for name, node in self.nodes.items() if node.parent is None)
+
+    def children(self, node: str) -> tuple[str, ...]:
+        """Nodes that run on the crops `node` finds, in file order."""
+        return tuple(name for name, spec in self.nodes.items() if spec.parent == node)
+
+    def depth(self, node: str) -> int:
+        """How many ancestors `node` has."""
+        depth, parent = 0, self.nodes[node].parent
+        while parent is not None:
+            depth, parent = depth + 1, self.nodes[parent].parent
+        return depth
+
+    def depth_first(self) -> tuple[str, ...]:
+        """All nodes, every parent before its children."""
+        order: list[str] = []
+        todo = [self.root]
+        while todo:
+            node = todo.pop()
+            order.append(node)
+            todo.extend(reversed(self.children(node)))
+        return tuple(order)
+
+
+def parse_group(data: Any, origin: str = "group", document: Document | None = None) -> GroupSpec:
+    """Check `data` (as read from YAML or JSON) and return the group.
+
+    Raises:
+        GroupSpecError: naming every wrong key and what is wrong with it.
+    """
+    if not isinstance(data, dict):
+        found = "empty" if data is None else f"a {'list' if isinstance(data, list) else 'text'}"
+        raise GroupSpecError(f"{origin} is {found}; a group file is a map with `name` and `nodes`")
+    try:
+        return GroupSpec.model_validate(data)
+    except ValidationError as error:
+        line = document.line if document is not None else lambda _: None
+        said = all_told(error.errors(include_url=False), "group", GroupSpec, line)
+        raise GroupSpecError(f"{origin}: {said}", "see docs/group-yaml.md") from None
+
+
+def load_group(path: Path, complete: Callable[[Any], Any] | None = None) -> GroupSpec:
+    """Read a group file; file sources in it become absolute, relative to the file's folder.
+
+    `complete` may fill in what the file leaves out, before it is checked.
+
+    Raises:
+        GroupSpecError: the file is missing, is not YAML, or does not describe a group.
+    """
+    try:
+        document = strict_yaml.load(strict_yaml.read_text(path), {"!lines": partial(_lines, path.resolve().parent)})
+    except strict_yaml.StrictYamlError as error:
+        raise GroupSpecError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    try:
+        data = document.data if complete is None else complete(document.data)
+        spec = parse_group(data, str(path), document)
+    except GroupSpecError as error:
+        raise (
+            error if error.text.startswith(str(path)) else GroupSpecError(f"{path}: {error.text}", error.hint)
+        ) from None
+    base = path.resolve().parent
+    nodes = {n: node.model_copy(update={"model": absolute(node.model, base)}) for n, node in spec.nodes.items()}
+    streams = {s: st.model_copy(update={"source": absolute(st.source, base)}) for s, st in spec.streams.items()}
+    return spec.model_copy(update={"nodes": nodes, "streams": streams})
+
+
+def _lines(base: Path, _loader: yaml.SafeLoader, node: yaml.Node) -> list[str]:
+    """``!lines FILE``: the lines of a text file, found relative to `base`, as a list."""
+    name = str(node.value) if isinstance(node, yaml.ScalarNode) else ""
+    at = f"line {node.start_mark.line + 1}: !lines {name or '…'}"
+    if not name:
+        raise GroupSpecError(f"{at}: not the name of a file")
+    try:
+        return strict_yaml.read_text(_file(name, base)).splitlines()
+    except strict_yaml.StrictYamlError as error:
+        raise GroupSpecError(f"{at}: {error}") from None
+
+
+def absolute(source: str, base: Path) -> str:
+    """Return `source` unchanged when it has a scheme (``pypi:``, ``https://`` …), else as an absolute path."""
+    if source == "push" or re.match(r"^[a-z][a-z0-9+]+:", source):
+        return source
+    return str(_file(source, base))
+
+
+def _file(name: str, base: Path) -> Path:
+    try:
+        return (base / Path(name).expanduser()).resolve()
+    except (RuntimeError, ValueError) as error:  # ~nobody, a NUL
+        raise GroupSpecError(f"{redacted(name)!r} is not the name of a file: {error}") from None

@@ -1,0 +1,1 @@
+"""What every process of HAMS needs: options, credentials, logs, lifecycle, child processes."""

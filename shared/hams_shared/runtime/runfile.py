@@ -1,0 +1,105 @@
+"""Where a running `hams-ctl up` can be found: one small file in the state folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hams_shared.errors import RefusedError
+from hams_shared.runtime.process import state_folder
+
+
+def _path() -> Path:
+    return state_folder() / "up.json"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+PID_FILE = "nats-server.pid"
+"""In the store of a broker of `hams-ctl up`; the broker writes it at each of its starts."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a running `hams-ctl up` says of itself."""
+
+    pid: int
+    url: str
+    credentials: Path | None
+    """Of an admin, where the broker asks for any."""
+    store: Path | None = None
+    """Where its own broker keeps what it stores."""
+
+
+def running() -> Found | None:
+    """The `hams-ctl up` that runs on this machine, if one does."""
+    try:
+        content = json.loads(_path().read_text(encoding="utf-8"))
+        credentials, store = content.get("credentials"), content.get("store")
+        found = Found(
+            int(content["pid"]),
+            str(content["url"]),
+            Path(str(credentials)) if credentials else None,
+            Path(str(store)) if store else None,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return found if _alive(found.pid) else None
+
+
+def running_broker() -> int | None:
+    """Process of the broker of the `hams-ctl up` that runs on this machine, if one does."""
+    found = running()
+    if found is None or found.store is None:
+        return None
+    try:
+        pid = int((found.store / PID_FILE).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return pid if _alive(pid) else None
+
+
+def refuse_second() -> None:
+    """Raise RefusedError when another `hams-ctl up` uses this state folder."""
+    found = running()
+    if found is not None and found.pid != os.getpid():
+        raise RefusedError(
+            f"hams-ctl up or join runs already (process {found.pid}, broker {found.url})",
+            "stop it first, or set HAMS_HOME to another folder for a second one",
+        )
+
+
+@contextmanager
+def announced(url: str, credentials: Path | None = None, store: Path | None = None) -> Iterator[None]:
+    """Let other hams-ctl find the broker at `url`, the admin's credentials for it, and its store, while the block runs.
+
+    Raises:
+        OSError: the state folder cannot be written.
+    """
+    path = _path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    said = {
+        "pid": os.getpid(),
+        "url": url,
+        "credentials": str(credentials) if credentials else None,
+        "store": str(store) if store else None,
+    }
+    temporary.write_text(json.dumps(said), encoding="utf-8")
+    temporary.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What is sent: subjects, messages and records, frames, and their bytes."""

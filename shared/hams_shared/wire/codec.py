@@ -1,0 +1,69 @@
+"""Bytes on the wire: msgpack, checked on the way in.
+
+Control messages are pydantic models (:mod:`hams_shared.wire.messages`); data-plane messages are packed by hand in
+:mod:`hams_shared.wire.frames`, because they are many and large.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, TypeVar
+
+import msgpack
+from pydantic import BaseModel, ValidationError
+
+from hams_shared.errors import MessageError
+
+M = TypeVar("M", bound=BaseModel)
+
+MAX_ITEMS = 1 << 20
+"""Most elements a received array or map may claim: a few bytes must not make us allocate gigabytes."""
+
+
+def pack(value: Any) -> bytes:
+    """Encode plain values (None, bool, int, float, str, bytes, list, dict)."""
+    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    return packed
+
+
+def pack_json(value: Any) -> bytes:
+    """Encode plain values as JSON; bytes become base64."""
+    return json.dumps(value, ensure_ascii=False, default=_text).encode()
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def unpack(data: bytes) -> Any:
+    """Decode msgpack, or JSON that is a map, which msgpack never begins like. Raises MessageError for anything else."""
+    if data[:1] == b"{":
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise MessageError(f"not JSON: {error}"[:200]) from None
+    try:
+        return msgpack.unpackb(data, raw=False, strict_map_key=True, max_array_len=MAX_ITEMS, max_map_len=MAX_ITEMS)
+    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
+        raise MessageError(f"not msgpack: {type(error).__name__}: {error}"[:200]) from None
+
+
+def encode(message: BaseModel) -> bytes:
+    """Encode a control message."""
+    return pack(message.model_dump(mode="python"))
+
+
+def decode(kind: type[M], data: bytes) -> M:
+    """Decode and check a control message. Raises MessageError that names the wrong fields."""
+    value = unpack(data)
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(str(p) for p in f['loc']) or 'message'}: {f['msg']}"
+            for f in error.errors(include_url=False)[:5]
+        )
+        raise MessageError(f"not a {kind.__name__}: {wrong}") from None

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from hams_agents.backends.base import Capabilities
+from hams_agents.backends.emulated import EmulatedBackend, Pacer
+from hams_agents.backends.emulation_profile import HangFault, read_profile
+from hams_agents.backends.registry import open_backend
+from hams_agents.devices import parse
+from hams_agents.fingerprint import fingerprint
+from hams_shared.errors import DeviceSpecError, ModelError, UnsupportedModelError
+from support.networks import images, means, model_file
+
+PROFILE: dict[str, object] = {"name": "stick", "kind": "vpu", "memory_mib": 512, "fps": {"means": 100}}
+EXAMPLES = Path(__file__).parents[4] / "examples" / "profiles"
+
+
+def backend(folder: Path, **changes: object) -> EmulatedBackend:
+    path = folder / "profile.yaml"
+    path.write_text(yaml.safe_dump({**PROFILE, **changes}))
+    opened = open_backend(parse(f"emulated:{path}"))
+    assert isinstance(opened, EmulatedBackend)
+    return opened
+
+
+def test_it_is_called_emulated(tmp_path: Path) -> None:
+    able = backend(tmp_path).capabilities
+    assert able.emulated
+    assert "emulated" in able.name
+    assert (able.backend, able.unit, able.kind, able.memory_mib) == ("emulated", "stick", "vpu", 512)
+
+
+def test_a_fault_is_shown_and_changes_no_measurement(tmp_path: Path) -> None:
+    sound = backend(tmp_path).capabilities
+    fault = tmp_path / "fault"
+    ill = backend(tmp_path, hang={"after": 2, "while_exists": str(fault)})
+    assert "made to hang" in ill.capabilities.name
+    assert ill.capabilities.variant == sound.variant
+    network = ill.load(model_file(means(tmp_path)))
+    for _ in range(3):
+        network.infer(images(1))  # the file is not there
+    assert not HangFault(models=("other",)).strikes("model", 10)
+    assert [HangFault(after=2).strikes("model", done) for done in (1, 2)] == [False, True]
+    fault.touch()
+    assert HangFault(while_exists=fault).strikes("model", 0)
+
+
+@pytest.mark.parametrize("run", ["openvino", "onnxruntime"])
+def test_real_outputs_at_the_stated_speed(tmp_path: Path, run: str) -> None:
+    network = backend(tmp_path, run=run).load(model_file(means(tmp_path)))
+    pictures = images(3)
+    start = time.perf_counter()
+    for _ in range(10):
+        outputs = network.infer(pictures)
+    taken = time.perf_counter() - start
+    np.testing.assert_allclose(outputs["y"][:, :, 0, 0], pictures.mean((2, 3)), rtol=1e-5)
+    assert taken > 0.9 * 30 / 100  # it may only be slower, where the machine is busy
+
+
+def test_zeros_of_the_right_shapes(tmp_path: Path) -> None:
+    network = backend(tmp_path, run="none").load(model_file(means(tmp_path)))
+    for count in (0, 1, 3):
+        outputs = network.infer(images(count))
+        assert outputs["y"].shape == (count, 3, 1, 1)
+        assert not outputs["y"].any()
+    with pytest.raises(ModelError, match="another shape"):
+        network.infer(np.zeros((1, 3, 4, 4), np.float32))
+    network.close()
+    with pytest.raises(ModelError, match="closed"):
+        network.infer(images(1))
+
+
+def test_a_network_slower_than_stated_is_not_hurried(tmp_path: Path) -> None:
+    slept: list[float] = []
+    now = iter(range(100))
+    pacer = Pacer(lambda: float(next(now)), slept.append)
+    with pacer.at_least(0.5):  # one second passes on this clock
+        pass
+    assert slept == []
+
+
+def test_an_overslept_sleep_is_made_up_for() -> None:
+    class Clock:
+        now = 0.0
+
+        def sleep(self, seconds: float) -> None:
+            self.now += seconds + 0.0005
+
+    clock = Clock()
+    pacer = Pacer(lambda: clock.now, clock.sleep)
+    for _ in range(1000):
+        with pacer.at_least(0.002):
+            pass
+    assert clock.now == pytest.approx(2.0, rel=0.001)
+
+
+def test_speeds_by_name_by_digest_and_for_all_others(tmp_path: Path) -> None:
+    model = model_file(means(tmp_path))
+    profile = backend(tmp_path, fps={"means": 1, model.digest[:10]: 2, "*": 3})._profile
+    assert profile.fps_of(model) == 1
+    assert profile.fps_of(replace(model, name="else")) == 2
+    assert profile.fps_of(replace(model, name="else", digest="f" * 64)) == 3
+
+
+def test_a_model_without_a_speed_is_unsupported(tmp_path: Path) -> None:
+    opened = backend(tmp_path, fps={"other": 5})
+    with pytest.raises(UnsupportedModelError, match="has no speed for it"):
+        opened.load(model_file(means(tmp_path)))
+
+
+def test_loading_takes_the_stated_time(tmp_path: Path) -> None:
+    opened = backend(tmp_path, load_ms=400)
+    start = time.perf_counter()
+    network = opened.load(model_file(means(tmp_path)))
+    assert time.perf_counter() - start >= 0.4
+    assert network.load_ms >= 400
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "file: Input should be"),
+        ("- 1", "file: Input should be"),
+        ("name: [", "not YAML"),
+        ("name: Stick 1", "name: String should match"),
+        ("{name: s, kind: tpu, memory_mib: 1, fps: {'*': 1}}", "kind: Input should be 'cpu', 'gpu', 'npu' or 'vpu'"),
+        ("{name: s, kind: vpu, memory_mib: 0, fps: {'*': 1}}", "memory_mib: Input should be greater than 0"),
+        ("{name: s, kind: vpu, memory_mib: 1, fps: {}}", "fps: Dictionary should have at least 1 item"),
+        ("{name: s, kind: vpu, memory_mib: 1, fps: {'*': -1}}", "fps.*: Input should be greater than 0"),
+        ("{name: s, kind: vpu, memory_mib: 1, fps: {'*': .inf}}", "fps.*: Input should be a finite number"),
+        ("{name: s, kind: vpu, memory_mib: 1, fps: {'*': 1}, speed: 3}", "speed: Extra inputs"),
+        ("\x00", "not YAML"),
+    ],
+)
+def test_a_wrong_profile_says_where(tmp_path: Path, content: str, says: str) -> None:
+    path = tmp_path / "profile.yaml"
+    path.write_text(content)
+    with pytest.raises(DeviceSpecError) as caught:
+        read_profile(path)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["vpu.yaml", "gpu.yaml"])
+def test_the_example_profiles(name: str) -> None:
+    profile = read_profile(EXAMPLES / name)
+    assert "constructed" in profile.note
+    assert profile.fps["detector"] == {"vpu.yaml": 3.02, "gpu.yaml": 5.64}[name]
+
+
+ABLE = Capabilities("openvino", "cpu0", "cpu", "A CPU", (0,), 100, ("f32", "bf16"), "openvino 1", threads=1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"unit": "cpu1"}, {"cores": (1,)}, {"memory_mib": 7}, {"runtime": "openvino 2"}, {"precisions": ("f32",)}],
+)
+def test_like_devices_have_one_fingerprint(change: dict[str, object]) -> None:
+    assert fingerprint(replace(ABLE, **change)) == fingerprint(ABLE)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"backend": "onnxruntime"}, {"name": "B CPU"}, {"threads": 2}, {"precisions": ("bf16",)}, {"variant": "x"}],
+)
+def test_unlike_devices_have_unlike_fingerprints(change: dict[str, object]) -> None:
+    assert fingerprint(replace(ABLE, **change)) != fingerprint(ABLE)  # type: ignore[arg-type]
+
+
+def test_fingerprint_is_the_same_in_every_process() -> None:
+    assert fingerprint(ABLE) == fingerprint(replace(ABLE))
+    assert len(fingerprint(ABLE)) == 16
+
+
+def test_a_changed_profile_is_another_device(tmp_path: Path) -> None:
+    first = fingerprint(backend(tmp_path, note="a").capabilities)
+    assert fingerprint(backend(tmp_path, note="b").capabilities) == first
+    assert fingerprint(backend(tmp_path, fps={"means": 101}).capabilities) != first

@@ -1,0 +1,90 @@
+"""Hung inference: found by progress, counted, and in the end quarantined."""
+
+from __future__ import annotations
+
+import threading
+
+from hams_agents.runtime.progress import FIRST_S, FLOOR_S, MOST_S, Hang, Progress, limit_s
+from hams_agents.runtime.quarantine import HANGS, WINDOW_S, after_hang
+from hams_agents.runtime.watchdog import Watchdog
+from hams_shared.wire.messages import DeviceHealth
+from support.wait import until_sync
+
+
+def ticks(progress: Progress, seconds: float, step: float = 0.25) -> Hang | None:
+    for _ in range(round(seconds / step)):
+        hang = progress.tick(step)
+        if hang is not None:
+            return hang
+    return None
+
+
+def test_the_limit_follows_what_was_measured() -> None:
+    assert limit_s(0.0, 0, 1) == FIRST_S
+    assert limit_s(busy_s=1.0, inferences=100, images=1) == FLOOR_S
+    assert limit_s(busy_s=100.0, inferences=100, images=4) == 80.0
+
+
+def test_what_ends_in_time_is_no_hang() -> None:
+    progress = Progress()
+    for _ in range(10):
+        progress.begin("a", 2.0)
+        assert ticks(progress, 1.9) is None
+        progress.end()
+        assert ticks(progress, 60) is None
+
+
+def test_what_does_not_end_is_one() -> None:
+    progress = Progress()
+    progress.begin("inference of g/n", 2.0)
+    assert str(ticks(progress, 3)) == "inference of g/n does not end: more than 2.0 s"
+
+
+def test_equal_jobs_in_a_row_are_progress() -> None:
+    progress = Progress()
+    for _ in range(10):
+        progress.begin("a", 2.0)
+        assert ticks(progress, 1.5) is None
+
+
+def test_a_process_that_was_stopped_itself_has_not_hung() -> None:
+    progress = Progress()
+    progress.begin("a", 2.0)
+    assert progress.tick(0.25) is None
+    assert progress.tick(3600.0) is None  # SIGSTOP, SIGCONT: the device may answer now
+    assert ticks(progress, 2.0 - MOST_S + 0.25) is not None
+
+
+def test_hangs_are_counted_and_the_last_straw_is_quarantine() -> None:
+    health = DeviceHealth(device="h.b.u")
+    for number in range(1, HANGS + 1):
+        assert not health.quarantined
+        health = after_hang(health, "inference of g/n", 1000.0 + number)
+    assert health.quarantined
+    assert health.reason == f"hung {HANGS} times within 15 min; last: inference of g/n"
+
+
+def test_hangs_long_ago_do_not_count() -> None:
+    health = DeviceHealth(device="h.b.u")
+    for number in range(10):
+        health = after_hang(health, "x", number * WINDOW_S)
+        assert not health.quarantined
+
+
+def test_the_watchdog_calls_once() -> None:
+    progress = Progress()
+    found: list[str] = []
+    called = threading.Event()
+
+    def on_hang(hang: Hang) -> None:
+        found.append(hang.what)
+        called.set()
+
+    dog = Watchdog((Progress(), progress), on_hang)
+    dog.start()
+    try:
+        progress.begin("a", 0.3)
+        until_sync(called.is_set, 10, "the hang")
+    finally:
+        dog.stop()
+    assert found == ["a"]

@@ -1,0 +1,246 @@
+"""One node's work for one frame: what is published, level by level, and how the join puts it together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hams_agents.runtime.serving import Batch, Piece, ServedNode, finish, prepare
+from hams_agents.tasks.geometry import IDENTITY
+from hams_agents.tasks.registry import build_task
+from hams_services.pipeline.join import Join
+from hams_shared.errors import MessageError
+from hams_shared.group.spec import GroupSpec, parse_group
+from hams_shared.wire.frame_pool import FramePool, FrameReader, Slot, memory_domain
+from hams_shared.wire.frames import FrameId, Output, Work
+from hams_shared.wire.messages import VariantChoice
+from support.build import model_ref, plan
+
+ID = FrameId("g", "cam", 0, 0, 1, 0.0)
+MODEL = {"model": "/m.onnx"}
+Variants = Mapping[str, Mapping[str, VariantChoice]]
+EYES = {"left": [0, 1], "right": [2, 3]}
+
+
+def group(**nodes: dict[str, Any]) -> GroupSpec:
+    return parse_group({"name": "g", "nodes": {name: {**MODEL, **node} for name, node in nodes.items()}})
+
+
+FACE = group(
+    mesh={"input": {"size": [16, 16]}, "task": {"type": "landmarks", "points": 4, "parts": EYES}},
+    iris={
+        "input": {"size": [32, 8], "fit": "letterbox", "pad": 9},
+        "parent": "mesh",
+        "task": {"type": "landmarks", "points": 1},
+        "crop": {"mirror": ["right"]},
+    },
+)
+
+
+def run(
+    spec: GroupSpec,
+    node: str,
+    work: Work,
+    outputs: Mapping[str, NDArray[np.generic]] | None,
+    child_device: str = "h.b.u",
+) -> tuple[Output, dict[str, Work]]:
+    """Prepare and finish `work` as if the network had said `outputs`; return what is published."""
+    devices = {name: "h.b.u" if name == node else child_device for name in spec.nodes}
+    batch = Batch([Piece(served(spec, node, devices), work, 0.0)])
+    prepare(batch)
+    batch.outputs = outputs
+    *crops, said = finish(batch)
+    assert isinstance(said, tuple)
+    children = [crop if isinstance(crop, Work) else Work.unpack(crop[1]) for crop in crops]
+    assert all(isinstance(crop, tuple) == (child_device != "h.b.u") for crop in crops)
+    return Output.unpack(said[1]), {child.node: shown(spec, child, child_device) for child in children}
+
+
+def served(spec: GroupSpec, node: str, devices: Mapping[str, str]) -> ServedNode:
+    part = spec.nodes[node]
+    task = build_task(part.task, part.input)
+    return ServedNode(devices[node], plan(1, devices, spec), node, None, task)  # type: ignore[arg-type]
+
+
+def shown(spec: GroupSpec, work: Work, device: str = "h.b.u") -> Work:
+    """What the node is shown, cut out of the frame where it is to do so itself."""
+    batch = Batch([Piece(served(spec, work.node, dict.fromkeys(spec.nodes, device)), work, 0.0)])
+    prepare(batch)
+    assert batch.error is None
+    assert batch.pieces[0].error is None
+    return batch.pieces[0].work
+
+
+def frame(count: int = 1) -> Work:
+    images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), np.uint8)
+    maps = np.repeat(np.eye(2, 3)[None], count, axis=0)
+    return Work(ID, "mesh", images, maps, [0] * count, (32, 32))
+
+
+@pytest.mark.parametrize("device", ["h.b.u", "other.b.u"], ids=["same device", "another device"])
+def test_parts_become_crops_of_the_children_and_come_back_to_their_place(device: str) -> None:
+    # on a 16×16 input: the left eye 4 pixels wide about (4, 4), the right one about (12, 4), on a 32×32 frame
+    points = np.array([[2, 4, 6, 4, 10, 4, 14, 4]], np.float32)
+    said, crops = run(FACE, "mesh", frame(), {"p": points}, device)
+    assert said.error is None
+    boxes = [(one["label"], one["box"], one["points"]) for one in said.items[0]["objects"]]
+    assert boxes == [("left", [4, 4, 12, 12], [[4, 8], [12, 8]]), ("right", [20, 4, 28, 12], [[20, 8], [28, 8]])]
+    iris = crops["iris"]
+    assert iris.images.shape == (2, 8, 32, 3)
+    assert iris.sources == [0, 1]
+    assert (iris.images[:, :, 8:] == 9).all()  # a square eye in a wide input
+    picture = frame().images[0]
+    assert (iris.images[0, :, :8] == picture[4:12, 4:12]).all()
+    assert (iris.images[1, :, :8] == picture[4:12, 20:28][:, ::-1]).all()  # mirrored
+    told, none = run(FACE, "iris", iris, {"p": np.array([[1, 2], [1, 2]], np.float32)})
+    assert none == {}
+    join = Join(FACE)
+    join.add(told)
+    assert join.add(said)
+    (result,) = join.objects()
+    left, right = result["mesh"]["objects"]
+    assert left["iris"]["points"] == [[5, 6]]
+    assert right["iris"]["points"] == [[27, 6]]
+
+
+def test_without_images_the_children_get_an_empty_message() -> None:
+    said, crops = run(FACE, "mesh", frame(0), None)
+    assert (said.error, said.items) == (None, [])
+    assert crops["iris"].images.shape == (0, 8, 32, 3)
+
+
+SIGNS = group(
+    sign={"input": {"size": [8, 8]}, "task": {"type": "retinaface", "points": 4, "min_sizes": [[8]], "steps": [8]}},
+    text={
+        "input": {"size": [24, 8], "fit": "letterbox", "pad": 7},
+        "parent": "sign",
+        "task": {"type": "raw"},
+        "crop": {"align": "corners"},
+    },
+    kind={"input": {"size": [9, 9]}, "parent": "sign", "task": {"type": "raw"}, "crop": {"enlarge": 1.5}},
+)
+"""One prior, the whole input: a sign with corners, on whose crops two nodes look."""
+FOUND = {
+    "loc": np.zeros((1, 1, 4), np.float32),
+    "conf": np.array([[[-9, 9]]], np.float32),
+    "landms": np.array([[[-3, -2.5, 3, -2, 2.5, 3, -3, 2.5]]], np.float32),
+}
+
+
+@pytest.fixture
+def pool() -> Iterator[FramePool]:
+    if not memory_domain():
+        pytest.skip("this system has no /dev/shm")
+    pool = FramePool(1, 64 * 48 * 3)
+    yield pool
+    pool.close()
+
+
+def seen(pool: FramePool, near: tuple[str, ...]) -> tuple[Work, Slot]:
+    """Work for the first node, as its agent gets it by pointer."""
+    slot = pool.take((48, 64, 3))
+    assert slot is not None
+    slot.pixels[:] = np.random.default_rng(1).integers(0, 256, slot.pixels.shape, np.uint8)
+    work = Work(ID, "sign", slot.pixels[None], IDENTITY[None], [0], (64, 48), pointer=slot.publish(), near=near)
+    return Work.unpack(work.pack(), FrameReader()), slot
+
+
+def sent(
+    spec: GroupSpec,
+    work: Work,
+    outputs: Mapping[str, NDArray[np.generic]],
+    device: str,
+    variants: Variants | None = None,
+) -> dict[str, Work]:
+    """What goes to the children on `device`, as their agent gets it before it does anything."""
+    node = served(spec, "sign", {"sign": "h.b.u", "text": device, "kind": device})
+    node = replace(node, plan=node.plan.model_copy(update={"variants": variants or {}}))
+    batch = Batch([Piece(node, work, 0.0)])
+    prepare(batch)
+    batch.outputs = outputs
+    *crops, _ = finish(batch)
+    found = [one if isinstance(one, Work) else Work.unpack(one[1], FrameReader()) for one in crops]
+    return {one.node: one for one in found}
+
+
+def test_crops_are_the_same_whoever_cuts_them(pool: FramePool) -> None:
+    work, _ = seen(pool, near=("near.b.u",))
+    here, near, far = (sent(SIGNS, work, FOUND, device) for device in ("h.b.u", "near.b.u", "far.b.u"))
+    for node, (width, height) in {"text": (24, 8), "kind": (9, 9)}.items():
+        assert far[node].cuts is None
+        assert far[node].images.shape == (1, height, width, 3)
+        assert len(far[node].pack()) > width * height * 3
+        for other in (here[node], near[node]):
+            assert other.cuts is not None
+            whole = shown(SIGNS, other)
+            assert (whole.cuts, whole.pointer, whole.view) == (None, None, None)
+            assert (whole.images == far[node].images).all()
+            assert (whole.to_frame == far[node].to_frame).all()
+            assert whole.sources == far[node].sources == [0]
+        assert len(near[node].pack()) < 500
+
+
+@pytest.mark.parametrize("device", ["h.b.u", "near.b.u", "far.b.u"])
+def test_a_crop_is_as_large_as_the_network_on_its_device_wants_it(pool: FramePool, device: str) -> None:
+    """One that looks at a part of its letterboxed image gets that part, the same pixels."""
+    work, _ = seen(pool, near=("near.b.u",))
+    whole = shown(SIGNS, sent(SIGNS, work, FOUND, device)["text"], device)
+    takes = SIGNS.nodes["text"].input.model_copy(update={"size": (20, 8)})
+    choice = VariantChoice(model=model_ref("small"), label="rectangular", agreement=1.0, input=takes)
+    small = shown(SIGNS, sent(SIGNS, work, FOUND, device, {"text": {device: choice}})["text"], device)
+    filled = 16  # the sign is twice as wide as high
+    assert small.images.shape == (1, 8, 20, 3)
+    assert (small.images[:, :, :filled] == whole.images[:, :, :filled]).all()
+    assert (small.to_frame == whole.to_frame).all()
+    assert sent(SIGNS, work, FOUND, device, {"text": {"another.b.u": choice}})["text"].pack() == (
+        sent(SIGNS, work, FOUND, device)["text"].pack()
+    )
+
+
+def test_nothing_found_needs_no_frame(pool: FramePool) -> None:
+    work, _ = seen(pool, near=("near.b.u",))
+    none = {**FOUND, "conf": -FOUND["conf"]}
+    for one in sent(SIGNS, work, none, "near.b.u").values():
+        assert (one.count, one.cuts, one.pointer) == (0, None, None)
+
+
+def test_a_frame_that_was_given_up_is_the_failure_of_its_own_work_only(pool: FramePool) -> None:
+    work, slot = seen(pool, near=("near.b.u",))
+    gone = sent(SIGNS, work, FOUND, "near.b.u")["kind"]
+    stands = sent(SIGNS, work, FOUND, "far.b.u")["kind"]
+    slot.free()
+    node = served(SIGNS, "kind", {"sign": "h.b.u", "text": "h.b.u", "kind": "near.b.u"})
+    batch = Batch([Piece(node, gone, 0.0), Piece(node, stands, 0.0)])
+    prepare(batch)
+    assert batch.tensor is not None
+    assert batch.tensor.shape == (1, 3, 9, 9)
+    batch.outputs = {"y": np.ones((1, 2), np.float32)}
+    first, second = (Output.unpack(one[1]) for one in finish(batch) if isinstance(one, tuple))
+    assert first.error is not None
+    assert first.error["code"] == "frame-gone"
+    assert second.error is None
+    assert len(second.items) == 1
+
+
+@pytest.mark.parametrize("change", [{"filled": [(10, 9)]}, {"filled": []}, {"size": (0, 9)}, {"pad": 256}])
+def test_cuts_that_make_no_sense_are_refused(pool: FramePool, change: dict[str, Any]) -> None:
+    work, _ = seen(pool, near=("near.b.u",))
+    cuts = sent(SIGNS, work, FOUND, "near.b.u")["kind"]
+    assert cuts.cuts is not None
+    with pytest.raises(MessageError):
+        Work.unpack(replace(cuts, cuts=replace(cuts.cuts, **change)).pack(), FrameReader())
+
+
+def test_a_crop_of_nothing_is_a_named_error(pool: FramePool) -> None:
+    work, _ = seen(pool, near=("near.b.u",))
+    cuts = sent(SIGNS, work, FOUND, "near.b.u")["kind"]
+    outside = replace(cuts, to_frame=cuts.to_frame + 1e4)
+    node = served(SIGNS, "kind", dict.fromkeys(SIGNS.nodes, "near.b.u"))
+    batch = Batch([Piece(node, outside, 0.0)])
+    prepare(batch)
+    assert "shows nothing" in str(batch.pieces[0].error)

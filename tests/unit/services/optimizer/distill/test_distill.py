@@ -1,0 +1,413 @@
+"""Training: when it stops, what it costs, what an error weighs, and that a killed run ends as one that was not.
+
+A run is a process; those that are not killed here are run in the tests' own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import openvino as ov
+import pytest
+from onnx import helper
+
+from hams_services.optimizer.distill.request import Target, TrainRequest, TrainResult
+from hams_services.optimizer.distill.stopping import Stopping
+from hams_shared.errors import BadInputError
+from support.networks import graph, write
+
+OLD_EXPORTER = "ignore::DeprecationWarning"
+"""PyTorch's own, which training uses."""
+
+
+def test_stopping() -> None:
+    stopping = Stopping(epochs=10, patience=3)
+    assert stopping.why(1e9, 1.0) == ""  # one epoch is done whatever the budget
+    assert [stopping.record(loss) for loss in (3.0, 2.0, 2.5)] == [True, True, False]
+    assert stopping.why(0.0, 1.0) == ""
+    assert stopping.why(2.0, 1.0) == "budget"
+    stopping.record(2.0)
+    assert stopping.why(0.0, 1.0) == ""
+    stopping.record(2.1)
+    assert stopping.why(0.0, 1.0) == "patience"
+    assert (stopping.best, stopping.best_epoch) == (2.0, 1)
+    stopping.epoch = 10
+    assert stopping.why(0.0, 1.0) == "epochs"
+
+
+@pytest.mark.train
+def test_losses_are_zero_for_the_truth_and_grow_with_the_error() -> None:
+    import torch
+
+    from hams_services.optimizer.distill.loss import loss, spread
+
+    for kind, truth, logits in (
+        ("probabilities", [[0.9, 0.1], [0.2, 0.8]], np.log([[0.9, 0.1], [0.2, 0.8]])),
+        ("numbers", [[1.0, 200.0], [2.0, 400.0]], [[1.0, 200.0], [2.0, 400.0]]),
+        ("direction", [[3.0, 4.0], [0.0, 1.0]], [[6.0, 8.0], [0.0, 0.1]]),
+        ("heat", [[[[0.9, 0.1]]], [[[0.2, 0.8]]]], np.log([[[[9, 1 / 9]]], [[[0.25, 4]]]])),
+        ("map", [[[[1.0, 200.0]]], [[[2.0, 400.0]]]], [[[[1.0, 200.0]]], [[[2.0, 400.0]]]]),
+    ):
+        target = Target(name="y", shape=np.shape(truth)[1:], kind=kind)  # type: ignore[arg-type]
+        values, said = torch.tensor(truth), torch.tensor(np.asarray(logits), dtype=torch.float32)
+        scale = spread([target], [values])
+        assert float(loss([target], [said], [values], scale)) == pytest.approx(0, abs=1e-6)
+        near = float(loss([target], [said + torch.tensor([0.0, 0.1])], [values], scale))
+        far = float(loss([target], [said + torch.tensor([0.0, 2.0])], [values], scale))
+        assert 0 < near < far
+
+
+@pytest.mark.train
+def test_the_widest_student_within_the_budget(tmp_path: Path) -> None:
+    from hams_services.optimizer.distill.run import fitting
+    from hams_services.optimizer.distill.student import gflops
+
+    targets = [Target(name="y", shape=(3, 1, 1), kind="probabilities"), Target(name="z", shape=(5,), kind="numbers")]
+    request = TrainRequest(tensors=tmp_path, folder=tmp_path, gflops=0.02)
+    student, note = fitting((3, 64, 64), targets, request)
+    assert note == ""
+    assert gflops(student, (3, 64, 64)) <= 0.02
+    import torch
+
+    outputs = student.eval()(torch.zeros(2, 3, 64, 64))
+    assert [tuple(one.shape) for one in outputs] == [(2, 3, 1, 1), (2, 5)]
+    assert outputs[0].sum(1).flatten().tolist() == pytest.approx([1, 1])
+    wider, _ = fitting((3, 64, 64), targets, request.model_copy(update={"gflops": 0.2}))
+    assert wider.width > student.width
+    with pytest.raises(BadInputError, match="smallest student needs"):
+        fitting((3, 64, 64), targets, request.model_copy(update={"gflops": 1e-6}))
+
+
+def teacher(folder: Path) -> Path:
+    """Says how bright the left half of an image is, and the right."""
+    pool = helper.make_node("AveragePool", ["x"], ["p"], kernel_shape=[16, 8], strides=[16, 8])
+    mean = helper.make_node("ReduceMean", ["p"], ["m"], axes=[1], keepdims=0)
+    large = helper.make_node("Mul", ["m", "thousand"], ["l"])
+    add = helper.make_node("Add", ["l", "offset"], ["y"])  # far from what a fresh network says
+    constants = {"thousand": np.float32([1000]), "offset": np.float32([5000])}
+    nodes = [pool, mean, large, add]
+    return write(folder / "teacher.onnx", graph(nodes, constants=constants, outputs={"y": ["n", 1, 2]}, sides=(16, 16)))
+
+
+def request(folder: Path, count: int = 20, epochs: int = 4, gflops: float = 0.002) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    np.save(folder / "tensors.npy", halves(count))
+    return {
+        "tensors": str(folder / "tensors.npy"),
+        "teacher": str(teacher(folder)),
+        "folder": str(folder / "run"),
+        "gflops": gflops,
+        "rate": 0.005,
+        "epochs": epochs,
+        "patience": 100,
+    }
+
+
+def halves(count: int) -> np.ndarray:
+    """Images of 16×16 whose quarters differ in brightness."""
+    random = np.random.default_rng(0)
+    images = np.repeat(np.repeat(random.normal(size=(count, 3, 2, 2)), 8, 2), 8, 3).astype(np.float32)
+    return images + 0.1 * random.normal(size=images.shape).astype(np.float32)
+
+
+def trained(given: dict[str, Any]) -> TrainResult:
+    """Run it in this process."""
+    from hams_services.optimizer.distill.run import run
+
+    return run(TrainRequest.model_validate(given), lambda message: None)
+
+
+def start(folder: Path, given: dict[str, Any]) -> subprocess.Popen[str]:
+    path = folder / "request.json"
+    path.write_text(json.dumps(given))
+    argv = [sys.executable, "-m", "hams_services.optimizer.distill", str(path)]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+
+
+def killed_after(text: str, process: subprocess.Popen[str]) -> None:
+    """Kill -9 a run once it has said `text`."""
+    assert process.stdout is not None
+    end = time.monotonic() + 200
+    while text not in (line := process.stdout.readline()):
+        assert line, "it has ended"
+        assert time.monotonic() < end
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=10)
+
+
+def finished(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
+    """All that it said."""
+    with process:  # not left behind when it takes too long
+        try:
+            said, _ = process.communicate(timeout=200)
+        finally:
+            process.kill()
+    return [json.loads(line) for line in said.strip().splitlines()]
+
+
+@pytest.mark.train
+@pytest.mark.filterwarnings(OLD_EXPORTER)
+def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    whole = trained(request(tmp_path / "whole"))
+    assert (whole.epochs, whole.stopped) == (4, "epochs")
+
+    given = request(tmp_path / "killed")
+    killed_after("epoch 2", start(tmp_path / "killed", given))
+    lines = finished(start(tmp_path / "killed", given))
+    begun = next(line["text"] for line in lines if "vary" not in line["text"] and "ask" not in line["text"])
+    assert "goes on after epoch" in begun
+    again = TrainResult.model_validate(lines[-1]["result"])
+    assert again.loss == whole.loss
+    assert again.files[0].read_bytes() == whole.files[0].read_bytes()
+
+
+@pytest.mark.train
+@pytest.mark.filterwarnings(OLD_EXPORTER)
+def test_numbers_are_learned_alike_in_both_formats(tmp_path: Path) -> None:
+    """Both files say what the teacher says, for any batch; one that learned nothing would be off by 0.8."""
+    result = trained(request(tmp_path, 300, 8) | {"vary": False, "batch": 8})
+    assert result.gflops <= 0.002
+    assert result.outputs[0].kind == "numbers"
+    images = halves(380)[300:]
+    truth = 5000 + 1000 * np.stack([images[:, :, :, :8].mean((1, 2, 3)), images[:, :, :, 8:].mean((1, 2, 3))], 1)
+    onnx = onnxruntime.InferenceSession(result.files[0], providers=["CPUExecutionProvider"])
+    said = onnx.run(None, {onnx.get_inputs()[0].name: images})[0].reshape(len(images), -1)
+    ir = ov.Core().compile_model(result.files[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    same = np.concatenate([ir([image[None]])[0] for image in images]).reshape(len(images), -1)
+    assert np.abs(said - same).max() < 1
+    assert [port.name for port in onnx.get_outputs()] == ["y"]
+    error = np.abs(said - truth).mean() / truth.std()
+    assert error < 0.4, error
+
+
+def detector(folder: Path) -> Path:
+    """Says for each place, at a quarter of the size, whether something bright is there, and how red that is.
+
+    One output's name is a number, as old exporters made them.
+    """
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["grey"], axes=[1], keepdims=1),
+        helper.make_node("AveragePool", ["grey"], ["near"], kernel_shape=[8, 8], strides=[4, 4], pads=[2, 2, 2, 2]),
+        helper.make_node("Sub", ["near", "half"], ["above"]),
+        helper.make_node("Mul", ["above", "steep"], ["sure"]),
+        helper.make_node("Sigmoid", ["sure"], ["heat"]),
+        helper.make_node("AveragePool", ["x"], ["colours"], kernel_shape=[8, 8], strides=[4, 4], pads=[2, 2, 2, 2]),
+        helper.make_node("Slice", ["colours", "first", "second", "axis"], ["red"]),
+        helper.make_node("Mul", ["red", "thousand"], ["538"]),
+    ]
+    constants = {
+        "half": np.float32([0.8]),
+        "steep": np.float32([16]),
+        "first": np.array([0]),
+        "second": np.array([1]),
+        "axis": np.array([1]),
+        "thousand": np.float32([1000]),
+    }
+    outputs: dict[str, list[int | str] | None] = {"heat": ["n", 1, 16, 16], "538": ["n", 1, 16, 16]}
+    return write(folder / "detector.onnx", graph(nodes, constants=constants, outputs=outputs, sides=(64, 64)))
+
+
+def squares(count: int) -> np.ndarray:
+    """Dark noise with one bright square each, some redder than others."""
+    random = np.random.default_rng(1)
+    images = 0.1 * random.normal(size=(count, 3, 64, 64)).astype(np.float32)
+    for image in images:
+        side, red = random.integers(12, 24), random.uniform(0, 1)
+        y, x = random.integers(0, 64 - side, 2)
+        image[:, y : y + side, x : x + side] += np.float32([0.6 + red, 1.3 - red / 2, 1.3 - red / 2])[:, None, None]
+    return images
+
+
+def detections(origin: str, result: TrainResult, unseen: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Heat and redness as the teacher says them and as the student does, the same in both its formats."""
+    teacher = onnxruntime.InferenceSession(origin, providers=["CPUExecutionProvider"])
+    student = onnxruntime.InferenceSession(result.files[0], providers=["CPUExecutionProvider"])
+    said = teacher.run(["heat", "538"], {"x": unseen}), student.run(["heat", "538"], {"input": unseen})
+    ir = ov.Core().compile_model(result.files[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert np.abs(ir([unseen[:1]])["heat"] - said[1][0][:1]).max() < 1e-3
+    return said
+
+
+@pytest.mark.train
+@pytest.mark.filterwarnings(OLD_EXPORTER)
+def test_maps_of_a_detector_are_learned_where_they_are_hot(tmp_path: Path) -> None:
+    images = squares(190)
+    np.save(tmp_path / "tensors.npy", images[:150])
+    given = {
+        "tensors": str(tmp_path / "tensors.npy"),
+        "teacher": str(detector(tmp_path)),
+        "folder": str(tmp_path / "run"),
+        "gflops": 0.002,
+        "rate": 0.005,
+        "epochs": 10,
+        "batch": 8,
+        "vary": False,
+    }
+    result = trained(given)
+    assert [(one.name, one.kind) for one in result.outputs] == [("heat", "heat"), ("538", "map")]
+    assert result.gflops <= 0.002
+
+    unseen = images[150:]
+    (heat, red), (hot, reddish) = detections(given["teacher"], result, unseen)
+    right, sure = hot > 0.5, heat > 0.5
+    both = (right & sure).sum()
+    assert both / max(1, (right | sure).sum()) > 0.7
+    assert np.abs(reddish - red)[sure].mean() < 0.55 * red[sure].std()
+
+
+def convolutional(folder: Path) -> Path:
+    """As :func:`detector`, of convolutions only, on images of 128×128."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["near"], kernel_shape=[8, 8], strides=[4, 4], pads=[2, 2, 2, 2]),
+        helper.make_node("Conv", ["near", "sure", "half"], ["above"], kernel_shape=[1, 1]),
+        helper.make_node("Sigmoid", ["above"], ["heat"]),
+        helper.make_node("Conv", ["near", "thousand"], ["538"], kernel_shape=[1, 1]),
+    ]
+    mean = np.full((8, 8), 1 / 64, np.float32)
+    constants = {
+        "w": np.stack([np.stack([mean / 3] * 3), np.stack([mean, 0 * mean, 0 * mean])]),
+        "sure": np.float32([[16, 0]])[:, :, None, None],
+        "half": np.float32([-12.8]),
+        "thousand": np.float32([[0, 1000]])[:, :, None, None],
+    }
+    outputs: dict[str, list[int | str] | None] = {"heat": ["n", 1, 32, 32], "538": ["n", 1, 32, 32]}
+    return write(folder / "detector.onnx", graph(nodes, constants=constants, outputs=outputs, sides=(128, 128)))
+
+
+@pytest.mark.train
+def test_a_detector_on_a_smaller_image_goes_on_after_a_kill(tmp_path: Path) -> None:
+    images = np.repeat(np.repeat(squares(140), 2, 2), 2, 3)
+    np.save(tmp_path / "tensors.npy", images[:120])
+    origin = str(convolutional(tmp_path))
+    given = {
+        "tensors": str(tmp_path / "tensors.npy"),
+        "teacher": origin,
+        "origin": origin,
+        "folder": str(tmp_path / "run"),
+        "gflops": 0.0005,
+        "epochs": 8,
+    }
+    killed_after("epoch 2", start(tmp_path, given))
+    result = TrainResult.model_validate(finished(start(tmp_path, given))[-1]["result"])
+    assert (result.kind, result.note) == ("the network itself, on 96×96", "")
+    assert (result.epochs, result.stopped) == (8, "epochs")
+    assert [(one.name, one.kind, one.shape) for one in result.outputs] == [
+        ("heat", "heat", (1, 32, 32)),
+        ("538", "map", (1, 32, 32)),
+    ]
+    assert result.gflops <= 0.0005
+    before, after = (onnxruntime.InferenceSession(f[0], providers=["CPUExecutionProvider"])
+                     for f in (result.begun, result.files))  # fmt: skip
+    assert any(
+        (a != b).any()
+        for a, b in zip(before.run(None, {"input": images[:1]}), after.run(None, {"input": images[:1]}), strict=True)
+    )
+
+    unseen = images[120:]
+    (heat, red), (hot, reddish) = detections(origin, result, unseen)
+    right, sure = hot > 0.5, heat > 0.5
+    assert (right & sure).sum() / (right | sure).sum() > 0.85
+    assert np.abs(reddish - red)[sure].mean() < 0.25 * red[sure].std()
+
+
+@pytest.mark.train
+def test_what_cannot_begin_as_the_network_says_why_and_begins_anew(tmp_path: Path) -> None:
+    from hams_services.optimizer.distill.run import fitting
+
+    targets = [Target(name="heat", shape=(1, 32, 32), kind="heat")]
+    request = TrainRequest(tensors=tmp_path, folder=tmp_path, gflops=0.05)
+    scatter = helper.make_node("NonZero", ["x"], ["heat"])
+    unknown = write(tmp_path / "unknown.onnx", graph([scatter], outputs={"heat": ["n", 1, 32, 32]}, sides=(128, 128)))
+    bound = helper.make_node("Reshape", ["x", "rows"], ["heat"])
+    old = graph([bound], constants={"rows": np.array([-1, 1, 32, 32])}, outputs={"heat": None}, sides=(128, 128))
+    for origin, why in (
+        (unknown, "no smaller maps|cannot read"),
+        (write(tmp_path / "old.onnx", old), "no smaller maps"),
+        (convolutional(tmp_path), "no output heat of it"),
+    ):
+        wanted = targets if "no output" not in why else [targets[0].model_copy(update={"name": "heat of it"})]
+        student, note = fitting((3, 128, 128), wanted, request.model_copy(update={"origin": origin}))
+        assert student.kind == "inverted residuals"
+        assert re.search(why, note), note
+
+
+@pytest.mark.train
+def test_images_are_varied_anew_each_time_alike_in_both_layouts() -> None:
+    import torch
+
+    from hams_services.optimizer.distill.augmentation import anew
+
+    images = torch.rand(3, 3, 40, 60, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    first, second = anew(images, "nchw", generator), anew(images, "nchw", generator)
+    assert first.shape == images.shape
+    assert images.min() <= first.min() <= first.max() <= images.max()
+    assert (first - second).abs().mean() > 0.01
+    again = anew(images.permute(0, 2, 3, 1), "nhwc", torch.Generator().manual_seed(1))
+    assert torch.equal(again.permute(0, 3, 1, 2), first)
+
+
+@pytest.mark.train
+def test_smaller_sizes_keep_the_shape() -> None:
+    from hams_services.optimizer.distill.downscaled_student import sizes
+
+    found = list(sizes((480, 640)))
+    assert found[0] == (480, 608)
+    assert (288, 384) in found
+    assert all(h % 32 == w % 32 == 0 and 0.55 < h / w < 0.95 for h, w in found)
+    assert [h * w for h, w in found] == sorted({h * w for h, w in found}, reverse=True)
+    assert list(sizes((64, 64))) == []
+
+
+@pytest.mark.train
+def test_factor_and_offset_are_found_where_it_counts() -> None:
+    import torch
+
+    from hams_services.optimizer.distill.downscaled_student import fit
+
+    given = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    weight = (given[:, :1] > 0.5).float()
+    wanted = torch.where(weight > 0, given * 3 + 2, torch.full_like(given, 99.0))
+    factor, offset = fit(given, wanted, weight)
+    assert factor.flatten().tolist() == pytest.approx([3, 3], abs=1e-3)
+    assert offset.flatten().tolist() == pytest.approx([2, 2], abs=1e-3)
+    factor, offset = fit(torch.ones_like(given), wanted, weight)  # nothing to be found
+    assert factor.flatten().tolist() == [1, 1]
+
+
+@pytest.mark.train
+def test_a_list_of_boxes_cannot_be_learned(tmp_path: Path) -> None:
+    node = helper.make_node("Reshape", ["x", "rows"], ["boxes"])
+    boxes = graph(
+        [node], constants={"rows": np.array([-1, 1536, 8])}, outputs={"boxes": ["n", 1536, 8]}, sides=(64, 64)
+    )
+    np.save(tmp_path / "tensors.npy", squares(24))
+    given = {
+        "tensors": str(tmp_path / "tensors.npy"),
+        "teacher": str(write(tmp_path / "boxes.onnx", boxes)),
+        "folder": str(tmp_path / "run"),
+        "gflops": 0.01,
+        "epochs": 1,
+        "vary": False,
+    }
+    with pytest.raises(BadInputError, match="is no map of the image"):
+        trained(given)
+
+
+@pytest.mark.train
+def test_what_cannot_be_learned_is_named(tmp_path: Path) -> None:
+    given = request(tmp_path)
+    np.save(given["tensors"], np.load(given["tensors"])[:5])
+    assert "5 samples are too few" in finished(start(tmp_path, given))[-1]["error"]["text"]
+    del given["teacher"]
+    with pytest.raises(BadInputError, match="nothing to learn"):
+        trained(given)

@@ -1,0 +1,99 @@
+"""Where the pixels of frames under way lie, and to whom they go by pointer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hams_services.pipeline.flow import Peers
+from hams_services.pipeline.frame_store import FrameStore
+from hams_shared.wire.frame_pool import FOLDER, PREFIX, FrameReader, memory_domain
+
+needs_shm = pytest.mark.skipif(not memory_domain(), reason="this system has no /dev/shm")
+
+
+def image(value: int, height: int = 4) -> np.ndarray:
+    return np.full((height, 6, 3), value, np.uint8)
+
+
+@needs_shm
+def test_a_frame_read_into_blank_memory_is_not_copied() -> None:
+    store = FrameStore(2)
+    assert store.blank() is None  # the size is not known yet
+    store.put(0, image(1))
+    blank = store.blank()
+    assert blank is not None
+    blank[:] = 2
+    store.put(1, blank)
+    found = store.get(1)
+    assert found is not None
+    pixels, pointer = found
+    assert pixels is blank
+    assert pointer is not None
+    assert (FrameReader().view(pointer, (4, 6, 3)).pixels == 2).all()
+    store.close()
+
+
+@needs_shm
+def test_frames_beyond_the_pool_are_kept_and_go_inline() -> None:
+    store = FrameStore(1)
+    store.put(0, image(1))
+    store.put(1, image(2))
+    first, second = store.get(0), store.get(1)
+    assert first is not None
+    assert second is not None
+    assert first[1] is not None
+    assert second[1] is None
+    assert (second[0] == 2).all()
+    assert store.drop(0) == (6, 4)
+    store.put(2, image(3))
+    third = store.get(2)
+    assert third is not None
+    assert third[1] is not None
+    assert store.get(0) is None
+    store.close()
+
+
+@needs_shm
+def test_a_larger_frame_gets_a_larger_pool_and_the_old_one_goes_when_empty() -> None:
+    before = set(FOLDER.glob(f"{PREFIX}*"))
+    store = FrameStore(2)
+    store.put(0, image(1))
+    store.put(1, image(2, height=5000))
+    assert len(set(FOLDER.glob(f"{PREFIX}*")) - before) == 2
+    found = store.get(1)
+    assert found is not None
+    assert found[1] is not None
+    store.drop(0)
+    assert len(set(FOLDER.glob(f"{PREFIX}*")) - before) == 1
+    store.close()
+    assert set(FOLDER.glob(f"{PREFIX}*")) == before
+
+
+def test_without_shared_memory_all_goes_inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> object:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hams_services.pipeline.frame_store.FramePool", full)
+    store = FrameStore(2)
+    store.put(0, image(1))
+    found = store.get(0)
+    assert found is not None
+    assert found[1] is None
+    assert store.blank() is None
+
+
+def test_only_devices_that_see_the_same_memory_get_pointers(tmp_path: Path) -> None:
+    peers = Peers("boot.7")
+    peers.heard("near", "boot.7", restarted=True)
+    peers.heard("far", "boot.8", restarted=True)
+    peers.heard("old", "", restarted=True)
+    assert [peers.maps(d) for d in ("near", "far", "old", "unknown")] == [True, False, False, False]
+    peers.cannot_map("near")
+    assert not peers.maps("near")
+    peers.heard("near", "boot.7", restarted=False)
+    assert not peers.maps("near")
+    peers.heard("near", "boot.7", restarted=True)
+    assert peers.maps("near")

@@ -1,0 +1,111 @@
+"""What a picture may cost is known before it is decoded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hams_services.pipeline.decode_budget import PixelBudget
+from hams_services.pipeline.frame_store import POOLED_BYTES, FrameStore
+from hams_services.pipeline.sources import base
+from hams_services.pipeline.sources.base import MAX_PIXELS, as_frame, decode_image, image_size
+from hams_services.pipeline.sources.files import Images, Video
+from hams_shared.errors import OverloadedError, SourceError
+from support.bombs import bmp, png
+from support.up import ROOT
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".tif"])
+def test_the_size_is_in_the_header(suffix: str) -> None:
+    data = cv2.imencode(suffix, np.zeros((30, 40, 3), np.uint8))[1].tobytes()
+    assert image_size(data) == (40, 30)
+    assert decode_image(data).shape == (30, 40, 3)
+
+
+@pytest.mark.parametrize("data", [png(20000, 20000), png(12000, 12000), bmp(40000, 40000), bmp(40000, -40000)])
+def test_more_pixels_than_are_taken_are_refused_by_name(data: bytes) -> None:
+    with pytest.raises(SourceError, match=r"million that are taken|cannot? be decoded"):
+        decode_image(data)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no image", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBP"]
+)
+def test_what_is_no_image_is_named(data: bytes) -> None:
+    with pytest.raises(SourceError, match="can be decoded"):
+        decode_image(data)
+
+
+def test_raw_pixels_are_limited_alike() -> None:
+    side = int(MAX_PIXELS**0.5) + 1
+    with pytest.raises(SourceError, match="million that are taken"):
+        as_frame(bytes(side * side * 3), (side, side, 3))
+    with pytest.raises(SourceError, match="send height×width×3"):
+        as_frame(b"123", (1, 1, 4))
+
+
+def test_a_bomb_costs_no_memory(tmp_path: Path) -> None:
+    """Refused in a process that has 400 MB more than it needs; decoded it would take 1.2 GB."""
+    (tmp_path / "bomb.png").write_bytes(png(20000, 20000))
+    code = """
+import resource, sys
+from pathlib import Path
+from hams_services.pipeline.sources.files import Images
+size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 400_000_000,) * 2)
+Images([Path(sys.argv[1])]).read()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "bomb.png")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PYTHONPATH": f"{ROOT / 'services'}:{ROOT / 'shared'}", "PATH": "/usr/bin:/bin"},
+    )
+    assert "SourceError" in done.stderr, done.stderr
+    assert "20000×20000 pixels" in done.stderr
+
+
+def test_a_folder_goes_up_to_the_bomb(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "b.png").write_bytes(png(12000, 12000))
+    images = Images([tmp_path / "a.png", tmp_path / "b.png"])
+    assert images.read() is not None
+    with pytest.raises(SourceError, match=r"b\.png has 12000×12000 pixels"):
+        images.read()
+
+
+def test_a_video_of_huge_frames_is_refused_when_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "large.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (640, 480))
+    writer.write(np.zeros((480, 640, 3), np.uint8))
+    writer.release()
+    Video(path).close()
+    monkeypatch.setattr(base, "MAX_PIXELS", 640 * 479)
+    with pytest.raises(SourceError, match=r"large\.avi has 640×480 pixels"):
+        Video(path)
+
+
+def test_only_so_many_pixels_are_under_way() -> None:
+    budget = PixelBudget(limit=100)
+    with budget.taken(20, 20), pytest.raises(OverloadedError, match="under way"), budget.taken(1, 1):
+        pass  # alone, any is taken
+    with budget.taken(5, 10), budget.taken(5, 10), pytest.raises(OverloadedError), budget.taken(1, 1):
+        pass
+    with budget.taken(10, 10):
+        pass
+
+
+def test_huge_frames_are_kept_out_of_shared_memory() -> None:
+    store = FrameStore(2)
+    store.put(0, np.zeros((1, POOLED_BYTES // 3 + 1, 3), np.uint8))
+    found = store.get(0)
+    assert found is not None
+    assert found[1] is None
+    store.drop(0)
+    store.close()

@@ -1,0 +1,69 @@
+"""The live page, where it is looked at: by IPv6, and behind a proxy that serves it under a path of its own."""
+
+from __future__ import annotations
+
+import re
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from urllib.parse import urljoin
+
+import numpy as np
+import pytest
+
+from hams_client import Result
+from hams_services.sinks.mjpeg_server import MjpegServer
+from hams_shared.bus.urls import host_port
+from hams_shared.errors import BadInputError
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+HOSTS = ["127.0.0.1", "localhost", pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6"))]
+
+
+@contextmanager
+def serving(host: str, *streams: str) -> Iterator[str]:
+    with closing(MjpegServer(host, 0, "face")) as server:
+        for stream in streams:
+            data = {"stream": stream, "frame": 0, "objects": []}
+            server.write(Result(data), np.full((48, 64, 3), 90, np.uint8))
+        yield f"http://{host_port(host, server.port)}/"
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("folder", ["", "cameras/door/"])
+def test_the_page_s_links_lead_to_streams_under_any_path(host: str, folder: str) -> None:
+    with serving(host, "lobby", "yard") as address:
+        page = urljoin(address, folder)
+        with urllib.request.urlopen(page, timeout=30) as answer:
+            links = re.findall(r'src="([^"]+)"', answer.read().decode())
+        assert [urljoin(page, link) for link in links] == [f"{page}lobby", f"{page}yard"]
+        with urllib.request.urlopen(urljoin(page, links[1]), timeout=30) as stream:
+            assert stream.headers.get_content_type() == "multipart/x-mixed-replace"
+            assert stream.readline() == b"--frame\r\n"
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{page}nobody", timeout=30)
+
+
+def test_an_address_that_is_taken_is_named() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(BadInputError, match=r"cannot listen on 127\.0\.0\.1:\d+: "),
+    ):
+        MjpegServer("127.0.0.1", taken.getsockname()[1], "face")
+    with pytest.raises(BadInputError, match=r"cannot listen on no-such-host\.invalid:1: "):
+        MjpegServer("no-such-host.invalid", 1, "face")
+
+
+def test_addresses_stand_in_urls_with_brackets() -> None:
+    assert host_port("::1", 8088) == "[::1]:8088"
+    assert host_port("box1", 8088) == "box1:8088"
