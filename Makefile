@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 BASE_STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test-unit test test-all lint format bench bench-check bench-peers schema clean dist image lock
+.PHONY: help setup demo test-unit test test-all lint shape format bench bench-check bench-peers schema clean dist image lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -71,6 +71,9 @@ lint: $(VENV)/.installed-lint ## ruff, mypy, import-linter
 	$(BIN)/mypy services/hams_services scheduler/hams_scheduler agents/hams_agents shared/hams_shared shared/hams_client
 	$(BIN)/mypy --strict --config-file= --cache-dir .mypy_cache/examples examples/apps  # as a user's own project is checked
 	$(BIN)/lint-imports
+
+shape: $(BASE_STAMP) ## Files of 400 lines, functions of 40, no import circles: what is larger
+	$(BIN)/python tools/shape.py
 
 format: $(VENV)/.installed-lint ## Format the code
 	$(BIN)/ruff check --fix .
