@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 import hams_shared
 from hams_agents.tasks.registry import BUILT_IN
@@ -27,7 +27,7 @@ from hams_shared.wire.messages import (
     PushAnswer,
     PushRequest,
 )
-from hams_shared.wire.results import FrameResult
+from hams_shared.wire.results import RESULT
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -141,8 +141,10 @@ def _zoo_nodes(definitions: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-MESSAGES: dict[str, tuple[str, type[BaseModel] | dict[str, Any], str]] = {
-    "result": (subjects.result("{group}", "{stream}"), FrameResult, "The joined result of one frame."),
+Model = type[BaseModel] | TypeAdapter[Any] | dict[str, Any]
+
+MESSAGES: dict[str, tuple[str, Model, str]] = {
+    "result": (subjects.result("{group}", "{stream}"), RESULT, "The joined result of one frame."),
     "output": (subjects.output("{group}", "{stream}", "{node}"), OUTPUT, "What one node said about one frame."),
     "work": (subjects.work("{device}"), WORK, "Images for one node on one device; between the parts of HAMS."),
     "inferRequest": (subjects.infer("{group}"), InferRequest, "One encoded image to put through a group."),
@@ -178,7 +180,8 @@ def asyncapi() -> dict[str, Any]:
     for name, (address, model, summary) in MESSAGES.items():
         payload = model
         if not isinstance(model, dict):
-            payload = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schema = model.json_schema if isinstance(model, TypeAdapter) else model.model_json_schema
+            payload = schema(ref_template="#/components/schemas/{model}")
             schemas |= payload.pop("$defs", {})
         messages[name] = {"summary": summary, "contentType": "application/msgpack", "payload": payload}
         channel = channels.setdefault(

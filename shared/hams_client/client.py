@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ from hams_shared.wire.messages import (
     PushAnswer,
     PushRequest,
 )
+from hams_shared.wire.results import FrameResult
 
 log = logging.getLogger("hams.client")
 
@@ -199,7 +200,7 @@ class Hams:
         answer = codec.decode(InferAnswer, await self._ask(subjects.infer(group), codec.encode(request), deadline))
         if answer.error is not None or answer.result is None:
             raise from_wire(answer.error.model_dump() if answer.error else {})
-        return Result(answer.result)
+        return Result(cast(FrameResult, answer.result))
 
     async def push(self, group: str, stream: str, image: Image, *, deadline: float = 30.0) -> Pushed:
         """Give the next frame to a stream whose source is ``push``; return its number once it was taken.

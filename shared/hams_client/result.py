@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypedDict, overload
+from typing import Any, Literal, NamedTuple, TypedDict, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hams_shared.errors import MessageError
 from hams_shared.wire import codec
+from hams_shared.wire.results import FrameResult, NodeReport, ResultObject
 
 
 class Box(NamedTuple):
@@ -47,15 +48,6 @@ class Label(TypedDict):
     score: float
 
 
-class Found(TypedDict, total=False):
-    """An object as it is in the message; further keys are the child nodes'."""
-
-    box: list[float]
-    score: float
-    label: str
-    points: list[list[float]]
-
-
 class Said(TypedDict, total=False):
     """What a child node says of an object; which keys there are depends on its task, as docs/messages.md lists."""
 
@@ -77,19 +69,8 @@ class Said(TypedDict, total=False):
     identity: int | None
     """Who it is like; None: like nobody known."""
     similarity: float
-    objects: list[Found]
+    objects: list[ResultObject]
     """A detector, or a task that tells parts; see :meth:`Object.found_by`."""
-
-
-class Timing(TypedDict, total=False):
-    """Where a node ran, and what it took, ms."""
-
-    device: str
-    queue: float
-    crop: float
-    prepare: float
-    infer: float
-    decode: float
 
 
 class Object(Mapping[str, Any]):
@@ -170,7 +151,7 @@ class Object(Mapping[str, Any]):
 class Result:
     """The joined result of one frame. The raw map, as docs/messages.md describes it, is in `data`."""
 
-    data: dict[str, Any]
+    data: FrameResult
 
     @property
     def group(self) -> str:
@@ -214,10 +195,9 @@ class Result:
         return [Object(one) for one in self.data["objects"]]
 
     @property
-    def nodes(self) -> dict[str, Timing]:
+    def nodes(self) -> dict[str, NodeReport]:
         """Per node: its device, and timings in ms."""
-        nodes: dict[str, Timing] = self.data["nodes"]
-        return nodes
+        return self.data["nodes"]
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Result:
@@ -225,4 +205,4 @@ class Result:
         value = codec.unpack(data)
         if not isinstance(value, dict) or not isinstance(value.get("objects"), list) or "frame" not in value:
             raise MessageError("not a HAMS result")
-        return cls(value)
+        return cls(cast(FrameResult, value))

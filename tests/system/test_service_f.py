@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hams_shared.wire.results import FrameResult
+from hams_shared.wire.results import check_result
 from support.results import Subscriber
 from support.up import Up, cores
 from support.wait import until_sync
@@ -43,7 +43,7 @@ def test_from_group_file_to_results(up: Up, lossless_face: Path, astronaut: Path
         results.until(FRAMES)
         assert results.frames == list(range(FRAMES))
         for result in results.received:
-            FrameResult.check(result.data)
+            check_result(result.data)
         found = [r for r in results.received if r.objects]
         assert len(found) >= FRAMES * 0.9  # one face in each frame
         one = found[0].objects[0]

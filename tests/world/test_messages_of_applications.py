@@ -11,7 +11,7 @@ import pytest
 
 from hams_shared.bus.protocol import Message
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.results import FrameResult
+from hams_shared.wire.results import check_result
 from support.world.stub import StubDevice
 from support.world.system import STEP, System, boxes_and_light
 
@@ -52,7 +52,7 @@ async def test_a_result_has_the_keys_that_the_page_lists(world: System, written:
     await world.until(lambda: len(found) == 3)
     for number, data in enumerate(found):
         result = json.loads(data) if written == "json" else codec.unpack(data)
-        FrameResult.check(result)
+        check_result(result)
         assert set(result) == documented()
         assert result["frame"] == number
         assert [o["light"]["value"] for o in result["objects"]] == [number * STEP] * (2 if number else 0)
