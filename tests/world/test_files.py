@@ -71,7 +71,7 @@ async def test_a_disk_that_hangs_is_told_and_the_stream_goes_on_when_it_is_back(
 
     async def told() -> bool:
         stream = await world.stream()
-        return stream.state == "waiting" and "the source has given nothing for" in stream.text
+        return stream.state == "waiting" and "the source has returned nothing for" in stream.text
 
     await world.until(told)
     await asyncio.to_thread(hung.write_bytes, cv2.imencode(".png", picture(40))[1].tobytes())

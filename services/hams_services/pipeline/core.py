@@ -1,8 +1,8 @@
 """One stream's decisions: what to send, send again, drop, deliver. Pure.
 
 Live streams always work on the newest frame: while the window is full, one frame waits, and a newer one replaces it.
-The window also bounds what the first node has not answered yet (`root_limit`), since a frame queued at a busy device
-grows old there, where nothing can replace it.
+`root_limit` bounds the frames that the root node has not answered: a frame in the queue of a busy device grows old
+there, and no newer one can replace it.
 Lossless streams read no further than the window, and send a frame again when its device is lost, its deadline passes or
 an agent refuses it for now. Results leave in frame order, each frame once.
 """
@@ -23,13 +23,25 @@ from hams_shared.wire.frames import FrameId, Output
 from hams_shared.wire.messages import Plan
 
 RETRYABLE = frozenset({"stale-epoch", "refused", "frame-gone", "frame-unreachable", "inference-failed"})
-"""Errors that another attempt may not meet."""
+"""Errors after which a lossless frame is sent again; a live one is dropped."""
 
 RETRY_PAUSE_S = 0.05
-"""Pause before a refused frame is sent again, s."""
+"""Half the pause before a failed frame is sent again, s; the pause doubles with each failed attempt."""
 
 MAX_ATTEMPTS = 8
-"""Attempts at a lossless frame that fail by deadline or refusal before it is given up; lost devices do not count."""
+"""A lossless frame fails after so many failed attempts (deadline or refusal). A lost device is no failed attempt."""
+
+
+def retry_pause(code: str, failed_attempts: int, *, lossless: bool) -> float | None:
+    """Return the pause in s before a frame that failed with `code` is sent again; None when it ends."""
+    if not lossless or not may_pass(code) or failed_attempts >= MAX_ATTEMPTS:
+        return None
+    return float(RETRY_PAUSE_S * 2**failed_attempts)
+
+
+def may_pass(code: str) -> bool:
+    """Whether another attempt may succeed after `code`."""
+    return code in RETRYABLE or code == "deadline"
 
 
 class Outcome(Enum):
@@ -47,7 +59,7 @@ class Send:
     id: FrameId
     plan: Plan
     route: dict[str, str]
-    """The device that does this frame, by node."""
+    """By node: the device that serves it."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +70,13 @@ class Close:
     outcome: Outcome
     reason: str = ""
     detail: str = ""
-    """What the node that failed said."""
+    """The failed node's error text."""
     objects: list[dict[str, Any]] = field(default_factory=list)
+    id: FrameId | None = None
+    """Of the attempt that was delivered."""
     join: Join | None = None
-    plan: Plan | None = None
-    captured: float = 0.0
     submitted: float = 0.0
-    """When it was, monotonic, s."""
+    """Monotonic time, s."""
 
 
 Command = Send | Close
@@ -78,13 +90,13 @@ class Flight:
     captured: float
     submitted: float
     attempt: int = -1
-    strikes: int = 0
+    failed_attempts: int = 0
     """Attempts that ended by deadline or refusal."""
     plan: Plan | None = None
     join: Join | None = None
     route: dict[str, str] = field(default_factory=dict)
-    """By node: the device that does it."""
-    owing: set[str] = field(default_factory=set)
+    """By node: the device that serves it."""
+    outstanding: set[str] = field(default_factory=set)
     """Nodes that have not answered this attempt."""
     deadline: float = 0.0
     retry_at: float | None = None
@@ -100,8 +112,8 @@ class Flight:
     def validate(self) -> None:
         """Raise AssertionError unless it waits for what it was sent to; for tests."""
         at = f"frame {self.frame}, attempt {self.attempt}"
-        assert self.owing <= self.route.keys(), f"{at}: {self.owing} owe what they were not sent"
-        assert self.strikes < MAX_ATTEMPTS, f"{at}: it should have been given up"
+        assert self.outstanding <= self.route.keys(), f"{at}: {self.outstanding} outstanding, but were not sent"
+        assert self.failed_attempts < MAX_ATTEMPTS, f"{at}: it should have been given up"
         assert (self.attempt < 0) == (self.plan is None) == (self.join is None), f"{at}: sent under no plan"
         if self.plan is not None:
             assert self.route.keys() == self.plan.shares.keys(), f"{at}: its route misses nodes"
@@ -109,10 +121,10 @@ class Flight:
                 f"{at}: its route is not the plan's"
             )
         if self.complete:
-            assert not self.owing, f"{at}: it is complete, and {self.owing} owe"
-            assert self.retry_at is None, f"{at}: it is complete, and is to be sent again"
+            assert not self.outstanding, f"{at}: it is complete, and {self.outstanding} are outstanding"
+            assert self.retry_at is None, f"{at}: it is complete, and will be sent again"
         elif self.retry_at is None:
-            assert self.owing, f"{at}: it waits for nobody"
+            assert self.outstanding, f"{at}: it waits for no node"
 
 
 @dataclass
@@ -168,7 +180,7 @@ class StreamCore:
         self.plan = plan
         commands: list[Command] = []
         for flight in list(self.flights.values()):
-            if flight.complete or not any(flight.route[node] in gone for node in flight.owing):
+            if flight.complete or not any(flight.route[node] in gone for node in flight.outstanding):
                 continue
             if self.lossless:
                 flight.retry_at = now
@@ -189,9 +201,9 @@ class StreamCore:
             or output.id.captured != flight.captured  # another run of a stream of this name
         ):
             return []  # late, from an attempt given up
-        if output.node in flight.owing:
-            flight.owing.remove(output.node)
-            self.replicas.answered(output.node, flight.route[output.node])
+        if output.node in flight.outstanding:
+            flight.outstanding.remove(output.node)
+            self.replicas.release(output.node, flight.route[output.node])
         if output.error is not None:
             return self._failed(flight, output.error["code"], now, f"{output.node}: {output.error.get('text', '')}")
         if not flight.join.add(output):
@@ -201,7 +213,7 @@ class StreamCore:
         except MessageError as error:
             return self._failed(flight, error.code, now, error.text)
         flight.retry_at = None
-        return self._release() + self._go(now)
+        return self._deliver_complete() + self._go(now)
 
     def give_up(self, frame: int, reason: str, now: float) -> list[Command]:
         """Nobody waits for `frame` any more."""
@@ -250,13 +262,13 @@ class StreamCore:
         if self.plan is None or len(self.flights) >= self.window:
             return False
         root = self.plan.group.spec.root
-        return sum(root in f.owing or f.retry_at is not None for f in self.flights.values()) < self.root_limit
+        return sum(root in f.outstanding or f.retry_at is not None for f in self.flights.values()) < self.root_limit
 
-    def _forgive(self, flight: Flight) -> None:
-        """The attempt is over: nobody owes it anything any more."""
-        for node in flight.owing:
-            self.replicas.answered(node, flight.route[node])
-        flight.owing.clear()
+    def _release(self, flight: Flight) -> None:
+        """The attempt is over: nothing is outstanding for it at any device."""
+        for node in flight.outstanding:
+            self.replicas.release(node, flight.route[node])
+        flight.outstanding.clear()
 
     def _launch(self, frame: int, captured: float, submitted: float, now: float) -> list[Command]:
         self.flights[frame] = flight = Flight(frame, captured, submitted, retry_at=now)
@@ -265,18 +277,20 @@ class StreamCore:
     def _send(self, flight: Flight, now: float) -> list[Command]:
         if self.plan is None:
             return []
-        self._forgive(flight)
+        self._release(flight)
         flight.route = self.replicas.choose(self.plan, flight.route)
-        flight.owing = set(flight.route)
+        flight.outstanding = set(flight.route)
         flight.attempt += 1
         self.resent += flight.attempt > 0
         flight.plan = self.plan
         flight.join = Join(self.plan.group.spec)
         flight.deadline = now + self.deadline_s
         flight.retry_at = None
-        spec = self.plan.group.spec
-        frame_id = FrameId(spec.name, self.stream, flight.frame, flight.attempt, self.plan.epoch, flight.captured)
-        return [Send(frame_id, self.plan, flight.route)]
+        return [Send(self._id(flight, self.plan), self.plan, flight.route)]
+
+    def _id(self, flight: Flight, plan: Plan) -> FrameId:
+        name = plan.group.spec.name
+        return FrameId(name, self.stream, flight.frame, flight.attempt, plan.epoch, flight.captured)
 
     def _go(self, now: float) -> list[Command]:
         """Send what is due and start what waits."""
@@ -289,12 +303,13 @@ class StreamCore:
         return commands
 
     def _failed(self, flight: Flight, code: str, now: float, detail: str = "") -> list[Command]:
-        flight.strikes += 1
-        if self.lossless and (code in RETRYABLE or code == "deadline") and flight.strikes < MAX_ATTEMPTS:
-            self._forgive(flight)
-            flight.retry_at = now + RETRY_PAUSE_S * 2**flight.strikes
+        flight.failed_attempts += 1
+        pause = retry_pause(code, flight.failed_attempts, lossless=self.lossless)
+        if pause is not None:
+            self._release(flight)
+            flight.retry_at = now + pause
             return []
-        dropped = not self.lossless and (code in RETRYABLE or code == "deadline")
+        dropped = not self.lossless and may_pass(code)
         return self._end(flight, Outcome.DROPPED if dropped else Outcome.FAILED, code, detail) + self._go(now)
 
     def _drop(self, frame: int, reason: str) -> Close:
@@ -303,31 +318,29 @@ class StreamCore:
 
     def _end(self, flight: Flight, outcome: Outcome, reason: str, detail: str = "") -> list[Command]:
         del self.flights[flight.frame]
-        self._forgive(flight)
+        self._release(flight)
         if outcome is Outcome.DROPPED:
             self.ledger.drop(flight.frame, reason)
         else:
             self.ledger.fail(flight.frame, reason)
-        return [Close(flight.frame, outcome, reason, detail, plan=flight.plan), *self._release()]
+        return [Close(flight.frame, outcome, reason, detail), *self._deliver_complete()]
 
-    def _release(self) -> list[Command]:
+    def _deliver_complete(self) -> list[Command]:
         """Deliver complete frames, oldest first, up to the first that is still under way."""
         commands: list[Command] = []
         while self.flights:
             frame, flight = next(iter(self.flights.items()))
-            if not flight.complete:
+            if flight.objects is None or flight.plan is None:
                 break
             del self.flights[frame]
             self.ledger.deliver(frame)
-            commands.append(
-                Close(
-                    frame,
-                    Outcome.DELIVERED,
-                    objects=flight.objects or [],
-                    join=flight.join,
-                    plan=flight.plan,
-                    captured=flight.captured,
-                    submitted=flight.submitted,
-                )
+            close = Close(
+                frame,
+                Outcome.DELIVERED,
+                objects=flight.objects,
+                id=self._id(flight, flight.plan),
+                join=flight.join,
+                submitted=flight.submitted,
             )
+            commands.append(close)
         return commands

@@ -9,100 +9,170 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from hams_services.pipeline.core import Close, Command, Outcome, Send, StreamCore
-from hams_services.pipeline.frame_store import SPARE, FrameStore
-from hams_services.pipeline.gallery import Galleries
-from hams_services.pipeline.routing import Replicas
+from hams_services.pipeline.gallery import Gallery, identify
+from hams_services.pipeline.join import frame_result
+from hams_services.pipeline.routing import Replicas, Reroute, SharedMemoryPeers
 from hams_shared.bus import chunks
-from hams_shared.bus.protocol import Bus
+from hams_shared.bus.protocol import Bus, Message, Subscription
 from hams_shared.errors import BrokerError, FrameUnreachableError
 from hams_shared.group.spec import GroupSpec
 from hams_shared.runtime.clock import Clock
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.frame_pool import memory_domain
-from hams_shared.wire.frames import Output, Pixels, Work
-from hams_shared.wire.messages import PICTURES_LEASE_S, FramePicture, Plan, StreamView
+from hams_shared.wire.frame_pool import FramePointer, FramePool, Pixels, Slot, memory_domain
+from hams_shared.wire.frames import Output, Work
+from hams_shared.wire.messages import PICTURES_LEASE_S, FramePicture, StreamView
+from hams_shared.wire.results import FrameResult
 
 log = logging.getLogger("hams.pipeline")
 
 IDENTITY = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
 RECENT_S = 5.0
 """Span over which a playing stream's FPS is taken, s."""
+SPARE = 2
+"""Slots in shared memory beyond the window: one frame waits, one is being read."""
+POOLED_BYTES = 1 << 27
+"""Largest frame in shared memory: 8K video fits. A pool lasts as long as its stream; larger ones are sent inline."""
 
-OnClose = Callable[[Close, dict[str, Any] | None], None]
-"""Told of every frame that ends; with its result when it was delivered."""
+StreamState = Literal["waiting", "playing", "reconnecting", "ended", "failed"]
 
-
-def whole_frame(size: tuple[int, int]) -> dict[str, Any]:
-    """The object that a describing first node speaks of."""
-    return {"box": [0, 0, *size], "score": 1.0, "label": "frame"}
+OnClose = Callable[[Close, FrameResult | None], None]
+"""Called with every frame that ends; with its result when it was delivered."""
 
 
 @dataclass
-class Peers:
-    """Which devices can map our frames: those whose agents see the same memory file system, unless they say no."""
+class FrameStore:
+    """The pixels of one stream's frames under way: in shared memory where there is room, else in this process's own.
 
-    _domain: str = field(default_factory=memory_domain)
-    _near: set[str] = field(default_factory=set)
-    _refusing: set[str] = field(default_factory=set)
+    It holds each frame from :meth:`put` to :meth:`drop`. `slots` bounds the frames in shared memory.
+    """
 
-    def heard(self, device: str, domain: str, *, restarted: bool) -> None:
-        """A device's heartbeat came."""
-        if restarted:
-            self._refusing.discard(device)
-        if domain and domain == self._domain:
-            self._near.add(device)
-        else:
-            self._near.discard(device)
+    slots: int
+    _pool: FramePool | None = None
+    _shape: tuple[int, ...] | None = None
+    _full: int = 0
+    """The size of a slot, bytes, for which there was no room; 0: there has been room."""
+    _frames: dict[int, Pixels] = field(default_factory=dict)
+    _held: dict[int, Slot] = field(default_factory=dict)
+    _blank: Slot | None = None
+    _old: list[FramePool] = field(default_factory=list)
+    """Pools with slots that are too small now, some of which are still held."""
 
-    def cannot_map(self, device: str) -> None:
-        """A device said so: it gets its frames inline until it restarts."""
-        if device not in self._refusing:
-            log.warning("%s cannot map our frames: they go to it inline", device, extra={"device": device})
-        self._refusing.add(device)
+    def blank(self) -> Pixels | None:
+        """Return memory, of the last frame's shape, to read the next frame into; that saves a copy."""
+        if self._shape is None:
+            return None
+        if self._blank is None:
+            self._blank = self._take(self._shape)
+        return self._blank.pixels if self._blank else None
 
-    def maps(self, device: str) -> bool:
-        """Whether frames go to `device` by pointer."""
-        return device in self._near and device not in self._refusing
+    def put(self, frame: int, image: Pixels) -> None:
+        """Keep a frame; without a copy when it was read into :meth:`blank`."""
+        self._shape = image.shape
+        slot, self._blank = self._blank, None
+        if slot is not None and slot.pixels.shape != image.shape:
+            slot.free()
+            slot = None
+        slot = slot or self._take(image.shape)
+        if slot is not None:
+            if slot.pixels is not image:
+                np.copyto(slot.pixels, image)
+            slot.publish()
+            self._held[frame] = slot
+            image = slot.pixels
+        self._frames[frame] = image
+
+    def get(self, frame: int) -> tuple[Pixels, FramePointer | None] | None:
+        """Return a frame's pixels and their place in shared memory; None when it was dropped."""
+        image = self._frames.get(frame)
+        if image is None:
+            return None
+        slot = self._held.get(frame)
+        return image, slot.pointer if slot else None
+
+    def drop(self, frame: int) -> tuple[int, int]:
+        """Forget a frame; return its width and height."""
+        image = self._frames.pop(frame)
+        slot = self._held.pop(frame, None)
+        if slot is not None:
+            slot.free()
+        self._sweep()
+        return image.shape[1], image.shape[0]
+
+    def close(self) -> None:
+        """Delete the shared memory; frames still held are gone."""
+        for pool in (*self._old, self._pool):
+            if pool is not None:
+                pool.close()
+        self._pool, self._blank, self._old = None, None, []
+        self._held.clear()
+
+    def _take(self, shape: tuple[int, ...]) -> Slot | None:
+        size = int(np.prod(shape))
+        if size > POOLED_BYTES:
+            return None
+        if (self._pool is None or size > self._pool.slot_bytes) and not 0 < self._full <= size:
+            self._grow(size)
+        return self._pool.take(shape) if self._pool else None
+
+    def _grow(self, size: int) -> None:
+        try:
+            pool = FramePool(self.slots, size) if memory_domain() else None
+        except OSError as error:
+            log.warning("frames travel inline: no shared memory for %d of %d bytes: %s", self.slots, size, error)
+            pool = None
+        if pool is None:
+            self._full = size
+            return
+        if self._pool is not None:
+            self._old.append(self._pool)
+        self._pool = pool
+        self._sweep()
+
+    def _sweep(self) -> None:
+        for pool in [p for p in self._old if p.idle]:
+            pool.close()
+            self._old.remove(pool)
+
+
+@dataclass(frozen=True)
+class GroupContext:
+    """What all streams of a group use together."""
+
+    bus: Bus
+    spec: GroupSpec
+    clock: Clock
+    peers: SharedMemoryPeers
+    replicas: Replicas
+    galleries: dict[str, Gallery]
 
 
 class Flow:
     """Carries frames of one stream through the group."""
 
     def __init__(
-        self,
-        bus: Bus,
-        group: GroupSpec,
-        stream: str,
-        *,
-        lossless: bool,
-        publish: bool,
-        clock: Clock,
-        peers: Peers,
-        replicas: Replicas,
-        galleries: Galleries,
-        on_close: OnClose | None = None,
+        self, context: GroupContext, stream: str, *, lossless: bool, publish: bool, on_close: OnClose | None = None
     ) -> None:
-        window = group.window(lossless=lossless)
-        self.core = StreamCore(stream, lossless, window, group.deadline_s, replicas=replicas)
+        spec = context.spec
+        window = spec.window(lossless=lossless)
+        self.core = StreamCore(stream, lossless, window, spec.deadline_s, replicas=context.replicas)
         self.frames = FrameStore(window + SPARE)
-        self._clock = clock
-        self._peers = peers
-        self._bus = bus
-        self._group = group.name
+        self._context = context
+        self._bus = context.bus
+        self._clock = context.clock
+        self._group = spec.name
         self._stream = stream
-        self.name = f"{group.name}/{stream}"
-        self.log = logging.LoggerAdapter(log, {"group": group.name, "stream": stream})
+        self.name = f"{spec.name}/{stream}"
+        self.log = logging.LoggerAdapter(log, {"group": spec.name, "stream": stream})
         self._publish = publish
-        self._json = group.results == "json"
-        self._galleries = galleries
+        self._pack = codec.pack_json if spec.results == "json" else codec.pack
         self._shown_until = 0.0
         self._quality = 90
         self._on_close = on_close
@@ -114,29 +184,42 @@ class Flow:
         self._first: float | None = None
         self._last: float | None = None
         self._outbox: asyncio.Queue[Command] = asyncio.Queue()  # holds frames in the window only, so it is bounded
+        self._parts = chunks.Assembler()
         self.changed = asyncio.Event()
         """Set whenever :attr:`StreamCore.wants_frame` or `idle` may have changed."""
 
+    # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
+
     def submit(self, image: Pixels, time_s: float | None = None) -> int:
-        """Start a frame, shown at `time_s` of its stream; its number."""
-        captured = time.time()
+        """Start a frame, shown at `time_s` of its stream; return its number."""
         frame = self.core.ledger.submitted
         self.frames.put(frame, image)
         self._times[frame] = time_s
-        number, commands = self.core.submit(captured, self._clock.now())
+        number, commands = self.core.submit(time.time(), self._clock.now())
         assert number == frame
         self._queue(commands)
         return frame
 
-    def output(self, output: Output) -> None:
-        """A node answered."""
-        if output.error is not None and output.error["code"] == FrameUnreachableError.code:
-            self._peers.cannot_map(output.device)
+    async def subscribe(self) -> Subscription:
+        """Take the outputs of all nodes."""
+        return await self._bus.subscribe(subjects.output(self._group, self._stream, "*"), self._on_output, limit=4096)
+
+    async def _on_output(self, message: Message) -> None:
+        data = self._parts.take(message.data, self._clock.now())
+        if data is None:
+            return
+        output = Output.unpack(data)
+        unreachable = output.error is not None and output.error["code"] == FrameUnreachableError.code
+        if unreachable and self._context.peers.cannot_map(output.device):
+            text = "%s cannot map frames in shared memory: its frames carry their pixels"
+            log.warning(text, output.device, extra={"device": output.device})
         self._queue(self.core.output(output, self._clock.now()))
 
-    def route(self, plan: Plan | None, broken: Iterable[str]) -> None:
+    def reroute(self, command: Reroute, root_limit: int) -> None:
         """The plan to send under changed, or devices lost their work."""
-        self._queue(self.core.route(plan, broken, self._clock.now()))
+        if command.plan is not None:
+            self.core.root_limit = root_limit
+        self._queue(self.core.route(command.plan, command.broken, self._clock.now()))
 
     def tick(self) -> None:
         """Deadlines and due retries."""
@@ -147,8 +230,15 @@ class Flow:
         self._queue(self.core.give_up(frame, reason, self._clock.now()))
 
     def close(self, reason: str) -> None:
-        """The stream is removed; what is complete is still delivered by :meth:`flush`."""
+        """The stream is removed; complete frames are still delivered by :meth:`flush`."""
         self._queue(self.core.close(reason))
+
+    def show(self, quality: int) -> None:
+        """Publish delivered frames as JPEG for a while: an application wants to see them."""
+        self._shown_until = self._clock.now() + PICTURES_LEASE_S
+        self._quality = quality
+
+    # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _queue(self, commands: list[Command]) -> None:
         for command in commands:
@@ -170,15 +260,15 @@ class Flow:
         if self._on_close is not None:
             self._on_close(command, None)
 
-    async def flush(self) -> None:
-        """Carry out what is queued already."""
-        while not self._outbox.empty():
-            await self._do(self._outbox.get_nowait())
-
     async def run(self) -> None:
         """Carry out commands as they come, until cancelled."""
         while True:
             await self._do(await self._outbox.get())
+
+    async def flush(self) -> None:
+        """Carry out the commands that are queued."""
+        while not self._outbox.empty():
+            await self._do(self._outbox.get_nowait())
 
     async def _do(self, command: Command) -> None:
         match command:
@@ -188,7 +278,7 @@ class Flow:
                 except BrokerError as error:  # the frame's deadline will send it again
                     self.log.warning("stream %s: %s", self.name, error)
             case Close():
-                await self._close(command)
+                await self._deliver(command)
 
     async def _send(self, command: Send) -> None:
         found = self.frames.get(command.id.frame)
@@ -197,6 +287,7 @@ class Flow:
         image, pointer = found
         root = command.plan.group.spec.root
         device = command.route[root]
+        maps = self._context.peers.maps
         work = Work(
             command.id,
             root,
@@ -205,25 +296,41 @@ class Flow:
             [0],
             (image.shape[1], image.shape[0]),
             {node: to for node, to in command.route.items() if len(command.plan.shares[node]) > 1},
-            pointer if self._peers.maps(device) else None,
-            near=tuple(d for d in command.plan.devices if self._peers.maps(d)) if pointer else (),
+            pointer if maps(device) else None,
+            near=tuple(d for d in command.plan.devices if maps(d)) if pointer else (),
         )
         await chunks.publish(self._bus, subjects.work(device), work.pack())
 
-    async def _close(self, command: Close) -> None:
-        """A frame was delivered."""
-        if self._clock.now() < self._shown_until:
+    async def _deliver(self, command: Close) -> None:
+        assert command.id is not None
+        assert command.join is not None
+        now = self._clock.now()  # the wall clock may be set meanwhile
+        if now < self._shown_until:
             await self._show(command.frame)
-        result = self._result(command, self.frames.drop(command.frame))
+        size = self.frames.drop(command.frame)
+        if self._context.galleries:  # single images are recognised, not remembered
+            identify(self._context.galleries, command.objects, learn=self._publish)
+        latency_ms = (now - command.submitted) * 1e3
+        self._latency.append(latency_ms)
+        self._recent.append(now)
+        self._first = self._first or now
+        self._last = now
+        time_s = self._times.pop(command.frame)
+        result = frame_result(command.id, command.join, command.objects, size, time_s, latency_ms)
         if self._publish:
-            await self._publish_result(codec.pack_json(result) if self._json else codec.pack(result))
+            await self._publish_result(self._pack(result))
         if self._on_close is not None:
             self._on_close(command, result)
 
-    def show(self, quality: int) -> None:
-        """Somebody wants to see delivered frames, for a while."""
-        self._shown_until = self._clock.now() + PICTURES_LEASE_S
-        self._quality = quality
+    async def _publish_result(self, data: bytes) -> None:
+        """A joined result is not given up while the broker is away: the stream waits, its window holds the source."""
+        while True:
+            try:
+                await chunks.publish(self._bus, subjects.result(self._group, self._stream), data)
+                return
+            except BrokerError as error:
+                self.log.warning("stream %s: result waits: %s", self.name, error)
+                await asyncio.sleep(0.25)
 
     async def _show(self, frame: int) -> None:
         """Publish a frame as JPEG."""
@@ -238,44 +345,10 @@ class Flow:
         except BrokerError as error:
             self.log.warning("stream %s: picture lost: %s", self.name, error)
 
-    async def _publish_result(self, data: bytes) -> None:
-        """A joined result is not given up while the broker is away: the stream waits, its window holds the source."""
-        while True:
-            try:
-                await chunks.publish(self._bus, subjects.result(self._group, self._stream), data)
-                return
-            except BrokerError as error:
-                self.log.warning("stream %s: result waits: %s", self.name, error)
-                await asyncio.sleep(0.25)
+    # ── what `status` shows ───────────────────────────────────────────────────────────────────────────────────
 
-    def _result(self, command: Close, size: tuple[int, int]) -> dict[str, Any]:
-        """The joined result, as docs/messages.md describes it."""
-        assert command.join is not None
-        assert command.plan is not None
-        self._galleries.identify(command.objects, learn=self._publish)  # single images are recognised, not remembered
-        now = self._clock.now()  # the wall clock may be set meanwhile
-        latency_ms = (now - command.submitted) * 1e3
-        self._latency.append(latency_ms)
-        self._recent.append(now)
-        self._first = self._first or now
-        self._last = now
-        return {
-            "version": 1,
-            "group": self._group,
-            "stream": self._stream,
-            "frame": command.frame,
-            "captured": command.captured,
-            "time": self._times.pop(command.frame),
-            "latency_ms": round(latency_ms, 3),
-            "epoch": command.plan.epoch,
-            "width": size[0],
-            "height": size[1],
-            "objects": [one if "box" in one else {**whole_frame(size), **one} for one in command.objects],
-            "nodes": command.join.nodes(),
-        }
-
-    def view(self, state: str, text: str) -> StreamView:
-        """Counters and timings as `status` shows them."""
+    def view(self, state: StreamState, text: str) -> StreamView:
+        """Return counters and timings."""
         ledger = self.core.ledger
         ledger.validate()
         now = self._clock.now()
@@ -285,20 +358,18 @@ class Flow:
             recent = sum(1 for at in self._recent if now - at <= RECENT_S)
             fps = recent / min(RECENT_S, max(now - (self._first or now), 0.2))
         p50, p99 = np.percentile(self._latency, [50, 99]) if self._latency else (0.0, 0.0)
-        return StreamView.model_validate(
-            {
-                "group": self._group,
-                "stream": self._stream,
-                "state": state,
-                "text": text or self.complaint,
-                "submitted": ledger.submitted,
-                "delivered": ledger.delivered,
-                "in_flight": len(ledger.open),
-                "dropped": dict(ledger.dropped),
-                "failed": dict(ledger.failed),
-                "resent": self.core.resent,
-                "fps": round(fps, 3),
-                "p50_ms": round(float(p50), 3),
-                "p99_ms": round(float(p99), 3),
-            }
+        return StreamView(
+            group=self._group,
+            stream=self._stream,
+            state=state,
+            text=text or self.complaint,
+            submitted=ledger.submitted,
+            delivered=ledger.delivered,
+            in_flight=len(ledger.open),
+            dropped=dict(ledger.dropped),
+            failed=dict(ledger.failed),
+            resent=self.core.resent,
+            fps=round(fps, 3),
+            p50_ms=round(float(p50), 3),
+            p99_ms=round(float(p99), 3),
         )

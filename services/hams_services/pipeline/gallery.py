@@ -1,13 +1,13 @@
-"""Who is who: vectors seen before, and the numbers they were given. Pure.
+"""Identities: embeddings seen before, and the numbers given to them. Pure.
 
-It belongs to the pipeline, not to the agents: only there all results of a group come by, in frame order, whichever
-replica computed them. One gallery serves all streams of a group, so that who leaves one camera is known at the next.
-Numbers begin at 0 again when the group is deployed anew or the pipeline starts again.
+A gallery belongs to the pipeline, since all results of a group pass there in frame order, whichever replica computed
+them. One gallery serves all streams of a group, so that a person who leaves one camera is recognised at the next.
+Numbers begin at 0 again when the group is deployed anew or the pipeline restarts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,7 @@ from hams_shared.group.spec import GallerySpec, GroupSpec
 
 @dataclass
 class Gallery:
-    """Known identities; at most ``spec.capacity``, the one not seen for longest gives way."""
+    """Known identities; at most ``spec.capacity``: a new one replaces the one not seen for longest."""
 
     spec: GallerySpec
     _vectors: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
@@ -34,10 +34,10 @@ class Gallery:
         return len(self._names)
 
     def identify(self, vectors: NDArray[np.float64], *, learn: bool = True) -> list[tuple[int | None, float]]:
-        """Return (identity, cosine to what is known of it) for K×D vectors of one picture, each of length 1.
+        """Return (identity, cosine to its known vector) for K×D vectors of one image, each of length 1.
 
-        Nobody is in a picture twice: pairs are taken best first. Who is like nobody gets a new identity, and similarity
-        1; when not to `learn`, None and the best cosine there was.
+        An identity occurs at most once in an image: pairs are matched by descending cosine. A vector without a match
+        gets a new identity and similarity 1; without `learn` it gets None and its best cosine.
         """
         if self._vectors.shape[1] != vectors.shape[1]:
             self._vectors = np.empty((0, vectors.shape[1]))
@@ -77,49 +77,43 @@ class Gallery:
         return name
 
 
-@dataclass
-class Galleries:
-    """The galleries of one group, by node."""
+def galleries_of(spec: GroupSpec) -> dict[str, Gallery]:
+    """Return empty galleries for the nodes of a group that ask for one, by node.
 
-    of: dict[str, Gallery] = field(default_factory=dict)
-
-    @classmethod
-    def for_group(cls, spec: GroupSpec) -> Galleries:
-        """Empty galleries for the nodes that ask for one.
-
-        One that is asked for wrongly is left out: the agents refuse its node, and say why.
-        """
-        asked = {name: node.task.params.get("gallery") for name, node in spec.nodes.items()}
-        galleries = cls()
-        for name, one in asked.items():
-            if one is not None:
-                with suppress(ValidationError):
-                    galleries.of[name] = Gallery(GallerySpec.model_validate(one))
-        return galleries
-
-    def identify(self, objects: Sequence[dict[str, Any]], *, learn: bool) -> None:
-        """Add ``identity`` and ``similarity`` beside each ``embedding`` of a frame's joined `objects`."""
-        for node, gallery in self.of.items():
-            told = list(_said(objects, node))
-            vectors = _vectors([said.get("embedding") for said in told])
-            if vectors is None:
-                continue
-            answers = gallery.identify(vectors, learn=learn)
-            for said, (identity, similarity) in zip(told, answers, strict=True):
-                said["identity"], said["similarity"] = identity, round(similarity, 4)
+    A node with wrong parameters gets none: the agents refuse it and report the reason.
+    """
+    galleries = {}
+    for name, node in spec.nodes.items():
+        params = node.task.params.get("gallery")
+        if params is not None:
+            with suppress(ValidationError):
+                galleries[name] = Gallery(GallerySpec.model_validate(params))
+    return galleries
 
 
-def _vectors(told: Sequence[Any]) -> NDArray[np.float64] | None:
-    """Return K×D vectors, or None when there are none, or a node told something else."""
+def identify(galleries: Mapping[str, Gallery], objects: Sequence[dict[str, Any]], *, learn: bool) -> None:
+    """Add ``identity`` and ``similarity`` to each ``embedding`` among a frame's joined `objects`."""
+    for node, gallery in galleries.items():
+        outputs = list(_outputs(objects, node))
+        vectors = _vectors([output.get("embedding") for output in outputs])
+        if vectors is None:
+            continue
+        answers = gallery.identify(vectors, learn=learn)
+        for output, (identity, similarity) in zip(outputs, answers, strict=True):
+            output["identity"], output["similarity"] = identity, round(similarity, 4)
+
+
+def _vectors(embeddings: Sequence[Any]) -> NDArray[np.float64] | None:
+    """Return K×D vectors, or None when there are none, or the node returned something else."""
     try:
-        vectors = np.array(told, np.float64)
+        vectors = np.array(embeddings, np.float64)
     except (TypeError, ValueError):
         return None
     return vectors if vectors.ndim == 2 and vectors.size and bool(np.isfinite(vectors).all()) else None
 
 
-def _said(objects: Sequence[dict[str, Any]], node: str) -> Iterator[dict[str, Any]]:
-    """What `node` says, at any depth."""
+def _outputs(objects: Sequence[dict[str, Any]], node: str) -> Iterator[dict[str, Any]]:
+    """Yield the outputs of `node`, at any depth."""
     for one in objects:
         for key, value in one.items():
             if not isinstance(value, dict):
@@ -127,4 +121,4 @@ def _said(objects: Sequence[dict[str, Any]], node: str) -> Iterator[dict[str, An
             if key == node:
                 yield value
             if isinstance(value.get("objects"), list):
-                yield from _said(value["objects"], node)
+                yield from _outputs(value["objects"], node)

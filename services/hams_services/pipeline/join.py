@@ -1,19 +1,20 @@
 """The join: the outputs of all nodes for one frame become one result. Pure.
 
-Outputs arrive in any order. A frame is complete when every node of the group has answered, which it does even when it
-had no crops. Objects of the root are the result's ``objects``; a describing child adds its map under its own name to
-the object it looked at; a detecting child adds ``{"objects": […]}``, whose entries its own children extend likewise. A
-describing node may tell parts of what it looked at, as ``objects`` in its map: its children extend those.
+Outputs arrive in any order. A frame is complete when every node of the group has answered; a node without crops answers
+too. The root's objects are the result's ``objects``. A describing child adds its map, under its own name, to the object
+that its crop shows. A detecting child adds ``{"objects": […]}``; its own children extend those entries likewise. A
+describing node may return parts of its crop as ``objects`` in its map: its children extend those.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from hams_shared.errors import MessageError
 from hams_shared.group.spec import GroupSpec
-from hams_shared.wire.frames import Output
+from hams_shared.wire.frames import FrameId, Output
+from hams_shared.wire.results import FrameResult, NodeReport, ResultObject
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Join:
             found: list[dict[str, Any]] = []
             for source, item in zip(output.sources, output.items, strict=False):
                 if source >= len(objects):
-                    raise MessageError(f"node {child} speaks of object {source}, its parent found {len(objects)}")
+                    raise MessageError(f"node {child} refers to object {source}, its parent found {len(objects)}")
                 if isinstance(item, list):
                     objects[source][child] = {"objects": item}
                     found += item
@@ -55,12 +56,39 @@ class Join:
                     found += _parts(item)
             self._extend(child, found)
 
-    def nodes(self) -> dict[str, dict[str, Any]]:
-        """Per node: its device and timings in ms."""
-        return {name: {"device": o.device, **o.timing} for name, o in sorted(self.outputs.items())}
+    def nodes(self) -> dict[str, NodeReport]:
+        """Return each node's device and timings in ms."""
+        return {
+            name: cast(NodeReport, {"device": output.device, **output.timing})
+            for name, output in sorted(self.outputs.items())
+        }
 
 
 def _parts(item: Any) -> list[dict[str, Any]]:
-    """Return the parts that a describing node's map tells."""
+    """Return the parts in a describing node's map."""
     parts = item.get("objects") if isinstance(item, dict) else None
     return parts if isinstance(parts, list) else []
+
+
+def frame_result(
+    id: FrameId, join: Join, objects: list[dict[str, Any]], size: tuple[int, int], time: float | None, latency_ms: float
+) -> FrameResult:
+    """Return the result of one frame, as applications get it; `size` is the frame's width and height in pixels.
+
+    Where the root describes the whole frame, its one object is the frame.
+    """
+    whole = ResultObject(box=(0, 0, *size), score=1.0, label="frame")
+    return FrameResult(
+        version=1,
+        group=id.group,
+        stream=id.stream,
+        frame=id.frame,
+        captured=id.captured,
+        time=time,
+        latency_ms=round(latency_ms, 3),
+        epoch=id.epoch,
+        width=size[0],
+        height=size[1],
+        objects=[cast(ResultObject, one if "box" in one else {**whole, **one}) for one in objects],
+        nodes=join.nodes(),
+    )

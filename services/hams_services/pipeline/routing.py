@@ -1,9 +1,12 @@
-"""Which replica takes a node's next frame: smooth weighted round robin, corrected by backlog. Pure.
+"""Where frames go: the plan they are sent under, the replica for each node, and by pointer or with their pixels. Pure.
 
-The pipeline decides for all nodes of a frame when it sends it, since it alone sees every output and so knows what each
-device still owes. Smooth weighted round robin (as in nginx) spreads frames by the plan's shares as evenly as can be. A
-replica that owes `SLACK` frames more than its share of all that is owed is passed over: it is slower than planned, or
-stalled.
+:class:`Routes` decides which plan counts for each group. Its rules:
+
+- A plan counts while all its devices are alive and have loaded it, and while it is for the group as deployed now.
+- A record whose active plan is older than the known one comes from a scheduler that no longer leads: it is ignored.
+- A deleted record, or a device that is not ready, means: frames wait for the next plan.
+- A device that is lost or has restarted has lost its work. After an outage of the broker all devices have.
+- While the broker is away nobody is heard, so nobody counts as lost.
 """
 
 from __future__ import annotations
@@ -12,23 +15,172 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hams_shared.wire.messages import Plan
+from hams_shared.runtime.liveness import Liveness
+from hams_shared.wire.messages import GroupRecord, Heartbeat, Plan, PlanRecord
 
 SLACK = 2.0
-"""Frames a replica may owe beyond its share before others take its turn."""
+"""Frames a replica may have outstanding beyond its share before others take its turn."""
+
+NONE: frozenset[str] = frozenset()
+
+
+def root_limit(plan: Plan, streams: int) -> int:
+    """Return how many frames each of so many live streams may have waiting at the root node: two per device in all.
+
+    A device works on one while one is ready to follow; more would only grow old in the device's queue.
+    """
+    return max(1, -(-2 * len(plan.shares[plan.group.spec.root]) // max(streams, 1)))
+
+
+@dataclass(frozen=True)
+class Reroute:
+    """Send the group's frames under `plan` from now on (None: let them wait); the work of `broken` devices is lost."""
+
+    group: str
+    plan: Plan | None
+    broken: frozenset[str] = NONE
+    changed: bool = False
+    """Whether this is another epoch than before."""
+
+
+@dataclass
+class Routes:
+    """The plan that counts for each deployed group. `now` is a monotonic time in s."""
+
+    live: Liveness = field(default_factory=Liveness)
+    plans: dict[str, PlanRecord] = field(default_factory=dict)
+    groups: dict[str, GroupRecord] = field(default_factory=dict)
+    """The groups as deployed here."""
+    epochs: dict[str, int | None] = field(default_factory=dict)
+    """By group: the epoch that its frames are sent under; None while they wait."""
+    away: bool = False
+    """Whether the broker is away."""
+
+    def believes(self, group: str, record: PlanRecord) -> bool:
+        """Whether `record` is no older than the known one. A `next` plan may be taken back, an active one may not."""
+        known = self.plans.get(group)
+        return known is None or record.in_force >= known.in_force
+
+    def plan_seen(self, group: str, record: PlanRecord | None) -> list[Reroute]:
+        """Take the group's plan record, None for a deleted one; one that :meth:`believes` rejects is ignored."""
+        if record is None:
+            self.plans.pop(group, None)
+        elif self.believes(group, record):
+            self.plans[group] = record
+        return self._reroute(group)
+
+    def deployed(self, record: GroupRecord) -> list[Reroute]:
+        """Take a group that has just been set up."""
+        name = record.spec.name
+        self.groups[name] = record
+        self.epochs.pop(name, None)
+        return self._reroute(name)
+
+    def removed(self, group: str) -> None:
+        """Forget a group that has been taken down."""
+        self.groups.pop(group, None)
+        self.epochs.pop(group, None)
+
+    def heartbeat(self, heartbeat: Heartbeat, now: float) -> list[Reroute]:
+        """Take a heartbeat."""
+        restarted = self.live.heard(heartbeat, now) == "restarted"
+        return self._all(frozenset({heartbeat.device}) if restarted else NONE)
+
+    def tick(self, now: float) -> list[Reroute]:
+        """Look for lost devices; to be called several times a second."""
+        lost = NONE if self.away else frozenset(self.live.expire(now))
+        return self._all(lost) if lost else []
+
+    def disconnected(self) -> None:
+        """The broker is away."""
+        self.away = True
+
+    def reconnected(self) -> list[Reroute]:
+        """The broker is back: the work it held is lost, and each agent has to be heard again."""
+        self.away = False
+        plans = [p for record in self.plans.values() for p in (record.active, record.next) if p is not None]
+        everybody = frozenset(self.live.peers).union(*(plan.devices for plan in plans))
+        self.live.peers.clear()
+        return self._all(everybody)
+
+    def plan_of(self, group: str) -> Plan | None:
+        """Return the plan that counts for `group` now."""
+        plans, deployed = self.plans.get(group), self.groups.get(group)
+        plan = plans.active if plans else None
+        if plan is None or deployed is None or plan.group.spec.nodes != deployed.spec.nodes:
+            return None
+        return plan if all(self.live.ready(d, group, plan.epoch) for d in plan.devices) else None
+
+    def validate(self) -> None:
+        """Raise AssertionError unless each group's frames go under the plan that counts; for tests."""
+        assert self.epochs.keys() <= self.groups.keys(), "a group that is not deployed has a route"
+        for group, epoch in self.epochs.items():
+            plan = self.plan_of(group)
+            assert epoch == (plan.epoch if plan else None), f"{group}: frames go under {epoch}, not under {plan}"
+
+    def _all(self, broken: frozenset[str]) -> list[Reroute]:
+        return [one for group in list(self.groups) for one in self._reroute(group, broken)]
+
+    def _reroute(self, group: str, broken: frozenset[str] = NONE) -> list[Reroute]:
+        if group not in self.groups:
+            return []
+        plan = self.plan_of(group)
+        epoch = plan.epoch if plan else None
+        known = group in self.epochs
+        changed = epoch != self.epochs.get(group)
+        self.epochs[group] = epoch
+        return [] if known and not changed and not broken else [Reroute(group, plan, broken, changed)]
+
+
+@dataclass
+class SharedMemoryPeers:
+    """The devices that can map our frames: their agents see the same memory file system, and have not refused."""
+
+    domain: str
+    """Our memory file system; empty where there is none."""
+    _peers: set[str] = field(default_factory=set)
+    _refusing: dict[str, str] = field(default_factory=dict)
+    """Device → the incarnation that could not map a frame."""
+    _incarnations: dict[str, str] = field(default_factory=dict)
+
+    def heartbeat(self, heartbeat: Heartbeat) -> None:
+        """Take a heartbeat. A restarted agent is tried again."""
+        device = heartbeat.device
+        self._incarnations[device] = heartbeat.incarnation
+        if self._refusing.get(device, heartbeat.incarnation) != heartbeat.incarnation:
+            del self._refusing[device]
+        if heartbeat.memory_domain and heartbeat.memory_domain == self.domain:
+            self._peers.add(device)
+        else:
+            self._peers.discard(device)
+
+    def cannot_map(self, device: str) -> bool:
+        """Take a device's refusal: until it restarts its frames carry their pixels; return whether that is new."""
+        new = device not in self._refusing
+        self._refusing[device] = self._incarnations.get(device, "")
+        return new
+
+    def maps(self, device: str) -> bool:
+        """Whether frames go to `device` by pointer."""
+        return device in self._peers and device not in self._refusing
 
 
 @dataclass
 class Replicas:
-    """Spreads the frames of one group, over all its streams."""
+    """Spreads the frames of one group, over all its streams, by smooth weighted round robin (as in nginx).
+
+    The pipeline chooses the devices for all nodes of a frame when it sends the frame, since it alone sees every output
+    and so knows what is outstanding at each device. A replica with `SLACK` frames more than its share of all that is
+    outstanding is passed over: it is slower than planned, or has stalled.
+    """
 
     epoch: int = 0
-    owed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    outstanding: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By (node, device): frames sent and not answered, over all epochs."""
     _credit: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def choose(self, plan: Plan, avoid: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the device for each node of the next frame, and count it as owed.
+        """Return the device for each node of the next frame, and count it as outstanding there.
 
         `avoid` names devices that failed this frame before: where there is another replica, it is taken.
         """
@@ -38,27 +190,29 @@ class Replicas:
         route: dict[str, str] = {}
         for node, shares in plan.shares.items():
             route[node] = self._pick(node, shares, (avoid or {}).get(node))
-            self.owed[(node, route[node])] += 1
+            self.outstanding[(node, route[node])] += 1
         return route
 
-    def answered(self, node: str, device: str) -> None:
-        """A frame is no longer owed: answered, or given up."""
+    def release(self, node: str, device: str) -> None:
+        """A frame is no longer outstanding: answered, or given up."""
         key = (node, device)
-        self.owed[key] -= 1
-        if self.owed[key] <= 0:
-            del self.owed[key]
+        self.outstanding[key] -= 1
+        if self.outstanding[key] <= 0:
+            del self.outstanding[key]
 
     def _pick(self, node: str, shares: Mapping[str, float], avoid: str | None) -> str:
         if len(shares) == 1:
             return next(iter(shares))
         total = sum(shares.values())
         weights = {device: share / total for device, share in shares.items()}
-        owed = {device: self.owed[(node, device)] for device in weights}
-        everything = sum(owed.values())
-        fit = [d for d in weights if d != avoid and owed[d] - weights[d] * everything < SLACK]
+        outstanding = {device: self.outstanding[(node, device)] for device in weights}
+        everything = sum(outstanding.values())
+        fit = [d for d in weights if d != avoid and outstanding[d] - weights[d] * everything < SLACK]
         for device, weight in weights.items():
             key = (node, device)
-            self._credit[key] = min(self._credit.get(key, 0.0) + weight, 1.0)  # what was passed over is not caught up
+            # A replica that was passed over does not catch up on the turns it missed,
+            self._credit[key] = min(self._credit.get(key, 0.0) + weight, 1.0)
         chosen = max(fit or weights, key=lambda d: (self._credit[(node, d)], d))
-        self._credit[(node, chosen)] = max(self._credit[(node, chosen)] - 1.0, -1.0)  # nor is standing in paid back
+        # nor does one that stood in for it lose as many turns later.
+        self._credit[(node, chosen)] = max(self._credit[(node, chosen)] - 1.0, -1.0)
         return chosen

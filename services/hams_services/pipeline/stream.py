@@ -8,79 +8,99 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from hams_services.pipeline.flow import Flow, Peers
-from hams_services.pipeline.gallery import Galleries
-from hams_services.pipeline.media_time import MediaTime
+from hams_services.pipeline.flow import Flow, GroupContext, StreamState
 from hams_services.pipeline.reconnect import Backoff
-from hams_services.pipeline.routing import Replicas
+from hams_services.pipeline.sources.base import Reader
 from hams_services.pipeline.sources.opening import open_source
-from hams_services.pipeline.sources.reader import Reader
-from hams_shared.bus.protocol import Bus
 from hams_shared.errors import HamsError, SourceError, as_hams_error
 from hams_shared.group.camera_url import redacted
 from hams_shared.group.source_kind import source_kind
-from hams_shared.group.spec import GroupSpec, StreamSpec
-from hams_shared.runtime.clock import Clock
+from hams_shared.group.spec import StreamSpec
 from hams_shared.wire.frames import Pixels
 from hams_shared.wire.messages import PushAnswer, StreamView
 
 T = TypeVar("T")
 
-QUIET_S = 5.0
-"""An application that has pushed nothing for so long is waited for, s."""
+PUSHED_S = 5.0
+"""A push stream plays while the newest frame is younger than this, s."""
 STALLED_S = 5.0
-"""A source that has not answered for so long is waited for, s: its disk, mount or network may hang."""
+"""A source that has not answered for so long has stalled, s: its disk, mount or network may hang."""
+LONGEST_STEP_S = 3600.0
+"""A file's clock that goes back, or on by more than this, is another one: two files were joined."""
+LONGEST_LAST_S = 1.0
+
+
+class MediaTime:
+    """Times of the frames of a file, s since its first one; they go on where the file starts over.
+
+    `period` is the time between two frames that have no times of their own, s.
+    """
+
+    def __init__(self, period: float) -> None:
+        self._period = period
+        self._step = period
+        self._file: float | None = None
+        self._began = False
+        self.now = 0.0
+        """Of the newest frame."""
+
+    def next(self, at: float | None) -> float:
+        """Take the next frame, shown at `at` of the file's own clock (None: it has none); return its time."""
+        step = self._period
+        if at is not None and self._file is not None and 0 < at - self._file <= LONGEST_STEP_S:
+            step = self._step = at - self._file
+        self._file = at
+        if self._began:
+            self.now += step
+        self._began = True
+        return self.now
+
+    def restart(self) -> None:
+        """The file starts over: its last frame is shown for as long as the one before."""
+        if self._began:
+            self.now += max(self._period, min(self._step, LONGEST_LAST_S)) - self._period
+        self._file = None
+
+
+def push_state(age: float | None) -> tuple[StreamState, str]:
+    """Return the state of a push stream, and why; `age` is that of the newest frame, s, None before the first."""
+    if age is None:
+        return "waiting", "no frame was pushed yet"
+    return ("playing", "") if age < PUSHED_S else ("waiting", "no frame is pushed")
 
 
 class StreamRunner:
     """A flow fed from a source."""
 
-    def __init__(
-        self,
-        bus: Bus,
-        group: GroupSpec,
-        stream: str,
-        cache: Path,
-        *,
-        clock: Clock,
-        peers: Peers,
-        replicas: Replicas,
-        galleries: Galleries,
-    ) -> None:
-        self.spec: StreamSpec = group.streams[stream]
-        lossless = self.spec.mode == "lossless"
-        self.flow = Flow(
-            bus,
-            group,
-            stream,
-            lossless=lossless,
-            publish=True,
-            clock=clock,
-            peers=peers,
-            replicas=replicas,
-            galleries=galleries,
-        )
-        self.state = "waiting"
+    def __init__(self, context: GroupContext, stream: str, cache: Path) -> None:
+        self.spec: StreamSpec = context.spec.streams[stream]
+        self.flow = Flow(context, stream, lossless=self.spec.mode == "lossless", publish=True)
+        self.state: StreamState = "waiting"
         self.text = ""
+        self._kind = source_kind(self.spec.source)
         self._cache = cache
-        self._clock = clock
+        self._clock = context.clock
         self._pushing = asyncio.Lock()
         self._pushed: float | None = None
         """When the newest pushed frame was taken, monotonic s."""
         self._first: float | None = None
         """When the first frame was taken, monotonic s."""
         self._asked: float | None = None
-        """Since when the source owes an answer, monotonic s."""
+        """When the read began that the source has not answered, monotonic s."""
+
+    @property
+    def pushed(self) -> bool:
+        """Whether applications send its frames."""
+        return self._kind == "push"
 
     def view(self) -> StreamView:
         """As `status` shows it."""
-        if source_kind(self.spec.source) == "push" and self.flow.core.plan is not None:
-            quiet = None if self._pushed is None else self._clock.now() - self._pushed
-            self.state = "playing" if quiet is not None and quiet < QUIET_S else "waiting"
-            self.text = "" if self.state == "playing" else "no frame is pushed" if quiet else "no frame was pushed yet"
-        stalled = self._clock.now() - self._asked if self._asked is not None else 0.0
+        now = self._clock.now()
+        if self.pushed and self.flow.core.plan is not None:
+            self.state, self.text = push_state(None if self._pushed is None else now - self._pushed)
+        stalled = now - self._asked if self._asked is not None else 0.0
         if stalled > STALLED_S and self.state != "reconnecting":
-            text = f"the source has given nothing for {stalled:.0f} s: does its disk, mount or network hang?"
+            text = f"the source has returned nothing for {stalled:.0f} s: does its disk, mount or network hang?"
             return self.flow.view("waiting", text)
         return self.flow.view(self.state, self.text)
 
@@ -88,11 +108,11 @@ class StreamRunner:
         """Play the source to its end, then wait for the last frame. Ends in state ``ended`` or ``failed``."""
         try:
             await self._wait(lambda: self.flow.core.plan is not None)
-            match source_kind(self.spec.source):
+            match self._kind:
                 case "file":
                     await self._play_file()
                 case "push":
-                    return  # applications bring its frames, as long as they like
+                    return  # applications send its frames, as long as they like
                 case _:
                     await self._play_endless()
             await self._wait(lambda: self.flow.core.idle)
@@ -103,6 +123,16 @@ class StreamRunner:
             await self._wait(lambda: self.flow.core.idle)
             self.state, self.text = "failed", str(as_hams_error(error))
             self.flow.log.error("stream %s: %s", self.flow.name, self.text)
+
+    async def push(self, image: Pixels) -> PushAnswer:
+        """Take a frame from an application, once there is room for it."""
+        core = self.flow.core
+        async with self._pushing:
+            await self._wait(lambda: core.plan is not None and core.wants_frame)
+            self._pushed = self._clock.now()
+            before = core.ledger.dropped.total()
+            frame = self.flow.submit(image, self._since_first())
+            return PushAnswer(frame=frame, overloaded=core.ledger.dropped.total() > before)
 
     async def _wait(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -154,7 +184,7 @@ class StreamRunner:
             self.text = note
 
     async def _play_endless(self) -> None:
-        """Take frames as they are made; a source that is lost, or not there yet, is opened again and again."""
+        """Take frames at the source's pace; a source that is lost, or not there yet, is opened again and again."""
         backoff = Backoff()
         reader = Reader(self.flow.name)
         try:
@@ -182,16 +212,6 @@ class StreamRunner:
             self.flow.submit(image, self._since_first())
 
     def _since_first(self) -> float:
-        """Time of a frame that has none of its own: since the stream's first one, s."""
+        """Return the time of a frame that has none of its own: since the stream's first one, s."""
         self._first = self._clock.now() if self._first is None else self._first
         return self._clock.now() - self._first
-
-    async def push(self, image: Pixels) -> PushAnswer:
-        """Take a frame an application sent, once there is room for it."""
-        core = self.flow.core
-        async with self._pushing:
-            await self._wait(lambda: core.plan is not None and core.wants_frame)
-            self._pushed = self._clock.now()
-            before = core.ledger.dropped.total()
-            frame = self.flow.submit(image, self._since_first())
-            return PushAnswer(frame=frame, overloaded=core.ledger.dropped.total() > before)

@@ -6,8 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from hams_services.pipeline.core import Close, Command, Outcome, Send, StreamCore
-from hams_services.pipeline.routing import Replicas
-from hams_shared.runtime.liveness import Liveness
+from hams_services.pipeline.routing import Replicas, Reroute, Routes, root_limit
 from hams_shared.wire.frames import Output
 from hams_shared.wire.messages import GroupRecord, Heartbeat, Plan, PlanRecord
 from support.cores.parts import Link, Part, Work
@@ -18,11 +17,6 @@ FAILURES = frozenset({"bad-model", "deadline", "stale-epoch", "refused"})
 REMOVED = frozenset({"undeployed", "redeployed"})
 GIVEN_UP = "nobody waits"
 DROPS = frozenset({"newer-frame", "device-lost", "deadline", "stale-epoch", "refused", GIVEN_UP}) | REMOVED
-
-
-def root_limit(plan: Plan, streams: int) -> int:
-    """As :func:`hams_services.pipeline.service.root_limit`."""
-    return max(1, -(-2 * len(plan.shares[plan.group.spec.root]) // max(streams, 1)))
 
 
 @dataclass(eq=False, repr=False)
@@ -68,13 +62,13 @@ class Group:
     replicas: Replicas
     streams: dict[str, Stream]
 
-    def owed_by(self, device: str) -> list[tuple[str, int, int]]:
+    def outstanding_at(self, device: str) -> list[tuple[str, int, int]]:
         """What waits for a device: stream, frame, attempt."""
         return [
             (name, flight.frame, flight.attempt)
             for name, stream in self.streams.items()
             for flight in stream.core.flights.values()
-            if any(flight.route[node] == device for node in flight.owing)
+            if any(flight.route[node] == device for node in flight.outstanding)
         ]
 
     def waits(self, stream: str, frame: int, attempt: int) -> bool:
@@ -85,13 +79,13 @@ class Group:
     def validate(self) -> None:
         for stream in self.streams.values():
             stream.validate()
-        owed = Counter(
+        outstanding = Counter(
             (node, flight.route[node])
             for stream in self.streams.values()
             for flight in stream.core.flights.values()
-            for node in flight.owing
+            for node in flight.outstanding
         )
-        assert owed == self.replicas.owed, "what replicas owe is not what frames wait for"
+        assert outstanding == self.replicas.outstanding, "replicas count other outstanding nodes than frames do"
 
 
 @dataclass(eq=False, repr=False)
@@ -101,10 +95,8 @@ class Pipeline(Part):
     def start(self) -> None:
         self.alive = True
         self.client = Client(connected=self.client.connected)
-        self.live = Liveness()
         self.groups: dict[str, Group] = {}
-        self.plans: dict[str, PlanRecord] = {}
-        self.routes: dict[str, int | None] = {}
+        self.routes = Routes()
         self.frames = 0
         self.watches = {
             "plans": Watch(self.client, self.world.buckets["plans"], PlanRecord),
@@ -117,23 +109,20 @@ class Pipeline(Part):
     # ── time and news ─────────────────────────────────────────────────────────────────────────────────────────
 
     def tick(self) -> None:
-        lost = frozenset(self.live.expire(self.now) if self.client.connected else ())
-        for name, group in self.groups.items():
-            before = [one for device in sorted(lost) for one in group.owed_by(device)]
-            if lost:
-                self.reroute(name, lost)
-            assert not any(group.waits(*one) for one in before), f"{name}: frames wait for a lost device"
+        self.routes.away = not self.client.connected
+        for command in self.routes.tick(self.now):
+            group = self.groups[command.group]
+            before = [one for device in sorted(command.broken) for one in group.outstanding_at(device)]
+            self.reroute([command])
+            assert not any(group.waits(*one) for one in before), f"{command.group}: frames wait for a lost device"
+        for group in self.groups.values():
             for stream in group.streams.values():
                 self.do(stream, stream.core.tick(self.now))
             group.validate()
 
     def back(self) -> None:
         """The broker is back: what it held is lost."""
-        plans = [p for record in self.plans.values() for p in (record.active, record.next) if p is not None]
-        everybody = frozenset(self.live.peers).union(*(plan.devices for plan in plans))
-        self.live.peers.clear()
-        for name in self.groups:
-            self.reroute(name, everybody)
+        self.reroute(self.routes.reconnected())
 
     def turn(self, slow: frozenset[str]) -> bool:
         """Do all that can be done now, unless it is slow; whether there was anything."""
@@ -149,20 +138,13 @@ class Pipeline(Part):
             return False
         entry, record = news
         if not entry.lost and bucket == "plans":
-            self._plan_seen(entry.key, record)
+            self.reroute(self.routes.plan_seen(entry.key, record))
         elif not entry.lost and (entry.key not in self.groups or self.groups[entry.key].record != record):
             self._group_seen(entry.key, record)
         return True
 
-    def _plan_seen(self, name: str, record: PlanRecord | None) -> None:
-        known = self.plans.get(name)
-        if record is None:
-            self.plans.pop(name, None)
-        elif known is None or record.in_force >= known.in_force:
-            self.plans[name] = record
-        self.reroute(name, frozenset())
-
     def _group_seen(self, name: str, record: GroupRecord | None) -> None:
+        self.routes.removed(name)
         known = self.groups.pop(name, None)
         for stream in known.streams.values() if known else ():
             self.do(stream, stream.core.close("redeployed" if record else "undeployed"))
@@ -175,41 +157,27 @@ class Pipeline(Part):
             for name, lossless in (("cam", False), ("file", True), ("infer", True))
         }
         self.groups[name] = Group(record, replicas, streams)
-        self.routes.pop(name, None)
-        self.reroute(name, frozenset())
+        self.reroute(self.routes.deployed(record))
 
     def heard(self, beat: Heartbeat) -> None:
-        known = self.live.peers.get(beat.device)
-        news = self.live.heard(beat, self.now)
+        known = self.routes.live.peers.get(beat.device)
         restarted = known is not None and known.heartbeat.incarnation != beat.incarnation
-        broken = frozenset({beat.device}) if news == "restarted" else frozenset[str]()
-        for name, group in self.groups.items():
-            before = group.owed_by(beat.device) if restarted else []
-            self.reroute(name, broken)
-            assert not any(group.waits(*one) for one in before), f"{name}: frames wait for a device that has died"
+        groups = list(self.groups.values()) if restarted else []
+        before = [(group, one) for group in groups for one in group.outstanding_at(beat.device)]
+        self.reroute(self.routes.heartbeat(beat, self.now))
+        assert not any(group.waits(*one) for group, one in before), "frames wait for a device that has died"
 
     # ── routes and frames ─────────────────────────────────────────────────────────────────────────────────────
 
-    def ready(self, plan: Plan) -> bool:
-        return all(self.live.ready(device, plan.group.spec.name, plan.epoch) for device in plan.devices)
-
-    def reroute(self, name: str, broken: frozenset[str]) -> None:
-        """As PipelineService does."""
-        group, record = self.groups.get(name), self.plans.get(name)
-        if group is None:
-            return
-        plan = record.active if record else None
-        if plan is not None and (not self.ready(plan) or plan.group.spec.nodes != group.record.spec.nodes):
-            plan = None
-        epoch = plan.epoch if plan else None
-        if not broken and name in self.routes and self.routes[name] == epoch:
-            return
-        self.routes[name] = epoch
-        for stream in group.streams.values():
-            if plan is not None:
-                stream.core.root_limit = root_limit(plan, 1)
-            self.do(stream, stream.core.route(plan, broken, self.now))
-        group.validate()
+    def reroute(self, commands: list[Reroute]) -> None:
+        self.routes.validate()
+        for command in commands:
+            group = self.groups[command.group]
+            for stream in group.streams.values():
+                if command.plan is not None:
+                    stream.core.root_limit = root_limit(command.plan, 1)
+                self.do(stream, stream.core.route(command.plan, command.broken, self.now))
+            group.validate()
 
     def submit(self, name: str, stream: str) -> int:
         """Bring a frame; its number."""
@@ -232,6 +200,9 @@ class Pipeline(Part):
         group = self.groups[name]
         self.do(group.streams[stream], group.streams[stream].core.give_up(frame, GIVEN_UP, self.now))
         group.validate()
+
+    def ready(self, plan: Plan) -> bool:
+        return all(self.routes.live.ready(device, plan.group.spec.name, plan.epoch) for device in plan.devices)
 
     def do(self, stream: Stream, commands: list[Command]) -> None:
         for command in commands:

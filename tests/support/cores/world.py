@@ -343,8 +343,10 @@ class World:
                 found.append(f"{name} goes on from {record.active.shares} to {record.next.shares}")
             elif record.active.group != group:
                 found.append(f"the plan of {name} is that of an earlier deployment")
-            elif self.pipeline.routes.get(name) != record.active.epoch:
-                found.append(f"{name} is served under {self.pipeline.routes.get(name)}, not {record.active.epoch}")
+            elif self.pipeline.routes.epochs.get(name) != record.active.epoch:
+                found.append(
+                    f"{name} is served under {self.pipeline.routes.epochs.get(name)}, not {record.active.epoch}"
+                )
         for name, run in self.pipeline.groups.items():
             found += [f"{name}/{s}: frames are under way" for s, stream in run.streams.items() if not stream.core.idle]
         for agent in self.agents.values():

@@ -1,14 +1,11 @@
-"""Where the pixels of frames under way lie, and to whom they go by pointer."""
+"""Where the pixels of frames under way lie."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hams_services.pipeline.flow import Peers
-from hams_services.pipeline.frame_store import FrameStore
+from hams_services.pipeline.flow import FrameStore
 from hams_shared.wire.frame_pool import FOLDER, PREFIX, FrameReader, memory_domain
 
 needs_shm = pytest.mark.skipif(not memory_domain(), reason="this system has no /dev/shm")
@@ -76,24 +73,10 @@ def test_without_shared_memory_all_goes_inline(monkeypatch: pytest.MonkeyPatch) 
     def full(*_: object) -> object:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hams_services.pipeline.frame_store.FramePool", full)
+    monkeypatch.setattr("hams_services.pipeline.flow.FramePool", full)
     store = FrameStore(2)
     store.put(0, image(1))
     found = store.get(0)
     assert found is not None
     assert found[1] is None
     assert store.blank() is None
-
-
-def test_only_devices_that_see_the_same_memory_get_pointers(tmp_path: Path) -> None:
-    peers = Peers("boot.7")
-    peers.heard("near", "boot.7", restarted=True)
-    peers.heard("far", "boot.8", restarted=True)
-    peers.heard("old", "", restarted=True)
-    assert [peers.maps(d) for d in ("near", "far", "old", "unknown")] == [True, False, False, False]
-    peers.cannot_map("near")
-    assert not peers.maps("near")
-    peers.heard("near", "boot.7", restarted=False)
-    assert not peers.maps("near")
-    peers.heard("near", "boot.7", restarted=True)
-    assert peers.maps("near")

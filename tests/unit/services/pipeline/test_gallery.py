@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hams_services.pipeline.gallery import Galleries, Gallery
+from hams_services.pipeline.gallery import Gallery, galleries_of, identify
 from hams_shared.group.spec import GallerySpec, parse_group
 
 
@@ -72,27 +72,27 @@ def test_it_stays_within_its_capacity_and_numbers_are_never_used_again(frames: l
 @pytest.mark.parametrize("asked", [{"threshold": 2}, {"threshhold": 0.5}, 5, "yes"])
 def test_a_gallery_asked_for_wrongly_does_not_end_the_pipeline(asked: Any) -> None:
     node = {"model": "/m.onnx", "input": {"size": [8, 8]}, "task": {"type": "embedding", "gallery": asked}}
-    assert Galleries.for_group(parse_group({"name": "g", "nodes": {"who": node}})).of == {}
+    assert galleries_of(parse_group({"name": "g", "nodes": {"who": node}})) == {}
 
 
-@pytest.mark.parametrize("said", [[], None, "x", [[1.0]], ["a"], [math.nan, 1.0]])
-def test_what_is_no_vector_is_not_identified(said: Any) -> None:
-    galleries = Galleries({"who": Gallery(GallerySpec())})
+@pytest.mark.parametrize("vector", [[], None, "x", [[1.0]], ["a"], [math.nan, 1.0]])
+def test_what_is_no_vector_is_not_identified(vector: Any) -> None:
+    galleries = {"who": Gallery(GallerySpec())}
     objects = [
-        {"box": [0, 0, 1, 1], "who": {"embedding": said}},
+        {"box": [0, 0, 1, 1], "who": {"embedding": vector}},
         {"box": [0, 0, 1, 1], "who": {"embedding": [1.0, 0.0]}},
     ]
-    galleries.identify(objects, learn=True)
+    identify(galleries, objects, learn=True)
     assert "identity" not in objects[0]["who"]
-    galleries.identify([{"who": {"embedding": [1.0]}}, {"who": {"embedding": [1.0, 0.0]}}], learn=True)
+    identify(galleries, [{"who": {"embedding": [1.0]}}, {"who": {"embedding": [1.0, 0.0]}}], learn=True)
 
 
-def test_a_frames_objects_are_told_at_any_depth() -> None:
+def test_a_frames_objects_are_identified_at_any_depth() -> None:
     def node(parent: str | None = None, **task: Any) -> dict[str, Any]:
         return {"model": "/m.onnx", "input": {"size": [8, 8]}, "parent": parent, "task": {"type": "raw", **task}}
 
     spec = parse_group({"name": "g", "nodes": {"a": node(), "b": node("a"), "who": node("b", gallery={})}})
-    galleries = Galleries.for_group(spec)
+    galleries = galleries_of(spec)
 
     def frame() -> list[dict[str, Any]]:
         inner = {"box": [0, 0, 1, 1], "who": {"embedding": [1.0, 0.0]}}
@@ -100,5 +100,5 @@ def test_a_frames_objects_are_told_at_any_depth() -> None:
 
     for _ in range(2):
         objects = frame()
-        galleries.identify(objects, learn=True)
+        identify(galleries, objects, learn=True)
         assert objects[0]["b"]["objects"][0]["who"]["identity"] == 0

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from hams_services.pipeline.decode_budget import PixelBudget
-from hams_services.pipeline.frame_store import POOLED_BYTES, FrameStore
+from hams_services.pipeline.flow import POOLED_BYTES, FrameStore
+from hams_services.pipeline.service import PixelBudget
 from hams_services.pipeline.sources import base
 from hams_services.pipeline.sources.base import MAX_PIXELS, as_frame, decode_image, image_size
 from hams_services.pipeline.sources.files import Images, Video

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
-from hams_services.pipeline.sources import reader as module
+from hams_services.pipeline.sources import base as module
+from hams_services.pipeline.sources.base import Reader
 from hams_services.pipeline.sources.files import Video
 from hams_services.pipeline.sources.mjpeg import MAX_BAD, Mjpeg
 from hams_services.pipeline.sources.opening import open_source
-from hams_services.pipeline.sources.reader import Reader
 from hams_services.pipeline.sources.rtsp import why_not
 from hams_shared.errors import SourceError
 from hams_shared.group.camera_url import parse

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from hams_services.pipeline.core import MAX_ATTEMPTS, Close, Command, Outcome, Send, StreamCore
+import pytest
+
+from hams_services.pipeline.core import MAX_ATTEMPTS, Close, Command, Outcome, Send, StreamCore, retry_pause
 from support.build import output, plan
 
 A = plan(1, {"det": "h.b.one", "age": "h.b.two"})
@@ -167,3 +169,20 @@ def test_giving_up_one_frame_lets_later_ones_through() -> None:
     [second] = sends(submit(stream))
     answer(stream, second)
     assert closes(stream.give_up(0, "deadline", 0.2)) == [(0, Outcome.DROPPED, "deadline"), (1, Outcome.DELIVERED, "")]
+
+
+@pytest.mark.parametrize(
+    ("code", "failed_attempts", "lossless", "pause"),
+    [
+        ("refused", 1, True, 0.1),
+        ("deadline", 2, True, 0.2),
+        ("stale-epoch", 7, True, 6.4),
+        ("refused", 8, True, None),
+        ("bad-model", 1, True, None),
+        ("refused", 1, False, None),
+    ],
+)
+def test_when_a_failed_frame_is_sent_again(
+    code: str, failed_attempts: int, lossless: bool, pause: float | None
+) -> None:
+    assert retry_pause(code, failed_attempts, lossless=lossless) == pause

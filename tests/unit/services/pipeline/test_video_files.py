@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from hams_services.pipeline.media_time import LONGEST_STEP_S, MediaTime
 from hams_services.pipeline.sources.base import Source
 from hams_services.pipeline.sources.opening import open_source
 from hams_services.pipeline.sources.whole import cut_off
+from hams_services.pipeline.stream import LONGEST_STEP_S, MediaTime
 from hams_shared.errors import SourceError
 from support.avi import avi, jpeg, ticks
 

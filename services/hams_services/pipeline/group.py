@@ -1,0 +1,103 @@
+"""A deployed group as the pipeline runs it: its streams, their tasks, and the single images under way."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from pathlib import Path
+
+from hams_services.pipeline.core import Close, Outcome
+from hams_services.pipeline.flow import Flow, GroupContext
+from hams_services.pipeline.gallery import galleries_of
+from hams_services.pipeline.routing import Replicas, Reroute, SharedMemoryPeers, root_limit
+from hams_services.pipeline.stream import StreamRunner
+from hams_shared.bus.protocol import Bus, Subscription
+from hams_shared.errors import DeadlineError, RefusedError
+from hams_shared.runtime.clock import Clock
+from hams_shared.wire.frames import Pixels
+from hams_shared.wire.messages import GroupRecord, StreamView
+from hams_shared.wire.results import FrameResult
+
+
+class DeployedGroup:
+    """One group. `infer_stream` names the stream of the single images that applications send."""
+
+    def __init__(
+        self, bus: Bus, record: GroupRecord, infer_stream: str, cache: Path, clock: Clock, peers: SharedMemoryPeers
+    ) -> None:
+        spec = record.spec
+        context = GroupContext(bus, spec, clock, peers, Replicas(), galleries_of(spec))
+        self.record = record
+        self.runners = {name: StreamRunner(context, name, cache) for name in spec.streams}
+        self._bus = bus
+        self._infer = Flow(context, infer_stream, lossless=True, publish=False, on_close=self._closed)
+        self.flows = {infer_stream: self._infer, **{name: runner.flow for name, runner in self.runners.items()}}
+        """By stream."""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._subscriptions: list[Subscription] = []
+        self._answers: dict[int, asyncio.Future[tuple[Close, FrameResult | None]]] = {}
+
+    async def start(self, owner: asyncio.TaskGroup) -> None:
+        """Take outputs and carry frames; :meth:`play` reads the sources."""
+        for flow in self.flows.values():
+            self._subscriptions.append(await flow.subscribe())
+            self._tasks.append(owner.create_task(flow.run()))
+        await self._bus.flush()
+
+    def play(self, owner: asyncio.TaskGroup) -> None:
+        """Read the sources of all streams."""
+        self._tasks += [owner.create_task(runner.run()) for runner in self.runners.values()]
+
+    async def stop(self, reason: str) -> None:
+        """Drop the frames under way with `reason`, deliver complete ones, and end."""
+        for flow in self.flows.values():
+            flow.close(reason)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+        for subscription in self._subscriptions:
+            await subscription.unsubscribe()
+        for flow in self.flows.values():
+            await flow.flush()
+            flow.frames.close()
+        self._tasks.clear()
+        gc.collect()  # the tracebacks of cancelled tasks are cycles that hold views of the frames, and so a mapping
+
+    def reroute(self, command: Reroute) -> None:
+        """Carry out a decision of the routes."""
+        live = sum(not runner.flow.core.lossless for runner in self.runners.values())
+        limit = root_limit(command.plan, live) if command.plan else 0
+        for flow in self.flows.values():
+            flow.reroute(command, limit)
+
+    def views(self) -> list[StreamView]:
+        """Return the streams as `status` shows them."""
+        deployed = {"deployed_at": self.record.deployed_at}
+        return [runner.view().model_copy(update=deployed) for _, runner in sorted(self.runners.items())]
+
+    async def infer(self, image: Pixels, deadline_s: float) -> FrameResult:
+        """Return the result of one image. Raises DeadlineError and RefusedError."""
+        name = self.record.spec.name
+        frame = self._infer.submit(image)
+        future: asyncio.Future[tuple[Close, FrameResult | None]] = asyncio.get_running_loop().create_future()
+        self._answers[frame] = future
+        try:
+            close, result = await asyncio.wait_for(future, deadline_s)
+        except TimeoutError:
+            self._infer.give_up(frame, "deadline")
+            raise DeadlineError(
+                f"group {name} gave no result within {deadline_s:g} s", "see `hams-ctl status`"
+            ) from None
+        finally:
+            self._answers.pop(frame, None)
+        if close.outcome is Outcome.DELIVERED and result is not None:
+            return result
+        raise RefusedError(
+            f"group {name} could not process the image: {close.detail or close.reason}", "see `hams-ctl status`"
+        )
+
+    def _closed(self, close: Close, result: FrameResult | None) -> None:
+        future = self._answers.get(close.frame)
+        if future is not None and not future.done():
+            future.set_result((close, result))

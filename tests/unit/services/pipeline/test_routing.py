@@ -1,0 +1,185 @@
+"""Where frames go: the plan that counts, the replica that takes the next frame, and devices that map memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hams_services.pipeline.routing import Replicas, Reroute, Routes, SharedMemoryPeers, root_limit
+from hams_shared.wire.messages import Heartbeat, Plan, PlanRecord
+from support.build import group_spec, heartbeat, plan
+
+ONE, TWO = "h.b.one", "h.b.two"
+
+
+def shared(first: float, epoch: int = 1) -> object:
+    return plan(epoch, {"det": ONE, "age": TWO}).model_copy(
+        update={"shares": {"det": {ONE: first, TWO: 1 - first}, "age": {TWO: 1.0}}}
+    )
+
+
+@given(st.floats(0.05, 0.95))
+def test_every_run_of_frames_keeps_the_shares(first: float) -> None:
+    replicas, of = Replicas(), shared(first)
+    taken: Counter[str] = Counter()
+    for count in range(1, 200):
+        route = replicas.choose(of)  # type: ignore[arg-type]
+        taken[route["det"]] += 1
+        for node, device in route.items():
+            replicas.release(node, device)
+        assert abs(taken[ONE] - first * count) <= 1.0 + 1e-6
+    assert not replicas.outstanding
+
+
+def test_a_stalled_replica_is_passed_over_and_taken_again() -> None:
+    replicas, of = Replicas(), shared(0.5)
+    routes = []
+    for _ in range(40):
+        device = replicas.choose(of)["det"]  # type: ignore[arg-type]
+        routes.append(device)
+        if device == TWO:
+            replicas.release("det", TWO)
+    assert routes[10:].count(ONE) <= 2
+    for _ in range(routes.count(ONE)):
+        replicas.release("det", ONE)
+    routes = []
+    for _ in range(20):
+        device = replicas.choose(of)["det"]  # type: ignore[arg-type]
+        replicas.release("det", device)
+        routes.append(device)
+    assert 9 <= routes.count(ONE) <= 12  # its turns, and not those it missed
+
+
+def test_another_attempt_goes_elsewhere() -> None:
+    replicas, of = Replicas(), shared(0.9)
+    assert [replicas.choose(of, {"det": ONE})["det"] for _ in range(3)] == [TWO] * 3  # type: ignore[arg-type]
+    assert replicas.choose(of, {"age": TWO})["age"] == TWO  # type: ignore[arg-type]
+
+
+# ── which plan counts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+OLD = plan(1, {"det": ONE, "age": TWO})
+NEW = plan(2, {"det": TWO, "age": TWO})
+GROUP = OLD.group
+BOTH = frozenset({ONE, TWO})
+
+
+def ready(*epochs: int) -> list[Heartbeat]:
+    """Heartbeats of both devices, which have loaded these epochs."""
+    return [heartbeat(device, *(("face", epoch) for epoch in epochs)) for device in (ONE, TWO)]
+
+
+def routes(*epochs: int, active: Plan | None = OLD) -> Routes:
+    """The group is deployed, `active` is its plan, and the devices have loaded `epochs`."""
+    found = Routes()
+    found.deployed(GROUP)
+    found.plan_seen("face", PlanRecord(group="face", active=active))
+    for one in ready(*epochs):
+        found.heartbeat(one, 0.0)
+    found.validate()
+    return found
+
+
+def record(active: Plan | None, following: Plan | None = None) -> PlanRecord:
+    return PlanRecord(group="face", active=active, next=following)
+
+
+def silence(found: Routes) -> list[Reroute]:
+    """Two seconds without heartbeats."""
+    return [command for half in range(1, 5) for command in found.tick(half / 2)]
+
+
+OTHER_NODES = plan(3, {"det": ONE}, group_spec(nodes=("det",)))
+
+EVENTS: list[tuple[str, Callable[[Routes], list[Reroute]], list[Reroute]]] = [
+    ("the same plan again", lambda r: r.plan_seen("face", record(OLD)), []),
+    ("a next plan", lambda r: r.plan_seen("face", record(OLD, NEW)), []),
+    ("a newer plan that is loaded", lambda r: r.plan_seen("face", record(NEW)), [Reroute("face", NEW, changed=True)]),
+    ("the plan is deleted", lambda r: r.plan_seen("face", None), [Reroute("face", None, changed=True)]),
+    ("the plan is withdrawn", lambda r: r.plan_seen("face", record(None)), []),  # older than the active one: ignored
+    ("another group's plan", lambda r: r.plan_seen("other", record(OLD)), []),
+    (
+        "a plan for other nodes",
+        lambda r: r.plan_seen("face", record(OTHER_NODES)),
+        [Reroute("face", None, changed=True)],
+    ),
+    ("a heartbeat", lambda r: r.heartbeat(ready(1, 2)[0], 0.1), []),
+    ("the device unloaded it", lambda r: r.heartbeat(ready(2)[0], 0.1), [Reroute("face", None, changed=True)]),
+    (
+        "the device restarted and has loaded it",
+        lambda r: r.heartbeat(heartbeat(ONE, ("face", 1), incarnation="i2"), 0.1),
+        [Reroute("face", OLD, frozenset({ONE}))],
+    ),
+    ("all are heard in time", lambda r: r.tick(0.1), []),
+    ("both devices are lost", silence, [Reroute("face", None, BOTH, changed=True)]),
+    ("the broker was away", Routes.reconnected, [Reroute("face", None, BOTH, changed=True)]),
+    ("the group is deployed anew", lambda r: r.deployed(GROUP), [Reroute("face", OLD, changed=True)]),
+]
+
+
+@pytest.mark.parametrize(("event", "expected"), [row[1:] for row in EVENTS], ids=[row[0] for row in EVENTS])
+def test_which_plan_counts_after(event: Callable[[Routes], list[Reroute]], expected: list[Reroute]) -> None:
+    found = routes(1, 2)
+    found.tick(0.0)
+    assert event(found) == expected
+    found.validate()
+
+
+def test_a_plan_counts_once_all_its_devices_have_loaded_it() -> None:
+    found = routes()
+    first, second = ready(1)
+    assert found.heartbeat(first, 0.1) == []
+    assert found.heartbeat(second, 0.1) == [Reroute("face", OLD, changed=True)]
+
+
+def test_an_older_plan_is_of_a_scheduler_that_no_longer_leads() -> None:
+    found = routes(1, 2, active=NEW)
+    assert not found.believes("face", record(OLD))
+    assert found.plan_seen("face", record(OLD)) == []
+    assert found.epochs == {"face": 2}
+    assert found.plan_seen("face", record(NEW, plan(3, {"det": ONE, "age": ONE}))) == []
+    assert found.believes("face", record(NEW))  # a next plan may be taken back
+
+
+def test_nobody_is_lost_while_the_broker_is_away() -> None:
+    found = routes(1)
+    found.disconnected()
+    assert silence(found) == []
+    assert found.reconnected() == [Reroute("face", None, BOTH, changed=True)]
+    assert found.heartbeat(ready(1)[0], 60.1) == []
+    assert found.heartbeat(ready(1)[1], 60.1) == [Reroute("face", OLD, changed=True)]
+
+
+def test_a_removed_group_has_no_route() -> None:
+    found = routes(1)
+    found.removed("face")
+    assert silence(found) == []
+    assert found.epochs == {}
+
+
+@pytest.mark.parametrize(
+    ("devices", "streams", "limit"), [(1, 1, 2), (2, 1, 4), (1, 2, 1), (3, 2, 3), (1, 9, 1), (1, 0, 2)]
+)
+def test_two_frames_wait_at_the_root_for_each_of_its_devices(devices: int, streams: int, limit: int) -> None:
+    shares = {"det": {f"h.b.{n}": 1.0 for n in range(devices)}, "age": {TWO: 1.0}}
+    assert root_limit(OLD.model_copy(update={"shares": shares}), streams) == limit
+
+
+def test_only_devices_that_see_the_same_memory_get_pointers() -> None:
+    def beat(device: str, domain: str, incarnation: str = "i1") -> Heartbeat:
+        return heartbeat(device, incarnation=incarnation).model_copy(update={"memory_domain": domain})
+
+    peers = SharedMemoryPeers("boot.7")
+    for one in (beat("h.b.same", "boot.7"), beat("i.b.other", "boot.8"), beat("h.b.without", "")):
+        peers.heartbeat(one)
+    assert [peers.maps(d) for d in ("h.b.same", "i.b.other", "h.b.without", "unknown")] == [True, False, False, False]
+    assert peers.cannot_map("h.b.same")
+    assert not peers.cannot_map("h.b.same")  # known already
+    peers.heartbeat(beat("h.b.same", "boot.7"))
+    assert not peers.maps("h.b.same")
+    peers.heartbeat(beat("h.b.same", "boot.7", incarnation="i2"))
+    assert peers.maps("h.b.same")
