@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.scheduling.generate import SIZES, generate
+from hams_scheduler.solver.instance import Problem
 from hams_scheduler.solver.objective import shares_of
 from hams_scheduler.solver.placement import assignment_rows
-from hams_scheduler.solver.problem import Problem
 from hams_scheduler.solver.replan import replan
 from hams_scheduler.solver.strategies.registry import names, solve
 

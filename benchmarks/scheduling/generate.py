@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hams_scheduler.solver.instance import Instance
-from hams_scheduler.solver.problem import SLACK_MIB
+from hams_scheduler.solver.instance import SLACK_MIB, Instance
 
 SIZES = ((5, 3), (11, 3), (11, 6), (30, 8), (100, 20), (1000, 50), (5000, 200))
 

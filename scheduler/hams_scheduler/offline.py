@@ -1,23 +1,25 @@
-"""``python -m hams_scheduler.offline``: plan an instance from a file, without a broker; `hams-ctl plan --instance`.
+"""Plans an instance from a file, without a broker; `hams-ctl plan --instance` calls it in a child process.
 
-Reads the offline JSON format (:mod:`hams_scheduler.solver.instance_json`), as `hams-ctl matrix --json` prints it,
-and writes a JSON list of answers. An error is one JSON object ``{"error": {code, text, hint}}`` and the exit code.
+The file has the offline JSON format (:mod:`hams_scheduler.solver.instance_json`), as printed by `hams-ctl matrix --json`.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from hams_scheduler.solver.instance import InfeasibleError, Instance, InvalidInstanceError
+from hams_scheduler.solver import instance_json
+from hams_scheduler.solver.instance import InfeasibleError, InvalidInstanceError
 from hams_scheduler.solver.strategies.registry import names, solve
 from hams_scheduler.solver.whatif import apply, max_streams
 from hams_shared import errors
 from hams_shared.group import strict_yaml
+
+
+def plan(instance: str, strategies: list[str], what_if: list[str], **options: Any) -> list[dict[str, Any]]:
+    """Plan the instance in the JSON file `instance`; `options` and errors as for :func:`answers`."""
+    return answers(read(Path(instance)), tuple(strategies), changes=tuple(what_if), **options)
 
 
 def answers(
@@ -35,7 +37,7 @@ def answers(
         InfeasibleError: some model fits nowhere; all such are named.
     """
     try:
-        instance = Instance.from_dict(data)
+        instance = instance_json.read(data)
         if objective:
             instance = instance.replace(objective=objective)
         for change in changes:
@@ -78,26 +80,3 @@ def read(path: Path) -> Any:
         raise errors.BadInputError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise errors.BadInputError(f"{path} is not JSON: {error}") from None
-
-
-def command(
-    instance: Annotated[Path, typer.Option(help="The instance, JSON.")],
-    strategy: Annotated[str, typer.Option(help="A strategy, several by commas, or all.")] = "all",
-    time_limit: Annotated[float, typer.Option(help="For each strategy that searches, s.")] = 1.0,
-    what_if: Annotated[list[str] | None, typer.Option(help="A change to make first.")] = None,
-    max_streams: Annotated[float | None, typer.Option(help="Say how many streams of this FPS fit.")] = None,
-    objective: Annotated[str | None, typer.Option(help="hams or paper.")] = None,
-) -> None:
-    """Plan an instance from a file."""
-    try:
-        result = answers(
-            read(instance), tuple(strategy.split(",")), time_limit, tuple(what_if or ()), max_streams, objective
-        )
-    except errors.HamsError as error:
-        sys.stdout.write(json.dumps({"error": error.to_wire()}) + "\n")
-        raise typer.Exit(error.exit_code) from None
-    sys.stdout.write(json.dumps(result) + "\n")
-
-
-if __name__ == "__main__":
-    typer.run(command)

@@ -10,9 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hams_scheduler.solver import objective
-from hams_scheduler.solver.instance import InfeasibleError, Instance
+from hams_scheduler.solver.instance import InfeasibleError, Instance, Problem
 from hams_scheduler.solver.placement import Placement
-from hams_scheduler.solver.problem import Problem
 from hams_scheduler.solver.strategies import cpsat
 from hams_scheduler.solver.strategies.registry import names, solve
 from support.examples import examples

@@ -65,45 +65,6 @@ def _read(data: Mapping[str, Any]) -> Instance:
     )
 
 
-def write(instance: Instance) -> dict[str, Any]:
-    """Return plain lists, numbers and strings that `read` turns into an equal instance."""
-    data: dict[str, Any] = {
-        "models": list(instance.models),
-        "devices": list(instance.devices),
-        "fps": instance.fps.tolist(),
-        "weights": instance.weights.tolist(),
-        "memory_mib": instance.memory_mib.tolist(),
-        "capacity_mib": [None if np.isinf(c) else float(c) for c in instance.capacity_mib],
-        "objective": instance.objective,
-    }
-    if instance.pins:
-        data["pins"] = {node: sorted(devices) for node, devices in instance.pins.items()}
-    if instance.groups:
-        data["groups"] = {name: _group(instance, name) for name in instance.group_names}
-    if instance.hosts:
-        data["hosts"] = dict(instance.hosts)
-    if instance.links:
-        data["links"] = [{"a": a, "b": b, "mib_per_s": rate} for (a, b), rate in instance.links.items()]
-    if instance.edges:
-        data["edges"] = [
-            {"from": e.source, "to": e.target, "bytes_per_frame": e.bytes_per_frame} for e in instance.edges
-        ]
-    for name in ("kappa", "accuracy", "accuracy_floor"):
-        table = getattr(instance, name)
-        if table is not None:
-            data[name] = table.tolist()
-    return data
-
-
-def _group(instance: Instance, name: str) -> dict[str, Any]:
-    group: dict[str, Any] = {"nodes": [m for m in instance.models if instance.group_of(m) == name]}
-    if name in instance.targets:
-        group["target_fps"] = instance.targets[name]
-    if name in instance.priorities:
-        group["priority"] = instance.priorities[name]
-    return group
-
-
 def _names(value: Any, name: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         raise InvalidInstanceError(f"{name} must be a list of names", field=name)

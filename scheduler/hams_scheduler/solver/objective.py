@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hams_scheduler.solver.instance import FloatArray, Instance
-from hams_scheduler.solver.problem import SLACK_MIB, IntArray, Problem, demand
+from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, Instance, IntArray, Problem, demand
 
 
 def shares_of(problem: Problem, assign: IntArray) -> FloatArray:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hams_scheduler.solver import objective
-from hams_scheduler.solver.problem import SLACK_MIB, IntArray, Problem
+from hams_scheduler.solver.instance import SLACK_MIB, IntArray, Problem
 
 TOLERANCE = 1.05
 """How much longer than the reference's the cycle may be."""

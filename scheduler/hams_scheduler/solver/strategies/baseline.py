@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hams_scheduler.solver.instance import SLACK_MIB, IntArray, Problem
 from hams_scheduler.solver.placement import Answer
-from hams_scheduler.solver.problem import SLACK_MIB, IntArray, Problem
 from hams_scheduler.solver.strategies import packing
 from hams_scheduler.solver.strategies.prices import sweep
 from hams_scheduler.solver.time_budget import Budget

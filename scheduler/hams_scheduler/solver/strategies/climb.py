@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from hams_scheduler.solver.problem import SLACK_MIB, IntArray, Problem
+from hams_scheduler.solver.instance import SLACK_MIB, IntArray, Problem
 from hams_scheduler.solver.time_budget import Budget
 
 Score = Callable[[IntArray], tuple[float, ...]]

@@ -10,7 +10,7 @@ import importlib.util
 
 import numpy as np
 
-from hams_scheduler.solver.problem import Problem
+from hams_scheduler.solver.instance import Problem
 from hams_scheduler.solver.strategies.milp import MilpResult
 from hams_scheduler.solver.strategies.silence_stdout import quiet
 

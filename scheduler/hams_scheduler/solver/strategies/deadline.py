@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hams_scheduler.solver.problem import Problem
+from hams_scheduler.solver.instance import Problem
 from hams_scheduler.solver.strategies import lp
 from hams_scheduler.solver.strategies.prices import Prices, priced, value
 from hams_scheduler.solver.time_budget import Budget

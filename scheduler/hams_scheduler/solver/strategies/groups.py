@@ -14,9 +14,8 @@ from dataclasses import replace
 import numpy as np
 
 from hams_scheduler.solver import objective
-from hams_scheduler.solver.instance import Instance
+from hams_scheduler.solver.instance import Instance, IntArray, Problem
 from hams_scheduler.solver.placement import Answer
-from hams_scheduler.solver.problem import IntArray, Problem
 from hams_scheduler.solver.strategies.climb import climb
 from hams_scheduler.solver.time_budget import Budget
 

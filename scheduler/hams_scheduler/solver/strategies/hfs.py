@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hams_scheduler.solver.instance import FloatArray
+from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, IntArray, Problem
 from hams_scheduler.solver.objective import cycle
 from hams_scheduler.solver.placement import Answer
-from hams_scheduler.solver.problem import SLACK_MIB, IntArray, Problem
 from hams_scheduler.solver.strategies import mfs, paper
 from hams_scheduler.solver.strategies.prices import sweep
 from hams_scheduler.solver.time_budget import Budget

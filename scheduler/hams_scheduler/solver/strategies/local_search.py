@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hams_scheduler.solver.instance import FloatArray
-from hams_scheduler.solver.problem import SLACK_MIB, IntArray, Problem
+from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, IntArray, Problem
 from hams_scheduler.solver.strategies import neighbourhood
 from hams_scheduler.solver.strategies.prices import Prices
 from hams_scheduler.solver.time_budget import Budget

@@ -14,8 +14,7 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import csr_array, hstack, vstack
 
-from hams_scheduler.solver.instance import FloatArray
-from hams_scheduler.solver.problem import Problem
+from hams_scheduler.solver.instance import FloatArray, IntArray, Problem
 from hams_scheduler.solver.strategies.prices import Prices, priced
 
 KEPT = 5
@@ -58,23 +57,15 @@ def solve(
     """
     rows, columns = np.nonzero(allowed)
     count, (models, devices) = len(rows), problem.shape
-    index = np.arange(count)
+    unit = max(float(problem.cost[rows, columns].mean()) * models / devices, 1e-12)  # HiGHS has absolute tolerances
     carried = np.zeros(devices) if base is None else base
     left = problem.capacity if room is None else room
-    unit = max(float(problem.cost[rows, columns].mean()) * models / devices, 1e-12)  # HiGHS has absolute tolerances
-    time = csr_array((problem.cost[rows, columns] / unit, (columns, index)), shape=(devices, count))
-    limits, rights = [hstack([time, csr_array(-np.ones((devices, 1)))])], [-carried / unit]
-    bounded = np.nonzero(np.isfinite(left))[0] if problem.tight else np.zeros(0, dtype=np.int64)
-    scale = np.maximum(problem.capacity[bounded], 1e-9)
-    if len(bounded):
-        held = csr_array((problem.memory[rows, columns], (columns, index)), shape=(devices, count + 1))
-        limits.append(csr_array(held[bounded] / scale[:, None]))
-        rights.append(np.maximum(left[bounded], 0.0) / scale)
+    limits, rights, bounded = _limits(problem, rows, columns, carried / unit, left, unit)
     found = linprog(
         np.append(np.zeros(count), 1.0),
-        A_ub=vstack(limits).tocsr(),
-        b_ub=np.concatenate(rights),
-        A_eq=csr_array((np.ones(count), (rows, index)), shape=(models, count + 1)),
+        A_ub=limits,
+        b_ub=rights,
+        A_eq=csr_array((np.ones(count), (rows, np.arange(count))), shape=(models, count + 1)),
         b_eq=np.ones(models),
         bounds=(0, None),
         method="highs-ds",
@@ -87,6 +78,26 @@ def solve(
     shares /= shares.sum(axis=1, keepdims=True)
     duals = -np.asarray(found.ineqlin.marginals)
     mu = np.zeros(devices)
-    mu[bounded] = np.maximum(duals[devices:], 0.0) / scale * unit
+    mu[bounded] = np.maximum(duals[devices:], 0.0) / np.maximum(problem.capacity[bounded], 1e-9) * unit
     pi = np.maximum(duals[:devices], 0.0)
     return LpResult(shares, float(found.x[-1]) * unit, pi, mu, np.asarray(found.eqlin.marginals) * unit)
+
+
+def _limits(
+    problem: Problem, rows: IntArray, columns: IntArray, carried: FloatArray, left: FloatArray, unit: float
+) -> tuple[csr_array, FloatArray, IntArray]:
+    """Return the inequalities (matrix, right side) over the pairs and t, and the devices whose memory is limited.
+
+    Times are in `unit` seconds; `carried` as well. Memory is relative to the device's capacity.
+    """
+    count, devices = len(rows), problem.shape[1]
+    index = np.arange(count)
+    time = csr_array((problem.cost[rows, columns] / unit, (columns, index)), shape=(devices, count))
+    limits, rights = [hstack([time, csr_array(-np.ones((devices, 1)))])], [-carried]
+    bounded = np.nonzero(np.isfinite(left))[0] if problem.tight else np.zeros(0, dtype=np.int64)
+    if len(bounded):
+        scale = np.maximum(problem.capacity[bounded], 1e-9)
+        held = csr_array((problem.memory[rows, columns], (columns, index)), shape=(devices, count + 1))
+        limits.append(csr_array(held[bounded] / scale[:, None]))
+        rights.append(np.maximum(left[bounded], 0.0) / scale)
+    return vstack(limits).tocsr(), np.concatenate(rights), bounded

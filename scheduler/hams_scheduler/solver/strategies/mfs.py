@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from hams_scheduler.solver.instance import SLACK_MIB, IntArray, Problem
 from hams_scheduler.solver.objective import cycle
 from hams_scheduler.solver.placement import Answer
-from hams_scheduler.solver.problem import SLACK_MIB, IntArray, Problem
 from hams_scheduler.solver.strategies import packing, paper
 from hams_scheduler.solver.strategies.local_search import descend
 from hams_scheduler.solver.strategies.prices import sweep

@@ -12,8 +12,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
-from hams_scheduler.solver.instance import FloatArray, InfeasibleError
-from hams_scheduler.solver.problem import IntArray, Problem
+from hams_scheduler.solver.instance import FloatArray, InfeasibleError, IntArray, Problem
 from hams_scheduler.solver.strategies.silence_stdout import quiet
 
 PACK_LIMIT_S = 5.0

@@ -19,9 +19,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from hams_scheduler.solver.instance import IntArray, Problem
 from hams_scheduler.solver.objective import cycle
 from hams_scheduler.solver.placement import Answer
-from hams_scheduler.solver.problem import IntArray, Problem
 from hams_scheduler.solver.strategies import cpsat, hfs, mfs, milp, packing, paper, subsets
 from hams_scheduler.solver.strategies.climb import climb
 from hams_scheduler.solver.strategies.deadline import filtered

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hams_scheduler.solver.instance import InfeasibleError
-from hams_scheduler.solver.problem import SLACK_MIB, IntArray, Problem
+from hams_scheduler.solver.instance import SLACK_MIB, InfeasibleError, IntArray, Problem
 
 
 def fits(problem: Problem, assign: IntArray) -> bool:

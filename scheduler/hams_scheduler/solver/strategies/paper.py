@@ -11,9 +11,8 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from hams_scheduler.solver.instance import InfeasibleError
+from hams_scheduler.solver.instance import InfeasibleError, IntArray, Problem
 from hams_scheduler.solver.placement import Answer
-from hams_scheduler.solver.problem import IntArray, Problem
 from hams_scheduler.solver.time_budget import Budget
 
 

@@ -6,7 +6,7 @@ For any prices pi ≥ 0 (per second of a device) and mu ≥ 0 (per MiB),
 
 because no placement, shared or whole, pays less than the cheapest device for each model (LP duality; Lenstra, Shmoys
 and Tardos 1990, section 2). Good prices are found by damped sweeps: a device with more than its part of the load
-becomes dearer.
+becomes more expensive.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hams_scheduler.solver.instance import FloatArray
-from hams_scheduler.solver.problem import Problem
+from hams_scheduler.solver.instance import FloatArray, IntArray, Problem
 from hams_scheduler.solver.time_budget import Budget
 
 
@@ -50,57 +49,65 @@ def sweep(problem: Problem, budget: Budget, sweeps: int = 60, start: Prices | No
 
     Starts at `start`, else at each device's mean speed.
     """
-    rows, columns = problem.shape
-    finite = np.isfinite(problem.cost)
-    mu = np.zeros(columns)
-    if start is not None:
-        pi, mu = start.pi.copy(), start.mu.copy()
-    else:
-        least = problem.cost.min(axis=1, keepdims=True)
-        relative = np.where(finite, least / np.where(finite, problem.cost, 1.0), 0.0)
-        pi = relative.mean(axis=0) + 1e-9
-        pi /= pi.sum()
-    best = Prices(pi, mu, max(value(problem, pi, mu), longest_shortest(problem)))
-    shown = (pi.copy(), mu.copy(), 0.0)
-    step = 0.5
-    limited = problem.tight
-    index = np.arange(rows)
-    stale = 0
+    first = start if start is not None else _mean_speeds(problem)
+    pi, mu = first.pi.copy(), first.mu.copy()
+    least = max(value(problem, pi, mu), longest_shortest(problem))
+    best = Prices(pi, mu, 0.0)
+    step, stale, limited = 0.5, 0, problem.tight
     for turn in range(sweeps):
         if turn and budget.over():
             break
-        table = problem.cost * np.maximum(pi, 1e-300)
-        if limited:
-            table = table + mu * problem.memory
-        pick = table.argmin(axis=1)
-        total = float(table[index, pick].sum())
-        if limited:
-            total -= float((mu[mu > 0] * problem.capacity[mu > 0]).sum())
-        proven = total / float(pi.sum())
-        if proven > shown[2]:
-            shown = (pi.copy(), mu.copy(), proven)
-            stale = 0
+        proven, pick = _proven(problem, pi, mu, limited)
+        if proven > best.bound:
+            best, stale = Prices(pi.copy(), mu.copy(), proven), 0
         else:
             stale += 1
             if stale >= 4:
-                step *= 0.6
-                stale = 0
-                pi, mu = shown[0].copy(), shown[1].copy()
+                step, stale = step * 0.6, 0
+                pi, mu = best.pi.copy(), best.mu.copy()
                 continue
-        loads = np.bincount(pick, weights=problem.cost[index, pick], minlength=columns)
-        mean = float(loads @ pi) / float(pi.sum())
-        pi = pi * np.exp(np.clip(step * (loads / mean - 1.0), -1.0, 1.0))
-        pi /= pi.sum()
-        if limited:
-            held = np.bincount(pick, weights=problem.memory[index, pick], minlength=columns)
-            over = np.where(np.isfinite(problem.capacity), held / np.maximum(problem.capacity, 1e-9) - 1.0, 0.0)
-            scale = np.where(held > 0, pi * loads / np.maximum(held, 1e-9), 0.0)
-            mu = np.maximum(0.0, mu + step * over * scale)
-    if shown[2] > best.bound:
-        best = Prices(shown[0], shown[1], shown[2])
-    elif shown[2] > 0:
-        best = Prices(shown[0], shown[1], best.bound)
-    return best
+        pi, mu = _moved(problem, pick, pi, mu, step, limited)
+    if best.bound > 0:
+        return Prices(best.pi, best.mu, max(best.bound, least))
+    return Prices(first.pi, first.mu, least)
+
+
+def _mean_speeds(problem: Problem) -> Prices:
+    """Return prices by each device's mean speed relative to the fastest, with no bound yet."""
+    finite = np.isfinite(problem.cost)
+    least = problem.cost.min(axis=1, keepdims=True)
+    relative = np.where(finite, least / np.where(finite, problem.cost, 1.0), 0.0)
+    pi = relative.mean(axis=0) + 1e-9
+    return Prices(pi / pi.sum(), np.zeros(problem.shape[1]), 0.0)
+
+
+def _proven(problem: Problem, pi: FloatArray, mu: FloatArray, limited: bool) -> tuple[float, IntArray]:
+    """Return the cycle that these prices prove, s, and each model's cheapest device."""
+    table = problem.cost * np.maximum(pi, 1e-300)
+    if limited:
+        table = table + mu * problem.memory
+    pick = table.argmin(axis=1)
+    total = float(table[np.arange(len(pick)), pick].sum())
+    if limited:
+        total -= float((mu[mu > 0] * problem.capacity[mu > 0]).sum())
+    return total / float(pi.sum()), pick
+
+
+def _moved(
+    problem: Problem, pick: IntArray, pi: FloatArray, mu: FloatArray, step: float, limited: bool
+) -> tuple[FloatArray, FloatArray]:
+    """Raise the prices of devices with more than their part of the load and memory; lower those of the others."""
+    index, columns = np.arange(len(pick)), problem.shape[1]
+    loads = np.bincount(pick, weights=problem.cost[index, pick], minlength=columns)
+    mean = float(loads @ pi) / float(pi.sum())
+    pi = pi * np.exp(np.clip(step * (loads / mean - 1.0), -1.0, 1.0))
+    pi /= pi.sum()
+    if limited:
+        held = np.bincount(pick, weights=problem.memory[index, pick], minlength=columns)
+        over = np.where(np.isfinite(problem.capacity), held / np.maximum(problem.capacity, 1e-9) - 1.0, 0.0)
+        scale = np.where(held > 0, pi * loads / np.maximum(held, 1e-9), 0.0)
+        mu = np.maximum(0.0, mu + step * over * scale)
+    return pi, mu
 
 
 def longest_shortest(problem: Problem) -> float:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hams_scheduler.solver import placement
-from hams_scheduler.solver.instance import Instance, InvalidInstanceError
+from hams_scheduler.solver.instance import Instance, InvalidInstanceError, Problem
 from hams_scheduler.solver.placement import Answer, Placement
-from hams_scheduler.solver.problem import Problem
 from hams_scheduler.solver.strategies import baseline, groups
 from hams_scheduler.solver.strategies.hfs import hfs
 from hams_scheduler.solver.strategies.mfs import mfs

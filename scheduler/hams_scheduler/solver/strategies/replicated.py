@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hams_scheduler.solver.instance import FloatArray
+from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, Problem
 from hams_scheduler.solver.objective import breaches, share_cycle
 from hams_scheduler.solver.placement import Answer
-from hams_scheduler.solver.problem import SLACK_MIB, Problem
 from hams_scheduler.solver.strategies import lp
 from hams_scheduler.solver.strategies.optimal import optimal
 from hams_scheduler.solver.strategies.prices import sweep, value

@@ -13,8 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hams_scheduler.solver.instance import FloatArray
-from hams_scheduler.solver.problem import SLACK_MIB, IntArray, Problem
+from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, IntArray, Problem
 from hams_scheduler.solver.strategies import lp
 from hams_scheduler.solver.strategies.prices import Prices, priced
 from hams_scheduler.solver.time_budget import Budget

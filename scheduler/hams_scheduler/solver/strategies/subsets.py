@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hams_scheduler.solver.instance import FloatArray
-from hams_scheduler.solver.problem import IntArray
+from hams_scheduler.solver.instance import FloatArray, IntArray
 
 Ints = npt.NDArray[np.integer[Any]]
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from hams_scheduler.solver import objective
-from hams_scheduler.solver.instance import Edge, Instance
-from hams_scheduler.solver.problem import Problem
+from hams_scheduler.solver.instance import Edge, Instance, Problem
 from hams_scheduler.solver.strategies import groups
 from hams_scheduler.solver.strategies.climb import climb
 from hams_scheduler.solver.strategies.registry import solve

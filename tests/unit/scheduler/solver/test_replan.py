@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hams_scheduler.solver import objective
-from hams_scheduler.solver.instance import InfeasibleError, Instance
+from hams_scheduler.solver.instance import InfeasibleError, Instance, Problem
 from hams_scheduler.solver.placement import assignment_rows
-from hams_scheduler.solver.problem import Problem
 from hams_scheduler.solver.replan import TOLERANCE, replan
 from hams_scheduler.solver.strategies.registry import solve
 from support.examples import examples

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hams_scheduler.offline import answers, read
+from hams_scheduler.solver import instance_json
 from hams_scheduler.solver.instance import Instance, InvalidInstanceError
 from hams_scheduler.solver.strategies.registry import names
 from hams_scheduler.solver.whatif import apply, max_streams
@@ -16,7 +17,7 @@ SLIDES = EXAMPLES / "instances" / "slides-service-f.json"
 
 
 def small() -> Instance:
-    return Instance.from_dict(
+    return instance_json.read(
         {
             "models": ["det", "age"],
             "devices": ["cpu", "gpu"],
@@ -91,7 +92,7 @@ def test_the_slides_case() -> None:
     by_name = {a["strategy"]: a for a in answers(read(SLIDES), ("all",), 1.0)}
     for name in ("mfs", "hfs"):
         assert by_name[name]["fps"] == pytest.approx(5.640, abs=5e-4)
-    on_gpu = apply(apply(Instance.from_dict(read(SLIDES)), "remove:CPU"), "remove:VPU")
+    on_gpu = apply(apply(instance_json.read(read(SLIDES)), "remove:CPU"), "remove:VPU")
     from hams_scheduler.solver.strategies.registry import solve
 
     alone = solve(on_gpu, "mfs").fps
