@@ -48,7 +48,7 @@ def with_bus(
     job: Callable[[Bus], Awaitable[None]], nats: str | None, debug: bool, *, stopped_is_fine: bool = False
 ) -> None:
     """Connect, run `job`, and leave with its exit code; an error becomes one line."""
-    from hams_services.ctl.system.store_disk import explained
+    from hams_services.ctl.store_disk import explained
     from hams_shared.bus.nats.client import NatsBus  # a tenth of a second, which commands without a broker do without
 
     async def connected(stop: asyncio.Event) -> None:

@@ -73,6 +73,6 @@ def demo(
     Uses two devices unless told otherwise: OpenVINO on core 0 and ONNX Runtime on core 1. Exit code 0 only if every
     frame is accounted for and something was found.
     """
-    from hams_services.ctl.system.demo import demo as run
+    from hams_services.ctl.actions.demo import demo as run
 
     run(file, out_dir, source, device, strategy or "hfs", debug)

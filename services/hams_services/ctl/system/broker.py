@@ -21,7 +21,7 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
-from hams_services.ctl.system.store_disk import (
+from hams_services.ctl.store_disk import (
     LOOK_S,
     Complaints,
     DiskWatch,

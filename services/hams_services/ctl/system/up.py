@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hams_services.ctl.control import Control, Progress
 from hams_services.ctl.system.broker import DEFAULT_PORT, Broker, check_port
-from hams_services.ctl.system.store_disk import instead
+from hams_services.ctl.store_disk import instead
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.errors import (
     BrokerError,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hams_services.ctl.system.store_disk import (
+from hams_services.ctl.store_disk import (
     AGAIN_S,
     LONGEST_S,
     Complaints,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hams_services.ctl.system.demo import once_losslessly, told, worth_showing
+from hams_services.ctl.actions.demo import once_losslessly, told, worth_showing
 from hams_shared.errors import GroupSpecError
 from hams_shared.group.spec import GroupSpec
 
