@@ -1,19 +1,13 @@
-"""Finds the devices of this host: ``python -m hams_agents.discover [--json]``.
+"""Finds the devices of this host.
 
-It loads every runtime to ask it, so others run it as a process of its own and read the JSON::
-
-    {"found": [{"device": "openvino:CPU", "kind": "cpu", "name": "…", "memory_mib": 16000, "runtime": "…"}],
-     "skipped": [{"device": "onnxruntime:CUDA:0", "reason": "…", "hint": "…"}],
-     "cores": "2 of 16 cores (cgroup quota)"}
+It loads every runtime to ask it, so others call :func:`describe_devices` in a child process.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from hams_agents.backends.registry import open_backend
 from hams_agents.cpus import here
@@ -35,7 +29,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A device that was looked for, and why it is not listed."""
+    """A device that does not open, and why."""
 
     device: str
     reason: str
@@ -44,12 +38,12 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Discovery:
-    """What this host has."""
+    """The devices of this host."""
 
     found: tuple[Found, ...]
     skipped: tuple[Skipped, ...]
     cores: str = ""
-    """What this process may use of the host's CPU, as people read it."""
+    """The part of the host's CPU that this process may use, for people."""
 
 
 def discover() -> Discovery:
@@ -65,6 +59,16 @@ def discover() -> Discovery:
         except DeviceSpecError as error:
             skipped.append(Skipped(name, error.text, error.hint))
     return Discovery(tuple(found), tuple(skipped), str(here()))
+
+
+def describe_devices() -> dict[str, Any]:
+    """Return :func:`discover` as plain values::
+
+    {"found": [{"device": "openvino:CPU", "kind": "cpu", "name": "…", "memory_mib": 16000, "runtime": "…"}],
+     "skipped": [{"device": "onnxruntime:CUDA:0", "reason": "…", "hint": "…"}],
+     "cores": "2 of 16 cores (cgroup quota)"}
+    """
+    return asdict(discover())
 
 
 def _names(targets: Callable[[], list[str]], backend: str, skipped: list[Skipped]) -> list[str]:
@@ -92,23 +96,3 @@ def _open(name: str) -> Found:
     able = backend.capabilities
     backend.close()
     return Found(name, able.kind, able.name, able.memory_mib, able.runtime)
-
-
-def main() -> None:
-    """Write what was found to stdout."""
-    parser = argparse.ArgumentParser(description="Find the devices of this host.")
-    parser.add_argument("--json", action="store_true", help="for programs")
-    arguments = parser.parse_args()
-    result = discover()
-    if arguments.json:
-        sys.stdout.write(json.dumps(asdict(result)) + "\n")
-        return
-    for device in result.found:
-        sys.stdout.write(f"{device.device}  {device.name}  {device.memory_mib} MiB  {device.runtime}\n")
-    sys.stdout.write(f"CPU: {result.cores}\n")
-    for other in result.skipped:
-        sys.stderr.write(f"{other.device} left out: {other.reason}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Plans an instance from a file, without a broker; `hams-ctl plan --instance` calls it in a child process.
 
-The file has the offline JSON format (:mod:`hams_scheduler.solver.instance_json`), as printed by `hams-ctl matrix --json`.
+The file has the offline JSON format of :mod:`hams_scheduler.solver.instance_json`; `hams-ctl matrix --json` prints it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import numpy as np
 
 from accuracy.compare import Comparison, Difference, Item, Tolerance, brief
 from accuracy.group import Bend, Group, frames_of
-from hams_agents.tasks.registry import eased
+from hams_agents.tasks.registry import with_lower_threshold
 from hams_services.models.groups import load_group
 from hams_shared.group.spec import GroupSpec
 from hams_shared.wire.frames import Pixels
@@ -97,7 +97,7 @@ def thresholds_of(spec: GroupSpec) -> dict[str, float]:
     """Return the least score of an object, for each node that finds some."""
     found: dict[str, float] = {}
     for name, node in spec.nodes.items():
-        _, threshold = eased(node.task, 0.0)
+        _, threshold = with_lower_threshold(node.task, 0.0)
         if threshold is not None:
             found[name] = threshold
         elif "parts" in node.task.params:

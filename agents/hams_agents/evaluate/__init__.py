@@ -1,5 +1,5 @@
-"""Runs nodes on stored images, outside of serving: what the optimizer measures accuracy and calibrates with.
+"""Runs nodes on stored images, outside of serving: the optimizer measures accuracy and calibrates with it.
 
-The optimizer must not import agents, and an answer must be the node's own; so this is a process with a request file,
-``python -m hams_agents.evaluate REQUEST.json``, and what it writes is files.
+The optimizer must not import agents, and the predictions must be the node's own; so it calls
+:func:`hams_agents.evaluate.entry.evaluate` in a child process (:mod:`hams_shared.runtime.child_process`).
 """

@@ -1,4 +1,4 @@
-"""What may be asked of ``python -m hams_agents.evaluate``, as JSON."""
+"""Requests of :func:`hams_agents.evaluate.entry.evaluate`, as plain values."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class _Request(BaseModel):
 
 
 class _Job(_Request):
-    memory_mib: int = Field(0, ge=0, description="address space that it may use, MiB; 0: no limit")
+    memory_mib: int = Field(0, ge=0, description="memory limit of the process, MiB; 0: no limit")
 
 
 class ModelAt(_Request):
-    """A network file, and what it wants for input where that is not what the node says."""
+    """A network file, and its input where that differs from the node's."""
 
     path: str
     digest: str = ""
@@ -26,11 +26,11 @@ class ModelAt(_Request):
 
 
 class Decode(_Job):
-    """Run a node on samples with each of `models`; write msgpack ``{"results": [{"items": …} or {"error": …}]}``.
+    """Run a node on samples with each of `models`.
 
-    An item is what the node would say of that sample: a list of objects, or a map. With `time` there is ``"fps"`` too.
-    ``"threshold"`` is the least score of an object, where the task knows one; with a `margin` those below it by no more
-    are said as well.
+    Returns ``{"results": [{"items": …, "threshold": …, "fps": …} or {"error": …}]}``, one result per model. An item is
+    the node's output for that sample: a list of objects, or a map. ``"fps"`` is there with `time`. ``"threshold"`` is
+    the least score of an object, where the task has one; a `margin` lowers it, so that more objects are returned.
     """
 
     do: Literal["decode"]
@@ -42,13 +42,12 @@ class Decode(_Job):
     names: tuple[str, ...] = Field((), description="of the samples; empty: all")
     time: bool = False
     margin: float = Field(0.0, ge=0, lt=1)
-    out: str
 
 
 class Tensors(_Job):
-    """Write the node's input tensors for samples, one ``.npy`` file of N×…; nothing is run.
+    """Write the node's input tensors for samples to `out`, one ``.npy`` file of N×…; no network runs.
 
-    Prints as JSON width and height of the part, from the top left, that all images together fill.
+    Returns width and height of the part, from the top left, that all images together fill.
     """
 
     do: Literal["tensors"]
@@ -59,7 +58,10 @@ class Tensors(_Job):
 
 
 class Collect(_Job):
-    """Run a group on frames and write what each of its nodes is shown: OUT/NODE is a folder of samples."""
+    """Run a group on frames and write the input images of each node to OUT/NODE, a folder of samples.
+
+    Returns the number of samples by node.
+    """
 
     do: Literal["collect"]
     device: str
@@ -70,14 +72,14 @@ class Collect(_Job):
     out: str
 
 
-class Read(_Job):
-    """Print as JSON what the node's task reads of what the network says: see :data:`hams_agents.tasks.base.Reads`."""
+class UsedOutputs(_Job):
+    """Return which outputs of the network the node's task uses; see :data:`hams_agents.tasks.base.Reads`."""
 
-    do: Literal["read"]
+    do: Literal["used-outputs"]
     device: str
     name: str
     node: NodeSpec
     model: ModelAt
 
 
-Request = Annotated[Decode | Tensors | Collect | Read, Field(discriminator="do")]
+Request = Annotated[Decode | Tensors | Collect | UsedOutputs, Field(discriminator="do")]

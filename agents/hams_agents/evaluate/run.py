@@ -1,4 +1,4 @@
-"""Does what is asked; see :mod:`hams_agents.evaluate.requests`."""
+"""Carries out evaluation requests; see :mod:`hams_agents.evaluate.requests`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgpack
 import numpy as np
 
 from hams_agents.backends.base import Backend, ModelFile, Network
 from hams_agents.backends.batching import noise
-from hams_agents.evaluate.requests import Collect, Decode, ModelAt, Read, Tensors
+from hams_agents.evaluate.requests import Collect, Decode, ModelAt, Tensors, UsedOutputs
 from hams_agents.evaluate.samples import Sample, Samples, Writer
 from hams_agents.profiling.profiler import SamplerLimits, profile
 from hams_agents.runtime.serving import plain
@@ -21,7 +20,7 @@ from hams_agents.tasks import input as tensors
 from hams_agents.tasks.base import Affine, Detected, Outputs, Reads, Task
 from hams_agents.tasks.crops import render, views_of
 from hams_agents.tasks.geometry import IDENTITY, Pixels, compose, inside, invert
-from hams_agents.tasks.registry import build_task, eased, gives_objects, is_detection, what_it_reads
+from hams_agents.tasks.registry import build_task, gives_objects, is_detection, used_outputs, with_lower_threshold
 from hams_shared.errors import BadInputError, HamsError
 from hams_shared.group.spec import GroupSpec, InputSpec, NodeSpec
 
@@ -30,32 +29,34 @@ ROUNDS = 3
 SHORT = SamplerLimits(min_s=0.2, max_s=0.8)
 
 
-def decode(request: Decode, backend: Backend) -> None:
-    """Run a node on samples. An error of one model is its result; the others have theirs."""
+def decode(request: Decode, backend: Backend) -> dict[str, Any]:
+    """Run a node on samples with each model. An error of one model is its result; the others have theirs."""
     samples = Samples(Path(request.samples))
     names = request.names or tuple(samples.names)
-    task_spec, threshold = eased(request.node.task, request.margin)
+    task, threshold = with_lower_threshold(request.node.task, request.margin)
+    spec = request.node.model_copy(update={"task": task})
     results: list[dict[str, Any]] = []
     timed: list[tuple[dict[str, Any], _Node]] = []
-    eased_node = request.node.model_copy(update={"task": task_spec})
     for at in request.models:
         try:
-            node = _Node.load(backend, request.name, at, eased_node)
-            items = [node.say(samples.read(name)) for name in names]
-            result: dict[str, Any] = {"items": items, "threshold": threshold}
+            node = _Node.load(backend, request.name, at, spec)
+            result: dict[str, Any] = {
+                "items": [node.predict(samples.read(name)) for name in names],
+                "threshold": threshold,
+            }
             timed.append((result, node))
         except HamsError as error:
             result = {"error": error.to_wire()}
         results.append(result)
-    # In turns, so that what disturbs the machine meets all; the best of each is the least disturbed.
+    # In turns, so that disturbances of the machine meet all models; the best round is the least disturbed.
     for _ in range(ROUNDS if request.time else 0):
         for result, node in timed:
             result["fps"] = max(result.get("fps", 0.0), profile(node.network, node.file, limits=SHORT).fps)
-    Path(request.out).write_bytes(msgpack.packb({"names": names, "results": results}))
+    return {"results": results}
 
 
 def write_tensors(request: Tensors) -> tuple[int, int]:
-    """Write input tensors, one sample after another: the file may be larger than memory.
+    """Write input tensors, one sample after another, since the file may be larger than memory.
 
     Returns width and height of the part, from the top left, that all images together fill.
     """
@@ -63,7 +64,7 @@ def write_tensors(request: Tensors) -> tuple[int, int]:
     names = request.names or tuple(samples.names)
     element = np.float32 if spec.dtype == "f32" else np.uint8
     array = np.lib.format.open_memmap(request.out, "w+", element, spec.shape(len(names)))
-    with Path(request.out).open("r+b") as file:  # a full disk is an error here, and the end of the process later
+    with Path(request.out).open("r+b") as file:  # a full disk is an error here, but a crash later
         os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
     across = down = 0
     for index, name in enumerate(names):
@@ -77,7 +78,28 @@ def write_tensors(request: Tensors) -> tuple[int, int]:
 
 
 def collect(request: Collect, backend: Backend) -> dict[str, int]:
-    """Run a group on frames and keep what its nodes are shown; return how many each was."""
+    """Run a group on frames and write the input images of its nodes; return the number of samples by node."""
+    group = request.group
+    loaded = _parents(request, backend)
+    frames = Samples(Path(request.frames))
+    writers = {node: Writer(Path(request.out) / node, request.limit) for node in group.nodes}
+    for name in frames.names:
+        if all(writer.full for writer in writers.values()):
+            break
+        frame = frames.read(name)
+        height, width = frame.image.shape[:2]
+        todo = [_Input(group.root, frame.image, IDENTITY, (width, height))]
+        while todo:
+            node, image, to_frame, (width, height) = todo.pop()
+            writers[node].add(image[:height, :width], to_frame, frame.frame_size)
+            if node in loaded:
+                found = loaded[node].objects(image, to_frame, frame.frame_size)
+                todo += _crops(group, node, image, to_frame, found)
+    return {node: writer.close() for node, writer in writers.items()}
+
+
+def _parents(request: Collect, backend: Backend) -> dict[str, _Node]:
+    """Load the nodes that have children: only these run."""
     group = request.group
     absent = [node for node in group.nodes if node not in request.models]
     if absent:
@@ -88,53 +110,39 @@ def collect(request: Collect, backend: Backend) -> dict[str, int]:
         loaded[node] = _Node.load(backend, node, request.models[node], spec)
         if not gives_objects(loaded[node].task):
             raise BadInputError(f"node {node} has children, but its task {spec.task.type} finds no objects for them")
-    frames = Samples(Path(request.frames))
-    writers = {node: Writer(Path(request.out) / node, request.limit) for node in group.nodes}
-    for name in frames.names:
-        if all(writer.full for writer in writers.values()):
-            break
-        frame = frames.read(name)
-        height, width = frame.image.shape[:2]
-        todo = [_Shown(group.root, frame.image, IDENTITY, (width, height))]
-        while todo:
-            node, image, to_frame, (width, height) = todo.pop()
-            writers[node].add(image[:height, :width], to_frame, frame.frame_size)
-            if node in loaded:
-                found = loaded[node].objects(image, to_frame, frame.frame_size)
-                todo += _crops(group, node, image, to_frame, found)
-    return {node: writer.close() for node, writer in writers.items()}
+    return loaded
 
 
-def read(request: Read, backend: Backend) -> Reads:
-    """Say what the node's task reads of what the network says."""
+def used_outputs_of(request: UsedOutputs, backend: Backend) -> Reads:
+    """Return which outputs of the network the node's task uses."""
     node = _Node.load(backend, request.name, request.model, request.node)
-    return what_it_reads(node.task, node.network.infer(noise(node.file, 1)))
+    return used_outputs(node.task, node.network.infer(noise(node.file, 1)))
 
 
 @dataclass(frozen=True)
 class _Node:
-    """A network with the task that reads it."""
+    """A network with the task that decodes its outputs."""
 
     file: ModelFile
     network: Network
     task: Task
-    takes: InputSpec
+    input: InputSpec
 
     @classmethod
     def load(cls, backend: Backend, name: str, at: ModelAt, spec: NodeSpec) -> _Node:
         """Load it. Raises ModelError and TaskError."""
-        takes = at.input or spec.input
-        file = ModelFile(name, at.digest, Path(at.path), takes.shape(), takes.dtype)
+        given = at.input or spec.input
+        file = ModelFile(name, at.digest, Path(at.path), given.shape(), given.dtype)
         network = backend.load(file)
-        return cls(file, network, build_task(spec.task, spec.input, network.metadata), takes)
+        return cls(file, network, build_task(spec.task, spec.input, network.metadata), given)
 
-    def say(self, sample: Sample) -> Any:
-        """Return what the node says of one image, in plain values."""
+    def predict(self, sample: Sample) -> Any:
+        """Return the node's predictions for one image, in plain values."""
         outputs, to = self._infer(sample.image, sample.to_frame)
         if is_detection(self.task):
             return [plain(one) for one in self.task.detect(outputs, to, sample.frame_size)[0]]
-        said = self.task.describe(outputs, to)[0]
-        return {**said, "objects": [plain(one) for one in said["objects"]]} if "objects" in said else said
+        found = self.task.describe(outputs, to)[0]
+        return {**found, "objects": [plain(one) for one in found["objects"]]} if "objects" in found else found
 
     def objects(self, image: Pixels, to_frame: Affine, frame_size: tuple[int, int]) -> Sequence[Detected]:
         """Return the objects it finds, for its children."""
@@ -145,27 +153,27 @@ class _Node:
         return found
 
     def _infer(self, image: Pixels, to_frame: Affine) -> tuple[Outputs, list[Affine]]:
-        tensor, (to_image,) = tensors.prepare([image], self.takes)
+        tensor, (to_image,) = tensors.prepare([image], self.input)
         return self.network.infer(tensor), [compose(to_frame, to_image)]
 
 
-class _Shown(NamedTuple):
-    """What a node is shown."""
+class _Input(NamedTuple):
+    """An input image of a node."""
 
     node: str
     image: Pixels
     to_frame: Affine
     filled: tuple[int, int]
-    """Width and height of what is not padding."""
+    """Width and height of the part that is not padding."""
 
 
-def _crops(group: GroupSpec, parent: str, image: Pixels, to_frame: Affine, found: Sequence[Detected]) -> list[_Shown]:
-    crops: list[_Shown] = []
+def _crops(group: GroupSpec, parent: str, image: Pixels, to_frame: Affine, found: Sequence[Detected]) -> list[_Input]:
+    crops: list[_Input] = []
     to_image = invert(to_frame)
     for child in group.children(parent):
         node: NodeSpec = group.nodes[child]
         pad = node.input.pad if node.input.fit == "letterbox" else None
         views, _ = views_of(image.shape[:2], to_image, found, node.crop, node.input.size, pad)
         images = render(image, to_image, views, node.input.size, pad or 0)
-        crops += [_Shown(child, one, view.to_frame, view.size) for one, view in zip(images, views, strict=True)]
+        crops += [_Input(child, one, view.to_frame, view.size) for one, view in zip(images, views, strict=True)]
     return crops

@@ -1,8 +1,7 @@
-"""A folder of sample images: what one node is shown.
+"""A folder of sample images: the inputs of one node.
 
-PNG or other image files in name order. ``index.json`` beside them says for each file of a child node what its crop
-shows:
-``{"0001.png": {"to_frame": [[…], […]], "frame_size": [w, h]}}``; a file it does not name is a frame of its own.
+PNG or other image files in name order. ``index.json`` in the folder places each crop of a child node in its frame:
+``{"0001.png": {"to_frame": [[…], […]], "frame_size": [w, h]}}``; a file without an entry is a frame of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 
 @dataclass(frozen=True)
 class Sample:
-    """One image, and where it was in its frame."""
+    """One image and its place in its frame."""
 
     name: str
     image: Pixels
@@ -54,11 +53,11 @@ class Samples:
         return len(self.names)
 
     def read(self, name: str) -> Sample:
-        """Read one. Raises BadInputError when it is no image."""
+        """Read one. Raises BadInputError when it is not an image."""
         path = self._folder / name
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
-            raise BadInputError(f"{path} is no image that can be read")
+            raise BadInputError(f"{path} is not a readable image")
         pixels = np.asarray(image, np.uint8)
         known = self._index.get(name)
         if known is None:
@@ -82,11 +81,11 @@ class Writer:
 
     @property
     def full(self) -> bool:
-        """Whether it takes no more."""
+        """Whether `limit` samples are written."""
         return len(self._index) >= self._limit
 
     def add(self, image: Pixels, to_frame: Affine, frame_size: tuple[int, int]) -> None:
-        """Write one, without the padding beside it, unless there are enough."""
+        """Write one image, which has no padding, unless `limit` samples are written."""
         if self.full:
             return
         name = f"{len(self._index):06d}.png"
@@ -95,7 +94,7 @@ class Writer:
         self._index[name] = {"to_frame": to_frame.tolist(), "frame_size": list(frame_size)}
 
     def close(self) -> int:
-        """Write the index; return how many there are."""
+        """Write the index; return the number of samples."""
         (self._folder / INDEX).write_text(json.dumps(self._index, indent=0, sort_keys=True), encoding="utf-8")
         return len(self._index)
 

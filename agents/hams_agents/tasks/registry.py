@@ -74,10 +74,10 @@ def build_task(task: TaskSpec, input: InputSpec, metadata: Mapping[str, str] | N
     return own
 
 
-def eased(task: TaskSpec, margin: float) -> tuple[TaskSpec, float | None]:
-    """Return `task` with its threshold `margin` (but at most half of it) lower, and the threshold that it has.
+def with_lower_threshold(task: TaskSpec, margin: float) -> tuple[TaskSpec, float | None]:
+    """Return `task` with its threshold lowered by `margin` (at most by half), and the threshold that it has.
 
-    A task that knows none is returned as it is, with None. Raises as :func:`build_task`.
+    A task without a threshold is returned unchanged, with None. Raises as :func:`build_task`.
     """
     cls = _class(task.type)
     threshold = getattr(_params(task, cls.Params), "threshold", None)
@@ -96,8 +96,8 @@ def gives_objects(task: Task) -> bool:
     return is_detection(task) or bool(getattr(task, "parts", False))
 
 
-def what_it_reads(task: Task, outputs: Outputs) -> Reads:
-    """Return what of `outputs` matters to `task`: all, where it does not say. Raises TaskError: they do not fit it."""
+def used_outputs(task: Task, outputs: Outputs) -> Reads:
+    """Return the part of `outputs` that `task` uses; all of them by default. Raises TaskError: they do not fit it."""
     read = plugins.reads_of(task, outputs)
     return dict.fromkeys(outputs) if read is None else read
 

@@ -23,9 +23,9 @@ def command(
     setup_logging("optimizer", debug=debug)
 
     async def serve(stop: asyncio.Event) -> None:
-        from hams_services.optimizer.sandbox.limits import Limits
         from hams_services.optimizer.service import OptimizerService, lower_priority
         from hams_shared.bus.nats.client import NatsBus
+        from hams_shared.runtime.limits import Limits
         from hams_shared.runtime.process import cache_folder, host_name
 
         lower_priority()

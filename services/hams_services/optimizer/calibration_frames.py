@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hams_client.client import Hams
-from hams_services.optimizer.sandbox.bounds import Bounds
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import DeadlineError
+from hams_shared.runtime.child_process import Bounds
 
 SILENCE_S = 30.0
 """So long without a frame: there are none."""

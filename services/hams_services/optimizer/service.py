@@ -25,8 +25,6 @@ from hams_services.optimizer.distill.request import TrainResult
 from hams_services.optimizer.queue import forgotten, given_up, next_job
 from hams_services.optimizer.recipe import Formats, NodeOutcome, Optimize, costs
 from hams_services.optimizer.report import gain, markdown
-from hams_services.optimizer.sandbox.bounds import Bounds
-from hams_services.optimizer.sandbox.limits import Limits
 from hams_services.optimizer.sandbox.process import JobProcess
 from hams_services.optimizer.variant_builder import DEVICES, Workshop
 from hams_services.optimizer.variant_folder import VariantStore
@@ -37,7 +35,9 @@ from hams_shared.bus.protocol import Bus, KeyValue
 from hams_shared.bus.records import watched
 from hams_shared.bus.variant_registry import register
 from hams_shared.errors import DeadlineError, HamsError, NotFoundError, RefusedError, as_hams_error, from_wire
+from hams_shared.runtime.child_process import Bounds
 from hams_shared.runtime.lifecycle import ended
+from hams_shared.runtime.limits import Limits
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages import (
     GroupRecord,
@@ -86,7 +86,6 @@ class OptimizerService:
         self._current: str | None = None
         self._bounds = Bounds()
         """Of the job under way."""
-        self._distill: Distill | None = None
         self._said: tuple[str, int, int] = ("", 0, 0)
         self._bucket: KeyValue | None = None
 
@@ -120,8 +119,6 @@ class OptimizerService:
     def _cancel(self) -> None:
         """End what the thread waits for."""
         self._bounds.cancel()
-        if self._distill is not None:
-            self._distill.cancel()
 
     async def _work(self) -> None:
         assert self._bucket is not None
@@ -253,7 +250,7 @@ class OptimizerService:
                         self._tell("run the group on the frames", 0, 0)
                         optimize.show(frames, scratch / "shown")
                         samples = scratch / "shown" / job.node
-                    self._distill = Distill(
+                    distill = Distill(
                         job.node,
                         node,
                         teacher,
@@ -263,7 +260,7 @@ class OptimizerService:
                         imported.variants.get("onnx"),
                         formats.bf16,
                     )
-                    return self._distill.run(
+                    return distill.run(
                         samples,
                         gflops=job.gflops,
                         fps=job.fps,
@@ -275,7 +272,7 @@ class OptimizerService:
 
                 records, result = await asyncio.to_thread(work)
         finally:
-            self._process = self._distill = None
+            self._process = None
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
         for variant in records:
             await self._register(record.models[job.node], variant)

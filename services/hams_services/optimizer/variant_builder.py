@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.compare import compare
-from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator, Said
+from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator, Predictions
 from hams_services.optimizer.passes.crop_input import trials as rectangles
 from hams_services.optimizer.passes.downscale_input.trials import ShrinkTrials
 from hams_services.optimizer.passes.filter_pruning.trials import PruneTrials
@@ -146,7 +146,7 @@ class Workshop:
             ModelError: ONNX Runtime cannot run it.
             TaskError: the task cannot read it.
         """
-        reads = self.evaluator(self.devices["onnx"]).reads(name, node, Candidate(self.store.path(base)))
+        reads = self.evaluator(self.devices["onnx"]).used_outputs(name, node, Candidate(self.store.path(base)))
         with self.folder() as out:
             done = self.job.call("trim", source=str(self.store.path(base)), out=str(out), reads=reads)
             if not done["files"]:
@@ -220,7 +220,7 @@ class Workshop:
                 found[one.model.digest] = self.note(one, said, truth.items, digest, node)
         return [found[one.model.digest] for one in variants]
 
-    def truth(self, base: VariantRecord, name: str, node: NodeSpec, shown: Shown) -> Said:
+    def truth(self, base: VariantRecord, name: str, node: NodeSpec, shown: Shown) -> Predictions:
         """What the source says of the held-back samples. Raises what keeps it from saying anything."""
         (said,) = self.say([base], name, node, shown, False)
         if said.error is not None:
@@ -242,7 +242,13 @@ class Workshop:
         ]
 
     def note(
-        self, record: VariantRecord, said: Said, truth: list[Any], digest: str, node: NodeSpec, against: str = "source"
+        self,
+        record: VariantRecord,
+        said: Predictions,
+        truth: list[Any],
+        digest: str,
+        node: NodeSpec,
+        against: str = "source",
     ) -> VariantRecord:
         """Compare what was said with `truth` and write it down."""
         key = task_key(node) + (":labels" if against == "labels" else "")
@@ -274,7 +280,7 @@ class Workshop:
         shown: Shown,
         time_it: bool,
         margin: float = MARGIN,
-    ) -> list[Said]:
+    ) -> list[Predictions]:
         """Run variants of one format on the held-back samples."""
         if not records:
             return []

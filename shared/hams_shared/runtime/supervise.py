@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import shutil
-import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from hams_shared.errors import DeadlineError, HamsError, InternalError
+from hams_shared.runtime.child_process import describe_exit, kill_group
 
 log = logging.getLogger(__name__)
 
@@ -107,15 +107,6 @@ class ChildEvent:
         why = "" if self.code is None else f" ({describe_exit(self.code)})"
         wait = f" in {self.delay:.2g} s" if self.kind == "restarting" else ""
         return f"{self.name}: {self.kind}{why}{wait}"
-
-
-def describe_exit(code: int) -> str:
-    """Say what an exit status means."""
-    if code >= 0:
-        return f"exit code {code}"
-    with suppress(ValueError):
-        return signal.Signals(-code).name
-    return f"signal {-code}"
 
 
 def log_event(event: ChildEvent) -> None:
@@ -237,7 +228,7 @@ class Child:
             process.terminate()
         if not await _gone(process, self.spec.stop_timeout):
             kind = "killed"
-            _kill(process)
+            kill_group(process.pid)
             if not await _gone(process, KILL_WAIT_S):
                 raise DeadlineError(f"{self.spec.name} (process {process.pid}) does not end, not even by SIGKILL")
         self._tell(ChildEvent(self.spec.name, kind, process.pid, process.returncode))
@@ -250,19 +241,10 @@ class Child:
         """Kill it, and wait no longer than that takes."""
         self._stopping.set()
         if self._process is not None and self._process.returncode is None:
-            _kill(self._process)
+            kill_group(self._process.pid)
             await _gone(self._process, ABANDON_S)
         if self._keeper is not None:
             self._keeper.cancel()
-
-
-def _kill(process: asyncio.subprocess.Process) -> None:
-    """Kill a child and whatever it started: its session is its process group."""
-    with suppress(ProcessLookupError, PermissionError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
 
 
 async def _gone(process: asyncio.subprocess.Process, timeout: float) -> bool:

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,20 +10,11 @@ from hams_agents.backends import cuda
 from hams_agents.backends.registry import open_backend
 from hams_agents.devices import DeviceSpec, parse
 from hams_shared.errors import DeviceSpecError
+from hams_shared.runtime.child_process import run_in_child
 
 
-def test_discovery_as_a_process() -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    done = subprocess.run(
-        [sys.executable, "-m", "hams_agents.discover", "--json"],
-        check=True,
-        timeout=110,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stderr == ""
-    answer = json.loads(done.stdout)
+async def test_discovery_in_a_child_process() -> None:
+    answer = await run_in_child("hams_agents.discover:describe_devices", {}, what="discovery", timeout=110)
     cpus = [device for device in answer["found"] if device["kind"] == "cpu"]
     assert [device["device"] for device in cpus] == ["openvino:CPU"]
     assert all(parse(device["device"]) for device in answer["found"])

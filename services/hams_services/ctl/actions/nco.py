@@ -15,12 +15,12 @@ from hams_services.models.files import mib
 from hams_services.models.groups import load_group
 from hams_services.optimizer.importing.formats import recognise
 from hams_services.optimizer.passes.quantization.trials import SCOPES, Scope
-from hams_services.optimizer.sandbox.limits import Limits
 from hams_services.optimizer.sandbox.process import JobProcess
 from hams_services.optimizer.variant_builder import DEVICES, Imported, Reduced, Shown, Workshop
 from hams_services.optimizer.variant_folder import VariantStore
 from hams_shared.errors import BadInputError, UnsupportedModelError
 from hams_shared.group.spec import GroupSpec, NodeSpec
+from hams_shared.runtime.limits import Limits
 from hams_shared.runtime.process import cache_folder
 from hams_shared.wire.variants import Precision, VariantRecord, shortfall, task_key
 

@@ -1,10 +1,7 @@
-"""Planning a matrix from a file: asks the scheduler's offline program, in its own process, and shows its answer."""
+"""`hams-ctl plan --instance`: asks the scheduler's offline planner, in a child process, and prints its answers."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +9,11 @@ from typing import Any
 from hams_services.ctl.console import out
 from hams_services.ctl.tables import PLACEMENT, placement
 from hams_services.monitor.table_layout import FittingTable
-from hams_shared.errors import InternalError, from_wire
+from hams_shared.runtime.child_process import run_in_child
 
 Answer = Mapping[str, Any]
+SEARCHES, SPARE_S = 16, 600.0
+"""The deadline: so many searches of `time_limit` s each, and the time that exact strategies may take, s."""
 
 
 async def plan_offline(
@@ -25,39 +24,26 @@ async def plan_offline(
     max_streams: float | None,
     objective: str | None,
 ) -> list[Answer]:
-    """Plan the instance in the file with each strategy. Raises what the scheduler found wrong with it."""
-    argv = [sys.executable, "-m", "hams_scheduler.offline", "--instance", str(instance), "--strategy", strategy]
-    argv += ["--time-limit", str(time_limit)]
-    for change in what_if:
-        argv += ["--what-if", change]
-    if max_streams is not None:
-        argv += ["--max-streams", str(max_streams)]
-    if objective is not None:
-        argv += ["--objective", objective]
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*argv, stdout=pipe, stderr=pipe)
-    try:
-        stdout, stderr = await process.communicate()
-    except asyncio.CancelledError:
-        process.kill()
-        raise
-    try:
-        answers = json.loads(stdout)
-    except ValueError:
-        last = stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        raise InternalError(f"planning failed: {' '.join(last) or process.returncode}") from None
-    if isinstance(answers, dict):
-        raise from_wire(answers["error"])
-    return list(answers)
+    """Plan the instance in the file with each strategy. Raises the scheduler's errors about it."""
+    arguments = {
+        "instance": str(instance),
+        "strategies": strategy.split(","),
+        "what_if": what_if,
+        "time_limit_s": time_limit,
+        "stream_fps": max_streams,
+        "objective": objective,
+    }
+    timeout = SEARCHES * time_limit + SPARE_S
+    return list(await run_in_child("hams_scheduler.offline:plan", arguments, what="planning", timeout=timeout))
 
 
 def shares(answer: Answer) -> dict[str, dict[str, float]]:
-    """The assignment with every node's devices and shares."""
+    """Return the assignment as shares by node and device."""
     return {n: {d: 1.0} if isinstance(d, str) else d for n, d in answer["assignment"].items()}
 
 
 def print_offline(answers: list[Answer], explain: bool) -> None:
-    """Print the strategies' answers."""
+    """Print the answers of the strategies as a table."""
     table = FittingTable()
     streams = any("max_streams" in a for a in answers)
     for column in ("strategy", "FPS", "bound", "gap", "time", *(["streams"] if streams else [])):
@@ -91,7 +77,7 @@ def print_offline(answers: list[Answer], explain: bool) -> None:
 
 
 def print_reasons(explanation: Mapping[str, str]) -> None:
-    """Print per node why it is where it is."""
+    """Print the reason for each node's placement."""
     for node, text in explanation.items():
         out.print(f"  {node}: {text}")
 

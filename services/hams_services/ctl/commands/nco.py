@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hams_services.ctl.options import Debug, Json
-from hams_services.optimizer.sandbox.limits import Limits
+from hams_shared.runtime.limits import Limits
 
 nco = typer.Typer(no_args_is_help=True, help="The neural computing optimizer: import, quantise, compare networks.")
 

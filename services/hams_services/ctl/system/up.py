@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import sys
 from collections.abc import AsyncIterator
@@ -12,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hams_services.ctl.control import Control, Progress
-from hams_services.ctl.system.broker import DEFAULT_PORT, Broker, check_port
 from hams_services.ctl.store_disk import instead
+from hams_services.ctl.system.broker import DEFAULT_PORT, Broker, check_port
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.errors import (
     BrokerError,
@@ -21,9 +20,9 @@ from hams_shared.errors import (
     DeadlineError,
     DeviceSpecError,
     HamsError,
-    InternalError,
     NotFoundError,
 )
+from hams_shared.runtime.child_process import run_in_child
 from hams_shared.runtime.credentials import VARIABLE, load
 from hams_shared.runtime.process import host_name, state_folder
 from hams_shared.runtime.runfile import announced, refuse_second
@@ -51,34 +50,20 @@ class Running:
 
 
 async def discover() -> tuple[list[str], list[str], str]:
-    """Ask this host what devices it has: (names for ``--device``, what was skipped and why, what of its CPU is ours).
+    """Return this host's devices: names for ``--device``, why others were skipped, and its usable cores for people.
 
-    Runs in a process of its own, because it loads every runtime.
+    Runs in a child process, because it loads every runtime.
 
     Raises:
-        DeviceSpecError: nothing was found.
+        DeviceSpecError: no device was found.
+        DeadlineError: it takes longer than `DISCOVERY_S`.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "hams_agents.discover",
-        "--json",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
     try:
-        async with asyncio.timeout(DISCOVERY_S):
-            stdout, stderr = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        raise DeadlineError(
-            f"device discovery did not end within {DISCOVERY_S:g} s", "name devices with --device"
-        ) from None
-    try:
-        found = json.loads(stdout)
-    except ValueError:
-        last = stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
-        raise InternalError(f"device discovery failed: {' '.join(last) or process.returncode}") from None
+        found = await run_in_child(
+            "hams_agents.discover:describe_devices", {}, what="device discovery", timeout=DISCOVERY_S
+        )
+    except DeadlineError as error:
+        raise DeadlineError(error.text, "name devices with --device") from None
     devices = [str(device["device"]) for device in found["found"]]
     remarks = [f"{skipped['device']}: {skipped['reason']}" for skipped in found["skipped"]]
     if not devices:

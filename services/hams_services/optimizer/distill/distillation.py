@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +12,9 @@ import numpy as np
 from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.evaluate import Candidate
 from hams_services.optimizer.distill.request import TrainRequest, TrainResult
-from hams_services.optimizer.sandbox.process import environment
+from hams_services.optimizer.sandbox.process import JOBS, JobProcess
 from hams_services.optimizer.variant_builder import Shown, Workshop
-from hams_shared.errors import BadInputError, InternalError, from_wire
+from hams_shared.errors import BadInputError
 from hams_shared.group.spec import NodeSpec
 from hams_shared.wire.variants import Made, RuntimeFormat, VariantRecord, task_key
 
@@ -31,7 +28,7 @@ TRIES = 7
 
 @dataclass
 class Distill:
-    """Trains a student of `node`'s network; blocking. `cancel` ends it at any time."""
+    """Trains a student of `node`'s network; blocking. The bounds of the workshop's process end it at any time."""
 
     name: str
     node: NodeSpec
@@ -44,14 +41,6 @@ class Distill:
     """The same network as ONNX: a student may begin as it."""
     bf16: bool = True
     """Whether some device computes in it."""
-    _process: subprocess.Popen[str] | None = None
-    _cancelled: bool = False
-
-    def cancel(self) -> None:
-        """End the training process."""
-        self._cancelled = True
-        if self._process is not None:
-            self._process.kill()
 
     def run(
         self,
@@ -176,40 +165,19 @@ class Distill:
         return best
 
     def _train(self, request: TrainRequest) -> TrainResult:
-        """Run one request in its process. Raises what it says, and InternalError when it ends without a word."""
-        request.folder.mkdir(parents=True, exist_ok=True)
-        path = request.folder / "request.json"
-        path.write_text(request.model_dump_json(indent=1))
+        """Run one request in a child process. Raises its errors."""
         seconds = int(2 * request.threads * request.budget_s) + START_S
-        limits = replace(self.workshop.job.limits, cpu_s=seconds)
-        argv = [sys.executable, "-m", "hams_services.optimizer.distill", str(path), json.dumps(limits.to_json())]
-        last: dict[str, Any] = {}
-        with (
-            (request.folder / "log.txt").open("w") as log,
-            subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=environment(request.folder),
-            ) as process,
-        ):
-            self._process = process
-            if self._cancelled:
-                process.kill()
-            assert process.stdout is not None
-            for line in process.stdout:
-                last = json.loads(line)
-                if "text" in last and request.epochs:
-                    self.told(f"train {self.name}: {last['text']}", int(last["done"]), int(last["total"]))
-        self._process = None
-        if "error" in last:
-            raise from_wire(last["error"])
-        if "result" not in last:
-            why = "it was cancelled" if self._cancelled else f"the training process ended with {process.returncode}"
-            raise (BadInputError if self._cancelled else InternalError)(why, f"see {request.folder / 'log.txt'}")
-        return TrainResult.model_validate(last["result"])
+        limits = replace(self.workshop.job.limits, cpu_s=seconds, wall_s=2.0 * seconds)
+
+        def progress(text: str, done: int, total: int) -> None:
+            if request.epochs:
+                self.told(f"train {self.name}: {text}", done, total)
+
+        with JobProcess(request.folder, limits, self.workshop.job.bounds) as process:
+            answer = process.run(
+                JOBS["train"], {"request": request.model_dump(mode="json")}, what="training", progress=progress
+            )
+        return TrainResult.model_validate(answer)
 
     def _add(self, format: RuntimeFormat, result: TrainResult, request: TrainRequest) -> VariantRecord:
         files = [result.files[0]] if format == "onnx" else list(result.files[1:])

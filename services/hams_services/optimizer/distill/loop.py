@@ -44,7 +44,7 @@ GENTLE = 0.15
 KEPT = 0.98
 """Part of the averaged weights that a step keeps, where a student begins as a trained network."""
 
-Told = Callable[[dict[str, Any]], None]
+Told = Callable[[str, int, int], None]
 Batch = tuple[Tensor, list[Tensor]]
 """Images, and what is to be learned of them."""
 Varied = Callable[[Tensor, torch.Generator], Batch]
@@ -93,7 +93,7 @@ def train(
                 averaged.load_state_dict(state["averaged"])
             stopping = Stopping(**{**state["stopping"], "epochs": request.epochs, "patience": patience})
             best, spent = state["best"], float(state["spent"])
-            told({"text": f"goes on after epoch {stopping.epoch}", "done": stopping.epoch, "total": request.epochs})
+            told(f"goes on after epoch {stopping.epoch}", stopping.epoch, request.epochs)
     begun = monotonic() - spent
     while not (why := stopping.why(monotonic() - begun, request.budget_s)):
         shuffle = torch.Generator().manual_seed(request.seed * 1_000_003 + stopping.epoch)
@@ -103,14 +103,7 @@ def train(
         held = _held_back(watched, inputs[border:], [t[border:] for t in truth], scale, batch)
         if stopping.record(held) or student.begins_trained:
             best = {k: v.clone() for k, v in watched.state_dict().items()}
-        told(
-            {
-                "text": f"epoch {stopping.epoch}, loss {held:.4f}, best {stopping.best:.4f}",
-                "done": stopping.epoch,
-                "total": request.epochs,
-                "loss": held,
-            }
-        )
+        told(f"epoch {stopping.epoch}, loss {held:.4f}, best {stopping.best:.4f}", stopping.epoch, request.epochs)
         _save(
             path,
             {

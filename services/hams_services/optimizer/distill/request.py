@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from hams_shared.errors import BadInputError
 
 
 class Target(BaseModel):
@@ -59,3 +62,17 @@ class TrainResult(BaseModel):
     stopped: str = Field(description="why: patience, epochs, budget")
     tools: dict[str, str]
     outputs: tuple[Target, ...]
+
+
+def train_student(request: dict[str, Any], progress: Callable[..., None]) -> dict[str, Any]:
+    """Run a :class:`TrainRequest` in this process; return its :class:`TrainResult`.
+
+    Raises:
+        BadInputError: PyTorch is not installed.
+        HamsError: as :func:`hams_services.optimizer.distill.run.run`.
+    """
+    try:
+        from hams_services.optimizer.distill.run import run
+    except ModuleNotFoundError as error:
+        raise BadInputError(f"training needs {error.name}", 'pip install "hams[train]"') from None
+    return run(TrainRequest.model_validate(request), progress).model_dump(mode="json")

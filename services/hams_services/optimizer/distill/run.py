@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -32,7 +31,7 @@ MAPS = ("heat", "map")
 OPSET = 17
 
 
-def run(request: TrainRequest, told: Callable[[dict[str, Any]], None]) -> TrainResult:
+def run(request: TrainRequest, told: Callable[[str, int, int], None]) -> TrainResult:
     """Do it; see :class:`TrainRequest`.
 
     Raises:
@@ -50,7 +49,7 @@ def run(request: TrainRequest, told: Callable[[dict[str, Any]], None]) -> TrainR
         raise BadInputError("neither a teacher nor labels: nothing to learn")
     border = split(len(samples), request.held_back)
     teacher = Teacher(request.teacher, samples.shape[1:]) if request.teacher is not None else None
-    told({"text": "ask the network", "done": 0, "total": request.epochs})
+    told("ask the network", 0, request.epochs)
     truth, targets = _truth(request, teacher, samples)
     image = samples.shape[1:] if request.layout == "nchw" else (samples.shape[3], *samples.shape[1:3])
     student, note = fitting(image, targets, request)
@@ -59,7 +58,7 @@ def run(request: TrainRequest, told: Callable[[dict[str, Any]], None]) -> TrainR
         varied = _varied(request.layout, teacher)
         border = split(len(samples), request.held_back / 8)  # its end is set by the time: more to learn from
     elif request.vary:
-        told({"text": "vary the images", "done": 0, "total": request.epochs})
+        told("vary the images", 0, request.epochs)
         more = copies(torch.from_numpy(samples[:border]), request.layout, request.seed).numpy()
         rounds = len(more) // border
         if request.labels is not None:  # a label holds for all that is made of an image
@@ -79,7 +78,7 @@ def run(request: TrainRequest, told: Callable[[dict[str, Any]], None]) -> TrainR
     if student.begins_trained and request.epochs:
         begun = export(student.eval(), samples.shape[1:], request.folder / "begun")
     stopping, why = train(student, inputs, learned, border, scale, request, told, varied)
-    told({"text": "write the network", "done": stopping.epoch, "total": request.epochs})
+    told("write the network", stopping.epoch, request.epochs)
     files = export(student, samples.shape[1:], request.folder)
     return TrainResult(
         files=files,

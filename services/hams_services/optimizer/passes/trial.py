@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hams_services.optimizer.accuracy import samples as sampling
-from hams_services.optimizer.accuracy.evaluate import Said
+from hams_services.optimizer.accuracy.evaluate import Predictions
 from hams_shared.group.spec import InputSpec, NodeSpec
 from hams_shared.wire.variants import CalibrationInfo, VariantRecord, task_key
 
@@ -41,7 +41,7 @@ class Attempts:
     """Width and height of the part, from the top left, that those images fill of what the network takes."""
     work: Path
     """A folder of the job's process."""
-    truth: Said
+    truth: Predictions
     """What the source says of the samples held back."""
     made: list[Attempt] = field(default_factory=list)
 

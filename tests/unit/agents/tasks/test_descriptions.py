@@ -9,7 +9,7 @@ import pytest
 
 from hams_agents.tasks.base import DescriptionTask
 from hams_agents.tasks.head_pose import DISTANCE_CM, FACING, INDICES, MESH_POINTS, MODEL, head_pose
-from hams_agents.tasks.registry import build_task, gives_objects, is_detection, what_it_reads
+from hams_agents.tasks.registry import build_task, gives_objects, is_detection, used_outputs
 from hams_shared.errors import TaskError
 from hams_shared.group.spec import InputSpec, TaskSpec
 
@@ -96,11 +96,11 @@ def test_landmarks_in_frame_pixels() -> None:
 
 def test_landmarks_read_the_outputs_they_name() -> None:
     outputs = {name: np.zeros((1, 4), np.float32) for name in ("p", "s", "more")}
-    assert what_it_reads(task("landmarks", points=2, output="p"), outputs) == {"p": None}
-    assert what_it_reads(task("landmarks", points=2, output="p", score_output="s"), outputs) == {"p": None, "s": None}
+    assert used_outputs(task("landmarks", points=2, output="p"), outputs) == {"p": None}
+    assert used_outputs(task("landmarks", points=2, output="p", score_output="s"), outputs) == {"p": None, "s": None}
     only = {"p": outputs["p"]}
-    assert what_it_reads(task("landmarks", points=2), only) == {"p": None}
-    assert what_it_reads(task("raw"), outputs) == {"p": None, "s": None, "more": None}
+    assert used_outputs(task("landmarks", points=2), only) == {"p": None}
+    assert used_outputs(task("raw"), outputs) == {"p": None, "s": None, "more": None}
 
 
 def mesh(yaw: float, pitch: float, roll: float) -> np.ndarray:
@@ -177,7 +177,7 @@ EYE = {"output": "o", "points": 4, "corners": [0, 2], "lids": [[1, 3]]}
 
 def test_how_far_an_eye_is_open() -> None:
     built = task("landmarks", points=1, dims=3, output="p", openness=EYE)
-    assert what_it_reads(built, {n: np.zeros((1, 3), np.float32) for n in "opx"}) == {"o": None, "p": None}
+    assert used_outputs(built, {n: np.zeros((1, 3), np.float32) for n in "opx"}) == {"o": None, "p": None}
     outline = [[0, 0, 0, 5, 3, 9, 10, 0, 0, 5, -1, 9], [0, 0, 0, 0, 1, 0, 0, 4, 0, 0, 1, 0], [0] * 12]
     wide, shut, nothing = describe(built, p=[[1, 2, 3]] * 3, o=outline)
     assert (wide["open"], shut["open"], nothing["open"]) == (0.4, 0.0, 0.0)

@@ -13,7 +13,7 @@ import pytest
 
 from hams_agents.tasks import plugins
 from hams_agents.tasks.plugins import Changes
-from hams_agents.tasks.registry import build_task, is_detection, what_it_reads
+from hams_agents.tasks.registry import build_task, is_detection, used_outputs
 from hams_shared.errors import TaskError
 from hams_shared.group.spec import InputSpec, TaskSpec
 
@@ -130,10 +130,10 @@ def test_errors_while_it_is_built_and_loaded(install: Install, tmp_path: Path) -
         build()
 
 
-def test_what_it_reads_is_its_own_too(install: Install) -> None:
+def test_a_plugin_names_its_used_outputs(install: Install) -> None:
     install("return [{}]", more="    def reads(self, outputs):\n        return {}[1]")
     with pytest.raises(TaskError, match="task mine raised KeyError: 1"):
-        what_it_reads(build(), ONE)
+        used_outputs(build(), ONE)
 
 
 def test_a_package_that_is_installed_again_is_noticed(install: Install, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from hams_agents.tasks.anchors import MediapipeAnchors, TensorFlowAnchors
 from hams_agents.tasks.base import DetectionTask
-from hams_agents.tasks.registry import build_task, is_detection, what_it_reads
+from hams_agents.tasks.registry import build_task, is_detection, used_outputs
 from hams_shared.errors import TaskError
 from hams_shared.group.spec import GroupSpec, InputSpec, TaskSpec, parse_group
 from hams_shared.wire import codec
@@ -141,9 +141,9 @@ def test_softmax_reads_all_classes_and_labels_name_those_wanted() -> None:
     ],
 )
 def test_of_scores_that_stand_alone_it_reads_the_classes_wanted(params: dict[str, Any], read: list[int] | None) -> None:
-    assert what_it_reads(task(**params), outputs()) == {"boxes": None, "scores": read}
+    assert used_outputs(task(**params), outputs()) == {"boxes": None, "scores": read}
     with pytest.raises(TaskError, match="expected 1×18×4 boxes"):
-        what_it_reads(task(**params), outputs(anchors=17))
+        used_outputs(task(**params), outputs(anchors=17))
 
 
 def test_what_is_not_read_does_not_matter() -> None:
@@ -151,7 +151,7 @@ def test_what_is_not_read_does_not_matter() -> None:
     some = outputs()
     some["scores"][0, 3, 2] = 0.9
     found = finds.detect(some, [IDENTITY])
-    for name, numbers in what_it_reads(finds, some).items():
+    for name, numbers in used_outputs(finds, some).items():
         if numbers is not None:
             some[name][..., np.delete(np.arange(3), numbers)] = np.nan
     assert finds.detect(some, [IDENTITY]) == found

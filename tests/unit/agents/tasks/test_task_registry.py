@@ -7,7 +7,7 @@ import pytest
 
 from hams_agents.tasks import registry
 from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams
-from hams_agents.tasks.registry import build_task, eased, is_detection
+from hams_agents.tasks.registry import build_task, with_lower_threshold, is_detection
 from hams_shared.errors import TaskError
 from hams_shared.group.spec import InputSpec, TaskSpec
 
@@ -32,9 +32,9 @@ def test_kinds() -> None:
         ({"type": "embedding", "gallery": {"threshold": 0.7}}, None, None),  # that is no object's score
     ],
 )
-def test_eased(spec: dict[str, Any], lower: float | None, was: float | None) -> None:
+def test_with_lower_threshold(spec: dict[str, Any], lower: float | None, was: float | None) -> None:
     task = TaskSpec.model_validate(spec)
-    found, threshold = eased(task, 0.05)
+    found, threshold = with_lower_threshold(task, 0.05)
     assert threshold == was
     assert found.model_dump().get("threshold") == (None if lower is None else pytest.approx(lower))
     build_task(found, INPUT)

@@ -3,7 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hams_shared.runtime.supervise import RestartPolicy, describe_exit
+from hams_shared.runtime.child_process import describe_exit
+from hams_shared.runtime.supervise import RestartPolicy
 
 
 def test_pauses_double_up_to_the_longest() -> None:

@@ -5,12 +5,9 @@ A run is a process; those that are not killed here are run in the tests' own.
 
 from __future__ import annotations
 
-import json
+import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,9 @@ from onnx import helper
 
 from hams_services.optimizer.distill.request import Target, TrainRequest, TrainResult
 from hams_services.optimizer.distill.stopping import Stopping
-from hams_shared.errors import BadInputError
+from hams_services.optimizer.sandbox.process import JOBS, JobProcess
+from hams_shared.errors import BadInputError, ModelError
+from hams_shared.runtime.limits import Limits
 from support.networks import graph, write
 
 OLD_EXPORTER = "ignore::DeprecationWarning"
@@ -123,35 +122,28 @@ def trained(given: dict[str, Any]) -> TrainResult:
     """Run it in this process."""
     from hams_services.optimizer.distill.run import run
 
-    return run(TrainRequest.model_validate(given), lambda message: None)
+    return run(TrainRequest.model_validate(given), lambda text, done, total: None)
 
 
-def start(folder: Path, given: dict[str, Any]) -> subprocess.Popen[str]:
-    path = folder / "request.json"
-    path.write_text(json.dumps(given))
-    argv = [sys.executable, "-m", "hams_services.optimizer.distill", str(path)]
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+def in_child(given: dict[str, Any], *, kill_after: str = "") -> tuple[dict[str, Any], list[str]]:
+    """Run it in a child process, which is killed once it has reported `kill_after`; the result and all progress."""
+    lines: list[str] = []
+    with JobProcess(Path(given["folder"]), Limits(memory_mib=0)) as child:
+
+        def progress(text: str, done: int, total: int) -> None:
+            lines.append(text)
+            if kill_after and kill_after in text:
+                assert child.pid is not None
+                os.kill(child.pid, signal.SIGKILL)
+
+        answer = child.run(JOBS["train"], {"request": given}, timeout=200, progress=progress)
+    return answer, lines
 
 
-def killed_after(text: str, process: subprocess.Popen[str]) -> None:
-    """Kill -9 a run once it has said `text`."""
-    assert process.stdout is not None
-    end = time.monotonic() + 200
-    while text not in (line := process.stdout.readline()):
-        assert line, "it has ended"
-        assert time.monotonic() < end
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=10)
-
-
-def finished(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    """All that it said."""
-    with process:  # not left behind when it takes too long
-        try:
-            said, _ = process.communicate(timeout=200)
-        finally:
-            process.kill()
-    return [json.loads(line) for line in said.strip().splitlines()]
+def killed_after(text: str, given: dict[str, Any]) -> None:
+    """Kill -9 a run once it has reported `text`."""
+    with pytest.raises(ModelError, match="was killed"):
+        in_child(given, kill_after=text)
 
 
 @pytest.mark.train
@@ -161,11 +153,11 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> No
     assert (whole.epochs, whole.stopped) == (4, "epochs")
 
     given = request(tmp_path / "killed")
-    killed_after("epoch 2", start(tmp_path / "killed", given))
-    lines = finished(start(tmp_path / "killed", given))
-    begun = next(line["text"] for line in lines if "vary" not in line["text"] and "ask" not in line["text"])
+    killed_after("epoch 2", given)
+    answer, lines = in_child(given)
+    begun = next(line for line in lines if "vary" not in line and "ask" not in line)
     assert "goes on after epoch" in begun
-    again = TrainResult.model_validate(lines[-1]["result"])
+    again = TrainResult.model_validate(answer)
     assert again.loss == whole.loss
     assert again.files[0].read_bytes() == whole.files[0].read_bytes()
 
@@ -296,8 +288,8 @@ def test_a_detector_on_a_smaller_image_goes_on_after_a_kill(tmp_path: Path) -> N
         "gflops": 0.0005,
         "epochs": 8,
     }
-    killed_after("epoch 2", start(tmp_path, given))
-    result = TrainResult.model_validate(finished(start(tmp_path, given))[-1]["result"])
+    killed_after("epoch 2", given)
+    result = TrainResult.model_validate(in_child(given)[0])
     assert (result.kind, result.note) == ("the network itself, on 96×96", "")
     assert (result.epochs, result.stopped) == (8, "epochs")
     assert [(one.name, one.kind, one.shape) for one in result.outputs] == [
@@ -407,7 +399,8 @@ def test_a_list_of_boxes_cannot_be_learned(tmp_path: Path) -> None:
 def test_what_cannot_be_learned_is_named(tmp_path: Path) -> None:
     given = request(tmp_path)
     np.save(given["tensors"], np.load(given["tensors"])[:5])
-    assert "5 samples are too few" in finished(start(tmp_path, given))[-1]["error"]["text"]
+    with pytest.raises(BadInputError, match="5 samples are too few"):
+        in_child(given)
     del given["teacher"]
     with pytest.raises(BadInputError, match="nothing to learn"):
         trained(given)

@@ -1,16 +1,16 @@
-"""What a job's process may use, and where it may write: set by the process itself before it reads anything foreign.
+"""What a child process may use, and where it may write; the process sets this itself before it reads anything foreign.
 
-Memory, CPU time and file sizes are the kernel's resource limits. Writing is confined to the job's folder by Landlock
-(Linux 5.13 and newer), which also takes TCP away (6.7 and newer); it needs no rights and cannot be undone.
+Memory, CPU time and file sizes are the kernel's resource limits. Landlock (Linux 5.13 and newer) confines writing to
+one folder and, from Linux 6.7, forbids TCP connections; it needs no privileges and cannot be undone.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,42 +29,64 @@ _NET_ABI = 4
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one job's process."""
+    """Limits of one child process; 0 means that there is none. The defaults suit a process that reads foreign files."""
 
     memory_mib: int = 8192
     """Address space; a runtime maps more than it uses."""
     cpu_s: int = 1800
     file_mib: int = 4096
-    """Of one file that it writes."""
+    """Size of one file that the process writes."""
     open_files: int = 512
     wall_s: float = 1800.0
-    """Of one request; the parent counts."""
+    """Deadline of one request; the parent enforces it."""
     nice: int = 10
     confine: bool = True
-    """Whether to confine writing, where the kernel can."""
+    """Whether to confine writing to the process's folder, where the kernel can."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         return asdict(self)
 
 
+UNLIMITED = Limits(memory_mib=0, cpu_s=0, file_mib=0, open_files=0, nice=0, confine=False)
+"""For a child process that reads only our own files; its requests still have a deadline."""
+
+
 def apply(limits: Limits, folder: Path) -> bool:
-    """Set the limits for this process and its children; return whether writing is confined to `folder`."""
-    mib = 1 << 20
-    for what, value in (
-        (resource.RLIMIT_AS, limits.memory_mib * mib),
-        (resource.RLIMIT_FSIZE, limits.file_mib * mib),
-        (resource.RLIMIT_NOFILE, limits.open_files),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        _lower(what, value, value)
-    _lower(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 5)
-    os.nice(limits.nice)
+    """Set the limits of this process and its children; return whether writing is confined to `folder`."""
+    with suppress(ImportError):  # Windows
+        import resource
+
+        _lower(resource.RLIMIT_CORE, 0, 0)
+        for what, value in (
+            (resource.RLIMIT_FSIZE, limits.file_mib << 20),
+            (resource.RLIMIT_NOFILE, limits.open_files),
+        ):
+            if value:
+                _lower(what, value, value)
+        if limits.cpu_s:
+            _lower(resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 5)
+        os.nice(limits.nice)
+    limit_memory(limits.memory_mib)
     return limits.confine and confine([folder])
 
 
+def limit_memory(mib: int, *, mapped: bool = True) -> None:
+    """Limit the address space of this process to `mib` MiB, or only what it writes to (`mapped` false); 0: no limit.
+
+    A GPU driver maps far more than it uses (CUDA: 17 GB), so processes that use one limit what they write to.
+    """
+    if mib:
+        with suppress(ImportError):  # Windows
+            import resource
+
+            _lower(resource.RLIMIT_AS if mapped else resource.RLIMIT_DATA, mib << 20, mib << 20)
+
+
 def _lower(what: int, soft: int, hard: int) -> None:
-    """Set a limit, never above the one there is."""
+    """Set a limit, never above the present one."""
+    import resource
+
     known = resource.getrlimit(what)[1]
     if known != resource.RLIM_INFINITY:
         soft, hard = min(soft, known), min(hard, known)
@@ -72,7 +94,7 @@ def _lower(what: int, soft: int, hard: int) -> None:
 
 
 def confine(folders: Sequence[Path]) -> bool:
-    """Let this process write below `folders` only, and open no TCP connection; False where the kernel cannot."""
+    """Let this process write only below `folders`, and open no TCP connection; return False where the kernel cannot."""
     if sys.platform != "linux":
         return False
     libc = ctypes.CDLL(None, use_errno=True)
@@ -89,7 +111,7 @@ def confine(folders: Sequence[Path]) -> bool:
         for path, rights in (*((folder, writing) for folder in folders), (Path(os.devnull), _WRITE_FILE)):
             _allow(libc, rules, path, rights)
         if libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.syscall(_RESTRICT, rules, 0):
-            raise OSError(ctypes.get_errno(), "Landlock cannot be switched on")
+            raise OSError(ctypes.get_errno(), "Landlock cannot be enabled")
     finally:
         os.close(rules)
     return True
@@ -105,6 +127,6 @@ def _allow(libc: Any, rules: int, path: Path, rights: int) -> None:
     try:
         rule = _Beneath(rights, handle)
         if libc.syscall(_ADD, rules, _PATH_BENEATH, ctypes.byref(rule), 0):
-            raise OSError(ctypes.get_errno(), f"Landlock takes no rule for {path}")
+            raise OSError(ctypes.get_errno(), f"Landlock rejects a rule for {path}")
     finally:
         os.close(handle)
