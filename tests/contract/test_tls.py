@@ -13,7 +13,7 @@ import pytest
 
 import hams_client
 from hams_services.ctl.system.broker import MAX_PAYLOAD, Broker
-from hams_services.security.folder import make
+from hams_services.security.folder import set_up_site
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.errors import CredentialsError
 from hams_shared.runtime.credentials import load
@@ -26,7 +26,7 @@ SAID = "does not ask for TLS"
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    make(tmp_path / "site", [], ["box"], max_payload=MAX_PAYLOAD)
+    set_up_site(tmp_path / "site", [], ["box"], max_payload=MAX_PAYLOAD)
     return tmp_path / "site"
 
 

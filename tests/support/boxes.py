@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hams_services.ctl.system.broker import MAX_PAYLOAD
-from hams_services.security.folder import make
+from hams_services.security.folder import set_up_site
 from hams_shared.runtime.credentials import VARIABLE
 from support.up import ROOT, Up
 from support.wire import CLEAR, CUT, Way, Wire
@@ -54,7 +54,7 @@ class FarBox:
         """What `hams-ctl init` made for both boxes."""
 
     def __enter__(self) -> FarBox:
-        make(self.secrets, [self.near_address], ["box", "far"], max_payload=MAX_PAYLOAD)
+        set_up_site(self.secrets, [self.near_address], ["box", "far"], max_payload=MAX_PAYLOAD)
         _run("ip", "netns", "add", self._name)
         try:
             self.wire = Wire(self._near, self._far)

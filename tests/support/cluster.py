@@ -25,7 +25,7 @@ import nkeys
 import pytest
 
 from hams_services.ctl.system.broker import MAX_PAYLOAD, find_nats_server
-from hams_services.security.folder import make
+from hams_services.security.folder import set_up_site
 from hams_services.security.server_conf import LEAF_PORT
 from hams_shared.runtime.credentials import Credentials, load
 from support.wait import until_sync
@@ -41,7 +41,7 @@ def addresses(count: int) -> list[str]:
 def make_site(folder: Path) -> list[str]:
     """What `hams-ctl init` makes for three brokers and a leaf; their addresses, the leaf's last."""
     *names, last = addresses(4)
-    make(folder, [], ["box"], cluster=names, leaves=[last], max_payload=MAX_PAYLOAD)
+    set_up_site(folder, [], ["box"], cluster=names, leaves=[last], max_payload=MAX_PAYLOAD)
     return [*names, last]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from hams_services.ctl.system import broker as broker_module
 from hams_services.ctl.system.broker import MAX_PAYLOAD, Broker, find_nats_server, last_complaint, output_sizes
-from hams_services.security.folder import make
+from hams_services.security.folder import set_up_site
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.protocol import Entry, Message
 from hams_shared.errors import BrokerError
@@ -126,7 +126,9 @@ async def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 async def test_a_host_that_is_not_ours(tmp_path: Path) -> None:
-    make(tmp_path / "site", [], ["box"], max_payload=1000)  # without credentials only loopback addresses are taken
+    set_up_site(
+        tmp_path / "site", [], ["box"], max_payload=1000
+    )  # without credentials only loopback addresses are taken
     with pytest.raises(BrokerError, match="cannot listen"):
         async with Broker(tmp_path / "store", host="192.0.2.1", port=4222, secrets=tmp_path / "site"):
             pass

@@ -17,7 +17,7 @@ import pytest
 import hams_client
 from hams_services.ctl.control import Control
 from hams_services.ctl.system.broker import MAX_PAYLOAD
-from hams_services.security.folder import make
+from hams_services.security.folder import set_up_site
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.protocol import Message
 from hams_shared.errors import CredentialsError, HamsError, NotFoundError
@@ -219,7 +219,7 @@ async def test_who_takes_a_leaf_has_its_rights_and_no_more(cluster: Cluster) -> 
 
 async def test_a_new_box_is_let_in_everywhere(cluster: Cluster) -> None:
     await until(lambda: cluster.leaf.host in cluster.joined(), 30)
-    make(cluster.secrets, [], ["box9"], max_payload=MAX_PAYLOAD)
+    set_up_site(cluster.secrets, [], ["box9"], max_payload=MAX_PAYLOAD)
     for member in cluster.members.values():
         member.update()
     await until(lambda: all("Reloaded server configuration" in m.log() for m in cluster.members.values()), 30)
@@ -246,7 +246,7 @@ async def test_a_leaf_is_shut_out(cluster: Cluster) -> None:
     await until(lambda: cluster.leaf.host in cluster.joined(), 30)
     for path in cluster.secrets.glob("leaf-*.creds"):
         path.unlink()
-    make(cluster.secrets, [], [], max_payload=MAX_PAYLOAD)
+    set_up_site(cluster.secrets, [], [], max_payload=MAX_PAYLOAD)
     for member in cluster.members.values():  # a SIGHUP would leave the link as it is
         member.kill()
         member.update()

@@ -16,7 +16,7 @@ import pytest
 
 import hams_client
 from hams_services.ctl.system.broker import MAX_PAYLOAD, Broker
-from hams_services.security.folder import make
+from hams_services.security.folder import set_up_site
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.protocol import Message
 from hams_shared.errors import BadInputError, BrokerError, CredentialsError
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A site of two boxes."""
-    make(tmp_path / "site", [], ["box", "box2"], max_payload=MAX_PAYLOAD)
+    set_up_site(tmp_path / "site", [], ["box", "box2"], max_payload=MAX_PAYLOAD)
     return tmp_path / "site"
 
 
@@ -222,7 +222,7 @@ async def test_nobody_has_others_write_for_him(broker: Broker, site: Path) -> No
 
 
 async def test_who_is_not_known_is_told_what_to_do(broker: Broker, site: Path, tmp_path: Path) -> None:
-    make(tmp_path / "other", [], ["box"], max_payload=MAX_PAYLOAD)
+    set_up_site(tmp_path / "other", [], ["box"], max_payload=MAX_PAYLOAD)
     stranger = load(tmp_path / "other" / "app.creds")
     forged = Credentials("app", load(site / "app.creds").authority, stranger.seed)
     for identity, said in (
@@ -241,7 +241,7 @@ async def test_who_is_not_known_is_told_what_to_do(broker: Broker, site: Path, t
 
 async def test_the_deadline_holds_whenever_it_comes(broker: Broker, tmp_path: Path) -> None:
     # Up to Python 3.11 asyncio.wait_for, by which nats-py waits for TLS, may lose the cancellation by a deadline.
-    make(tmp_path / "other", [], ["box"], max_payload=MAX_PAYLOAD)
+    set_up_site(tmp_path / "other", [], ["box"], max_payload=MAX_PAYLOAD)
     stranger = load(tmp_path / "other" / "app.creds")
 
     async def attempt(deadline: float) -> None:
@@ -255,7 +255,7 @@ async def test_the_deadline_holds_whenever_it_comes(broker: Broker, tmp_path: Pa
 
 
 async def test_a_new_box_is_let_in_without_a_restart(broker: Broker, site: Path) -> None:
-    make(site, [], ["box3"], max_payload=MAX_PAYLOAD)
+    set_up_site(site, [], ["box3"], max_payload=MAX_PAYLOAD)
     identity = load(site / "agent-box3.creds")
     with pytest.raises(CredentialsError):
         async with NatsBus(broker.url, credentials=identity, connect_timeout=6):
@@ -279,7 +279,7 @@ async def test_who_is_no_longer_known_is_told_while_he_runs(
 ) -> None:
     async with NatsBus(broker.url, credentials=load(site / "app.creds")) as bus:
         (site / "app.creds").unlink()
-        make(site, [], [], max_payload=MAX_PAYLOAD)
+        set_up_site(site, [], [], max_payload=MAX_PAYLOAD)
         assert broker.pid is not None
         os.kill(broker.pid, signal.SIGHUP)
         await until(lambda: "does not know app by these credentials" in caplog.text)
@@ -290,7 +290,7 @@ async def test_who_is_no_longer_known_is_told_while_he_runs(
 
 
 async def test_without_credentials_the_broker_is_for_this_machine_only(tmp_path: Path) -> None:
-    with pytest.raises(CredentialsError, match="would let everybody in.*hams-ctl init"):
+    with pytest.raises(CredentialsError, match="is open to everybody.*hams-ctl init"):
         async with Broker(tmp_path, host="0.0.0.0"):
             pass
 

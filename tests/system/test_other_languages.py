@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from hams_services.ctl.system.broker import MAX_PAYLOAD, Broker
-from hams_services.security.folder import make
+from hams_services.security.folder import set_up_site
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.runtime.credentials import load
 from hams_shared.wire import codec, subjects
@@ -61,7 +61,7 @@ def test_results_in_node(reader: Path, tmp_path: Path, lossless_face: Path, writ
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    make(tmp_path / "site", [], ["box"], max_payload=MAX_PAYLOAD)
+    set_up_site(tmp_path / "site", [], ["box"], max_payload=MAX_PAYLOAD)
     return tmp_path / "site"
 
 

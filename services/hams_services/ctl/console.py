@@ -86,7 +86,7 @@ def without_bus(
         raise typer.Exit(code)
 
 
-def directly(main: Callable[[], None], debug: bool, stopped: str = "stopped") -> None:
+def run_sync(main: Callable[[], None], debug: bool, stopped: str = "stopped") -> None:
     """Run `main` in this thread, so that Ctrl-C ends what it waits for; errors and exit codes are as everywhere.
 
     `stopped` is told when Ctrl-C did.

@@ -1,7 +1,7 @@
-"""The disk that the embedded broker keeps its store on: is it full, and what is to be done.
+"""The disk of the embedded broker's store: whether it is full, and what to do then.
 
-A nats-server whose disk was full once stores nothing any more in the streams that met it, or switches JetStream off,
-until it is started anew. So whoever supervises it looks at the disk, and starts it anew when there is room.
+After a full disk nats-server stores nothing more in the streams that hit it, or switches JetStream off, until it is
+restarted. Its supervisor therefore watches the disk, and restarts the broker once there is room.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ log = logging.getLogger(__name__)
 LOOK_S = 2.0
 """Pause between two looks at the disk, s."""
 ROOM_BYTES = 256 * 1024
-"""A disk that does not take so much more counts as full, bytes."""
+"""A disk with less room than this counts as full, bytes."""
 PLENTY_BYTES = 64 << 20
-"""A disk with so much room is looked at no further unless the broker complains, bytes."""
+"""With this much room the disk is not probed unless the broker complains, bytes."""
 AGAIN_S = 10.0
-"""Pause before a broker that goes on to complain is started anew again, s; it doubles."""
+"""Pause before a broker that still complains is restarted again, s; it doubles."""
 LONGEST_S = 600.0
 """Longest such pause, s."""
 
-_SAYS = (b"no space left on device", b"disk quota exceeded", b"out of space", b"out of resources")
-"""What a nats-server writes into its log when its disk is full."""
+_LOGGED = (b"no space left on device", b"disk quota exceeded", b"out of space", b"out of resources")
+"""What nats-server logs when its disk is full."""
 
 Action = Literal["", "full", "restart"]
 
 
 def is_full(folder: Path) -> bool:
-    """Whether the disk or quota of `folder` takes no :data:`ROOM_BYTES` more; False where that cannot be known.
+    """Whether the disk or quota of `folder` has no room for :data:`ROOM_BYTES`; False where that is unknown.
 
-    It writes them, since a quota shows itself only then, and removes them.
+    It writes and removes a file of that size, since only a write shows a quota.
     """
     probe = folder / f".room-{os.getpid()}"
     try:
@@ -56,7 +56,7 @@ def is_full(folder: Path) -> bool:
 
 
 def has_plenty(folder: Path) -> bool:
-    """Whether the file system of `folder` says that it has room; a quota is not in it. Costs nothing."""
+    """Whether the file system of `folder` reports room, without regard to quotas. Costs nothing."""
     try:
         found = os.statvfs(folder)
     except OSError:
@@ -64,16 +64,16 @@ def has_plenty(folder: Path) -> bool:
     return found.f_bavail * found.f_frsize >= PLENTY_BYTES and (not found.f_files or found.f_favail > 0)
 
 
-GOES_ON = "nothing can be deployed, planned or measured; make room, and HAMS goes on by itself"
+GOES_ON = "nothing can be deployed, planned or measured; make room: HAMS then continues by itself"
 
 
 def full(folder: Path, hint: str = GOES_ON) -> BrokerError:
-    """What a person is told of a full disk."""
+    """Return the error for a full disk."""
     return BrokerError(f"the disk of the broker's store is full: {folder}", hint)
 
 
 @contextmanager
-def full_disk_told(folder: Path) -> Iterator[None]:
+def naming_full_disk(folder: Path) -> Iterator[None]:
     """Raise :func:`full` in place of an operating system's error about a full disk."""
     try:
         yield
@@ -84,14 +84,14 @@ def full_disk_told(folder: Path) -> Iterator[None]:
 
 
 def own_store(url: str) -> Path | None:
-    """The store of the broker at `url`, if it is that of a `hams-ctl up` on this machine."""
+    """Return the store of the broker at `url` if a `hams-ctl up` on this machine runs that broker."""
     found = running()
     return found.store if found is not None and found.url == url else None
 
 
 @contextmanager
 def explained(url: str) -> Iterator[None]:
-    """Say that the disk of the broker at `url` is full, if it is; an error that follows from it is raised as that."""
+    """Report a full disk of the broker at `url`: in place of the error that it causes, else as a warning."""
     with instead(own_store(url)):
         yield
     store = own_store(url)
@@ -101,7 +101,7 @@ def explained(url: str) -> Iterator[None]:
 
 @contextmanager
 def instead(store: Path | None) -> Iterator[None]:
-    """Where the disk of `store` is full, raise :func:`full` instead of the error that follows from it."""
+    """While the disk of `store` is full, raise :func:`full` in place of the error that it causes."""
     try:
         yield
     except (BrokerError, DeadlineError, DeviceSpecError) as error:
@@ -112,24 +112,24 @@ def instead(store: Path | None) -> Iterator[None]:
 
 @dataclass
 class DiskWatch:
-    """What to do about the disk. Pure: `now` is any monotonic clock, s."""
+    """Decides what to do about the disk. Pure: `now` is any monotonic clock, s."""
 
     full: bool = False
-    """Whether a person was told that it is, and not yet that there is room."""
+    """Whether a full disk was reported, and room not yet."""
     harmed: bool = False
-    """Whether the broker may have stopped to store."""
+    """Whether the broker may have stopped storing."""
     _not_before: float = float("-inf")
     _pause: float = AGAIN_S
 
     def look(self, now: float, *, room: bool, complained: bool) -> Action:
-        """Take what a look has found: is there room, and did the broker complain since the look before.
+        """Take one observation: whether there is room, and whether the broker complained since the last one.
 
-        ``full``: tell a person. ``restart``: start the broker anew, for there is room again.
+        Returns ``full`` (report it), ``restart`` (restart the broker: there is room again), or an empty text.
         """
         self.harmed = self.harmed or complained or not room
         if not room:
-            told, self.full = self.full, True
-            return "" if told else "full"
+            reported, self.full = self.full, True
+            return "" if reported else "full"
         if not self.harmed:
             if now >= self._not_before + self._pause:
                 self._pause = AGAIN_S
@@ -143,7 +143,7 @@ class DiskWatch:
 
 
 class Complaints:
-    """Reads what a nats-server adds to its log, and finds complaints about a full disk in it."""
+    """Finds complaints about a full disk in what nats-server adds to its log."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -151,7 +151,7 @@ class Complaints:
         self.skip()
 
     def skip(self) -> None:
-        """Take what is there as read."""
+        """Skip the present contents."""
         try:
             self._at = self._path.stat().st_size
         except OSError:
@@ -168,4 +168,4 @@ class Complaints:
                 self._at = end
         except OSError:
             return False
-        return any(words in text for words in _SAYS)
+        return any(words in text for words in _LOGGED)

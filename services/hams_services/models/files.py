@@ -75,7 +75,7 @@ def copy(source: IO[bytes], path: Path, digest: str | None, progress: Progress, 
         NoSpaceError: the disk is too full for it.
     """
     hashing = hashlib.new(algorithm_of(digest))
-    with roomy(path.parent), staged(path) as target:
+    with ensure_disk_space(path.parent), staged(path) as target:
         need(path.parent, total, what)
         done = 0
         while chunk := source.read(CHUNK):
@@ -113,7 +113,7 @@ def staged(path: Path) -> Iterator[IO[bytes]]:
 
 def record(path: Path, digest: str) -> None:
     """Write a file's digest beside it."""
-    with roomy(path.parent), staged(path.with_name(f"{path.name}.{algorithm_of(digest)}")) as target:
+    with ensure_disk_space(path.parent), staged(path.with_name(f"{path.name}.{algorithm_of(digest)}")) as target:
         target.write(digest.encode())
 
 
@@ -139,7 +139,7 @@ def need(folder: Path, size: int, what: str) -> None:
 
 
 @contextmanager
-def roomy(folder: Path) -> Iterator[None]:
+def ensure_disk_space(folder: Path) -> Iterator[None]:
     """Turn the system's word for a full disk (or quota) into NoSpaceError."""
     try:
         yield

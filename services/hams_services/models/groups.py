@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hams_services.models.manifest import Choice, Manifest, choose, zoo
+from hams_services.models.manifest import Manifest, ZooEntry, find_entry, zoo
 from hams_shared.errors import BadInputError, GroupSpecError
 from hams_shared.group import spec, strict_yaml
 from hams_shared.group.spec import GroupSpec, Strict, TaskSpec
@@ -64,12 +64,12 @@ def _node(name: object, node: Any, manifests: Mapping[str, Manifest]) -> Any:
     if not isinstance(node, dict) or not str(node.get("model", "")).startswith(PREFIX):
         return node
     try:
-        return merge(node, choose(str(node["model"]), manifests))
+        return merge(node, find_entry(str(node["model"]), manifests))
     except BadInputError as error:
         raise GroupSpecError(f"nodes.{name}.model: {error.text}", error.hint) from None
 
 
-def merge(node: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
+def merge(node: Mapping[str, Any], entry: ZooEntry) -> dict[str, Any]:
     """Return the node with what it does not say itself from the zoo.
 
     `input`, `crop` and `task` are merged key by key; a `task` of another `type` stands alone, and then so do `outputs`.
@@ -77,19 +77,19 @@ def merge(node: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
     Raises:
         BadInputError: the network tells several things, and the node does not say which.
     """
-    manifest = choice.manifest
-    model, digest = choice.source()
+    manifest = entry.manifest
+    model, digest = entry.source()
     own_digest = {key: node[key] for key in ("sha256", "sha384") if node.get(key) is not None}
     rest = {key: value for key, value in node.items() if key not in ("model", "sha256", "sha384")}
     merged: dict[str, Any] = {"model": model, **(own_digest or digest), **rest}
     own = node.get("task")
     kind = own.get("type") if isinstance(own, dict) else None
-    if choice.head is None and kind is None:
+    if entry.head is None and kind is None:
         heads = [f"{PREFIX}{manifest.name}/{head}" for head in manifest.heads]
         raise BadInputError(
             f"{manifest.name} tells several things", f"write {' or '.join(heads)}: one node each, or give a task"
         )
-    head = None if choice.head is None else manifest.heads[choice.head]
+    head = None if entry.head is None else manifest.heads[entry.head]
     fits = head is not None and kind in (None, head.task.type)
     if head is not None and fits and head.outputs:
         merged.setdefault("outputs", list(head.outputs))
@@ -113,9 +113,9 @@ def _over(base: dict[str, Any], own: Any) -> Any:
     return {**base, **own} if isinstance(own, dict) else own
 
 
-def node_yaml(choice: Choice) -> dict[str, Any]:
+def node_yaml(entry: ZooEntry) -> dict[str, Any]:
     """Return the node that stands for a network, all of it written out."""
-    node: dict[str, Any] = {"model": f"{PREFIX}{choice.manifest.name}"}
-    if choice.manifest.crop is not None:
+    node: dict[str, Any] = {"model": f"{PREFIX}{entry.manifest.name}"}
+    if entry.manifest.crop is not None:
         node["parent"] = "PARENT"
-    return merge(node, choice)
+    return merge(node, entry)

@@ -115,7 +115,7 @@ class Manifest(Strict):
 
 
 @dataclass(frozen=True)
-class Choice:
+class ZooEntry:
     """What a reference asks for."""
 
     manifest: Manifest
@@ -140,7 +140,7 @@ class Choice:
         return main.source + fragment, {"sha256" if main.sha256 else "sha384": main.digest}
 
 
-def choose(reference: str, manifests: Mapping[str, Manifest]) -> Choice:
+def find_entry(reference: str, manifests: Mapping[str, Manifest]) -> ZooEntry:
     """Find what ``NAME[/HEAD][@VARIANT]`` asks for.
 
     Raises:
@@ -165,7 +165,7 @@ def choose(reference: str, manifests: Mapping[str, Manifest]) -> Choice:
         if not found:
             raise BadInputError(f"{name} has no variant {variant!r}", _near(variant, manifest.variants, "variants"))
         chosen = found[0]
-    return Choice(manifest, chosen, head)
+    return ZooEntry(manifest, chosen, head)
 
 
 def _near(name: str, known: Iterable[str], what: str = "") -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hams_services.models.files import Progress, check, digest_of, record, roomy
+from hams_services.models.files import Progress, check, digest_of, record, ensure_disk_space
 from hams_shared.errors import ModelFetchError
 
 POLL_S = 0.2
@@ -40,13 +40,13 @@ class Part:
 
     def remember(self, url: str, validator: str) -> None:
         """Note where the bytes come from."""
-        with roomy(self.path.parent):
+        with ensure_disk_space(self.path.parent):
             self._from.write_text(json.dumps({"url": url, "validator": validator}), "utf-8")
 
     def write(self, data: bytes) -> None:
         """Append. Raises NoSpaceError, or OSError as ModelFetchError: trying again does not help."""
         try:
-            with roomy(self.path.parent):
+            with ensure_disk_space(self.path.parent):
                 while data:
                     count = os.pwrite(self._fd, data, self.size)
                     self.size += count
@@ -70,7 +70,7 @@ class Part:
         except BaseException:
             self.drop()
             raise
-        with roomy(self.path.parent):
+        with ensure_disk_space(self.path.parent):
             os.fsync(self._fd)
         os.replace(self.path, self._target)
         self._from.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from hams_services.models import download, wheels
 from hams_services.models.files import Progress, cached, copy
-from hams_services.models.manifest import Choice, File
+from hams_services.models.manifest import File, ZooEntry
 from hams_services.models.partial import part_of
 from hams_shared.errors import BadInputError, ModelFetchError
 
@@ -26,33 +26,33 @@ def check_base(base: str) -> str:
     return str(folder)
 
 
-def places(choice: Choice, cache: Path) -> tuple[Path, ...]:
+def places(entry: ZooEntry, cache: Path) -> tuple[Path, ...]:
     """Return where a network's files are kept, the main one first; those beside it lie in the same folder."""
-    main = choice.files[0]
+    main = entry.files[0]
     first = wheels.place(main.source, cache) if main.kind == "pypi" else _https(main, cache)
-    return (first, *(first.with_name(file.name) for file in choice.files[1:]))
+    return (first, *(first.with_name(file.name) for file in entry.files[1:]))
 
 
 def _https(file: File, cache: Path) -> Path:
     return download.place(file.source, file.digest, cache)
 
 
-def state(choice: Choice, cache: Path) -> tuple[State, int]:
+def state(entry: ZooEntry, cache: Path) -> tuple[State, int]:
     """Say whether a network is in the cache, and how many bytes are. By size: `verify` is there to look closer."""
     done = 0
-    for file, path in zip(choice.files, places(choice, cache), strict=True):
+    for file, path in zip(entry.files, places(entry, cache), strict=True):
         for each in (path, part_of(path)):
             if each.is_file():
                 done += min(each.stat().st_size, file.size)
                 break
     whole = all(
         path.is_file() and path.stat().st_size == file.size
-        for file, path in zip(choice.files, places(choice, cache), strict=True)
+        for file, path in zip(entry.files, places(entry, cache), strict=True)
     )
     return ("cached" if whole else "part" if done else "absent"), done
 
 
-def pull(choice: Choice, cache: Path, base: str | None, progress: Progress) -> bool:
+def pull(entry: ZooEntry, cache: Path, base: str | None, progress: Progress) -> bool:
     """Bring a network into the cache, from the mirror `base` if one is given. Says whether anything was fetched.
 
     Blocking; a KeyboardInterrupt leaves what has arrived. `progress` is told bytes of all its files; of a wheel, which
@@ -63,15 +63,15 @@ def pull(choice: Choice, cache: Path, base: str | None, progress: Progress) -> b
         DigestError: the bytes are not those promised; nothing of them stays.
         NoSpaceError: the disk is too full.
     """
-    total, before, fetched = sum(file.size for file in choice.files), 0, False
-    for file, path in zip(choice.files, places(choice, cache), strict=True):
+    total, before, fetched = sum(file.size for file in entry.files), 0, False
+    for file, path in zip(entry.files, places(entry, cache), strict=True):
 
         def told(done: int, of: int, before: int = before) -> None:
             progress(before + done, total if of else 0)
 
         if not cached(path, file.digest):
             if base is not None:
-                _mirrored(choice, file, path, base, told)
+                _mirrored(entry, file, path, base, told)
             elif file.kind == "pypi":
                 wheels.fetch(file.source, file.digest, cache, told)
             else:
@@ -82,14 +82,14 @@ def pull(choice: Choice, cache: Path, base: str | None, progress: Progress) -> b
     return fetched
 
 
-def _mirrored(choice: Choice, file: File, path: Path, base: str, progress: Progress) -> None:
+def _mirrored(entry: ZooEntry, file: File, path: Path, base: str, progress: Progress) -> None:
     """Fetch a file from a mirror: of the places where it may be, the first that has it.
 
     ``intel/NAME/…`` is how Open Model Zoo's own downloader (omz_downloader) leaves them; a folder may have wheels too.
     """
-    name = choice.manifest.name
-    exact = f"{name}/{choice.variant}/{file.name}"
-    ways: tuple[str, ...] = (exact, f"intel/{exact}", f"{name}/{file.name}", f"{choice.variant}/{file.name}", file.name)
+    name = entry.manifest.name
+    exact = f"{name}/{entry.variant}/{file.name}"
+    ways: tuple[str, ...] = (exact, f"intel/{exact}", f"{name}/{file.name}", f"{entry.variant}/{file.name}", file.name)
     if urlsplit(base).scheme in ("http", "https"):
         for way in ways:
             try:

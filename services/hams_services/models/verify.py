@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from hams_services.models.files import ALGORITHMS, algorithm_of, digest_of, recorded
-from hams_services.models.manifest import Choice, Manifest
+from hams_services.models.manifest import Manifest, ZooEntry
 from hams_services.models.pull import places
 
 Verdict = Literal["good", "bad", "part"]
@@ -39,9 +39,9 @@ def promises(manifests: dict[str, Manifest], cache: Path) -> dict[Path, tuple[st
     found: dict[Path, tuple[str, str]] = {}
     for manifest in manifests.values():
         for variant in manifest.variants:
-            choice = Choice(manifest, variant, None)
-            for file, path in zip(choice.files, places(choice, cache), strict=True):
-                found[path] = (choice.label, file.digest)
+            entry = ZooEntry(manifest, variant, None)
+            for file, path in zip(entry.files, places(entry, cache), strict=True):
+                found[path] = (entry.label, file.digest)
     return found
 
 

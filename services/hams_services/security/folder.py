@@ -1,4 +1,4 @@
-"""The folder that `hams-ctl init` makes and keeps: authority, brokers' files, one credentials file per user.
+"""The folder that `hams-ctl init` creates and extends: authority, brokers' files, one credentials file per user.
 
     DIR/authority.key            signs the brokers' certificates; stays here
     DIR/broker/                  all that a broker alone needs, nothing secret of others: nats.conf, accounts.conf,
@@ -37,19 +37,19 @@ BOX = re.compile(r"[a-z0-9]([a-z0-9_-]*[a-z0-9])?")
 KINDS = ("cluster", "leaf")
 """Folders with one folder for each broker's box."""
 LEAST = 3
-"""Brokers of a cluster: of fewer, the loss of one stops the others, as they decide by majority."""
+"""Fewest brokers of a cluster: brokers decide by majority, so two do not survive the loss of one."""
 
 
 @dataclass(frozen=True)
-class Made:
-    """What one run of `init` did."""
+class SiteReport:
+    """The result of one run of `init`."""
 
-    folder: Path
     hosts: list[str]
-    """What the broker's certificate is for."""
+    """The names and addresses in the broker's certificate."""
     expires: datetime
+    """When that certificate does."""
     added: list[str]
-    """Users that were not there before."""
+    """New users."""
     users: list[str]
     new_site: bool
     renewed: bool
@@ -59,7 +59,7 @@ class Made:
     leaves: list[str]
 
 
-def make(
+def set_up_site(
     folder: Path,
     hosts: list[str],
     boxes: list[str],
@@ -71,13 +71,13 @@ def make(
     store: str = "/data",
     max_payload: int,
     now: datetime | None = None,
-) -> Made:
-    """Make the folder, or add to it. `cluster` and `leaves` are further boxes with brokers, by the name or address
+) -> SiteReport:
+    """Create the folder, or add to it. `cluster` and `leaves` are further boxes with brokers, by the name or address
     under which the others reach them.
 
     Raises:
-        BadInputError: a box's name does not fit a subject, a host is none, hosts were given for a certificate that is
-            kept, a cluster is too small, a file cannot be written or is damaged.
+        BadInputError: a box's name does not fit a subject, a host is not a name or address, hosts were given for a
+            certificate that is kept, a cluster is too small, a file cannot be written or is damaged.
     """
     names = [_host(host) for host in hosts]
     brokers = {
@@ -93,11 +93,11 @@ def make(
             )
     place = server_conf.Place(broker_folder, store, max_payload)
     try:
-        return _make(folder, names, boxes, brokers, renew, place, now or datetime.now(UTC))
+        return _set_up(folder, names, boxes, brokers, renew, place, now or datetime.now(UTC))
     except OSError as error:
         raise BadInputError(f"cannot write {error.filename or folder}: {error.strerror}") from None
     except ValueError as error:
-        raise BadInputError(f"{folder} is damaged: {error}", "move it away and run init anew") from None
+        raise BadInputError(f"{folder} is damaged: {error}", "move it away and run init again") from None
 
 
 def _host(text: str) -> str:
@@ -118,18 +118,18 @@ def _check_cluster(cluster: list[str], leaves: list[str]) -> None:
         raise BadInputError("a leaf needs a cluster to connect to", "add --cluster HOST for each of its brokers")
     if 0 < len(cluster) < LEAST:
         raise BadInputError(
-            f"a cluster of {len(cluster)} would not outlive the loss of a broker",
+            f"a cluster of {len(cluster)} does not survive the loss of a broker",
             f"give at least {LEAST}: --cluster box1 --cluster box2 --cluster box3",
         )
     for one, other in combinations([*cluster, *leaves], 2):
         if token(one) == token(other):
             raise BadInputError(
-                f"{one} and {other} would both be the box {token(one)}",
+                f"{one} and {other} are both called {token(one)} as a box",
                 "a box has one broker, in the cluster or as a leaf; give each box a name of its own",
             )
 
 
-def _make(
+def _set_up(
     folder: Path,
     hosts: list[str],
     boxes: list[str],
@@ -137,20 +137,10 @@ def _make(
     renew: bool,
     place: server_conf.Place,
     now: datetime,
-) -> Made:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not (folder / ".gitignore").exists():
-        _write(folder / ".gitignore", b"*\n", 0o644)  # a checkout is where most people run this
+) -> SiteReport:
+    authority, new_site = _authority(folder, now)
     broker = folder / "broker"
-    broker.mkdir(mode=0o755, exist_ok=True)
-    new_site = not (folder / "authority.key").exists()
-    if new_site:
-        key = certificates.new_key()
-        _write(broker / "ca.crt", certificates.authority(key, now), 0o644)
-        _write(folder / "authority.key", key, 0o600)  # last: without it the site counts as not made
-    authority = _Authority((broker / "ca.crt").read_bytes(), (folder / "authority.key").read_bytes(), now)
     renewed = _certify(broker, authority, [*ALWAYS, *hosts], renew=renew)
-
     known = {path.stem.removeprefix(AGENT) for path in folder.glob(f"{AGENT}*.creds")}
     entries, added = _users(folder, authority, roles(sorted(known | set(boxes)), map(token, brokers["leaf"])))
     _write(broker / "accounts.conf", accounts(entries).encode(), 0o644)
@@ -161,23 +151,36 @@ def _make(
     for name in brokers["leaf"]:
         own = server_conf.leaf_conf(name, brokers["cluster"], load(folder / f"leaf-{token(name)}.creds").seed)
         _box(folder, "leaf", name, authority, renew, place, leaf_accounts(entries), own)
-
     certificate = (broker / "broker.crt").read_bytes()
-    return Made(
-        folder,
-        certificates.hosts_of(certificate),
-        certificates.expires(certificate),
-        added,
-        [role.user for role, _ in entries],
-        new_site,
-        renewed,
-        brokers["cluster"],
-        brokers["leaf"],
+    return SiteReport(
+        hosts=certificates.hosts_of(certificate),
+        expires=certificates.expires(certificate),
+        added=added,
+        users=[role.user for role, _ in entries],
+        new_site=new_site,
+        renewed=renewed,
+        cluster=brokers["cluster"],
+        leaves=brokers["leaf"],
     )
 
 
+def _authority(folder: Path, now: datetime) -> tuple[_Authority, bool]:
+    """Return the site's authority, made where there is none, and whether it is new."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (folder / ".gitignore").exists():
+        _write(folder / ".gitignore", b"*\n", 0o644)  # most people run this in a checkout
+    broker = folder / "broker"
+    broker.mkdir(mode=0o755, exist_ok=True)
+    new = not (folder / "authority.key").exists()
+    if new:
+        key = certificates.new_key()
+        _write(broker / "ca.crt", certificates.authority(key, now), 0o644)
+        _write(folder / "authority.key", key, 0o600)  # last: a site without it counts as not set up
+    return _Authority((broker / "ca.crt").read_bytes(), (folder / "authority.key").read_bytes(), now), new
+
+
 def _users(folder: Path, authority: _Authority, wanted: list[Role]) -> tuple[list[tuple[Role, str]], list[str]]:
-    """Each role with its user's public key, and the users that were not there before."""
+    """Return each role with its user's public key, and the new users."""
     entries = []
     added = []
     for role in wanted:
@@ -200,7 +203,7 @@ def _box(
     users: str,
     own: str,
 ) -> None:
-    """All that the box `name` needs for its broker, and its agents' credentials. `own`: what only this broker has."""
+    """Write the files of box `name`: its broker's, with `own` for this broker alone, and its agents' credentials."""
     box = folder / kind / name
     broker = box / "broker"
     broker.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -221,21 +224,21 @@ class _Authority:
     now: datetime
 
     def derived(self, purpose: str) -> str:
-        """A secret that only who has the authority's key can make, the same each time."""
+        """Return a secret derived from the authority's key: always the same for one purpose."""
         return hmac.new(self.key, purpose.encode(), "sha256").hexdigest()
 
 
 def _certify(broker: Path, authority: _Authority, hosts: list[str], *, renew: bool, mutual: bool = False) -> bool:
-    """Give the broker in `broker` a certificate for `hosts`, unless it has one; say whether it got one.
+    """Write a certificate for `hosts` into `broker`, unless there is one; return whether it was written.
 
-    `mutual`: it shows it to other brokers as well, when it connects to them.
+    With `mutual` the broker also presents it when it connects to other brokers.
     """
     path = broker / "broker.crt"
     there = certificates.hosts_of(path.read_bytes()) if path.exists() else []
     if there and not renew:
         if set(hosts) - set(there):
             raise BadInputError(
-                f"the broker's certificate in {broker} is there already, for other hosts",
+                f"there is already a certificate for other hosts in {broker}",
                 "add --renew-broker to replace it",
             )
         return False
@@ -248,20 +251,20 @@ def _certify(broker: Path, authority: _Authority, hosts: list[str], *, renew: bo
 
 
 def public_key(seed: str) -> str:
-    """The public half of an NKey seed; all that the broker gets to know."""
+    """Return the public half of an NKey seed; the broker gets only this."""
     return str(nkeys.from_seed(bytearray(seed.encode())).public_key.decode())
 
 
 def server_options(folder: Path, store: Path) -> str:
-    """Lines for a nats-server configuration in `store` that make it use the site's certificate and users.
+    """Return lines for a nats-server configuration in `store`: the site's certificate and users.
 
     Raises:
-        BadInputError: `folder` is not one that `init` made.
+        BadInputError: `init` did not create `folder`.
     """
     broker = folder / "broker"
     for name in ("accounts.conf", "broker.crt", "broker.key"):
         if not (broker / name).is_file():
-            raise BadInputError(f"{folder} holds no {'broker/' + name}", "make it with `hams-ctl init --dir DIR`")
+            raise BadInputError(f"{folder} holds no {'broker/' + name}", "create it with `hams-ctl init --dir DIR`")
     return (
         f"tls {{ cert_file: {json.dumps(str(broker / 'broker.crt'))}, "
         f'key_file: {json.dumps(str(broker / "broker.key"))}, min_version: "1.2", handshake_first: auto }}\n'
@@ -271,13 +274,13 @@ def server_options(folder: Path, store: Path) -> str:
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Write a file that is its owner's from then on."""
+    """Write a file unless there is one: people may edit it."""
     if not path.exists():
         _write(path, text.encode(), 0o644)
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    """Replace a file whole, never readable by more than `mode` says."""
+    """Replace a file in one step; only those that `mode` allows can ever read it."""
     if path.exists() and path.read_bytes() == data:
         return
     temporary = path.with_name(f".{path.name}.new")

@@ -1,4 +1,4 @@
-"""`hams-ctl demo`: the main job from nothing to a report, in a system of its own that ends with it."""
+"""What `hams-ctl demo` does: the main job from nothing to a report, in a system of its own that ends with it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hams_services.ctl.actions.up import shown
 from hams_services.ctl.console import out, without_bus
 from hams_services.ctl.control import Control
 from hams_services.ctl.progress import Steps, steps
-from hams_services.ctl.system.up import system
+from hams_services.ctl.system.up import SystemOptions, system
 from hams_services.ctl.tables import NARROW, placement, streams_table
 from hams_services.models.groups import load_group
 from hams_services.pipeline.sources.opening import open_source
@@ -82,7 +83,7 @@ async def run_demo(file: Path, out_dir: Path, source: str | None, devices: list[
         os.environ["HAMS_HOME"] = home
         out.print(f"starting broker, scheduler, pipeline and {len(names)} agents: {', '.join(names)}")
         async with (
-            shown(lambda progress: system(names, None, 0, "127.0.0.1", progress=progress)) as running,
+            shown(partial(system, SystemOptions(names, port=0))) as running,
             NatsBus(running.url, name="hams-ctl demo") as bus,
         ):
             await _play(bus, spec, out_dir)
@@ -152,7 +153,7 @@ def _pictures(spec: GroupSpec, received: list[Result], out_dir: Path) -> list[Pa
     out_dir.mkdir(parents=True, exist_ok=True)
     stream = next(iter(spec.streams.values()))
     by_frame = {r.frame: r for r in received}
-    wanted = set(worth_showing({frame: told(result.objects) for frame, result in by_frame.items()}, PICTURES))
+    wanted = set(worth_showing({frame: findings_in(result.objects) for frame, result in by_frame.items()}, PICTURES))
     source = open_source(stream.source, cache_folder())
     written: list[Path] = []
     try:
@@ -169,36 +170,40 @@ def _pictures(spec: GroupSpec, received: list[Result], out_dir: Path) -> list[Pa
     return written
 
 
-def told(objects: Sequence[Mapping[str, Any]]) -> int:
-    """Return how much a result tells: objects, and what child nodes say of them, on all levels."""
+def findings_in(objects: Sequence[Mapping[str, Any]]) -> int:
+    """Return the number of findings in a result: objects, and outputs of child nodes for them, on all levels."""
     total = 0
     for one in objects:
         total += 1
-        for key, said in one.items():
-            if key not in OWN_KEYS and isinstance(said, Mapping):
-                inner = said.get("objects")
-                total += told(inner) if isinstance(inner, Sequence) else bool(said.get("text", True))
+        for key, output in one.items():
+            if key not in OWN_KEYS and isinstance(output, Mapping):
+                inner = output.get("objects")
+                total += findings_in(inner) if isinstance(inner, Sequence) else bool(output.get("text", True))
     return total
 
 
-def worth_showing(told: Mapping[int, int], count: int) -> list[int]:
-    """Choose `count` frames, out of frame → how much it tells: those that tell most, spread over the clip.
+def worth_showing(findings: Mapping[int, int], count: int) -> list[int]:
+    """Choose `count` frames, by their numbers of `findings`: those with most, spread over the clip.
 
-    Neighbours look alike: of each stretch of the clip, a `count`-th of it, one is taken first.
+    Adjacent frames look alike, so one frame is taken first from each `count`-th of the clip.
     """
-    if not told:
+    if not findings:
         return []
-    first, last = min(told), max(told)
+    first, last = min(findings), max(findings)
     stretch = max(1.0, (last - first + 1) / count)
-    best = sorted(told, key=lambda frame: (-told[frame], frame))
+    best = sorted(findings, key=lambda frame: (-findings[frame], frame))
     of_each: dict[int, int] = {}
     for frame in best:
         of_each.setdefault(int((frame - first) / stretch), frame)
-    chosen = [frame for frame in of_each.values() if told[frame]]
+    chosen = [frame for frame in of_each.values() if findings[frame]]
     apart = max(1.0, stretch / 4)
     for least, empty in ((apart, False), (1.0, False), (1.0, True)):
         for frame in best:
-            if len(chosen) < count and (told[frame] or empty) and all(abs(frame - other) >= least for other in chosen):
+            if (
+                len(chosen) < count
+                and (findings[frame] or empty)
+                and all(abs(frame - other) >= least for other in chosen)
+            ):
                 chosen.append(frame)
     return sorted(chosen[:count])
 

@@ -10,11 +10,11 @@ import yaml
 from rich.table import Table
 from rich.text import Text
 
-from hams_services.ctl.console import directly, out, print_json
+from hams_services.ctl.console import out, print_json, run_sync
 from hams_services.ctl.tables import plain_table
 from hams_services.models.files import mib
 from hams_services.models.groups import node_yaml, plain
-from hams_services.models.manifest import SERVICES, Choice, Manifest, Service, choose, zoo
+from hams_services.models.manifest import SERVICES, Manifest, Service, ZooEntry, find_entry, zoo
 from hams_services.models.pull import State, places, state
 from hams_shared.errors import BadInputError
 from hams_shared.runtime.process import cache_folder
@@ -55,7 +55,7 @@ def list_models(service: str | None, json: bool, debug: bool) -> None:
                 out.print()
         out.print(f"In a group file: model: zoo:NAME.  Cache: {cache_folder()}", style="dim")
 
-    directly(main, debug)
+    run_sync(main, debug)
 
 
 def _table(title: str, manifests: list[Manifest]) -> Table:
@@ -92,7 +92,7 @@ def _cache_cell(manifest: Manifest) -> Text:
     several = len(manifest.variants) > 1
     words: list[Text] = []
     for variant in manifest.variants:
-        found, done = state(Choice(manifest, variant, None), cache_folder())
+        found, done = state(ZooEntry(manifest, variant, None), cache_folder())
         if found == "cached":
             words.append(Text(variant if several else "yes", _STYLE[found]))
         elif found == "part":
@@ -104,13 +104,13 @@ def _cache_cell(manifest: Manifest) -> Text:
 def _as_json(manifest: Manifest) -> dict[str, Any]:
     variants = {}
     for variant, files in manifest.variants.items():
-        choice = Choice(manifest, variant, None)
-        found, done = state(choice, cache_folder())
+        entry = ZooEntry(manifest, variant, None)
+        found, done = state(entry, cache_folder())
         variants[variant] = {
             "size": manifest.size(variant),
             "cache": found,
             "cached_bytes": done,
-            "path": str(places(choice, cache_folder())[0]),
+            "path": str(places(entry, cache_folder())[0]),
             "files": [file.model_dump(mode="json", exclude_none=True) for file in files],
         }
     return {
@@ -135,45 +135,45 @@ def show(name: str, json: bool, debug: bool) -> None:
     """Print what is known of a network."""
 
     def main() -> None:
-        choice = choose(name, zoo())
+        entry = find_entry(name, zoo())
         if json:
-            print_json({**_as_json(choice.manifest), "nodes": {n: node_yaml(c) for n, c in _nodes(choice).items()}})
+            print_json({**_as_json(entry.manifest), "nodes": {n: node_yaml(c) for n, c in _nodes(entry).items()}})
             return
-        _facts(choice)
-        crop = choice.manifest.crop is not None
+        _facts(entry)
+        crop = entry.manifest.crop is not None
         parent = "; PARENT is the node whose objects it looks at" if crop else ""
         out.print(f"\n# In a group file, below `nodes:`{parent}", style="dim")
-        suffix = f"@{choice.variant}" if choice.variant != choice.manifest.variant else ""
-        nodes = _nodes(choice)
+        suffix = f"@{entry.variant}" if entry.variant != entry.manifest.variant else ""
+        nodes = _nodes(entry)
         for node in nodes:
-            head = f"/{node}" if len(choice.manifest.heads) > 1 else ""
-            short = {"model": f"zoo:{choice.manifest.name}{head}{suffix}", **({"parent": "PARENT"} if crop else {})}
+            head = f"/{node}" if len(entry.manifest.heads) > 1 else ""
+            short = {"model": f"zoo:{entry.manifest.name}{head}{suffix}", **({"parent": "PARENT"} if crop else {})}
             _paste({node: short})
         out.print("\n# The same, written out; what a node with zoo: says of its own comes before this", style="dim")
         for node, each in nodes.items():
             _paste({node: node_yaml(each)})
 
-    directly(main, debug)
+    run_sync(main, debug)
 
 
 _NODE_NAMES = {"classification": "class", "expectation": "value", "embedding": "who"}
 
 
-def _nodes(choice: Choice) -> dict[str, Choice]:
-    """Return the nodes that stand for a choice, by a name to suggest: one for each head, unless one was chosen."""
-    manifest = choice.manifest
+def _nodes(entry: ZooEntry) -> dict[str, ZooEntry]:
+    """Return the nodes that stand for an entry, by a name to suggest: one for each head, unless one was chosen."""
+    manifest = entry.manifest
     if len(manifest.heads) > 1:
-        heads = [choice.head] if choice.head is not None else list(manifest.heads)
-        return {head: Choice(manifest, choice.variant, head) for head in heads}
+        heads = [entry.head] if entry.head is not None else list(manifest.heads)
+        return {head: ZooEntry(manifest, entry.variant, head) for head in heads}
     if manifest.crop is None:
-        return {SERVICES[manifest.service].removesuffix("s"): choice}
+        return {SERVICES[manifest.service].removesuffix("s"): entry}
     kind = manifest.heads["all"].task.type
-    return {_NODE_NAMES.get(kind, kind): choice}
+    return {_NODE_NAMES.get(kind, kind): entry}
 
 
-def _facts(choice: Choice) -> None:
+def _facts(entry: ZooEntry) -> None:
     """Print what is known, a line each; nothing is folded that someone may want to copy."""
-    manifest, given = choice.manifest, choice.manifest.input
+    manifest, given = entry.manifest, entry.manifest.input
     out.print(Text.assemble((manifest.name, "bold"), f"  {manifest.what}"))
     if manifest.note:
         for line in textwrap.wrap(manifest.note, min(100, out.width - 2)):
@@ -188,7 +188,7 @@ def _facts(choice: Choice) -> None:
     _fact("licence", manifest.licence)
     _fact("home", manifest.home)
     for variant, files in manifest.variants.items():
-        one = Choice(manifest, variant, None)
+        one = ZooEntry(manifest, variant, None)
         found, done = state(one, cache_folder())
         where = {
             "cached": f"in the cache: {places(one, cache_folder())[0]}",
@@ -196,11 +196,11 @@ def _facts(choice: Choice) -> None:
             "absent": "not in the cache",
         }[found]
         _fact(variant, f"{mib(manifest.size(variant))}, {where}", _STYLE[found] if found != "absent" else "")
-        if variant == choice.variant:
+        if variant == entry.variant:
             for file in files:
                 _fact("", file.source)
                 _fact("", f"{file.size} bytes, {'SHA-256' if file.sha256 else 'SHA-384'} {file.digest}", "dim")
-    others = [variant for variant in manifest.variants if variant != choice.variant]
+    others = [variant for variant in manifest.variants if variant != entry.variant]
     if others:
         _fact("", f"hams-ctl models show {manifest.name}@{others[0]} shows the other's files", "dim")
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from hams_services.ctl.console import directly, err, out, print_json
+from hams_services.ctl.console import err, out, print_json, run_sync
 from hams_services.ctl.control import prepare_model
 from hams_services.ctl.tables import plain_table
 from hams_services.models.files import mib
@@ -74,7 +74,7 @@ def import_file(file: Path, shape: str | None, memory: int, json: bool, debug: b
             for format, why in imported.skipped.items():
                 out.print(f"  {format}: none, {why}", style="yellow", soft_wrap=True)
 
-    directly(main, debug)
+    run_sync(main, debug)
 
 
 def _plain(imported: Imported) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def quantize(
             made = place.measure(bases[0], [*bases, *made], node, of, shown, time_it=True)
         _show(node, of, made, json)
 
-    directly(main, debug)
+    run_sync(main, debug)
 
 
 def less(
@@ -138,7 +138,7 @@ def less(
     debug: bool,
 ) -> None:
     """Leave a part of the network out, and show what came of it beside the whole one."""
-    directly(lambda: _less(form, file, node, samples, floor, frames, device, budget, memory, json), debug)
+    run_sync(lambda: _less(form, file, node, samples, floor, frames, device, budget, memory, json), debug)
 
 
 def _less(
@@ -206,7 +206,7 @@ def convert(
         for why in () if json else refused:
             err.print(str(why), style="dim")
 
-    directly(main, debug)
+    run_sync(main, debug)
 
 
 def variants(file: Path, floor: float | None, json: bool, debug: bool) -> None:
@@ -234,7 +234,7 @@ def variants(file: Path, floor: float | None, json: bool, debug: bool) -> None:
         if json:
             print_json(answers)
 
-    directly(main, debug)
+    run_sync(main, debug)
 
 
 def _with_node(file: Path, node: str) -> GroupSpec:

@@ -10,10 +10,10 @@ import typer
 from rich.text import Text
 
 from hams_services.ctl.actions.models import of_service, service_named
-from hams_services.ctl.console import directly, err, out, print_json
+from hams_services.ctl.console import err, out, print_json, run_sync
 from hams_services.ctl.progress import Steps, steps
 from hams_services.models.files import mib
-from hams_services.models.manifest import Choice, Service, choose, zoo
+from hams_services.models.manifest import Service, ZooEntry, find_entry, zoo
 from hams_services.models.pull import check_base, places, pull
 from hams_services.models.verify import Checked, verify
 from hams_shared.errors import BadInputError, HamsError, from_wire
@@ -24,62 +24,62 @@ def pull_models(names: list[str], all_: bool, service: str | None, base: str | N
     """Bring networks into the cache."""
 
     def main() -> None:
-        choices = _wanted(names, all_, service_named(service))
+        entries = _wanted(names, all_, service_named(service))
         mirror = check_base(base) if base is not None else None
         failures: list[HamsError] = []
         answers: list[dict[str, Any]] = []
         with steps(bytes_=True) as progress:
-            for choice in choices:
-                answer = _one(choice, mirror, progress, failures)
+            for entry in entries:
+                answer = _one(entry, mirror, progress, failures)
                 answers.append(answer)
                 if not json:
                     _say(answer)
         if json:
             print_json(answers)
-        elif len(choices) > 1:
-            good = len(choices) - len(failures)
-            out.print(f"{good} of {len(choices)} networks are in {cache_folder()}")
+        elif len(entries) > 1:
+            good = len(entries) - len(failures)
+            out.print(f"{good} of {len(entries)} networks are in {cache_folder()}")
         if failures:
             raise typer.Exit(failures[0].exit_code)
 
-    directly(main, debug, stopped="stopped: what has arrived stays, and pull goes on with it")
+    run_sync(main, debug, stopped="stopped: what has arrived stays, and pull goes on with it")
 
 
-def _wanted(names: list[str], everything: bool, service: Service | None) -> list[Choice]:
+def _wanted(names: list[str], everything: bool, service: Service | None) -> list[ZooEntry]:
     """Return what to pull. Raises BadInputError: no such network, or nothing is asked for."""
     if names:
         if everything or service is not None:
             raise BadInputError("give names, or --all, or --service")
-        chosen = {choice.label: choice for choice in (choose(name, zoo()) for name in names)}
+        chosen = {entry.label: entry for entry in (find_entry(name, zoo()) for name in names)}
         return list(chosen.values())
     if not everything and service is None:
         raise BadInputError("nothing to pull", "give names, --service F, or --all; `hams-ctl models list` shows them")
-    return [Choice(each, each.variant, None) for each in of_service(service)]
+    return [ZooEntry(each, each.variant, None) for each in of_service(service)]
 
 
-def _one(choice: Choice, base: str | None, progress: Steps, failures: list[HamsError]) -> dict[str, Any]:
+def _one(entry: ZooEntry, base: str | None, progress: Steps, failures: list[HamsError]) -> dict[str, Any]:
     """Pull one network; an error is told, and the next one's turn comes."""
 
     def told(done: int, total: int) -> None:
-        progress(choice.label, done, total)
+        progress(entry.label, done, total)
 
     answer: dict[str, Any] = {
-        "name": choice.manifest.name,
-        "variant": choice.variant,
-        "size": choice.manifest.size(choice.variant),
-        "path": str(places(choice, cache_folder())[0]),
+        "name": entry.manifest.name,
+        "variant": entry.variant,
+        "size": entry.manifest.size(entry.variant),
+        "path": str(places(entry, cache_folder())[0]),
     }
     try:
-        fetched = pull(choice, cache_folder(), base, told)
+        fetched = pull(entry, cache_folder(), base, told)
     except HamsError as error:
         failures.append(error)
         return {**answer, "state": "failed", "error": error.to_wire()}
     except OSError as error:
-        wrapped = HamsError(f"cannot keep {choice.label}: {error.strerror}: {error.filename}", "is the cache writable?")
+        wrapped = HamsError(f"cannot keep {entry.label}: {error.strerror}: {error.filename}", "is the cache writable?")
         failures.append(wrapped)
         return {**answer, "state": "failed", "error": wrapped.to_wire()}
     finally:
-        progress.end(choice.label)
+        progress.end(entry.label)
     return {**answer, "state": "fetched" if fetched else "cached"}
 
 
@@ -107,7 +107,7 @@ def verify_models(json: bool, debug: bool) -> None:
         if bad:
             raise typer.Exit(1)
 
-    directly(main, debug)
+    run_sync(main, debug)
 
 
 def _checked(each: Checked) -> dict[str, Any]:

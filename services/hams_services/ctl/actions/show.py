@@ -25,7 +25,7 @@ from hams_services.ctl.tables import (
 )
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import DeadlineError, NotFoundError
-from hams_shared.wire.messages import DeviceView, MatrixView, PipelineView
+from hams_shared.wire.messages import DeviceView, GroupView, MatrixView, PipelineView, SchedulerView
 
 MEASURE_S = 1800.0
 """How long `matrix --measure` waits, s."""
@@ -42,49 +42,58 @@ def status(json: bool, nats: str | None, debug: bool) -> None:
         except NotFoundError:
             streams = PipelineView(streams=())
         if json:
-            print_json(
-                {
-                    "groups": [g.model_dump(mode="json") for g in view.groups],
-                    "streams": streams.model_dump(mode="json")["streams"],
-                    "devices": [d.model_dump(mode="json") for d in view.devices],
-                    "leader": view.leader.model_dump(mode="json") if view.leader else None,
-                }
-            )
-            return
-        narrow = out.width < NARROW
-        if view.groups:
-            out.print(groups_table(view.groups, narrow=narrow))
-            for group in view.groups:
-                plan = group.active or group.next
-                if narrow and plan is not None:
-                    out.print(f"  {group.name}: {placement(plan.shares, plan.variants)}")
-                if group.text and group.state != "serving":
-                    out.print(f"  {group.name}: {group.text}", style="yellow")
-                if group.expected_why:
-                    out.print(f"  {group.name}: {group.expected_why}", style="dim")
-                if group.active is not None and group.active.unmet:
-                    lower = "; groups of lower priority give way first"
-                    out.print(f"  {group.name}: its target cannot be met by the plan{lower}", style="yellow")
+            print_json(_status_json(view, streams))
         else:
-            out.print("no group is deployed: hams-ctl deploy FILE")
-        if streams.streams:
-            out.print()
-            out.print(streams_table(streams, narrow=narrow))
-            for stream in streams.streams:
-                if stream.text:
-                    out.print(f"  {stream.group}/{stream.stream}: {stream.text}", style="red")
-        out.print()
-        _print_devices(view.devices, False)
-        if view.leader is not None:
-            out.print()
-            out.print(leader_line(view.leader, view.led_s, time.time()), style="dim")
+            _print_status(view, streams)
 
     with_bus(job, nats, debug)
 
 
+def _status_json(view: SchedulerView, streams: PipelineView) -> dict[str, object]:
+    return {
+        "groups": [g.model_dump(mode="json") for g in view.groups],
+        "streams": streams.model_dump(mode="json")["streams"],
+        "devices": [d.model_dump(mode="json") for d in view.devices],
+        "leader": view.leader.model_dump(mode="json") if view.leader else None,
+    }
+
+
+def _print_status(view: SchedulerView, streams: PipelineView) -> None:
+    narrow = out.width < NARROW
+    if view.groups:
+        out.print(groups_table(view.groups, narrow=narrow))
+        for group in view.groups:
+            _print_remarks(group, narrow)
+    else:
+        out.print("no group is deployed: hams-ctl deploy FILE")
+    if streams.streams:
+        out.print()
+        out.print(streams_table(streams, narrow=narrow))
+        for stream in streams.streams:
+            if stream.text:
+                out.print(f"  {stream.group}/{stream.stream}: {stream.text}", style="red")
+    out.print()
+    _print_devices(view.devices, False)
+    if view.leader is not None:
+        out.print()
+        out.print(leader_line(view.leader, view.led_s, time.time()), style="dim")
+
+
+def _print_remarks(group: GroupView, narrow: bool) -> None:
+    plan = group.active or group.next
+    if narrow and plan is not None:
+        out.print(f"  {group.name}: {placement(plan.shares, plan.variants)}")
+    if group.text and group.state != "serving":
+        out.print(f"  {group.name}: {group.text}", style="yellow")
+    if group.expected_why:
+        out.print(f"  {group.name}: {group.expected_why}", style="dim")
+    if group.active is not None and group.active.unmet:
+        text = "the plan cannot meet its target; groups of lower priority yield first"
+        out.print(f"  {group.name}: {text}", style="yellow")
+
+
 def discovered(json: bool, debug: bool) -> None:
     """Print the devices of this host."""
-    from hams_services.ctl.progress import steps
     from hams_services.ctl.system.up import discover
 
     async def look(stop: object) -> None:
@@ -135,7 +144,7 @@ def _print_devices(views: tuple[DeviceView, ...], json: bool) -> None:
         if view.state == "quarantined" and view.health is not None:
             name = view.record.device
             out.print(f"  {name} is quarantined: {view.health.reason}", style="red", soft_wrap=True)
-            out.print(f"  when it is mended: hams-ctl devices resume {name}", style="dim", soft_wrap=True)
+            out.print(f"  once it is repaired: hams-ctl devices resume {name}", style="dim", soft_wrap=True)
 
 
 def matrix(
@@ -168,12 +177,12 @@ def matrix(
 
 
 async def _measure(control: Control, model: str, device: str) -> None:
-    """Have cells measured again, and wait for it. Raises NotFoundError: there are none such."""
+    """Have cells measured again, and wait for it. Raises NotFoundError: no cell matches."""
     total = await control.measure(model, device)
     if not total:
         names = (await control.view()).matrix
         known = f"models: {', '.join(names.models) or 'none'}; devices: {', '.join(names.devices) or 'none'}"
-        raise NotFoundError(f"no cell of the matrix is called {model or '*'} {device or '*'}", known)
+        raise NotFoundError(f"no cell of the matrix matches {model or '*'} {device or '*'}", known)
     try:
         with steps() as progress:
             async with asyncio.timeout(MEASURE_S):
@@ -184,7 +193,7 @@ async def _measure(control: Control, model: str, device: str) -> None:
             progress.end("measure")
     except TimeoutError:
         raise DeadlineError(
-            f"not all was measured within {MEASURE_S:g} s", "it goes on: see `hams-ctl matrix`"
+            f"not all cells were measured within {MEASURE_S:g} s", "measuring continues: see `hams-ctl matrix`"
         ) from None
 
 

@@ -15,7 +15,7 @@ from hams_services.ctl.control import Progress
 from hams_services.ctl.options import address
 from hams_services.ctl.progress import steps
 from hams_services.ctl.system.join import joined, name_box
-from hams_services.ctl.system.up import Running, discover, system
+from hams_services.ctl.system.up import Running, SystemOptions, discover, system
 from hams_shared.bus.urls import host_port, redacted
 from hams_shared.errors import InternalError
 from hams_shared.runtime.credentials import of_environment
@@ -82,11 +82,8 @@ def up(
         devices = await choose_devices(device)
         err.print(f"starting {len(devices)} device{'s' * (len(devices) != 1)}: {', '.join(devices)}")
         try:
-            async with shown(
-                lambda progress: system(
-                    devices, nats, port, host, metrics, schedulers, secrets, optimizer, progress=progress
-                )
-            ) as running:
+            options = SystemOptions(devices, nats, port, host, metrics, schedulers, secrets, optimizer)
+            async with shown(partial(system, options)) as running:
                 out.print(Text.assemble(("HAMS is up", "bold green"), f" at {running.url}"))
                 for name in running.devices:
                     out.print(f"  {name}")

@@ -49,13 +49,13 @@ def plan(
     time_limit: Annotated[
         float, typer.Option("--time-limit", min=0.01, max=600, help="For each strategy that searches, s.")
     ] = 1.0,
-    explain: Annotated[bool, typer.Option("--explain", help="Say of each node why it is where it is.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show why each node is on its device.")] = False,
     what_if: Annotated[
         list[str] | None,
         typer.Option(help="With --instance: first add:DEVICE, add:PROFILE.yaml, remove:DEVICE or scale:DEVICE=1.5."),
     ] = None,
     max_streams: Annotated[
-        float | None, typer.Option(help="With --instance: say how many streams of this FPS can be carried.")
+        float | None, typer.Option(help="With --instance: also the number of streams of this FPS that fit.")
     ] = None,
     objective: Annotated[
         str | None, typer.Option(help="With --instance: hams (default), or paper: one model per device.")
@@ -64,10 +64,10 @@ def plan(
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Show what each strategy would do, and why; nothing is deployed.
+    """Show the plan of each strategy, and why; nothing is deployed.
 
-    With a group file: on the devices that are up; groups of a list are placed together. With --instance: on a
-    matrix from a file, such as a saved `hams-ctl matrix --json`, changed as --what-if says.
+    With a group file: on the devices that run; groups of a list are placed together. With --instance: on a matrix
+    from a file, such as a saved `hams-ctl matrix --json`, after the changes of --what-if.
     """
     if (file is None) == (instance is None):
         raise typer.BadParameter("give a group file, or --instance FILE")
@@ -75,17 +75,16 @@ def plan(
         raise typer.BadParameter("--what-if, --max-streams and --objective go with --instance")
     from hams_services.ctl.actions import deploy
 
-    if instance is not None:
-        deploy.plan_instance(
-            instance, strategy, time_limit, explain, what_if or [], max_streams, objective, json, debug
-        )
-    elif file is not None:
+    if file is not None:
         deploy.plan_group(file, strategy, time_limit, explain, json, nats, debug)
+    elif instance is not None:
+        what = (strategy, time_limit, explain, what_if or [], max_streams, objective)
+        deploy.plan_instance(instance, *what, json, debug)
 
 
 def schema() -> None:
-    """Print the JSON Schema of group.yaml, by which editors complete and check it.
+    """Print the JSON Schema of group.yaml; editors complete and check group files with it.
 
-    Put it beside the group file and begin that with: # yaml-language-server: $schema=group.schema.json
+    Save it next to the group file, and begin that with: # yaml-language-server: $schema=group.schema.json
     """
     sys.stdout.write(files("hams_services.ctl").joinpath("group.schema.json").read_text(encoding="utf-8"))

@@ -26,9 +26,9 @@ from hams_services.ctl.store_disk import (
     Complaints,
     DiskWatch,
     full,
-    full_disk_told,
     has_plenty,
     is_full,
+    naming_full_disk,
 )
 from hams_services.security.folder import server_options
 from hams_shared.bus.nats.client import NatsBus
@@ -134,13 +134,13 @@ def write_config(
     )
     _make_folder(store)
     path = store / "nats-server.conf"
-    with full_disk_told(store):
+    with naming_full_disk(store):
         path.write_text(text, encoding="utf-8")
     return path
 
 
 def _make_folder(store: Path) -> None:
-    with full_disk_told(store):
+    with naming_full_disk(store):
         store.mkdir(parents=True, exist_ok=True)
         (store / "lock").touch(mode=0o600)
 
@@ -251,11 +251,11 @@ class Broker:
             BrokerError: no binary, port in use, folder in use or not writable or full, or the server ends at once.
             DeadlineError: it does not answer within `ready_timeout`.
         """
-        binary = find_nats_server()
+        find_nats_server()
         if self._secrets is None and not is_loopback(self.host):
             raise CredentialsError(
-                f"a broker on {self.host} would let everybody in",
-                "make credentials with `hams-ctl init` and give their folder with --secrets, or listen on 127.0.0.1",
+                f"a broker on {self.host} without credentials is open to everybody",
+                "create credentials with `hams-ctl init` and name their folder with --secrets, or listen on 127.0.0.1",
             )
         async with AsyncExitStack() as stack:
             chosen = check_port(self.host, self.port)
@@ -264,26 +264,7 @@ class Broker:
             if is_full(self.store):
                 raise full(self.store, "make room, then start it again")
             self.port = chosen
-            config = write_config(
-                self.store,
-                host=self.host,
-                port=chosen,
-                max_payload=self._max_payload,
-                monitor_port=self._monitor_port,
-                secrets=self._secrets,
-            )
-            self._written = output_sizes(self.store)
-            supervisor = await stack.enter_async_context(Supervisor(self._tell))
-            self._child = await supervisor.start(
-                ChildSpec(
-                    name="broker",
-                    argv=(str(binary), "--config", str(config)),
-                    log=self.store / "nats-server.out",
-                    stop_timeout=10.0,
-                    # It must come back soon, and however long its disk is full: everything waits for it.
-                    policy=RestartPolicy(first=0.1, longest=5.0, limit=sys.maxsize),
-                )
-            )
+            self._child = await self._start(await stack.enter_async_context(Supervisor(self._report)))
             await self._until_ready(self._child)
             watch = asyncio.create_task(self._watch_disk(self._child), name="watch the broker's disk")
             stack.push_async_callback(ended, {watch})
@@ -291,18 +272,38 @@ class Broker:
         log.info("broker at %s, data in %s", self.url, self.store)
         return self
 
+    async def _start(self, supervisor: Supervisor) -> Child:
+        config = write_config(
+            self.store,
+            host=self.host,
+            port=self.port,
+            max_payload=self._max_payload,
+            monitor_port=self._monitor_port,
+            secrets=self._secrets,
+        )
+        self._written = output_sizes(self.store)
+        spec = ChildSpec(
+            name="broker",
+            argv=(str(find_nats_server()), "--config", str(config)),
+            log=self.store / "nats-server.out",
+            stop_timeout=10.0,
+            # All parts wait for it: it is started again soon, and as long as its disk is full.
+            policy=RestartPolicy(first=0.1, longest=5.0, limit=sys.maxsize),
+        )
+        return await supervisor.start(spec)
+
     async def __aexit__(self, *exc: object) -> None:
         """Stop it: SIGTERM, and SIGKILL after ten seconds."""
         await self._stack.aclose()
 
-    def _tell(self, event: ChildEvent) -> None:
-        """Pass `event` on; of an end by itself say why as well."""
+    def _report(self, event: ChildEvent) -> None:
+        """Pass `event` on; log why when the broker ended by itself."""
         self._on_event(event)
         if event.kind == "exited" and self._child is not None and event.code and event.code > 0:
             log.error("%s", self._ended(self._child))
 
     async def _watch_disk(self, child: Child) -> None:
-        """Say when the disk is full, and start the server anew when there is room: until then it stores nothing."""
+        """Log when the disk is full; restart the server once there is room, since it stores nothing until then."""
         watch, complaints = DiskWatch(), Complaints(self.store / "nats-server.log")
         loop = asyncio.get_running_loop()
         while True:
@@ -314,7 +315,7 @@ class Broker:
                 case "full":
                     log.error("%s", full(self.store))
                 case "restart":
-                    log.warning("there is room on the disk of the broker's store again: starting the broker anew")
+                    log.warning("there is room on the disk of the broker's store again: restarting the broker")
                     try:
                         await child.renew()
                     except HamsError as error:

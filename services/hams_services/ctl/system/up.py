@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,15 +87,15 @@ def part(
 
 @dataclass(frozen=True)
 class Secrets:
-    """Where the parts' credentials are, if they have any."""
+    """The folder of the parts' credentials; None: no credentials."""
 
     folder: Path | None
 
     def of(self, user: str) -> Path | None:
-        """The credentials file of `user`; None without a folder.
+        """Return the credentials file of `user`; None without a folder.
 
         Raises:
-            CredentialsError: the folder has none.
+            CredentialsError: it is not in the folder.
         """
         if self.folder is None:
             return None
@@ -105,7 +105,7 @@ class Secrets:
             more = f" --box {box}" if box != user else ""
             raise CredentialsError(
                 f"there are no credentials of {user} in {self.folder}",
-                f"make them: hams-ctl init --dir {self.folder}{more}",
+                f"create them: hams-ctl init --dir {self.folder}{more}",
             )
         return path
 
@@ -115,75 +115,101 @@ def agent_name(device: str) -> str:
     return "agent-" + "".join(c if c.isalnum() or c in "@-" else "-" for c in Path(device).name)
 
 
-@asynccontextmanager
-async def system(
-    devices: list[str],
-    nats: str | None,
-    port: int | None,
-    host: str,
-    metrics: str | None = None,
-    schedulers: int = 1,
-    secrets: Path | None = None,
-    optimizer: bool = False,
-    *,
-    progress: Progress = lambda what, done, total: None,
-) -> AsyncIterator[Running]:
-    """Start everything and yield when all devices are registered; leaving stops everything, agents first.
+@dataclass(frozen=True)
+class SystemOptions:
+    """What to start."""
 
-    `metrics` is the HOST:PORT to serve numbers for Prometheus on, None for not at all. Of several `schedulers` one
-    leads. With `secrets`, a folder that `hams-ctl init` made, every part gets its own credentials. With `optimizer`
-    one is there for `hams-ctl nco`. `progress` is given the number of devices that are ready.
+    devices: list[str]
+    nats: str | None = None
+    """The broker to use; None: one is started, on `host` and `port`."""
+    port: int | None = None
+    host: str = "127.0.0.1"
+    metrics: str | None = None
+    """HOST:PORT to serve metrics for Prometheus on."""
+    schedulers: int = 1
+    """One of them leads."""
+    secrets: Path | None = None
+    """A folder that `hams-ctl init` created: each part gets credentials of its own."""
+    optimizer: bool = False
+    """Whether to start one, for the jobs of `hams-ctl nco`."""
+
+
+@asynccontextmanager
+async def system(options: SystemOptions, progress: Progress = lambda what, done, total: None) -> AsyncIterator[Running]:
+    """Start all parts and yield when all devices are registered; leaving stops them, scheduler and pipeline first.
+
+    `progress` receives the number of devices that are ready.
 
     Raises:
         RefusedError: another `hams-ctl up` runs.
         HamsError: a part could not start; the text holds the last line of its log.
     """
     refuse_second()
-    progress(STARTING, 0, len(devices))
-    home = state_folder()
-    logs = home / "logs"
-    own = Secrets(secrets)
+    progress(STARTING, 0, len(options.devices))
     async with AsyncExitStack() as stack:
-        url = nats
-        broker: Broker | None = None
+        url, store = options.nats, None
         if url is None:
-            port = _choose_port(host, port)
-            broker = Broker(home / "broker", host=host, port=port, secrets=secrets, on_event=log_trouble)
-            await stack.enter_async_context(broker)
-            url = broker.url
+            broker = await stack.enter_async_context(_broker(options))
+            url, store = broker.url, broker.store
+        parts = _Parts(options, url, state_folder() / "logs", Secrets(options.secrets))
         supervisor = await stack.enter_async_context(Supervisor(log_trouble))
-        deciders = ["scheduler", *(f"scheduler-{i}" for i in range(2, schedulers + 1))]
-        for name in deciders:
-            await supervisor.start(part(name, "hams_scheduler", url, logs, credentials=own.of("scheduler")))
-        await supervisor.start(part("pipeline", "hams_services.pipeline", url, logs, credentials=own.of("pipeline")))
-        if metrics is not None:
-            listen = ("metrics", "--listen", metrics)
-            await supervisor.start(
-                part("metrics", "hams_services.ctl", url, logs, *listen, credentials=own.of("dashboard"))
-            )
-        if optimizer:
-            await supervisor.start(
-                part("optimizer", "hams_services.optimizer", url, logs, credentials=own.of("optimizer"))
-            )
-        credentials = own.of(f"agent-{token(host_name())}")
-        for device in devices:
-            args = ("--device", device)
-            await supervisor.start(part(agent_name(device), "hams_agents", url, logs, *args, credentials=credentials))
-        admin = own.of("admin")
+        deciders = list(parts.deciders())
+        for spec in (*deciders, *parts.optional(), *parts.agents()):
+            await supervisor.start(spec)
+        admin = parts.secrets.of("admin")
         identity = load(admin) if admin is not None else None
         bus = await stack.enter_async_context(NatsBus(url, name="hams-ctl up", credentials=identity))
-        with instead(broker.store if broker is not None else None):
-            ready = await _until_ready(supervisor, Control(bus), len(devices), logs, progress)
-        stack.enter_context(announced(url, admin, broker.store if broker is not None else None))
+        with instead(store):
+            ready = await _until_ready(supervisor, Control(bus), len(options.devices), parts.logs, progress)
+        stack.enter_context(announced(url, admin, store))
         try:
-            yield Running(url, ready, logs, supervisor)
+            yield Running(url, ready, parts.logs, supervisor)
         finally:
-            await supervisor.stop(*deciders, "pipeline")  # or it would move nodes from each agent that stops
-            await supervisor.stop_together(*map(agent_name, devices))  # each may wait for somebody to take over
+            # The scheduler ends first: it would move the nodes of each agent that stops to the next.
+            await supervisor.stop(*(spec.name for spec in deciders))
+            await supervisor.stop_together(*map(agent_name, options.devices))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The parts of a system as child processes."""
+
+    options: SystemOptions
+    url: str
+    logs: Path
+    secrets: Secrets
+
+    def deciders(self) -> Iterator[ChildSpec]:
+        for number in range(1, self.options.schedulers + 1):
+            name = "scheduler" if number == 1 else f"scheduler-{number}"
+            yield self._part(name, "hams_scheduler", user="scheduler")
+        yield self._part("pipeline", "hams_services.pipeline", user="pipeline")
+
+    def optional(self) -> Iterator[ChildSpec]:
+        if self.options.metrics is not None:
+            listen = ("metrics", "--listen", self.options.metrics)
+            yield self._part("metrics", "hams_services.ctl", *listen, user="dashboard")
+        if self.options.optimizer:
+            yield self._part("optimizer", "hams_services.optimizer", user="optimizer")
+
+    def agents(self) -> Iterator[ChildSpec]:
+        for device in self.options.devices:
+            user = f"agent-{token(host_name())}"
+            yield self._part(agent_name(device), "hams_agents", "--device", device, user=user)
+
+    def _part(self, name: str, module: str, *args: str, user: str) -> ChildSpec:
+        return part(name, module, self.url, self.logs, *args, credentials=self.secrets.of(user))
+
+
+def _broker(options: SystemOptions) -> Broker:
+    port = _choose_port(options.host, options.port)
+    return Broker(
+        state_folder() / "broker", host=options.host, port=port, secrets=options.secrets, on_event=log_trouble
+    )
 
 
 def _choose_port(host: str, port: int | None) -> int:
-    """The port asked for, else the usual one, else a free one."""
+    """Return the port asked for, else the default one, else a free one."""
     if port is not None:
         return port
     try:
@@ -194,7 +220,7 @@ def _choose_port(host: str, port: int | None) -> int:
 
 
 def log_trouble(event: ChildEvent) -> None:
-    """Log what a child should not have done."""
+    """Log a child that ended, or was restarted, killed or given up."""
     if event.kind in ("exited", "restarting", "gave-up", "killed"):
         log.warning("%s", event)
 

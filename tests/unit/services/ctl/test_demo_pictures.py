@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hams_services.ctl.actions.demo import once_losslessly, told, worth_showing
+from hams_services.ctl.actions.demo import findings_in, once_losslessly, worth_showing
 from hams_shared.errors import GroupSpecError
 from hams_shared.group.spec import GroupSpec
 
@@ -24,7 +24,7 @@ from hams_shared.group.spec import GroupSpec
     ],
 )
 def test_what_a_result_tells(objects: list[dict[str, Any]], much: int) -> None:
-    assert told(objects) == much
+    assert findings_in(objects) == much
 
 
 def test_no_empty_frame_is_shown_while_others_tell_something() -> None:
@@ -49,9 +49,9 @@ def test_neighbours_are_shown_only_for_want_of_others() -> None:
     assert len(shown) == 4
 
 
-@pytest.mark.parametrize("told", [{}, {0: 0}, {3: 2}, dict.fromkeys(range(4), 0), {0: 1, 1: 0, 2: 0}])
-def test_short_clips(told: dict[int, int]) -> None:
-    assert worth_showing(told, 6) == sorted(told)
+@pytest.mark.parametrize("findings", [{}, {0: 0}, {3: 2}, dict.fromkeys(range(4), 0), {0: 1, 1: 0, 2: 0}])
+def test_short_clips(findings: dict[int, int]) -> None:
+    assert worth_showing(findings, 6) == sorted(findings)
 
 
 def group(**stream: Any) -> GroupSpec:

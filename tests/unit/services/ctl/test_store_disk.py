@@ -13,8 +13,8 @@ from hams_services.ctl.store_disk import (
     Complaints,
     DiskWatch,
     explained,
-    full_disk_told,
     is_full,
+    naming_full_disk,
 )
 from hams_shared.errors import BrokerError, NotFoundError
 from hams_shared.runtime.runfile import announced
@@ -93,7 +93,7 @@ def test_on_a_full_disk_errors_say_so(tmp_path: Path, monkeypatch: pytest.Monkey
             raise NotFoundError(NOBODY)
         with pytest.raises(NotFoundError, match=NOBODY), explained("nats://elsewhere:4222"):
             raise NotFoundError(NOBODY)
-        with pytest.raises(BrokerError, match="disk of the broker's store is full"), full_disk_told(store):
+        with pytest.raises(BrokerError, match="disk of the broker's store is full"), naming_full_disk(store):
             (store / "more").write_bytes(bytes(400 * 1024))
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from hams_agents.tasks.registry import build_task, is_detection
 from hams_services.models.groups import load_group, node_yaml, with_zoo
-from hams_services.models.manifest import Choice, Manifest, choose, parse_manifest, zoo
+from hams_services.models.manifest import Manifest, ZooEntry, find_entry, parse_manifest, zoo
 from hams_services.models.pull import places
 from hams_shared.errors import BadInputError, GroupSpecError
 from hams_shared.group import spec as group_spec
@@ -30,8 +30,8 @@ OPEN_MODEL_ZOO = {
 }
 
 
-def choices() -> list[Choice]:
-    return [Choice(m, variant, head) for m in MANIFESTS for variant in m.variants for head in m.heads]
+def entries() -> list[ZooEntry]:
+    return [ZooEntry(m, variant, head) for m in MANIFESTS for variant in m.variants for head in m.heads]
 
 
 def test_the_networks_that_are_promised() -> None:
@@ -61,7 +61,7 @@ def test_a_manifest_is_understood(manifest: Manifest) -> None:
 def test_digests_and_places_are_those_of_one_file_only(tmp_path: Path) -> None:
     files = [file for m in MANIFESTS for files in m.variants.values() for file in files]
     assert len({file.digest for file in files}) == len({file.source for file in files}) == len(files)
-    kept = [path for m in MANIFESTS for v in m.variants for path in places(Choice(m, v, None), tmp_path)]
+    kept = [path for m in MANIFESTS for v in m.variants for path in places(ZooEntry(m, v, None), tmp_path)]
     assert len(set(kept)) == len(files)
     assert all(path.is_relative_to(tmp_path) for path in kept)
 
@@ -82,9 +82,9 @@ def test_facts_fit_the_files_there_are() -> None:
         pytest.skip(f"no published file of the zoo in {OMZ} (set HAMS_OMZ)")
 
 
-def known(path: Path) -> dict[str, Choice]:
+def known(path: Path) -> dict[str, ZooEntry]:
     """The examples' nodes whose source is in the zoo."""
-    by_source = {c.files[0].source: c for c in choices() if c.files[0].kind == "pypi"}
+    by_source = {c.files[0].source: c for c in entries() if c.files[0].kind == "pypi"}
     nodes = group_spec.load_group(path).nodes
     return {name: by_source[node.model] for name, node in nodes.items() if node.model in by_source}
 
@@ -95,9 +95,9 @@ def test_examples_and_zoo_agree(name: str) -> None:
     group = group_spec.load_group(EXAMPLES / f"{name}.yaml")
     found = known(EXAMPLES / f"{name}.yaml")
     assert set(found) == set(group.nodes)
-    for key, choice in found.items():
+    for key, entry in found.items():
         node = group.nodes[key]
-        taken = NodeSpec.model_validate({**node_yaml(choice), "parent": node.parent})
+        taken = NodeSpec.model_validate({**node_yaml(entry), "parent": node.parent})
         for field in ("model", "sha256", "outputs", "input", "crop", "task"):
             assert getattr(taken, field) == getattr(node, field), (key, field)
 
@@ -109,20 +109,20 @@ def group(**nodes: dict[str, Any]) -> GroupSpec:
     return parse_group(with_zoo({"name": "g", "nodes": nodes}, zoo()))
 
 
-@pytest.mark.parametrize("choice", choices(), ids=lambda c: f"{c.label}/{c.head}")
-def test_every_network_makes_a_node(choice: Choice) -> None:
-    several = len(choice.manifest.heads) > 1
-    reference = f"zoo:{choice.manifest.name}{f'/{choice.head}' if several else ''}@{choice.variant}"
-    parent = {} if choice.manifest.crop is None else {"parent": "root"}
+@pytest.mark.parametrize("entry", entries(), ids=lambda c: f"{c.label}/{c.head}")
+def test_every_network_makes_a_node(entry: ZooEntry) -> None:
+    several = len(entry.manifest.heads) > 1
+    reference = f"zoo:{entry.manifest.name}{f'/{entry.head}' if several else ''}@{entry.variant}"
+    parent = {} if entry.manifest.crop is None else {"parent": "root"}
     root = {"model": "root.onnx", "input": {"size": [8, 8]}, "task": {"type": "raw"}}
     nodes = {"net": {"model": reference, **parent}, **({"root": root} if parent else {})}
     node = group(**nodes).nodes["net"]
-    assert node.digest == choice.files[0].digest
-    assert node.model.startswith(choice.files[0].source)
-    if len(choice.files) > 1:
-        assert node.model.endswith(f"#weights={choice.files[1].digest}")
-    head = choice.manifest.heads[choice.head or ""]
-    assert (node.input, node.task, node.outputs) == (choice.manifest.input, head.task, head.outputs)
+    assert node.digest == entry.files[0].digest
+    assert node.model.startswith(entry.files[0].source)
+    if len(entry.files) > 1:
+        assert node.model.endswith(f"#weights={entry.files[1].digest}")
+    head = entry.manifest.heads[entry.head or ""]
+    assert (node.input, node.task, node.outputs) == (entry.manifest.input, head.task, head.outputs)
 
 
 def test_its_own_word_comes_first() -> None:
@@ -208,8 +208,8 @@ def test_a_file(tmp_path: Path) -> None:
 
 
 def test_names_are_chosen_without_case_of_the_variant() -> None:
-    assert choose("face-detection-adas-0001@fp32", zoo()).variant == "FP32"
-    assert choose("face-detection-adas-0001", zoo()).variant == "FP16"
+    assert find_entry("face-detection-adas-0001@fp32", zoo()).variant == "FP32"
+    assert find_entry("face-detection-adas-0001", zoo()).variant == "FP16"
 
 
 GOOD: dict[str, Any] = {

