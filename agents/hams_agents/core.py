@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from hams_shared.errors import HamsError, RefusedError, StaleEpochError
-from hams_shared.wire.messages import AssignmentState, ModelRef, Plan, PlanRecord, WireError
+from hams_shared.wire.messages.agents import AssignmentState
+from hams_shared.wire.messages.base import WireError
+from hams_shared.wire.messages.group import ModelRef
+from hams_shared.wire.messages.plan import Plan, PlanRecord
 
 RETIRE_S = 5.0
 """How long an assignment outlives its plan, s."""

@@ -9,7 +9,7 @@ import hams_shared
 from hams_agents.backends.base import Backend
 from hams_agents.fingerprint import fingerprint
 from hams_shared.wire import subjects
-from hams_shared.wire.messages import DeviceRecord
+from hams_shared.wire.messages.agents import DeviceRecord
 
 
 def device_record(backend: Backend, host: str) -> DeviceRecord:

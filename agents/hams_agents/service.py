@@ -41,7 +41,8 @@ from hams_shared.runtime.process import resident_mib
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import FOLDER, FrameReader, memory_domain
 from hams_shared.wire.frames import Work, WorkUnreadableError
-from hams_shared.wire.messages import Heartbeat, PlanRecord, ProfileRecord, ProfileRequest
+from hams_shared.wire.messages.agents import Heartbeat, ProfileRecord, ProfileRequest
+from hams_shared.wire.messages.plan import PlanRecord
 
 log = logging.getLogger("hams.agent")
 

@@ -19,7 +19,7 @@ from benchmarks.reliability.watcher import Watcher, serving, states
 from benchmarks.serving.cases import ROOT
 from hams_client import connect
 from hams_shared.bus.ask import pipeline_view
-from hams_shared.wire.messages import SchedulerView
+from hams_shared.wire.messages.scheduler import SchedulerView
 
 PAUSE_S = 1.0
 """A killed scheduler or broker is started again after so long, as a supervisor would."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from hams_client import Hams, Result
 from hams_shared.bus.ask import scheduler_view
 from hams_shared.errors import HamsError
-from hams_shared.wire.messages import SchedulerView
+from hams_shared.wire.messages.scheduler import SchedulerView
 
 PATIENCE_S = 60.0
 

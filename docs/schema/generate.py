@@ -17,9 +17,9 @@ import hams_shared
 from hams_agents.tasks.registry import BUILT_IN
 from hams_shared.group.spec import GroupSpec
 from hams_shared.wire import subjects
-from hams_shared.wire.messages import (
+from hams_shared.wire.messages.agents import Heartbeat
+from hams_shared.wire.messages.pipeline import (
     FramePicture,
-    Heartbeat,
     InferAnswer,
     InferRequest,
     PicturesWanted,

@@ -14,7 +14,9 @@ from hams_scheduler.view import matrix_view
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import HamsError, MessageError, as_hams_error
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.messages import PlanAnswer, ProfileRecord, ProfileRequest, StrategyAnswer, WireError
+from hams_shared.wire.messages.agents import ProfileRecord, ProfileRequest
+from hams_shared.wire.messages.base import WireError
+from hams_shared.wire.messages.scheduler import PlanAnswer, StrategyAnswer
 
 log = logging.getLogger("hams.scheduler")
 

@@ -42,15 +42,10 @@ from hams_scheduler.events import (
     VariantSeen,
 )
 from hams_scheduler.state import SchedulerState
-from hams_shared.wire.messages import (
-    AssignmentState,
-    DeviceHealth,
-    DeviceRecord,
-    GroupRecord,
-    Heartbeat,
-    PlanRecord,
-    WireError,
-)
+from hams_shared.wire.messages.agents import AssignmentState, DeviceHealth, DeviceRecord, Heartbeat
+from hams_shared.wire.messages.base import WireError
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.plan import PlanRecord
 
 SOLVE_S = 0.5
 """Time limit of a strategy that searches, s: a lost device has a new plan within a second."""

@@ -13,7 +13,8 @@ from fnmatch import fnmatchcase
 from hams_scheduler.events import Profile
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.variant_candidates import Candidate, Cell
-from hams_shared.wire.messages import GroupRecord, ProfileRecord
+from hams_shared.wire.messages.agents import ProfileRecord
+from hams_shared.wire.messages.group import GroupRecord
 
 LOADED = 0.15
 """Others used more than this part of the cores: the number is too low."""

@@ -7,16 +7,10 @@ from dataclasses import dataclass
 from hams_scheduler.planning import Situation, Solution
 from hams_scheduler.variant_candidates import Cell
 from hams_shared.errors import HamsError
-from hams_shared.wire.messages import (
-    DeviceHealth,
-    DeviceRecord,
-    GroupRecord,
-    Heartbeat,
-    ModelRef,
-    PlanRecord,
-    PlanRequest,
-    ProfileRecord,
-)
+from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
+from hams_shared.wire.messages.group import GroupRecord, ModelRef
+from hams_shared.wire.messages.plan import PlanRecord
+from hams_shared.wire.messages.scheduler import PlanRequest
 from hams_shared.wire.variants import VariantRecord
 
 # ── events ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from hams_scheduler.state import SchedulerState
 from hams_shared.group.spec import GroupSpec
-from hams_shared.wire.messages import Plan
+from hams_shared.wire.messages.plan import Plan
 
 SEEN_FRAMES = 30.0
 """The seconds per frame that the plan counted with weigh as much as this many measured frames."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hams_scheduler.events import Profile
 from hams_scheduler.learning import RATE_MEMORY_S, Ratio
 from hams_scheduler.state import SchedulerState
-from hams_shared.wire.messages import GroupRecord, Heartbeat
+from hams_shared.wire.messages.agents import Heartbeat
+from hams_shared.wire.messages.group import GroupRecord
 
 QUIET = 0.5
 """A device that computes for less than this part of the time is quiet."""

@@ -19,7 +19,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from hams_shared.wire.messages import Heartbeat, NodeLoad, Plan
+from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
+from hams_shared.wire.messages.plan import Plan
 
 WEIGHT_PRIOR_FRAMES = 100.0
 """The group file's weight counts as much as this many frames."""

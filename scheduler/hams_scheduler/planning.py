@@ -27,7 +27,10 @@ from hams_scheduler.variant_choice import (
     variants_of,
 )
 from hams_shared.errors import BadInputError, InfeasibleError
-from hams_shared.wire.messages import DeviceRecord, GroupRecord, Plan, StrategyAnswer
+from hams_shared.wire.messages.agents import DeviceRecord
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.plan import Plan
+from hams_shared.wire.messages.scheduler import StrategyAnswer
 
 __all__ = ["Cell", "Situation", "Solution", "answer", "build_instance", "cell_of", "decide", "node_name", "place"]
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hams_scheduler.variant_candidates import Variants
-from hams_shared.wire.messages import DeviceRecord, GroupRecord, ProfileRecord
+from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
+from hams_shared.wire.messages.group import GroupRecord
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from __future__ import annotations
 from hams_scheduler.events import Command, DeletePlan, Note, Solved, StorePlan
 from hams_scheduler.planning import Solution
 from hams_scheduler.state import SchedulerState
-from hams_shared.wire.messages import GroupRecord, Plan, PlanRecord, WireError
+from hams_shared.wire.messages.base import WireError
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.plan import Plan, PlanRecord
 
 WORTH_MOVING = 1.10
 """A change that nothing forces must promise at least this times the FPS."""

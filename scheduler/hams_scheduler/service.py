@@ -36,19 +36,11 @@ from hams_shared.errors import (
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.runtime.lifecycle import Jobs, ended
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.messages import (
-    DeviceHealth,
-    DeviceRecord,
-    GroupRecord,
-    Heartbeat,
-    MeasureAnswer,
-    MeasureRequest,
-    PlanAnswer,
-    PlanRecord,
-    PlanRequest,
-    ProfileRecord,
-    WireError,
-)
+from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
+from hams_shared.wire.messages.base import WireError
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.plan import PlanRecord
+from hams_shared.wire.messages.scheduler import MeasureAnswer, MeasureRequest, PlanAnswer, PlanRequest
 from hams_shared.wire.variants import VariantRecord
 
 log = logging.getLogger("hams.scheduler")

@@ -10,17 +10,11 @@ from hams_scheduler.planning import CHILD_WEIGHT, Situation, node_name
 from hams_scheduler.validate import validate
 from hams_scheduler.variant_candidates import Candidate, Cell, candidates, comparable
 from hams_shared.runtime.liveness import Liveness
-from hams_shared.wire.messages import (
-    DeviceHealth,
-    DeviceRecord,
-    GroupRecord,
-    ModelRef,
-    Plan,
-    PlanRecord,
-    PlanRequest,
-    ProfileRecord,
-    WireError,
-)
+from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, ProfileRecord
+from hams_shared.wire.messages.base import WireError
+from hams_shared.wire.messages.group import GroupRecord, ModelRef
+from hams_shared.wire.messages.plan import Plan, PlanRecord
+from hams_shared.wire.messages.scheduler import PlanRequest
 from hams_shared.wire.subjects import LOST_AFTER_S
 from hams_shared.wire.variants import VariantRecord
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hams_shared.wire.messages import Plan, PlanRecord
+from hams_shared.wire.messages.plan import Plan, PlanRecord
 
 if TYPE_CHECKING:
     from hams_scheduler.state import SchedulerState

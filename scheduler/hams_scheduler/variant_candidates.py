@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from hams_shared.bus.variant_registry import excluded
 from hams_shared.group.spec import InputSpec
-from hams_shared.wire.messages import DeviceRecord, GroupRecord, ModelRef, ProfileRecord, VariantChoice, profile_key
+from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord, profile_key
+from hams_shared.wire.messages.group import GroupRecord, ModelRef
+from hams_shared.wire.messages.plan import VariantChoice
 from hams_shared.wire.variants import VariantRecord, task_key
 
 Variants = Mapping[str, Mapping[str, VariantRecord]]

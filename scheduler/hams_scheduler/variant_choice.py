@@ -9,7 +9,9 @@ import numpy as np
 from hams_scheduler.planning_snapshot import Situation, node_name
 from hams_scheduler.solver.placement import Placement
 from hams_scheduler.variant_candidates import Candidate, Choice, candidates, choose
-from hams_shared.wire.messages import DeviceRecord, GroupRecord, VariantChoice
+from hams_shared.wire.messages.agents import DeviceRecord
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.plan import VariantChoice
 
 Choices = Mapping[tuple[str, str], Choice]
 """By (``group/node``, device); a pair that cannot work is not there."""

@@ -9,14 +9,14 @@ from hams_scheduler.state import SchedulerState
 from hams_scheduler.variant_candidates import Candidate
 from hams_shared.bus.variant_registry import excluded
 from hams_shared.group.camera_url import redacted
-from hams_shared.wire.messages import (
+from hams_shared.wire.messages.agents import ProfileRecord
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.plan import Plan
+from hams_shared.wire.messages.scheduler import (
     DeviceView,
-    GroupRecord,
     GroupView,
     LeaderRecord,
     MatrixView,
-    Plan,
-    ProfileRecord,
     SchedulerView,
     VariantRow,
 )

@@ -37,7 +37,7 @@ from hams_shared.runtime.options import DEFAULT_NATS
 from hams_shared.runtime.runfile import running
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frames import Output
-from hams_shared.wire.messages import (
+from hams_shared.wire.messages.pipeline import (
     PICTURES_LEASE_S,
     FramePicture,
     InferAnswer,

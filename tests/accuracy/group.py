@@ -25,7 +25,7 @@ from hams_services.pipeline.sources.opening import open_file
 from hams_shared.group.spec import GroupSpec
 from hams_shared.runtime.process import cache_folder
 from hams_shared.wire.frames import FrameId, Output, Pixels, Work
-from hams_shared.wire.messages import Plan
+from hams_shared.wire.messages.plan import Plan
 
 OPENVINO, ONNXRUNTIME = "box.openvino.cpu", "box.onnxruntime.cpu"
 DEVICES = {OPENVINO: "openvino:CPU", ONNXRUNTIME: "onnxruntime:CPU"}

@@ -14,7 +14,7 @@ from hams_client import Hams
 from hams_services.ctl.control import Control
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.runtime.credentials import load
-from hams_shared.wire.messages import DeviceView, GroupView
+from hams_shared.wire.messages.scheduler import DeviceView, GroupView
 from support.wait import PATIENCE, until_sync
 
 PARTS = ("nats", "scheduler", "pipeline", "agent-cpu")

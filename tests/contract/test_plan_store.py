@@ -11,7 +11,7 @@ from hams_shared.bus.protocol import Message
 from hams_shared.bus.records import restore
 from hams_shared.errors import NotFoundError, NotLeaderError, RefusedError
 from hams_shared.wire import codec
-from hams_shared.wire.messages import PlanRecord
+from hams_shared.wire.messages.plan import PlanRecord
 from support.build import plan
 
 

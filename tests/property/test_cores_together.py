@@ -16,7 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from hams_shared.errors import ModelError
 from hams_shared.wire import codec
-from hams_shared.wire.messages import DeviceHealth, PlanRequest
+from hams_shared.wire.messages.agents import DeviceHealth
+from hams_shared.wire.messages.scheduler import PlanRequest
 from support.build import group_record, group_spec
 from support.cores.store import BUCKETS
 from support.cores.world import DEVICES, GROUPS, World

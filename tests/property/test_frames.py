@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hams_shared.errors import HamsError, MessageError
 from hams_shared.wire import codec
 from hams_shared.wire.frames import FrameId, Output, Work
-from hams_shared.wire.messages import Heartbeat, Plan, PlanRecord
+from hams_shared.wire.messages.agents import Heartbeat
+from hams_shared.wire.messages.plan import Plan, PlanRecord
 
 names = st.text("abcdefgh-_", min_size=1, max_size=12)
 numbers = st.integers(0, 2**53)

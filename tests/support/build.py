@@ -7,16 +7,9 @@ from typing import Any
 
 from hams_shared.group.spec import GroupSpec, NodeSpec, parse_group
 from hams_shared.wire.frames import FrameId, Output
-from hams_shared.wire.messages import (
-    AssignmentState,
-    DeviceRecord,
-    GroupRecord,
-    Heartbeat,
-    ModelPart,
-    ModelRef,
-    Plan,
-    ProfileRecord,
-)
+from hams_shared.wire.messages.agents import AssignmentState, DeviceRecord, Heartbeat, ProfileRecord
+from hams_shared.wire.messages.group import GroupRecord, ModelPart, ModelRef
+from hams_shared.wire.messages.plan import Plan
 from hams_shared.wire.variants import Agreement, Made, Precision, VariantRecord, task_key
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from hams_services.ctl.system.backup import back_up, read, restore
 from hams_shared.errors import BadInputError, RefusedError
-from hams_shared.wire.messages import GroupRecord
+from hams_shared.wire.messages.group import GroupRecord
 from support.world.stub import StubDevice
 from support.world.system import System, light, values
 

@@ -8,7 +8,7 @@ import pytest
 
 from hams_shared.errors import InfeasibleError, NotFoundError
 from hams_shared.wire import subjects
-from hams_shared.wire.messages import Plan
+from hams_shared.wire.messages.plan import Plan
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, boxes_and_light, light, values
 

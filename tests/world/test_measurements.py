@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.messages import ProfileRecord
+from hams_shared.wire.messages.agents import ProfileRecord
 from support.world.stub import StubDevice
 from support.world.system import System, light
 

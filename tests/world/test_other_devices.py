@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hams_shared.wire.messages import GroupView
+from hams_shared.wire.messages.scheduler import GroupView
 from support.world.stub import StubDevice
 from support.world.system import System, light
 

@@ -6,7 +6,8 @@ import asyncio
 
 from hams_scheduler.leader.lease import LEASE_S
 from hams_scheduler.service import SchedulerService
-from hams_shared.wire.messages import LeaderRecord, Plan, PlanAnswer
+from hams_shared.wire.messages.plan import Plan
+from hams_shared.wire.messages.scheduler import LeaderRecord, PlanAnswer
 from support.world.parts import Part
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, light

@@ -14,7 +14,7 @@ from hams_services.ctl.actions.deploy import check_streams
 from hams_services.ctl.control import prepare_group
 from hams_shared.errors import ModelFetchError, NotFoundError, SourceError
 from hams_shared.group.spec import GroupSpec
-from hams_shared.wire.messages import StreamView
+from hams_shared.wire.messages.pipeline import StreamView
 from support.grey import network
 from support.world.system import System, light, picture
 

@@ -9,7 +9,7 @@ import pytest
 
 from hams_shared.bus.variant_registry import variant_key
 from hams_shared.wire import subjects
-from hams_shared.wire.messages import GroupRecord
+from hams_shared.wire.messages.group import GroupRecord
 from support.world.stub import StubDevice
 from support.world.system import STEP, Listener, System, light, values
 

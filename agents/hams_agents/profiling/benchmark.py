@@ -14,7 +14,7 @@ from hams_agents.profiling.profiler import ModelProfile, profile_steps
 from hams_agents.runtime.executor import Executor
 from hams_agents.runtime.progress import LOAD_S, Progress
 from hams_shared.errors import ModelError
-from hams_shared.wire.messages import DeviceRecord, ProfileRecord
+from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
 
 log = logging.getLogger("hams.agent")
 

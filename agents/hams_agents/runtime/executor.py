@@ -30,7 +30,7 @@ from hams_agents.runtime.serving import Batch, Outgoing, Piece, ServedNode, fail
 from hams_shared.errors import HamsError, InferenceError, InternalError, RefusedError, as_hams_error
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.wire.frames import Work
-from hams_shared.wire.messages import NodeLoad
+from hams_shared.wire.messages.agents import NodeLoad
 
 log = logging.getLogger("hams.agent")
 

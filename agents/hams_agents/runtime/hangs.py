@@ -13,7 +13,7 @@ from hams_agents.runtime.quarantine import after_hang
 from hams_shared.bus.protocol import Bus, KeyValue
 from hams_shared.errors import HungError, MessageError
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.messages import DeviceHealth
+from hams_shared.wire.messages.agents import DeviceHealth
 
 log = logging.getLogger("hams.agent")
 

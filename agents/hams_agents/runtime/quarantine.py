@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hams_shared.wire.messages import DeviceHealth
+from hams_shared.wire.messages.agents import DeviceHealth
 
 HANGS = 3
 """So many hangs within `WINDOW_S` and the device is quarantined."""

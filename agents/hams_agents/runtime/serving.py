@@ -25,7 +25,7 @@ from hams_shared.errors import HamsError, InferenceError, MessageError, TaskErro
 from hams_shared.group.spec import CropSpec, InputSpec, NodeSpec
 from hams_shared.wire import subjects
 from hams_shared.wire.frames import Cuts, Output, Work
-from hams_shared.wire.messages import Plan
+from hams_shared.wire.messages.plan import Plan
 
 Outgoing = tuple[str, bytes] | Work
 """Subject and payload; or crops for a child on this very device, which need not travel."""

@@ -19,7 +19,7 @@ from hams_shared.errors import HamsError, MessageError, RefusedError
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.runtime.process import host_name
 from hams_shared.wire import codec
-from hams_shared.wire.messages import LeaderRecord
+from hams_shared.wire.messages.scheduler import LeaderRecord
 
 log = logging.getLogger("hams.scheduler")
 

@@ -11,7 +11,7 @@ import logging
 from hams_shared.bus.protocol import Entry, KeyValue
 from hams_shared.errors import MessageError, NotLeaderError, RefusedError
 from hams_shared.wire import codec
-from hams_shared.wire.messages import PlanRecord
+from hams_shared.wire.messages.plan import PlanRecord
 
 log = logging.getLogger("hams.scheduler")
 

@@ -28,21 +28,16 @@ from hams_shared.group.spec import GroupSpec
 from hams_shared.runtime.credentials import of_environment
 from hams_shared.runtime.process import machine
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.messages import (
-    DeviceHealth,
-    GroupRecord,
+from hams_shared.wire.messages.agents import DeviceHealth
+from hams_shared.wire.messages.group import GroupRecord, ModelPart, ModelRef
+from hams_shared.wire.messages.pipeline import InferAnswer, InferRequest, PipelineView, StreamView
+from hams_shared.wire.messages.scheduler import (
     GroupView,
-    InferAnswer,
-    InferRequest,
     MeasureAnswer,
     MeasureRequest,
-    ModelPart,
-    ModelRef,
-    PipelineView,
     PlanAnswer,
     PlanRequest,
     SchedulerView,
-    StreamView,
 )
 from hams_shared.wire.variants import VariantRecord
 

@@ -13,15 +13,14 @@ from rich.text import Text
 from hams_services.monitor.table_layout import FittingTable
 
 if TYPE_CHECKING:  # commands that print tables of other things do without
-    from hams_shared.wire.messages import (
+    from hams_shared.wire.messages.pipeline import PipelineView, StreamView
+    from hams_shared.wire.messages.plan import VariantChoice
+    from hams_shared.wire.messages.scheduler import (
         DeviceView,
         GroupView,
         LeaderRecord,
         MatrixView,
-        PipelineView,
         StrategyAnswer,
-        StreamView,
-        VariantChoice,
         VariantRow,
     )
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hams_shared.wire.messages import DeviceView, Heartbeat, Plan, StreamView
+from hams_shared.wire.messages.agents import Heartbeat
+from hams_shared.wire.messages.pipeline import StreamView
+from hams_shared.wire.messages.plan import Plan
+from hams_shared.wire.messages.scheduler import DeviceView
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from hams_services.monitor.core import Look
-from hams_shared.wire.messages import DeviceView, StreamView
+from hams_shared.wire.messages.pipeline import StreamView
+from hams_shared.wire.messages.scheduler import DeviceView
 
 STALE_S = 10.0
 """A look older than this is not shown: `hams_up` is 0 instead."""

@@ -6,7 +6,9 @@ from hams_services.monitor.core import Look
 from hams_shared.bus.ask import pipeline_view, scheduler_view
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import CredentialsError, HamsError
-from hams_shared.wire.messages import DeviceView, Plan, StreamView
+from hams_shared.wire.messages.pipeline import StreamView
+from hams_shared.wire.messages.plan import Plan
+from hams_shared.wire.messages.scheduler import DeviceView
 
 ASK_S = 2.0
 """Deadline of each question, s."""

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from hams_services.monitor.core import DeviceRates, Look, NodeRates, device_rates, node_rates
 from hams_services.monitor.table_layout import FittingTable
-from hams_shared.wire.messages import StreamView
+from hams_shared.wire.messages.pipeline import StreamView
 
 
 def screen(before: Look, after: Look) -> RenderableType:

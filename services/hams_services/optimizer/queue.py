@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hams_shared.wire.messages import JobRecord, WireError
+from hams_shared.wire.messages.base import WireError
+from hams_shared.wire.messages.optimizer import JobRecord
 
 ATTEMPTS = 3
 KEPT = 50

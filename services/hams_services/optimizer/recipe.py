@@ -18,7 +18,9 @@ from hams_services.optimizer.passes.crop_input import trials as rectangles
 from hams_services.optimizer.variant_builder import DEVICES, REDUCED, Imported, Reduced, Shown, Told, Workshop
 from hams_shared.errors import BadInputError, HamsError, ModelError
 from hams_shared.group.spec import NodeSpec
-from hams_shared.wire.messages import DeviceRecord, GroupRecord, SchedulerView
+from hams_shared.wire.messages.agents import DeviceRecord
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.scheduler import SchedulerView
 from hams_shared.wire.variants import RuntimeFormat, VariantRecord, shortfall, task_key
 
 SEARCH = 0.8

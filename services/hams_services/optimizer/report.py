@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hams_services.optimizer.recipe import NodeOutcome
-from hams_shared.wire.messages import GroupRecord, MatrixView, StrategyAnswer
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.scheduler import MatrixView, StrategyAnswer
 from hams_shared.wire.variants import VariantRecord, shortfall
 
 

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hams_shared.wire.messages import MatrixView, StrategyAnswer, VariantRow
+from hams_shared.wire.messages.scheduler import MatrixView, StrategyAnswer, VariantRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

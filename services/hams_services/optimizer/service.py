@@ -39,16 +39,10 @@ from hams_shared.runtime.child_process import Bounds
 from hams_shared.runtime.lifecycle import ended
 from hams_shared.runtime.limits import Limits
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.messages import (
-    GroupRecord,
-    JobRecord,
-    ModelRef,
-    PlanAnswer,
-    PlanRequest,
-    SchedulerView,
-    StrategyAnswer,
-    WireError,
-)
+from hams_shared.wire.messages.base import WireError
+from hams_shared.wire.messages.group import GroupRecord, ModelRef
+from hams_shared.wire.messages.optimizer import JobRecord
+from hams_shared.wire.messages.scheduler import PlanAnswer, PlanRequest, SchedulerView, StrategyAnswer
 from hams_shared.wire.variants import VariantRecord, shortfall, task_key
 
 log = logging.getLogger("hams.optimizer")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import NotFoundError, RefusedError
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.messages import JobRecord
+from hams_shared.wire.messages.optimizer import JobRecord
 
 
 async def submit(bus: Bus, job: JobRecord) -> None:

@@ -24,7 +24,7 @@ from hams_services.optimizer.sandbox.process import JobProcess
 from hams_services.optimizer.variant_folder import VariantStore
 from hams_shared.errors import BadInputError, UnsupportedModelError
 from hams_shared.group.spec import InputSpec, NodeSpec
-from hams_shared.wire.messages import WireError
+from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.variants import (
     Agreement,
     Made,

@@ -20,7 +20,7 @@ from hams_services.pipeline.ledger import Ledger
 from hams_services.pipeline.routing import Replicas
 from hams_shared.errors import MessageError
 from hams_shared.wire.frames import FrameId, Output
-from hams_shared.wire.messages import Plan
+from hams_shared.wire.messages.plan import Plan
 
 RETRYABLE = frozenset({"stale-epoch", "refused", "frame-gone", "frame-unreachable", "inference-failed"})
 """Errors after which a lossless frame is sent again; a live one is dropped."""

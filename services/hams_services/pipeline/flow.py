@@ -28,7 +28,7 @@ from hams_shared.runtime.clock import Clock
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import FramePointer, FramePool, Pixels, Slot, memory_domain
 from hams_shared.wire.frames import Output, Work
-from hams_shared.wire.messages import PICTURES_LEASE_S, FramePicture, StreamView
+from hams_shared.wire.messages.pipeline import PICTURES_LEASE_S, FramePicture, StreamView
 from hams_shared.wire.results import FrameResult
 
 log = logging.getLogger("hams.pipeline")

@@ -15,7 +15,8 @@ from hams_shared.bus.protocol import Bus, Subscription
 from hams_shared.errors import DeadlineError, RefusedError
 from hams_shared.runtime.clock import Clock
 from hams_shared.wire.frames import Pixels
-from hams_shared.wire.messages import GroupRecord, StreamView
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.pipeline import StreamView
 from hams_shared.wire.results import FrameResult
 
 

@@ -16,7 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hams_shared.runtime.liveness import Liveness
-from hams_shared.wire.messages import GroupRecord, Heartbeat, Plan, PlanRecord
+from hams_shared.wire.messages.agents import Heartbeat
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.plan import Plan, PlanRecord
 
 SLACK = 2.0
 """Frames a replica may have outstanding beyond its share before others take its turn."""

@@ -29,18 +29,18 @@ from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.runtime.lifecycle import Jobs, ended
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import memory_domain, remove_abandoned
-from hams_shared.wire.messages import (
-    GroupRecord,
-    Heartbeat,
+from hams_shared.wire.messages.agents import Heartbeat
+from hams_shared.wire.messages.base import WireError
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.pipeline import (
     InferAnswer,
     InferRequest,
     PicturesWanted,
     PipelineView,
-    PlanRecord,
     PushAnswer,
     PushRequest,
-    WireError,
 )
+from hams_shared.wire.messages.plan import PlanRecord
 
 log = logging.getLogger("hams.pipeline")
 

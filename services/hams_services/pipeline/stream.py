@@ -17,7 +17,7 @@ from hams_shared.group.camera_url import redacted
 from hams_shared.group.source_kind import source_kind
 from hams_shared.group.spec import StreamSpec
 from hams_shared.wire.frames import Pixels
-from hams_shared.wire.messages import PushAnswer, StreamView
+from hams_shared.wire.messages.pipeline import PushAnswer, StreamView
 
 T = TypeVar("T")
 

@@ -8,7 +8,8 @@ from hams_shared.bus.protocol import Bus
 from hams_shared.errors import DeadlineError, HamsError, NotFoundError, NotLeaderError, from_wire
 from hams_shared.runtime.lifecycle import ended
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.messages import PipelineView, PlanAnswer, PlanRequest, SchedulerView
+from hams_shared.wire.messages.pipeline import PipelineView
+from hams_shared.wire.messages.scheduler import PlanAnswer, PlanRequest, SchedulerView
 
 STANDBY = "$SRV.PING.hams-scheduler-replica"
 """Each scheduler answers here as long as it lives."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hams_shared.bus.protocol import ObjectStore
 from hams_shared.errors import DigestError
-from hams_shared.wire.messages import ModelPart, ModelRef
+from hams_shared.wire.messages.group import ModelPart, ModelRef
 
 
 class ModelStore:

@@ -13,7 +13,7 @@ from hams_shared.bus.protocol import KeyValue
 from hams_shared.errors import BadInputError, RefusedError
 from hams_shared.group.spec import InputSpec, NodeSpec
 from hams_shared.wire import codec
-from hams_shared.wire.messages import ModelRef
+from hams_shared.wire.messages.group import ModelRef
 from hams_shared.wire.variants import VariantRecord, shortfall
 
 ATTEMPTS = 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hams_shared.wire.messages import Heartbeat
+from hams_shared.wire.messages.agents import Heartbeat
 from hams_shared.wire.subjects import LOST_AFTER_S
 
 STALL_S = 0.75

@@ -13,7 +13,8 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from hams_shared.group.spec import InputSpec, NodeSpec, VariantPrecision
-from hams_shared.wire.messages import ModelPart, ModelRef, Wire, WireError
+from hams_shared.wire.messages.base import Wire, WireError
+from hams_shared.wire.messages.group import ModelPart, ModelRef
 
 Precision = Literal["f32", "f16", "bf16", "i8"]
 RuntimeFormat = Literal["openvino", "onnx"]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from hams_agents import core
 from hams_shared.errors import HamsError, MessageError, ModelError
-from hams_shared.wire.messages import DeviceRecord, Heartbeat, NodeLoad, Plan, PlanRecord
+from hams_shared.wire.messages.agents import DeviceRecord, Heartbeat, NodeLoad
+from hams_shared.wire.messages.plan import Plan, PlanRecord
 from support.build import output
 from support.cores.parts import Link, Part, Work
 from support.cores.store import Client, Watch, run

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from hams_shared.wire import codec
 from hams_shared.wire.frames import FrameId, Output
-from hams_shared.wire.messages import Heartbeat
+from hams_shared.wire.messages.agents import Heartbeat
 from support.cores.store import Bucket, Client, View, run
 
 

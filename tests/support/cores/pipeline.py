@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from hams_services.pipeline.core import Close, Command, Outcome, Send, StreamCore
 from hams_services.pipeline.routing import Replicas, Reroute, Routes, root_limit
 from hams_shared.wire.frames import Output
-from hams_shared.wire.messages import GroupRecord, Heartbeat, Plan, PlanRecord
+from hams_shared.wire.messages.agents import Heartbeat
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.plan import Plan, PlanRecord
 from support.cores.parts import Link, Part, Work
 from support.cores.store import Client, Watch
 

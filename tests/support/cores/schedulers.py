@@ -11,15 +11,10 @@ from hams_scheduler.leader.plan_store import OvertakenError, PlanStore
 from hams_scheduler.state import SchedulerState
 from hams_shared.errors import DeadlineError, HamsError, NotLeaderError, RefusedError
 from hams_shared.wire import codec
-from hams_shared.wire.messages import (
-    DeviceHealth,
-    DeviceRecord,
-    GroupRecord,
-    Heartbeat,
-    PlanRecord,
-    PlanRequest,
-    ProfileRecord,
-)
+from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.plan import PlanRecord
+from hams_shared.wire.messages.scheduler import PlanRequest
 from support.cores.agents import Agent
 from support.cores.parts import Part
 from support.cores.solver import solution

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hams_scheduler.planning import GroupSolution, Solution, decide
 from hams_scheduler.planning_snapshot import Situation, node_name
 from hams_scheduler.variant_candidates import candidates
+
+from hams_scheduler.planning import GroupSolution, Solution, decide
 from hams_shared.errors import InfeasibleError
-from hams_shared.wire.messages import DeviceRecord, GroupRecord, Plan
+from hams_shared.wire.messages.agents import DeviceRecord
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.plan import Plan
 
 REAL = 0
 """The taste of those who want the real solver."""

@@ -10,7 +10,9 @@ from hams_services.pipeline.core import Outcome
 from hams_shared.bus.protocol import Entry
 from hams_shared.wire import codec
 from hams_shared.wire.frames import Output
-from hams_shared.wire.messages import GroupRecord, Heartbeat, Plan, PlanRecord
+from hams_shared.wire.messages.agents import Heartbeat
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.plan import Plan, PlanRecord
 from support.build import device, group_record, group_spec
 from support.cores.agents import Agent
 from support.cores.parts import Link, Message, Part, Queue, Work

@@ -15,7 +15,9 @@ from hams_services.ctl.control import Control
 from hams_shared.bus.memory.client import InMemoryBus
 from hams_shared.errors import HamsError
 from hams_shared.group.spec import GroupSpec
-from hams_shared.wire.messages import GroupRecord, GroupView, ModelPart, ModelRef, SchedulerView, StreamView
+from hams_shared.wire.messages.group import GroupRecord, ModelPart, ModelRef
+from hams_shared.wire.messages.pipeline import StreamView
+from hams_shared.wire.messages.scheduler import GroupView, SchedulerView
 from hams_shared.wire.variants import Agreement, Made, Precision, VariantRecord, task_key
 from support.world.parts import World
 from support.world.stub import StubDevice

@@ -14,7 +14,7 @@ from hams_agents.core import (
     step,
 )
 from hams_shared.errors import TaskError
-from hams_shared.wire.messages import PlanRecord, VariantChoice
+from hams_shared.wire.messages.plan import PlanRecord, VariantChoice
 from hams_shared.wire.variants import embedded_input
 from support.build import model_ref, plan
 

@@ -16,7 +16,8 @@ from hams_services.monitor.core import Look
 from hams_services.monitor.exporter import HamsCollector
 from hams_shared import errors
 from hams_shared.group.spec import CropSpec, GroupSpec, InputSpec, NodeSpec, StreamSpec
-from hams_shared.wire.messages import DeviceView, StreamView
+from hams_shared.wire.messages.pipeline import StreamView
+from hams_shared.wire.messages.scheduler import DeviceView
 from support.build import device
 
 ROOT = Path(__file__).parents[3]

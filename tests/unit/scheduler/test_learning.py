@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from hams_scheduler.learning import Learned
-from hams_shared.wire.messages import Heartbeat, NodeLoad, Plan
+from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
+from hams_shared.wire.messages.plan import Plan
 from support.build import heartbeat, plan
 
 ONE, TWO = "h.ov.cpu0", "h.ort.cpu1"

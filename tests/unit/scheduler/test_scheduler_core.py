@@ -33,7 +33,10 @@ from hams_scheduler.planning import Solution, decide, place
 from hams_scheduler.state import PROFILE_ATTEMPTS, SchedulerState
 from hams_scheduler.view import scheduler_view
 from hams_shared.errors import DeadlineError, HamsError, InfeasibleError
-from hams_shared.wire.messages import DeviceHealth, DeviceRecord, GroupRecord, NodeLoad, PlanRecord, PlanRequest
+from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, NodeLoad
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.plan import PlanRecord
+from hams_shared.wire.messages.scheduler import PlanRequest
 from support.build import device, group_record, group_spec, heartbeat, profile
 
 ONE = device("h.ov.cpu0", cores=(0,))

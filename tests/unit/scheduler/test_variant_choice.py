@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hams_scheduler.planning_snapshot import Situation
+from hams_scheduler.variant_candidates import Candidate, candidates
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,13 +23,14 @@ from hams_scheduler.events import (
     VariantSeen,
 )
 from hams_scheduler.planning import answer, decide
-from hams_scheduler.planning_snapshot import Situation
-from hams_scheduler.variant_candidates import Candidate, candidates
 from hams_scheduler.variant_choice import choices
 from hams_scheduler.view import scheduler_view
 from hams_shared.bus.variant_registry import excluded
 from hams_shared.group.spec import InputSpec
-from hams_shared.wire.messages import DeviceRecord, GroupRecord, Plan, PlanRequest, ProfileRecord
+from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.plan import Plan
+from hams_shared.wire.messages.scheduler import PlanRequest
 from hams_shared.wire.variants import VariantRecord, embedded_input
 from support.build import device, group_record, heartbeat, model_ref, variant
 from support.examples import examples

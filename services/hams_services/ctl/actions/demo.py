@@ -30,7 +30,8 @@ from hams_shared.group.camera_url import redacted
 from hams_shared.group.source_kind import source_kind
 from hams_shared.group.spec import GroupSpec
 from hams_shared.runtime.process import cache_folder
-from hams_shared.wire.messages import Plan, StreamView
+from hams_shared.wire.messages.pipeline import StreamView
+from hams_shared.wire.messages.plan import Plan
 
 STALL_S = 120.0
 """Without a new result for this long the demo gives up, s."""

@@ -17,7 +17,9 @@ from hams_shared.bus.protocol import Bus
 from hams_shared.errors import DeadlineError, InfeasibleError, NotFoundError, SourceError
 from hams_shared.group.spec import GroupSpec
 from hams_shared.runtime.process import cache_folder
-from hams_shared.wire.messages import GroupRecord, GroupView, PlanAnswer, StrategyAnswer, StreamView
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.pipeline import StreamView
+from hams_shared.wire.messages.scheduler import GroupView, PlanAnswer, StrategyAnswer
 
 _STATES = {"profiling": "measure models", "loading": "load models"}
 """What a state of a group is called where progress is shown."""

@@ -16,7 +16,7 @@ from hams_shared.bus.protocol import Bus
 from hams_shared.bus.records import watched
 from hams_shared.errors import NotFoundError, from_wire
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.messages import JobRecord
+from hams_shared.wire.messages.optimizer import JobRecord
 
 TAKEN_S = 20.0
 """So long without an optimizer that takes the job: say so."""

@@ -25,7 +25,8 @@ from hams_services.ctl.tables import (
 )
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import DeadlineError, NotFoundError
-from hams_shared.wire.messages import DeviceView, GroupView, MatrixView, PipelineView, SchedulerView
+from hams_shared.wire.messages.pipeline import PipelineView
+from hams_shared.wire.messages.scheduler import DeviceView, GroupView, MatrixView, SchedulerView
 
 MEASURE_S = 1800.0
 """How long `matrix --measure` waits, s."""

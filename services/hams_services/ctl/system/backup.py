@@ -27,7 +27,7 @@ from hams_services.ctl.control import Progress
 from hams_shared.bus.protocol import Bus, Entry, KeyValue
 from hams_shared.errors import DISK_FULL, BadInputError, MessageError, NotFoundError, RefusedError
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.messages import GroupRecord
+from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.variants import VariantRecord
 
 FORMAT = 1

@@ -18,7 +18,7 @@ from hams_shared.runtime.process import host_name, state_folder
 from hams_shared.runtime.runfile import announced, refuse_second
 from hams_shared.runtime.supervise import Supervisor
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.messages import DeviceRecord
+from hams_shared.wire.messages.agents import DeviceRecord
 
 
 def name_box(identity: Credentials | None) -> str:

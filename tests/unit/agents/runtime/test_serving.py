@@ -18,7 +18,7 @@ from hams_shared.errors import MessageError
 from hams_shared.group.spec import GroupSpec, parse_group
 from hams_shared.wire.frame_pool import FramePool, FrameReader, Slot, memory_domain
 from hams_shared.wire.frames import FrameId, Output, Work
-from hams_shared.wire.messages import VariantChoice
+from hams_shared.wire.messages.plan import VariantChoice
 from support.build import model_ref, plan
 
 ID = FrameId("g", "cam", 0, 0, 1, 0.0)

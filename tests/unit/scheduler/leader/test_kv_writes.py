@@ -15,7 +15,7 @@ from hams_shared.bus.memory.server import MemoryServer
 from hams_shared.bus.protocol import KeyValue
 from hams_shared.bus.records import watched
 from hams_shared.wire import codec
-from hams_shared.wire.messages import PlanRecord
+from hams_shared.wire.messages.plan import PlanRecord
 from support.build import plan
 from support.wait import until
 

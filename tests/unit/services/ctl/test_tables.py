@@ -8,7 +8,8 @@ from rich.console import Console, RenderableType
 from hams_services.ctl.tables import NARROW, devices_table, groups_table, placement, plans_table, streams_table
 from hams_services.monitor.core import Look
 from hams_services.monitor.screen import screen
-from hams_shared.wire.messages import DeviceView, GroupView, PipelineView, StrategyAnswer, StreamView
+from hams_shared.wire.messages.pipeline import PipelineView, StreamView
+from hams_shared.wire.messages.scheduler import DeviceView, GroupView, StrategyAnswer
 from support.build import device, plan
 
 STREAM = StreamView(

@@ -10,7 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hams_services.monitor.core import Look
 from hams_services.monitor.exporter import STALE_S, HamsCollector
-from hams_shared.wire.messages import DeviceView, Heartbeat, NodeLoad, StreamView
+from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
+from hams_shared.wire.messages.pipeline import StreamView
+from hams_shared.wire.messages.scheduler import DeviceView
 from support.build import device
 
 LOOK = Look(

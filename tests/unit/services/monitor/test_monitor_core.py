@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from hams_services.monitor.core import Look, device_rates, node_rates
-from hams_shared.wire.messages import DeviceView, Heartbeat, NodeLoad, VariantChoice
+from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
+from hams_shared.wire.messages.plan import VariantChoice
+from hams_shared.wire.messages.scheduler import DeviceView
 from support.build import device, group_spec, model_ref, plan
 
 

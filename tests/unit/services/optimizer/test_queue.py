@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hams_services.optimizer.queue import ATTEMPTS, KEPT, forgotten, given_up, next_job
-from hams_shared.wire.messages import JobRecord
+from hams_shared.wire.messages.optimizer import JobRecord
 
 
 def job(name: str, at: float = 0.0, **more: Any) -> JobRecord:

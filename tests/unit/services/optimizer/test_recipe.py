@@ -16,7 +16,7 @@ from hams_services.optimizer.sandbox.process import JobProcess
 from hams_services.optimizer.variant_builder import Workshop
 from hams_services.optimizer.variant_folder import VariantStore
 from hams_shared.group.spec import parse_group
-from hams_shared.wire.messages import GroupRecord
+from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.variants import model_ref, task_key
 from support.hostile import convolutions
 from support.noise import noise

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from hams_services.optimizer.recipe import NodeOutcome
 from hams_services.optimizer.report import gain, how, markdown
-from hams_shared.wire.messages import GroupRecord, MatrixView, StrategyAnswer, VariantChoice, VariantRow
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.plan import VariantChoice
+from hams_shared.wire.messages.scheduler import MatrixView, StrategyAnswer, VariantRow
 from hams_shared.wire.variants import Made, VariantRecord
 from support.build import group_spec, model_ref
 

@@ -8,15 +8,10 @@ import cv2
 import pytest
 
 from hams_services.optimizer.report_plot import MARKERS, _kind, plot
-from hams_shared.wire.messages import (
-    MatrixView,
-    ModelPart,
-    ModelRef,
-    StrategyAnswer,
-    VariantChoice,
-    VariantRow,
-    WireError,
-)
+from hams_shared.wire.messages.base import WireError
+from hams_shared.wire.messages.group import ModelPart, ModelRef
+from hams_shared.wire.messages.plan import VariantChoice
+from hams_shared.wire.messages.scheduler import MatrixView, StrategyAnswer, VariantRow
 
 DEVICES = ("box.openvino.cpu0", "box.onnxruntime.cpu1")
 

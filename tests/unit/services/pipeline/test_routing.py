@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hams_services.pipeline.routing import Replicas, Reroute, Routes, SharedMemoryPeers, root_limit
-from hams_shared.wire.messages import Heartbeat, Plan, PlanRecord
+from hams_shared.wire.messages.agents import Heartbeat
+from hams_shared.wire.messages.plan import Plan, PlanRecord
 from support.build import group_spec, heartbeat, plan
 
 ONE, TWO = "h.b.one", "h.b.two"

@@ -18,7 +18,7 @@ from hams_shared.bus.protocol import Bus
 from hams_shared.bus.variant_registry import register
 from hams_shared.errors import BadInputError, HamsError, MessageError, NotFoundError, RefusedError
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.messages import GroupRecord, ModelPart, ModelRef
+from hams_shared.wire.messages.group import GroupRecord, ModelPart, ModelRef
 from support.build import group_spec, variant
 
 

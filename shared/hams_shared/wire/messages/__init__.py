@@ -1,0 +1,1 @@
+"""Control messages and KV records; one file per part that writes them."""

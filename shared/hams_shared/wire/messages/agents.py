@@ -1,0 +1,125 @@
+"""What agents write: devices, heartbeats and measurements; and what is asked of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hams_shared.wire.messages.base import Wire, WireError
+from hams_shared.wire.messages.group import ModelRef
+
+
+class DeviceRecord(Wire):
+    """KV ``devices/<device>``: what an agent advertises when it starts."""
+
+    device: str = Field(pattern=r"^[a-z0-9_-]+\.[a-z0-9_-]+\.[a-z0-9_-]+$")
+    incarnation: str = Field(description="new at every start of the agent")
+    host: str
+    backend: str
+    unit: str
+    kind: str
+    name: str
+    cores: tuple[int, ...]
+    limit: str = Field("", description="what keeps it from all of its cores, such as: 2 of 16 cores (cgroup quota)")
+    memory_mib: int
+    precisions: tuple[str, ...]
+    runtime: str
+    fingerprint: str = Field(description="equal for equal hardware and settings, on any host")
+    emulated: bool = False
+    version: str
+    started_at: float
+
+
+class DeviceHealth(Wire):
+    """KV ``health/<device>``: the hangs of a device; outlives its agent."""
+
+    device: str
+    hangs: tuple[float, ...] = Field((), description="Unix times, s, of those that still count")
+    quarantined: bool = Field(False, description="it gets no work until `hams-ctl devices resume`")
+    reason: str = Field("", description="what hung last")
+
+
+class AssignmentState(Wire):
+    """Where an agent stands with one plan of one group."""
+
+    group: str
+    epoch: int
+    state: Literal["loading", "ready", "refused"]
+    loaded: int = 0
+    total: int = 0
+    error: WireError | None = None
+
+
+class NodeLoad(Wire):
+    """What one node cost its device since the agent started."""
+
+    group: str
+    node: str
+    frames: int = 0
+    inferences: int = 0
+    busy_s: float = 0.0
+
+
+class Heartbeat(Wire):
+    """``hams.v1.heartbeat.<device>``: an agent is alive, and its whole state in brief, so that none need be kept."""
+
+    device: str
+    incarnation: str
+    sequence: int
+    assignments: tuple[AssignmentState, ...] = ()
+    epoch: int = Field(0, ge=0, description="highest of all plans that the agent has seen")
+    nodes: tuple[NodeLoad, ...] = ()
+    queue: int = Field(0, description="work waiting")
+    busy_s: float = Field(0.0, description="seconds of computing since start")
+    uptime_s: float = 0.0
+    memory_mib: float = 0.0
+    memory_domain: str = Field("", description="equal to the pipeline's: frames may travel by shared memory")
+    remarks: tuple[str, ...] = Field((), description="what a person should know of it, such as code that has changed")
+
+
+class ProfileRequest(Wire):
+    """Request to an agent: benchmark this model alone."""
+
+    model: ModelRef
+    input_shape: tuple[int, ...]
+    dtype: str = "f32"
+    beside: ProfileRequest | None = Field(
+        None, description="measured in turns with it; of a variant: its source, where that runs"
+    )
+
+
+class ProfileRecord(Wire):
+    """KV ``profiles/<key>``: one cell of the FPS matrix; ``reason`` is set, and FPS 0, for an unsupported pair."""
+
+    digest: str
+    model_name: str
+    input_shape: tuple[int, ...]
+    fingerprint: str
+    runtime: str
+    precision: str
+    fps: float = 0.0
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    fps_batch: float = Field(0.0, description="images/s in batches, 0 when the model takes none")
+    load_ms: float = 0.0
+    memory_mib: float = 0.0
+    runs: int = 0
+    stable: bool = True
+    reason: str | None = None
+    measured_on: str = ""
+    measured_at: float = 0.0
+    beside: str = Field("", description="digest of the network that was measured in turns with it; empty: none was")
+    beside_fps: float = Field(0.0, description="how fast that one was just then, images/s")
+    load: float = Field(0.0, ge=0, le=1, description="the part of the device's cores that others used meanwhile")
+
+    @property
+    def key(self) -> str:
+        """KV key: what the measurement depends on, and nothing else."""
+        return profile_key(self.digest, self.input_shape, self.fingerprint, self.runtime, self.precision)
+
+
+def profile_key(digest: str, shape: tuple[int, ...], fingerprint: str, runtime: str, precision: str) -> str:
+    """Key of a profile: model digest and input shape, device fingerprint, runtime version, precision."""
+    version = "".join(c if c.isalnum() or c in "-_" else "_" for c in runtime)
+    return f"{digest}.{'x'.join(map(str, shape))}.{fingerprint}.{version}.{precision}"

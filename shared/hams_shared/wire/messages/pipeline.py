@@ -1,0 +1,80 @@
+"""Requests to the pipeline, and its view of the streams."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from hams_shared.wire.messages.base import Wire, WireError
+
+
+class StreamView(Wire):
+    """One stream as the pipeline sees it now."""
+
+    group: str
+    stream: str
+    state: Literal["waiting", "playing", "reconnecting", "ended", "failed"]
+    text: str = ""
+    submitted: int = 0
+    delivered: int = 0
+    in_flight: int = 0
+    dropped: dict[str, int] = {}
+    failed: dict[str, int] = {}
+    resent: int = 0
+    fps: float = 0.0
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    deployed_at: float = Field(0.0, description="of the group's record that the stream is of")
+
+
+class PipelineView(Wire):
+    """All streams of a pipeline."""
+
+    streams: tuple[StreamView, ...]
+
+
+class InferRequest(Wire):
+    """Request on ``hams.v1.infer.<group>``: one encoded image (JPEG, PNG, …), or raw pixels with their shape."""
+
+    image: bytes
+    shape: tuple[int, int, int] | None = Field(None, description="of raw pixels: height, width, 3 (B, G, R)")
+    deadline_s: float = Field(30.0, gt=0, le=600)
+
+
+class InferAnswer(Wire):
+    """The joined result (see docs/messages.md), or why there is none."""
+
+    result: dict[str, Any] | None = None
+    error: WireError | None = None
+
+
+class PushRequest(InferRequest):
+    """Request on ``hams.v1.push.<group>.<stream>``: the next frame of a stream with ``source: push``."""
+
+
+class PushAnswer(Wire):
+    """The number the frame got, or why it was not taken. It comes when there is room for the frame."""
+
+    frame: int | None = None
+    overloaded: bool = Field(False, description="live: an older frame that still waited was dropped for this one")
+    error: WireError | None = None
+
+
+PICTURES_LEASE_S = 6.0
+"""A wish for pictures holds for so long; who still wants them says so again."""
+
+
+class PicturesWanted(Wire):
+    """On ``hams.v1.pictures-wanted.<group>``: somebody wants to see the frames that are delivered."""
+
+    stream: str = Field("*", description="name of a stream, or * for all")
+    quality: int = Field(90, ge=1, le=100, description="of the JPEG")
+
+
+class FramePicture(Wire):
+    """On ``hams.v1.picture.<group>.<stream>``, just before the frame's result, while somebody wants it."""
+
+    stream: str
+    frame: int
+    jpeg: bytes

@@ -1,0 +1,145 @@
+"""Requests to the scheduler, and its view of devices, groups and the FPS matrix."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
+from hams_shared.wire.messages.base import Wire, WireError
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.plan import Plan, VariantChoice
+
+
+class LeaderRecord(Wire):
+    """KV ``leader/scheduler``: which scheduler leads; renewed by compare-and-set on the key's revision."""
+
+    holder: str = Field(description="id of the scheduler; empty: given back")
+    host: str = ""
+    pid: int = 0
+    term: int = Field(ge=1, description="grows with every change of leader")
+    since: float = Field(0.0, description="Unix time, s; for people, never compared")
+
+
+class PlanRequest(Wire):
+    """Request: what would each strategy do with this group, or with it and others at once? Nothing is deployed."""
+
+    group: GroupRecord
+    others: tuple[GroupRecord, ...] = Field((), description="groups that are placed together with it")
+    strategies: tuple[str, ...] = Field(min_length=1)
+    time_limit_s: float = Field(1.0, gt=0, le=60)
+
+    @property
+    def groups(self) -> list[GroupRecord]:
+        """All groups that are asked about."""
+        return [self.group, *self.others]
+
+
+class MeasureRequest(Wire):
+    """Request: measure these cells of the FPS matrix again. Names may be patterns (``*``); empty: all."""
+
+    model: str = ""
+    device: str = ""
+
+
+class MeasureAnswer(Wire):
+    """How many cells will be measured."""
+
+    cells: int
+
+
+class VariantRow(Wire):
+    """One network that may serve a node, or why it may not, with its FPS by device (None: see `reasons`)."""
+
+    node: str = Field(description="group/node")
+    model: str
+    digest: str
+    label: str = Field(description="source, or the variant's short name")
+    agreement: float | None = Field(None, description="with the source; None: not compared, or the source itself")
+    floor: float
+    excluded: str = Field("", description="why it may not serve; empty: it may")
+    fps: tuple[float | None, ...] = ()
+    reasons: dict[str, str] = Field({}, description="device → why there is no number")
+    serves: tuple[str, ...] = Field((), description="devices that serve the node with it now")
+
+
+class MatrixView(Wire):
+    """The FPS matrix as people and programs see it: rows are models, columns are devices, None is unsupported."""
+
+    models: tuple[str, ...]
+    devices: tuple[str, ...]
+    fps: tuple[tuple[float | None, ...], ...]
+    reasons: dict[str, str] = Field({}, description="`model @ device` → why there is no number")
+    cells: dict[str, dict[str, ProfileRecord]] = Field({}, description="model → device → the whole measurement")
+    emulated: tuple[str, ...] = ()
+    doubts: dict[str, str] = Field({}, description="`model @ device` → why its number may be wrong")
+    variants: tuple[VariantRow, ...] = Field((), description="of the nodes that have any, their sources first")
+
+
+class StrategyAnswer(Wire):
+    """One strategy's answer. Of several groups nodes are named `group/node`, and `fps` is that of the worst-off."""
+
+    strategy: str
+    group_fps: dict[str, float] = Field({}, description="by group, where there are several")
+    shares: dict[str, dict[str, float]] = {}
+    variants: dict[str, dict[str, VariantChoice]] = {}
+    source_fps: float | None = Field(None, description="the same strategy's FPS without variants, where it uses some")
+    fps: float = 0.0
+    bound_fps: float = 0.0
+    gap: float = 0.0
+    seconds: float = 0.0
+    busy: dict[str, float] = {}
+    bottleneck: str = ""
+    explanation: dict[str, str] = {}
+    error: WireError | None = None
+
+
+class PlanAnswer(Wire):
+    """Answer to a plan request, with the matrix it was computed from."""
+
+    answers: tuple[StrategyAnswer, ...] = ()
+    matrix: MatrixView | None = None
+    error: WireError | None = None
+
+
+class DeviceView(Wire):
+    """A device as the scheduler sees it now."""
+
+    record: DeviceRecord
+    state: Literal["alive", "lost", "quarantined"]
+    health: DeviceHealth | None = None
+    heartbeat: Heartbeat | None = None
+    silent_s: float = 0.0
+
+
+class GroupView(Wire):
+    """A group as the scheduler sees it now."""
+
+    name: str
+    deployed_at: float = 0.0
+    state: Literal["profiling", "planning", "loading", "serving", "waiting", "failed"]
+    text: str = ""
+    done: int = 0
+    total: int = 0
+    active: Plan | None = None
+    next: Plan | None = None
+    error: WireError | None = None
+    target_fps: float | None = None
+    measured_fps: float = Field(0.0, description="frames/s now; a source may bring less than could be done")
+    expected_fps: float = Field(0.0, description="frames/s it can do now, beside all else; 0: nothing is known")
+    expected_why: str = Field("", description="why that is less than the plan's, or is not reached")
+    weights: dict[str, float] = Field({}, description="by node: inferences per frame, as learned")
+    confidence: dict[str, float] = Field({}, description="by node: how much of its weight was observed, 0-1")
+
+
+class SchedulerView(Wire):
+    """Everything the scheduler knows, for `status`, `devices` and `matrix`."""
+
+    devices: tuple[DeviceView, ...]
+    groups: tuple[GroupView, ...]
+    matrix: MatrixView
+    profiling: dict[str, str] = Field({}, description="device → model being measured")
+    waiting_profiles: int = 0
+    leader: LeaderRecord | None = Field(None, description="the scheduler that answers")
+    led_s: float = Field(0.0, description="for how long; boxes' clocks may differ, so this is what counts")
