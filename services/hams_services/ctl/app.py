@@ -15,10 +15,10 @@ from hams_services.ctl.commands.diagnose import diagnose
 from hams_services.ctl.commands.init import init
 from hams_services.ctl.commands.jobs import nco
 from hams_services.ctl.commands.models import models
-from hams_services.ctl.commands.results import infer, results
+from hams_services.ctl.commands.results import infer, results, tap
 from hams_services.ctl.commands.show import devices, matrix, status
 from hams_services.ctl.commands.up import demo, join, up
-from hams_services.ctl.commands.watch import metrics, tap, top
+from hams_services.ctl.commands.watch import metrics, top
 from hams_shared.runtime.options import Credentials
 
 app = typer.Typer(

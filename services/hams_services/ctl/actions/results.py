@@ -1,9 +1,10 @@
-"""What `hams-ctl results` and `infer` do."""
+"""What `hams-ctl results`, `infer` and `tap` do."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from hams_client import Hams, Result
 from hams_services.ctl.console import out, print_each, print_json, with_bus
-from hams_services.ctl.control import check_known
+from hams_services.ctl.control import Control, check_known, is_app
 from hams_services.sinks.quantity import quantity
 from hams_shared.bus.protocol import Bus
-from hams_shared.errors import SourceError
+from hams_shared.errors import NotFoundError, SourceError
+from hams_shared.wire.frames import Output
 
 
 def results(group: str, follow: bool, count: int, stream: str, json: bool, nats: str | None, debug: bool) -> None:
@@ -74,14 +76,14 @@ def _annotate(pixels: NDArray[np.uint8], result: Result, path: Path) -> None:
 
 
 def line(result: Result) -> str:
-    """One line for one result."""
+    """Return a result as one line."""
     found = " | ".join(summary(one) for one in result.objects[:4]) or "nothing"
     more = f" | +{len(result.objects) - 4}" if len(result.objects) > 4 else ""
     return f"{result.stream} #{result.frame:<6} {result.latency_ms:7.1f} ms  {found}{more}"
 
 
 def summary(one: Mapping[str, Any]) -> str:
-    """One object in a few words."""
+    """Return an object in a few words."""
     words = [f"{one.get('label') or 'object'} {one['score']:.2f}"]
     for node, value in one.items():
         if node in ("box", "score", "label", "points") or not isinstance(value, dict):
@@ -93,21 +95,86 @@ def summary(one: Mapping[str, Any]) -> str:
         elif "pose" in value:
             words.append("pose " + "/".join(f"{value['pose'][k]:+.0f}°" for k in ("yaw", "pitch", "roll")))
         elif "attributes" in value:
-            words += [_attribute(name, said) for name, said in value["attributes"].items() if _tells(said)]
+            words += [_attribute(name, found) for name, found in value["attributes"].items() if _is_set(found)]
         elif "identity" in value:
             words.append(f"{node} {'?' if value['identity'] is None else '#' + str(value['identity'])}")
         elif "text" in value:
             words.append(f"{node} {value['text']}")
         elif "objects" in value:
-            said = ", ".join(summary(inner) for inner in value["objects"][:4])
-            words.append(f"{node} ×{len(value['objects'])}" + f" ({said})" * bool(said))
+            inner = ", ".join(summary(part) for part in value["objects"][:4])
+            words.append(f"{node} ×{len(value['objects'])}" + f" ({inner})" * bool(inner))
     return ", ".join(words)
 
 
-def _tells(said: Any) -> bool:
-    """A flag that is not set says little."""
-    return isinstance(said, Mapping) or said >= 0.5
+def _is_set(attribute: Any) -> bool:
+    """Whether to print an attribute: a label always, a flag only when it is set."""
+    return isinstance(attribute, Mapping) or attribute >= 0.5
 
 
-def _attribute(name: str, said: Any) -> str:
-    return f"{name} {said['label']}" if isinstance(said, Mapping) else name
+def _attribute(name: str, attribute: Any) -> str:
+    return f"{name} {attribute['label']}" if isinstance(attribute, Mapping) else name
+
+
+def tap(
+    group: str, node: str, stream: str, follow: bool, count: int, json: bool, nats: str | None, debug: bool
+) -> None:
+    """Print `count` outputs of a node, or all that come if `follow`."""
+
+    async def job(bus: Bus) -> None:
+        await check_known(bus, group)
+        if not is_app():  # an application may not ask which nodes there are
+            await _check_node(Control(bus), group, node)
+        outputs = Hams(bus).tap(group, node, stream)
+        await print_each(outputs, f"outputs of {group}/{node}", as_map, output_line, json, None if follow else count)
+
+    with_bus(job, nats, debug, stopped_is_fine=follow)
+
+
+async def _check_node(control: Control, group: str, node: str) -> None:
+    view = await control.deployed(group)
+    plan = view.active or view.next
+    nodes = list(plan.group.spec.nodes) if plan else []
+    if plan is not None and node not in nodes:
+        raise NotFoundError(f"group {group} has no node {node}", f"its nodes: {', '.join(nodes)}")
+
+
+def as_map(output: Output) -> dict[str, object]:
+    """Return the whole output as plain values."""
+    return {
+        **asdict(output.id),
+        "node": output.node,
+        "device": output.device,
+        "items": output.items,
+        "sources": output.sources,
+        "timing": output.timing,
+        "error": output.error,
+    }
+
+
+def output_line(output: Output) -> str:
+    """Return an output as one line."""
+    head = f"{output.id.stream} #{output.id.frame:<6} {output.device}"
+    if output.error is not None:
+        return f"{head}  {output.error['code']}: {output.error.get('text', '')}"
+    timing = " ".join(f"{name} {ms:.1f}" for name, ms in output.timing.items())
+    found = [one for item in output.items for one in (item if isinstance(item, list) else [item])]
+    words = ", ".join(item_summary(one) for one in found[:4]) or "nothing"
+    more = f", +{len(found) - 4}" if len(found) > 4 else ""
+    return f"{head}  {timing} ms  {words}{more}"
+
+
+def item_summary(one: object) -> str:
+    """Return one item in a word or two."""
+    if not isinstance(one, dict):
+        return type(one).__name__
+    if "box" in one:
+        x0, y0, x1, y1 = one["box"]
+        return f"{one.get('label') or 'object'} {one['score']:.2f} ({x0:.0f}, {y0:.0f})–({x1:.0f}, {y1:.0f})"
+    for key in ("label", "text"):
+        if key in one:
+            return f"{one[key]} {one['score']:.2f}" if isinstance(one.get("score"), float) else str(one[key])
+    if "value" in one:
+        return quantity(one["value"], one.get("unit"))
+    if "points" in one:
+        return f"{len(one['points'])} points"
+    return ", ".join(one)

@@ -1,4 +1,4 @@
-"""What `hams-ctl top`, `metrics` and `tap` do."""
+"""What `hams-ctl top` and `metrics` do."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import typer
 
 from hams_services.ctl.options import Debug, Json
 
-models = typer.Typer(no_args_is_help=True, help="The zoo: networks that HAMS knows, by name.")
+models = typer.Typer(no_args_is_help=True, help="The zoo: networks that HAMS knows by name.")
 
 ModelService = Annotated[
     str | None, typer.Option("--service", "-s", help="Only those of F (faces), P (persons) or V (vehicles).")
@@ -29,7 +29,7 @@ def show(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what is known of a network, and the node to paste into a group file."""
+    """Show a network's manifest, and the node to paste into a group file."""
     from hams_services.ctl.actions import models
 
     models.show(name, json, debug)
@@ -45,25 +45,25 @@ def pull_(
         typer.Option(
             "--from",
             metavar="URL|FOLDER",
-            help="A mirror instead of the publishers; plain http and files are fine, the digests protect.",
+            help="A mirror instead of the publishers; plain http and folders are safe: digests are checked.",
         ),
     ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Bring networks into the cache; what is interrupted goes on where it was.
+    """Download networks into the cache; an interrupted download continues where it stopped.
 
-    Of a network with several variants the first is meant. A mirror has its files as NAME/VARIANT/FILE (below
+    Without a variant, the first one of a network is meant. A mirror has its files as NAME/VARIANT/FILE (below
     intel/ too), NAME/FILE, VARIANT/FILE or FILE; a folder may have wheels as well.
     """
-    from hams_services.ctl.actions import pull
+    from hams_services.ctl.actions import models
 
-    pull.pull_models(names or [], all_, service, base, json, debug)
+    models.pull_models(names or [], all_, service, base, json, debug)
 
 
 @models.command("verify")
 def verify_(json: Json = False, debug: Debug = False) -> None:
-    """Read all files of the cache again and compare their digests; exit code 1 if one is bad."""
-    from hams_services.ctl.actions import pull
+    """Read all files of the cache and compare their digests; exit code 1 if one is bad."""
+    from hams_services.ctl.actions import models
 
-    pull.verify_models(json, debug)
+    models.verify_models(json, debug)

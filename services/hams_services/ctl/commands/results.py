@@ -1,4 +1,4 @@
-"""Options of `hams-ctl results` and `infer`; what they do is in `actions`."""
+"""Options of `hams-ctl results`, `infer` and `tap`; what they do is in `actions`."""
 
 from __future__ import annotations
 
@@ -38,3 +38,19 @@ def infer(
     from hams_services.ctl.actions import results
 
     results.infer(group, image, annotate, timeout, json, nats, debug)
+
+
+def tap(
+    group: GroupName,
+    node: Annotated[str, typer.Argument(help="The node whose outputs to show.")],
+    stream: Annotated[str, typer.Option(help="Only this stream.")] = "*",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Stop after this many outputs.")] = 1,
+    json: Json = False,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Print the outputs of one node as they come, one line each. It costs the group no time."""
+    from hams_services.ctl.actions import results
+
+    results.tap(group, node, stream, follow, count, json, nats, debug)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hams_services.ctl.options import Debug, GroupName, Json, Nats, check_address
+from hams_services.ctl.options import Debug, Nats, check_address
 
 METRICS = "127.0.0.1:9464"
 
@@ -33,19 +33,3 @@ def metrics(
     from hams_services.ctl.actions import watch
 
     watch.metrics(listen, nats, debug)
-
-
-def tap(
-    group: GroupName,
-    node: Annotated[str, typer.Argument(help="The node whose outputs to show.")],
-    stream: Annotated[str, typer.Option(help="Only this stream.")] = "*",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Stop after this many outputs.")] = 1,
-    json: Json = False,
-    nats: Nats = None,
-    debug: Debug = False,
-) -> None:
-    """Print the outputs of one node as they come, one line each. The group does not notice."""
-    from hams_services.ctl.actions import tap
-
-    tap.tap(group, node, stream, follow, count, json, nats, debug)

@@ -279,7 +279,7 @@ def test_the_node_that_is_shown_can_be_pasted(name: str, capsys: pytest.CaptureF
     [
         (["show", "centrface"], 2, "did you mean centerface?"),
         (["pull", "centerface@FP16"], 2, "its variants: FP32"),
-        (["pull"], 2, "nothing to pull"),
+        (["pull"], 2, "no network is named"),
         (["pull", "centerface", "--all"], 2, "give names, or --all, or --service"),
         (["pull", "--service", "X"], 2, "services: F faces, P persons, V vehicles"),
         (["pull", "centerface", "--from", "no/such"], 2, "neither a folder nor"),
@@ -337,7 +337,11 @@ def test_control_c_leaves_a_part_to_go_on_with(tmp_path: Path, centerface: bytes
                 time.sleep(0.02)
             process.send_signal(signal.SIGINT)
             said = process.communicate(timeout=90)
-        assert (process.returncode, *said) == (130, "", "stopped: what has arrived stays, and pull goes on with it\n")
+        assert (process.returncode, *said) == (
+            130,
+            "",
+            "stopped: the parts that arrived are kept; pull continues from there\n",
+        )
         have = part.stat().st_size
         assert centerface.startswith(part.read_bytes())
         assert json.loads(ctl(tmp_path, "list", "--json").stdout)[0]["service"] == "F"

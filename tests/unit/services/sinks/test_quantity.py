@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hams_services.ctl.actions import results, tap
+from hams_services.ctl.actions import results
 from hams_services.sinks.draw import caption
 from hams_services.sinks.quantity import quantity
 
@@ -24,7 +24,7 @@ from hams_services.sinks.quantity import quantity
 )
 def test_numbers_are_written_alike_everywhere(value: float, unit: str | None, text: str) -> None:
     assert quantity(value, unit) == text
-    told: dict[str, Any] = {"value": value} | ({"unit": unit} if unit else {})
-    assert caption({"label": "face", "age": told}) == text
-    assert results.summary({"label": "face", "score": 0.9, "age": told}) == f"face 0.90, age {text}"
-    assert tap.summary(told) == text
+    output: dict[str, Any] = {"value": value} | ({"unit": unit} if unit else {})
+    assert caption({"label": "face", "age": output}) == text
+    assert results.summary({"label": "face", "score": 0.9, "age": output}) == f"face 0.90, age {text}"
+    assert results.item_summary(output) == text
