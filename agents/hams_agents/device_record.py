@@ -1,13 +1,13 @@
-"""What an agent advertises of its device when it starts."""
+"""What an agent advertises of its device when it starts, and which devices are alike."""
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 
 import hams_shared
-from hams_agents.backends.base import Backend
-from hams_agents.fingerprint import fingerprint
+from hams_agents.backends.base import Backend, Capabilities
 from hams_shared.wire import subjects
 from hams_shared.wire.messages.agents import DeviceRecord
 
@@ -33,3 +33,20 @@ def device_record(backend: Backend, host: str) -> DeviceRecord:
         version=hams_shared.__version__,
         started_at=time.time(),
     )
+
+
+def fingerprint(capabilities: Capabilities) -> str:
+    """Return 16 hex digits of what a device's speed depends on; a profile holds for all devices with the same ones.
+
+    That is its backend, hardware, number of CPU threads, precision and emulation profile. The host's name, the choice
+    among equal cores and the runtime's version do not count; a profile's key holds that version beside the fingerprint.
+    """
+    parts = (
+        capabilities.backend,
+        capabilities.kind,
+        capabilities.name,
+        str(capabilities.threads),
+        capabilities.precisions[0],
+        capabilities.variant,
+    )
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hams_agents import cpus
-from hams_agents.backends.emulation_profile import read_profile
+from hams_agents.emulation_profile import read_profile
 from hams_shared.errors import DeviceSpecError
 from hams_shared.wire import subjects
 

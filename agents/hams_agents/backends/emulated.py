@@ -1,8 +1,7 @@
-"""A device that this host does not have, kept to the speeds that its profile states.
+"""A simulated device with the throughput given in its profile; always labelled emulated.
 
-For planning and for tests of scheduling. Its outputs are real (computed on the CPU, then delayed) or zeros of
-the right shapes; either way N images take ``max(what the CPU took, N / fps)``. It is called emulated wherever
-it is shown.
+It serves planning and tests of scheduling. Its outputs are real (computed on the CPU, then delayed) or zeros of the
+right shapes; either way N images take ``max(what the CPU took, N / fps)``.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ import numpy as np
 
 from hams_agents.backends.base import Backend, Capabilities, ModelFile, Network
 from hams_agents.backends.batching import Array, noise
-from hams_agents.backends.emulation_profile import EmulationProfile, HangFault, read_profile
 from hams_agents.devices import DeviceSpec
+from hams_agents.emulation_profile import EmulationProfile, HangFault, read_profile
 from hams_shared.errors import ModelError, UnsupportedModelError
 
 _MOST_LATE_S = 0.002
@@ -26,7 +25,7 @@ _MOST_LATE_S = 0.002
 
 
 class EmulatedBackend:
-    """A device by profile.
+    """A device by profile; `open_backend` opens the runtime that computes its outputs.
 
     Raises:
         DeviceSpecError: the profile is missing or wrong, or the runtime it computes with does not open.
@@ -35,12 +34,14 @@ class EmulatedBackend:
     def __init__(
         self,
         spec: DeviceSpec,
+        open_backend: Callable[[DeviceSpec], Backend],
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._profile = read_profile(Path(spec.target))
         self._pacer = Pacer(clock, sleep)
-        self._inner = _open_inner(self._profile, spec)
+        inner = "onnxruntime" if self._profile.run == "onnxruntime" else "openvino"
+        self._inner = open_backend(replace(spec, backend=inner, target="CPU"))
         self._capabilities = _capabilities(self._profile, self._inner.capabilities, spec)
 
     @property
@@ -50,7 +51,7 @@ class EmulatedBackend:
 
     def load(self, model: ModelFile) -> EmulatedNetwork:
         """Load `model` on the CPU behind the profile; see :meth:`hams_agents.backends.base.Backend.load`."""
-        fps = self._profile.fps_of(model)
+        fps = self._profile.fps_of(model.name, model.digest)
         if fps is None:
             raise UnsupportedModelError(
                 f"model {model.name}: the profile of emulated device {self._profile.name} has no speed for it",
@@ -102,7 +103,7 @@ class EmulatedNetwork:
         """Run N images in no less than N / fps seconds."""
         if self._source is None:
             raise ModelError(f"model {self._model.name} is closed")
-        if self._hang is not None and self._hang.strikes(self._model.name, self._done):
+        if self._hang is not None and self._hang.hangs(self._model.name, self._done):
             threading.Event().wait()
         self._done += 1
         with self._pacer.at_least(len(batch) / self._fps):
@@ -169,13 +170,6 @@ class _Zeros:
 
     def close(self) -> None:
         self._like = {}
-
-
-def _open_inner(profile: EmulationProfile, spec: DeviceSpec) -> Backend:
-    from hams_agents.backends.registry import open_backend
-
-    backend = "onnxruntime" if profile.run == "onnxruntime" else "openvino"
-    return open_backend(replace(spec, backend=backend, target="CPU"))
 
 
 def _capabilities(profile: EmulationProfile, inner: Capabilities, spec: DeviceSpec) -> Capabilities:

@@ -26,7 +26,7 @@ def open_backend(spec: DeviceSpec) -> Backend:
             case "emulated":
                 from hams_agents.backends.emulated import EmulatedBackend
 
-                return EmulatedBackend(spec)
+                return EmulatedBackend(spec, open_backend)
     except ImportError as error:
         raise DeviceSpecError(
             f"device {spec}: {spec.backend} cannot be imported: {' '.join(str(error).split())}",

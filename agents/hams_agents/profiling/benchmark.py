@@ -12,20 +12,12 @@ from hams_agents.cpus import here
 from hams_agents.profiling.cpu_use import cpu_use, others
 from hams_agents.profiling.profiler import ModelProfile, profile_steps
 from hams_agents.runtime.executor import Executor
-from hams_agents.runtime.progress import LOAD_S, Progress
+from hams_agents.runtime.loaded import load
+from hams_agents.runtime.progress import Progress
 from hams_shared.errors import ModelError
 from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
 
 log = logging.getLogger("hams.agent")
-
-
-def load(backend: Backend, model: ModelFile, loading: Progress) -> Network:
-    """Load under the watchdog's eyes; see :meth:`hams_agents.backends.base.Backend.load`."""
-    loading.begin(f"loading of {model.name}", LOAD_S)
-    try:
-        return backend.load(model)
-    finally:
-        loading.end()
 
 
 async def benchmark(

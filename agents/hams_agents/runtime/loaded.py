@@ -9,8 +9,7 @@ import numpy as np
 from hams_agents.backends.base import Backend, ModelFile, Network
 from hams_agents.backends.batching import noise
 from hams_agents.core import LoadNode, NetworkKey
-from hams_agents.profiling.benchmark import load
-from hams_agents.runtime.progress import FIRST_S, Progress
+from hams_agents.runtime.progress import FIRST_S, LOAD_S, Progress
 from hams_agents.runtime.serving import ServedNode
 from hams_agents.tasks.base import Outputs, Task
 from hams_agents.tasks.registry import build_task, gives_objects, is_detection
@@ -18,6 +17,15 @@ from hams_shared.errors import TaskError
 
 NodeKey = tuple[str, int, str]
 """Group, epoch, node."""
+
+
+def load(backend: Backend, model: ModelFile, loading: Progress) -> Network:
+    """Load while the watchdog watches; see :meth:`hams_agents.backends.base.Backend.load`."""
+    loading.begin(f"loading of {model.name}", LOAD_S)
+    try:
+        return backend.load(model)
+    finally:
+        loading.end()
 
 
 class Loaded:

@@ -9,16 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import nats.errors
 import nats.js.errors as js_errors
 
+from hams_shared.bus.nats.connection import NatsConnection
 from hams_shared.bus.nats.errors import AWAY
 from hams_shared.errors import BrokerError
-
-if TYPE_CHECKING:
-    from hams_shared.bus.nats.client import NatsBus
 
 T = TypeVar("T")
 
@@ -32,7 +30,7 @@ _STREAM_NOT_FOUND = 10059
 class Bucket:
     """What both kinds of bucket share: open, or create, and try again while it is away."""
 
-    def __init__(self, bus: NatsBus, bucket: str) -> None:
+    def __init__(self, bus: NatsConnection, bucket: str) -> None:
         self._bus = bus
         self._bucket = bucket
         self._js: Any = bus.jetstream

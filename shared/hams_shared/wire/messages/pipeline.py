@@ -19,8 +19,8 @@ class StreamView(Wire):
     submitted: int = 0
     delivered: int = 0
     in_flight: int = 0
-    dropped: dict[str, int] = {}
-    failed: dict[str, int] = {}
+    dropped: dict[str, int] = Field({})
+    failed: dict[str, int] = Field({})
     resent: int = 0
     fps: float = 0.0
     p50_ms: float = 0.0

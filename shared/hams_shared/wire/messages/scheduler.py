@@ -82,16 +82,16 @@ class StrategyAnswer(Wire):
 
     strategy: str
     group_fps: dict[str, float] = Field({}, description="by group, where there are several")
-    shares: dict[str, dict[str, float]] = {}
-    variants: dict[str, dict[str, VariantChoice]] = {}
+    shares: dict[str, dict[str, float]] = Field({})
+    variants: dict[str, dict[str, VariantChoice]] = Field({})
     source_fps: float | None = Field(None, description="the same strategy's FPS without variants, where it uses some")
     fps: float = 0.0
     bound_fps: float = 0.0
     gap: float = 0.0
     seconds: float = 0.0
-    busy: dict[str, float] = {}
+    busy: dict[str, float] = Field({})
     bottleneck: str = ""
-    explanation: dict[str, str] = {}
+    explanation: dict[str, str] = Field({})
     error: WireError | None = None
 
 

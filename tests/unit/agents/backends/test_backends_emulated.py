@@ -10,10 +10,10 @@ import yaml
 
 from hams_agents.backends.base import Capabilities
 from hams_agents.backends.emulated import EmulatedBackend, Pacer
-from hams_agents.backends.emulation_profile import HangFault, read_profile
 from hams_agents.backends.registry import open_backend
+from hams_agents.device_record import fingerprint
 from hams_agents.devices import parse
-from hams_agents.fingerprint import fingerprint
+from hams_agents.emulation_profile import HangFault, read_profile
 from hams_shared.errors import DeviceSpecError, ModelError, UnsupportedModelError
 from support.networks import images, means, model_file
 
@@ -45,10 +45,10 @@ def test_a_fault_is_shown_and_changes_no_measurement(tmp_path: Path) -> None:
     network = ill.load(model_file(means(tmp_path)))
     for _ in range(3):
         network.infer(images(1))  # the file is not there
-    assert not HangFault(models=("other",)).strikes("model", 10)
-    assert [HangFault(after=2).strikes("model", done) for done in (1, 2)] == [False, True]
+    assert not HangFault(models=("other",)).hangs("model", 10)
+    assert [HangFault(after=2).hangs("model", done) for done in (1, 2)] == [False, True]
     fault.touch()
-    assert HangFault(while_exists=fault).strikes("model", 0)
+    assert HangFault(while_exists=fault).hangs("model", 0)
 
 
 @pytest.mark.parametrize("run", ["openvino", "onnxruntime"])
@@ -103,9 +103,9 @@ def test_an_overslept_sleep_is_made_up_for() -> None:
 def test_speeds_by_name_by_digest_and_for_all_others(tmp_path: Path) -> None:
     model = model_file(means(tmp_path))
     profile = backend(tmp_path, fps={"means": 1, model.digest[:10]: 2, "*": 3})._profile
-    assert profile.fps_of(model) == 1
-    assert profile.fps_of(replace(model, name="else")) == 2
-    assert profile.fps_of(replace(model, name="else", digest="f" * 64)) == 3
+    assert profile.fps_of(model.name, model.digest) == 1
+    assert profile.fps_of("else", model.digest) == 2
+    assert profile.fps_of("else", "f" * 64) == 3
 
 
 def test_a_model_without_a_speed_is_unsupported(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import hams_client
-from hams_shared.bus.nats import client
+from hams_shared.bus.nats import connection
 from hams_shared.errors import BrokerError
 from hams_shared.runtime.runfile import PID_FILE, announced, running, running_broker
 
@@ -19,7 +19,7 @@ NOBODY = "nats://127.0.0.1:9"
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HAMS_HOME", str(tmp_path))
     monkeypatch.delenv("HAMS_NATS_URL", raising=False)
-    monkeypatch.setattr(client, "CONNECT_S", 0.2)
+    monkeypatch.setattr(connection, "CONNECT_S", 0.2)
 
 
 def test_it_is_found_while_it_runs() -> None:

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hams_agents.backends.base import ModelFile
 from hams_shared.errors import DeviceSpecError
 from hams_shared.group import strict_yaml
 
@@ -24,7 +23,7 @@ class HangFault(BaseModel):
     after: int = Field(0, ge=0, description="inferences of these models that still return")
     while_exists: Path | None = Field(None, description="hang only while this file exists")
 
-    def strikes(self, model: str, done: int) -> bool:
+    def hangs(self, model: str, done: int) -> bool:
         """Whether the inference after `done` others hangs."""
         named = model in self.models or "*" in self.models
         return named and done >= self.after and (self.while_exists is None or self.while_exists.exists())
@@ -49,12 +48,12 @@ class EmulationProfile(BaseModel):
     hang: HangFault | None = Field(None, description="a fault for tests: inferences that never return")
     note: str = Field("", description="where the numbers come from")
 
-    def fps_of(self, model: ModelFile) -> float | None:
-        """Return the stated speed of `model`, frames/s; None: it does not run on this device."""
-        if model.name in self.fps:
-            return self.fps[model.name]
+    def fps_of(self, name: str, digest: str) -> float | None:
+        """Return the stated throughput of a model, frames/s; None: it does not run on this device."""
+        if name in self.fps:
+            return self.fps[name]
         for key, fps in self.fps.items():
-            if len(key) >= 8 and _DIGITS.issuperset(key) and model.digest.startswith(key):
+            if len(key) >= 8 and _DIGITS.issuperset(key) and digest.startswith(key):
                 return fps
         return self.fps.get("*")
 
