@@ -1,7 +1,7 @@
-"""Files over https, checked against the SHA-256 or SHA-384 that is promised; what is interrupted goes on where it was.
+"""Files over https, checked against their SHA-256 or SHA-384; an interrupted download continues where it stopped.
 
-A server is asked for the rest of a file (RFC 9110, ``Range`` with ``If-Range``); one that sends all of it again is
-believed. The digest is that of the whole file at its end, whatever its pieces came from.
+A request asks for the rest of the file (RFC 9110, ``Range`` with ``If-Range``). If the server ignores the range, the
+full file is downloaded. The digest is checked once the file is complete, wherever its parts came from.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SILENCE_S = 30.0
 DEADLINE_S = 1800.0
 """Longest time for one file, all tries together, s."""
 TRIES = 3
-"""So often in a row without one more byte."""
+"""Most tries in a row that bring no further byte."""
 PAUSE_S = 0.5
 """Before the second try; then twice as long each time."""
 _WEIGHTS = re.compile(r"^weights=([0-9a-f]{64}|[0-9a-f]{96})$")
@@ -32,7 +32,7 @@ _RANGE = re.compile(r"^bytes (?:(\d+)-\d+|\*)/(\d+|\*)$")
 
 
 class _CutError(Exception):
-    """The answer ended too early, or was none that fits; the next try goes on where it was."""
+    """The answer ended early, or is not the part asked for; the next try continues."""
 
     def __init__(self, text: str, hint: str) -> None:
         super().__init__(text)
@@ -40,12 +40,12 @@ class _CutError(Exception):
 
 
 def absent(error: ModelFetchError) -> bool:
-    """Say whether :func:`download` failed because the server has no such file."""
+    """Return whether :func:`download` failed because the server has no such file."""
     return isinstance(error.__cause__, urllib.error.HTTPError) and error.__cause__.code in (404, 410)
 
 
 def place(source: str, digest: str, cache: Path) -> Path:
-    """Return where the file of an ``https:`` source is kept. Raises ModelFetchError: it names none."""
+    """Return where the file of an ``https:`` source is kept. Raises ModelFetchError: it names no file."""
     parts = urlsplit(source)
     name = PurePosixPath(unquote(parts.path)).name
     if not parts.hostname or not name or re.search(r'[\\/:\x00-\x1f"]', name):
@@ -62,7 +62,8 @@ def fetch(source: str, digest: str | None, cache: Path, progress: Progress) -> P
     path = place(source, digest or "", cache)
     if digest is None:
         raise ModelFetchError(
-            f"{source} needs its sha256 or sha384", "without it nobody knows whether the file is the right one"
+            f"{source} needs its sha256 or sha384",
+            "without a digest, nobody can tell whether the file is the right one",
         )
     algorithm_of(digest)
     parts = urlsplit(source)
@@ -76,22 +77,22 @@ def fetch(source: str, digest: str | None, cache: Path, progress: Progress) -> P
     if not cached(path, digest):
         download(url, digest, path, progress)
     if path.suffix == ".xml" and weights is not None:
-        beside = path.with_suffix(".bin")
-        if not cached(beside, weights.group(1)):
+        weights_path = path.with_suffix(".bin")
+        if not cached(weights_path, weights.group(1)):
             bin_path = parts.path.removesuffix(".xml") + ".bin"
-            download(urlunsplit(parts._replace(path=bin_path, fragment="")), weights.group(1), beside, progress)
+            download(urlunsplit(parts._replace(path=bin_path, fragment="")), weights.group(1), weights_path, progress)
     return path
 
 
 def download(url: str, digest: str, path: Path, progress: Progress, size: int = 0) -> None:
-    """Download `url` to `path`; a broken connection is tried again, and what has arrived stays for the next call.
+    """Download `url` to `path`; a broken connection is retried, and the part that arrived is kept for the next call.
 
-    `size` is the length that is promised, bytes; 0: none is.
+    `size` is the expected length, bytes; 0: unknown.
 
     Raises:
         ModelFetchError: the server cannot be reached or does not give the file, or it has another length.
-        DigestError: it gives another file; nothing of it stays.
-        NoSpaceError: the disk is too full; what has arrived stays.
+        DigestError: it sends another file, which is not kept.
+        NoSpaceError: the disk is too full; the part that arrived is kept.
     """
     deadline = time.monotonic() + DEADLINE_S
     with claimed(path, deadline, progress) as part:
@@ -107,7 +108,7 @@ def download(url: str, digest: str, path: Path, progress: Progress, size: int = 
                     error.close()
                 failures = 1 if part.size > best else failures + 1
                 best = max(best, part.size)
-                if failures >= TRIES or not _passing(error):
+                if failures >= TRIES or not _may_pass(error):
                     raise _explain(url, error, failures) from error
                 time.sleep(PAUSE_S * 2 ** (failures - 1))
                 continue
@@ -119,7 +120,7 @@ def download(url: str, digest: str, path: Path, progress: Progress, size: int = 
 
 
 def _once(url: str, part: Part, size: int, progress: Progress, deadline: float) -> bool:
-    """Fetch what is missing of a part. Says whether all of the file came in this one answer."""
+    """Fetch the rest of a part; return whether this one answer held the whole file."""
     request = urllib.request.Request(url, headers={"User-Agent": "hams", "Accept-Encoding": "identity"})
     if part.size:
         request.add_header("Range", f"bytes={part.size}-")
@@ -139,7 +140,7 @@ def _once(url: str, part: Part, size: int, progress: Progress, deadline: float) 
         part.remember(url, _validator(answer))
         while True:
             if time.monotonic() > deadline:
-                raise ModelFetchError(f"{url} was not complete after {DEADLINE_S:g} s", "what has arrived is kept")
+                raise ModelFetchError(f"{url} was not complete after {DEADLINE_S:g} s", "the part that arrived is kept")
             chunk = answer.read1(CHUNK)
             if not chunk:
                 break
@@ -149,28 +150,30 @@ def _once(url: str, part: Part, size: int, progress: Progress, deadline: float) 
             progress(part.size, total)
     if total and part.size < total:
         raise _CutError(
-            f"{url} ended after {part.size} of {total} bytes", "the connection was cut: try again, it goes on there"
+            f"{url} ended after {part.size} of {total} bytes",
+            "the connection was cut: try again, the download continues there",
         )
     return whole
 
 
 def _begin(answer: http.client.HTTPResponse, url: str, part: Part, size: int) -> int:
-    """Read an answer's head: drop what it will send again, and return the file's length, 0 unknown."""
+    """Read an answer's headers: drop bytes that it sends again, and return the file's length, 0: unknown."""
     total = 0
     if answer.status == 206:
         match = _RANGE.match(answer.headers.get("Content-Range", ""))
         if match is None or match.group(1) != str(part.size):
             part.restart()
-            raise _CutError(f"{url}: the server sent another part than it was asked for", "is a proxy in between?")
+            raise _CutError(f"{url}: the server sent another part than requested", "is a proxy in between?")
         total = int(match.group(2)) if match.group(2) != "*" else 0
     else:
         length = answer.headers.get("Content-Length", "")
         total = int(length) if length.isdecimal() else 0
     if total > MAX_BYTES:
         raise _too_large(url)
-    if size and total and total != size:  # before the part is touched: a proxy's own page is no reason to lose it
+    if size and total and total != size:  # before the part is changed: it may be a proxy's error page
         raise ModelFetchError(
-            f"{url} has {total} bytes, not {size}", "another file stands there now: look whether HAMS has a newer zoo"
+            f"{url} has {total} bytes, not {size}",
+            "the server has another file now: is there a newer HAMS, with a newer zoo?",
         )
     if answer.status != 206:
         part.restart()
@@ -178,7 +181,7 @@ def _begin(answer: http.client.HTTPResponse, url: str, part: Part, size: int) ->
 
 
 def _beyond(error: urllib.error.HTTPError, url: str, part: Part, size: int, progress: Progress, end: float) -> bool:
-    """The server has nothing after the part's end: the part is all there is, or it is wrong."""
+    """The server has nothing beyond the part's end: the part is complete, or wrong."""
     match = _RANGE.match(error.headers.get("Content-Range", ""))
     if match is not None and match.group(2) == str(part.size):
         return False
@@ -187,7 +190,7 @@ def _beyond(error: urllib.error.HTTPError, url: str, part: Part, size: int, prog
 
 
 def _validator(answer: http.client.HTTPResponse) -> str:
-    """Return what may follow ``If-Range``: a strong ETag, else a date."""
+    """Return the value for ``If-Range``: a strong ETag, else a date."""
     tag = answer.headers.get("ETag", "")
     return tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")
 
@@ -197,7 +200,7 @@ def _too_large(url: str) -> ModelFetchError:
 
 
 class _OnlyHttps(urllib.request.HTTPRedirectHandler):
-    """Refuses to be led from https to anything else."""
+    """Refuses redirects from https to anything else."""
 
     def __init__(self, scheme: str) -> None:
         self._schemes = ("https", scheme)
@@ -211,8 +214,8 @@ class _OnlyHttps(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _passing(error: BaseException) -> bool:
-    """Say whether another try may help."""
+def _may_pass(error: BaseException) -> bool:
+    """Return whether another try may help."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code >= 500 or error.code in (408, 429)
     return not isinstance(error, ModelFetchError) and not _is_certificate(error)
@@ -226,7 +229,7 @@ def _explain(url: str, error: BaseException, tries: int) -> ModelFetchError:
     if isinstance(error, ModelFetchError):
         return error
     if isinstance(error, urllib.error.HTTPError):
-        return ModelFetchError(f"{url}: the server says {error.code} {error.reason}", "check the address")
+        return ModelFetchError(f"{url}: the server answers {error.code} {error.reason}", "check the address")
     if isinstance(error, _CutError):
         return ModelFetchError(str(error), error.hint)
     reason = getattr(error, "reason", None) or error
@@ -235,7 +238,7 @@ def _explain(url: str, error: BaseException, tries: int) -> ModelFetchError:
     if isinstance(error, http.client.HTTPException):
         reason = f"the connection was cut ({type(error).__name__})"
     elif isinstance(reason, TimeoutError):
-        reason = f"the server was silent for {SILENCE_S:g} s"
+        reason = f"the server sent nothing for {SILENCE_S:g} s"
     return ModelFetchError(
         f"{url} could not be reached in {tries} tries: {reason}",
         "is this machine offline? HTTPS_PROXY is honoured; a mirror helps (`hams-ctl models pull --from`), or a path",

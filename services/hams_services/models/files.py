@@ -1,4 +1,4 @@
-"""Files in the cache: written as a whole or not at all, and checked before they are believed."""
+"""Files in the cache: each is written in one step, and its digest is checked before it is used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import IO
 from hams_shared.errors import DISK_FULL, DigestError, ModelFetchError, NoSpaceError
 
 Progress = Callable[[int, int], None]
-"""Told (done, total) in bytes; total 0 when it is not known."""
+"""Receives (done, total) in bytes; total 0: unknown."""
 
 MAX_BYTES = 4 << 30
 """Larger files are refused."""
@@ -25,17 +25,17 @@ ALGORITHMS = {64: "sha256", 96: "sha384"}
 _HEX = re.compile(r"^[0-9a-f]+$")
 
 
-def silent(done: int, total: int) -> None:
-    """Tell nobody."""
+def no_progress(done: int, total: int) -> None:
+    """Report to nobody."""
 
 
 def algorithm_of(digest: str | None) -> str:
-    """Return what a digest was made with, told by its length; SHA-256 for none. Raises ModelFetchError."""
+    """Return the algorithm of a digest, by its length; SHA-256 for None. Raises ModelFetchError."""
     if digest is None:
         return "sha256"
     algorithm = ALGORITHMS.get(len(digest))
     if algorithm is None or not _HEX.match(digest):
-        raise ModelFetchError(f"{digest!r} is no digest", "64 hex digits are a SHA-256, 96 a SHA-384")
+        raise ModelFetchError(f"{digest!r} is not a digest", "64 hex digits are a SHA-256, 96 a SHA-384")
     return algorithm
 
 
@@ -46,18 +46,18 @@ def digest_of(path: Path, algorithm: str = "sha256") -> str:
 
 
 def check(what: str, found: str, promised: str | None, *, kept: bool = False) -> None:
-    """Compare digests. Raises DigestError; `kept` says whether the file stays all the same."""
+    """Compare digests. Raises DigestError; its text depends on whether the file is `kept`."""
     if promised is not None and found != promised:
         name = algorithm_of(promised)
         raise DigestError(
             f"{what} has {name.upper().replace('SHA', 'SHA-')} {found}, not {promised}",
-            f"the file is not the promised one{'' if kept else ' and was not kept'}: check its source, and correct "
+            f"this is another file{'' if kept else ', and it was deleted'}: check its source, and correct "
             f"{name} only if you trust it",
         )
 
 
 def cached(path: Path, digest: str | None) -> bool:
-    """Say whether `path` is in the cache, whole; with another digest than `digest` it does not count."""
+    """Return whether `path` is in the cache, complete, with `digest` or, without one, the digest next to it."""
     try:
         if digest is not None:
             return digest_of(path, algorithm_of(digest)) == digest
@@ -67,10 +67,10 @@ def cached(path: Path, digest: str | None) -> bool:
 
 
 def copy(source: IO[bytes], path: Path, digest: str | None, progress: Progress, total: int, what: str) -> None:
-    """Write what `source` gives to `path` and record its digest; `total` is its length in bytes, 0 unknown.
+    """Copy `source` to `path` and record its digest; `total` is its length in bytes, 0: unknown.
 
     Raises:
-        DigestError: it is not `digest`; no file stays.
+        DigestError: it has another digest; no file is left.
         ModelFetchError: it is longer than 4 GiB, or ends before `total`.
         NoSpaceError: the disk is too full for it.
     """
@@ -93,7 +93,7 @@ def copy(source: IO[bytes], path: Path, digest: str | None, progress: Progress, 
 
 @contextmanager
 def staged(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file that takes the place of `path` at the end, and vanishes when an exception passes."""
+    """Open a new file that replaces `path` at the end of the block; an exception deletes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-")
     try:
@@ -108,17 +108,17 @@ def staged(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-# Digests beside files
+# Digests next to files
 
 
 def record(path: Path, digest: str) -> None:
-    """Write a file's digest beside it."""
+    """Write a file's digest next to it."""
     with ensure_disk_space(path.parent), staged(path.with_name(f"{path.name}.{algorithm_of(digest)}")) as target:
         target.write(digest.encode())
 
 
 def recorded(path: Path) -> dict[str, str]:
-    """Return the digests beside a file, by algorithm."""
+    """Return the digests next to a file, by algorithm."""
     found: dict[str, str] = {}
     for algorithm in ALGORITHMS.values():
         try:
@@ -140,7 +140,7 @@ def need(folder: Path, size: int, what: str) -> None:
 
 @contextmanager
 def ensure_disk_space(folder: Path) -> Iterator[None]:
-    """Turn the system's word for a full disk (or quota) into NoSpaceError."""
+    """Raise NoSpaceError in place of the operating system's error about a full disk or quota."""
     try:
         yield
     except OSError as error:
@@ -153,7 +153,7 @@ _MAKE_ROOM = "make room, or let HAMS_CACHE name a folder on another disk"
 
 
 def mib(size: int) -> str:
-    """Say a number of bytes for people."""
+    """Return a number of bytes as people read it."""
     if size < 100_000:
         return f"{size / 1e3:.1f} kB"
     return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"

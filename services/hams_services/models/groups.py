@@ -1,6 +1,6 @@
-"""Group files that name networks of the zoo: what the manifest knows is put into them before they are checked.
+"""Group files that name networks of the zoo: their manifests fill in missing keys before the group is checked.
 
-The group that leaves here says everything itself: agents, scheduler and pipeline need no zoo.
+The resulting group is complete: agents, scheduler and pipeline need no zoo.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PREFIX = "zoo:"
 
 
 def load_group(path: Path) -> GroupSpec:
-    """Read a group file as :func:`hams_shared.group.spec.load_group` does; ``model: zoo:NAME`` is understood.
+    """Read a group file as :func:`hams_shared.group.spec.load_group` does; ``model: zoo:NAME`` is filled in.
 
     Raises:
         GroupSpecError: as there, or the zoo has no such network.
@@ -31,7 +31,7 @@ def load_groups(path: Path) -> list[GroupSpec]:
     """Read a group file, or a file that lists several: ``groups: [face.yaml, person.yaml]``, relative to its folder.
 
     Raises:
-        GroupSpecError: as :func:`load_group`; or the list is none, or names a group twice.
+        GroupSpecError: as :func:`load_group`; or the list is malformed, or names a group twice.
     """
     try:
         listed = strict_yaml.load(strict_yaml.read_text(path)).data
@@ -56,7 +56,7 @@ def with_zoo(data: Any, manifests: Mapping[str, Manifest]) -> Any:
         GroupSpecError: there is no such network, head or variant, or several heads and none chosen.
     """
     if not isinstance(data, dict) or not isinstance(data.get("nodes"), dict):
-        return data  # the check of the group says what is wrong
+        return data  # the check of the group names the error
     return {**data, "nodes": {name: _node(name, node, manifests) for name, node in data["nodes"].items()}}
 
 
@@ -70,12 +70,12 @@ def _node(name: object, node: Any, manifests: Mapping[str, Manifest]) -> Any:
 
 
 def merge(node: Mapping[str, Any], entry: ZooEntry) -> dict[str, Any]:
-    """Return the node with what it does not say itself from the zoo.
+    """Return the node, with its missing keys from the zoo.
 
-    `input`, `crop` and `task` are merged key by key; a `task` of another `type` stands alone, and then so do `outputs`.
+    `input`, `crop` and `task` are merged key by key. A `task` of another `type` replaces the zoo's, with its `outputs`.
 
     Raises:
-        BadInputError: the network tells several things, and the node does not say which.
+        BadInputError: the network has several heads, and the node names neither a head nor a task.
     """
     manifest = entry.manifest
     model, digest = entry.source()
@@ -87,7 +87,7 @@ def merge(node: Mapping[str, Any], entry: ZooEntry) -> dict[str, Any]:
     if entry.head is None and kind is None:
         heads = [f"{PREFIX}{manifest.name}/{head}" for head in manifest.heads]
         raise BadInputError(
-            f"{manifest.name} tells several things", f"write {' or '.join(heads)}: one node each, or give a task"
+            f"{manifest.name} has several heads", f"write {' or '.join(heads)}: one node each, or give a task"
         )
     head = None if entry.head is None else manifest.heads[entry.head]
     fits = head is not None and kind in (None, head.task.type)
@@ -102,19 +102,19 @@ def merge(node: Mapping[str, Any], entry: ZooEntry) -> dict[str, Any]:
 
 
 def plain(spec: Strict | TaskSpec) -> dict[str, Any]:
-    """Return what a manifest says, as a group file would."""
+    """Return a part of a manifest as a group file has it."""
     return spec.model_dump(mode="json", exclude_unset=True)
 
 
 def _over(base: dict[str, Any], own: Any) -> Any:
-    """Return `base` with the node's own keys over it; what is no map is left for the group's check to refuse."""
+    """Return `base`, overridden by the node's own keys; the check of the group refuses a value that is no map."""
     if own is None:
         return base
     return {**base, **own} if isinstance(own, dict) else own
 
 
 def node_yaml(entry: ZooEntry) -> dict[str, Any]:
-    """Return the node that stands for a network, all of it written out."""
+    """Return the complete node for a network."""
     node: dict[str, Any] = {"model": f"{PREFIX}{entry.manifest.name}"}
     if entry.manifest.crop is not None:
         node["parent"] = "PARENT"

@@ -1,7 +1,7 @@
-"""What the zoo knows of a network: where its files come from, what they must be, and what goes in and comes out.
+"""The zoo's manifests: each names a network's files, their digests, its input, and the tasks of its outputs.
 
-One YAML file per network lies in ``manifests/``. A network is asked for by ``NAME[/HEAD][@VARIANT]``: a head is one of
-several things it tells, a variant the precision of its weights; without one the first of the file is meant.
+One YAML file per network lies in ``manifests/``. ``NAME[/HEAD][@VARIANT]`` names a network: a head is one of its
+outputs with its task, a variant the precision of its weights; without a variant, the first one is meant.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class File(Strict):
 
     @property
     def digest(self) -> str:
-        """What it must have, hex; its length tells which."""
+        """Its digest, hex: a SHA-256 or a SHA-384, by its length."""
         return self.sha256 or self.sha384 or ""
 
     @property
@@ -64,7 +64,7 @@ class File(Strict):
 
 
 class Head(Strict):
-    """One of the things a network tells."""
+    """One task of a network, with the outputs that it needs."""
 
     task: TaskSpec
     outputs: tuple[str, ...] = Field((), description="cut the network at these tensors")
@@ -74,20 +74,20 @@ class Manifest(Strict):
     """A network of the zoo."""
 
     name: ModelName
-    what: str = Field(min_length=1, max_length=100, description="what it finds or tells, in a few words")
+    what: str = Field(min_length=1, max_length=100, description="what it finds or predicts, in a few words")
     service: Service
-    licence: str = Field(min_length=1, description="SPDX, or as its publisher says it")
+    licence: str = Field(min_length=1, description="SPDX id, or the publisher's own words")
     home: Annotated[str, StringConstraints(pattern=r"^https://")]
     note: str = Field("", description="what a user has to know")
     variants: dict[Variant, tuple[File, ...]] = Field(min_length=1)
     input: InputSpec
-    crop: CropSpec | None = Field(None, description="of its parent's objects; none: it looks at whole frames")
+    crop: CropSpec | None = Field(None, description="of its parent's objects; none: it takes whole frames")
     heads: dict[Name, Head] = Field(min_length=1, description="by name; the only one is called `all`")
 
     @model_validator(mode="before")
     @classmethod
     def _one_head(cls, data: Any) -> Any:
-        """`task` and `outputs` beside the rest are the only head's."""
+        """`task` and `outputs` at the top level belong to the only head."""
         if isinstance(data, dict) and "task" in data and "heads" not in data:
             data = dict(data)
             data["heads"] = {"all": {key: data.pop(key) for key in ("task", "outputs") if key in data}}
@@ -106,7 +106,7 @@ class Manifest(Strict):
 
     @property
     def variant(self) -> Variant:
-        """The one that is meant when none is said."""
+        """The default variant: the first one."""
         return next(iter(self.variants))
 
     def size(self, variant: Variant) -> int:
@@ -116,7 +116,7 @@ class Manifest(Strict):
 
 @dataclass(frozen=True)
 class ZooEntry:
-    """What a reference asks for."""
+    """The network, variant and head that a reference names."""
 
     manifest: Manifest
     variant: Variant
@@ -130,7 +130,7 @@ class ZooEntry:
 
     @property
     def label(self) -> str:
-        """What people are told."""
+        """Its name for people."""
         return f"{self.manifest.name}@{self.variant}" if len(self.manifest.variants) > 1 else self.manifest.name
 
     def source(self) -> tuple[str, dict[str, str]]:
@@ -141,21 +141,21 @@ class ZooEntry:
 
 
 def find_entry(reference: str, manifests: Mapping[str, Manifest]) -> ZooEntry:
-    """Find what ``NAME[/HEAD][@VARIANT]`` asks for.
+    """Return the entry that ``NAME[/HEAD][@VARIANT]`` names.
 
     Raises:
-        BadInputError: there is no such network, head or variant; with the nearest ones.
+        BadInputError: there is no such network, head or variant; the hint names similar ones.
     """
     match = _REFERENCE.match(reference.removeprefix("zoo:"))
     if match is None:
         raise BadInputError(f"{reference!r} is not NAME[/HEAD][@VARIANT]", "see `hams-ctl models list`")
     name, head, variant = match.group("name"), match.group("head"), match.group("variant")
     if name not in manifests:
-        raise BadInputError(f"the zoo has no network {name!r}", _near(name, manifests))
+        raise BadInputError(f"the zoo has no network {name!r}", _similar(name, manifests))
     manifest = manifests[name]
     if head is not None and (head not in manifest.heads or len(manifest.heads) == 1):
         known = manifest.heads if len(manifest.heads) > 1 else {}
-        hint = _near(head, known, "heads") if known else "it tells one thing only: leave out what follows the /"
+        hint = _similar(head, known, "heads") if known else "it has one task only: leave out the / and what follows"
         raise BadInputError(f"{name} has no head {head!r}", hint)
     if head is None and len(manifest.heads) == 1:
         head = next(iter(manifest.heads))
@@ -163,19 +163,19 @@ def find_entry(reference: str, manifests: Mapping[str, Manifest]) -> ZooEntry:
     if variant is not None:
         found = [known for known in manifest.variants if known.lower() == variant.lower()]
         if not found:
-            raise BadInputError(f"{name} has no variant {variant!r}", _near(variant, manifest.variants, "variants"))
+            raise BadInputError(f"{name} has no variant {variant!r}", _similar(variant, manifest.variants, "variants"))
         chosen = found[0]
     return ZooEntry(manifest, chosen, head)
 
 
-def _near(name: str, known: Iterable[str], what: str = "") -> str:
-    """Return a hint: what was meant, perhaps; else all there are of a few."""
+def _similar(name: str, known: Iterable[str], what: str = "") -> str:
+    """Return a hint: similar names; without any, all of a few."""
     names = list(known)
     by_lower = {each.lower(): each for each in names}
-    near = [each for each in by_lower if len(name) > 2 and name.lower() in each][:3]
-    near = near or difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.55)
-    if near:
-        return f"did you mean {' or '.join(by_lower[each] for each in near)}?"
+    similar = [each for each in by_lower if len(name) > 2 and name.lower() in each][:3]
+    similar = similar or difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.55)
+    if similar:
+        return f"did you mean {' or '.join(by_lower[each] for each in similar)}?"
     return f"its {what}: {', '.join(names)}" if what else "`hams-ctl models list` shows all"
 
 
@@ -191,7 +191,7 @@ def parse_manifest(text: str, origin: str) -> Manifest:
 
 @cache
 def zoo() -> Mapping[str, Manifest]:
-    """All networks of the zoo by name, by service and name. Raises BadInputError: the installation is damaged."""
+    """Return all networks by name, ordered by service and name. Raises BadInputError: the installation is damaged."""
     found: list[Manifest] = []
     for entry in files("hams_services.models").joinpath("manifests").iterdir():
         if entry.name.endswith(".yaml"):

@@ -1,7 +1,7 @@
-"""A file on its way: what has arrived of it stays as ``NAME.part`` when the connection breaks, and is gone on with.
+"""A partial download: when the connection breaks, ``NAME.part`` is kept, and the next attempt continues it.
 
-One process at a time writes a part; it holds a lock that ends with it. What belongs together is told by the digest the
-file will have, so that a part may be continued from another server; ``NAME.part.from`` says where it came from.
+One process at a time writes a part, under a lock that ends with the process. The part lies in the folder of the file's
+digest, so another server may continue it; ``NAME.part.from`` holds the address that it came from.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hams_services.models.files import Progress, check, digest_of, record, ensure_disk_space
+from hams_services.models.files import Progress, check, digest_of, ensure_disk_space, record
 from hams_shared.errors import ModelFetchError
 
 POLL_S = 0.2
-"""Between two looks at what another process has done, s."""
+"""Between two looks at the progress of another process, s."""
 
 
 class Part:
-    """What there is of a file that is still to be fetched."""
+    """The bytes of a file that have arrived so far."""
 
     def __init__(self, target: Path, fd: int) -> None:
         self.path = part_of(target)
@@ -31,7 +31,7 @@ class Part:
         """Bytes."""
 
     def validator(self, url: str) -> str:
-        """Return what ``If-Range`` may say: the server's word for the version these bytes are of; empty if unknown."""
+        """Return the value for ``If-Range``: the server's name for this version of the file; empty: unknown."""
         try:
             source = json.loads(self._from.read_text("utf-8"))
             return str(source["validator"]) if source["url"] == url else ""
@@ -55,16 +55,16 @@ class Part:
             raise ModelFetchError(f"cannot write {self.path}: {error.strerror}", "is its disk healthy?") from error
 
     def restart(self) -> None:
-        """Forget what has arrived."""
+        """Drop the bytes that have arrived."""
         os.ftruncate(self._fd, 0)
         self.size = 0
 
     def digest(self, algorithm: str) -> str:
-        """Digest of all that has arrived, hex."""
+        """Return the digest of the bytes that have arrived, hex."""
         return digest_of(self.path, algorithm)
 
     def finish(self, found: str, promised: str, what: str) -> None:
-        """Put the file, whole, into its place. Raises DigestError, and nothing stays."""
+        """Move the complete file to its place. Raises DigestError; then nothing is kept."""
         try:
             check(what, found, promised)
         except BaseException:
@@ -77,7 +77,7 @@ class Part:
         record(self._target, found)
 
     def drop(self) -> None:
-        """Remove what has arrived."""
+        """Delete the part."""
         self.path.unlink(missing_ok=True)
         self._from.unlink(missing_ok=True)
 
@@ -87,18 +87,18 @@ class Part:
 
 
 def part_of(target: Path) -> Path:
-    """Return where a file's part is."""
+    """Return the path of a file's part."""
     return target.with_name(f"{target.name}.part")
 
 
 @contextmanager
 def claimed(target: Path, deadline: float, progress: Progress) -> Iterator[Part | None]:
-    """Claim the part of `target`; None when another process made `target` whole meanwhile.
+    """Claim the part of `target`; None when another process completed `target` meanwhile.
 
-    Waits for another process that has it, and tells its progress. An empty part does not stay.
+    Waits for another process that holds it, and reports its progress. An empty part is deleted.
 
     Raises:
-        ModelFetchError: the other process still has it at `deadline`.
+        ModelFetchError: the other process still holds it at `deadline`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     path, waited = part_of(target), False
@@ -110,7 +110,7 @@ def claimed(target: Path, deadline: float, progress: Progress) -> Iterator[Part 
         os.close(fd)
         waited = True
         if time.monotonic() > deadline:
-            raise ModelFetchError(f"another process has not completed {path} in time", "is it still at work?")
+            raise ModelFetchError(f"another process did not complete {path} in time", "is it still running?")
         time.sleep(POLL_S)
     try:
         if waited and target.exists():
@@ -140,7 +140,7 @@ def _lock(fd: int) -> bool:
 
 
 def _same(fd: int, path: Path) -> bool:
-    """Say whether `path` is still the file that was opened, and was not moved into its place meanwhile."""
+    """Return whether `path` is still the file that was opened; another process may have moved it meanwhile."""
     try:
         return os.path.samestat(os.fstat(fd), os.stat(path))
     except FileNotFoundError:

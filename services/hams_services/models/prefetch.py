@@ -1,6 +1,6 @@
-"""Fetch everything that group files name into the cache: ``python -m hams_services.models.prefetch GROUP.yaml …``.
+"""Fetch all files that group files name into the cache: ``python -m hams_services.models.prefetch GROUP.yaml …``.
 
-For images and for boxes that will have no network: what is in the cache is not fetched again.
+For container images and for boxes without a network; files in the cache are not fetched again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hams_shared.runtime.process import cache_folder
 
 
 def prefetch(spec: GroupSpec, cache: Path) -> list[Path]:
-    """Fetch the networks and the videos of `spec`; return where they lie. Blocking."""
+    """Fetch the networks and the videos of `spec`; return their paths. Blocking."""
     wanted = [(node.model, node.sha256 or node.sha384) for node in spec.nodes.values()]
     wanted += [(stream.source, None) for stream in spec.streams.values() if source_kind(stream.source) == "file"]
     return [fetch(source, digest, cache) for source, digest in wanted]

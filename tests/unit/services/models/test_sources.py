@@ -223,7 +223,7 @@ def test_files_of_this_machine(tmp_path: Path) -> None:
         fetch(str(tmp_path / "absent"))
     ir = tmp_path / "net.xml"
     ir.write_text("<net/>")
-    with pytest.raises(ModelFetchError, match=r"weights net\.bin beside it"):
+    with pytest.raises(ModelFetchError, match=r"weights net\.bin in the same folder"):
         fetch(str(ir))
     ir.with_suffix(".bin").touch()
     assert fetch(str(ir)) == ir
