@@ -280,13 +280,6 @@ def _write_once(path: Path, text: str) -> None:
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    """Replace a file in one step; only those that `mode` allows can ever read it."""
-    if path.exists() and path.read_bytes() == data:
-        return
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Replace a file in one step unless it holds `data`; only those that `mode` allows can ever read it."""
+    if not path.exists() or path.read_bytes() != data:
+        files.write(path, data, mode)

@@ -62,18 +62,3 @@ def _intact(path: Path, part: ModelPart) -> bool:
     except OSError:
         return False
     return len(data) == part.size and hashlib.sha256(data).hexdigest() == part.digest
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write so that a reader sees all of it or nothing, even after a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

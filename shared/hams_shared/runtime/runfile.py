@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hams_shared.errors import RefusedError
+from hams_shared.runtime import files
 from hams_shared.runtime.process import state_folder
 
 
@@ -90,15 +91,13 @@ def announced(url: str, credentials: Path | None = None, store: Path | None = No
     """
     path = _path()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
     said = {
         "pid": os.getpid(),
         "url": url,
         "credentials": str(credentials) if credentials else None,
         "store": str(store) if store else None,
     }
-    temporary.write_text(json.dumps(said), encoding="utf-8")
-    temporary.replace(path)
+    files.write(path, json.dumps(said).encode(), 0o600)
     try:
         yield
     finally:

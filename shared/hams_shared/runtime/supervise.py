@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from hams_shared.errors import DeadlineError, HamsError, InternalError
+from hams_shared.runtime.backoff import Backoff
 from hams_shared.runtime.child_process import describe_exit, kill_group
 
 log = logging.getLogger(__name__)
@@ -67,9 +68,8 @@ class RestartPolicy:
             return None
         if self._restart_at is not None and now - self._restart_at >= self.stable:
             self._row = 0
-        # Bounded exponent: a float overflows at 2**1024.
-        pause = min(self.longest, self.first * 2.0 ** min(self._row, 64))
         self._row += 1
+        pause = Backoff(self.first, self.longest).pause(self._row)
         self._restart_at = now + pause
         return pause
 

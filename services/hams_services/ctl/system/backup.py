@@ -241,22 +241,13 @@ def _written(path: Path, replace: bool) -> Iterator[IO[bytes]]:
     streams may hold passwords."""
     if path.exists() and not replace:
         raise BadInputError(f"{path} exists", "choose another name, or --replace it")
-    temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
+        with files.replaced(path, 0o600) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
         if error.errno in DISK_FULL:
             raise  # it has a name of its own
         raise BadInputError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

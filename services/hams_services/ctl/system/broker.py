@@ -183,16 +183,9 @@ def _busy(host: str, port: int) -> BrokerError:
 @contextmanager
 def _locked(store: Path) -> Iterator[None]:
     """Keep a second broker out of `store`: nats-server itself would let it in, and damage the data."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
     with (store / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BrokerError(f"another broker uses the folder {store}", "stop it, or choose another folder") from None
+        if not files.lock(file):
+            raise BrokerError(f"another broker uses the folder {store}", "stop it, or choose another folder")
         yield
 
 

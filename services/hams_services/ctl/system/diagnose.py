@@ -189,20 +189,15 @@ def write(found: Diagnosis, file: Path) -> None:
     }
     parts |= {f"logs/{name}": mask.text(text) for name, text in found.logs.items()}
     parts["missing.txt"] = mask.text("\n".join(found.missing) or "nothing") + "\n"
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as tar:
+        with files.replaced(file, 0o600) as raw, tarfile.open(fileobj=raw, mode="w:gz") as tar:
             for name, text in parts.items():
                 data = text.encode("utf-8", "replace")
                 entry = tarfile.TarInfo(f"hams-diagnose/{name}")
                 entry.size, entry.mtime, entry.mode = len(data), int(time.time()), 0o600
                 tar.addfile(entry, io.BytesIO(data))
-        temporary.rename(file)
     except OSError as error:
         raise BadInputError(f"cannot write {file}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 async def diagnose(

@@ -22,6 +22,7 @@ from hams_shared.bus.nats.errors import is_refusal, no_broker, translated
 from hams_shared.bus.nats.tls import TlsClient
 from hams_shared.bus.urls import is_tls, redacted
 from hams_shared.errors import BrokerError, CredentialsError, DeadlineError, HamsError
+from hams_shared.runtime.backoff import Backoff
 from hams_shared.runtime.credentials import Credentials, of_environment
 from hams_shared.runtime.lifecycle import ended
 from hams_shared.runtime.process import kv_replicas
@@ -30,8 +31,8 @@ log = logging.getLogger(__name__)
 # asyncio says this of every TLS connection that the other side ends; its streams cannot do otherwise.
 logging.getLogger("asyncio").addFilter(lambda record: "eof_received() has no effect" not in record.getMessage())
 
-MAX_WAIT_S = 1.0
-"""Longest pause between two attempts to reconnect."""
+RECONNECT = Backoff(first=0.05, longest=1.0, jitter=0.25)
+"""Pauses between two attempts to reconnect."""
 
 WRITE_DEADLINE_S = 10.0
 """A connected broker that takes nothing for this long is reported to the publisher."""
@@ -370,7 +371,6 @@ def _as_options(identity: Credentials) -> dict[str, Any]:
 
 
 def _next_server(pool: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
-    """Choose the server tried least and the pause before, s: from 50 ms, doubling, with jitter."""
+    """Choose the server tried least and the pause before, s."""
     server = min(pool, key=lambda s: s.reconnects)
-    pause = min(MAX_WAIT_S, 0.05 * 2 ** min(server.reconnects, 10))
-    return server, pause * random.uniform(0.75, 1.0)
+    return server, RECONNECT.pause(server.reconnects + 1, random.random())
