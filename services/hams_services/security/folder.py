@@ -28,6 +28,7 @@ from hams_services.security import certificates, server_conf
 from hams_services.security.roles import Role, accounts, leaf_accounts, roles
 from hams_shared.errors import BadInputError
 from hams_shared.runtime.credentials import AGENT, Credentials, load
+from hams_shared.runtime.files import write
 from hams_shared.wire.subjects import token
 
 ALWAYS = ("localhost", "127.0.0.1", "::1", "nats")
@@ -282,4 +283,4 @@ def _write_once(path: Path, text: str) -> None:
 def _write(path: Path, data: bytes, mode: int) -> None:
     """Replace a file in one step unless it holds `data`; only those that `mode` allows can ever read it."""
     if not path.exists() or path.read_bytes() != data:
-        files.write(path, data, mode)
+        write(path, data, mode)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 
 from hams_shared.bus.protocol import ObjectStore
 from hams_shared.errors import DigestError
+from hams_shared.runtime.files import write
 from hams_shared.wire.messages.group import ModelPart, ModelRef
 
 
@@ -31,7 +30,8 @@ class ModelStore:
         for part in model.parts:
             path = folder / f"model{part.suffix}"
             if not _intact(path, part):
-                _write(path, await self._pull(model, part))
+                folder.mkdir(parents=True, exist_ok=True)
+                write(path, await self._pull(model, part), 0o600)
         return folder / f"model{model.parts[0].suffix}"
 
     async def give_back(self, model: ModelRef) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hams_shared.errors import RefusedError
-from hams_shared.runtime import files
+from hams_shared.runtime.files import write
 from hams_shared.runtime.process import state_folder
 
 
@@ -97,7 +97,7 @@ def announced(url: str, credentials: Path | None = None, store: Path | None = No
         "credentials": str(credentials) if credentials else None,
         "store": str(store) if store else None,
     }
-    files.write(path, json.dumps(said).encode(), 0o600)
+    write(path, json.dumps(said).encode(), 0o600)
     try:
         yield
     finally:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import os
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ import hams_shared
 from hams_services.ctl.control import Progress
 from hams_shared.bus.protocol import Bus, Entry, KeyValue
 from hams_shared.errors import DISK_FULL, BadInputError, MessageError, NotFoundError, RefusedError
+from hams_shared.runtime.files import replaced
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.variants import VariantRecord
@@ -242,7 +241,7 @@ def _written(path: Path, replace: bool) -> Iterator[IO[bytes]]:
     if path.exists() and not replace:
         raise BadInputError(f"{path} exists", "choose another name, or --replace it")
     try:
-        with files.replaced(path, 0o600) as file:
+        with replaced(path, 0o600) as file:
             yield file
     except OSError as error:
         if error.errno in DISK_FULL:

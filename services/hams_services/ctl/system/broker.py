@@ -35,6 +35,7 @@ from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.urls import host_port
 from hams_shared.errors import BrokerError, CredentialsError, DeadlineError, HamsError, NotFoundError
 from hams_shared.runtime.credentials import load
+from hams_shared.runtime.files import lock
 from hams_shared.runtime.lifecycle import ended
 from hams_shared.runtime.runfile import PID_FILE
 from hams_shared.runtime.supervise import Child, ChildEvent, ChildSpec, RestartPolicy, Supervisor, log_event
@@ -184,7 +185,7 @@ def _busy(host: str, port: int) -> BrokerError:
 def _locked(store: Path) -> Iterator[None]:
     """Keep a second broker out of `store`: nats-server itself would let it in, and damage the data."""
     with (store / "lock").open("w") as file:
-        if not files.lock(file):
+        if not lock(file):
             raise BrokerError(f"another broker uses the folder {store}", "stop it, or choose another folder")
         yield
 

@@ -28,6 +28,7 @@ from hams_services.ctl.system.masking import SOURCE, Mask, secrets_of
 from hams_shared.bus.ask import pipeline_view, scheduler_view
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import BadInputError, HamsError, as_hams_error
+from hams_shared.runtime.files import replaced
 from hams_shared.runtime.process import cache_folder, state_folder
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import FOLDER
@@ -190,7 +191,7 @@ def write(found: Diagnosis, file: Path) -> None:
     parts |= {f"logs/{name}": mask.text(text) for name, text in found.logs.items()}
     parts["missing.txt"] = mask.text("\n".join(found.missing) or "nothing") + "\n"
     try:
-        with files.replaced(file, 0o600) as raw, tarfile.open(fileobj=raw, mode="w:gz") as tar:
+        with replaced(file, 0o600) as raw, tarfile.open(fileobj=raw, mode="w:gz") as tar:
             for name, text in parts.items():
                 data = text.encode("utf-8", "replace")
                 entry = tarfile.TarInfo(f"hams-diagnose/{name}")
