@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from hams_services.models.files import CHUNK, MAX_BYTES, Progress, algorithm_of, cached, need
 from hams_services.models.partial import Part, claimed
 from hams_shared.errors import ModelFetchError
+from hams_shared.runtime.backoff import Backoff
 
 SILENCE_S = 30.0
 """Longest time the server may send nothing, s."""
@@ -25,8 +26,8 @@ DEADLINE_S = 1800.0
 """Longest time for one file, all tries together, s."""
 TRIES = 3
 """Most tries in a row that bring no further byte."""
-PAUSE_S = 0.5
-"""Before the second try; then twice as long each time."""
+RETRY = Backoff(first=0.5, longest=2.0)
+"""Pauses between tries."""
 _WEIGHTS = re.compile(r"^weights=([0-9a-f]{64}|[0-9a-f]{96})$")
 _RANGE = re.compile(r"^bytes (?:(\d+)-\d+|\*)/(\d+|\*)$")
 
@@ -110,7 +111,7 @@ def download(url: str, digest: str, path: Path, progress: Progress, size: int = 
                 best = max(best, part.size)
                 if failures >= TRIES or not _may_pass(error):
                     raise _explain(url, error, failures) from error
-                time.sleep(PAUSE_S * 2 ** (failures - 1))
+                time.sleep(RETRY.pause(failures))
                 continue
             found = part.digest(algorithm_of(digest))
             if found != digest and resumed and not whole:

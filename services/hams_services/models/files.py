@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from hams_shared.errors import DISK_FULL, DigestError, ModelFetchError, NoSpaceError
+from hams_shared.runtime.files import replaced
 
 Progress = Callable[[int, int], None]
 """Receives (done, total) in bytes; total 0: unknown."""
@@ -93,19 +92,10 @@ def copy(source: IO[bytes], path: Path, digest: str | None, progress: Progress, 
 
 @contextmanager
 def staged(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file that replaces `path` at the end of the block; an exception deletes it."""
+    """Open a new file that replaces `path` at the end of the block; the folder is made. An exception deletes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replaced(path) as file:
+        yield file
 
 
 # Digests next to files

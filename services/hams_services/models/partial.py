@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hams_services.models.files import Progress, check, digest_of, ensure_disk_space, record
 from hams_shared.errors import ModelFetchError
+from hams_shared.runtime.files import lock
 
 POLL_S = 0.2
 """Between two looks at the progress of another process, s."""
@@ -104,7 +105,7 @@ def claimed(target: Path, deadline: float, progress: Progress) -> Iterator[Part 
     path, waited = part_of(target), False
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
-        if _lock(fd) and _same(fd, path):
+        if lock(fd) and _same(fd, path):
             break
         progress(os.fstat(fd).st_size, 0)
         os.close(fd)
@@ -125,18 +126,6 @@ def claimed(target: Path, deadline: float, progress: Progress) -> Iterator[Part 
                 part.drop()
     finally:
         os.close(fd)
-
-
-def _lock(fd: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows: two processes that fetch one file at once find a wrong digest
-        return True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _same(fd: int, path: Path) -> bool:

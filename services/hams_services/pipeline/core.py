@@ -19,14 +19,15 @@ from hams_services.pipeline.join import Join
 from hams_services.pipeline.ledger import Ledger
 from hams_services.pipeline.routing import Replicas
 from hams_shared.errors import MessageError
+from hams_shared.runtime.backoff import Backoff
 from hams_shared.wire.frames import FrameId, Output
 from hams_shared.wire.messages.plan import Plan
 
 RETRYABLE = frozenset({"stale-epoch", "refused", "frame-gone", "frame-unreachable", "inference-failed"})
 """Errors after which a lossless frame is sent again; a live one is dropped."""
 
-RETRY_PAUSE_S = 0.05
-"""Half the pause before a failed frame is sent again, s; the pause doubles with each failed attempt."""
+RETRY = Backoff(first=0.1, longest=6.4)
+"""Pauses before a failed frame is sent again."""
 
 MAX_ATTEMPTS = 8
 """A lossless frame fails after so many failed attempts (deadline or refusal). A lost device is no failed attempt."""
@@ -36,7 +37,7 @@ def retry_pause(code: str, failed_attempts: int, *, lossless: bool) -> float | N
     """Return the pause in s before a frame that failed with `code` is sent again; None when it ends."""
     if not lossless or not may_pass(code) or failed_attempts >= MAX_ATTEMPTS:
         return None
-    return float(RETRY_PAUSE_S * 2**failed_attempts)
+    return RETRY.pause(failed_attempts)
 
 
 def may_pass(code: str) -> bool:

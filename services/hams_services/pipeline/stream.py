@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from hams_services.pipeline.flow import Flow, GroupContext, StreamState
-from hams_services.pipeline.reconnect import Backoff
 from hams_services.pipeline.sources.base import Reader
 from hams_services.pipeline.sources.opening import open_source
 from hams_shared.errors import HamsError, SourceError, as_hams_error
 from hams_shared.group.camera_url import redacted
 from hams_shared.group.source_kind import source_kind
 from hams_shared.group.spec import StreamSpec
+from hams_shared.runtime.backoff import Backoff
 from hams_shared.wire.frames import Pixels
 from hams_shared.wire.messages.pipeline import PushAnswer, StreamView
 
 T = TypeVar("T")
 
+REOPEN = Backoff(first=0.6, longest=18.0, jitter=0.25)
+"""Pauses before a lost source is opened again; the cameras of a site do not all come back at once."""
 PUSHED_S = 5.0
 """A push stream plays while the newest frame is younger than this, s."""
 STALLED_S = 5.0
@@ -77,6 +80,8 @@ class StreamRunner:
         self.flow = Flow(context, stream, lossless=self.spec.mode == "lossless", publish=True)
         self.state: StreamState = "waiting"
         self.text = ""
+        self._failures = 0
+        """Of the source, since the newest frame."""
         self._kind = source_kind(self.spec.source)
         self._cache = cache
         self._clock = context.clock
@@ -185,30 +190,30 @@ class StreamRunner:
 
     async def _play_endless(self) -> None:
         """Take frames at the source's pace; a source that is lost, or not there yet, is opened again and again."""
-        backoff = Backoff()
         reader = Reader(self.flow.name)
         try:
             while True:
                 try:
                     await self._answer(reader.open(partial(open_source, self.spec.source, self._cache)))
-                    await self._take_all(reader, backoff)
+                    await self._take_all(reader)
                 except SourceError as error:
                     await reader.close()
-                    pause = backoff.next()
+                    self._failures += 1
+                    pause = REOPEN.pause(self._failures, random.random())
                     self.state, self.text = "reconnecting", f"{error}; next try in {pause:.0f} s"
                     self.flow.log.warning("stream %s: %s", self.flow.name, self.text)
                     await asyncio.sleep(pause)
         finally:
             await reader.stop()
 
-    async def _take_all(self, reader: Reader, backoff: Backoff) -> None:
+    async def _take_all(self, reader: Reader) -> None:
         while True:
             await self._wait(lambda: self.flow.core.wants_frame)
             image = await self._answer(reader.read(self.flow.frames.blank()))
             if image is None:
                 raise SourceError(f"{redacted(self.spec.source)} has ended")
             self.state, self.text = "playing", ""
-            backoff.reset()
+            self._failures = 0
             self.flow.submit(image, self._since_first())
 
     def _since_first(self) -> float:

@@ -1,4 +1,4 @@
-"""Reconnecting, and pairing of results with pictures."""
+"""Kinds of sources, and pairing of results with pictures."""
 
 from __future__ import annotations
 
@@ -10,22 +10,9 @@ from hypothesis import strategies as st
 
 from hams_client import Result
 from hams_client.pairs import Pairs
-from hams_services.pipeline.reconnect import FIRST_S, JITTER, LONGEST_S, Backoff
 from hams_shared.errors import GroupSpecError
 from hams_shared.group.source_kind import source_kind
 from hams_shared.group.spec import parse_group
-
-
-def test_pauses_grow_to_a_bound_and_begin_anew_after_a_success() -> None:
-    backoff = Backoff()
-    expected = FIRST_S
-    for _ in range(12):
-        pause = backoff.next()
-        assert expected <= pause <= expected * (1 + JITTER)
-        expected = min(2 * expected, LONGEST_S)
-    assert expected == LONGEST_S
-    backoff.reset()
-    assert backoff.next() <= FIRST_S * (1 + JITTER)
 
 
 @pytest.mark.parametrize(
