@@ -1,1 +1,1 @@
-"""What the system does now, as numbers for people and for Prometheus."""
+"""The present state of the system as numbers, for people and for Prometheus."""

@@ -1,7 +1,7 @@
-"""From two looks at the system to rates. Pure.
+"""Rates from two snapshots of the system. Pure.
 
-Heartbeats carry counters since an agent's start, so two of one incarnation give a rate; after a restart the first look
-of the new life gives none.
+Heartbeats carry counters since an agent's start, so two of one incarnation give a rate. After a restart the first
+snapshot gives none.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from hams_shared.wire.messages.scheduler import DeviceView
 
 @dataclass(frozen=True)
 class Look:
-    """The system at one moment."""
+    """A snapshot of the system."""
 
     devices: tuple[DeviceView, ...] = ()
     streams: tuple[StreamView, ...] = ()
     plans: tuple[Plan, ...] = ()
-    """Those that serve."""
+    """The active ones."""
     troubles: tuple[str, ...] = ()
     """Parts that did not answer, and why."""
     blind: bool = False
-    """No part answered: nothing is known."""
+    """Whether no part answered."""
 
 
 @dataclass(frozen=True)
 class DeviceRates:
-    """One device between two looks; None where there is no rate."""
+    """One device between two snapshots; None where there is no rate."""
 
     device: str
     state: str
@@ -43,7 +43,7 @@ class DeviceRates:
 
 @dataclass(frozen=True)
 class NodeRates:
-    """One node on one device between two looks."""
+    """One node on one device between two snapshots."""
 
     group: str
     node: str
@@ -53,11 +53,11 @@ class NodeRates:
     share: float
     """Part of the device's time, 0–1."""
     variant: str = ""
-    """What serves there instead of the group's own network; empty: that does."""
+    """The variant that serves there; empty: the group's own network."""
 
 
 def device_rates(before: Look, after: Look) -> list[DeviceRates]:
-    """All devices of the later look."""
+    """Return the rates of all devices of the later snapshot."""
     return [
         DeviceRates(
             device=view.record.device,
@@ -72,7 +72,7 @@ def device_rates(before: Look, after: Look) -> list[DeviceRates]:
 
 
 def node_rates(before: Look, after: Look) -> list[NodeRates]:
-    """All nodes that did something between the looks, busiest first within their group."""
+    """Return the rates of all nodes that were active between the snapshots, busiest first within their group."""
     rates: list[NodeRates] = []
     plans = {plan.group.spec.name: plan for plan in after.plans}
     for view, pair in _pairs(before, after):
@@ -102,7 +102,7 @@ def node_rates(before: Look, after: Look) -> list[NodeRates]:
 
 
 def _pairs(before: Look, after: Look) -> list[tuple[DeviceView, tuple[Heartbeat, Heartbeat] | None]]:
-    """Each device of the later look, with its two heartbeats when they are of one life and some time apart."""
+    """Return each device of the later snapshot, with two heartbeats of one incarnation where there are two."""
     known = {view.record.device: view.heartbeat for view in before.devices}
     pairs: list[tuple[DeviceView, tuple[Heartbeat, Heartbeat] | None]] = []
     for view in after.devices:

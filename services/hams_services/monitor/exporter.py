@@ -1,4 +1,4 @@
-"""The numbers of `hams-ctl top` for Prometheus. A scrape reads the newest look and never waits for the system."""
+"""The numbers of `hams-ctl top` for Prometheus. A scrape reads the newest snapshot and never waits for the system."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from hams_shared.wire.messages.pipeline import StreamView
 from hams_shared.wire.messages.scheduler import DeviceView
 
 STALE_S = 10.0
-"""A look older than this is not shown: `hams_up` is 0 instead."""
+"""A snapshot older than this is not exported, s; then `hams_up` is 0."""
 
 
 class HamsCollector(Collector):
-    """Turns the newest look into metric families."""
+    """Turns the newest snapshot into metric families."""
 
     def __init__(self) -> None:
         self._look = Look()
         self._at = float("-inf")
 
     def show(self, look: Look, now: float) -> None:
-        """Take a new look, made at monotonic time `now`."""
+        """Take a new snapshot, made at monotonic time `now`."""
         self._look, self._at = look, now
 
     def collect(self) -> Iterator[Metric]:
@@ -68,9 +68,9 @@ def _streams(streams: tuple[StreamView, ...]) -> Iterator[Metric]:
 
 def _devices(devices: tuple[DeviceView, ...]) -> Iterator[Metric]:
     labels = ["device", "emulated"]
-    up = GaugeMetricFamily("hams_device_up", "1 while the device's agent is heard", labels=labels)
+    up = GaugeMetricFamily("hams_device_up", "1 while the device's agent sends heartbeats", labels=labels)
     busy = CounterMetricFamily("hams_device_busy_seconds", "Time spent computing", labels=labels)
-    queue = GaugeMetricFamily("hams_device_queue", "Pieces of work that wait", labels=labels)
+    queue = GaugeMetricFamily("hams_device_queue", "Work items that wait", labels=labels)
     memory = GaugeMetricFamily("hams_device_memory_bytes", "Resident memory of the agent", labels=labels)
     for view in devices:
         names = [view.record.device, str(view.record.emulated).lower()]

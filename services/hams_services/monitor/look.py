@@ -1,4 +1,4 @@
-"""Looks at the whole system; a part that does not answer is named, the rest is shown."""
+"""Takes a snapshot of the whole system; it names parts that do not answer."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hams_shared.wire.messages.plan import Plan
 from hams_shared.wire.messages.scheduler import DeviceView
 
 ASK_S = 2.0
-"""Deadline of each question, s."""
+"""Deadline of each request, s."""
 PARTS = 2
 """Scheduler and pipeline."""
 
 
 async def look(bus: Bus) -> Look:
-    """Look at the system once; never raises a HamsError."""
+    """Take one snapshot; never raises a HamsError."""
     troubles: list[str] = []
     devices: tuple[DeviceView, ...] = ()
     plans: tuple[Plan, ...] = ()
@@ -36,5 +36,5 @@ async def look(bus: Bus) -> Look:
 
 def _trouble(error: HamsError, part: str) -> str:
     if isinstance(error, CredentialsError):
-        return f"our credentials do not allow to ask the {part} (use dashboard.creds or admin.creds)"
+        return f"these credentials do not allow requests to the {part}: use dashboard.creds or admin.creds"
     return str(error)

@@ -12,7 +12,7 @@ from hams_shared.wire.messages.pipeline import StreamView
 
 
 def screen(before: Look, after: Look) -> RenderableType:
-    """Three tables: streams, nodes, devices."""
+    """Return three tables: streams, nodes, devices."""
     parts: list[RenderableType] = [Text(text, style="bold red") for text in after.troubles]
     if after.blind:
         return Group(*parts)

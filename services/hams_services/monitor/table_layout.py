@@ -1,4 +1,4 @@
-"""Tables that keep whole words on consoles of any width: where columns do not fit, rows become lists."""
+"""Tables that never split words: where columns do not fit the console, each row becomes a list."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rich.text import Text
 GAP = 2
 """Between two columns, characters."""
 LEAST = 12
-"""Cells of up to so many characters are not wrapped."""
+"""Cells of up to this many characters are not wrapped."""
 ANY = 10_000
 
 
 class FittingTable(Table):
-    """A table without lines. It is shown as a list of its rows where a column would have to cut words."""
+    """A table without lines. Where a column had to split words, each row is printed as a list."""
 
     def __init__(self, title: str | None = None) -> None:
         super().__init__(
@@ -33,7 +33,7 @@ class FittingTable(Table):
             yield from self._list()
 
     def _fit(self, console: Console, options: ConsoleOptions) -> bool:
-        """Set the columns' widths; False when there is no room for them."""
+        """Set the columns' widths; return False when they do not fit."""
         wide = options.update(width=ANY)
         least: list[int] = []
         most: list[int] = []
@@ -59,18 +59,18 @@ class FittingTable(Table):
 
 
 def _entry(columns: list[Column], row: tuple[object, ...]) -> Iterator[RenderableType]:
-    """Yield the first cell, and below it what the others say, with their columns' names."""
+    """Yield the first cell, and below it the others with their columns' names."""
     first, *cells = row
-    said = Text()
+    line = Text()
     for column, cell in zip(columns[1:], cells, strict=True):
         text = _text(cell)
         text.rstrip()
         if text.plain:
-            said.append(", " if said.plain else "")
-            said.append(f"{column.header} ", style="dim")
-            said.append_text(text)
+            line.append(", " if line.plain else "")
+            line.append(f"{column.header} ", style="dim")
+            line.append_text(text)
     yield _text(first)
-    yield Padding(said, (0, 0, 0, 2))
+    yield Padding(line, (0, 0, 0, 2))
 
 
 def _text(cell: object) -> Text:

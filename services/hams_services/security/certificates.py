@@ -14,14 +14,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_DAYS = 3650
 BROKER_DAYS = 825
-"""The longest that common TLS libraries take."""
+"""The longest validity that common TLS libraries accept."""
 SKEW = timedelta(hours=24)
-"""Certificates hold from this long ago, for boxes whose clocks are behind."""
+"""Certificates are valid from this long ago, for boxes whose clocks are slow."""
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
 
 def new_key() -> bytes:
-    """A private key, PEM."""
+    """Return a new private key, PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -29,7 +29,7 @@ def new_key() -> bytes:
 
 
 def authority(key: bytes, now: datetime) -> bytes:
-    """The certificate of a new authority, signed by its own key, PEM."""
+    """Return the certificate of a new authority, signed by its own key, PEM."""
     private = _private(key)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "HAMS site authority")])
     made = (
@@ -44,7 +44,7 @@ def authority(key: bytes, now: datetime) -> bytes:
 def broker(
     key: bytes, authority_pem: bytes, authority_key: bytes, hosts: Iterable[str], now: datetime, mutual: bool = False
 ) -> bytes:
-    """The broker's certificate for `hosts` (names and addresses), PEM; `mutual`: shown to other brokers as well."""
+    """Return a broker's certificate for `hosts` (names, addresses), PEM; `mutual`: it also serves as a client's."""
     issuer = x509.load_pem_x509_certificate(authority_pem)
     signer = _private(authority_key)
     private = _private(key)
@@ -64,14 +64,14 @@ def broker(
 
 
 def hosts_of(certificate: bytes) -> list[str]:
-    """The names and addresses a certificate is for."""
+    """Return the names and addresses in a certificate."""
     found = x509.load_pem_x509_certificate(certificate)
     names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return [str(name.value) for name in names]
 
 
 def expires(certificate: bytes) -> datetime:
-    """When a certificate ends (UTC)."""
+    """Return when a certificate expires (UTC)."""
     return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
 
 
@@ -112,13 +112,13 @@ def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
 
 
 def host_name(text: str) -> str:
-    """`text` as a certificate names it: an IP address, or a DNS name in lower case and ASCII. Raises ValueError."""
+    """Return `text` as a certificate has it: an IP address, or a DNS name in lower-case ASCII. Raises ValueError."""
     try:
         return str(ipaddress.ip_address(text.strip("[]")))
     except ValueError:
         name = text.encode("idna").decode().lower()
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in name.split(".")):
-        raise ValueError("not a name of a host")
+        raise ValueError("not a host name")
     return name
 
 

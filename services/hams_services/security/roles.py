@@ -1,9 +1,9 @@
-"""What each role may publish and hear on the broker: least privilege, by subject. Pure.
+"""The subjects that each role may publish and subscribe on the broker: least privilege. Pure.
 
-Requests are answered on the asker's own inbox (``_INBOX_<user>.…``), which no other user may hear; a service may
-publish there only as an answer (`allow_responses`). Key-value buckets and the model store are JetStream streams: their
-contents are written on ``$KV.…`` and ``$O.…``, read through ``$JS.API.…``. Nobody but an admin may purge, delete or
-change one.
+A requester gets answers on its own inbox (``_INBOX_<user>.…``), which no other user may subscribe; a service may
+publish there only as an answer (`allow_responses`). Key-value buckets and the model store are JetStream streams:
+clients write their contents on ``$KV.…`` and ``$O.…``, and read through ``$JS.API.…``. Only an admin may purge, delete
+or change a stream.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from hams_shared.wire import subjects
 
 HAMS = subjects.PREFIX
 ACCOUNT = "HAMS"
-"""The broker's account in which all users are."""
+"""The broker's account of all users."""
 DOMAIN = "hams"
 """JetStream domain of a cluster, by which leaves find it."""
 ALL = (">",)
 SERVICE = ("$SRV.>",)
-"""Where services are asked who they are, and how they do."""
+"""Requests for a service's identity and statistics."""
 PING = ("$SRV.PING.>",)
-"""By which a part's health check finds the part."""
+"""A part's health check finds the part by these."""
 ANSWER_S = 1200
-"""How long a request may wait for its answer, s; the longest are plans that wait for benchmarks."""
+"""How long a request may wait for its answer, s. Plans that wait for benchmarks take longest."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Role:
 
 
 def roles(boxes: Iterable[str], leaves: Iterable[str] = ()) -> list[Role]:
-    """All users of a site with these boxes and leaves; a box's name is that in its devices' ids."""
+    """Return all users of a site with these boxes and leaves; a box has the name in its devices' ids."""
     parts = [_admin(), _scheduler(), _pipeline(), _optimizer(), _app(), _dashboard(), *(_agent(box) for box in boxes)]
     return [*parts, *(_leaf(name, parts) for name in leaves)]
 
 
 def _admin() -> Role:
-    return Role("admin", "deploys, undeploys, looks at everything", ALL, ALL)
+    return Role("admin", "deploys, undeploys, reads everything", ALL, ALL)
 
 
 def _scheduler() -> Role:
@@ -70,9 +70,9 @@ def _pipeline() -> Role:
             f"{HAMS}.output.>",
             f"{HAMS}.result.>",
             f"{HAMS}.picture.>",
-            f"{HAMS}.scheduler.view",  # to say why a group is placed nowhere
+            f"{HAMS}.scheduler.view",  # for the reason why a group is not placed
             *_read(*subjects.BUCKETS),
-            *_write("groups", "plans"),  # only to write back what the broker lost
+            *_write("groups", "plans"),  # only to restore what the broker lost
             *PING,
         ),
         (
@@ -100,7 +100,7 @@ def _agent(box: str) -> Role:
             *(f"$KV.{subjects.bucket(name)}.{box}.>" for name in subjects.BUCKETS if name in OWN),
             *PING,
             *_read_models(),
-            f"$O.{subjects.MODEL_STORE}.>",  # only to bring back what the broker lost; files go by their digests
+            f"$O.{subjects.MODEL_STORE}.>",  # only to restore what the broker lost; digests name files
         ),
         (f"{HAMS}.work.{box}.>", f"{HAMS}.agent.{box}.>", *SERVICE),
         answers=True,
@@ -114,7 +114,7 @@ OWN = ("devices", "health")
 def _optimizer() -> Role:
     return Role(
         "optimizer",
-        "takes jobs, makes variants of networks",
+        "takes jobs, creates variants of networks",
         (
             f"{HAMS}.scheduler.>",
             f"{HAMS}.pictures-wanted.>",
@@ -141,18 +141,18 @@ def _app() -> Role:
 def _dashboard() -> Role:
     return Role(
         "dashboard",
-        "looks, and changes nothing",
+        "reads, and changes nothing",
         (f"{HAMS}.scheduler.view", f"{HAMS}.pipeline.status", f"{HAMS}.pictures-wanted.>", *SERVICE),
         (f"{HAMS}.heartbeat.>", f"{HAMS}.result.>", f"{HAMS}.output.>", f"{HAMS}.picture.>"),
     )
 
 
 def _leaf(name: str, parts: Sequence[Role]) -> Role:
-    """What any part may that connects to the leaf, but for what only the admin may.
+    """The rights of all parts that may connect to the leaf together, without those of the admin.
 
-    The leaf knows its clients by their own keys and holds each to its rights; these are what the cluster lets it pass
-    on for all of them. Inboxes are listed both ways, because `allow_responses` holds on the cluster's side of the link
-    only: a leaf would not send the answers.
+    The leaf authenticates its clients and enforces the rights of each; the cluster lets the leaf forward these for all
+    of them. Inboxes are listed in both directions: `allow_responses` works on the cluster's side of the link only, so
+    without them a leaf would not send answers.
     """
     common = [part for part in parts if part.publish != ALL]
     inboxes = [_inbox(part.user) for part in parts]
@@ -166,7 +166,7 @@ def _leaf(name: str, parts: Sequence[Role]) -> Role:
 
 
 def _of_cluster(subjects_: Iterable[str]) -> list[str]:
-    """What a leaf makes of its clients' subjects by `default_js_domain`, before it looks at their rights."""
+    """Return subjects as a leaf maps them by `default_js_domain`, before it checks rights."""
     api = f"$JS.{DOMAIN}.API."
     return [one.replace("$JS.API.", api).replace("$KV.", f"{api}$KV.") for one in subjects_]
 
@@ -183,10 +183,10 @@ def _read_models() -> tuple[str, ...]:
 
 
 def _stream(name: str) -> list[str]:
-    """Open or create a stream, read it, follow it; not change, purge or delete it.
+    """Return the rights to open or create a stream, read and follow it; not to change, purge or delete it.
 
-    Not DIRECT.GET either: it answers with the stored bytes as they are, on whatever subject the asker names, so that
-    an agent could copy bytes of its own over a plan. MSG.GET answers with JSON, which nothing here takes for a record.
+    DIRECT.GET is not among them: it sends the stored bytes to any subject that the requester names, so that an agent
+    could copy its own bytes over a plan. MSG.GET answers with JSON, which no part takes for a record.
     """
     api = "$JS.API"
     return [
@@ -209,7 +209,7 @@ def _inbox(user: str) -> str:
 
 
 def permissions(role: Role, public_key: str) -> str:
-    """The role as an entry of nats-server's list of users."""
+    """Return the role as an entry of nats-server's list of users."""
     inbox = _inbox(role.user)
     if role.publish == ALL:
         return f"    # {role.about}\n    {{ nkey: {public_key} }}\n"
@@ -229,12 +229,12 @@ def _list(subjects_: Iterable[str]) -> str:
 
 
 def accounts(users: Iterable[tuple[Role, str]]) -> str:
-    """The broker's accounts: HAMS with these users (role, public key); nobody else gets in."""
+    """Return the broker's accounts: HAMS with these users (role, public key) and no others."""
     return _accounts("    jetstream: enabled\n", users)
 
 
 def leaf_accounts(users: Iterable[tuple[Role, str]]) -> str:
-    """The same for a leaf: the buckets are the cluster's."""
+    """Return the same for a leaf: it uses the buckets of the cluster."""
     return _accounts("", ((replace(r, publish=tuple(_of_cluster(r.publish))), key) for r, key in users if not r.leaf))
 
 

@@ -1,4 +1,4 @@
-"""What nats-server is told: the configuration of a broker alone, of one in a cluster, and of a leaf. Pure."""
+"""Configurations of nats-server: of a single broker, of one in a cluster, and of a leaf. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ ROUTE_PORT = 6222
 LEAF_PORT = 7422
 
 _SERVER = """\
-# Made by `hams-ctl init`, for `nats-server -c {folder}/nats.conf`, as in a container of the official image.
+# Created by `hams-ctl init`, for `nats-server -c {folder}/nats.conf`, as in a container of the official image.
 listen: "0.0.0.0:4222"
-http: "127.0.0.1:8222"  # health only, from inside
+http: "127.0.0.1:8222"  # health checks, from this host only
 max_payload: {max_payload}
 max_pending: 256MB
 write_deadline: "10s"
@@ -23,7 +23,7 @@ tls {{
   cert_file: "{folder}/broker.crt"
   key_file: "{folder}/broker.key"
   min_version: "1.2"
-  handshake_first: auto  # TLS before the first word for clients that begin with it, as HAMS's do
+  handshake_first: auto  # clients may start with TLS, as those of HAMS do
 }}
 include "accounts.conf"
 """
@@ -31,13 +31,13 @@ include "accounts.conf"
 _STORE = """\
 jetstream {{
   store_dir: "{store}"
-  max_file_store: 1PB  # the disk is the limit; the default ignores what the store itself holds of it
+  max_file_store: 1PB  # the disk is the limit; the default does not count what the store itself uses
   sync_interval: always{domain}
 }}
 """
 
 _MUTUAL = """\
-# TLS between brokers: each shows the other a certificate of the site's authority.
+# TLS between brokers: each presents a certificate of the site's authority.
 cert_file: "{folder}/broker.crt"
 key_file: "{folder}/broker.key"
 ca_file: "{folder}/ca.crt"
@@ -53,9 +53,9 @@ cluster {{
   listen: "0.0.0.0:{route_port}"
   routes: [{routes}]
   advertise: "{host}:{route_port}"
-  no_advertise: true  # clients are given the names of all brokers; addresses within a container are of no use to them
+  no_advertise: true  # clients know the names of all brokers; addresses inside a container do not help them
   tls {{ include "tls.conf" }}
-  # Leaves have certificates of the authority as well; what makes a broker a member is that it knows this.
+  # Leaves have certificates of the authority, too; only members know this password.
   authorization {{ user: {user}, password: "{password}" }}
 }}
 leafnodes {{
@@ -67,9 +67,9 @@ leafnodes {{
 
 _LEAF = """\
 # Written by `hams-ctl init` at each run: changes here are lost. Secret: it holds this broker's key for the cluster.
-# It keeps nothing: buckets are the cluster's. When the link is cut, it tries again without end.
+# It stores nothing: the buckets are in the cluster. After a cut of the link it reconnects, without end.
 server_name: "{name}"
-default_js_domain: {{ {account}: {domain} }}  # a client that asks for JetStream is asking for the cluster's
+default_js_domain: {{ {account}: {domain} }}  # JetStream requests of clients go to the cluster
 leafnodes {{
   reconnect: "1s"
   remotes: [{{
@@ -82,12 +82,12 @@ leafnodes {{
 """
 
 _MEMBER = "hams-broker"
-"""The user as which brokers of a cluster know each other."""
+"""The user name of a cluster's brokers to each other."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a broker finds its files and keeps its data, and the largest message it takes, bytes."""
+    """The folder of a broker's files, its store, and its largest message in bytes."""
 
     folder: str
     store: str
@@ -95,29 +95,29 @@ class Place:
 
 
 def alone(place: Place) -> str:
-    """``nats.conf`` of a broker without others."""
+    """Return ``nats.conf`` of a single broker."""
     return _server(place) + _STORE.format(store=place.store, domain="")
 
 
 def member(place: Place) -> str:
-    """``nats.conf`` of a broker of a cluster."""
+    """Return ``nats.conf`` of a broker of a cluster."""
     return (
         _server(place) + _STORE.format(store=place.store, domain=f"\n  domain: {DOMAIN}") + 'include "cluster.conf"\n'
     )
 
 
 def leaf(place: Place) -> str:
-    """``nats.conf`` of a leaf."""
+    """Return ``nats.conf`` of a leaf."""
     return _server(place) + 'include "leaf.conf"\n'
 
 
 def mutual_tls(place: Place) -> str:
-    """``tls.conf``, which the two below include."""
+    """Return ``tls.conf``, which the two below include."""
     return _MUTUAL.format(folder=place.folder)
 
 
 def cluster_conf(name: str, members: Iterable[str], password: str) -> str:
-    """``cluster.conf`` of the broker `name` among `members`, names or addresses, who know each other by `password`."""
+    """Return ``cluster.conf`` of broker `name` among `members` (names or addresses), which share `password`."""
     routes = _urls((f"{_MEMBER}:{password}@{_host(host)}" for host in members), ROUTE_PORT)
     return _CLUSTER.format(
         name=name,
@@ -131,7 +131,7 @@ def cluster_conf(name: str, members: Iterable[str], password: str) -> str:
 
 
 def leaf_conf(name: str, hubs: Iterable[str], seed: str) -> str:
-    """``leaf.conf`` of the leaf `name` of the cluster of `hubs`, to which it shows that it has `seed`."""
+    """Return ``leaf.conf`` of leaf `name` of the cluster of `hubs`; it authenticates with `seed`."""
     return _LEAF.format(
         name=name,
         account=ACCOUNT,

@@ -1,4 +1,4 @@
-"""A folder of pictures: each object that was found, cut out of its frame."""
+"""A folder of images: each object found, cut out of its frame."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CropFolder:
         self.written = 0
 
     def write(self, result: Result, image: Pixels) -> None:
-        """Write the wanted objects of one frame. Raises SourceError when it cannot."""
+        """Write the wanted objects of one frame. Raises SourceError when a file cannot be written."""
         height, width = image.shape[:2]
         for index, one in enumerate(result.objects):
             if one.score < self._least or (self._labels and one.label not in self._labels):

@@ -1,7 +1,7 @@
-"""Results drawn on their picture, for people: boxes, points, head pose and what the child nodes said.
+"""Draws results on their image, for people: boxes, points, head pose and the outputs of child nodes.
 
-Works on the plain maps of a result message (``objects``), whatever the group's nodes are called; what it does not
-understand it leaves out. Lines and letters scale with the picture, and a small picture is enlarged first.
+It takes the plain maps of a result message (``objects``), with any names of nodes, and skips keys that it does not
+know. Lines and letters scale with the image, and a small image is enlarged first.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ LEAST_SIDE = 480
 OWN_KEYS = frozenset({"box", "score", "label", "points", "id", "objects"})
 """Keys of an object that are its parent's; all others are child nodes."""
 SEEN = 0.5
-"""Points with a lower score are not drawn: the network says that nothing is there."""
+"""Points with a lower score are not drawn: the network found nothing there."""
 PALETTE: tuple[Color, ...] = (
     (84, 214, 120), (255, 176, 64), (92, 148, 255), (219, 112, 219), (72, 209, 224), (255, 130, 130), (122, 196, 196)
 )  # fmt: skip
 WHITE, DARK, RING = (255, 255, 255), (28, 26, 24), (255, 224, 64)
 FEW = 8
-"""Up to so many points on a part are shown as a ring."""
+"""Up to this many points on a part are drawn as a ring."""
 SHUT = 0.22
-"""An eye that is open less far shows no iris; the measurement is in examples/face.yaml."""
+"""An eye that is less open than this gets no iris; examples/face.yaml has the measurement."""
 TURNED = 0.5
-"""An eye whose width is a smaller part of the other one's is turned away, and hidden."""
+"""An eye with less than this part of the other eye's width is turned away, and not drawn."""
 AXES: tuple[tuple[tuple[float, float, float], Color], ...] = (
     ((1.0, 0.0, 0.0), (80, 80, 240)),
     ((0.0, -1.0, 0.0), (90, 220, 90)),
@@ -71,7 +71,7 @@ class _Plate:
 def annotate(image: Pixels, objects: Sequence[Mapping[str, Any]]) -> Pixels:
     """Return a copy of `image` (H×W×3, B, G, R) with `objects` drawn on it, coordinates in pixels of `image`.
 
-    A picture whose shorter side is below 480 pixels comes back enlarged by a whole factor.
+    An image whose shorter side is below 480 pixels is enlarged by a whole factor.
     """
     factor = max(1, math.ceil(LEAST_SIDE / max(1, min(image.shape[:2]))))
     if max(image.shape[:2]) * factor > 1 << 14:
@@ -80,10 +80,10 @@ def annotate(image: Pixels, objects: Sequence[Mapping[str, Any]]) -> Pixels:
     if factor > 1:
         canvas = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     line = max(2, round(min(canvas.shape[:2]) / 360))
-    shown = [(one, box) for one in objects if (box := _box(one, factor)) is not None]
-    for index, (one, box) in enumerate(shown):
+    boxed = [(one, box) for one in objects if (box := _box(one, factor)) is not None]
+    for index, (one, box) in enumerate(boxed):
         _outline(canvas, one, box, factor, line, PALETTE[index % len(PALETTE)])
-    _plates(canvas, shown, line)
+    _plates(canvas, boxed, line)
     return canvas
 
 
@@ -94,7 +94,7 @@ def _box(one: Mapping[str, Any], factor: int) -> tuple[float, float, float, floa
 
 
 def _points(value: Any, factor: int) -> NDArray[np.float64] | None:
-    """Return K×2 canvas pixels, or None when `value` is no list of finite points that OpenCV can draw."""
+    """Return K×2 canvas pixels, or None unless `value` is a list of finite points that OpenCV can draw."""
     try:
         points = np.asarray(value, np.float64)[:, :2] * factor
     except (TypeError, ValueError, IndexError):
@@ -112,13 +112,13 @@ def _outline(
     own = _points(one.get("points"), factor)
     if own is not None:
         _dots(canvas, own, max(1.2 * line, width / 50), color)
-    _told(canvas, one, box, factor, line, color)
+    _outputs(canvas, one, box, factor, line, color)
 
 
-def _told(
+def _outputs(
     canvas: Pixels, one: Mapping[str, Any], box: tuple[float, float, float, float], factor: int, line: int, color: Color
 ) -> None:
-    """Draw what the child nodes said of one object."""
+    """Draw the outputs of child nodes for one object."""
     width = box[2] - box[0]
     for child in _children(one):
         mesh = _points(child.get("points"), factor) if _number(child.get("score"), 1.0) >= SEEN else None
@@ -128,8 +128,8 @@ def _told(
             dense = len(mesh) > 30  # a mesh on a small face must not hide it
             radius = max(0.5, width / 220) if dense else max(min(line, width / 24), width / 60)
             _dots(canvas, mesh, radius, WHITE, 0.65 * min(1.0, width / 140) if dense else 0.8)
-        told = child.get("pose")
-        pose: Mapping[str, Any] = told if isinstance(told, Mapping) else child
+        nested = child.get("pose")
+        pose: Mapping[str, Any] = nested if isinstance(nested, Mapping) else child
         if {"yaw", "pitch", "roll"} <= pose.keys() and _number(child.get("score"), 1.0) >= SEEN:
             centre = mesh.mean(axis=0) if mesh is not None else np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
             _axes(canvas, centre, pose, width * 0.6, line + 1)
@@ -139,18 +139,18 @@ def _told(
             if inner_box is not None and mesh is not None:  # a part of what the points show: they outline it already
                 if inner_box[2] - inner_box[0] >= TURNED * widest and not _shut(inner):
                     _ring(canvas, inner, factor, line)
-                    _told(canvas, inner, inner_box, factor, max(1, line - 1), color)
+                    _outputs(canvas, inner, inner_box, factor, max(1, line - 1), color)
             elif inner_box is not None:
                 _outline(canvas, inner, inner_box, factor, max(1, line - 1), color)
 
 
 def _shut(part: Mapping[str, Any]) -> bool:
-    """Say whether a child node found that an eye is shut."""
+    """Return whether a child node found that an eye is shut."""
     return any(_number(child.get("open"), 1.0) < SHUT for child in _children(part))
 
 
 def _ring(canvas: Pixels, part: Mapping[str, Any], factor: int, line: int) -> None:
-    """Draw a ring about the few points a child node found on a part, such as an iris."""
+    """Draw a ring around the few points that a child node found on a part, such as an iris."""
     for child in _children(part):
         points = _points(child.get("points"), factor)
         if points is not None and 2 < len(points) <= FEW:
@@ -160,7 +160,7 @@ def _ring(canvas: Pixels, part: Mapping[str, Any], factor: int, line: int) -> No
 
 
 def _skeleton(canvas: Pixels, points: NDArray[np.float64], visibility: Sequence[Any], line: int, color: Color) -> None:
-    """Draw the joints of a body that can be seen and, for mediapipe's 33 points, its limbs."""
+    """Draw the visible joints of a body and, for mediapipe's 33 points, its limbs."""
     seen = [_number(one, 0.0) >= SEEN for one in visibility]
     if len(seen) != len(points):
         return
@@ -191,7 +191,7 @@ def _rectangle(canvas: Pixels, box: tuple[float, float, float, float], color: Co
 
 
 def _dots(canvas: Pixels, points: NDArray[np.float64], radius: float, color: Color, opacity: float = 1.0) -> None:
-    """Draw filled circles; `opacity` below 1 lets the picture shine through."""
+    """Draw filled circles; with `opacity` below 1 the image shows through."""
     reach = math.ceil(radius) + 2
     low = np.maximum(np.floor(points.min(axis=0)).astype(int) - reach, 0)
     high = np.minimum(np.ceil(points.max(axis=0)).astype(int) + reach, canvas.shape[1::-1])
@@ -217,21 +217,21 @@ def _axes(canvas: Pixels, centre: NDArray[np.float64], pose: Mapping[str, Any], 
 
 
 def caption(one: Mapping[str, Any]) -> str:
-    """Return what the child nodes said about an object, e.g. ``female 97% · 31 y · happy 83%``.
+    """Return the outputs of child nodes for an object, e.g. ``female 97% · 31 y · happy 83%``.
 
-    When none said anything in words or numbers, the object's own label and score. Then what was said about the objects
-    found in it: ``car 87% · AB 123 98%``.
+    Without any in words or numbers it is the object's own label and score. The outputs for objects found in it follow:
+    ``car 87% · AB 123 98%``.
     """
     parts = [part for child in _children(one) if (part := _words(child))] or [own for own in [_words(one)] if own]
     return printable(" · ".join([*parts, *_deeper(one)]))
 
 
 def _deeper(one: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what was said about the objects that child nodes found in `one`, on all levels."""
+    """Yield the outputs for the objects that child nodes found in `one`, on all levels."""
     for child in _children(one):
         for inner in child.get("objects") or ():
             if isinstance(inner, Mapping):
-                yield from (part for told in _children(inner) if (part := _words(told)))
+                yield from (part for output in _children(inner) if (part := _words(output)))
                 yield from _deeper(inner)
 
 
@@ -248,9 +248,9 @@ def _words(item: Mapping[str, Any]) -> str:
     return f"#{item['identity']}" if isinstance(item.get("identity"), int) else ""
 
 
-def _attributes(told: Mapping[str, Any]) -> Iterator[str]:
+def _attributes(attributes: Mapping[str, Any]) -> Iterator[str]:
     """Yield the values of classes, and the names of flags that are set."""
-    for name, value in told.items():
+    for name, value in attributes.items():
         if isinstance(value, Mapping):
             yield str(value.get("label", ""))
         elif _number(value, 0.0) >= SEEN:
@@ -258,18 +258,18 @@ def _attributes(told: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _plates(
-    canvas: Pixels, shown: Sequence[tuple[Mapping[str, Any], tuple[float, float, float, float]]], line: int
+    canvas: Pixels, boxed: Sequence[tuple[Mapping[str, Any], tuple[float, float, float, float]]], line: int
 ) -> None:
-    """Write each object's caption near its box, where it covers no other caption and as little else as can be."""
+    """Write each object's caption near its box, where it covers no other caption and as few objects as possible."""
     rows, columns = canvas.shape[:2]
     size = max(13, round(min(rows, columns) / 38))
     placed: list[_Plate] = []
-    for index, (one, box) in enumerate(shown):
+    for index, (one, box) in enumerate(boxed):
         text = caption(one)
         if not text:
             continue
         text = _fit(text, size, columns - size)
-        plate = _place(text_width(text, size) + size, round(size * 1.5), box, line, (columns, rows), placed, shown)
+        plate = _place(text_width(text, size) + size, round(size * 1.5), box, line, (columns, rows), placed, boxed)
         placed.append(plate)
         part = canvas[plate.y : plate.y + plate.height, plate.x : plate.x + plate.width]
         part[:] = cv2.addWeighted(part, 0.25, np.full_like(part, DARK), 0.75, 0)
@@ -293,9 +293,9 @@ def _place(
     line: int,
     canvas: tuple[int, int],
     placed: Sequence[_Plate],
-    shown: Sequence[tuple[Mapping[str, Any], tuple[float, float, float, float]]],
+    boxed: Sequence[tuple[Mapping[str, Any], tuple[float, float, float, float]]],
 ) -> _Plate:
-    """Choose among places around the box: above, below, beside, inside at the top; earlier ones win when equal."""
+    """Choose a place at the box: above, below, left or right of it, or inside at the top; the first one wins a tie."""
     x0, y0, x1, y1 = box
     gap = line + 2
     spots = [
@@ -314,7 +314,7 @@ def _place(
         inside_x = min(max(0, round(x)), max(0, canvas[0] - width))
         inside_y = min(max(0, round(y)), max(0, canvas[1] - height))
         plate = _Plate(inside_x, inside_y, min(width, canvas[0]), min(height, canvas[1]))
-        cost = 10 * sum(plate.overlap(other.box) for other in placed) + sum(plate.overlap(b) for _, b in shown)
+        cost = 10 * sum(plate.overlap(other.box) for other in placed) + sum(plate.overlap(b) for _, b in boxed)
         cost += order * 0.01 * width * height
         if cost < least:
             best, least = plate, cost

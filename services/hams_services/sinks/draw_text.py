@@ -1,6 +1,6 @@
 """Text on images: OpenCV 5's built-in outline fonts, or the plain strokes of OpenCV 4.
 
-OpenCV 4 knows only ASCII; other letters are folded to their nearest there (é → e), and what has none becomes ``?``.
+OpenCV 4 draws only ASCII: other letters become the nearest ASCII letter (é → e), or ``?`` where there is none.
 """
 
 from __future__ import annotations

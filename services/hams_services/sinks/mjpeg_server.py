@@ -1,4 +1,4 @@
-"""Motion JPEG over HTTP: open it in a browser. Each viewer gets the newest picture when it is ready for one."""
+"""Motion JPEG over HTTP: open it in a browser. Each viewer gets the newest picture once it has taken the last one."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from hams_shared.errors import BadInputError
 from hams_shared.wire.frames import Pixels
 
 IDLE_S = 5.0
-"""A viewer is sent the last picture again after this long."""
+"""Without a new picture, a viewer gets the last one again after this long, s."""
 
 
 class _Server(ThreadingHTTPServer):
-    """Takes IPv6 addresses too: their family is that of the address."""
+    """An HTTP server on an IPv4 or IPv6 address."""
 
     daemon_threads = True
 
@@ -32,16 +32,16 @@ class _Server(ThreadingHTTPServer):
         super().__init__((str(address[0]), port), handler)
 
     def server_bind(self) -> None:
-        """Bind, without the look-up of the host's name, which may take seconds."""
+        """Bind without looking up the host's name, which may take seconds."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
 
 class MjpegServer:
-    """``/`` lists the streams seen so far, ``/STREAM`` shows one; so does a path before it, as a proxy may leave it.
+    """``/`` lists the streams seen so far, ``/STREAM`` shows one; leading folders, as of a proxy, are ignored.
 
     Raises:
-        BadInputError: the address is taken.
+        BadInputError: the address is in use.
     """
 
     def __init__(self, host: str, port: int, group: str) -> None:
@@ -76,7 +76,7 @@ class MjpegServer:
             self._new.notify_all()
 
     def close(self) -> None:
-        """Send viewers away."""
+        """Disconnect all viewers and stop."""
         with self._new:
             self._closed = True
             self._new.notify_all()
@@ -87,14 +87,14 @@ class MjpegServer:
     def _send_list(self, to: BaseHTTPRequestHandler, group: str) -> None:
         with self._new:
             streams = sorted(self._pictures)
-        shown = "".join(
+        figures = "".join(
             f'<figure><img src="./{quote(s)}"><figcaption>{html.escape(s)}</figcaption></figure>' for s in streams
         )
         page = (
             f"<!doctype html><title>{html.escape(group)}</title><style>body{{font-family:sans-serif;background:#111;"
             "color:#ddd;margin:1rem;display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0}"
             "img{max-width:100%;max-height:88vh}</style>"
-            f"{shown or 'no frame yet: reload in a moment'}"
+            f"{figures or 'no frame yet: reload in a moment'}"
         ).encode()
         to.send_response(200)
         to.send_header("Content-Type", "text/html; charset=utf-8")

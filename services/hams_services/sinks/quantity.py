@@ -1,11 +1,11 @@
-"""Numbers with their unit, the same wherever people read them: pictures, `results`, `infer`, `tap`. Pure."""
+"""Numbers with their unit, written alike in images, `results`, `infer` and `tap`. Pure."""
 
 from __future__ import annotations
 
 UNITS = {"years": "y", "degrees": "°", "percent": "%"}
-"""How units are written short."""
+"""Short forms of units."""
 WHOLE = frozenset({"years", "percent"})
-"""Units whose decimals say nothing."""
+"""Units of numbers that are rounded to whole ones."""
 
 
 def quantity(value: float, unit: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""A video file per stream with what was found drawn in, at the time of its frames."""
+"""A video file per stream, with results drawn in; each frame stands at its own time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hams_shared.wire.frames import Pixels
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 LONGEST_GAP_S = 60.0
-"""While no frame comes the last picture stands; a longer gap is shortened to this, s."""
+"""Without new frames the last picture is repeated for at most this long, s; longer gaps are shortened."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class VideoFiles:
     """``OUT.mp4`` for the first stream, ``OUT-STREAM.mp4`` for further ones, each of `fps` pictures a second.
 
     Raises:
-        SourceError: the name is not that of a video.
+        SourceError: the name does not end in one of `CODECS`.
     """
 
     def __init__(self, path: Path, fps: float) -> None:
@@ -47,16 +47,15 @@ class VideoFiles:
         self._tracks: dict[str, _Track] = {}
 
     def write(self, result: Result, image: Pixels) -> None:
-        """Show one frame from its time on. Raises SourceError when the file cannot be written."""
-        told = result.data.get("time")
-        time = float(result.captured if told is None else told)
+        """Write one frame at its time. Raises SourceError when the file cannot be written."""
+        time = result.captured if result.time is None else result.time
         picture = annotate(image, result.objects)
         track = self._tracks.get(result.stream)
         if track is None:
             track = self._tracks[result.stream] = self._open(result.stream, picture.shape[1::-1], time)
         place = round((time - track.begin) * self._fps)
         longest = track.pictures + round(LONGEST_GAP_S * self._fps)
-        if place < track.pictures - 1 or place > longest:  # the stream began anew, or was away for long
+        if place < track.pictures - 1 or place > longest:  # the stream restarted, or paused for long
             place = min(max(place, track.pictures), longest)
             track.begin = time - place / self._fps
         if place < track.pictures:
@@ -88,7 +87,7 @@ class VideoFiles:
 
 
 def _fitted(picture: Pixels, size: tuple[int, int]) -> Pixels:
-    """Return `picture` at `size` (width, height), its proportions kept, black beside it."""
+    """Return `picture` at `size` (width, height), with its proportions kept and black borders."""
     height, width = picture.shape[:2]
     if (width, height) == size:
         return picture
