@@ -22,7 +22,7 @@ from hams_shared.wire.messages.pipeline import PushAnswer, StreamView
 
 T = TypeVar("T")
 
-REOPEN = Backoff(first=0.6, longest=18.0, jitter=0.25)
+REOPEN = Backoff(first=0.625, longest=18.75, jitter=0.2)
 """Pauses before a lost source is opened again; the cameras of a site do not all come back at once."""
 PUSHED_S = 5.0
 """A push stream plays while the newest frame is younger than this, s."""

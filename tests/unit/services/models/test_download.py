@@ -20,6 +20,7 @@ from hams_services.models.download import download
 from hams_services.models.files import no_progress
 from hams_services.models.sources import fetch
 from hams_shared.errors import DigestError, ModelFetchError
+from hams_shared.runtime.backoff import Backoff
 
 NET = bytes(range(256)) * 4000
 SHA = hashlib.sha256(NET).hexdigest()
@@ -64,7 +65,7 @@ class Server(ThreadingHTTPServer):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
-    monkeypatch.setattr(module, "PAUSE_S", 0.01)
+    monkeypatch.setattr(module, "RETRY", Backoff(0.01, 0.01))
     monkeypatch.setattr(module, "SILENCE_S", 60.0)
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)

@@ -15,6 +15,7 @@ from hams_services.models.download import download
 from hams_services.models.files import copy, no_progress
 from hams_services.models.sources import fetch
 from hams_shared.errors import DigestError, ModelFetchError, NoSpaceError
+from hams_shared.runtime.backoff import Backoff
 from support.file_server import Answer, Files, serving
 from support.small_disk import small_disk
 
@@ -26,7 +27,7 @@ OLD = NET[::-1]
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
-    monkeypatch.setattr(module, "PAUSE_S", 0.01)
+    monkeypatch.setattr(module, "RETRY", Backoff(0.01, 0.01))
     monkeypatch.setattr(module, "SILENCE_S", 60.0)
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)

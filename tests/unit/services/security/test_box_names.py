@@ -12,7 +12,7 @@ from hams_agents.__main__ import command as agent
 from hams_services.ctl.app import app
 from hams_services.ctl.system.join import name_box
 from hams_services.security.folder import set_up_site
-from hams_shared.bus.nats import client
+from hams_shared.bus.nats import connection
 from hams_shared.errors import CredentialsError
 from hams_shared.runtime.credentials import VARIABLE, load
 
@@ -39,7 +39,7 @@ def test_a_box_is_called_what_its_credentials_say(site: Path, monkeypatch: pytes
 
 
 def test_joining_with_what_is_wrong_says_so(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "CONNECT_S", 0.2)
+    monkeypatch.setattr(connection, "CONNECT_S", 0.2)
     join = ["join", "--nats", "tls://127.0.0.1:9", "--device", "openvino:CPU"]
     mine = ["--credentials", str(site / "agent-box2.creds")]
     for host, more, said in (
