@@ -1,11 +1,11 @@
-# make demo | test | lint | bench: each adds to .venv what it needs, and only that.
+# make demo | test | lint | bench | docs: each adds to .venv what it needs, and only that.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 BASE_STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test-unit test test-all lint shape format bench bench-check bench-peers schema clean dist image lock
+.PHONY: help setup demo test-unit test test-all lint shape format bench bench-check bench-peers schema docs clean dist image lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,11 @@ $(VENV)/.installed-lint: pyproject.toml | $(BASE_STAMP)
 $(VENV)/.installed-bench: pyproject.toml | $(BASE_STAMP)
 	@echo "Adding hams[nco] for the benchmarks: about 100 MB, half a minute."
 	$(INSTALL) --editable ".[nco]" --group bench
+	@touch $@
+
+$(VENV)/.installed-docs: pyproject.toml | $(BASE_STAMP)
+	@echo "Adding zensical and mkdocstrings for the documentation: 110 MB of disk, some seconds."
+	$(INSTALL) --quiet --group docs
 	@touch $@
 
 $(VENV)/.installed-dist: pyproject.toml | $(BASE_STAMP)
@@ -90,6 +95,9 @@ schema: $(BASE_STAMP) ## JSON Schema of group.yaml, AsyncAPI document, docs/cli.
 	$(BIN)/python docs/schema/generate.py
 	$(BIN)/python docs/schema/generate_cli.py
 
+docs: $(VENV)/.installed-docs ## The documentation as a site, in site/; a warning or a broken link is an error
+	$(BIN)/zensical build --strict --clean
+
 bench-peers: .bench-peers/.installed ## Install what the serving benchmark compares HAMS with, in .bench-peers
 
 .bench-peers/.installed: benchmarks/serving/peers/requirements.txt pyproject.toml
@@ -115,4 +123,4 @@ lock: $(BASE_STAMP) ## Renew deploy/image/*.lock: the versions, with their hashe
 	$(LOCK) deploy/image/build.txt --output-file deploy/image/build.lock
 
 clean: ## Remove what make made
-	rm -rf $(VENV) .bench-peers dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .bench-peers dist site demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

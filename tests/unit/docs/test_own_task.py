@@ -1,4 +1,4 @@
-"""The task in docs/group-yaml.md, installed as a person would: what the page says works."""
+"""The task in docs/extend.md, installed as a person would: what the page says works."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs" / "group-yaml.md").read_text()
+PAGE = (ROOT / "docs" / "extend.md").read_text()
 
 CHECK = """
 import numpy as np
@@ -30,7 +30,7 @@ except Exception as error:
 
 
 def test_the_task_on_the_page_works_once_installed(tmp_path: Path) -> None:
-    code, settings = re.findall(r"```(?:python|toml)\n(.*?)```", PAGE[PAGE.index("### Your own task") :], re.S)[:2]
+    code, settings = re.findall(r"```(?:python|toml)\n(.*?)```", PAGE[PAGE.index("## Your own task") :], re.S)[:2]
     assert len(code.splitlines()) <= 30
     (tmp_path / "blobs.py").write_text(code)
     info = tmp_path / "blobs-1.0.dist-info"
