@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 
 from hams_shared.bus.protocol import Entry
+from hams_shared.bus.records import watched
 from hams_shared.errors import BadInputError, NotFoundError, RefusedError, TooLargeError
+from hams_shared.runtime.lifecycle import ended
+from hams_shared.wire import codec
+from hams_shared.wire.messages.scheduler import MeasureAnswer
 from support.wait import following, until
 
 
@@ -238,3 +242,26 @@ async def test_objects_that_are_not_there(connect: Any, name: str) -> None:
             await store.get("m")
         await store.put("m", b"data")
         assert await store.get("m") == b"data"
+
+
+@pytest.mark.parametrize("present", [0, 3])
+async def test_a_reader_of_records_learns_when_it_has_all_that_were_present(
+    connect: Any, name: str, present: int
+) -> None:
+    async with connect() as bus:
+        kv = await bus.kv(name)
+        for i in range(present):
+            await kv.put(f"k{i}", codec.encode(MeasureAnswer(cells=i)))
+        complete = asyncio.Event()
+        seen: list[str] = []
+
+        async def read() -> None:
+            async for key, _ in watched(kv, MeasureAnswer, complete):
+                assert not complete.is_set()
+                seen.append(key)
+
+        reading = asyncio.create_task(read())
+        async with asyncio.timeout(10):
+            await complete.wait()
+        assert sorted(seen) == [f"k{i}" for i in range(present)]
+        await ended([reading])

@@ -7,6 +7,7 @@ the others are refused, and a key that somebody deleted meanwhile stays deleted.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from typing import TypeVar
@@ -31,14 +32,19 @@ async def restore(bucket: KeyValue, key: str, value: bytes) -> bool:
     return True
 
 
-async def changes(bucket: KeyValue, kind: type[M]) -> AsyncGenerator[tuple[Entry, M | None], None]:
+async def changes(
+    bucket: KeyValue, kind: type[M], complete: asyncio.Event | None = None
+) -> AsyncGenerator[tuple[Entry, M | None], None]:
     """Yield every entry and change of `bucket` with its record, None for one deleted or lost; a bad one is logged.
 
-    A lost entry (``Entry.lost``) has been written back before it is yielded, by us or by another.
+    `complete` is set when the reader has taken all entries that were present at the beginning. A lost entry
+    (``Entry.lost``) has been written back before it is yielded, by this process or another.
     """
     held: dict[str, bytes] = {}
     async for entry in bucket.watch():
         if entry is None:
+            if complete is not None:
+                complete.set()
             continue
         if entry.lost:
             value = held.get(entry.key)
@@ -62,8 +68,13 @@ async def changes(bucket: KeyValue, kind: type[M]) -> AsyncGenerator[tuple[Entry
         yield entry, record
 
 
-async def watched(bucket: KeyValue, kind: type[M]) -> AsyncGenerator[tuple[str, M | None], None]:
-    """Yield (key, record) for every entry and change of `bucket`, None for one deleted; what is lost is held on to."""
-    async for entry, record in changes(bucket, kind):
+async def watched(
+    bucket: KeyValue, kind: type[M], complete: asyncio.Event | None = None
+) -> AsyncGenerator[tuple[str, M | None], None]:
+    """Yield (key, record) for every entry and change of `bucket`, None for one deleted, nothing for one lost.
+
+    `complete` as of :func:`changes`.
+    """
+    async for entry, record in changes(bucket, kind, complete):
         if not entry.lost:
             yield entry.key, record
