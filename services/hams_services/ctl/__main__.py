@@ -1,6 +1,6 @@
-"""``hams-ctl``: the command line. The commands are in :mod:`app`; here the process begins and ends.
+"""``hams-ctl``: the command line. The commands are in :mod:`app`; here the process starts and ends.
 
-Nothing is imported before the signals and the standard streams are as the commands expect them.
+Signals and standard streams are set up before anything else is imported.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # before the imports, which take a while
+signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # before the imports, which take time
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
         app()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
-    except OSError as error:  # help and schemas write to the standard output themselves
+    except OSError as error:  # typer and `schema` write to the standard output themselves
         code = report(error)
     if not written() and not code:
         code = 1

@@ -23,7 +23,7 @@ from hams_shared.runtime.options import Credentials
 
 app = typer.Typer(
     name="hams-ctl",
-    help="Run groups of neural networks on all the unlike accelerators of an edge site.",
+    help="Run groups of neural networks on all accelerators of an edge site, of whatever kind.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -39,7 +39,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
     credentials: Credentials = None,
 ) -> None:
     pass

@@ -1,4 +1,4 @@
-"""How hams-ctl prints: one console, one way to report errors. Progress is in :mod:`progress`."""
+"""The console of hams-ctl, and how a command runs: an error becomes one line and an exit code."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ PIPE_WIDTH = 160
 
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
 out = Console(highlight=False, markup=False, emoji=False, width=_WIDTH)
-"""For results. No markup, no emoji: addresses, paths and recognised texts hold brackets and colons."""
+"""For results. Without markup and emoji, since addresses, paths and recognised texts hold brackets and colons."""
 err = Console(stderr=True, highlight=False, markup=False, emoji=False)
 """For progress and remarks, so that results can be piped."""
 
 
 def broker_url(nats: str | None) -> str:
-    """The broker to use: as given, else that of a running `hams-ctl up` (with its credentials), else the default."""
+    """Return the broker to use: `nats`, else that of a running `hams-ctl up` with its credentials, else the default."""
     if nats:
         return nats
     found = running()
@@ -49,7 +49,7 @@ def with_bus(
 ) -> None:
     """Connect, run `job`, and leave with its exit code; an error becomes one line."""
     from hams_services.ctl.store_disk import explained
-    from hams_shared.bus.nats.client import NatsBus  # a tenth of a second, which commands without a broker do without
+    from hams_shared.bus.nats.client import NatsBus  # 0.1 s, which commands without a broker save
 
     async def connected(stop: asyncio.Event) -> None:
         url = broker_url(nats)
@@ -77,9 +77,9 @@ def without_bus(
 
     setup_logging("hams-ctl", debug=debug)
     if not debug and "HAMS_LOG_LEVEL" not in os.environ:
-        logging.getLogger().setLevel(logging.WARNING)  # a person wants results, not a log
+        logging.getLogger().setLevel(logging.WARNING)  # results matter here, not the log
     code = run(until_stopped, debug=debug)
-    leave_at_once()  # the event loop took its handler along
+    leave_at_once()  # the handler went with the event loop
     if stopped and not stopped_is_fine:
         code = 130
     if code:
@@ -87,9 +87,9 @@ def without_bus(
 
 
 def run_sync(main: Callable[[], None], debug: bool, stopped: str = "stopped") -> None:
-    """Run `main` in this thread, so that Ctrl-C ends what it waits for; errors and exit codes are as everywhere.
+    """Run `main` in this thread, so that Ctrl-C interrupts any wait; errors and exit codes are as everywhere.
 
-    `stopped` is told when Ctrl-C did.
+    After Ctrl-C it prints `stopped`.
     """
     setup_logging("hams-ctl", debug=debug)
     if not debug and "HAMS_LOG_LEVEL" not in os.environ:
@@ -102,7 +102,7 @@ def run_sync(main: Callable[[], None], debug: bool, stopped: str = "stopped") ->
         raise typer.Exit(130) from None
     except typer.Exit:
         raise
-    except BrokenPipeError:  # `| head`: nobody reads on
+    except BrokenPipeError:  # `| head`: the reader has ended
         os._exit(0)
     except Exception as error:
         if debug or debug_wanted():
@@ -139,7 +139,7 @@ async def print_each(
     json: bool,
     count: int | None,
 ) -> None:
-    """Print items as they come, as JSON or a line each; `count` of them, or without end."""
+    """Print items as they arrive, as JSON or a line each; `count` of them, or without end."""
     if err.is_terminal and not json:
         err.print(f"waiting for {what} …", style="dim")
     seen = 0

@@ -1,4 +1,4 @@
-"""What hams-ctl does on the control plane: bring models in, deploy, ask, wait."""
+"""The control plane as hams-ctl uses it: prepare and upload models, deploy, query, wait."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ from hams_shared.wire.messages.scheduler import (
 from hams_shared.wire.variants import VariantRecord
 
 Progress = Callable[[str, int, int], None]
-"""Takes (what, done, total); total 0 when it is not known."""
+"""Receives (what, done, total); total 0: unknown."""
 
 APP = "app"
-"""User of the broker that applications are."""
+"""The broker's user for applications."""
 POLL_S = 0.2
 ASK_S = 8.0
-"""Deadline of a question to a part, s: longer than another scheduler takes to lead."""
+"""Deadline of a request, s: longer than a change of the leading scheduler takes."""
 PATIENCE_S = 6.0
-"""How long a part that is not there is waited for, s: one that was killed is back, or replaced, by then."""
+"""How long to wait for a part that is absent, s: a killed one is back, or replaced, by then."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class PreparedModel:
 
 
 def prepare_model(node: str, spec: GroupSpec, cache: Path, progress: Progress) -> PreparedModel:
-    """Fetch a node's network, bring it into the form agents take, and name it by its content.
+    """Fetch a node's network, convert it to the form that agents take, and name it by its content.
 
     Raises:
-        ModelFetchError: the source does not give it.
-        DigestError: it is not what the group file promises.
+        ModelFetchError: the source does not have it.
+        DigestError: its digest is not the one in the group file.
         ModelError: it is empty or not a network file.
     """
-    # Half a second of imports, which other commands do without.
+    # 0.5 s of imports, which other commands save.
     from hams_services.models.cut import cut
     from hams_services.models.files import MAX_BYTES
     from hams_services.models.onnx_dims import normalize_onnx
@@ -99,7 +99,7 @@ def prepare_model(node: str, spec: GroupSpec, cache: Path, progress: Progress) -
 
 @contextmanager
 def _about(what: str) -> Iterator[None]:
-    """Errors say what of the group file they are about."""
+    """Add the part of the group file to errors."""
     try:
         yield
     except HamsError as error:
@@ -107,12 +107,12 @@ def _about(what: str) -> Iterator[None]:
 
 
 def _files(path: Path) -> list[tuple[str, bytes]]:
-    """Return a network's files as they are: suffix and content, the main one first."""
+    """Return a network's files unchanged: suffix and content, the main one first."""
     files = [(path.suffix.lower(), path.read_bytes())]
     if path.suffix == ".xml":
         weights = path.with_suffix(".bin")
         if not weights.exists():
-            raise ModelError(f"{path.name} needs its weights {weights.name} beside it")
+            raise ModelError(f"{path.name} needs its weights {weights.name} in the same folder")
         files.append((".bin", weights.read_bytes()))
     return files
 
@@ -122,7 +122,7 @@ def prepare_group(
 ) -> tuple[GroupRecord, dict[str, bytes]]:
     """Fetch all networks and check all streams of `spec`; return the record and the files by digest.
 
-    Where the pipeline runs `elsewhere`, on another host or in another container, it may have files that are not here.
+    If the pipeline runs `elsewhere`, on another host or in another container, its files need not be here.
     """
     from hams_services.models.sources import fetch
 
@@ -134,7 +134,7 @@ def prepare_group(
         files.update(prepared.parts)
     for name, stream in spec.streams.items():
         if source_kind(stream.source) != "file" or any(c in stream.source for c in "*?["):
-            continue  # it may not be there yet
+            continue  # it need not exist yet
         with _about(f"stream {name}"):
             if ":" not in stream.source and not Path(stream.source).expanduser().exists():
                 if elsewhere:
@@ -145,12 +145,12 @@ def prepare_group(
 
 
 async def known(bus: Bus, group: str, user: str) -> None:
-    """Check that `group` is deployed, as `user` of the broker may ask; empty: a broker without users.
+    """Check that `group` is deployed, with the rights of the broker's `user`; empty: a broker without users.
 
-    An application asks the pipeline, by an image that is none, since it may not ask the scheduler.
+    An application may not query the scheduler, so it sends an empty image to the pipeline.
 
     Raises:
-        NotFoundError: it is not, or nobody is there to ask.
+        NotFoundError: it is not deployed, or no part answers.
     """
     if user != APP:
         await Control(bus).deployed(group)
@@ -163,7 +163,7 @@ async def known(bus: Bus, group: str, user: str) -> None:
 
 
 async def check_known(bus: Bus, group: str) -> None:
-    """Do as :func:`known`, with the credentials of this process."""
+    """Run :func:`known` with the credentials of this process."""
     await known(bus, group, _user())
 
 
@@ -184,15 +184,15 @@ class Control:
         self.bus = bus
 
     async def view(self) -> SchedulerView:
-        """Everything the scheduler knows. Raises NotFoundError when none runs."""
+        """Return the scheduler's view. Raises NotFoundError when no scheduler runs."""
         return await scheduler_view(self.bus, timeout=ASK_S, patience=PATIENCE_S)
 
     async def streams(self) -> PipelineView:
-        """All streams. Raises NotFoundError when no pipeline runs."""
+        """Return all streams. Raises NotFoundError when no pipeline runs."""
         return await pipeline_view(self.bus, timeout=ASK_S, patience=PATIENCE_S)
 
     async def pipeline_is_elsewhere(self) -> bool:
-        """Whether the pipeline has another file system than this process; False where that is not known."""
+        """Whether the pipeline has another file system than this process; False where that is unknown."""
         try:
             reply = await self.bus.request("$SRV.PING.hams-pipeline", b"", timeout=1.0)
             there = json.loads(reply.data)["metadata"][MACHINE]
@@ -201,9 +201,9 @@ class Control:
         return bool(there != machine())
 
     async def until_streams_run(self, record: GroupRecord, timeout: float) -> tuple[StreamView, ...]:
-        """Wait until each stream of a group that serves has begun to play, or said why not; return them.
+        """Wait until each stream of a serving group plays or has failed; return the streams.
 
-        Those whose frames applications push are not waited for. After `timeout` s they are returned as they are.
+        It does not wait for push streams. After `timeout` s it returns the streams as they are.
         """
         pushed = {name for name, stream in record.spec.streams.items() if source_kind(stream.source) == "push"}
         awaited = record.spec.streams.keys() - pushed
@@ -228,7 +228,7 @@ class Control:
         return groups[name]
 
     async def upload(self, files: dict[str, bytes], progress: Progress) -> None:
-        """Put model files into the object store; those already there cost nothing."""
+        """Put model files into the object store; those already there are not sent."""
         store = await self.bus.objects(subjects.MODEL_STORE)
         total = sum(len(data) for data in files.values())
         done = 0
@@ -241,12 +241,12 @@ class Control:
     async def add_variant(
         self, source: ModelRef, record: VariantRecord, files: dict[str, bytes], progress: Progress
     ) -> None:
-        """Store a variant's files and say that it may stand for `source`, as deployed. Raises as :func:`register`."""
+        """Store a variant's files and register it for `source`, as deployed. Raises as :func:`register`."""
         await self.upload(files, progress)
         await register(await self.bus.kv(subjects.bucket("variants")), source, record)
 
     async def deploy(self, record: GroupRecord) -> None:
-        """Make the group known; the scheduler does the rest."""
+        """Write the group's record; the scheduler does the rest."""
         groups = await self.bus.kv(subjects.bucket("groups"))
         await groups.put(record.spec.name, codec.encode(record))
 
@@ -259,18 +259,18 @@ class Control:
         await groups.delete(group)
 
     async def resume(self, device: str) -> str:
-        """End a device's quarantine and forget its hangs; return why it was there. Raises NotFoundError."""
+        """End a device's quarantine and delete its record of hangs; return the reason. Raises NotFoundError."""
         bucket = await self.bus.kv(subjects.bucket("health"))
         entry = await bucket.get(device)
         if entry is None or entry.value is None:
             known = ", ".join(sorted(await bucket.entries())) or "none"
-            raise NotFoundError(f"device {device} never hung", f"devices that did: {known}")
+            raise NotFoundError(f"device {device} has not hung", f"devices that have: {known}")
         health = codec.decode(DeviceHealth, entry.value)
         await bucket.delete(device)
         return health.reason
 
     async def follow(self, record: GroupRecord) -> AsyncIterator[GroupView]:
-        """Yield the group's state until it serves `record`. Raises what the scheduler found wrong with it."""
+        """Yield the group's state until it serves `record`. Raises the scheduler's error about it."""
         name = record.spec.name
         while True:
             view = next((g for g in (await self.view()).groups if g.name == name), None)
@@ -284,13 +284,13 @@ class Control:
             await asyncio.sleep(POLL_S)
 
     async def measure(self, model: str, device: str) -> int:
-        """Have cells of the matrix measured again, by names or patterns; empty: all. Returns how many."""
+        """Have cells of the matrix measured again, by names or patterns; empty: all. Return their number."""
         data = codec.encode(MeasureRequest(model=model, device=device))
         answer = await ask(self.bus, subjects.measure_request(), data, "scheduler", timeout=ASK_S, patience=PATIENCE_S)
         return codec.decode(MeasureAnswer, answer).cells
 
     async def plan(self, records: list[GroupRecord], strategies: tuple[str, ...], time_limit_s: float) -> PlanAnswer:
-        """Ask what each strategy would do with these groups at once. Waits for benchmarks that are missing."""
+        """Return each strategy's plan for these groups together. Waits for missing benchmarks."""
         first, *others = records
         request = PlanRequest(group=first, others=tuple(others), strategies=strategies, time_limit_s=time_limit_s)
         return await ask_plans(self.bus, request, timeout=1000.0, patience=PATIENCE_S)

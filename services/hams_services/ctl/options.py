@@ -27,7 +27,7 @@ Devices = Annotated[
         "--device",
         "-d",
         help="A device to serve; repeat for more: openvino:CPU@0, onnxruntime:CUDA:0, openvino:GPU, "
-        "emulated:PROFILE.yaml. Without it, what this host has.",
+        "emulated:PROFILE.yaml. Default: all devices of this host.",
     ),
 ]
 
@@ -41,10 +41,10 @@ def address(text: str) -> tuple[str, int]:
 
 
 def check_strategy(text: str | None) -> str | None:
-    """As the callback of an option: there is such a strategy."""
+    """Check a strategy, as the callback of an option."""
     if text is None:
         return None
-    from hams_shared.group.spec import StrategyName  # a tenth of a second, with pydantic
+    from hams_shared.group.spec import StrategyName  # 0.1 s, with pydantic
 
     known = get_args(StrategyName)
     if text not in known:
@@ -53,7 +53,7 @@ def check_strategy(text: str | None) -> str | None:
 
 
 def check_address(text: str | None) -> str | None:
-    """As the callback of an option: :func:`address` can split it."""
+    """Check HOST:PORT, as the callback of an option."""
     if text is not None:
         address(text)
     return text

@@ -1,4 +1,4 @@
-"""How a process of hams-ctl begins and ends: Ctrl-C at any time, and standard streams that are closed or full."""
+"""Start and end of a hams-ctl process: Ctrl-C at any time, and standard streams that are closed or full."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INTERRUPTED = 130
 
 
 def leave_at_once() -> None:
-    """Let Ctrl-C end the process without a word: nothing has begun yet, or all is done."""
+    """Let Ctrl-C end the process silently: nothing has begun yet, or all is done."""
     _on_interrupt(_leave)
 
 
@@ -33,9 +33,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def whole_streams() -> None:
-    """Give the process the standard streams that it was started without: what is written there is lost.
+    """Open the standard streams that the process was started without; what it writes there is lost.
 
-    Otherwise the next file or socket gets the number of a standard stream, and receives what was meant for that.
+    Otherwise the next file or socket gets the number of a standard stream, and receives its output.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is not None:
@@ -54,7 +54,7 @@ def whole_streams() -> None:
 
 
 def written() -> bool:
-    """Write out what the standard output holds; say whether that went well. A reader that left is fine."""
+    """Flush the standard output; return whether that worked. A reader that has ended is no error."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -66,7 +66,7 @@ def written() -> bool:
 
 
 def _to_nowhere(stream: TextIO) -> None:
-    """Let what `stream` still holds be lost, so that Python says nothing of it at its end."""
+    """Drop the buffer of `stream`, so that Python does not report it when it exits."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)

@@ -1,4 +1,4 @@
-"""Progress of what takes longer than two seconds: bars on a terminal, plain lines elsewhere. All goes to stderr."""
+"""Progress of steps longer than two seconds, on stderr: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ TICK_S = 0.5
 
 
 class Steps(Protocol):
-    """Takes reports of named steps, one after the other, from any thread."""
+    """Receives the progress of named steps, one after the other, from any thread."""
 
     def __call__(self, what: str, done: int, total: int, detail: str = "") -> None:
-        """Step `what` has done `done` of `total`; total 0: unknown. `detail` stands behind the name and may change."""
+        """Step `what` has done `done` of `total`; total 0: unknown. `detail` follows the name and may change."""
         ...
 
     def end(self, what: str) -> None:
@@ -47,13 +47,13 @@ class Steps(Protocol):
 
 
 PARTS = 100
-"""Into so many parts :class:`Creeping` divides each of its units."""
+"""Parts into which :class:`Creeping` divides each unit."""
 HALF_S = 4.0
-"""After so long half of a unit is shown as done, s."""
+"""After this long half of a unit counts as done, s."""
 
 
 class Creeping:
-    """Steps of few long units: what is shown moves on inside a unit, ever slower, and never reaches its end. Pure."""
+    """Progress of few long units: it advances inside a unit, ever slower, and never reaches its end. Pure."""
 
     def __init__(self) -> None:
         self._at: tuple[str, int] | None = None
@@ -76,7 +76,7 @@ class Bars:
         self._progress = progress
         self._tasks: dict[str, TaskID] = {}
         self._newest: tuple[str, int] | None = None
-        """Name and total of the step that was reported last."""
+        """Name and total of the newest step."""
 
     def __call__(self, what: str, done: int, total: int, detail: str = "") -> None:
         """See :class:`Steps`."""
@@ -103,7 +103,7 @@ class _Step:
     what: str
     began: float
     text: str = ""
-    said: float | None = None
+    printed: float | None = None
     """When its last line was printed, s."""
 
     def line(self, now: float) -> str:
@@ -111,7 +111,7 @@ class _Step:
 
 
 class Lines:
-    """Decides which lines to print, and when: the newest step's, if it takes longer than `QUIET_S`.
+    """Decides which lines to print, and when: those of the newest step, once it takes longer than `QUIET_S`.
 
     Times are of one monotonic clock, s.
     """
@@ -126,35 +126,35 @@ class Lines:
             lines += self.end(self._step.what, now)
         if self._step is None:
             if total and done >= total:
-                return lines  # nothing was to be done
+                return lines  # there was nothing to do
             self._step = _Step(what, now)
         part = f": {100 * done // total} %" if total else ""
         self._step.text = f"{part}{'' if not detail else f', {detail}' if part else f': {detail}'}"
         return lines + (self.end(what, now) if total and done >= total else self.due(now))
 
     def due(self, now: float) -> list[str]:
-        """Return the lines that time alone makes due."""
+        """Return the lines that are due by time alone."""
         step = self._step
-        if step is None or now - step.began < QUIET_S or (step.said is not None and now - step.said < LINE_S):
+        if step is None or now - step.began < QUIET_S or (step.printed is not None and now - step.printed < LINE_S):
             return []
-        step.said = now
+        step.printed = now
         return [step.line(now)]
 
     def end(self, what: str, now: float) -> list[str]:
-        """Close step `what`: one whose lines were printed gets a last one."""
+        """Close step `what`; if it has printed lines, it gets a last one."""
         step = self._step
         if step is None or step.what != what:
             return []
         self._step = None
-        return [f"{what}: done ({now - step.began:.0f} s)"] if step.said is not None else []
+        return [f"{what}: done ({now - step.began:.0f} s)"] if step.printed is not None else []
 
     def close(self, now: float) -> list[str]:
-        """Close whichever step is open."""
+        """Close the open step."""
         return self.end(self._step.what, now) if self._step is not None else []
 
 
 class Printed:
-    """Prints what :class:`Lines` decides, while its thread runs."""
+    """Prints the lines of :class:`Lines`, from a thread."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -197,7 +197,7 @@ class Printed:
 def steps(*, bytes_: bool = False) -> Iterator[Steps]:
     """Show progress on stderr while the block runs. With `bytes_`, bars show sizes and speed.
 
-    A block that takes longer than some seconds must be left before anything else prints for long.
+    Leave the block before anything else prints for long.
     """
     if not err.is_terminal:
         with Printed(err) as printed:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from hams_services.monitor.table_layout import FittingTable
 
-if TYPE_CHECKING:  # commands that print tables of other things do without
+if TYPE_CHECKING:  # commands that print other tables save this import
     from hams_shared.wire.messages.pipeline import PipelineView, StreamView
     from hams_shared.wire.messages.plan import VariantChoice
     from hams_shared.wire.messages.scheduler import (
@@ -25,22 +25,22 @@ if TYPE_CHECKING:  # commands that print tables of other things do without
     )
 
 Variants = Mapping[str, "Mapping[str, VariantChoice]"]
-"""By node, then device: what is loaded there instead of the node's own network."""
+"""By node, then device: the variant that is loaded there."""
 
 
 def short_names(devices: tuple[str, ...] | list[str]) -> dict[str, str]:
-    """Device ids without the host, when all are of one host."""
+    """Return device ids without the host, when all are of one host."""
     hosts = {d.split(".", 1)[0] for d in devices}
     return {d: d.split(".", 1)[1] if len(hosts) == 1 and "." in d else d for d in devices}
 
 
 def plain_table(title: str) -> Table:
-    """An empty table in the style of all tables."""
+    """Return an empty table in the style of all tables."""
     return FittingTable(title)
 
 
 def matrix_table(matrix: MatrixView) -> Table:
-    """Rows are models, columns devices, the best cell of each row is marked with ``*``."""
+    """Return the FPS matrix: rows are models, columns devices, and ``*`` marks the best cell of each row."""
     table = plain_table("FPS matrix, frames/s (* fastest)")
     names = short_names(matrix.devices)
     table.add_column("model")
@@ -64,22 +64,22 @@ def matrix_table(matrix: MatrixView) -> Table:
 
 
 OLD_S = 30 * 86_400.0
-"""Measurements of so long ago are called old, s: drivers, governors and neighbours change."""
+"""Older measurements are called old, s: drivers, governors and other programs change."""
 
 
 def doubts(matrix: MatrixView, now: float) -> list[str]:
-    """Why numbers may be wrong, one line each; `now` is Unix time."""
-    told = [f"  ~ {pair}: {why}" for pair, why in matrix.doubts.items()]
+    """Return why numbers may be wrong, one line each; `now` is Unix time."""
+    lines = [f"  ~ {pair}: {why}" for pair, why in matrix.doubts.items()]
     for model, cells in matrix.cells.items():
         for device, cell in cells.items():
             days = (now - cell.measured_at) / 86_400
             if cell.measured_at and now - cell.measured_at > OLD_S:
-                told.append(f"  {model} @ {device}: measured {days:.0f} days ago")
-    return [*told, *(["  measure again: hams-ctl matrix --measure [MODEL] [DEVICE]"] if told else [])]
+                lines.append(f"  {model} @ {device}: measured {days:.0f} days ago")
+    return [*lines, *(["  measure again: hams-ctl matrix --measure [MODEL] [DEVICE]"] if lines else [])]
 
 
 def variants_table(matrix: MatrixView) -> Table:
-    """All networks that may serve each node, and those that may not; ``*``: the fastest there, ``→``: it serves."""
+    """Return all networks for each node, excluded ones too; ``*``: the fastest on the device, ``→``: it serves."""
     table = plain_table("Variants, frames/s (* fastest that may serve, → serves)")
     names = short_names(matrix.devices)
     for column in ("node", "network", "agreement", "floor", *(names[d] for d in matrix.devices)):
@@ -108,31 +108,31 @@ def _variant_cell(matrix: MatrixView, row: VariantRow, column: int) -> Text:
 
 
 def variant_remarks(matrix: MatrixView) -> list[str]:
-    """Why networks may not serve, or have no number, one line each."""
-    said = []
+    """Return why networks are excluded, or have no number, one line each."""
+    lines = []
     for row in matrix.variants:
         if row.excluded:
-            said.append(f"  {row.node}: {row.excluded}")
-        said += [
+            lines.append(f"  {row.node}: {row.excluded}")
+        lines += [
             f"  {row.node} {row.label} @ {d}: {why}"
             for d, why in row.reasons.items()
             if why != "not measured yet" and not _of_another_runtime(row.label, d)
         ]
-    return said
+    return lines
 
 
 def _of_another_runtime(label: str, device: str) -> bool:
-    """A variant in OpenVINO's format was never meant for ONNX Runtime."""
+    """Whether a variant is in OpenVINO's format and the device runs ONNX Runtime."""
     return label.startswith("openvino") and device.split(".")[1:2] == ["onnxruntime"]
 
 
 def reasons(matrix: MatrixView) -> list[str]:
-    """Why cells are empty, one line each."""
+    """Return why cells are empty, one line each."""
     return [f"  {pair}: {why}" for pair, why in matrix.reasons.items() if why != "not measured yet"]
 
 
 def devices_table(devices: tuple[DeviceView, ...]) -> Table:
-    """All devices, with what they are doing."""
+    """Return all devices with their load."""
     table = plain_table("Devices")
     for column in ("device", "state", "hardware", "cores", "runtime", "memory", "busy", "queue"):
         justify: JustifyMethod = "right" if column in ("memory", "busy", "queue") else "left"
@@ -160,16 +160,13 @@ _STATE_STYLE = {"serving": "green", "failed": "bold red", "waiting": "yellow"}
 
 
 PLACEMENT = 30
-"""Least width of a column that says where nodes are, characters."""
+"""Least width of the placement column, characters."""
 NARROW = 110
-"""Consoles of fewer characters get tables of fewer columns."""
+"""Narrower consoles get tables with fewer columns, characters."""
 
 
 def groups_table(groups: tuple[GroupView, ...], *, narrow: bool = False) -> Table:
-    """All groups: what is expected of them under the present load, what they do now, and where nodes are.
-
-    `narrow` leaves out where nodes are.
-    """
+    """Return all groups: FPS expected under the present load, FPS now, and the placement unless `narrow`."""
     table = plain_table("Groups")
     columns = ("group", "state", "epoch", "strategy", "expected", "now", "placement")
     for column in columns[:-1] if narrow else columns:
@@ -192,7 +189,7 @@ def groups_table(groups: tuple[GroupView, ...], *, narrow: bool = False) -> Tabl
 
 
 def _now(view: GroupView) -> Text | str:
-    """What the group does now, beside its target; marked when it falls short of that."""
+    """Return the group's FPS and its target; coloured when it misses the target."""
     if not view.measured_fps:
         return "–"
     if view.target_fps is None:
@@ -202,7 +199,7 @@ def _now(view: GroupView) -> Text | str:
 
 
 def _expected(view: GroupView) -> Text | str:
-    """What the group can do now; until it serves, what its plan promises."""
+    """Return the FPS that the group can reach now; before it serves, the prediction of its plan."""
     plan = view.active or view.next
     if plan is None:
         return "–"
@@ -213,7 +210,7 @@ def _expected(view: GroupView) -> Text | str:
 
 
 def placement(shares: Mapping[str, Mapping[str, float]], variants: Variants | None = None) -> str:
-    """``device: node int8, node · device: node``; a share below one is written behind the node."""
+    """Return ``device: node int8, node · device: node``; a share below one follows its node."""
     by_device: dict[str, list[str]] = {}
     for node, places in shares.items():
         for device, share in places.items():
@@ -225,7 +222,7 @@ def placement(shares: Mapping[str, Mapping[str, float]], variants: Variants | No
 
 
 def streams_table(pipeline: PipelineView, *, narrow: bool = False) -> Table:
-    """All streams with their ledgers; `narrow`: as a sentence."""
+    """Return all streams with their ledgers; `narrow`: the ledger as a sentence."""
     table = plain_table("Streams")
     for column in ("stream", "state"):
         table.add_column(column, no_wrap=True, overflow="fold")
@@ -256,14 +253,14 @@ def _ledger(view: StreamView) -> list[str]:
 
 
 def _sentence(view: StreamView) -> str:
-    said = [
+    parts = [
         f"{view.delivered} of {view.submitted} delivered",
         f"{_counts(view.dropped)} dropped",
         f"{_counts(view.failed)} failed",
         f"{view.in_flight} in flight",
         f"{view.resent} resent",
     ]
-    return ", ".join(part for part in said if not part.startswith("0 "))
+    return ", ".join(part for part in parts if not part.startswith("0 "))
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -272,7 +269,7 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def leader_line(leader: LeaderRecord, led_s: float, now: float) -> str:
-    """Who leads, and since when by the reader's clock, which reads `now`: the leader's may differ."""
+    """Return who leads, and since when by the clock of the reader at `now`: the leader's clock may differ."""
     since = datetime.fromtimestamp(now - led_s).astimezone()
     lasting = timedelta(seconds=round(led_s))
     return (
@@ -282,7 +279,7 @@ def leader_line(leader: LeaderRecord, led_s: float, now: float) -> str:
 
 
 def plans_table(answers: tuple[StrategyAnswer, ...]) -> Table:
-    """What each strategy would do; the best predicted FPS is marked. Of several groups FPS is the worst-off one's."""
+    """Return each strategy's plan; ``*`` marks the best predicted FPS. Of several groups it is the worst-off one's."""
     groups = sorted({name for a in answers for name in a.group_fps})
     title = "Plans, predicted FPS of the worst-off group (* best)" if groups else "Plans, predicted group FPS (* best)"
     table = plain_table(title)

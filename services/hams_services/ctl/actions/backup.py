@@ -25,13 +25,13 @@ def backup(file: Path, replace: bool, nats: str | None, debug: bool) -> None:
 
 
 def restore(file: Path, keep: bool, replace: bool, nats: str | None, debug: bool) -> None:
-    """Write back what `file` holds."""
+    """Restore the contents of `file`."""
 
     async def job(bus: Bus) -> None:
         found = await asyncio.to_thread(read, file)
         with steps() as progress:
             kept = await write_back(bus, found, keep, replace, progress)
-        out.print(f"restored of {found.made_at}: {found}", markup=False, soft_wrap=True)
+        out.print(f"restored the backup of {found.made_at}: {found}", markup=False, soft_wrap=True)
         for one in kept:
             out.print(f"  kept as it is: {one}", markup=False, soft_wrap=True)
         out.print("the scheduler places its groups now: hams-ctl status")

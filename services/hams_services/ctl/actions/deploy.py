@@ -22,27 +22,27 @@ from hams_shared.wire.messages.pipeline import StreamView
 from hams_shared.wire.messages.scheduler import GroupView, PlanAnswer, StrategyAnswer
 
 _STATES = {"profiling": "measure models", "loading": "load models"}
-"""What a state of a group is called where progress is shown."""
+"""The name of a group's state in progress bars."""
 STREAMS_S = 10.0
-"""How long the streams of a group that serves may take to begin, s."""
+"""How long the streams of a serving group may take to start, s."""
 
 
 async def bring_in(control: Control, spec: GroupSpec, progress: Progress) -> GroupRecord:
-    """Fetch the group's networks and put them where agents find them."""
+    """Fetch the group's networks and upload them; return the group's record."""
     prepare = partial(prepare_group, elsewhere=await control.pipeline_is_elsewhere())
     record, files = await asyncio.to_thread(prepare, spec, cache_folder(), progress)
     await control.upload(files, progress)
     return record
 
 
-async def _found(control: Control, progress: Progress) -> None:
-    """Raise NotFoundError at once, before networks are fetched, when no scheduler runs."""
+async def _check_scheduler(control: Control, progress: Progress) -> None:
+    """Raise NotFoundError when no scheduler runs, before networks are fetched."""
     progress("ask the scheduler", 0, 0)
     await control.view()
 
 
 async def until_served(control: Control, record: GroupRecord, progress: Progress, timeout: float) -> GroupView:
-    """Wait until the group serves, showing what it waits for."""
+    """Wait until the group serves, and show the progress."""
     view: GroupView | None = None
     creeping, clock = Creeping(), asyncio.get_running_loop().time
     try:
@@ -74,7 +74,7 @@ def deploy(
         views: list[GroupView | None] = []
         streams: list[StreamView] = []
         with steps() as progress:
-            await _found(control, progress)
+            await _check_scheduler(control, progress)
             records = [await bring_in(control, spec, progress) for spec in specs]
             for record in records:
                 await control.deploy(record)
@@ -82,9 +82,9 @@ def deploy(
                 views.append(await until_served(control, record, progress, timeout) if wait else None)
             for record in records if wait else ():
                 streams += await _begun(control, record, progress)
-        said = [view or {"name": spec.name, "state": "deployed"} for spec, view in zip(specs, views, strict=True)]
         if json:
-            print_json(said[0] if len(said) == 1 else [_plain(one) for one in said])
+            found = [view or {"name": spec.name, "state": "deployed"} for spec, view in zip(specs, views, strict=True)]
+            print_json(found[0] if len(found) == 1 else [_plain(one) for one in found])
         else:
             for spec, view in zip(specs, views, strict=True):
                 _report(spec, view)
@@ -94,7 +94,7 @@ def deploy(
 
 
 async def _begun(control: Control, record: GroupRecord, progress: Progress) -> tuple[StreamView, ...]:
-    """The group's streams once they play, or have failed; none where no pipeline answers, which is told."""
+    """Return the group's streams once they play or have failed; without a pipeline it warns and returns none."""
     if not record.spec.streams:
         return ()
     progress("start streams", 0, 0)
@@ -106,7 +106,7 @@ async def _begun(control: Control, record: GroupRecord, progress: Progress) -> t
 
 
 def check_streams(streams: list[StreamView]) -> None:
-    """Tell of streams that do not play.
+    """Warn of streams that do not play yet.
 
     Raises:
         SourceError: some have failed.
@@ -117,7 +117,7 @@ def check_streams(streams: list[StreamView]) -> None:
             err.print(text, style="yellow", soft_wrap=True)
     failed = [f"stream {s.group}/{s.stream} failed: {s.text}" for s in streams if s.state == "failed"]
     if failed:
-        raise SourceError("; ".join(failed), "the group serves without: mend the source, and deploy again")
+        raise SourceError("; ".join(failed), "the group serves without them: repair the source, and deploy again")
 
 
 def _plain(view: GroupView | dict[str, str]) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _report(spec: GroupSpec, view: GroupView | None) -> None:
         out.print(f"group [bold]{spec.name}[/bold] is deployed; see `hams-ctl status`", markup=True)
         return
     plan = view.active
-    # The bound is that of the worst-off group; of one that is better off it says nothing.
+    # The bound is the worst-off group's; it does not hold for the others.
     bound = f" (bound {plan.bound_fps:.2f})" if plan.fps <= plan.bound_fps * (1 + 1e-6) else ""
     out.print(
         f"group [bold]{spec.name}[/bold] serves: plan {plan.epoch} by {plan.strategy}, "
@@ -181,7 +181,7 @@ def plan_group(
     async def job(bus: Bus) -> None:
         control = Control(bus)
         with steps() as progress:
-            await _found(control, progress)
+            await _check_scheduler(control, progress)
             records = [await bring_in(control, spec, progress) for spec in load_groups(file)]
             answer = await ask_plan(control, records, tuple(strategy.split(",")), time_limit, progress)
         if json:
@@ -197,15 +197,15 @@ def plan_group(
 async def ask_plan(
     control: Control, records: list[GroupRecord], strategies: tuple[str, ...], time_limit: float, progress: Progress
 ) -> PlanAnswer:
-    """Ask the scheduler, showing the benchmarks it still needs."""
+    """Ask the scheduler, and show the benchmarks that it still needs."""
 
     async def watch() -> None:
         most = 0
         while True:
-            await asyncio.sleep(0.3)  # the scheduler gets the question first
+            await asyncio.sleep(0.3)  # the scheduler gets the request first
             try:
                 waiting = (await control.view()).waiting_profiles
-            except (NotFoundError, DeadlineError):  # the question itself says when nobody is there to answer it
+            except (NotFoundError, DeadlineError):  # the request itself reports that nobody answers
                 continue
             most = max(most, waiting)
             if waiting:
@@ -230,15 +230,15 @@ def print_plan(answer: PlanAnswer, explain: bool = False) -> None:
     out.print(plans_table(answer.answers))
     for one in answer.answers:
         if one.source_fps is not None:
-            out.print(f"{one.strategy}: {bought(one)}")
+            out.print(f"{one.strategy}: {gain(one)}")
     if explain:
         for one in answer.answers:
             out.print(f"\n{one.strategy}", style="bold")
             print_reasons(one.explanation)
 
 
-def bought(answer: StrategyAnswer) -> str:
-    """What the variants of a strategy's answer give, in all and each on its device."""
+def gain(answer: StrategyAnswer) -> str:
+    """Return what the variants of a plan gain, in all and each on its device."""
     without = f"{answer.source_fps:.2f} FPS without" if answer.source_fps else "no plan without"
     factor = f", ×{answer.fps / answer.source_fps:.2f}" if answer.source_fps else ""
     names = short_names([d for places in answer.variants.values() for d in places])

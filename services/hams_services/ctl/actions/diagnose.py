@@ -17,7 +17,7 @@ from hams_shared.bus.protocol import Bus
 
 
 def diagnose(file: Path | None, nats: str | None, debug: bool) -> None:
-    """Write the file, by default one in the current folder that is called by the time."""
+    """Write the file; its default name, in the current folder, holds the time."""
     target = file or Path(f"hams-diagnose-{datetime.now().astimezone():%Y%m%d-%H%M%S}.tar.gz")
 
     async def main(stop: asyncio.Event) -> None:

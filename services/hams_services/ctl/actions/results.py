@@ -21,7 +21,7 @@ from hams_shared.wire.frames import Output
 
 
 def results(group: str, follow: bool, count: int, stream: str, json: bool, nats: str | None, debug: bool) -> None:
-    """Print `count` results, or all that come if `follow`."""
+    """Print `count` results, or all if `follow`."""
 
     async def job(bus: Bus) -> None:
         await check_known(bus, group)
@@ -34,7 +34,7 @@ def results(group: str, follow: bool, count: int, stream: str, json: bool, nats:
 def infer(
     group: str, image: Path, annotate: Path | None, timeout: float, json: bool, nats: str | None, debug: bool
 ) -> None:
-    """Send one image, and print what was found."""
+    """Send one image, and print its result."""
 
     async def job(bus: Bus) -> None:
         from hams_services.pipeline.sources.base import decode_image
@@ -118,7 +118,7 @@ def _attribute(name: str, attribute: Any) -> str:
 def tap(
     group: str, node: str, stream: str, follow: bool, count: int, json: bool, nats: str | None, debug: bool
 ) -> None:
-    """Print `count` outputs of a node, or all that come if `follow`."""
+    """Print `count` outputs of a node, or all if `follow`."""
 
     async def job(bus: Bus) -> None:
         await check_known(bus, group)

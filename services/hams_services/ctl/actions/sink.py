@@ -1,4 +1,4 @@
-"""What `hams-ctl sink` does: results written somewhere, as they come. A sink is an ordinary subscriber."""
+"""What `hams-ctl sink` does: it writes results as they arrive. A sink is an ordinary subscriber."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hams_shared.wire.frames import Pixels
 async def _pictures(
     bus: Bus, group: str, stream: str, count: int | None, write: Callable[[Result, Pixels], None]
 ) -> None:
-    """Give frames with their results to `write`, `count` of them or without end."""
+    """Pass frames with their results to `write`, `count` of them or without end."""
     await check_known(bus, group)
     if err.is_terminal:
         err.print(f"waiting for frames of {group} …", style="dim")
@@ -36,7 +36,7 @@ async def _pictures(
 
 
 def video(group: str, file: Path, fps: float, stream: str, count: int | None, nats: str | None, debug: bool) -> None:
-    """Write videos with what was found drawn in."""
+    """Write videos with the results drawn in."""
     from hams_services.sinks.video import VideoFiles
 
     async def job(bus: Bus) -> None:
@@ -77,7 +77,7 @@ def crops(
     nats: str | None,
     debug: bool,
 ) -> None:
-    """Write a picture of each object found."""
+    """Write an image of each object found."""
     from hams_services.sinks.crops import CropFolder
 
     async def job(bus: Bus) -> None:

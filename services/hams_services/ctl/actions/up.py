@@ -21,11 +21,11 @@ from hams_shared.errors import InternalError
 from hams_shared.runtime.credentials import of_environment
 
 LOOPBACK = "127.0.0.1"
-"""Where an own broker listens unless --host says otherwise."""
+"""The default address of HAMS's own broker."""
 
 
 async def choose_devices(named: list[str] | None) -> list[str]:
-    """The devices named, else those discovered."""
+    """Return the named devices, else those discovered."""
     if named:
         return list(dict.fromkeys(named))
     with steps() as progress:
@@ -39,7 +39,7 @@ async def choose_devices(named: list[str] | None) -> list[str]:
 
 
 def unused_options(nats: str | None, port: int | None, host: str) -> str:
-    """Say which options of an own broker are given although the one at `nats` is used; else nothing."""
+    """Return a remark on options of an own broker that do not apply, since the one at `nats` is used; else nothing."""
     given = ["--port"] * (port is not None) + ["--host"] * (host != LOOPBACK)
     if nats is None or not given:
         return ""
@@ -51,7 +51,7 @@ def unused_options(nats: str | None, port: int | None, host: str) -> str:
 
 @asynccontextmanager
 async def shown(start: Callable[[Progress], AbstractAsyncContextManager[Running]]) -> AsyncIterator[Running]:
-    """Hold what `start` makes, and show the progress of its start and of its end."""
+    """Run the system that `start` makes, and show the progress of its start and end."""
     async with AsyncExitStack() as stack:
         with steps() as progress:
             running = await stack.enter_async_context(start(progress))

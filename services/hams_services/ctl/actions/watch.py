@@ -18,7 +18,7 @@ from hams_shared.bus.urls import host_port
 from hams_shared.errors import BadInputError, BrokerError
 
 LOOK_S = 1.0
-"""Seconds between two looks for Prometheus."""
+"""Time between two snapshots for Prometheus, s."""
 
 
 def top(interval: float, once: bool, json: bool, nats: str | None, debug: bool) -> None:

@@ -16,9 +16,10 @@ def backup(
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Write what cannot be made again to one file: groups, variants, and the networks of both.
+    """Write groups, variants and the networks of both to one file.
 
-    Plans and measurements are found again. Keep the file to yourself: sources of streams may hold passwords.
+    Plans and measurements are not in it: HAMS makes them again. Keep the file private: sources of streams may hold
+    passwords.
     """
     from hams_services.ctl.actions import backup
 
@@ -26,21 +27,21 @@ def backup(
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(help="What `hams-ctl backup` wrote.")],
+    file: Annotated[Path, typer.Argument(help="A file of `hams-ctl backup`.")],
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep groups and variants that are there and differ from the backup's.")
+        bool, typer.Option("--keep", help="Keep existing groups and variants that differ from the backup's.")
     ] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Put the backup's in their place.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace them with the backup's.")] = False,
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Bring back groups, variants and networks from a backup; what is deployed beside them stays.
+    """Restore groups, variants and networks from a backup; other deployed groups stay.
 
-    The file is checked whole before anything is written. Where the broker holds something else under the same name,
-    nothing is done unless --keep or --replace says what is to be.
+    The whole file is checked before anything is written. If the broker holds a different group or variant of the same
+    name, nothing is written without --keep or --replace.
     """
     if keep and replace:
-        raise typer.BadParameter("--keep or --replace, not both")
+        raise typer.BadParameter("give --keep or --replace, not both")
     from hams_services.ctl.actions import backup
 
     backup.restore(file, keep, replace, nats, debug)

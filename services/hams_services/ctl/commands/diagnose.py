@@ -18,9 +18,9 @@ def diagnose(
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Pack what a fault report needs into one file: versions, devices, groups, plans, matrix, status, logs, broker.
+    """Write the data for a fault report to one file: versions, devices, groups, plans, matrix, status, logs, broker.
 
-    Passwords are hidden; credentials and keys are not in it. Without a broker, it packs what there is.
+    Passwords are hidden; credentials and keys are not in it. Without a broker, the file holds the data of this host.
     """
     from hams_services.ctl.actions import diagnose
 

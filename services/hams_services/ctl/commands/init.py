@@ -11,14 +11,14 @@ from hams_services.ctl.options import Debug
 
 
 def init(
-    folder: Annotated[Path, typer.Option("--dir", help="Folder to make, or to add to.")] = Path("secrets"),
+    folder: Annotated[Path, typer.Option("--dir", help="Folder to create, or to add to.")] = Path("secrets"),
     host: Annotated[
         list[str] | None,
         typer.Option(help="Name or address under which other boxes reach the broker; repeat for more."),
     ] = None,
     box: Annotated[
         list[str] | None,
-        typer.Option(help="A box that brings devices, by its HAMS_HOST; repeat for more (default: this one)."),
+        typer.Option(help="A box with devices, by its HAMS_HOST; repeat for more (default: this one)."),
     ] = None,
     cluster: Annotated[
         list[str] | None,
@@ -26,19 +26,19 @@ def init(
     ] = None,
     leaf: Annotated[
         list[str] | None,
-        typer.Option(help="A box with a broker of its own that is a leaf of the cluster; by its name."),
+        typer.Option(help="A box whose own broker is a leaf of the cluster, by its name."),
     ] = None,
-    renew_broker: Annotated[bool, typer.Option("--renew-broker", help="Make brokers' certificates anew.")] = False,
+    renew_broker: Annotated[bool, typer.Option("--renew-broker", help="Replace the brokers' certificates.")] = False,
     broker_dir: Annotated[
-        str, typer.Option(help="Where the broker finds its files: that of the official image's container.")
+        str, typer.Option(help="Folder of the broker's files (default: as in the official image).")
     ] = "/etc/nats",
-    broker_store: Annotated[str, typer.Option(help="Where the broker keeps its data.")] = "/data",
+    broker_store: Annotated[str, typer.Option(help="Folder of the broker's data.")] = "/data",
     debug: Debug = False,
 ) -> None:
-    """Make keys, certificates and users, so that only who has credentials gets to the broker, and only over TLS.
+    """Create keys, certificates and users: then only clients with credentials reach the broker, over TLS.
 
-    Run again with --box NAME to let another box in; what is there is kept. With --cluster there is a folder for each
-    of the cluster's boxes, with all that its broker needs.
+    To add a box, run it again with --box NAME; existing files are kept. With --cluster each box of the cluster gets a
+    folder with all files of its broker.
     """
     from hams_services.ctl.actions import init
 

@@ -12,14 +12,14 @@ from hams_services.ctl.options import Debug, GroupName, Json, Nats
 
 def results(
     group: GroupName,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until Ctrl-C.")] = False,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Stop after this many results.")] = 1,
     stream: Annotated[str, typer.Option(help="Only this stream.")] = "*",
     json: Json = False,
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Print joined results of a group's streams as they come, one line each."""
+    """Print joined results of a group's streams as they arrive, one line each."""
     from hams_services.ctl.actions import results
 
     results.results(group, follow, count, stream, json, nats, debug)
@@ -28,7 +28,7 @@ def results(
 def infer(
     group: GroupName,
     image: Annotated[Path, typer.Argument(help="An image file: JPEG, PNG, …")],
-    annotate: Annotated[Path | None, typer.Option(help="Write the image with what was found drawn in.")] = None,
+    annotate: Annotated[Path | None, typer.Option(help="Write the image with the results drawn in.")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, max=600, help="How long to wait, s.")] = 30.0,
     json: Json = False,
     nats: Nats = None,
@@ -44,13 +44,13 @@ def tap(
     group: GroupName,
     node: Annotated[str, typer.Argument(help="The node whose outputs to show.")],
     stream: Annotated[str, typer.Option(help="Only this stream.")] = "*",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until Ctrl-C.")] = False,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Stop after this many outputs.")] = 1,
     json: Json = False,
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Print the outputs of one node as they come, one line each. It costs the group no time."""
+    """Print the outputs of one node as they arrive, one line each. It costs the group no time."""
     from hams_services.ctl.actions import results
 
     results.tap(group, node, stream, follow, count, json, nats, debug)

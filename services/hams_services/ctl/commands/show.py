@@ -16,14 +16,14 @@ def status(json: Json = False, nats: Nats = None, debug: Debug = False) -> None:
     show.status(json, nats, debug)
 
 
-devices = typer.Typer(invoke_without_command=True, help="Show the devices of the system, and take them back to work.")
+devices = typer.Typer(invoke_without_command=True, help="Show the devices of the system, and resume quarantined ones.")
 
 
 @devices.callback()
 def show_devices(
     context: typer.Context,
     discover_: Annotated[
-        bool, typer.Option("--discover", help="Look what this host has, without a running system.")
+        bool, typer.Option("--discover", help="Show the devices of this host, without a running system.")
     ] = False,
     json: Json = False,
     nats: Nats = None,
@@ -54,7 +54,7 @@ def resume(
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Give work again to a device that was quarantined because it hung."""
+    """End the quarantine of a device that hung: it gets work again."""
     from hams_services.ctl.actions import show
 
     show.resume(device, nats, debug)
@@ -69,7 +69,7 @@ def matrix(
     ] = "",
     json: Json = False,
     variants: Annotated[
-        bool, typer.Option("--variants", help="Show the variants of each node too, and what they may not do.")
+        bool, typer.Option("--variants", help="Also show the variants of each node, and why some may not serve.")
     ] = False,
     csv_: Annotated[bool, typer.Option("--csv", help="Print CSV; empty cells are unsupported pairs.")] = False,
     measure: Annotated[
@@ -78,9 +78,9 @@ def matrix(
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Show the FPS matrix: how fast each deployed model runs alone on each device."""
+    """Show the FPS matrix: the frames/s of each deployed model running alone on each device."""
     from hams_services.ctl.actions import show
 
     if (model or device) and not measure:
-        raise typer.BadParameter("MODEL and DEVICE say what to measure again: add --measure")
+        raise typer.BadParameter("MODEL and DEVICE go with --measure")
     show.matrix((model, device) if measure else None, json, variants, csv_, nats, debug)

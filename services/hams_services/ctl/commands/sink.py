@@ -13,7 +13,7 @@ Stream = Annotated[str, typer.Option(help="Only this stream.")]
 Count = Annotated[int | None, typer.Option("--count", "-n", min=1, help="Stop after this many frames.")]
 
 app = typer.Typer(
-    help="Write results somewhere as they come: a video, a web page, lines of JSON, a folder of crops.",
+    help="Write results as they arrive: to a video, a web page, lines of JSON or a folder of crops.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -25,14 +25,14 @@ def video(
     file: Annotated[Path, typer.Argument(help="Video to write: .mp4 or .avi.")],
     fps: Annotated[
         float,
-        typer.Option(min=1, max=240, help="Pictures/s of the video; frames stand for their own time."),
+        typer.Option(min=1, max=240, help="Pictures/s of the video; each frame stands at its own time."),
     ] = 25.0,
     stream: Stream = "*",
     count: Count = None,
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Write a video with what was found drawn in, until Ctrl-C; further streams get files of their own."""
+    """Write a video with the results drawn in, until Ctrl-C; further streams get files of their own."""
     from hams_services.ctl.actions import sink
 
     sink.video(group, file, fps, stream, count, nats, debug)
@@ -65,7 +65,7 @@ def crops(
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Write a picture of each object found, until Ctrl-C."""
+    """Write an image of each object found, until Ctrl-C."""
     from hams_services.ctl.actions import sink
 
     sink.crops(group, folder, label or [], least, stream, count, nats, debug)

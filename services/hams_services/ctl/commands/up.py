@@ -20,7 +20,7 @@ def up(
     host: Annotated[str, typer.Option(help="Address the broker listens on.")] = "127.0.0.1",
     metrics: Annotated[
         str | None,
-        typer.Option(help="Serve numbers for Prometheus on HOST:PORT, as `metrics` does.", callback=check_address),
+        typer.Option(help="Serve metrics for Prometheus on HOST:PORT, as `metrics` does.", callback=check_address),
     ] = None,
     schedulers: Annotated[
         int, typer.Option(min=1, max=5, help="Schedulers to start: one leads, the others stand by.")
@@ -28,13 +28,13 @@ def up(
     optimizer: Annotated[bool, typer.Option(help="Also start an optimizer, for the jobs of `hams-ctl nco`.")] = True,
     secrets: Annotated[
         Path | None,
-        typer.Option(help="Folder that `hams-ctl init` made: TLS, and only who has credentials gets in."),
+        typer.Option(help="Folder of `hams-ctl init`: TLS, and only clients with credentials."),
     ] = None,
     debug: Debug = False,
 ) -> None:
     """Start broker, scheduler, pipeline and one agent per device; Ctrl-C stops everything.
 
-    With --nats (or HAMS_NATS_URL) an existing NATS server with JetStream is used instead of an own one.
+    With --nats (or HAMS_NATS_URL) HAMS uses an existing NATS server with JetStream instead of its own.
     """
     from hams_services.ctl.actions import up
 
@@ -51,7 +51,7 @@ def join(
 ) -> None:
     """Serve this box's devices for a HAMS that runs on another box: one agent per device; Ctrl-C stops them.
 
-    With credentials, this box is called what they say: `hams-ctl init --box NAME` makes them on the other one.
+    Credentials name this box: create them on the other box with `hams-ctl init --box NAME`.
     """
     from hams_services.ctl.actions import up
 
@@ -70,8 +70,8 @@ def demo(
 ) -> None:
     """Show the main job: start everything, measure, place, play a stream to its end, report, stop.
 
-    Uses two devices unless told otherwise: OpenVINO on core 0 and ONNX Runtime on core 1. Exit code 0 only if every
-    frame is accounted for and something was found.
+    The default devices are OpenVINO on core 0 and ONNX Runtime on core 1. The exit code is 0 only if every frame is
+    accounted for and something was found.
     """
     from hams_services.ctl.actions.demo import demo as run
 

@@ -12,13 +12,13 @@ METRICS = "127.0.0.1:9464"
 
 
 def top(
-    interval: Annotated[float, typer.Option(min=0.5, max=60, help="Seconds between two looks.")] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Print one look and leave.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one look as JSON and leave.")] = False,
+    interval: Annotated[float, typer.Option(min=0.5, max=60, help="Time between two updates, s.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print once and exit.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print once as JSON and exit.")] = False,
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Show streams, nodes and devices at work, until Ctrl-C."""
+    """Show the load of streams, nodes and devices, until Ctrl-C."""
     from hams_services.ctl.actions import watch
 
     watch.top(interval, once, json, nats, debug)

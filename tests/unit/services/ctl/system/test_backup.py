@@ -133,7 +133,7 @@ async def test_a_file_cut_off_anywhere_is_refused(bus: Bus, tmp_path: Path) -> N
     end = len(data.rstrip(b"\0"))  # behind it there is only padding
     for length in {0, 1, 100, 511, 512, 513, *range(1024, end, 512), *range(700, end, 977)}:
         cut.write_bytes(data[:length])
-        with pytest.raises(BadInputError, match=r"is damaged|is no backup"):
+        with pytest.raises(BadInputError, match=r"is damaged|is not a backup"):
             read(cut)
 
 
@@ -144,7 +144,7 @@ async def test_a_byte_that_changed_is_found(bus: Bus, tmp_path: Path) -> None:
     at = data.index(DET)
     data[at + 10] ^= 1
     bad.write_bytes(data)
-    with pytest.raises(BadInputError, match=f"models/{model(DET).digest} is not what was backed up"):
+    with pytest.raises(BadInputError, match=f"models/{model(DET).digest} has another size or digest"):
         read(bad)
 
 
@@ -179,13 +179,13 @@ def test_foreign_files_are_named(tmp_path: Path) -> None:
 
     path = tmp_path / "f"
     path.write_bytes(b"\x89PNG" + bytes(2000))
-    assert "is no backup of HAMS (`hams-ctl backup FILE` makes one)" in refused(path)
-    assert "is no backup" in refused(tar(path, {"photo.jpg": b"x"}))
-    assert "is no backup" in refused(tar(path, {}))
+    assert "is not a backup of HAMS (`hams-ctl backup FILE` writes one)" in refused(path)
+    assert "is not a backup" in refused(tar(path, {"photo.jpg": b"x"}))
+    assert "is not a backup" in refused(tar(path, {}))
     assert "is damaged: hams-backup.json cannot be read" in refused(tar(path, {MANIFEST: b"{"}))
-    assert "is damaged: hams-backup.json is no plain file" in refused(tar(path, {MANIFEST: b""}, as_link))
+    assert "is damaged: hams-backup.json is not a plain file" in refused(tar(path, {MANIFEST: b""}, as_link))
     assert "made by HAMS 9.9, in format 2" in refused(tar(path, {MANIFEST: manifest(format=2)}))
-    assert "x is not what was backed up" in refused(tar(path, {MANIFEST: manifest(), "x": b""}))
+    assert "x has another size or digest" in refused(tar(path, {MANIFEST: manifest(), "x": b""}))
     junk = {"groups/a": b"junk"}
     content = manifest(files={name: listed(data) for name, data in junk.items()})
     assert "it was made by HAMS 9.9" in refused(tar(path, {MANIFEST: content, **junk}))

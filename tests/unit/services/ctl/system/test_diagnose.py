@@ -100,7 +100,7 @@ async def test_without_a_broker(home: Path, tmp_path: Path) -> None:
     await diagnose(tmp_path / "d.tar.gz", nobody, devices, Silent())
     files = packed(tmp_path / "d.tar.gz")
     assert files["logs/scheduler.log"] == "why it ended\n"
-    assert files["missing.txt"] == "all that the broker and the parts know: no broker at 127.0.0.1:1\n"
+    assert files["missing.txt"] == "the data of the broker and the parts: no broker at 127.0.0.1:1\n"
     assert set(files) == {"about.json", "host-devices.json", "logs/scheduler.log", "missing.txt"}
     with pytest.raises(BadInputError, match="exists"):
         await diagnose(tmp_path / "d.tar.gz", nobody, devices, Silent())
