@@ -1,5 +1,4 @@
-"""Fits a small network to say what a large one says, or what labels say, for devices that the large one is too slow on.
+"""Trains a small network (the student) on the outputs of a node's network (the teacher), or on labels.
 
-Runs in a process of its own, ``python -m hams_services.optimizer.distill REQUEST.json``; PyTorch (extra ``train``) is
-imported only there.
+Training runs in a child process; PyTorch (extra ``train``) is imported only there.
 """

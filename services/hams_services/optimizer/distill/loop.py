@@ -1,8 +1,8 @@
-"""The training loop: seeded, checkpointed after each epoch, and resumed to the bit.
+"""The training loop with its losses: seeded, checkpointed after each epoch, and resumed to the bit.
 
-What an epoch does depends on the seed, the epoch's number and the state before it only; so a run that was killed and
-begun again ends with the same weights as one that was not. (Where a student begins as a trained network its learning
-rate falls with the time that is spent as well; such a run goes on, to weights that are as good.)
+An epoch depends only on the seed, its number and the state before it, so a run that was killed and continued ends with
+the same weights. The learning rate of a student that starts trained also falls with the time spent; such a run
+continues to other weights of the same quality.
 """
 
 from __future__ import annotations
@@ -11,193 +11,194 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from time import monotonic
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from hams_services.optimizer.distill.loss import loss
-from hams_services.optimizer.distill.request import TrainRequest
-from hams_services.optimizer.distill.stopping import Stopping
-from hams_services.optimizer.distill.student import Learner
-from hams_shared.errors import BadInputError
+from hams_services.optimizer.distill.request import Stopping, Target, TrainRequest
+from hams_services.optimizer.distill.students import Student, mean_and_spread, place_weights
 
-CHECKPOINT = "checkpoint.pt"
-LEAST = 20
-"""Fewer samples teach nothing."""
+HOT, HEAT = 50.0, 20.0
+"""Extra weight of places with heat, which are few, and weight of heat among the outputs."""
 LEAST_BATCH, MOST_NUMBERS = 4, 6_000_000
-"""Images at once: so many numbers, but not less than so many images."""
-WARM_UP = 3
-"""Epochs until the full learning rate."""
-LOWER, LEAST_RATE = 0.4, 1e-5
-"""What the learning rate is multiplied by where the loss does not get better, and its least."""
+"""Images per step: at most so many numbers, but at least so many images."""
+WARM_UP, LOWER, LEAST_RATE = 3, 0.4, 1e-5
+"""Epochs until the full learning rate; its factor where the hold-out loss does not improve; its least."""
+GENTLE, KEPT = 0.15, 0.98
+"""Where a student starts trained: factor of the learning rate, and part of the averaged weights that a step keeps."""
 
-GENTLE = 0.15
-"""What the learning rate is multiplied by where a student begins as a trained network."""
-KEPT = 0.98
-"""Part of the averaged weights that a step keeps, where a student begins as a trained network."""
-
-Told = Callable[[str, int, int], None]
 Batch = tuple[Tensor, list[Tensor]]
-"""Images, and what is to be learned of them."""
-Varied = Callable[[Tensor, torch.Generator], Batch]
-"""Gives images changed, each time otherwise, and what is to be learned of those."""
+Vary = Callable[[Tensor, torch.Generator], Batch]
+"""Returns changed images with the teacher's outputs for them."""
 
 
-def split(count: int, held_back: float) -> int:
-    """Return how many of `count` samples are trained on. Raises BadInputError when there are too few."""
-    if count < LEAST:
-        raise BadInputError(f"{count} samples are too few to train with", f"{LEAST} are the least; hundreds are good")
-    return count - max(1, round(count * held_back))
+@dataclass
+class Samples:
+    """Images with their reference outputs; the first `border` are trained on, the others are the hold-out set."""
+
+    inputs: Tensor
+    reference: list[Tensor]
+    border: int
+
+    def part(self, some: slice | Tensor) -> Batch:
+        """Return some of them."""
+        return self.inputs[some], [values[some] for values in self.reference]
 
 
-def train(
-    student: Learner,
-    inputs: Tensor,
-    truth: list[Tensor],
-    border: int,
-    scale: list[Tensor],
-    request: TrainRequest,
-    told: Told,
-    varied: Varied | None = None,
-) -> tuple[Stopping, str]:
-    """Fit `student` to the first `border` of `inputs`, each time `varied`; the others say when to stop.
+def spreads(targets: Sequence[Target], reference: Sequence[Tensor]) -> list[Tensor]:
+    """Return the standard deviation of each number over the samples: the unit of its error."""
+    found, weight = [], place_weights(targets, reference)
+    for target, values in zip(targets, reference, strict=True):
+        flat = values.flatten(1)
+        if target.kind in ("heat", "map"):
+            found.append(mean_and_spread(values, weight)[1])
+        elif target.kind == "probabilities" or len(flat) < 2:
+            found.append(torch.ones(flat.shape[1]))
+        else:
+            found.append(flat.std(0).clamp_min(0.1 * float(flat.std().clamp_min(1e-6))))
+    return found
 
-    `scale` is what errors are compared with (:func:`hams_services.optimizer.distill.loss.spread`). Leaves the best
-    weights in it, and returns what was reached and why it ended.
+
+def loss(student: Student, logits: Sequence[Tensor], reference: Sequence[Tensor], units: Sequence[Tensor]) -> Tensor:
+    """Return the mean loss over the outputs; 0 where the student equals the reference.
+
+    Probabilities: KL divergence. Heat: binary cross-entropy above the reference's own. Numbers and maps: smooth L1 in
+    `units`. Directions: 1 - cosine.
     """
-    batch = LEAST_BATCH if student.begins_trained else _batch(request.batch, inputs)
-    optimizer = torch.optim.AdamW(student.parameters(), lr=request.rate, weight_decay=1e-4)
-    # What begins trained gets worse first, and better as the rate falls to nothing: its last weights are its best.
-    patience = max(1, request.epochs) if student.begins_trained else request.patience
-    stopping = Stopping(request.epochs, patience)
-    averaged = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(KEPT)) if student.begins_trained else None
-    watched: Learner = student if averaged is None else averaged.module
-    best: dict[str, Tensor] = {k: v.clone() for k, v in student.state_dict().items()}
-    spent = 0.0
-    path = request.folder / CHECKPOINT
-    key = _key(request, student, len(inputs))
-    if path.exists():
-        state = torch.load(path, weights_only=True)
-        if state["key"] == key:
-            student.load_state_dict(state["student"])
-            optimizer.load_state_dict(state["optimizer"])
-            if averaged is not None:
-                averaged.load_state_dict(state["averaged"])
-            stopping = Stopping(**{**state["stopping"], "epochs": request.epochs, "patience": patience})
-            best, spent = state["best"], float(state["spent"])
-            told(f"goes on after epoch {stopping.epoch}", stopping.epoch, request.epochs)
-    begun = monotonic() - spent
-    while not (why := stopping.why(monotonic() - begun, request.budget_s)):
-        shuffle = torch.Generator().manual_seed(request.seed * 1_000_003 + stopping.epoch)
-        rate = _rate(student, request, stopping, (monotonic() - begun) / request.budget_s)
-        batches = _batches(inputs[:border], [t[:border] for t in truth], batch, shuffle, varied)
-        _epoch(student, optimizer, batches, scale, rate, averaged)
-        held = _held_back(watched, inputs[border:], [t[border:] for t in truth], scale, batch)
-        if stopping.record(held) or student.begins_trained:
-            best = {k: v.clone() for k, v in watched.state_dict().items()}
-        told(f"epoch {stopping.epoch}, loss {held:.4f}, best {stopping.best:.4f}", stopping.epoch, request.epochs)
-        _save(
-            path,
-            {
-                "key": key,
-                "student": student.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "averaged": averaged.state_dict() if averaged is not None else {},
-                "stopping": asdict(stopping),
-                "best": best,
-                "spent": monotonic() - begun,
-            },
-        )
-    student.load_state_dict(best)
-    student.eval()
-    return stopping, why
+    parts, weight = [], place_weights(student.targets, reference)
+    for target, y, values, unit in zip(student.targets, logits, reference, units, strict=True):
+        flat = values.flatten(1)
+        if target.kind == "heat":
+            chance, emphasis = values.clamp(1e-6, 1 - 1e-6), 1 + HOT * values
+            total = functional.binary_cross_entropy_with_logits(y, chance, emphasis, reduction="sum")
+            least = functional.binary_cross_entropy(chance, chance, emphasis, reduction="sum")
+            parts.append((total - least) / emphasis.sum() * HEAT)
+        elif target.kind == "map":
+            error = functional.smooth_l1_loss(y / unit, values / unit, beta=student.beta, reduction="none")
+            parts.append((error * weight).sum() / (weight.sum() * values.shape[1]).clamp_min(1e-6))
+        elif target.kind == "probabilities":
+            parts.append(functional.kl_div(y.log_softmax(1), flat.clamp_min(1e-8), reduction="batchmean"))
+        elif target.kind == "direction":
+            parts.append((1 - functional.cosine_similarity(y, flat)).mean())
+        else:
+            parts.append(functional.smooth_l1_loss(y / unit, flat / unit, beta=student.beta))
+    return torch.stack(parts).mean()
 
 
-def _batch(wanted: int, inputs: Tensor) -> int:
-    """Fewer images at once where they are large, but enough to normalise by."""
-    return min(wanted, max(LEAST_BATCH, MOST_NUMBERS // int(inputs[0].numel())))
+class Training:
+    """Fits a student to samples, which `vary` changes in each epoch; the hold-out set decides when to stop."""
+
+    def __init__(
+        self,
+        student: Student,
+        samples: Samples,
+        request: TrainRequest,
+        progress: Callable[[str, int, int], None],
+        vary: Vary | None = None,
+    ) -> None:
+        self.student, self.samples, self.request, self.progress, self.vary = student, samples, request, progress, vary
+        gentle, numbers = student.pretrained, samples.inputs[0].numel()
+        self.units = spreads(student.targets, samples.part(slice(samples.border))[1])
+        self.batch = LEAST_BATCH if gentle else min(request.batch, max(LEAST_BATCH, MOST_NUMBERS // numbers))
+        self.optimizer = torch.optim.AdamW(student.parameters(), lr=request.rate, weight_decay=1e-4)
+        # A student that starts trained gets worse first; its last weights, at the lowest rate, are its best.
+        self.stopping = Stopping(request.epochs, max(1, request.epochs) if gentle else request.patience)
+        student.calibrate(*samples.part(slice(samples.border)), self.units)
+        self.averaged = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(KEPT)) if gentle else None
+        self.watched: Student = self.averaged.module if self.averaged is not None else student
+        self.best = _weights(student)
+        self.spent = 0.0
+        self._parts = {"student": student, "optimizer": self.optimizer}
+        self._parts |= {"averaged": self.averaged} if self.averaged is not None else {}
+
+    def run(self) -> str:
+        """Train until it stops; leave the best weights in the student, and return why it stopped."""
+        path, key, stopping = self.request.folder / "checkpoint.pt", self._key(), self.stopping
+        if path.exists() and (state := torch.load(path, weights_only=True))["key"] == key:
+            for name, part in self._parts.items():
+                part.load_state_dict(state[name])
+            known = state["stopping"] | {"epochs": stopping.epochs, "patience": stopping.patience}
+            self.stopping = stopping = Stopping(**known)
+            self.best, self.spent = state["best"], state["spent"]
+            self.progress(f"goes on after epoch {stopping.epoch}", stopping.epoch, stopping.epochs)
+        begun = monotonic() - self.spent
+        while not (why := stopping.why(self.spent, self.request.budget_s)):
+            self._epoch()
+            found = self._hold_out_loss()
+            if stopping.record(found) or self.student.pretrained:
+                self.best = _weights(self.watched)
+            self.spent = monotonic() - begun
+            state = {name: part.state_dict() for name, part in self._parts.items()}
+            state |= {"key": key, "stopping": asdict(stopping), "best": self.best, "spent": self.spent}
+            torch.save(state, path.with_suffix(".tmp"))
+            os.replace(path.with_suffix(".tmp"), path)
+            text = f"epoch {stopping.epoch}, loss {found:.4f}, best {stopping.best:.4f}"
+            self.progress(text, stopping.epoch, stopping.epochs)
+        self.student.load_state_dict(self.best)
+        self.student.eval()
+        return why
+
+    def _rate(self) -> float:
+        """Return the learning rate of the next epoch."""
+        request, stopping = self.request, self.stopping
+        rate = request.rate * min(1.0, (stopping.epoch + 1) / WARM_UP) * LOWER**stopping.lowered
+        if self.student.pretrained:
+            done = min(1.0, max(stopping.epoch / max(1, request.epochs), self.spent / request.budget_s))
+            rate *= GENTLE * (1 + math.cos(math.pi * done)) / 2
+        return max(rate, LEAST_RATE)
+
+    def _epoch(self) -> None:
+        self.student.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate()
+        for inputs, reference in _prefetched(self._batches()):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss(self.student, self.student.logits(inputs), reference, self.units).backward()
+            torch.nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
+            self.optimizer.step()
+            if self.averaged is not None:
+                self.averaged.update_parameters(self.student)
+
+    def _batches(self) -> Iterator[Batch]:
+        shuffle = torch.Generator().manual_seed(self.request.seed * 1_000_003 + self.stopping.epoch)
+        for some in torch.randperm(self.samples.border, generator=shuffle).split(self.batch):
+            if len(some) >= 2:  # batch normalisation needs two
+                inputs, reference = self.samples.part(some)
+                yield (inputs, reference) if self.vary is None else self.vary(inputs, shuffle)
+
+    def _hold_out_loss(self) -> float:
+        student, total, count = self.watched.eval(), 0.0, len(self.samples.inputs)
+        with torch.no_grad():
+            for start in range(self.samples.border, count, self.batch):
+                inputs, reference = self.samples.part(slice(start, start + self.batch))
+                total += float(loss(student, student.logits(inputs), reference, self.units)) * len(inputs)
+        return total / (count - self.samples.border)
+
+    def _key(self) -> str:
+        """Return what a checkpoint belongs to: the request without paths and limits, the student, and the samples."""
+        excluded = {"folder", "tensors", "teacher", "origin", "labels", "epochs", "budget_s"}
+        known: dict[str, Any] = self.request.model_dump(mode="json", exclude=excluded)
+        known |= {"student": self.student.kind, "targets": [t.model_dump() for t in self.student.targets]}
+        known["inputs"] = hashlib.sha256(np.load(self.request.tensors, mmap_mode="r").tobytes()).hexdigest()
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
-def _rate(student: Learner, request: TrainRequest, stopping: Stopping, spent: float) -> float:
-    """The learning rate of the next epoch; `spent` is the part of the time that is gone."""
-    rate = request.rate * min(1.0, (stopping.epoch + 1) / WARM_UP) * LOWER**stopping.lowered
-    if student.begins_trained:
-        done = min(1.0, max(stopping.epoch / max(1, request.epochs), spent))
-        rate *= GENTLE * (1 + math.cos(math.pi * done)) / 2
-    return max(rate, LEAST_RATE)
+def _weights(student: Student) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in student.state_dict().items()}
 
 
-def _batches(
-    inputs: Tensor, truth: list[Tensor], size: int, shuffle: torch.Generator, varied: Varied | None
-) -> Iterator[Batch]:
-    """All samples once, in the order of `shuffle`; varied ones are made while those before them are learned from."""
-    order = torch.randperm(len(inputs), generator=shuffle)
-    # Batch normalisation needs two.
-    chosen = [some for start in range(0, len(order), size) if len(some := order[start : start + size]) >= 2]
-    if varied is None:
-        yield from ((inputs[some], [t[some] for t in truth]) for some in chosen)
-        return
+def _prefetched(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Prepare the next batch, for which the teacher runs, while the present one is learned."""
     with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(varied, inputs[chosen[0]], shuffle)
-        for some in (*chosen[1:], None):
-            batch = following.result()
-            if some is not None:
-                following = pool.submit(varied, inputs[some], shuffle)
+        following = pool.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = pool.submit(next, batches, None)
             yield batch
-
-
-def _epoch(
-    student: Learner,
-    optimizer: torch.optim.Optimizer,
-    batches: Iterator[Batch],
-    scale: list[Tensor],
-    rate: float,
-    averaged: AveragedModel | None,
-) -> None:
-    student.train()
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    for inputs, truth in batches:
-        optimizer.zero_grad(set_to_none=True)
-        value = loss(student.targets, student.logits(inputs), truth, scale, student.beta)
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
-        optimizer.step()
-        if averaged is not None:
-            averaged.update_parameters(student)
-
-
-def _held_back(student: Learner, inputs: Tensor, truth: list[Tensor], scale: list[Tensor], batch: int) -> float:
-    student.eval()
-    total = 0.0
-    with torch.no_grad():
-        for start in range(0, len(inputs), batch):
-            part = slice(start, start + batch)
-            said = student.logits(inputs[part])
-            value = loss(student.targets, said, [t[part] for t in truth], scale, student.beta)
-            total += float(value) * len(inputs[part])
-    return total / len(inputs)
-
-
-def _key(request: TrainRequest, student: Learner, count: int) -> str:
-    """What a checkpoint belongs to: everything but where it lies and how long it may take."""
-    places = {"folder", "tensors", "teacher", "origin", "labels", "epochs", "budget_s"}
-    said = request.model_dump(mode="json", exclude=places) | {"student": student.kind, "count": count}
-    said |= {"targets": [t.model_dump() for t in student.targets]}
-    said["inputs"] = hashlib.sha256(np.load(request.tensors, mmap_mode="r").tobytes()).hexdigest()
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-
-def _save(path: Path, state: dict[str, Any]) -> None:
-    """Replace the checkpoint whole."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)

@@ -1,8 +1,9 @@
-"""What a training run is asked to do, and what it says while it does it."""
+"""A training run: its request, its result, and when it stops. Does not import PyTorch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,67 +11,93 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hams_shared.errors import BadInputError
 
+MAPS = ("heat", "map")
+RATE_STEPS = 3
+
 
 class Target(BaseModel):
-    """One output of the student: the teacher's name for it, its shape without the batch, and what its numbers are."""
-
-    model_config = ConfigDict(extra="forbid")
+    """One output of the student: the teacher's name for it, its shape without the batch, and its meaning."""
 
     name: str
     shape: tuple[int, ...]
     kind: Literal["probabilities", "numbers", "direction", "heat", "map"] = Field(
         description="probabilities: each row sums to 1; direction: only the direction of the row counts (embeddings); "
-        "heat: chances of each place, C×H×W; map: numbers of each place, which count where there is heat"
+        "heat: probability of an object at each place, C×H×W; map: numbers of each place, which count where heat is"
     )
 
 
 class TrainRequest(BaseModel):
-    """A run. The same request goes on where an earlier one of the same folder was stopped."""
+    """A run. The same request with the same folder continues a run that was stopped."""
 
     model_config = ConfigDict(extra="forbid")
 
-    tensors: Path = Field(description="N×… inputs as the node's network takes them, .npy")
+    tensors: Path = Field(description="input tensors of the node's network, N×…, .npy")
     teacher: Path | None = Field(None, description="network whose outputs are learned")
-    origin: Path | None = Field(None, description="the teacher's ONNX file: a student of maps may begin as it")
+    origin: Path | None = Field(None, description="the teacher's ONNX file, with which a student of maps may start")
     labels: Path | None = Field(None, description="N×K targets of the only output, .npy, instead of the teacher's")
-    folder: Path = Field(description="of checkpoints and of what comes out: student.onnx, student.xml")
+    folder: Path = Field(description="of checkpoints and results: student.onnx, student.xml")
     layout: Literal["nchw", "nhwc"] = "nchw"
     gflops: float = Field(gt=0, description="most multiplications and additions of one inference, 10⁹")
-    epochs: int = Field(200, ge=0, description="0: the student as it is made, to see how fast it is")
-    patience: int = Field(15, ge=1, description="epochs without a better loss on held-back samples until it stops")
+    epochs: int = Field(200, ge=0, description="0: the untrained student, to measure its speed")
+    patience: int = Field(15, ge=1, description="epochs without a better hold-out loss until training stops")
     batch: int = Field(32, ge=1)
     rate: float = Field(2e-3, gt=0)
     seed: int = 0
-    vary: bool = Field(True, description="whether images are varied as well: light, contrast, size and place")
-    budget_s: float = Field(600.0, gt=0, description="no epoch is begun after so long, s")
-    held_back: float = Field(0.2, gt=0, lt=1, description="part of the samples that the loss is watched on: the last")
-    threads: int = Field(1, ge=1)
+    augment: bool = Field(True, description="whether images are changed as well: light, contrast, size and place")
+    budget_s: float = Field(600.0, gt=0, description="no epoch starts after this time, s")
+    hold_out: float = Field(0.2, gt=0, lt=1, description="part of the samples, the last, that measures the loss")
 
 
 class TrainResult(BaseModel):
-    """What came of it."""
+    """The outcome of a run."""
 
     files: tuple[Path, ...] = Field(description="student.onnx, student.xml, student.bin")
-    begun: tuple[Path, ...] = Field((), description="the same, untrained, of a student that begins trained")
+    initial: tuple[Path, ...] = Field((), description="the same before training, of a student that starts trained")
     gflops: float
-    kind: str = Field("inverted residuals", description="what the student is, in words")
-    note: str = Field("", description="what else is to be said: why it does not begin as the network, where it might")
-    width: float = Field(0.0, description="of inverted residuals; 0: it is something else")
+    kind: str = Field(description="architecture of the student")
+    note: str = Field("", description="why the student does not start as the teacher, where it might")
+    width: float = Field(0.0, description="width factor of inverted residuals; 0: another architecture")
     epochs: int
-    best_epoch: int
     loss: float
     stopped: str = Field(description="why: patience, epochs, budget")
     tools: dict[str, str]
     outputs: tuple[Target, ...]
 
 
-def train_student(request: dict[str, Any], progress: Callable[..., None]) -> dict[str, Any]:
-    """Run a :class:`TrainRequest` in this process; return its :class:`TrainResult`.
+@dataclass
+class Stopping:
+    """Early stopping: the best hold-out loss, its age, and how often the learning rate was lowered. Pure."""
 
-    Raises:
-        BadInputError: PyTorch is not installed.
-        HamsError: as :func:`hams_services.optimizer.distill.run.run`.
-    """
+    epochs: int
+    patience: int
+    best: float = float("inf")
+    best_epoch: int = -1
+    epoch: int = 0
+    """Epochs completed."""
+    lowered: int = 0
+    """Times the learning rate was lowered: once per third of the patience without a better loss."""
+
+    def record(self, loss: float) -> bool:
+        """Record the hold-out loss of one more epoch; return whether it is the best."""
+        better = loss < self.best
+        if better:
+            self.best, self.best_epoch = loss, self.epoch
+        elif (self.epoch - self.best_epoch) % max(1, self.patience // RATE_STEPS) == 0:
+            self.lowered += 1
+        self.epoch += 1
+        return better
+
+    def why(self, seconds: float, budget_s: float) -> str:
+        """Return why training stops after `seconds` s, or nothing."""
+        if self.epoch >= self.epochs:
+            return "epochs"
+        if self.epoch and self.epoch - 1 - self.best_epoch >= self.patience:
+            return "patience"
+        return "budget" if self.epoch and seconds >= budget_s else ""
+
+
+def train_student(request: dict[str, Any], progress: Callable[..., None]) -> dict[str, Any]:
+    """Run a :class:`TrainRequest` in this process; return its :class:`TrainResult`. Raises as :func:`.run.run`."""
     try:
         from hams_services.optimizer.distill.run import run
     except ModuleNotFoundError as error:

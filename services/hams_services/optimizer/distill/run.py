@@ -1,241 +1,248 @@
-"""Teacher, student and what comes out: the steps of a training run."""
+"""The steps of a training run: teacher, augmentation, student, training, export."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import openvino as ov
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from hams_services.models.onnx_dims import normalize_onnx
 from hams_services.optimizer.accuracy.heatmaps import is_heat
-from hams_services.optimizer.distill.augmentation import anew, copies
-from hams_services.optimizer.distill.downscaled_student import ShrunkStudent, sizes
-from hams_services.optimizer.distill.loop import Batch, Varied, split, train
-from hams_services.optimizer.distill.loss import spread
-from hams_services.optimizer.distill.map_student import MapStudent, stride_of
-from hams_services.optimizer.distill.request import Target, TrainRequest, TrainResult
-from hams_services.optimizer.distill.student import WIDTHS, Learner, Student, gflops
-from hams_services.optimizer.distill.teacher import Teacher
+from hams_services.optimizer.distill.loop import Samples, Training, Vary
+from hams_services.optimizer.distill.request import MAPS, Target, TrainRequest, TrainResult
+from hams_services.optimizer.distill.students import (
+    WIDTHS,
+    DownscaledStudent,
+    FreshStudent,
+    Student,
+    gflops,
+    smaller_sizes,
+    stride_of,
+)
+from hams_services.optimizer.importing.onnx_file import number_names, rename_tensors
+from hams_services.optimizer.onnx_graph.run_openvino import one_core
 from hams_shared.errors import BadInputError, ModelError, UnsupportedModelError
 
-MOST = 4096
-"""Numbers of one output that is no map; larger ones (lists of boxes) are not learned."""
-MAPS = ("heat", "map")
+Progress = Callable[[str, int, int], None]
+LEAST, MOST = 20, 4096
+"""Least samples, and most numbers of an output that is no map; lists of boxes are larger."""
 OPSET = 17
+COPIES, LEAST_COPIES, MOST_COPIES, COPIED_BYTES = 1200, 3, 15, 1 << 30
+"""Changed images in all, and per image; and bytes of all images together."""
+CONTRAST, LIGHT, SCALE, SHIFT = 0.3, 0.2, 0.2, 0.1
+"""Largest changes: contrast (share), light (standard deviations), size (share), place (share of the image)."""
+GENTLE, TURN = 0.7, 0.12
+"""Part of these changes, and largest turn (radians), where images change in each epoch."""
 
 
-def run(request: TrainRequest, told: Callable[[str, int, int], None]) -> TrainResult:
-    """Do it; see :class:`TrainRequest`.
+def run(request: TrainRequest, progress: Progress) -> TrainResult:
+    """Train a student.
 
     Raises:
-        BadInputError: too few samples, or outputs that cannot be learned this way.
+        BadInputError: too few samples, outputs that cannot be learned, or a budget below the smallest student.
         ModelError: the teacher cannot be run.
     """
     torch.manual_seed(request.seed)
-    torch.set_num_threads(request.threads)
+    torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     request.folder.mkdir(parents=True, exist_ok=True)
-    samples = np.load(request.tensors).astype(np.float32)
-    if samples.ndim != 4:
-        raise BadInputError(f"samples of shape {samples.shape} are no images")
+    images = torch.from_numpy(np.load(request.tensors).astype(np.float32))
+    if images.dim() != 4:
+        raise BadInputError(f"samples of shape {tuple(images.shape)} are no images")
+    nhwc, shape = request.layout == "nhwc", tuple(images.shape[1:])
+    images = images.permute(0, 3, 1, 2).contiguous() if nhwc else images
     if request.teacher is None and request.labels is None:
         raise BadInputError("neither a teacher nor labels: nothing to learn")
-    border = split(len(samples), request.held_back)
-    teacher = Teacher(request.teacher, samples.shape[1:]) if request.teacher is not None else None
-    told("ask the network", 0, request.epochs)
-    truth, targets = _truth(request, teacher, samples)
-    image = samples.shape[1:] if request.layout == "nchw" else (samples.shape[3], *samples.shape[1:3])
-    student, note = fitting(image, targets, request)
-    varied: Varied | None = None
-    if request.vary and student.begins_trained and teacher is not None:
-        varied = _varied(request.layout, teacher)
-        border = split(len(samples), request.held_back / 8)  # its end is set by the time: more to learn from
-    elif request.vary:
-        told("vary the images", 0, request.epochs)
-        more = copies(torch.from_numpy(samples[:border]), request.layout, request.seed).numpy()
-        rounds = len(more) // border
-        if request.labels is not None:  # a label holds for all that is made of an image
-            said = [np.concatenate([t[:border]] * rounds) if rounds else t[:0] for t in truth]
-        else:
-            said = list(_asked(teacher, more).values()) if rounds else [t[:0] for t in truth]
-        truth = [np.concatenate([t[:border], s, t[border:]]) for t, s in zip(truth, said, strict=True)]
-        samples = np.concatenate([samples[:border], more, samples[border:]])
-        border += len(more)
-    inputs = torch.from_numpy(samples)
-    student.normalize_like(student.plain(inputs))
-    learned = [torch.from_numpy(t) for t in truth]
-    known = [values[:border] for values in learned]
-    scale = spread(student.targets, known)
-    student.answer_like(inputs[:border], known, scale)
-    begun: tuple[Path, ...] = ()
-    if student.begins_trained and request.epochs:
-        begun = export(student.eval(), samples.shape[1:], request.folder / "begun")
-    stopping, why = train(student, inputs, learned, border, scale, request, told, varied)
-    told("write the network", stopping.epoch, request.epochs)
-    files = export(student, samples.shape[1:], request.folder)
+    if len(images) < LEAST:
+        raise BadInputError(f"{len(images)} samples are too few to train with", f"use at least {LEAST}, best hundreds")
+    teacher = _teacher(request.teacher, shape, nhwc) if request.teacher is not None else None
+    progress("run the teacher", 0, request.epochs)
+    samples, targets = _samples(request, teacher, images)
+    student, note = fitting(shape, targets, request)
+    samples, vary = _augmented(request, samples, student, teacher, progress)
+    training = Training(student, samples, request, progress, vary)
+    initial = export(student, shape, request.folder / "initial") if student.pretrained and request.epochs else ()
+    stopped = training.run()
+    progress("write the network", training.stopping.epoch, request.epochs)
     return TrainResult(
-        files=files,
-        begun=begun,
-        gflops=gflops(student, samples.shape[1:]),
+        files=export(student, shape, request.folder),
+        initial=initial,
+        gflops=gflops(student, shape),
         kind=student.kind,
         note=note,
         width=student.width,
-        epochs=stopping.epoch,
-        best_epoch=stopping.best_epoch,
-        loss=stopping.best,
-        stopped=why,
-        tools={name: importlib.metadata.version(name) for name in ("torch", "onnx", "openvino")},
+        epochs=training.stopping.epoch,
+        loss=training.stopping.best,
+        stopped=stopped,
+        tools={name: importlib.metadata.version(name) for name in ("torch", "torchvision", "onnx", "openvino")},
         outputs=tuple(targets),
     )
 
 
-def fitting(image: tuple[int, ...], targets: list[Target], request: TrainRequest) -> tuple[Learner, str]:
-    """The largest student within the budget, for images C×H×W; and why it is not the network itself, if it might be.
-
-    Where the network says maps that is the network itself on a smaller image, else the widest of a kind.
-
-    Raises:
-        BadInputError: the narrowest is above the budget.
-    """
-    shape = image if request.layout == "nchw" else (*image[1:], image[0])
-    size = (image[1], image[2])
-    note = ""
-    if targets[0].kind in MAPS and request.origin is not None:
-        try:
-            for smaller in sizes(size):
-                shrunk = ShrunkStudent(request.origin, image[0], size, smaller, targets, request.layout)
-                if gflops(shrunk, shape) <= request.gflops:
-                    return shrunk, ""
-            note = "it does not begin as the network: that is above the budget on the smallest image"
-        except UnsupportedModelError as error:
-            note = f"it does not begin as the network: {error.text}"
-    kind = MapStudent if targets[0].kind in MAPS else Student
-    found: float | None = None
-    least = 0.0
-    for width in WIDTHS:
-        torch.manual_seed(request.seed)
-        student = kind(image[0], size, targets, width, request.layout)
-        cost = gflops(student, shape)
-        least = least or cost
-        if cost > request.gflops:
-            break
-        found = width
-    if found is None:
-        raise BadInputError(
-            f"the smallest student needs {least:.4f} GFLOPs, more than {request.gflops:g}", "a larger --gflops"
-        )
-    torch.manual_seed(request.seed)  # the same weights, whatever was tried before
-    return kind(image[0], size, targets, found, request.layout), note
+Teacher = Callable[[Tensor], dict[str, Tensor]]
+"""Returns the outputs of the network for N×C×H×W images, name → N×…."""
 
 
-def _truth(
-    request: TrainRequest, teacher: Teacher | None, samples: NDArray[np.float32]
-) -> tuple[list[NDArray[np.float32]], list[Target]]:
-    """What is to be learned of each sample."""
-    said = _asked(teacher, samples if request.labels is None else samples[:1])
+def _teacher(path: Path, shape: tuple[int, ...], nhwc: bool) -> Teacher:
+    try:
+        core = ov.Core()
+        model = core.read_model(path)
+        element = model.input(0).element_type.to_dtype()
+        model.reshape([1, *shape])
+        compiled = one_core(model, core)
+    except RuntimeError as error:
+        raise ModelError(f"the teacher cannot be run: {' '.join(str(error).split())[:300]}") from None
+    names = [min(port.get_names(), default=f"output{index}") for index, port in enumerate(compiled.outputs)]
+
+    def outputs(images: Tensor) -> dict[str, Tensor]:
+        images = images.permute(0, 2, 3, 1) if nhwc else images
+        rows = [compiled([image[None].numpy().astype(element)]) for image in images]
+        return {n: torch.from_numpy(np.concatenate([np.float32(r[i]) for r in rows])) for i, n in enumerate(names)}
+
+    return outputs
+
+
+def _samples(request: TrainRequest, teacher: Teacher | None, images: Tensor) -> tuple[Samples, list[Target]]:
+    """Return the images with their reference outputs, and what these are."""
+    border = len(images) - max(1, round(len(images) * request.hold_out))
+    found = teacher(images if request.labels is None else images[:1]) if teacher is not None else {}
     if request.labels is not None:
-        values = np.load(request.labels).astype(np.float32)
-        (name, first), *more = list(said.items()) or [("output", values[:1])]
-        if more:
-            raise BadInputError(f"labels are for one output, the network has {1 + len(more)}")
-        values = values.reshape(len(values), *first.shape[1:])
-        return [values], [_target(name, values)]
-    size = samples.shape[2:] if request.layout == "nchw" else samples.shape[1:3]
-    strides = [stride_of(values.shape[1:], size) for values in said.values()]
-    if strides and min(strides) > 0 and len(set(strides)) == 1:
-        return list(said.values()), [_map(name, values) for name, values in said.items()]
-    return list(said.values()), [_target(name, values) for name, values in said.items()]
+        if len(found) > 1:
+            raise BadInputError(f"labels are for one output, the network has {len(found)}")
+        labels = torch.from_numpy(np.load(request.labels).astype(np.float32))
+        found = {name: labels.reshape(-1, *y.shape[1:]) for name, y in found.items()} or {"output": labels}
+    strides = {stride_of(tuple(values.shape[1:]), tuple(images.shape[2:])) for values in found.values()}
+    maps = len(strides) == 1 and strides != {0}
+    return Samples(images, list(found.values()), border), [_target(n, y.numpy(), maps) for n, y in found.items()]
 
 
-def _asked(teacher: Teacher | None, samples: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    return teacher.says(samples) if teacher is not None else {}
-
-
-def _varied(layout: str, teacher: Teacher) -> Varied:
-    """Images changed each time otherwise, and what the teacher says of them."""
-
-    def vary(images: torch.Tensor, generator: torch.Generator) -> Batch:
-        changed = anew(images, layout, generator)
-        return changed, [torch.from_numpy(values) for values in teacher.says(changed.numpy()).values()]
-
-    return vary
-
-
-def _map(name: str, values: NDArray[np.float32]) -> Target:
-    """Tell from what the teacher says whether a map holds chances, mostly none, or numbers."""
-    _check_finite(name, values)
-    return Target(name=name, shape=values.shape[1:], kind="heat" if is_heat(values) else "map")
-
-
-def _check_finite(name: str, values: NDArray[np.float32]) -> None:
-    if not np.isfinite(values).all():
-        raise ModelError(f"the teacher's output {name} is not finite")
-
-
-def _target(name: str, values: NDArray[np.float32]) -> Target:
-    """Tell from what the teacher says what kind of output it is."""
-    size = int(np.prod(values.shape[1:]))
-    if size > MOST:
+def _target(name: str, values: NDArray[np.float32], is_map: bool) -> Target:
+    """Return what kind of output this is, by its values."""
+    flat = values.reshape(len(values), -1)
+    size = flat.shape[1]
+    if size > MOST and not is_map:
         raise BadInputError(
             f"output {name} has {size} numbers and is no map of the image; a list of boxes cannot be learned this way",
             "train nodes that classify, measure, embed, place points, or find objects by heat maps",
         )
-    _check_finite(name, values)
-    flat = values.reshape(len(values), -1)
-    if size > 1 and flat.min() >= 0 and np.abs(flat.sum(1) - 1).max() < 1e-2:
+    if not np.isfinite(values).all():
+        raise ModelError(f"the teacher's output {name} is not finite")
+    norms = np.linalg.norm(flat, axis=1)
+    if is_map:
+        kind = "heat" if is_heat(values) else "map"
+    elif size > 1 and flat.min() >= 0 and np.abs(flat.sum(1) - 1).max() < 1e-2:
         kind = "probabilities"
-    elif size >= 64 and np.ptp(np.linalg.norm(flat, axis=1)) < 1e-2 * np.linalg.norm(flat, axis=1).mean():
-        kind = "direction"
     else:
-        kind = "numbers"
+        kind = "direction" if size >= 64 and np.ptp(norms) < 1e-2 * norms.mean() else "numbers"
     return Target(name=name, shape=values.shape[1:], kind=kind)
 
 
-def export(student: Learner, shape: tuple[int, ...], folder: Path) -> tuple[Path, ...]:
-    """Write the student as ONNX and as OpenVINO IR, with any batch."""
+def fitting(shape: tuple[int, ...], targets: list[Target], request: TrainRequest) -> tuple[Student, str]:
+    """Return the largest student within the budget, for an input of `shape`, and why it is not the teacher itself.
+
+    For maps that is the teacher on a smaller image where possible, else the widest of inverted residuals.
+
+    Raises:
+        BadInputError: the narrowest exceeds the budget.
+    """
+    nhwc, note = request.layout == "nhwc", ""
+    inputs, *size = (shape[2], *shape[:2]) if nhwc else shape
+    if targets[0].kind in MAPS and request.origin is not None:
+        try:
+            for smaller in smaller_sizes(size):
+                student = DownscaledStudent(inputs, size, targets, nhwc, request.origin, smaller)
+                if gflops(student, shape) <= request.gflops:
+                    return student, ""
+            note = "it does not start as the network: that exceeds the budget even on the smallest image"
+        except UnsupportedModelError as error:
+            note = f"it does not start as the network: {error.text}"
+    found, cost = None, 0.0
+    for width in WIDTHS:
+        torch.manual_seed(request.seed)  # the same weights, whatever was tried before
+        fresh = FreshStudent(inputs, size, targets, nhwc, width)
+        if (cost := gflops(fresh, shape)) > request.gflops:
+            break
+        found = fresh
+    if found is None:
+        hint = "a larger --gflops"
+        raise BadInputError(f"the smallest student needs {cost:.4f} GFLOPs, more than {request.gflops:g}", hint)
+    return found, note
+
+
+def _augmented(
+    request: TrainRequest, samples: Samples, student: Student, teacher: Teacher | None, progress: Progress
+) -> tuple[Samples, Vary | None]:
+    """Return the samples with changed copies, or how they change in each epoch where the student starts trained."""
+    if not request.augment:
+        return samples, None
+    if student.pretrained and teacher is not None:
+
+        def vary(images: Tensor, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
+            images = changed(images, generator, GENTLE, TURN).clamp(images.min(), images.max())
+            return images, list(teacher(images).values())
+
+        # Time ends the training of such a student, so the hold-out set may be small.
+        border = len(samples.inputs) - max(1, round(len(samples.inputs) * request.hold_out / 8))
+        return Samples(samples.inputs, samples.reference, border), vary
+    progress("augment the images", 0, request.epochs)
+    generator, (images, known) = torch.Generator().manual_seed(request.seed), samples.part(slice(samples.border))
+    fits = COPIED_BYTES // max(1, images.numel() * 4) - 1
+    count = max(0, min(max(LEAST_COPIES, COPIES // len(images)), MOST_COPIES, fits))
+    copies = [changed(images, generator) for _ in range(count)]
+    # A label holds for every copy of an image; the teacher sees each copy.
+    more = [known if teacher is None or request.labels else list(teacher(copy).values()) for copy in copies]
+    held, held_reference = samples.part(slice(samples.border, None))
+    reference = [torch.cat(parts) for parts in zip(known, *more, held_reference, strict=True)]
+    return Samples(torch.cat([images, *copies, held]), reference, samples.border * (1 + count)), None
+
+
+def changed(x: Tensor, generator: torch.Generator, strength: float = 1.0, turn: float = 0.0) -> Tensor:
+    """Return N×C×H×W images with other light, contrast, size and place, turned by up to `turn`; edges are extended."""
+    count, ratio = len(x), x.shape[2] / x.shape[3]
+
+    def random(*shape: int) -> Tensor:
+        return 2 * torch.rand((count, *shape), generator=generator) - 1  # in -1…1
+
+    level = x.mean((1, 2, 3), keepdim=True)
+    contrast, light = 1 + strength * CONTRAST * random(1, 1, 1), strength * LIGHT * x.std() * random(1, 1, 1)
+    x = (x - level) * contrast + level + light
+    scale, angle = 1 + strength * SCALE * random(), turn * random()
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    turned = torch.stack([cos, -sin * ratio, sin / ratio, cos], dim=1).reshape(-1, 2, 2)
+    theta = torch.cat([turned, 2 * strength * SHIFT * random(2, 1)], dim=2)
+    grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
+    return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
+def export(student: Student, shape: tuple[int, ...], folder: Path) -> tuple[Path, ...]:
+    """Write the student as ONNX and as OpenVINO IR, with any batch; return the files."""
     folder.mkdir(exist_ok=True)
-    raw = folder / "raw.onnx"
+    files = folder / "student.onnx", folder / "student.xml", folder / "student.bin"
     names = [f"output{index}" for index in range(len(student.targets))]  # the exporter takes no name that is a number
     torch.onnx.export(
-        student,
+        student.eval(),
         (torch.zeros(1, *shape),),
-        str(raw),
+        str(files[0]),
         input_names=["input"],
         output_names=names,
         dynamic_axes={name: {0: "N"} for name in ("input", *names)},
         opset_version=OPSET,
         dynamo=False,
     )
-    called = dict(zip(names, (target.name for target in student.targets), strict=True))
-    data = normalize_onnx(_named(raw.read_bytes(), called), (1, *shape))
+    model: Any = onnx.load(files[0])
+    number_names(model)
+    rename_tensors(model, {old: target.name for old, target in zip(names, student.targets, strict=True)})
+    data = normalize_onnx(model.SerializeToString(deterministic=True), (1, *shape))
     onnx.checker.check_model(onnx.load_from_string(data))
-    network = folder / "student.onnx"
-    network.write_bytes(data)
-    raw.unlink()
-    ir = ov.convert_model(str(network))
-    ov.save_model(ir, folder / "student.xml", compress_to_fp16=False)
-    return network, folder / "student.xml", folder / "student.bin"
-
-
-def _named(data: bytes, names: dict[str, str]) -> bytes:
-    """An ONNX file with the outputs called otherwise; what else has one of these names gets another."""
-    model = onnx.load_from_string(data)
-    names = {**{name: f"inner/{name}" for name in names.values() if name not in names}, **names}
-    for node in model.graph.node:
-        for place in (node.input, node.output):
-            place[:] = [names.get(name, name) for name in place]
-    for one in (*model.graph.output, *model.graph.initializer):
-        one.name = names.get(one.name, one.name)
-    return bytes(model.SerializeToString(deterministic=True))
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    files[0].write_bytes(data)
+    ov.save_model(ov.convert_model(str(files[0])), files[1], compress_to_fp16=False)
+    return files

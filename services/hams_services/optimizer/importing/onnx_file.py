@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -75,6 +75,15 @@ def number_names(model: onnx.ModelProto) -> None:
     del graph.value_info[:], graph.initializer[:]
     graph.initializer.extend(kept)
     model.doc_string = graph.doc_string = ""
+
+
+def rename_tensors(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
+    """Rename tensors of a flat graph, its inputs and outputs included."""
+    for value in (*model.graph.input, *model.graph.output):
+        value.name = names.get(value.name, value.name)
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
 
 
 def _from_outputs(graph: Any) -> list[Any]:

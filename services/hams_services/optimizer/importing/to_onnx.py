@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from openvino import opset13
 from openvino._offline_transformations import apply_moc_transformations
 
 from hams_services.models.onnx_dims import hoist
-from hams_services.optimizer.importing.onnx_file import number_names
+from hams_services.optimizer.importing.onnx_file import number_names, rename_tensors
 from hams_services.optimizer.onnx_graph import run_onnx, run_openvino
 from hams_services.optimizer.sandbox.reason import reason
 from hams_shared.errors import UnsupportedModelError
@@ -74,7 +74,7 @@ def to_onnx(graph: Any, work: Path, shape: Sequence[int] | None = None) -> onnx.
     _order(model.graph.input, inputs)
     _order(model.graph.output, outputs)
     number_names(model)
-    _rename(model, dict((*inputs, *outputs)))
+    rename_tensors(model, dict((*inputs, *outputs)))
     _compare(graph, model, shape)
     return model
 
@@ -121,15 +121,6 @@ def _order(values: Any, wanted: Sequence[tuple[str, str]]) -> None:
     ordered = [onnx.ValueInfoProto.FromString(by_name[name].SerializeToString()) for name, _ in wanted]
     del values[:]
     values.extend(ordered)
-
-
-def _rename(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
-    """Rename tensors."""
-    for value in (*model.graph.input, *model.graph.output):
-        value.name = names[value.name]
-    for node in model.graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
 
 
 def _compare(graph: Any, model: onnx.ModelProto, shape: Sequence[int] | None) -> None:

@@ -17,8 +17,7 @@ import openvino as ov
 import pytest
 from onnx import helper
 
-from hams_services.optimizer.distill.request import Target, TrainRequest, TrainResult
-from hams_services.optimizer.distill.stopping import Stopping
+from hams_services.optimizer.distill.request import Stopping, Target, TrainRequest, TrainResult
 from hams_services.optimizer.sandbox.process import JOBS, JobProcess
 from hams_shared.errors import BadInputError, ModelError
 from hams_shared.runtime.limits import Limits
@@ -47,7 +46,8 @@ def test_stopping() -> None:
 def test_losses_are_zero_for_the_truth_and_grow_with_the_error() -> None:
     import torch
 
-    from hams_services.optimizer.distill.loss import loss, spread
+    from hams_services.optimizer.distill.loop import loss, spreads
+    from hams_services.optimizer.distill.students import Student
 
     for kind, truth, logits in (
         ("probabilities", [[0.9, 0.1], [0.2, 0.8]], np.log([[0.9, 0.1], [0.2, 0.8]])),
@@ -57,18 +57,19 @@ def test_losses_are_zero_for_the_truth_and_grow_with_the_error() -> None:
         ("map", [[[[1.0, 200.0]]], [[[2.0, 400.0]]]], [[[[1.0, 200.0]]], [[[2.0, 400.0]]]]),
     ):
         target = Target(name="y", shape=np.shape(truth)[1:], kind=kind)  # type: ignore[arg-type]
-        values, said = torch.tensor(truth), torch.tensor(np.asarray(logits), dtype=torch.float32)
-        scale = spread([target], [values])
-        assert float(loss([target], [said], [values], scale)) == pytest.approx(0, abs=1e-6)
-        near = float(loss([target], [said + torch.tensor([0.0, 0.1])], [values], scale))
-        far = float(loss([target], [said + torch.tensor([0.0, 2.0])], [values], scale))
+        student, values = Student(3, [target], nhwc=False), torch.tensor(truth)
+        found = torch.tensor(np.asarray(logits), dtype=torch.float32)
+        units = spreads([target], [values])
+        assert float(loss(student, [found], [values], units)) == pytest.approx(0, abs=1e-6)
+        near = float(loss(student, [found + torch.tensor([0.0, 0.1])], [values], units))
+        far = float(loss(student, [found + torch.tensor([0.0, 2.0])], [values], units))
         assert 0 < near < far
 
 
 @pytest.mark.train
 def test_the_widest_student_within_the_budget(tmp_path: Path) -> None:
     from hams_services.optimizer.distill.run import fitting
-    from hams_services.optimizer.distill.student import gflops
+    from hams_services.optimizer.distill.students import gflops
 
     targets = [Target(name="y", shape=(3, 1, 1), kind="probabilities"), Target(name="z", shape=(5,), kind="numbers")]
     request = TrainRequest(tensors=tmp_path, folder=tmp_path, gflops=0.02)
@@ -155,7 +156,7 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> No
     given = request(tmp_path / "killed")
     killed_after("epoch 2", given)
     answer, lines = in_child(given)
-    begun = next(line for line in lines if "vary" not in line and "ask" not in line)
+    begun = next(line for line in lines if "augment" not in line and "teacher" not in line)
     assert "goes on after epoch" in begun
     again = TrainResult.model_validate(answer)
     assert again.loss == whole.loss
@@ -166,7 +167,7 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> No
 @pytest.mark.filterwarnings(OLD_EXPORTER)
 def test_numbers_are_learned_alike_in_both_formats(tmp_path: Path) -> None:
     """Both files say what the teacher says, for any batch; one that learned nothing would be off by 0.8."""
-    result = trained(request(tmp_path, 300, 8) | {"vary": False, "batch": 8})
+    result = trained(request(tmp_path, 300, 8) | {"augment": False, "batch": 8})
     assert result.gflops <= 0.002
     assert result.outputs[0].kind == "numbers"
     images = halves(380)[300:]
@@ -242,7 +243,7 @@ def test_maps_of_a_detector_are_learned_where_they_are_hot(tmp_path: Path) -> No
         "rate": 0.005,
         "epochs": 10,
         "batch": 8,
-        "vary": False,
+        "augment": False,
     }
     result = trained(given)
     assert [(one.name, one.kind) for one in result.outputs] == [("heat", "heat"), ("538", "map")]
@@ -298,7 +299,7 @@ def test_a_detector_on_a_smaller_image_goes_on_after_a_kill(tmp_path: Path) -> N
     ]
     assert result.gflops <= 0.0005
     before, after = (onnxruntime.InferenceSession(f[0], providers=["CPUExecutionProvider"])
-                     for f in (result.begun, result.files))  # fmt: skip
+                     for f in (result.initial, result.files))  # fmt: skip
     assert any(
         (a != b).any()
         for a, b in zip(before.run(None, {"input": images[:1]}), after.run(None, {"input": images[:1]}), strict=True)
@@ -333,47 +334,65 @@ def test_what_cannot_begin_as_the_network_says_why_and_begins_anew(tmp_path: Pat
 
 
 @pytest.mark.train
-def test_images_are_varied_anew_each_time_alike_in_both_layouts() -> None:
+def test_images_change_each_time_but_stay_images() -> None:
     import torch
 
-    from hams_services.optimizer.distill.augmentation import anew
+    from hams_services.optimizer.distill.run import changed
 
     images = torch.rand(3, 3, 40, 60, generator=torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
-    first, second = anew(images, "nchw", generator), anew(images, "nchw", generator)
+    first, second = changed(images, generator, turn=0.1), changed(images, generator, turn=0.1)
     assert first.shape == images.shape
-    assert images.min() <= first.min() <= first.max() <= images.max()
     assert (first - second).abs().mean() > 0.01
-    again = anew(images.permute(0, 2, 3, 1), "nhwc", torch.Generator().manual_seed(1))
-    assert torch.equal(again.permute(0, 3, 1, 2), first)
+    assert torch.equal(changed(images, torch.Generator().manual_seed(1), turn=0.1), first)
+    assert (changed(images, generator, strength=0.0) - images).abs().max() < 1e-4
 
 
 @pytest.mark.train
 def test_smaller_sizes_keep_the_shape() -> None:
-    from hams_services.optimizer.distill.downscaled_student import sizes
+    from hams_services.optimizer.distill.students import smaller_sizes
 
-    found = list(sizes((480, 640)))
-    assert found[0] == (480, 608)
+    found = list(smaller_sizes((480, 640)))
+    assert found[0] == (448, 608)
     assert (288, 384) in found
     assert all(h % 32 == w % 32 == 0 and 0.55 < h / w < 0.95 for h, w in found)
     assert [h * w for h, w in found] == sorted({h * w for h, w in found}, reverse=True)
-    assert list(sizes((64, 64))) == []
+    assert list(smaller_sizes((64, 64))) == []
 
 
 @pytest.mark.train
 def test_factor_and_offset_are_found_where_it_counts() -> None:
     import torch
 
-    from hams_services.optimizer.distill.downscaled_student import fit
+    from hams_services.optimizer.distill.students import fit_affine
 
     given = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
     weight = (given[:, :1] > 0.5).float()
     wanted = torch.where(weight > 0, given * 3 + 2, torch.full_like(given, 99.0))
-    factor, offset = fit(given, wanted, weight)
+    factor, offset = fit_affine(given, wanted, weight)
     assert factor.flatten().tolist() == pytest.approx([3, 3], abs=1e-3)
     assert offset.flatten().tolist() == pytest.approx([2, 2], abs=1e-3)
-    factor, offset = fit(torch.ones_like(given), wanted, weight)  # nothing to be found
+    factor, offset = fit_affine(torch.ones_like(given), wanted, weight)  # nothing to be found
     assert factor.flatten().tolist() == [1, 1]
+
+
+@pytest.mark.train
+@pytest.mark.filterwarnings(OLD_EXPORTER)
+def test_images_with_channels_last_are_learned_too(tmp_path: Path) -> None:
+    turn = helper.make_node("Transpose", ["x"], ["planes"], perm=[0, 3, 1, 2])
+    mean = helper.make_node("ReduceMean", ["planes"], ["y"], axes=[2, 3], keepdims=0)
+    network = graph([turn, mean], outputs={"y": ["n", 3]}, sides=(16, 16))
+    dims = network.input[0].type.tensor_type.shape.dim
+    dims[1].dim_value, dims[3].dim_value = 16, 3
+    given = request(tmp_path, 100, 8)
+    np.save(given["tensors"], halves(100).transpose(0, 2, 3, 1))
+    given |= {"teacher": str(write(tmp_path / "last.onnx", network)), "layout": "nhwc"}
+    result = trained(given)
+    images = halves(130)[100:].transpose(0, 2, 3, 1)
+    truth = images.mean((1, 2))
+    session = onnxruntime.InferenceSession(result.files[0], providers=["CPUExecutionProvider"])
+    found = session.run(["y"], {"input": images})[0]
+    assert np.abs(found - truth).mean() < 0.8 * np.abs(truth - truth.mean(0)).mean()  # untrained: 1
 
 
 @pytest.mark.train
@@ -389,7 +408,7 @@ def test_a_list_of_boxes_cannot_be_learned(tmp_path: Path) -> None:
         "folder": str(tmp_path / "run"),
         "gflops": 0.01,
         "epochs": 1,
-        "vary": False,
+        "augment": False,
     }
     with pytest.raises(BadInputError, match="is no map of the image"):
         trained(given)
