@@ -45,7 +45,7 @@ def test_keys_of_a_group_file(title: str, model: type[BaseModel]) -> None:
 
 
 def test_the_example_of_a_group_file_shows_all_keys() -> None:
-    example = section("group-yaml.md", "The group file")
+    example = section("group-yaml.md", "Group file")
     keys = set(re.findall(r"^ *(\w+):", example, re.MULTILINE))
     assert keys >= set(GroupSpec.model_fields) | set(NodeSpec.model_fields) - {"sha384"}
     assert "sha384" in example
