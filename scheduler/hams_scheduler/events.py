@@ -1,11 +1,11 @@
-"""What the scheduler's core is told (events) and what it asks for (commands). Plain data, compared by equality."""
+"""The events that the scheduler's core takes, and the commands that it returns. Plain data, compared by equality."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hams_scheduler.planning import Situation, Solution
-from hams_scheduler.variant_candidates import Cell
+from hams_scheduler.planning import Solution
+from hams_scheduler.variant_choice import Cell, PlanningSnapshot
 from hams_shared.errors import HamsError
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord, ModelRef
@@ -26,7 +26,7 @@ class DeviceSeen:
 
 @dataclass(frozen=True)
 class HeartbeatSeen:
-    """An agent lives."""
+    """A heartbeat of an agent."""
 
     heartbeat: Heartbeat
 
@@ -41,16 +41,18 @@ class GroupSeen:
 
 @dataclass(frozen=True)
 class PlanSeen:
-    """KV ``plans``: what another scheduler wrote, or this one in an earlier life."""
+    """A plan in KV that counts, whoever wrote it: read at the start, or newer than what was to be written."""
 
     record: PlanRecord
 
 
 @dataclass(frozen=True)
-class PlanGone:
-    """KV ``plans``: another scheduler deleted it."""
+class PlanEntrySeen:
+    """KV ``plans``: an entry as a watch reports it; None: it is deleted, or `lost` with the store."""
 
     group: str
+    record: PlanRecord | None
+    lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,17 +80,24 @@ class HealthSeen:
 
 @dataclass(frozen=True)
 class Lead:
-    """This scheduler decides from now on."""
+    """This scheduler decides from now on.
+
+    `plans` are those in KV; `written` are the groups of which this scheduler ever saw a plan in KV. A known plan that
+    is in neither was decided in an earlier term and never written.
+    """
+
+    plans: tuple[PlanRecord, ...] = ()
+    written: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Follow:
-    """Another scheduler decides, or none: this one only keeps its state warm."""
+    """Another scheduler decides, or none: this one only follows the news."""
 
 
 @dataclass(frozen=True)
 class BrokerBack:
-    """The connection to the broker is back: silence meanwhile was nobody's fault."""
+    """The connection to the broker is back: agents could not be heard meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,7 @@ class ProfileSeen:
 
 @dataclass(frozen=True)
 class VariantSeen:
-    """KV ``variants``: what may stand for the network of digest `source`; None: not any more."""
+    """KV ``variants``: what may replace the network of digest `source`; None: it may no longer."""
 
     source: str
     variant: str
@@ -128,7 +137,7 @@ class Solved:
 
 @dataclass(frozen=True)
 class PlanAsked:
-    """Somebody asks what the strategies would do; nothing is deployed."""
+    """A question what the strategies would do; nothing is deployed."""
 
     request_id: str
     request: PlanRequest
@@ -136,14 +145,14 @@ class PlanAsked:
 
 @dataclass(frozen=True)
 class AskWithdrawn:
-    """Nobody waits for that answer any more."""
+    """Nobody waits for the answer any more."""
 
     request_id: str
 
 
 @dataclass(frozen=True)
 class MeasureAsked:
-    """Somebody wants cells measured again: of models and devices by name or pattern; empty: all."""
+    """A request to measure cells again: of models and devices by name or pattern; empty: all."""
 
     model: str
     device: str
@@ -159,7 +168,7 @@ Event = (
     | HeartbeatSeen
     | GroupSeen
     | PlanSeen
-    | PlanGone
+    | PlanEntrySeen
     | PlanRefused
     | NotAdopted
     | HealthSeen
@@ -186,8 +195,8 @@ class Profile:
     device: str
     model: ModelRef
     cell: Cell
-    beside: tuple[ModelRef, Cell] | None = None
-    """What is measured in turns with it: of a variant its source, where that runs."""
+    baseline: tuple[ModelRef, Cell] | None = None
+    """The network that is measured in turns with it: the source of a variant, where that runs."""
 
 
 @dataclass(frozen=True)
@@ -199,10 +208,10 @@ class StoreProfile:
 
 @dataclass(frozen=True)
 class Solve:
-    """Run the solver on `situation`; report :class:`Solved` with the same generation."""
+    """Run the solver on `snapshot`; report :class:`Solved` with the same generation."""
 
     generation: int
-    situation: Situation
+    snapshot: PlanningSnapshot
 
 
 @dataclass(frozen=True)
@@ -228,16 +237,16 @@ class AdoptGroup:
 
 @dataclass(frozen=True)
 class AnswerPlan:
-    """All measured: solve `situation` with each of the request's strategies and answer."""
+    """All measured: solve `snapshot` with each of the request's strategies and answer."""
 
     request_id: str
     request: PlanRequest
-    situation: Situation
+    snapshot: PlanningSnapshot
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something a person reading the log wants to know, and what it is about."""
+    """A line of the log, and what it is about."""
 
     text: str
     device: str | None = None

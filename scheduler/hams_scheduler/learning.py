@@ -1,4 +1,4 @@
-"""What serving teaches: how often each node really runs, and how much a device slows down under what it hosts. Pure.
+"""What is learned from serving: how often each node runs, and how much co-located models slow a device down. Pure.
 
 Agents count in their heartbeats, per node: frames, inferences, busy seconds. From the differences between two
 heartbeats come
@@ -25,11 +25,11 @@ from hams_shared.wire.messages.plan import Plan
 WEIGHT_PRIOR_FRAMES = 100.0
 """The group file's weight counts as much as this many frames."""
 WEIGHT_MEMORY_FRAMES = 2000.0
-"""Frames after which an observation has lost 63 % of its say: scenes change."""
+"""Frames after which an observation has lost 63 % of its weight: scenes change."""
 ETA_PRIOR_S = 10.0
 """The prior of eta counts as much as this much busy time, s."""
 ETA_MEMORY_S = 60.0
-"""Busy time after which an observation of eta has lost 63 % of its say, s."""
+"""Busy time after which an observation of eta has lost 63 % of its weight, s."""
 RATE_MEMORY_S = 5.0
 """The measured frame rate is a mean over about this long, s."""
 OVERHEAD_S = 0.0015
@@ -37,9 +37,9 @@ OVERHEAD_S = 0.0015
 OVERHEAD_PRIOR = 100.0
 """The prior of the overhead, none, counts as much as this many inferences."""
 OVERHEAD_MEMORY = 3000.0
-"""Inferences after which an observation of the overhead has lost 63 % of its say."""
+"""Inferences after which an observation of the overhead has lost 63 % of its weight."""
 ETA_RANGE = (0.1, 1.5)
-"""Outside it an observation says more about clocks than about contention."""
+"""Outside it an observation reflects clocks rather than contention."""
 
 FpsOf = Callable[[str, str, str], float]
 """(group, node, device) → frames/s alone, 0 when unknown."""
@@ -78,8 +78,20 @@ class _Seen:
 
 
 @dataclass
+class Served:
+    """What one device does for one group."""
+
+    busy: Ratio = field(default_factory=lambda: Ratio(WEIGHT_MEMORY_FRAMES))
+    """Busy seconds over frames of the group."""
+    load: Ratio = field(default_factory=lambda: Ratio(RATE_MEMORY_S))
+    """Busy seconds for the group over seconds."""
+    rate: Ratio = field(default_factory=lambda: Ratio(RATE_MEMORY_S))
+    """Frames of the root over seconds."""
+
+
+@dataclass
 class Learned:
-    """All that serving has taught so far."""
+    """All that was learned from serving so far."""
 
     seen: dict[str, _Seen] = field(default_factory=dict)
     runs: dict[tuple[str, str], Ratio] = field(default_factory=dict)
@@ -89,12 +101,8 @@ class Learned:
     device_eta: dict[str, Ratio] = field(default_factory=dict)
     extra: dict[str, Ratio] = field(default_factory=dict)
     """By device: overhead in s over inferences."""
-    busy: dict[tuple[str, str], Ratio] = field(default_factory=dict)
-    """By (group, device): busy seconds over frames of the group."""
-    loads: dict[tuple[str, str], Ratio] = field(default_factory=dict)
-    """By (group, device): busy seconds for the group over seconds."""
-    rate: dict[tuple[str, str], Ratio] = field(default_factory=dict)
-    """By (group, device): frames of the root over seconds."""
+    served: dict[str, dict[str, Served]] = field(default_factory=dict)
+    """By group, then device."""
 
     def weight(self, group: str, node: str, prior: float) -> float:
         """Inferences of `node` per frame of its group."""
@@ -114,6 +122,11 @@ class Learned:
         eta = prior if own is None else own.value(prior, ETA_PRIOR_S)
         return 1.0 / min(max(eta, ETA_RANGE[0]), ETA_RANGE[1])
 
+    def kappas(self, devices: list[str], most: int) -> dict[tuple[str, int], float]:
+        """:meth:`kappa` by (device, resident nodes) up to `most` nodes; unknown devices are absent."""
+        known = [device for device in devices if device in self.device_eta]
+        return {(device, k): self.kappa(device, k) for device in known for k in range(1, most + 1)}
+
     def overhead_s(self, device: str) -> float:
         """What an inference costs on the device beside computing, s; 0 when nothing is known."""
         ratio = self.extra.get(device)
@@ -122,34 +135,33 @@ class Learned:
     def capacity_fps(self, group: str) -> float:
         """Frames/s that the group's busiest device could do: 1 / (its busy seconds per frame); 0 when unknown.
 
-        Says what a placement can carry even while the source brings less.
+        It is what a placement can carry, even while the source delivers less.
         """
-        spent = [r.value(0.0, 0.0) for (g, _), r in self.busy.items() if g == group and r.below > 0]
+        spent = [one.busy.value(0.0, 0.0) for one in self.served.get(group, {}).values() if one.busy.below > 0]
         worst = max(spent, default=0.0)
         return 1.0 / worst if worst > 0 else 0.0
 
     def spent_s(self, group: str, device: str, planned: float, strength: float) -> float:
         """Seconds of `device` per frame of the group; `planned` counts as much as `strength` frames."""
-        ratio = self.busy.get((group, device))
-        return planned if ratio is None or ratio.below + strength <= 0 else ratio.value(planned, strength)
+        served = self.served.get(group, {}).get(device)
+        return planned if served is None or served.busy.below <= 0 else served.busy.value(planned, strength)
 
     def load(self, group: str, device: str) -> float:
         """The part of the last seconds that `device` computed for `group`, 0-1."""
-        ratio = self.loads.get((group, device))
-        return 0.0 if ratio is None or ratio.below <= 0 else min(ratio.value(0.0, 0.0), 1.0)
+        served = self.served.get(group, {}).get(device)
+        return 0.0 if served is None or served.load.below <= 0 else min(served.load.value(0.0, 0.0), 1.0)
 
     def measured_fps(self, group: str) -> float:
         """Frames/s the group's root does now; 0 when unknown."""
-        return sum(r.value(0.0, 0.0) for (g, _), r in self.rate.items() if g == group and r.below > 0)
+        served = self.served.get(group, {}).values()
+        return sum(one.rate.value(0.0, 0.0) for one in served if one.rate.below > 0)
 
     def forget_placement(self, group: str) -> None:
-        """The group runs elsewhere now: what its devices spent per frame is history."""
-        for kept in (self.busy, self.rate, self.loads):
-            for key in [k for k in kept if k[0] == group]:
-                del kept[key]
+        """Drop what the group's devices spent per frame: it runs on others now."""
+        self.served.pop(group, None)
 
     def observe(self, beat: Heartbeat, plans: Mapping[str, Plan], fps_of: FpsOf) -> None:
-        """Take a heartbeat. `plans` are the active plans by group."""
+        """Take a heartbeat. `plans` are the active plans of its device, by group."""
         loads = {(load.group, load.node): load for load in beat.nodes}
         last = self.seen.get(beat.device)
         self.seen[beat.device] = _Seen(beat.incarnation, beat.uptime_s, loads)
@@ -167,20 +179,21 @@ class Learned:
     ) -> None:
         for group, plan in plans.items():
             mine = {n: fresh[group, n] for n in plan.nodes_on(device) if (group, n) in fresh}
-            if mine:
-                spent = sum(delta.busy_s for delta in mine.values())
-                self.loads.setdefault((group, device), Ratio(RATE_MEMORY_S)).add(spent, seconds)
+            if not mine:
+                continue
+            served = self.served.setdefault(group, {}).setdefault(device, Served())
+            busy = sum(delta.busy_s for delta in mine.values())
+            served.load.add(busy, seconds)
             frames = 0.0
             for node, delta in mine.items():
                 if delta.frames > 0:  # each frame of the group sends each node one message, crops or none
                     self.runs.setdefault((group, node), Ratio(WEIGHT_MEMORY_FRAMES)).add(delta.inferences, delta.frames)
                 frames = max(frames, delta.frames / max(plan.share(node, device), 1e-6))
             if frames > 0:
-                busy = sum(delta.busy_s for delta in mine.values())
-                self.busy.setdefault((group, device), Ratio(WEIGHT_MEMORY_FRAMES)).add(busy, frames)
+                served.busy.add(busy, frames)
             root = mine.get(plan.group.spec.root)
             if root is not None:
-                self.rate.setdefault((group, device), Ratio(RATE_MEMORY_S)).add(root.frames, seconds)
+                served.rate.add(root.frames, seconds)
 
     def _contention(self, fresh: dict[tuple[str, str], NodeLoad], device: str, fps_of: FpsOf, *, resident: int) -> None:
         alone = busy = count = 0.0

@@ -1,4 +1,4 @@
-"""From deployed groups, living devices and profiles to an instance, and from a placement back to plans. Pure."""
+"""From a snapshot of groups, devices and profiles to an instance, and from a placement back to plans. Pure."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hams_scheduler.planning_snapshot import Situation, node_name
 from hams_scheduler.solver import instance, objective
-from hams_scheduler.solver.instance import FloatArray, Instance
+from hams_scheduler.solver.instance import FloatArray, Instance, Problem
 from hams_scheduler.solver.placement import Answer, Placement, assignment_rows, build
-from hams_scheduler.solver.problem import Problem
 from hams_scheduler.solver.replan import replan
 from hams_scheduler.solver.strategies.registry import names, solve
-from hams_scheduler.variant_candidates import Cell, candidates
 from hams_scheduler.variant_choice import (
-    Choices,
+    NetworkChoices,
+    PlanningSnapshot,
     capacity_mib,
-    choices,
+    choose_networks,
+    devices_to_load,
     explained,
-    fresh,
-    loaded_fps,
-    memory_mib,
+    node_name,
+    serving_fps,
+    source_of,
     variants_of,
 )
 from hams_shared.errors import BadInputError, InfeasibleError
@@ -32,8 +31,6 @@ from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import Plan
 from hams_shared.wire.messages.scheduler import StrategyAnswer
 
-__all__ = ["Cell", "Situation", "Solution", "answer", "build_instance", "cell_of", "decide", "node_name", "place"]
-
 CHILD_WEIGHT = 1.0
 """Inferences per frame of a child node until they are measured: one object a frame."""
 
@@ -41,24 +38,12 @@ SHARE_CHANGE = 0.02
 """A change of a share below this is noise."""
 
 
-def cell_of(group: GroupRecord, node: str, device: DeviceRecord) -> Cell:
-    """The cell that says how fast the source of `node` of `group` is on `device`."""
-    return candidates(group, node, {})[0].cell(device)
-
-
-@dataclass(frozen=True)
-class GroupSolution:
-    """One group's part of a solution; the plan has no epoch of its own yet."""
-
-    record: GroupRecord
-    plan: Plan
-
-
 @dataclass(frozen=True)
 class Solution:
-    """What the solver answers."""
+    """The solver's answer."""
 
-    groups: dict[str, GroupSolution]
+    plans: dict[str, Plan]
+    """By group; the epoch is 1 and the reason is empty until the plan is proposed."""
     failed: Mapping[str, InfeasibleError] = field(default_factory=dict)
     """By group: why it was left out. The others are placed without it."""
     gain: float = float("inf")
@@ -69,154 +54,161 @@ class Solution:
     """Time the device with most to load needs for it, s."""
 
 
-def build_instance(situation: Situation, chosen: Choices | None = None) -> Instance:
-    """Arrange `situation` as an instance; rows are the nodes of all groups, ``group/node``.
+def prior_weight(group: GroupRecord, node: str) -> float:
+    """Inferences of `node` per frame until they are measured: the group file's, or one per frame."""
+    spec = group.spec.nodes[node]
+    return spec.weight or (1.0 if spec.parent is None else CHILD_WEIGHT)
 
-    A pair's FPS and memory are those of the network `chosen` for it (default: :func:`choices`).
+
+def build_instance(snapshot: PlanningSnapshot, chosen: NetworkChoices | None = None) -> Instance:
+    """Arrange `snapshot` as an instance; rows are the nodes of all groups, ``group/node``.
+
+    A pair's FPS and memory are those of the network `chosen` for it (default: :func:`choose_networks`).
 
     Raises:
         InfeasibleError: some node runs on no device, with the reason for each device.
     """
-    chosen = choices(situation) if chosen is None else chosen
-    rows = [(group, node) for group in situation.groups for node in group.spec.depth_first()]
-    fps = np.zeros((len(rows), len(situation.devices)))
-    memory = np.zeros(fps.shape)
-    weights = np.ones(len(rows))
-    pins: dict[str, frozenset[str]] = {}
-    groups: dict[str, str] = {}
+    rows = [(group, node) for group in snapshot.groups for node in group.spec.depth_first()]
+    models = tuple(node_name(group, node) for group, node in rows)
+    fps, memory = _tables(snapshot, choose_networks(snapshot) if chosen is None else chosen, models)
     for i, (group, node) in enumerate(rows):
-        spec, name = group.spec.nodes[node], node_name(group, node)
-        prior = spec.weight or (1.0 if spec.parent is None else CHILD_WEIGHT)
-        weights[i] = situation.weights.get(name, prior)
-        groups[name] = group.spec.name
-        for j, device in enumerate(situation.devices):
-            choice = chosen.get((name, device.device))
-            if choice is not None:
-                fps[i, j] = 1.0 / (1.0 / choice.profile.fps + situation.overhead.get(device.device, 0.0))
-                memory[i, j] = memory_mib(situation, choice.candidate)
-        if spec.pin:
-            pins[name] = frozenset(spec.pin)
-        usable = [not spec.pin or device.device in spec.pin for device in situation.devices]
+        pin = group.spec.nodes[node].pin
+        usable = [not pin or device.device in pin for device in snapshot.devices]
         if not fps[i, usable].any():
-            raise InfeasibleError(f"node {name} runs on no device: {_why_nowhere(situation, group, node)}")
+            raise InfeasibleError(f"node {models[i]} runs on no device: {_why_nowhere(snapshot, group, node)}")
     return Instance(
-        models=tuple(node_name(group, node) for group, node in rows),
-        devices=tuple(d.device for d in situation.devices),
+        models=models,
+        devices=tuple(d.device for d in snapshot.devices),
         fps=fps,
-        weights=weights,
+        weights=np.array([snapshot.weights.get(node_name(g, n), prior_weight(g, n)) for g, n in rows]),
         memory_mib=memory,
-        capacity_mib=np.array([capacity_mib(d) for d in situation.devices]),
-        pins=pins,
-        groups=groups,
-        targets={g.spec.name: g.spec.target_fps for g in situation.groups if g.spec.target_fps is not None},
-        priorities={g.spec.name: g.spec.priority for g in situation.groups},
-        hosts={d.device: d.host for d in situation.devices},
-        cpu_devices=frozenset(d.device for d in situation.devices if d.kind == "cpu"),
-        kappa=_kappa(situation, len(rows)),
+        capacity_mib=np.array([capacity_mib(d) for d in snapshot.devices]),
+        pins={node_name(g, n): frozenset(g.spec.nodes[n].pin) for g, n in rows if g.spec.nodes[n].pin},
+        groups={node_name(g, n): g.spec.name for g, n in rows},
+        targets={g.spec.name: g.spec.target_fps for g in snapshot.groups if g.spec.target_fps is not None},
+        priorities={g.spec.name: g.spec.priority for g in snapshot.groups},
+        hosts={d.device: d.host for d in snapshot.devices},
+        cpu_devices=frozenset(d.device for d in snapshot.devices if d.kind == "cpu"),
+        kappa=_kappa(snapshot, len(rows)),
     )
 
 
-def _kappa(situation: Situation, rows: int) -> FloatArray | None:
+def _tables(
+    snapshot: PlanningSnapshot, chosen: NetworkChoices, models: tuple[str, ...]
+) -> tuple[FloatArray, FloatArray]:
+    """Return M×D frames/s with the learned overhead (0: does not run) and M×D MiB of the chosen networks."""
+    fps = np.zeros((len(models), len(snapshot.devices)))
+    memory = np.zeros(fps.shape)
+    for i, name in enumerate(models):
+        for j, device in enumerate(snapshot.devices):
+            choice = chosen.get((name, device.device))
+            if choice is not None:
+                fps[i, j] = 1.0 / (1.0 / choice.profile.fps + snapshot.overhead.get(device.device, 0.0))
+                memory[i, j] = snapshot.memory_mib(choice.network)
+    return fps, memory
+
+
+def _kappa(snapshot: PlanningSnapshot, rows: int) -> FloatArray | None:
     """The learned interference as D×K, K = number of nodes; None when nothing was learned."""
-    if not situation.kappa:
+    if not snapshot.kappa:
         return None
-    return np.array([[situation.kappa.get((d.device, k), 1.0) for k in range(1, rows + 1)] for d in situation.devices])
+    return np.array([[snapshot.kappa.get((d.device, k), 1.0) for k in range(1, rows + 1)] for d in snapshot.devices])
 
 
-def _why_nowhere(situation: Situation, group: GroupRecord, node: str) -> str:
-    """The reason of each device that it may run on; devices with the same one stand together."""
+def _why_nowhere(snapshot: PlanningSnapshot, group: GroupRecord, node: str) -> str:
+    """The reason of each device that it may run on; devices with the same reason are listed together."""
     pin = group.spec.nodes[node].pin
     reasons: dict[str, list[str]] = {}
-    for device in situation.devices:
+    for device in snapshot.devices:
         if not pin or device.device in pin:
-            reasons.setdefault(_why_not(situation, group, node, device), []).append(device.device)
+            reasons.setdefault(_why_not(snapshot, group, node, device), []).append(device.device)
     none = f"it is pinned to {', '.join(pin)}, and there is no such device" if pin else "there is none"
     return "; ".join(f"{', '.join(devices)}: {why}" for why, devices in reasons.items()) or none
 
 
-def _why_not(situation: Situation, group: GroupRecord, node: str, device: DeviceRecord) -> str:
+def _why_not(snapshot: PlanningSnapshot, group: GroupRecord, node: str, device: DeviceRecord) -> str:
     """Why the source of `node` does not run on `device`."""
-    refusal = situation.refused.get((group.spec.name, device.device))
+    refusal = snapshot.refused.get((group.spec.name, device.device))
     if refusal:
         return f"refused: {refusal}"
-    key = cell_of(group, node, device).key
-    profile = situation.profiles.get(key)
-    why = profile.reason if profile is not None else situation.unanswered.get((device.device, key))
+    key = source_of(group, node).cell(device).key
+    profile = snapshot.profiles.get(key)
+    why = profile.reason if profile is not None else snapshot.unanswered.get((device.device, key))
     return why or "not measured yet"
 
 
-def place(situation: Situation) -> Placement:
-    """Solve `situation` with its strategy, from scratch.
+def place(snapshot: PlanningSnapshot) -> Placement:
+    """Solve `snapshot` with its strategy, from scratch.
 
     Raises:
         InfeasibleError: no placement keeps support, pins and memory.
         BadInputError: there is no such strategy.
     """
     with _translated():
-        return _chosen_and_placed(situation)[2]
+        return _chosen_and_placed(snapshot)[2]
 
 
-def decide(situation: Situation, now: float) -> Solution:
-    """Solve `situation`, moving as few of the nodes that serve now as that allows.
+def decide(snapshot: PlanningSnapshot, now: float) -> Solution:
+    """Solve `snapshot`, moving as few of the nodes that serve now as that allows.
 
-    Groups that cannot be placed, alone or beside those before them, are left out; the most important comes first,
+    Groups that cannot be placed, alone or together with those before them, are left out. The order is: higher priority,
     then what serves now, then what was deployed first.
 
     Raises:
         BadInputError: there is no such strategy.
     """
     try:
-        return _decided(situation, now)
+        return _decided(snapshot, now)
     except InfeasibleError as error:
-        if len(situation.groups) == 1:
-            return Solution({}, failed={situation.groups[0].spec.name: error})
+        if len(snapshot.groups) == 1:
+            return Solution({}, failed={snapshot.groups[0].spec.name: error})
     able: tuple[GroupRecord, ...] = ()
     failed: dict[str, InfeasibleError] = {}
-    for group in sorted(situation.groups, key=lambda g: _standing(situation, g)):
+    for group in sorted(snapshot.groups, key=lambda g: _order(snapshot, g)):
         try:
-            place(replace(situation, groups=(*able, group)))
+            place(replace(snapshot, groups=(*able, group)))
         except InfeasibleError as error:
             failed[group.spec.name] = error
         else:
             able = (*able, group)
     if not able:
         return Solution({}, failed=failed)
-    return replace(_decided(replace(situation, groups=able), now), failed=failed)
+    return replace(_decided(replace(snapshot, groups=able), now), failed=failed)
 
 
-def _standing(situation: Situation, group: GroupRecord) -> tuple[int, bool, float]:
-    serves = node_name(group, group.spec.root) in situation.current
+def _order(snapshot: PlanningSnapshot, group: GroupRecord) -> tuple[int, bool, float]:
+    serves = node_name(group, group.spec.root) in snapshot.current
     return -group.spec.priority, not serves, group.deployed_at
 
 
-def _decided(situation: Situation, now: float) -> Solution:
-    """Solve `situation` with all of its groups. Raises as :func:`place`."""
+def _decided(snapshot: PlanningSnapshot, now: float) -> Solution:
+    """Solve `snapshot` with all of its groups. Raises as :func:`place`."""
     with _translated():
-        chosen, whole, reference = _chosen_and_placed(situation)
-        placement = _near(whole, situation, reference)
-        gain = _gain(whole, situation, placement)
-    anew = {n: fresh(situation, chosen, placement, n) for n in placement.shares if n in situation.current}
-    moves = tuple(n for n, devices in anew.items() if devices or _shared_anew(situation, placement, n))
-    return Solution(_split(situation, placement, chosen, now), gain=gain, moves=moves, load_s=_load_s(chosen, anew))
+        chosen, whole, reference = _chosen_and_placed(snapshot)
+        placement = _near(whole, snapshot, reference)
+        gain = _gain(whole, snapshot, placement)
+    anew = {n: devices_to_load(snapshot, chosen, placement, n) for n in placement.shares if n in snapshot.current}
+    moves = tuple(n for n, devices in anew.items() if devices or _shares_change(snapshot, placement, n))
+    return Solution(_plans(snapshot, placement, chosen, now), gain=gain, moves=moves, load_s=_load_s(chosen, anew))
 
 
-def _chosen_and_placed(situation: Situation) -> tuple[Choices, Instance, Placement]:
+def _chosen_and_placed(snapshot: PlanningSnapshot) -> tuple[NetworkChoices, Instance, Placement]:
     """Choose the fastest network for each pair; where these do not fit together, the smallest."""
-    chosen = choices(situation)
-    whole = build_instance(situation, chosen)
+    chosen = choose_networks(snapshot)
+    whole = build_instance(snapshot, chosen)
     try:
-        return chosen, whole, _solve(whole, situation)
+        return chosen, whole, _solve(whole, snapshot)
     except instance.InfeasibleError:
-        smallest = choices(situation, smallest=True)
+        smallest = choose_networks(snapshot, smallest=True)
         if smallest == chosen:
             raise
-        whole = build_instance(situation, smallest)
-        return smallest, whole, _solve(whole, situation)
+        whole = build_instance(snapshot, smallest)
+        return smallest, whole, _solve(whole, snapshot)
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn the solver's errors into those that people see."""
+    """Turn the solver's errors into those that users get."""
     try:
         yield
     except instance.InfeasibleError as error:
@@ -225,36 +217,36 @@ def _translated() -> Iterator[None]:
         raise BadInputError(error.text) from None
 
 
-def _solve(whole: Instance, situation: Situation) -> Placement:
-    if situation.strategy not in names():
-        raise BadInputError(f"there is no strategy {situation.strategy!r}", f"there are: {', '.join(names())}")
-    return solve(whole, situation.strategy, time_limit_s=situation.time_limit_s)
+def _solve(whole: Instance, snapshot: PlanningSnapshot) -> Placement:
+    if snapshot.strategy not in names():
+        raise BadInputError(f"there is no strategy {snapshot.strategy!r}", f"there are: {', '.join(names())}")
+    return solve(whole, snapshot.strategy, time_limit_s=snapshot.time_limit_s)
 
 
-def _near(whole: Instance, situation: Situation, reference: Placement) -> Placement:
+def _near(whole: Instance, snapshot: PlanningSnapshot, reference: Placement) -> Placement:
     """The placement nearest to the one that serves which is about as good as `reference`.
 
     Strategies that do not optimise, and placements with shared nodes, are taken as they are.
     """
-    fixed = situation.strategy in ("default", "round-robin", "fastest")
-    shared = any(len(s) > 1 for s in (*reference.shares.values(), *situation.current.values()))
-    if not situation.current or fixed or shared:
+    fixed = snapshot.strategy in ("default", "round-robin", "fastest")
+    shared = any(len(s) > 1 for s in (*reference.shares.values(), *snapshot.current.values()))
+    if not snapshot.current or fixed or shared:
         return reference
     numbers = Problem.of(whole)
-    current = assignment_rows(whole, situation.current)
+    current = assignment_rows(whole, snapshot.current)
     found = replan(numbers, current, assignment_rows(whole, reference.shares))
     bound = objective.cycle(numbers, assignment_rows(whole, reference.shares)) / (1 + reference.gap)
     answer = Answer.of(numbers, found.assign, min(bound, found.cycle))
     return build(reference.strategy, whole, numbers, answer, reference.seconds)
 
 
-def _gain(whole: Instance, situation: Situation, placement: Placement) -> float:
+def _gain(whole: Instance, snapshot: PlanningSnapshot, placement: Placement) -> float:
     """How much better `placement` is than what serves now; infinite when that cannot serve all nodes."""
     column = {device: j for j, device in enumerate(whole.devices)}
     shares, fps = np.zeros(whole.fps.shape), whole.fps.copy()
-    now = loaded_fps(situation)
+    now = serving_fps(snapshot)
     for i, node in enumerate(whole.models):
-        for device, share in situation.current.get(node, {}).items():
+        for device, share in snapshot.current.get(node, {}).items():
             if device in column:
                 shares[i, column[device]] = share
                 fps[i, column[device]] = now.get((node, device), 0.0)
@@ -268,13 +260,13 @@ def _gain(whole: Instance, situation: Situation, placement: Placement) -> float:
     return before / objective.share_cycle(numbers, rows)
 
 
-def _shared_anew(situation: Situation, placement: Placement, node: str) -> bool:
-    """Whether a node leaves a device, or another share of it stays there."""
-    before, after = situation.current[node], placement.shares[node]
+def _shares_change(snapshot: PlanningSnapshot, placement: Placement, node: str) -> bool:
+    """Whether a node changes its devices, or its share of one."""
+    before, after = snapshot.current[node], placement.shares[node]
     return set(before) != set(after) or any(abs(before[d] - after[d]) > SHARE_CHANGE for d in after)
 
 
-def _load_s(chosen: Choices, anew: Mapping[str, tuple[str, ...]]) -> float:
+def _load_s(chosen: NetworkChoices, anew: Mapping[str, tuple[str, ...]]) -> float:
     """Seconds the device with most to load spends loading."""
     spent: dict[str, float] = {}
     for node, devices in anew.items():
@@ -283,14 +275,14 @@ def _load_s(chosen: Choices, anew: Mapping[str, tuple[str, ...]]) -> float:
     return max(spent.values(), default=0.0)
 
 
-def _split(situation: Situation, placement: Placement, chosen: Choices, now: float) -> dict[str, GroupSolution]:
-    """A placement of all groups as plans (epoch 1, to be replaced)."""
-    groups = {}
+def _plans(snapshot: PlanningSnapshot, placement: Placement, chosen: NetworkChoices, now: float) -> dict[str, Plan]:
+    """Split a placement of all groups into their plans."""
+    plans = {}
     why = explained(placement, chosen)
     variants = variants_of(placement, chosen)
-    for group in situation.groups:
+    for group in snapshot.groups:
         nodes = {n: node_name(group, n) for n in group.spec.depth_first()}
-        plan = Plan(
+        plans[group.spec.name] = Plan(
             epoch=1,
             group=group,
             shares={n: dict(placement.shares[name]) for n, name in nodes.items()},
@@ -302,44 +294,43 @@ def _split(situation: Situation, placement: Placement, chosen: Choices, now: flo
             unmet=group.spec.name in placement.unmet,
             made_at=now,
         )
-        groups[group.spec.name] = GroupSolution(group, plan)
-    return groups
+    return plans
 
 
-def to_answer(placement: Placement, chosen: Choices) -> StrategyAnswer:
-    """A placement as it is told to a person; of one group, node names lose it."""
+def _to_answer(placement: Placement, chosen: NetworkChoices) -> StrategyAnswer:
+    """A placement as it is shown to a person; node names are without the group where there is only one."""
     several = len(placement.group_fps) > 1
 
-    def told(name: str) -> str:
+    def shown(name: str) -> str:
         return name if several else name.split("/", 1)[-1]
 
     return StrategyAnswer(
         strategy=placement.strategy,
         group_fps=dict(placement.group_fps) if several else {},
-        shares={told(n): dict(s) for n, s in placement.shares.items()},
-        variants={told(n): v for n, v in variants_of(placement, chosen).items()},
+        shares={shown(n): dict(s) for n, s in placement.shares.items()},
+        variants={shown(n): v for n, v in variants_of(placement, chosen).items()},
         fps=placement.fps,
         bound_fps=placement.bound_fps,
         gap=placement.gap,
         seconds=placement.seconds,
         busy=dict(placement.busy),
         bottleneck=placement.bottleneck,
-        explanation={told(n): text for n, text in explained(placement, chosen).items()},
+        explanation={shown(n): text for n, text in explained(placement, chosen).items()},
     )
 
 
-def answer(situation: Situation) -> StrategyAnswer:
-    """What the strategy of `situation` would do; where it uses variants, also what it would do without.
+def answer(snapshot: PlanningSnapshot) -> StrategyAnswer:
+    """What the strategy of `snapshot` would do; where it uses variants, also what it would do without.
 
     Raises as :func:`place`.
     """
     with _translated():
-        chosen, _, placement = _chosen_and_placed(situation)
-    found = to_answer(placement, chosen)
+        chosen, _, placement = _chosen_and_placed(snapshot)
+    found = _to_answer(placement, chosen)
     if not found.variants:
         return found
     try:
-        without = place(replace(situation, variants={}))
+        without = place(replace(snapshot, variants={}))
     except InfeasibleError:
         return found.model_copy(update={"source_fps": 0.0})
     return found.model_copy(update={"source_fps": without.fps})

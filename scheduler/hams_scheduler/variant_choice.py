@@ -1,37 +1,188 @@
-"""Which network serves each node on each device, in a whole situation, and what changes when that changes. Pure."""
+"""Which network serves each node on each device: the source or one of its variants. Pure.
+
+This is the matrix's third dimension. The fastest network serves, among those that the node's accuracy floor admits,
+that the device runs, and that fit into the device's memory. A :class:`PlanningSnapshot` holds all that this depends on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from hams_scheduler.planning_snapshot import Situation, node_name
 from hams_scheduler.solver.placement import Placement
-from hams_scheduler.variant_candidates import Candidate, Choice, candidates, choose
-from hams_shared.wire.messages.agents import DeviceRecord
-from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.bus.variant_registry import excluded
+from hams_shared.group.spec import InputSpec
+from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord, profile_key
+from hams_shared.wire.messages.group import GroupRecord, ModelRef
 from hams_shared.wire.messages.plan import VariantChoice
+from hams_shared.wire.variants import VariantRecord, task_key
 
-Choices = Mapping[tuple[str, str], Choice]
+Variants = Mapping[str, Mapping[str, VariantRecord]]
+"""By digest of the source, then by digest of the variant."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the FPS matrix: the key of its measurement, and how to request it."""
+
+    key: str
+    model: str
+    digest: str
+    input_shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that may serve a node: its source, or a variant of that."""
+
+    model: ModelRef
+    input: InputSpec
+    label: str = ""
+    """Empty: the source."""
+    agreement: float = 1.0
+    own_input: bool = False
+    """Whether `input` differs from the node's."""
+
+    def cell(self, device: DeviceRecord) -> Cell:
+        """The cell that holds how fast the network is on `device`."""
+        shape = self.input.shape()
+        key = profile_key(self.model.digest, shape, device.fingerprint, device.runtime, device.precisions[0])
+        return Cell(key, self.model.name, self.model.digest, shape, self.input.dtype)
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """The network that serves a node on one device, with its measurement and the source's (None: it does not run)."""
+
+    network: Network
+    profile: ProfileRecord
+    source: ProfileRecord | None
+
+    @property
+    def variant(self) -> VariantChoice | None:
+        """The choice as a plan holds it; None for the source."""
+        if not self.network.label:
+            return None
+        return VariantChoice(
+            model=self.network.model,
+            label=self.network.label,
+            agreement=self.network.agreement,
+            input=self.network.input if self.network.own_input else None,
+            fps=self.profile.fps,
+            source_fps=self.source.fps if self.source else 0.0,
+        )
+
+    @property
+    def gain(self) -> str:
+        """The gain of a variant over its source, as text; empty for the source."""
+        if not self.network.label:
+            return ""
+        what = f"{self.network.label} (agreement {self.network.agreement:.3f}): {self.profile.fps:.4g}"
+        return f"{what} instead of {self.source.fps:.4g} FPS" if self.source else f"{what} FPS; the source does not run"
+
+
+NetworkChoices = Mapping[tuple[str, str], NetworkChoice]
 """By (``group/node``, device); a pair that cannot work is not there."""
 
 
-def choices(situation: Situation, *, smallest: bool = False) -> dict[tuple[str, str], Choice]:
-    """Choose for each pair, each for itself: the fastest, or the one that needs least memory."""
-    found: dict[tuple[str, str], Choice] = {}
-    for group in situation.groups:
+@dataclass(frozen=True)
+class PlanningSnapshot:
+    """A frozen copy of all that a solution depends on."""
+
+    groups: tuple[GroupRecord, ...]
+    devices: tuple[DeviceRecord, ...]
+    profiles: Mapping[str, ProfileRecord]
+    unanswered: Mapping[tuple[str, str], str]
+    """By (device, cell key): why a benchmark gave no number."""
+    refused: Mapping[tuple[str, str], str]
+    """By (group, device): why the agent does not serve it."""
+    strategy: str
+    time_limit_s: float = 1.0
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """By ``group/node``: learned inferences per frame; the group file's where there is none."""
+    kappa: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    """By (device, resident nodes): learned interference; 1 where there is none."""
+    overhead: Mapping[str, float] = field(default_factory=dict)
+    """By device: learned cost of an inference beside computing, s."""
+    current: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By ``group/node``: the shares that serve now."""
+    variants: Variants = field(default_factory=dict)
+    loaded: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By ``group/node``, then device: digest of the variant that serves there now; absent: the source serves."""
+    banned: frozenset[tuple[str, str]] = frozenset()
+    """(device, digest) of variants that the agent could not load."""
+
+    def memory_mib(self, network: Network) -> float:
+        """The most memory that any device measured, MiB: a network may hide in the memory of one loaded before it."""
+        found = (self.profiles.get(network.cell(device).key) for device in self.devices)
+        return max((p.memory_mib for p in found if p is not None and p.reason is None), default=0.0)
+
+
+def node_name(group: GroupRecord, node: str) -> str:
+    """A node's name among all groups."""
+    return f"{group.spec.name}/{node}"
+
+
+def source_of(group: GroupRecord, node: str) -> Network:
+    """The network that the group file names for `node`."""
+    return Network(group.models[node], group.spec.nodes[node].input)
+
+
+def networks_for(group: GroupRecord, node: str, variants: Variants) -> tuple[Network, ...]:
+    """The source, then the variants that the node's accuracy floor admits, those with the best agreement first."""
+    spec, source = group.spec.nodes[node], source_of(group, node)
+    admitted = [
+        Network(
+            model=record.model,
+            input=record.made.input or spec.input,
+            label=record.short_label,
+            agreement=record.agreements[task_key(spec)].value,
+            own_input=record.made.input is not None,
+        )
+        for record in variants.get(source.model.digest, {}).values()
+        if not excluded(record, spec)
+    ]
+    admitted.sort(key=lambda network: (-network.agreement, network.model.digest))
+    return (source, *admitted)
+
+
+def comparable(profile: ProfileRecord, source: ProfileRecord | None) -> ProfileRecord:
+    """Scale the measurement of a variant to the moment when its source was measured.
+
+    A processor's speed changes within minutes, so a variant may look slower only because it was measured later. Where
+    both were measured in turns, their ratio counts.
+    """
+    if source is None or source.digest != profile.baseline or source.fps <= 0 or profile.baseline_fps <= 0:
+        return profile
+    faster = source.fps / profile.baseline_fps
+    return profile.model_copy(
+        update={
+            "fps": profile.fps * faster,
+            "fps_batch": profile.fps_batch * faster,
+            "p50_ms": profile.p50_ms / faster,
+            "p99_ms": profile.p99_ms / faster,
+            "baseline_fps": source.fps,
+        }
+    )
+
+
+def choose_networks(snapshot: PlanningSnapshot, *, smallest: bool = False) -> dict[tuple[str, str], NetworkChoice]:
+    """Choose for each pair of node and device on its own: the fastest network, or the one with least memory."""
+    found: dict[tuple[str, str], NetworkChoice] = {}
+    for group in snapshot.groups:
         for node in group.spec.depth_first():
-            among = candidates(group, node, situation.variants)
-            memory = {c.model.digest: memory_mib(situation, c) for c in among}
-            for device in situation.devices:
-                if (group.spec.name, device.device) in situation.refused:
+            networks = networks_for(group, node, snapshot.variants)
+            memory = {network.model.digest: snapshot.memory_mib(network) for network in networks}
+            for device in snapshot.devices:
+                if (group.spec.name, device.device) in snapshot.refused:
                     continue
-                free = tuple(c for c in among if (device.device, c.model.digest) not in situation.banned)
-                choice = choose(
-                    free,
-                    lambda c, on=device: situation.profiles.get(c.cell(on).key),  # type: ignore[misc]
-                    lambda c, mib=memory: mib[c.model.digest],  # type: ignore[misc]
+                choice = _choose(
+                    tuple(n for n in networks if (device.device, n.model.digest) not in snapshot.banned),
+                    lambda network, on=device: snapshot.profiles.get(network.cell(on).key),  # type: ignore[misc]
+                    lambda network, mib=memory: mib[network.model.digest],  # type: ignore[misc]
                     capacity_mib(device),
                     smallest=smallest,
                 )
@@ -40,10 +191,24 @@ def choices(situation: Situation, *, smallest: bool = False) -> dict[tuple[str, 
     return found
 
 
-def memory_mib(situation: Situation, candidate: Candidate) -> float:
-    """The most that any device measured for it, MiB: what the first network on a device costs, the next may hide."""
-    found = (situation.profiles.get(candidate.cell(device).key) for device in situation.devices)
-    return max((p.memory_mib for p in found if p is not None and p.reason is None), default=0.0)
+def _choose(
+    networks: tuple[Network, ...],
+    measured: Callable[[Network], ProfileRecord | None],
+    memory_mib: Callable[[Network], float],
+    capacity_mib: float,
+    *,
+    smallest: bool,
+) -> NetworkChoice | None:
+    """The fastest (or `smallest`) of `networks`, the source first, that runs and fits; of equals the first.
+
+    None: none runs. Where none fits, the fastest: the solver then reports that it does not fit.
+    """
+    running = [(n, p) for n in networks if (p := measured(n)) is not None and p.reason is None and p.fps > 0]
+    if not running:
+        return None
+    fitting = [(n, p) for n, p in running if memory_mib(n) <= capacity_mib] or running
+    network, profile = max(fitting, key=lambda pair: -memory_mib(pair[0]) if smallest else pair[1].fps)
+    return NetworkChoice(network, profile, next((p for n, p in running if not n.label), None))
 
 
 def capacity_mib(device: DeviceRecord) -> float:
@@ -51,30 +216,30 @@ def capacity_mib(device: DeviceRecord) -> float:
     return float(device.memory_mib) if device.memory_mib > 0 else np.inf
 
 
-def loaded_fps(situation: Situation) -> dict[tuple[str, str], float]:
-    """By (``group/node``, device): the FPS alone of the network that serves there now; none if it may not any more."""
+# ── what changes when the choice changes ──────────────────────────────────────────────────────────────────────────
+
+
+def serving_fps(snapshot: PlanningSnapshot) -> dict[tuple[str, str], float]:
+    """By (``group/node``, device): the FPS alone of the network that serves there now; absent if it may no longer."""
     found: dict[tuple[str, str], float] = {}
-    for group in situation.groups:
+    for group in snapshot.groups:
         for node in group.spec.depth_first():
             name = node_name(group, node)
-            among = {c.model.digest: c for c in candidates(group, node, situation.variants)}
-            for device in situation.devices:
-                digest = _loaded(situation, group, node, device.device)
-                candidate = among.get(digest)
-                profile = situation.profiles.get(candidate.cell(device).key) if candidate else None
-                if profile is not None and (device.device, digest) not in situation.banned:
+            networks = {n.model.digest: n for n in networks_for(group, node, snapshot.variants)}
+            for device in snapshot.devices:
+                digest = snapshot.loaded.get(name, {}).get(device.device, group.models[node].digest)
+                network = networks.get(digest)
+                profile = snapshot.profiles.get(network.cell(device).key) if network else None
+                if profile is not None and (device.device, digest) not in snapshot.banned:
                     found[name, device.device] = profile.fps
     return found
 
 
-def _loaded(situation: Situation, group: GroupRecord, node: str, device: str) -> str:
-    """Digest of the network that serves `node` on `device` now, if it does."""
-    return situation.loaded.get(node_name(group, node), {}).get(device, group.models[node].digest)
-
-
-def fresh(situation: Situation, chosen: Choices, placement: Placement, node: str) -> tuple[str, ...]:
-    """Devices that must load a network for `node`: they have not had it, or another one."""
-    before, loaded = situation.current[node], situation.loaded.get(node, {})
+def devices_to_load(
+    snapshot: PlanningSnapshot, chosen: NetworkChoices, placement: Placement, node: str
+) -> tuple[str, ...]:
+    """Devices that must load a network for `node`: they serve it with another network now, or not at all."""
+    before, loaded = snapshot.current[node], snapshot.loaded.get(node, {})
     return tuple(
         device
         for device in placement.shares[node]
@@ -82,12 +247,12 @@ def fresh(situation: Situation, chosen: Choices, placement: Placement, node: str
     )
 
 
-def _variant_digest(choice: Choice) -> str:
-    return choice.candidate.model.digest if choice.candidate.label else ""
+def _variant_digest(choice: NetworkChoice) -> str:
+    return choice.network.model.digest if choice.network.label else ""
 
 
-def variants_of(placement: Placement, chosen: Choices) -> dict[str, dict[str, VariantChoice]]:
-    """By node, then device: the variants that serve; nodes that run their sources are not there."""
+def variants_of(placement: Placement, chosen: NetworkChoices) -> dict[str, dict[str, VariantChoice]]:
+    """By node, then device: the variants that serve; nodes that run their sources are absent."""
     found: dict[str, dict[str, VariantChoice]] = {}
     for node, places in placement.shares.items():
         for device in places:
@@ -97,12 +262,11 @@ def variants_of(placement: Placement, chosen: Choices) -> dict[str, dict[str, Va
     return found
 
 
-def explained(placement: Placement, chosen: Choices) -> dict[str, str]:
-    """Why each node is where it is and, of a variant, what it bought."""
-    said = {}
+def explained(placement: Placement, chosen: NetworkChoices) -> dict[str, str]:
+    """Why each node is on its device, and what its variants gain."""
+    reasons = {}
     for node, text in placement.explanation.items():
-        bought = {d: chosen[node, d].bought for d in placement.shares[node]}
-        several = len(bought) > 1
-        parts = [f"{d} {gain}" if several else gain for d, gain in bought.items() if gain]
-        said[node] = "; ".join([text, *parts])
-    return said
+        gains = {d: chosen[node, d].gain for d in placement.shares[node]}
+        parts = [f"{d} {gain}" if len(gains) > 1 else gain for d, gain in gains.items() if gain]
+        reasons[node] = "; ".join([text, *parts])
+    return reasons

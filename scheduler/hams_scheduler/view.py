@@ -1,14 +1,19 @@
-"""What the scheduler tells people: devices, groups, the matrix. Pure."""
+"""What users see of the scheduler: devices, groups, the matrix, and the FPS to expect of a group now. Pure.
+
+Of a device a group has what others leave, or its fair part where that is more (see hams_agents.runtime.fair_queue).
+With s its seconds of the device per frame, as measured, it reaches the least of `available / s` over its devices.
+"""
 
 from __future__ import annotations
 
-from hams_scheduler.doubtful_cells import doubt
-from hams_scheduler.expected_fps import expected
-from hams_scheduler.planning import Situation, cell_of, node_name
+from dataclasses import dataclass
+
+from hams_scheduler import profiling
 from hams_scheduler.state import SchedulerState
-from hams_scheduler.variant_candidates import Candidate
+from hams_scheduler.variant_choice import Network, PlanningSnapshot, node_name, source_of
 from hams_shared.bus.variant_registry import excluded
 from hams_shared.group.camera_url import redacted
+from hams_shared.group.spec import GroupSpec
 from hams_shared.wire.messages.agents import ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import Plan
@@ -22,21 +27,39 @@ from hams_shared.wire.messages.scheduler import (
 )
 from hams_shared.wire.variants import task_key
 
+SEEN_FRAMES = 30.0
+"""The seconds per frame that the plan counted with weigh as much as this many measured frames."""
+BUSY = 0.8
+"""A device that computes for this part of the time or more is what a group waits for."""
+REACHED = 0.85
+"""A group that does this part of what is expected reaches it."""
+SOME = 0.01
+"""A device that computes for less than this part of the time for a group does as good as nothing for it."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The FPS to expect of one group."""
+
+    fps: float
+    why: str = ""
+    """Why it is less than the plan's, or why it is not reached; empty: it is as planned."""
+
 
 def scheduler_view(
     state: SchedulerState, now: float, leader: LeaderRecord | None = None, led_s: float = 0.0
 ) -> SchedulerView:
     """Everything, for `hams-ctl status`, `devices` and `matrix`."""
-    groups = [state.groups[name] for name in sorted(state.groups)]
-    drafts = [group for request in state.asked.values() for group in request.groups]
+    groups, drafts = state.groups.sorted(), state.drafts()
+    missing = profiling.missing(state, groups + drafts) + profiling.missing(state, drafts, idle=True)
     return SchedulerView(
-        devices=tuple(_device(state, name, now) for name in sorted(state.devices)),
-        groups=tuple(_group(state, name) for name in sorted(state.groups)),
-        matrix=_doubted(state, matrix_view(state.situation(groups, ""))),
+        devices=tuple(_device(state, name, now) for name in sorted(state.devices.records)),
+        groups=tuple(_group(state, name) for name in sorted(state.groups.records)),
+        matrix=_doubted(state, matrix_view(state.snapshot(groups, ""))),
         leader=leader,
         led_s=led_s,
-        profiling={device: cell.model for device, (cell, _) in sorted(state.profiling.items())},
-        waiting_profiles=len(state.missing(groups + drafts) + state.missing(drafts, spare=True)) + len(state.again),
+        profiling={device: cell.model for device, (cell, _) in sorted(state.profiles.running.items())},
+        waiting_profiles=len(missing) + len(state.profiles.requested),
     )
 
 
@@ -45,25 +68,25 @@ def _doubted(state: SchedulerState, matrix: MatrixView) -> MatrixView:
         f"{model} @ {device}": why
         for model, cells in matrix.cells.items()
         for device, profile in cells.items()
-        if (why := doubt(state, device, profile))
+        if (why := profiling.doubt(state, device, profile))
     }
     return matrix.model_copy(update={"doubts": found})
 
 
 def _device(state: SchedulerState, device: str, now: float) -> DeviceView:
-    peer = state.live.peers.get(device)
+    peer = state.devices.live.peers.get(device)
     return DeviceView(
-        record=state.devices[device],
-        state="quarantined" if state.quarantined(device) else "alive" if peer else "lost",
-        health=state.health.get(device),
+        record=state.devices.records[device],
+        state="quarantined" if state.devices.quarantined(device) else "alive" if peer else "lost",
+        health=state.devices.health.get(device),
         heartbeat=peer.heartbeat if peer else None,
         silent_s=round(max(0.0, now - peer.seen), 3) if peer else 0.0,
     )
 
 
 def _group(state: SchedulerState, name: str) -> GroupView:
-    record = state.groups[name]
-    plans = state.plans.get(name)
+    record = state.groups.records[name]
+    plans = state.plans.records.get(name)
     active, following = (plans.active, plans.next) if plans else (None, None)
     now = expected(state, name)
     view = GroupView(
@@ -72,7 +95,7 @@ def _group(state: SchedulerState, name: str) -> GroupView:
         state="planning",
         active=_shown(active),
         next=_shown(following),
-        error=state.errors.get(name),
+        error=state.groups.errors.get(name),
         target_fps=record.spec.target_fps,
         measured_fps=round(state.learned.measured_fps(name), 3),
         expected_fps=round(now.fps, 3) if now is not None else 0.0,
@@ -87,24 +110,24 @@ def _condition(
     state: SchedulerState, record: GroupRecord, active: Plan | None, following: Plan | None
 ) -> dict[str, object]:
     """How the group is, as fields of its view."""
-    name, error = record.spec.name, state.errors.get(record.spec.name)
+    name, error = record.spec.name, state.groups.errors.get(record.spec.name)
     failed: dict[str, object] = {"state": "failed", "text": error.text} if error is not None else {}
     if failed and active is None:
         return failed
-    if not state.alive():
-        quarantined = ", ".join(d for d in sorted(state.devices) if state.quarantined(d))
+    if not state.devices.alive():
+        quarantined = ", ".join(d for d in sorted(state.devices.records) if state.devices.quarantined(d))
         text = f"no device is alive{f' but those quarantined: {quarantined}' if quarantined else ''}"
         return {"state": "waiting", "text": text}
-    missing = state.missing([record])
-    if missing and (active is None or state.awaits(record)):
-        total = len(state.cells(record))
-        busy = ", ".join(f"{cell.model} on {device}" for device, (cell, _) in sorted(state.profiling.items()))
+    missing = profiling.missing(state, [record])
+    if missing and (active is None or profiling.waits_for_benchmark(state, record)):
+        total = len(profiling.needed(state, record).required)
+        busy = ", ".join(f"{cell.model} on {device}" for device, (cell, _) in sorted(state.profiles.running.items()))
         return {"state": "profiling", "done": max(0, total - len(missing)), "total": total, "text": busy}
     if active is not None:
-        if all(state.live.ready(device, name, active.epoch) for device in active.devices):
+        if all(state.devices.live.ready(device, name, active.epoch) for device in active.devices):
             why = f"; no newer plan: {error.text}" if error is not None else ""
             return {"state": "serving", "text": f"predicted {active.fps:.2f} FPS{why}"}
-        lost = active.devices - set(state.alive())
+        lost = active.devices - set(state.devices.alive())
         if following is None and lost:
             return failed or {"state": "planning", "text": f"plan {active.epoch} lost {', '.join(sorted(lost))}"}
     waited_for = following or active
@@ -127,20 +150,20 @@ def _shown(plan: Plan | None) -> Plan | None:
 def _progress(state: SchedulerState, group: str, epoch: int) -> tuple[int, int]:
     mine = [
         a
-        for peer in state.live.peers.values()
+        for peer in state.devices.live.peers.values()
         for a in peer.heartbeat.assignments
         if a.group == group and a.epoch == epoch
     ]
     return sum(a.loaded for a in mine), sum(a.total for a in mine)
 
 
-def matrix_view(situation: Situation) -> MatrixView:
-    """The FPS matrix of `situation`'s groups: one row per model and input shape, one column per living device."""
+def matrix_view(snapshot: PlanningSnapshot) -> MatrixView:
+    """The FPS matrix of `snapshot`'s groups: one row per model and input shape, one column per living device."""
     rows: dict[tuple[str, tuple[int, ...]], str] = {}
     cells: dict[str, dict[str, ProfileRecord]] = {}
     reasons: dict[str, str] = {}
     table: list[tuple[float | None, ...]] = []
-    for group in situation.groups:
+    for group in snapshot.groups:
         for node in group.spec.depth_first():
             model = group.models[node]
             identity = (model.digest, group.spec.nodes[node].input.shape())
@@ -152,73 +175,73 @@ def matrix_view(situation: Situation) -> MatrixView:
             rows[identity] = name
             numbers: list[float | None] = []
             cells[name] = {}
-            for device in situation.devices:
-                cell = cell_of(group, node, device)
-                profile = situation.profiles.get(cell.key)
+            for device in snapshot.devices:
+                cell = source_of(group, node).cell(device)
+                profile = snapshot.profiles.get(cell.key)
                 if profile is not None:
                     cells[name][device.device] = profile
                 good = profile is not None and profile.reason is None
                 numbers.append(round(profile.fps, 3) if good and profile else None)
                 if not good:
-                    why = profile.reason if profile else situation.unanswered.get((device.device, cell.key))
+                    why = profile.reason if profile else snapshot.unanswered.get((device.device, cell.key))
                     reasons[f"{name} @ {device.device}"] = why or "not measured yet"
             table.append(tuple(numbers))
     return MatrixView(
         models=tuple(rows.values()),
-        devices=tuple(d.device for d in situation.devices),
+        devices=tuple(d.device for d in snapshot.devices),
         fps=tuple(table),
         reasons=reasons,
         cells=cells,
-        emulated=tuple(d.device for d in situation.devices if d.emulated),
-        variants=variant_rows(situation),
+        emulated=tuple(d.device for d in snapshot.devices if d.emulated),
+        variants=variant_rows(snapshot),
     )
 
 
-def variant_rows(situation: Situation) -> tuple[VariantRow, ...]:
+def variant_rows(snapshot: PlanningSnapshot) -> tuple[VariantRow, ...]:
     """All that may serve each node for which variants are known, and what may not, with the reason; sources first."""
     rows: list[VariantRow] = []
-    for group in situation.groups:
+    for group in snapshot.groups:
         for node in group.spec.depth_first():
             spec, source = group.spec.nodes[node], group.models[node]
-            known = sorted(situation.variants.get(source.digest, {}).values(), key=lambda r: (r.label, r.model.digest))
+            known = sorted(snapshot.variants.get(source.digest, {}).values(), key=lambda r: (r.label, r.model.digest))
             if not known:
                 continue
-            rows.append(_row(situation, group, node, Candidate(source, spec.input), "source", None, ""))
+            rows.append(_row(snapshot, group, node, source_of(group, node), "source", None, ""))
             for record in known:
                 found = record.agreements.get(task_key(spec))
                 agreement = found.value if found else None
-                candidate = Candidate(record.model, record.made.input or spec.input, record.label)
-                rows.append(_row(situation, group, node, candidate, record.label, agreement, excluded(record, spec)))
+                network = Network(record.model, record.made.input or spec.input, record.label)
+                rows.append(_row(snapshot, group, node, network, record.label, agreement, excluded(record, spec)))
     return tuple(rows)
 
 
 def _row(
-    situation: Situation,
+    snapshot: PlanningSnapshot,
     group: GroupRecord,
     node: str,
-    candidate: Candidate,
+    network: Network,
     label: str,
     agreement: float | None,
     why: str,
 ) -> VariantRow:
-    name, digest = node_name(group, node), candidate.model.digest
+    name, digest = node_name(group, node), network.model.digest
     numbers: list[float | None] = []
     reasons: dict[str, str] = {}
-    for device in situation.devices:
-        cell = candidate.cell(device)
-        profile = situation.profiles.get(cell.key)
+    for device in snapshot.devices:
+        cell = network.cell(device)
+        profile = snapshot.profiles.get(cell.key)
         good = profile is not None and profile.reason is None
         numbers.append(round(profile.fps, 3) if good and profile else None)
-        if (device.device, digest) in situation.banned:
+        if (device.device, digest) in snapshot.banned:
             reasons[device.device] = "the agent could not load it"
         elif not good and not why:
-            found = profile.reason if profile else situation.unanswered.get((device.device, cell.key))
+            found = profile.reason if profile else snapshot.unanswered.get((device.device, cell.key))
             reasons[device.device] = found or "not measured yet"
-    loaded = situation.loaded.get(name, {})
-    serves = [d for d in situation.current.get(name, {}) if loaded.get(d, group.models[node].digest) == digest]
+    loaded = snapshot.loaded.get(name, {})
+    serves = [d for d in snapshot.current.get(name, {}) if loaded.get(d, group.models[node].digest) == digest]
     return VariantRow(
         node=name,
-        model=candidate.model.name,
+        model=network.model.name,
         digest=digest,
         label=label,
         agreement=agreement,
@@ -228,3 +251,74 @@ def _row(
         reasons=reasons,
         serves=tuple(serves),
     )
+
+
+# ── the FPS to expect ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def expected(state: SchedulerState, group: str) -> Expected | None:
+    """Frames/s of `group` under the present load; None: it has no active plan, or nothing is known of its nodes."""
+    plan = state.plans.active(group)
+    if plan is None:
+        return None
+    spent = {device: _spent(state, plan, device) for device in plan.devices}
+    reached = {device: _available(state, plan, device) / s for device, s in spent.items() if s > 0}
+    if not reached:
+        return None
+    device = min(sorted(reached), key=lambda d: reached[d])
+    fps = reached[device]
+    now = state.learned.measured_fps(group)
+    if 0 < now < REACHED * fps:
+        return Expected(fps, _not_reached(state, device))
+    others = {g: part for g, part in _parts(state, device).items() if g != group and part >= SOME}
+    if others and fps < REACHED * plan.fps:
+        return Expected(fps, f"{device} also works for {_listed(others)}")
+    return Expected(fps)
+
+
+def _spent(state: SchedulerState, plan: Plan, device: str) -> float:
+    """Seconds of `device` per frame of the plan's group, 0 when unknown: as planned at first, as measured then."""
+    group = plan.group.spec.name
+    planned = 0.0
+    nodes = plan.nodes_on(device)
+    for node in nodes:
+        fps = state.fps_of(group, node, device)
+        if not fps:
+            return state.learned.spent_s(group, device, 0.0, 0.0)
+        planned += plan.share(node, device) * state.weight(plan.group, node) / fps
+    resident = sum(len(p.active.nodes_on(device)) for p in state.plans.records.values() if p.active is not None)
+    return state.learned.spent_s(group, device, planned * state.learned.kappa(device, resident), SEEN_FRAMES)
+
+
+def _available(state: SchedulerState, plan: Plan, device: str) -> float:
+    """The part of the device's time that the group has, 0-1."""
+    me = plan.group.spec
+    parts = _parts(state, device)
+    left = 1.0 - sum(part for group, part in parts.items() if group != me.name)
+    first = sum(part for group, part in parts.items() if _spec(state, group).priority > me.priority)
+    others = [_spec(state, group) for group, part in parts.items() if part >= SOME and group != me.name]
+    shares = sum(spec.share for spec in others if spec.priority == me.priority)
+    fair = (1.0 - first) * me.share / (me.share + shares)
+    return min(max(left, fair, 0.0), 1.0)
+
+
+def _parts(state: SchedulerState, device: str) -> dict[str, float]:
+    """By group that has an active plan there: the part of the last seconds that the device computed for it."""
+    return {group: state.learned.load(group, device) for group in state.plans.active_on(device)}
+
+
+def _spec(state: SchedulerState, group: str) -> GroupSpec:
+    active = state.plans.active(group)
+    assert active is not None
+    return active.group.spec
+
+
+def _not_reached(state: SchedulerState, device: str) -> str:
+    busy = sum(_parts(state, device).values())
+    if busy >= BUSY:
+        return f"{device} computes {busy:.0%} of the time; the rest goes between frames"
+    return f"{device} computes {busy:.0%} of the time only: its streams bring no more, or wait elsewhere"
+
+
+def _listed(parts: dict[str, float]) -> str:
+    return ", ".join(f"{group} {part:.0%}" for group, part in sorted(parts.items(), key=lambda one: -one[1]))

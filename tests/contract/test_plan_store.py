@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from hams_scheduler.leader.plan_store import OvertakenError, PlanStore
+from hams_scheduler.leader.plan_store import PlanStore
+from hams_scheduler.leader.write_rules import OvertakenError
 from hams_shared.bus.protocol import Message
 from hams_shared.bus.records import restore
 from hams_shared.errors import NotFoundError, NotLeaderError, RefusedError

@@ -171,7 +171,7 @@ class Cluster:
 
     def turn(self, name: str) -> None:
         lease = self.leases[name]
-        lease.expired(self.now)
+        lease.change(self.now)
         claim = lease.renewal(self.now) or lease.saw(self.held, self.now)
         if claim is None:
             return

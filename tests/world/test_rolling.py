@@ -87,7 +87,7 @@ async def test_a_new_scheduler_joins_and_the_old_one_leaves(world: System) -> No
     await world.later(2)
     await world.parts["scheduler-old"].stop()
     after = await world.until(lambda: world.view())
-    assert after.leader.holder == new.service.leadership.id
+    assert after.leader.holder == new.service.lease.me
     assert after.leader.term > before.leader.term
     assert after.groups[0].active == before.groups[0].active  # nothing was lost or made anew
     await more(world, results)

@@ -24,7 +24,7 @@ async def leading(world: System) -> tuple[Part[SchedulerService], Part[Scheduler
     """Of the two schedulers, the one that leads and the other."""
     holder = (await leader(world)).holder
     first, second = world.parts["one"], world.parts["two"]
-    return (first, second) if first.service.leadership.id == holder else (second, first)
+    return (first, second) if first.service.lease.me == holder else (second, first)
 
 
 async def plan(world: System) -> Plan:
@@ -66,7 +66,7 @@ async def test_a_leader_that_is_stopped_gives_the_lease_back(world: System) -> N
     await first.stop()
     stopped = world.clock.now()
     second = await leader(world)
-    assert (second.holder, second.term) == (other.service.leadership.id, term + 1)
+    assert (second.holder, second.term) == (other.service.lease.me, term + 1)
     assert world.clock.now() - stopped < LEASE_S / 2  # it did not have to run out
 
 
@@ -74,14 +74,14 @@ async def test_a_leader_that_was_cut_off_finds_itself_deposed(world: System) -> 
     results = await serving(world)
     (first, other), before = await leading(world), await plan(world)
     first.bus.cut()
-    await world.until(lambda: other.service.leadership.term, within=10)
-    assert not first.service.leadership.term
+    await world.until(lambda: other.service.lease.led, within=10)
+    assert not first.service.lease.led
     await world.deploy(light(priority=2))  # a new plan, made by the other
     after = await plan(world)
     assert after.epoch > before.epoch
     first.bus.heal()
     await world.later(5)
-    assert (await leader(world)).holder == other.service.leadership.id
+    assert (await leader(world)).holder == other.service.lease.me
     assert await plan(world) == after
     seen = len(results.received)
     await world.until(lambda: len(results.received) >= seen + 10)
@@ -174,7 +174,7 @@ async def test_a_lone_scheduler_that_was_starved_keeps_its_lease_and_what_waits(
     asking = await asked(world, "one")
     before = await leader(world)
     world.clock.advance(world.clock.now() + 2 * LEASE_S)  # nobody had the cores
-    assert not world.parts["one"].service.leadership.term
+    assert not world.parts["one"].service.lease.leads(world.clock.now())
     await answered(asking)
     assert await leader(world) == before
 
@@ -185,7 +185,7 @@ async def test_a_lone_scheduler_whose_lease_ran_out_answers_what_waits_when_it_l
     world.parts["one"].bus.cut()
     await world.later(2 * LEASE_S)
     world.parts["one"].bus.heal()
-    await world.until(lambda: world.parts["one"].service.leadership.term > term)
+    await world.until(lambda: world.parts["one"].service.lease.led > term)
     assert not asking.done()
     await answered(asking)
 
@@ -194,7 +194,7 @@ async def test_who_asked_a_leader_that_is_deposed_asks_its_heir(world: System) -
     asking = await asked(world, "one", "two")
     first, other = await leading(world)
     first.bus.cut()
-    await world.until(lambda: other.service.leadership.term, within=10)
+    await world.until(lambda: other.service.lease.led, within=10)
     first.bus.heal()
     await answered(asking)
 

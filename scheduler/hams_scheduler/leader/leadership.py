@@ -1,4 +1,4 @@
-"""The lease's shell: reads and writes the key, and says when this scheduler begins and ends to lead.
+"""The lease's shell: reads and writes the key, and reports when this scheduler begins and ends to lead.
 
 Decisions are :class:`hams_scheduler.leader.lease.Lease`'s.
 """
@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -34,44 +33,20 @@ class Leadership:
     def __init__(
         self,
         bucket: KeyValue,
+        lease: Lease,
         on_lead: Callable[[int], Awaitable[None]],
         on_follow: Callable[[], Awaitable[None]],
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self.id = uuid.uuid4().hex[:8]
+        self.began = float("-inf")
+        """When this scheduler began to lead, on `clock`."""
         self._bucket = bucket
         self._clock = clock
         self._on_lead = on_lead
         self._on_follow = on_follow
-        self._lease = Lease(self.id)
-        self._led = 0
-        """The term whose beginning was announced; 0: none."""
-        self._since = self._began = 0.0
-        """When that was: Unix time for people, monotonic for us."""
-
-    @property
-    def term(self) -> int:
-        """The term this scheduler leads in; 0 when it does not."""
-        return self._led if self._lease.leads(self._clock.now()) else 0
-
-    @property
-    def others(self) -> bool:
-        """Whether another scheduler leads, as far as this one knows."""
-        return self._lease.others
-
-    @property
-    def record(self) -> LeaderRecord:
-        """As the key says it while this scheduler leads."""
-        return self._record(Claim(max(self._lease.term, 1), 0), self.id)
-
-    @property
-    def led_s(self) -> float:
-        """How long this scheduler has led, s."""
-        return self._clock.now() - self._began if self._led else 0.0
-
-    def heard(self, term: int) -> None:
-        """A record was written in `term`."""
-        self._lease.heard(term)
+        self._lease = lease
+        self.record = LeaderRecord(holder=lease.me, host=host_name(), pid=os.getpid(), term=1, since=0.0)
+        """The record of the key while this scheduler leads; `since` is Unix time."""
 
     async def run(self) -> None:
         """Hold or seek the lease until cancelled."""
@@ -90,53 +65,60 @@ class Leadership:
         for _ in range(2):  # a refused renewal is followed by a look at once
             claim = self._lease.renewal(self._clock.now())
             if claim is None:
-                found = await self._look()
+                found = await self._read()
                 claim = self._lease.saw(found, self._clock.now())
             if claim is None:
                 return
             sent = self._clock.now()
             try:
-                revision = await self._bucket.update(KEY, codec.encode(self._record(claim, self.id)), claim.revision)
+                revision = await self._bucket.update(
+                    KEY, codec.encode(self._record(claim, self._lease.me)), claim.revision
+                )
             except RefusedError:
                 self._lease.refused()
                 continue
             self._lease.wrote(claim, revision, sent)
             return
 
-    async def _look(self) -> Held | None:
+    async def _read(self) -> Held | None:
         entry = await self._bucket.get(KEY)
         if entry is None or entry.value is None:
             return None
         try:
             record = codec.decode(LeaderRecord, entry.value)
         except MessageError as error:
-            log.error("the lease cannot be read and counts as nobody's: %s", error)
+            log.error("the lease cannot be decoded and counts as held by nobody: %s", error)
             return Held("?", 1, entry.revision)
         return Held(record.holder, record.term, entry.revision)
 
     def _record(self, claim: Claim, holder: str) -> LeaderRecord:
-        since = self._since if claim.term == self._led else time.time()
-        return LeaderRecord(holder=holder, host=host_name(), pid=os.getpid(), term=claim.term, since=since)
+        since = self.record.since if claim.term == self._lease.led else time.time()
+        return self.record.model_copy(update={"holder": holder, "term": claim.term, "since": since})
 
     async def _announce(self) -> None:
-        """Tell of what changed."""
-        self._lease.expired(self._clock.now())
-        leads = self._lease.leads(self._clock.now())
-        if self._led and (not leads or self._lease.term != self._led):
-            log.warning("this scheduler leads no more (term %d)", self._led)
-            self._led = 0
-            await self._on_follow()
-        if leads and not self._led:
-            try:
-                async with asyncio.timeout(STEP_DOWN_S):
-                    await self._on_lead(self._lease.term)
-            except (HamsError, TimeoutError) as error:
-                log.warning("cannot begin to lead yet: %s", str(error) or "no answer in time")
+        """Report what changed."""
+        while change := self._lease.change(self._clock.now()):
+            if change == "end":
+                log.warning("this scheduler leads no more (term %d)", self.record.term)
+                await self._on_follow()
+            elif not await self._begin():
                 return
-            self._led, self._since, self._began = self._lease.term, time.time(), self._clock.now()
-            log.info("this scheduler leads, term %d", self._led)
 
-    async def depose(self) -> None:
+    async def _begin(self) -> bool:
+        """Have the scheduler begin to lead; return whether it does."""
+        term = self._lease.term
+        try:
+            async with asyncio.timeout(STEP_DOWN_S):
+                await self._on_lead(term)
+        except (HamsError, TimeoutError) as error:
+            log.warning("cannot begin to lead yet: %s", str(error) or "no answer in time")
+            return False
+        self.record = self.record.model_copy(update={"term": term, "since": time.time()})
+        self.began = self._clock.now()
+        log.info("this scheduler leads, term %d", term)
+        return True
+
+    async def step_down(self) -> None:
         """A later leader was met: follow."""
         self._lease.give_back()
         await self._announce()
@@ -149,8 +131,8 @@ class Leadership:
         try:
             async with asyncio.timeout(IO_S):
                 while True:  # a renewal may still be under way from before this scheduler was told to stop
-                    found = await self._look()
-                    if found is None or (found.holder, found.term) != (self.id, claim.term):
+                    found = await self._read()
+                    if found is None or (found.holder, found.term) != (self._lease.me, claim.term):
                         return
                     with suppress(RefusedError):
                         await self._bucket.update(KEY, codec.encode(self._record(claim, "")), found.revision)

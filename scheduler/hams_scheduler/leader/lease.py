@@ -1,4 +1,4 @@
-"""Who of several schedulers leads: a lease in one KV key, held by renewing it. Pure.
+"""Which of several schedulers leads: a lease in one KV key, held by renewing it. Pure.
 
 The holder writes its record again every `RENEW_S` by compare-and-set on the key's revision. Clocks of hosts are never
 compared: a follower takes the lease only when *it* has seen no new revision for `LEASE_S` on its own monotonic clock,
@@ -7,6 +7,10 @@ last renewal that was acknowledged. Since a follower sees a revision no earlier 
 `STEP_DOWN_S` < `LEASE_S`, at most one leads at any time, whatever is delayed, as long as clocks run at the same rate
 within the ratio of the two.
 
+`Lease.led` is the one answer to "does this scheduler decide?": the term in which it does. The shell reports what it
+reads and writes; :meth:`Lease.change` returns what has to begin or end. Between taking the lease and deciding, the
+shell fences off earlier leaders.
+
 A process that is stopped between asking :meth:`Lease.leads` and writing (SIGSTOP) is beyond any lease; its writes are
 fenced by the revisions of what it writes (:mod:`hams_scheduler.leader.plan_store`).
 """
@@ -14,6 +18,7 @@ fenced by the revisions of what it writes (:mod:`hams_scheduler.leader.plan_stor
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 RENEW_S = 0.5
 """Pause between two renewals, and between two looks of a follower, s."""
@@ -25,7 +30,7 @@ LEASE_S = 2.5
 
 @dataclass(frozen=True)
 class Held:
-    """What the key says."""
+    """The content of the key."""
 
     holder: str
     """Empty: given back."""
@@ -48,6 +53,8 @@ class Lease:
     me: str
     term: int = 0
     """The newest term this scheduler knows of; its own while it leads."""
+    led: int = 0
+    """The term in which this scheduler decides; 0: it follows."""
     _mine: Claim | None = None
     """The newest revision written by this scheduler, while it leads."""
     _renewed: float = float("-inf")
@@ -70,16 +77,34 @@ class Lease:
         """Whether this scheduler may decide now."""
         return self.holds and now - self._renewed < STEP_DOWN_S
 
+    def writes_in(self, now: float) -> int:
+        """The term in which this scheduler may write now; 0: it follows, or its lease has run out."""
+        return self.led if self.leads(now) else 0
+
+    def change(self, now: float) -> Literal["begin", "end"] | None:
+        """What has changed: ``"end"``, and `led` is 0 now; or ``"begin"``: the shell calls :meth:`begin` once ready."""
+        if self.holds and not self.leads(now):
+            self._mine = None
+        leads = self.leads(now)
+        if self.led and (not leads or self.term != self.led):
+            self.led = 0
+            return "end"
+        return "begin" if leads and not self.led else None
+
+    def begin(self) -> None:
+        """Decide from now on, in the term of the lease: earlier leaders are fenced off."""
+        self.led = self.term
+
     def renewal(self, now: float) -> Claim | None:
         """What a leader writes now; None: look first."""
         return self._mine if self.leads(now) and self._mine != self._unsure() else None
 
     def _unsure(self) -> Claim:
-        """What stands for "somebody else may have written": the next look tells."""
+        """The claim that stands for "another may have written": it makes the next turn read the key."""
         return Claim(self.term, -1)
 
     def saw(self, found: Held | None, now: float) -> Claim | None:
-        """Take what the key says now; return the claim to make, if any."""
+        """Take the content of the key; return the claim to make, if any."""
         if found is None and self._mine is not None and self.leads(now):
             return Claim(self.term, 0)  # the store was lost, and nobody else has claimed it
         if found is not None:
@@ -109,16 +134,9 @@ class Lease:
         self._renewed = sent
 
     def refused(self) -> None:
-        """A claim was refused: somebody else wrote the key, or it was lost. The next look tells."""
+        """A claim was refused: another wrote the key, or it was lost. The next turn reads it."""
         if self._mine is not None:
             self._mine = self._unsure()
-
-    def expired(self, now: float) -> bool:
-        """Step down if the last renewal is too old; whether that happened now."""
-        if self.holds and not self.leads(now):
-            self._mine = None
-            return True
-        return False
 
     def give_back(self) -> Claim | None:
         """Stop leading; what to write, with an empty holder, so that another may lead at once."""
@@ -126,6 +144,10 @@ class Lease:
         return claim
 
     def heard(self, term: int) -> None:
-        """A term that some record was written in: this scheduler's own will be higher."""
+        """Take the term of a record: this scheduler's own will be higher."""
         if not self.holds:
             self.term = max(self.term, term)
+
+    def validate(self) -> None:
+        """Raise AssertionError if this scheduler decides in a term that it does not know."""
+        assert 0 <= self.led <= self.term, f"{self.me} decides in term {self.led}, and knows {self.term}"

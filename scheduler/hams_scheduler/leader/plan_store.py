@@ -1,30 +1,35 @@
-"""Plans in KV, written by the leading scheduler alone: every write is a compare-and-set on the plan's revision.
+"""What the leading scheduler writes to KV: plans, by compare-and-set on their revisions, and measurements.
 
-A new leader first writes every plan again in its own term (:meth:`PlanStore.fence`), which changes all revisions: a
-write of an earlier leader, that was decided and then delayed however long, is refused by the broker.
+A new leader first writes every plan again in its own term (:meth:`PlanStore.fence`), which changes all revisions: the
+broker refuses a write of an earlier leader, however long it was delayed.
+
+One write per key waits in the :class:`WriteQueue`; a newer one takes its place. So at most as many wait as there are
+groups and profiles, however long the broker is away.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
+from hams_scheduler import events
+from hams_scheduler.leader.lease import Lease
+from hams_scheduler.leader.write_rules import Next, OvertakenError, after, check_term, is_written
 from hams_shared.bus.protocol import Entry, KeyValue
-from hams_shared.errors import MessageError, NotLeaderError, RefusedError
+from hams_shared.errors import HamsError, MessageError, RefusedError
+from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.wire import codec
 from hams_shared.wire.messages.plan import PlanRecord
 
 log = logging.getLogger("hams.scheduler")
 
 ATTEMPTS = 5
-"""Writes of one record that may meet another's, before it counts as refused."""
+"""Writes of one record that another's write may overtake, before it counts as refused."""
+WRITE_RETRY_S = 0.5
+"""Pause before a write is tried again, s."""
 
-
-class OvertakenError(Exception):
-    """A newer plan is there already; it is to be taken for what it is. Never leaves the scheduler."""
-
-    def __init__(self, found: PlanRecord) -> None:
-        super().__init__(f"group {found.group} has a newer plan already: epoch {found.newest}")
-        self.found = found
+Write = events.StorePlan | events.DeletePlan | events.StoreProfile
 
 
 class PlanStore:
@@ -35,12 +40,13 @@ class PlanStore:
         self._revisions: dict[str, int] = {}
 
     def noticed(self, entry: Entry) -> None:
-        """A watch told of a revision."""
+        """A watch reported a revision."""
         self._revisions[entry.key] = 0 if entry.lost else max(entry.revision, self._revisions.get(entry.key, 0))
 
-    def had(self, group: str) -> bool:
-        """Whether a plan of `group` was ever seen in the store."""
-        return group in self._revisions
+    @property
+    def written(self) -> frozenset[str]:
+        """The groups of which a plan was ever seen in the store."""
+        return frozenset(self._revisions)
 
     async def fence(self, term: int) -> list[PlanRecord]:
         """Write every plan again in `term` and return them: no earlier leader can write any of them from now on.
@@ -57,13 +63,10 @@ class PlanStore:
     async def _fence_one(self, group: str, term: int) -> list[PlanRecord]:
         for _ in range(ATTEMPTS):
             entry = await self._bucket.get(group)
-            if entry is None or entry.value is None:
-                return []
             record = _decoded(entry)
-            if record is None:
+            if entry is None or record is None:
                 return []
-            if record.term > term:
-                raise NotLeaderError(f"a scheduler of term {record.term} leads")
+            check_term(record, term)
             try:
                 self._revisions[group] = await self._bucket.update(group, _in_term(record, term), entry.revision)
             except RefusedError:
@@ -80,9 +83,10 @@ class PlanStore:
             BrokerError: the store is away; try again.
         """
         for _ in range(ATTEMPTS):
+            revision = self._revisions.get(record.group, 0)
             try:
                 self._revisions[record.group] = await self._bucket.update(
-                    record.group, _in_term(record, term), self._revisions.get(record.group, 0)
+                    record.group, _in_term(record, term), revision
                 )
                 return
             except RefusedError:
@@ -91,23 +95,14 @@ class PlanStore:
         raise RefusedError(f"the plan of {record.group} changes all the time")
 
     async def _reread(self, record: PlanRecord, term: int) -> bool:
-        """Look who wrote; return whether what is there is what we want."""
+        """Read who wrote; return whether `record` is in the store now."""
         entry = await self._bucket.get(record.group)
         if entry is None or entry.value is None:  # deleted before, or lost
             self._revisions[record.group] = await self._bucket.create(record.group, _in_term(record, term))
             return True
         self._revisions[record.group] = entry.revision
         found = _decoded(entry)
-        if found is None:
-            return False
-        if found.term > term:
-            raise NotLeaderError(f"a scheduler of term {found.term} leads")
-        plain = found.model_copy(update={"term": record.term})
-        if plain == record and found.term == term:
-            return True  # our own write, whose answer was lost
-        if found.term < term and plain != record and found.newest >= record.newest:
-            raise OvertakenError(plain)
-        return False
+        return found is not None and is_written(found, record, term)
 
     async def delete(self, group: str, term: int) -> None:
         """Delete a plan. Raises as :meth:`store`."""
@@ -116,8 +111,8 @@ class PlanStore:
             if entry is None or entry.value is None:
                 return
             found = _decoded(entry)
-            if found is not None and found.term > term:
-                raise NotLeaderError("another scheduler leads")
+            if found is not None:
+                check_term(found, term)
             try:
                 await self._bucket.delete(group, entry.revision)
             except RefusedError:
@@ -125,10 +120,103 @@ class PlanStore:
             return
 
 
-def _decoded(entry: Entry) -> PlanRecord | None:
-    """A bad record is logged and counts as nothing."""
+class WriteQueue:
+    """Writes decisions one after another, while this scheduler leads."""
+
+    def __init__(
+        self,
+        plans: PlanStore,
+        profiles: KeyValue,
+        lease: Lease,
+        report: Callable[[events.Event], None],
+        step_down: Callable[[], Awaitable[None]],
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._plans = plans
+        self._profiles = profiles
+        self._lease = lease
+        self._report = report
+        self._step_down = step_down
+        self._clock = clock
+        self._waiting: dict[tuple[str, str], Write] = {}
+        self._some = asyncio.Event()
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def put(self, command: Write) -> None:
+        """Have `command` written after all that waits; it takes the place of an older one for the same key."""
+        key = _key(command)
+        self._waiting.pop(key, None)
+        self._waiting[key] = command
+        self._some.set()
+
+    def drop(self) -> None:
+        """This scheduler follows: nothing of what waits is written."""
+        self._waiting.clear()
+
+    async def run(self) -> None:
+        """Write until cancelled; while the broker is away all waits."""
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            while self._waiting:
+                key = next(iter(self._waiting))
+                await self._write(key, self._waiting.pop(key))
+
+    async def _write(self, key: tuple[str, str], command: Write) -> None:
+        """Try until it is written or refused for good, a newer write waits, or this scheduler leads no more."""
+        term = self._lease.led
+        while term and term == self._lease.led and key not in self._waiting:
+            try:
+                if self._lease.writes_in(self._clock.now()):
+                    await self._write_one(command, term)
+                    return
+                log.warning("not written yet: the lease has run out")
+            except (HamsError, OvertakenError) as error:
+                if await self._failed(command, error):
+                    return
+            await asyncio.sleep(WRITE_RETRY_S)
+
+    async def _failed(self, command: Write, error: HamsError | OvertakenError) -> bool:
+        """Act on a failure; return whether the write is over."""
+        following = after(error)
+        log.warning("not written: %s; %s", error, following.value)
+        if following is Next.TAKE and isinstance(error, OvertakenError):
+            self._report(events.PlanSeen(error.found))
+        elif following is Next.STEP_DOWN:
+            await self._step_down()
+        elif following is Next.GIVE_UP and isinstance(error, HamsError) and isinstance(command, events.StorePlan):
+            self._report(events.PlanRefused(command.record, error))
+        return following is not Next.RETRY
+
+    async def _write_one(self, command: Write, term: int) -> None:
+        match command:
+            case events.StorePlan(record):
+                await self._plans.store(record, term)
+            case events.DeletePlan(group):
+                await self._plans.delete(group, term)
+            case events.StoreProfile(record):
+                await self._profiles.put(record.key, codec.encode(record))
+
+
+def _key(command: Write) -> tuple[str, str]:
+    match command:
+        case events.StorePlan(record):
+            return "plan", record.group
+        case events.DeletePlan(group):
+            return "plan", group
+        case events.StoreProfile(record):
+            return "profile", record.key
+
+
+def _decoded(entry: Entry | None) -> PlanRecord | None:
+    """The plan of an entry; a bad one is logged and counts as absent."""
+    if entry is None or entry.value is None:
+        return None
     try:
-        return codec.decode(PlanRecord, entry.value or b"")
+        return codec.decode(PlanRecord, entry.value)
     except MessageError as error:
         log.error("plan of %s ignored: %s", entry.key, error)
         return None

@@ -6,8 +6,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hams_scheduler import core, events
-from hams_scheduler.leader.plan_store import OvertakenError, PlanStore
+from hams_scheduler import core, events, profiling
+from hams_scheduler.leader.lease import Lease
+from hams_scheduler.leader.plan_store import PlanStore
+from hams_scheduler.leader.write_rules import Next, OvertakenError, after
 from hams_scheduler.state import SchedulerState
 from hams_shared.errors import DeadlineError, HamsError, NotLeaderError, RefusedError
 from hams_shared.wire import codec
@@ -40,14 +42,12 @@ class Scheduler(Part):
     """(model's name, device) → frames/s, 0 where it does not run."""
     taste: int = 1
     """See :func:`support.cores.solver.solution`."""
-    term: int = 0
-    """In which it leads; 0: it does not."""
 
     def start(self) -> None:
         """Begin a life: read back what an earlier scheduler knew."""
-        self.alive, self.term, self.reign = True, 0, 0
+        self.alive = True
         self.client = Client(connected=self.client.connected)
-        self.state = SchedulerState(started=self.now, leading=False)
+        self.state = SchedulerState(started=self.now, lease=Lease(self.name))
         self.plans = PlanStore(self.view("plans"))  # type: ignore[arg-type]
         self.writes: deque[tuple[int, Write]] = deque()
         self.jobs: list[Job] = []
@@ -55,8 +55,7 @@ class Scheduler(Part):
         for entry in self.world.buckets["profiles"].present().values():
             self.do(events.ProfileSeen(decoded(ProfileRecord, entry.value or b"")))
         for entry in self.world.buckets["plans"].present().values():
-            record = decoded(PlanRecord, entry.value or b"")
-            self.do(events.PlanSeen(record.model_copy(update={"term": 0})))
+            self.do(events.PlanSeen(decoded(PlanRecord, entry.value or b"")))
         for entry in self.world.buckets["groups"].present().values():
             self.do(events.GroupSeen(entry.key, decoded(GroupRecord, entry.value or b"")))
         self.watches = {name: Watch(self.client, self.world.buckets[name], kind) for name, kind in KINDS.items()}
@@ -64,30 +63,22 @@ class Scheduler(Part):
             pass
 
     def die(self) -> None:
-        self.alive, self.term, self.client.closed = False, 0, True
+        self.alive, self.client.closed = False, True
+        self.state.lease.led = 0
 
     # ── leading and following ─────────────────────────────────────────────────────────────────────────────────
 
     def lead(self, term: int) -> None:
         """Begin to decide, in a term that nobody led in."""
-        found = {record.group: record for record in run(self.plans.fence(term))}
-        self.term = term
-        for record in found.values():
-            self.do(events.PlanSeen(record.model_copy(update={"term": 0})))
-        absent = [group for group in self.state.plans if group not in found]
-        for group in absent:
-            if not self.plans.had(group):
-                self.do(events.PlanGone(group))
-        self.do(events.Lead())
-        for group in absent:
-            if group in self.state.plans:
-                self.writes.append((self.reign, events.StorePlan(self.state.plans[group])))
+        plans = run(self.plans.fence(term))
+        self.state.lease.term = term
+        self.state.lease.begin()
+        self.do(events.Lead(tuple(plans), self.plans.written))
 
     def follow(self) -> None:
         """Decide no more."""
-        self.term = 0
+        self.state.lease.led = 0
         self.do(events.Follow())
-        self.reign += 1
         for request_id in sorted(self.asked):
             self.do(events.AskWithdrawn(request_id))
         self.asked.clear()
@@ -131,29 +122,18 @@ class Scheduler(Part):
         entry, record = news
         if bucket == "plans":
             self.plans.noticed(entry)
-            self._plan_news(entry.key, record, lost=entry.lost)
+            self.do(events.PlanEntrySeen(entry.key, record, entry.lost))
         elif entry.lost:
             return True
         elif bucket == "devices":
             self.do(events.DeviceSeen(entry.key, record))
         elif bucket == "health":
             self.do(events.HealthSeen(entry.key, record))
-        elif bucket == "groups" and record != self.state.groups.get(entry.key):
+        elif bucket == "groups":
             self.do(events.GroupSeen(entry.key, record))
-        elif bucket == "profiles" and record is not None and self.state.profiles.get(record.key) != record:
+        elif bucket == "profiles" and record is not None:
             self.do(events.ProfileSeen(record))
         return True
-
-    def _plan_news(self, group: str, record: PlanRecord | None, *, lost: bool) -> None:
-        known = self.state.plans.get(group)
-        if record is not None:
-            news = known is None or record.newest > known.newest
-            if not self.state.leading or (news and record.term != self.term):
-                self.do(events.PlanSeen(record.model_copy(update={"term": 0})))
-        elif known is not None and self.state.leading:
-            self.writes.append((self.reign, events.StorePlan(known)))
-        elif not lost and not self.state.leading:
-            self.do(events.PlanGone(group))
 
     def heard(self, beat: Heartbeat) -> None:
         self.do(events.HeartbeatSeen(beat))
@@ -161,16 +141,17 @@ class Scheduler(Part):
     # ── decisions, carried out ────────────────────────────────────────────────────────────────────────────────
 
     def do(self, event: events.Event) -> None:
-        before = dict(self.state.plans)
+        before = dict(self.state.plans.records)
         for command in core.step(self.state, event, self.now):
             match command:
                 case events.StorePlan() | events.DeletePlan() | events.StoreProfile():
-                    self.writes.append((self.reign, command))
+                    self.writes.append((self.state.lease.led, command))
                 case events.Profile() | events.Solve() | events.AdoptGroup() | events.AnswerPlan():
                     self.jobs.append(command)
             if isinstance(command, events.StorePlan):
                 self._check_ready(before.get(command.record.group), command.record)
         self.state.validate()
+        profiling.validate(self.state)
 
     def _check_ready(self, before: PlanRecord | None, after: PlanRecord) -> None:
         """A plan is active only when each of its devices has said that it is ready."""
@@ -185,21 +166,22 @@ class Scheduler(Part):
         """Carry out the next write; whether there was one that can be."""
         if not self.writes or not self.client.connected:
             return False
-        reign, command = self.writes.popleft()
-        if not self.state.leading or reign != self.reign:
+        term, command = self.writes.popleft()
+        if not term or term != self.state.lease.led:
             return True
         try:
             match command:
                 case events.StorePlan(record):
-                    run(self.plans.store(record, self.term))
+                    run(self.plans.store(record, term))
                 case events.DeletePlan(group):
-                    run(self.plans.delete(group, self.term))
+                    run(self.plans.delete(group, term))
                 case events.StoreProfile(record):
                     self.put("profiles", record.key, record)
-        except OvertakenError as error:
-            self.do(events.PlanSeen(error.found))
-        except NotLeaderError:
-            self.follow()
+        except (OvertakenError, NotLeaderError) as error:
+            if after(error) is Next.STEP_DOWN:
+                self.follow()
+            elif isinstance(error, OvertakenError):
+                self.do(events.PlanSeen(error.found))
         return True
 
     def finish(self, job: Job, *, fails: bool = False) -> bool:
@@ -210,11 +192,11 @@ class Scheduler(Part):
         match job:
             case events.Profile():
                 self.do(self._measured(job, fails=fails))
-            case events.Solve(generation, situation):
-                answer = None if fails else solution(situation, self.taste, self.world.now)
-                before = (generation == self.state.generation, dict(self.state.plans))
+            case events.Solve(generation, snapshot):
+                answer = None if fails else solution(snapshot, self.taste, self.world.now)
+                current, before = generation == self.state.replanning.generation, dict(self.state.plans.records)
                 self.do(events.Solved(generation, answer, HamsError("the solver broke") if fails else None))
-                assert before[0] or before[1] == self.state.plans, "what was solved for an earlier leader is taken"
+                assert current or before == self.state.plans.records, "what was solved for an earlier leader is taken"
             case events.AdoptGroup(record):
                 self._adopt(record)
             case events.AnswerPlan(request_id):

@@ -86,7 +86,7 @@ class World:
 
     @property
     def leader(self) -> Scheduler | None:
-        return next((one for one in self.schedulers if one.alive and one.term), None)
+        return next((one for one in self.schedulers if one.alive and one.state.leading), None)
 
     # ── the store ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -354,5 +354,5 @@ class World:
         for agent in self.agents.values():
             strange = {group for group, _ in agent.state.assignments} - groups.keys()
             found += [f"{agent.name} serves {group}" for group in strange]
-        found += [f"{one.name} owes answers" for one in self.schedulers if one.asked or one.state.asked]
+        found += [f"{one.name} owes answers" for one in self.schedulers if one.asked or one.state.questions]
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hams_scheduler import core, proposals
+from hams_scheduler import core, profiling, proposals
 from hams_scheduler.events import (
     AdoptGroup,
     AnswerPlan,
@@ -29,8 +29,10 @@ from hams_scheduler.events import (
     StoreProfile,
     Tick,
 )
+from hams_scheduler.leader.lease import Lease
 from hams_scheduler.planning import Solution, decide, place
-from hams_scheduler.state import PROFILE_ATTEMPTS, SchedulerState
+from hams_scheduler.state import SchedulerState
+from hams_scheduler.state_parts import PROFILE_ATTEMPTS
 from hams_scheduler.view import scheduler_view
 from hams_shared.errors import DeadlineError, HamsError, InfeasibleError
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, NodeLoad
@@ -43,11 +45,16 @@ ONE = device("h.ov.cpu0", cores=(0,))
 TWO = device("h.ort.cpu1", cores=(1,))
 
 
+def leader() -> SchedulerState:
+    """The state of a scheduler that leads and knows nothing yet."""
+    return SchedulerState(started=0.0, lease=Lease("me", term=1, led=1))
+
+
 class World:
     """Carries out commands: benchmarks give `fps`, agents load at once unless told otherwise."""
 
     def __init__(self, *devices: DeviceRecord, state: SchedulerState | None = None) -> None:
-        self.state = state or SchedulerState(started=0.0)
+        self.state = state or leader()
         self.now = 0.0
         self.fps: dict[tuple[str, str], float] = {}
         self.devices = {d.device: d for d in devices}
@@ -70,6 +77,8 @@ class World:
                     self._profile(command)
                 case Solve():
                     self._solve(command)
+        self.state.validate()
+        profiling.validate(self.state)
 
     def _profile(self, command: Profile) -> None:
         if not self.answers:
@@ -82,14 +91,25 @@ class World:
 
     def _solve(self, command: Solve) -> None:
         try:
-            solution = decide(command.situation, 0.0)
+            solution = decide(command.snapshot, 0.0)
         except HamsError as error:
             self.do(Solved(command.generation, None, error))
         else:
             self.do(Solved(command.generation, solution))
 
+    def lead(self, *plans: PlanRecord) -> None:
+        """Begin to lead, with `plans` in KV."""
+        self.state.lease.term += 1
+        self.state.lease.begin()
+        self.do(Lead(plans, frozenset(record.group for record in plans)))
+
+    def follow(self) -> None:
+        """Another leads."""
+        self.state.lease.led = 0
+        self.do(Follow())
+
     def groups(self) -> list[GroupRecord]:
-        return [*self.state.groups.values(), *(r.group for r in self.state.asked.values())]
+        return [*self.state.groups.records.values(), *(r.group for r in self.state.questions.values())]
 
     def beat(self) -> None:
         for name in sorted(self.devices):
@@ -97,12 +117,12 @@ class World:
                 continue
             epochs = [
                 (group, plan.epoch)
-                for group, record in self.state.plans.items()
+                for group, record in self.state.plans.records.items()
                 for plan in (record.active, record.next)
                 if plan is not None and name in plan.devices and self.loads and name not in self.refusing
             ]
             refused = None
-            for group, record in self.state.plans.items():
+            for group, record in self.state.plans.records.items():
                 if record.next and name in record.next.devices and name in self.refusing:
                     refused = (group, record.next.epoch, self.refusing[name])
             self.do(HeartbeatSeen(heartbeat(name, *epochs, incarnation=self.incarnation[name], refused=refused)))
@@ -115,12 +135,12 @@ class World:
             self.do(Tick())
 
     def shares(self, group: str = "face") -> dict[str, str]:
-        active = self.state.plans[group].active
+        active = self.state.plans.records[group].active
         assert active is not None
         return {node: next(iter(places)) for node, places in active.shares.items()}
 
     def epoch(self, group: str = "face") -> int:
-        active = self.state.plans[group].active
+        active = self.state.plans.records[group].active
         assert active is not None
         return active.epoch
 
@@ -157,11 +177,10 @@ def test_benchmarks_on_shared_cores_wait_for_each_other() -> None:
     unpinned = device("h.ov.cpu", cores=())
     world = World(ONE, TWO, unpinned)
     record = group_record()
-    world.state.groups["face"] = record
-    missing = world.state.missing([record])
-    started = core._start_profiles(world.state, missing)
+    world.state.groups.set_record("face", record)
+    started = profiling.start_due(world.state, [record], world.now)
     assert [c.device for c in started if isinstance(c, Profile)] == [TWO.device, ONE.device] or len(started) == 1
-    busy = set(world.state.profiling)
+    busy = set(world.state.profiles.running)
     assert not (unpinned.device in busy and len(busy) > 1)
 
 
@@ -170,11 +189,11 @@ def test_the_plan_is_active_only_when_all_its_devices_are_ready() -> None:
     world.loads = False
     world.do(GroupSeen("face", group_record()))
     world.wait(2.0)
-    assert world.state.plans["face"].active is None
+    assert world.state.plans.records["face"].active is None
     assert scheduler_view(world.state, world.now).groups[0].state == "loading"
     world.loads = True
     world.wait(1.0)
-    assert world.state.plans["face"].next is None
+    assert world.state.plans.records["face"].next is None
     assert world.epoch() == 1
 
 
@@ -283,10 +302,10 @@ def test_groups_that_do_not_fit_together_serve_in_the_order_of_their_importance(
     world.wait(2.0)
     states = {view.name: view.error is None for view in scheduler_view(world.state, world.now).groups}
     assert states == {"first": True, "second": False, "third": False, "vital": True}
-    assert world.state.plans.keys() == {"first", "vital"}  # nothing serves in a place that was given to another
+    assert world.state.plans.records.keys() == {"first", "vital"}  # nothing serves in a place that was given to another
     world.do(GroupSeen("vital", None))
     world.wait(2.0)
-    assert world.state.plans.keys() == {"first", "second"}
+    assert world.state.plans.records.keys() == {"first", "second"}
 
 
 def test_of_a_pinned_node_only_its_devices_are_told() -> None:
@@ -332,7 +351,7 @@ def test_a_refusal_of_an_earlier_deployment_does_not_count_for_the_next() -> Non
     world.refusing[ONE.device] = "there is no task 'foo'"
     world.do(GroupSeen("face", group_record()))
     world.wait(3.0)
-    epoch = world.state.epoch
+    epoch = world.state.plans.epoch
     del world.refusing[ONE.device]
     world.do(GroupSeen("face", group_record(deployed_at=2.0)))
     beat = heartbeat(ONE.device, incarnation=world.incarnation[ONE.device], refused=("face", epoch, "late"))
@@ -355,11 +374,11 @@ def test_a_benchmark_without_answer_is_tried_again_and_then_given_up() -> None:
 
 def test_a_new_scheduler_goes_on_with_the_plan_it_finds() -> None:
     old = deployed(det_one=10, det_two=2)
-    state = SchedulerState(started=0.0)
-    for record in old.state.profiles.values():
+    state = leader()
+    for record in old.state.profiles.records.values():
         core.step(state, ProfileSeen(record), 0.0)
-    core.step(state, PlanSeen(old.state.plans["face"]), 0.0)
-    core.step(state, GroupSeen("face", old.state.groups["face"]), 0.0)
+    core.step(state, PlanSeen(old.state.plans.records["face"]), 0.0)
+    core.step(state, GroupSeen("face", old.state.groups.records["face"]), 0.0)
     new = World(ONE, TWO, state=state)
     assert new.epoch() == old.epoch()
     assert not new.count(StorePlan)
@@ -367,9 +386,9 @@ def test_a_new_scheduler_goes_on_with_the_plan_it_finds() -> None:
 
 def test_a_plan_whose_group_was_undeployed_meanwhile_is_deleted() -> None:
     old = deployed()
-    state = SchedulerState(started=0.0)
-    core.step(state, PlanSeen(old.state.plans["face"]), 0.0)
-    plan = old.state.plans["face"].active
+    state = leader()
+    core.step(state, PlanSeen(old.state.plans.records["face"]), 0.0)
+    plan = old.state.plans.records["face"].active
     assert plan is not None
     assert AdoptGroup(plan.group) in core.step(state, Tick(), 5.0)  # or was the store lost?
     assert AdoptGroup(plan.group) not in core.step(state, Tick(), 5.5)
@@ -380,7 +399,7 @@ def test_undeploying_deletes_the_plan() -> None:
     world = deployed()
     world.do(GroupSeen("face", None))
     assert DeletePlan("face") in world.log
-    assert world.state.plans == {}
+    assert world.state.plans.records == {}
 
 
 def test_redeploying_makes_a_new_epoch() -> None:
@@ -395,8 +414,8 @@ def test_a_question_is_answered_when_all_is_measured_and_deploys_nothing() -> No
     world = World(ONE, TWO)
     world.do(PlanAsked("q", PlanRequest(group=group_record(), strategies=("mfs",))))
     [answer] = [c for c in world.log if isinstance(c, AnswerPlan)]
-    assert place(answer.situation).fps > 0
-    assert world.state.plans == {}
+    assert place(answer.snapshot).fps > 0
+    assert world.state.plans.records == {}
 
 
 def test_two_groups_are_placed_together() -> None:
@@ -408,7 +427,7 @@ def test_two_groups_are_placed_together() -> None:
 
 def loads(world: World, frames: int, seconds: float, busy: dict[str, float], per_frame: dict[str, float]) -> None:
     """Heartbeats of a group that ran `frames` frames in `seconds`; `busy` is s per inference."""
-    active = world.state.plans["face"].active
+    active = world.state.plans.records["face"].active
     assert active is not None
     for name in sorted(world.devices):
         nodes = []
@@ -461,14 +480,14 @@ def test_an_empty_plan_record_has_epoch_zero(field: str) -> None:
 
 
 def test_a_follower_takes_the_news_and_decides_nothing() -> None:
-    world = World(ONE, TWO, state=SchedulerState(started=0.0, leading=False))
+    world = World(ONE, TWO, state=SchedulerState(started=0.0, lease=Lease("me")))
     world.do(GroupSeen("face", group_record()))
     world.wait(5)
     assert world.log == []
-    world.do(Lead())
+    world.lead(*world.state.plans.records.values())
     world.wait(2)
     assert world.epoch() == 1
-    world.do(Follow())
+    world.follow()
     before = len(world.log)
     world.dead.add(next(iter(world.devices)))
     world.wait(10)
@@ -477,12 +496,12 @@ def test_a_follower_takes_the_news_and_decides_nothing() -> None:
 
 def test_a_new_leader_leaves_a_good_plan_alone() -> None:
     old = deployed()
-    world = World(ONE, TWO, state=SchedulerState(started=0.0, leading=False))
-    for record in old.state.profiles.values():
+    world = World(ONE, TWO, state=SchedulerState(started=0.0, lease=Lease("me")))
+    for record in old.state.profiles.records.values():
         world.do(ProfileSeen(record))
-    world.do(GroupSeen("face", old.state.groups["face"]))
-    world.do(PlanSeen(old.state.plans["face"]))
-    world.do(Lead())
+    world.do(GroupSeen("face", old.state.groups.records["face"]))
+    world.do(PlanSeen(old.state.plans.records["face"]))
+    world.lead(*world.state.plans.records.values())
     world.wait(10)
     assert world.epoch() == old.epoch()
     assert world.count(StorePlan) == 0
@@ -507,17 +526,18 @@ def test_a_quarantined_device_gets_no_work_until_it_is_resumed() -> None:
     assert view.health is not None
     assert view.health.reason == "hung 3 times"
     world.do(HealthSeen(victim, None))
-    assert victim in world.state.alive()
+    assert victim in world.state.devices.alive()
 
 
 def test_a_group_that_lost_its_device_is_placed_as_soon_as_another_is_measured() -> None:
     """A new leader finds a plan on a device that is gone, and the device that is there was never measured."""
     world = deployed()
-    plans, groups = dict(world.state.plans), dict(world.state.groups)
+    plans, groups = tuple(world.state.plans.records.values()), world.state.groups.records
     three = device("h.ov.cpu2", cores=(2,))
-    heir = World(three, state=SchedulerState(started=0.0, leading=False))
-    heir.state.plans, heir.state.groups = plans, groups
-    heir.do(Lead())
+    heir = World(three, state=SchedulerState(started=0.0, lease=Lease("me")))
+    for record in groups.values():
+        heir.do(GroupSeen("face", record))
+    heir.lead(*plans)
     heir.wait(5.0)
     assert set(heir.shares().values()) == {three.device}
     assert scheduler_view(heir.state, heir.now).groups[0].state == "serving"
@@ -538,31 +558,33 @@ def test_a_group_redeployed_while_its_only_device_was_away_is_placed_when_that_i
     world.dead.add(ONE.device)
     world.do(DeviceSeen(ONE.device, None))
     world.do(GroupSeen("face", group_record(deployed_at=2.0)))
-    assert "face" in world.state.errors
+    assert "face" in world.state.groups.errors
     world.dead.clear()
     world.do(DeviceSeen(ONE.device, ONE))
     world.wait(2.0)
-    active = world.state.plans["face"].active
+    active = world.state.plans.records["face"].active
     assert active is not None
     assert active.group.deployed_at == 2.0
-    assert "face" not in world.state.errors
+    assert "face" not in world.state.groups.errors
 
 
 def test_why_a_group_cannot_be_placed_is_forgotten_when_it_is_undeployed_meanwhile() -> None:
     world = World(ONE)
     world.do(GroupSeen("face", group_record()))
-    world.state.solving, world.state.granted = True, ("it was asked for", True)
+    world.state.replanning.solving = ("it was requested", True)
     world.do(GroupSeen("face", None))
-    world.do(Solved(world.state.generation, Solution({}, failed={"face": InfeasibleError("there is no device")})))
-    assert world.state.errors == {}
+    world.do(
+        Solved(world.state.replanning.generation, Solution({}, failed={"face": InfeasibleError("there is no device")}))
+    )
+    assert world.state.groups.errors == {}
 
 
 def test_a_plan_that_all_refused_is_deleted_with_its_group() -> None:
     """It was undeployed while no scheduler ran, and there is nothing to write it back from."""
-    state = SchedulerState(started=0.0)
+    state = leader()
     core.step(state, PlanSeen(PlanRecord(group="face")), 0.0)
     assert core.step(state, Tick(), 5.0)[-1:] == [DeletePlan("face")]
-    assert state.plans == {}
+    assert state.plans.records == {}
 
 
 def test_what_an_agent_refused_in_an_earlier_life_is_forgotten() -> None:
@@ -571,9 +593,9 @@ def test_what_an_agent_refused_in_an_earlier_life_is_forgotten() -> None:
     for life in range(20):
         world.do(GroupSeen("face", group_record()))
         world.wait(5.0)
-        assert {device for device, _ in world.state.unanswered} <= set(world.incarnation.values())
-        world.state.banned.add((world.incarnation[ONE.device], f"digest {life}"))
+        assert {device for device, _ in world.state.profiles.unanswered} <= set(world.incarnation.values())
+        world.state.groups.banned.add((world.incarnation[ONE.device], f"digest {life}"))
         world.incarnation[ONE.device] = f"life {life}"
         world.beat()
-        assert len(world.state.banned) <= 1
-    assert world.state.unanswered
+        assert len(world.state.groups.banned) <= 1
+    assert world.state.profiles.unanswered

@@ -6,12 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hams_scheduler.planning_snapshot import Situation
-from hams_scheduler.variant_candidates import Candidate, candidates
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hams_scheduler import idle_profiling, proposals
+from hams_scheduler import profiling, proposals
 from hams_scheduler.events import (
     AnswerPlan,
     GroupSeen,
@@ -19,11 +17,13 @@ from hams_scheduler.events import (
     PlanAsked,
     Profile,
     ProfileDone,
+    ProfileSeen,
     StorePlan,
+    Tick,
     VariantSeen,
 )
 from hams_scheduler.planning import answer, decide
-from hams_scheduler.variant_choice import choices
+from hams_scheduler.variant_choice import Network, PlanningSnapshot, choose_networks, networks_for
 from hams_scheduler.view import scheduler_view
 from hams_shared.bus.variant_registry import excluded
 from hams_shared.group.spec import InputSpec
@@ -46,11 +46,11 @@ def with_floor(floor: float, deployed_at: float = 2.0, **age: object) -> GroupRe
     return group_record(spec.model_copy(update={"nodes": {**spec.nodes, "age": node}}), deployed_at)
 
 
-def measured(candidate: Candidate, on: DeviceRecord, fps: float, memory_mib: float = 10.0) -> ProfileRecord:
+def measured(network: Network, on: DeviceRecord, fps: float, memory_mib: float = 10.0) -> ProfileRecord:
     return ProfileRecord(
-        digest=candidate.model.digest,
-        model_name=candidate.model.name,
-        input_shape=candidate.takes.shape(),
+        digest=network.model.digest,
+        model_name=network.model.name,
+        input_shape=network.input.shape(),
         fingerprint=on.fingerprint,
         runtime=on.runtime,
         precision=on.precisions[0],
@@ -61,17 +61,17 @@ def measured(candidate: Candidate, on: DeviceRecord, fps: float, memory_mib: flo
     )
 
 
-def situation(record: GroupRecord, variants: list[VariantRecord], fps: dict[tuple[str, str], float]) -> Situation:
+def snapshot(record: GroupRecord, variants: list[VariantRecord], fps: dict[tuple[str, str], float]) -> PlanningSnapshot:
     """`fps` by (model, device); what is not there is 10, 0 is unsupported."""
     known = {record.models["age"].digest: {v.model.digest: v for v in variants}}
     profiles = {}
     for node in record.spec.nodes:
-        unmeasured = [Candidate(v.model, v.made.input or AGE.input) for v in variants] if node == "age" else []
-        for candidate in (*candidates(record, node, {}), *unmeasured):
+        unmeasured = [Network(v.model, v.made.input or AGE.input) for v in variants] if node == "age" else []
+        for network in (*networks_for(record, node, {}), *unmeasured):
             for on in (ONE, TWO):
-                found = measured(candidate, on, fps.get((candidate.model.name, on.device), 10.0))
+                found = measured(network, on, fps.get((network.model.name, on.device), 10.0))
                 profiles[found.key] = found
-    return Situation((record,), (ONE, TWO), profiles, {}, {}, "mfs", variants=known)
+    return PlanningSnapshot((record,), (ONE, TWO), profiles, {}, {}, "mfs", variants=known)
 
 
 Speed = st.floats(1, 1000)
@@ -91,8 +91,8 @@ def test_the_fastest_of_those_at_or_above_the_floor_serves(
     fps = {("age", on.device): source[k] for k, on in enumerate((ONE, TWO))}
     for one, (_, *speeds) in zip(variants, made, strict=True):
         fps |= {(one.model.name, on.device): speeds[k] for k, on in enumerate((ONE, TWO))}
-    found = situation(record, variants, fps)
-    chosen = choices(found)
+    found = snapshot(record, variants, fps)
+    chosen = choose_networks(found)
     admitted = [v for v, (agrees, _, _) in zip(variants, made, strict=True) if agrees is not None and agrees >= floor]
     for on in (ONE, TWO):
         names = ["age", *(v.model.name for v in admitted)]
@@ -103,37 +103,37 @@ def test_the_fastest_of_those_at_or_above_the_floor_serves(
             continue
         assert choice is not None
         assert choice.profile.fps == best
-        assert choice.candidate.model.name in names
-        assert choice.candidate.label == "" or choice.candidate.agreement >= floor
-        assert (choice.candidate.label == "") == (fps["age", on.device] == best)  # of equals the source
-    solution = decide(found, 0.0).groups["face"].plan
+        assert choice.network.model.name in names
+        assert choice.network.label == "" or choice.network.agreement >= floor
+        assert (choice.network.label == "") == (fps["age", on.device] == best)  # of equals the source
+    solution = decide(found, 0.0).plans["face"]
     for node, places in solution.shares.items():
         for where in places:
             served = solution.model_on(node, where).digest
-            assert served == chosen[f"face/{node}", where].candidate.model.digest
+            assert served == chosen[f"face/{node}", where].network.model.digest
 
 
 def test_a_network_that_does_not_fit_gives_way_to_one_that_does() -> None:
     small = device("h.ov.cpu0", memory_mib=50)
     quick = variant(RECORD.models["age"], AGE, 1.0)
-    found = situation(RECORD, [quick], {(quick.model.name, small.device): 90.0})
-    large = measured(Candidate(quick.model, AGE.input), small, 90.0, memory_mib=60.0)
+    found = snapshot(RECORD, [quick], {(quick.model.name, small.device): 90.0})
+    large = measured(Network(quick.model, AGE.input), small, 90.0, memory_mib=60.0)
     found = replace(found, devices=(small,), profiles={**found.profiles, large.key: large})
-    assert choices(found)["face/age", small.device].candidate.label == ""
+    assert choose_networks(found)["face/age", small.device].network.label == ""
 
 
 def test_where_the_fastest_do_not_fit_together_the_smallest_serve() -> None:
     only = device("h.ov.cpu0", memory_mib=100)
     quick = variant(RECORD.models["age"], AGE, 1.0)
-    found = situation(RECORD, [quick], {})
+    found = snapshot(RECORD, [quick], {})
     sizes = {"det": 50.0, "age": 40.0, quick.model.name: 70.0}
     speeds = {quick.model.name: 90.0}
     profiles = {
         key: p.model_copy(update={"memory_mib": sizes[p.model_name], "fps": speeds.get(p.model_name, 10.0)})
         for key, p in found.profiles.items()
     }
-    assert choices(replace(found, devices=(only,), profiles=profiles))["face/age", only.device].candidate.label
-    plan = decide(replace(found, devices=(only,), profiles=profiles), 0.0).groups["face"].plan
+    assert choose_networks(replace(found, devices=(only,), profiles=profiles))["face/age", only.device].network.label
+    plan = decide(replace(found, devices=(only,), profiles=profiles), 0.0).plans["face"]
     assert plan.variants == {}
     assert plan.shares == {"det": {only.device: 1.0}, "age": {only.device: 1.0}}
 
@@ -186,11 +186,11 @@ def test_a_variant_for_a_part_of_the_image_may_serve_where_the_rest_is_padding(
 def test_the_answer_says_which_variant_was_chosen_and_what_it_bought() -> None:
     quick = variant(RECORD.models["age"], AGE, 0.991)
     slow = {("det", ONE.device): 100.0, ("det", TWO.device): 1.0, ("age", ONE.device): 10.0, ("age", TWO.device): 26.3}
-    found = answer(situation(RECORD, [quick], slow | {(quick.model.name, TWO.device): 48.2}))
+    found = answer(snapshot(RECORD, [quick], slow | {(quick.model.name, TWO.device): 48.2}))
     assert "int8 (agreement 0.991): 48.2 instead of 26.3 FPS" in found.explanation["age"]
     assert found.variants["age"][TWO.device].label == "int8"
     assert (found.fps, found.source_fps) == (pytest.approx(48.2), pytest.approx(26.3))
-    plain = answer(situation(RECORD, [], slow))
+    plain = answer(snapshot(RECORD, [], slow))
     assert (plain.variants, plain.source_fps) == ({}, None)
     assert "agreement" not in str(plain.explanation)
 
@@ -205,12 +205,12 @@ class VariantWorld(World):
         on = self.devices[command.device]
         fps = self.fps.get((command.model.name, command.device), 10.0) * self.pace
         size = (cell.input_shape[3], cell.input_shape[2])
-        found = measured(Candidate(command.model, InputSpec(size=size)), on, fps)
-        if command.beside is not None:
-            source, there = command.beside
+        found = measured(Network(command.model, InputSpec(size=size)), on, fps)
+        if command.baseline is not None:
+            source, there = command.baseline
             assert there.digest == source.digest
-            beside = self.fps.get((source.name, command.device), 10.0) * self.pace
-            found = found.model_copy(update={"beside": source.digest, "beside_fps": beside})
+            baseline = self.fps.get((source.name, command.device), 10.0) * self.pace
+            found = found.model_copy(update={"baseline": source.digest, "baseline_fps": baseline})
         self.do(ProfileDone(command.device, cell, found if found.key == cell.key else None))
 
     def see(self, *variants: VariantRecord) -> None:
@@ -218,7 +218,7 @@ class VariantWorld(World):
             self.do(VariantSeen(RECORD.models["age"].digest, one.model.digest, one))
 
     def plan(self) -> Plan:
-        active = self.state.plans["face"].active
+        active = self.state.plans.records["face"].active
         assert active is not None
         return active
 
@@ -289,16 +289,13 @@ def test_a_variant_is_compared_with_its_source_as_both_are_in_the_same_moment(pa
 
 def test_a_variant_is_measured_alone_where_its_source_does_not_run() -> None:
     world = serving(good=40.0)
-    world.state.profiles = {
-        key: p.model_copy(update={"fps": 0.0, "reason": "not read"})
-        if p.model_name == "age" and p.fingerprint == TWO.fingerprint
-        else p
-        for key, p in world.state.profiles.items()
-    }
+    for p in list(world.state.profiles.records.values()):
+        if p.model_name == "age" and p.fingerprint == TWO.fingerprint:
+            world.do(ProfileSeen(p.model_copy(update={"fps": 0.0, "reason": "not read"})))
     world.see(GOOD)
     world.wait(2.0)
     [asked] = [c for c in world.log if isinstance(c, Profile) and c.model.name == "age-good" and c.device == TWO.device]
-    assert asked.beside is None
+    assert asked.baseline is None
 
 
 def test_a_variant_that_gains_little_does_not_move_what_serves() -> None:
@@ -336,7 +333,7 @@ def test_a_variant_that_an_agent_cannot_load_gives_way_to_the_source() -> None:
     world.wait(proposals.MIN_DWELL_S - 4)
     world.loads = False
     world.wait(6.0)
-    following = world.state.plans["face"].next
+    following = world.state.plans.records["face"].next
     assert following is not None
     assert following.variants_on(TWO.device)
     beat = heartbeat(TWO.device, incarnation=world.incarnation[TWO.device], refused=("face", following.epoch, "bad"))
@@ -344,7 +341,7 @@ def test_a_variant_that_an_agent_cannot_load_gives_way_to_the_source() -> None:
     world.do(HeartbeatSeen(beat))
     world.wait(2.0)
     assert world.served() == "age"
-    assert world.state.refused == {}
+    assert world.state.groups.refused == {}
     assert world.shares() == {"det": ONE.device, "age": TWO.device}
 
 
@@ -360,10 +357,11 @@ def test_while_a_device_is_busy_its_variants_wait_but_not_for_ever() -> None:
                 known = heartbeat(name, ("face", world.epoch()), incarnation=world.incarnation[name])
                 spent = {"uptime_s": world.now - start, "busy_s": 0.9 * (world.now - start)}
                 world.do(HeartbeatSeen(known.model_copy(update=spent)))
+            world.do(Tick())
 
     beat(5.0)
     world.see(GOOD)
-    beat(idle_profiling.QUIET_WAIT_S - 1)
+    beat(profiling.IDLE_WAIT_S - 1)
     assert "age-good" not in world.profiled()
     beat(2.0)
     assert world.profiled().count("age-good") == 2
@@ -375,7 +373,7 @@ def test_a_question_waits_for_the_variants_too() -> None:
     world.see(GOOD)
     world.do(PlanAsked("q", PlanRequest(group=RECORD, strategies=("mfs",))))
     [asked] = [c for c in world.log if isinstance(c, AnswerPlan)]
-    assert answer(asked.situation).variants["age"]
+    assert answer(asked.snapshot).variants["age"]
     assert not world.count(StorePlan)
 
 

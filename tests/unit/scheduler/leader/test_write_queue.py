@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from hams_scheduler.events import DeletePlan, Event, PlanRefused, StorePlan
-from hams_scheduler.leader.kv_writes import Writes
 from hams_scheduler.leader.leadership import Leadership
-from hams_scheduler.leader.plan_store import PlanStore
+from hams_scheduler.leader.lease import Lease
+from hams_scheduler.leader.plan_store import PlanStore, WriteQueue
 from hams_shared.bus.memory.client import InMemoryBus
 from hams_shared.bus.memory.server import MemoryServer
 from hams_shared.bus.protocol import KeyValue
@@ -26,13 +26,17 @@ class Bench:
     def __init__(self, server: MemoryServer, plans: KeyValue, profiles: KeyValue, leader: KeyValue) -> None:
         self.server = server
         self.plans = plans
-        self.told: list[Event] = []
+        self.reported: list[Event] = []
         self.epochs: dict[str, int] = {}
         """By group: the epoch of the plan in the store."""
-        self.leadership = Leadership(leader, self._lead, self._follow)
-        self.writes = Writes(PlanStore(plans), profiles, self.leadership, self.told.append, lambda: True)
+        self.lease = Lease("me")
+        self.leadership = Leadership(leader, self.lease, self._lead, self._follow)
+        self.writes = WriteQueue(
+            PlanStore(plans), profiles, self.lease, self.reported.append, self.leadership.step_down
+        )
 
-    async def _lead(self, term: int) -> None: ...
+    async def _lead(self, term: int) -> None:
+        self.lease.begin()
 
     async def _follow(self) -> None: ...
 
@@ -55,7 +59,7 @@ async def bench() -> AsyncIterator[Bench]:
     async with InMemoryBus(server) as bus, asyncio.TaskGroup() as owner:
         made = Bench(server, *[await bus.kv(name) for name in ("plans", "profiles", "leader")])
         tasks = [owner.create_task(job()) for job in (made.leadership.run, made.writes.run, made.watch)]
-        await until(lambda: made.leadership.term > 0)
+        await until(lambda: made.lease.led > 0)
         yield made
         for task in tasks:
             task.cancel()
@@ -71,7 +75,7 @@ async def test_a_newer_write_takes_the_place_of_an_older_one_and_others_keep_the
         await until(lambda: b.epochs.get("face") == 999)
 
 
-async def test_one_that_is_too_large_is_told_and_the_next_is_written() -> None:
+async def test_one_that_is_too_large_is_reported_and_the_next_is_written() -> None:
     async with bench() as b:
         size = len(codec.encode(record("small", 1)))
         large = PlanRecord(group="large" * size, active=record("large", 1).active)
@@ -79,4 +83,4 @@ async def test_one_that_is_too_large_is_told_and_the_next_is_written() -> None:
         b.writes.put(StorePlan(large))
         b.writes.put(StorePlan(record("small", 1)))
         await until(lambda: "small" in b.epochs)
-        assert [type(event) for event in b.told] == [PlanRefused]
+        assert [type(event) for event in b.reported] == [PlanRefused]

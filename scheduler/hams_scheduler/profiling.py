@@ -1,0 +1,260 @@
+"""Which cells of the FPS matrix are measured, and when. Pure.
+
+Cells that a group waits for are measured at once. Variants of what serves already are measured while their device is
+idle. A cell is doubtful when others used the device's cores during the measurement, or when serving is clearly faster
+than measured. A doubtful cell is measured again while nothing computes on the host, a few times at most: a busy box
+keeps what it has. People may ask for any cell at any time (``hams-ctl matrix --measure``).
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from hams_scheduler.events import Command, Note, Profile
+from hams_scheduler.state import SchedulerState
+from hams_scheduler.state_parts import GroupCells, NeededCell, check
+from hams_scheduler.variant_choice import Cell
+from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
+from hams_shared.wire.messages.group import GroupRecord, ModelRef
+
+OTHERS_LOAD = 0.15
+"""Others used more than this part of the cores: the number is too low."""
+FASTER = 1.15
+"""Serving is this many times as fast as measured, or more: the number is too low."""
+SEEN_S = 10.0
+"""Busy time from which on serving counts, s."""
+NOTHING_COMPUTES = 0.1
+"""A device that computes for less than this part of the time does nothing."""
+AGAIN_S = 60.0
+"""Pause before a doubtful cell is measured again, s."""
+LOOK_S = 1.0
+"""Pause between two searches for doubtful cells, s."""
+REPEATS = 3
+"""How often a doubtful cell is measured again without a request."""
+IDLE = 0.5
+"""A device that computes for less than this part of the time is idle enough for benchmarks that can wait."""
+IDLE_WAIT_S = 30.0
+"""How long such benchmarks wait for that, s; then they run between the batches."""
+
+
+# ── cells that are needed ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def needed(state: SchedulerState, record: GroupRecord) -> GroupCells:
+    """The cells that `record` needs; kept until devices, groups, measurements or plans change.
+
+    Variants of the networks of a group that serves may wait for an idle device. A group that does not serve yet waits
+    for all of them.
+    """
+    kept = state.profiles
+    at = (state.devices.revision, state.groups.revision, kept.revision, state.plans.revision)
+    if at != kept.needed_at:
+        kept.needed.clear()
+        kept.needed_at = at
+    known = kept.needed.get(record.spec.name)
+    if known is None or known.record is not record:
+        known = kept.needed[record.spec.name] = _find_needed(state, record)
+    return known
+
+
+def _find_needed(state: SchedulerState, record: GroupRecord) -> GroupCells:
+    serves = state.plans.active(record.spec.name) is not None
+    cells: tuple[list[NeededCell], list[NeededCell]] = ([], [])
+    for node in record.spec.depth_first():
+        source, *variants = state.groups.networks(record, node)
+        for network in (source, *variants):
+            cells[serves and bool(network.label)].extend(
+                NeededCell(device, source, network, network.cell(state.devices.records[device]))
+                for device in state.devices.alive()
+            )
+    required, idle = cells
+    return GroupCells(record, tuple(required), tuple(idle), _unmeasured(state, required), _unmeasured(state, idle))
+
+
+def _unmeasured(state: SchedulerState, cells: list[NeededCell]) -> tuple[Profile, ...]:
+    wanted: dict[tuple[str, str], Profile] = {}
+    for one in cells:
+        known = one.cell.key in state.profiles.records
+        if not known and state.profiles.given_up(state.devices.incarnation(one.device), one.cell) is None:
+            wanted.setdefault((one.device, one.cell.key), _benchmark(state, one))
+    return tuple(wanted.values())
+
+
+def _benchmark(state: SchedulerState, one: NeededCell) -> Profile:
+    """The request for a benchmark; a variant is measured in turns with its source, where that runs."""
+    return Profile(one.device, one.network.model, one.cell, _baseline(state, one) if one.network.label else None)
+
+
+def _baseline(state: SchedulerState, one: NeededCell) -> tuple[ModelRef, Cell] | None:
+    cell = one.source.cell(state.devices.records[one.device])
+    known = state.profiles.records.get(cell.key)
+    return (one.source.model, cell) if known is not None and known.fps > 0 else None
+
+
+def missing(state: SchedulerState, records: list[GroupRecord], *, idle: bool = False) -> list[Profile]:
+    """The benchmarks of needed cells that nobody has measured: required ones, or those that wait for `idle` devices."""
+    wanted: dict[tuple[str, str], Profile] = {}
+    for record in records:
+        cells = needed(state, record)
+        for one in cells.missing_idle if idle else cells.missing:
+            wanted.setdefault((one.device, one.cell.key), one)
+    return list(wanted.values())
+
+
+def waits_for_benchmark(state: SchedulerState, record: GroupRecord) -> bool:
+    """Whether no known device runs some node of `record`, and a missing benchmark may change that."""
+    absent = {(wanted.device, wanted.cell.key) for wanted in missing(state, [record])}
+    refused = state.groups.refused
+    able = [d for d in state.devices.alive() if (record.spec.name, state.devices.incarnation(d)) not in refused]
+    for node in record.spec.depth_first() if absent else ():
+        pin = record.spec.nodes[node].pin
+        cells = [
+            (device, network.cell(state.devices.records[device]).key)
+            for network in state.groups.networks(record, node)
+            for device in able
+            if not pin or device in pin
+        ]
+        known = state.profiles.records
+        runs = any(key in known and known[key].fps > 0 for _, key in cells)
+        if not runs and not absent.isdisjoint(cells):
+            return True
+    return False
+
+
+# ── what starts now ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def start_due(state: SchedulerState, groups: list[GroupRecord], now: float) -> list[Command]:
+    """Start the benchmarks that may run now."""
+    drafts = state.drafts()
+    required = missing(state, groups + drafts) + missing(state, drafts, idle=True) + _requested(state, groups)
+    again = _doubtful_due(state, groups, now)
+    started = _start(state, required + _idle_due(state, groups, now) + again)
+    notes = [Note(f"{one.cell.model} is measured again on {one.device}", one.device) for one in again if one in started]
+    return [*started, *notes]
+
+
+def _start(state: SchedulerState, benchmarks: list[Profile]) -> list[Profile]:
+    """One benchmark at a time per device, and none at once on devices of one host that share cores."""
+    started: list[Profile] = []
+    running, records = state.profiles.running, state.devices.records
+    for wanted in benchmarks:
+        device, cell = wanted.device, wanted.cell
+        busy = [records[d] for d in running if d in records]
+        measured_now = any(cell.key == other.key for other, _ in running.values())
+        if device in running or measured_now or any(_share_cores(records[device], other) for other in busy):
+            continue
+        running[device] = (cell, state.devices.incarnation(device))
+        started.append(wanted)
+    return started
+
+
+def _share_cores(a: DeviceRecord, b: DeviceRecord) -> bool:
+    """Whether two devices compute on the same CPU cores; an unpinned CPU device uses all of them."""
+    if a.host != b.host or "cpu" not in (a.kind, b.kind):
+        return False
+    return not a.cores or not b.cores or bool(set(a.cores) & set(b.cores))
+
+
+def _idle_due(state: SchedulerState, groups: list[GroupRecord], now: float) -> list[Profile]:
+    """Benchmarks that wait for an idle device and may run now."""
+    waiting = missing(state, groups, idle=True)
+    if not waiting:
+        state.profiles.idle_since = None
+        return []
+    if state.profiles.idle_since is None:
+        state.profiles.idle_since = now
+    waited = now - state.profiles.idle_since >= IDLE_WAIT_S
+    return [one for one in waiting if waited or state.devices.busy_share(one.device) < IDLE]
+
+
+# ── cells that are measured again ─────────────────────────────────────────────────────────────────────────────────
+
+
+def doubt(state: SchedulerState, device: str, profile: ProfileRecord) -> str:
+    """Why the number may be wrong; empty: it is trusted."""
+    if profile.reason is not None:
+        return ""
+    if profile.load > OTHERS_LOAD:
+        return f"others used {profile.load:.0%} of its cores while it was measured"
+    ratio = state.learned.device_eta.get(device)
+    if ratio is not None and ratio.below >= SEEN_S and (faster := ratio.value(1.0, 0.0)) >= FASTER:
+        return f"serving is {faster:.2f} times as fast as measured"
+    return ""
+
+
+def request(state: SchedulerState, model: str, device: str) -> None:
+    """Request that cells are measured again: of models and devices by name or pattern, empty: all."""
+    state.profiles.requested |= {
+        (one.device, one.cell.key)
+        for one in _cells(state, state.groups.sorted())
+        if _matches(model, (one.source.model.name, one.network.model.name))
+        and _matches(device, (one.device, one.device.split(".", 1)[-1]))
+    }
+
+
+def _matches(pattern: str, names: tuple[str, ...]) -> bool:
+    return not pattern or any(fnmatchcase(name, pattern) for name in names)
+
+
+def _cells(state: SchedulerState, groups: list[GroupRecord]) -> list[NeededCell]:
+    return [one for group in groups for cells in [needed(state, group)] for one in (*cells.required, *cells.idle)]
+
+
+def _requested(state: SchedulerState, groups: list[GroupRecord]) -> list[Profile]:
+    """The benchmarks that people requested; those of cells that are gone are dropped."""
+    if not state.profiles.requested:
+        return []
+    cells = {(one.device, one.cell.key): one for one in _cells(state, groups)}
+    state.profiles.requested &= cells.keys()
+    return [_benchmark(state, cells[key]) for key in sorted(state.profiles.requested)]
+
+
+def _doubtful_due(state: SchedulerState, groups: list[GroupRecord], now: float) -> list[Profile]:
+    """Benchmarks of doubtful cells that may run now."""
+    profiles = state.profiles
+    if now < profiles.next_look:
+        return []
+    profiles.next_look = now + LOOK_S
+    found = []
+    cells = _cells(state, groups)
+    if profiles.repeated:
+        there = {(one.device, one.cell.key) for one in cells}
+        profiles.repeated = {key: repeats for key, repeats in profiles.repeated.items() if key in there}
+    for one in cells:
+        profile = profiles.records.get(one.cell.key)
+        if profile is None or not doubt(state, one.device, profile) or not _nothing_computes(state, one.device):
+            continue
+        repeats, last = profiles.repeated.setdefault((one.device, one.cell.key), (0, now))
+        if repeats < REPEATS and now - last >= AGAIN_S:
+            found.append(_benchmark(state, one))
+    return found
+
+
+def replaces(state: SchedulerState, device: str, record: ProfileRecord, now: float) -> bool:
+    """Take note of a new measurement; return whether it replaces the known one."""
+    cell = (device, record.key)
+    known = state.profiles.records.get(record.key)
+    requested = cell in state.profiles.requested
+    state.profiles.requested.discard(cell)
+    if known is None:
+        return True
+    if not requested and not doubt(state, device, known):
+        return True
+    repeats, _ = state.profiles.repeated.get(cell, (0, now))
+    state.profiles.repeated[cell] = (repeats + 1, now)
+    return requested or known.reason is not None or record.load <= known.load
+
+
+def _nothing_computes(state: SchedulerState, device: str) -> bool:
+    """Whether nothing computes on the device, nor on another of the same host."""
+    records = state.devices.records
+    same_host = [d for d in state.devices.alive() if records[d].host == records[device].host]
+    running = any(d in state.profiles.running for d in same_host)
+    return not running and all(state.devices.busy_share(d) < NOTHING_COMPUTES for d in same_host)
+
+
+def validate(state: SchedulerState) -> None:
+    """Raise StateError unless the cells that are kept are those that are needed; for tests."""
+    for record in state.groups.sorted():
+        check(needed(state, record) == _find_needed(state, record), f"the cells of {record.spec.name} are out of date")

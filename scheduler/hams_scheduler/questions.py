@@ -1,0 +1,91 @@
+"""Questions about plans (``hams-ctl plan``): what the strategies would do for groups that may not be deployed."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import uuid
+from collections.abc import Callable
+
+from hams_scheduler import events
+from hams_scheduler.planning import answer
+from hams_scheduler.solver.strategies.registry import names
+from hams_scheduler.variant_choice import PlanningSnapshot
+from hams_scheduler.view import matrix_view
+from hams_shared.bus.protocol import Message
+from hams_shared.errors import BrokerError, HamsError, NotLeaderError, RefusedError, as_hams_error
+from hams_shared.wire import codec
+from hams_shared.wire.messages.base import WireError
+from hams_shared.wire.messages.scheduler import PlanAnswer, PlanRequest, StrategyAnswer
+
+log = logging.getLogger("hams.scheduler")
+
+PLAN_DEADLINE_S = 900.0
+"""How long a question about plans may wait for benchmarks, s."""
+QUESTIONS_LIMIT = 32
+"""Most questions about plans waiting at once."""
+
+
+class Questions:
+    """The questions that wait for benchmarks or for their answers."""
+
+    def __init__(self, report: Callable[[events.Event], None]) -> None:
+        self._report = report
+        self._waiting: dict[str, asyncio.Future[PlanAnswer]] = {}
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def check_room(self) -> None:
+        """Raise RefusedError if no further question can wait."""
+        if len(self._waiting) >= QUESTIONS_LIMIT:
+            raise RefusedError("too many plan requests are waiting", "try again in a moment")
+
+    def send_away(self, why: str) -> None:
+        """Answer those who wait that they have to ask again: another scheduler answers."""
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(NotLeaderError(why, "ask again"))
+
+    async def answer(self, message: Message, request: PlanRequest) -> None:
+        """Answer `message` when all is measured."""
+        request_id = uuid.uuid4().hex
+        future: asyncio.Future[PlanAnswer] = asyncio.get_running_loop().create_future()
+        self._waiting[request_id] = future
+        try:
+            self._report(events.PlanAsked(request_id, request))
+            found = await asyncio.wait_for(future, PLAN_DEADLINE_S)
+        except TimeoutError:
+            text = f"not all benchmarks ended within {PLAN_DEADLINE_S:g} s"
+            found = PlanAnswer(error=WireError(code="deadline", text=text))
+        except NotLeaderError as error:
+            found = PlanAnswer(error=WireError(**error.to_wire()))
+        finally:
+            del self._waiting[request_id]
+            self._report(events.AskWithdrawn(request_id))
+        try:
+            await message.respond(codec.encode(found))
+        except BrokerError as error:
+            log.warning("plan answer is lost: %s", error)
+
+    async def compare(self, command: events.AnswerPlan) -> None:
+        """Answer what each requested strategy would do; ``all`` means every one there is."""
+        wanted = command.request.strategies
+        answers = [
+            await asyncio.to_thread(_strategy_answer, dataclasses.replace(command.snapshot, strategy=strategy))
+            for strategy in (names() if wanted == ("all",) else wanted)
+        ]
+        future = self._waiting.get(command.request_id)
+        if future is not None and not future.done():
+            future.set_result(PlanAnswer(answers=tuple(answers), matrix=matrix_view(command.snapshot)))
+
+
+def _strategy_answer(snapshot: PlanningSnapshot) -> StrategyAnswer:
+    try:
+        return answer(snapshot)
+    except Exception as error:
+        if not isinstance(error, HamsError):
+            log.exception("strategy %s failed", snapshot.strategy)
+        return StrategyAnswer(strategy=snapshot.strategy, error=WireError(**as_hams_error(error).to_wire()))

@@ -1,0 +1,384 @@
+"""The parts of the scheduler's state, each with the indexes it needs and a `validate()` of its own. Pure.
+
+Parts are changed only through their methods where they keep an index or a `revision`. A `revision` grows with every
+change that may alter which benchmarks are needed; :mod:`hams_scheduler.profiling` keeps its results until then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from hams_scheduler.events import Profile
+from hams_scheduler.learning import RATE_MEMORY_S, Ratio
+from hams_scheduler.variant_choice import Cell, Network, networks_for
+from hams_shared.runtime.liveness import Liveness
+from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
+from hams_shared.wire.messages.base import WireError
+from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.plan import Plan, PlanRecord
+from hams_shared.wire.variants import VariantRecord
+
+V = TypeVar("V")
+
+PROFILE_ATTEMPTS = 3
+"""Attempts at one benchmark that end without an answer, before the pair counts as unsupported until a restart."""
+
+NETWORKS_LIMIT = 4096
+"""Most nodes whose networks are kept."""
+
+
+class StateError(AssertionError):
+    """The state contradicts itself: a defect, never a condition of the outside world."""
+
+
+def check(holds: bool, text: str) -> None:
+    """Raise StateError with `text` unless it `holds`."""
+    if not holds:
+        raise StateError(text)
+
+
+@dataclass
+class Devices:
+    """The devices: their records, heartbeats, health, and how busy they are."""
+
+    records: dict[str, DeviceRecord] = field(default_factory=dict)
+    health: dict[str, DeviceHealth] = field(default_factory=dict)
+    live: Liveness = field(default_factory=Liveness)
+    incarnations: dict[str, str] = field(default_factory=dict)
+    """By device: the newest incarnation of its agent that sent a heartbeat."""
+    busy: dict[str, Ratio] = field(default_factory=dict)
+    """By device: seconds that it computed, over seconds."""
+    revision: int = 0
+    _alive: list[str] | None = None
+
+    def alive(self) -> list[str]:
+        """Devices that can be given work, in a fixed order."""
+        if self._alive is None:
+            self._alive = self._find_alive()
+        return self._alive
+
+    def _find_alive(self) -> list[str]:
+        return sorted(d for d in self.live.peers if d in self.records and not self.quarantined(d))
+
+    def _changed(self) -> None:
+        self._alive = None
+        self.revision += 1
+
+    def quarantined(self, device: str) -> bool:
+        """Whether a device hung so often that it gets no work."""
+        health = self.health.get(device)
+        return health is not None and health.quarantined
+
+    def incarnation(self, device: str) -> str:
+        """The incarnation of the agent that serves a living device."""
+        return self.live.peers[device].heartbeat.incarnation
+
+    def busy_share(self, device: str) -> float:
+        """The part of the last seconds that `device` computed, 0-1."""
+        known = self.busy.get(device)
+        return known.value(0.0, 0.5) if known is not None else 0.0
+
+    def heard(self, beat: Heartbeat, now: float) -> str | None:
+        """Take a heartbeat; return ``"new"`` or ``"restarted"`` when an incarnation begins, else None."""
+        last = self.live.peers.get(beat.device)
+        if last is None or last.heartbeat.incarnation != beat.incarnation:
+            self.busy[beat.device] = Ratio(RATE_MEMORY_S)
+        elif (seconds := beat.uptime_s - last.heartbeat.uptime_s) > 0:
+            busy = self.busy.setdefault(beat.device, Ratio(RATE_MEMORY_S))
+            busy.add(beat.busy_s - last.heartbeat.busy_s, seconds)
+        news = self.live.heard(beat, now)
+        if news is not None:
+            self.incarnations[beat.device] = beat.incarnation
+            self._changed()
+        return news
+
+    def expire(self, now: float) -> list[str]:
+        """Drop and return the devices whose heartbeats stopped."""
+        lost = self.live.expire(now)
+        if lost:
+            self._changed()
+        return lost
+
+    def set_record(self, device: str, record: DeviceRecord | None) -> None:
+        """Store a device's record; None: it is gone."""
+        _set(self.records, device, record)
+        self._changed()
+
+    def set_health(self, device: str, health: DeviceHealth | None) -> None:
+        """Store a device's health; None: it has no fault."""
+        _set(self.health, device, health)
+        self._changed()
+
+    def leave(self, device: str) -> bool:
+        """Drop the heartbeats of a device that said goodbye; return whether it was alive."""
+        self._changed()
+        return self.live.forget(device)
+
+    def validate(self) -> None:
+        """Raise StateError unless the list of living devices is up to date."""
+        check(self._alive in (None, self._find_alive()), "the list of living devices is out of date")
+
+
+@dataclass
+class Groups:
+    """The deployed groups, the variants of their networks, and what agents refused."""
+
+    records: dict[str, GroupRecord] = field(default_factory=dict)
+    variants: dict[str, dict[str, VariantRecord]] = field(default_factory=dict)
+    """By digest of the source, then by digest of the variant."""
+    errors: dict[str, WireError] = field(default_factory=dict)
+    """By group: why it has no plan."""
+    refused: dict[tuple[str, str], WireError] = field(default_factory=dict)
+    """By (group, incarnation): why an agent refused a plan. That incarnation gets no node of the group again."""
+    banned: set[tuple[str, str]] = field(default_factory=set)
+    """(incarnation, digest) of variants that an agent could not load."""
+    revision: int = 0
+    _networks: dict[tuple[str, str], tuple[GroupRecord, tuple[Network, ...]]] = field(default_factory=dict)
+    """By (group, node), of that very record."""
+
+    def sorted(self) -> list[GroupRecord]:
+        """All groups by name."""
+        return [self.records[name] for name in sorted(self.records)]
+
+    def set_record(self, group: str, record: GroupRecord | None) -> None:
+        """Store a group's record (None: undeployed); errors and refusals of the earlier one are dropped."""
+        self.errors.pop(group, None)
+        self.refused = {key: why for key, why in self.refused.items() if key[0] != group}
+        _set(self.records, group, record)
+        self.revision += 1
+
+    def set_variant(self, source: str, variant: str, record: VariantRecord | None) -> None:
+        """Store a variant; None: it is gone."""
+        _set(self.variants.setdefault(source, {}), variant, record)
+        self._networks.clear()
+        self.revision += 1
+
+    def networks(self, record: GroupRecord, node: str) -> tuple[Network, ...]:
+        """The networks that may serve a node, the source first; kept, since every event needs them."""
+        known = self._networks.get((record.spec.name, node))
+        if known is None or known[0] is not record:
+            if len(self._networks) >= NETWORKS_LIMIT:
+                self._networks.clear()
+            known = record, networks_for(record, node, self.variants)
+            self._networks[record.spec.name, node] = known
+        return known[1]
+
+    def has_variant(self, digest: str) -> bool:
+        """Whether a network is a known variant of a network of a deployed group."""
+        sources = {model.digest for group in self.records.values() for model in group.models.values()}
+        return any(digest in self.variants.get(source, {}) for source in sources)
+
+    def forget(self, incarnations: set[str]) -> None:
+        """Drop what agents refused in other than these incarnations."""
+        self.banned = {one for one in self.banned if one[0] in incarnations}
+        self.refused = {one: why for one, why in self.refused.items() if one[1] in incarnations}
+
+    def validate(self) -> None:
+        """Raise StateError unless refusals and errors are those of deployed groups."""
+        for what, names in (("refusals", {group for group, _ in self.refused}), ("errors", set(self.errors))):
+            strange = names - self.records.keys()
+            check(not strange, f"{what} of groups that are not deployed: {strange}")
+
+
+@dataclass(frozen=True)
+class NeededCell:
+    """A cell of the matrix that a group needs: `network` on `device`; `source` is the node's network or its source."""
+
+    device: str
+    source: Network
+    network: Network
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class GroupCells:
+    """The cells that one group needs: those it waits for, and those that are measured when a device is idle."""
+
+    record: GroupRecord
+    required: tuple[NeededCell, ...]
+    idle: tuple[NeededCell, ...]
+    missing: tuple[Profile, ...]
+    """Benchmarks of the `required` cells that nobody has measured."""
+    missing_idle: tuple[Profile, ...]
+
+
+@dataclass
+class Profiles:
+    """The FPS matrix, and the benchmarks that fill it."""
+
+    records: dict[str, ProfileRecord] = field(default_factory=dict)
+    """By profile key."""
+    running: dict[str, tuple[Cell, str]] = field(default_factory=dict)
+    """By device: the benchmark under way and the incarnation that runs it."""
+    requested: set[tuple[str, str]] = field(default_factory=set)
+    """(device, key) of cells that a person wants measured again."""
+    repeated: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
+    """By (device, key) of a doubtful cell: how often it was measured again, and when it was last or first seen."""
+    unanswered: dict[tuple[str, Cell], list[str]] = field(default_factory=dict)
+    """Benchmarks that ended without an answer, by (incarnation, cell): why."""
+    next_look: float = float("-inf")
+    """When doubtful cells are looked for next."""
+    idle_since: float | None = None
+    """Since when benchmarks wait for an idle device."""
+    revision: int = 0
+    needed: dict[str, GroupCells] = field(default_factory=dict)
+    """By group: its cells, as of `needed_at`."""
+    needed_at: tuple[int, ...] = ()
+
+    def add(self, record: ProfileRecord) -> None:
+        """Store a measurement."""
+        if self.records.get(record.key) != record:
+            self.records[record.key] = record
+            self.revision += 1
+
+    def failed(self, incarnation: str, cell: Cell, why: str) -> None:
+        """Note a benchmark that ended without an answer."""
+        self.unanswered.setdefault((incarnation, cell), []).append(why)
+        self.revision += 1
+
+    def given_up(self, incarnation: str, cell: Cell) -> str | None:
+        """Why `cell` has no number although it was attempted often enough, or None."""
+        attempts = self.unanswered.get((incarnation, cell), [])
+        return attempts[-1] if len(attempts) >= PROFILE_ATTEMPTS else None
+
+    def forget(self, incarnations: set[str]) -> None:
+        """Drop the failures of other than these incarnations."""
+        self.unanswered = {one: why for one, why in self.unanswered.items() if one[0] in incarnations}
+        self.revision += 1
+
+    def validate(self) -> None:
+        """Raise StateError if a cell is measured twice at once, or a record has another's key."""
+        keys = [cell.key for cell, _ in self.running.values()]
+        check(len(keys) == len(set(keys)), "a cell is measured twice at once")
+        check(all(key == record.key for key, record in self.records.items()), "a measurement has another's key")
+
+
+@dataclass
+class Plans:
+    """The plans of all groups, by device and by whether they wait for agents."""
+
+    records: dict[str, PlanRecord] = field(default_factory=dict)
+    epoch: int = 0
+    adopting: set[str] = field(default_factory=set)
+    """Groups of orphaned plans that are being written back."""
+    pending: set[str] = field(default_factory=set)
+    """Groups whose next plan is being loaded."""
+    by_device: dict[str, set[str]] = field(default_factory=dict)
+    """By device: groups whose active or next plan uses it."""
+    revision: int = 0
+
+    def put(self, record: PlanRecord) -> None:
+        """Store a group's plans."""
+        self.remove(record.group)
+        self.records[record.group] = record
+        self.epoch = max(self.epoch, record.newest)
+        for device in _devices(record):
+            self.by_device.setdefault(device, set()).add(record.group)
+        if record.next is not None:
+            self.pending.add(record.group)
+
+    def remove(self, group: str) -> PlanRecord | None:
+        """Drop and return a group's plans."""
+        self.revision += 1
+        self.pending.discard(group)
+        known = self.records.pop(group, None)
+        for device in _devices(known) if known is not None else ():
+            self.by_device[device].discard(group)
+            if not self.by_device[device]:
+                del self.by_device[device]
+        return known
+
+    def serving(self, group: str) -> Plan | None:
+        """The newest plan of `group`, if it has one."""
+        record = self.records.get(group)
+        return (record.next or record.active) if record else None
+
+    def active(self, group: str) -> Plan | None:
+        """The active plan of `group`, if it has one."""
+        record = self.records.get(group)
+        return record.active if record else None
+
+    def active_on(self, device: str) -> dict[str, Plan]:
+        """By group, sorted: the active plans that use `device`."""
+        plans = {group: self.records[group].active for group in sorted(self.by_device.get(device, ()))}
+        return {group: plan for group, plan in plans.items() if plan is not None and device in plan.devices}
+
+    def validate(self) -> None:
+        """Raise StateError unless epochs, indexes and plans fit together."""
+        for group, record in self.records.items():
+            _check_record(group, record)
+            check(self.epoch >= record.newest, f"epoch {self.epoch} is below {record.newest} of group {group}")
+        pending = {group for group, record in self.records.items() if record.next is not None}
+        check(pending == self.pending, f"pending plans are {pending}, not {self.pending}")
+        places = {(device, group) for group, record in self.records.items() for device in _devices(record)}
+        index = {(device, group) for device, groups in self.by_device.items() for group in groups}
+        check(places == index, "the index of plans by device is out of date")
+
+
+@dataclass
+class Replanning:
+    """Whether a new solution is wanted, and the one that is being made."""
+
+    reason: str = ""
+    """Why a new solution is wanted; empty: it is not."""
+    forced: bool = False
+    """Whether the new solution is taken whatever the move costs."""
+    solving: tuple[str, bool] | None = None
+    """Reason and `forced` of the solution being made; others may be requested meanwhile."""
+    generation: int = 0
+    """Number of the newest solution; an answer to an earlier one is dropped."""
+    changed_at: float = float("-inf")
+    """When a plan was last proposed."""
+    not_before: float = float("-inf")
+    """Until when a solution that is not forced is put off."""
+    drifted_at: float = float("-inf")
+    """When drift last requested a new solution."""
+
+    def request(self, reason: str, *, forced: bool = False) -> None:
+        """Request a new solution; one that is `forced` is taken whatever the move costs."""
+        self.reason = reason if forced or not self.forced else self.reason
+        self.forced = self.forced or forced
+
+    def withdraw(self) -> None:
+        """Request no solution any more."""
+        self.reason, self.forced = "", False
+
+    def begin(self) -> None:
+        """The requested solution is being made from now on."""
+        self.solving = (self.reason, self.forced)
+        self.generation += 1
+        self.withdraw()
+
+    def validate(self) -> None:
+        """Raise StateError if a solution is forced or made that nobody requested."""
+        check(bool(self.reason) or not self.forced, "a solution is forced and not wanted")
+        check(self.solving is None or bool(self.solving[0]), "a solution is being made for no reason")
+        check(self.solving is None or self.generation > 0, "a solution is being made without a generation")
+
+
+def _set(table: dict[str, V], key: str, value: V | None) -> None:
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value
+
+
+def _devices(record: PlanRecord) -> set[str]:
+    return {device for plan in (record.active, record.next) if plan is not None for device in plan.devices}
+
+
+def _check_record(group: str, record: PlanRecord) -> None:
+    check(record.group == group, f"the plan of {group} is that of {record.group}")
+    for plan in (record.active, record.next):
+        if plan is not None:
+            _check_plan(group, plan)
+    if record.active is not None and record.next is not None:
+        check(record.next.epoch > record.active.epoch, f"the next plan of {group} is not newer than the active one")
+
+
+def _check_plan(group: str, plan: Plan) -> None:
+    check(plan.group.spec.name == group, f"plan {plan.epoch} of {group} is made for {plan.group.spec.name}")
+    check(plan.shares.keys() == plan.group.spec.nodes.keys(), f"plan {plan.epoch} of {group} misses or adds nodes")
+    shared = all(places and all(share > 0 for share in places.values()) for places in plan.shares.values())
+    check(shared, f"plan {plan.epoch} of {group} leaves a node without a device")
