@@ -33,7 +33,7 @@ _RANGE = re.compile(r"^bytes (?:(\d+)-\d+|\*)/(\d+|\*)$")
 
 
 class _CutError(Exception):
-    """The answer ended early, or is not the part asked for; the next try continues."""
+    """The answer ended early, or is not the requested part; the next try continues."""
 
     def __init__(self, text: str, hint: str) -> None:
         super().__init__(text)
@@ -64,7 +64,7 @@ def fetch(source: str, digest: str | None, cache: Path, progress: Progress) -> P
     if digest is None:
         raise ModelFetchError(
             f"{source} needs its sha256 or sha384",
-            "without a digest, nobody can tell whether the file is the right one",
+            "without a digest, HAMS cannot check the file",
         )
     algorithm_of(digest)
     parts = urlsplit(source)

@@ -25,7 +25,7 @@ _HEX = re.compile(r"^[0-9a-f]+$")
 
 
 def no_progress(done: int, total: int) -> None:
-    """Report to nobody."""
+    """Ignore the progress."""
 
 
 def algorithm_of(digest: str | None) -> str:

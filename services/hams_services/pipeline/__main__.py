@@ -19,7 +19,7 @@ def command(
     cache: Cache = None,
     debug: Debug = False,
 ) -> None:
-    """Run the pipeline: plays the groups' streams, joins the outputs of each frame, publishes results."""
+    """Run the pipeline: it plays streams, joins the outputs of each frame, and publishes results."""
     setup_logging("pipeline", debug=debug)
 
     async def serve(stop: asyncio.Event) -> None:

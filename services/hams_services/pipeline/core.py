@@ -111,7 +111,7 @@ class Flight:
         return self.objects is not None
 
     def validate(self) -> None:
-        """Raise AssertionError unless it waits for what it was sent to; for tests."""
+        """Raise AssertionError unless its outstanding nodes, route and plan fit together; for tests."""
         at = f"frame {self.frame}, attempt {self.attempt}"
         assert self.outstanding <= self.route.keys(), f"{at}: {self.outstanding} outstanding, but were not sent"
         assert self.failed_attempts < MAX_ATTEMPTS, f"{at}: it should have been given up"
@@ -153,7 +153,7 @@ class StreamCore:
 
     @property
     def wants_frame(self) -> bool:
-        """Whether the reader should bring the next frame now."""
+        """Whether the stream takes the next frame now."""
         if not self.lossless:
             return True
         return self.plan is not None and len(self.flights) < self.window
@@ -190,7 +190,7 @@ class StreamCore:
         return commands + self._go(now)
 
     def output(self, output: Output, now: float) -> list[Command]:
-        """A node answered."""
+        """Take a node's output."""
         flight = self.flights.get(output.id.frame)
         if (
             flight is None
@@ -217,7 +217,7 @@ class StreamCore:
         return self._deliver_complete() + self._go(now)
 
     def give_up(self, frame: int, reason: str, now: float) -> list[Command]:
-        """Nobody waits for `frame` any more."""
+        """Drop `frame` with `reason`: its application no longer waits."""
         flight = self.flights.get(frame)
         return [] if flight is None or flight.complete else self._end(flight, Outcome.DROPPED, reason) + self._go(now)
 
@@ -230,7 +230,7 @@ class StreamCore:
         return commands + self._go(now)
 
     def close(self, reason: str) -> list[Command]:
-        """The stream is removed: drop all that is under way."""
+        """The stream is removed: drop all frames under way."""
         commands: list[Command] = [self._drop(frame, reason) for frame, *_ in self.waiting]
         self.waiting.clear()
         for flight in list(self.flights.values()):
@@ -294,7 +294,7 @@ class StreamCore:
         return FrameId(name, self.stream, flight.frame, flight.attempt, plan.epoch, flight.captured)
 
     def _go(self, now: float) -> list[Command]:
-        """Send what is due and start what waits."""
+        """Send frames that are due, and start the one that waits."""
         commands: list[Command] = []
         for flight in list(self.flights.values()):
             if flight.retry_at is not None and now >= flight.retry_at:

@@ -226,7 +226,7 @@ class Flow:
         self._queue(self.core.tick(self._clock.now()))
 
     def give_up(self, frame: int, reason: str) -> None:
-        """Nobody waits for the frame any more."""
+        """Drop a frame with `reason`: its application no longer waits."""
         self._queue(self.core.give_up(frame, reason, self._clock.now()))
 
     def close(self, reason: str) -> None:
@@ -234,7 +234,7 @@ class Flow:
         self._queue(self.core.close(reason))
 
     def show(self, quality: int) -> None:
-        """Publish delivered frames as JPEG for a while: an application wants to see them."""
+        """Publish delivered frames as JPEG for a while: an application asked for them."""
         self._shown_until = self._clock.now() + PICTURES_LEASE_S
         self._quality = quality
 
@@ -323,7 +323,7 @@ class Flow:
             self._on_close(command, result)
 
     async def _publish_result(self, data: bytes) -> None:
-        """A joined result is not given up while the broker is away: the stream waits, its window holds the source."""
+        """Publish a result; while the broker is away it waits, and the full window stops the source."""
         while True:
             try:
                 await chunks.publish(self._bus, subjects.result(self._group, self._stream), data)

@@ -2,7 +2,7 @@
 
 A gallery belongs to the pipeline, since all results of a group pass there in frame order, whichever replica computed
 them. One gallery serves all streams of a group, so that a person who leaves one camera is recognised at the next.
-Numbers begin at 0 again when the group is deployed anew or the pipeline restarts.
+Numbers begin at 0 again when the group is deployed again or the pipeline restarts.
 """
 
 from __future__ import annotations

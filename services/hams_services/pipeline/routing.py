@@ -6,7 +6,7 @@
 - A record whose active plan is older than the known one comes from a scheduler that no longer leads: it is ignored.
 - A deleted record, or a device that is not ready, means: frames wait for the next plan.
 - A device that is lost or has restarted has lost its work. After an outage of the broker all devices have.
-- While the broker is away nobody is heard, so nobody counts as lost.
+- While the broker is away no heartbeat arrives, so no device counts as lost.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Routes:
         self.away = True
 
     def reconnected(self) -> list[Reroute]:
-        """The broker is back: the work it held is lost, and each agent has to be heard again."""
+        """The broker is back: the work it held is lost, and each agent has to send a heartbeat first."""
         self.away = False
         plans = [p for record in self.plans.values() for p in (record.active, record.next) if p is not None]
         everybody = frozenset(self.live.peers).union(*(plan.devices for plan in plans))

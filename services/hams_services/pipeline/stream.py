@@ -144,11 +144,11 @@ class StreamRunner:
             self.flow.changed.clear()
             await self.flow.changed.wait()
 
-    async def _answer(self, asked: Awaitable[T]) -> T:
-        """Wait for the source. There is no deadline: a file goes on when its mount is back, a camera has one itself."""
+    async def _answer(self, call: Awaitable[T]) -> T:
+        """Wait for the source, without a deadline: cameras have their own, and a file may wait for its mount."""
         self._asked = self._clock.now()
         try:
-            return await asked
+            return await call
         finally:
             self._asked = None
 
@@ -183,7 +183,7 @@ class StreamRunner:
             self.flow.submit(image, time)
 
     def _note(self, note: str) -> None:
-        """Show and log, once, what is odd about the source."""
+        """Show and log a note of the source once."""
         if note != self.text and note:
             self.flow.log.warning("stream %s: %s: %s", self.flow.name, redacted(self.spec.source), note)
             self.text = note

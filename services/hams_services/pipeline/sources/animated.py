@@ -12,14 +12,14 @@ from hams_shared.errors import SourceError
 from hams_shared.wire.frames import Pixels
 
 PIXELS_AT_ONCE = 1 << 26
-"""So many pixels, 268 MB with transparency, are decoded at once. Each batch decodes what is before it again."""
+"""Pixels decoded at once, 268 MB with transparency. Each batch decodes the frames before it again."""
 LEAST_S = 0.01
-"""Frames that say 0 are shown for so long, s."""
+"""Frames with a duration of 0 are shown for this long, s."""
 HEAD = 1 << 12
 
 
 def is_animated(data: bytes) -> bool:
-    """Say whether the header is that of an animated WebP or PNG."""
+    """Return whether the header is that of an animated WebP or PNG."""
     if data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8X":
         return len(data) > 20 and bool(data[20] & 2)
     if data[:8] == b"\x89PNG\r\n\x1a\n":
@@ -32,7 +32,7 @@ def decode_animation(data: bytes, origin: str) -> Iterator[tuple[Pixels, float]]
     """Yield the frames, H×W×3 B, G, R, and for how long each is shown, s. Raises SourceError where it is damaged."""
     width, height = image_size(data, origin)
     if not hasattr(cv2, "imdecodeanimation"):
-        raise SourceError(f"{origin} is animated, which OpenCV {cv2.__version__} cannot play", "make a video of it")
+        raise SourceError(f"{origin} is animated, which OpenCV {cv2.__version__} cannot play", "convert it to a video")
     packed = np.frombuffer(data, np.uint8)
     batch = max(1, PIXELS_AT_ONCE // (width * height))
     start = 0

@@ -85,8 +85,8 @@ class Reader:
         threading.Thread(target=self._work, name=f"source {name}", daemon=True).start()
 
     async def open(self, opener: Callable[[], Source]) -> Source:
-        """Open a source, closing the one before; return it, to be asked for its constants only. Raises what
-        `opener` raises."""
+        """Open a source, closing the one before; return it, of which only constants may be read. Raises
+        the errors of `opener`."""
 
         def job() -> Source:
             self._close()
@@ -108,7 +108,7 @@ class Reader:
         await self._call(self._close)
 
     async def stop(self) -> None:
-        """Close the source and end the thread; after `STOP_S` it is left behind, to end when its call returns."""
+        """Close the source and end the thread; after `STOP_S` the thread is left to end once its call returns."""
         if self._stopped:
             return
         self._stopped = True
@@ -169,7 +169,7 @@ def _fail(future: asyncio.Future[Any], error: Exception) -> None:
 
 
 def check_capture(capture: cv2.VideoCapture, origin: str) -> None:
-    """Raise SourceError when the frames of an opened video are too large; it is closed then."""
+    """Raise SourceError, and close the video, when its frames are too large."""
     try:
         width, height = (capture.get(prop) for prop in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         check_size(int(width), int(height), origin)
@@ -179,7 +179,7 @@ def check_capture(capture: cv2.VideoCapture, origin: str) -> None:
 
 
 def grab(capture: cv2.VideoCapture, into: Pixels | None) -> Pixels | None:
-    """Return the next frame of `capture`, in `into` where it fits; None when there is none."""
+    """Return the next frame of `capture`, in `into` if its shape fits; None at the end."""
     good, image = capture.read(into)
     if not good or image is None:
         return None
@@ -189,16 +189,16 @@ def grab(capture: cv2.VideoCapture, into: Pixels | None) -> Pixels | None:
 
 
 def check_size(width: int, height: int, origin: str) -> None:
-    """Raise SourceError when a frame of this size would cost too much."""
+    """Raise SourceError when a frame has more than `MAX_PIXELS`."""
     if width * height > MAX_PIXELS:
         raise SourceError(
-            f"{origin} has {width}×{height} pixels, more than the {MAX_PIXELS / 1e6:.0f} million that are taken",
+            f"{origin} has {width}×{height} pixels, more than the {MAX_PIXELS / 1e6:.0f} million allowed",
             "send it smaller, or in tiles",
         )
 
 
 def image_size(data: bytes, origin: str = "image") -> tuple[int, int]:
-    """Return width and height of an encoded image, from its header. Raises SourceError: it is none, or too large."""
+    """Return width and height of an encoded image, from its header. Raises SourceError: no image, or too large."""
     try:
         width, height = imagesize.get(io.BytesIO(data)) if data else (0, 0)
     except Exception:  # a malformed header may raise anything
@@ -226,7 +226,7 @@ def _no_image(origin: str) -> SourceError:
 
 
 def size_of(data: bytes, shape: tuple[int, int, int] | None) -> tuple[int, int]:
-    """Return width and height of a picture an application sent, before it is decoded. Raises SourceError."""
+    """Return width and height of an application's image, before it is decoded. Raises SourceError."""
     if shape is None:
         return image_size(data)
     height, width, channels = shape
@@ -237,7 +237,7 @@ def size_of(data: bytes, shape: tuple[int, int, int] | None) -> tuple[int, int]:
 
 
 def as_frame(data: bytes, shape: tuple[int, int, int] | None) -> Pixels:
-    """Return the picture an application sent: an encoded image, or raw bytes of `shape`. Raises SourceError."""
+    """Return an application's image: an encoded one, or raw bytes of `shape`. Raises SourceError."""
     if shape is None:
         return decode_image(data)
     size_of(data, shape)

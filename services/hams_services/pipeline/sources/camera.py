@@ -22,7 +22,7 @@ class Camera(Source):
         if not os.path.exists(path):
             raise SourceError(f"{self._name} cannot be opened: there is no {path}", "is it plugged in?")
         if not os.access(path, os.R_OK | os.W_OK):
-            raise SourceError(f"{self._name} cannot be opened: this user may not", f"see `ls -l {path}`: its group")
+            raise SourceError(f"{self._name} cannot be opened: no permission", f"see `ls -l {path}`: its group")
         self._capture = cv2.VideoCapture(path, cv2.CAP_V4L2)
         if not self._capture.isOpened():
             self._capture.release()
@@ -35,12 +35,12 @@ class Camera(Source):
         """Next frame; see :class:`Source`."""
         image = grab(self._capture, into)
         if image is None:
-            raise SourceError(f"{self._name} gives no more frames", "was it unplugged?")
+            raise SourceError(f"{self._name} sends no more frames", "was it unplugged?")
         return image
 
     def rewind(self) -> None:
         """It has no beginning."""
 
     def close(self) -> None:
-        """Let others use it."""
+        """Release the camera."""
         self._capture.release()

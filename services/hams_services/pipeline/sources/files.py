@@ -20,7 +20,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 
 
 class Video(Source):
-    """A video file; each frame has the time that the file gives it."""
+    """A video file; each frame has its time in the file."""
 
     endless = False
 
@@ -61,20 +61,20 @@ class Video(Source):
         before = self._packets.size
         raise SourceError(
             f"{self._path} changes from {before[0]}×{before[1]} to {width}×{height} pixels after {self._read} frames",
-            f"make them one size, for example by `ffmpeg -i IN -vf scale={width}:{height} OUT`, or cut it there",
+            f"make them one size, for example by `ffmpeg -i IN -vf scale={width}:{height} OUT`, or split it there",
         )
 
     def _check_end(self) -> None:
-        """Raise SourceError where the file is known to be damaged; note what may be a damage.
+        """Raise SourceError if the file is certainly damaged; note what may be damage.
 
-        Its own count of frames alone proves nothing: it may be an estimate by the time of sound, or count empty chunks.
+        Its own count of frames alone proves nothing: it may be estimated from the sound, or include empty chunks.
         """
         if self._read == 0:
             raise SourceError(f"{self._path} holds no frame that can be decoded")
         least = self._read + max(1, self._count // 50)
         short = self._count > least
-        told = self._count / self.fps if self.fps else 0.0
-        early = short and self.at is not None and told - self.at > max(told / 50, 2 / (self.fps or 25.0))
+        length = self._count / self.fps if self.fps else 0.0
+        early = short and self.at is not None and length - self.at > max(length / 50, 2 / (self.fps or 25.0))
         kind, cut = container(self._path), cut_off(self._path)
         certain = (short and kind == "mp4") or (early and kind == "avi") or (short and self._packets.read_all() > least)
         if cut or certain:
@@ -85,10 +85,10 @@ class Video(Source):
         if short and kind == "avi":
             self.note = f"of {self._count} frames {self._read} hold a picture: the others are empty or damaged"
         elif early:
-            self.note = f"pictures end at {self.at:.1f} s of {told:.1f} s: is the sound longer, or is the file damaged?"
+            self.note = f"pictures end at {self.at:.1f} s of {length:.1f} s: is its sound longer, or is it damaged?"
 
     def rewind(self) -> None:
-        """Open the file again: seeking is not exact in all formats."""
+        """Open the file again, since seeking is not exact in all formats."""
         self.close()
         self._open()
 
@@ -99,7 +99,7 @@ class Video(Source):
 
 
 class Images(Source):
-    """One image, or the images of a folder in name order; of animated ones all frames."""
+    """One image, or the images of a folder in name order; an animated one gives all its frames."""
 
     endless = False
     fps: float | None = None
@@ -127,7 +127,7 @@ class Images(Source):
         for path in self._paths:
             size = path.stat().st_size
             if size > MAX_FILE:
-                raise SourceError(f"{path} has {size >> 20} MiB, more than the {MAX_FILE >> 20} that are taken")
+                raise SourceError(f"{path} has {size >> 20} MiB, more than the {MAX_FILE >> 20} allowed")
             data = path.read_bytes()
             if is_animated(data):
                 yield from decode_animation(data, str(path))
@@ -139,7 +139,7 @@ class Images(Source):
 
 
 def is_image(path: Path) -> bool:
-    """Say whether the name is that of an image file."""
+    """Return whether the name is that of an image file."""
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 

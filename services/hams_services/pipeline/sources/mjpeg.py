@@ -17,13 +17,13 @@ SILENCE_S = 5.0
 """Without a byte for this long the stream is lost, s."""
 MAX_JPEG = 64 * 1024 * 1024
 MAX_BAD = 10
-"""So many parts in a row that are no picture mean that it is no camera; a single one is passed over."""
+"""After this many parts in a row that are not images the stream is lost; fewer are skipped."""
 MAX_HEADERS = 64
 LINE = 4096
 
 
 class Mjpeg(Source):
-    """An HTTP stream. User and password may stand in the address: they are sent by basic authentication."""
+    """An HTTP stream. User and password in the address are sent by basic or digest authentication."""
 
     endless = True
     fps: float | None = None
@@ -61,11 +61,11 @@ class Mjpeg(Source):
         """It has no beginning."""
 
     def close(self) -> None:
-        """Hang up."""
+        """Disconnect."""
         self._answer.close()
 
     def _part(self) -> bytes:
-        """Read one part: its headers, then as many bytes as they say, or up to the next boundary."""
+        """Read one part: its headers, then the bytes of Content-Length, or up to the next boundary."""
         assert self._boundary is not None
         for _ in range(MAX_HEADERS):
             line = self._line()
@@ -125,7 +125,7 @@ def _opener(url: CameraUrl) -> urllib.request.OpenerDirector:
 
 
 def _reason(error: Exception) -> str:
-    """What the server, or the way to it, says: `404 Not Found`, `Connection refused`."""
+    """Return the error of the server or of the connection: `404 Not Found`, `Connection refused`."""
     if isinstance(error, urllib.error.HTTPError):
         return f"{error.code} {error.reason}"
     inner = error.reason if isinstance(error, urllib.error.URLError) else error

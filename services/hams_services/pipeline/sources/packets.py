@@ -1,4 +1,4 @@
-"""The undecoded packets of a video file, read beside its pictures.
+"""The undecoded packets of a video file, read alongside its pictures.
 
 OpenCV scales pictures to the size of the first one and hides what it could not decode. The packets show both: how many
 pictures there are, and where their size changes.
@@ -18,16 +18,16 @@ import imagesize
 
 JPEG = b"\xff\xd8"
 AHEAD = 16
-"""Packets read ahead of the pictures: decoders lose some where the size changes, and give pictures late."""
+"""Packets read ahead of the pictures: decoders lose some at a change of size, and return pictures late."""
 HEAD = 64
-"""Leading bytes of a key packet that hold the size in most codecs; where they are the same, so is the size."""
+"""Leading bytes of a key packet, which hold the size in most codecs: equal bytes mean equal sizes."""
 _H264_SPS = re.compile(rb"\0\0\x01[\x07\x27\x47\x67](.+?)(?=\0\0\0|\0\0\x01|$)", re.S)
 _HEVC_SPS = re.compile(rb"\0\0\x01\x42.(.+?)(?=\0\0\0|\0\0\x01|$)", re.S)
 PARAMETERS = {
     **dict.fromkeys(("h264", "avc1", "x264"), _H264_SPS),
     **dict.fromkeys(("hevc", "hev1", "hvc1", "h265"), _HEVC_SPS),
 }
-"""Where codecs keep the size that let other things come first."""
+"""Where other codecs keep the size: behind other data."""
 IVF_CODECS = {"VP80": b"VP80", "VP90": b"VP90", "AV01": b"AV01", "vp08": b"VP80", "vp09": b"VP90", "av01": b"AV01"}
 
 
@@ -44,7 +44,7 @@ class Change:
 
 
 class Packets:
-    """The video packets of a file. One that cannot be read so has none."""
+    """The video packets of a file; a file without readable packets has none."""
 
     def __init__(self, path: Path) -> None:
         self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
@@ -72,7 +72,7 @@ class Packets:
         return self.count
 
     def changes_at(self, picture: int, time: float) -> bool:
-        """Say whether picture number `picture` (from 0), to be shown at `time`, is the first of another size."""
+        """Return whether picture number `picture` (from 0), shown at `time`, is the first of another size."""
         if self.change is None:
             return False
         early = self.change.index - picture
@@ -94,14 +94,14 @@ class Packets:
                 self._head = head
                 size = size_of_packet(data, self._codec)
                 self.size = self.size or size
-                self._blind = self.size is None  # the packets of this codec do not tell: ask no more
+                self._blind = self.size is None  # packets of this codec do not hold a size
                 if size is not None and size != self.size:
                     self.change = Change(self.count, float(self._capture.get(cv2.CAP_PROP_PTS)), size)
         self.count += 1
 
 
 def _parameters(data: bytes, codec: str) -> bytes:
-    """Return what holds the size of a key packet's pictures; another size means another value."""
+    """Return the bytes that hold the size of a key packet's pictures; another size gives other bytes."""
     if data[:2] == JPEG:
         return repr(imagesize.get(io.BytesIO(data))).encode()
     pattern = PARAMETERS.get(codec.lower())
@@ -110,7 +110,7 @@ def _parameters(data: bytes, codec: str) -> bytes:
 
 
 def size_of_packet(data: bytes, codec: str) -> tuple[int, int] | None:
-    """Return width and height of the picture in a key packet, or None where they cannot be found out."""
+    """Return width and height of the picture in a key packet, or None where they are unknown."""
     if data[:2] == JPEG:
         width, height = imagesize.get(io.BytesIO(data))
         return (int(width), int(height)) if min(width, height) > 0 else None

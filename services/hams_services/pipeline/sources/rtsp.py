@@ -1,4 +1,4 @@
-"""Cameras and servers that speak RTSP, by FFmpeg inside OpenCV, over TCP."""
+"""RTSP cameras and servers, by FFmpeg inside OpenCV, over TCP."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class Rtsp(Source):
         """It has no beginning."""
 
     def close(self) -> None:
-        """Hang up."""
+        """Disconnect."""
         self._capture.release()
 
 
 def why_not(url: CameraUrl) -> str:
-    """Say why `url` could not be opened, which FFmpeg keeps to itself: ask its server what a player asks first."""
+    """Return why `url` cannot be opened, which FFmpeg does not report: send a player's first request to its server."""
     where = f"{url.host}:{url.port or 554}"
-    if url.doubtful:  # then that may be a user and half of a password
+    if url.doubtful:  # then the host may be a user and half of a password
         where = "its host; in user and password write / as %2F, ? as %3F, # as %23"
     try:
         with socket.create_connection((url.host.strip("[]"), url.port or 554), ASK_S) as link:

@@ -1,4 +1,4 @@
-"""Whether a video file is all there, by what its container says of its own length; nothing is decoded."""
+"""Whether a video file is complete, by the lengths in its container; nothing is decoded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GIF_END = b";"
 
 
 def container(path: Path) -> Literal["mp4", "avi", "matroska", "ts", "gif", "flv", ""]:
-    """Say what kind of file it is, by its first bytes; empty: another one."""
+    """Return the kind of container, by the file's first bytes; empty: another kind."""
     with path.open("rb") as file:
         head = file.read(HEAD)
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide"):
@@ -33,7 +33,7 @@ def container(path: Path) -> Literal["mp4", "avi", "matroska", "ts", "gif", "flv
 
 
 def cut_off(path: Path) -> str:
-    """Say how the file ends too early: ``its last 1200 bytes are missing``. Empty where it does not, or may not."""
+    """Return how the file ends too early: ``its last 1200 bytes are missing``. Empty: it does not, or unknown."""
     size = path.stat().st_size
     with path.open("rb") as file:
         match container(path):
@@ -74,7 +74,7 @@ def _missing_mp4(file: IO[bytes], size: int) -> int:
 
 
 def _missing_riff(file: IO[bytes], size: int) -> int:
-    """Files above 1 GB are several RIFF chunks. A length of 0 was never written: the recorder was killed."""
+    """Files above 1 GB are several RIFF chunks. A length of 0: the recorder was killed before it wrote one."""
     at = 0
     for _ in range(MAX_BOXES):
         file.seek(at)

@@ -29,7 +29,7 @@ def test_the_size_is_in_the_header(suffix: str) -> None:
 
 @pytest.mark.parametrize("data", [png(20000, 20000), png(12000, 12000), bmp(40000, 40000), bmp(40000, -40000)])
 def test_more_pixels_than_are_taken_are_refused_by_name(data: bytes) -> None:
-    with pytest.raises(SourceError, match=r"million that are taken|cannot? be decoded"):
+    with pytest.raises(SourceError, match=r"million allowed|cannot? be decoded"):
         decode_image(data)
 
 
@@ -43,7 +43,7 @@ def test_what_is_no_image_is_named(data: bytes) -> None:
 
 def test_raw_pixels_are_limited_alike() -> None:
     side = int(MAX_PIXELS**0.5) + 1
-    with pytest.raises(SourceError, match="million that are taken"):
+    with pytest.raises(SourceError, match="million allowed"):
         as_frame(bytes(side * side * 3), (side, side, 3))
     with pytest.raises(SourceError, match="send height×width×3"):
         as_frame(b"123", (1, 1, 4))
