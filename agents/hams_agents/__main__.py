@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,21 +33,26 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Run the agent of one device: measures models on it, loads what plans give it, serves its nodes."""
+    setup_logging("agent", debug=debug)
+    raise typer.Exit(_serve(device, nats, cache or cache_folder(), host or host_name(), debug=debug))
+
+
+def _serve(device: str, nats: str, cache: Path, host: str, *, debug: bool) -> int:
+    """Pin the process, then serve; return the exit code. Runtimes are imported after that."""
     from hams_agents.cpus import here
     from hams_agents.devices import parse, pin, pin_thread
     from hams_shared.errors import HamsError
     from hams_shared.runtime.credentials import check_box, of_environment
     from hams_shared.wire.subjects import token
 
-    setup_logging("agent", debug=debug)
     try:
         identity = of_environment()
-        check_box(identity, token(host or host_name()))
+        check_box(identity, token(host))
         spec = parse(device)
         everywhere = here().allowed  # asked before it is pinned
         pin(spec.cores)  # before any runtime starts its threads
     except HamsError as error:
-        raise typer.Exit(report(error)) from None
+        return report(error)
 
     async def serve(stop: asyncio.Event) -> None:
         from hams_agents.backends.registry import open_backend
@@ -55,18 +62,14 @@ def command(
         sys.setswitchinterval(SWITCH_S)
         backend = await asyncio.to_thread(open_backend, spec)
         pin_thread(everywhere)  # the device computes on its cores; messages are handled wherever there is time
+        # a box's agents write only their own device: they may not write profiles
+        profiles = identity is None or not identity.box
         async with NatsBus(nats, name=f"hams-agent {device}", on_reconnect=lambda: agent.on_reconnect()) as bus:
-            agent = AgentService(
-                bus,
-                backend,
-                host or host_name(),
-                cache or cache_folder(),
-                lambda: pin_thread(spec.cores),
-                may_write_profiles=identity is None or not identity.box,  # a box's agents announce themselves only
-            )
+            pin_device = partial(pin_thread, spec.cores)
+            agent = AgentService(bus, backend, host, cache, pin_device, may_write_profiles=profiles)
             await agent.run(stop)
 
-    raise typer.Exit(run(serve, debug=debug))
+    return run(serve, debug=debug)
 
 
 def main() -> None:

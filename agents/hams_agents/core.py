@@ -21,6 +21,12 @@ from hams_shared.wire.messages.plan import Plan, PlanRecord
 
 RETIRE_S = 5.0
 """How long an assignment outlives its plan, s."""
+NOTICE_S = 2.0
+"""How long a stopping agent serves on and waits for a plan that does without it, s."""
+HANDOVER_S = 18.0
+"""How long it waits, once there is one, for others to load it, s: all these together stay below `lifecycle.DRAIN_S`."""
+LINGER_S = 0.5
+"""How long it takes frames after that, s: some were sent before the pipeline knew."""
 
 
 @dataclass(frozen=True, order=True)
@@ -181,6 +187,33 @@ class AgentState:
             assert len(epochs) <= 2, f"{self.device}: more plans of {group} than an active and a next one: {epochs}"
             leaves = group not in self.moving or epochs == [active]
             assert leaves, f"{self.device}: the next plan of {group} does without it, and it serves {epochs}"
+
+
+class Handover:
+    """When a stopping agent may drain its queue: other devices serve its groups, or none begins to."""
+
+    def __init__(self, state: AgentState, now: float) -> None:
+        self._state = state
+        self._began = now
+        self._served = state.counted_on()
+        self._drains_at: float | None = None
+        self.remaining = self._served
+        """Groups that still count on this device."""
+
+    @property
+    def taken(self) -> set[str]:
+        """Groups that other devices have taken over."""
+        return self._served - self.remaining
+
+    def ended(self, now: float) -> bool:
+        """Return whether to take no more frames; to be asked several times a second."""
+        if self._drains_at is None:
+            self.remaining = self._state.counted_on()
+            longest = HANDOVER_S if self.remaining <= self._state.moving else NOTICE_S
+            if self.remaining and now - self._began <= longest:
+                return False
+            self._drains_at = now + (LINGER_S if self.taken else 0.0)
+        return now >= self._drains_at
 
 
 def step(state: AgentState, event: Event, now: float) -> list[Command]:

@@ -9,6 +9,7 @@ Decisions are in :mod:`hams_agents.core`, computing in :mod:`hams_agents.runtime
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import random
@@ -22,18 +23,18 @@ import hams_shared
 from hams_agents import core
 from hams_agents.backends.base import Backend, ModelFile
 from hams_agents.device_record import device_record
-from hams_agents.profiling.benchmark import benchmark
+from hams_agents.profiling.profiler import Profiler
+from hams_agents.registration import Registration
 from hams_agents.runtime.executor import Executor
-from hams_agents.runtime.hangs import HangReporter, until_resumed
+from hams_agents.runtime.hangs import Progress
 from hams_agents.runtime.loaded import Loaded
-from hams_agents.runtime.progress import Progress
 from hams_agents.runtime.serving import Outgoing, ServedNode, failure
-from hams_agents.runtime.watchdog import Watchdog
+from hams_agents.runtime.watchdog import HangReporter, Watchdog, until_resumed
 from hams_agents.tasks.plugins import Changes
 from hams_shared.bus import chunks
 from hams_shared.bus.model_store import ModelStore
-from hams_shared.bus.protocol import Bus, KeyValue, Message
-from hams_shared.bus.records import restore, watched
+from hams_shared.bus.protocol import Bus, Message
+from hams_shared.bus.records import watched
 from hams_shared.errors import BrokerError, HamsError, MessageError, RefusedError, as_hams_error
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.runtime.lifecycle import ended, log_always
@@ -41,17 +42,11 @@ from hams_shared.runtime.process import resident_mib
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import FOLDER, FrameReader, memory_domain
 from hams_shared.wire.frames import Work, WorkUnreadableError
-from hams_shared.wire.messages.agents import Heartbeat, ProfileRecord, ProfileRequest
+from hams_shared.wire.messages.agents import Heartbeat, ProfileRequest
 from hams_shared.wire.messages.plan import PlanRecord
 
 log = logging.getLogger("hams.agent")
 
-NOTICE_S = 2.0
-"""How long a stopping agent serves on and waits for a plan that does without it, s."""
-HANDOVER_S = 18.0
-"""How long it waits, once there is one, for others to load it, s: all these together stay below `lifecycle.DRAIN_S`."""
-LINGER_S = 0.5
-"""How long it takes frames after that, s: some were sent before the pipeline knew."""
 DRAIN_S = 5.0
 """How long a stopping agent may take to finish its queue, s."""
 
@@ -65,6 +60,9 @@ REGISTER_S = 1.0
 
 class AgentService:
     """One agent process."""
+
+    _store: ModelStore | None = None
+    """Opened by :meth:`run`."""
 
     def __init__(
         self,
@@ -81,13 +79,11 @@ class AgentService:
         memory: Path = FOLDER,
     ) -> None:
         self._bus = bus
-        self._backend = backend
         self._cache = cache
         self._record = device_record(backend, host)
         self._state = core.AgentState(self.device)
         self._clock = clock
         self._started = clock.now()
-        self._sequence = 0
         self._announce = asyncio.Event()
         self._loads: asyncio.Queue[core.LoadNode] = asyncio.Queue()  # bounded by the plans' nodes
         # Loading starts the runtimes' own threads, which inherit the cores of the thread that starts them.
@@ -97,9 +93,9 @@ class AgentService:
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._loading = Progress()
         self._loaded = Loaded(backend, self._loading)
+        self._profiler = Profiler(backend, self._record, self._loader, self._loading, self.executor)
         on_hang = HangReporter(bus, self.device, self._loop, end)
-        watched = (self.executor.progress, self._loading)
-        self._watchdog = Watchdog(watched, on_hang, clock, own_process=own_process)
+        self._watchdog = Watchdog((self.executor.progress, self._loading), on_hang, clock, own_process=own_process)
         self._outgoing: asyncio.Queue[list[Outgoing]] = asyncio.Queue()  # bounded by `_room`
         self._room = threading.BoundedSemaphore(OUTGOING_LIMIT)
         self._frames = FrameReader(memory)
@@ -107,12 +103,7 @@ class AgentService:
         self._memory_domain = memory_domain(memory)
         self._bad_messages = 0
         self._changes = Changes()
-        self._leaving = False
-        self._unregistered = asyncio.Event()
-        self._measured: dict[str, ProfileRecord] = {}  # bounded by the models there are
-        self._may_write_profiles = may_write_profiles
-        self._devices: KeyValue | None = None
-        self._store: ModelStore | None = None
+        self._registration = Registration(bus, self._record, may_write_profiles=may_write_profiles)
 
     @property
     def device(self) -> str:
@@ -130,7 +121,6 @@ class AgentService:
 
     async def _run(self, stop: asyncio.Event) -> None:
         log_always(device=self.device)
-        self._devices = await self._bus.kv(subjects.bucket("devices"))
         self._store = ModelStore(await self._bus.objects(subjects.MODEL_STORE), self._cache / "models")
         self.executor.start()
         self._watchdog.start()
@@ -151,13 +141,12 @@ class AgentService:
             )
             await self._bus.flush()
             await self._register()
-            tasks += [owner.create_task(job()) for job in (self._registrations, self._until_broken)]
+            tasks += [owner.create_task(job()) for job in (self._register_again, self._until_broken)]
             beat = owner.create_task(self._heartbeats())
             log.info("%s serves %s (%s)", self.device, self._record.name, self._record.runtime)
             await stop.wait()
-            self._leaving = True
             try:
-                await self._devices.delete(self.device)  # a goodbye: nobody need wait for silence
+                await self._registration.end()
                 await self._hand_over()
             except HamsError as error:
                 log.warning("leaves without a goodbye: %s", error)
@@ -174,52 +163,44 @@ class AgentService:
         await self._broken
 
     async def _hand_over(self) -> None:
-        """Serve on while others load what this device serves; where nobody begins to, waiting is of no use."""
-        served, began = self._state.counted_on(), self._clock.now()
-        while left := self._state.counted_on():
-            if self._clock.now() - began > (HANDOVER_S if left <= self._state.moving else NOTICE_S):
-                log.info("nobody takes over %s", ", ".join(sorted(left)))
-                break
+        """Serve on while others load what this device serves."""
+        handover = core.Handover(self._state, self._clock.now())
+        while not handover.ended(self._clock.now()):  # noqa: ASYNC110 (time ends it as well as plans)
             await asyncio.sleep(0.02)
-        if served - left:
-            log.info("others serve now: %s", ", ".join(sorted(served - left)))
-            await asyncio.sleep(LINGER_S)
+        if handover.remaining:
+            log.info("no other device takes over %s", ", ".join(sorted(handover.remaining)))
+        if handover.taken:
+            log.info("other devices serve now: %s", ", ".join(sorted(handover.taken)))
 
     def validate(self) -> None:
         """Raise AssertionError when the state is not as its core wants it; for tests."""
         self._state.validate()
 
     def on_reconnect(self) -> None:
-        """The broker is back: its store may be new, so what this agent holds is announced again."""
-        if not self._leaving:
-            self._unregistered.set()
+        """The broker is back: its store may be empty, so what this agent holds is announced again."""
+        self._registration.lost()
         self._announce.set()
 
     async def _register(self) -> None:
-        assert self._devices is not None
-        await self._devices.put(self.device, codec.encode(self._record))
+        await self._registration.announce()
         self._announce.set()
 
-    async def _registrations(self) -> None:
-        """After each reconnect: the device, its measurements, and the model files that the store lacks."""
+    async def _register_again(self) -> None:
+        """After each reconnect: announce the device, its measurements, and the model files that the store lacks."""
         while True:
-            await self._unregistered.wait()
-            self._unregistered.clear()
+            await self._registration.wait_until_lost()
             try:
                 await self._register()
-                await self._give_back()
-                log.info("the broker knows again what is here")
+                await self._registration.restore_profiles()
+                await self._restore_models()
+                log.info("the broker has again what this agent holds")
             except HamsError as error:
-                log.warning("cannot announce what is here: %s", error)
-                self._unregistered.set()
+                log.warning("cannot announce what this agent holds: %s", error)
+                self._registration.lost()
             await asyncio.sleep(REGISTER_S)
 
-    async def _give_back(self) -> None:
+    async def _restore_models(self) -> None:
         assert self._store is not None
-        if self._may_write_profiles:  # else the schedulers give them back
-            profiles = await self._bus.kv(subjects.bucket("profiles"))
-            for key, record in list(self._measured.items()):
-                await restore(profiles, key, codec.encode(record))
         models = {m.digest: m for a in self._state.assignments.values() for m in a.plan.all_models}
         await asyncio.sleep(random.uniform(0, REGISTER_S))  # agents come back together: one upload of a file is enough
         for model in models.values():
@@ -243,7 +224,7 @@ class AgentService:
         self._in_loop(self._do, core.NodeFailed(group, epoch, served.node, error))
 
     def _broke(self, error: HamsError) -> None:
-        """Called in the executor's threads: the first of them says why."""
+        """Called in the executor's threads; the first error counts."""
         self._in_loop(lambda: None if self._broken.done() else self._broken.set_exception(error))
 
     def _in_loop(self, do: Callable[..., object], *args: object) -> None:
@@ -272,13 +253,12 @@ class AgentService:
                 log.warning("cannot publish on %s: %s", subject, error)
 
     async def _heartbeats(self) -> None:
-        while True:
+        for sequence in itertools.count(1):
             self._announce.clear()
-            self._sequence += 1
             beat = Heartbeat(
                 device=self.device,
                 incarnation=self._record.incarnation,
-                sequence=self._sequence,
+                sequence=sequence,
                 assignments=self._state.view(),
                 epoch=self._state.epoch,
                 nodes=self.executor.loads(),
@@ -329,21 +309,14 @@ class AgentService:
         return failure(work, self.device, refusal)
 
     async def _on_profile(self, message: Message) -> None:
+        """Measure; a model this device cannot run is an answer with its reason, not an error."""
         request = codec.decode(ProfileRequest, message.data)
-        record = await self._profile(request)
-        await message.respond(codec.encode(record))
-
-    async def _profile(self, request: ProfileRequest) -> ProfileRecord:
-        """Benchmark; a model this device cannot run is an answer with its reason, not an error."""
         log.info("benchmark of %s", request.model.name)
         model = await self._model_file(request)
-        beside = await self._model_file(request.beside) if request.beside is not None else None
-        loop = asyncio.get_running_loop()
-        record = await benchmark(
-            self._backend, self._record, model, loop, self._loader, self.executor, self._loading, beside
-        )
-        self._measured[record.key] = record
-        return record
+        baseline = await self._model_file(request.baseline) if request.baseline is not None else None
+        record = await self._profiler.measure(model, baseline)
+        self._registration.measured[record.key] = record
+        await message.respond(codec.encode(record))
 
     async def _model_file(self, request: ProfileRequest) -> ModelFile:
         assert self._store is not None

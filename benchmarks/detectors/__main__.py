@@ -24,7 +24,7 @@ from hams_agents.backends.registry import open_backend
 from hams_agents.devices import parse
 from hams_agents.tasks import input as preparing
 from hams_agents.tasks.base import Detected
-from hams_agents.tasks.geometry import IDENTITY, compose, shrink
+from hams_agents.tasks.input import IDENTITY, compose, shrink
 from hams_agents.tasks.registry import build_task, is_detection
 from hams_services.ctl.control import prepare_model
 from hams_services.models.groups import load_group

@@ -25,7 +25,7 @@ from hams_agents.devices import parse
 from hams_agents.tasks import input as tensors
 from hams_agents.tasks.base import Affine, Detected
 from hams_agents.tasks.crops import cut
-from hams_agents.tasks.geometry import IDENTITY, compose
+from hams_agents.tasks.input import IDENTITY, compose
 from hams_agents.tasks.registry import build_task, is_detection
 from hams_shared.group.spec import GroupSpec, load_group
 

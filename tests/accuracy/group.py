@@ -18,7 +18,7 @@ from hams_agents.core import LoadNode, NetworkKey
 from hams_agents.devices import parse
 from hams_agents.runtime.loaded import Loaded
 from hams_agents.runtime.serving import Batch, Piece, ServedNode, finish, infer, prepare
-from hams_agents.tasks.geometry import IDENTITY
+from hams_agents.tasks.input import IDENTITY
 from hams_services.ctl.control import prepare_group
 from hams_services.pipeline.join import Join
 from hams_services.pipeline.sources.opening import open_file

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from hams_agents.tasks.base import Detected
 from hams_agents.tasks.crops import cut
-from hams_agents.tasks.geometry import apply, compose, invert, opencv_map
-from hams_agents.tasks.input import prepare
+from hams_agents.tasks.input import apply, compose, invert, opencv_map, prepare
 from hams_shared.group.spec import CropSpec, InputSpec
 from support.examples import examples
 

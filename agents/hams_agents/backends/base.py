@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,15 @@ class ModelFile:
     """Input tensor for ONE image, batch axis first, e.g. (1, 3, 480, 640)."""
     dtype: str = "f32"
     """Element type of the input: ``f32`` or ``u8``."""
+
+
+def noise(model: ModelFile, count: int) -> NDArray[Any]:
+    """Return `count` random images as `model` takes them: f32 in 0..1, u8 in 0..255; the same ones each time."""
+    random = np.random.default_rng(0)
+    shape = (count, *model.input_shape[1:])
+    if model.dtype == "u8":
+        return random.integers(0, 256, shape, dtype=np.uint8)
+    return random.random(shape, dtype=np.float32)
 
 
 class Network(Protocol):

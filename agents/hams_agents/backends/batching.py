@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from hams_agents.backends.base import ModelFile
+from hams_agents.backends.base import ModelFile, noise
 from hams_agents.backends.host import trim
 from hams_agents.backends.model_check import one_line, shape_text
 from hams_shared.errors import ModelError
@@ -34,15 +34,6 @@ SLOW_MS = 10.0
 """A network that takes this long for one image fills its device; only small ones are tried in batches."""
 _TOLERANCE = 0.02
 """Greatest difference between a batch and its images one by one, as share of the output's largest value."""
-
-
-def noise(model: ModelFile, count: int) -> Array:
-    """Return `count` random images as `model` takes them: f32 in 0..1, u8 in 0..255; the same ones each time."""
-    random = np.random.default_rng(0)
-    shape = (count, *model.input_shape[1:])
-    if model.dtype == "u8":
-        return random.integers(0, 256, shape, dtype=np.uint8)
-    return random.random(shape, dtype=np.float32)
 
 
 class BatchNetwork:

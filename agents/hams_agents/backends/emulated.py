@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hams_agents.backends.base import Backend, Capabilities, ModelFile, Network
-from hams_agents.backends.batching import Array, noise
+from hams_agents.backends.base import Backend, Capabilities, ModelFile, Network, noise
+from hams_agents.backends.batching import Array
 from hams_agents.devices import DeviceSpec
 from hams_agents.emulation_profile import EmulationProfile, HangFault, read_profile
 from hams_shared.errors import ModelError, UnsupportedModelError

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hams_agents.backends.base import Backend, ModelFile, Network
-from hams_agents.backends.batching import noise
+from hams_agents.backends.base import Backend, ModelFile, Network, noise
 from hams_agents.evaluate.requests import Collect, Decode, ModelAt, Tensors, UsedOutputs
 from hams_agents.evaluate.samples import Sample, Samples, Writer
 from hams_agents.profiling.profiler import SamplerLimits, profile
@@ -19,7 +18,7 @@ from hams_agents.runtime.serving import plain
 from hams_agents.tasks import input as tensors
 from hams_agents.tasks.base import Affine, Detected, Outputs, Reads, Task
 from hams_agents.tasks.crops import render, views_of
-from hams_agents.tasks.geometry import IDENTITY, Pixels, compose, inside, invert
+from hams_agents.tasks.input import IDENTITY, Pixels, compose, inside, invert
 from hams_agents.tasks.registry import build_task, gives_objects, is_detection, used_outputs, with_lower_threshold
 from hams_shared.errors import BadInputError, HamsError
 from hams_shared.group.spec import GroupSpec, InputSpec, NodeSpec

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from hams_agents.tasks.base import Affine
-from hams_agents.tasks.geometry import IDENTITY, Pixels
+from hams_agents.tasks.input import IDENTITY, Pixels
 from hams_shared.errors import BadInputError
 
 INDEX = "index.json"

@@ -1,22 +1,100 @@
-"""Measures one loaded network alone: how fast, how steady. When enough has been measured is decided purely.
+"""One cell of the FPS matrix: loads a model, measures it alone, and returns a record, also when it cannot run.
 
-Speed is that of single images in random noise (f32 in 0..1, u8 in 0..255): convolutions take the same time
-whatever they see. Networks that suppress overlapping boxes inside their graph are somewhat slower on a crowd
-than on noise.
+:class:`Sampler` decides purely when enough has been measured. Speed is that of single images of random noise (f32 in
+0..1, u8 in 0..255): convolutions take the same time whatever they see. Networks that suppress overlapping boxes inside
+their graph are somewhat slower on a crowd than on noise.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from hams_agents.backends.base import ModelFile, Network
-from hams_agents.backends.batching import MAX_BATCH, noise
+from hams_agents.backends.base import Backend, ModelFile, Network, noise
+from hams_agents.backends.batching import MAX_BATCH
+from hams_agents.cpus import here
+from hams_agents.runtime.executor import Executor
+from hams_agents.runtime.hangs import Progress
+from hams_agents.runtime.loaded import load
+from hams_shared.errors import ModelError
+from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
+
+log = logging.getLogger("hams.agent")
 
 TURN_S = 0.1
 """How long one network is measured before it is the other's turn, s, where two are."""
+STAT = Path("/proc/stat")
+BUSY = (0, 1, 2, 5, 6, 7)
+"""Fields of a CPU's line that are not idle: user, nice, system, irq, softirq, and what other virtual machines took."""
+
+
+@dataclass(frozen=True)
+class Profiler:
+    """Measures models on one device; loading runs in `loader`, measuring in the device's thread."""
+
+    backend: Backend
+    device: DeviceRecord
+    loader: ThreadPoolExecutor
+    loading: Progress
+    executor: Executor
+
+    async def measure(self, model: ModelFile, baseline: ModelFile | None = None) -> ProfileRecord:
+        """Load `model` next to what is served, measure it, in turns with `baseline` if given, and drop both.
+
+        A model that this device cannot run gives a record with ``reason`` and no number.
+        """
+        record = ProfileRecord(
+            digest=model.digest,
+            model_name=model.name,
+            input_shape=model.input_shape,
+            fingerprint=self.device.fingerprint,
+            runtime=self.device.runtime,
+            precision=self.device.precisions[0],
+            measured_on=self.device.device,
+            measured_at=time.time(),
+        )
+        try:
+            network = await self._load(model)
+            try:
+                return record.model_copy(update=await self._measured(network, model, baseline))
+            finally:
+                network.close()
+        except ModelError as error:
+            return record.model_copy(update={"reason": error.text})
+
+    async def _measured(self, network: Network, model: ModelFile, baseline: ModelFile | None) -> dict[str, object]:
+        """Return the fields of the record that are measured."""
+        other = await self._baseline(baseline)
+        try:
+            pair = (other, baseline) if other is not None and baseline is not None else None
+            before = cpu_use()
+            steps = profile_steps(network, model, self.executor.clock.now, baseline=pair)
+            measured = await self.executor.run_steps(steps)
+            used = 0.0
+            if not self.device.emulated:
+                used = used_by_others(before, cpu_use(), self.device.cores or here().allowed)
+        finally:
+            if other is not None:
+                other.close()
+        return {**vars(measured), "baseline": pair[1].digest if pair is not None else "", "load": round(used, 3)}
+
+    async def _load(self, model: ModelFile) -> Network:
+        return await asyncio.get_running_loop().run_in_executor(self.loader, load, self.backend, model, self.loading)
+
+    async def _baseline(self, model: ModelFile | None) -> Network | None:
+        """Load the baseline; None where that fails: then the other is measured without."""
+        try:
+            return None if model is None else await self._load(model)
+        except ModelError as error:
+            log.warning("measured without the baseline %s: %s", model.name if model else "", error)
+            return None
 
 
 @dataclass(frozen=True)
@@ -35,7 +113,7 @@ class ModelProfile:
     """Whether the median was known well enough before the time limit."""
     fps_batch: float = 0.0
     """Images/s in batches of ``MAX_BATCH``; 0: the network takes one at a time."""
-    beside_fps: float = 0.0
+    baseline_fps: float = 0.0
     """Images/s, one at a time, of the network that was measured in turns with it; 0: there was none."""
 
 
@@ -123,52 +201,27 @@ def profile_steps(
     model: ModelFile,
     clock: Callable[[], float] = time.monotonic,
     limits: SamplerLimits | None = None,
-    beside: tuple[Network, ModelFile] | None = None,
+    baseline: tuple[Network, ModelFile] | None = None,
 ) -> Iterator[ModelProfile | None]:
     """Measure `network`, one run per step: yields None after each, and last the profile.
 
-    What is `beside` it is measured in turns with it: a processor's speed changes within minutes (heat, neighbours), and
-    two networks are compared only by what was measured in the same moments.
+    With a `baseline`, the two networks take turns: a processor's speed changes within minutes (heat, other processes),
+    so only what was measured in the same moments can be compared.
 
     Raises:
         ModelError: a network fails.
     """
     limits = limits or SamplerLimits()
-    single = Sampler(limits)
-    turns = [(network, noise(model, 1), single)]
-    if beside is not None:
-        turns.append((beside[0], noise(beside[1], 1), Sampler(limits)))
-    slow: set[int] = set()
+    turns = [_Turn(network, model, clock, Sampler(limits))]
+    if baseline is not None:
+        turns.append(_Turn(*baseline, clock, Sampler(limits)))
     rounds: list[list[float]] = []
-    while not all(sampler.done for _, _, sampler in turns):
+    while not all(turn.sampler.done for turn in turns):
         rounds.append([])
-        for index, (one, image, sampler) in enumerate(turns):
-            if len(turns) > 1 and index not in slow:  # the other one's weights are in the caches
-                _timed(one, image, clock)
-                yield None
-            spent, durations = 0.0, []
-            while spent < TURN_S:
-                seconds = _timed(one, image, clock)
-                spent += max(seconds, 1e-9)
-                durations.append(seconds)
-                if seconds >= TURN_S:  # it fills the caches in a small part of its time
-                    slow.add(index)
-                sampler.add(seconds)
-                yield None
-                if sampler.done and len(turns) == 1:
-                    break
-            rounds[-1].append(max(quantile(durations, 0.5), 1e-9))
-    fps_batch = 0.0
-    if network.dynamic_batch:
-        images = noise(model, MAX_BATCH)
-        # The batch's speed is told beside, it decides less: one run to warm up, then few and short.
-        batch = Sampler(
-            SamplerLimits(1, 0.0, limits.few_runs, limits.min_s / 2, limits.max_s / 6, limits.few_runs, 0.05)
-        )
-        while not batch.done:
-            batch.add(_timed(network, images, clock))
-            yield None
-        fps_batch = MAX_BATCH / max(quantile(batch.durations, 0.5), 1e-9)
+        for turn in turns:
+            rounds[-1].append((yield from turn.take(alone=baseline is None)))
+    fps_batch = (yield from _batch_fps(network, model, clock, limits)) if network.dynamic_batch else 0.0
+    single = turns[0].sampler
     median = max(quantile(single.durations, 0.5), 1e-9)
     yield ModelProfile(
         fps=1 / median,
@@ -179,8 +232,50 @@ def profile_steps(
         runs=len(single.durations),
         stable=single.stable,
         fps_batch=fps_batch,
-        beside_fps=_times_as_long(rounds) / median if beside is not None else 0.0,
+        baseline_fps=_times_as_long(rounds) / median if baseline is not None else 0.0,
     )
+
+
+class _Turn:
+    """One of the networks that are measured in turns."""
+
+    def __init__(self, network: Network, model: ModelFile, clock: Callable[[], float], sampler: Sampler) -> None:
+        self.sampler = sampler
+        self._network = network
+        self._image = noise(model, 1)
+        self._clock = clock
+        self._slow = False
+        """One run takes a whole turn, so that it fills the caches in a small part of its time."""
+
+    def take(self, *, alone: bool) -> Generator[None, None, float]:
+        """Run for a turn; return the median duration, s."""
+        if not alone and not self._slow:  # the other network's weights are in the caches
+            _timed(self._network, self._image, self._clock)
+            yield None
+        spent = 0.0
+        durations: list[float] = []
+        while spent < TURN_S:
+            seconds = _timed(self._network, self._image, self._clock)
+            spent += max(seconds, 1e-9)
+            durations.append(seconds)
+            self._slow = self._slow or seconds >= TURN_S
+            self.sampler.add(seconds)
+            yield None
+            if self.sampler.done and alone:
+                break
+        return max(quantile(durations, 0.5), 1e-9)
+
+
+def _batch_fps(
+    network: Network, model: ModelFile, clock: Callable[[], float], limits: SamplerLimits
+) -> Generator[None, None, float]:
+    """Measure batches; they decide less, so one run warms up, then few and short ones follow. Returns images/s."""
+    images = noise(model, MAX_BATCH)
+    sampler = Sampler(SamplerLimits(1, 0.0, limits.few_runs, limits.min_s / 2, limits.max_s / 6, limits.few_runs, 0.05))
+    while not sampler.done:
+        sampler.add(_timed(network, images, clock))
+        yield None
+    return MAX_BATCH / max(quantile(sampler.durations, 0.5), 1e-9)
 
 
 def _times_as_long(rounds: Sequence[Sequence[float]]) -> float:
@@ -202,3 +297,46 @@ def _timed(network: Network, batch: object, clock: Callable[[], float]) -> float
     start = clock()
     network.infer(batch)  # type: ignore[arg-type]
     return clock() - start
+
+
+# ── other processes ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class CpuUse:
+    """Counters at one moment, s."""
+
+    at: float
+    busy: dict[int, float]
+    """By core: how long it was busy since the host started."""
+    own: float
+    """What this process computed."""
+
+
+def cpu_use() -> CpuUse:
+    """Read the counters; no cores where the host does not give them."""
+    try:
+        text = STAT.read_text(encoding="ascii")
+    except OSError:
+        text = ""
+    return CpuUse(time.monotonic(), parse_stat(text, os.sysconf("SC_CLK_TCK")), time.process_time())
+
+
+def parse_stat(text: str, per_second: int) -> dict[int, float]:
+    """Understand ``/proc/stat``: by core, seconds that it was busy."""
+    busy = {}
+    for line in text.splitlines():
+        name, *fields = line.split()
+        if name.startswith("cpu") and name[3:].isdecimal():
+            busy[int(name[3:])] = sum(int(fields[i]) for i in BUSY if i < len(fields)) / per_second
+    return busy
+
+
+def used_by_others(before: CpuUse, after: CpuUse, cores: Iterable[int]) -> float:
+    """The part of `cores` (none: all) that other processes used meanwhile, 0-1."""
+    among = set(cores) & after.busy.keys() or after.busy.keys()
+    seconds = after.at - before.at
+    if not among or seconds <= 0:
+        return 0.0
+    used = sum(after.busy[core] - before.busy.get(core, after.busy[core]) for core in among)
+    return min(max(used - (after.own - before.own), 0.0) / (len(among) * seconds), 1.0)

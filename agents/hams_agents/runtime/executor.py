@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from hams_agents.runtime.fair_queue import FairQueue, Terms, Turn
-from hams_agents.runtime.progress import FIRST_S, Progress, limit_s
+from hams_agents.runtime.hangs import FIRST_S, Progress, limit_s
 from hams_agents.runtime.serving import Batch, Outgoing, Piece, ServedNode, failures, finish, infer, prepare
 from hams_shared.errors import HamsError, InferenceError, InternalError, RefusedError, as_hams_error
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
@@ -39,10 +39,10 @@ T = TypeVar("T")
 QUEUE_LIMIT = 512
 """Most pieces of work waiting on a device."""
 FAILURES = 5
-"""Batches of a node that fail one after another, or of which each success makes up for a quarter: then the device is
-given up for it. So is one that fails more than every fifth time."""
-FORGIVEN = 0.25
-"""Failures that a success makes up for."""
+"""After so many failed batches the device refuses the node. A success releases a quarter of a failure, so a node that
+fails more often than every fifth time is refused as well."""
+RELEASED = 0.25
+"""Failures that a success releases."""
 DONE_LIMIT = 2
 """Batches computed and not finished: then the device waits."""
 
@@ -86,7 +86,7 @@ class Executor:
     _done: deque[Batch] = field(default_factory=deque)
     _jobs: deque[_Job[object]] = field(default_factory=deque)
     _loads: dict[tuple[str, str], _Load] = field(default_factory=dict)
-    _failed: dict[tuple[str, str, int], float] = field(default_factory=dict)
+    _failed_batches: dict[tuple[str, str, int], float] = field(default_factory=dict)
     """By group, node, epoch: batches failed since one was computed; bounded by what is served."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
@@ -166,8 +166,8 @@ class Executor:
             self._queue.forget(group)
             for key in [key for key in self._loads if key[0] == group]:
                 del self._loads[key]
-            for failed in [key for key in self._failed if key[0] == group]:
-                del self._failed[failed]
+            for failed in [key for key in self._failed_batches if key[0] == group]:
+                del self._failed_batches[failed]
 
     def stop(self, timeout: float) -> bool:
         """Finish what is queued, then end the threads; False when they did not end within `timeout` s."""
@@ -274,12 +274,12 @@ class Executor:
         served = batch.pieces[0].served
         key = (served.plan.group.spec.name, served.node, served.plan.epoch)
         if not isinstance(batch.error, InferenceError):
-            if key in self._failed:
-                self._failed[key] = max(0.0, self._failed[key] - FORGIVEN)
+            if key in self._failed_batches:
+                self._failed_batches[key] = max(0.0, self._failed_batches[key] - RELEASED)
             return
-        self._failed[key] = self._failed.get(key, 0.0) + 1.0
-        if FAILURES <= self._failed[key] < math.inf:
-            self._failed[key] = math.inf
+        self._failed_batches[key] = self._failed_batches.get(key, 0.0) + 1.0
+        if FAILURES <= self._failed_batches[key] < math.inf:
+            self._failed_batches[key] = math.inf
             self.failing(served, batch.error)
 
     def _step(self, job: _Job[object]) -> None:

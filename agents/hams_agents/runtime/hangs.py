@@ -1,81 +1,76 @@
-"""What an agent does when its device hangs: count it where it outlives the process, say goodbye, end."""
+"""Hangs: an inference, a benchmark or a load that does not end, and when a device that hangs is quarantined. Pure.
+
+The limit of an inference is `FACTOR` times what its network was measured to take for as many images, at least `FLOOR_S`
+(a starved CPU makes short inferences many times as long); before it was measured, `FIRST_S` (some runtimes compile at
+the first inference). A benchmark's single step has `FIRST_S`, a load `LOAD_S`.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
-from collections.abc import Callable
-from contextlib import aclosing
+from dataclasses import dataclass
 
-from hams_agents.runtime.progress import Hang
-from hams_agents.runtime.quarantine import after_hang
-from hams_shared.bus.protocol import Bus, KeyValue
-from hams_shared.errors import HungError, MessageError
-from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.agents import DeviceHealth
 
-log = logging.getLogger("hams.agent")
-
-REPORT_S = 3.0
-"""A hang is reported within this time, or not at all, s."""
-
-
-async def until_resumed(bucket: KeyValue, device: str) -> None:
-    """Wait while `device` is quarantined: the plan that it hung under may still be in force, for want of another."""
-    quarantined = complete = False
-    async with aclosing(bucket.watch(device)) as changes:
-        async for entry in changes:
-            if entry is None:
-                complete = True
-            elif not entry.lost:
-                quarantined = entry.value is not None and _quarantined(entry.value)
-            if complete and not quarantined:
-                return
-            if complete:
-                log.warning("%s is quarantined: it takes no work until `hams-ctl devices resume %s`", device, device)
+FACTOR = 20.0
+FLOOR_S = 5.0
+FIRST_S = 30.0
+LOAD_S = 300.0
+MOST_S = 1.0
+"""A tick counts for at most this much: what lies beyond, the process itself was stopped or starved."""
+HANGS = 3
+"""So many hangs within `WINDOW_S` s and the device is quarantined: it gets no more work."""
+WINDOW_S = 900.0
 
 
-def _quarantined(value: bytes) -> bool:
-    try:
-        return codec.decode(DeviceHealth, value).quarantined
-    except MessageError as error:
-        log.error("the record of earlier hangs cannot be read: %s", error)
-        return False
+def limit_s(busy_s: float, inferences: int, images: int) -> float:
+    """How long `images` may take on a network that took `busy_s` for `inferences` so far, s."""
+    return max(FLOOR_S, FACTOR * images * busy_s / inferences) if inferences else FIRST_S
 
 
-class HangReporter:
-    """Called by the watchdog, in its thread; `end` is given the exit code and does not return in a real agent."""
+@dataclass(frozen=True)
+class Hang:
+    """Something does not end."""
 
-    def __init__(self, bus: Bus, device: str, loop: asyncio.AbstractEventLoop, end: Callable[[int], None]) -> None:
-        self._bus = bus
-        self._device = device
-        self._loop = loop
-        self._end = end
+    what: str
+    limit_s: float
 
-    def __call__(self, hang: Hang) -> None:
-        """Say so, and end this process: only a new one frees the device."""
-        error = HungError(f"{self._device}: {hang}", "the agent ends itself and is started again")
-        log.critical("%s", error)
-        report = asyncio.run_coroutine_threadsafe(self._report(str(hang)), self._loop)
-        try:
-            report.result(REPORT_S)
-        except Exception as failed:
-            log.error("the hang could not be reported: %s", failed or type(failed).__name__)
-        self._end(error.exit_code)
+    def __str__(self) -> str:
+        return f"{self.what} does not end: more than {self.limit_s:.1f} s"
 
-    async def _report(self, what: str) -> None:
-        bucket = await self._bus.kv(subjects.bucket("health"))
-        entry = await bucket.get(self._device)
-        health = DeviceHealth(device=self._device)
-        if entry is not None and entry.value is not None:
-            try:
-                health = codec.decode(DeviceHealth, entry.value)
-            except MessageError as error:
-                log.error("the record of earlier hangs cannot be read: %s", error)
-        health = after_hang(health, what, time.time())
-        await bucket.put(self._device, codec.encode(health))
-        if health.quarantined:
-            log.critical("%s is quarantined: %s", self._device, health.reason)
-        # a goodbye: nobody need wait for silence
-        await (await self._bus.kv(subjects.bucket("devices"))).delete(self._device)
+
+class Progress:
+    """What one thread is doing now. That thread begins and ends; another one ticks."""
+
+    def __init__(self) -> None:
+        self._job: Hang | None = None
+        self._counted: Hang | None = None
+        self._spent = 0.0
+
+    def begin(self, what: str, limit: float) -> None:
+        """Something begins that should end within `limit` s."""
+        self._job = Hang(what, limit)  # a new object each time: that is how the other thread sees progress
+
+    def end(self) -> None:
+        """It has ended."""
+        self._job = None
+
+    def tick(self, passed: float) -> Hang | None:
+        """`passed` s have passed since the tick before; return what does not end."""
+        job = self._job
+        if job is not self._counted:
+            self._counted, self._spent = job, 0.0
+            return None
+        self._spent += min(passed, MOST_S)
+        return job if job is not None and self._spent >= job.limit_s else None
+
+
+def after_hang(health: DeviceHealth, what: str, now: float) -> DeviceHealth:
+    """The record after one more hang at Unix time `now`, s; a clock that was set back leaves none in the future."""
+    hangs = tuple(at for at in (*health.hangs, now) if abs(now - at) <= WINDOW_S)[-HANGS:]
+    reason = f"hung {len(hangs)} times within {WINDOW_S / 60:.0f} min; last: {what}" if len(hangs) > 1 else what
+    return DeviceHealth(
+        device=health.device,
+        hangs=hangs,
+        quarantined=health.quarantined or len(hangs) >= HANGS,
+        reason=reason,
+    )

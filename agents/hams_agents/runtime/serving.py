@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from hams_agents.backends.base import Network
 from hams_agents.tasks import input as tensors
-from hams_agents.tasks.base import Affine, Detected, Task
+from hams_agents.tasks.base import Affine, DescriptionTask, Detected, DetectionTask, Task
 from hams_agents.tasks.crops import View, cut, maps_of, render, views_of
-from hams_agents.tasks.geometry import IDENTITY, compose
+from hams_agents.tasks.input import IDENTITY, compose
 from hams_agents.tasks.registry import gives_objects, is_detection
 from hams_shared.errors import HamsError, InferenceError, MessageError, TaskError, as_hams_error
 from hams_shared.group.spec import CropSpec, InputSpec, NodeSpec
@@ -45,6 +45,21 @@ class ServedNode:
     def spec(self) -> NodeSpec:
         """The node's part of the group file."""
         return self.plan.group.spec.nodes[self.node]
+
+    @cached_property
+    def detector(self) -> DetectionTask | None:
+        """Its task, where that finds objects."""
+        return self.task if is_detection(self.task) else None
+
+    @cached_property
+    def describer(self) -> DescriptionTask | None:
+        """Its task, where that describes images."""
+        return None if is_detection(self.task) else self.task
+
+    @cached_property
+    def finds_objects(self) -> bool:
+        """Whether its outputs hold objects, so that it may have children."""
+        return gives_objects(self.task)
 
     @cached_property
     def takes(self) -> InputSpec:
@@ -175,21 +190,21 @@ def _finish(piece: Piece, batch: Batch, first: int, last: int) -> list[Outgoing]
     items: list[Any] = []
     crops: list[Outgoing] = []
     if batch.outputs is None or first == last:
-        if gives_objects(served.task):
+        if served.finds_objects:
             crops = _crops(served, work, [], timing, clock)
     else:
         whole = len(batch.pieces) == 1
         outputs = batch.outputs if whole else {name: value[first:last] for name, value in batch.outputs.items()}
         to_frame = batch.to_frame[first:last]
-        if is_detection(served.task):
-            found = served.task.detect(outputs, to_frame, work.frame_size)
+        if served.detector is not None:
+            found = served.detector.detect(outputs, to_frame, work.frame_size)
             clock.lap("decode")
             crops = _crops(served, work, found, timing, clock)
             items = [[plain(one) for one in objects] for objects in found]
-        else:
-            items = served.task.describe(outputs, to_frame)
+        elif served.describer is not None:
+            items = served.describer.describe(outputs, to_frame)
             clock.lap("decode")
-            if gives_objects(served.task):
+            if served.finds_objects:
                 crops = _crops(served, work, [item["objects"] for item in items], timing, clock)
                 items = [{**item, "objects": [plain(one) for one in item["objects"]]} for item in items]
         if len(items) != last - first:

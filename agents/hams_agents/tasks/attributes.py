@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams
-from hams_agents.tasks.geometry import apply
-from hams_agents.tasks.outputs import pick, probabilities, rows
+from hams_agents.tasks.decoding import pick, probabilities, rows
+from hams_agents.tasks.input import apply
 
 
 class ClassesParams(TaskParams):

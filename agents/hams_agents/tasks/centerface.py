@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams
-from hams_agents.tasks.object_selection import MAX_CANDIDATES, Choice, best, choose
-from hams_agents.tasks.outputs import did_you_mean
+from hams_agents.tasks.decoding import MAX_CANDIDATES, Selection, best, choose, did_you_mean
 from hams_shared.errors import TaskError
 
 STRIDE = 4
@@ -49,7 +48,7 @@ class CenterFace:
             raise TaskError(f"task centerface: the input's sides must be multiples of 32, not {width}×{height}")
         self._params = params
         self._size = np.array([width, height], np.float64)
-        self._choice = Choice({0: params.label}, params.iou, params.min_size, params.max_objects)
+        self._choice = Selection({0: params.label}, params.iou, params.min_size, params.max_objects)
 
     def detect(
         self, outputs: Outputs, to_frame: Sequence[Affine], frame_size: tuple[int, int] | None = None

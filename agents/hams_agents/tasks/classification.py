@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams
-from hams_agents.tasks.outputs import pick, probabilities, rows
+from hams_agents.tasks.decoding import pick, probabilities, rows
 
 
 class ClassificationParams(TaskParams):

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hams_agents.tasks.base import Affine, Detected
-from hams_agents.tasks.geometry import (
+from hams_agents.tasks.input import (
     HALVED,
     Homography,
     Pixels,

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams
-from hams_agents.tasks.object_selection import Choice, choose
-from hams_agents.tasks.outputs import pick
+from hams_agents.tasks.decoding import Selection, choose, pick
 from hams_shared.errors import TaskError
 
 WIDTH = 7
@@ -42,7 +41,7 @@ class DetectionOutput:
         self._params = params
         self._size = np.array(context.input.size, np.float64)
         self._classes = np.array(sorted(params.labels))
-        self._choice = Choice(params.labels, params.iou, params.min_size, params.max_objects)
+        self._choice = Selection(params.labels, params.iou, params.min_size, params.max_objects)
 
     def detect(
         self, outputs: Outputs, to_frame: Sequence[Affine], frame_size: tuple[int, int] | None = None

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams
-from hams_agents.tasks.outputs import pick, rows
+from hams_agents.tasks.decoding import pick, rows
 from hams_shared.group.spec import GallerySpec
 
 

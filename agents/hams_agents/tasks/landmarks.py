@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hams_agents.tasks.base import Affine, Detected, Outputs, Reads, TaskContext, TaskParams
-from hams_agents.tasks.geometry import apply
+from hams_agents.tasks.decoding import pick, rows, sigmoid
 from hams_agents.tasks.head_pose import MESH_POINTS, head_pose
-from hams_agents.tasks.outputs import pick, rows, sigmoid
+from hams_agents.tasks.input import apply
 from hams_shared.errors import TaskError
 
 Index = Annotated[int, Field(ge=0)]

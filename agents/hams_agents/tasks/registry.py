@@ -17,10 +17,10 @@ from hams_agents.tasks.attributes import Attributes
 from hams_agents.tasks.base import DetectionTask, Outputs, Reads, Task, TaskContext, TaskParams
 from hams_agents.tasks.centerface import CenterFace
 from hams_agents.tasks.classification import Classification
+from hams_agents.tasks.decoding import did_you_mean
 from hams_agents.tasks.detection_output import DetectionOutput
 from hams_agents.tasks.embedding import Embedding
 from hams_agents.tasks.landmarks import Landmarks
-from hams_agents.tasks.outputs import did_you_mean
 from hams_agents.tasks.raw import Raw
 from hams_agents.tasks.regression import Expectation, Regression
 from hams_agents.tasks.retinaface import RetinaFace

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams
-from hams_agents.tasks.object_selection import MAX_CANDIDATES, Choice, best, choose
-from hams_agents.tasks.outputs import did_you_mean
+from hams_agents.tasks.decoding import MAX_CANDIDATES, Selection, best, choose, did_you_mean
 from hams_shared.errors import TaskError
 
 MAX_LOG_SCALE = 10.0
@@ -74,7 +73,7 @@ class RetinaFace:
         self._params = params
         self._size = np.array(context.input.size, np.float64)
         self._centres, self._sides = priors(context.input.size, params.min_sizes, params.steps)
-        self._choice = Choice({0: params.label}, params.iou, params.min_size, params.max_objects)
+        self._choice = Selection({0: params.label}, params.iou, params.min_size, params.max_objects)
 
     def detect(
         self, outputs: Outputs, to_frame: Sequence[Affine], frame_size: tuple[int, int] | None = None

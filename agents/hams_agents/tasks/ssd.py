@@ -17,8 +17,7 @@ from pydantic import Field, model_validator
 
 from hams_agents.tasks.anchors import Anchors, MediapipeAnchors, TensorFlowAnchors
 from hams_agents.tasks.base import Affine, Detected, Outputs, Reads, TaskContext, TaskParams
-from hams_agents.tasks.object_selection import MAX_CANDIDATES, Activation, Choice, choose, over_threshold
-from hams_agents.tasks.outputs import did_you_mean
+from hams_agents.tasks.decoding import MAX_CANDIDATES, Activation, Selection, choose, did_you_mean, over_threshold
 from hams_shared.errors import TaskError
 
 MAX_LOG_SCALE = 10.0
@@ -70,7 +69,7 @@ class Ssd:
         self._anchors = params.anchors.boxes(context.input.size)
         names = params.names()
         self._classes = np.array(sorted(names))
-        self._choice = Choice(names, params.iou, params.min_size, params.max_objects)
+        self._choice = Selection(names, params.iou, params.min_size, params.max_objects)
 
     def detect(
         self, outputs: Outputs, to_frame: Sequence[Affine], frame_size: tuple[int, int] | None = None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams
-from hams_agents.tasks.outputs import pick, probabilities, rows
+from hams_agents.tasks.decoding import pick, probabilities, rows
 from hams_shared.errors import TaskError
 
 METADATA_KEY = "character"

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams
-from hams_agents.tasks.object_selection import MAX_CANDIDATES, Choice, best, choose
-from hams_agents.tasks.outputs import pick
+from hams_agents.tasks.decoding import MAX_CANDIDATES, Selection, best, choose, pick
 from hams_shared.errors import TaskError
 
 
@@ -49,7 +48,7 @@ class Yolo:
         wanted = params.only or params.labels
         names = {number: name for number, name in enumerate(params.labels) if name in wanted}
         self._classes = np.array(sorted(names))
-        self._choice = Choice(names, params.iou, params.min_size, params.max_objects)
+        self._choice = Selection(names, params.iou, params.min_size, params.max_objects)
 
     def detect(
         self, outputs: Outputs, to_frame: Sequence[Affine], frame_size: tuple[int, int] | None = None

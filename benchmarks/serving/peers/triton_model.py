@@ -15,7 +15,7 @@ import triton_python_backend_utils as pb  # type: ignore[import-not-found]
 
 from benchmarks.serving.case import Case, Crops, Node, open_device, pin, whole
 from benchmarks.serving.peers.common import plain
-from hams_agents.tasks.geometry import IDENTITY
+from hams_agents.tasks.input import IDENTITY
 
 NONE = -1
 """Source of the crop that stands for none: the backend takes no empty tensors."""

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+
 from hams_agents.core import (
+    HANDOVER_S,
+    LINGER_S,
+    NOTICE_S,
     RETIRE_S,
     AgentState,
     Announce,
     Command,
     DropNode,
+    Handover,
     LoadNode,
     NetworkKey,
     NodeLoaded,
@@ -171,3 +179,62 @@ def test_a_variant_is_loaded_where_the_plan_says_so_with_the_input_it_takes() ->
     assert found["det"].model == model_ref("det")
     assert found["age"].model == choice.model
     assert found["age"].key == NetworkKey(choice.model.digest, (1, 32, 32, 3), "u8")
+
+
+# ── handover ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def serving(state: AgentState) -> None:
+    seen(state, active=plan(1, {"det": ME}))
+    ready(state, 1, "det")
+
+
+def test_an_agent_that_serves_nothing_drains_at_once() -> None:
+    assert Handover(AgentState(ME), 0.0).ended(0.0)
+
+
+def test_an_agent_that_nobody_relieves_drains_after_the_notice() -> None:
+    state = AgentState(ME)
+    serving(state)
+    handover = Handover(state, 10.0)
+    assert [handover.ended(10.0 + t) for t in (0.0, NOTICE_S, NOTICE_S + 0.1)] == [False, False, True]
+    assert (handover.remaining, handover.taken) == ({"face"}, set())
+
+
+def test_an_agent_waits_longer_once_a_plan_does_without_it() -> None:
+    state = AgentState(ME)
+    serving(state)
+    handover = Handover(state, 0.0)
+    seen(state, active=plan(1, {"det": ME}), next=plan(2, {"det": OTHER}))
+    assert [handover.ended(t) for t in (NOTICE_S + 0.1, HANDOVER_S, HANDOVER_S + 0.1)] == [False, False, True]
+
+
+def test_a_relieved_agent_takes_frames_that_are_under_way_then_drains() -> None:
+    state = AgentState(ME)
+    serving(state)
+    handover = Handover(state, 0.0)
+    seen(state, active=plan(2, {"det": OTHER}))
+    assert [handover.ended(t) for t in (1.0, 1.0 + LINGER_S - 0.1, 1.0 + LINGER_S)] == [False, False, True]
+    assert (handover.remaining, handover.taken) == (set(), {"face"})
+
+
+# ── the state's own rules ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        (lambda s: s.assignments[("face", 1)].loaded.add("age"), "unasked"),
+        (lambda s: s.assignments[("face", 1)].networks.clear(), "not what the plan gives"),
+        (lambda s: s.assignments.update({("face", 2): s.assignments[("face", 1)]}), "of another plan"),
+        (lambda s: s.epochs.update(face=2), "is to be served"),
+        (lambda s: (s.moving.add("face"), s.epochs.clear()), "does without it"),
+    ],
+)
+def test_a_state_that_contradicts_itself_is_found(fault: Callable[[AgentState], object], text: str) -> None:
+    state = AgentState(ME)
+    serving(state)
+    state.validate()
+    fault(state)
+    with pytest.raises(AssertionError, match=text):
+        state.validate()

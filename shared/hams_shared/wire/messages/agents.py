@@ -84,8 +84,8 @@ class ProfileRequest(Wire):
     model: ModelRef
     input_shape: tuple[int, ...]
     dtype: str = "f32"
-    beside: ProfileRequest | None = Field(
-        None, description="measured in turns with it; of a variant: its source, where that runs"
+    baseline: ProfileRequest | None = Field(
+        None, description="measured in turns with it (paired baseline); of a variant: its source, where that runs"
     )
 
 
@@ -109,8 +109,8 @@ class ProfileRecord(Wire):
     reason: str | None = None
     measured_on: str = ""
     measured_at: float = 0.0
-    beside: str = Field("", description="digest of the network that was measured in turns with it; empty: none was")
-    beside_fps: float = Field(0.0, description="how fast that one was just then, images/s")
+    baseline: str = Field("", description="digest of the network that was measured in turns with it; empty: none")
+    baseline_fps: float = Field(0.0, description="throughput of that one in the same moments, images/s")
     load: float = Field(0.0, ge=0, le=1, description="the part of the device's cores that others used meanwhile")
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hams_agents.profiling.cpu_use import CpuUse, cpu_use, others, parse
+from hams_agents.profiling.profiler import CpuUse, cpu_use, parse_stat, used_by_others
 
 STAT = """cpu  400 0 200 4000 50 0 10 40 0 0
 cpu0 100 0 100 2000 50 0 10 20 7 7
@@ -14,8 +14,8 @@ intr 1 2 3
 
 
 def test_what_a_host_tells() -> None:
-    assert parse(STAT, 100) == {0: pytest.approx(2.3), 1: pytest.approx(4.2)}
-    assert parse("", 100) == {}
+    assert parse_stat(STAT, 100) == {0: pytest.approx(2.3), 1: pytest.approx(4.2)}
+    assert parse_stat("", 100) == {}
 
 
 @pytest.mark.parametrize(
@@ -31,11 +31,11 @@ def test_what_a_host_tells() -> None:
 )
 def test_the_part_of_others(cores: tuple[int, ...], own: float, part: float) -> None:
     before, after = CpuUse(0.0, {0: 10.0, 1: 20.0}, 3.0), CpuUse(2.0, {0: 12.0, 1: 21.0}, 3.0 + 2 * own)
-    assert others(before, after, cores) == pytest.approx(part)
+    assert used_by_others(before, after, cores) == pytest.approx(part)
 
 
 def test_a_host_that_tells_nothing_is_nobodys_fault() -> None:
-    assert others(CpuUse(0.0, {}, 0.0), CpuUse(1.0, {}, 0.0), (0,)) == 0.0
+    assert used_by_others(CpuUse(0.0, {}, 0.0), CpuUse(1.0, {}, 0.0), (0,)) == 0.0
 
 
 def test_this_host() -> None:
@@ -44,5 +44,5 @@ def test_this_host() -> None:
     while (after := cpu_use()).own - before.own < 0.2:
         total += sum(range(1000))
     assert total
-    assert 0.0 <= others(before, after, ()) <= 1.0
+    assert 0.0 <= used_by_others(before, after, ()) <= 1.0
     assert sum(after.busy.values()) > sum(before.busy.values())

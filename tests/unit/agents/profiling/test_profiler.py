@@ -175,13 +175,13 @@ class OnShared(Fake):
         return super().infer(batch)
 
 
-@pytest.mark.parametrize(("each", "beside"), [(0.02, 0.01), (0.3, 0.02), (0.001, 0.1)])
-def test_two_networks_in_turns_are_compared_whatever_the_processor_does(each: float, beside: float) -> None:
+@pytest.mark.parametrize(("each", "baseline"), [(0.02, 0.01), (0.3, 0.02), (0.001, 0.1)])
+def test_two_networks_in_turns_are_compared_whatever_the_processor_does(each: float, baseline: float) -> None:
     shared = Shared()
-    network, other = OnShared(shared, each), OnShared(shared, beside)
-    steps = profile_steps(network, MODEL, clock=lambda: shared.now, beside=(other, MODEL))
+    network, other = OnShared(shared, each), OnShared(shared, baseline)
+    steps = profile_steps(network, MODEL, clock=lambda: shared.now, baseline=(other, MODEL))
     measured = next(step for step in steps if step is not None)
-    assert measured.beside_fps / measured.fps == pytest.approx(each / beside, rel=0.01)
+    assert measured.baseline_fps / measured.fps == pytest.approx(each / baseline, rel=0.01)
     assert len(network.sizes) > 3
     assert len(other.sizes) > 3
     assert shared.now < 60

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hams_agents.runtime.serving import Batch, Piece, ServedNode, finish, prepare
-from hams_agents.tasks.geometry import IDENTITY
+from hams_agents.tasks.input import IDENTITY
 from hams_agents.tasks.registry import build_task
 from hams_services.pipeline.join import Join
 from hams_shared.errors import MessageError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hams_agents.tasks.base import DetectionTask
-from hams_agents.tasks.nms import keep_best
+from hams_agents.tasks.decoding import keep_best
 from hams_agents.tasks.registry import build_task, is_detection
 from hams_shared.errors import TaskError
 from hams_shared.group.spec import InputSpec, TaskSpec

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from hams_agents.tasks.base import Detected
 from hams_agents.tasks.crops import cut
-from hams_agents.tasks.geometry import apply
+from hams_agents.tasks.input import apply
 from hams_shared.group.spec import CropSpec
 
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hams_agents.tasks.nms import keep_best
-from hams_agents.tasks.object_selection import MAX_CANDIDATES, over_threshold
+from hams_agents.tasks.decoding import MAX_CANDIDATES, keep_best, over_threshold
 from hams_agents.tasks.registry import build_task, is_detection
 from hams_shared.group.spec import InputSpec, TaskSpec
 from support.examples import examples

@@ -15,8 +15,7 @@ import pytest
 
 from hams_agents.tasks.base import Detected
 from hams_agents.tasks.crops import cut
-from hams_agents.tasks.geometry import compose
-from hams_agents.tasks.input import prepare
+from hams_agents.tasks.input import compose, prepare
 from hams_agents.tasks.registry import build_task, is_detection
 from hams_services.models.onnx_dims import normalize_onnx
 from hams_shared.group.spec import GroupSpec, load_group

@@ -12,8 +12,7 @@ from hams_agents.backends.registry import open_backend
 from hams_agents.devices import parse
 from hams_agents.tasks.base import Detected
 from hams_agents.tasks.crops import cut
-from hams_agents.tasks.geometry import IDENTITY
-from hams_agents.tasks.input import prepare
+from hams_agents.tasks.input import IDENTITY, prepare
 from hams_agents.tasks.registry import build_task, is_detection
 from hams_shared.group.spec import CropSpec, InputSpec, TaskSpec
 from support.networks import OMZ

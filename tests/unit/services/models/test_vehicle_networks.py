@@ -17,8 +17,7 @@ from hams_agents.backends.registry import open_backend
 from hams_agents.devices import parse
 from hams_agents.tasks.base import Affine, Detected
 from hams_agents.tasks.crops import cut
-from hams_agents.tasks.geometry import IDENTITY, compose
-from hams_agents.tasks.input import prepare
+from hams_agents.tasks.input import IDENTITY, compose, prepare
 from hams_agents.tasks.registry import build_task, is_detection
 from hams_services.ctl.control import prepare_model
 from hams_shared.group.spec import load_group

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from hams_agents.runtime.progress import FIRST_S, FLOOR_S, MOST_S, Hang, Progress, limit_s
-from hams_agents.runtime.quarantine import HANGS, WINDOW_S, after_hang
+from hams_agents.runtime.hangs import FIRST_S, FLOOR_S, HANGS, MOST_S, WINDOW_S, Hang, Progress, after_hang, limit_s
 from hams_agents.runtime.watchdog import Watchdog
 from hams_shared.wire.messages.agents import DeviceHealth
 from support.wait import until_sync

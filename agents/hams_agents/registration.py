@@ -1,0 +1,52 @@
+"""What an agent writes to KV of its device and its measurements, and writes again when the broker may have lost it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hams_shared.bus.protocol import Bus
+from hams_shared.bus.records import restore
+from hams_shared.wire import codec, subjects
+from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
+
+
+class Registration:
+    """What one agent keeps in KV."""
+
+    def __init__(self, bus: Bus, record: DeviceRecord, *, may_write_profiles: bool) -> None:
+        self.measured: dict[str, ProfileRecord] = {}  # bounded by the models there are
+        self._bus = bus
+        self._record = record
+        self._may_write_profiles = may_write_profiles  # else the schedulers write them back
+        self._lost = asyncio.Event()
+        self._ended = False
+
+    async def announce(self) -> None:
+        """Write the device's record. Raises HamsError."""
+        devices = await self._bus.kv(subjects.bucket("devices"))
+        await devices.put(self._record.device, codec.encode(self._record))
+
+    async def end(self) -> None:
+        """Delete the device's record: a goodbye, so that others need not wait for missing heartbeats.
+
+        Raises HamsError.
+        """
+        self._ended = True
+        await (await self._bus.kv(subjects.bucket("devices"))).delete(self._record.device)
+
+    async def restore_profiles(self) -> None:
+        """Write back the measurements that the broker lost. Raises HamsError."""
+        if self._may_write_profiles:
+            profiles = await self._bus.kv(subjects.bucket("profiles"))
+            for key, record in list(self.measured.items()):
+                await restore(profiles, key, codec.encode(record))
+
+    def lost(self) -> None:
+        """The broker may have lost what was written."""
+        if not self._ended:
+            self._lost.set()
+
+    async def wait_until_lost(self) -> None:
+        """Wait for the next call of :meth:`lost`."""
+        await self._lost.wait()
+        self._lost.clear()
