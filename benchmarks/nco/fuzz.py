@@ -11,7 +11,7 @@ from benchmarks.serving.cases import ROOT
 from hams_services.models.sources import fetch
 from hams_services.optimizer.importing.fuzz import run
 from hams_services.optimizer.sandbox.process import JobProcess
-from hams_services.optimizer.variant_builder import Workshop
+from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_services.optimizer.variant_folder import VariantStore
 from hams_shared.runtime.limits import Limits
 
@@ -30,7 +30,7 @@ def main(options: list[str]) -> None:
         with JobProcess(folder / "job", Limits(memory_mib=4096)) as job:
             onnx, tflite = fetch(ONNX), fetch(TFLITE)
             store = VariantStore(folder / "store")
-            imported = Workshop(store, job).import_file(onnx, "gender")
+            imported = VariantBuilder(store, job).import_file(onnx, "gender")
             seeds = [onnx, store.path(imported.variants["openvino"]), tflite]
             tally = run(seeds, given.count, folder, job, given.seed)
             result = {

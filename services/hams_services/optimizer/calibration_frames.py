@@ -1,11 +1,10 @@
-"""Frames of a group's own streams, kept as PNG: what its networks are calibrated and compared with."""
+"""Frames of a group's own streams, kept as PNG: its networks are calibrated and compared with them."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -13,33 +12,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hams_client.client import Hams
+from hams_services.optimizer.progress import ProgressCallback
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import DeadlineError
 from hams_shared.runtime.child_process import Bounds
 
 SILENCE_S = 30.0
-"""So long without a frame: there are none."""
+"""A stream without a frame for so long has none, s."""
 SPACING_S = 0.1
-"""Least time between two frames that are kept: neighbours in a video are alike."""
+"""Least time between two frames that are kept: adjacent frames are near-duplicates, s."""
 QUALITY = 97
 """Of the JPEG in which the pipeline sends them."""
 
-Told = Callable[[str, int, int], None]
 LEAST = 12
 """Fewest frames that a job works with when its time is short."""
 
 
 def kept(folder: Path) -> int:
-    """How many frames `folder` holds."""
+    """Return how many frames `folder` holds."""
     return sum(1 for _ in folder.glob("*.png")) if folder.is_dir() else 0
 
 
 async def collect(
-    bus: Bus, group: str, count: int, folder: Path, told: Told, bounds: Bounds, part: float = 1.0
+    bus: Bus, group: str, count: int, folder: Path, progress: ProgressCallback, bounds: Bounds, part: float = 1.0
 ) -> None:
     """Take `count` frames of all streams of `group` as they are delivered; the folder is replaced whole at the end.
 
-    When `part` of the time until the end of `bounds` has passed, as many do as there are, but not less than LEAST.
+    When `part` of the time until the end of `bounds` has passed, it ends with fewer, but not with less than LEAST.
 
     Raises:
         DeadlineError: no frame came for SILENCE_S, or too few within the budget.
@@ -64,7 +63,7 @@ async def collect(
             last = now
             await asyncio.to_thread(_write, new / f"{taken:05d}.png", image)
             taken += 1
-            told("take frames", taken, count)
+            progress("take frames", taken, count)
     except TimeoutError:
         raise DeadlineError(
             f"no frame of group {group} came within {SILENCE_S:g} s ({taken} of {count} taken)",
@@ -77,5 +76,5 @@ async def collect(
 
 
 def _write(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write a PNG; OpenCV's own writing does not say that a disk is full."""
+    """Write a PNG; OpenCV's own writing does not report a full disk."""
     path.write_bytes(cv2.imencode(".png", image)[1].tobytes())

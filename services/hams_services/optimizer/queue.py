@@ -1,6 +1,6 @@
-"""Which job an optimizer does next, and what becomes of one whose optimizer ended. Pure.
+"""Decides which job an optimizer does next, and when a job is given up. Pure.
 
-Jobs live in KV, so they survive any process. An optimizer takes the oldest that waits, or goes on with one that an
+Jobs live in KV, so they survive any process. An optimizer takes the oldest that waits, or continues one that an
 earlier process of its host had; a job whose process ended `ATTEMPTS` times in the middle is given up.
 """
 
@@ -17,7 +17,7 @@ KEPT = 50
 
 
 def next_job(jobs: Mapping[str, JobRecord], host: str) -> JobRecord | None:
-    """The job that the optimizer of `host` begins, or goes on with, while it does none; as it is to be written."""
+    """Return the job that the optimizer of `host` begins, or continues, while it does none; as it is to be written."""
     own = [job for job in jobs.values() if job.state == "running" and job.host == host]
     waiting = [job for job in jobs.values() if job.state == "waiting"]
     for job in sorted(own, key=_age) + sorted(waiting, key=_age):
@@ -26,7 +26,7 @@ def next_job(jobs: Mapping[str, JobRecord], host: str) -> JobRecord | None:
 
 
 def given_up(job: JobRecord, now: float) -> JobRecord | None:
-    """The job as failed, if it was begun too often; `now` is Unix time, s."""
+    """Return the job as failed, if it was begun too often; `now` is Unix time, s."""
     if job.attempts <= ATTEMPTS:
         return None
     error = WireError(
@@ -40,7 +40,7 @@ def given_up(job: JobRecord, now: float) -> JobRecord | None:
 def forgotten(jobs: Mapping[str, JobRecord]) -> list[str]:
     """Ids of ended jobs that are more than are kept, oldest first.
 
-    By when they ended, which an optimizer says: the clock of who handed one in may be hours behind.
+    By the time at which they ended, by an optimizer's clock: that of whoever submitted one may be hours behind.
     """
     over = sorted((job for job in jobs.values() if job.over), key=lambda job: (job.ended_at, job.id))
     return [job.id for job in over[: max(0, len(over) - KEPT)]]

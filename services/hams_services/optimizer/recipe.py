@@ -1,37 +1,39 @@
-"""One group from frames to variants: what each node is shown, its network in each form, and how nearly each agrees.
+"""One group from frames to variants: samples for each node, then all passes on its network, within a budget.
 
-Blocking, and resumable: variants lie in a store under their digests, and what is known of one is not made again.
+Blocking, and resumable: variants lie in a store under their digests, and what was made before is not made again.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.evaluate import Candidate
-from hams_services.optimizer.passes.crop_input import trials as rectangles
-from hams_services.optimizer.variant_builder import DEVICES, REDUCED, Imported, Reduced, Shown, Told, Workshop
+from hams_services.optimizer.accuracy.samples import NodeSamples
+from hams_services.optimizer.passes.base import Pass
+from hams_services.optimizer.passes.precision import Precision
+from hams_services.optimizer.passes.registry import PASSES
+from hams_services.optimizer.passes.trial import Start
+from hams_services.optimizer.progress import ProgressCallback
+from hams_services.optimizer.site import SiteFormats
+from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_shared.errors import BadInputError, HamsError, ModelError
-from hams_shared.group.spec import NodeSpec
-from hams_shared.wire.messages.agents import DeviceRecord
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.scheduler import SchedulerView
-from hams_shared.wire.variants import RuntimeFormat, VariantRecord, shortfall, task_key
+from hams_shared.wire.variants import RuntimeFormat, VariantRecord, shortfall
 
 SEARCH = 0.8
 """The part of a node's time in which something new is tried; the rest is for ending what was begun."""
+REPLACING = 0.25
+"""The part of a node's time for each pass whose result replaces the network."""
 CALIBRATE = 100
 """Most samples to calibrate with."""
 SPENT = "not tried: the node's part of the budget was spent before"
-SAME = 0.999
-"""The agreement of a network that computes less, but nothing else, but for rounding."""
 LEAST_S = 5.0
-"""What the last of the steps gets at least, s."""
+"""What the last of the passes gets at least, s."""
 
 
 @dataclass
@@ -44,34 +46,10 @@ class NodeOutcome:
     """What could not be made, and why."""
 
 
-@dataclass(frozen=True)
-class Formats:
-    """What the devices of a site read: ``openvino``, ``onnx``."""
-
-    read: frozenset[str] = frozenset(DEVICES)
-    half: frozenset[str] = frozenset()
-    """Those in which fp16 is worth a try: some device that reads them is no CPU."""
-    bf16: bool = True
-    """Whether some device that reads OpenVINO's computes in bf16."""
-
-    @classmethod
-    def of(cls, devices: Iterable[DeviceRecord]) -> Formats:
-        """From the devices there are; all formats where none is known."""
-        names = {"openvino": "openvino", "onnxruntime": "onnx"}
-        known = [(names[device.backend], device) for device in devices if device.backend in names]
-        if not known:
-            return cls()
-        return cls(
-            frozenset(f for f, _ in known),
-            frozenset(f for f, device in known if device.kind != "cpu"),
-            any(f == "openvino" and "bf16" in device.precisions for f, device in known),
-        )
-
-
 def costs(record: GroupRecord, view: SchedulerView) -> dict[str, float]:
-    """What an image costs each of the group's nodes on its fastest device, s, the costliest first.
+    """Return what an image costs each of the group's nodes on its fastest device, s, the most expensive first.
 
-    A network that runs nowhere, or was not measured, counts as much as the costliest that was.
+    A network that runs nowhere, or was not measured, counts as much as the most expensive that was.
     """
     best = {
         model: max((fps or 0.0 for fps in row), default=0.0)
@@ -84,62 +62,63 @@ def costs(record: GroupRecord, view: SchedulerView) -> dict[str, float]:
 
 
 def share(costs: Sequence[float]) -> float:
-    """The part of the time for the first of `costs`: by its cost among them, but at least half of an equal share."""
+    """Return the part of the time for the first of `costs`: by its cost, but at least half of an equal share."""
     return max(costs[0] / max(sum(costs), 1e-9), 0.5 / len(costs)) if len(costs) > 1 else 1.0
 
 
 @dataclass
 class Optimize:
-    """The blocking part of a job; `workshop` does the work, within the bounds of its processes."""
+    """The blocking part of a job; `builder` does the work, within the bounds of its processes."""
 
     record: GroupRecord
     models: Mapping[str, Path]
     """Node → its network's main file."""
-    workshop: Workshop
-    told: Told
-    formats: Formats
+    builder: VariantBuilder
+    progress: ProgressCallback
+    site: SiteFormats
     costs: Mapping[str, float]
-    """Nodes → what an image costs each, in any unit, the costliest first: the budget goes where it matters."""
+    """Nodes → what an image costs each, in any unit, the most expensive first: they share the budget by it."""
     fresh: bool = False
+    """Make and measure again what was made before."""
 
     def run(self, frames: Path, folder: Path, budget_s: float) -> dict[str, NodeOutcome]:
-        """Make and measure variants of all nodes from the images in `frames`; `folder` is for what nodes are shown.
+        """Make and measure variants of all nodes from the images in `frames`; `folder` is for the nodes' samples.
 
         What is under way when the budget is spent is ended, and noted; what was made before stays.
 
         Raises:
-            HamsError: nothing can be shown to any node.
+            HamsError: no node gets any sample.
         """
-        end = time.monotonic() + budget_s
-        self.workshop.job.bounds.until = end
-        self.told("run the group on the frames")
-        shown = self.show(frames, folder)
-        outcomes = {node: NodeOutcome(shown.get(node, 0)) for node in self.costs}
+        end, bounds = time.monotonic() + budget_s, self.builder.job.bounds
+        bounds.until = end
+        self.progress("run the group on the frames")
+        samples = self.collect_samples(frames, folder)
+        outcomes = {node: NodeOutcome(samples.get(node, 0)) for node in self.costs}
         for index, node in enumerate(self.costs):
-            if self.workshop.job.bounds.cancelled:
+            if bounds.cancelled:
                 raise BadInputError("cancelled")
             if index and time.monotonic() >= end:
                 outcomes[node].notes.append(f"not tried: the budget of {budget_s:.0f} s was spent before")
                 continue
-            self.told(f"optimize {node}")
+            self.progress(f"optimize {node}")
             part = max(LEAST_S, (end - time.monotonic()) * share(list(self.costs.values())[index:]))
-            self.workshop.job.bounds.until = min(time.monotonic() + part, end)
+            bounds.until = min(time.monotonic() + part, end)
             try:
                 self._node(node, folder / node, part, outcomes[node])
             except HamsError as error:
-                if self.workshop.job.bounds.cancelled:
+                if bounds.cancelled:
                     raise
                 outcomes[node].notes.append(str(error))
         return outcomes
 
-    def show(self, frames: Path, folder: Path) -> dict[str, int]:
-        """Run the group on frames and keep what each node is shown in `folder`; return how many each was."""
+    def collect_samples(self, frames: Path, folder: Path) -> dict[str, int]:
+        """Run the group on frames and keep the inputs of each node in `folder`; return how many each has."""
         shutil.rmtree(folder, ignore_errors=True)
         models = {node: Candidate(path, self.record.models[node].digest) for node, path in self.models.items()}
         errors: list[HamsError] = []
-        for device in self.workshop.devices.values():  # one runtime may not read all of the group's networks
+        for device in self.builder.devices.values():  # one runtime may not read all of the group's networks
             try:
-                return self.workshop.evaluator(device).collect(self.record.spec, models, frames, folder)
+                return self.builder.evaluator(device).collect(self.record.spec, models, frames, folder)
             except ModelError as error:
                 errors.append(error)
         raise errors[0]
@@ -150,244 +129,137 @@ class Optimize:
             outcome.notes.append("the group file allows no variants")
             return
         if not outcome.samples:
-            raise BadInputError("nothing was found that could be shown to it", "frames with its objects: --samples")
-        shown = Shown.of(folder, CALIBRATE)
-        end = time.monotonic() + SEARCH * budget_s
-        imported = self.workshop.import_file(self.models[name], name, node.input.shape())
-        held = sampling.digest_of(shown.folder, shown.held_back)
-        networks = self._trimmed(imported, name, node, shown, held, outcome)
-        networks |= self._rectangular(networks or imported.variants, name, node, shown, held, budget_s / 4, outcome)
-        measured = list(networks.values())
-        networks = networks or imported.variants
-        bases = {f: base for f, base in networks.items() if f in self.formats.read}
-        outcome.notes += [f"{f}: {why}" for f, why in imported.skipped.items() if f in self.formats.read]
-        source = next(iter(imported.variants.values()))
-        plain: list[VariantRecord] = []
-        for base in bases.values():
-            if base.model.digest != self.record.models[name].digest:
-                plain.append(base)  # the same network for a runtime that could not read it before
-            plain += self._precisions(base, outcome)
-        todo = [
-            one for one in plain if one not in measured and (self.fresh or not self._known(one, task_key(node), held))
-        ]
-        done = self.workshop.measure(source, todo, name, node, shown)
-        outcome.variants += done + [one for one in plain if one.model.digest not in {d.model.digest for d in done}]
-        plans = [(f, base, compute) for f, base in bases.items() for compute in self._computes(f, outcome)]
-        whole = networks.get("onnx")
-        for index, (format, base, compute) in enumerate(plans):
-            self._check()
-            parts = len(plans) - index + (whole is not None)
-            left = max(LEAST_S, (end - time.monotonic()) / parts)
-            what = f"{format} int8{'+' + compute if compute else ''}"
-            known = None if self.fresh else self._quantised(base, compute, shown, task_key(node), held)
-            if known is None and index and time.monotonic() >= end:
-                outcome.notes.append(f"{what}: {SPENT}")
-                continue
+            raise BadInputError("no sample was found for it", "frames with its objects: --samples")
+        samples = NodeSamples.of(name, node, folder, CALIBRATE)
+        imported = self.builder.import_file(self.models[name], name, node.input.shape())
+        outcome.notes += [f"{f}: {why}" for f, why in imported.skipped.items() if f in self.site.read]
+        passes = NodePasses(self.builder, samples, self.site, imported.variants, outcome, self.fresh)
+        passes.run(self.record.models[name].digest, budget_s)
+
+
+@dataclass
+class NodePasses:
+    """All passes on one node's network."""
+
+    builder: VariantBuilder
+    samples: NodeSamples
+    site: SiteFormats
+    networks: dict[RuntimeFormat, VariantRecord]
+    """What passes start from; a pass may replace them."""
+    outcome: NodeOutcome
+    fresh: bool
+    end: float = 0.0
+    """When nothing new is tried any more, monotonic s."""
+
+    def __post_init__(self) -> None:
+        self._source = next(iter(self.networks.values()))
+
+    def run(self, deployed: str, budget_s: float) -> None:
+        """Run them on a network that is deployed as the model `deployed`, within `budget_s`."""
+        self.end = time.monotonic() + SEARCH * budget_s
+        applicable = [one for one in PASSES if one.applies(self.samples.node)]
+        for step in (one for one in applicable if one.replaces and "onnx" in self.networks):
+            self._replace(step, REPLACING * budget_s)
+        plain = [base for f, base in self.networks.items() if f in self.site.read and base.model.digest != deployed]
+        self.outcome.variants += self._measured(plain)  # it may be the same network for another runtime
+        todo: list[tuple[Pass, Start]] = []
+        for step in (one for one in applicable if not one.replaces):
             try:
-                outcome.variants.append(
-                    known
-                    or self.workshop.quantize(
-                        base,
-                        name,
-                        node,
-                        shown,
-                        floor=node.min_agreement,
-                        compute=compute,
-                        budget_s=left,
-                        if_faster=True,
-                    )
-                )
+                todo += [(step, start) for start in step.starts(self.networks, self.site)]
             except HamsError as error:
-                outcome.notes.append(f"{what}: {error}")
-        if whole is None:
-            outcome.notes.append("pruned: that needs the network as ONNX")
-            return
-        forms = [form for form, kind in REDUCED.items() if not kind.refusal(node)]
-        for index, form in enumerate(forms):
+                self.outcome.notes.append(f"{step.name}: {error}")
+        for index, (step, start) in enumerate(todo):
             self._check()
-            until = time.monotonic() + (end - time.monotonic()) / (len(forms) - index)
-            try:
-                outcome.variants += self._reduced(form, whole, name, node, shown, held, until, outcome)
-            except HamsError as error:
-                outcome.notes.append(f"{form}: {error}")
+            parts = sum(one.part for one, _ in todo[index:])
+            budget = (self.end - time.monotonic()) * step.part / parts
+            self._variants(step, start, budget, first=all(isinstance(one, Precision) for one, _ in todo[:index]))
 
-    def _trimmed(
-        self, imported: Imported, name: str, node: NodeSpec, shown: Shown, held: str, outcome: NodeOutcome
-    ) -> dict[RuntimeFormat, VariantRecord]:
-        """The networks of which all else is made: without what the task never reads; none where there is nothing such.
-
-        They must say what their source says.
-        """
-        whole = imported.variants.get("onnx")
-        if whole is None:
-            return {}
-        try:
-            trimmed = self.workshop.trim(whole, name, node)
-        except HamsError as error:
-            outcome.notes.append(f"trimmed: {error}")
-            return {}
-        if trimmed is None:  # the usual case: all is read
-            return {}
-        found = self._for_all(trimmed, whole, name, node, shown, held)
-        for record in found.values():
-            if why := shortfall(record, node, SAME):
-                outcome.notes.append(f"trimmed: it should say the same as before, but {why}")
-                return {}
-        return found
-
-    def _rectangular(
-        self,
-        networks: Mapping[RuntimeFormat, VariantRecord],
-        name: str,
-        node: NodeSpec,
-        shown: Shown,
-        held: str,
-        budget_s: float,
-        outcome: NodeOutcome,
-    ) -> dict[RuntimeFormat, VariantRecord]:
-        """The networks of which all else is made: without the padding of letterboxed images; none where it is not so.
-
-        Half of what the floor allows is left for what is made of them.
-        """
-        whole, floor = networks.get("onnx"), (1 + node.min_agreement) / 2
-        if whole is None or rectangles.refusal(node):
-            return {}
+    def _replace(self, step: Pass, budget_s: float) -> None:
+        """Let later passes start from a pass's result, in all formats that are read, if it agrees in each."""
+        [start] = step.starts(self.networks, self.site)
+        floor = step.floor(self.samples.node)
         self._check()
-        known = [
-            record
-            for record in self._earlier(whole, shown, task_key(node), held)
-            if record.made.form == "rectangular"
-            and (record.made.format, record.made.precision) == ("onnx", "f32")
-            and record.made.settings.get("floor") == f"{floor:g}"
-        ]
         try:
-            if known and not self.fresh:
-                record: VariantRecord | None = known[0]
-            else:
-                record = self.workshop.rectangle(whole, name, node, shown, floor=floor, budget_s=budget_s)
+            made = self._earlier(step, start, floor)[:1] or self._apply(step, start, floor, budget_s)
+            if not made:
+                self.outcome.notes += [f"{step.name}: {step.nothing}"] if step.nothing else []
+                return
+            found: dict[RuntimeFormat, VariantRecord] = {"onnx": made[0]}
+            if "openvino" in self.site.read:
+                found = {"openvino": self.builder.as_ir(made[0]), **found}
+            found = dict(zip(found, self._measured(list(found.values())), strict=True))
+            least = 2 * floor - 1  # another runtime rounds otherwise
+            if short := [why for one in found.values() if (why := shortfall(one, self.samples.node, least))]:
+                self.outcome.notes.append(f"{step.name}: {short[0]}")
+                return
         except HamsError as error:
-            outcome.notes.append(f"rectangular: {error}")
-            return {}
-        if record is None:
-            outcome.notes.append(f"rectangular: no part of the image is as exact as {floor:g} and faster")
-            return {}
-        found = self._for_all(record, whole, name, node, shown, held)
-        for one in found.values():
-            if why := shortfall(one, node, node.min_agreement):
-                outcome.notes.append(f"rectangular: {why}")
-                return {}
-        return found
+            self.outcome.notes.append(f"{step.name}: {error}")
+            return
+        self.networks = found
 
-    def _for_all(
-        self, record: VariantRecord, source: VariantRecord, name: str, node: NodeSpec, shown: Shown, held: str
-    ) -> dict[RuntimeFormat, VariantRecord]:
-        """An ONNX network in each format that is read, compared with `source`."""
-        found: dict[RuntimeFormat, VariantRecord] = {"onnx": record}
-        if "openvino" in self.formats.read:
-            found = {"openvino": self.workshop.as_ir(record), **found}
-        todo = [one for one in found.values() if self.fresh or not self._known(one, task_key(node), held)]
-        self.workshop.measure(source, todo, name, node, shown)
-        return {format: self.workshop.store.get(one.model.digest) for format, one in found.items()}
+    def _variants(self, step: Pass, start: Start, budget_s: float, first: bool) -> None:
+        """Add the variants of one pass, or those that it made earlier."""
+        floor, title = step.floor(self.samples.node), step.title(start)
+        if earlier := self._earlier(step, start, floor):
+            self.outcome.variants += earlier
+            return
+        if budget_s <= 0 and not first and not isinstance(step, Precision):
+            self.outcome.notes.append(f"{title}: {SPENT}")
+            return
+        try:
+            made = self._apply(step, start, floor, budget_s)
+            self.outcome.variants += made
+            if step.form and not shortfall(made[0], self.samples.node, floor):
+                self._precisions(made[0])
+        except HamsError as error:
+            self.outcome.notes.append(f"{title}: {error}")
 
-    def _reduced(
-        self,
-        form: Reduced,
-        base: VariantRecord,
-        name: str,
-        node: NodeSpec,
-        shown: Shown,
-        held: str,
-        end: float,
-        outcome: NodeOutcome,
-    ) -> list[VariantRecord]:
-        """Networks of which less is left, in the precisions that the devices have, or those made earlier alike."""
-        key, floor = task_key(node), node.min_agreement
-        known = [
-            record
-            for record in self._earlier(base, shown, key, held)
-            if (record.made.form, record.made.input) == (form, base.made.input)
-            and record.made.settings.get("floor") == f"{floor:g}"
-        ]
-        if known and not self.fresh:
-            return known
-        if time.monotonic() >= end:
-            outcome.notes.append(f"{form}: {SPENT}")
-            return []
-        coarse = {
+    def _precisions(self, plain: VariantRecord) -> None:
+        """Add a reduced ONNX network in the other formats and precisions that the site's devices have."""
+        networks: dict[RuntimeFormat, VariantRecord] = {"onnx": plain}
+        if "openvino" in self.site.read and (self.site.bf16 or "openvino" in self.site.half):
+            networks["openvino"] = self.builder.as_ir(plain)
+            self.outcome.variants += self._measured([networks["openvino"]])
+        for start in Precision().starts(networks, self.site):
+            self._variants(Precision(), start, LEAST_S, first=True)
+
+    def _apply(self, step: Pass, start: Start, floor: float, budget_s: float) -> list[VariantRecord]:
+        budget_s, int8 = max(LEAST_S, budget_s), self._int8(start.base)
+        return step.apply(
+            self.builder, start, self.samples, floor=floor, budget_s=budget_s, source=self._source, int8=int8
+        )
+
+    def _int8(self, base: VariantRecord) -> list[VariantRecord]:
+        """Return the INT8 variants of `base` that reach the floor, one for each runtime."""
+        found = {
             one.made.format: one  # the last of them is the one that computes the rest in bf16
-            for one in outcome.variants
+            for one in self.outcome.variants
             if (one.made.precision, one.made.form) == ("i8", base.made.form)
-            and not shortfall(one, node, floor)
+            and not shortfall(one, self.samples.node, self.samples.node.min_agreement)
             and (one.made.format == base.made.format or not one.made.kept)  # layers have other names there
         }
-        made = self.workshop.reduce(
-            form,
-            base,
-            name,
-            node,
-            shown,
-            floor=floor,
-            coarse=list(coarse.values()),
-            budget_s=max(LEAST_S, end - time.monotonic()),
-        )
-        plain = made[0]
-        if shortfall(plain, node, floor):
-            return made
-        others = self._precisions(plain, outcome)
-        if "openvino" in self.formats.read and (self.formats.bf16 or "openvino" in self.formats.half):
-            ir = self.workshop.as_ir(plain)
-            others += [ir, *self._precisions(ir, outcome)]
-        return made + self.workshop.measure(base, others, name, node, shown)
+        return list(found.values())
 
-    def _precisions(self, base: VariantRecord, outcome: NodeOutcome) -> list[VariantRecord]:
-        """What needs no calibration, in the precisions that the devices which read its format have."""
-        found: list[VariantRecord] = []
-        if base.made.format == "openvino" and self.formats.bf16:
-            found.append(self.workshop.variant(base, "bf16"))
-        if base.made.format in self.formats.half:
-            try:
-                found.append(self.workshop.variant(base, "f16"))
-            except ModelError as error:
-                words = filter(None, (base.made.format, base.made.form, "fp16"))
-                outcome.notes.append(f"{' '.join(words)}: {error}")
-        return found
+    def _measured(self, records: Sequence[VariantRecord]) -> list[VariantRecord]:
+        """Compare what was not compared yet on the same hold-out set."""
+        todo = [one for one in records if self.fresh or not self._is_measured(self.builder.store.get(one.model.digest))]
+        self.builder.measure(self._source, todo, self.samples)
+        return [self.builder.store.get(one.model.digest) for one in records]
 
-    def _computes(self, format: RuntimeFormat, outcome: NodeOutcome) -> tuple[str, ...]:
-        if format == "onnx":
-            return ("",)
-        if importlib.util.find_spec("nncf") is None:
-            outcome.notes.append('openvino int8: NNCF is not installed (pip install "hams[nco]")')
-            return ()
-        return ("", "bf16") if self.formats.bf16 else ("",)
+    def _is_measured(self, record: VariantRecord) -> bool:
+        found = record.agreements.get(self.samples.key)
+        return found is not None and found.samples_digest == self.samples.hold_out_digest
 
-    def _known(self, record: VariantRecord, key: str, held: str) -> bool:
-        fresh = self.workshop.store.get(record.model.digest)
-        found = fresh.agreements.get(key)
-        return found is not None and found.samples_digest == held
-
-    def _quantised(self, base: VariantRecord, compute: str, shown: Shown, key: str, held: str) -> VariantRecord | None:
-        """An INT8 variant made earlier of the same source, by the same samples, and compared with the same."""
-        found = [
+    def _earlier(self, step: Pass, start: Start, floor: float) -> list[VariantRecord]:
+        """Return what a pass made earlier of the same source by the same samples, and compared with the same."""
+        records = [
             record
-            for record in self._earlier(base, shown, key, held)
-            if record.made.precision == "i8"
-            and (record.made.format, record.made.compute) == (base.made.format, compute)
-            and (record.made.form, record.made.input) == (base.made.form, base.made.input)
-        ]
-        floor_first = sorted(found, key=lambda r: (-min(r.agreements[key].value, 0.98), len(r.made.kept)))
-        return floor_first[0] if floor_first else None
-
-    def _earlier(self, base: VariantRecord, shown: Shown, key: str, held: str) -> list[VariantRecord]:
-        """What was made earlier of the same source by the same samples, and compared with the same."""
-        calibration = sampling.digest_of(shown.folder, shown.calibrate)
-        return [
-            record
-            for record in self.workshop.store.of(base.made.source_digest)
+            for record in self.builder.store.of(self._source.made.source_digest)
             if record.made.calibration is not None
-            and record.made.calibration.digest == calibration
-            and key in record.agreements
-            and record.agreements[key].samples_digest == held
+            and record.made.calibration.digest == self.samples.calibration_digest
+            and self._is_measured(record)
         ]
+        return [] if self.fresh else step.earlier(records, start, floor)
 
     def _check(self) -> None:
-        self.workshop.job.bounds.check("the next step")
+        self.builder.job.bounds.check("the next pass")

@@ -36,21 +36,20 @@ def markdown(
 
 
 def how(variant: VariantRecord) -> str:
-    """What was left of the network, beside what its label says; empty, or after a comma."""
-    parts = [f"{len(variant.made.kept)} layers kept"] if variant.made.kept else []
-    if variant.made.form == "pruned":
-        parts.insert(0, f"{float(variant.made.settings['pruned']):.0%} of the multiplications")
-    if variant.made.form == "shrunk":
-        parts.insert(0, f"an image of {variant.made.settings['size']}")
-    if "rectangular" in variant.made.settings:
-        parts.append(f"the part of the image of {variant.made.settings['rectangular']}")
-    if "trimmed" in variant.made.settings:
-        parts.append(f"without {variant.made.settings['trimmed']}")
-    return "".join(f", {part}" for part in parts)
+    """Return the settings of a variant that its label does not show; empty, or after a comma."""
+    settings = variant.made.settings
+    parts = [
+        f"{float(settings['pruned']):.0%} of the multiplications" if "pruned" in settings else "",
+        f"an image of {settings['size']}" if "downscaled" in settings else "",
+        f"{len(variant.made.kept)} layers kept" if variant.made.kept else "",
+        f"the part of the image of {settings['cropped']}" if "cropped" in settings else "",
+        f"without {settings['dropped-outputs']}" if "dropped-outputs" in settings else "",
+    ]
+    return "".join(f", {part}" for part in parts if part)
 
 
 def gain(answer: StrategyAnswer) -> float:
-    """Group FPS with variants over that without."""
+    """Return the group FPS with variants over that without."""
     return answer.fps / answer.source_fps if answer.source_fps else 1.0
 
 
@@ -80,7 +79,7 @@ def _chosen(answer: StrategyAnswer | None, record: GroupRecord) -> list[str]:
             if choice is None:
                 lines.append(f"| {node} | {device} | the source | | | |")
                 continue
-            before = f"{choice.source_fps:.1f}" if choice.source_fps else "nothing: it did not run there"
+            before = f"{choice.source_fps:.1f}" if choice.source_fps else "nothing: the source does not run there"
             lines.append(
                 f"| {node} | {device} | {choice.label} | {choice.agreement:.4f} | {choice.fps:.1f} | {before} |"
             )

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 MARKERS: dict[str, Any] = {
     "source": "o", "fp32": "P", "fp16": "s", "bf16": "^", "int8": "v", "int8+bf16": "D", "student": "*",
-    "pruned": "X", "pruned int8": "d", "shrunk": "p", "shrunk int8": "h",
-    "rectangular": (4, 1, 0), "rectangular int8": (4, 1, 45), "trimmed": "<", "trimmed int8": ">",
+    "pruned": "X", "pruned int8": "d", "downscaled": "p", "downscaled int8": "h",
+    "cropped": (4, 1, 0), "cropped int8": (4, 1, 45), "dropped-outputs": "<", "dropped-outputs int8": ">",
 }  # fmt: skip
-"""By what a variant's label says between format and input; all are outlines that can be filled."""
+"""By the words of a variant's label between format and input; all are outlines that can be filled."""
 WIDTH, HEIGHT = 5.2, 4.6
 """Of a panel, inches."""
 

@@ -14,7 +14,8 @@ import os
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import hams_shared
@@ -23,10 +24,11 @@ from hams_services.optimizer import report_plot
 from hams_services.optimizer.distill.distillation import Distill
 from hams_services.optimizer.distill.request import TrainResult
 from hams_services.optimizer.queue import forgotten, given_up, next_job
-from hams_services.optimizer.recipe import Formats, NodeOutcome, Optimize, costs
+from hams_services.optimizer.recipe import NodeOutcome, Optimize, costs
 from hams_services.optimizer.report import gain, markdown
 from hams_services.optimizer.sandbox.process import JobProcess
-from hams_services.optimizer.variant_builder import DEVICES, Workshop
+from hams_services.optimizer.site import SiteFormats
+from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_services.optimizer.variant_folder import VariantStore
 from hams_shared.bus.ask import plans as ask_plans
 from hams_shared.bus.ask import scheduler_view
@@ -35,6 +37,7 @@ from hams_shared.bus.protocol import Bus, KeyValue
 from hams_shared.bus.records import watched
 from hams_shared.bus.variant_registry import register
 from hams_shared.errors import DeadlineError, HamsError, NotFoundError, RefusedError, as_hams_error, from_wire
+from hams_shared.group.spec import NodeSpec
 from hams_shared.runtime.child_process import Bounds
 from hams_shared.runtime.lifecycle import ended
 from hams_shared.runtime.limits import Limits
@@ -42,7 +45,7 @@ from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.messages.group import GroupRecord, ModelRef
 from hams_shared.wire.messages.optimizer import JobRecord
-from hams_shared.wire.messages.scheduler import PlanAnswer, PlanRequest, SchedulerView, StrategyAnswer
+from hams_shared.wire.messages.scheduler import PlanAnswer, PlanRequest, StrategyAnswer
 from hams_shared.wire.variants import VariantRecord, shortfall, task_key
 
 log = logging.getLogger("hams.optimizer")
@@ -58,11 +61,13 @@ FRAMES_PART = 0.3
 MAKE_PART = 0.8
 """The part of what is left then in which variants are made; the rest is for the scheduler, which measures them."""
 BUDGET_STEP_S = 2.0
-"""Progress in time is told in steps of this, s."""
+"""Progress in time is reported in steps of this, s."""
 ASK_S = 5.0
-TOLD_S = 0.5
+NOTED_S = 0.5
 """Least time between two notes of progress in KV, s."""
 NICE = 10
+TOOLS = {"nncf": "NNCF (no INT8 for OpenVINO)", "onnx_ir": "onnx-ir (no pruned, cropped or down-scaled networks)"}
+"""Packages of the extra ``nco``, and what cannot be made without them."""
 
 
 class OptimizerService:
@@ -80,7 +85,7 @@ class OptimizerService:
         self._current: str | None = None
         self._bounds = Bounds()
         """Of the job under way."""
-        self._said: tuple[str, int, int] = ("", 0, 0)
+        self._progress: tuple[str, int, int] = ("", 0, 0)
         self._bucket: KeyValue | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -89,7 +94,7 @@ class OptimizerService:
         await asyncio.to_thread(clean, self._scratch.parent)
         self._scratch.mkdir(parents=True, exist_ok=True)
         async with asyncio.TaskGroup() as owner:
-            tasks = [owner.create_task(self._watch()), owner.create_task(self._work())]
+            tasks = [owner.create_task(self._watch()), owner.create_task(self._take_jobs())]
             await self._bus.serve("hams-optimizer", hams_shared.__version__, {"host": self._host}, {})
             log.info("optimizer on %s is ready", self._host)
             await stop.wait()
@@ -114,7 +119,7 @@ class OptimizerService:
         """End what the thread waits for."""
         self._bounds.cancel()
 
-    async def _work(self) -> None:
+    async def _take_jobs(self) -> None:
         assert self._bucket is not None
         while True:
             self._changed.clear()
@@ -165,20 +170,20 @@ class OptimizerService:
         written = ("", 0, 0)
         begun = time.monotonic()
         while True:
-            await asyncio.sleep(TOLD_S)
+            await asyncio.sleep(NOTED_S)
             now = self._jobs.get(job.id)
-            if job.kind == "optimize":  # what is done is time: nobody knows how many steps there will be
+            if job.kind == "optimize":  # progress is time: the number of steps is not known
                 steps = (time.monotonic() - begun) // BUDGET_STEP_S
                 done = min(steps * BUDGET_STEP_S, job.budget_s)
-                self._said = (self._said[0], int(done), int(job.budget_s))
-            if self._said == written or now is None or now.over:
+                self._progress = (self._progress[0], int(done), int(job.budget_s))
+            if self._progress == written or now is None or now.over:
                 continue
-            written = self._said
+            written = self._progress
             text, done, total = written
             await self._write(now.model_copy(update={"text": text, "done": done, "total": total}))
 
-    def _tell(self, text: str, done: int = 0, total: int = 0) -> None:
-        self._said = (text, done, total) if total else (text, *self._said[1:])
+    def _report(self, text: str, done: int = 0, total: int = 0) -> None:
+        self._progress = (text, done, total) if total else (text, *self._progress[1:])
 
     async def _write(self, job: JobRecord) -> bool:
         """Write a job unless somebody else wrote it since it was seen; whether that was done."""
@@ -205,100 +210,92 @@ class OptimizerService:
     async def _calibrate(self, job: JobRecord) -> tuple[str, str]:
         await self._group(job.group)
         folder = self._frames(job.group)
-        await framing.collect(self._bus, job.group, job.frames, folder, self._tell, self._bounds)
+        await framing.collect(self._bus, job.group, job.frames, folder, self._report, self._bounds)
         return f"{job.frames} frames in {folder}", ""
 
-    async def _shown(self, job: JobRecord) -> Path:
-        """The folder of frames that a job is about; taken from the streams if there are too few yet."""
+    async def _frames_of(self, job: JobRecord) -> Path:
+        """Return the folder of frames for a job; they are taken from the streams if there are too few yet."""
         frames = Path(job.samples) if job.samples else self._frames(job.group)
         if job.samples and not frames.is_dir():
             raise NotFoundError(f"there is no folder {frames} on {self._host}", "the folder is the optimizer's")
         if not job.samples and (job.fresh or framing.kept(frames) < job.frames):
-            await framing.collect(self._bus, job.group, job.frames, frames, self._tell, self._bounds, FRAMES_PART)
+            await framing.collect(self._bus, job.group, job.frames, frames, self._report, self._bounds, FRAMES_PART)
         return frames
 
     async def _train(self, job: JobRecord) -> tuple[str, str]:
         record = await self._group(job.group)
         if job.node not in record.spec.nodes:
             raise NotFoundError(f"group {job.group} has no node {job.node}", f"it has {', '.join(record.spec.nodes)}")
-        store = ModelStore(await self._bus.objects(subjects.MODEL_STORE), self._folder / "models")
-        models = {node: await store.path(model) for node, model in record.models.items()}
-        frames = Path(job.labels) if job.labels else await self._shown(job)
-        node = record.spec.nodes[job.node]
-        view = await scheduler_view(self._bus, timeout=ASK_S, patience=30.0)
-        said = f"{record.models[job.node].digest} {task_key(node)} {job.gflops} {job.fps} {job.device} {job.labels}"
-        key = hashlib.sha256(said.encode()).hexdigest()[:12]
-        formats = Formats.of(device.record for device in view.devices)
-        folder = self._folder / "nco" / job.group / "train" / f"{job.node}-{key}"
-        scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch))
-        try:
-            with JobProcess(scratch / "job", self._limits, self._bounds) as process:
-                workshop = Workshop(VariantStore(self._folder / "variants"), process, self._tell, dict(DEVICES))
-
-                def work() -> tuple[list[VariantRecord], TrainResult]:
-                    imported = workshop.import_file(models[job.node], job.node, node.input.shape())
-                    teacher = imported.variants.get("openvino") or next(iter(imported.variants.values()))
-                    samples = frames
-                    if not job.labels:
-                        optimize = Optimize(record, models, workshop, self._tell, formats, {})
-                        self._tell("run the group on the frames", 0, 0)
-                        optimize.show(frames, scratch / "shown")
-                        samples = scratch / "shown" / job.node
-                    distill = Distill(
-                        job.node,
-                        node,
-                        teacher,
-                        workshop,
-                        folder,
-                        self._tell,
-                        imported.variants.get("onnx"),
-                        formats.bf16,
-                    )
-                    return distill.run(
-                        samples,
-                        gflops=job.gflops,
-                        fps=job.fps,
-                        device=job.device,
-                        epochs=job.epochs,
-                        budget_s=job.budget_s,
-                        labelled=bool(job.labels),
-                    )
-
-                records, result = await asyncio.to_thread(work)
-        finally:
-            self._process = None
-            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+        frames = Path(job.labels) if job.labels else await self._frames_of(job)
+        node, source = record.spec.nodes[job.node], record.models[job.node]
+        async with self._work(record) as work:
+            records, result = await asyncio.to_thread(self._distill, job, work, frames)
         for variant in records:
-            await self._register(record.models[job.node], variant)
-        short = [shortfall(variant, node, node.min_agreement) for variant in records]
-        agreed = records[0].agreements.get(task_key(node))
-        right = records[0].agreements.get(task_key(node) + ":labels")
-        labelled = f", right on {right.value:.4f} of the labels" if right else ""
-        verdict = short[0] or "it may serve"
-        text = (
-            f"student of {job.node} ({result.kind}): {result.gflops:.4f} GFLOPs, {result.epochs} epochs "
-            f"({result.stopped}), agreement {agreed.value if agreed else 0:.4f}{labelled}; {verdict}"
-            f"{f'; {result.note}' if result.note else ''}"
+            await self._register(source, variant)
+        return student_text(job.node, node, records, result), ""
+
+    def _distill(self, job: JobRecord, work: Optimize, frames: Path) -> tuple[list[VariantRecord], TrainResult]:
+        """Train a student of a node's network; blocking."""
+        node, source = work.record.spec.nodes[job.node], work.record.models[job.node]
+        given = f"{source.digest} {task_key(node)} {job.gflops} {job.fps} {job.device} {job.labels}"
+        key = hashlib.sha256(given.encode()).hexdigest()[:12]
+        imported = work.builder.import_file(work.models[job.node], job.node, node.input.shape())
+        teacher = imported.variants.get("openvino") or next(iter(imported.variants.values()))
+        samples = frames
+        if not job.labels:
+            self._report("run the group on the frames")
+            folder = work.builder.job.folder.parent / "samples"
+            work.collect_samples(frames, folder)
+            samples = folder / job.node
+        distill = Distill(
+            job.node,
+            node,
+            teacher,
+            work.builder,
+            self._folder / "nco" / job.group / "train" / f"{job.node}-{key}",
+            self._report,
+            imported.variants.get("onnx"),
+            work.site.bf16,
         )
-        return text, ""
+        return distill.run(
+            samples,
+            gflops=job.gflops,
+            fps=job.fps,
+            device=job.device,
+            epochs=job.epochs,
+            budget_s=job.budget_s,
+            labelled=bool(job.labels),
+        )
 
     async def _optimize(self, job: JobRecord) -> tuple[str, str]:
         until = self._bounds.until
         record = await self._group(job.group)
-        view = await scheduler_view(self._bus, timeout=ASK_S, patience=30.0)
-        await self._warn(job, Formats.of(device.record for device in view.devices))
-        frames = await self._shown(job)
-        outcomes = await self._make(job, record, view, frames)
-        self._tell("store variants", 0, 0)
+        await self._warn(job)
+        frames = await self._frames_of(job)
+        async with self._work(record, job.fresh) as work:
+            left, samples = MAKE_PART * (until - time.monotonic()), work.builder.job.folder.parent / "samples"
+            outcomes = await asyncio.to_thread(work.run, frames, samples, left)
+        self._report("store variants")
         for node, outcome in outcomes.items():
             for variant in outcome.variants:
                 if variant.model.digest != record.models[node].digest:
                     await self._register(record.models[node], variant)
-        self._tell("the scheduler measures them", 0, 0)
+        self._report("the scheduler measures them")
         try:
             answers, matrix_answer = await self._plan(record, until)
         except DeadlineError:
             answers, matrix_answer = (), PlanAnswer()
+        return await self._written(job, record, outcomes, answers, matrix_answer)
+
+    async def _written(
+        self,
+        job: JobRecord,
+        record: GroupRecord,
+        outcomes: dict[str, NodeOutcome],
+        answers: tuple[StrategyAnswer, ...],
+        matrix_answer: PlanAnswer,
+    ) -> tuple[str, str]:
+        """Write the report; return what came of the job in a line, and the report."""
         text = markdown(record, outcomes, answers, matrix_answer.matrix)
         place = self._folder / "nco" / "reports" / f"{job.group}-{job.id}"
         place.mkdir(parents=True, exist_ok=True)
@@ -311,37 +308,28 @@ class OptimizerService:
         if first.error is not None:
             raise from_wire(first.error.model_dump())
         before = first.source_fps if first.source_fps is not None else first.fps
-        said = f"{before:.2f} → {first.fps:.2f} FPS predicted ({gain(first):.2f}×); report: {place / 'report.md'}"
-        return said, text
+        return f"{before:.2f} → {first.fps:.2f} FPS predicted ({gain(first):.2f}×); report: {place / 'report.md'}", text
 
-    async def _warn(self, job: JobRecord, formats: Formats) -> None:
-        """Say at once what will be missing in the end."""
+    async def _warn(self, job: JobRecord) -> None:
+        """Report at the start which tools are not installed."""
         now = self._jobs.get(job.id)
-        if now is not None and "openvino" in formats.read and importlib.util.find_spec("nncf") is None:
-            warning = 'NNCF is not installed: no INT8 for OpenVINO (pip install "hams[nco]" where the optimizer runs)'
+        missing = [name for module, name in TOOLS.items() if importlib.util.find_spec(module) is None]
+        if now is not None and missing:
+            warning = f'not installed: {", ".join(missing)} (pip install "hams[nco]" where the optimizer runs)'
             await self._write(now.model_copy(update={"warning": warning}))
 
-    async def _make(
-        self, job: JobRecord, record: GroupRecord, view: SchedulerView, frames: Path
-    ) -> dict[str, NodeOutcome]:
-        """Make and measure variants, in a thread and its processes."""
+    @asynccontextmanager
+    async def _work(self, record: GroupRecord, fresh: bool = False) -> AsyncIterator[Optimize]:
+        """Open the blocking part of a job, with a process and a folder of its own."""
         store = ModelStore(await self._bus.objects(subjects.MODEL_STORE), self._folder / "models")
         models = {node: await store.path(model) for node, model in record.models.items()}
+        view = await scheduler_view(self._bus, timeout=ASK_S, patience=30.0)
+        site = SiteFormats.of(device.record for device in view.devices)
         scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch))
         try:
             with JobProcess(scratch / "job", self._limits, self._bounds) as process:
-                workshop = Workshop(VariantStore(self._folder / "variants"), process, self._tell, dict(DEVICES))
-                work = Optimize(
-                    record,
-                    models,
-                    workshop,
-                    self._tell,
-                    Formats.of(device.record for device in view.devices),
-                    costs(record, view),
-                    job.fresh,
-                )
-                left = MAKE_PART * (self._bounds.until - time.monotonic())
-                return await asyncio.to_thread(work.run, frames, scratch / "shown", left)
+                builder = VariantBuilder(VariantStore(self._folder / "variants"), process, self._report)
+                yield Optimize(record, models, builder, self._report, site, costs(record, view), fresh)
         finally:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
@@ -353,7 +341,7 @@ class OptimizerService:
         await register(await self._bus.kv(subjects.bucket("variants")), source, variant)
 
     async def _plan(self, record: GroupRecord, until: float) -> tuple[tuple[StrategyAnswer, ...], PlanAnswer]:
-        """What strategies make of the variants; waits until the scheduler has measured them."""
+        """Return what strategies make of the variants; waits until the scheduler has measured them."""
         names = tuple(dict.fromkeys([record.spec.strategy, *STRATEGIES]))
         request = PlanRequest(group=record, strategies=names)
         left = min(PLAN_S, max(LEAST_PLAN_S, until - time.monotonic()))
@@ -368,6 +356,19 @@ class OptimizerService:
 
     def _frames(self, group: str) -> Path:
         return self._folder / "nco" / group / "frames"
+
+
+def student_text(name: str, node: NodeSpec, records: list[VariantRecord], result: TrainResult) -> str:
+    """Return what came of a training, in a line."""
+    agreed = records[0].agreements.get(task_key(node))
+    right = records[0].agreements.get(task_key(node) + ":labels")
+    labelled = f", right on {right.value:.4f} of the labels" if right else ""
+    verdict = shortfall(records[0], node, node.min_agreement) or "it may serve"
+    return (
+        f"student of {name} ({result.kind}): {result.gflops:.4f} GFLOPs, {result.epochs} epochs ({result.stopped}), "
+        f"agreement {agreed.value if agreed else 0:.4f}{labelled}; {verdict}"
+        f"{f'; {result.note}' if result.note else ''}"
+    )
 
 
 def clean(scratch: Path) -> None:

@@ -1,4 +1,4 @@
-"""Jobs are handed in and taken back through KV; whichever optimizer is idle takes them."""
+"""Jobs are submitted and cancelled through KV; whichever optimizer is idle takes them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hams_shared.wire.messages.optimizer import JobRecord
 
 
 async def submit(bus: Bus, job: JobRecord) -> None:
-    """Hand a job in; whichever optimizer is idle takes it."""
+    """Submit a job; whichever optimizer is idle takes it."""
     await (await bus.kv(subjects.bucket("jobs"))).create(job.id, codec.encode(job))
 
 
 async def cancel(bus: Bus, job_id: str, now: float) -> JobRecord:
-    """Take a job back. Raises NotFoundError, RefusedError when it is over."""
+    """Cancel a job. Raises NotFoundError, RefusedError when it is over."""
     bucket = await bus.kv(subjects.bucket("jobs"))
     for _ in range(16):
         entry = await bucket.get(job_id)

@@ -1,12 +1,13 @@
 """Variants on disk: FOLDER/DIGEST/ holds a network's files, ``model.xml`` and so on, and its ``record.json``.
 
-Files are written whole or not at all and named by their content; a record is believed only where its files are there.
+Files are written whole or not at all and named by their content; a record counts only where its files are there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +16,10 @@ from pydantic import ValidationError
 
 from hams_services.models.files import staged
 from hams_shared.errors import BadInputError, DigestError
+from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.variants import Agreement, Made, VariantRecord, model_ref
+
+log = logging.getLogger("hams.optimizer")
 
 RECORD = "record.json"
 
@@ -27,7 +31,7 @@ class VariantStore:
         self.folder = folder
 
     def add(self, name: str, files: Iterable[Path], made: Made) -> VariantRecord:
-        """Take files in. Of files that are there already the record stays: another way led to the same network."""
+        """Store files. Where they are there already their record stays: another setting led to the same network."""
         contents = [(path.suffix.lower(), path.read_bytes()) for path in files]
         record = VariantRecord(model=model_ref(name, contents), made=made)
         folder = self.folder / record.model.digest
@@ -56,14 +60,16 @@ class VariantStore:
         except OSError:
             raise BadInputError(f"there is no variant {digest[:12]}…", "hams-ctl nco variants") from None
         except ValidationError as error:
-            raise BadInputError(f"{path} is damaged: {error.error_count()} errors", "remove its folder") from None
+            why = error.errors()[0]["msg"]
+            hint = "remove its folder; the variant is then made again"
+            raise BadInputError(f"{path} cannot be used: {why}", hint) from None
 
     def remove(self, record: VariantRecord) -> None:
-        """Forget a variant."""
+        """Remove a variant."""
         shutil.rmtree(self.folder / record.model.digest, ignore_errors=True)
 
     def path(self, record: VariantRecord) -> Path:
-        """Return the main file. Raises DigestError when a file is not what the record says."""
+        """Return the main file. Raises DigestError when a file has another digest than in the record."""
         folder = self.folder / record.model.digest
         for part in record.model.parts:
             path = folder / f"model{part.suffix}"
@@ -76,7 +82,10 @@ class VariantStore:
         """Return all records that can be read."""
         found: list[VariantRecord] = []
         for path in sorted(self.folder.glob(f"*/{RECORD}")):
-            found.append(self.get(path.parent.name))
+            try:
+                found.append(self.get(path.parent.name))
+            except BadInputError as error:
+                log.warning("a variant is ignored: %s", error)
         return found
 
     def of(self, source_digest: str) -> list[VariantRecord]:
@@ -88,6 +97,13 @@ class VariantStore:
         fresh = self.get(record.model.digest)
         failed = {known: why for known, why in fresh.failed.items() if known != key}
         changed = fresh.model_copy(update={"agreements": {**fresh.agreements, key: agreement}, "failed": failed})
+        self.put(changed)
+        return changed
+
+    def failed(self, record: VariantRecord, key: str, error: WireError) -> VariantRecord:
+        """Note that a variant could not be measured."""
+        fresh = self.get(record.model.digest)
+        changed = fresh.model_copy(update={"failed": {**fresh.failed, key: error}})
         self.put(changed)
         return changed
 

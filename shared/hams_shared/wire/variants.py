@@ -1,7 +1,7 @@
-"""What is known of a variant: a network in one format and precision, made from a source, named by its content.
+"""Records of variants: a network in one format and precision, made from a source, named by its content.
 
 `made` is what the files depend on and nothing else: the same source, settings, samples and tools give the same files.
-What was measured of it comes beside.
+Measurements are kept beside it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from hams_shared.group.spec import InputSpec, NodeSpec, VariantPrecision
 from hams_shared.wire.messages.base import Wire, WireError
@@ -18,11 +18,13 @@ from hams_shared.wire.messages.group import ModelPart, ModelRef
 
 Precision = Literal["f32", "f16", "bf16", "i8"]
 RuntimeFormat = Literal["openvino", "onnx"]
-Form = Literal["student", "pruned", "shrunk", "rectangular", "trimmed"]
+Form = Literal["student", "pruned", "downscaled", "cropped", "dropped-outputs"]
 FORMS: tuple[Form, ...] = get_args(Form)
-"""Settings that say what a network is to its source; the first of them that is set counts."""
+"""Settings that tell how a network was changed; the first of them that is set names it."""
+OLD_FORMS = frozenset(("shrunk", "rectangular", "trimmed"))
+"""What forms were called until 28 November 2026; nothing had been released."""
 
-_PRECISIONS: dict[Precision, VariantPrecision] = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8"}
+PRECISIONS: dict[Precision, VariantPrecision] = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8"}
 
 _HEX = r"^[0-9a-f]{64}$"
 
@@ -45,26 +47,33 @@ class Made(Wire):
     batch: Literal["static", "dynamic"] = "dynamic"
     input: InputSpec | None = Field(
         None,
-        description="what it takes, where that is not what the node says: its pre-processing is in the graph, or it "
-        "looks at a part of the image only",
+        description="its input where that differs from the node's: its pre-processing is in the graph, or its image is "
+        "cropped",
     )
     kept: tuple[str, ...] = Field((), description="layers of an INT8 variant that were left in higher precision")
     settings: dict[str, str] = Field({}, description="of the tools, where they are not the usual ones")
     tools: dict[str, str] = Field({}, description="name → version")
     calibration: CalibrationInfo | None = None
 
+    @field_validator("settings")
+    @classmethod
+    def _known_forms(cls, settings: dict[str, str]) -> dict[str, str]:
+        if old := sorted(OLD_FORMS.intersection(settings)):
+            raise ValueError(f"it was made by an older version, which called its form {old[0]!r}")
+        return settings
+
     @property
     def form(self) -> Form | Literal[""]:
-        """What the network is to its source.
+        """How the network was changed; a network that was changed in several ways is called by the first of `FORMS`.
 
-        Itself, another that learned from it, itself with fewer channels, on a smaller image, on the part of its image
-        that is filled, or without what nobody reads of it. A network that is several of these is called by the first.
+        Empty: not at all. A student learned from it; others are it with fewer channels (pruned), with its image
+        down-scaled or cropped, or without outputs that the task does not use.
         """
         return next((form for form in FORMS if form in self.settings), "")
 
 
 class Agreement(Wire):
-    """How nearly a variant says what its source says, through one node's post-processing."""
+    """How nearly a variant's results equal its source's, through one node's post-processing."""
 
     value: float = Field(ge=0, le=1, description="see docs/nco.md for the formula")
     metrics: dict[str, float] = Field({}, description="see docs/nco.md")
@@ -85,8 +94,8 @@ class VariantRecord(Wire):
 
     @property
     def precision(self) -> VariantPrecision:
-        """As a group file says it."""
-        return _PRECISIONS[self.made.precision]
+        """As in group files."""
+        return PRECISIONS[self.made.precision]
 
     @property
     def embedded(self) -> bool:
@@ -108,13 +117,13 @@ class VariantRecord(Wire):
 
 
 def task_key(node: NodeSpec) -> str:
-    """What an agreement of a variant depends on beside it: the node's task and input, as a short digest."""
-    said = {"task": node.task.model_dump(mode="json"), "input": node.input.model_dump(mode="json")}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+    """Return a short digest of the node's task and input: what an agreement of a variant depends on."""
+    given = {"task": node.task.model_dump(mode="json"), "input": node.input.model_dump(mode="json")}
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def shortfall(record: VariantRecord, node: NodeSpec, floor: float) -> str:
-    """Say why a variant may not serve `node` at an agreement of at least `floor`; empty when it may."""
+    """Return why a variant may not serve `node` at an agreement of at least `floor`; empty when it may."""
     key = task_key(node)
     if key in record.failed:
         return f"{record.label} failed: {record.failed[key].text}"

@@ -10,7 +10,7 @@ from hams_services.ctl.console import err, out, print_json, with_bus
 from hams_services.ctl.control import Control
 from hams_services.ctl.progress import Steps, steps
 from hams_services.ctl.tables import plain_table
-from hams_services.optimizer.submit import cancel as take_back
+from hams_services.optimizer.submit import cancel as cancel_job
 from hams_services.optimizer.submit import new_id, submit
 from hams_shared.bus.protocol import Bus
 from hams_shared.bus.records import watched
@@ -19,7 +19,7 @@ from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.optimizer import JobRecord
 
 TAKEN_S = 20.0
-"""So long without an optimizer that takes the job: say so."""
+"""After so long without an optimizer that takes the job this is reported, s."""
 
 
 def optimize(
@@ -33,7 +33,7 @@ def optimize(
     nats: str | None,
     debug: bool,
 ) -> None:
-    """Hand in a job that makes, compares and measures variants."""
+    """Submit a job that makes, compares and measures variants."""
     job = JobRecord(
         id=new_id(),
         kind="optimize",
@@ -48,7 +48,7 @@ def optimize(
 
 
 def calibrate(group: str, frames: int, wait: bool, json: bool, nats: str | None, debug: bool) -> None:
-    """Hand in a job that takes frames."""
+    """Submit a job that takes frames."""
     job = JobRecord(id=new_id(), kind="calibrate", group=group, frames=frames, created_at=time.time())
     _begin(job, wait, json, nats, debug)
 
@@ -69,7 +69,7 @@ def train(
     nats: str | None,
     debug: bool,
 ) -> None:
-    """Hand in a job that trains a student."""
+    """Submit a job that trains a student."""
     job = JobRecord(
         id=new_id(),
         kind="train",
@@ -133,10 +133,10 @@ def report(group: str, json: bool, nats: str | None, debug: bool) -> None:
 
 
 def cancel(job_id: str, nats: str | None, debug: bool) -> None:
-    """Take a job back."""
+    """Cancel a job."""
 
     async def job(bus: Bus) -> None:
-        ended = await take_back(bus, job_id, time.time())
+        ended = await cancel_job(bus, job_id, time.time())
         out.print(f"job {ended.id} ({ended.kind} {ended.group}) is cancelled")
 
     with_bus(job, nats, debug)
@@ -152,14 +152,14 @@ def _begin(job: JobRecord, wait: bool, json: bool, nats: str | None, debug: bool
                 with steps() as progress:
                     ended = await _followed(bus, job.id, progress)
             except asyncio.CancelledError:  # Ctrl-C
-                err.print(f"job {job.id} goes on; take it back with `hams-ctl nco cancel {job.id}`", soft_wrap=True)
+                err.print(f"job {job.id} continues; cancel it with `hams-ctl nco cancel {job.id}`", soft_wrap=True)
                 raise
         if json:
             print_json(ended)
         if ended.error is not None:
             raise from_wire(ended.error.model_dump())
         if not json:
-            where = "" if wait else " is handed in; see `hams-ctl nco jobs`"
+            where = "" if wait else " is submitted; see `hams-ctl nco jobs`"
             out.print(f"job {ended.id}{where or f': {ended.state}, {ended.text}'}", soft_wrap=True)
             if wait and ended.kind == "optimize" and ended.state == "done":
                 out.print(f"next: hams-ctl nco report {ended.group}, hams-ctl matrix --variants")
@@ -168,7 +168,7 @@ def _begin(job: JobRecord, wait: bool, json: bool, nats: str | None, debug: bool
 
 
 async def _followed(bus: Bus, job_id: str, progress: Steps) -> JobRecord:
-    """Wait for a job to be over, showing what it does."""
+    """Wait for a job to be over, showing its progress."""
     bucket = await bus.kv(subjects.bucket("jobs"))
     warning = asyncio.get_running_loop().call_later(
         TAKEN_S, err.print, "no optimizer has taken the job yet: start one with `hams-optimizer`"
@@ -194,7 +194,7 @@ async def _followed(bus: Bus, job_id: str, progress: Steps) -> JobRecord:
                 progress(what, record.done, record.total, detail)
     finally:
         warning.cancel()
-    raise NotFoundError(f"job {job_id} cannot be followed: the broker is away")
+    raise NotFoundError(f"job {job_id} cannot be followed: the broker is not reachable")
 
 
 async def _all(bus: Bus) -> list[JobRecord]:

@@ -1,4 +1,4 @@
-"""What `hams-ctl nco import`, `quantize`, `prune`, `shrink`, `rectangle`, `convert` and `variants` do."""
+"""What `hams-ctl nco import`, `quantize`, `prune`, `downscale-input`, `crop-input`, `convert` and `variants` do."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from hams_services.ctl.control import prepare_model
 from hams_services.ctl.tables import plain_table
 from hams_services.models.files import mib
 from hams_services.models.groups import load_group
+from hams_services.optimizer.accuracy.samples import NodeSamples
 from hams_services.optimizer.importing.formats import recognise
-from hams_services.optimizer.passes.quantization.trials import SCOPES, Scope
+from hams_services.optimizer.passes.precision import convert as convert_variant
+from hams_services.optimizer.passes.quantization import SCOPES, Int8, Scope
+from hams_services.optimizer.passes.registry import PASSES
+from hams_services.optimizer.passes.trial import Compute, Start
 from hams_services.optimizer.sandbox.process import JobProcess
-from hams_services.optimizer.variant_builder import DEVICES, Imported, Reduced, Shown, Workshop
+from hams_services.optimizer.variant_builder import DEVICES, Imported, VariantBuilder
 from hams_services.optimizer.variant_folder import VariantStore
 from hams_shared.errors import BadInputError, UnsupportedModelError
 from hams_shared.group.spec import GroupSpec, NodeSpec
@@ -33,8 +37,8 @@ def variants_folder() -> Path:
 
 
 @contextmanager
-def workshop(memory_mib: int, device: str | None = None) -> Iterator[Workshop]:
-    """A place to make variants in, whose process ends with it."""
+def variant_builder(memory_mib: int, device: str | None = None) -> Iterator[VariantBuilder]:
+    """Open a variant builder, whose process ends with it."""
     devices = dict(DEVICES)
     if device is not None:
         devices["onnx" if device.startswith("onnxruntime") else "openvino"] = device
@@ -42,12 +46,15 @@ def workshop(memory_mib: int, device: str | None = None) -> Iterator[Workshop]:
         tempfile.TemporaryDirectory(prefix="hams-job-") as folder,
         JobProcess(Path(folder), Limits(memory_mib=memory_mib)) as job,
     ):
-        told = lambda text: err.print(text, style="dim")  # noqa: E731
-        yield Workshop(VariantStore(variants_folder()), job, told, devices)
+        yield VariantBuilder(VariantStore(variants_folder()), job, _progress, devices)
+
+
+def _progress(text: str, done: int = 0, total: int = 0, /) -> None:
+    err.print(text, style="dim")
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:
-    """Understand ``1,3,224,224``. Raises BadInputError."""
+    """Parse ``1,3,224,224``. Raises BadInputError."""
     if text is None:
         return None
     try:
@@ -63,14 +70,14 @@ def import_file(file: Path, shape: str | None, memory: int, json: bool, debug: b
     """Read a network, and make of it what each runtime reads."""
 
     def main() -> None:
-        with workshop(memory) as place:
-            imported = place.import_file(file, file.stem, _shape(shape))
+        with variant_builder(memory) as builder:
+            imported = builder.import_file(file, file.stem, _shape(shape))
             if json:
                 print_json(_plain(imported))
                 return
             out.print(f"{file.name} is {imported.source_format}")
             for record in imported.variants.values():
-                out.print(f"  {record.label}: {place.store.path(record)}", soft_wrap=True)
+                out.print(f"  {record.label}: {builder.store.path(record)}", soft_wrap=True)
             for format, why in imported.skipped.items():
                 out.print(f"  {format}: none, {why}", style="yellow", soft_wrap=True)
 
@@ -91,7 +98,7 @@ def quantize(
     samples: Path,
     floor: float | None,
     frames: int,
-    compute: str,
+    compute: Compute,
     scope: Scope | None,
     device: str | None,
     budget: float,
@@ -103,29 +110,24 @@ def quantize(
 
     def main() -> None:
         spec = _with_node(file, node)
-        if compute not in ("", "f32", "bf16"):
-            raise BadInputError(f"--compute {compute!r} is neither f32 nor bf16")
         of = _with_floor(spec.nodes[node], floor)
-        shown = Shown.of(samples, frames)
+        shown = NodeSamples.of(node, of, samples, frames)
         scopes: tuple[Scope, ...] = (scope,) if scope else SCOPES
-        with workshop(memory, device) as place, _written(spec, node) as path:
-            imported = place.import_file(path, node, of.input.shape())
-            made = [
-                place.quantize(
-                    base, node, of, shown, floor=of.min_agreement, compute=compute, scopes=scopes, budget_s=budget
-                )
-                for base in imported.variants.values()
-                if not (compute == "bf16" and base.made.format == "onnx")
-            ]
-            bases = list(imported.variants.values())
-            made = place.measure(bases[0], [*bases, *made], node, of, shown, time_it=True)
+        with variant_builder(memory, device) as builder, _written(spec, node) as path:
+            bases = list(builder.import_file(path, node, of.input.shape()).variants.values())
+            made = [*bases]
+            for base in bases:
+                if compute != "bf16" or base.made.format != "onnx":
+                    start = Start(base, compute)
+                    made += Int8(scopes).apply(builder, start, shown, floor=of.min_agreement, budget_s=budget)
+            made = builder.measure(bases[0], made, shown, time_it=True)
         _show(node, of, made, json)
 
     run_sync(main, debug)
 
 
-def less(
-    form: Reduced | Literal["rectangular"],
+def reduce(
+    name: str,
     file: Path,
     node: str,
     samples: Path,
@@ -137,39 +139,25 @@ def less(
     json: bool,
     debug: bool,
 ) -> None:
-    """Leave a part of the network out, and show what came of it beside the whole one."""
-    run_sync(lambda: _less(form, file, node, samples, floor, frames, device, budget, memory, json), debug)
+    """Run the pass `name` on a node's network as ONNX, and show its variant next to the whole network."""
 
+    def main() -> None:
+        spec = _with_node(file, node)
+        of = _with_floor(spec.nodes[node], floor)
+        shown = NodeSamples.of(node, of, samples, frames)
+        step = next(one for one in PASSES if one.name == name)
+        with variant_builder(memory, device) as builder, _written(spec, node) as path:
+            imported = builder.import_file(path, node, of.input.shape())
+            base = imported.variants.get("onnx")
+            if base is None:
+                raise UnsupportedModelError(f"that needs the network as ONNX: {imported.skipped['onnx']}")
+            made = step.apply(builder, Start(base), shown, floor=of.min_agreement, budget_s=budget)
+            if not made:
+                raise UnsupportedModelError(f"{step.nothing} (floor {of.min_agreement:g})")
+            made = builder.measure(base, [base, *made], shown, time_it=True)
+        _show(node, of, made, json)
 
-def _less(
-    form: Reduced | Literal["rectangular"],
-    file: Path,
-    node: str,
-    samples: Path,
-    floor: float | None,
-    frames: int,
-    device: str | None,
-    budget: float,
-    memory: int,
-    json: bool,
-) -> None:
-    spec = _with_node(file, node)
-    of = _with_floor(spec.nodes[node], floor)
-    shown = Shown.of(samples, frames)
-    with workshop(memory, device) as place, _written(spec, node) as path:
-        imported = place.import_file(path, node, of.input.shape())
-        base = imported.variants.get("onnx")
-        if base is None:
-            raise UnsupportedModelError(f"that needs the network as ONNX: {imported.skipped['onnx']}")
-        if form == "rectangular":
-            found = place.rectangle(base, node, of, shown, floor=of.min_agreement, budget_s=budget)
-            if found is None:
-                raise UnsupportedModelError(f"no part of its image agrees to {of.min_agreement:g} and is faster")
-            made = [found]
-        else:
-            made = place.reduce(form, base, node, of, shown, floor=of.min_agreement, budget_s=budget)
-        made = place.measure(base, [base, *made], node, of, shown, time_it=True)
-    _show(node, of, made, json)
+    run_sync(main, debug)
 
 
 def convert(
@@ -189,19 +177,19 @@ def convert(
     def main() -> None:
         spec = _with_node(file, node)
         of = spec.nodes[node]
-        with workshop(memory, device) as place, _written(spec, node) as path:
-            imported = place.import_file(path, node, of.input.shape())
+        with variant_builder(memory, device) as builder, _written(spec, node) as path:
+            imported = builder.import_file(path, node, of.input.shape())
             made, refused = [], []
             for base in imported.variants.values():
                 try:
-                    made.append(place.variant(base, _SHORT[precision], batch, of.input if embed else None))
+                    made.append(convert_variant(builder, base, _SHORT[precision], batch, of.input if embed else None))
                 except UnsupportedModelError as error:
                     refused.append(error)
             if not made:
                 raise refused[0]
             if samples is not None:
                 first = next(iter(imported.variants.values()))
-                made = place.measure(first, made, node, of, Shown.of(samples), time_it=True)
+                made = builder.measure(first, made, NodeSamples.of(node, of, samples), time_it=True)
         _show(node, of, made, json)
         for why in () if json else refused:
             err.print(str(why), style="dim")
@@ -258,7 +246,7 @@ def _show(title: str, node: NodeSpec, records: list[VariantRecord], json: bool) 
 
 def _print(title: str, node: NodeSpec | None, records: list[VariantRecord]) -> None:
     if not records:
-        out.print(f"{title}: no variants; hams-ctl nco import, quantize, prune, shrink")
+        out.print(f"{title}: no variants; hams-ctl nco import, quantize, prune, downscale-input")
         return
     table = plain_table(title)
     for column in ("variant", "size", "batch", "kept", "agreement", "images/s", "digest", "remark"):

@@ -23,7 +23,7 @@ def optimize(
     frames: Frames = 120,
     samples: Annotated[Path | None, typer.Option(help="A folder of frames instead, on the optimizer's host.")] = None,
     budget: Annotated[float, typer.Option(min=1, help="How long all of it may take, s.")] = 900.0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Take new frames, and measure anew what is known.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Take new frames; make and measure variants again.")] = False,
     wait: Wait = True,
     json: Json = False,
     nats: Nats = None,
@@ -31,9 +31,9 @@ def optimize(
 ) -> None:
     """Make variants of a group's networks, compare and measure them all; the scheduler then uses the best.
 
-    Takes frames from the group's own streams (or --samples), makes what each runtime can read in each precision,
-    compares each with its source through the node's own post-processing, and has every device measure what reaches the
-    floor.
+    Takes frames from the group's own streams (or --samples), makes variants for each runtime in each precision,
+    compares each with its source through the node's own post-processing, and has every device measure those that reach
+    the floor.
     """
     from hams_services.ctl.actions import jobs
 
@@ -63,20 +63,20 @@ def train(
     fps: Annotated[float, typer.Option(min=0, help="Or the images/s that it has to reach on --device.")] = 0.0,
     device: Annotated[str, typer.Option("--device", "-d", help="A device of the optimizer's host.")] = "openvino:CPU",
     labels: Annotated[
-        Path | None, typer.Option(help="Learn from a folder with labels.json instead of from the network.")
+        Path | None, typer.Option(help="Train on a folder with labels.json instead of on the outputs of the network.")
     ] = None,
     samples: Annotated[Path | None, typer.Option(help="A folder of frames instead of the group's streams.")] = None,
     frames: Annotated[int, typer.Option(min=20, max=10_000, help="Frames to take from the streams.")] = 300,
-    epochs: Annotated[int, typer.Option(min=1, help="Most passes over the samples; it stops early.")] = 200,
+    epochs: Annotated[int, typer.Option(min=1, help="Most passes over the samples; training may stop early.")] = 200,
     budget: Annotated[float, typer.Option(min=1, help="No pass is begun after so many seconds.")] = 600.0,
     wait: Wait = True,
     json: Json = False,
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Fit a small network to say what a node's network says; it serves where it agrees as much as the floor asks.
+    """Train a small network on the outputs of a node's network; it serves where it reaches the floor.
 
-    Checkpoints are kept after each pass: a run that was stopped, or killed, goes on when it is asked for again.
+    Checkpoints are kept after each pass: a run that was stopped, or killed, continues when the command is repeated.
     """
     if not gflops and not fps:
         raise typer.BadParameter("give --gflops, or --fps with --device")
@@ -108,11 +108,11 @@ def report(
 
 @nco.command()
 def cancel(
-    job_id: Annotated[str, typer.Argument(metavar="JOB", help="As `hams-ctl nco jobs` shows it.")],
+    job_id: Annotated[str, typer.Argument(metavar="JOB", help="Its id in `hams-ctl nco jobs`.")],
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Take a job back; what it made so far is kept."""
+    """Cancel a job; variants made so far are kept."""
     from hams_services.ctl.actions import jobs
 
     jobs.cancel(job_id, nats, debug)

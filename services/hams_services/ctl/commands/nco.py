@@ -15,9 +15,9 @@ nco = typer.Typer(no_args_is_help=True, help="The neural computing optimizer: im
 
 GroupFile = Annotated[Path, typer.Argument(help="The group file.")]
 Node = Annotated[str, typer.Argument(help="One of its nodes.")]
-Samples = Annotated[Path, typer.Option(help="A folder of images as the node sees them; a third is held back.")]
+Samples = Annotated[Path, typer.Option(help="A folder of images as the node gets them; a third is the hold-out set.")]
 Device = Annotated[str | None, typer.Option("--device", "-d", help="Where to measure, e.g. openvino:CPU@1.")]
-Frames = Annotated[int, typer.Option(min=1, max=10_000, help="Most samples to look at.")]
+Frames = Annotated[int, typer.Option(min=1, max=10_000, help="Most samples to calibrate with.")]
 Budget = Annotated[float, typer.Option(min=1, help="Nothing new is tried after so many seconds.")]
 Memory = Annotated[int, typer.Option("--memory", min=256, help="What the tools may use, MiB.")]
 Floor = Annotated[
@@ -27,10 +27,17 @@ Floor = Annotated[
 
 
 class QuantizeScope(StrEnum):
-    """For the command line; see :data:`hams_services.optimizer.passes.quantization.trials.SCOPES`."""
+    """For the command line; see :data:`hams_services.optimizer.passes.quantization.SCOPES`."""
 
     all = "all"
     layers = "layers"
+
+
+class Compute(StrEnum):
+    """For the command line: what layers that are not quantised compute in."""
+
+    f32 = "f32"
+    bf16 = "bf16"
 
 
 class PlainPrecision(StrEnum):
@@ -51,12 +58,12 @@ class Batch(StrEnum):
 @nco.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="ONNX, OpenVINO IR, TFLite, TensorFlow, Paddle or PyTorch.")],
-    shape: Annotated[str | None, typer.Option(help="Of one image, batch first; TorchScript does not say it.")] = None,
+    shape: Annotated[str | None, typer.Option(help="Shape of one image, batch first; TorchScript has none.")] = None,
     memory: Memory = Limits.memory_mib,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Read a network of any known format and make of it what each runtime reads."""
+    """Import a network of any known format in the formats of each runtime."""
     from hams_services.ctl.actions import nco
 
     nco.import_file(file, shape, memory, json, debug)
@@ -69,10 +76,11 @@ def quantize(
     samples: Samples,
     floor: Floor = None,
     frames: Annotated[int, typer.Option(min=1, max=10_000, help="Most samples to calibrate with.")] = 100,
-    compute: Annotated[str, typer.Option(help="What layers that are not quantised compute in: f32 or bf16.")] = "",
-    scope: Annotated[
-        QuantizeScope | None, typer.Option(help="What is quantised; both are tried when nothing is said.")
+    compute: Annotated[
+        Compute | None,
+        typer.Option(help="What layers in higher precision compute in (default: as the device likes)."),
     ] = None,
+    scope: Annotated[QuantizeScope | None, typer.Option(help="What is quantised (default: both are tried).")] = None,
     device: Device = None,
     budget: Annotated[
         float, typer.Option(min=1, help="Nothing new is tried after so many seconds, per runtime.")
@@ -81,11 +89,22 @@ def quantize(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Make INT8 variants of a node's network; where they miss the floor, its worst layers stay in higher precision."""
+    """Make INT8 variants of a node's network; where they miss the floor, the worst layers stay in higher precision."""
     from hams_services.ctl.actions import nco
 
     nco.quantize(
-        file, node, samples, floor, frames, compute, scope.value if scope else None, device, budget, memory, json, debug
+        file,
+        node,
+        samples,
+        floor,
+        frames,
+        compute.value if compute else "",
+        scope.value if scope else None,
+        device,
+        budget,
+        memory,
+        json,
+        debug,
     )
 
 
@@ -102,14 +121,14 @@ def prune(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Make a node's network narrower: channels go that can best be done without, as many as the floor allows."""
+    """Prune filters of a node's network: channels of least saliency are removed, as many as the floor allows."""
     from hams_services.ctl.actions import nco
 
-    nco.less("pruned", file, node, samples, floor, frames, device, budget, memory, json, debug)
+    nco.reduce("prune", file, node, samples, floor, frames, device, budget, memory, json, debug)
 
 
 @nco.command()
-def shrink(
+def downscale_input(
     file: GroupFile,
     node: Node,
     samples: Samples,
@@ -121,14 +140,14 @@ def shrink(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Let a node's network look at a smaller image, as small as the floor allows, where it says no places in it."""
+    """Down-scale the input of a node's network as far as the floor allows, where its outputs are no places."""
     from hams_services.ctl.actions import nco
 
-    nco.less("shrunk", file, node, samples, floor, frames, device, budget, memory, json, debug)
+    nco.reduce("downscale-input", file, node, samples, floor, frames, device, budget, memory, json, debug)
 
 
 @nco.command()
-def rectangle(
+def crop_input(
     file: GroupFile,
     node: Node,
     samples: Samples,
@@ -140,10 +159,10 @@ def rectangle(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Let a node's network look at the part of its letterboxed image that the samples fill, not at the padding."""
+    """Crop the input of a node's network to the part of its letterboxed image that the samples fill."""
     from hams_services.ctl.actions import nco
 
-    nco.less("rectangular", file, node, samples, floor, frames, device, budget, memory, json, debug)
+    nco.reduce("crop-input", file, node, samples, floor, frames, device, budget, memory, json, debug)
 
 
 @nco.command()
@@ -151,9 +170,9 @@ def convert(
     file: GroupFile,
     node: Node,
     precision: Annotated[
-        PlainPrecision, typer.Option(help="fp16: weights; bf16: what it is computed in, OpenVINO only.")
+        PlainPrecision, typer.Option(help="fp16: weights; bf16: what it computes in, OpenVINO only.")
     ] = PlainPrecision.fp32,
-    batch: Annotated[Batch | None, typer.Option(help="Images at once: any number, or one.")] = None,
+    batch: Annotated[Batch | None, typer.Option(help="Images per inference: any number, or one.")] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Put the node's pre-processing into the network.")] = False,
     samples: Annotated[Path | None, typer.Option(help="Compare it with its source on this folder's images.")] = None,
     device: Device = None,
@@ -174,7 +193,7 @@ def variants(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show the variants of a group's networks, or of one network, and how nearly each agrees with its source."""
+    """Show the variants of a group's networks, or of one network, and the agreement of each with its source."""
     from hams_services.ctl.actions import nco
 
     nco.variants(file, floor, json, debug)

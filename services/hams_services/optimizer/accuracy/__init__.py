@@ -1,1 +1,1 @@
-"""How nearly two networks say the same, through a node's own post-processing. Figures are defined in docs/nco.md."""
+"""How well two networks agree, through a node's own post-processing. Metrics are defined in docs/nco.md."""

@@ -1,7 +1,7 @@
-"""What a node said with one network against what it said with another, or against labels: figures, and one number.
+"""Predictions of a node against reference predictions, or against labels: metrics, and one number, the agreement.
 
-Which figures follows from what is said (a list of objects; a map with label, value, text, points …), so that tasks of
-plug-ins are compared as well. The one number, the agreement, is the least of the parts' agreements. Pure.
+The kind of prediction (a list of objects; a map with label, value, text, points …) decides the metrics, so that tasks
+of plug-ins are compared as well. The agreement is the least of the parts' agreements. Pure.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from hams_services.optimizer.accuracy.values import (
 from hams_shared.errors import BadInputError
 
 Item = Any
-"""What a node says of one image: a list of objects, or a map."""
+"""A node's prediction for one image: a list of objects, or a map."""
 
 SURE = 0.5
-"""A flag (an attribute that is there or not) is said to be there from this probability on."""
+"""A flag (an attribute that is there or not) is set from this probability on."""
 _NOT_COMPARED = frozenset({"objects", "unit", "point_names", "visibility", "score", "open"})
 
 
@@ -40,26 +40,26 @@ class Comparison:
     metrics: dict[str, float]
 
 
-def compare(truth: Sequence[Item], found: Sequence[Item], threshold: float | None = None) -> Comparison:
-    """Compare what was said of the same images; for `threshold` see :func:`compare_boxes`.
+def compare(reference: Sequence[Item], found: Sequence[Item], threshold: float | None = None) -> Comparison:
+    """Compare predictions for the same images; for `threshold` see :func:`compare_boxes`.
 
     Raises:
-        BadInputError: there is nothing to compare: no images, no object in any of `truth`, or other kinds of answers.
+        BadInputError: there is nothing to compare: no images, no object in `reference`, or other kinds of predictions.
     """
-    if len(truth) != len(found) or not truth:
-        raise BadInputError(f"{len(truth)} answers cannot be compared with {len(found)}")
-    kinds = {isinstance(item, Mapping) for item in (*truth, *found)}
+    if len(reference) != len(found) or not reference:
+        raise BadInputError(f"{len(reference)} answers cannot be compared with {len(found)}")
+    kinds = {isinstance(item, Mapping) for item in (*reference, *found)}
     if len(kinds) > 1:
         raise BadInputError("objects cannot be compared with descriptions", "are the labels those of another node?")
     if kinds == {True}:
-        parts, metrics = _descriptions(truth, found)
+        parts, metrics = _descriptions(reference, found)
     else:
-        metrics = compare_boxes(truth, found, threshold or 0.0)
+        metrics = compare_boxes(reference, found, threshold or 0.0)
         if not metrics["objects"]:
             raise BadInputError(
-                f"on none of {len(truth)} images there is an object to compare", "give images that show some"
+                f"on none of {len(reference)} images there is an object to compare", "give images that show some"
             )
-        parts = [metrics["map"], metrics["f1"]]
+        parts = [metrics["ap50_75"], metrics["f1"]]
         if "point_error" in metrics:
             parts.append(1 - metrics["point_error"])
     if not parts:
@@ -68,21 +68,21 @@ def compare(truth: Sequence[Item], found: Sequence[Item], threshold: float | Non
 
 
 def _descriptions(
-    truth: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]
+    reference: Sequence[Mapping[str, Any]], found: Sequence[Mapping[str, Any]]
 ) -> tuple[list[float], dict[str, float]]:
-    """Compare key by key of what `truth` says; labels may say less than a node does."""
+    """Compare key by key of `reference`; labels may have fewer keys than predictions."""
     parts: list[float] = []
     metrics: dict[str, float] = {}
-    for key in sorted({key for item in truth for key in item} - _NOT_COMPARED):
-        pairs = [(a[key], b.get(key)) for a, b in zip(truth, found, strict=True) if a.get(key) is not None]
+    for key in sorted({key for item in reference for key in item} - _NOT_COMPARED):
+        pairs = [(a[key], b.get(key)) for a, b in zip(reference, found, strict=True) if a.get(key) is not None]
         if not pairs:
             continue
-        unit = next((item.get("unit") for item in truth), None)
+        unit = next((item.get("unit") for item in reference), None)
         result = _key(key, pairs, unit)
         if result is not None:
-            agreement, said = result
+            agreement, figures = result
             parts.append(agreement)
-            metrics.update(said)
+            metrics.update(figures)
     return parts, metrics
 
 
@@ -126,8 +126,8 @@ def _mean(pairs: list[tuple[Any, Any]], what: Callable[[Any, Any], float]) -> fl
 
 
 def _numbers(key: str, pairs: list[tuple[Any, Any]], unit: str | None) -> tuple[float, dict[str, float]]:
-    truth = np.array([a for a, _ in pairs], np.float64)
-    full = full_range(unit, truth)
+    reference = np.array([a for a, _ in pairs], np.float64)
+    full = full_range(unit, reference)
     errors = [full if not isinstance(b, int | float) else _distance(key, float(a), float(b)) for a, b in pairs]
     error = float(np.mean(errors))
     return 1 - min(error / full, 1.0), {f"error {key} {unit}" if unit else f"error {key}": error}
@@ -138,22 +138,22 @@ def _distance(key: str, first: float, second: float) -> float:
 
 
 def _attributes(pairs: list[tuple[Any, Any]]) -> tuple[float, dict[str, float]]:
-    """Return the mean over attributes of the share of images for which both say the same."""
+    """Return the mean over attributes of the share of images with the same value."""
     metrics: dict[str, float] = {}
     for name in sorted({name for a, _ in pairs for name in a}):
         known = [(a[name], (b or {}).get(name)) for a, b in pairs if name in a]
-        metrics[f"same {name}"] = _mean(known, lambda a, b: float(_said(a) == _said(b)))
+        metrics[f"same {name}"] = _mean(known, lambda a, b: float(_value(a) == _value(b)))
     return float(np.mean(list(metrics.values()))) if metrics else 0.0, metrics
 
 
-def _said(value: Any) -> Any:
+def _value(value: Any) -> Any:
     """Return an attribute's label, or whether a flag is up."""
     if isinstance(value, Mapping):
         return value.get("label")
     return float(value) >= SURE if isinstance(value, int | float) else value
 
 
-def _raw_cosine(truth: Any, found: Any) -> float:
-    if not isinstance(found, Mapping) or truth.get("shape") != found.get("shape"):
+def _raw_cosine(reference: Any, found: Any) -> float:
+    if not isinstance(found, Mapping) or reference.get("shape") != found.get("shape"):
         return 0.0
-    return cosine([v or 0.0 for v in truth["values"]], [v or 0.0 for v in found["values"]])
+    return cosine([v or 0.0 for v in reference["values"]], [v or 0.0 for v in found["values"]])

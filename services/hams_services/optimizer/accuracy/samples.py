@@ -1,19 +1,58 @@
-"""Sample folders as the optimizer sees them: names, digests, labels, and which are held back."""
+"""Sample folders: names, digests, labels, and the split into calibration set and hold-out set."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from hams_shared.errors import BadInputError
+from hams_shared.group.spec import NodeSpec
+from hams_shared.wire.variants import task_key
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})
 LABELS = "labels.json"
-HELD_BACK = 3
-"""Every third part of the samples, the last one, is held back: neighbours in a video are alike."""
+HOLD_OUT = 3
+"""The last third of the samples is held out: adjacent frames are near-duplicates, an interleaved split would leak."""
+
+
+@dataclass(frozen=True)
+class NodeSamples:
+    """A node and its samples: a folder of images as it gets them, some to calibrate with, others held out."""
+
+    name: str
+    node: NodeSpec
+    folder: Path
+    calibration: list[str]
+    hold_out: list[str]
+
+    @classmethod
+    def of(cls, name: str, node: NodeSpec, folder: Path, calibrate: int = 100) -> NodeSamples:
+        """Split the samples of `folder`; at most `calibrate` to calibrate with.
+
+        Raises:
+            BadInputError: there are too few.
+        """
+        return cls(name, node, folder, *split(names_of(folder), calibrate))
+
+    @cached_property
+    def key(self) -> str:
+        """The key of agreements with this node."""
+        return task_key(self.node)
+
+    @cached_property
+    def calibration_digest(self) -> str:
+        """SHA-256 of the calibration set."""
+        return digest_of(self.folder, self.calibration)
+
+    @cached_property
+    def hold_out_digest(self) -> str:
+        """SHA-256 of the hold-out set."""
+        return digest_of(self.folder, self.hold_out)
 
 
 def names_of(folder: Path) -> list[str]:
@@ -25,14 +64,14 @@ def names_of(folder: Path) -> list[str]:
 
 
 def split(names: Sequence[str], calibrate: int) -> tuple[list[str], list[str]]:
-    """Return which samples to calibrate with (at most `calibrate`, spread evenly) and which are held back.
+    """Return which samples to calibrate with (at most `calibrate`, spread evenly) and which are held out.
 
     Raises:
         BadInputError: there are fewer than 3.
     """
-    if len(names) < HELD_BACK:
+    if len(names) < HOLD_OUT:
         raise BadInputError(f"{len(names)} samples are too few: some are needed to calibrate, others to compare")
-    border = len(names) - len(names) // HELD_BACK
+    border = len(names) - len(names) // HOLD_OUT
     first = list(names[:border])
     count = min(calibrate, border)
     chosen = [first[i * border // count] for i in range(count)]
@@ -48,13 +87,13 @@ def digest_of(folder: Path, names: Sequence[str]) -> str:
 
 
 def read_labels(folder: Path) -> dict[str, Any]:
-    """Return what ``labels.json`` says: file name → what the node ought to say. Raises BadInputError."""
+    """Return the content of ``labels.json``: file name → what the node ought to output. Raises BadInputError."""
     path = folder / LABELS
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BadInputError(f"{path} cannot be read: {error}", "docs/nco.md says what it holds") from None
-    wrong = [n for n, said in found.items() if not isinstance(said, dict | list)] if isinstance(found, dict) else ["it"]
+        raise BadInputError(f"{path} cannot be read: {error}", "its format is described in docs/nco.md") from None
+    wrong = [n for n, one in found.items() if not isinstance(one, dict | list)] if isinstance(found, dict) else ["it"]
     if wrong or not found:
         raise BadInputError(f"{path}: {wrong[0] if wrong else 'it'} is not a map or a list", "see docs/nco.md")
     absent = [name for name in found if not (folder / name).is_file()]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RANGES = {"years": 80.0, "degrees": 90.0}
-"""What counts as wholly wrong, by unit."""
+"""The error that counts as completely wrong, by unit."""
 ANGLES = frozenset({"yaw", "pitch", "roll"})
 
 
@@ -40,9 +40,9 @@ def cosine(first: Sequence[float], second: Sequence[float]) -> float:
     return float(np.clip((a / lengths[0]) @ (b / lengths[1]), -1.0, 1.0))
 
 
-def point_error(truth: Sequence[Sequence[float]], found: Sequence[Sequence[float]]) -> float:
-    """Return the mean distance of points over the square root of the area that `truth` spans; 1 for unequal counts."""
-    a, b = np.asarray(truth, np.float64), np.asarray(found, np.float64)
+def point_error(reference: Sequence[Sequence[float]], found: Sequence[Sequence[float]]) -> float:
+    """Return the mean distance of points over the square root of the area of `reference`; 1 for unequal counts."""
+    a, b = np.asarray(reference, np.float64), np.asarray(found, np.float64)
     if a.shape != b.shape or not a.size:
         return 0.0 if a.shape == b.shape else 1.0
     width, height = (a.max(axis=0) - a.min(axis=0))[:2]
@@ -56,9 +56,9 @@ def angle_error(first: float, second: float) -> float:
     return min(turn, 360.0 - turn)
 
 
-def full_range(unit: str | None, truth: NDArray[np.float64]) -> float:
-    """Return what an error of 1 means for numbers: by unit, else the spread of `truth`, else their size."""
+def full_range(unit: str | None, reference: NDArray[np.float64]) -> float:
+    """Return what an error of 1 means for numbers: by unit, else the spread of `reference`, else their size."""
     if unit in RANGES:
         return RANGES[unit]
-    spread = float(np.ptp(truth)) if truth.size else 0.0
-    return spread or float(np.abs(truth).max(initial=0.0)) or 1.0
+    spread = float(np.ptp(reference)) if reference.size else 0.0
+    return spread or float(np.abs(reference).max(initial=0.0)) or 1.0

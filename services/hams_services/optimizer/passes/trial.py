@@ -1,100 +1,144 @@
-"""One network made in several ways: each is taken into the store and compared with its source, the best stay."""
+"""Trials of a pass: a network is made with one setting, stored, and compared with its source; the best stay."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.evaluate import Predictions
-from hams_shared.group.spec import InputSpec, NodeSpec
-from hams_shared.wire.variants import CalibrationInfo, VariantRecord, task_key
+from hams_services.optimizer.accuracy.samples import NodeSamples
+from hams_services.optimizer.passes.search import S, Scale, Search
+from hams_services.optimizer.variant_builder import VariantBuilder
+from hams_shared.errors import BadInputError
+from hams_shared.group.spec import InputSpec
+from hams_shared.wire.variants import CalibrationInfo, Precision, VariantRecord
 
-if TYPE_CHECKING:
-    from hams_services.optimizer.variant_builder import Shown, Workshop
+Compute = Literal["", "f32", "bf16"]
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """A network as it was made once."""
+class Start:
+    """A network that a pass starts from, and how."""
+
+    base: VariantRecord
+    compute: Compute = ""
+    """For INT8: what layers that are not quantised compute in; empty: as the device likes."""
+    precision: Precision = "f32"
+    """For the pass `precision`: what to convert to."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network that was made with one setting."""
 
     record: VariantRecord
+    """Its `made.settings` are the settings, `failed` says why it could not be compared."""
     agreement: float
     """0: it does not run."""
-    new: bool
+    new: bool = False
     """Whether it was not in the store before."""
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    """What the job returned."""
 
 
 @dataclass
-class Attempts:
-    """What is made of `base` for one node; `made` in the order of making."""
+class TrialContext:
+    """What a pass needs to make variants for one node; `trials` in the order of making."""
 
-    shop: Workshop
-    base: VariantRecord
-    name: str
-    node: NodeSpec
-    shown: Shown
-    tensors: Path
-    """The calibration samples as the network takes them, .npy."""
-    filled: tuple[int, int]
-    """Width and height of the part, from the top left, that those images fill of what the network takes."""
+    builder: VariantBuilder
+    start: Start
+    samples: NodeSamples
+    source: VariantRecord
+    """What trials are compared with."""
+    floor: float
+    """Least agreement."""
+    deadline: float
+    """Nothing new is tried from then on, monotonic s."""
     work: Path
     """A folder of the job's process."""
-    truth: Predictions
-    """What the source says of the samples held back."""
-    made: list[Attempt] = field(default_factory=list)
+    int8: Sequence[VariantRecord] = ()
+    """INT8 variants of the base at or above the floor."""
+    trials: list[Trial] = field(default_factory=list)
 
     @property
-    def source(self) -> str:
-        """The base's main file, for a job."""
-        return str(self.shop.store.path(self.base))
+    def base(self) -> VariantRecord:
+        """What variants are made of."""
+        return self.start.base
 
     @property
-    def takes(self) -> InputSpec:
+    def input(self) -> InputSpec:
         """What the base takes."""
-        return self.base.made.input or self.node.input
+        return self.base.made.input or self.samples.node.input
 
-    @property
-    def out(self) -> str:
-        """A folder for the next one."""
-        return str(self.work / str(len(self.made)))
+    @cached_property
+    def calibration(self) -> tuple[Path, tuple[int, int]]:
+        """The calibration set as the base takes it (.npy), and the width and height that its images fill.
 
-    def add(self, done: dict[str, Any], words: str, settings: dict[str, str], **made: Any) -> Attempt:
-        """Take what a job has `done` into the store, and see how nearly it agrees.
-
-        `settings` and `made` say how it was made, beside the base's and the samples; `words` say it to people. Where
-        another way led to the same network it is not compared again.
+        Raises BadInputError: there is none.
         """
-        shop, shown, before = self.shop, self.shown, self.base.made
-        known = {record.model.digest for record in shop.store.of(before.source_digest)}
-        update = {
-            **made,
-            "settings": {**before.settings, **settings},
-            "tools": {**before.tools, **done["tools"]},
-            "calibration": CalibrationInfo(
-                digest=sampling.digest_of(shown.folder, shown.calibrate), samples=len(shown.calibrate)
-            ),
-        }
-        files = [Path(part) for part in done["files"]]
-        record = shop.store.add(self.base.model.name, files, before.model_copy(update=update))
-        same = next((one for one in self.made if one.record.model.digest == record.model.digest), None)
-        if same is not None:
-            self.made.append(replace(same, new=False))
-            return self.made[-1]
-        (said,) = shop.say([record], self.name, self.node, shown, False)
-        held = sampling.digest_of(shown.folder, shown.held_back)
-        record = shop.note(record, said, self.truth.items, held, self.node)
-        found = record.agreements.get(task_key(self.node))
-        one = Attempt(record, found.value if found else 0.0, record.model.digest not in known)
-        verdict = f"agreement {found.value:.4f}" if found else "does not run here"
-        shop.told(f"{self.name}: {record.label}, {words}, {verdict}")
-        self.made.append(one)
-        return one
+        samples, path = self.samples, self.work / "tensors.npy"
+        if not samples.calibration:
+            raise BadInputError("there are no samples to calibrate with")
+        evaluator = self.builder.evaluator(self.builder.devices[self.base.made.format])
+        node = samples.node.model_copy(update={"input": self.input})
+        return path, evaluator.tensors(node, samples.folder, samples.calibration, path)
 
-    def forget_all_but(self, *best: VariantRecord) -> None:
-        """Take what was tried beside `best` out of the store, where it was not in it before."""
-        kept = {record.model.digest for record in best}
-        for one in self.made:
-            if one.new and one.record.model.digest not in kept:
-                self.shop.store.remove(one.record)
+    def call(self, function: str, **arguments: Any) -> dict[str, Any]:
+        """Run ``module:function`` in the job's process, with the base's file as `source` and a new folder as `out`."""
+        given = {"source": str(self.builder.store.path(self.base)), "out": str(self.work / str(len(self.trials)))}
+        return self.builder.run(function, {**given, **arguments})
+
+    def add(self, answer: dict[str, Any], words: str, settings: dict[str, str], **made: Any) -> Trial:
+        """Store the files of a job's `answer`, and compare them with the source.
+
+        `settings` and `made` are how they were made, beside the base's; `words` describe it in the log. Where another
+        setting led to the same network, that is not compared again.
+        """
+        samples, store = self.samples, self.builder.store
+        known = {record.model.digest for record in store.of(self.base.made.source_digest)}
+        info = CalibrationInfo(digest=samples.calibration_digest, samples=len(samples.calibration))
+        record = self.builder.derive(self.base, answer, settings, **{"calibration": info, **made})
+        same = next((one for one in self.trials if one.record.model.digest == record.model.digest), None)
+        if same is not None:
+            self.trials.append(replace(same, new=False, answer=answer))
+            return self.trials[-1]
+        return self.compare(record, words, answer, new=record.model.digest not in known)
+
+    def compare(self, record: VariantRecord, words: str, answer: Mapping[str, Any], *, new: bool) -> Trial:
+        """Compare a variant with the source, and note the trial."""
+        [record] = self.builder.measure(self.source, [record], self.samples)
+        found = record.agreements.get(self.samples.key)
+        verdict = f"agreement {found.value:.4f}" if found else "does not run here"
+        self.builder.progress(f"{self.samples.name}: {record.label}, {words}, {verdict}")
+        self.trials.append(Trial(record, found.value if found else 0.0, new, answer))
+        return self.trials[-1]
+
+    def search(self, scale: Scale[S], make: Callable[[S], Trial], first: Trial | None = None) -> Trial:
+        """Return the trial of the least setting that reaches the floor, or else the one that agrees best.
+
+        `first` is the trial of the scale's first setting, if it was made before. At least one is made, whatever time
+        is left.
+        """
+        search, found = Search(scale, self.floor), {}
+        if first is not None:
+            found[scale.first], search.tried[scale.first] = first, first.agreement
+        begun = False
+        while (setting := search.next()) is not None and not (begun and time.monotonic() >= self.deadline):
+            found[setting], begun = make(setting), True
+            search.tried[setting] = found[setting].agreement
+        return found[search.best]
+
+    def predict(self, trials: Sequence[Trial]) -> list[Predictions]:
+        """Run networks of one format in turns on the hold-out set; predictions with images/s."""
+        return self.builder.predict([one.record for one in trials], self.samples, time_it=True)
+
+    def forget_all_but(self, kept: Sequence[VariantRecord]) -> None:
+        """Remove the other trials from the store, where they were not in it before."""
+        digests = {record.model.digest for record in kept}
+        for one in self.trials:
+            if one.new and one.record.model.digest not in digests:
+                self.builder.store.remove(one.record)

@@ -12,23 +12,13 @@ from hams_shared.runtime.limits import Limits
 
 JOBS = {
     "import": "hams_services.optimizer.importing.convert:import_file",
-    "variant": "hams_services.optimizer.passes.precision:make_variant",
-    "quantize-openvino": "hams_services.optimizer.passes.quantization.nncf_ir:quantize",
-    "quantize-onnx": "hams_services.optimizer.passes.quantization.qdq:quantize",
-    "prune-look": "hams_services.optimizer.passes.filter_pruning.channel_statistics:look",
-    "prune-make": "hams_services.optimizer.passes.filter_pruning.make:make",
-    "trim": "hams_services.optimizer.passes.drop_outputs.make:make",
-    "rectangle": "hams_services.optimizer.passes.crop_input.make:make",
-    "shrink": "hams_services.optimizer.passes.downscale_input.make:make",
-    "rank-openvino": "hams_services.optimizer.passes.quantization.nncf_ir:rank",
-    "rank-onnx": "hams_services.optimizer.passes.quantization.qdq:rank",
     "train": "hams_services.optimizer.distill.request:train_student",
 }
-"""Requests: functions of plain values that return a plain map; the paths that they get are absolute."""
+"""Requests beside those of the passes: functions of plain values that return a plain map; paths are absolute."""
 
 
 class JobProcess(ChildProcess):
-    """Runs :data:`JOBS` in a child process that can write to `folder` only; see :class:`ChildProcess`."""
+    """Runs :data:`JOBS`, and functions of passes, in a child process that can write to `folder` only; see :class:`ChildProcess`."""
 
     def __init__(self, folder: Path, limits: Limits | None = None, bounds: Bounds | None = None) -> None:
         super().__init__(

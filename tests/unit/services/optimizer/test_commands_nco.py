@@ -77,7 +77,7 @@ def test_int8_for_each_runtime(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_network_is_made_narrower(tmp_path: Path) -> None:
+def test_a_network_is_pruned(tmp_path: Path) -> None:
     groups = {
         width: group_of(tmp_path, convolutions(tmp_path / str(width), size=8, width=width), 8) for width in (8, 32)
     }
@@ -96,18 +96,18 @@ def test_a_network_is_made_narrower(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_network_looks_at_a_smaller_image(tmp_path: Path) -> None:
+def test_the_input_of_a_network_is_down_scaled(tmp_path: Path) -> None:
     group, samples = group_of(tmp_path, convolutions(tmp_path, size=64), 64), noise(tmp_path / "samples", 12)
-    _, made = json.loads(ctl("shrink", group, "say", "--samples", samples, "--floor", "0", *ONCE, "--json"))
+    _, made = json.loads(ctl("downscale-input", group, "say", "--samples", samples, "--floor", "0", *ONCE, "--json"))
     assert (made["made"]["format"], made["made"]["settings"]["floor"]) == ("onnx", "0")
-    assert "onnx shrunk" in ctl("variants", group)
+    assert "onnx downscaled" in ctl("variants", group)
 
 
 @pytest.mark.slow
-def test_a_network_looks_at_what_is_filled(tmp_path: Path) -> None:
+def test_the_input_of_a_network_is_cropped(tmp_path: Path) -> None:
     letterbox = {"input": {"size": [128, 128], "fit": "letterbox"}, "task": {"type": "landmarks", "points": 2}}
     group = group_of(tmp_path, convolutions(tmp_path, size=128, width=24), 128, **letterbox)
     samples = noise(tmp_path / "samples", 12, height=4)
-    _, made = json.loads(ctl("rectangle", group, "say", "--samples", samples, "--floor", "0.5", *ONCE, "--json"))
+    _, made = json.loads(ctl("crop-input", group, "say", "--samples", samples, "--floor", "0.5", *ONCE, "--json"))
     assert (made["made"]["format"], made["made"]["input"]["size"]) == ("onnx", [128, 48])
-    assert "onnx rectangular" in ctl("variants", group)
+    assert "onnx cropped" in ctl("variants", group)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hams_services.optimizer.recipe import Formats
+from hams_services.optimizer.site import SiteFormats
 from support.build import device
 
 
@@ -8,13 +8,13 @@ def test_what_devices_read() -> None:
     cpu = device("box.openvino.cpu0").model_copy(update={"backend": "openvino"})
     cuda = device("box.onnxruntime.cuda0", kind="gpu").model_copy(update={"backend": "onnxruntime"})
     emulated = device("box.emulated.vpu", kind="vpu").model_copy(update={"backend": "emulated"})
-    assert Formats.of([cpu]) == Formats(frozenset({"openvino"}), frozenset(), bf16=False)
-    assert Formats.of([cpu, cuda]) == Formats(frozenset({"openvino", "onnx"}), frozenset({"onnx"}), bf16=False)
-    assert Formats.of([emulated]) == Formats.of([]) == Formats()
+    assert SiteFormats.of([cpu]) == SiteFormats(frozenset({"openvino"}), frozenset(), bf16=False)
+    assert SiteFormats.of([cpu, cuda]) == SiteFormats(frozenset({"openvino", "onnx"}), frozenset({"onnx"}), bf16=False)
+    assert SiteFormats.of([emulated]) == SiteFormats.of([]) == SiteFormats()
 
 
 def test_bf16_is_tried_where_a_device_has_it() -> None:
     plain = device("box.openvino.cpu0").model_copy(update={"backend": "openvino"})
     better = device("far.openvino.cpu0").model_copy(update={"backend": "openvino", "precisions": ("f32", "bf16")})
-    assert not Formats.of([plain]).bf16
-    assert Formats.of([plain, better]).bf16
+    assert not SiteFormats.of([plain]).bf16
+    assert SiteFormats.of([plain, better]).bf16

@@ -11,9 +11,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from hams_services.optimizer.recipe import Formats, NodeOutcome, Optimize
+from hams_services.optimizer.recipe import NodeOutcome, Optimize
 from hams_services.optimizer.sandbox.process import JobProcess
-from hams_services.optimizer.variant_builder import Workshop
+from hams_services.optimizer.site import SiteFormats
+from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_services.optimizer.variant_folder import VariantStore
 from hams_shared.group.spec import parse_group
 from hams_shared.wire.messages.group import GroupRecord
@@ -36,14 +37,14 @@ class Site:
         file: Path,
         side: int,
         floor: float,
-        formats: Formats,
+        formats: SiteFormats,
         task: Mapping[str, Any] = MappingProxyType({"type": "embedding"}),
         fit: str = "stretch",
         height: int = 16,
     ) -> None:
-        self.told: list[str] = []
+        self.reported: list[str] = []
         self.spent_at = ""
-        """The budget ends when this is told."""
+        """The budget ends when this is reported."""
         self._folder, self._file, self._formats = folder, file, formats
         node = {
             "model": str(file), "input": {"size": [side, side], "fit": fit}, "task": dict(task), "min_agreement": floor,
@@ -56,14 +57,14 @@ class Site:
         record = GroupRecord(spec=self.spec, models=models, deployed_at=1.0)
         with JobProcess(self._folder / "job") as job:
 
-            def told(text: str) -> None:
-                self.told.append(text)
+            def progress(text: str, done: int = 0, total: int = 0, /) -> None:
+                self.reported.append(text)
                 if self.spent_at and self.spent_at in text:
                     job.bounds.until = 0.0
 
-            workshop = Workshop(VariantStore(self._folder / "store"), job, told)
+            builder = VariantBuilder(VariantStore(self._folder / "store"), job, progress)
             files, costs = {"say": self._file}, {"say": 1.0}
-            whole = Optimize(record, files, workshop, told, self._formats, costs)
+            whole = Optimize(record, files, builder, progress, self._formats, costs)
             return whole.run(self._frames, self._folder / "shown", 600.0)["say"]
 
 
@@ -76,45 +77,49 @@ def test_less_is_computed_and_in_all_precisions(tmp_path: Path) -> None:
     model.graph.output.append(helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, ["n", 24, 1, 1]))
     file.write_bytes(model.SerializeToString())
     points = {"type": "landmarks", "points": 2, "output": "y"}
-    formats = Formats(half=frozenset(("onnx", "openvino")), bf16=True)
+    formats = SiteFormats(half=frozenset(("onnx", "openvino")), bf16=True)
     site = Site(tmp_path, file, 64, 0.5, formats, points, "letterbox", 4)
     outcome = site.optimized()
     found = {one.label: one for one in outcome.variants}
     assert set(found) >= {
-        *(f"onnx rectangular{one}" for one in ("", " fp16", " int8")),
-        *(f"openvino rectangular{one}" for one in ("", " bf16", " fp16", " int8", " int8+bf16")),
+        *(f"onnx cropped{one}" for one in ("", " fp16", " int8")),
+        *(f"openvino cropped{one}" for one in ("", " bf16", " fp16", " int8", " int8+bf16")),
         *(f"onnx pruned{one}" for one in ("", " fp16")),
         *(f"openvino pruned{one}" for one in ("", " bf16", " fp16")),
     }, outcome.notes
-    assert {one.made.settings["trimmed"] for one in outcome.variants} == {"more"}
+    assert {one.made.settings["dropped-outputs"] for one in outcome.variants} == {"more"}
     assert {one.made.input and one.made.input.size for one in outcome.variants} == {(64, 32)}
     key = task_key(site.spec.nodes["say"])
     measured = {label: one for label, one in found.items() if key in one.agreements}
     assert all(key in one.failed for label, one in found.items() if label not in measured)
     assert all("bf16" in label for label in found if label not in measured)  # not on every processor
-    for label, least in (("onnx rectangular", 0.75), ("openvino rectangular", 0.75), ("onnx pruned", 0.5)):
+    for label, least in (("onnx cropped", 0.75), ("openvino cropped", 0.75), ("onnx pruned", 0.5)):
         assert measured[label].agreements[key].value >= least
 
-    site.told.clear()
+    site.reported.clear()
     again = {one.model.digest for one in site.optimized().variants}
     assert again >= {one.model.digest for one in measured.values()}
-    assert not [line for line in site.told if "multiplications" in line or "part of the image" in line]  # all is known
+    assert not [
+        line for line in site.reported if "multiplications" in line or "part of the image" in line
+    ]  # all is known
 
 
-def test_smaller_images_where_outputs_say_no_places(tmp_path: Path) -> None:
-    formats = Formats(frozenset(("onnx",)), frozenset(("onnx",)), bf16=False)
+def test_smaller_images_where_outputs_are_no_places(tmp_path: Path) -> None:
+    formats = SiteFormats(frozenset(("onnx",)), frozenset(("onnx",)), bf16=False)
     site = Site(tmp_path, convolutions(tmp_path, size=64), 64, 0.5, formats)
     outcome = site.optimized()
-    assert {"onnx shrunk", "onnx shrunk fp16"} <= {one.label for one in outcome.variants}
+    assert {"onnx downscaled", "onnx downscaled fp16"} <= {one.label for one in outcome.variants}
     assert not [one.label for one in outcome.variants if one.made.form == "pruned"]
-    assert "pruned: it has no layers whose channels can be taken out" in outcome.notes
+    assert "prune: it has no layers whose channels can be taken out" in outcome.notes
 
 
 def test_a_budget_that_is_spent_ends_what_is_under_way_and_keeps_what_was_made(tmp_path: Path) -> None:
-    formats = Formats(frozenset(("onnx",)), frozenset(("onnx",)), bf16=False)
+    formats = SiteFormats(frozenset(("onnx",)), frozenset(("onnx",)), bf16=False)
     site = Site(tmp_path, convolutions(tmp_path, size=64), 64, 0.5, formats)
     site.spent_at = "an image of"  # the first trial of a smaller image
     outcome = site.optimized()
     assert {one.label for one in outcome.variants} >= {"onnx fp16"}
-    assert "shrunk" not in " ".join(one.label for one in outcome.variants)
-    assert any(note.startswith("shrunk: ") and "the budget is spent" in note for note in outcome.notes), outcome.notes
+    assert "downscaled" not in " ".join(one.label for one in outcome.variants)
+    assert any(note.startswith("downscale-input: ") and "the budget is spent" in note for note in outcome.notes), (
+        outcome.notes
+    )

@@ -41,6 +41,6 @@ def test_what_was_left_of_a_network() -> None:
         ({}, ""),
         ({"kept": ("a", "b")}, ", 2 layers kept"),
         ({"kept": ("a",), "settings": {"pruned": "0.552"}}, ", 55% of the multiplications, 1 layers kept"),
-        ({"settings": {"trimmed": "contours"}}, ", without contours"),
+        ({"settings": {"dropped-outputs": "contours"}}, ", without contours"),
     ):
         assert how(VariantRecord(model=model_ref("d"), made=made.model_copy(update=changed))) == said

@@ -81,8 +81,8 @@ def test_without_any_answer_it_is_drawn_too(tmp_path: Path, answers: tuple[Strat
         ("onnx pruned int8", "pruned int8"),
         ("openvino pruned bf16", "pruned"),
         ("openvino student int8", "student"),
-        ("openvino trimmed int8", "trimmed int8"),
-        ("onnx rectangular", "rectangular"),
+        ("openvino dropped-outputs int8", "dropped-outputs int8"),
+        ("onnx cropped", "cropped"),
     ],
 )
 def test_each_kind_has_its_mark(label: str, kind: str) -> None:

@@ -14,9 +14,15 @@ import pytest
 from onnx import helper
 
 from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator
-from hams_services.optimizer.passes.quantization.trials import Scope
+from hams_services.optimizer.accuracy.samples import NodeSamples
+from hams_services.optimizer.passes.downscale_input import DownscaleInput
+from hams_services.optimizer.passes.drop_outputs import SAME, DropOutputs
+from hams_services.optimizer.passes.filter_pruning import FilterPruning
+from hams_services.optimizer.passes.precision import convert
+from hams_services.optimizer.passes.quantization import SCOPES, Int8, Scope
+from hams_services.optimizer.passes.trial import Start
 from hams_services.optimizer.sandbox.process import JobProcess
-from hams_services.optimizer.variant_builder import Shown, Workshop
+from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_services.optimizer.variant_folder import VariantStore
 from hams_shared.errors import BadInputError, DigestError, UnsupportedModelError
 from hams_shared.group.spec import NodeSpec, parse_group
@@ -53,33 +59,48 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobProcess]:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, job: JobProcess) -> Workshop:
-    return Workshop(VariantStore(tmp_path / "store"), job)
+def builder(tmp_path: Path, job: JobProcess) -> VariantBuilder:
+    return VariantBuilder(VariantStore(tmp_path / "store"), job)
+
+
+def of(folder: Path, node: NodeSpec = NODE) -> NodeSamples:
+    return NodeSamples.of("net", node, folder)
+
+
+def quantized(
+    builder: VariantBuilder,
+    base: VariantRecord,
+    samples: NodeSamples,
+    floor: float,
+    scopes: tuple[Scope, ...] = SCOPES,
+    budget_s: float = 300.0,
+) -> VariantRecord:
+    [made] = Int8(scopes).apply(builder, Start(base), samples, floor=floor, budget_s=budget_s)
+    return made
 
 
 def agreement(record: VariantRecord) -> float:
     return record.agreements[task_key(NODE)].value
 
 
-def test_variants_agree_with_their_source(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
-    imported = workshop.import_file(convolutions(tmp_path), "net")
+def test_variants_agree_with_their_source(builder: VariantBuilder, tmp_path: Path, folder: Path) -> None:
+    imported = builder.import_file(convolutions(tmp_path), "net")
     ir, graph = imported.variants["openvino"], imported.variants["onnx"]
     assert {ir.made.batch, graph.made.batch} == {"dynamic"}
-    half = workshop.variant(ir, "f16")
-    short = workshop.variant(ir, "bf16", batch="static")
+    half = convert(builder, ir, "f16")
+    short = convert(builder, ir, "bf16", batch="static")
     assert half.model.parts[1].size < 0.6 * ir.model.parts[1].size
     assert (short.made.batch, short.label) == ("static", "openvino bf16")
-    assert ov.Core().read_model(workshop.store.path(short)).get_rt_info(["hams", "precision"]).value == "bf16"
-    embedded = [workshop.variant(one, "f32", embed=NODE.input) for one in (ir, graph)]
+    assert ov.Core().read_model(builder.store.path(short)).get_rt_info(["hams", "precision"]).value == "bf16"
+    embedded = [convert(builder, one, "f32", embed=NODE.input) for one in (ir, graph)]
     assert all(one.made.input is not None and one.made.input.dtype == "u8" for one in embedded)
-    shown = Shown.of(folder)
-    measured = workshop.measure(ir, [ir, graph, half, *embedded], "net", NODE, shown)
+    measured = builder.measure(ir, [ir, graph, half, *embedded], of(folder))
     assert [agreement(one) for one in measured] == [1.0] * 5
     assert measured[0].agreements[task_key(NODE)].samples == 8
     assert shortfall(measured[0], NODE, 0.98) == ""
     assert shortfall(short, NODE, 0.98) == "openvino bf16 was not compared with its source"
     with pytest.raises(UnsupportedModelError, match="bf16"):
-        workshop.variant(graph, "bf16")
+        convert(builder, graph, "bf16")
 
 
 FORMATS = [pytest.param("openvino", marks=pytest.mark.nco), "onnx"]
@@ -99,49 +120,56 @@ def test_the_same_bytes_in_another_process(tmp_path: Path, folder: Path, format:
     made = []
     for name in ("one", "two"):
         with JobProcess(tmp_path / name / "job") as job:
-            shop = Workshop(VariantStore(tmp_path / name / "store"), job)
-            base = shop.import_file(convolutions(tmp_path / name), "net").variants[format]
-            plain = [base, *(shop.variant(base, one) for one in PLAIN[format])]
-            files = [str(shop.store.path(one)) for one in plain]
-            for scope in SCOPES[format]:
+            maker = VariantBuilder(VariantStore(tmp_path / name / "store"), job)
+            base = maker.import_file(convolutions(tmp_path / name), "net").variants[format]
+            plain = [base, *(convert(maker, base, one) for one in PLAIN[format])]
+            files = [str(maker.store.path(one)) for one in plain]
+            for scope in TRIED_SCOPES[format]:
                 out = str(job.folder / scope)
-                files += job.call(f"quantize-{format}", source=files[0], out=out, tensors=tensors, scope=scope)["files"]
+                arguments = {"source": files[0], "out": out, "tensors": tensors, "scope": scope}
+                files += maker.run(f"{QUANTISERS[format]}:quantize", arguments)["files"]
             made.append([Path(file).read_bytes() for file in files])
     assert made[0] == made[1]
     assert len(set(made[0])) == len(made[0])
 
 
+QUANTISERS = {
+    format: f"hams_services.optimizer.passes.quantization.{module}"
+    for format, module in {"openvino": "nncf_ir", "onnx": "qdq"}.items()
+}
 PLAIN: dict[str, tuple[Precision, ...]] = {"openvino": ("f16", "bf16"), "onnx": ()}
-SCOPES: dict[str, tuple[Scope, ...]] = {"openvino": ("all", "layers"), "onnx": ("layers",)}
+TRIED_SCOPES: dict[str, tuple[Scope, ...]] = {"openvino": ("all", "layers"), "onnx": ("layers",)}
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_int8_says_how_it_was_made(workshop: Workshop, tmp_path: Path, folder: Path, format: RuntimeFormat) -> None:
-    base = workshop.import_file(convolutions(tmp_path), "net").variants[format]
-    plain = workshop.quantize(base, "net", NODE, Shown.of(folder), floor=0.0, scopes=("layers",))
+def test_int8_records_how_it_was_made(
+    builder: VariantBuilder, tmp_path: Path, folder: Path, format: RuntimeFormat
+) -> None:
+    base = builder.import_file(convolutions(tmp_path), "net").variants[format]
+    plain = quantized(builder, base, of(folder), 0.0, ("layers",))
     assert plain.made.settings["scope"] == "layers"
     assert plain.made.calibration is not None
     assert plain.made.calibration.samples == 16
     assert (plain.made.precision, plain.made.kept, plain.made.batch) == ("i8", (), "dynamic")
     assert agreement(plain) > 0.8
     if format == "openvino":
-        assert workshop.variant(plain, "bf16").label == "openvino int8+bf16"
+        assert convert(builder, plain, "bf16").label == "openvino int8+bf16"
     with pytest.raises(BadInputError, match="no source of f16"):
-        workshop.variant(plain, "f16")
+        convert(builder, plain, "f16")
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_layers_are_kept_until_the_floor(
-    workshop: Workshop, tmp_path: Path, folder: Path, format: RuntimeFormat
+    builder: VariantBuilder, tmp_path: Path, folder: Path, format: RuntimeFormat
 ) -> None:
     """A floor that INT8 cannot reach by itself: more and more layers stay, and what is said was measured."""
-    told: list[str] = []
-    workshop.told = told.append
-    base = workshop.import_file(convolutions(tmp_path), "net").variants[format]
+    reported: list[str] = []
+    builder.progress = reported.append  # type: ignore[assignment]
+    base = builder.import_file(convolutions(tmp_path), "net").variants[format]
     # Regression on a probability: an agreement of exactly 1 needs all layers in higher precision.
     node = NODE.model_copy(update={"task": NODE.task.model_validate({"type": "regression"})})
-    best = workshop.quantize(base, "net", node, Shown.of(folder), floor=1.0, budget_s=600.0)
-    tried = [re.search(r"(all|layers), (\d+) layers kept, agreement ([\d.]+)", line) for line in told]
+    best = quantized(builder, base, of(folder, node), 1.0, budget_s=600.0)
+    tried = [re.search(r"(all|layers), (\d+) layers kept, agreement ([\d.]+)", line) for line in reported]
     values = [(found[1], int(found[2]), float(found[3])) for found in tried if found]
     assert [value[:2] for value in values[:2]] == [("all", 0), ("layers", 0)]
     better = max(values[:2], key=lambda value: value[2])
@@ -150,13 +178,13 @@ def test_layers_are_kept_until_the_floor(
     assert [value[1] for value in values[2:4]] == [1, 2]
     assert best.agreements[task_key(node)].value == pytest.approx(max(value[2] for value in values), abs=1e-4)
     assert "below the floor of 1" in shortfall(best, node, 1.0)
-    kept = [one for one in workshop.store.all() if one.made.precision == "i8"]
+    kept = [one for one in builder.store.all() if one.made.precision == "i8"]
     assert [one.model.digest for one in kept] == [best.model.digest]  # what was tried beside it is gone
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_the_layer_that_spoils_most_is_found(
-    workshop: Workshop, tmp_path: Path, folder: Path, format: RuntimeFormat
+def test_the_layer_that_costs_most_accuracy_is_found(
+    builder: VariantBuilder, tmp_path: Path, folder: Path, format: RuntimeFormat
 ) -> None:
     """One channel a thousand times as large as the others: in eight bits the others are lost."""
     random = np.random.default_rng(3)
@@ -172,37 +200,36 @@ def test_the_layer_that_spoils_most_is_found(
     ]
     constants = {f"w{index}": value for index, value in enumerate(weights)}
     file = write(tmp_path / "spoilt.onnx", graph(nodes, constants=constants, sides=(SIZE, SIZE)))
-    base = workshop.import_file(file, "net").variants[format]
+    base = builder.import_file(file, "net").variants[format]
     tensors = str(as_tensors(folder, format, tmp_path / "tensors.npy"))
     scopes: tuple[Scope, ...] = ("all", "layers")
     for scope in scopes:
-        source, out = str(workshop.store.path(base)), str(workshop.job.folder / f"{format}-{scope}")
-        done = workshop.job.call(f"quantize-{format}", source=source, out=out, tensors=tensors, scope=scope)
-        source = done.get("prepared", source)
-        ranked = workshop.job.call(f"rank-{format}", source=source, quantised=done["named"], tensors=tensors)
+        source, out = str(builder.store.path(base)), str(builder.job.folder / f"{format}-{scope}")
+        arguments = {"source": source, "out": out, "tensors": tensors, "scope": scope}
+        done = builder.run(f"{QUANTISERS[format]}:quantize", arguments)
+        arguments = {"source": done.get("prepared", source), "quantised": done["named"], "tensors": tensors}
+        ranked = builder.run(f"{QUANTISERS[format]}:rank", arguments)
         worst, *others = ranked["layers"]
         assert ranked["errors"][worst] < 0.2 * min(ranked["errors"][name] for name in others)
         assert worst == [name for name in done["layers"] if "Conv" in name][1]
 
 
-def test_outputs_that_the_task_never_reads_go(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
-    """Where the task names an output; another task does not say what it reads."""
+def test_outputs_that_the_task_does_not_use_are_dropped(builder: VariantBuilder, tmp_path: Path, folder: Path) -> None:
+    """Where the task names an output; another task does not report what it uses."""
     file = convolutions(tmp_path)
     model = onnx.load_model(file)
     model.graph.node.append(helper.make_node("GlobalMaxPool", ["r2"], ["more"]))
     model.graph.output.append(helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, ["n", 8, 1, 1]))
     file.write_bytes(model.SerializeToString())
-    base = workshop.import_file(file, "net").variants["onnx"]
+    base = builder.import_file(file, "net").variants["onnx"]
     points, all_of_it = (
         NODE.model_copy(update={"task": NODE.task.model_validate({**task, "output": "y"})})
         for task in ({"type": "landmarks", "points": 2}, {"type": "embedding"})
     )
-    trimmed = workshop.trim(base, "net", points)
-    assert trimmed is not None
-    assert (trimmed.label, trimmed.made.settings["trimmed"]) == ("onnx trimmed", "more")
-    [measured] = workshop.measure(base, [trimmed], "net", points, Shown.of(folder))
-    assert measured.agreements[task_key(points)].value == 1.0
-    assert workshop.trim(base, "net", all_of_it) is None
+    [dropped] = DropOutputs().apply(builder, Start(base), of(folder, points), floor=SAME)
+    assert (dropped.label, dropped.made.settings["dropped-outputs"]) == ("onnx dropped-outputs", "more")
+    assert dropped.agreements[task_key(points)].value == 1.0
+    assert DropOutputs().apply(builder, Start(base), of(folder, all_of_it), floor=SAME) == []
 
 
 def changed(size: int, task: str, floor: float) -> NodeSpec:
@@ -212,20 +239,18 @@ def changed(size: int, task: str, floor: float) -> NodeSpec:
 
 
 @pytest.mark.nco
-def test_narrower_as_far_as_the_floor_allows(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
-    told: list[str] = []
-    workshop.told = told.append
-    node, shown = changed(8, "embedding", 0.9), Shown.of(folder)
-    imported = workshop.import_file(convolutions(tmp_path, size=8, width=32), "net", (1, 3, 8, 8)).variants
+def test_pruned_as_far_as_the_floor_allows(builder: VariantBuilder, tmp_path: Path, folder: Path) -> None:
+    reported: list[str] = []
+    builder.progress = reported.append  # type: ignore[assignment]
+    node = changed(8, "embedding", 0.9)
+    samples = of(folder, node)
+    imported = builder.import_file(convolutions(tmp_path, size=8, width=32), "net", (1, 3, 8, 8)).variants
     base, key = imported["onnx"], task_key(node)
-    coarse = [
-        workshop.quantize(imported[format], "net", node, shown, floor=0.9, scopes=("all",))
-        for format in ("onnx", "openvino")
-    ]
-    made = workshop.reduce("pruned", base, "net", node, shown, floor=0.9, coarse=coarse)
+    coarse = [quantized(builder, imported[format], samples, 0.9, ("all",)) for format in ("onnx", "openvino")]
+    made = FilterPruning().apply(builder, Start(base), samples, floor=0.9, int8=coarse)
     assert [one.label for one in made] == ["onnx pruned", "onnx pruned int8", "openvino pruned int8"]
     assert all(one.agreements[key].value >= 0.9 for one in made)
-    tried = [re.search(r"pruned, (\d+)% of the multiplications left, agreement ([\d.]+)", line) for line in told]
+    tried = [re.search(r"pruned, (\d+)% of the multiplications left, agreement ([\d.]+)", line) for line in reported]
     plain = [(int(found[1]), float(found[2])) for found in tried if found]
     assert min(value for _, value in plain) < 0.9  # it was too narrow once
     least = min(share for share, value in plain if value >= 0.9)
@@ -233,16 +258,16 @@ def test_narrower_as_far_as_the_floor_allows(workshop: Workshop, tmp_path: Path,
     assert len(plain) == len({share for share, _ in plain})  # what is the same is not compared again
     for whole, narrow in zip(coarse, made[1:], strict=True):
         assert narrow.made.settings["scope"] == whole.made.settings["scope"]
-    left = {one.model.digest for one in workshop.store.all()}
+    left = {one.model.digest for one in builder.store.all()}
     assert left == {one.model.digest for one in (*imported.values(), *coarse, *made)}  # what was tried beside is gone
-    ir = workshop.as_ir(made[0])
+    ir = builder.as_ir(made[0])
     assert (ir.label, ir.made.settings) == ("openvino pruned", made[0].made.settings)
-    [again] = workshop.measure(base, [ir], "net", node, shown)
+    [again] = builder.measure(base, [ir], samples)
     assert again.agreements[key].value == pytest.approx(made[0].agreements[key].value, abs=1e-3)
 
 
 def edges(path: Path, size: int) -> Path:
-    """A network that says how bright an image is, and how rough: smaller images are less so."""
+    """A network that outputs how bright an image is, and how rough: smaller images are less so."""
     kernels = np.zeros((4, 3, 3, 3), np.float32)
     kernels[0, :, 1, 1], kernels[3, 0, 1, 1] = 0.3, 1
     kernels[1, :, 1, 1], kernels[1, :, 1, 2] = 1, -1
@@ -256,66 +281,66 @@ def edges(path: Path, size: int) -> Path:
     return write(path, graph(nodes, constants={"k": kernels}, sides=(size, size)))
 
 
-def test_a_smaller_image_as_far_as_the_floor_allows(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
-    node, shown = changed(64, "embedding", 0.98), Shown.of(folder)
-    base = workshop.import_file(edges(tmp_path / "edges.onnx", 64), "net").variants["onnx"]
-    [made] = workshop.reduce("shrunk", base, "net", node, shown, floor=0.98)
-    assert (made.label, made.made.settings["size"]) == ("onnx shrunk", "32×32")
-    assert made.agreements[task_key(node)].value >= 0.98
-    assert {one.model.digest for one in workshop.store.all() if one.made.format == "onnx"} == {
+def test_a_smaller_image_as_far_as_the_floor_allows(builder: VariantBuilder, tmp_path: Path, folder: Path) -> None:
+    samples = of(folder, changed(64, "embedding", 0.98))
+    base = builder.import_file(edges(tmp_path / "edges.onnx", 64), "net").variants["onnx"]
+    [made] = DownscaleInput().apply(builder, Start(base), samples, floor=0.98)
+    assert (made.label, made.made.settings["size"]) == ("onnx downscaled", "32×32")
+    assert made.agreements[samples.key].value >= 0.98
+    assert {one.model.digest for one in builder.store.all() if one.made.format == "onnx"} == {
         base.model.digest,
         made.model.digest,
     }
-    [short] = workshop.reduce("shrunk", base, "net", node, shown, floor=1.0, budget_s=0.1)
-    assert "below the floor of 1" in shortfall(short, node, 1.0)
+    [short] = DownscaleInput().apply(builder, Start(base), samples, floor=1.0, budget_s=0.1)
+    assert "below the floor of 1" in shortfall(short, samples.node, 1.0)
 
 
-def test_whose_image_may_not_be_smaller(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
-    base = workshop.import_file(convolutions(tmp_path), "net").variants["onnx"]
+def test_whose_image_may_not_be_smaller(builder: VariantBuilder, tmp_path: Path, folder: Path) -> None:
+    base = builder.import_file(convolutions(tmp_path), "net").variants["onnx"]
     places = NODE.model_copy(update={"task": NODE.task.model_validate({"type": "yolo"})})
     with pytest.raises(UnsupportedModelError, match="places in the image"):
-        workshop.reduce("shrunk", base, "net", places, Shown.of(folder))
+        DownscaleInput().apply(builder, Start(base), of(folder, places), floor=0.98)
 
 
-def test_labels(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
-    base = workshop.import_file(convolutions(tmp_path), "net").variants["onnx"]
-    said = Evaluator("onnxruntime:CPU").decode("net", NODE, [Candidate(workshop.store.path(base))], folder)[0].items
+def test_labels(builder: VariantBuilder, tmp_path: Path, folder: Path) -> None:
+    base = builder.import_file(convolutions(tmp_path), "net").variants["onnx"]
+    said = Evaluator("onnxruntime:CPU").decode("net", NODE, [Candidate(builder.store.path(base))], folder)[0].items
     names = sorted(path.name for path in folder.glob("*.png"))
     wrong = {"label": next(label for label in "abcd" if label != said[0]["label"])}
     labels = {name: {"label": item["label"]} for name, item in zip(names, said, strict=True)} | {names[0]: wrong}
     import json
 
     (folder / "labels.json").write_text(json.dumps(labels))
-    record = workshop.measure_labels([base], "net", NODE, folder)[0]
+    record = builder.measure_labels([base], "net", NODE, folder)[0]
     found = record.agreements[f"{task_key(NODE)}:labels"]
     assert (found.against, found.samples) == ("labels", 24)
     assert found.value == pytest.approx(23 / 24)
     (folder / "labels.json").write_text('{"nowhere.png": {"label": "a"}}')
     with pytest.raises(BadInputError, match=r"names nowhere\.png, which is not there"):
-        workshop.measure_labels([base], "net", NODE, folder)
+        builder.measure_labels([base], "net", NODE, folder)
 
 
-def test_a_variant_that_fails_says_why(workshop: Workshop, tmp_path: Path, folder: Path) -> None:
+def test_a_variant_that_fails_says_why(builder: VariantBuilder, tmp_path: Path, folder: Path) -> None:
     """A static batch of another shape than the node's: its runtime refuses it, the others are measured."""
-    base = workshop.import_file(convolutions(tmp_path), "net").variants["onnx"]
-    other = workshop.import_file(convolutions(tmp_path / "more", size=2 * SIZE), "net").variants["onnx"]
-    bad, good = workshop.measure(base, [other, base], "net", NODE, Shown.of(folder))
+    base = builder.import_file(convolutions(tmp_path), "net").variants["onnx"]
+    other = builder.import_file(convolutions(tmp_path / "more", size=2 * SIZE), "net").variants["onnx"]
+    bad, good = builder.measure(base, [other, base], of(folder))
     assert shortfall(bad, NODE, 0.5).startswith("onnx fp32 failed: model net takes ?×3×32×32")
     assert agreement(good) == 1.0
 
 
-def test_a_changed_file_is_not_believed(workshop: Workshop, tmp_path: Path) -> None:
-    record = workshop.import_file(convolutions(tmp_path), "net").variants["onnx"]
-    path = workshop.store.path(record)
+def test_a_changed_file_is_not_believed(builder: VariantBuilder, tmp_path: Path) -> None:
+    record = builder.import_file(convolutions(tmp_path), "net").variants["onnx"]
+    path = builder.store.path(record)
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(DigestError):
-        workshop.store.path(record)
+        builder.store.path(record)
 
 
 def test_too_few_samples(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(BadInputError, match="too few"):
-        Shown.of(tmp_path)
+        of(tmp_path)
 
 
 def test_what_children_are_shown(tmp_path: Path) -> None:

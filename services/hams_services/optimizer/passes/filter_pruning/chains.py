@@ -1,4 +1,4 @@
-"""Where channels can be taken out of an ONNX network without anything else noticing. Pure.
+"""Where channels can be taken out of an ONNX network without a change elsewhere; in a job's process.
 
 A *chain* is a convolution that makes the channels, what treats each of them by itself (activations, depthwise
 convolutions, pooling, normalisation), and the one convolution that reads them all: the middle of an inverted residual
@@ -7,15 +7,16 @@ convolutions, pooling, normalisation), and the one convolution that reads them a
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx import numpy_helper
+
+from hams_services.optimizer.onnx_graph import graph
+from hams_services.optimizer.passes.filter_pruning.saliency import Layer
 
 LEAST = 16
 """Channels below which a layer stays as it is."""
@@ -35,195 +36,160 @@ _KNOWN = _UNARY | _POOLING | _BINARY | {"BatchNormalization", "Conv", "PRelu"}
 
 @dataclass(frozen=True)
 class Chain:
-    """Positions of nodes in ``graph.node``, and names of tensors."""
+    """Nodes of a network through which channels go from a `maker` to one `reader`."""
 
-    maker: int
+    maker: ir.Node
     """The convolution that makes the channels."""
-    between: tuple[int, ...]
+    between: tuple[ir.Node, ...]
     """What treats each channel by itself."""
-    reader: int
-    read: str
-    """What the reader takes, N×C×H×W."""
+    reader: ir.Node
     channels: int
 
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """Rows and columns of the reader's kernel."""
+        rows, columns = graph.weights_of(self.reader)[0].shape[2:]
+        return rows, columns
 
-@dataclass(frozen=True)
-class Layer:
-    """What has weights."""
+    def take(self, kept: NDArray[np.integer], weight: NDArray[np.floating], bias: NDArray[np.floating]) -> None:
+        """Leave the channels `kept` only; the reader gets `weight` (O×len(kept)×kH×kW) and `bias`."""
+        for node in (self.maker, *self.between):
+            first = node.op_type in ("Conv", "BatchNormalization")  # their weights have the channels first
+            for value in node.inputs:
+                values = graph.weight(value)
+                if values is not None and (first or values.size == self.channels):
+                    axis = 0 if first else values.shape.index(self.channels)
+                    graph.set_constant(value, np.take(values, kept, axis))
+            if node.op_type == "Conv" and node.attributes.get_int("group", 1) > 1:
+                node.attributes["group"] = ir.AttrInt64("group", len(kept))
+        reader = self.reader
+        graph.set_constant(reader.inputs[1], weight.astype(np.float32))
+        if len(reader.inputs) < 3 or reader.inputs[2] is None:
+            reader.resize_inputs(3)
+            added = ir.Value(name=f"{reader.inputs[1].name}/bias", type=ir.TensorType(ir.DataType.FLOAT))
+            graph.set_constant(added, bias.astype(np.float32))
+            reader.graph.register_initializer(added)
+            reader.replace_input_with(2, added)
+        graph.set_constant(reader.inputs[2], bias.astype(np.float32))
 
-    cost: float
-    """Multiplications for one image."""
-    chains: tuple[int, ...]
-    """Those whose channels it makes, passes on or reads: with each of them it gets narrower."""
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Undo at the end of the block what it took out of the chain."""
+        nodes = (self.maker, *self.between, self.reader)
+        weights = {value: graph.weight(value) for node in nodes for value in node.inputs}
+        groups = [(node, group) for node in nodes if (group := node.attributes.get("group")) is not None]
+        inputs = self.reader.inputs
+        try:
+            yield
+        finally:
+            bias = self.reader.inputs[2]
+            self.reader.resize_inputs(len(inputs))
+            for index, value in enumerate(inputs):
+                self.reader.replace_input_with(index, value)
+            if bias not in inputs:
+                del self.reader.graph.initializers[bias.name]
+            for value, values in weights.items():
+                if values is not None:
+                    graph.set_constant(value, values)
+            for node, group in groups:
+                node.attributes["group"] = group
 
 
-def chains(model: Any) -> list[Chain]:
+def chains(model: ir.Model) -> list[Chain]:
     """Find all chains of a network, in its order."""
-    graph = model.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    outputs = {value.name for value in graph.output}
-    readers: dict[str, list[int]] = defaultdict(list)
-    for index, node in enumerate(graph.node):
-        for name in node.input:
-            readers[name].append(index)
-    shared = {name for name, where in readers.items() if name in weights and len(where) > 1}
-    found = []
-    for index, node in enumerate(graph.node):
-        if _is_dense(node, weights) and not shared.intersection(node.input):
-            chain = _follow(graph.node, index, readers, weights, outputs, shared)
-            if chain is not None:
-                found.append(chain)
-    return found
+    return [found for node in model.graph if _is_dense(node) and (found := _follow(node)) is not None]
 
 
-def attribute(node: Any, name: str, default: Any) -> Any:
-    """An attribute's value."""
-    return next((onnx.helper.get_attribute_value(one) for one in node.attribute if one.name == name), default)
-
-
-def array(model: Any, name: str) -> NDArray[np.float32]:
-    """A weight."""
-    tensor = next(one for one in model.graph.initializer if one.name == name)
-    values: NDArray[np.float32] = numpy_helper.to_array(tensor)
-    return values
-
-
-def put(model: Any, name: str, values: NDArray[np.floating]) -> None:
-    """Replace a weight."""
-    tensor = next(one for one in model.graph.initializer if one.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values, np.float32), name))
-
-
-def take(model: Any, chain: Chain, kept: NDArray[np.integer], weight: NDArray[Any], bias: NDArray[Any]) -> None:
-    """Leave the channels `kept` of a chain only; the reader gets `weight` (O×len(kept)×kH×kW) and `bias`."""
-    nodes = model.graph.node
-    for index in (chain.maker, *chain.between):
-        node = nodes[index]
-        for name in _per_channel(node):
-            put(model, name, array(model, name)[kept])
-        if node.op_type == "PRelu" or node.op_type in _BINARY:
-            for name in node.input:
-                if _is_weight(model, name) and array(model, name).size == chain.channels:
-                    put(model, name, _along_channels(array(model, name), chain.channels, kept))
-        for one in node.attribute:
-            if node.op_type == "Conv" and one.name == "group" and one.i > 1:
-                one.i = len(kept)
-    reader = nodes[chain.reader]
-    put(model, reader.input[1], weight)
-    if len(reader.input) < 3:
-        reader.input.append(f"{reader.input[1]}/bias")
-        model.graph.initializer.add().name = reader.input[2]
-    put(model, reader.input[2], bias)
-
-
-def layers(model: Any, found: Sequence[Chain], sizes: Mapping[str, Sequence[int]]) -> list[Layer]:
-    """What each layer of a network costs; `sizes`: the shapes of what :func:`mapped` names, for one image."""
-    weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
-    of: dict[int, list[int]] = defaultdict(list)
-    for number, one in enumerate(found):
-        for index in (one.maker, *one.between, one.reader):
-            of[index].append(number)
+def layers(model: ir.Model, found: Sequence[Chain], sizes: Mapping[str, Sequence[int]]) -> list[Layer]:
+    """Return what each layer of a network costs; `sizes`: shapes for one image of what :func:`mapped` names."""
     result = []
-    for index, node in enumerate(model.graph.node):
-        if len(node.input) > 1 and node.input[1] in weights and node.op_type in (*_MAPPED, "Gemm", "MatMul"):
-            places = np.prod(sizes[_map_of(node)][2:]) if node.op_type in _MAPPED else 1
-            result.append(Layer(float(np.prod(weights[node.input[1]]) * places), tuple(of[index])))
+    for node in _with_weights(model):
+        numbers = (i for i, one in enumerate(found) if node in (one.maker, *one.between, one.reader))
+        places = np.prod(sizes[_map_of(node)][2:]) if node.op_type in _MAPPED else 1
+        result.append(Layer(float(np.prod(node.inputs[1].const_value.shape) * places), tuple(numbers)))
     return result
 
 
-def mapped(model: Any) -> list[str]:
-    """The tensors whose size says how often a convolution's weights are multiplied."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    return [_map_of(node) for node in model.graph.node if node.op_type in _MAPPED and node.input[1] in weights]
+def mapped(model: ir.Model) -> list[str]:
+    """Return the tensors whose size is how often a convolution's weights are multiplied."""
+    return [_map_of(node) for node in _with_weights(model) if node.op_type in _MAPPED]
 
 
-def _map_of(node: Any) -> str:
-    return str(node.output[0] if node.op_type == "Conv" else node.input[0])
+def _with_weights(model: ir.Model) -> list[ir.Node]:
+    kinds = (*_MAPPED, "Gemm", "MatMul")
+    nodes = (node for node in model.graph if node.op_type in kinds and len(node.inputs) > 1)
+    return [node for node in nodes if graph.weight(node.inputs[1]) is not None]
 
 
-def _is_dense(node: Any, weights: Mapping[str, Any]) -> bool:
-    """Whether a node is a convolution of all channels into all, with weights that lie in the file."""
-    inside = len(node.input) > 1 and all(name in weights for name in node.input[1:] if name)
-    return node.op_type == "Conv" and attribute(node, "group", 1) == 1 and inside
+def _map_of(node: ir.Node) -> str:
+    return str((node.outputs[0] if node.op_type == "Conv" else node.inputs[0]).name)
 
 
-def _follow(
-    nodes: Sequence[Any],
-    maker: int,
-    readers: Mapping[str, list[int]],
-    weights: Mapping[str, Any],
-    outputs: set[str],
-    shared: set[str],
-) -> Chain | None:
-    channels = int(weights[nodes[maker].input[1]].dims[0])
+def _is_dense(node: ir.Node) -> bool:
+    """Return whether a node is a convolution of all channels into all, with weights of its own in the file."""
+    return (
+        node.op_type == "Conv"
+        and len(node.inputs) > 1
+        and node.attributes.get_int("group", 1) == 1
+        and all(_is_own_weight(value) for value in node.inputs[1:] if value is not None)
+    )
+
+
+def _is_own_weight(value: ir.Value) -> bool:
+    """Return whether a tensor is an initializer that no other node reads."""
+    return graph.weight(value) is not None and len(value.uses()) == 1
+
+
+def _follow(maker: ir.Node) -> Chain | None:
+    channels = maker.inputs[1].const_value.shape[0]
     if channels < LEAST:
         return None
-    inside = {nodes[maker].output[0]}
-    between: list[int] = []
-    ends: list[int] = []
+    inside = {maker.outputs[0]}
+    between: list[ir.Node] = []
+    readers: list[ir.Node] = []
     todo = list(inside)
     while todo:
-        name = todo.pop()
-        if name in outputs or not readers.get(name):
+        value = todo.pop()
+        if value.is_graph_output() or not value.uses():
             return None
-        for index in readers[name]:
-            node = nodes[index]
-            if _is_dense(node, weights) and node.input[0] == name:
-                ends.append(index)
-            elif node.op_type not in _KNOWN:
+        for node, index in value.uses():
+            if _is_dense(node) and not index:
+                readers.append(node)
+            elif node.op_type not in _KNOWN or node.graph is not maker.graph:
                 return None
-            elif index not in between:
-                between.append(index)
-                inside.add(node.output[0])
-                todo.append(node.output[0])
-    between.sort()
-    apart = (_each_by_itself(nodes[i], channels, inside, weights, shared) for i in between)
-    if len(ends) != 1 or shared.intersection(nodes[ends[0]].input) or not all(apart):
+            elif node not in between:
+                between.append(node)
+                inside.add(node.outputs[0])
+                todo.append(node.outputs[0])
+    if len(readers) != 1 or not all(_keeps_channels_apart(node, channels, inside) for node in between):
         return None
-    reader = nodes[ends[0]]
-    dims = weights[reader.input[1]].dims
-    padded = attribute(reader, "auto_pad", b"NOTSET") == b"NOTSET"
-    if len(dims) != 4 or int(np.prod(dims[1:])) > LARGEST_PATCH or not padded:
+    shape, padded = readers[0].inputs[1].const_value.shape, readers[0].attributes.get_string("auto_pad", "NOTSET")
+    if len(shape) != 4 or int(np.prod(shape[1:])) > LARGEST_PATCH or padded != "NOTSET":
         return None
-    return Chain(maker, tuple(between), ends[0], reader.input[0], channels)
+    return Chain(maker, tuple(between), readers[0], channels)
 
 
-def _each_by_itself(node: Any, channels: int, inside: set[str], weights: Mapping[str, Any], shared: set[str]) -> bool:
-    """Whether a node treats each of N×C×H×W by itself, and nothing comes in from outside of the chain."""
-    others = [name for name in node.input if name and name not in inside]
-    if len(node.output) != 1 or any(name not in weights or name in shared for name in others):
+def _keeps_channels_apart(node: ir.Node, channels: int, inside: set[ir.Value]) -> bool:
+    """Return whether a node treats each of N×C×H×W by itself, and reads nothing from outside of the chain."""
+    others = [value for value in node.inputs if value is not None and value not in inside]
+    if len(node.outputs) != 1 or not all(_is_own_weight(value) for value in others):
         return False
-    sizes = [int(np.prod(weights[name].dims)) for name in others]
+    shapes = [value.const_value.shape for value in others]
+    first = node.inputs[0] in inside
     match node.op_type:
         case "Conv":
-            group = attribute(node, "group", 1)
-            return bool(group == channels and weights[node.input[1]].dims[0] == channels and node.input[0] in inside)
+            return bool(first and node.attributes.get_int("group", 1) == channels == shapes[0][0])
         case "BatchNormalization":
-            return node.input[0] in inside and sizes == [channels] * 4
+            return first and [int(np.prod(shape)) for shape in shapes] == [channels] * 4
         case "PRelu":
-            return node.input[0] in inside and all(_fits(weights[name].dims, channels) for name in others)
+            return first and all(_fits(shape, channels) for shape in shapes)
         case kind if kind in _BINARY:
-            return all(_fits(weights[name].dims, channels) for name in others)
+            return all(_fits(shape, channels) for shape in shapes)
         case kind:
             return kind in _UNARY or kind in _POOLING
 
 
-def _fits(dims: Sequence[int], channels: int) -> bool:
-    """Whether a weight is one number, or one per channel of N×C×H×W."""
-    return int(np.prod(dims)) == 1 or (len(dims) in (3, 4) and dims[-3] == channels and int(np.prod(dims)) == channels)
-
-
-def _per_channel(node: Any) -> list[str]:
-    """The weights of a node that have its channels first."""
-    if node.op_type == "Conv":
-        return [name for name in node.input[1:] if name]
-    return list(node.input[1:]) if node.op_type == "BatchNormalization" else []
-
-
-def _is_weight(model: Any, name: str) -> bool:
-    return any(one.name == name for one in model.graph.initializer)
-
-
-def _along_channels(values: NDArray[np.float32], channels: int, kept: NDArray[np.integer]) -> NDArray[np.float32]:
-    axis = list(values.shape).index(channels)
-    return np.take(values, kept, axis)
+def _fits(shape: Sequence[int], channels: int) -> bool:
+    """Return whether a weight is one number, or one per channel of N×C×H×W."""
+    size = int(np.prod(shape))
+    return size == 1 or (len(shape) in (3, 4) and shape[-3] == channels == size)

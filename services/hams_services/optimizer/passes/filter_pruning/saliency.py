@@ -1,7 +1,7 @@
-"""Which channels to take out, in what order, and how many of which layer. Pure.
+"""Saliency of channels: which to take out, in what order, and how many of which layer. Pure.
 
-What a layer says is a linear function of the channels it reads. Of the channels' second moments over the samples (their
-Gram matrix) it follows what each of them adds, and how the weights of the others make up for it: backward elimination,
+A layer's output is a linear function of the channels it reads. The channels' second moments over the samples (their
+Gram matrix) give what each of them adds, and how the weights of the others make up for it: backward elimination,
 exact at each step (Hassibi & Stork, *Optimal Brain Surgeon*, NIPS 1992; channels by least squares: He, Zhang, Sun,
 *Channel Pruning for Accelerating Very Deep Neural Networks*, ICCV 2017).
 """
@@ -15,8 +15,6 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from hams_services.optimizer.passes.filter_pruning.chains import Layer
-
 Matrix = NDArray[np.float64]
 
 STEP = 8
@@ -26,9 +24,19 @@ SMALLEST = 8
 """Channels that stay at least."""
 DAMPING, SCARCE = 1e-5, 0.01
 """Of the mean of the Gram matrix's diagonal, and more per column and sample: keeps weights as they were where channels
-say the same, or the samples are too few to tell."""
+are equal, or the samples are too few to tell them apart."""
 COMPACT = 16
 """Eliminations after which what is gone is dropped from the matrices."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What has weights."""
+
+    cost: float
+    """Multiplications for one image."""
+    chains: tuple[int, ...]
+    """Those whose channels it makes, passes on or reads: with each of them it gets narrower."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Elimination:
 
     order: NDArray[np.int64]
     error: Matrix
-    """Squared error of what the reader says, summed over the samples, and what damping adds to it; 0 first, one longer
+    """Squared error of the reader's output, summed over the samples, and what damping adds to it; 0 first, one longer
     than `order`."""
 
     def kept(self, lost: int) -> NDArray[np.int64]:
@@ -59,7 +67,7 @@ class Loss:
 
 
 def eliminate(gram: Matrix, weight: Matrix, size: int = 1) -> Elimination:
-    """Take out all but `SMALLEST` channels, one by one, each time the one that is missed least.
+    """Take out all but `SMALLEST` channels, one by one, each time the one of least saliency.
 
     `gram`: second moments of the columns and of a constant 1, (n+1)×(n+1). `weight`: rows × (n+1), the bias last. A
     channel has `size` columns next to each other (the places of a kernel).
@@ -92,7 +100,7 @@ def eliminate(gram: Matrix, weight: Matrix, size: int = 1) -> Elimination:
 
 
 def refit(gram: Matrix, weight: Matrix, kept: NDArray[np.integer], size: int = 1) -> Matrix:
-    """The weights, rows × (len(kept)·size + 1), with which the channels `kept` come nearest to what all of them say."""
+    """Return the weights, rows × (len(kept)·size + 1), with which the channels `kept` come nearest to all of them."""
     columns = (np.asarray(kept)[:, None] * size + np.arange(size)).ravel()
     columns = np.append(columns, len(gram) - 1)
     damped = _damped(gram)

@@ -1,4 +1,4 @@
-"""Which layers lose most by quantisation, from the errors at the network's outputs. Pure."""
+"""Layers ranked by the accuracy that their quantisation costs, from the errors at the network's outputs. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEW = 64
-"""So many layers are looked at one by one; of more, blocks are, and the worst of those again."""
+"""Up to so many layers are measured one by one; of more, blocks are, and the worst of those again."""
 BLOCKS = 10
 
 
@@ -28,11 +28,11 @@ def output_error(
 
 
 def errors_without(layers: Sequence[str], error_of: Callable[[Sequence[str]], float]) -> dict[str, float]:
-    """Return each layer's error: what is left at the outputs when all layers are quantised but it.
+    """Return each layer's error: that of the outputs when all layers are quantised but it.
 
-    `error_of` measures what is left without some. Errors of layers that lie apart nearly add up, so of many layers
-    blocks of neighbours are looked at first, and the block that spoils most is halved again and again. Layers of blocks
-    that spoil little share their block's part. It takes about a third of the time that it would one by one.
+    `error_of` measures the error without some. Errors of layers that lie apart nearly add up, so of many layers blocks
+    of adjacent ones are measured first, and the block with the largest part is halved again and again. Layers of the
+    other blocks share their block's part. This takes about a third of the time of measuring one by one.
     """
     if len(layers) <= FEW:
         return {name: error_of([name]) for name in layers}
@@ -58,5 +58,5 @@ def errors_without(layers: Sequence[str], error_of: Callable[[Sequence[str]], fl
 
 
 def by_error(errors: Mapping[str, float]) -> list[str]:
-    """Layers by the error that is left without them, least first: the first spoils most; ties in their order."""
+    """Return layers by the error that is left without them, least first; ties in their order."""
     return sorted(errors, key=lambda name: errors[name])

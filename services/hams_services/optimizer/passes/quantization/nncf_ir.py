@@ -48,25 +48,10 @@ def quantize(
     """
     try:
         import nncf
-        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
     except ImportError as error:
         raise UnsupportedModelError("NNCF is not installed", "pip install 'hams[nco]'") from error
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    graph = ov.Core().read_model(source)
-    inputs = np.load(tensors, mmap_mode="r")
-    graph.reshape({graph.inputs[0]: [1, *inputs.shape[1:]]})
-    quantised = nncf.quantize(
-        graph,
-        nncf.Dataset([np.ascontiguousarray(inputs[i : i + 1]) for i in range(len(inputs))]),
-        subset_size=len(inputs),
-        preset=nncf.QuantizationPreset.MIXED,
-        ignored_scope=nncf.IgnoredScope(
-            names=list(kept), types=_between(graph) if scope == "layers" else [], validate=False
-        ),
-        advanced_parameters=nncf.AdvancedQuantizationParameters(
-            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
-        ),
-    )
+    quantised = _quantize(ov.Core().read_model(source), np.load(tensors, mmap_mode="r"), kept, scope)
     layers = _quantised(quantised)
     if not layers:
         raise ModelError("nothing in this network can be quantised")
@@ -91,10 +76,29 @@ def quantize(
     }
 
 
-def rank(source: str, quantised: str, tensors: str) -> dict[str, Any]:
-    """Return the quantised ``layers``, the one that spoils the outputs most first, and each one's ``errors``.
+def _quantize(graph: Any, inputs: Any, kept: Sequence[str], scope: str) -> Any:
+    import nncf
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-    A layer's error is that of the outputs with all layers quantised but this one: the less is left, the more it spoils
+    graph.reshape({graph.inputs[0]: [1, *inputs.shape[1:]]})
+    return nncf.quantize(
+        graph,
+        nncf.Dataset([np.ascontiguousarray(inputs[i : i + 1]) for i in range(len(inputs))]),
+        subset_size=len(inputs),
+        preset=nncf.QuantizationPreset.MIXED,
+        ignored_scope=nncf.IgnoredScope(
+            names=list(kept), types=_between(graph) if scope == "layers" else [], validate=False
+        ),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+        ),
+    )
+
+
+def rank(source: str, quantised: str, tensors: str) -> dict[str, Any]:
+    """Return the quantised ``layers``, the one that costs most accuracy first, and each one's ``errors``.
+
+    A layer's error is that of the outputs with all layers quantised but this one: the lower, the more the layer costs
     (:func:`hams_services.optimizer.passes.quantization.layer_ranking.errors_without`).
     """
     core = ov.Core()
@@ -102,7 +106,7 @@ def rank(source: str, quantised: str, tensors: str) -> dict[str, Any]:
     inputs = np.load(tensors, mmap_mode="r")[:MAX_RANKED]
     for graph in (plain, coarse):
         graph.reshape({graph.inputs[0]: [1, *inputs.shape[1:]]})
-    truth = _outputs(core, plain, inputs)
+    reference = _outputs(core, plain, inputs)
     before = {op.get_friendly_name(): op for op in plain.get_ops()}
     layers = {
         op.get_friendly_name(): op
@@ -114,7 +118,7 @@ def rank(source: str, quantised: str, tensors: str) -> dict[str, Any]:
         with ExitStack() as restored:
             for name in names:
                 restored.enter_context(_restored(layers[name], before[name]))
-            return output_error(truth, _outputs(core, coarse, inputs))
+            return output_error(reference, _outputs(core, coarse, inputs))
 
     errors = errors_without(list(layers), error_of)
     return {"layers": by_error(errors), "errors": errors}
@@ -127,7 +131,7 @@ def _between(graph: Any) -> list[str]:
 
 @contextmanager
 def _restored(op: Any, before: Any) -> Iterator[None]:
-    """Let `op` take what it took `before`, not quantised, for as long as the block runs."""
+    """Undo the quantisation of the inputs of `op` while the block runs; `before`: the same operation of the source."""
     taken = [(port, port.get_source_output()) for port in op.inputs()]
     for port, output in taken:
         maker = output.get_node()

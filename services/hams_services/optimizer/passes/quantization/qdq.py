@@ -26,32 +26,39 @@ def quantize(
     source: str, out: str, tensors: str, kept: tuple[str, ...] = (), scope: str = "all", **_: Any
 ) -> dict[str, Any]:
     """Quantise the ONNX file `source`; see `nncf_ir.quantize`."""
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
-
     logging.getLogger().setLevel(logging.ERROR)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     prepared = folder / "named.onnx"
     _prepare(Path(source), prepared)
-    inputs = np.load(tensors, mmap_mode="r")
+    model = _quantize(prepared, np.load(tensors, mmap_mode="r"), kept, scope)
+    layers = _quantised(model)
+    if not layers:
+        raise ModelError("nothing in this network can be quantised")
+    target = folder / "model.onnx"
+    target.write_bytes(model.SerializeToString(deterministic=True))
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    return {
+        "files": [str(target)],
+        "named": str(target),
+        "prepared": str(prepared),
+        "batch": "static" if len(dims) and dims[0].HasField("dim_value") else "dynamic",
+        "layers": layers,
+        "tools": {"onnxruntime": onnxruntime.__version__, "onnx": onnx.__version__},
+    }
+
+
+def _quantize(prepared: Path, inputs: Any, kept: Sequence[str], scope: str) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
     name = onnx.load_model(prepared).graph.input[0].name
+    samples = ({name: np.ascontiguousarray(inputs[index : index + 1])} for index in range(len(inputs)))
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._next = 0
-
         def get_next(self) -> dict[str, Any] | None:
-            if self._next >= len(inputs):
-                return None
-            self._next += 1
-            return {name: np.ascontiguousarray(inputs[self._next - 1 : self._next])}
+            return next(samples, None)
 
-    coarse = folder / "coarse.onnx"
+    coarse = prepared.with_name("coarse.onnx")
     quantize_static(
         str(prepared),
         str(coarse),
@@ -64,21 +71,8 @@ def quantize(
         op_types_to_quantize=list(_MAY_STAY) if scope == "layers" else None,
     )
     model = onnx.load_model(coarse)
-    layers = _quantised(model)
-    if not layers:
-        raise ModelError("nothing in this network can be quantised")
-    target = folder / "model.onnx"
-    target.write_bytes(model.SerializeToString(deterministic=True))
     coarse.unlink()
-    dims = model.graph.input[0].type.tensor_type.shape.dim
-    return {
-        "files": [str(target)],
-        "named": str(target),
-        "prepared": str(prepared),
-        "batch": "static" if len(dims) and dims[0].HasField("dim_value") else "dynamic",
-        "layers": layers,
-        "tools": {"onnxruntime": onnxruntime.__version__, "onnx": onnx.__version__},
-    }
+    return model
 
 
 def rank(source: str, quantised: str, tensors: str) -> dict[str, Any]:
@@ -88,7 +82,7 @@ def rank(source: str, quantised: str, tensors: str) -> dict[str, Any]:
     """
     plain, coarse = onnx.load_model(source), onnx.load_model(quantised)
     inputs = np.load(tensors, mmap_mode="r")[:MAX_RANKED]
-    truth = _outputs(plain, inputs)
+    reference = _outputs(plain, inputs)
     weights = {tensor.name: tensor for tensor in plain.graph.initializer}
     before = {node.name: node for node in plain.graph.node}
     from_integers = {n.output[0]: n.input[0] for n in coarse.graph.node if n.op_type == "DequantizeLinear"}
@@ -100,14 +94,14 @@ def rank(source: str, quantised: str, tensors: str) -> dict[str, Any]:
         weights_before = len(coarse.graph.initializer)
         for name in names:
             for index, tensor in enumerate(taken[name]):
-                made_of = from_integers.get(tensor, "")
-                if made_of in integers:  # an activation: as it was before it was rounded
-                    nodes[name].input[index] = integers[made_of]
-                elif made_of and (plainly := before[name].input[index]) in weights:
+                origin = from_integers.get(tensor, "")
+                if origin in integers:  # an activation: as it was before it was rounded
+                    nodes[name].input[index] = integers[origin]
+                elif origin and (plainly := before[name].input[index]) in weights:
                     nodes[name].input[index] = f"restored/{name}/{index}"
                     coarse.graph.initializer.add().CopyFrom(weights[plainly])
                     coarse.graph.initializer[-1].name = f"restored/{name}/{index}"
-        left = output_error(truth, _outputs(coarse, inputs))
+        left = output_error(reference, _outputs(coarse, inputs))
         for name in names:
             nodes[name].input[:] = taken[name]
         del coarse.graph.initializer[weights_before:]

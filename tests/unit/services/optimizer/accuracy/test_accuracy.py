@@ -44,12 +44,12 @@ def test_average_precision(truth: list[Any], found: list[Any], expected: float) 
 def test_a_shifted_box_counts_at_loose_overlaps_only() -> None:
     shifted = box(0, 0, 10, 6.4)  # overlap 0.64
     assert [average_precision([[A]], [[shifted]], o) for o in (0.6, 0.65)] == [1.0, 0.0]
-    assert compare_boxes([[A]], [[shifted]])["map"] == pytest.approx(0.5)  # 3 of 6 overlaps
+    assert compare_boxes([[A]], [[shifted]])["ap50_75"] == pytest.approx(0.5)  # 3 of 6 overlaps
 
 
 def test_spurious_boxes_cost_although_precision_over_recall_forgives_them() -> None:
     found = compare([[A]], [[A, C, C]])
-    assert found.metrics["map50"] == 1.0
+    assert found.metrics["ap50"] == 1.0
     assert found.agreement == found.metrics["f1"] == pytest.approx(0.5)
 
 
@@ -162,7 +162,7 @@ def test_agreement_is_a_share_and_none_is_matched_twice(truth: list[Any], data: 
         return
     result = compare(truth, found)
     assert 0 <= result.agreement <= 1
-    assert all(0 <= result.metrics[key] <= 1 + 1e-9 for key in ("map", "map50", "precision", "recall", "f1", "iou"))
+    assert all(0 <= result.metrics[key] <= 1 + 1e-9 for key in ("ap50_75", "ap50", "precision", "recall", "f1", "iou"))
     pairs = match(truth[0], found[0], 0.5)
     assert len({i for i, *_ in pairs}) == len({j for _, j, _ in pairs}) == len(pairs)
 

@@ -1,4 +1,4 @@
-"""Networks on the part of their image that is filled: they say what they said of the whole one, in both runtimes."""
+"""Cropped networks: the outputs are those for the whole image, in both runtimes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import openvino as ov
 import pytest
 from onnx import NodeProto, TensorProto, helper
 
-from hams_services.optimizer.passes.crop_input.make import make
+from hams_services.optimizer.passes.crop_input.axis_crop import crop_input
 from hams_shared.errors import UnsupportedModelError
 from support.networks import graph, run, write
 
@@ -43,7 +43,7 @@ def images(seed: int, count: int = 12, filled: tuple[int, int] = (FILLED, WHOLE)
 
 def part_of(file: Path, folder: Path, size: tuple[int, int] = (WHOLE, PART), seen: np.ndarray | None = None) -> Path:
     np.save(folder / "seen.npy", images(1) if seen is None else seen)
-    done = make(str(file), str(folder / "made"), list(size), "nchw", str(folder / "seen.npy"))
+    done = crop_input(str(file), str(folder / "made"), list(size), "nchw", str(folder / "seen.npy"))
     return Path(done["files"][0])
 
 
@@ -56,7 +56,7 @@ def floats(*values: float) -> np.ndarray:
 
 
 PUT_BACK = {"weights of channels"}
-"""What they say of the padding depends on the rest of the image; there it is right on average only."""
+"""What they output for the padding depends on the rest of the image; there it is right on average only."""
 TABLE: dict[str, tuple[list[NodeProto], Constants]] = {
     "a map": ([node("Conv", ["r", "u"], ["y"], pads=[1, 1, 1, 1])], {}),
     "steps": ([node("Conv", ["r", "u"], ["y"], pads=[0, 0, 1, 1], strides=[2, 2])], {}),

@@ -1,4 +1,4 @@
-"""Networks without what is not read: what is read comes out the same, in both runtimes, by fewer weights."""
+"""Dead output and class elimination: what is used stays the same, in both runtimes, by fewer weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import openvino as ov
 import pytest
 from onnx import NodeProto, helper
 
-from hams_services.optimizer.passes.drop_outputs.make import make
+from hams_services.optimizer.passes.drop_outputs.unused_outputs import drop_outputs
 from hams_shared.errors import UnsupportedModelError
 from support.networks import graph, write
 
@@ -23,7 +23,7 @@ Reads = Mapping[str, Sequence[int] | None]
 
 
 def detector(folder: Path, last: str = "Sigmoid", extra: Sequence[NodeProto] = (), opset: int = 13) -> Path:
-    """``boxes`` N×80×4 and ``scores`` N×80×10: of each 8×8 cell one anchor, and of each 4×4 one, as SSD says them."""
+    """``boxes`` N×80×4 and ``scores`` N×80×10: of each 8×8 cell one anchor, and of each 4×4 one, as SSD has them."""
     random = np.random.default_rng(3)
     constants: dict[str, np.ndarray] = {}
     nodes = []
@@ -51,15 +51,15 @@ def detector(folder: Path, last: str = "Sigmoid", extra: Sequence[NodeProto] = (
     return write(folder / "detector.onnx", graph(nodes, constants=constants, outputs=ports), opset=opset)
 
 
-def said(path: Path, image: np.ndarray) -> Outputs:
+def outputs_of(path: Path, image: np.ndarray) -> Outputs:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_outputs()]
     return dict(zip(names, session.run(None, {session.get_inputs()[0].name: image}), strict=True))
 
 
-def trimmed(file: Path, folder: Path, reads: Reads) -> tuple[Path, str]:
-    done = make(str(file), str(folder / "made"), reads)
-    return Path(done["files"][0]), done["words"]
+def reduced(file: Path, folder: Path, reads: Reads) -> tuple[Path, str]:
+    done = drop_outputs(str(file), str(folder / "made"), reads)
+    return Path(done["files"][0]), done["dropped"]
 
 
 def weights(path: Path) -> int:
@@ -68,10 +68,10 @@ def weights(path: Path) -> int:
 
 def test_classes_that_are_not_read_are_not_computed(tmp_path: Path) -> None:
     file = detector(tmp_path)
-    path, words = trimmed(file, tmp_path, {"boxes": None, "scores": READ})
-    assert words == "7 of 10 numbers of scores"
+    path, dropped = reduced(file, tmp_path, {"boxes": None, "scores": READ})
+    assert dropped == "7 of 10 numbers of scores"
     image = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
-    before, after = said(file, image), said(path, image)
+    before, after = outputs_of(file, image), outputs_of(path, image)
     assert after["scores"].shape == before["scores"].shape == (2, 80, CLASSES)
     np.testing.assert_array_equal(after["boxes"], before["boxes"])
     np.testing.assert_allclose(after["scores"][..., READ], before["scores"][..., READ], atol=1e-6)
@@ -83,11 +83,11 @@ def test_classes_that_are_not_read_are_not_computed(tmp_path: Path) -> None:
 
 def test_outputs_that_are_not_read_go_with_what_only_they_need(tmp_path: Path) -> None:
     file = detector(tmp_path)
-    path, words = trimmed(file, tmp_path, {"scores": None})
+    path, dropped = reduced(file, tmp_path, {"scores": None})
     image = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
-    after = said(path, image)
-    assert (words, list(after)) == ("boxes", ["scores"])
-    np.testing.assert_array_equal(after["scores"], said(file, image)["scores"])
+    after = outputs_of(path, image)
+    assert (dropped, list(after)) == ("boxes", ["scores"])
+    np.testing.assert_array_equal(after["scores"], outputs_of(file, image)["scores"])
     assert weights(path) == 2 * (3 + 1) * CLASSES
 
 
@@ -118,8 +118,8 @@ def test_layers_of_all_kinds(tmp_path: Path, kind: str) -> None:
     nodes, constants = layers(kind)
     file = write(tmp_path / "net.onnx", graph(nodes, constants=constants, outputs={"y": None}))
     image = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
-    path, _ = trimmed(file, tmp_path, {"y": READ})
-    before, after = said(file, image)["y"], said(path, image)["y"]
+    path, _ = reduced(file, tmp_path, {"y": READ})
+    before, after = outputs_of(file, image)["y"], outputs_of(path, image)["y"]
     np.testing.assert_allclose(after[..., READ], before[..., READ], atol=1e-6)
     assert not np.delete(after, READ, axis=-1).any()
     assert weights(path) < weights(file)
@@ -143,12 +143,12 @@ def test_what_cannot_be_left_out_stays(
         model.graph.output.add().name = "more"
         file.write_bytes(model.SerializeToString())
         reads = {**reads, "more": None}
-    assert make(str(file), str(tmp_path / "made"), reads)["files"] == []
+    assert drop_outputs(str(file), str(tmp_path / "made"), reads)["files"] == []
 
 
 def test_a_task_that_reads_nothing_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match="the task reads none of its outputs"):
-        make(str(detector(tmp_path)), str(tmp_path / "made"), {"other": None})
+        drop_outputs(str(detector(tmp_path)), str(tmp_path / "made"), {"other": None})
 
 
 def test_the_same_bytes_twice_and_what_the_file_says_of_itself(tmp_path: Path) -> None:
@@ -156,6 +156,6 @@ def test_the_same_bytes_twice_and_what_the_file_says_of_itself(tmp_path: Path) -
     model = onnx.load_model(file)
     helper.set_model_props(model, {"names": "cats"})
     file.write_bytes(model.SerializeToString())
-    one, two = (trimmed(file, tmp_path / name, {"scores": READ})[0].read_bytes() for name in ("a", "b"))
+    one, two = (reduced(file, tmp_path / name, {"scores": READ})[0].read_bytes() for name in ("a", "b"))
     assert one == two
     assert {each.key: each.value for each in onnx.load_model_from_string(one).metadata_props} == {"names": "cats"}

@@ -1,4 +1,4 @@
-"""Where channels may go, and that nothing else notices when those go that say nothing new."""
+"""Where channels may be pruned, and that outputs stay the same where others make up for them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import onnx
 import pytest
 from onnx import helper
 
+from hams_services.optimizer.onnx_graph import graph as onnx_graph
 from hams_services.optimizer.passes.filter_pruning.chains import chains, layers
-from hams_services.optimizer.passes.filter_pruning.channel_statistics import look, sizes
-from hams_services.optimizer.passes.filter_pruning.make import make
+from hams_services.optimizer.passes.filter_pruning.channel_statistics import channel_statistics, prune, sizes
 from hams_shared.errors import UnsupportedModelError
 from support.networks import graph, run, write
 
@@ -89,18 +89,18 @@ FEW = 60
 """Images that are looked at: enough for channels of which each has a twin."""
 
 
-def looked(file: Path, folder: Path, layout: str = "nchw") -> Path:
-    """What is to be known of a network before it is made narrower."""
+def statistics_of(file: Path, folder: Path, layout: str = "nchw") -> Path:
+    """The channel statistics of a network."""
     random = np.random.default_rng(2)
     samples = random.normal(size=(20, 3, SIDE, SIDE)).astype(np.float32)
     np.save(folder / "tensors.npy", samples)
-    look(str(file), str(folder / "look.npz"), str(folder / "tensors.npy"), layout, most=FEW)
-    return folder / "look.npz"
+    channel_statistics(str(file), str(folder / "known.npz"), str(folder / "tensors.npy"), layout, most=FEW)
+    return folder / "known.npz"
 
 
 def pruned(file: Path, known: Path, share: float) -> tuple[Path, float]:
     """The network with `share` of its multiplications, and how many are left in truth."""
-    done = make(str(file), str(known), str(known.parent / "made"), share)
+    done = prune(str(file), str(known), str(known.parent / "made"), share)
     return Path(done["files"][0]), done["share"]
 
 
@@ -118,9 +118,9 @@ KERNELS: dict[str, tuple[int, dict[str, object]]] = {
 def test_twins_go_and_nothing_changes(tmp_path: Path, between: str, kernel: str) -> None:
     side, reader = KERNELS[kernel]
     file = write(tmp_path / "net.onnx", doubled(*BETWEEN[between], reader, side))
-    [chain] = chains(onnx.load(file))
+    [chain] = chains(onnx_graph.load(file))
     assert chain.channels == WIDE
-    known = looked(file, tmp_path)
+    known = statistics_of(file, tmp_path)
     target, share = pruned(file, known, 0.5)
     assert share == pytest.approx(0.5, abs=0.01)
     made = onnx.load(target)
@@ -157,16 +157,16 @@ def test_where_something_else_would_notice_nothing_goes(tmp_path: Path, between:
     built = doubled(*ELSEWHERE[between])
     if between == "two readers":
         built.output.append(onnx.ValueInfoProto(name="z"))
-    assert chains(onnx.load(write(tmp_path / "net.onnx", built))) == []
+    assert chains(onnx_graph.load(write(tmp_path / "net.onnx", built))) == []
 
 
 def test_an_output_is_left_alone(tmp_path: Path) -> None:
     built = doubled(*BETWEEN["relu"])
     built.output.append(onnx.ValueInfoProto(name="b"))
     file = write(tmp_path / "net.onnx", built)
-    assert chains(onnx.load(file)) == []
+    assert chains(onnx_graph.load(file)) == []
     with pytest.raises(UnsupportedModelError, match="no layers whose channels can be taken out"):
-        looked(file, tmp_path)
+        statistics_of(file, tmp_path)
 
 
 def stacked(layers: int) -> onnx.GraphProto:
@@ -186,27 +186,27 @@ def stacked(layers: int) -> onnx.GraphProto:
 
 def test_layers_between_two_chains_get_narrower_on_both_sides(tmp_path: Path) -> None:
     file = write(tmp_path / "net.onnx", stacked(3))
-    model = onnx.load(file)
-    found = chains(model)
-    assert [(one.maker, one.reader) for one in found] == [(0, 2), (2, 4)]
+    model = onnx_graph.load(file)
+    found, nodes = chains(model), list(model.graph)
+    assert [(nodes.index(one.maker), nodes.index(one.reader)) for one in found] == [(0, 2), (2, 4)]
     image = np.zeros((1, 3, SIDE, SIDE), np.float32)
     costs = layers(model, found, sizes(model, image))
     assert [one.chains for one in costs] == [(0,), (0, 1), (1,)]
     assert [one.cost for one in costs] == [27 * WIDE * 256, 9 * WIDE * WIDE * 256, 9 * WIDE * WIDE * 256]
-    target, share = pruned(file, looked(file, tmp_path), 0.5)
+    target, share = pruned(file, statistics_of(file, tmp_path), 0.5)
     assert 0.3 < share <= 0.5
-    narrower = onnx.load(target)
-    said = layers(narrower, chains(narrower), sizes(narrower, image))
-    assert sum(one.cost for one in said) / sum(one.cost for one in costs) == pytest.approx(share)
+    narrower = onnx_graph.load(target)
+    left = layers(narrower, chains(narrower), sizes(narrower, image))
+    assert sum(one.cost for one in left) / sum(one.cost for one in costs) == pytest.approx(share)
     assert run(target, np.zeros((2, 3, SIDE, SIDE), np.float32)).shape == (2, WIDE, 1, 1)
 
 
 def test_it_is_reproducible(tmp_path: Path) -> None:
     file = write(tmp_path / "net.onnx", stacked(3))
-    known = looked(file, tmp_path)
+    known = statistics_of(file, tmp_path)
     first = pruned(file, known, 0.6)[0].read_bytes()
     assert first != pruned(file, known, 0.5)[0].read_bytes()
-    assert first == pruned(file, looked(file, tmp_path), 0.6)[0].read_bytes()
+    assert first == pruned(file, statistics_of(file, tmp_path), 0.6)[0].read_bytes()
 
 
 def test_weights_that_are_constants_are_weights(tmp_path: Path) -> None:
@@ -219,8 +219,7 @@ def test_weights_that_are_constants_are_weights(tmp_path: Path) -> None:
     del plain.graph.node[:], plain.graph.initializer[:]
     plain.graph.node.extend([*constants, *nodes])
     file.write_bytes(plain.SerializeToString())
-    assert not chains(onnx.load_model(file))
-    path, share = pruned(file, looked(file, tmp_path), 0.6)
+    path, share = pruned(file, statistics_of(file, tmp_path), 0.6)
     assert share <= 0.6
     images = np.random.default_rng(3).normal(size=(1, 3, SIDE, SIDE)).astype(np.float32)
     np.testing.assert_allclose(run(path, images), run(file, images), atol=1e-3)

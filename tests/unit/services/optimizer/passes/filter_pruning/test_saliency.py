@@ -7,13 +7,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hams_services.optimizer.passes.filter_pruning.chains import Layer
 from hams_services.optimizer.passes.filter_pruning.saliency import (
     DAMPING,
     SCARCE,
     SMALLEST,
     STEP,
     Elimination,
+    Layer,
     Loss,
     allocate,
     eliminate,

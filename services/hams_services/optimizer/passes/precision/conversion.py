@@ -19,7 +19,7 @@ from hams_shared.errors import UnsupportedModelError
 from hams_shared.group.spec import InputSpec
 
 
-def make_variant(
+def convert(
     source: str,
     out: str,
     format: str,

@@ -1,7 +1,8 @@
-"""Which rectangle is chosen."""
+"""Which part of the image a network is cropped to."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,15 @@ import cv2
 import numpy as np
 import pytest
 
-from hams_services.optimizer.passes.crop_input.trials import refusal, size_of
+from hams_services.optimizer.accuracy.samples import NodeSamples
+from hams_services.optimizer.passes.crop_input import CropInput, size_of
+from hams_services.optimizer.passes.quantization import Int8
+from hams_services.optimizer.passes.trial import Start
 from hams_services.optimizer.sandbox.process import JobProcess
-from hams_services.optimizer.variant_builder import Shown, Workshop
+from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_services.optimizer.variant_folder import VariantStore
 from hams_shared.errors import UnsupportedModelError
 from hams_shared.group.spec import NodeSpec
-from hams_shared.wire.variants import task_key
 from support.hostile import convolutions
 
 SIDE = 128
@@ -50,9 +53,11 @@ def test_sides_are_multiples_and_hold_what_is_filled(
 
 
 def test_which_nodes_it_is_for() -> None:
-    assert not refusal(of())
-    assert "fill all" in refusal(of(input={"size": [SIDE, SIDE]}))
-    assert "smaller altogether" in refusal(of(task={"type": "text"}))
+    step = CropInput()
+    assert step.applies(of())
+    assert "fill all" in step.why_not(of(input={"size": [SIDE, SIDE]}))
+    assert "down-scaled as a whole" in step.why_not(of(task={"type": "text"}))
+    assert step.floor(of(min_agreement=0.98)) == pytest.approx(0.99)
 
 
 def pictures(folder: Path, height: int) -> Path:
@@ -64,27 +69,26 @@ def pictures(folder: Path, height: int) -> Path:
 
 
 @pytest.mark.slow
-def test_the_part_that_is_filled_says_the_same_in_less_time(tmp_path: Path) -> None:
+def test_the_part_that_is_filled_agrees_in_less_time(tmp_path: Path) -> None:
     file = convolutions(tmp_path / "net", size=SIDE, width=24)
-    shown, node = Shown.of(pictures(tmp_path / "wide", 50)), of()
-    told: list[str] = []
+    samples = NodeSamples.of("say", of(), pictures(tmp_path / "wide", 50))
+    reported: list[str] = []
     with JobProcess(tmp_path / "job") as job:
-        shop = Workshop(VariantStore(tmp_path / "store"), job, told.append)
-        base = shop.import_file(file, "say", node.input.shape()).variants["onnx"]
-        before = len(shop.store.of(base.made.source_digest))
-        made = shop.rectangle(base, "say", node, shown, floor=0.9)
-        assert made is not None, told
+        builder = VariantBuilder(VariantStore(tmp_path / "store"), job, reported.append)  # type: ignore[arg-type]
+        base = builder.import_file(file, "say", samples.node.input.shape()).variants["onnx"]
+        before = len(builder.store.of(base.made.source_digest))
+        [made] = CropInput().apply(builder, Start(base), samples, floor=0.9)
         assert made.made.input is not None
         assert made.made.input.size == (128, 48)  # 32 rows are filled, an eighth of the side is the margin
-        assert (made.label, made.made.settings["rectangular"]) == ("onnx rectangular", "128×48")
-        assert made.agreements[task_key(node)].value >= 0.9
-        assert len(shop.store.of(base.made.source_digest)) == before + 1
-        int8 = shop.quantize(made, "say", node, shown, floor=0.5)
+        assert (made.label, made.made.settings["cropped"]) == ("onnx cropped", "128×48")
+        assert made.agreements[samples.key].value >= 0.9
+        assert len(builder.store.of(base.made.source_digest)) == before + 1
+        [int8] = Int8().apply(builder, Start(made), samples, floor=0.5, source=base)
         assert int8.made.input == made.made.input  # calibrated with images as it takes them
-        assert int8.label == "onnx rectangular int8"
+        assert int8.label == "onnx cropped int8"
 
-        full = Shown.of(pictures(tmp_path / "square", 190))
+        full = NodeSamples.of("say", of(), pictures(tmp_path / "square", 190))
         with pytest.raises(UnsupportedModelError, match="fill 128×122 of 128×128, which is nearly all"):
-            shop.rectangle(base, "say", node, full, floor=0.9)
+            CropInput().apply(builder, Start(base), full, floor=0.9)
         with pytest.raises(UnsupportedModelError, match="fill all"):
-            shop.rectangle(base, "say", of(input={"size": [SIDE, SIDE]}), shown, floor=0.9)
+            CropInput().apply(builder, Start(base), replace(samples, node=of(input={"size": [SIDE, SIDE]})), floor=0.9)
