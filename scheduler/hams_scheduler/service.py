@@ -12,9 +12,6 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Coroutine
-from typing import TypeVar
-
-from pydantic import BaseModel
 
 import hams_shared
 from hams_scheduler import core, events, profiling
@@ -25,11 +22,12 @@ from hams_scheduler.planning import decide
 from hams_scheduler.questions import Questions
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.view import scheduler_view
-from hams_shared.bus.protocol import Bus, Entry, KeyValue, Message, Registration
+from hams_shared.bus.protocol import Bus, KeyValue, Message, Registration
 from hams_shared.bus.records import changes, restore, watched
 from hams_shared.bus.variant_registry import parse_key
 from hams_shared.errors import (
     BadInputError,
+    DeadlineError,
     HamsError,
     MessageError,
     NotLeaderError,
@@ -55,10 +53,12 @@ The loss of an agent is noticed at once.
 """
 PROFILE_RETRY_S = 1.0
 """Pause after a benchmark without an answer, s."""
+WATCHED = ("devices", "groups", "variants", "plans", "profiles", "health")
+"""The buckets that a scheduler follows."""
+RECALL_S = 30.0
+"""How long reading KV at the start may take, s."""
 GRACE_S = 0.5
 """How long jobs under way have to end when the scheduler stops, s: those that answer do."""
-
-M = TypeVar("M", bound=BaseModel)
 
 
 class SchedulerService:
@@ -75,6 +75,8 @@ class SchedulerService:
         self._plans: PlanStore | None = None
         self._leadership: Leadership | None = None
         self._service: Registration | None = None
+        self._read = {name: asyncio.Event() for name in WATCHED}
+        """By bucket: set when all that was present at the start is read."""
         self._away = False
         self._questions = Questions(self._do)
 
@@ -85,12 +87,12 @@ class SchedulerService:
         for name in subjects.BUCKETS:
             self._buckets[name] = await self._bus.kv(subjects.bucket(name))
         leadership = self._join()
-        await self._recall()
         async with asyncio.TaskGroup() as owner:
             self._jobs = Jobs(owner)
             tasks = [owner.create_task(job()) for job in self._loops()]
             await self._bus.subscribe(subjects.heartbeat(), self._on_heartbeat, limit=8192)
             await self._bus.flush()
+            await self._recall()
             log.info(
                 "scheduler %s is ready: %d profiles, %d groups",
                 self._lease.me,
@@ -185,52 +187,46 @@ class SchedulerService:
             raise NotLeaderError("this scheduler does not lead", "ask again")
 
     async def _recall(self) -> None:
-        """Read back what an earlier scheduler knew."""
-        for entry in (await self._buckets["profiles"].entries()).values():
-            profile = _decoded(ProfileRecord, entry)
-            if profile is not None:
-                self._do(events.ProfileSeen(profile))
-        for entry in (await self._buckets["variants"].entries()).values():
-            variant = _decoded(VariantRecord, entry)
-            if variant is not None:
-                self._variant_seen(entry.key, variant)
-        for entry in (await self._buckets["plans"].entries()).values():
-            plan = _decoded(PlanRecord, entry)
-            if plan is not None:
-                self._do(events.PlanSeen(plan))
-        for entry in (await self._buckets["groups"].entries()).values():
-            group = _decoded(GroupRecord, entry)
-            if group is not None:
-                self._do(events.GroupSeen(entry.key, group))
+        """Wait until all that KV holds is read: what an earlier scheduler knew.
+
+        Raises:
+            DeadlineError: KV does not answer.
+        """
+        try:
+            async with asyncio.timeout(RECALL_S):
+                for read in self._read.values():
+                    await read.wait()
+        except TimeoutError:
+            raise DeadlineError(f"KV was not read within {RECALL_S:g} s", "is the broker overloaded?") from None
         self._state.started = self._clock.now()
 
     # ── in ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _watch_devices(self) -> None:
-        async for device, record in watched(self._buckets["devices"], DeviceRecord):
+        async for device, record in watched(self._buckets["devices"], DeviceRecord, self._read["devices"]):
             self._do(events.DeviceSeen(device, record))
 
     async def _watch_groups(self) -> None:
-        async for group, record in watched(self._buckets["groups"], GroupRecord):
+        async for group, record in watched(self._buckets["groups"], GroupRecord, self._read["groups"]):
             self._do(events.GroupSeen(group, record))
 
     async def _watch_plans(self) -> None:
         assert self._plans is not None
-        async for entry, record in changes(self._buckets["plans"], PlanRecord):
+        async for entry, record in changes(self._buckets["plans"], PlanRecord, self._read["plans"]):
             self._plans.noticed(entry)
             self._do(events.PlanEntrySeen(entry.key, record, entry.lost))
 
     async def _watch_profiles(self) -> None:
-        async for _, record in watched(self._buckets["profiles"], ProfileRecord):
+        async for _, record in watched(self._buckets["profiles"], ProfileRecord, self._read["profiles"]):
             if record is not None:
                 self._do(events.ProfileSeen(record))
 
     async def _watch_health(self) -> None:
-        async for device, health in watched(self._buckets["health"], DeviceHealth):
+        async for device, health in watched(self._buckets["health"], DeviceHealth, self._read["health"]):
             self._do(events.HealthSeen(device, health))
 
     async def _watch_variants(self) -> None:
-        async for key, record in watched(self._buckets["variants"], VariantRecord):
+        async for key, record in watched(self._buckets["variants"], VariantRecord, self._read["variants"]):
             self._variant_seen(key, record)
 
     def _variant_seen(self, key: str, record: VariantRecord | None) -> None:
@@ -345,14 +341,3 @@ class SchedulerService:
             self._do(events.Solved(command.generation, None, as_hams_error(error)))
         else:
             self._do(events.Solved(command.generation, solution))
-
-
-def _decoded(kind: type[M], entry: Entry) -> M | None:
-    """Decode a KV value; a bad one is logged and counts as absent."""
-    if entry.value is None:
-        return None
-    try:
-        return codec.decode(kind, entry.value)
-    except MessageError as error:
-        log.error("KV entry %s ignored: %s", entry.key, error)
-        return None
