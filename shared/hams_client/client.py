@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hams_client.feed import Feed
-from hams_client.pairs import Pairs
+from hams_client.pairs import PairQueue
 from hams_client.result import Result
 from hams_shared.bus import chunks
 from hams_shared.bus.chunks import MAX_BYTES, Assembler
@@ -39,7 +39,6 @@ from hams_shared.wire import codec, subjects
 from hams_shared.wire.frames import Output
 from hams_shared.wire.messages.pipeline import (
     PICTURES_LEASE_S,
-    FramePicture,
     InferAnswer,
     InferRequest,
     PicturesWanted,
@@ -118,49 +117,21 @@ class Hams:
     ) -> AsyncGenerator[tuple[Result, NDArray[np.uint8]], None]:
         """Yield delivered frames with their results, until the caller stops: height×width×3, B, G, R.
 
-        The pipeline sends pictures (JPEG of `quality`, 1–100) only while somebody asks for them, which this does; that
-        takes it some ms of CPU time a frame. A slow caller loses the oldest.
+        The pipeline sends pictures (JPEG of `quality`, 1–100) only while a client requests them, as this method does;
+        each costs it some ms of CPU time. A slow caller loses the oldest.
         """
         import cv2  # only pictures need it
 
-        pairs = Pairs(limit)
-        queue: asyncio.Queue[tuple[Result, bytes] | BaseException] = asyncio.Queue(limit)
-
-        def put(item: tuple[Result, bytes] | BaseException | None) -> None:
-            if item is not None:
-                if queue.full():
-                    queue.get_nowait()
-                queue.put_nowait(item)
-
-        async def on_result(data: bytes) -> None:
-            put(pairs.result(Result.from_bytes(data)))
-
-        async def on_picture(data: bytes) -> None:
-            picture = codec.decode(FramePicture, data)
-            put(pairs.picture(picture.stream, picture.frame, picture.jpeg))
-
-        async def ask() -> None:
-            """Ask again and again; without a broker later. Any other error ends the caller's loop."""
-            wish = codec.encode(PicturesWanted(stream=stream, quality=quality))
-            while True:
-                try:
-                    await self.bus.publish(subjects.pictures_wanted(group), wish)
-                except BrokerError as error:
-                    log.warning("cannot ask for pictures: %s", error)
-                await asyncio.sleep(PICTURES_LEASE_S / 3)
-
+        pairs = PairQueue(limit)
         subscriptions = [
-            await self._assembled(subjects.picture(group, stream), on_picture, limit),
-            await self._assembled(subjects.result(group, stream), on_result, limit),
+            await self._assembled(subjects.picture(group, stream), pairs.on_picture, limit),
+            await self._assembled(subjects.result(group, stream), pairs.on_result, limit),
         ]
-        asking = asyncio.create_task(ask())
-        asking.add_done_callback(lambda task: None if task.cancelled() else put(task.exception()))
+        asking = asyncio.create_task(self._request_pictures(group, stream, quality))
+        asking.add_done_callback(pairs.on_end)
         try:
             while True:
-                item = await queue.get()
-                if isinstance(item, BaseException):
-                    raise item
-                result, jpeg = item
+                result, jpeg = await pairs.next()
                 image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
                 if image is not None:
                     yield result, np.asarray(image, np.uint8)
@@ -168,6 +139,16 @@ class Hams:
             await ended([asking])
             for subscription in subscriptions:
                 await subscription.unsubscribe()
+
+    async def _request_pictures(self, group: str, stream: str, quality: int) -> None:
+        """Request pictures again and again, since each request holds for a while only; without a broker, later."""
+        wanted = codec.encode(PicturesWanted(stream=stream, quality=quality))
+        while True:
+            try:
+                await self.bus.publish(subjects.pictures_wanted(group), wanted)
+            except BrokerError as error:
+                log.warning("cannot request pictures: %s", error)
+            await asyncio.sleep(PICTURES_LEASE_S / 3)
 
     async def _assembled(self, subject: str, handler: Callable[[bytes], Awaitable[None]], limit: int) -> Subscription:
         """Subscribe `handler` to whole messages; those that are not understood are logged."""
@@ -206,8 +187,8 @@ class Hams:
         """Give the next frame to a stream whose source is ``push``; return its number once it was taken.
 
         A lossless stream takes it when there is room in its window, so a loop of pushes runs as fast as the group; a
-        live one takes it at once, and drops an older frame that still waits, which `overloaded` tells. The result comes
-        with the others: see :meth:`results`.
+        live one takes it at once, and drops an older frame that still waits, which `overloaded` reports. The result
+        comes with the others: see :meth:`results`.
 
         Raises:
             NotFoundError: no such group or stream, or no pipeline runs.

@@ -1,18 +1,21 @@
-"""Results and pictures of the same frames, which come on two subjects. Pure."""
+"""Results and pictures of the same frames, which come on two subjects."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from hams_client.result import Result
+from hams_shared.wire import codec
+from hams_shared.wire.messages.pipeline import FramePicture
 
 Key = tuple[str, int]
 
 
 @dataclass
 class Pairs:
-    """Holds what has no partner yet; at most `limit` of each kind, the oldest gives way."""
+    """Holds what has no partner yet; at most `limit` of each kind, the oldest is dropped. Pure."""
 
     limit: int
     _results: OrderedDict[Key, Result] = field(default_factory=OrderedDict)
@@ -39,3 +42,37 @@ class Pairs:
         while len(self._pictures) > self.limit:
             self._pictures.popitem(last=False)
         return None
+
+
+class PairQueue:
+    """Messages in, pairs of result and JPEG out; a slow reader loses the oldest of `limit` pairs."""
+
+    def __init__(self, limit: int) -> None:
+        self._pairs = Pairs(limit)
+        self._queue: asyncio.Queue[tuple[Result, bytes] | BaseException] = asyncio.Queue(limit)
+
+    async def on_result(self, data: bytes) -> None:
+        """Take a result's message. Raises MessageError."""
+        self._put(self._pairs.result(Result.from_bytes(data)))
+
+    async def on_picture(self, data: bytes) -> None:
+        """Take a picture's message. Raises MessageError."""
+        picture = codec.decode(FramePicture, data)
+        self._put(self._pairs.picture(picture.stream, picture.frame, picture.jpeg))
+
+    def on_end(self, task: asyncio.Task[None]) -> None:
+        """Hand the error of an ended task to the reader."""
+        self._put(None if task.cancelled() else task.exception())
+
+    async def next(self) -> tuple[Result, bytes]:
+        """Wait for the next pair. Raises what a task ended with."""
+        item = await self._queue.get()
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def _put(self, item: tuple[Result, bytes] | BaseException | None) -> None:
+        if item is not None:
+            if self._queue.full():
+                self._queue.get_nowait()
+            self._queue.put_nowait(item)

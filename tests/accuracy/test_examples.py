@@ -161,7 +161,7 @@ def shifted(node: str) -> Bend:
     def bend(work: Work) -> Work:
         if work.node != node or not work.count:
             return work
-        width = work.cuts.size[0] if work.cuts else work.images.shape[2]
+        width = work.deferred.size[0] if work.deferred else work.images.shape[2]
         moved = work.to_frame.copy()
         moved[:, :, 2] -= moved[:, :, 0] * (width / 20)
         return replace(work, to_frame=moved)

@@ -34,7 +34,7 @@ async def sent(world: System) -> Sent:
             return
         work: dict[str, Any] = codec.unpack(data)
         if work["sources"]:  # there is something to see
-            how = next(key for key in ("cuts", "pointer", "pixels") if key in work)
+            how = next(key for key in ("deferred", "pointer", "pixels") if key in work)
             found[message.subject.removeprefix("hams.v1.work."), work["node"]].add(how)
 
     await world.bus.subscribe("hams.v1.work.>", note)
@@ -65,7 +65,7 @@ async def serving(world: System, memory: Path, **pins: str) -> tuple[Listener, S
 
 async def test_devices_of_one_host_get_pointers_and_cut_their_crops(world: System) -> None:
     _, found = await serving(world, FOLDER, find=NEAR, light=FAR)
-    assert found == {(NEAR, "find"): {"pointer"}, (FAR, "light"): {"cuts"}}
+    assert found == {(NEAR, "find"): {"pointer"}, (FAR, "light"): {"deferred"}}
 
 
 async def test_a_child_on_another_host_gets_its_crops(world: System, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from hams_agents.tasks.registry import gives_objects, is_detection
 from hams_shared.errors import HamsError, InferenceError, MessageError, TaskError, as_hams_error
 from hams_shared.group.spec import CropSpec, InputSpec, NodeSpec
 from hams_shared.wire import subjects
-from hams_shared.wire.frames import Cuts, Output, Work
+from hams_shared.wire.frames import DeferredCrops, Output, Work
 from hams_shared.wire.messages.plan import Plan
 
 Outgoing = tuple[str, bytes] | Work
@@ -114,7 +114,7 @@ def prepare(batch: Batch) -> None:
     """Make the input tensor."""
     batch.started = time.perf_counter()
     clock = _Clock(batch.timing)
-    if any(piece.work.cuts is not None for piece in batch.pieces):
+    if any(piece.work.deferred is not None for piece in batch.pieces):
         batch.pieces = [_cut_out(piece) for piece in batch.pieces]
         clock.lap("crop")
     images = [image for piece in batch.pieces for image in piece.work.images]
@@ -130,19 +130,19 @@ def prepare(batch: Batch) -> None:
 
 
 def _cut_out(piece: Piece) -> Piece:
-    """Cut the crops out of the frame; a frame that was given up meanwhile is the error of this piece alone."""
-    work, cuts = piece.work, piece.work.cuts
-    if cuts is None:
+    """Take deferred crops from the frame; a frame that was dropped meanwhile is the error of this piece alone."""
+    work, deferred = piece.work, piece.work.deferred
+    if deferred is None:
         return piece
-    parts = zip(cuts.filled, work.to_frame, cuts.corners, strict=True)
+    parts = zip(deferred.filled, work.to_frame, deferred.corners, strict=True)
     try:
-        images = render(work.images[0], None, [View(*part) for part in parts], cuts.size, cuts.pad)
+        images = render(work.images[0], None, [View(*part) for part in parts], deferred.size, deferred.pad)
         if work.view is not None:
             work.view.check()  # what was cut out was the frame
     except Exception as error:
         nothing = replace(work, images=work.images[:0], to_frame=work.to_frame[:0], sources=[])
-        return replace(piece, work=replace(nothing, cuts=None, pointer=None, view=None), error=as_hams_error(error))
-    return replace(piece, work=replace(work, images=images, cuts=None, pointer=None, view=None))
+        return replace(piece, work=replace(nothing, deferred=None, pointer=None, view=None), error=as_hams_error(error))
+    return replace(piece, work=replace(work, images=images, deferred=None, pointer=None, view=None))
 
 
 def infer(batch: Batch) -> None:
@@ -247,8 +247,8 @@ def _crops(
 ) -> list[Outgoing]:
     """All crops of each child, even when there are none, so that the join knows what it waits for.
 
-    Whoever sees the frame cuts the crops of it himself: neither are they sent, nor does the detector's device, mostly
-    the busiest, do it. Crops of crops are cut here.
+    A device that can map the frame takes its crops from it: no pixels are sent, and the detector's device, mostly the
+    busiest, is spared. Crops of crops are cut here.
     """
     messages: list[Outgoing] = []
     spec = served.plan.group.spec
@@ -257,8 +257,8 @@ def _crops(
         device = _device(served.plan, child, work.route)
         crop, takes = spec.nodes[child].crop, served.plan.input_on(child, device)
         here = device == served.device
-        if whole and (here or (work.pointer is not None and device in work.near)):
-            child_work = _seen(work, child, crop, takes, found[0])
+        if whole and (here or (work.pointer is not None and device in work.peers)):
+            child_work = _deferred(work, child, crop, takes, found[0])
         else:
             child_work = _cut(work, child, crop, takes, found)
         messages.append(child_work if here else (subjects.work(device), child_work.pack()))
@@ -271,13 +271,13 @@ def _pad(takes: InputSpec) -> int | None:
     return takes.pad if takes.fit == "letterbox" else None
 
 
-def _seen(work: Work, child: str, crop: CropSpec, takes: InputSpec, objects: list[Detected]) -> Work:
-    """Return work for a device that sees the frame, too: what to cut out of it."""
+def _deferred(work: Work, child: str, crop: CropSpec, takes: InputSpec, objects: list[Detected]) -> Work:
+    """Return work for a device that can map the frame: where its crops are."""
     pad = _pad(takes)
     height, width = work.images.shape[1:3]
     views, kept = views_of((height, width), None, objects, crop, takes.size, pad)
-    cuts = Cuts(takes.size, pad or 0, [view.size for view in views], [view.corners for view in views])
-    return replace(work, node=child, to_frame=maps_of(views), sources=kept, cuts=cuts)
+    deferred = DeferredCrops(takes.size, pad or 0, [view.size for view in views], [view.corners for view in views])
+    return replace(work, node=child, to_frame=maps_of(views), sources=kept, deferred=deferred)
 
 
 def _cut(work: Work, child: str, crop: CropSpec, takes: InputSpec, found: list[list[Detected]]) -> Work:
@@ -288,8 +288,8 @@ def _cut(work: Work, child: str, crop: CropSpec, takes: InputSpec, found: list[l
     sources: list[int] = []
     first = 0
     for image, to_frame, objects in zip(work.images, work.to_frame, found, strict=True) if found else ():
-        cuts, maps, kept = cut(image, to_frame, objects, crop, takes.size, _pad(takes))
-        pixels.append(cuts)
+        crops, maps, kept = cut(image, to_frame, objects, crop, takes.size, _pad(takes))
+        pixels.append(crops)
         transforms.append(maps)
         sources += [first + index for index in kept]
         first += len(objects)

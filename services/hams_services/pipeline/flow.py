@@ -297,7 +297,7 @@ class Flow:
             (image.shape[1], image.shape[0]),
             {node: to for node, to in command.route.items() if len(command.plan.shares[node]) > 1},
             pointer if maps(device) else None,
-            near=tuple(d for d in command.plan.devices if maps(d)) if pointer else (),
+            peers=tuple(d for d in command.plan.devices if maps(d)) if pointer else (),
         )
         await chunks.publish(self._bus, subjects.work(device), work.pack())
 

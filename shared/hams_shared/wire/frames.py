@@ -80,8 +80,8 @@ def _indices(message: dict[str, Any]) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Cuts:
-    """Crops that whoever gets the work cuts out of the frame himself, since he can see it."""
+class DeferredCrops:
+    """Crops that the receiver takes from the frame in shared memory, so that no pixels of crops travel."""
 
     size: tuple[int, int]
     """Width and height of each crop, pixels."""
@@ -93,12 +93,12 @@ class Cuts:
     """For each crop: 4×2, frame pixels, what that part's corners show; None: as `to_frame` says."""
 
     def to_wire(self) -> list[Any]:
-        """The cuts as they travel."""
+        """The crops as they travel."""
         corners = [None if quad is None else quad.ravel().tolist() for quad in self.corners]
         return [list(self.size), self.pad, [list(part) for part in self.filled], corners]
 
     @classmethod
-    def from_wire(cls, value: Any) -> Cuts:
+    def from_wire(cls, value: Any) -> DeferredCrops:
         """Check and rebuild. Raises MessageError."""
         match value:
             case [[int(width), int(height)], int(pad), list(filled), list(corners)]:
@@ -108,21 +108,21 @@ class Cuts:
                 if fits and len(filled) == len(corners) and 0 <= pad <= 255:
                     parts = [_part(part, width, height) for part in filled]
                     return cls((width, height), pad, parts, [_quad(quad) for quad in corners])
-        raise MessageError("cuts: not [size, pad, filled, corners] of one number of crops")
+        raise MessageError("deferred: not [size, pad, filled, corners] of one number of crops")
 
 
 def _part(value: Any, width: int, height: int) -> tuple[int, int]:
     match value:
         case [int(across), int(down)] if 0 < across <= width and 0 < down <= height:
             return across, down
-    raise MessageError(f"cuts: {value!r} is no part of {width}×{height}")
+    raise MessageError(f"deferred: {value!r} is no part of {width}×{height}")
 
 
 def _quad(value: Any) -> NDArray[np.float64] | None:
     if value is None:
         return None
     if not (isinstance(value, list) and len(value) == 8 and all(isinstance(v, float) and abs(v) < 1e9 for v in value)):
-        raise MessageError("cuts: corners are not eight numbers")
+        raise MessageError("deferred: corners are not eight numbers")
     return np.array(value).reshape(4, 2)
 
 
@@ -133,7 +133,7 @@ class Work:
     id: FrameId
     node: str
     images: Pixels
-    """N×H×W×3; N = 1 for a frame, N = number of crops for a child. With `cuts`: the frame, 1×H×W×3."""
+    """N×H×W×3; N = 1 for a frame, N = number of crops for a child. With `deferred`: the frame, 1×H×W×3."""
     to_frame: NDArray[np.float64]
     """N×2×3: maps pixels of image i to pixels of the original frame."""
     sources: list[int]
@@ -146,14 +146,14 @@ class Work:
     """Where the pixels lie; None: they travel in the message."""
     view: FrameView | None = None
     """Received by pointer: must be checked after the last look at the pixels."""
-    cuts: Cuts | None = None
-    """The images are yet to be cut out of the frame."""
-    near: tuple[str, ...] = ()
-    """Devices that can see a frame that travels by pointer, and so cut their crops themselves."""
+    deferred: DeferredCrops | None = None
+    """The receiver takes the images from the frame."""
+    peers: tuple[str, ...] = ()
+    """Shared-memory peers: devices that can map a frame that travels by pointer, and so take their crops from it."""
 
     @property
     def count(self) -> int:
-        """How many images the node is shown."""
+        """How many images the node gets."""
         return len(self.sources)
 
     def pack(self) -> bytes:
@@ -167,10 +167,10 @@ class Work:
             "frame_size": list(self.frame_size),
             "route": self.route,
         }
-        if self.near:
-            message["near"] = list(self.near)
-        if self.cuts is not None:
-            message["cuts"] = self.cuts.to_wire()
+        if self.peers:
+            message["peers"] = list(self.peers)
+        if self.deferred is not None:
+            message["deferred"] = self.deferred.to_wire()
         if self.pointer is not None:
             message["pointer"] = self.pointer.to_wire()
         else:
@@ -186,61 +186,87 @@ class Work:
             WorkUnreadableError: it is, but its pixels cannot be had; it holds all the rest.
         """
         message = _map(data)
-        frame_id = FrameId.from_wire(message.get("id"))
-        shape = _get(message, "shape", list)
-        if len(shape) != 4 or not all(isinstance(n, int) and n >= 0 for n in shape) or shape[3] != 3:
-            raise MessageError(f"shape {shape!r} is not [N, H, W, 3]")
-        size = shape[0] * shape[1] * shape[2] * 3
         pointer = FramePointer.from_wire(message["pointer"]) if "pointer" in message else None
-        pixels = b"" if pointer else _get(message, "pixels", bytes)
-        if size > MAX_PIXELS or (pointer is None and len(pixels) != size):
-            raise MessageError(f"{len(pixels)} bytes of pixels do not fill shape {shape}")
-        transforms = _get(message, "to_frame", bytes)
-        cuts = Cuts.from_wire(message["cuts"]) if "cuts" in message else None
-        count = shape[0] if cuts is None else len(cuts.filled)
-        if cuts is not None and shape[0] != 1:
-            raise MessageError(f"crops are cut out of one frame, not of {shape[0]}")
-        if len(transforms) != count * 48:
-            raise MessageError(f"{count} images need {count * 48} bytes of transforms, not {len(transforms)}")
+        deferred = DeferredCrops.from_wire(message["deferred"]) if "deferred" in message else None
+        shape, pixels = _pixels(message, by_pointer=pointer is not None)
         sources = _indices(message)
-        if len(sources) != count:
-            raise MessageError(f"{count} images but {len(sources)} sources")
-        match message.get("frame_size"):
-            case [int(width), int(height)] if width > 0 and height > 0:
-                pass
-            case other:
-                raise MessageError(f"frame_size {other!r} is not [width, height]")
-        routes = message.get("route", {})
-        if not (isinstance(routes, dict) and all(isinstance(d, str) for d in routes.values())):
-            raise MessageError("route is not a map of devices")
-        near = message.get("near", [])
-        if not (isinstance(near, list) and all(isinstance(d, str) for d in near)):
-            raise MessageError("near is not a list of devices")
         work = cls(
-            id=frame_id,
+            id=FrameId.from_wire(message.get("id")),
             node=_get(message, "node", str),
             images=np.frombuffer(pixels, np.uint8).reshape(shape if pointer is None else (0, 1, 1, 3)),
-            to_frame=np.frombuffer(transforms, "<f8").reshape(-1, 2, 3),
+            to_frame=_transforms(message, shape[0], deferred, len(sources)),
             sources=sources,
-            frame_size=(width, height),
-            route=routes,
+            frame_size=_frame_size(message),
+            route=_route(message),
             pointer=pointer,
-            cuts=cuts,
-            near=tuple(near),
+            deferred=deferred,
+            peers=_peers(message),
         )
-        if pointer is None:
-            return work
-        try:
-            if reader is None:
-                raise FrameUnreachableError("this process reads no shared memory")
-            view = reader.view(pointer, tuple(shape))
-        except RefusedError as error:
-            raise WorkUnreadableError(work, error) from None
-        return replace(work, images=view.pixels, view=view)
+        return work if pointer is None else _mapped(work, pointer, shape, reader)
+
+
+def _pixels(message: dict[str, Any], *, by_pointer: bool) -> tuple[tuple[int, ...], bytes]:
+    """Return the shape of the images, and their bytes unless they come by pointer. Raises MessageError."""
+    shape = _get(message, "shape", list)
+    if len(shape) != 4 or not all(isinstance(n, int) and n >= 0 for n in shape) or shape[3] != 3:
+        raise MessageError(f"shape {shape!r} is not [N, H, W, 3]")
+    size = shape[0] * shape[1] * shape[2] * 3
+    pixels = b"" if by_pointer else _get(message, "pixels", bytes)
+    if size > MAX_PIXELS or (not by_pointer and len(pixels) != size):
+        raise MessageError(f"{len(pixels)} bytes of pixels do not fill shape {shape}")
+    return tuple(shape), pixels
+
+
+def _transforms(
+    message: dict[str, Any], images: int, deferred: DeferredCrops | None, sources: int
+) -> NDArray[np.float64]:
+    """Return one map to the frame for each image, or deferred crop. Raises MessageError."""
+    if deferred is not None and images != 1:
+        raise MessageError(f"crops are taken from one frame, not from {images}")
+    count = images if deferred is None else len(deferred.filled)
+    transforms = _get(message, "to_frame", bytes)
+    if len(transforms) != count * 48:
+        raise MessageError(f"{count} images need {count * 48} bytes of transforms, not {len(transforms)}")
+    if sources != count:
+        raise MessageError(f"{count} images but {sources} sources")
+    return np.frombuffer(transforms, "<f8").reshape(-1, 2, 3)
+
+
+def _frame_size(message: dict[str, Any]) -> tuple[int, int]:
+    match message.get("frame_size"):
+        case [int(width), int(height)] if width > 0 and height > 0:
+            return width, height
+        case other:
+            raise MessageError(f"frame_size {other!r} is not [width, height]")
+
+
+def _route(message: dict[str, Any]) -> dict[str, str]:
+    route = message.get("route", {})
+    if not (isinstance(route, dict) and all(isinstance(d, str) for d in route.values())):
+        raise MessageError("route is not a map of devices")
+    return route
+
+
+def _peers(message: dict[str, Any]) -> tuple[str, ...]:
+    peers = message.get("peers", [])
+    if not (isinstance(peers, list) and all(isinstance(d, str) for d in peers)):
+        raise MessageError("peers is not a list of devices")
+    return tuple(peers)
+
+
+def _mapped(work: Work, pointer: FramePointer, shape: tuple[int, ...], reader: FrameReader | None) -> Work:
+    """Return `work` with the pixels that `pointer` points to. Raises WorkUnreadableError."""
+    try:
+        if reader is None:
+            raise FrameUnreachableError("this process reads no shared memory")
+        view = reader.view(pointer, shape)
+    except RefusedError as error:
+        raise WorkUnreadableError(work, error) from None
+    return replace(work, images=view.pixels, view=view)
 
 
 class WorkUnreadableError(Exception):
-    """Work whose pixels cannot be had here: `reason` is to be answered to whoever sent it."""
+    """Work whose pixels cannot be read here; `reason` is the answer to its sender."""
 
     def __init__(self, work: Work, reason: RefusedError) -> None:
         super().__init__(reason.text)
@@ -250,7 +276,7 @@ class WorkUnreadableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What one node said about one frame, or why it could not.
+    """One node's output for one frame, or the error in its place.
 
     `items` has one entry per image the node was given: for a detector a list of objects, for a describing node one map.
     """

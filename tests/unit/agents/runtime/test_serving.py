@@ -141,12 +141,12 @@ def pool() -> Iterator[FramePool]:
     pool.close()
 
 
-def seen(pool: FramePool, near: tuple[str, ...]) -> tuple[Work, Slot]:
+def seen(pool: FramePool, peers: tuple[str, ...]) -> tuple[Work, Slot]:
     """Work for the first node, as its agent gets it by pointer."""
     slot = pool.take((48, 64, 3))
     assert slot is not None
     slot.pixels[:] = np.random.default_rng(1).integers(0, 256, slot.pixels.shape, np.uint8)
-    work = Work(ID, "sign", slot.pixels[None], IDENTITY[None], [0], (64, 48), pointer=slot.publish(), near=near)
+    work = Work(ID, "sign", slot.pixels[None], IDENTITY[None], [0], (64, 48), pointer=slot.publish(), peers=peers)
     return Work.unpack(work.pack(), FrameReader()), slot
 
 
@@ -168,17 +168,17 @@ def sent(
     return {one.node: one for one in found}
 
 
-def test_crops_are_the_same_whoever_cuts_them(pool: FramePool) -> None:
-    work, _ = seen(pool, near=("near.b.u",))
+def test_crops_are_the_same_whichever_device_makes_them(pool: FramePool) -> None:
+    work, _ = seen(pool, peers=("near.b.u",))
     here, near, far = (sent(SIGNS, work, FOUND, device) for device in ("h.b.u", "near.b.u", "far.b.u"))
     for node, (width, height) in {"text": (24, 8), "kind": (9, 9)}.items():
-        assert far[node].cuts is None
+        assert far[node].deferred is None
         assert far[node].images.shape == (1, height, width, 3)
         assert len(far[node].pack()) > width * height * 3
         for other in (here[node], near[node]):
-            assert other.cuts is not None
+            assert other.deferred is not None
             whole = shown(SIGNS, other)
-            assert (whole.cuts, whole.pointer, whole.view) == (None, None, None)
+            assert (whole.deferred, whole.pointer, whole.view) == (None, None, None)
             assert (whole.images == far[node].images).all()
             assert (whole.to_frame == far[node].to_frame).all()
             assert whole.sources == far[node].sources == [0]
@@ -188,7 +188,7 @@ def test_crops_are_the_same_whoever_cuts_them(pool: FramePool) -> None:
 @pytest.mark.parametrize("device", ["h.b.u", "near.b.u", "far.b.u"])
 def test_a_crop_is_as_large_as_the_network_on_its_device_wants_it(pool: FramePool, device: str) -> None:
     """One that looks at a part of its letterboxed image gets that part, the same pixels."""
-    work, _ = seen(pool, near=("near.b.u",))
+    work, _ = seen(pool, peers=("near.b.u",))
     whole = shown(SIGNS, sent(SIGNS, work, FOUND, device)["text"], device)
     takes = SIGNS.nodes["text"].input.model_copy(update={"size": (20, 8)})
     choice = VariantChoice(model=model_ref("small"), label="rectangular", agreement=1.0, input=takes)
@@ -203,14 +203,14 @@ def test_a_crop_is_as_large_as_the_network_on_its_device_wants_it(pool: FramePoo
 
 
 def test_nothing_found_needs_no_frame(pool: FramePool) -> None:
-    work, _ = seen(pool, near=("near.b.u",))
+    work, _ = seen(pool, peers=("near.b.u",))
     none = {**FOUND, "conf": -FOUND["conf"]}
     for one in sent(SIGNS, work, none, "near.b.u").values():
-        assert (one.count, one.cuts, one.pointer) == (0, None, None)
+        assert (one.count, one.deferred, one.pointer) == (0, None, None)
 
 
 def test_a_frame_that_was_given_up_is_the_failure_of_its_own_work_only(pool: FramePool) -> None:
-    work, slot = seen(pool, near=("near.b.u",))
+    work, slot = seen(pool, peers=("near.b.u",))
     gone = sent(SIGNS, work, FOUND, "near.b.u")["kind"]
     stands = sent(SIGNS, work, FOUND, "far.b.u")["kind"]
     slot.free()
@@ -228,16 +228,16 @@ def test_a_frame_that_was_given_up_is_the_failure_of_its_own_work_only(pool: Fra
 
 
 @pytest.mark.parametrize("change", [{"filled": [(10, 9)]}, {"filled": []}, {"size": (0, 9)}, {"pad": 256}])
-def test_cuts_that_make_no_sense_are_refused(pool: FramePool, change: dict[str, Any]) -> None:
-    work, _ = seen(pool, near=("near.b.u",))
+def test_deferred_crops_that_make_no_sense_are_refused(pool: FramePool, change: dict[str, Any]) -> None:
+    work, _ = seen(pool, peers=("near.b.u",))
     cuts = sent(SIGNS, work, FOUND, "near.b.u")["kind"]
-    assert cuts.cuts is not None
+    assert cuts.deferred is not None
     with pytest.raises(MessageError):
-        Work.unpack(replace(cuts, cuts=replace(cuts.cuts, **change)).pack(), FrameReader())
+        Work.unpack(replace(cuts, deferred=replace(cuts.deferred, **change)).pack(), FrameReader())
 
 
 def test_a_crop_of_nothing_is_a_named_error(pool: FramePool) -> None:
-    work, _ = seen(pool, near=("near.b.u",))
+    work, _ = seen(pool, peers=("near.b.u",))
     cuts = sent(SIGNS, work, FOUND, "near.b.u")["kind"]
     outside = replace(cuts, to_frame=cuts.to_frame + 1e4)
     node = served(SIGNS, "kind", dict.fromkeys(SIGNS.nodes, "near.b.u"))
