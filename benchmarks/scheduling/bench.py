@@ -101,7 +101,7 @@ def replanning() -> dict[str, float]:
         current = assignment_rows(rest, solve(instance, "optimal", time_limit_s=1).shares)
         reference = assignment_rows(rest, solve(rest, "optimal", time_limit_s=1).shares)
         result = replan(Problem.of(rest), current, reference)
-        moves.append(len(result.moved))
+        moves.append(int((result != current).sum()))
         fresh.append(int((reference != current).sum()))
         forced.append(int((current < 0).sum()))
     instance = generate(100, 20, 0, memory="none")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hams_scheduler.solver import instance_json
-from hams_scheduler.solver.instance import InfeasibleError, InvalidInstanceError
+from hams_scheduler.solver.instance import InvalidInstanceError, NoPlacementError
 from hams_scheduler.solver.strategies.registry import names, solve
 from hams_scheduler.solver.whatif import apply, max_streams
 from hams_shared import errors
@@ -51,7 +51,7 @@ def answers(
         return result
     except InvalidInstanceError as error:
         raise errors.BadInputError(error.text, "see docs/scheduling.md") from None
-    except InfeasibleError as error:
+    except NoPlacementError as error:
         raise errors.InfeasibleError(error.text) from None
 
 

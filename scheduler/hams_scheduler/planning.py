@@ -198,7 +198,7 @@ def _chosen_and_placed(snapshot: PlanningSnapshot) -> tuple[NetworkChoices, Inst
     whole = build_instance(snapshot, chosen)
     try:
         return chosen, whole, _solve(whole, snapshot)
-    except instance.InfeasibleError:
+    except instance.NoPlacementError:
         smallest = choose_networks(snapshot, smallest=True)
         if smallest == chosen:
             raise
@@ -211,7 +211,7 @@ def _translated() -> Iterator[None]:
     """Turn the solver's errors into those that users get."""
     try:
         yield
-    except instance.InfeasibleError as error:
+    except instance.NoPlacementError as error:
         raise InfeasibleError(error.text) from None
     except instance.InvalidInstanceError as error:
         raise BadInputError(error.text) from None
@@ -234,9 +234,9 @@ def _near(whole: Instance, snapshot: PlanningSnapshot, reference: Placement) -> 
         return reference
     numbers = Problem.of(whole)
     current = assignment_rows(whole, snapshot.current)
-    found = replan(numbers, current, assignment_rows(whole, reference.shares))
+    rows = replan(numbers, current, assignment_rows(whole, reference.shares))
     bound = objective.cycle(numbers, assignment_rows(whole, reference.shares)) / (1 + reference.gap)
-    answer = Answer.of(numbers, found.assign, min(bound, found.cycle))
+    answer = Answer.of(numbers, rows, min(bound, objective.cycle(numbers, rows)))
     return build(reference.strategy, whole, numbers, answer, reference.seconds)
 
 

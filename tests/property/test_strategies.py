@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hams_scheduler.solver import objective
-from hams_scheduler.solver.instance import InfeasibleError, Instance, Problem
+from hams_scheduler.solver.instance import NoPlacementError, Instance, Problem
 from hams_scheduler.solver.placement import Placement
 from hams_scheduler.solver.strategies import cpsat
 from hams_scheduler.solver.strategies.registry import names, solve
@@ -54,7 +54,7 @@ instances = st.builds(
 def solved(instance: Instance, name: str) -> Placement:
     try:
         return solve(instance, name, time_limit_s=2.0)
-    except InfeasibleError:
+    except NoPlacementError:
         assume(False)
         raise
 
@@ -63,7 +63,7 @@ def brute_force(instance: Instance) -> float | None:
     """The best FPS of all D^M assignments; None when none is allowed."""
     try:
         problem = Problem.of(instance)
-    except InfeasibleError:
+    except NoPlacementError:
         return None
     best = None
     for rows in itertools.product(range(problem.shape[1]), repeat=problem.shape[0]):
@@ -109,7 +109,7 @@ def test_no_plan_breaks_memory_support_or_pins_and_its_fps_is_true(instance: Ins
 def test_optimal_is_the_best_of_all_assignments(instance: Instance) -> None:
     best = brute_force(instance)
     if best is None:
-        with pytest.raises(InfeasibleError):
+        with pytest.raises(NoPlacementError):
             solve(instance, "optimal")
         return
     placement = solve(instance, "optimal")
@@ -140,7 +140,7 @@ def test_highs_and_cp_sat_agree(memory: bool, monkeypatch: pytest.MonkeyPatch) -
         try:
             instance = make(seed, 14, 4, memory=memory, twins=seed % 2 == 0)
             by_cp_sat = solve(instance, "optimal", time_limit_s=10)
-        except InfeasibleError:
+        except NoPlacementError:
             continue
         with monkeypatch.context() as without:
             without.setattr(cpsat, "available", lambda: False)
@@ -237,5 +237,5 @@ def test_the_papers_objective_gives_each_model_a_device_of_its_own() -> None:
         devices = [d for places in placement.shares.values() for d in places]
         assert len(set(devices)) == 3
     assert solve(instance, "optimal").fps >= solve(instance, "mfs").fps
-    with pytest.raises(InfeasibleError, match="device of its own"):
+    with pytest.raises(NoPlacementError, match="device of its own"):
         solve(make(3, 5, 4).replace(objective="paper", pins={}), "optimal")

@@ -29,7 +29,7 @@ class InvalidInstanceError(ValueError):
         self.field = field
 
 
-class InfeasibleError(ValueError):
+class NoPlacementError(ValueError):
     """No placement keeps support, pins and memory; `models` are those that fit nowhere, with `reasons`."""
 
     def __init__(self, text: str, *, models: Sequence[str] = (), reasons: Mapping[str, str] | None = None) -> None:
@@ -250,14 +250,14 @@ class Problem:
 
     @staticmethod
     def of(instance: Instance) -> Problem:
-        """Translate `instance`. Raises InfeasibleError naming each model that no device can run."""
+        """Translate `instance`. Raises NoPlacementError naming each model that no device can run."""
         allowed = instance.allowed()
         rows, columns = allowed.shape
         lost = [row for row in range(rows) if not allowed[row].any()]
         if lost:
             reasons = {instance.models[row]: _why_unsupported(instance, row) for row in lost}
             text = "; ".join(f"{model}: {reason}" for model, reason in reasons.items())
-            raise InfeasibleError(f"no device can run {text}", models=tuple(reasons), reasons=reasons)
+            raise NoPlacementError(f"no device can run {text}", models=tuple(reasons), reasons=reasons)
         weights = instance.weights * demand(instance)
         with np.errstate(divide="ignore"):
             cost = np.where(allowed, weights[:, None] / np.where(allowed, instance.fps, 1.0), np.inf)

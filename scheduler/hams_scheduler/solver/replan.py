@@ -1,20 +1,19 @@
-"""Changing a placement that serves: as good as a fresh one, with as few nodes moved as can be. Pure.
+"""Changing a placement that serves: about as good as one from scratch, with few nodes moved. Pure.
 
 A reference is solved from scratch; the new placement may be `TOLERANCE` times worse than it, and pays for that with
-fewer moves. Two candidates are made and pruned, and the one that moves fewer nodes is taken:
+fewer moves. Two options are made and pruned, and the one that moves fewer nodes is taken:
 
     A   the current placement; nodes that must move go first (longest cycle first, each where the cycle grows least, as
         in MFS); then, while the cycle is above the limit, the move off the bottleneck, or the swap with it, that takes
         most off the cycle per node moved
     B   the reference; nodes are sent home while the cycle stays within the limit
 
-The rule comes from trials (30×8, a device lost: 7.8 moves, against 17.3 from scratch and 6.4 proven fewest).
+The rule comes from an experiment (30×8, a device lost: 7.8 moves, against 17.3 from scratch and 6.4 proven fewest).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,20 +24,8 @@ TOLERANCE = 1.05
 """How much longer than the reference's the cycle may be."""
 
 
-@dataclass(frozen=True)
-class Replanned:
-    """A new assignment."""
-
-    assign: IntArray
-    """M device rows."""
-    cycle: float
-    """Seconds per frame (over target)."""
-    moved: tuple[int, ...]
-    """Rows whose device changed, those that had to move included."""
-
-
-def replan(problem: Problem, current: IntArray, reference: IntArray, tolerance: float = TOLERANCE) -> Replanned:
-    """Return the placement to change to.
+def replan(problem: Problem, current: IntArray, reference: IntArray, tolerance: float = TOLERANCE) -> IntArray:
+    """Return M device rows of the placement to change to.
 
     `current` is M device rows, -1 where the node's device is gone or cannot run it any more; `reference` M device rows
     of a placement from scratch. The result keeps support, pins and memory; its cycle is at most `tolerance` times the
@@ -46,13 +33,11 @@ def replan(problem: Problem, current: IntArray, reference: IntArray, tolerance: 
     """
     limit = objective.cycle(problem, reference) * tolerance
     stays = _still_valid(problem, current)
-    candidates = [_prune(problem, stays, reference, limit)]
+    options = [_prune(problem, stays, reference, limit)]
     repaired = _repair(problem, stays, limit)
     if repaired is not None:
-        candidates.insert(0, _prune(problem, stays, repaired, limit))
-    best = min(candidates, key=lambda rows: (int((rows != stays).sum()), objective.cycle(problem, rows)))
-    moved = tuple(int(row) for row in np.nonzero(best != current)[0])
-    return Replanned(best, objective.cycle(problem, best), moved)
+        options.insert(0, _prune(problem, stays, repaired, limit))
+    return min(options, key=lambda rows: (int((rows != stays).sum()), objective.cycle(problem, rows)))
 
 
 def _still_valid(problem: Problem, current: IntArray) -> IntArray:
@@ -83,7 +68,7 @@ def _fits(problem: Problem, rows: IntArray, row: int, column: int) -> bool:
 
 
 def _repair(problem: Problem, stays: IntArray, limit: float) -> IntArray | None:
-    """Candidate A, or None when moves and swaps do not reach the limit."""
+    """Option A, or None when moves and swaps do not reach the limit."""
     rows = stays.copy()
     least = np.where(np.isfinite(problem.cost), problem.cost, np.inf).min(axis=1)
     for row in sorted(np.nonzero(rows < 0)[0], key=lambda r: (-least[r], r)):

@@ -12,7 +12,7 @@ import numpy as np
 
 from hams_scheduler.solver.instance import Problem
 from hams_scheduler.solver.strategies.milp import MilpResult
-from hams_scheduler.solver.strategies.silence_stdout import quiet
+from hams_scheduler.solver.strategies.silence_stdout import silence_stdout
 
 UNITS = 100_000_000
 """Rounding down a hundred costs then changes a cycle by less than what counts as proven."""
@@ -49,7 +49,7 @@ def shortest_cycle(problem: Problem, upper: float, lower: float, seconds: float)
     solver.parameters.num_workers = 2
     solver.parameters.random_seed = 0
     solver.parameters.log_search_progress = False
-    with quiet():
+    with silence_stdout():
         status = solver.solve(model)
     bound = max(lower, min(solver.best_objective_bound, UNITS) / UNITS * upper * (1 - 1e-9))
     if status == cp_model.INFEASIBLE:  # with every cost rounded down: nothing is as short as `upper`

@@ -3,7 +3,7 @@
 A placement with a cycle below T uses no pair that costs T or more (Lenstra, Shmoys and Tardos 1990), hence
 `OPT ≥ min(T, LP over the pairs with P < T)` for every T. And forcing a model onto a device raises the bound that prices
 prove by its reduced cost over `sum pi`; a pair for which that reaches T is in no placement below T either. What is left
-is a problem in which the incumbent itself may be impossible: whoever searches it must be told its value T.
+is a problem in which the incumbent itself may be impossible: a search of it must be given its value T.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def below(problem: Problem, limit: float) -> Problem:
     return replace(problem, cost=np.where(problem.cost < limit * (1 - 1e-12), problem.cost, np.inf))
 
 
-def without_dear(problem: Problem, prices: Prices, limit: float) -> Problem:
+def without_expensive(problem: Problem, prices: Prices, limit: float) -> Problem:
     """Return the problem without the pairs whose reduced cost lifts the bound of `prices` to `limit` seconds."""
     total = float(prices.pi.sum())
     if total <= 0:
@@ -58,11 +58,11 @@ def without_dear(problem: Problem, prices: Prices, limit: float) -> Problem:
 
 def filtered(problem: Problem, incumbent: float, prices: Prices, bound: float, budget: Budget) -> Filtered:
     """Return what may still be in a placement with a cycle below `incumbent` seconds, and the sharpened `bound`."""
-    fewer = below(without_dear(problem, prices, incumbent), incumbent)
+    fewer = below(without_expensive(problem, prices, incumbent), incumbent)
     found = _relaxed(fewer, budget)
     if found is not None:
         bound = max(bound, min(incumbent, found.bound))
-        fewer = without_dear(fewer, found, incumbent)
+        fewer = without_expensive(fewer, found, incumbent)
     bound = _bisected(problem, bound, incumbent, budget)
     result = Filtered(fewer, bound, prices if found is None else found)
     return replace(result, bound=incumbent) if result.empty else result

@@ -1,7 +1,7 @@
 """Mixed-integer programs, by HiGHS through scipy: whether a placement fits at all, and the shortest cycle.
 
-HiGHS (Huangfu and Hall, *Parallelizing the dual revised simplex method*, 2018) is told to be silent (``disp=False``),
-yet some versions print a stray line while they look for placements; :mod:`quiet` keeps it off stdout.
+HiGHS (Huangfu and Hall, *Parallelizing the dual revised simplex method*, 2018) is set to be silent (``disp=False``),
+yet some versions print a stray line while they look for placements; :mod:`silence_stdout` keeps it off stdout.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
-from hams_scheduler.solver.instance import FloatArray, InfeasibleError, IntArray, Problem
-from hams_scheduler.solver.strategies.silence_stdout import quiet
+from hams_scheduler.solver.instance import FloatArray, IntArray, NoPlacementError, Problem
+from hams_scheduler.solver.strategies.silence_stdout import silence_stdout
 
 PACK_LIMIT_S = 5.0
 """How long the search for any placement that fits may take, s."""
@@ -34,13 +34,13 @@ class MilpResult:
 def pack(problem: Problem) -> IntArray | None:
     """Return some placement that keeps support and memory, or None when there is none.
 
-    Raises InfeasibleError, which then says so, when neither is known after `PACK_LIMIT_S`.
+    Raises NoPlacementError, which then says so, when neither is known after `PACK_LIMIT_S`.
     """
     rows, columns = _pairs(problem)
     constraints = [_each_once(problem, rows), _memory(problem, rows, columns)]
     if problem.one_per_device:
         constraints.append(_one_per_device(problem, columns))
-    with quiet():
+    with silence_stdout():
         found = milp(
             np.zeros(len(rows)),
             integrality=np.ones(len(rows)),
@@ -49,7 +49,7 @@ def pack(problem: Problem) -> IntArray | None:
             options={"disp": False, "time_limit": PACK_LIMIT_S},
         )
     if found.x is None and found.status == 1:
-        raise InfeasibleError(
+        raise NoPlacementError(
             f"no placement that fits into the devices' memory was found in {PACK_LIMIT_S:g} s; there may be one"
         )
     return None if found.x is None else _assignment(problem, rows, columns, np.asarray(found.x))
@@ -74,7 +74,7 @@ def shortest_cycle(problem: Problem, upper: float, lower: float, seconds: float,
     ]
     if problem.one_per_device:
         constraints.append(_widened(_one_per_device(problem, columns)))
-    with quiet():
+    with silence_stdout():
         found = milp(
             np.append(np.zeros(count), 1.0),
             integrality=np.append(np.ones(count), 0),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hams_scheduler.solver.instance import SLACK_MIB, InfeasibleError, IntArray, Problem
+from hams_scheduler.solver.instance import SLACK_MIB, IntArray, NoPlacementError, Problem
 
 
 def fits(problem: Problem, assign: IntArray) -> bool:
@@ -23,7 +23,7 @@ def feasible_start(problem: Problem) -> IntArray:
     """Return some assignment that keeps support and memory.
 
     Largest first into the fullest device that it fits, or the emptiest; where that fails, HiGHS decides. Raises
-    InfeasibleError naming the models left over.
+    NoPlacementError naming the models left over.
     """
     left = _greedy(problem)
     if isinstance(left, np.ndarray):
@@ -33,7 +33,7 @@ def feasible_start(problem: Problem) -> IntArray:
     found: IntArray | None = milp.pack(problem)
     if found is None:
         names = [problem.models[row] for row in left]
-        raise InfeasibleError(
+        raise NoPlacementError(
             f"the models do not fit into the devices' memory together: nothing is left for {', '.join(names)}",
             models=names,
             reasons=dict.fromkeys(names, "no device has enough memory left for it"),

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from hams_scheduler.solver.instance import InfeasibleError, IntArray, Problem
+from hams_scheduler.solver.instance import IntArray, NoPlacementError, Problem
 from hams_scheduler.solver.placement import Answer
 from hams_scheduler.solver.time_budget import Budget
 
@@ -19,13 +19,13 @@ from hams_scheduler.solver.time_budget import Budget
 def bottleneck_assignment(problem: Problem) -> IntArray:
     """Return M distinct device rows with the least longest cost, by threshold search over matchings.
 
-    Raises InfeasibleError when no assignment of all models to devices of their own exists.
+    Raises NoPlacementError when no assignment of all models to devices of their own exists.
     """
     values = np.unique(problem.cost[np.isfinite(problem.cost)])
     best = _match(problem, float(values[-1]))
     if (best < 0).any():
         names = [problem.models[row] for row in np.nonzero(best < 0)[0]]
-        raise InfeasibleError(
+        raise NoPlacementError(
             f"the objective paper gives each model a device of its own; none is left for {', '.join(names)}",
             models=names,
         )

@@ -37,7 +37,7 @@ def solve(instance: Instance, strategy: str, *, time_limit_s: float = 1.0, clock
 
     `time_limit_s` bounds the anytime search of `optimal` and `replicated`; the others take what they take. `seconds`
     of the answer is the search on `clock`, without the explanations. Raises InvalidInstanceError for an unknown
-    strategy or a time limit that is not above 0, InfeasibleError when nothing fits.
+    strategy or a time limit that is not above 0, NoPlacementError when nothing fits.
     """
     if strategy not in STRATEGIES:
         known = ", ".join(STRATEGIES)

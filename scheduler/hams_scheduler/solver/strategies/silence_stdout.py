@@ -1,6 +1,6 @@
 """Keeps solvers off stdout, which belongs to the answer (`hams-ctl plan --json`).
 
-HiGHS and CP-SAT are silent when told so, except for a few stray lines that some versions print from C++ regardless.
+HiGHS and CP-SAT are silent when set so, except for a few stray lines that some versions print from C++ regardless.
 While one of them runs, file descriptor 1 points to stderr. Where that cannot be done (no such descriptors), nothing
 is changed.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_stdout() -> Iterator[None]:
     """Send what native code writes to stdout to stderr instead."""
     try:
         saved = os.dup(1)
@@ -36,7 +36,7 @@ def quiet() -> Iterator[None]:
 
 
 def _flush() -> None:
-    """Empty Python's and C's buffers, so that a line goes where it was meant to go when written."""
+    """Empty Python's and C's buffers, so that a line goes where stdout pointed when it was written."""
     with suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
     library = _c_library()
