@@ -50,3 +50,16 @@ def test_a_key_that_is_none(key: str) -> None:
     with pytest.raises(BadInputError, match=r"SOURCE\.VARIANT"):
         parse_key(key)
     assert parse_key(variant_key(SOURCE.digest, SOURCE.digest)) == (SOURCE.digest, SOURCE.digest)
+
+
+async def test_a_record_of_an_older_version_is_replaced(connect: Any, name: str) -> None:
+    record = variant(SOURCE, SPEC.nodes["det"], 0.9)
+    old = record.model_copy(update={"made": record.made.model_copy(update={"settings": {"shrunk": "0.5"}})})
+    key = variant_key(SOURCE.digest, record.model.digest)
+    async with connect() as bus:
+        kv = await bus.kv(name)
+        await kv.create(key, codec.encode(old))
+        await register(kv, SOURCE, record)
+        entry = await kv.get(key)
+        assert entry is not None
+        assert codec.decode(VariantRecord, entry.value) == record

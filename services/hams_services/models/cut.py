@@ -1,8 +1,8 @@
-"""Networks cut short: the tensors a group file names become the outputs, and what comes after them goes.
+"""Networks are cut at the tensors that a group file names: these become the outputs, and what follows is removed.
 
 Exporters append post-processing that only their own runtime knows (TFLite_Detection_PostProcess), or that a task does
-as well. ONNX stays ONNX; other formats become OpenVINO IR, which is what can run them here anyway. The result is
-deterministic: one input and one version of OpenVINO, one digest.
+as well. ONNX stays ONNX; other formats become OpenVINO IR, which can run them anyway. The result is deterministic: the
+same file and version of OpenVINO give the same digest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from openvino.frontend import FrontEndManager
 from hams_services.models import openvino_ir
 from hams_shared.errors import ModelError
 
-log = logging.getLogger("hams.optimizer")
+log = logging.getLogger("hams.models")
 
 _FRONTENDS = {".tflite": "tflite", ".pb": "tf", ".pdmodel": "paddle"}
 
@@ -30,7 +30,7 @@ Files = list[tuple[str, bytes]]
 
 
 def cut(path: Path, outputs: Sequence[str]) -> Files:
-    """Return the network in `path` with the tensors `outputs` as its outputs, in this order; inputs unused then go.
+    """Return the network in `path` with the tensors `outputs` as its outputs, in this order; unused inputs are removed.
 
     Raises:
         ModelError: the file cannot be read, or has no such tensor.
@@ -48,7 +48,7 @@ def cut(path: Path, outputs: Sequence[str]) -> Files:
 
 
 def cut_onnx(data: bytes, outputs: Sequence[str]) -> bytes:
-    """Return the ONNX file `data` with `outputs` for outputs; see :func:`cut`."""
+    """Return the ONNX file `data` with the tensors `outputs` as outputs; see :func:`cut`."""
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's own DecodeError
@@ -57,13 +57,13 @@ def cut_onnx(data: bytes, outputs: Sequence[str]) -> bytes:
     for name in outputs:
         if name not in makers:
             raise _unknown(name, makers)
-    keep_outputs(model, outputs)
+    _keep_outputs(model, outputs)
     result: bytes = model.SerializeToString(deterministic=True)
     return result
 
 
-def keep_outputs(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
-    """Make the tensors `outputs`, which nodes say, the outputs; nodes, weights and inputs that are not needed go."""
+def _keep_outputs(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
+    """Make the tensors `outputs` the outputs; remove nodes, weights and inputs on which they do not depend."""
     graph = model.graph
     makers = {name: node for node in graph.node for name in node.output}
     needed: set[str] = set()
@@ -74,8 +74,8 @@ def keep_outputs(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
             continue
         needed.add(name)
         if name in makers:
-            todo += used(makers[name])
-    known = {value.name: value for value in (*inferred(model), *graph.output)}
+            todo += _used(makers[name])
+    known = {value.name: value for value in (*_inferred(model), *graph.output)}
     nodes = [node for node in graph.node if needed.intersection(node.output)]
     weights = [tensor for tensor in graph.initializer if tensor.name in needed]
     inputs = [value for value in graph.input if value.name in needed]
@@ -87,19 +87,19 @@ def keep_outputs(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
     graph.output.extend(ports)
 
 
-def used(node: Any) -> list[str]:
+def _used(node: Any) -> list[str]:
     """Return the tensors a node reads, those of its inner graphs included."""
     names = list(node.input)
     for attribute in node.attribute:
         for inner in (attribute.g, *attribute.graphs):
             for each in inner.node:
-                names += used(each)
+                names += _used(each)
             names += [value.name for value in inner.output]
     return names
 
 
-def inferred(model: Any) -> Sequence[Any]:
-    """Return what is known of inner tensors and outputs; nothing where their shapes cannot be inferred."""
+def _inferred(model: Any) -> Sequence[Any]:
+    """Return types and shapes of inner tensors and outputs; nothing where they cannot be inferred."""
     try:
         graph = onnx.shape_inference.infer_shapes(model).graph
         return [*graph.value_info, *graph.output]

@@ -1,8 +1,8 @@
-"""ONNX files as runtimes want them: weights as weights, no batch size burnt in, the wanted input size.
+"""ONNX files are normalised for runtimes: weights are no inputs, the batch is free, the input has the wanted size.
 
-Exporters write the shape of the example they traced into the file. Many networks would take any batch, and fully
-convolutional ones any picture, if the file only said so. Dims are freed only where every operator of the graph is
-known not to care; what is left fixed, agents serve one image at a time.
+Exporters write the shape of the traced example into the file. Many networks take any batch, and fully convolutional
+ones any image. Dimensions are freed only where every operator of the graph is known to take any size; where the batch
+stays fixed, agents serve one image at a time.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _SPATIAL = """
     Sqrt Sub Sum Tanh Upsample
 """
 SPATIAL_FREE = frozenset(_SPATIAL.split())
-"""Operators that take any batch, height and width; :func:`_by_attributes` judges those for which it depends."""
+"""Operators that take any batch, height and width; :func:`_by_attributes` decides on those for which it depends."""
 
 BATCH_FREE = SPATIAL_FREE | {"Gemm"}
 """Operators that take any batch."""
 
 
 def normalize_onnx(data: bytes, input_shape: Sequence[int] | None = None) -> bytes:
-    """Return the ONNX file `data` with free dims; the same bytes when nothing is wrong with it.
+    """Return the ONNX file `data` with free dimensions; the same bytes where nothing has to change.
 
     `input_shape` is what one image will have, e.g. (1, 3, 480, 640). Height and width are freed only when it differs
-    from what the file declares. The result is deterministic: one input, one digest.
+    from what the file declares. The result is deterministic: the same input gives the same digest.
 
     Raises:
         ModelError: not an ONNX file, its weights are in other files, or it cannot take `input_shape`.
@@ -51,8 +51,8 @@ def normalize_onnx(data: bytes, input_shape: Sequence[int] | None = None) -> byt
     return result
 
 
-def hoist(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Make weights of constants, as which some exporters write all weights (Paddle2ONNX); returns `model`."""
+def constants_to_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Turn constants into initializers: some exporters write all weights as constants (Paddle2ONNX). Return `model`."""
     graph = model.graph
     outputs = {value.name for value in graph.output}
     nodes = list(graph.node)
@@ -69,7 +69,7 @@ def hoist(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _drop_weights(model: onnx.ModelProto) -> bool:
-    """Take the weights out of the inputs, and away where no node uses them; True when there were any."""
+    """Remove weights from the inputs, and unused ones altogether; return whether there were any."""
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
@@ -93,19 +93,19 @@ def _read(data: bytes) -> onnx.ModelProto:
     except Exception as error:  # protobuf's own DecodeError
         raise ModelError(f"not an ONNX file: {error}", "check its source, and export it again") from error
     if not model.graph.node or not model.graph.output:
-        raise ModelError("an ONNX file without a network in it", "check its source, and export it again")
+        raise ModelError("this ONNX file has no network", "check its source, and export it again")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise ModelError(
-            "this ONNX file keeps its weights in other files", "save it as one: onnx.save(onnx.load(PATH), NEW_PATH)"
+            "this ONNX file has its weights in other files", "save it as one: onnx.save(onnx.load(PATH), NEW_PATH)"
         )
     return model
 
 
 def _free(graph: Any, source: Any, wanted: Sequence[int] | None) -> bool:
-    """Free the batch, and height and width where `wanted` needs it; True when something changed."""
+    """Free the batch, and height and width where `wanted` needs it; return whether something changed."""
     dims = source.type.tensor_type.shape.dim
     if len(dims) != 4 or (wanted is not None and len(wanted) != 4):
-        return False  # the agents say what they think of it
+        return False  # agents report what they cannot serve
     fixed = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in dims]
     resize = wanted is not None and any(f and f != w for f, w in zip(fixed[1:], wanted[1:], strict=True))
     batch = fixed[0] != 0 and _indifferent(graph, BATCH_FREE)
@@ -133,7 +133,7 @@ def _free(graph: Any, source: Any, wanted: Sequence[int] | None) -> bool:
 
 
 def _free_output(output: Any, batch: bool, resize: bool) -> None:
-    """Forget what the output's shape was for the traced example."""
+    """Free the dimensions of an output that come from the traced example."""
     dims = output.type.tensor_type.shape.dim
     if batch and len(dims):
         dims[0].dim_param = BATCH
@@ -143,7 +143,7 @@ def _free_output(output: Any, batch: bool, resize: bool) -> None:
 
 
 def _indifferent(graph: Any, operators: frozenset[str]) -> bool:
-    """Say whether every node takes any size of the axes that `operators` are indifferent to."""
+    """Return whether every node takes any size of the axes for which `operators` take any."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     spatial = operators is SPATIAL_FREE
     return all(
@@ -153,7 +153,7 @@ def _indifferent(graph: Any, operators: frozenset[str]) -> bool:
 
 
 def _by_attributes(node: Any, constants: dict[str, Any], spatial: bool) -> bool:
-    """Judge the operators for which it depends."""
+    """Return whether a node takes any size, for the operators where that depends on attributes."""
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     match node.op_type:
         case "Concat":
@@ -177,7 +177,7 @@ def _by_attributes(node: Any, constants: dict[str, Any], spatial: bool) -> bool:
 
 
 def _free_lead(shape: list[int]) -> bool:
-    """Say whether a Reshape to `shape` keeps the batch, whatever it is."""
+    """Return whether a Reshape to `shape` keeps any batch."""
     return bool(shape) and (shape[0] == 0 or (shape[0] == -1 and 0 not in shape))
 
 

@@ -1,4 +1,4 @@
-"""OpenVINO IR written so that the same network gives the same bytes, and what the optimizer notes in it."""
+"""OpenVINO IR is written so that the same network gives the same bytes; with the precision to compute in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import openvino as ov
 
 PRECISION_INFO = ["hams", "precision"]
-"""Where an IR says what it is to be computed in; agents read it there (`hams_agents.backends.openvino`)."""
+"""Where an IR holds the precision to compute in; agents read it there (`hams_agents.backends.openvino`)."""
 
 
 def rename(graph: Any, name: str) -> None:
@@ -51,7 +51,7 @@ def name_outputs(graph: Any) -> None:
 
 
 def compute_in(graph: Any, precision: str) -> None:
-    """Note what the network is to be computed in; empty: as the device likes."""
+    """Note the precision that the network is to compute in; empty: as the device likes."""
     if precision:
         graph.set_rt_info(precision, PRECISION_INFO)
 

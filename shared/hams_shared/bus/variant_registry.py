@@ -1,4 +1,4 @@
-"""KV ``variants``: which variants may stand for which deployed networks. Pure, but for :func:`register`.
+"""KV ``variants``: which variants may replace which deployed networks. Pure, but for :func:`register`.
 
 The key is the digest of the deployed network (``GroupRecord.models[node].digest``) and that of the variant; the value
 is a :class:`VariantRecord`, whose agreements are those with that network, by the node's task and
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from hams_shared.bus.protocol import KeyValue
-from hams_shared.errors import BadInputError, RefusedError
+from hams_shared.errors import BadInputError, MessageError, RefusedError
 from hams_shared.group.spec import InputSpec, NodeSpec
 from hams_shared.wire import codec
 from hams_shared.wire.messages.group import ModelRef
@@ -23,7 +23,7 @@ _KEY = re.compile(r"([0-9a-f]{64})\.([0-9a-f]{64})")
 
 
 def variant_key(source: str, variant: str) -> str:
-    """The KV key of `variant` of `source`, both digests of a ModelRef."""
+    """Return the KV key of `variant` of `source`, both digests of a ModelRef."""
     return f"{source}.{variant}"
 
 
@@ -36,7 +36,7 @@ def parse_key(key: str) -> tuple[str, str]:
 
 
 def excluded(record: VariantRecord, node: NodeSpec) -> str:
-    """Say why a variant may not serve `node`; empty when it may."""
+    """Return why a variant may not serve `node`; empty when it may."""
     if node.variants is False:
         return "the group file allows no variants"
     precision = record.precision
@@ -52,7 +52,7 @@ def excluded(record: VariantRecord, node: NodeSpec) -> str:
 
 
 def _fits(takes: InputSpec, given: InputSpec) -> bool:
-    """Whether images are prepared alike for both; a letterbox that is smaller leaves out padding."""
+    """Return whether images are prepared alike for both; a smaller letterbox has less padding."""
     if (takes.fit, takes.pad) != (given.fit, given.pad):
         return False
     smaller = all(a <= b for a, b in zip(takes.size, given.size, strict=True))
@@ -60,11 +60,13 @@ def _fits(takes: InputSpec, given: InputSpec) -> bool:
 
 
 async def register(bucket: KeyValue, source: ModelRef, record: VariantRecord) -> None:
-    """Say that `record` is a variant of `source`; what is known of it for other nodes is kept.
+    """Register `record` as a variant of `source`; its agreements for other nodes are kept.
+
+    A record of an older version, which cannot be read any more, is replaced.
 
     Raises:
         BadInputError: it is the source itself.
-        RefusedError: others wrote it again and again meanwhile.
+        RefusedError: others kept writing it meanwhile.
     """
     if record.model.digest == source.digest:
         raise BadInputError(f"{record.label} of {source.name} is the source itself")
@@ -75,17 +77,22 @@ async def register(bucket: KeyValue, source: ModelRef, record: VariantRecord) ->
             if entry is None or entry.value is None:
                 await bucket.create(key, codec.encode(record))
             else:
-                await bucket.update(
-                    key, codec.encode(merged(codec.decode(VariantRecord, entry.value), record)), entry.revision
-                )
+                await bucket.update(key, codec.encode(_merged_with(entry.value, record)), entry.revision)
             return
         except RefusedError:
-            continue  # somebody was faster: look again
+            continue  # somebody was faster: read it again
     raise RefusedError(f"{record.label} of {source.name} is written by others all the time", "try again")
 
 
+def _merged_with(old: bytes, new: VariantRecord) -> VariantRecord:
+    try:
+        return merged(codec.decode(VariantRecord, old), new)
+    except MessageError:
+        return new
+
+
 def merged(old: VariantRecord, new: VariantRecord) -> VariantRecord:
-    """`new`, with what `old` says of nodes that `new` does not speak of."""
+    """Return `new`, with the agreements and failures of `old` for nodes that `new` has none for."""
     judged = new.agreements.keys() | new.failed.keys()
     return new.model_copy(
         update={

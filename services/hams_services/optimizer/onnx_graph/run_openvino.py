@@ -8,7 +8,7 @@ import openvino as ov
 
 
 def one_core(graph: Any, core: ov.Core | None = None) -> Any:
-    """Compile a network for one core; without being told so, OpenVINO computes in what the processor does fastest."""
+    """Compile a network for one core; by default OpenVINO computes in the processor's fastest precision."""
     return (core or ov.Core()).compile_model(
         graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     )

@@ -59,21 +59,19 @@ def quantize(
     if quantised.has_rt_info("nncf"):
         quantised.set_rt_info(nncf.__version__, ["nncf"])
     openvino_ir.compute_in(quantised, compute)
-    folder = Path(out)
+    tools = {"openvino": ov.__version__.partition("-")[0], "nncf": nncf.__version__}
+    return {**_write(quantised, Path(out)), "batch": batch, "layers": layers, "tools": tools}
+
+
+def _write(quantised: Any, folder: Path) -> dict[str, Any]:
+    """Write the network under deterministic names, and as ``named`` under the source's, which NNCF keeps."""
     folder.mkdir(parents=True, exist_ok=True)
-    # Renaming for the file only: ranking asks by the source's names, which NNCF keeps.
     named = folder / "named.xml"
     openvino_ir.save(quantised, named)
     again = ov.Core().read_model(named)
     openvino_ir.rename(again, "model")
     files = openvino_ir.save(again, folder / "model.xml")
-    return {
-        "files": [str(part) for part in files],
-        "named": str(named),
-        "batch": batch,
-        "layers": layers,
-        "tools": {"openvino": ov.__version__.partition("-")[0], "nncf": nncf.__version__},
-    }
+    return {"files": [str(part) for part in files], "named": str(named)}
 
 
 def _quantize(graph: Any, inputs: Any, kept: Sequence[str], scope: str) -> Any:
