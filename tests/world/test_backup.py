@@ -65,7 +65,7 @@ async def test_of_a_damaged_backup_nothing_is_used(world: System, saved: tuple[P
     assert not (await world.view()).groups
 
 
-async def test_a_group_deployed_meanwhile_goes_only_if_told(world: System, saved: tuple[Path, GroupRecord]) -> None:
+async def test_a_group_deployed_meanwhile_needs_replace(world: System, saved: tuple[Path, GroupRecord]) -> None:
     path, record = saved
     box(world)
     other = await world.deploy(light(node={"model": "brightness +300", "min_agreement": 1.0}))

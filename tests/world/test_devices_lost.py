@@ -69,7 +69,7 @@ async def test_an_agent_that_stays_away_is_replaced(world: System) -> None:
     results.check()
 
 
-async def test_a_live_stream_drops_what_the_lost_device_had_and_says_why(world: System) -> None:
+async def test_a_live_stream_drops_frames_of_the_lost_device_with_the_reason(world: System) -> None:
     results = await serving(world, "live")
     await world.parts[FAST].kill()
     await world.until(lambda: results.devices[-1] == SLOW)

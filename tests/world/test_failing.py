@@ -96,7 +96,7 @@ async def test_a_single_failure_changes_nothing(world: System) -> None:
     assert not (await world.stream()).failed
 
 
-async def test_without_another_device_the_group_says_why_and_frames_fail_by_name(world: System) -> None:
+async def test_without_another_device_the_group_reports_why_and_frames_fail_by_name(world: System) -> None:
     world.scheduler()
     world.pipeline()
     world.agent("ill", StubDevice(fps=60))

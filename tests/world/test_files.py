@@ -63,7 +63,7 @@ async def ended(world: System) -> bool:
     return (await world.stream()).state == "ended"
 
 
-async def test_a_disk_that_hangs_is_told_and_the_stream_goes_on_when_it_is_back(world: System, tmp_path: Path) -> None:
+async def test_a_disk_that_hangs_is_reported_and_the_stream_continues_after_it(world: System, tmp_path: Path) -> None:
     hung = tmp_path / "shot05a.png"
     os.mkfifo(hung)  # who reads it waits for who writes it
     results = await playing(world, tmp_path, pace="max")

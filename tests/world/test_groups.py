@@ -92,7 +92,7 @@ async def test_a_group_that_is_deployed_again_with_another_network_changes_over(
     assert len(starts) == 2  # the stream begins anew, once
 
 
-async def test_a_group_that_cannot_be_placed_says_why_and_is_in_nobodys_way(world: System) -> None:
+async def test_a_group_that_cannot_be_placed_reports_why_and_affects_no_other(world: System) -> None:
     await world.box(a=StubDevice(fps={"brightness": 30.0}))
     results = await fed(world, light())
     before = await plan(world)

@@ -80,7 +80,7 @@ async def test_a_mistake_is_named_and_the_stream_goes_on(
     await world.until(lambda: results.received)
 
 
-async def test_a_live_stream_tells_each_frame_that_was_dropped_for_a_newer_one(world: System) -> None:
+async def test_a_live_stream_reports_each_frame_dropped_for_a_newer_one(world: System) -> None:
     results = await serving(world, light({"mode": "live"}))
     told = [await world.hams.push("grey", "s0", picture(n)) for n in range(20)]
     await world.until(lambda: results.frames[-1] == 19)  # the newest is never the one to go
@@ -146,7 +146,7 @@ async def told(world: System) -> tuple[str, str]:
     return stream.state, stream.text
 
 
-async def test_a_live_frame_that_is_late_is_dropped_and_says_why(world: System) -> None:
+async def test_a_live_frame_that_is_late_is_dropped_with_the_reason(world: System) -> None:
     results = await serving(world, light({"mode": "live"}, deadline_s=1))
     await world.hams.push("grey", "s0", picture(0))
     world.devices["box.stub.sim"].hangs = True
@@ -203,7 +203,7 @@ async def test_a_slow_reader_loses_the_oldest_and_slows_nobody(world: System) ->
     results.check()
 
 
-async def test_what_one_node_says_can_be_heard_before_the_join(world: System) -> None:
+async def test_outputs_of_one_node_can_be_tapped_before_the_join(world: System) -> None:
     await serving(world)
     async with world.hams.tap("grey", "light") as outputs:
         await world.hams.push("grey", "s0", picture(3))

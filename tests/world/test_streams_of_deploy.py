@@ -53,7 +53,7 @@ async def test_a_source_that_is_not_there_fails_the_deployment_and_names_whose_f
     check_streams([view])
 
 
-async def test_a_stream_that_was_mended_is_not_told_as_it_was(world: System, tmp_path: Path) -> None:
+async def test_a_repaired_stream_is_not_reported_as_failed(world: System, tmp_path: Path) -> None:
     start(world)
     path = tmp_path / "one.png"
     [view] = await begun(world, {"s0": {"source": str(path)}})
@@ -63,7 +63,7 @@ async def test_a_stream_that_was_mended_is_not_told_as_it_was(world: System, tmp
     assert view.state in ("playing", "ended")
 
 
-async def test_a_camera_that_does_not_answer_is_told_and_no_failure(
+async def test_a_camera_that_does_not_answer_is_reported_and_no_failure(
     world: System, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start(world)
@@ -73,7 +73,7 @@ async def test_a_camera_that_does_not_answer_is_told_and_no_failure(
     assert "stream grey/cam does not play yet: " in capsys.readouterr().err
 
 
-async def test_where_no_pipeline_runs_that_is_said(world: System) -> None:
+async def test_a_missing_pipeline_is_reported(world: System) -> None:
     world.scheduler()
     world.agent("sim")
     record = await world.deploy(light({"source": "camera:250"}))

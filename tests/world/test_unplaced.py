@@ -10,7 +10,7 @@ from support.world.stub import StubDevice
 from support.world.system import System, light, picture
 
 
-async def test_infer_says_why(world: System) -> None:
+async def test_infer_reports_why(world: System) -> None:
     world.scheduler()
     world.pipeline()
     world.agent("a", StubDevice(fps={}))
@@ -23,7 +23,7 @@ async def test_infer_says_why(world: System) -> None:
     assert world.clock.now() - began < 2.0
 
 
-async def test_an_application_is_told_which_groups_there_are(world: System) -> None:
+async def test_an_application_gets_the_names_of_groups(world: System) -> None:
     """With an application's credentials, which do not let it ask the scheduler."""
     world.pipeline()
     world.scheduler()

@@ -72,7 +72,7 @@ async def test_the_fastest_variant_above_the_floor_takes_over_while_the_group_se
     assert in_turn(results) == [SOURCE, GOOD, ROUGH]
 
 
-async def test_a_question_is_told_what_the_variants_bring(world: System) -> None:
+async def test_a_plan_request_reports_the_gain_of_variants(world: System) -> None:
     record, _ = await serving(world, fps=2)
     await world.add_variant(record, GOOD, 0.99)
     [answer] = (await world.control.plan([record], ("mfs",), 1.0)).answers

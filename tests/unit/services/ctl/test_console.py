@@ -1,4 +1,4 @@
-"""What hams-ctl prints is what it was told: names of files, addresses and recognised texts are no markup."""
+"""hams-ctl prints names of files, addresses and recognised texts unchanged: they are no markup."""
 
 from __future__ import annotations
 

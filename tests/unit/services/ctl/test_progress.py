@@ -51,7 +51,7 @@ def test_detail_stands_behind_the_part_done() -> None:
 
 
 def test_a_step_that_never_reports_again_is_printed_by_the_thread() -> None:
-    class Said(io.StringIO):
+    class Output(io.StringIO):
         here = threading.Event()
 
         def write(self, text: str) -> int:
@@ -59,11 +59,11 @@ def test_a_step_that_never_reports_again_is_printed_by_the_thread() -> None:
                 self.here.set()
             return super().write(text)
 
-    said = Said()
-    with Printed(Console(file=said, force_terminal=False)) as printed:
+    printed_text = Output()
+    with Printed(Console(file=printed_text, force_terminal=False)) as printed:
         printed("look for devices", 0, 0)
-        assert said.here.wait(QUIET_S + 20)
-    assert said.getvalue().startswith("look for devices (")
+        assert printed_text.here.wait(QUIET_S + 20)
+    assert printed_text.getvalue().startswith("look for devices (")
     assert not any(thread.name == "progress" for thread in threading.enumerate())
 
 
@@ -88,9 +88,9 @@ def test_the_next_bar_completes_the_one_before() -> None:
 def test_a_long_unit_does_not_stand_still() -> None:
     creeping = Creeping()
     assert creeping.parts("measure", 10, 12, 0.0) == (1000, 1200)
-    shown = [creeping.parts("measure", 10, 12, float(second))[0] for second in range(1, 8)]
-    assert shown == sorted(set(shown))
-    assert 1000 < shown[0] < shown[-1] < 1100
+    parts = [creeping.parts("measure", 10, 12, float(second))[0] for second in range(1, 8)]
+    assert parts == sorted(set(parts))
+    assert 1000 < parts[0] < parts[-1] < 1100
     assert creeping.parts("measure", 10, 12, 1e6)[0] < 1100
     assert creeping.parts("measure", 11, 12, 1e6) == (1100, 1200)
     assert creeping.parts("measure", 12, 12, 2e6) == (1200, 1200)

@@ -1,4 +1,4 @@
-"""The broker's disk is full: what is decided, what is told."""
+"""The broker's disk is full: decisions and reports."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ URL = "nats://127.0.0.1:9"
 NOBODY = "no scheduler is running"
 
 
-def test_a_full_disk_is_told_once_and_the_broker_started_anew_when_there_is_room() -> None:
+def test_a_full_disk_is_reported_once_and_the_broker_restarted_when_there_is_room() -> None:
     watch = DiskWatch()
     looks = [True, False, False, False, True, True, False, True]
-    said = [watch.look(100.0 * n, room=room, complained=False) for n, room in enumerate(looks)]
-    assert said == ["", "full", "", "", "restart", "", "full", "restart"]
+    actions = [watch.look(100.0 * n, room=room, complained=False) for n, room in enumerate(looks)]
+    assert actions == ["", "full", "", "", "restart", "", "full", "restart"]
 
 
-def test_a_disk_that_was_full_between_two_looks_is_known_by_what_the_broker_says() -> None:
+def test_a_disk_that_was_full_between_two_looks_is_known_by_the_brokers_log() -> None:
     watch = DiskWatch()
     assert watch.look(0, room=True, complained=True) == "restart"
     assert watch.look(2, room=True, complained=False) == ""
 
 
-def test_a_broker_that_complains_on_and_on_is_started_anew_ever_more_seldom() -> None:
+def test_a_broker_that_keeps_complaining_is_restarted_ever_less_often() -> None:
     watch = DiskWatch()
     restarts = [t for t in range(0, 4000, 2) if watch.look(t, room=True, complained=True) == "restart"]
     pauses = [later - earlier for earlier, later in itertools.pairwise(restarts)]
     assert pauses == [min(LONGEST_S, AGAIN_S * 2**n) for n in range(len(pauses))]
     assert len(pauses) > 7
-    assert watch.look(9000, room=True, complained=False) == "restart"  # what was said while it waited
+    assert watch.look(9000, room=True, complained=False) == "restart"  # the complaint came while it waited
     assert watch.look(9000 + 2 * LONGEST_S, room=True, complained=False) == ""
     assert watch.look(20000, room=True, complained=True) == "restart"
     assert watch.look(20000 + AGAIN_S, room=True, complained=True) == "restart"  # all was well in between
@@ -71,7 +71,7 @@ def test_complaints_are_found_once_in_what_is_new(tmp_path: Path, line: str, fou
     assert complaints.new() == found
 
 
-def test_a_log_that_is_not_there_says_nothing(tmp_path: Path) -> None:
+def test_a_missing_log_holds_no_complaint(tmp_path: Path) -> None:
     assert not Complaints(tmp_path / "none").new()
 
 

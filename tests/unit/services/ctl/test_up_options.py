@@ -1,4 +1,4 @@
-"""What `hams-ctl up` says of options that have no effect."""
+"""The remark of `hams-ctl up` on options without effect."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from hams_services.ctl.actions.up import unused_options
     ],
 )
 def test_options_of_an_own_broker_beside_another_one(nats: str | None, port: int | None, host: str, named: str) -> None:
-    said = unused_options(nats, port, host)
+    remark = unused_options(nats, port, host)
     if named is None:
-        assert said == ""
+        assert remark == ""
     else:
-        assert said.startswith(f"not used: {named}, because the broker at nats://box:4222 is used")
+        assert remark.startswith(f"not used: {named}, because the broker at nats://box:4222 is used")
 
 
 def test_its_password_is_not_shown() -> None:

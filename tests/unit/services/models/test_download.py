@@ -85,10 +85,10 @@ def url(server: ThreadingHTTPServer) -> str:
 
 @pytest.mark.parametrize(("name", "requests"), [("/net.onnx", 1), ("/moved", 1), ("/busy", 3), ("/cut-once", 2)])
 def test_a_file_arrives_whole(url: str, tmp_path: Path, name: str, requests: int) -> None:
-    told: list[tuple[int, int]] = []
-    download(url + name, SHA, tmp_path / "net", lambda done, total: told.append((done, total)))
+    reports: list[tuple[int, int]] = []
+    download(url + name, SHA, tmp_path / "net", lambda done, total: reports.append((done, total)))
     assert (tmp_path / "net").read_bytes() == NET
-    assert told[-1] == (len(NET), len(NET))
+    assert reports[-1] == (len(NET), len(NET))
     assert Handler.seen[name] == requests
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net", "net.sha256"]
 

@@ -91,7 +91,7 @@ def known(path: Path) -> dict[str, ZooEntry]:
 
 @pytest.mark.parametrize("name", ["face", "person", "vehicle"])
 def test_examples_and_zoo_agree(name: str) -> None:
-    """Node by node: what the example says is what the zoo says."""
+    """Node by node: the example has what the zoo has."""
     group = group_spec.load_group(EXAMPLES / f"{name}.yaml")
     found = known(EXAMPLES / f"{name}.yaml")
     assert set(found) == set(group.nodes)

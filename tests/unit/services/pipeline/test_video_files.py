@@ -1,4 +1,4 @@
-"""Video files as people have them: what a source yields of each, when, and what it says of damage."""
+"""Video files as people have them: what a source yields of each, when, and its notes on damage."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_empty_chunks_are_no_damage(tmp_path: Path) -> None:
     assert not error
     assert len(frames) == 50
     assert at == pytest.approx(times, abs=0.0011)
-    assert "50 hold a picture" in source.note  # but it is said
+    assert "50 hold a picture" in source.note  # but there is a note
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_what_is_hidden_from_the_length_of_the_file_is_found_too(tmp_path: Path)
     assert f"it ends after {len(frames)} of 50 frames" in error
 
 
-def test_a_file_that_ends_before_its_clock_is_told_and_is_no_failure(tmp_path: Path) -> None:
+def test_a_file_that_ends_before_its_clock_is_reported_and_is_no_failure(tmp_path: Path) -> None:
     """In a Matroska file the time may be that of longer sound."""
     data = written(tmp_path / "v.mkv", "MJPG").read_bytes()
     hollow = tmp_path / "hollow.mkv"

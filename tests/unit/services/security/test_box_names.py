@@ -1,4 +1,4 @@
-"""Under which name a box joins: its credentials say, unless HAMS_HOST does."""
+"""The name of a box that joins: HAMS_HOST, else the one in its credentials."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def test_a_box_is_called_what_its_credentials_say(site: Path, monkeypatch: pytes
     assert name_box(None) == "box3"
 
 
-def test_joining_with_what_is_wrong_says_so(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_joining_with_wrong_options_is_refused_by_name(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "CONNECT_S", 0.2)
     join = ["join", "--nats", "tls://127.0.0.1:9", "--device", "openvino:CPU"]
     mine = ["--credentials", str(site / "agent-box2.creds")]
-    for host, more, said in (
+    for host, more, printed in (
         ("box3", mine, "for the devices of box2, and this box is called box3"),
         ("box2", ["--credentials", str(site / "none")], "cannot read the credentials"),
         ("box2", ["--credentials", str(site / "authority.key")], "is no credentials file"),
@@ -51,7 +51,7 @@ def test_joining_with_what_is_wrong_says_so(site: Path, monkeypatch: pytest.Monk
         monkeypatch.setenv("HAMS_HOST", host)
         result = CliRunner().invoke(app, [*join, *more])
         assert result.exit_code == 5, result.output
-        assert said in result.output
+        assert printed in result.output
 
 
 def test_an_agent_of_another_box_does_not_start(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +62,7 @@ def test_an_agent_of_another_box_does_not_start(site: Path, capsys: pytest.Captu
     assert "HAMS_HOST=box2" in capsys.readouterr().err
 
 
-def test_init_says_which_box_gets_what(tmp_path: Path) -> None:
+def test_init_prints_which_files_each_box_gets(tmp_path: Path) -> None:
     def init(*options: str, code: int = 0) -> str:
         result = CliRunner().invoke(app, ["init", "--dir", str(tmp_path / "s"), *options])
         assert result.exit_code == code, result.output
@@ -70,11 +70,11 @@ def test_init_says_which_box_gets_what(tmp_path: Path) -> None:
 
     brokers = ["--cluster", "box1", "--cluster", "box2", "--cluster", "box3"]
     assert "does not survive the loss of a broker" in init(*brokers[:4], code=2)
-    said = init(*brokers)
-    assert f"copy {tmp_path}/s/cluster/box2 to box2 as the folder secrets, and nothing else" in said
-    assert "restart" not in said
-    said = init("--leaf", "box4", "--box", "box9")
-    assert f"copy {tmp_path}/s/leaf/box4 to box4" in said
-    assert f"copy {tmp_path}/s/agent-box9.creds to box9" in said
-    assert "agent-box4.creds to" not in said
-    assert "copy each box's folder again, then restart one broker after the other, leaves last" in said
+    printed = init(*brokers)
+    assert f"copy {tmp_path}/s/cluster/box2 to box2 as the folder secrets, and nothing else" in printed
+    assert "restart" not in printed
+    printed = init("--leaf", "box4", "--box", "box9")
+    assert f"copy {tmp_path}/s/leaf/box4 to box4" in printed
+    assert f"copy {tmp_path}/s/agent-box9.creds to box9" in printed
+    assert "agent-box4.creds to" not in printed
+    assert "copy each box's folder again, then restart one broker after the other, leaves last" in printed

@@ -98,13 +98,13 @@ def test_files_that_are_no_credentials(tmp_path: Path) -> None:
     init(tmp_path, "box1")
     good = (tmp_path / "app.creds").read_text()
     path = tmp_path / "x.creds"
-    for text, said in (
+    for text, reason in (
         ("", "lacks the user's name, a certificate, an NKey seed"),
         (good[: good.index("-----BEGIN USER")], "lacks an NKey seed"),
         (good.replace("MII", "xxx"), "certificate cannot be read"),
     ):
         path.write_text(text)
-        with pytest.raises(CredentialsError, match=said):
+        with pytest.raises(CredentialsError, match=reason):
             load(path)
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(CredentialsError, match="not a text file"):
@@ -210,7 +210,7 @@ def test_paths_given_once_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "leaves", "said"),
+    ("members", "leaves", "reason"),
     [
         (None, ["box4"], "a leaf needs a cluster"),
         (["box1", "box2"], None, "does not survive the loss of a broker"),
@@ -219,8 +219,8 @@ def test_paths_given_once_stay(tmp_path: Path) -> None:
         ([*BROKERS, "tls://x"], None, "cannot be the broker's host"),
     ],
 )
-def test_clusters_that_are_none(tmp_path: Path, members: list[str], leaves: list[str], said: str) -> None:
-    with pytest.raises(BadInputError, match=said):
+def test_clusters_that_are_none(tmp_path: Path, members: list[str], leaves: list[str], reason: str) -> None:
+    with pytest.raises(BadInputError, match=reason):
         cluster(tmp_path / "site", members=members, leaves=leaves)
     assert not (tmp_path / "site").exists()
 

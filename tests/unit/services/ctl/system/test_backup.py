@@ -85,7 +85,7 @@ async def test_all_comes_back_into_an_empty_store(bus: Bus, tmp_path: Path) -> N
             assert await stored(other) == await stored(bus)
 
 
-async def test_what_differs_is_left_alone_unless_told(bus: Bus, tmp_path: Path) -> None:
+async def test_entries_that_differ_are_kept_without_replace(bus: Bus, tmp_path: Path) -> None:
     path = tmp_path / "b.tar"
     await back_up(bus, path, False, nothing)
     before = await stored(bus)
@@ -101,7 +101,7 @@ async def test_what_differs_is_left_alone_unless_told(bus: Bus, tmp_path: Path) 
     assert await stored(bus) == before
 
 
-async def test_a_file_is_not_overwritten_unless_told(bus: Bus, tmp_path: Path) -> None:
+async def test_a_file_is_not_overwritten_without_replace(bus: Bus, tmp_path: Path) -> None:
     path = tmp_path / "b.tar"
     path.write_text("precious")
     with pytest.raises(BadInputError, match="exists"):
@@ -126,7 +126,7 @@ async def test_what_cannot_be_backed_up_leaves_no_file(bus: Bus, tmp_path: Path)
     assert os.listdir(tmp_path) == []
 
 
-async def test_a_file_cut_off_anywhere_is_refused(bus: Bus, tmp_path: Path) -> None:
+async def test_a_file_truncated_anywhere_is_refused(bus: Bus, tmp_path: Path) -> None:
     whole, cut = tmp_path / "b.tar", tmp_path / "cut.tar"
     await back_up(bus, whole, False, nothing)
     data = whole.read_bytes()

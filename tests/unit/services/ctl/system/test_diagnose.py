@@ -111,8 +111,8 @@ async def test_without_a_broker(home: Path, tmp_path: Path) -> None:
 
 def test_masking_leaves_the_rest() -> None:
     mask = Mask(secrets_of("rtsp://u:longsecret@h/x"))
-    said = "group face: 3 of 4 streams at http://box1:8088/live, longsecret, tokens 12, device box.openvino.cpu0"
-    assert mask.text(said) == said.replace("longsecret", "***")
+    text = "group face: 3 of 4 streams at http://box1:8088/live, longsecret, tokens 12, device box.openvino.cpu0"
+    assert mask.text(text) == text.replace("longsecret", "***")
     assert mask.value({"a": [1, 2.5, None, True, b"xx"]}) == {"a": [1, 2.5, None, True, "2 bytes"]}
     assert secrets_of("rtsp://u:abc@h/x") == set()  # would hide ordinary words
     assert secrets_of("clip.mp4") == set()
