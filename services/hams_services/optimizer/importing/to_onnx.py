@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from openvino import opset13
 from openvino._offline_transformations import apply_moc_transformations
 
-from hams_services.models.onnx_dims import hoist
+from hams_services.models.onnx_dims import constants_to_initializers
 from hams_services.optimizer.importing.onnx_file import number_names, rename_tensors
 from hams_services.optimizer.onnx_graph import run_onnx, run_openvino
 from hams_services.optimizer.sandbox.reason import reason
@@ -62,7 +62,7 @@ def to_onnx(graph: Any, work: Path, shape: Sequence[int] | None = None) -> onnx.
         ov.save_model(plain, path, compress_to_fp16=False)
         logging.getLogger("O2O").setLevel(logging.CRITICAL)  # says of each pass what it could not do
         with contextlib.redirect_stdout(io.StringIO()):
-            model = hoist(convert(str(path), passes=PASSES, print_passes=False))
+            model = constants_to_initializers(convert(str(path), passes=PASSES, print_passes=False))
     except MemoryError:
         raise
     except Exception as error:  # any kind: it knows no errors of its own
