@@ -1,7 +1,7 @@
 """The optimizer's shell: jobs in from KV, variants out to KV and the object store; one job at a time.
 
-A job's blocking work runs in a thread, and all that reads networks in processes of their own, at low priority. What
-happens to a job is written to KV as it goes: anybody may follow or cancel it, and a later process goes on with it.
+A job's blocking work runs in a thread, and all that reads networks in child processes, at low priority. The state of a
+job is written to KV as it changes: anybody may follow or cancel it, and a later process continues it.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ from hams_shared.wire.variants import VariantRecord, shortfall, task_key
 log = logging.getLogger("hams.optimizer")
 
 STRATEGIES = ("hfs", "optimal", "replicated")
-"""What the report compares, beside the group's own strategy."""
+"""The strategies that the report compares, beside the group's own."""
 PLAN_S = 900.0
-"""How long the scheduler may take to measure the variants, s."""
+"""Most time for the scheduler to measure the variants, s."""
 LEAST_PLAN_S = 10.0
-"""And at least, when the budget is spent, s."""
+"""And the least, when the budget is spent, s."""
 FRAMES_PART = 0.3
 """The part of the budget in which frames are taken."""
 MAKE_PART = 0.8
@@ -78,7 +78,7 @@ class OptimizerService:
         self._host = host
         self._folder = folder
         self._scratch = folder / "nco" / "scratch" / str(os.getpid())
-        """What a job needs while it runs; of processes that were killed the next one removes it."""
+        """Files of a running job; the next process removes those of killed ones."""
         self._limits = limits or Limits()
         self._jobs: dict[str, JobRecord] = {}
         self._changed = asyncio.Event()
@@ -89,7 +89,7 @@ class OptimizerService:
         self._bucket: KeyValue | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Do jobs until `stop` is set; a job under way is left as it is, for the next process to go on with."""
+        """Do jobs until `stop` is set; a job under way is left as it is, for the next process to continue."""
         self._bucket = await self._bus.kv(subjects.bucket("jobs"))
         await asyncio.to_thread(clean, self._scratch.parent)
         self._scratch.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ class OptimizerService:
                 self._jobs[key] = record
             job = self._jobs.get(self._current or "")
             if self._current is not None and (job is None or job.over or job.host != self._host):
-                log.info("job %s was taken back", self._current)
+                log.info("job %s was cancelled", self._current)
                 self._cancel()
             self._changed.set()
 
@@ -161,7 +161,7 @@ class OptimizerService:
             self._current = None
         now = self._jobs.get(job.id)
         if now is None or now.over:
-            return  # taken back meanwhile
+            return  # cancelled meanwhile
         log.info("job %s: %s, %s", job.id, update["state"], update["text"])
         await self._write(now.model_copy(update={**update, "ended_at": time.time()}))
 
@@ -186,7 +186,7 @@ class OptimizerService:
         self._progress = (text, done, total) if total else (text, *self._progress[1:])
 
     async def _write(self, job: JobRecord) -> bool:
-        """Write a job unless somebody else wrote it since it was seen; whether that was done."""
+        """Write a job unless somebody else wrote it since it was read; return whether it was written."""
         assert self._bucket is not None
         try:
             entry = await self._bucket.get(job.id)
@@ -303,7 +303,7 @@ class OptimizerService:
         if matrix_answer.matrix is not None and matrix_answer.matrix.variants and report_plot.available():
             await asyncio.to_thread(report_plot.plot, matrix_answer.matrix, answers, job.group, place / "report.png")
         if not answers:
-            return f"the scheduler goes on measuring: hams-ctl matrix --variants; report: {place / 'report.md'}", text
+            return f"the scheduler continues to measure: hams-ctl matrix --variants; report: {place / 'report.md'}", text
         first = answers[0]
         if first.error is not None:
             raise from_wire(first.error.model_dump())
@@ -372,7 +372,7 @@ def student_text(name: str, node: NodeSpec, records: list[VariantRecord], result
 
 
 def clean(scratch: Path) -> None:
-    """Remove what optimizers that are gone left in `scratch`, a folder for each by its process id."""
+    """Remove what ended optimizers left in `scratch`, a folder for each by its process id."""
     for left in scratch.glob("*"):
         if not (left.name.isdecimal() and Path(f"/proc/{left.name}").exists()):
             shutil.rmtree(left, ignore_errors=True)
