@@ -72,7 +72,7 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
         case Solved():
             commands = proposals.take(state, event, now)
         case BrokerBack():
-            state.devices.live.excuse(now, RECONNECT_S)
+            state.devices.live.grant_grace(now, RECONNECT_S)
             commands = []
         case _:
             commands = _seen(state, event)

@@ -41,7 +41,7 @@ class GroupSeen:
 
 @dataclass(frozen=True)
 class PlanSeen:
-    """A plan in KV that counts, whoever wrote it: read at the start, or newer than what was to be written."""
+    """A plan in KV that is taken, whichever scheduler wrote it: it is newer than the one that was to be written."""
 
     record: PlanRecord
 

@@ -134,7 +134,7 @@ class SchedulerService:
         profiling.validate(self._state)
 
     def on_disconnect(self) -> None:
-        """The broker is away: nobody can be heard."""
+        """The broker is away: no heartbeat can arrive."""
         self._away = True
 
     def on_reconnect(self) -> None:

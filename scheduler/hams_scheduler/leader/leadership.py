@@ -87,7 +87,7 @@ class Leadership:
         try:
             record = codec.decode(LeaderRecord, entry.value)
         except MessageError as error:
-            log.error("the lease cannot be decoded and counts as held by nobody: %s", error)
+            log.error("the lease cannot be decoded and counts as free: %s", error)
             return Held("?", 1, entry.revision)
         return Held(record.holder, record.term, entry.revision)
 
@@ -130,7 +130,7 @@ class Leadership:
             return
         try:
             async with asyncio.timeout(IO_S):
-                while True:  # a renewal may still be under way from before this scheduler was told to stop
+                while True:  # a renewal sent before the stop may still be under way
                     found = await self._read()
                     if found is None or (found.holder, found.term) != (self._lease.me, claim.term):
                         return

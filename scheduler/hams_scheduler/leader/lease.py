@@ -61,7 +61,7 @@ class Lease:
     """When the newest acknowledged renewal was sent."""
     _seen: Held | None = None
     _seen_at: float | None = None
-    """When the newest revision was first seen; None: nobody was ever seen."""
+    """When the newest revision was first seen; None: no holder was ever seen."""
 
     @property
     def holds(self) -> bool:
@@ -111,7 +111,7 @@ class Lease:
             self.term = max(self.term, found.term)
             if found.holder == self.me and self._mine is not None and found.term == self._mine.term:
                 # An answer was lost on its way, or this process had no time to renew. Nobody else has led since, for
-                # whoever takes the lease raises the term: so this one goes on, however late it is.
+                # another that takes the lease raises the term. So this one goes on, however late it is.
                 self._mine = Claim(found.term, found.revision)
                 return self._mine
         self._mine = None

@@ -48,7 +48,7 @@ class Placement:
     `fps` is the group's FPS; with several groups it is the FPS of the group with the smallest achieved/target
     (`group_fps` has all). `bound_fps` is proven for the same quantity: nothing is faster. `gap` is
     `bound_fps / fps - 1`. `busy` is the fraction of time that a device works at that rate, `bottleneck` the device
-    (or link) that is always busy. `explanation` says per node why it is there, `alternatives` what the group's FPS
+    (or link) that is always busy. `explanation` holds per node why it is there, `alternatives` what the group's FPS
     (or that of the worst-off group) were if that node alone moved to another device (0: it does not fit; large
     instances list the best three). `transfer` is the busy fraction by link.
     """

@@ -1,12 +1,12 @@
 """Changing a placement that serves: about as good as one from scratch, with few nodes moved. Pure.
 
-A reference is solved from scratch; the new placement may be `TOLERANCE` times worse than it, and pays for that with
-fewer moves. Two options are made and pruned, and the one that moves fewer nodes is taken:
+A reference is solved from scratch; the new placement may be `TOLERANCE` times as slow, and moves fewer nodes for
+that. Two options are made and pruned, and the one that moves fewer nodes is taken:
 
     A   the current placement; nodes that must move go first (longest cycle first, each where the cycle grows least, as
         in MFS); then, while the cycle is above the limit, the move off the bottleneck, or the swap with it, that takes
         most off the cycle per node moved
-    B   the reference; nodes are sent home while the cycle stays within the limit
+    B   the reference; nodes go back to their devices while the cycle stays within the limit
 
 The rule comes from an experiment (30×8, a device lost: 7.8 moves, against 17.3 from scratch and 6.4 proven fewest).
 """

@@ -1,6 +1,6 @@
-"""The one place of the scheduling core that knows real time: the budget of an anytime search.
+"""The budget of an anytime search: the one module of the solver that reads real time.
 
-Everything else receives a `Budget` (or a `Clock`), so tests can hand in a clock of their own.
+Everything else receives a `Budget` (or a `Clock`), so tests can pass a clock of their own.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from hams_scheduler.solver.time_budget import Budget
 
 
 def default(problem: Problem, budget: Budget) -> Answer:
-    """Every model on the first CPU device (the first device if none is a CPU), as a program with no scheduler.
+    """Every model on the first CPU device (the first device if none is a CPU), as in a program without a scheduler.
 
     A model that it cannot run or hold goes to the next device in order that can; the notes say which.
     """

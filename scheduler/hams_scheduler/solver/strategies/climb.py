@@ -1,8 +1,8 @@
-"""Hill climbing by moves and swaps under any score: what the fast searches do not see.
+"""Hill climbing by moves and swaps under any score, for what a table of costs does not hold.
 
 Links, count-dependent slowdown and the order in which several groups are served cannot be read off a table of costs.
-Here every placement tried is scored in full by :mod:`objective`, which is slow but always right; it starts from a
-placement that the fast searches found.
+Here :mod:`objective` scores every placement in full, which is slow but exact. The start is a placement of the fast
+searches.
 """
 
 from __future__ import annotations

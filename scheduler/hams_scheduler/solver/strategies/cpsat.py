@@ -1,6 +1,6 @@
 """The shortest cycle by OR-tools' CP-SAT, where that is installed (``pip install ortools``); HAMS does not need it.
 
-CP-SAT wants integers: costs are scaled to `UNITS` per incumbent cycle and rounded down, so that the bound it proves
+CP-SAT needs integers: costs are scaled to `UNITS` per incumbent cycle and rounded down, so that the bound it proves
 holds for the real costs; placements are judged by the real costs.
 """
 

@@ -3,7 +3,7 @@
 The strategies maximise the smallest achieved/target, which one bottleneck decides; among placements with the same
 smallest value the next smallest counts, and so on (lexicographic max-min). When no placement meets every target, the
 groups of the highest priority come first, up to their targets, then those of the next, then what is left is shared.
-Scores are those of :func:`objective.group_rates`, so what is compared is what will be served.
+Scores are those of :func:`objective.group_rates`, so the comparison is by the rates that will be served.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ def solve(instance: Instance, problem: Problem, strategy: Solve, budget: Budget)
     """
     joint = strategy(problem, budget.part(budget.left() * 0.5))
     first = joint.shares.argmax(axis=1)
-    candidates = [np.asarray(first, dtype=np.int64)]
+    options = [np.asarray(first, dtype=np.int64)]
     order = levels(instance)
     priority = np.array([instance.priorities.get(instance.group_of(model), 0) for model in instance.models])
-    if objective.cycle(problem, candidates[0]) > 1.0:  # some target is missed
+    if objective.cycle(problem, options[0]) > 1.0:  # some target is missed
         for level in order[:-1]:
             weight = np.where(priority >= level, 1.0, FAINT)
             faint = replace(problem, cost=problem.cost * weight[:, None], links=None)
             answer = strategy(faint, budget.part(budget.left() * 0.3))
-            candidates.append(np.asarray(answer.shares.argmax(axis=1), dtype=np.int64))
-    start = max(candidates, key=lambda assign: score(instance, problem, assign))
+            options.append(np.asarray(answer.shares.argmax(axis=1), dtype=np.int64))
+    start = max(options, key=lambda assign: score(instance, problem, assign))
     best = climb(problem, start, lambda assign: score(instance, problem, assign), budget)
     length = objective.cycle(problem, best)
-    same = length <= objective.cycle(problem, candidates[0]) * (1 + 1e-9)
+    same = length <= objective.cycle(problem, options[0]) * (1 + 1e-9)
     return Answer.of(problem, best, joint.bound, optimal=joint.optimal and same, notes=joint.notes)

@@ -1,10 +1,9 @@
 """Hardware-first scheduling (HFS).
 
 Source: HAMS (SEC 2020) and its slides: walk the devices, worst case first, and give each the model that suits it
-best. The reading here: for a cycle budget T, each device in turn, the slowest first, takes of the models still left
-those that it regrets least against the later devices (least `cost here / best cost later`) while they fit in T and
-in memory; T is bisected. Then models leave the bottleneck as in :mod:`mfs`, and the answer is compared with everything
-on the best single device.
+best. Here, for a cycle time T, the devices, slowest first, take the models with the least regret against the later
+devices (least `cost here / best cost later`), while they fit into T and into memory. T is found by bisection. Then
+models leave the bottleneck as in :mod:`mfs`, and the answer is compared with everything on the best single device.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Model-first scheduling (MFS).
 
 Source: HAMS (SEC 2020) and its slides: take the worst-case model, the one whose best achievable FPS is lowest, and
-give it the device where the group stays fastest. The reading here: models by their best achievable cycle
-`min_d w/F`, longest first, a model with one feasible device before all others; each goes where the group's cycle
-grows least; ties go to the shorter own cycle of the device, then to the faster device. Greedy order is what memory
-punishes, so models then leave the bottleneck, by moves and swaps, as long as one shortens the group's cycle. Every
-answer is compared with everything on the best single device, which it is never worse than.
+give it the device where the group stays fastest. Here models are ordered by their best achievable cycle `min_d w/F`,
+longest first, and a model with one feasible device precedes all others. Each goes where the group's cycle grows
+least; ties go to the shorter own cycle of the device, then to the faster device. A greedy order suffers where memory
+is scarce, so models then leave the bottleneck, by moves and swaps, as long as one shortens the group's cycle. The
+answer is never worse than everything on the best single device.
 """
 
 from __future__ import annotations

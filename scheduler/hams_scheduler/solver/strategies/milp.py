@@ -34,7 +34,7 @@ class MilpResult:
 def pack(problem: Problem) -> IntArray | None:
     """Return some placement that keeps support and memory, or None when there is none.
 
-    Raises NoPlacementError, which then says so, when neither is known after `PACK_LIMIT_S`.
+    Raises NoPlacementError, with that reason, when neither is known after `PACK_LIMIT_S`.
     """
     rows, columns = _pairs(problem)
     constraints = [_each_once(problem, rows), _memory(problem, rows, columns)]

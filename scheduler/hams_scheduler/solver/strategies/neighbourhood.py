@@ -1,8 +1,8 @@
 """Large-neighbourhood search: free some models of the bottleneck and a few other devices, place those exactly.
 
 Shaw 1998 gives the scheme. The freed part has some ten models on two to four devices, which `subsets` solves to
-optimality in well under a millisecond; prices say which models could live elsewhere and where. Every accepted step
-shortens the bottleneck's cycle. The choices are drawn from a generator with a fixed seed: the same input gives the
+optimality in well under a millisecond; prices show which models could be placed elsewhere, and where. Every accepted
+step shortens the bottleneck's cycle. The choices are drawn from a generator with a fixed seed: the same input gives the
 same steps, and only the budget decides how many there are.
 """
 

@@ -115,13 +115,13 @@ def _medium(problem: Problem, budget: Budget, assign: IntArray, prices: Prices) 
 
 def _large(problem: Problem, budget: Budget, assign: IntArray, prices: Prices) -> Answer:
     """Prices, the LP where there is time for it, and local search to the end of the budget."""
-    candidates: list[IntArray | None] = [assign]
+    options: list[IntArray | None] = [assign]
     for factor in FILLS:
         if not budget.over():
-            candidates.append(filled(problem, prices, prices.bound * factor))
+            options.append(filled(problem, prices, prices.bound * factor))
     if budget.left() > LP_S_PER_PAIR * problem.cost.size:
-        candidates.append(rounded(problem, prices, budget))
-    assign = improve(problem, _best(problem, candidates), budget, prices, VAIN_LARGE)
+        options.append(rounded(problem, prices, budget))
+    assign = improve(problem, _best(problem, options), budget, prices, VAIN_LARGE)
     bound = max(prices.bound, filtered_bound(problem, cycle(problem, assign), prices, budget))
     return Answer.of(problem, assign, bound, optimal=_closed(problem, assign, bound))
 

@@ -1,4 +1,4 @@
-"""Memory: does a placement fit at all, and one that does.
+"""Memory: whether any placement fits, and one that does.
 
 Packing models of several sizes into devices is NP-complete, so a greedy pass comes first and an exact search after.
 """

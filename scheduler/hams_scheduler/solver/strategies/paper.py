@@ -1,8 +1,8 @@
 """The paper's own metric: at most one model per device, the slowest model decides (HAMS, SEC 2020).
 
 With one model per device the placement is a linear bottleneck assignment (Burkard, Dell'Amico, Martello: Assignment
-Problems, chapter 6), solved exactly in polynomial time. Memory is per pair here, so `cost` already excludes a model
-that does not fit.
+Problems, chapter 6), which is solved exactly in polynomial time. Memory is per pair here, so `cost` already excludes a
+model that does not fit.
 """
 
 from __future__ import annotations

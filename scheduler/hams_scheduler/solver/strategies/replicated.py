@@ -45,12 +45,12 @@ def replicated(problem: Problem, budget: Budget) -> Answer:
     allowed = np.isfinite(problem.cost) if full else lp.pruned(problem, prices) | (whole.shares > 0)
     bound = value(problem, prices.pi, prices.mu)
     first = lp.solve(problem, allowed, budget.left())
-    candidates = [whole.shares]
+    options = [whole.shares]
     if first is not None:
         if full:
             bound = max(bound, first.cycle * (1 - 1e-7))
-        candidates += [_from_above(problem, allowed, first.shares, budget), _from_below(problem, whole.shares, budget)]
-    kept = [shares for shares in candidates if not breaches(problem, shares)]
+        options += [_from_above(problem, allowed, first.shares, budget), _from_below(problem, whole.shares, budget)]
+    kept = [shares for shares in options if not breaches(problem, shares)]
     best = min(kept, key=lambda shares: share_cycle(problem, shares))
     length, undivided = share_cycle(problem, best), share_cycle(problem, whole.shares)
     if undivided * (1 - WORTH_SHARING) < length < undivided:

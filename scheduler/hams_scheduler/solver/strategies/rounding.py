@@ -3,7 +3,7 @@
 A vertex of the LP leaves all but a few models whole (Lenstra, Shmoys and Tardos 1990). Rounding goes in stages, the
 largest models first (:func:`rounded`): each stage solves the LP for the models left, on top of what the devices already
 carry, over the pairs that the device prices leave (:func:`lp.pruned`), and fixes the largest of them; a split one goes
-where most of it is and it fits. So those rounded last, whose rounding nothing evens out any more, are the smallest.
+where most of it is and it fits. So the smallest models are rounded last, when nothing evens out their rounding.
 Where there is no time for that, :func:`filled` uses the device prices alone.
 """
 

@@ -1,6 +1,6 @@
 """Keeps solvers off stdout, which belongs to the answer (`hams-ctl plan --json`).
 
-HiGHS and CP-SAT are silent when set so, except for a few stray lines that some versions print from C++ regardless.
+HiGHS and CP-SAT are set to print nothing, but some versions print a few stray lines from C++ regardless.
 While one of them runs, file descriptor 1 points to stderr. Where that cannot be done (no such descriptors), nothing
 is changed.
 """
