@@ -79,7 +79,7 @@ WORK: dict[str, Any] = {
 
 
 def group_schema() -> dict[str, Any]:
-    """JSON Schema of a group file."""
+    """Return the JSON Schema of a group file."""
     schema = GroupSpec.model_json_schema()
     definitions = schema["$defs"]
     tasks = []
@@ -95,13 +95,13 @@ def group_schema() -> dict[str, Any]:
     other = {"type": "object", "required": ["type"], "properties": {"type": {"not": {"enum": sorted(BUILT_IN)}}}}
     definitions["TaskSpec"] = {
         "title": "Task",
-        "description": "What the network's outputs mean; other packages may offer more.",
+        "description": "The meaning of the network's outputs; other packages may add tasks.",
         "oneOf": [*tasks, {**other, "title": "a task of another package"}],
     }
     definitions |= _zoo_nodes(definitions)
     definitions["Group"] = {key: value for key, value in schema.items() if key != "$defs"}
     definitions["Groups"] = {
-        "description": "Several group files at once.",
+        "description": "Several group files.",
         "type": "object",
         "required": ["groups"],
         "properties": {"groups": {"type": "array", "minItems": 1, "items": {"type": "string"}}},
@@ -119,7 +119,7 @@ def group_schema() -> dict[str, Any]:
 
 
 def _zoo_nodes(definitions: dict[str, Any]) -> dict[str, Any]:
-    """A node with ``model: zoo:NAME`` need not say `input` and `task`, nor all of them."""
+    """Return the schemas of nodes: one with ``model: zoo:NAME`` needs no `input` and `task`, or only parts of them."""
     full = definitions["NodeSpec"]
     part = {**definitions["InputSpec"], "required": [], "title": "Keys of input"}
     task = {"type": "object", "title": "Keys of task"}
@@ -145,20 +145,24 @@ Model = type[BaseModel] | TypeAdapter[Any] | dict[str, Any]
 
 MESSAGES: dict[str, tuple[str, Model, str]] = {
     "result": (subjects.result("{group}", "{stream}"), RESULT, "The joined result of one frame."),
-    "output": (subjects.output("{group}", "{stream}", "{node}"), OUTPUT, "What one node said about one frame."),
-    "work": (subjects.work("{device}"), WORK, "Images for one node on one device; between the parts of HAMS."),
-    "inferRequest": (subjects.infer("{group}"), InferRequest, "One encoded image to put through a group."),
-    "inferAnswer": (subjects.infer("{group}"), InferAnswer, "Its joined result, or why there is none."),
+    "output": (subjects.output("{group}", "{stream}", "{node}"), OUTPUT, "The output of one node for one frame."),
+    "work": (subjects.work("{device}"), WORK, "Images for one node on one device; between parts of HAMS only."),
+    "inferRequest": (subjects.infer("{group}"), InferRequest, "One encoded image for a group."),
+    "inferAnswer": (subjects.infer("{group}"), InferAnswer, "Its joined result, or an error."),
     "pushRequest": (subjects.push("{group}", "{stream}"), PushRequest, "The next frame of a stream with source: push."),
     "pushAnswer": (subjects.push("{group}", "{stream}"), PushAnswer, "The frame's number, once there is room for it."),
     "picturesWanted": (
         subjects.pictures_wanted("{group}"),
         PicturesWanted,
-        "Somebody wants pictures for six seconds.",
+        "Requests pictures for six seconds.",
     ),
-    "picture": (subjects.picture("{group}", "{stream}"), FramePicture, "A delivered frame, while somebody wants it."),
+    "picture": (
+        subjects.picture("{group}", "{stream}"),
+        FramePicture,
+        "A delivered frame, while requested.",
+    ),
     "streams": (subjects.pipeline_status(), PipelineView, "All streams and their frame ledgers."),
-    "heartbeat": (subjects.heartbeat("{device}"), Heartbeat, "All an agent has to say, twice a second."),
+    "heartbeat": (subjects.heartbeat("{device}"), Heartbeat, "The state of an agent, twice a second."),
 }
 PARAMETERS = {
     "group": {"description": "name of a deployed group"},
@@ -167,12 +171,12 @@ PARAMETERS = {
     "device": {"description": "host.backend.unit"},
 }
 SENT = {"inferRequest", "pushRequest", "picturesWanted"}
-"""What an application sends; all else it receives."""
+"""Messages that an application sends; it receives the others."""
 ANSWERS = {"inferAnswer": "inferRequest", "pushAnswer": "pushRequest"}
 
 
 def asyncapi() -> dict[str, Any]:
-    """AsyncAPI 3 document."""
+    """Return the AsyncAPI 3 document."""
     schemas: dict[str, Any] = {}
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
@@ -211,8 +215,8 @@ def asyncapi() -> dict[str, Any]:
         "info": {
             "title": "HAMS",
             "version": hams_shared.__version__,
-            "description": "What applications hear and say on the broker. Messages are msgpack; results are JSON where "
-            "the group says so. A message larger than the broker takes comes in parts: see docs/messages.md.",
+            "description": "The messages of applications. They are msgpack; results are JSON where the group file has "
+            "`results: json`. Messages above the broker's limit are sent in parts: see docs/messages.md.",
         },
         "defaultContentType": "application/msgpack",
         "servers": {"broker": {"host": "127.0.0.1:4222", "protocol": "nats"}},
@@ -223,7 +227,7 @@ def asyncapi() -> dict[str, Any]:
 
 
 def documents() -> dict[Path, str]:
-    """Each file and what belongs into it."""
+    """Return each file and its contents."""
     return {
         ROOT / "services" / "hams_services" / "ctl" / "group.schema.json": json.dumps(
             group_schema(), indent=2, ensure_ascii=False
