@@ -1,8 +1,13 @@
-"""From a file of any known format to what devices read, in a job's process."""
+"""Converts a file of any known format to the formats that devices read, in a job's process.
+
+Files may be hostile. The process has limits and can write to its own folder only, and OpenVINO checks what it reads; so
+only what could mislead us is checked here: external files, zip files, and the shapes of the network that was read.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -16,10 +21,7 @@ from openvino.frontend import FrontEndManager, OpConversionFailure
 from hams_services.models import openvino_ir
 from hams_services.models.onnx_dims import normalize_onnx
 from hams_services.optimizer.importing.formats import Format, recognise
-from hams_services.optimizer.importing.ir_file import check_ir
 from hams_services.optimizer.importing.onnx_file import read_onnx
-from hams_services.optimizer.importing.shapes import check_dims
-from hams_services.optimizer.importing.tflite_file import check_tflite
 from hams_services.optimizer.importing.to_onnx import to_onnx
 from hams_services.optimizer.importing.zips import check_zip, unpack
 from hams_services.optimizer.sandbox.reason import reason
@@ -27,16 +29,18 @@ from hams_shared.errors import HamsError, ModelError, UnsupportedModelError
 from hams_shared.runtime.openvino_errors import unknown_operators
 
 MAX_OPERATORS = 200_000
+MAX_DIM, MAX_ELEMENTS = 1 << 24, 1 << 28
+"""Of one tensor; 2²⁸ elements are 1 GiB of float32."""
 
 
 def import_file(source: str, out: str, shape: Sequence[int] | None = None) -> dict[str, Any]:
-    """Read `source` and write what devices can read of it into the folder `out`.
+    """Convert `source` into the folder `out`.
 
     `shape` is that of one image, batch first; formats that do not state it (TorchScript) need it. Returns ``format``,
     ``digest`` of the source, ``files`` (format → paths, main one first), ``skipped`` (format → why) and ``tools``.
 
     Raises:
-        ModelError: the file is damaged, or says what cannot be.
+        ModelError: the file is damaged, or larger than any network for pictures.
         UnsupportedModelError: its format or an operator is not known, or a package is missing.
     """
     path, folder = Path(source), Path(out)
@@ -58,12 +62,12 @@ def import_file(source: str, out: str, shape: Sequence[int] | None = None) -> di
 
 
 def source_digest(path: Path, kind: Format) -> str:
-    """SHA-256 of the source: of its file, or of its files' digests in a row."""
+    """Return the SHA-256 of the source: of its file, or of the digests of its files, concatenated."""
     parts = [path]
     if kind is Format.IR:
-        parts.append(path.with_suffix(".bin"))
+        parts.append(_beside(path, ".bin"))
     elif kind is Format.PADDLE:
-        parts.append(_paddle_weights(path))
+        parts.append(_beside(path, ".pdiparams"))
     elif path.is_dir():
         parts = sorted(part for part in path.rglob("*") if part.is_file())
     digests = [hashlib.sha256(part.read_bytes()).hexdigest() for part in parts]
@@ -74,59 +78,57 @@ Imported = tuple[dict[str, list[Path]], dict[str, str], dict[str, str]]
 
 
 def _import(path: Path, kind: Format, folder: Path, work: Path, shape: tuple[int, ...] | None) -> Imported:
-    tools = {"openvino": ov.__version__.partition("-")[0]}
-    skipped: dict[str, str] = {}
-    files: dict[str, list[Path]] = {}
-    graph: Any = None
-    data: bytes | None = None
-    match kind:
-        case Format.ONNX:
-            model = read_onnx(path)
-            data = normalize_onnx(model.SerializeToString(deterministic=True), shape)
-            tools["onnx"] = onnx.__version__
-            plain = work / "model.onnx"
-            plain.write_bytes(data)
-            graph = _frontend("onnx", plain)
-        case Format.IR:
-            weights = check_ir(path)
-            copy = work / "model.xml"
-            shutil.copyfile(path, copy)
-            shutil.copyfile(weights, copy.with_suffix(".bin"))
-            graph = _try(lambda: ov.Core().read_model(copy))
-        case Format.TFLITE:
-            check_tflite(path)
-            graph = _frontend("tflite", path)
-        case Format.TF_GRAPH:
-            graph = _frontend("tf", _named(path, work / "model.pb"))
-        case Format.TF_SAVED_MODEL:
-            graph = _frontend("tf", _saved_model(path, work))
-        case Format.PADDLE:
-            suffix = ".json" if path.read_bytes()[:1] == b"{" else ".pdmodel"
-            copy = work / f"model{suffix}"
-            shutil.copyfile(path, copy)
-            shutil.copyfile(_paddle_weights(path), work / "model.pdiparams")
-            graph = _frontend("paddle", copy)
-        case Format.TORCHSCRIPT | Format.TORCH_EXPORT:
-            check_zip(path)
-            graph, data = _torch(path, kind, work, shape, tools, skipped)
+    """Return the files by format, why other formats were skipped, and the tools with their versions."""
+    tools, skipped = {"openvino": ov.__version__.partition("-")[0]}, dict[str, str]()
+    graph, data = _read(path, kind, work, shape, tools, skipped)
     _check_graph(graph)
     openvino_ir.rename(graph, "model")
     openvino_ir.name_outputs(graph)
     openvino_ir.forget_inner_names(graph)
-    files["openvino"] = openvino_ir.save(graph, folder / "model.xml")
+    files = {"openvino": openvino_ir.save(graph, folder / "model.xml")}
     if data is None and "onnx" not in skipped:
         data = _convert(graph, work, shape, skipped)
         if data is not None:
             tools["onnxifier"] = version("onnxifier")
     if data is not None:
-        target = folder / "model.onnx"
-        target.write_bytes(data)
-        files["onnx"] = [target]
+        (folder / "model.onnx").write_bytes(data)
+        files["onnx"] = [folder / "model.onnx"]
     return files, skipped, tools
 
 
+def _read(
+    path: Path,
+    kind: Format,
+    work: Path,
+    shape: tuple[int, ...] | None,
+    tools: dict[str, str],
+    skipped: dict[str, str],
+) -> tuple[Any, bytes | None]:
+    """Return the network for OpenVINO, and as ONNX where the source has it."""
+    match kind:
+        case Format.ONNX:
+            data = normalize_onnx(read_onnx(path).SerializeToString(deterministic=True), shape)
+            tools["onnx"] = onnx.__version__
+            (work / "model.onnx").write_bytes(data)
+            return _frontend("onnx", work / "model.onnx"), data
+        case Format.TORCHSCRIPT | Format.TORCH_EXPORT:
+            check_zip(path)
+            return _torch(path, kind, work, shape, tools, skipped)
+        case Format.IR:
+            copy = _copied(path, work / "model.xml", ".bin")
+            return _try(lambda: ov.Core().read_model(copy)), None
+        case Format.PADDLE:
+            suffix = ".json" if path.read_bytes()[:1] == b"{" else ".pdmodel"
+            return _frontend("paddle", _copied(path, work / f"model{suffix}", ".pdiparams")), None
+        case Format.TF_GRAPH:
+            return _frontend("tf", _copied(path, work / "model.pb")), None
+        case Format.TF_SAVED_MODEL:
+            return _frontend("tf", _saved_model(path, work)), None
+    return _frontend("tflite", path), None
+
+
 def _frontend(framework: str, path: Path) -> Any:
-    """Read with one frontend; the others would be tried too, and print."""
+    """Read with one frontend: OpenVINO would try the others too, and print."""
     frontend = FrontEndManager().load_by_framework(framework)
     return _try(lambda: frontend.convert(frontend.load(str(path))))
 
@@ -135,7 +137,7 @@ def _try(read: Callable[[], Any]) -> Any:
     try:
         return read()
     except OpConversionFailure as error:
-        known = unknown_operators(error) or f"OpenVINO does not know it: {reason(error, 300)}"
+        known = unknown_operators(error) or f"OpenVINO cannot convert it: {reason(error, 300)}"
         raise UnsupportedModelError(known) from error
     except HamsError:
         raise
@@ -145,21 +147,23 @@ def _try(read: Callable[[], Any]) -> Any:
         raise ModelError(f"OpenVINO cannot read it: {reason(error, 300)}", "is the file whole?") from error
 
 
-def _named(path: Path, copy: Path) -> Path:
-    """A copy with the suffix that OpenVINO goes by."""
+def _copied(path: Path, copy: Path, weights: str = "") -> Path:
+    """Copy a file, and the file beside it with the suffix `weights`, to names by which OpenVINO finds them."""
+    if weights:
+        shutil.copyfile(_beside(path, weights), copy.with_suffix(weights))
     shutil.copyfile(path, copy)
     return copy
 
 
-def _paddle_weights(path: Path) -> Path:
-    weights = path.with_suffix(".pdiparams")
+def _beside(path: Path, suffix: str) -> Path:
+    weights = path.with_suffix(suffix)
     if not weights.is_file():
         raise ModelError(f"{path.name} needs its weights {weights.name} beside it")
     return weights
 
 
 def _saved_model(path: Path, work: Path) -> Path:
-    """A copy of a SavedModel's folder without links, out of a zip file where it is one."""
+    """Return a copy of a SavedModel's folder, without links; a zip file is unpacked."""
     target = work / "saved"
     if path.is_dir():
         for part in path.rglob("*"):
@@ -177,7 +181,7 @@ def _saved_model(path: Path, work: Path) -> Path:
 def _convert(graph: Any, work: Path, shape: tuple[int, ...] | None, skipped: dict[str, str]) -> bytes | None:
     try:
         model = to_onnx(graph, work, shape)
-    except UnsupportedModelError as error:  # IR is there all the same
+    except UnsupportedModelError as error:  # the IR exists all the same
         skipped["onnx"] = str(error)
         return None
     return normalize_onnx(model.SerializeToString(deterministic=True), shape)
@@ -201,14 +205,18 @@ def _torch(
 
 
 def _check_graph(graph: Any) -> None:
-    """Say no to a network that no device could run: shapes that the file left to be inferred are known now."""
+    """Refuse a network that no device could run. Raises ModelError."""
     ops = graph.get_ops()
     if len(ops) > MAX_OPERATORS:
         raise ModelError(f"the network has {len(ops)} operators, more than {MAX_OPERATORS}")
     for op in ops:
         for port in op.outputs():
             shape = port.get_partial_shape()
-            if shape.rank.is_static:
-                check_dims(op.get_friendly_name()[:80], [d.get_length() if d.is_static else 0 for d in shape])
+            sizes = [d.get_length() for d in shape if d.is_static] if shape.rank.is_static else []
+            if max(sizes, default=0) > MAX_DIM or math.prod(max(size, 1) for size in sizes) > MAX_ELEMENTS:
+                name = op.get_friendly_name()[:80]
+                raise ModelError(
+                    f"{name!r} has the shape {shape}: more than {MAX_DIM} on an axis, or {MAX_ELEMENTS} in all"
+                )
     if not graph.get_parameters() or not graph.outputs:
         raise ModelError("the network has no input or no output")

@@ -1,4 +1,4 @@
-"""What kind of network a file is, by its content; names may lie."""
+"""Recognises the format of a network file by its content, not its name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import zipfile
 from enum import StrEnum
 from pathlib import Path
 
-from hams_services.optimizer.importing import protobuf
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+
 from hams_shared.errors import ModelError, UnsupportedModelError
 
 MAX_BYTES = 2 << 30
@@ -57,7 +60,7 @@ def _folder(path: Path) -> Format:
     if (path / "saved_model.pb").is_file():
         return Format.TF_SAVED_MODEL
     raise ModelError(
-        f"{path.name} is a folder without saved_model.pb", "of a folder only a TensorFlow SavedModel is read"
+        f"{path.name} is a folder without saved_model.pb", "the only folder that is imported is a TensorFlow SavedModel"
     )
 
 
@@ -99,34 +102,28 @@ def _zip(path: Path) -> Format:
         return Format.TF_SAVED_MODEL
     if "config.json" in names and any(name.endswith(".weights.h5") for name in names):
         raise UnsupportedModelError(f"{path.name} is a Keras file", "export it: model.export(FOLDER) in Keras")
-    raise UnsupportedModelError(f"{path.name} is a zip file without a network that is known")
+    raise UnsupportedModelError(f"{path.name} is a zip file without a known network")
 
 
 def _protobuf(name: str, data: bytes) -> Format:
-    """Tell ONNX, TensorFlow and Paddle by the fields of the outermost message."""
+    """Distinguish ONNX, TensorFlow and Paddle by the fields of the outermost message."""
     try:
-        found = list(protobuf.fields(memoryview(data)))
-    except ModelError as error:
-        if error.text.startswith("cut short") and data[0] in (0x08, 0x0A):  # as all of them begin
-            raise ModelError(f"{name} is {error.text}", error.hint) from None
-        raise UnsupportedModelError(f"{name} is of no format that is known", _KNOWN) from None
-    numbers = {field.number for field in found}
-    first = found[0]
-    if first.number == 1 and first.kind == protobuf.VARINT:
-        # ModelProto: 7 graph, 8 operator sets. SavedModel: 1 schema version, 2 graphs, nothing else.
-        if 7 in numbers and numbers <= set(range(1, 64)):
-            return Format.ONNX
-        if numbers <= {1, 2} and first.value == 1:
-            return Format.TF_SAVED_MODEL
-    if 7 in numbers and 8 in numbers:
+        fields = {field.field_number: field for field in UnknownFieldSet(Empty.FromString(data))}
+    except DecodeError as error:
+        if data[0] in (0x08, 0x0A):  # as all of them start
+            raise ModelError(f"{name} is damaged or cut short: {error}", "fetch it again") from None
+        raise UnsupportedModelError(f"{name} is of no known format", _KNOWN) from None
+    # ModelProto: 1 version, 7 graph, 8 operator sets. SavedModel: 1 schema version, 2 graphs, nothing else.
+    if 7 in fields and (8 in fields or data[0] == 0x08):
         return Format.ONNX
-    if first.number == 1 and first.kind == protobuf.LENGTH and first.end > first.start:
-        inner = data[first.start]
-        if inner == 0x0A:  # GraphDef.node → NodeDef.name
+    if data[0] == 0x08 and set(fields) <= {1, 2} and fields[1].data == 1:
+        return Format.TF_SAVED_MODEL
+    if data[0] == 0x0A and (inner := bytes(fields[1].data)[:1]):
+        if inner == b"\x0a":  # GraphDef.node → NodeDef.name
             return Format.TF_GRAPH
-        if inner == 0x08:  # ProgramDesc.blocks → BlockDesc.idx
+        if inner == b"\x08":  # ProgramDesc.blocks → BlockDesc.idx
             return Format.PADDLE
-    raise UnsupportedModelError(f"{name} is of no format that is known", _KNOWN)
+    raise UnsupportedModelError(f"{name} is of no known format", _KNOWN)
 
 
 _KNOWN = f"known: {', '.join(Format)}"

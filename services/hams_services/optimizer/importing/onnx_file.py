@@ -1,27 +1,22 @@
-"""An ONNX file read with care: its weights inside the folder and as long as they say, its shapes sane."""
+"""ONNX files: external weights are read from the file's own folder only; inner names are numbered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import onnx
+from onnx.external_data_helper import _get_all_tensors, load_external_data_for_model, uses_external_data
 
-from hams_services.optimizer.importing.shapes import check_dims
 from hams_shared.errors import ModelError
-
-MAX_DEPTH = 16
-"""Of graphs inside graphs."""
-_TYPED = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 14: 8, 15: 16, 16: 2}
-"""Bytes per element by TensorProto.DataType; those not here are shorter than a byte or texts."""
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """Read, check, and take external data in.
+    """Read a file with its external weights.
 
     Raises:
-        ModelError: damaged, or it says of itself what cannot be.
+        ModelError: it is damaged, or its weights lie outside of its folder.
     """
     try:
         model = onnx.load_model_from_string(path.read_bytes())
@@ -31,25 +26,22 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise ModelError(f"{path.name} is a damaged ONNX file: {error}", "fetch or export it again") from error
     if not model.graph.node or not model.graph.output:
         raise ModelError(f"{path.name} is an ONNX file without a network in it", "export it again")
-    for tensor in tensors(model):
-        _check_tensor(tensor, path)
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        if any(size < 0 for size in dims):
-            raise ModelError(f"{value.name!r} has a negative size")
-        check_dims(f"{value.name!r}", dims)
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors(model)):
-        onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
-        for tensor in tensors(model):
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                tensor.data_location = onnx.TensorProto.DEFAULT
-                del tensor.external_data[:]
-            _check_length(tensor)
+    external = [tensor for tensor in _get_all_tensors(model) if uses_external_data(tensor)]
+    for tensor in external:
+        _check_external(tensor, path.parent.resolve())
+    if external:
+        try:
+            load_external_data_for_model(model, str(path.parent))
+        except Exception as error:  # ValueError, OSError and ONNX's own
+            raise ModelError(f"{path.name}: its external weights cannot be read: {error}") from None
+    for tensor in external:
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
     return model
 
 
 def number_names(model: onnx.ModelProto) -> None:
-    """Name nodes and inner tensors of a flat graph by their order; converters count through the life of the process."""
+    """Name nodes and inner tensors of a flat graph by their order: converters count through the life of a process."""
     graph = model.graph
     graph.name = "model"
     order = _from_outputs(graph)
@@ -87,7 +79,7 @@ def rename_tensors(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
 
 
 def _from_outputs(graph: Any) -> list[Any]:
-    """Return the nodes that the outputs need, each after those it reads; the order follows from the graph alone."""
+    """Return the nodes that the outputs need, in an order that follows from the graph alone."""
     makers = {output: index for index, node in enumerate(graph.node) for output in node.output}
     order: list[int] = []
     done: set[int] = set()
@@ -105,74 +97,14 @@ def _from_outputs(graph: Any) -> list[Any]:
     return [onnx.NodeProto.FromString(graph.node[index].SerializeToString()) for index in order]
 
 
-def tensors(model: onnx.ModelProto) -> Iterator[Any]:
-    """Yield all weights, those of inner graphs and functions included."""
-    yield from _of_graph(model.graph, 0)
-    for function in model.functions:
-        for node in function.node:
-            yield from _of_node(node, 0)
-
-
-def _of_graph(graph: Any, depth: int) -> Iterator[Any]:
-    if depth > MAX_DEPTH:
-        raise ModelError(f"graphs are nested more than {MAX_DEPTH} deep")
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield sparse.values
-        yield sparse.indices
-    for node in graph.node:
-        yield from _of_node(node, depth)
-
-
-def _of_node(node: Any, depth: int) -> Iterator[Any]:
-    for attribute in node.attribute:
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-        for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-            yield from _of_graph(graph, depth + 1)
-
-
-def _check_tensor(tensor: Any, path: Path) -> None:
-    if any(size < 0 for size in tensor.dims):
-        raise ModelError(f"the weights {tensor.name!r} have a negative size")
-    check_dims(f"the weights {tensor.name!r}", tensor.dims)
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        _check_external(tensor, path)
-    else:
-        _check_length(tensor)
-
-
-def _check_length(tensor: Any) -> None:
-    size = _TYPED.get(tensor.data_type)
-    if tensor.raw_data and size is not None:
-        wanted = check_dims(f"the weights {tensor.name!r}", tensor.dims) * size
-        wanted = 0 if 0 in tensor.dims else wanted
-        if len(tensor.raw_data) != wanted:
-            raise ModelError(
-                f"the weights {tensor.name!r} have {len(tensor.raw_data)} bytes, their shape needs {wanted}"
-            )
-
-
-def _check_external(tensor: Any, path: Path) -> None:
-    """Weights in another file: it must be a plain one in the same folder or below, and long enough."""
-    said = {entry.key: entry.value for entry in tensor.external_data}
-    location = said.get("location", "")
+def _check_external(tensor: Any, folder: Path) -> None:
+    """Check that weights in another file lie in the same folder or below. Raises ModelError."""
+    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
     place = PurePosixPath(location.replace("\\", "/"))
     if not location or place.is_absolute() or ".." in place.parts or ":" in location:
-        raise ModelError(
-            f"the weights {tensor.name!r} are said to lie at {location!r}, outside of the network's folder"
-        )
-    folder = path.parent.resolve()
+        raise ModelError(f"the weights {tensor.name!r} lie at {location!r}, outside of the network's folder")
     target = folder / place
-    if not target.resolve().is_relative_to(folder) or any(
-        p.is_symlink() for p in (target, *target.parents) if p != folder and folder in p.parents
-    ):
+    if target.resolve() != target:
         raise ModelError(f"the weights {tensor.name!r} lie behind a link, {location!r}")
-    try:
-        available = target.stat().st_size
-        offset, length = int(said.get("offset", "0")), int(said.get("length", "0"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"the weights {tensor.name!r} at {location!r} cannot be read: {error}") from None
-    if not target.is_file() or offset < 0 or length < 0 or offset + length > available:
-        raise ModelError(f"the weights {tensor.name!r} reach from {offset} to {offset + length} of {available} bytes")
+    if not target.is_file():
+        raise ModelError(f"the weights {tensor.name!r} at {location!r} are no file")

@@ -1,4 +1,4 @@
-"""A network that OpenVINO has read, as ONNX, by onnxifier (``hams[nco]``); in a job's process."""
+"""Converts a network that OpenVINO has read to ONNX, by onnxifier (``hams[nco]``); in a job's process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hams_shared.errors import UnsupportedModelError
 LACKING = frozenset(
     ("CTCGreedyDecoder", "CTCGreedyDecoderSeqLen", "DetectionOutput", "PSROIPooling", "Proposal", "RegionYolo")
 )
-"""Operators of OpenVINO that ONNX has nothing like: known, so that nothing is converted in vain."""
+"""Operators of OpenVINO without a counterpart in ONNX: known, so that nothing is converted in vain."""
 PASSES = ("fold_constant", "eliminate_dead_nodes", "eliminate_identity")
 """Of onnxifier's own optimizations."""
 TOLERANCE = 1e-3
@@ -39,7 +39,7 @@ def to_onnx(graph: Any, work: Path, shape: Sequence[int] | None = None) -> onnx.
     """Return the network `graph` as ONNX, with the same names and order of inputs and outputs; `graph` stays as it is.
 
     OpenVINO's own transformations come first: normalisation written as subtraction and division is folded into the
-    convolutions, constants are computed. What comes out is compared with OpenVINO on numbers made up; `shape` is that
+    convolutions, constants are computed. The result is compared with OpenVINO on random numbers; `shape` is that
     of the input where `graph` leaves it open. Files are written into the folder `work`.
 
     Raises:
@@ -52,23 +52,15 @@ def to_onnx(graph: Any, work: Path, shape: Sequence[int] | None = None) -> onnx.
     if lacking := sorted({op.get_type_name() for op in graph.get_ops()} & LACKING):
         raise UnsupportedModelError(f"ONNX has no operator {', '.join(lacking)}")
     try:
-        plain = graph.clone()
-        apply_moc_transformations(plain, cf=True)
-        _in_full(plain)
-        _say_sizes(plain)
-        inputs = [_named(op, f"in{i}") for i, op in enumerate(plain.get_parameters())]
-        outputs = [_named(op, f"out{i}") for i, op in enumerate(plain.get_results())]
-        path = work / "to_onnx.xml"
-        ov.save_model(plain, path, compress_to_fp16=False)
-        logging.getLogger("O2O").setLevel(logging.CRITICAL)  # says of each pass what it could not do
+        path, inputs, outputs = _prepared(graph, work)
+        logging.getLogger("O2O").setLevel(logging.CRITICAL)  # it logs what each of its passes cannot do
         with contextlib.redirect_stdout(io.StringIO()):
             model = constants_to_initializers(convert(str(path), passes=PASSES, print_passes=False))
     except MemoryError:
         raise
-    except Exception as error:  # any kind: it knows no errors of its own
-        raise UnsupportedModelError(
-            f"onnxifier cannot convert it: {reason(error, 300) or type(error).__name__}"
-        ) from error
+    except Exception as error:  # any kind: it has no errors of its own
+        text = reason(error, 300) or type(error).__name__
+        raise UnsupportedModelError(f"onnxifier cannot convert it: {text}") from error
     if unknown := sorted({n.op_type for n in model.graph.node if not onnx.defs.has(n.op_type, n.domain)}):
         raise UnsupportedModelError(f"ONNX has no operator {', '.join(unknown)}")
     _order(model.graph.input, inputs)
@@ -77,6 +69,19 @@ def to_onnx(graph: Any, work: Path, shape: Sequence[int] | None = None) -> onnx.
     rename_tensors(model, dict((*inputs, *outputs)))
     _compare(graph, model, shape)
     return model
+
+
+def _prepared(graph: Any, work: Path) -> tuple[Path, list[tuple[str, str]], list[tuple[str, str]]]:
+    """Write a folded copy of the network; return its file, and new and old names of its inputs and its outputs."""
+    plain = graph.clone()
+    apply_moc_transformations(plain, cf=True)
+    _in_full(plain)
+    _write_sizes(plain)
+    inputs = [_named(op, f"in{i}") for i, op in enumerate(plain.get_parameters())]
+    outputs = [_named(op, f"out{i}") for i, op in enumerate(plain.get_results())]
+    path = work / "to_onnx.xml"
+    ov.save_model(plain, path, compress_to_fp16=False)
+    return path, inputs, outputs
 
 
 def _in_full(graph: Any) -> None:
@@ -88,10 +93,10 @@ def _in_full(graph: Any) -> None:
             op.output(0).replace(opset13.constant(values).output(0))
 
 
-def _say_sizes(graph: Any) -> None:
+def _write_sizes(graph: Any) -> None:
     """Write out what would be worked out from sizes that are known: padding, and the size of resized maps.
 
-    ONNX Runtime fails on resized maps whose size is told for some axes only, once it has moved a transpose past them.
+    ONNX Runtime fails on resized maps whose size is given for some axes only, once it has moved a transpose past them.
     """
     for op in graph.get_ops():
         attributes = op.get_attributes()
@@ -130,7 +135,7 @@ def _compare(graph: Any, model: onnx.ModelProto, shape: Sequence[int] | None) ->
         session = run_onnx.one_core(model)
         compiled = run_openvino.one_core(graph)
         for _ in range(SAMPLES):
-            fed = [_made_up(port, shape, rng) for port in graph.inputs]
+            fed = [_random_input(port, shape, rng) for port in graph.inputs]
             found = session.run(None, dict(zip((one.name for one in session.get_inputs()), fed, strict=True)))
             wanted = compiled(fed)
             for port, answer in zip(compiled.outputs, found, strict=True):
@@ -148,17 +153,17 @@ def _compare_output(wanted: NDArray[Any], found: NDArray[Any]) -> None:
         raise UnsupportedModelError(f"onnxifier gives an output the shape {found.shape}, it was {wanted.shape}")
     off = np.abs(found.astype(np.float64) - wanted).max(initial=0.0) / max(np.abs(wanted).max(initial=0.0), SMALL)
     if not off <= TOLERANCE:
-        raise UnsupportedModelError(f"what onnxifier makes of it answers otherwise: {off:.1%} off")
+        raise UnsupportedModelError(f"the converted network differs from the original by {off:.1%}")
 
 
-def _made_up(port: Any, shape: Sequence[int] | None, rng: np.random.Generator) -> NDArray[Any]:
-    """Numbers for an input."""
+def _random_input(port: Any, shape: Sequence[int] | None, rng: np.random.Generator) -> NDArray[Any]:
+    """Return random numbers for an input."""
     dims = port.get_partial_shape()
     if dims.is_static:
         sizes = list(dims.to_shape())
     elif shape is not None:
         sizes = list(shape)
     else:
-        raise UnsupportedModelError("the size of its input is open: say one to have it as ONNX, --shape 1,3,224,224")
+        raise UnsupportedModelError("its input has no fixed size: state one to have it as ONNX, --shape 1,3,224,224")
     numbers = rng.uniform(0, 255, sizes) if port.get_element_type().is_integral() else rng.standard_normal(sizes)
     return numbers.astype(port.get_element_type().to_dtype())
