@@ -31,7 +31,7 @@ LINGER_S = 0.5
 
 @dataclass(frozen=True, order=True)
 class NetworkKey:
-    """A network as loaded: the same file with the same input shape is loaded once, whoever uses it."""
+    """A network as loaded: the same file with the same input shape is loaded once, for all nodes that use it."""
 
     digest: str
     input_shape: tuple[int, ...]

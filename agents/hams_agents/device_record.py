@@ -39,7 +39,7 @@ def fingerprint(capabilities: Capabilities) -> str:
     """Return 16 hex digits of what a device's speed depends on; a profile holds for all devices with the same ones.
 
     That is its backend, hardware, number of CPU threads, precision and emulation profile. The host's name, the choice
-    among equal cores and the runtime's version do not count; a profile's key holds that version beside the fingerprint.
+    among equal cores and the runtime's version do not count; a profile's key holds that version, too.
     """
     parts = (
         capabilities.backend,

@@ -155,7 +155,7 @@ class AgentService:
                 async with asyncio.timeout(DRAIN_S):
                     await self._outgoing.join()
             await ended((*tasks, beat))
-        with suppress(HamsError):  # without a broker there is nobody to tell
+        with suppress(HamsError):  # without a broker no part listens
             await self._bus.flush()
 
     async def _until_broken(self) -> None:
@@ -299,7 +299,7 @@ class AgentService:
             await self._publish([refusal])
 
     def _accept(self, work: Work) -> tuple[str, bytes] | None:
-        """Queue `work`; return the output that says why not."""
+        """Queue `work`; return the output with the reason when it is refused."""
         refusal = self._state.admit(work.id.group, work.id.epoch, work.node)
         if refusal is None:
             served = self._loaded.nodes[(work.id.group, work.id.epoch, work.node)]

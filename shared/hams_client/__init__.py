@@ -3,7 +3,7 @@
 from hams_client import sync
 from hams_client.client import Hams, Image, Pushed, connect
 from hams_client.feed import Feed
-from hams_client.result import Box, Object, Result, Said
+from hams_client.result import Box, Object, Prediction, Result
 from hams_shared.errors import HamsError, NoResultError
 
 __all__ = [
@@ -14,9 +14,9 @@ __all__ = [
     "Image",
     "NoResultError",
     "Object",
+    "Prediction",
     "Pushed",
     "Result",
-    "Said",
     "connect",
     "sync",
 ]

@@ -57,7 +57,7 @@ LEAST_PENDING = 1024
 Image = bytes | Path | str | NDArray[Any]
 """An encoded image (JPEG, PNG …), the path of one, or pixels: height×width×3, uint8, in the order B, G, R.
 
-Typed wide enough for what OpenCV says it returns; pixels of another type are refused when they are sent."""
+The type allows what OpenCV is declared to return; pixels of another type are refused when they are sent."""
 
 
 def _payload(image: Image) -> tuple[bytes, tuple[int, int, int] | None]:
@@ -220,7 +220,7 @@ async def connect(url: str | None = None, *, credentials: Path | str | None = No
 
     Raises:
         CredentialsError: the broker does not take us, or we do not take it.
-        BrokerError: nobody is there.
+        BrokerError: no broker answers.
     """
     identity = load(Path(credentials)) if credentials is not None else None
     async with NatsBus(url or _nearest(), name="hams-client", credentials=identity) as bus:

@@ -1,4 +1,4 @@
-"""What an application gets of a frame: typed, with the raw map beside it."""
+"""The result of a frame as applications get it: typed, with access to the raw map."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Label(TypedDict):
     score: float
 
 
-class Said(TypedDict, total=False):
-    """What a child node says of an object; which keys there are depends on its task, as docs/messages.md lists."""
+class Prediction(TypedDict, total=False):
+    """A child node's prediction for an object; its keys depend on the node's task, as docs/messages.md lists."""
 
     label: str
     """Classification."""
@@ -67,21 +67,21 @@ class Said(TypedDict, total=False):
     attributes: dict[str, float | Label]
     embedding: list[float]
     identity: int | None
-    """Who it is like; None: like nobody known."""
+    """The known object that it resembles; None: it resembles none."""
     similarity: float
     objects: list[ResultObject]
-    """A detector, or a task that tells parts; see :meth:`Object.found_by`."""
+    """Of a detector, or a task with parts; see :meth:`Object.found_by`."""
 
 
 class Object(Mapping[str, Any]):
-    """Something found in a frame. What a child node says stands under the node's name: ``face["age"]["value"]``."""
+    """Something found in a frame. A child node's prediction is under the node's name: ``face["age"]["value"]``."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         self._data = data
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """The raw map: for tasks of your own, whose keys :class:`Said` does not know."""
+        """The raw map: for tasks of your own, whose keys :class:`Prediction` does not declare."""
         return self._data
 
     @property
@@ -101,28 +101,28 @@ class Object(Mapping[str, Any]):
 
     @property
     def points(self) -> NDArray[np.float64] | None:
-        """The detector's key points, K×2 (x, y), pixels of the frame; None when it tells none."""
+        """The detector's key points, K×2 (x, y), pixels of the frame; None when it has none."""
         points = self._data.get("points")
         return None if points is None else np.asarray(points, np.float64).reshape(-1, 2)
 
     def found_by(self, node: str) -> list[Object]:
         """What the child detector `node` found in it; empty when it found nothing."""
-        said = self._data.get(node)
-        inner = said.get("objects", []) if isinstance(said, Mapping) else []
+        prediction = self._data.get(node)
+        inner = prediction.get("objects", []) if isinstance(prediction, Mapping) else []
         return [Object(one) for one in inner]
 
     def array(self, node: str, key: str) -> NDArray[np.float64]:
-        """A list of numbers that `node` told, e.g. ``("landmarks", "points")`` as K×2 or ``("who", "embedding")``.
+        """A list of numbers that `node` predicted, e.g. ``("landmarks", "points")`` as K×2 or ``("who", "embedding")``.
 
         Raises:
-            KeyError: it told no such thing of this object.
+            KeyError: it predicted no such thing for this object.
         """
         return np.asarray(self._data[node][key], np.float64)
 
-    def said(self, node: str) -> Said | None:
-        """What the child `node` said of it; None: it was not asked, or is no child of this detector."""
-        said: Said | None = self._data.get(node)
-        return said
+    def prediction(self, node: str) -> Prediction | None:
+        """The prediction of the child `node`; None: the node did not run on it, or is no child of this detector."""
+        found: Prediction | None = self._data.get(node)
+        return found
 
     @overload
     def __getitem__(self, key: Literal["box"]) -> list[float]: ...  # type: ignore[overload-overlap]
@@ -133,7 +133,7 @@ class Object(Mapping[str, Any]):
     @overload
     def __getitem__(self, key: Literal["points"]) -> list[list[float]]: ...  # type: ignore[overload-overlap]
     @overload
-    def __getitem__(self, key: str) -> Said: ...
+    def __getitem__(self, key: str) -> Prediction: ...
     def __getitem__(self, key: str) -> Any:
         return self._data[key]
 

@@ -19,7 +19,7 @@
     │   └── CredentialsError     credentials     5     who we are is not accepted, or not known
     ├── DeadlineError            deadline        6     no answer in time
     │   └── NoResultError        no-result       6     no result within the caller's timeout; a TimeoutError, too
-    ├── RefusedError             refused         7     the other side said no, with a reason
+    ├── RefusedError             refused         7     the other side refused, with a reason
     │   ├── StaleEpochError      stale-epoch     7
     │   ├── NotLeaderError       not-leader      7     another scheduler leads: ask again
     │   ├── OverloadedError      overloaded      7     no room now: try again later, or bring less
@@ -175,7 +175,7 @@ class NoResultError(DeadlineError, TimeoutError):
 
 
 class RefusedError(HamsError):
-    """The other side understood and said no; `text` holds its reason."""
+    """The other side understood and refused; `text` holds its reason."""
 
     code = "refused"
     exit_code = 7
@@ -188,7 +188,7 @@ class StaleEpochError(RefusedError):
 
 
 class NotLeaderError(RefusedError):
-    """Another scheduler leads, or nobody does at the moment: ask again."""
+    """Another scheduler leads, or none does at the moment: ask again."""
 
     code = "not-leader"
 

@@ -115,7 +115,7 @@ def main() -> None:
     options = parser.parse_args()
     part = options.part or running()
     if not part:
-        sys.exit(0)  # a container of hams-ctl: its end says how it was
+        sys.exit(0)  # a container of hams-ctl: its exit code is the result
 
     async def main(stop: asyncio.Event) -> None:
         await ask(Asked(part, machine(), options.device), options.nats, options.timeout)

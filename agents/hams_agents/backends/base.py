@@ -44,7 +44,7 @@ class Capabilities:
     """What else the speed depends on, as a short digest (an emulation profile's content); part of the
     fingerprint."""
     emulated: bool = False
-    """Whether speeds are a stated profile rather than this hardware's; shown wherever the device is."""
+    """Whether the throughput is given by a profile; such a device is always labelled emulated."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ModelFile:
     digest: str
     """SHA-256 of the file, hex."""
     path: Path
-    """Where it lies; the suffix (``.onnx``, ``.tflite``, ``.xml`` with ``.bin`` beside it …) names the
+    """Where it lies; the suffix (``.onnx``, ``.tflite``, ``.xml`` with ``.bin`` next to it …) names the
     format."""
     input_shape: tuple[int, ...]
     """Input tensor for ONE image, batch axis first, e.g. (1, 3, 480, 640)."""
@@ -83,7 +83,7 @@ class Network(Protocol):
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What the network file says about itself, by key (ONNX ``metadata_props``); for tasks."""
+        """The metadata of the network file, by key (ONNX ``metadata_props``); for tasks."""
         ...
 
     @property

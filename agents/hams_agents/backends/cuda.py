@@ -1,6 +1,6 @@
 """NVIDIA GPUs under ONNX Runtime: does CUDA really load, and how much memory is in use.
 
-Asked for CUDA, ONNX Runtime takes the CPU in silence when a library or the driver is missing. So a device
+Asked for CUDA, ONNX Runtime uses the CPU without a warning when a library or the driver is missing. So a device
 counts only after a session on it reports the provider.
 """
 
@@ -98,12 +98,12 @@ def _first_line(path: Path) -> str:
 
 
 def count() -> int:
-    """Return how many NVIDIA GPUs the driver shows; 1 where it does not say."""
+    """Return how many NVIDIA GPUs the driver reports; 1 where it reports no number."""
     return max(1, len(_driver_folders()))
 
 
 def name(index: int) -> str:
-    """Return the GPU's own name, by the driver: it counts GPUs as CUDA does, whatever it is told to hide."""
+    """Return the GPU's own name, by the driver: it counts GPUs as CUDA does, hidden ones included."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -176,7 +176,7 @@ def _tiny_network() -> bytes:
 def _stderr() -> Iterator[list[str]]:
     """Catch what C++ code writes to stderr into the yielded list, which is filled at the end.
 
-    ONNX Runtime tells there, and nowhere else, why CUDA did not load. Used before any work is taken.
+    ONNX Runtime writes there, and nowhere else, why CUDA did not load. Used before any work is taken.
     """
     lines: list[str] = []
     with tempfile.TemporaryFile() as file:
@@ -192,7 +192,7 @@ def _stderr() -> Iterator[list[str]]:
 
 
 def _reason(printed: list[str], otherwise: str) -> str:
-    """The useful end of ONNX Runtime's log: which library is missing, or what the driver said."""
+    """The useful end of ONNX Runtime's log: which library is missing, or the driver's error."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(printed))
     for pattern in (
         r"with error: (.+)",

@@ -34,12 +34,12 @@ log = logging.getLogger("hams.agent")
 _FRONTENDS = {".onnx": "onnx", ".tflite": "tflite", ".pb": "tf", ".pdmodel": "paddle"}
 FORMATS = frozenset({*_FRONTENDS, ".xml"})
 _LEAST_GAIN = 0.2
-"""Batches take a second compiled form beside the one for single images: as much memory again, and time to load.
+"""Batches take a second compiled form, next to the one for single images: as much memory again, and time to load.
 
 With one CPU thread it is not tried: batches of 8 saved at most 16 % per image there, and cost some networks 40 %.
 """
 PRECISION_INFO = ("hams", "precision")
-"""Where an IR made by the optimizer says what it is to be computed in; a file without it: the device's own."""
+"""Where an IR made by the optimizer names the precision to compute in; without it: the device's own."""
 _PRECISIONS = {"FP32": "f32", "FP16": "f16", "BF16": "bf16", "INT8": "i8"}
 
 
@@ -113,7 +113,7 @@ class OpenVinoBackend:
             ) from error
 
     def _config_for(self, graph: Any, model: ModelFile) -> dict[str, Any]:
-        """Return the settings for a network, which may say itself what its other layers are computed in (NCO does)."""
+        """Return the settings for a network; an IR of the optimizer names the precision of its other layers."""
         path = list(PRECISION_INFO)
         if not graph.has_rt_info(path):
             return self._config
@@ -169,16 +169,18 @@ def _capabilities(core: Any, spec: DeviceSpec) -> Capabilities:
 
 
 def _device_memory_mib(core: Any, target: str) -> int:
-    """Memory of a GPU or NPU; an integrated one tells the part of the host's memory it may use.
+    """Memory of a GPU or NPU; an integrated one reports the part of the host's memory it may use.
 
-    Where the driver does not tell, half of the host's counts, and the log says so.
+    Where the driver does not report it, half of the host's counts, and a warning is logged.
     """
     name = "GPU_DEVICE_TOTAL_MEM_SIZE" if target.startswith("GPU") else "NPU_DEVICE_TOTAL_MEM_SIZE"
     try:
         return int(core.get_property(target, name)) // 2**20
     except Exception as error:  # OpenVINO has many kinds
         mib = host.memory_mib() // 2
-        log.warning("%s does not tell its memory: half of the host's counts, %d MiB (%s)", target, mib, one_line(error))
+        log.warning(
+            "%s does not report its memory: half of the host's counts, %d MiB (%s)", target, mib, one_line(error)
+        )
         return mib
 
 
@@ -206,11 +208,11 @@ def _image_input(graph: Any, model: ModelFile) -> Any:
 
 
 def _metadata(graph: Any) -> dict[str, str]:
-    """What the network file says about itself: OpenVINO keeps an ONNX file's under ``framework``."""
+    """The metadata of the network file: OpenVINO keeps an ONNX file's under ``framework``."""
     if not graph.has_rt_info("framework"):
         return {}
-    told = graph.get_rt_info("framework").value
-    values = {key: getattr(entry, "value", entry) for key, entry in told.items()} if isinstance(told, dict) else {}
+    info = graph.get_rt_info("framework").value
+    values = {key: getattr(entry, "value", entry) for key, entry in info.items()} if isinstance(info, dict) else {}
     return {key: value for key, value in values.items() if isinstance(value, str)}
 
 

@@ -136,11 +136,11 @@ class SamplerLimits:
 
 @dataclass
 class Sampler:
-    """Takes the durations of runs, one after another, and says when to stop. Pure.
+    """Takes the durations of runs, one after another, and decides when to stop. Pure.
 
     The median counts as known when the 95 % confidence interval of the median (by order statistics, no
     assumption about the distribution) is within ``precision`` to either side, and the medians of the first
-    and the second half agree as well: the former tells noise, the latter drift, such as a processor that is
+    and the second half agree as well: the former detects noise, the latter drift, such as a processor that is
     still heating up.
     """
 

@@ -5,7 +5,7 @@ was given, divided by its weight; the one furthest behind is served. An account 
 virtual time, so it cannot save up turns.
 
 Groups of a higher priority go first, so that under overload the lower ones give way. Groups of one priority are given
-frames, not time: a frame of a group is worth as much as a frame of another, or as their targets and shares say. That
+frames, not time: a frame of one group counts as much as a frame of another, weighted by their targets and shares. That
 is what plans promise (the smallest achieved/target is largest), whatever the networks really cost. Within a group the
 nodes deepest in its graph go first, since their frames are nearest to their end and make room for new ones; nodes of
 one depth share time fairly, and a node's streams take turns. What work costs is known only afterwards, so it is
@@ -39,7 +39,7 @@ class Terms:
 
     priority: int = 0
     pieces: float = 1.0
-    """Pieces of the group's work, of all its nodes here, that are worth one turn."""
+    """Pieces of the group's work, of all its nodes here, that make one turn."""
     depth: int = 0
     """The node's ancestors in its group."""
     joins: bool = False

@@ -35,7 +35,7 @@ class Loaded:
         self._loading = loading or Progress()
         self._lock = threading.Lock()
         self._networks: dict[NetworkKey, tuple[Network, Outputs]] = {}
-        """With what each says of one image of noise."""
+        """With the outputs of each for one image of noise."""
         self._users: dict[NodeKey, NetworkKey] = {}
         self.nodes: dict[NodeKey, ServedNode] = {}
 
@@ -44,7 +44,7 @@ class Loaded:
 
         Raises:
             ModelError: the network cannot be loaded here.
-            TaskError: the node's task is unknown, has wrong parameters, or cannot read what the network says.
+            TaskError: the node's task is unknown, has wrong parameters, or cannot read the network's outputs.
         """
         spec = command.plan.group.spec
         node = spec.nodes[command.node]
@@ -84,7 +84,7 @@ class Loaded:
                 del self._networks[network]
 
     def serves(self, group: str) -> bool:
-        """Say whether a node of `group` is there."""
+        """Return whether a node of `group` is loaded."""
         with self._lock:
             return any(key[0] == group for key in self.nodes)
 

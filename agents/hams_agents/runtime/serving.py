@@ -1,7 +1,7 @@
 """One node on one device: images in, outputs and the children's crops out, in three steps.
 
 :func:`prepare` makes the input tensor, :func:`infer` runs the network (in the device's thread), :func:`finish` decodes
-and cuts crops. All are blocking. An error of the network or the task becomes an output that carries it.
+and makes crops. All are blocking. An error of the network or the task becomes an output that carries it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class ServedNode:
 
 
 def failure(work: Work, device: str, error: HamsError) -> tuple[str, bytes]:
-    """The output that says why `work` was not done."""
+    """Return the output that carries `error` in place of the work's result."""
     output = Output(id=work.id, node=work.node, device=device, items=[], error=error.to_wire())
     return subjects.output(work.id.group, work.id.stream, work.node), output.pack()
 
@@ -160,7 +160,7 @@ def infer(batch: Batch) -> None:
 
 
 def failures(batch: Batch, error: HamsError) -> list[Outgoing]:
-    """The outputs that say why none of the batch was done."""
+    """Return the outputs that carry `error` for the whole batch."""
     return [failure(piece.work, piece.served.device, error) for piece in batch.pieces]
 
 

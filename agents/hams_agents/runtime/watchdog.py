@@ -1,7 +1,7 @@
 """The thread that looks whether the others make progress, and what the agent does when the device hangs.
 
-A hang is counted in KV, where the count outlives the process; then the agent says goodbye and ends. A last resort ends
-the process when this thread cannot run itself.
+A hang is counted in KV, where the count outlives the process; then the agent announces its end and exits. A last resort
+ends the process when this thread cannot run.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class HangReporter:
         self._end = end
 
     def __call__(self, hang: Hang) -> None:
-        """Say so, and end this process: only a new one frees the device."""
+        """Report the hang and end this process: only a new one frees the device."""
         error = HungError(f"{self._device}: {hang}", "the agent ends itself and is started again")
         log.critical("%s", error)
         report = asyncio.run_coroutine_threadsafe(self._report(str(hang)), self._loop)
@@ -125,7 +125,7 @@ class HangReporter:
         await bucket.put(self._device, codec.encode(health))
         if health.quarantined:
             log.critical("%s is quarantined: %s", self._device, health.reason)
-        # a goodbye: nobody need wait for silence
+        # a goodbye: others need not wait for missing heartbeats
         await (await self._bus.kv(subjects.bucket("devices"))).delete(self._device)
 
 

@@ -33,14 +33,14 @@ class FlagsParams(TaskParams):
 class AttributesParams(TaskParams):
     """Parameters of ``type: attributes``."""
 
-    classes: dict[str, ClassesParams] = Field({}, description="attribute → where its value is told")
+    classes: dict[str, ClassesParams] = Field({}, description="attribute → where its value is")
     flags: FlagsParams | None = None
     points: dict[str, str] = Field({}, description="name → the output with its x and y, in 0..1 of the input")
 
     @model_validator(mode="after")
     def _any(self) -> AttributesParams:
         if not self.classes and self.flags is None:
-            raise ValueError("neither classes nor flags: nothing to tell")
+            raise ValueError("neither classes nor flags: no output would be used")
         if self.flags is not None and set(self.flags.names) & set(self.classes):
             raise ValueError("an attribute is among classes and flags")
         return self
@@ -75,11 +75,11 @@ class Attributes:
             values = probabilities(values, flags.activation, "attributes")
             for one, row in zip(found, values.tolist(), strict=True):
                 one.update({name: round(value, 4) for name, value in zip(flags.names, row, strict=True)})
-        told: list[dict[str, Any]] = [{"attributes": one} for one in found]
+        items: list[dict[str, Any]] = [{"attributes": one} for one in found]
         if self._params.points:
             sources = self._params.points.values()
             local = np.stack([rows(pick(outputs, o, "attributes"), count, "attributes", 2) for o in sources], axis=1)
-            for one, points, affine in zip(told, local * self._size, to_frame, strict=True):
+            for one, points, affine in zip(items, local * self._size, to_frame, strict=True):
                 one["points"] = apply(affine, points).round(2).tolist()
                 one["point_names"] = list(self._params.points)
-        return told
+        return items

@@ -40,7 +40,7 @@ class TaskContext:
 
     input: InputSpec
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """What the network file says about itself, by key; empty where its format has no such place."""
+    """The metadata of the network file, by key; empty where its format has none."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class Detected:
 class BaseTask(Protocol):
     """What both kinds of task have.
 
-    A task that does not read all that its network says may have ``reads(outputs: Outputs) -> Reads``: whatever else is
-    said must not matter to it. The optimizer then leaves out what computes only that.
+    A task that does not read all outputs of its network may have ``reads(outputs: Outputs) -> Reads``: all other
+    values must not matter to it. The optimizer then removes what computes only those (drop-outputs).
     """
 
     Params: ClassVar[type[TaskParams]]
-    """The parameters it takes in group.yaml under ``task:`` beside ``type``."""
+    """The parameters it takes in group.yaml under ``task:`` next to ``type``."""
 
 
 class DetectionTask(BaseTask, Protocol):
@@ -84,7 +84,7 @@ class DetectionTask(BaseTask, Protocol):
 
 
 class DescriptionTask(BaseTask, Protocol):
-    """Says something about one image or crop: a label, a number, points, a text, a vector."""
+    """Describes one image or crop: a label, a number, points, a text, a vector."""
 
     def describe(self, outputs: Outputs, to_frame: Sequence[Affine]) -> list[dict[str, Any]]:
         """Decode a batch of N images into N maps of plain values. Raises TaskError as above.
@@ -96,4 +96,4 @@ class DescriptionTask(BaseTask, Protocol):
 
 
 Task = DetectionTask | DescriptionTask
-"""Either kind; :func:`hams_agents.tasks.registry.is_detection` tells which."""
+"""Either kind; :func:`hams_agents.tasks.registry.is_detection` distinguishes them."""

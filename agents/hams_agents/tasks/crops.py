@@ -37,7 +37,7 @@ from hams_shared.errors import MessageError
 from hams_shared.group.spec import CropSpec
 
 MIN_EYES = 0.05
-"""Eyes nearer to each other than this part of the box's width (a profile) say nothing about its tilt."""
+"""Eyes nearer to each other than this part of the box's width (a profile) do not give its tilt."""
 MIN_CORNER = 0.01
 """Corners are unfit where two sides that meet span less than this part of the longest side's square."""
 
@@ -56,7 +56,7 @@ class View:
     to_frame: Affine
     """Crop pixels → frame pixels."""
     corners: NDArray[np.float64] | None = None
-    """4×2, frame pixels: what the filled part's corners show, clockwise from top left; None: as `to_frame` says."""
+    """4×2, frame pixels: of the filled part's corners, clockwise from top left; None: by `to_frame`."""
 
 
 def cut(
@@ -87,7 +87,7 @@ def views_of(
     size: tuple[int, int],
     pad: int | None = None,
 ) -> tuple[list[View], list[int]]:
-    """Say what :func:`cut` would show of an image of `shape` (H, W), without looking at it.
+    """Return what :func:`cut` would take from an image of `shape` (H, W), without its pixels.
 
     `to_image` maps frame pixels to image pixels (None: the same). Returns a view for each crop, and which of `objects`
     they show.

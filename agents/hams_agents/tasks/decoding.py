@@ -50,7 +50,7 @@ def rows(values: NDArray[np.generic], count: int, task: str, width: int | None =
     """Return `values` as N×K float32 for N = `count` images.
 
     Raises:
-        TaskError: N or K (when `width` says what it must be) is another, or a value is not finite.
+        TaskError: N or K (when `width` gives it) is another, or a value is not finite.
     """
     shape = "×".join(map(str, values.shape)) or "a scalar"
     if values.ndim == 0 or values.shape[0] != count:
@@ -92,7 +92,7 @@ def probabilities(values: NDArray[np.float32], activation: str, task: str) -> ND
     if values.size and (values.min() < -0.05 or values.max() > 1.05):
         raise TaskError(
             f"task {task}: the output reaches from {values.min():.3g} to {values.max():.3g}, no probabilities",
-            "say with `activation` what makes probabilities of it",
+            "set `activation` to what makes probabilities of it",
         )
     return values
 

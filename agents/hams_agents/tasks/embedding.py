@@ -1,4 +1,4 @@
-"""A vector that says who or what is seen: near for the same, far for others (cosine)."""
+"""A vector that identifies an object: close for the same object, far for others (cosine)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ class EmbeddingParams(TaskParams):
     """Parameters of ``type: embedding``."""
 
     output: str | None = Field(None, description="name of the output; not needed when there is one only")
-    gallery: GallerySpec | None = Field(None, description="tell who it is: the pipeline remembers vectors it has seen")
+    gallery: GallerySpec | None = Field(
+        None, description="identify objects: the pipeline remembers vectors it has seen"
+    )
 
 
 class Embedding:

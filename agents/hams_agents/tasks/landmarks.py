@@ -32,21 +32,23 @@ class LandmarksParams(TaskParams):
     """Parameters of ``type: landmarks``."""
 
     points: int = Field(ge=1, le=10000, description="how many points")
-    dims: int = Field(2, ge=2, le=8, description="numbers per point; after x and y they are not told (depth …)")
-    first: int | None = Field(None, ge=1, description="tell only so many of the points; none: all")
+    dims: int = Field(2, ge=2, le=8, description="numbers per point; those after x and y are left out (depth …)")
+    first: int | None = Field(None, ge=1, description="output only so many of the points; none: all")
     visibility: int | None = Field(
-        None, ge=2, le=7, description="which of a point's numbers, from 0, says whether it can be seen; its logit"
+        None, ge=2, le=7, description="which of a point's numbers, from 0, gives whether it can be seen; its logit"
     )
     normalized: bool = Field(False, description="points are in 0..1 of the input; if not, in its pixels")
     output: str | None = Field(None, description="name of the points' output; not needed when there is one only")
-    score_output: str | None = Field(None, description="name of the output that says whether the object is there")
+    score_output: str | None = Field(None, description="name of the output that gives whether the object is there")
     score_activation: Literal["sigmoid", "none"] = "sigmoid"
-    openness: Openness | None = Field(None, description="tell `open`, from an outline that the network gives as well")
+    openness: Openness | None = Field(None, description="output `open`, from an outline that the network gives as well")
     parts: dict[str, tuple[Index, ...]] = Field(
         {}, description="objects for the node's children: label → two or more of the points, counted from 0"
     )
-    parts_score: float = Field(0.5, ge=0, le=1, description="least score of an image for its parts to be told")
-    head_pose: bool = Field(False, description="tell yaw, pitch and roll from the 468 points of a mediapipe face mesh")
+    parts_score: float = Field(0.5, ge=0, le=1, description="least score of an image for its parts to be output")
+    head_pose: bool = Field(
+        False, description="output yaw, pitch and roll from the 468 points of a mediapipe face mesh"
+    )
 
 
 class Landmarks:
@@ -62,9 +64,9 @@ class Landmarks:
         if params.head_pose and params.points < MESH_POINTS:
             raise TaskError(f"task landmarks: head_pose needs a face mesh of {MESH_POINTS} points, not {params.points}")
         for label, indices in params.parts.items():
-            told = min(params.first or params.points, params.points)
-            if len(set(indices)) < 2 or max(indices) >= told:
-                raise TaskError(f"task landmarks: part {label} needs two or more points from 0 to {told - 1}")
+            used = min(params.first or params.points, params.points)
+            if len(set(indices)) < 2 or max(indices) >= used:
+                raise TaskError(f"task landmarks: part {label} needs two or more points from 0 to {used - 1}")
         if params.visibility is not None and params.visibility >= params.dims:
             raise TaskError(
                 f"task landmarks: visibility {params.visibility} is not among {params.dims} numbers per point"
@@ -122,19 +124,19 @@ class Landmarks:
 
     def _openness(self, outputs: Outputs, count: int) -> NDArray[np.float64] | None:
         """Return for each image how far its outline is open, or None when it is not asked for."""
-        told = self._params.openness
-        if told is None:
+        openness = self._params.openness
+        if openness is None:
             return None
         dims = self._params.dims
-        values = rows(pick(outputs, told.output, "landmarks"), count, "landmarks", told.points * dims)
-        outline = values.reshape(count, told.points, dims)[:, :, :2] * self._unit
-        first, second = (np.array([pair[i] for pair in told.lids]) for i in (0, 1))
+        values = rows(pick(outputs, openness.output, "landmarks"), count, "landmarks", openness.points * dims)
+        outline = values.reshape(count, openness.points, dims)[:, :, :2] * self._unit
+        first, second = (np.array([pair[i] for pair in openness.lids]) for i in (0, 1))
         apart = np.linalg.norm(outline[:, first] - outline[:, second], axis=2).mean(axis=1)
-        wide = np.linalg.norm(outline[:, told.corners[0]] - outline[:, told.corners[1]], axis=1)
+        wide = np.linalg.norm(outline[:, openness.corners[0]] - outline[:, openness.corners[1]], axis=1)
         return np.asarray(apart / np.maximum(wide, 1e-6), np.float64)
 
     def _scores(self, outputs: Outputs, count: int) -> NDArray[np.float32] | None:
-        """Return one score per image, 0..1, or None when no output tells it."""
+        """Return one score per image, 0..1, or None when no output gives it."""
         if self._params.score_output is None:
             return None
         values = rows(pick(outputs, self._params.score_output, "landmarks"), count, "landmarks", 1)[:, 0]

@@ -1,7 +1,7 @@
-"""Tasks of other packages: their errors are told as theirs, and a change of their code is noticed.
+"""Tasks of other packages: their errors name the package, and a change of their code is detected.
 
 An agent loads a package once, as every Python program does. When the package is installed again, the agent goes on with
-what it loaded; :func:`changed` says so.
+what it loaded; :func:`changed` reports it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _packages: dict[str, _Package] = {}
 
 
 def guarded(task: Any, name: str) -> Any:
-    """Return `task`, of the type called `name`, such that whatever it raises becomes a TaskError that says where."""
+    """Return `task`, of the type called `name`, whose every error becomes a TaskError that names the place."""
     return (_Detection if callable(getattr(task, "detect", None)) else _Description)(task, name)
 
 
@@ -65,7 +65,7 @@ def loaded(point: EntryPoint) -> None:
 
 
 def changed() -> tuple[str, ...]:
-    """Say of each package whose code is another one than this process has loaded what has changed, and what to do."""
+    """Report, for each package whose code differs from what this process has loaded, what changed and what to do."""
     with _lock:
         packages = list(_packages.values())
     return tuple(text for package in packages if (text := _change(package)))
@@ -200,19 +200,19 @@ class _Detection(_Guarded):
 
 
 class _Description(_Guarded):
-    """A task that says something of each image."""
+    """A task that describes each image."""
 
     def describe(self, outputs: Outputs, to_frame: Sequence[Affine]) -> list[dict[str, Any]]:
         """See :class:`base.DescriptionTask`."""
-        said = self._call(self._task.describe, outputs, to_frame)
-        if not isinstance(said, list | tuple) or not all(isinstance(one, dict) for one in said):
-            raise self._wrong(f"gave {type(said).__name__} instead of a list of a map for each image")
-        if len(said) != len(to_frame):
-            raise self._wrong(f"gave {len(said)} maps for {len(to_frame)} images")
-        for one in said:
+        items = self._call(self._task.describe, outputs, to_frame)
+        if not isinstance(items, list | tuple) or not all(isinstance(one, dict) for one in items):
+            raise self._wrong(f"gave {type(items).__name__} instead of a list of a map for each image")
+        if len(items) != len(to_frame):
+            raise self._wrong(f"gave {len(items)} maps for {len(to_frame)} images")
+        for one in items:
             for key, value in one.items():
                 self._check(key, value)
-        return list(said)
+        return list(items)
 
     def _check(self, key: object, value: object) -> None:
         """Raise TaskError unless the value can travel."""
@@ -230,9 +230,9 @@ class _Description(_Guarded):
 
 
 def reads_of(task: Any, outputs: Outputs) -> Reads | None:
-    """What a task says that it reads; None where it does not say. Raises TaskError."""
-    says = getattr(task, "reads", None)
-    if not callable(says):
+    """Return what a task declares to read; None where it declares nothing. Raises TaskError."""
+    reads = getattr(task, "reads", None)
+    if not callable(reads):
         return None
-    read: Reads = task._call(says, outputs) if isinstance(task, _Guarded) else says(outputs)
+    read: Reads = task._call(reads, outputs) if isinstance(task, _Guarded) else reads(outputs)
     return read

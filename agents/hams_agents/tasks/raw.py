@@ -17,13 +17,13 @@ from hams_shared.errors import TaskError
 class RawParams(TaskParams):
     """Parameters of ``type: raw``."""
 
-    max_values: int = Field(4096, ge=1, le=1 << 20, description="values told per output; further ones are left out")
+    max_values: int = Field(4096, ge=1, le=1 << 20, description="values per output; further ones are left out")
 
 
 class Raw:
     """Describes an image as ``{output: {"shape": [...], "values": [...]}}``; values in C order, without the batch axis.
 
-    Values that are not finite are told as None. Left-out values are announced by ``"truncated": true``.
+    Values that are not finite become None. Left-out values are announced by ``"truncated": true``.
     """
 
     Params: ClassVar[type[TaskParams]] = RawParams

@@ -1,7 +1,7 @@
 """Tasks by name: our own, and those that other packages offer as entry points of the group ``hams.tasks``.
 
 A plug-in is an entry point ``NAME = module:Class`` whose class has `Params` and is built as ``Class(params,
-TaskContext)``. It is loaded only when a group asks for it, so that a broken plug-in breaks nobody else.
+TaskContext)``. It is loaded only when a group asks for it, so that a broken plug-in affects no other group.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hams_agents.tasks.ssd import Ssd
 from hams_agents.tasks.text import Text
 from hams_agents.tasks.yolo import Yolo
 from hams_shared.errors import HamsError, TaskError
-from hams_shared.group.findings import all_told
+from hams_shared.group.findings import describe_all
 from hams_shared.group.spec import InputSpec, TaskSpec
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ BUILT_IN: dict[str, type[Any]] = {
 
 
 def build_task(task: TaskSpec, input: InputSpec, metadata: Mapping[str, str] | None = None) -> Task:
-    """Build the task that `task` describes, for a network that takes `input` and whose file says `metadata`.
+    """Build the task that `task` describes, for a network that takes `input` and whose file holds `metadata`.
 
     Raises:
         TaskError: no such task, its parameters are wrong, or the plug-in that offers it is broken.
@@ -87,12 +87,12 @@ def with_lower_threshold(task: TaskSpec, margin: float) -> tuple[TaskSpec, float
 
 
 def is_detection(task: Task) -> TypeIs[DetectionTask]:
-    """Say whether `task` finds objects (and does not describe an image)."""
+    """Return whether `task` finds objects (and does not describe an image)."""
     return callable(getattr(task, "detect", None))
 
 
 def gives_objects(task: Task) -> bool:
-    """Say whether a node with `task` may have children: it detects, or tells the parts of what it describes."""
+    """Return whether a node with `task` may have children: it detects, or gives the parts of what it describes."""
     return is_detection(task) or bool(getattr(task, "parts", False))
 
 
@@ -143,4 +143,4 @@ def _params(task: TaskSpec, model: type[TaskParams]) -> TaskParams:
         findings = error.errors(include_url=False)
     unknown_keys = [str(f["loc"][0]) for f in findings if f["type"] == "extra_forbidden"]
     hint = did_you_mean(unknown_keys[0], model.model_fields) if unknown_keys else ""
-    raise TaskError(f"task {task.type}: {all_told(findings, 'parameters')}", hint)
+    raise TaskError(f"task {task.type}: {describe_all(findings, 'parameters')}", hint)

@@ -19,7 +19,7 @@ class RegressionParams(TaskParams):
     outputs: dict[str, str] = Field({}, description="several numbers: the name in the result → the network's output")
     scale: float = 1.0
     offset: float = Field(0.0, description="the value is output * scale + offset")
-    unit: str | None = Field(None, description="told beside the value, e.g. years")
+    unit: str | None = Field(None, description="stands with the value, e.g. years")
 
     @model_validator(mode="after")
     def _one_way(self) -> RegressionParams:
@@ -56,14 +56,14 @@ class Regression:
 class ExpectationParams(TaskParams):
     """Parameters of ``type: expectation``."""
 
-    classes: int = Field(ge=2, description="how many classes the network tells apart")
+    classes: int = Field(ge=2, description="how many classes the network has")
     first: float = Field(0.0, description="what class 0 stands for")
     step: float = Field(1.0, description="from one class to the next")
     activation: Literal["softmax", "none"] = Field(
         "softmax", description="none: the network's outputs are probabilities already"
     )
     output: str | None = Field(None, description="name of the output; not needed when there is one only")
-    unit: str | None = Field(None, description="told beside the value, e.g. years")
+    unit: str | None = Field(None, description="stands with the value, e.g. years")
 
 
 class Expectation:

@@ -29,7 +29,7 @@ Size = Annotated[float, Field(gt=0)]
 class RetinaFaceParams(TaskParams):
     """Parameters of ``type: retinaface``; the defaults are those of the published face networks."""
 
-    points: int = Field(5, ge=0, le=100, description="points per object; 0: the network tells none")
+    points: int = Field(5, ge=0, le=100, description="points per object; 0: the network has none")
     order: tuple[int, ...] = Field(
         (), description="the network's points, counted from 0, in the order wanted; empty: as they come"
     )

@@ -40,7 +40,7 @@ class SsdParams(TaskParams):
         (), description="the network's points, counted from 0, in the order wanted; empty: as they come"
     )
     outputs: tuple[str, str] | None = Field(
-        None, description="names of boxes and scores; needed where the numbers per anchor do not tell which is which"
+        None, description="names of boxes and scores; needed where the numbers per anchor do not distinguish them"
     )
 
     @model_validator(mode="after")
@@ -48,7 +48,7 @@ class SsdParams(TaskParams):
         if isinstance(self.labels, dict) and min(self.labels) < int(self.background):
             raise ValueError(f"labels: classes count from {int(self.background)}")
         if self.order and not isinstance(self.anchors, MediapipeAnchors):
-            raise ValueError("order: only networks with anchors of style mediapipe tell points")
+            raise ValueError("order: only networks with anchors of style mediapipe have points")
         return self
 
     def names(self) -> dict[int, str]:
@@ -59,7 +59,7 @@ class SsdParams(TaskParams):
 
 
 class Ssd:
-    """Finds objects of one or more classes; BlazeFace tells points too."""
+    """Finds objects of one or more classes; BlazeFace has points, too."""
 
     Params: ClassVar[type[TaskParams]] = SsdParams
 

@@ -2,7 +2,7 @@
 
 Graves, Fernández, Gomez, Schmidhuber, *Connectionist Temporal Classification*, ICML 2006. Decoding is greedy: of each
 step the best class; of equal ones that follow each other the first; blanks go. Lists of characters leave out the blank
-and, as PaddleOCR's do, a space that comes last: whether there is one is told by the number of classes.
+and, as PaddleOCR's do, a space that comes last: the number of classes gives whether there is one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class TextParams(TaskParams):
         "ctc", description="ctc: a score per step and class; indices: the network gives characters, -1 ends"
     )
     characters: str | tuple[str, ...] = Field(
-        (), description="one string, or a list; none: what the network file says under `character`"
+        (), description="one string, or a list; none: `character` of the network file's metadata"
     )
     blank: int = Field(0, ge=-1, description="ctc: the class that is no character; -1: the last one")
     activation: Literal["none", "softmax"] = Field(
@@ -48,7 +48,7 @@ class Text:
         self._characters = tuple(params.characters) or tuple(context.metadata.get(METADATA_KEY, "").splitlines())
         if not self._characters:
             raise TaskError(
-                f"task text: the network file does not say its characters (metadata {METADATA_KEY!r})",
+                f"task text: the network file does not list its characters (metadata {METADATA_KEY!r})",
                 "give them under `characters`, as a string, a list, or !lines FILE",
             )
 
@@ -94,7 +94,7 @@ class Text:
             return values.T
         shape = "×".join(map(str, values.shape))
         raise TaskError(
-            f"task text: of one image the network says {shape} numbers; {known} characters need {fits[0]} classes "
-            f"(a blank beside them) or {fits[1]} (a space too)",
+            f"task text: the network gives {shape} numbers for an image; {known} characters need {fits[0]} classes "
+            f"(with a blank) or {fits[1]} (a space too)",
             "correct `characters`",
         )

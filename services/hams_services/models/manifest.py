@@ -20,7 +20,7 @@ import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from hams_shared.errors import BadInputError
-from hams_shared.group.findings import all_told
+from hams_shared.group.findings import describe_all
 from hams_shared.group.spec import CropSpec, InputSpec, Name, Sha256, Sha384, Strict, TaskSpec
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9.-]*[a-z0-9]$")]
@@ -186,7 +186,7 @@ def parse_manifest(text: str, origin: str) -> Manifest:
     except yaml.YAMLError as error:
         raise BadInputError(f"{origin}: not YAML: {error}") from None
     except ValidationError as error:
-        raise BadInputError(f"{origin}: {all_told(error.errors(include_url=False), 'group', Manifest)}") from None
+        raise BadInputError(f"{origin}: {describe_all(error.errors(include_url=False), 'group', Manifest)}") from None
 
 
 @cache

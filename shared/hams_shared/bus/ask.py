@@ -1,4 +1,4 @@
-"""Questions to the scheduler and the pipeline about how things are."""
+"""Requests to the scheduler and the pipeline for their state."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from hams_shared.wire.messages.scheduler import PlanAnswer, PlanRequest, Schedul
 STANDBY = "$SRV.PING.hams-scheduler-replica"
 """Each scheduler answers here as long as it lives."""
 TRY_S = 1.5
-"""One of several schedulers has so long to answer, s."""
+"""Deadline of one of several schedulers, s."""
 LEADER_S = 2.0
-"""While an answer about plans takes long, who leads is looked at this often, s."""
+"""How often the leader is checked while an answer about plans takes long, s."""
 PAUSE_S = 0.2
-"""Between two questions to a part that is not there, s."""
+"""Pause between two requests to a part that does not answer, s."""
 
 
 async def ask(bus: Bus, subject: str, data: bytes, part: str, *, timeout: float, patience: float = 0.0) -> bytes:
     """Return the answer of `part`, which may be on its way back for `patience` s.
 
-    A scheduler that leads no more says so; then whoever leads is asked again, for `timeout` s in all.
+    A scheduler that no longer leads answers with an error; then the new leader is asked, for `timeout` s in all.
 
     Raises:
         NotFoundError: it does not run.
@@ -48,7 +48,7 @@ async def ask(bus: Bus, subject: str, data: bytes, part: str, *, timeout: float,
 
 
 async def _nobody(bus: Bus, part: str) -> NotFoundError:
-    """What is told where nobody answers for `part`."""
+    """Return the error where no instance of `part` answers."""
     if part == "scheduler":
         try:  # each scheduler answers this, also one that does not lead
             await bus.request(STANDBY, b"", timeout=TRY_S)
@@ -63,9 +63,9 @@ async def _nobody(bus: Bus, part: str) -> NotFoundError:
 
 
 async def plans(bus: Bus, request: PlanRequest, *, timeout: float, patience: float) -> PlanAnswer:
-    """What strategies make of groups; waits for benchmarks that are missing.
+    """Return the placements that strategies make of groups; waits for missing benchmarks.
 
-    Whoever leads is asked again when the one that was asked leads no more, or when another leads instead of it.
+    The new leader is asked again when the scheduler that was asked no longer leads.
 
     Raises:
         HamsError: what the scheduler found wrong; or as :func:`ask`.
@@ -89,7 +89,7 @@ async def plans(bus: Bus, request: PlanRequest, *, timeout: float, patience: flo
 
 
 async def _of_one_leader(bus: Bus, request: bytes, timeout: float, patience: float) -> bytes | None:
-    """The answer about plans; None once another scheduler leads than did at first: the one asked may be dead."""
+    """Return the answer about plans; None once another scheduler leads: the one that was asked may be gone."""
     first = await _leader(bus)
     question = ask(bus, subjects.plan_request(), request, "scheduler", timeout=timeout, patience=patience)
     asking = asyncio.create_task(question, name="ask for plans")
@@ -105,7 +105,7 @@ async def _of_one_leader(bus: Bus, request: bytes, timeout: float, patience: flo
 
 
 async def _leader(bus: Bus) -> str:
-    """Who leads; nothing while nobody does."""
+    """Return the id of the leader; empty while none leads."""
     try:
         leader = (await scheduler_view(bus, timeout=TRY_S)).leader
     except (NotFoundError, DeadlineError):
@@ -116,7 +116,7 @@ async def _leader(bus: Bus) -> str:
 async def scheduler_view(bus: Bus, *, timeout: float, patience: float = 0.0) -> SchedulerView:
     """Everything the scheduler knows; errors as :func:`ask`."""
     until = asyncio.get_running_loop().time() + timeout
-    while True:  # a leader that is stopped, not ended, says nothing until another leads
+    while True:  # a leader that is paused does not answer until another leads
         left = until - asyncio.get_running_loop().time()
         try:
             data = await ask(

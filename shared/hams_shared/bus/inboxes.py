@@ -1,6 +1,6 @@
 """Answers go to inboxes, and nowhere else.
 
-Whoever asks names the subject of the answer, and the broker does not check that name against the asker's own rights:
+A client names the subject of the answer, and the broker does not check that name against the client's own rights:
 a service that may answer (`allow_responses`) would write for the asker where the asker may not, for example over a plan
 in a KV bucket (``$KV.…``). So a request that wants its answer elsewhere than on an inbox gets none.
 """

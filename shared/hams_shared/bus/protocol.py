@@ -99,7 +99,7 @@ class KeyValue(Protocol):
         ...
 
     def watch(self, key: str = ">") -> AsyncGenerator[Entry | None, None]:
-        """Yield all present entries, then ONE None ("that was all there is"), then every change.
+        """Yield all present entries, then ONE None (the snapshot is complete), then every change.
 
         Deletions come as entries with ``value=None``. A reader slower than the changes gets the newest value
         of each key, not every value in between. Survives reconnects of the broker, and a broker that comes
@@ -163,7 +163,7 @@ class Bus(Protocol):
         """Send and await one answer.
 
         Raises:
-            NotFoundError: nobody listens on `subject`.
+            NotFoundError: no client listens on `subject`.
             DeadlineError: no answer within `timeout` seconds.
             HamsError: the error that the answering service raised (see :meth:`serve`).
         """
@@ -192,7 +192,7 @@ class Bus(Protocol):
     ) -> Registration:
         """Register as a NATS micro service, visible to ``nats micro ls`` and ``$SRV`` pings.
 
-        Its metadata says which machine it runs on, too (MACHINE). `endpoints` maps an endpoint's name to its subject
+        Its metadata names the machine it runs on, too (MACHINE). `endpoints` maps an endpoint's name to its subject
         and handler. A handler that raises a HamsError answers with it as a service error (headers ``Nats-Service-
         Error`` and ``Nats-Service-Error-Code``, the latter its exit code; the whole error as JSON in the body), which
         :meth:`request` raises again at the other end. Of the services with the same `queue` one gets each request;

@@ -1,8 +1,8 @@
 """Records in a key-value bucket, decoded as they come, and written back when the store lost them.
 
-Whoever watches a bucket holds what was in it. When the broker comes back with an empty or older store, each watcher
-writes back the keys it held, only where nothing was written since (compare-and-set on "never was"): the first one wins,
-the others are refused, and a key that somebody deleted meanwhile stays deleted.
+Each watcher holds the bucket's values. When the broker comes back with an empty or older store, each watcher writes
+back the keys it held, only where nothing was written since (compare-and-set on "never was"): the first one wins,
+the others are refused, and a key that was deleted meanwhile stays deleted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 async def restore(bucket: KeyValue, key: str, value: bytes) -> bool:
-    """Write a lost key back unless there is, or was, a newer one; whether it was us who did. Raises BrokerError."""
+    """Write a lost key back unless there is, or was, a newer one; return whether this call did. Raises BrokerError."""
     try:
         await bucket.update(key, value, 0)
     except RefusedError:

@@ -1,4 +1,4 @@
-"""What a reader of a KV watch has still to be told. Pure; used alike by the NATS and the in-memory bus.
+"""The entries that a reader of a KV watch has not received yet. Pure; used alike by the NATS and the in-memory bus.
 
 A broker that restarts makes a watch start over: it reads the whole bucket again, which may have gone back in
 time, lost keys, or be empty. This state turns such a sequence of *snapshots and changes* into what
@@ -19,7 +19,7 @@ class WatchState:
     """Entries in (`begin`, `add`, `end`), news for the reader out (`take`)."""
 
     known: dict[str, Entry] = field(default_factory=dict)
-    """Present entries as the newest message about each key says."""
+    """Present entries, by the newest message about each key."""
     _unread: dict[str, Entry] = field(default_factory=dict)
     _seen: set[str] | None = None
     """Keys of the snapshot being read; None when none is being read."""
@@ -44,7 +44,7 @@ class WatchState:
                 self._forget(entry)
         elif old != entry:
             self.known[entry.key] = entry
-            self._tell(entry)
+            self._notify(entry)
 
     def end(self) -> None:
         """Close the snapshot: known keys that were not in it are gone."""
@@ -57,8 +57,7 @@ class WatchState:
             self._marker = "due"
 
     def take(self) -> list[Entry | None]:
-        """Return what the reader has not been told, oldest first; nothing before the first snapshot is
-        whole."""
+        """Return what the reader has not received, oldest first; nothing before the first snapshot is complete."""
         if self._marker == "waiting":
             return []
         news: list[Entry | None] = list(self._unread.values())
@@ -71,12 +70,12 @@ class WatchState:
     def _forget(self, entry: Entry) -> None:
         del self.known[entry.key]
         if self._marker == "given":
-            self._tell(entry)
+            self._notify(entry)
         else:
-            # Nothing has been given yet, so the reader need not hear that the key ever was.
+            # Nothing has been given yet, so the reader need not learn that the key existed.
             self._unread.pop(entry.key, None)
 
-    def _tell(self, entry: Entry) -> None:
+    def _notify(self, entry: Entry) -> None:
         # Re-insert, so that the order is that of the newest changes.
         self._unread.pop(entry.key, None)
         self._unread[entry.key] = entry

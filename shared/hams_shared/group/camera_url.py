@@ -31,13 +31,13 @@ HIDDEN = "***"
 
 def _without_secrets(rest: str) -> str:
     """Hide secrets by their names, in paths too: some cameras take ``/user=a_password=b``."""
-    told, at = [], 0
+    parts, at = [], 0
     for found in _NAME.finditer(rest):
         if found.start() >= at and _SECRET_NAME.search(unquote(found[1])):
-            told += [rest[at : found.end()], HIDDEN]
+            parts += [rest[at : found.end()], HIDDEN]
             end = _NEXT.search(rest, found.end())
             at = end.start() if end else len(rest)
-    return _LOGIN.sub(f"{HIDDEN}@", "".join(told) + rest[at:])
+    return _LOGIN.sub(f"{HIDDEN}@", "".join(parts) + rest[at:])
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class CameraUrl:
         return self.user is None and "@" in self.rest.partition("?")[0]
 
     @property
-    def shown(self) -> str:
+    def redacted(self) -> str:
         """The address as people may see it: no user, no password, no secrets in the query.
 
         Where a later ``@`` may end a password (``user:12/34@host``, ``user:1?3@host``, ``user:a@b#c@host``), only what
@@ -142,6 +142,6 @@ def redacted(text: str) -> str:
     if "://" not in text and not _LOOKS_LIKE_URL.match(text):
         return _NO_SCHEME.sub(f"{HIDDEN}@", text)
     try:
-        return parse(text).shown
+        return parse(text).redacted
     except ValueError:
         return f"{text.strip().partition(':')[0]}:{HIDDEN}"

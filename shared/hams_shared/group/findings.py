@@ -1,4 +1,4 @@
-"""What is wrong with a value that a person wrote, in that person's words; pydantic's are those of Python."""
+"""Texts for what pydantic finds wrong with a file that a person wrote, in terms of the file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,47}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 SHA384_PATTERN = r"^[0-9a-f]{96}$"
 MOST = 50
-"""Findings told at once."""
+"""Most findings in one text."""
 
 _PATTERNS = {
     NAME_PATTERN: "must be lower case letters, digits, - and _, a letter first, 48 at most",
@@ -33,7 +33,7 @@ _TYPES = {
 }
 
 
-def told(finding: ErrorDetails) -> str:
+def describe(finding: ErrorDetails) -> str:
     """One of pydantic's findings without its path: what the value must be."""
     kind = finding["type"]
     if kind == "string_pattern_mismatch":
@@ -65,8 +65,8 @@ def _suggestion(finding: ErrorDetails, model: type[BaseModel] | None) -> str:
         return ""
     *around, key = finding["loc"]
     known = known_keys(model, around)
-    near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-    return f" (did you mean {near[0]}?)" if near else f" (known: {', '.join(known)})" if known else ""
+    close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(known)})" if known else ""
 
 
 def where(finding: ErrorDetails, otherwise: str) -> str:
@@ -75,7 +75,7 @@ def where(finding: ErrorDetails, otherwise: str) -> str:
     return ".".join(p for p in parts if p not in ("[key]", "bool") and not p.startswith("tuple[")) or otherwise
 
 
-def all_told(
+def describe_all(
     findings: Iterable[ErrorDetails],
     otherwise: str,
     model: type[BaseModel] | None = None,
@@ -87,7 +87,7 @@ def all_told(
     for finding in all_found[:MOST]:
         number = line(finding["loc"])
         at = f"line {number}: " if number is not None else ""
-        texts.append(f"{at}{where(finding, otherwise)}: {told(finding)}{_suggestion(finding, model)}")
+        texts.append(f"{at}{where(finding, otherwise)}: {describe(finding)}{_suggestion(finding, model)}")
     if len(all_found) > MOST:
         texts.append(f"and {len(all_found) - MOST} more")
     return "; ".join(texts)

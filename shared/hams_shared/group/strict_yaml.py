@@ -29,7 +29,7 @@ class StrictYamlError(ValueError):
 
 @dataclass(frozen=True)
 class Document:
-    """What a file says, and where."""
+    """The content of a file, with line numbers."""
 
     data: Any
     lines: Mapping[KeyPath, int]
@@ -103,7 +103,7 @@ def _constructed(loader: yaml.SafeLoader, root: yaml.Node) -> Any:
     try:
         return loader.construct_document(root)
     except (AttributeError, KeyError):  # PyYAML's, of `!!bool 3` and `!!timestamp x`
-        raise StrictYamlError("not YAML: a value is not of the type that its tag (!!…) says") from None
+        raise StrictYamlError("not YAML: a value does not have the type of its tag (!!…)") from None
 
 
 def _check_events(text: str) -> None:

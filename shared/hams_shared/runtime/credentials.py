@@ -45,7 +45,7 @@ class Credentials:
 
     @property
     def inbox_prefix(self) -> str:
-        """First part of the subjects on which this user gets answers; nobody else may listen there."""
+        """First part of the subjects on which this user gets answers; no other user may listen there."""
         return f"_INBOX_{self.user}"
 
     def tls(self) -> ssl.SSLContext:
@@ -65,7 +65,7 @@ class Credentials:
 
 
 def load(path: Path) -> Credentials:
-    """Read a credentials file; that others may read it is said in the log.
+    """Read a credentials file; a warning is logged when other users may read it.
 
     Raises:
         CredentialsError: it is not there, not readable, or something else.
@@ -95,7 +95,7 @@ def load(path: Path) -> Credentials:
 
 
 def check_box(credentials: Credentials | None, box: str) -> None:
-    """Raise CredentialsError when they are for agents of another box: the broker would let ours say nothing."""
+    """Raise CredentialsError when they are for agents of another box: the broker would reject all messages of ours."""
     if credentials is not None and credentials.box not in ("", box):
         raise CredentialsError(
             f"these credentials are for the devices of {credentials.box}, and this box is called {box}",

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 Main = Callable[[asyncio.Event], Awaitable[None]]
 
 DRAIN_S = 30.0
-"""How long a main may take to return once it was told to stop; then it is cancelled."""
+"""How long a main may take to return after the stop signal, s; then it is cancelled."""
 
 CANCEL_S = 5.0
 """How long it may take to return once it was cancelled; then the process ends as it is."""
@@ -70,7 +70,7 @@ class TextFormat(logging.Formatter):
 
 
 FIELDS = ("device", "group", "stream", "node", "epoch")
-"""What a log call may say of its subject: ``log.info(text, extra={"group": …, "epoch": …})``; JSON lines carry it."""
+"""Fields that a log call may have: ``log.info(text, extra={"group": …, "epoch": …})``; JSON lines carry it."""
 
 _always: dict[str, str] = {}
 
@@ -254,7 +254,7 @@ class Jobs:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` beside everything else."""
+        """Run `work` as a task."""
         task = self._owner.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -1,4 +1,4 @@
-"""Who is alive: heartbeats in, verdicts out. Pure; used alike by the scheduler and the pipeline."""
+"""Which agents are alive, by their heartbeats. Pure; the scheduler and the pipeline use it."""
 
 from __future__ import annotations
 
@@ -39,27 +39,27 @@ class Liveness:
         return None
 
     def expire(self, now: float) -> list[str]:
-        """Forget and return the agents that have been silent for too long, sorted. To be asked several times a second.
+        """Forget and return the agents without heartbeats for `lost_after` s, sorted. Called several times a second.
 
         A listener that did not look for longer than `STALL_S` was itself stopped or starved; heartbeats wait to be
-        read, so that time does not count as silence.
+        read, so that gap does not count.
         """
         gap = 0.0 if self._looked is None else now - self._looked
         self._looked = now
         if gap > STALL_S:
-            self.excuse(now, 0.0, gap)
+            self.grant_grace(now, 0.0, gap)
         lost = sorted(d for d, peer in self.peers.items() if now - peer.seen > self.lost_after)
         for device in lost:
             del self.peers[device]
         return lost
 
-    def excuse(self, now: float, grace: float, gap: float | None = None) -> None:
-        """The listener could not hear for `gap` s (None: all the time): that was no silence; add `grace` s."""
+    def grant_grace(self, now: float, grace: float, gap: float | None = None) -> None:
+        """Do not count `gap` s in which heartbeats could not arrive (None: all the time), and wait `grace` s longer."""
         for peer in self.peers.values():
             peer.seen = max(peer.seen, (now if gap is None else min(now, peer.seen + gap)) + grace)
 
     def forget(self, device: str) -> bool:
-        """Drop an agent that said goodbye; return whether it was known."""
+        """Drop an agent that announced its end; return whether it was known."""
         return self.peers.pop(device, None) is not None
 
     def ready(self, device: str, group: str, epoch: int) -> bool:

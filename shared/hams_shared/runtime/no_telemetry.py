@@ -1,5 +1,5 @@
-"""An edge box tells nobody what runs on it. Importing `openvino` reports to its maker over the internet, unless the
-package that does so cannot be imported; OpenVINO has a substitute for that case."""
+"""An edge box sends no telemetry. Importing `openvino` reports to its maker over the internet, unless the package that
+does so cannot be imported; OpenVINO has a substitute for that case."""
 
 from __future__ import annotations
 

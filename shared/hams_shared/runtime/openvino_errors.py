@@ -1,4 +1,4 @@
-"""What OpenVINO says when it cannot convert a network, in few words."""
+"""A short text for OpenVINO's error when it cannot convert a network."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ PID_FILE = "nats-server.pid"
 
 @dataclass(frozen=True)
 class Found:
-    """What a running `hams-ctl up` says of itself."""
+    """The content of the file: a running `hams-ctl up`."""
 
     pid: int
     url: str
@@ -91,13 +91,13 @@ def announced(url: str, credentials: Path | None = None, store: Path | None = No
     """
     path = _path()
     path.parent.mkdir(parents=True, exist_ok=True)
-    said = {
+    content = {
         "pid": os.getpid(),
         "url": url,
         "credentials": str(credentials) if credentials else None,
         "store": str(store) if store else None,
     }
-    write(path, json.dumps(said).encode(), 0o600)
+    write(path, json.dumps(content).encode(), 0o600)
     try:
         yield
     finally:

@@ -26,7 +26,7 @@ from hams_shared.runtime.child_process import describe_exit, kill_group
 log = logging.getLogger(__name__)
 
 ABANDON_S = 1.0
-"""How long a killed process that nobody wants any more has to be gone, s."""
+"""How long an abandoned process may take to be gone after SIGKILL, s."""
 KILL_WAIT_S = 5.0
 """How long a process may take to be gone after SIGKILL (the kernel may have to finish its I/O)."""
 
@@ -118,14 +118,14 @@ def log_event(event: ChildEvent) -> None:
 class Child:
     """One supervised process, across its restarts."""
 
-    def __init__(self, spec: ChildSpec, tell: Callable[[ChildEvent], None]) -> None:
+    def __init__(self, spec: ChildSpec, on_event: Callable[[ChildEvent], None]) -> None:
         self.spec = spec
         self.ended = asyncio.Event()
         """Set when it runs no longer and will not be started again."""
         self.code: int | None = None
         """Last exit status."""
         self.restarts = 0
-        self._tell = tell
+        self._on_event = on_event
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
         self._renewing = False
@@ -169,10 +169,10 @@ class Child:
                 )
             except OSError as error:
                 raise InternalError(f"cannot start {spec.name}: {error}") from None
-        self._tell(ChildEvent(spec.name, "started", self._process.pid))
+        self._on_event(ChildEvent(spec.name, "started", self._process.pid))
 
     async def keep(self) -> None:
-        """Wait for the process, start it again as its policy says, until stopped or given up."""
+        """Wait for the process, start it again by its policy, until stopped or given up."""
         loop = asyncio.get_running_loop()
         name, policy = self.spec.name, self.spec.policy
         try:
@@ -181,12 +181,12 @@ class Child:
                 if self._stopping.is_set():
                     return
                 if not self._renewing:
-                    self._tell(ChildEvent(name, "exited", self._process.pid, self.code))
+                    self._on_event(ChildEvent(name, "exited", self._process.pid, self.code))
                     pause = policy.record_exit(loop.time()) if policy is not None else None
                     if pause is None:
-                        self._tell(ChildEvent(name, "gave-up", code=self.code))
+                        self._on_event(ChildEvent(name, "gave-up", code=self.code))
                         return
-                    self._tell(ChildEvent(name, "restarting", code=self.code, delay=pause))
+                    self._on_event(ChildEvent(name, "restarting", code=self.code, delay=pause))
                     with suppress(TimeoutError):
                         async with asyncio.timeout(pause):
                             await self._stopping.wait()
@@ -231,7 +231,7 @@ class Child:
             kill_group(process.pid)
             if not await _gone(process, KILL_WAIT_S):
                 raise DeadlineError(f"{self.spec.name} (process {process.pid}) does not end, not even by SIGKILL")
-        self._tell(ChildEvent(self.spec.name, kind, process.pid, process.returncode))
+        self._on_event(ChildEvent(self.spec.name, kind, process.pid, process.returncode))
 
     def hold(self, keeper: asyncio.Task[None]) -> None:
         """Remember the task that runs :meth:`keep`."""
@@ -261,7 +261,7 @@ class Supervisor:
 
     def __init__(self, on_event: Callable[[ChildEvent], None] = log_event) -> None:
         self.children: dict[str, Child] = {}
-        self._tell = on_event
+        self._on_event = on_event
         self._group = asyncio.TaskGroup()
         self._changed = asyncio.Event()
 
@@ -316,7 +316,7 @@ class Supervisor:
                 raise error
 
     async def failure(self) -> Child:
-        """Wait until some child has ended that nobody stopped and that is not started again; return it."""
+        """Wait until a child has ended by itself and is not started again; return it."""
         while True:
             self._changed.clear()
             for child in self.children.values():
@@ -327,6 +327,6 @@ class Supervisor:
     def _event(self, event: ChildEvent) -> None:
         self._changed.set()
         try:
-            self._tell(event)
+            self._on_event(event)
         except Exception:
             log.exception("event callback failed")

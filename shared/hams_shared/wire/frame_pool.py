@@ -10,7 +10,7 @@ A slot's generation is even while its content stands and odd while it is free or
 looks at it before and after it has used the pixels (:meth:`FrameView.check`): equal to the pointer's both times means
 that what it read was the frame that was meant, whole.
 
-The owner holds a lock on its file for as long as it lives. A file that can be locked belongs to nobody any more;
+The owner holds a lock on its file for as long as it lives. A file that can be locked has no owner any more;
 :func:`remove_abandoned` deletes such files.
 """
 
@@ -47,7 +47,7 @@ MAX_SEGMENT = 1 << 32
 def memory_domain(folder: Path = FOLDER) -> str:
     """Name the memory file system this process sees: equal in two processes that can share frames, else not.
 
-    The kernel's boot id tells hosts apart, the file system's device number tells IPC namespaces of one host apart.
+    The kernel's boot id distinguishes hosts; the file system's device number, IPC namespaces of one host.
     Empty where there is no such file system.
     """
     try:
@@ -169,7 +169,7 @@ class FramePool:
         self._generations += np.uint64(1) + self._generations % 2  # all odd
         with suppress(OSError):
             os.unlink(self._path)
-        with suppress(OSError):  # the memory goes now, whoever has it mapped still; they read zeros
+        with suppress(OSError):  # the memory is freed now; processes that still map it read zeros
             self._map.madvise(mmap.MADV_REMOVE, PAGE, len(self._map) - PAGE)
         os.close(self._fd)
 

@@ -90,7 +90,7 @@ class DeferredCrops:
     filled: list[tuple[int, int]]
     """For each crop: width and height of the part that shows something, from the top left."""
     corners: list[NDArray[np.float64] | None]
-    """For each crop: 4×2, frame pixels, what that part's corners show; None: as `to_frame` says."""
+    """For each crop: 4×2, frame pixels of that part's corners; None: by `to_frame`."""
 
     def to_wire(self) -> list[Any]:
         """The crops as they travel."""

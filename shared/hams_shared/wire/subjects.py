@@ -10,8 +10,8 @@ Data (large, many)
     hams.v1.output.<group>.<stream>.<node>           a node's outputs for one frame
     hams.v1.infer.<group>                            request: one image through a group
     hams.v1.push.<group>.<stream>                    request: the next frame of a stream that applications feed
-    hams.v1.pictures-wanted.<group>                  somebody wants to see delivered frames, for a while
-    hams.v1.picture.<group>.<stream>                 a delivered frame as JPEG, while somebody wants it
+    hams.v1.pictures-wanted.<group>                  a request for pictures; holds for a while
+    hams.v1.picture.<group>.<stream>                 a delivered frame as JPEG, while a client requests it
     hams.v1.result.<group>.<stream>                  joined results, for apps
 """
 
@@ -23,7 +23,7 @@ HEARTBEAT_S = 0.5
 """Seconds between two heartbeats of an agent."""
 
 LOST_AFTER_S = 1.5
-"""An agent silent for this long is lost: three heartbeats."""
+"""An agent without heartbeats for this long is lost, s: three heartbeats."""
 
 BUCKETS = ("groups", "devices", "profiles", "plans", "variants", "health", "leader", "jobs")
 """KV buckets of the control plane; each is called ``hams-<name>`` on the broker."""
@@ -88,7 +88,7 @@ def push(group: str = "*", stream: str = "*") -> str:
 
 
 def pictures_wanted(group: str = "*") -> str:
-    """Subject on which applications say that they want pictures."""
+    """Subject on which applications request pictures."""
     return f"{PREFIX}.pictures-wanted.{group}"
 
 

@@ -26,10 +26,10 @@ def test_a_box_is_json_and_four_numbers() -> None:
 
 
 def test_what_a_node_said() -> None:
-    age = FACE.said("age")
+    age = FACE.prediction("age")
     assert age is not None
     assert age["value"] == FACE["age"]["value"] == 31.0
-    assert FACE.said("gender") is None
+    assert FACE.prediction("gender") is None
     assert FACE.data["age"]["unit"] == "years"
 
 

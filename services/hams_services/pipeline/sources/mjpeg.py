@@ -30,7 +30,7 @@ class Mjpeg(Source):
 
     def __init__(self, address: str) -> None:
         url = parsed(address)
-        self._name = url.shown
+        self._name = url.redacted
         try:
             answer = _opener(url).open(url.bare, timeout=SILENCE_S)
         except (OSError, http.client.HTTPException, ValueError) as error:

@@ -27,7 +27,7 @@ class Rtsp(Source):
 
     def __init__(self, address: str) -> None:
         url = parsed(address)
-        self._name = url.shown
+        self._name = url.redacted
         settings = {
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: OPEN_MS,
             cv2.CAP_PROP_READ_TIMEOUT_MSEC: READ_MS,

@@ -97,7 +97,7 @@ class InMemoryBus:
 
     @contextmanager
     def waker(self) -> Iterator[asyncio.Event]:
-        """Give an event that is set when the bus closes (and by whoever else has it)."""
+        """Give an event that is set when the bus closes (and by others that hold it)."""
         event = asyncio.Event()
         self._wakers.add(event)
         try:
@@ -194,7 +194,7 @@ class InMemoryBus:
             )
 
     async def publish(self, subject: str, data: bytes, reply: str = "") -> None:
-        """Send to all subscribers; while the server is away, into a bounded buffer. Raises as :class:`Bus` says."""
+        """Send to all subscribers; while the server is away, into a bounded buffer. Raises as :class:`Bus`."""
         self._check(subject, data)
         if self.connected:
             self.server.route(subject, bytes(data), reply, {})
@@ -280,11 +280,11 @@ class InMemoryBus:
         for verb, more in answers.items():
             body = json.dumps({"type": f"io.nats.micro.v1.{verb.lower()}_response", **identity, **more}).encode()
 
-            async def tell(message: Any, body: bytes = body) -> None:
+            async def answer(message: Any, body: bytes = body) -> None:
                 await message.respond(body)
 
             for subject in (f"$SRV.{verb}", f"$SRV.{verb}.{name}", f"$SRV.{verb}.{name}.{identity['id']}"):
-                made.append(await self.subscribe(subject, tell))
+                made.append(await self.subscribe(subject, answer))
         for subject, handler in endpoints.values():
             made.append(await self.subscribe(subject, self._endpoint(handler), queue=queue))
         return MemoryRegistration(made)

@@ -186,7 +186,7 @@ class MemoryServer:
                     groups.setdefault(subscription.queue, []).append(subscription)
                 else:
                     chosen.append(subscription)
-        # Members take turns; NATS draws one, so nobody may rely on either.
+        # Members take turns; NATS picks one at random, so no client may rely on either.
         chosen += [members[next(self.turn) % len(members)] for members in groups.values()]
         for subscription in chosen:
             subscription.offer(subject, data, reply, headers)

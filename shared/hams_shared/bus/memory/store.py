@@ -45,18 +45,18 @@ class MemoryBucket:
         self.revision = 0
 
     def store(self, key: str, value: bytes | None) -> int:
-        """Store (None: delete) and tell the watchers; return the new revision."""
+        """Store (None: delete) and notify the watchers; return the new revision."""
         self.revision += 1
         # Re-insert: the order is that of the newest changes.
         self.values.pop(key, None)
         entry = self.values[key] = Entry(key, value, self.revision)
-        for tell in list(self.watchers):
-            tell(entry)
+        for notify in list(self.watchers):
+            notify(entry)
         return self.revision
 
 
 class StoreClient(Protocol):
-    """What a store knows of the client that looks at it."""
+    """The client as its stores see it."""
 
     @property
     def closed(self) -> bool:
@@ -153,12 +153,12 @@ class MemoryKeyValue:
         generation = 0
         with self._bus.waker() as wake:
 
-            def tell(entry: Entry) -> None:
+            def notify(entry: Entry) -> None:
                 if self._bus.connected and matches(key, entry.key):
                     state.add(entry)
                     wake.set()
 
-            self._bucket.watchers.add(tell)
+            self._bucket.watchers.add(notify)
             try:
                 while not self._bus.closed:
                     wake.clear()
@@ -166,7 +166,7 @@ class MemoryKeyValue:
                         generation = self._bus.generation  # the server was away: it may hold less than before
                         state.begin()
                         for entry in list(self._bucket.values.values()):
-                            tell(entry)
+                            notify(entry)
                         state.end()
                         wake.clear()
                     for news in state.take():
@@ -174,7 +174,7 @@ class MemoryKeyValue:
                     if not self._bus.closed and not wake.is_set():
                         await wake.wait()
             finally:
-                self._bucket.watchers.discard(tell)
+                self._bucket.watchers.discard(notify)
 
 
 class MemoryObjects:

@@ -28,7 +28,7 @@ from hams_shared.runtime.lifecycle import ended
 from hams_shared.runtime.process import kv_replicas
 
 log = logging.getLogger(__name__)
-# asyncio says this of every TLS connection that the other side ends; its streams cannot do otherwise.
+# asyncio logs this for every TLS connection that the other side ends; its streams cannot avoid it.
 logging.getLogger("asyncio").addFilter(lambda record: "eof_received() has no effect" not in record.getMessage())
 
 RECONNECT = Backoff(first=0.05, longest=1.0, jitter=0.25)
@@ -48,7 +48,7 @@ YIELD_BYTES = 64 * 1024
 """With this much unsent, `publish` lets the event loop write: nats-py's own publish never yields."""
 
 CONNECT_S = 5.0
-"""How long a broker may take to answer at first, where nobody says otherwise."""
+"""Default deadline for connecting, s."""
 
 OnState = Callable[[], None]
 
@@ -66,11 +66,11 @@ class _Droppable(Protocol):
 class NatsConnection:
     """A connection to a nats-server that reconnects for ever. Use as an async context manager.
 
-    `credentials` say who we are and by whose certificate the broker is known (default: the file that
+    `credentials` hold this client's identity and the authority of the broker's certificate (default: the file that
     ``HAMS_CREDENTIALS`` names, if any); then the connection is by TLS. `url` may name several servers, separated by
     commas. `on_disconnect` and `on_reconnect` are called on the event loop and must not block. `pending_bytes` bounds
     what is buffered while the broker is away. `replicas` is the number of servers that hold each bucket this client
-    creates; None: as HAMS_KV_REPLICAS says.
+    creates; None: HAMS_KV_REPLICAS.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class NatsConnection:
         self._closing = False
         self._last_error = ""
         self._refused = ""
-        """Why the broker does not take us; what follows from that says less."""
+        """Why the broker refuses this client; errors that follow from it are less clear."""
         self._refusals = 0
         self._denied = ""
         self._denials = 0
@@ -265,7 +265,7 @@ class NatsConnection:
             return
         if is_refusal(text) and not self._connected.is_set():  # else a connection that was taken has broken
             self._refused, self._refusals = text, self._refusals + 1
-            if self.generation and self._refusals & (self._refusals - 1) == 0:  # before, the caller is told
+            if self.generation and self._refusals & (self._refusals - 1) == 0:  # before, the caller gets the error
                 log.error("%s", no_broker(self.url, text, self._credentials))
             return
         # A broker that stays away repeats itself with every attempt.
@@ -278,7 +278,7 @@ class NatsConnection:
         self._connected.clear()
         if not self._closing:
             log.warning("lost the broker at %s, trying again without end", self.url)
-            self._tell(self._on_disconnect)
+            self._call(self._on_disconnect)
         self._wake()
 
     async def _regained(self) -> None:
@@ -287,7 +287,7 @@ class NatsConnection:
         self.generation += 1
         self._connected.set()
         log.info("the broker at %s is back", self.url)
-        self._tell(self._on_reconnect)
+        self._call(self._on_reconnect)
         self._wake()
 
     async def _ended(self) -> None:
@@ -297,7 +297,7 @@ class NatsConnection:
             self._last_error = str(self._nc.last_error or self._last_error)
         self._wake()
 
-    def _tell(self, hook: OnState | None) -> None:
+    def _call(self, hook: OnState | None) -> None:
         try:
             if hook is not None:
                 hook()

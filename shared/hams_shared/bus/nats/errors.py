@@ -76,7 +76,7 @@ AWAY: tuple[type[BaseException], ...] = (
     js.ServiceUnavailableError,
     js.BucketNotFoundError,
 )
-"""The bucket, or JetStream as a whole, is not there at the moment: worth re-opening and trying again."""
+"""The bucket, or JetStream as a whole, is away: it is re-opened and the operation tried again."""
 
 
 def as_ours(error: BaseException, what: str) -> HamsError | None:
@@ -109,33 +109,33 @@ def is_refusal(reason: str) -> bool:
 
 def no_broker(url: str, reason: str = "", identity: Credentials | None = None) -> BrokerError:
     """Return the error for a URL where no broker answers, or none that takes us as `identity`."""
-    said = reason.lower()
+    lower = reason.lower()
     if NO_TLS in reason:
         return CredentialsError(
             f"the broker at {url} {NO_TLS}: nothing that proves who we are was sent",
-            "give the URL of a broker with TLS (`hams-ctl init` makes one); if it is one, somebody sits between",
+            "give the URL of a broker with TLS (`hams-ctl init` makes one); else the connection is intercepted",
         )
-    if "authorization violation" in said or "authentication" in said:
+    if "authorization violation" in lower or "authentication" in lower:
         if identity is None:
             return CredentialsError(f"the broker at {url} wants to know who we are", _WHO)
         return CredentialsError(
             f"the broker at {url} does not know {identity.user} by these credentials",
             "take those of its own `hams-ctl init` folder, and let it read new users (kill -HUP)",
         )
-    if "certificate" in said or "ssl" in said or "tls" in said:
+    if "certificate" in lower or "ssl" in lower or "tls" in lower:
         if identity is None:
             return CredentialsError(f"the broker at {url} speaks TLS and wants to know who we are", _WHO)
-        if "hostname mismatch" in said or "ip address mismatch" in said:
+        if "hostname mismatch" in lower or "ip address mismatch" in lower:
             return CredentialsError(
                 f"the broker's certificate is not for the host in {url}",
                 "use a name it was made for, or make it anew: hams-ctl init --renew-broker --host NAME",
             )
-        if "expired" in said or "not yet valid" in said:
+        if "expired" in lower or "not yet valid" in lower:
             return CredentialsError(
                 f"the certificate of the broker at {url} has expired, or a clock is wrong",
                 "hams-ctl init --renew-broker, then restart the broker",
             )
-        if "verify failed" in said:
+        if "verify failed" in lower:
             return CredentialsError(
                 f"the broker at {url} shows a certificate that our credentials do not vouch for",
                 "take the credentials of its own `hams-ctl init` folder",

@@ -12,7 +12,7 @@ JobState = Literal["waiting", "running", "done", "failed", "cancelled"]
 
 
 class JobRecord(Wire):
-    """KV ``jobs/<id>``: something an optimizer is to do. Written by whoever wants it; taken by compare-and-set."""
+    """KV ``jobs/<id>``: a task for an optimizer. Clients write it; an optimizer takes it by compare-and-set."""
 
     id: str
     kind: Literal["optimize", "calibrate", "train"]

@@ -62,18 +62,18 @@ class PushAnswer(Wire):
 
 
 PICTURES_LEASE_S = 6.0
-"""A wish for pictures holds for so long; who still wants them says so again."""
+"""A request for pictures holds for this long, s; clients repeat it."""
 
 
 class PicturesWanted(Wire):
-    """On ``hams.v1.pictures-wanted.<group>``: somebody wants to see the frames that are delivered."""
+    """On ``hams.v1.pictures-wanted.<group>``: a client requests pictures of the delivered frames."""
 
     stream: str = Field("*", description="name of a stream, or * for all")
     quality: int = Field(90, ge=1, le=100, description="of the JPEG")
 
 
 class FramePicture(Wire):
-    """On ``hams.v1.picture.<group>.<stream>``, just before the frame's result, while somebody wants it."""
+    """On ``hams.v1.picture.<group>.<stream>``, just before the frame's result, while a client requests it."""
 
     stream: str
     frame: int

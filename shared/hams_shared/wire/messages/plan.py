@@ -15,7 +15,7 @@ class VariantChoice(Wire):
     model: ModelRef
     label: str = Field(description="short, e.g. int8")
     agreement: float = Field(description="with its source, 0-1")
-    input: InputSpec | None = Field(None, description="what it takes, where that is not what the node says")
+    input: InputSpec | None = Field(None, description="its input, where that is not the node's")
     fps: float = Field(0.0, description="images/s alone on that device")
     source_fps: float = Field(0.0, description="of the source there; 0: it does not run there")
 

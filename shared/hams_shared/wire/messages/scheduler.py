@@ -127,7 +127,9 @@ class GroupView(Wire):
     error: WireError | None = None
     target_fps: float | None = None
     measured_fps: float = Field(0.0, description="frames/s now; a source may bring less than could be done")
-    expected_fps: float = Field(0.0, description="frames/s it can do now, beside all else; 0: nothing is known")
+    expected_fps: float = Field(
+        0.0, description="frames/s that it can reach now, with everything else running; 0: unknown"
+    )
     expected_why: str = Field("", description="why that is less than the plan's, or is not reached")
     weights: dict[str, float] = Field({}, description="by node: inferences per frame, as learned")
     confidence: dict[str, float] = Field({}, description="by node: how much of its weight was observed, 0-1")

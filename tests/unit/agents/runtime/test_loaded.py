@@ -57,7 +57,7 @@ def test_the_task_knows_what_the_file_says(backend: Backend, tmp_path: Path) -> 
 
 
 def test_a_file_that_says_nothing(backend: Backend, tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match="does not say its characters"):
+    with pytest.raises(TaskError, match="does not list its characters"):
         load(backend, means(tmp_path), {"task": {"type": "text"}})
 
 

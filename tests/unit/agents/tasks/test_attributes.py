@@ -70,7 +70,7 @@ def test_flags_that_are_no_probabilities_are_named() -> None:
 @pytest.mark.parametrize(
     ("params", "text"),
     [
-        ({}, "nothing to tell"),
+        ({}, "no output would be used"),
         ({"classes": {"color": COLOR}, "flags": {"names": ["color"]}}, "among classes and flags"),
         ({"classes": {"color": {"labels": ["a", "b"]}}}, "output"),
     ],

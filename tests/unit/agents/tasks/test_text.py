@@ -66,7 +66,7 @@ def test_layouts_and_logits() -> None:
 def test_characters_out_of_the_network_file() -> None:
     assert read(task({"character": "x\n'\nß"}), steps(5, 3, 4, 1))[0]["text"] == "ß x"
     assert read(task({"character": "x"}, characters="AB"), steps(3, 1))[0]["text"] == "A"
-    with pytest.raises(TaskError, match=r"does not say its characters.*!lines FILE"):
+    with pytest.raises(TaskError, match=r"does not list its characters.*!lines FILE"):
         task({"other": "x"})
 
 

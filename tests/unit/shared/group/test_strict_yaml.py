@@ -33,8 +33,8 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("l: {1: x, '1': y}", "line 1: key '1' stands twice"),
         ("l: {1: x, 0x1: y}", "line 1: key '0x1' stands twice"),
         ("b: &b {x: 1}\nn:\n  <<: *b\n  <<: *b", "line 4: key '<<' stands twice"),
-        ("a: !!bool 3", "of the type that its tag"),
-        ("a: !!timestamp x", "of the type that its tag"),
+        ("a: !!bool 3", "the type of its tag"),
+        ("a: !!timestamp x", "the type of its tag"),
         ("[" + "1," * MAX_NODES + "]", f"more than {MAX_NODES} values"),
     ],
 )

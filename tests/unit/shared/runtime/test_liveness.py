@@ -34,6 +34,6 @@ def test_time_without_a_broker_is_nobodys_silence() -> None:
     live = Liveness()
     live.heard(heartbeat("h.b.u"), 0.0)
     looked(live, 0.0, 1.0)
-    live.excuse(30.0, grace=2.0)
+    live.grant_grace(30.0, grace=2.0)
     assert looked(live, 30.0, 32.0 + LOST_AFTER_S) == []
     assert looked(live, 32.0 + LOST_AFTER_S, 34.5) == ["h.b.u"]
