@@ -123,4 +123,4 @@ lock: $(BASE_STAMP) ## Renew deploy/image/*.lock: the versions, with their hashe
 	$(LOCK) deploy/image/build.txt --output-file deploy/image/build.lock
 
 clean: ## Remove what make made
-	rm -rf $(VENV) .bench-peers dist site demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .bench-peers dist site .cache demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
