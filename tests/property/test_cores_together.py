@@ -56,13 +56,13 @@ def picked(among: Sequence[T], which: int) -> T:
 class Cores(RuleBasedStateMachine):
     @initialize(
         schedulers=st.integers(1, 2),
-        taste=st.integers(0, 5),
+        style=st.integers(0, 5),
         fps=st.lists(st.sampled_from([0, 2, 5, 30]), min_size=3, max_size=3),
         skews=st.lists(st.floats(0, 1e6), min_size=3, max_size=3),
         warm=st.sampled_from([8.0, 8.0, 8.0, 0.0]),
     )
-    def start(self, schedulers: int, taste: int, fps: list[int], skews: list[float], warm: float) -> None:
-        self.world = World(schedulers, taste, fps, skews)
+    def start(self, schedulers: int, style: int, fps: list[int], skews: list[float], warm: float) -> None:
+        self.world = World(schedulers, style, fps, skews)
         self.world.deploy("face", 0)
         self.world.deploy("car", 0)
         self.world.flow(warm, until=lambda: not self.world.unrest())
@@ -93,10 +93,10 @@ class Cores(RuleBasedStateMachine):
         """Who asked about an image waits no longer."""
         self.world.pipeline.give_up(*picked(self.world.under_way(), which))
 
-    @rule(name=NAMES, version=st.integers(0, 1), taste=st.integers(0, 5), priority=st.integers(0, 1), then=THEN)
-    def deploy(self, name: str, version: int, taste: int, priority: int, then: float) -> None:
+    @rule(name=NAMES, version=st.integers(0, 1), style=st.integers(0, 5), priority=st.integers(0, 1), then=THEN)
+    def deploy(self, name: str, version: int, style: int, priority: int, then: float) -> None:
         for one in self.world.schedulers:
-            one.taste = taste
+            one.style = style
         self.world.deploy(name, version, priority=priority)
         self.world.flow(then)
 

@@ -40,7 +40,7 @@ class Scheduler(Part):
     agents: dict[str, Agent] = field(kw_only=True)
     fps: Callable[[str, str], float] = field(kw_only=True)
     """(model's name, device) → frames/s, 0 where it does not run."""
-    taste: int = 1
+    style: int = 1
     """See :func:`support.cores.solver.solution`."""
 
     def start(self) -> None:
@@ -193,7 +193,7 @@ class Scheduler(Part):
             case events.Profile():
                 self.do(self._measured(job, fails=fails))
             case events.Solve(generation, snapshot):
-                answer = None if fails else solution(snapshot, self.taste, self.world.now)
+                answer = None if fails else solution(snapshot, self.style, self.world.now)
                 current, before = generation == self.state.replanning.generation, dict(self.state.plans.records)
                 self.do(events.Solved(generation, answer, HamsError("the solver broke") if fails else None))
                 assert current or before == self.state.plans.records, "what was solved for an earlier leader is taken"

@@ -13,19 +13,19 @@ from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import Plan
 
 REAL = 0
-"""The taste of those who want the real solver."""
+"""The style that uses the real solver."""
 
 
-def solution(snapshot: PlanningSnapshot, taste: int, now: float) -> Solution:
-    """Solve `snapshot`; each `taste` but REAL places nodes in another way, and shares some of them out."""
-    if taste == REAL:
+def solution(snapshot: PlanningSnapshot, style: int, now: float) -> Solution:
+    """Solve `snapshot`; each `style` but REAL places nodes in another way, and shares some of them out."""
+    if style == REAL:
         return decide(replace(snapshot, time_limit_s=60.0), now)
     plans: dict[str, Plan] = {}
     failed: dict[str, InfeasibleError] = {}
     for group in snapshot.groups:
         name = group.spec.name
         try:
-            shares = {n: _shares(snapshot, group, n, taste + i) for i, n in enumerate(group.spec.depth_first())}
+            shares = {n: _shares(snapshot, group, n, style + i) for i, n in enumerate(group.spec.depth_first())}
         except InfeasibleError as error:
             failed[name] = error
             continue
@@ -35,7 +35,7 @@ def solution(snapshot: PlanningSnapshot, taste: int, now: float) -> Solution:
         for group in snapshot.groups
         for n in group.spec.depth_first()
     )
-    return Solution(plans, failed=failed, gain=1.0 + taste % 3 / 10 if serves else float("inf"))
+    return Solution(plans, failed=failed, gain=1.0 + style % 3 / 10 if serves else float("inf"))
 
 
 def _fits(snapshot: PlanningSnapshot, group: GroupRecord, node: str, device: DeviceRecord) -> bool:
@@ -48,11 +48,11 @@ def _serves(snapshot: PlanningSnapshot, group: GroupRecord, node: str, places: M
     return bool(places) and places.keys() <= able
 
 
-def _shares(snapshot: PlanningSnapshot, group: GroupRecord, node: str, taste: int) -> dict[str, float]:
+def _shares(snapshot: PlanningSnapshot, group: GroupRecord, node: str, style: int) -> dict[str, float]:
     able = [device.device for device in snapshot.devices if _fits(snapshot, group, node, device)]
     if not able:
         raise InfeasibleError(f"node {group.spec.name}/{node} runs on no device")
-    first = able[taste % len(able)]
-    if taste % 4 == 3 and len(able) > 1:
-        return {first: 0.5, able[(taste + 1) % len(able)]: 0.5}
+    first = able[style % len(able)]
+    if style % 4 == 3 and len(able) > 1:
+        return {first: 0.5, able[(style + 1) % len(able)]: 0.5}
     return {first: 1.0}

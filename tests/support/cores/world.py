@@ -35,7 +35,7 @@ GROUPS = {"face": (("det", "at_age"), ("det", "at_age", "at_eye")), "car": (("at
 class World:
     """One or two schedulers, three agents, a pipeline and a store."""
 
-    def __init__(self, schedulers: int, taste: int, fps: list[int], skews: list[float]) -> None:
+    def __init__(self, schedulers: int, style: int, fps: list[int], skews: list[float]) -> None:
         self.now = 1000.0
         self.buckets = {name: Bucket() for name in BUCKETS}
         self.buckets["plans"].written = self._plan_written
@@ -61,7 +61,7 @@ class World:
             for i, name in enumerate(DEVICES)
         }
         self.schedulers = [
-            Scheduler(self, f"s{i}", skews[i], agents=self.agents, fps=self.fps, taste=taste) for i in range(schedulers)
+            Scheduler(self, f"s{i}", skews[i], agents=self.agents, fps=self.fps, style=style) for i in range(schedulers)
         ]
         self.pipeline = Pipeline(self, "pipeline", skews[-1])
         for agent in self.agents.values():

@@ -51,7 +51,7 @@ def leader() -> SchedulerState:
 
 
 class World:
-    """Carries out commands: benchmarks give `fps`, agents load at once unless told otherwise."""
+    """Carries out commands: benchmarks give `fps`, agents load at once unless set otherwise."""
 
     def __init__(self, *devices: DeviceRecord, state: SchedulerState | None = None) -> None:
         self.state = state or leader()
@@ -308,7 +308,7 @@ def test_groups_that_do_not_fit_together_serve_in_the_order_of_their_importance(
     assert world.state.plans.records.keys() == {"first", "second"}
 
 
-def test_of_a_pinned_node_only_its_devices_are_told() -> None:
+def test_the_error_of_a_pinned_node_lists_only_its_devices() -> None:
     spec = group_spec("pinned", ("det",))
     spec.nodes["det"] = spec.nodes["det"].model_copy(update={"pin": (ONE.device,)})
     world = World(ONE, TWO)
@@ -320,7 +320,7 @@ def test_of_a_pinned_node_only_its_devices_are_told() -> None:
     assert error.text == f"node pinned/det runs on no device: {ONE.device}: operator Foo is unknown"
 
 
-def test_devices_that_say_the_same_are_told_together() -> None:
+def test_devices_with_the_same_reason_are_listed_together() -> None:
     world = deployed(det_one=0, det_two=0)
     error = scheduler_view(world.state, world.now).groups[0].error
     assert error is not None
