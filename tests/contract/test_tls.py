@@ -154,4 +154,4 @@ def test_nothing_else_makes_connections() -> None:
         for path in (ROOT / folder).rglob("*.py")
         if re.search(r"\b(nats\.connect\(|Client\(\))", path.read_text())
     }
-    assert makers == {"nats_bus.py"}
+    assert makers == {"connection.py"}

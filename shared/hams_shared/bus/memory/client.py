@@ -18,11 +18,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from hams_shared.bus.inboxes import answer_subject
+from hams_shared.bus.answers import ERROR_CODE, answer_subject, error_answer, service_error
 from hams_shared.bus.memory.server import MemoryMessage, MemoryServer, MemorySubscription
 from hams_shared.bus.memory.store import MemoryBucket, MemoryKeyValue, MemoryObjects
 from hams_shared.bus.protocol import MACHINE, SERVICE_QUEUE, Handler, KeyValue, ObjectStore, Registration
-from hams_shared.bus.service_errors import ERROR_CODE, error_answer, service_error
 from hams_shared.errors import (
     BadInputError,
     BrokerError,

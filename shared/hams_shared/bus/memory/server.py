@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hams_shared.bus.inboxes import answer_subject
+from hams_shared.bus.answers import answer_subject
 from hams_shared.bus.memory.store import MemoryBucket, matches
 from hams_shared.bus.protocol import Handler
 from hams_shared.errors import HamsError

@@ -17,13 +17,12 @@ import nats.errors
 import nats.micro
 from nats.micro.request import Request
 
-from hams_shared.bus.inboxes import InboxesOnly, answer_subject
+from hams_shared.bus.answers import ERROR_CODE, answer_subject, error_answer, service_error
 from hams_shared.bus.nats.connection import CLOSE_S, NatsConnection
 from hams_shared.bus.nats.errors import translated
 from hams_shared.bus.nats.kv import NatsKeyValue
 from hams_shared.bus.nats.objects import NatsObjectStore
 from hams_shared.bus.protocol import MACHINE, SERVICE_QUEUE, Handler, KeyValue, ObjectStore, Registration
-from hams_shared.bus.service_errors import ERROR_CODE, error_answer, service_error
 from hams_shared.errors import BadInputError, HamsError, as_hams_error
 from hams_shared.runtime.process import machine
 
@@ -161,7 +160,7 @@ class NatsBus(NatsConnection):
                 # nats.micro calls datetime.utcnow(), deprecated from Python 3.12 on.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 service = await nats.micro.add_service(
-                    InboxesOnly(self._nc),
+                    _InboxesOnly(self._nc),
                     name=name,
                     version=version,
                     metadata={**metadata, MACHINE: machine()},
@@ -195,6 +194,26 @@ class NatsBus(NatsConnection):
                     await self.publish_with(msg.reply, body, "", error_headers)
 
         return answer
+
+
+class _InboxesOnly:
+    """nats-py's client as :mod:`nats.micro` uses it; a request that wants no inbox answered is dropped."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def subscribe(self, subject: str, queue: str = "", cb: Callable[[Any], Awaitable[None]] | None = None) -> Any:
+        """As nats-py's."""
+        assert cb is not None
+
+        async def asked(message: Any) -> None:
+            if answer_subject(message.reply, message.subject) == message.reply:
+                await cb(message)
+
+        return await self._client.subscribe(subject, queue=queue, cb=asked)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
 
 
 class NatsRegistration:

@@ -4,8 +4,8 @@ import nats.errors
 import nats.js.errors as js
 import pytest
 
+from hams_shared.bus.answers import error_answer, service_error
 from hams_shared.bus.nats.errors import as_ours, translated
-from hams_shared.bus.service_errors import error_answer, service_error
 from hams_shared.errors import (
     BadInputError,
     BrokerError,
