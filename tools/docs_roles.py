@@ -1,4 +1,4 @@
-"""Sphinx roles of docstrings on the documentation site: ``:func:`x` `` becomes code. `zensical.toml` names this file."""
+"""Sphinx roles of docstrings on the documentation site: ``:func:`x` `` is code. `zensical.toml` names this file."""
 
 from __future__ import annotations
 
