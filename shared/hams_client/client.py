@@ -219,7 +219,7 @@ async def connect(url: str | None = None, *, credentials: Path | str | None = No
     that ``HAMS_CREDENTIALS`` names, if any.
 
     Raises:
-        CredentialsError: the broker does not take us, or we do not take it.
+        CredentialsError: the broker rejects the credentials, or they do not trust the broker.
         BrokerError: no broker answers.
     """
     identity = load(Path(credentials)) if credentials is not None else None

@@ -16,7 +16,7 @@
     ├── MessageError             bad-message     4     bytes on a subject are not a HAMS message
     ├── BrokerError              broker          5     the broker is away or refuses
     │   ├── NotFoundError        not-found       5     no such key, group or device
-    │   └── CredentialsError     credentials     5     who we are is not accepted, or not known
+    │   └── CredentialsError     credentials     5     the broker rejects the credentials, or requires some
     ├── DeadlineError            deadline        6     no answer in time
     │   └── NoResultError        no-result       6     no result within the caller's timeout; a TimeoutError, too
     ├── RefusedError             refused         7     the other side refused, with a reason
@@ -156,7 +156,7 @@ class NotFoundError(BrokerError):
 
 
 class CredentialsError(BrokerError):
-    """The broker does not accept who we are, we do not accept the broker, or a credentials file is none."""
+    """The broker rejects the credentials, they do not trust the broker, or a file holds no credentials."""
 
     code = "credentials"
 

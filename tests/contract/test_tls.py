@@ -1,4 +1,4 @@
-"""Nothing that proves who we are is sent before TLS, whoever sits between a client and its broker."""
+"""No credentials are sent before TLS, whatever is between a client and its broker."""
 
 from __future__ import annotations
 

@@ -130,9 +130,9 @@ async def test_who_has_no_credentials_is_refused_everywhere(cluster: Cluster, tm
     make_site(tmp_path / "other")
     leaf = next(path.stem for path in cluster.secrets.glob("leaf-*.creds"))
     cases = (
-        (None, "wants to know who we are.*--credentials"),
-        (load(tmp_path / "other" / "app.creds"), "certificate that our credentials do not vouch for"),
-        (cluster.user(leaf), f"does not know {leaf} by these credentials"),  # it is no client
+        (None, "requires credentials.*--credentials"),
+        (load(tmp_path / "other" / "app.creds"), "certificate that these credentials do not trust"),
+        (cluster.user(leaf), f"rejects the credentials of {leaf}"),  # it is no client
     )
 
     async def refused(url: str, identity: Credentials | None, said: str) -> None:

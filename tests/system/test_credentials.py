@@ -226,9 +226,9 @@ async def test_who_is_not_known_is_told_what_to_do(broker: Broker, site: Path, t
     stranger = load(tmp_path / "other" / "app.creds")
     forged = Credentials("app", load(site / "app.creds").authority, stranger.seed)
     for identity, said in (
-        (None, "wants to know who we are.*--credentials"),
-        (stranger, "certificate that our credentials do not vouch for"),
-        (forged, "does not know app by these credentials"),
+        (None, "requires credentials.*--credentials"),
+        (stranger, "certificate that these credentials do not trust"),
+        (forged, "rejects the credentials of app"),
     ):
         with pytest.raises(CredentialsError, match=said):
             async with NatsBus(broker.url, credentials=identity, connect_timeout=6):
@@ -282,8 +282,8 @@ async def test_who_is_no_longer_known_is_told_while_he_runs(
         set_up_site(site, [], [], max_payload=MAX_PAYLOAD)
         assert broker.pid is not None
         os.kill(broker.pid, signal.SIGHUP)
-        await until(lambda: "does not know app by these credentials" in caplog.text)
-        with pytest.raises(CredentialsError, match="does not know app by these credentials"):
+        await until(lambda: "rejects the credentials of app" in caplog.text)
+        with pytest.raises(CredentialsError, match="rejects the credentials of app"):
             await bus.request("hams.v1.infer.face", b"", timeout=1)
     async with NatsBus(broker.url, credentials=load(site / "app.creds")):
         pass

@@ -224,7 +224,7 @@ class NatsConnection:
     def allowed(self, what: str) -> Iterator[None]:
         """Translate nats-py's errors; if the broker denied us something meanwhile, that is why no answer came.
 
-        So it is if the broker was lost, and does not take us back.
+        The same holds if the broker was lost, and rejects this client now.
         """
         before = self._denials
         try:
@@ -261,7 +261,7 @@ class NatsConnection:
         if "permissions violation" in text.lower():
             self._denied, self._denials = text, self._denials + 1
             if self._denials & (self._denials - 1) == 0:  # 1, 2, 4, 8 …: a stream of them does not fill the log
-                log.warning("the broker at %s does not let us (%d so far): %s", self.url, self._denials, text)
+                log.warning("the broker at %s denied a request (%d so far): %s", self.url, self._denials, text)
             return
         if is_refusal(text) and not self._connected.is_set():  # else a connection that was taken has broken
             self._refused, self._refusals = text, self._refusals + 1

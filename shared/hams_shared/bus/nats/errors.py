@@ -108,23 +108,23 @@ def is_refusal(reason: str) -> bool:
 
 
 def no_broker(url: str, reason: str = "", identity: Credentials | None = None) -> BrokerError:
-    """Return the error for a URL where no broker answers, or none that takes us as `identity`."""
+    """Return the error for a URL where no broker answers, or none that accepts `identity`."""
     lower = reason.lower()
     if NO_TLS in reason:
         return CredentialsError(
-            f"the broker at {url} {NO_TLS}: nothing that proves who we are was sent",
+            f"the broker at {url} {NO_TLS}: no credentials were sent",
             "give the URL of a broker with TLS (`hams-ctl init` makes one); else the connection is intercepted",
         )
     if "authorization violation" in lower or "authentication" in lower:
         if identity is None:
-            return CredentialsError(f"the broker at {url} wants to know who we are", _WHO)
+            return CredentialsError(f"the broker at {url} requires credentials", _WHO)
         return CredentialsError(
-            f"the broker at {url} does not know {identity.user} by these credentials",
+            f"the broker at {url} rejects the credentials of {identity.user}",
             "take those of its own `hams-ctl init` folder, and let it read new users (kill -HUP)",
         )
     if "certificate" in lower or "ssl" in lower or "tls" in lower:
         if identity is None:
-            return CredentialsError(f"the broker at {url} speaks TLS and wants to know who we are", _WHO)
+            return CredentialsError(f"the broker at {url} requires TLS and credentials", _WHO)
         if "hostname mismatch" in lower or "ip address mismatch" in lower:
             return CredentialsError(
                 f"the broker's certificate is not for the host in {url}",
@@ -137,8 +137,8 @@ def no_broker(url: str, reason: str = "", identity: Credentials | None = None) -
             )
         if "verify failed" in lower:
             return CredentialsError(
-                f"the broker at {url} shows a certificate that our credentials do not vouch for",
+                f"the broker at {url} has a certificate that these credentials do not trust",
                 "take the credentials of its own `hams-ctl init` folder",
             )
-        return CredentialsError(f"the broker at {url} does not speak TLS as our credentials want: {reason}")
+        return CredentialsError(f"the broker at {url} has no TLS as the credentials require: {reason}")
     return BrokerError(f"no broker at {url}{': ' + reason if reason else ''}", _START)

@@ -1,4 +1,4 @@
-"""nats-py's client, for connections that must be TLS before anything that proves who we are is sent.
+"""nats-py's client, for connections that must be TLS before any credentials are sent.
 
 A broker's first word, INFO, travels in clear text; who sits between can remove from it that the broker wants TLS, and
 nats-py would then send CONNECT in clear text. So:
@@ -21,7 +21,7 @@ NO_TLS = "does not ask for TLS"
 
 
 class NoTlsError(nats.errors.Error):  # type: ignore[misc]
-    """The broker would take us in clear text."""
+    """The broker would accept a connection in clear text."""
 
     def __str__(self) -> str:
         return f"nats: the broker {NO_TLS}"
