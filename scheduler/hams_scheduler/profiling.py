@@ -177,10 +177,14 @@ def doubt(state: SchedulerState, device: str, profile: ProfileRecord) -> str:
         return ""
     if profile.load > OTHERS_LOAD:
         return f"others used {profile.load:.0%} of its cores while it was measured"
+    faster = _times_as_fast(state, device)
+    return f"serving is {faster:.2f} times as fast as measured" if faster >= FASTER else ""
+
+
+def _times_as_fast(state: SchedulerState, device: str) -> float:
+    """How many times as fast as measured `device` serves; 1 while too little was seen."""
     ratio = state.learned.device_eta.get(device)
-    if ratio is not None and ratio.below >= SEEN_S and (faster := ratio.value(1.0, 0.0)) >= FASTER:
-        return f"serving is {faster:.2f} times as fast as measured"
-    return ""
+    return ratio.value(1.0, 0.0) if ratio is not None and ratio.below >= SEEN_S else 1.0
 
 
 def request(state: SchedulerState, model: str, device: str) -> None:
@@ -216,12 +220,17 @@ def _doubtful_due(state: SchedulerState, groups: list[GroupRecord], now: float) 
     if now < profiles.next_look:
         return []
     profiles.next_look = now + LOOK_S
-    found = []
+    doubtful = {key for key, record in profiles.records.items() if record.load > OTHERS_LOAD}
+    faster = {device for device in state.devices.alive() if _times_as_fast(state, device) >= FASTER}
+    if not (doubtful or faster or profiles.repeated):
+        return []
     cells = _cells(state, groups)
-    if profiles.repeated:
-        there = {(one.device, one.cell.key) for one in cells}
-        profiles.repeated = {key: repeats for key, repeats in profiles.repeated.items() if key in there}
+    there = {(one.device, one.cell.key) for one in cells}
+    profiles.repeated = {key: repeats for key, repeats in profiles.repeated.items() if key in there}
+    found = []
     for one in cells:
+        if one.cell.key not in doubtful and one.device not in faster:
+            continue
         profile = profiles.records.get(one.cell.key)
         if profile is None or not doubt(state, one.device, profile) or not _nothing_computes(state, one.device):
             continue
