@@ -124,7 +124,7 @@ def no_broker(url: str, reason: str = "", identity: Credentials | None = None) -
         )
     if "certificate" in lower or "ssl" in lower or "tls" in lower:
         if identity is None:
-            return CredentialsError(f"the broker at {url} requires TLS and credentials", _WHO)
+            return CredentialsError(f"the broker at {url} requires credentials and TLS", _WHO)
         if "hostname mismatch" in lower or "ip address mismatch" in lower:
             return CredentialsError(
                 f"the broker's certificate is not for the host in {url}",
