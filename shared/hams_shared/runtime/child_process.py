@@ -134,37 +134,33 @@ class ChildProcess:
     ) -> Any:
         """Call `function` (``"module:name"``) in the child and return its result; `what` names the request in errors.
 
-        `progress` takes the arguments of each call of the function's own parameter `progress`.
+        `progress` gets what the function passes to its own parameter `progress`.
 
         Raises:
-            HamsError: the function's own.
+            HamsError: the function's own; of the class `blame`: the process crashed, or exceeded a limit.
             BadInputError: the job is cancelled.
             DeadlineError: the request takes longer than `timeout` s, or the budget is spent; the process is ended.
-            InternalError, or the class `blame`: the process crashed, or exceeded a limit.
         """
-        what = what or function.partition(":")[2]
-        timeout = self.limits.wall_s if timeout is None else timeout
+        what, timeout = what or function.partition(":")[2], self.limits.wall_s if timeout is None else timeout
         self.bounds.check(what)
-        if self.pid is None:
-            self._start()
-        assert self._socket is not None
+        channel = self._channel()
         try:
             with self.bounds.ending(self._wake):
-                self._socket.settimeout(timeout)
-                self._socket.sendall(pack({"function": function, "arguments": dict(arguments)}))
+                channel.settimeout(timeout)
+                channel.sendall(pack({"function": function, "arguments": dict(arguments)}))
                 answer = self._answer(time.monotonic() + timeout, progress)
         except TimeoutError:
             self.close(kill=True)
             self.bounds.check(what)
-            hint = "give it more time, or less to do"
-            raise DeadlineError(f"{what} took longer than {timeout:g} s and was ended", hint) from None
+            text = f"{what} took longer than {timeout:g} s and was ended"
+            raise DeadlineError(text, "give it more time, or less to do") from None
         except (OSError, EOFError):
             raise self._ended(what) from None
-        except BaseException:
-            self.close(kill=True)  # an interrupted answer is of no use to the next request
+        except BaseException:  # an interrupted answer is of no use to the next request
+            self.close(kill=True)
             raise
-        if "error" in answer:
-            raise from_wire(answer["error"])
+        if error := answer.get("error"):
+            raise from_wire(error)
         return answer["result"]
 
     def close(self, kill: bool = False) -> None:
@@ -183,6 +179,13 @@ class ChildProcess:
         if self._process.poll() is None:
             kill_group(self._process.pid)
             self._process.wait(10.0)
+
+    def _channel(self) -> socket.socket:
+        """Return the socket of the process, which is started if none runs."""
+        if self.pid is None:
+            self._start()
+        assert self._socket is not None
+        return self._socket
 
     def _start(self) -> None:
         self.close()

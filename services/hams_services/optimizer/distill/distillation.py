@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,11 @@ class Distill:
         With `labelled` the student learns the folder's labels.json instead of the teacher's outputs.
 
         Raises:
-            BadInputError: too few samples, outputs that cannot be learned, or a budget below the smallest student.
+            BadInputError: PyTorch is not installed, too few samples, outputs that cannot be learned, or a budget below
+                the smallest student.
         """
+        if missing := [name for name in ("torch", "torchvision") if find_spec(name) is None]:
+            raise BadInputError(f"training needs {missing[0]}", 'pip install "hams[train]"')
         found = NodeSamples.of(self.name, self.node, samples, 1_000_000)
         request = self._request(found, labelled, gflops=gflops or LARGEST, epochs=epochs, budget_s=budget_s)
         if not gflops:

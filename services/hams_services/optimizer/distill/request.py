@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from hams_shared.errors import BadInputError
 
 MAPS = ("heat", "map")
 RATE_STEPS = 3
@@ -94,12 +91,3 @@ class Stopping:
         if self.epoch and self.epoch - 1 - self.best_epoch >= self.patience:
             return "patience"
         return "budget" if self.epoch and seconds >= budget_s else ""
-
-
-def train_student(request: dict[str, Any], progress: Callable[..., None]) -> dict[str, Any]:
-    """Run a :class:`TrainRequest` in this process; return its :class:`TrainResult`. Raises as :func:`.run.run`."""
-    try:
-        from hams_services.optimizer.distill.run import run
-    except ModuleNotFoundError as error:
-        raise BadInputError(f"training needs {error.name}", 'pip install "hams[train]"') from None
-    return run(TrainRequest.model_validate(request), progress).model_dump(mode="json")

@@ -44,6 +44,11 @@ GENTLE, TURN = 0.7, 0.12
 """Part of these changes, and largest turn (radians), where images change in each epoch."""
 
 
+def train_student(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Run a :class:`TrainRequest` in this process; return its :class:`TrainResult`. Raises as :func:`run`."""
+    return run(TrainRequest.model_validate(request), progress).model_dump(mode="json")
+
+
 def run(request: TrainRequest, progress: Progress) -> TrainResult:
     """Train a student.
 
@@ -55,9 +60,7 @@ def run(request: TrainRequest, progress: Progress) -> TrainResult:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     request.folder.mkdir(parents=True, exist_ok=True)
-    images = torch.from_numpy(np.load(request.tensors).astype(np.float32))
-    if images.dim() != 4:
-        raise BadInputError(f"samples of shape {tuple(images.shape)} are no images")
+    images = _images(request)
     nhwc, shape = request.layout == "nhwc", tuple(images.shape[1:])
     images = images.permute(0, 3, 1, 2).contiguous() if nhwc else images
     if request.teacher is None and request.labels is None:
@@ -86,6 +89,17 @@ def run(request: TrainRequest, progress: Progress) -> TrainResult:
         tools={name: importlib.metadata.version(name) for name in ("torch", "torchvision", "onnx", "openvino")},
         outputs=tuple(targets),
     )
+
+
+def _images(request: TrainRequest) -> Tensor:
+    images = torch.from_numpy(np.load(request.tensors).astype(np.float32))
+    if images.dim() != 4:
+        raise BadInputError(f"samples of shape {tuple(images.shape)} are no images")
+    if request.teacher is None and request.labels is None:
+        raise BadInputError("neither a teacher nor labels: nothing to learn")
+    if len(images) < LEAST:
+        raise BadInputError(f"{len(images)} samples are too few to train with", f"use at least {LEAST}, best hundreds")
+    return images
 
 
 Teacher = Callable[[Tensor], dict[str, Tensor]]

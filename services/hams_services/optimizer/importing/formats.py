@@ -6,14 +6,10 @@ import zipfile
 from enum import StrEnum
 from pathlib import Path
 
-from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import DecodeError
-from google.protobuf.unknown_fields import UnknownFieldSet
-
 from hams_shared.errors import ModelError, UnsupportedModelError
 
 MAX_BYTES = 2 << 30
-"""Larger files are refused; protobuf itself ends there."""
+"""Larger files are refused, as by protobuf itself."""
 
 
 class Format(StrEnum):
@@ -49,9 +45,7 @@ def recognise(path: Path) -> Format:
                 raise ModelError(f"{path.name} has {size} bytes, more than {MAX_BYTES}", "is it a network?")
             if not head:
                 raise ModelError(f"{path.name} is empty", "fetch or export it again")
-            file.seek(0)
-            known = _by_magic(path, head)
-            return known if known is not None else _protobuf(path.name, file.read())
+            return _by_magic(path, head) or _protobuf(path.name, head)
     except OSError as error:
         raise ModelError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from error
 
@@ -105,25 +99,19 @@ def _zip(path: Path) -> Format:
     raise UnsupportedModelError(f"{path.name} is a zip file without a known network")
 
 
-def _protobuf(name: str, data: bytes) -> Format:
-    """Distinguish ONNX, TensorFlow and Paddle by the fields of the outermost message."""
-    try:
-        fields = {field.field_number: field for field in UnknownFieldSet(Empty.FromString(data))}
-    except DecodeError as error:
-        if data[0] in (0x08, 0x0A):  # as all of them start
-            raise ModelError(f"{name} is damaged or cut short: {error}", "fetch it again") from None
-        raise UnsupportedModelError(f"{name} is of no known format", _KNOWN) from None
-    # ModelProto: 1 version, 7 graph, 8 operator sets. SavedModel: 1 schema version, 2 graphs, nothing else.
-    if 7 in fields and (8 in fields or data[0] == 0x08):
-        return Format.ONNX
-    if data[0] == 0x08 and set(fields) <= {1, 2} and fields[1].data == 1:
-        return Format.TF_SAVED_MODEL
-    if data[0] == 0x0A and (inner := bytes(fields[1].data)[:1]):
+def _protobuf(name: str, head: bytes) -> Format:
+    """Distinguish ONNX, TensorFlow and Paddle by the first field of the outermost message; writers keep the order."""
+    # 0x08: field 1, a number. ModelProto.ir_version, which was 1 before ONNX 1.0; SavedModel.schema_version, always 1.
+    if head[0] == 0x08 and len(head) > 2:
+        return Format.TF_SAVED_MODEL if head[1:3] == b"\x01\x12" else Format.ONNX
+    if head[0] == 0x0A:  # field 1, a message: its length, of up to ten bytes, and its own first field
+        inner = head[1:].lstrip(_CONTINUED)[1:2]
         if inner == b"\x0a":  # GraphDef.node → NodeDef.name
             return Format.TF_GRAPH
         if inner == b"\x08":  # ProgramDesc.blocks → BlockDesc.idx
             return Format.PADDLE
-    raise UnsupportedModelError(f"{name} is of no known format", _KNOWN)
+    raise UnsupportedModelError(f"{name} is of no known format", f"known: {', '.join(Format)}")
 
 
-_KNOWN = f"known: {', '.join(Format)}"
+_CONTINUED = bytes(range(0x80, 0x100))
+"""Bytes of a number that goes on."""

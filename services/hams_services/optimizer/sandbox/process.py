@@ -12,13 +12,13 @@ from hams_shared.runtime.limits import Limits
 
 JOBS = {
     "import": "hams_services.optimizer.importing.convert:import_file",
-    "train": "hams_services.optimizer.distill.request:train_student",
+    "train": "hams_services.optimizer.distill.run:train_student",
 }
 """Requests beside those of the passes: functions of plain values that return a plain map; paths are absolute."""
 
 
 class JobProcess(ChildProcess):
-    """Runs :data:`JOBS`, and functions of passes, in a child process that can write to `folder` only; see :class:`ChildProcess`."""
+    """Runs :data:`JOBS` and functions of passes in a child process that can write to `folder` only."""
 
     def __init__(self, folder: Path, limits: Limits | None = None, bounds: Bounds | None = None) -> None:
         super().__init__(
