@@ -20,7 +20,7 @@ from hams_shared.wire.messages.scheduler import PlanRequest
 from support.cores.agents import Agent
 from support.cores.parts import Part
 from support.cores.solver import solution
-from support.cores.store import Client, Watch, decoded, run
+from support.cores.store import Client, Watch, run
 
 Write = events.StorePlan | events.DeletePlan | events.StoreProfile
 Job = events.Profile | events.Solve | events.AdoptGroup | events.AnswerPlan
@@ -52,15 +52,10 @@ class Scheduler(Part):
         self.writes: deque[tuple[int, Write]] = deque()
         self.jobs: list[Job] = []
         self.asked: set[str] = set()
-        for entry in self.world.buckets["profiles"].present().values():
-            self.do(events.ProfileSeen(decoded(ProfileRecord, entry.value or b"")))
-        for entry in self.world.buckets["plans"].present().values():
-            self.do(events.PlanSeen(decoded(PlanRecord, entry.value or b"")))
-        for entry in self.world.buckets["groups"].present().values():
-            self.do(events.GroupSeen(entry.key, decoded(GroupRecord, entry.value or b"")))
         self.watches = {name: Watch(self.client, self.world.buckets[name], kind) for name, kind in KINDS.items()}
-        while self.take_news("groups"):  # at once: what is read and not yet watched would not be written back
-            pass
+        for bucket in KINDS:
+            while self.take_news(bucket):
+                pass
 
     def die(self) -> None:
         self.alive, self.client.closed = False, True
