@@ -40,7 +40,7 @@ class NetworkKey:
 
 @dataclass
 class Assignment:
-    """What one plan gives this device."""
+    """The nodes that one plan gives this device."""
 
     plan: Plan
     networks: dict[str, NetworkKey]
@@ -158,7 +158,7 @@ class AgentState:
         )
 
     def admit(self, group: str, epoch: int, node: str) -> HamsError | None:
-        """Whether work may be taken: None, or the refusal to answer with."""
+        """Return None when work may be taken, else the refusal to answer with."""
         assignment = self.assignments.get((group, epoch))
         if assignment is None:
             newest = self.epochs.get(group, 0)

@@ -17,7 +17,7 @@ ROOT = Path("/")
 
 @dataclass(frozen=True)
 class Cpus:
-    """What a process may use."""
+    """CPUs that a process may use."""
 
     present: int
     """Cores of the host."""
@@ -38,7 +38,7 @@ class Cpus:
         return max(1, cores if self.quota is None else min(cores, int(self.quota + 0.01)))
 
     def limit(self, pinned: int = 0) -> str:
-        """What keeps a device from all cores, or from all of its `pinned` ones: ``2 of 16 cores (cgroup quota)``."""
+        """Return what limits a device's (or its `pinned`) cores: ``2 of 16 cores (cgroup quota)``; empty: nothing."""
         whole = pinned or self.present
         usable = self.within(pinned) if pinned else self.count
         if usable >= whole:
@@ -55,7 +55,7 @@ class Cpus:
 
 @functools.cache
 def here() -> Cpus:
-    """What this process may use, as it was at the first call: ask before it is pinned."""
+    """Return the CPUs that this process could use at the first call; call it before pinning."""
     return look(os.cpu_count() or 1, _affinity(), ROOT)
 
 

@@ -1,4 +1,4 @@
-"""What an agent advertises of its device when it starts, and which devices are alike."""
+"""The record that an agent advertises of its device, and the fingerprint that alike devices share."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class DeviceSpec:
 
     @property
     def limit(self) -> str:
-        """What keeps it from all of its cores, as people read it; empty: nothing."""
+        """The limit that keeps it from all of its cores, as text; empty: none."""
         return cpus.here().limit(len(self.cores))
 
     def device_id(self, host: str) -> str:

@@ -1,4 +1,4 @@
-"""What an agent writes to KV of its device and its measurements, and writes again when the broker may have lost it."""
+"""An agent's records in KV: its device and its measurements, written again when the broker may have lost them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
 
 
 class Registration:
-    """What one agent keeps in KV."""
+    """The records of one agent."""
 
     def __init__(self, bus: Bus, record: DeviceRecord, *, may_write_profiles: bool) -> None:
         self.measured: dict[str, ProfileRecord] = {}  # bounded by the models there are

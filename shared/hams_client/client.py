@@ -78,7 +78,7 @@ def _payload(image: Image) -> tuple[bytes, tuple[int, int, int] | None]:
 
 @dataclass(frozen=True)
 class Pushed:
-    """What became of a pushed frame."""
+    """The outcome of a push."""
 
     frame: int
     """Its number in the stream, as in its result."""

@@ -1,4 +1,4 @@
-"""What comes in on a subscription, to be iterated over."""
+"""The messages of a subscription, as an async iterator."""
 
 from __future__ import annotations
 

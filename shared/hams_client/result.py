@@ -34,7 +34,7 @@ class Box(NamedTuple):
 
 
 class Pose(TypedDict):
-    """Where a head looks, degrees."""
+    """Direction of a head, degrees."""
 
     yaw: float
     pitch: float

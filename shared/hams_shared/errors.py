@@ -39,7 +39,7 @@ import errno
 from typing import Any, ClassVar
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the system calls a full disk, and a quota that is used up."""
+"""Error numbers of a full disk and of an exhausted quota."""
 
 
 class HamsError(Exception):
@@ -62,7 +62,7 @@ class HamsError(Exception):
 
 
 class BadInputError(HamsError):
-    """What the user gave is wrong."""
+    """The user's input is wrong."""
 
     code = "bad-input"
     exit_code = 2

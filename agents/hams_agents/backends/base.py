@@ -1,4 +1,4 @@
-"""What a backend is: the one seam between HAMS and an inference runtime.
+"""The interface of a backend: the one seam between HAMS and an inference runtime.
 
 A backend opens one compute unit of this host and loads networks on it. Everything here is blocking and never
 called from the event loop: :meth:`Backend.load` comes from the loader's thread, also while the device's own
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a device can do, as its agent advertises it."""
+    """Properties of a device, as its agent advertises them."""
 
     backend: str
     """``openvino``, ``onnxruntime`` or ``emulated``."""
@@ -39,9 +39,9 @@ class Capabilities:
     threads: int = 0
     """CPU threads that compute; 0: the computing is not done by CPU threads."""
     limit: str = ""
-    """What keeps a CPU device from all of its cores: ``2 of 16 cores (cgroup quota)``."""
+    """The limit that keeps a CPU device from all of its cores: ``2 of 16 cores (cgroup quota)``."""
     variant: str = ""
-    """What else the speed depends on, as a short digest (an emulation profile's content); part of the
+    """Other settings that the speed depends on, as a short digest (an emulation profile's content); part of the
     fingerprint."""
     emulated: bool = False
     """Whether the throughput is given by a profile; such a device is always labelled emulated."""
@@ -114,7 +114,7 @@ class Backend(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this device is and can do."""
+        """The device's properties."""
         ...
 
     def load(self, model: ModelFile) -> Network:

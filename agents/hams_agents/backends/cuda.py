@@ -30,7 +30,7 @@ _NO_CARD = "for other devices see `hams-ctl devices --discover`"
 _NVIDIA = "0x10de"
 """Vendor in the PCI list."""
 _DEVICES = ("proc/driver/nvidia/version", "dev/nvidiactl", "dev/nvhost-gpu", "dev/dxg")
-"""What the drivers of cards, of Jetson's GPU and of Windows' subsystem for Linux make."""
+"""Device files of the drivers of cards, of Jetson's GPU and of Windows' subsystem for Linux."""
 _NO_SUCH_GPU = "onnxruntime:CUDA:0 is the first"
 
 

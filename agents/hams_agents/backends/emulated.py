@@ -46,7 +46,7 @@ class EmulatedBackend:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this device claims to be."""
+        """The properties that the profile gives."""
         return self._capabilities
 
     def load(self, model: ModelFile) -> EmulatedNetwork:

@@ -1,4 +1,4 @@
-"""What this host has and what this process uses of it: processor, memory."""
+"""Processor and memory of this host, and this process's use of them."""
 
 from __future__ import annotations
 

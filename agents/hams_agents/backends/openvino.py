@@ -65,7 +65,7 @@ class OpenVinoBackend:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this device is and can do."""
+        """The device's properties."""
         return self._capabilities
 
     def load(self, model: ModelFile) -> BatchNetwork:

@@ -310,7 +310,7 @@ class CpuUse:
     busy: dict[int, float]
     """By core: how long it was busy since the host started."""
     own: float
-    """What this process computed."""
+    """CPU time of this process."""
 
 
 def cpu_use() -> CpuUse:

@@ -1,1 +1,1 @@
-"""What a serving device runs: loaded networks, lanes, queues, and the watch over their progress."""
+"""A serving device: loaded networks, queues, threads, and the watchdog."""

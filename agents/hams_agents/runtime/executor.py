@@ -72,7 +72,7 @@ class Executor:
     pin: Callable[[], None] = lambda: None
     """Called first thing in the device thread."""
     progress: Progress = field(default_factory=Progress)
-    """What the device thread is doing; see :mod:`hams_agents.runtime.watchdog`."""
+    """Progress of the device thread; see :mod:`hams_agents.runtime.watchdog`."""
     failing: Callable[[ServedNode, HamsError], None] = lambda _served, _error: None
     """Called in the device thread when a node has failed too often (:data:`FAILURES`), once per epoch."""
     ended: Callable[[HamsError], None] = lambda _error: None
@@ -153,7 +153,7 @@ class Executor:
         return await asyncio.wrap_future(done)
 
     def loads(self) -> tuple[NodeLoad, ...]:
-        """What each node cost so far."""
+        """Return what each node has cost so far."""
         with self._lock:
             return tuple(
                 NodeLoad(group=g, node=n, frames=x.frames, inferences=x.inferences, busy_s=round(x.busy_s, 6))

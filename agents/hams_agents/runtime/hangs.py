@@ -39,7 +39,7 @@ class Hang:
 
 
 class Progress:
-    """What one thread is doing now. That thread begins and ends; another one ticks."""
+    """The current job of one thread. That thread calls `begin` and `end`; another one ticks."""
 
     def __init__(self) -> None:
         self._job: Hang | None = None

@@ -1,4 +1,4 @@
-"""What is loaded on the device: networks, shared by the nodes that use them, and the nodes themselves."""
+"""Networks and nodes that are loaded on the device; nodes with the same network share it."""
 
 from __future__ import annotations
 

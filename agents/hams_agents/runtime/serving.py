@@ -63,7 +63,7 @@ class ServedNode:
 
     @cached_property
     def takes(self) -> InputSpec:
-        """What its network takes."""
+        """The input of its network."""
         return self.plan.input_on(self.node, self.device)
 
     @cached_property

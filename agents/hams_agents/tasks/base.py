@@ -1,4 +1,4 @@
-"""What a task is: the meaning of a network's outputs.
+"""The interface of a task: it turns a network's outputs into values with a meaning.
 
 A task turns raw outputs into plain values that go on the wire (dicts, lists, floats, strings). All coordinates that
 leave a task are pixels of the original frame. A task class is built as ``cls(params, context)``, once per loaded
@@ -25,7 +25,7 @@ Outputs = Mapping[str, NDArray[np.generic]]
 
 
 Reads = dict[str, list[int] | None]
-"""What a task reads of a network: the output's name → numbers along its last axis, in order; None: all of them."""
+"""The outputs that a task reads: an output's name → numbers along its last axis, in order; None: all of them."""
 
 
 class TaskParams(BaseModel):
@@ -36,7 +36,7 @@ class TaskParams(BaseModel):
 
 @dataclass(frozen=True)
 class TaskContext:
-    """What a task knows when it is built."""
+    """The information that a task is built with."""
 
     input: InputSpec
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Detected:
 
 
 class BaseTask(Protocol):
-    """What both kinds of task have.
+    """The interface that both kinds of task share.
 
     A task that does not read all outputs of its network may have ``reads(outputs: Outputs) -> Reads``: all other
     values must not matter to it. The optimizer then removes what computes only those (drop-outputs).

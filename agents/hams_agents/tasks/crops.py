@@ -49,7 +49,7 @@ MOST_OFF = 1 / 32
 
 @dataclass(frozen=True)
 class View:
-    """What a crop shows."""
+    """The part of an image that a crop shows."""
 
     size: tuple[int, int]
     """Width and height of the part of the crop that is filled from the image, from the top left."""

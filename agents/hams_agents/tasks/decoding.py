@@ -1,4 +1,4 @@
-"""What tasks share: picking tensors out of a network's outputs, and selecting objects among a detector's candidates."""
+"""Helpers of tasks: they pick tensors out of a network's outputs and select objects among a detector's candidates."""
 
 from __future__ import annotations
 

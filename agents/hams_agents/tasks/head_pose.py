@@ -1,4 +1,4 @@
-"""Where a head looks, from the points of a face mesh.
+"""The direction of a head, from the points of a face mesh.
 
 The model is a dozen vertices of mediapipe's canonical face (Apache-2.0,
 https://github.com/google-ai-edge/mediapipe/blob/master/mediapipe/modules/face_geometry/data/canonical_face_model.obj),

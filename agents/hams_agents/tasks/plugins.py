@@ -25,7 +25,7 @@ log = logging.getLogger("hams.agent")
 
 T = TypeVar("T")
 FAULTS = (Exception, SystemExit, KeyboardInterrupt)
-"""What code of others may raise. Ctrl-C is none of it: the agent handles that signal itself."""
+"""Errors that foreign code may raise. KeyboardInterrupt is not among them: the agent handles that signal."""
 
 LOOK_S = 5.0
 """Between two looks at the files, s."""

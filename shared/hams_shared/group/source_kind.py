@@ -1,4 +1,4 @@
-"""What the ``source`` of a stream is: a file, a camera of some kind, or frames that applications push. Pure."""
+"""The kinds of a stream's ``source``: a file, a camera of some kind, or frames that applications push. Pure."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def _with_string_keys(value: Any) -> Any:
 
 
 class TaskSpec(BaseModel):
-    """What the network's outputs mean: a task's name and its own parameters, checked by the agent that runs it."""
+    """The meaning of the network's outputs: a task's name and its own parameters, checked by the agent that runs it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     type: Name
@@ -214,7 +214,7 @@ class NodeSpec(Strict):
 
     @property
     def digest(self) -> str | None:
-        """What the file must have, hex: a SHA-256 or, 96 digits long, a SHA-384."""
+        """The promised digest, hex: a SHA-256 or, 96 digits long, a SHA-384."""
         return self.sha256 or self.sha384
 
 

@@ -1,1 +1,1 @@
-"""What every process of HAMS needs: options, credentials, logs, lifecycle, child processes."""
+"""Helpers of every HAMS process: options, credentials, logs, lifecycle, child processes, files, back-off."""

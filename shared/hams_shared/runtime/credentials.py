@@ -24,12 +24,12 @@ _HINT = "credentials are made by `hams-ctl init`; give the file by --credentials
 
 
 AGENT = "agent-"
-"""What the users that are a box's agents begin with."""
+"""Prefix of the users that are a box's agents."""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """Who one is to the broker, and by whose certificate the broker is known."""
+    """A client's identity, and the authority of the broker's certificate."""
 
     user: str
     """Name of the NATS user: ``scheduler``, ``agent-box1`` …; also its inbox's name."""

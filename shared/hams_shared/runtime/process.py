@@ -28,17 +28,17 @@ def host_name() -> str:
 
 
 def state_folder() -> Path:
-    """Where a running HAMS keeps its state: HAMS_HOME, or ``~/.hams``."""
+    """Return the folder of a running HAMS's state: HAMS_HOME, or ``~/.hams``."""
     return Path(os.environ.get("HAMS_HOME") or Path.home() / ".hams")
 
 
 def cache_folder() -> Path:
-    """Where fetched and pulled files lie: HAMS_CACHE, or ``~/.cache/hams``."""
+    """Return the folder of fetched and pulled files: HAMS_CACHE, or ``~/.cache/hams``."""
     return Path(os.environ.get("HAMS_CACHE") or Path.home() / ".cache" / "hams")
 
 
 def machine() -> str:
-    """What the operating system calls this machine; inside a container, the container."""
+    """Return the operating system's name of this machine; inside a container, the container's."""
     return socket.gethostname()
 
 

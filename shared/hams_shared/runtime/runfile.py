@@ -1,4 +1,4 @@
-"""Where a running `hams-ctl up` can be found: one small file in the state folder."""
+"""The file in the state folder that names a running `hams-ctl up`."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class ChildSpec:
 
 @dataclass(frozen=True)
 class ChildEvent:
-    """What happened to a child."""
+    """An event of a child process."""
 
     name: str
     kind: Literal["started", "exited", "restarting", "gave-up", "stopped", "killed"]

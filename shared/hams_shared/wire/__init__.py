@@ -1,1 +1,1 @@
-"""What is sent: subjects, messages and records, frames, and their bytes."""
+"""The wire format: subjects, messages and records, frames, and their encoding."""

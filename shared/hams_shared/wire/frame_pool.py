@@ -59,7 +59,7 @@ def memory_domain(folder: Path = FOLDER) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FramePointer:
-    """Where a frame lies."""
+    """Position of a frame in shared memory."""
 
     segment: str
     slot: int

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Client(Protocol):
-    """What the server knows of a client."""
+    """A client as the server sees it."""
 
     @property
     def connected(self) -> bool:
@@ -139,7 +139,7 @@ class MemorySubscription:
 
 @dataclass
 class MemoryServer:
-    """What the clients of one in-memory broker share."""
+    """The state of one in-memory broker."""
 
     max_payload: int = 8 * 1024 * 1024
     subscriptions: list[MemorySubscription] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What the key-value buckets and object stores of the NATS bus share.
+"""The base of the NATS bus's key-value buckets and object stores.
 
 Both re-open their bucket when it vanished (a broker that came back with an empty store) and try again for
 `OP_DEADLINE_S`. A write that ends in a DeadlineError may or may not have been stored.
@@ -28,7 +28,7 @@ _STREAM_NOT_FOUND = 10059
 
 
 class Bucket:
-    """What both kinds of bucket share: open, or create, and try again while it is away."""
+    """A bucket that is opened or created, with operations that are tried again while it is away."""
 
     def __init__(self, bus: NatsConnection, bucket: str) -> None:
         self._bus = bus

@@ -54,7 +54,7 @@ OnState = Callable[[], None]
 
 
 class _Droppable(Protocol):
-    """What the connection knows of a subscription."""
+    """A subscription as the connection sees it."""
 
     dropped: int
 
@@ -180,7 +180,7 @@ class NatsConnection:
 
     @property
     def closing(self) -> bool:
-        """Whether the end was (or is being) made by this side."""
+        """Whether this side closes (or has closed) the connection."""
         return self._closing
 
     @property
@@ -366,7 +366,7 @@ class NatsConnection:
 
 
 def _as_options(identity: Credentials) -> dict[str, Any]:
-    """What nats-py's connect takes for `identity`."""
+    """Return the options of nats-py's connect for `identity`."""
     return {"nkeys_seed_str": identity.seed, "tls": identity.tls(), "inbox_prefix": identity.inbox_prefix}
 
 

@@ -62,5 +62,5 @@ class TlsClient(Client):  # type: ignore[misc]
 
 
 def _no_handshake(error: BaseException) -> bool:
-    """Whether what came was no answer to a handshake; a certificate that is wrong is one."""
+    """Whether the other side's answer was no TLS handshake; one with a wrong certificate is a handshake."""
     return isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLCertVerificationError)

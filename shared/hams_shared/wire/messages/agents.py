@@ -1,4 +1,4 @@
-"""What agents write: devices, heartbeats and measurements; and what is asked of them."""
+"""Messages of agents: devices, heartbeats and measurements; and requests to agents."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class DeviceHealth(Wire):
 
 
 class AssignmentState(Wire):
-    """Where an agent stands with one plan of one group."""
+    """An agent's progress with one plan of one group."""
 
     group: str
     epoch: int
@@ -52,7 +52,7 @@ class AssignmentState(Wire):
 
 
 class NodeLoad(Wire):
-    """What one node cost its device since the agent started."""
+    """The cost of one node on its device since the agent started."""
 
     group: str
     node: str

@@ -1,4 +1,4 @@
-"""What a deployment writes: the group and the models in the object store."""
+"""Messages of a deployment: the group and the models in the object store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the scheduler decides: who runs what. Agents, the pipeline and hams-ctl read it."""
+"""Plans: the scheduler writes them; agents, the pipeline and hams-ctl read them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class VariantChoice(Wire):
 
 
 class Plan(Wire):
-    """Who runs what: node → {device: share}, under an epoch that only grows. Holds all an agent needs to serve it."""
+    """A placement: node → {device: share}, under an epoch that only grows. It holds all that agents need."""
 
     epoch: int = Field(ge=1)
     group: GroupRecord
@@ -48,7 +48,7 @@ class Plan(Wire):
         return choice.model if choice else self.group.models[node]
 
     def input_on(self, node: str, device: str) -> InputSpec:
-        """What that network takes."""
+        """Return the input of that network."""
         choice = self.variants.get(node, {}).get(device)
         return (choice.input if choice else None) or self.group.spec.nodes[node].input
 
