@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hams_services.optimizer.distill.request import Stopping, Target, TrainRequest
 from hams_services.optimizer.distill.students import Student, mean_and_spread, place_weights
+from hams_shared.runtime.files import replaced
 
 HOT, HEAT = 50.0, 20.0
 """Extra weight of places with heat, which are few, and weight of heat among the outputs."""
@@ -138,8 +138,8 @@ class Training:
             self.spent = monotonic() - begun
             state = {name: part.state_dict() for name, part in self._parts.items()}
             state |= {"key": key, "stopping": asdict(stopping), "best": self.best, "spent": self.spent}
-            torch.save(state, path.with_suffix(".tmp"))
-            os.replace(path.with_suffix(".tmp"), path)
+            with replaced(path) as file:
+                torch.save(state, file)
             text = f"epoch {stopping.epoch}, loss {found:.4f}, best {stopping.best:.4f}"
             self.progress(text, stopping.epoch, stopping.epochs)
         self.student.load_state_dict(self.best)
