@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.nco.shown import EXAMPLES, film, shown
+from benchmarks.nco.node_samples import EXAMPLES, film, node_samples
 from benchmarks.serving.cases import ROOT, devices
 from benchmarks.serving.hams import SILENCE_S, System
 from hams_client import connect
@@ -52,7 +52,7 @@ def main(options: list[str]) -> None:
         with tempfile.TemporaryDirectory(prefix="hams-nco-") as scratch:
             folder = Path(scratch)
             os.environ |= {"HAMS_HOME": str(folder / "home"), "HAMS_HOST": "box"}
-            spec, _, _ = shown(service, folder, given.frames, named[0])
+            spec, _, _ = node_samples(service, folder, given.frames, named[0])
             frames = folder / ("plated" if service == "V" else "frames")
             rows += _service(service, spec, frames, folder, named, given)
     (DOCS / "nco.json").write_text(json.dumps(rows, indent=1) + "\n")
@@ -71,10 +71,10 @@ def _service(
             options = ("--gflops", str(gflops), "--budget", str(given.train), "--samples", str(frames))
             print(system.ctl("nco", "train", spec.name, node, *options, timeout=given.train + 1200))
         options = ("--samples", str(frames), "--budget", str(given.budget), *(() if given.known else ("--fresh",)))
-        said = system.ctl("nco", "optimize", spec.name, *options, timeout=3000)
-        print(said)
+        printed = system.ctl("nco", "optimize", spec.name, *options, timeout=3000)
+        print(printed)
         (DOCS / f"nco-{spec.name}.md").write_text(system.ctl("nco", "report", spec.name))
-        place = Path(said.split("report: ")[1].split()[0]).with_suffix(".png")
+        place = Path(printed.split("report: ")[1].split()[0]).with_suffix(".png")
         if place.exists():
             shutil.copy(place, DOCS / f"nco-{spec.name}.png")
         answers = json.loads(system.ctl("plan", str(idle), "--strategy", ",".join(STRATEGIES), "--json"))
@@ -116,13 +116,13 @@ async def played(url: str, group: str, frames: int) -> float:
 
 
 def _file(spec: GroupSpec, path: Path, stream: dict[str, Any], variants: bool = True) -> Path:
-    said = spec.model_dump(mode="json", exclude_defaults=True, by_alias=True)
-    said["name"] = spec.name
-    said["streams"] = {"s": stream}
-    for node in said["nodes"].values():
+    given = spec.model_dump(mode="json", exclude_defaults=True, by_alias=True)
+    given["name"] = spec.name
+    given["streams"] = {"s": stream}
+    for node in given["nodes"].values():
         if not variants:
             node["variants"] = False
-    path.write_text(yaml.safe_dump(said, sort_keys=False))
+    path.write_text(yaml.safe_dump(given, sort_keys=False))
     return path
 
 

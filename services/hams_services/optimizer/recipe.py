@@ -259,7 +259,7 @@ class NodePasses:
             and record.made.calibration.digest == self.samples.calibration_digest
             and self._is_measured(record)
         ]
-        return [] if self.fresh else step.earlier(records, start, floor)
+        return [] if self.fresh else step.earlier(records, start, self.samples.key, floor)
 
     def _check(self) -> None:
         self.builder.job.bounds.check("the next pass")

@@ -108,61 +108,41 @@ def quantize(
     )
 
 
-@nco.command()
-def prune(
-    file: GroupFile,
-    node: Node,
-    samples: Samples,
-    floor: Floor = None,
-    frames: Frames = 100,
-    device: Device = None,
-    budget: Budget = 300,
-    memory: Memory = Limits.memory_mib,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Prune filters of a node's network: channels of least saliency are removed, as many as the floor allows."""
-    from hams_services.ctl.actions import nco
+def _pass(name: str, text: str) -> None:
+    """Add the command of a pass of the optimizer."""
 
-    nco.reduce("prune", file, node, samples, floor, frames, device, budget, memory, json, debug)
+    def command(
+        file: GroupFile,
+        node: Node,
+        samples: Samples,
+        floor: Floor = None,
+        frames: Frames = 100,
+        device: Device = None,
+        budget: Budget = 300,
+        memory: Memory = Limits.memory_mib,
+        json: Json = False,
+        debug: Debug = False,
+    ) -> None:
+        from hams_services.ctl.actions import nco
 
+        nco.reduce(name, file, node, samples, floor, frames, device, budget, memory, json, debug)
 
-@nco.command()
-def downscale_input(
-    file: GroupFile,
-    node: Node,
-    samples: Samples,
-    floor: Floor = None,
-    frames: Frames = 100,
-    device: Device = None,
-    budget: Budget = 300,
-    memory: Memory = Limits.memory_mib,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Down-scale the input of a node's network as far as the floor allows, where its outputs are no places."""
-    from hams_services.ctl.actions import nco
-
-    nco.reduce("downscale-input", file, node, samples, floor, frames, device, budget, memory, json, debug)
+    command.__doc__ = text
+    nco.command(name)(command)
 
 
-@nco.command()
-def crop_input(
-    file: GroupFile,
-    node: Node,
-    samples: Samples,
-    floor: Floor = None,
-    frames: Frames = 100,
-    device: Device = None,
-    budget: Budget = 300,
-    memory: Memory = Limits.memory_mib,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Crop the input of a node's network to the part of its letterboxed image that the samples fill."""
-    from hams_services.ctl.actions import nco
-
-    nco.reduce("crop-input", file, node, samples, floor, frames, device, budget, memory, json, debug)
+_pass(
+    "prune",
+    "Prune filters of a node's network: channels of least saliency are removed, as many as the floor allows.",
+)
+_pass(
+    "downscale-input",
+    "Down-scale the input of a node's network as far as the floor allows, where its outputs are no places.",
+)
+_pass(
+    "crop-input",
+    "Crop the input of a node's network to the part of its letterboxed image that the samples fill.",
+)
 
 
 @nco.command()

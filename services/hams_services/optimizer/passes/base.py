@@ -63,8 +63,8 @@ class Pass(ABC):
             raise UnsupportedModelError("that needs the network as ONNX")
         return [Start(networks["onnx"])]
 
-    def earlier(self, records: Sequence[VariantRecord], start: Start, floor: float) -> list[VariantRecord]:
-        """Return those of `records` that it made before of `start` for the same floor."""
+    def earlier(self, records: Sequence[VariantRecord], start: Start, key: str, floor: float) -> list[VariantRecord]:
+        """Return those of `records`, with agreements by `key`, that it made before of `start` for the same floor."""
         return [
             one
             for one in records

@@ -68,7 +68,7 @@ class CropInput(Pass):
         """Return half of what the node's floor allows: the rest is left for what is made of it."""
         return (1 + node.min_agreement) / 2
 
-    def earlier(self, records: Sequence[VariantRecord], start: Start, floor: float) -> list[VariantRecord]:
+    def earlier(self, records: Sequence[VariantRecord], start: Start, key: str, floor: float) -> list[VariantRecord]:
         """Return what it made before, in the format it makes."""
         return [
             one

@@ -18,8 +18,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from hams_services.optimizer.accuracy.heatmaps import is_heat
+from hams_services.optimizer.augmentation import varied
 from hams_services.optimizer.onnx_graph import graph
-from hams_services.optimizer.passes.filter_pruning.augmentation import varied
 from hams_services.optimizer.passes.filter_pruning.chains import Chain, chains, layers, mapped
 from hams_services.optimizer.passes.filter_pruning.saliency import (
     Elimination,

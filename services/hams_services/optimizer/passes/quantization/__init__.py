@@ -48,7 +48,7 @@ class Int8(Pass):
         mixed = [Start(base, "bf16") for base in read if base.made.format == "openvino" and site.bf16]
         return [*(Start(base) for base in read), *mixed]
 
-    def earlier(self, records: Sequence[VariantRecord], start: Start, floor: float) -> list[VariantRecord]:
+    def earlier(self, records: Sequence[VariantRecord], start: Start, key: str, floor: float) -> list[VariantRecord]:
         """Return the best of what was quantised before of the same network."""
         base = start.base.made
         wanted = ("i8", base.format, start.compute, base.form, base.input)
@@ -57,8 +57,7 @@ class Int8(Pass):
             for one in records
             if (one.made.precision, one.made.format, one.made.compute, one.made.form, one.made.input) == wanted
         ]
-        best = {one.model.digest: max(found.value for found in one.agreements.values()) for one in found}
-        return sorted(found, key=lambda one: (-min(best[one.model.digest], floor), len(one.made.kept)))[:1]
+        return sorted(found, key=lambda one: (-min(one.agreements[key].value, floor), len(one.made.kept)))[:1]
 
     def make(self, context: TrialContext, setting: tuple[str, tuple[str, ...]]) -> Trial:
         """Quantise with one setting."""

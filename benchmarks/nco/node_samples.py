@@ -1,4 +1,4 @@
-"""What the nodes of services F and V are shown: frames of their example streams, with plates drawn where none are."""
+"""Samples for the nodes of services F and V: frames of their example streams, with plates drawn where none are."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def networks(spec: GroupSpec, folder: Path) -> dict[str, Candidate]:
     return found
 
 
-def shown(service: str, folder: Path, count: int, device: str) -> tuple[GroupSpec, dict[str, Candidate], Path]:
-    """Return the group, its networks, and the folder of what each node is shown: FOLDER/NODE."""
+def node_samples(service: str, folder: Path, count: int, device: str) -> tuple[GroupSpec, dict[str, Candidate], Path]:
+    """Return the group, its networks, and the folder with the samples of each node: FOLDER/NODE."""
     spec = load_group(ROOT / "examples" / EXAMPLES[service])
     models = networks(spec, folder / "models")
     frames(next(iter(spec.streams.values())).source, folder / "frames", count)
     evaluator = Evaluator(device)
-    out = folder / "shown"
+    out = folder / "samples"
     if service == "V":  # nothing in the street has a plate that can be read
         evaluator.collect(spec, models, folder / "frames", folder / "bare", 4 * count)
         _with_plates(folder / "bare" / "vehicle", evaluator, spec, models, folder / "plated")
@@ -80,8 +80,8 @@ def _with_plates(
     random = np.random.default_rng(0)
     symbols = list("ABCDEFGHJKLMNPQRSTUVWXYZ0123456789")
     names = sorted(path.name for path in source.glob("*.png"))
-    said = evaluator.decode("vehicle", spec.nodes["vehicle"], [models["vehicle"]], source)[0]
-    for name, objects in zip(names, said.items, strict=True):
+    predictions = evaluator.decode("vehicle", spec.nodes["vehicle"], [models["vehicle"]], source)[0]
+    for name, objects in zip(names, predictions.items, strict=True):
         image = cv2.resize(cv2.imread(str(source / name)), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
         for one in objects:
             x0, y0, x1, y1 = (2 * side for side in one["box"])
