@@ -37,7 +37,7 @@ def ramp(width: int, height: int) -> NDArray[np.uint8]:
     return image
 
 
-def told(image: NDArray[Any], width: int, height: int) -> NDArray[np.float64]:
+def read_coordinates(image: NDArray[Any], width: int, height: int) -> NDArray[np.float64]:
     """The coordinates that pixels cut out of a ramp tell."""
     return np.stack((image[..., 0] * (width / 255), image[..., 1] * (height / 255)), axis=-1)
 
@@ -72,7 +72,7 @@ def test_input_pixels_show_what_their_map_says(w: int, h: int, to_w: int, to_h: 
     inside = ((expected > 0) & (expected < (w, h))).all(axis=-1)
     margin = 2 + max(to_image[0, 0], to_image[1, 1])
     core = ((expected > margin) & (expected < np.array((w, h)) - margin)).all(axis=-1)
-    error = np.abs(told(batch[0], w, h) - expected)[core]
+    error = np.abs(read_coordinates(batch[0], w, h) - expected)[core]
     # The ramp is rounded to a level, the result again, and OpenCV's fixed point takes a tenth of one.
     assert error.max(initial=0) <= 1.1 * max(w, h) / 255 + 0.25 * margin
     assert letterbox or inside.all()
@@ -97,7 +97,7 @@ def test_crop_pixels_show_what_their_map_says(one: Detected, enlarge: float, squ
     expected = apply(maps[0], centres(24, 32))
     step = float(np.hypot(maps[0][:, :2][0], maps[0][:, :2][1]).max())
     core = ((expected > 3 * step + 3) & (expected < np.array((400, 300)) - 3 * step - 3)).all(axis=-1)
-    error = np.abs(told(crops[0], 400, 300) - expected)[core]
+    error = np.abs(read_coordinates(crops[0], 400, 300) - expected)[core]
     assert error.max(initial=0) <= 400 / 255 + 0.6 * step + 0.2
     middle = apply(maps[0], np.array([[12.0, 16.0]]))[0]
     assert np.allclose(middle, [(one.box[0] + one.box[2]) / 2, (one.box[1] + one.box[3]) / 2])
@@ -136,7 +136,7 @@ def test_rectified_pixels_show_what_the_corners_say(
     at = np.dstack((centres(width, height), np.ones((height, width)))) @ h.T
     expected = at[..., :2] / at[..., 2:]
     step = max(np.linalg.norm(np.diff(expected, axis=axis), axis=-1).max() for axis in (0, 1))
-    error = np.abs(told(pixels[:height, :width], 400, 300) - expected)
+    error = np.abs(read_coordinates(pixels[:height, :width], 400, 300) - expected)
     assert error.max() <= 400 / 255 + 0.6 * step + 0.2
     middle = apply(to_frame, np.array([[width / 2, height / 2]]))[0]
     assert np.allclose(middle, corners.mean(axis=0))
