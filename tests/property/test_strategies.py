@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hams_scheduler.solver import objective
-from hams_scheduler.solver.instance import NoPlacementError, Instance, Problem
+from hams_scheduler.solver.instance import Instance, NoPlacementError, Problem
 from hams_scheduler.solver.placement import Placement
 from hams_scheduler.solver.strategies import cpsat
 from hams_scheduler.solver.strategies.registry import names, solve
