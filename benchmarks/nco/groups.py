@@ -34,7 +34,7 @@ ROUNDS = 5
 SETTLE = 60
 """Frames that are played before any are counted."""
 TRAINED = {"F": ("face", 1.34)}
-"""The node that a student is trained for, and its budget, GFLOPs; V's costliest network says a list of boxes."""
+"""The node that a student is trained for, and its budget, GFLOPs; that of V outputs a list of boxes."""
 
 
 def main(options: list[str]) -> None:

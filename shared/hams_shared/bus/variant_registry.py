@@ -93,10 +93,10 @@ def _merged_with(old: bytes, new: VariantRecord) -> VariantRecord:
 
 def merged(old: VariantRecord, new: VariantRecord) -> VariantRecord:
     """Return `new`, with the agreements and failures of `old` for nodes that `new` has none for."""
-    judged = new.agreements.keys() | new.failed.keys()
+    measured = new.agreements.keys() | new.failed.keys()
     return new.model_copy(
         update={
-            "agreements": {k: v for k, v in old.agreements.items() if k not in judged} | new.agreements,
-            "failed": {k: v for k, v in old.failed.items() if k not in judged} | new.failed,
+            "agreements": {k: v for k, v in old.agreements.items() if k not in measured} | new.agreements,
+            "failed": {k: v for k, v in old.failed.items() if k not in measured} | new.failed,
         }
     )

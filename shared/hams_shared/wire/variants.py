@@ -73,7 +73,7 @@ class Made(Wire):
 
 
 class Agreement(Wire):
-    """How nearly a variant's results equal its source's, through one node's post-processing."""
+    """How well a variant's results agree with its source's, through one node's post-processing."""
 
     value: float = Field(ge=0, le=1, description="see docs/nco.md for the formula")
     metrics: dict[str, float] = Field({}, description="see docs/nco.md")

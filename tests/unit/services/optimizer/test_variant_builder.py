@@ -302,6 +302,19 @@ def test_whose_image_may_not_be_smaller(builder: VariantBuilder, tmp_path: Path,
         DownscaleInput().apply(builder, Start(base), of(folder, places), floor=0.98)
 
 
+class WithoutItsTool(FilterPruning):
+    """Filter pruning where a package that it needs is not installed."""
+
+    def tool(self, start: Start) -> str:
+        return "no_such_package"
+
+
+def test_a_pass_without_its_tool_is_refused(builder: VariantBuilder, tmp_path: Path, folder: Path) -> None:
+    base = builder.import_file(convolutions(tmp_path), "net").variants["onnx"]
+    with pytest.raises(UnsupportedModelError, match=r"no_such_package is not installed \(pip install 'hams\[nco\]'\)"):
+        WithoutItsTool().apply(builder, Start(base), of(folder), floor=0.98)
+
+
 def test_labels(builder: VariantBuilder, tmp_path: Path, folder: Path) -> None:
     base = builder.import_file(convolutions(tmp_path), "net").variants["onnx"]
     said = Evaluator("onnxruntime:CPU").decode("net", NODE, [Candidate(builder.store.path(base))], folder)[0].items

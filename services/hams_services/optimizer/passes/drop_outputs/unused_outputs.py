@@ -43,7 +43,7 @@ def drop_outputs(source: str, out: str, used: Mapping[str, Sequence[int] | None]
     dropped = [value.name for value in outputs if value.name not in used]
     kept = [value for value in outputs if value.name in used]
     if not kept:
-        raise UnsupportedModelError("the task reads none of its outputs")
+        raise UnsupportedModelError("the task uses none of its outputs")
     outputs[:] = kept
     graph.remove_unused(model)
     ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)

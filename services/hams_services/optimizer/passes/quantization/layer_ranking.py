@@ -41,16 +41,16 @@ def errors_without(layers: Sequence[str], error_of: Callable[[Sequence[str]], fl
     todo = [(start, min(start + width, len(layers))) for start in range(0, len(layers), width)]
     found: dict[str, float] = {}
     heap: list[tuple[float, int, int]] = []
-    looked = 0
+    measured = 0
     while todo:
         start, end = todo.pop()
         left = error_of(layers[start:end])
-        looked += 1
+        measured += 1
         part = (whole - left) / (end - start)
         found |= dict.fromkeys(layers[start:end], whole - part)
         if end - start > 1:
             heapq.heappush(heap, (-(whole - left), start, end))
-        if not todo and heap and looked < most:
+        if not todo and heap and measured < most:
             _, start, end = heapq.heappop(heap)
             middle = (start + end) // 2
             todo = [(start, middle), (middle, end)]

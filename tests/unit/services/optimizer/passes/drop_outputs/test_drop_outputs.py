@@ -146,8 +146,8 @@ def test_what_cannot_be_left_out_stays(
     assert drop_outputs(str(file), str(tmp_path / "made"), reads)["files"] == []
 
 
-def test_a_task_that_reads_nothing_does_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModelError, match="the task reads none of its outputs"):
+def test_a_task_that_uses_nothing_does_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match="the task uses none of its outputs"):
         drop_outputs(str(detector(tmp_path)), str(tmp_path / "made"), {"other": None})
 
 
