@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hams_services.optimizer.distill.request import Stopping, Target, TrainRequest
 from hams_services.optimizer.distill.students import Student, mean_and_spread, place_weights
+from hams_services.optimizer.progress import ProgressCallback
 from hams_shared.runtime.files import replaced
 
 HOT, HEAT = 50.0, 20.0
@@ -36,7 +37,7 @@ GENTLE, KEPT = 0.15, 0.98
 """Where a student starts trained: factor of the learning rate, and part of the averaged weights that a step keeps."""
 
 Batch = tuple[Tensor, list[Tensor]]
-Vary = Callable[[Tensor, torch.Generator], Batch]
+Vary = Callable[[Tensor, np.random.Generator], Batch]
 """Returns changed images with the teacher's outputs for them."""
 
 
@@ -101,7 +102,7 @@ class Training:
         student: Student,
         samples: Samples,
         request: TrainRequest,
-        progress: Callable[[str, int, int], None],
+        progress: ProgressCallback,
         vary: Vary | None = None,
     ) -> None:
         self.student, self.samples, self.request, self.progress, self.vary = student, samples, request, progress, vary
@@ -168,11 +169,11 @@ class Training:
                 self.averaged.update_parameters(self.student)
 
     def _batches(self) -> Iterator[Batch]:
-        shuffle = torch.Generator().manual_seed(self.request.seed * 1_000_003 + self.stopping.epoch)
-        for some in torch.randperm(self.samples.border, generator=shuffle).split(self.batch):
+        random = np.random.default_rng([self.request.seed, self.stopping.epoch])
+        for some in torch.from_numpy(random.permutation(self.samples.border)).split(self.batch):
             if len(some) >= 2:  # batch normalisation needs two
                 inputs, reference = self.samples.part(some)
-                yield (inputs, reference) if self.vary is None else self.vary(inputs, shuffle)
+                yield (inputs, reference) if self.vary is None else self.vary(inputs, random)
 
     def _hold_out_loss(self) -> float:
         student, total, count = self.watched.eval(), 0.0, len(self.samples.inputs)

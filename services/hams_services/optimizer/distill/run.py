@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import openvino as ov
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from hams_services.models.onnx_dims import normalize_onnx
 from hams_services.optimizer.accuracy.heatmaps import is_heat
-from hams_services.optimizer.distill.loop import Samples, Training, Vary
+from hams_services.optimizer.augmentation import varied
+from hams_services.optimizer.distill.loop import Batch, Samples, Training, Vary
 from hams_services.optimizer.distill.request import MAPS, Target, TrainRequest, TrainResult
 from hams_services.optimizer.distill.students import (
     WIDTHS,
@@ -30,26 +31,23 @@ from hams_services.optimizer.distill.students import (
 )
 from hams_services.optimizer.importing.onnx_file import number_names, rename_tensors
 from hams_services.optimizer.onnx_graph.run_openvino import one_core
+from hams_services.optimizer.progress import ProgressCallback
 from hams_shared.errors import BadInputError, ModelError, UnsupportedModelError
 
-Progress = Callable[[str, int, int], None]
 LEAST, MOST = 20, 4096
 """Least samples, and most numbers of an output that is no map; lists of boxes are larger."""
-OPSET = 17
 COPIES, LEAST_COPIES, MOST_COPIES, COPIED_BYTES = 1200, 3, 15, 1 << 30
 """Changed images in all, and per image; and bytes of all images together."""
-CONTRAST, LIGHT, SCALE, SHIFT = 0.3, 0.2, 0.2, 0.1
-"""Largest changes: contrast (share), light (standard deviations), size (share), place (share of the image)."""
-GENTLE, TURN = 0.7, 0.12
-"""Part of these changes, and largest turn (radians), where images change in each epoch."""
+OPSET = 17
+Random = np.random.Generator
 
 
-def train_student(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def train_student(request: dict[str, Any], progress: ProgressCallback) -> dict[str, Any]:
     """Run a :class:`TrainRequest` in this process; return its :class:`TrainResult`. Raises as :func:`run`."""
     return run(TrainRequest.model_validate(request), progress).model_dump(mode="json")
 
 
-def run(request: TrainRequest, progress: Progress) -> TrainResult:
+def run(request: TrainRequest, progress: ProgressCallback) -> TrainResult:
     """Train a student.
 
     Raises:
@@ -63,10 +61,6 @@ def run(request: TrainRequest, progress: Progress) -> TrainResult:
     images = _images(request)
     nhwc, shape = request.layout == "nhwc", tuple(images.shape[1:])
     images = images.permute(0, 3, 1, 2).contiguous() if nhwc else images
-    if request.teacher is None and request.labels is None:
-        raise BadInputError("neither a teacher nor labels: nothing to learn")
-    if len(images) < LEAST:
-        raise BadInputError(f"{len(images)} samples are too few to train with", f"use at least {LEAST}, best hundreds")
     teacher = _teacher(request.teacher, shape, nhwc) if request.teacher is not None else None
     progress("run the teacher", 0, request.epochs)
     samples, targets = _samples(request, teacher, images)
@@ -193,48 +187,33 @@ def fitting(shape: tuple[int, ...], targets: list[Target], request: TrainRequest
 
 
 def _augmented(
-    request: TrainRequest, samples: Samples, student: Student, teacher: Teacher | None, progress: Progress
+    request: TrainRequest, samples: Samples, student: Student, teacher: Teacher | None, progress: ProgressCallback
 ) -> tuple[Samples, Vary | None]:
     """Return the samples with changed copies, or how they change in each epoch where the student starts trained."""
     if not request.augment:
         return samples, None
     if student.pretrained and teacher is not None:
-
-        def vary(images: Tensor, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
-            images = changed(images, generator, GENTLE, TURN).clamp(images.min(), images.max())
-            return images, list(teacher(images).values())
-
         # Time ends the training of such a student, so the hold-out set may be small.
         border = len(samples.inputs) - max(1, round(len(samples.inputs) * request.hold_out / 8))
-        return Samples(samples.inputs, samples.reference, border), vary
+        return Samples(samples.inputs, samples.reference, border), partial(_changed, teacher)
     progress("augment the images", 0, request.epochs)
-    generator, (images, known) = torch.Generator().manual_seed(request.seed), samples.part(slice(samples.border))
+    random, (images, known) = np.random.default_rng(request.seed), samples.part(slice(samples.border))
     fits = COPIED_BYTES // max(1, images.numel() * 4) - 1
     count = max(0, min(max(LEAST_COPIES, COPIES // len(images)), MOST_COPIES, fits))
-    copies = [changed(images, generator) for _ in range(count)]
     # A label holds for every copy of an image; the teacher sees each copy.
-    more = [known if teacher is None or request.labels else list(teacher(copy).values()) for copy in copies]
-    held, held_reference = samples.part(slice(samples.border, None))
-    reference = [torch.cat(parts) for parts in zip(known, *more, held_reference, strict=True)]
-    return Samples(torch.cat([images, *copies, held]), reference, samples.border * (1 + count)), None
+    copies = [_changed(None if request.labels else teacher, images, random, known) for _ in range(count)]
+    hold_out, last = samples.part(slice(samples.border, None))
+    reference = [torch.cat(parts) for parts in zip(known, *(more for _, more in copies), last, strict=True)]
+    inputs = torch.cat([images, *(copy for copy, _ in copies), hold_out])
+    return Samples(inputs, reference, samples.border * (1 + count)), None
 
 
-def changed(x: Tensor, generator: torch.Generator, strength: float = 1.0, turn: float = 0.0) -> Tensor:
-    """Return N×C×H×W images with other light, contrast, size and place, turned by up to `turn`; edges are extended."""
-    count, ratio = len(x), x.shape[2] / x.shape[3]
-
-    def random(*shape: int) -> Tensor:
-        return 2 * torch.rand((count, *shape), generator=generator) - 1  # in -1…1
-
-    level = x.mean((1, 2, 3), keepdim=True)
-    contrast, light = 1 + strength * CONTRAST * random(1, 1, 1), strength * LIGHT * x.std() * random(1, 1, 1)
-    x = (x - level) * contrast + level + light
-    scale, angle = 1 + strength * SCALE * random(), turn * random()
-    cos, sin = scale * angle.cos(), scale * angle.sin()
-    turned = torch.stack([cos, -sin * ratio, sin / ratio, cos], dim=1).reshape(-1, 2, 2)
-    theta = torch.cat([turned, 2 * strength * SHIFT * random(2, 1)], dim=2)
-    grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
-    return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+def _changed(
+    teacher: Teacher | None, images: Tensor, random: np.random.Generator, known: Sequence[Tensor] = ()
+) -> Batch:
+    """Return images changed, with the teacher's outputs for them, or those that are `known`."""
+    images = torch.from_numpy(np.stack([varied(image, "nchw", random) for image in images.numpy()]))
+    return images, list(teacher(images).values() if teacher is not None else known)
 
 
 def export(student: Student, shape: tuple[int, ...], folder: Path) -> tuple[Path, ...]:
