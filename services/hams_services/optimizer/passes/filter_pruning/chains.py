@@ -62,15 +62,15 @@ class Chain:
                     graph.set_constant(value, np.take(values, kept, axis))
             if node.op_type == "Conv" and node.attributes.get_int("group", 1) > 1:
                 node.attributes["group"] = ir.AttrInt64("group", len(kept))
-        reader = self.reader
-        graph.set_constant(reader.inputs[1], weight.astype(np.float32))
+        reader, kind = self.reader, graph.weights_of(self.reader)[0].dtype
+        graph.set_constant(reader.inputs[1], weight.astype(kind))
         if len(reader.inputs) < 3 or reader.inputs[2] is None:
             reader.resize_inputs(3)
-            added = ir.Value(name=f"{reader.inputs[1].name}/bias", type=ir.TensorType(ir.DataType.FLOAT))
-            graph.set_constant(added, bias.astype(np.float32))
+            added = ir.Value(name=f"{reader.inputs[1].name}/bias", type=reader.inputs[1].type)
+            graph.set_constant(added, bias.astype(kind))
             reader.graph.register_initializer(added)
             reader.replace_input_with(2, added)
-        graph.set_constant(reader.inputs[2], bias.astype(np.float32))
+        graph.set_constant(reader.inputs[2], bias.astype(kind))
 
     @contextmanager
     def restored(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from hams_services.optimizer.onnx_graph import graph as onnx_graph
 from hams_services.optimizer.passes.filter_pruning.chains import chains, layers
@@ -223,3 +224,16 @@ def test_weights_that_are_constants_are_weights(tmp_path: Path) -> None:
     assert share <= 0.6
     images = np.random.default_rng(3).normal(size=(1, 3, SIDE, SIDE)).astype(np.float32)
     np.testing.assert_allclose(run(path, images), run(file, images), atol=1e-3)
+
+
+def test_weights_in_half_precision_stay_so(tmp_path: Path) -> None:
+    plain = onnx.load_model(write(tmp_path / "plain.onnx", doubled(*BETWEEN["relu"])))
+    file = tmp_path / "half.onnx"
+    file.write_bytes(convert_float_to_float16(plain, keep_io_types=True).SerializeToString())
+    path, share = pruned(file, statistics_of(file, tmp_path), 0.5)
+    assert share == pytest.approx(0.5, abs=0.01)
+    kinds = {one.data_type for one in onnx.load_model(path).graph.initializer if len(one.dims) == 4}
+    assert kinds == {onnx.TensorProto.FLOAT16}
+    images = np.random.default_rng(7).normal(size=(5, 3, SIDE, SIDE)).astype(np.float32)
+    before = run(file, images)
+    assert np.abs(before - run(path, images)).max() < 0.02 * np.abs(before).max()
