@@ -39,8 +39,8 @@ async def raw(world: System, subject: str) -> list[bytes]:
 
 def documented() -> set[str]:
     """The keys in the table of results in docs/messages.md."""
-    table = PAGE.partition("\n## Results")[2].partition("\n\nA first node")[0]
-    cells = re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
+    table = PAGE.partition("\n## Results")[2].partition("\n\n|")[2].partition("\n\n")[0]
+    cells = re.findall(r"^\|? (`.+?) \|", table, re.MULTILINE)
     return {key for cell in cells for key in re.findall(r"`(\w+)`", cell)}
 
 
