@@ -1,4 +1,4 @@
-"""Networks of foreign formats, brought into the two that devices read: OpenVINO IR and ONNX.
+"""Converts networks of foreign formats to the two that devices read: OpenVINO IR and ONNX.
 
 Everything here reads files that may be hostile; it runs in a child process (`optimizer.sandbox`).
 """

@@ -1,4 +1,4 @@
-"""Mutations of valid network files, and what became of them; used by tests and by ``python -m benchmarks fuzz``."""
+"""Mutates valid network files and counts the results of importing them, for tests and ``python -m benchmarks fuzz``."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ DEADLINE_S = 20.0
 
 @dataclass
 class Tally:
-    """What became of the files."""
+    """Counts of results."""
 
     files: int = 0
     imported: int = 0
-    """Still a network: the change was harmless, as most changes of weights are."""
+    """Files that are still networks: most changes of weights are harmless."""
     errors: Counter[str] = field(default_factory=Counter)
     """By error code."""
     crashes: int = 0
     """Of the job's process; the error names them."""
     deadlines: int = 0
     unnamed: list[str] = field(default_factory=list)
-    """What was no named error: must be empty."""
+    """Results that are no named error: must be empty."""
     strayed: list[str] = field(default_factory=list)
     """Files that appeared or changed outside of the job's folder: must be empty."""
     seconds: float = 0.0
@@ -46,7 +46,7 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
         if not changed:
             break
-        # Structure lies at the ends of most formats; weights in the middle hurt nobody.
+        # Structure is at the ends of most formats; weights in the middle are harmless.
         span = len(changed) if rng.random() < 0.5 else min(len(changed), 4096)
         at = rng.randrange(span) if rng.random() < 0.5 else len(changed) - 1 - rng.randrange(span)
         match rng.randrange(8):

@@ -94,7 +94,7 @@ def _in_full(graph: Any) -> None:
 
 
 def _write_sizes(graph: Any) -> None:
-    """Write out what would be worked out from sizes that are known: padding, and the size of resized maps.
+    """Write padding and the size of resized maps as numbers where the sizes are known.
 
     ONNX Runtime fails on resized maps whose size is given for some axes only, once it has moved a transpose past them.
     """
@@ -129,7 +129,7 @@ def _order(values: Any, wanted: Sequence[tuple[str, str]]) -> None:
 
 
 def _compare(graph: Any, model: onnx.ModelProto, shape: Sequence[int] | None) -> None:
-    """Raise UnsupportedModelError where ONNX Runtime does not run `model`, or says else than OpenVINO of `graph`."""
+    """Raise UnsupportedModelError where ONNX Runtime does not run `model`, or its outputs differ from OpenVINO's."""
     rng = np.random.default_rng(0)
     try:
         session = run_onnx.one_core(model)

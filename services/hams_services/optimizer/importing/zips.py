@@ -1,4 +1,4 @@
-"""Zip files that may be hostile: what they say and what they hold is counted before anything is unpacked."""
+"""Zip files that may be hostile: declared and actual sizes are counted before anything is unpacked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_ENTRIES = 10_000
 MAX_UNPACKED = 4 << 30
 """Bytes of all entries together."""
 MAX_RATIO = 200
-"""Unpacked over packed size; networks are numbers, which pack badly."""
+"""Unpacked over packed size; networks are numbers, which compress badly."""
 SMALL = 1 << 20
 """Below so many bytes the ratio does not matter."""
 _CHUNK = 1 << 20
@@ -23,7 +23,7 @@ def check_zip(path: Path, max_unpacked: int = MAX_UNPACKED) -> int:
     """Return the unpacked size, bytes, after reading every entry.
 
     Raises:
-        ModelError: too many entries, too large, said or in truth; a name that climbs out; a link; or damage.
+        ModelError: too many entries, too large (declared or actual), a name outside the folder, a link, or damage.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -53,11 +53,11 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo], max_unpacked: int
         raise ModelError(f"{path.name} has {len(entries)} entries, more than {MAX_ENTRIES}: a zip bomb?")
     declared = sum(entry.file_size for entry in entries)
     if declared > max_unpacked:
-        raise ModelError(f"{path.name} says it unpacks to {declared} bytes, more than {max_unpacked}: a zip bomb?")
+        raise ModelError(f"{path.name} declares {declared} bytes unpacked, more than {max_unpacked}: a zip bomb?")
     for entry in entries:
         name = PurePosixPath(entry.filename.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts or (name.parts and name.parts[0].endswith(":")):
-            raise ModelError(f"{path.name} has an entry that climbs out of its folder: {entry.filename!r}")
+            raise ModelError(f"{path.name} has an entry outside of its folder: {entry.filename!r}")
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise ModelError(f"{path.name} has a link among its entries: {entry.filename!r}")
         if entry.flag_bits & 1:
@@ -65,7 +65,7 @@ def _check_entries(path: Path, entries: list[zipfile.ZipInfo], max_unpacked: int
 
 
 def _count(path: Path, archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], max_unpacked: int) -> int:
-    """Read everything and keep nothing: what an entry says of its size need not be true."""
+    """Read everything and keep nothing: the declared size of an entry may be wrong."""
     total = 0
     packed = path.stat().st_size
     for entry in entries:

@@ -1,1 +1,1 @@
-"""Child processes of jobs: their limits, their deadlines, and how their end is named."""
+"""The child process of a job: its requests, its environment, and the texts of its tools' errors."""

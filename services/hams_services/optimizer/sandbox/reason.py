@@ -1,4 +1,4 @@
-"""What a tool says of a failure, as a part of a sentence."""
+"""The text of a tool's error, as a part of a sentence."""
 
 from __future__ import annotations
 
