@@ -303,7 +303,7 @@ class OptimizerService:
         if matrix_answer.matrix is not None and matrix_answer.matrix.variants and report_plot.available():
             await asyncio.to_thread(report_plot.plot, matrix_answer.matrix, answers, job.group, place / "report.png")
         if not answers:
-            return f"the scheduler continues to measure: hams-ctl matrix --variants; report: {place / 'report.md'}", text
+            return f"the scheduler still measures: hams-ctl matrix --variants; report: {place / 'report.md'}", text
         first = answers[0]
         if first.error is not None:
             raise from_wire(first.error.model_dump())
