@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from hams_shared.group.spec import GroupSpec, NodeSpec, parse_group
+from hams_shared.group.spec import GroupSpec, NodeSpec, Precision, parse_group
 from hams_shared.wire.frames import FrameId, Output
 from hams_shared.wire.messages.agents import AssignmentState, DeviceRecord, Heartbeat, ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord, ModelPart, ModelRef
 from hams_shared.wire.messages.plan import Plan
-from hams_shared.wire.variants import Agreement, Made, Precision, VariantRecord, task_key
+from hams_shared.wire.variants import Agreement, Made, VariantRecord, task_key
 
 
 def group_spec(name: str = "face", nodes: tuple[str, ...] = ("det", "age"), **extra: Any) -> GroupSpec:
@@ -58,7 +58,7 @@ def device(name: str, *, cores: tuple[int, ...] = (0,), kind: str = "cpu", memor
         name=name,
         cores=cores,
         memory_mib=memory_mib,
-        precisions=("f32",),
+        precisions=("fp32",),
         runtime="test 1",
         fingerprint=f"fp-{backend}-{unit}",
         version="0",
@@ -107,7 +107,7 @@ def output(
 
 
 def variant(
-    source: ModelRef, node: NodeSpec, agreement: float | None, name: str = "int8", precision: Precision = "i8"
+    source: ModelRef, node: NodeSpec, agreement: float | None, name: str = "int8", precision: Precision = "int8"
 ) -> VariantRecord:
     """A variant of `source`, compared with it for `node`; None: it was not compared."""
     found = Agreement(value=agreement or 0.0, samples=10, samples_digest="0" * 64)

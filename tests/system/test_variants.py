@@ -126,8 +126,8 @@ async def register(url: str, file: Path, folder: Path) -> ModelRef:
     good = [(".xml", xml.read_bytes()), (".bin", xml.with_suffix(".bin").read_bytes())]
     rough = [(".onnx", network(folder / "rough.onnx", 0, ROUGH).read_bytes())]
     made = [
-        (good, record(source, node, good, 0.99, format="openvino", precision="i8", embedded=True)),
-        (rough, record(source, node, rough, 0.90, format="onnx", precision="f16")),
+        (good, record(source, node, good, 0.99, format="openvino", precision="int8", embedded=True)),
+        (rough, record(source, node, rough, 0.90, format="onnx", precision="fp16")),
     ]
     async with NatsBus(url, name="test") as bus:
         for files, found in made:

@@ -50,7 +50,7 @@ async def now(world: System, results: Listener, name: str, within: float = 60) -
 async def test_the_fastest_variant_above_the_floor_takes_over_while_the_group_serves(world: System) -> None:
     record, results = await serving(world, fps=2)
     await world.add_variant(record, GOOD, 0.99)
-    await world.add_variant(record, ROUGH, 0.90, precision="f16")
+    await world.add_variant(record, ROUGH, 0.90, precision="fp16")
     await now(world, results, GOOD)
     await world.later(20)
     assert in_turn(results) == [SOURCE, GOOD]

@@ -33,7 +33,7 @@ class Capabilities:
     memory_mib: int
     """Memory that models may use, MiB."""
     precisions: tuple[str, ...]
-    """Precisions the device computes in, e.g. ``("f32", "bf16")``; the first is the one used."""
+    """Precisions the device computes in, e.g. ``("fp32", "bf16")``; the first is the one used."""
     runtime: str
     """Runtime and version, e.g. ``openvino 2026.4.1``."""
     threads: int = 0

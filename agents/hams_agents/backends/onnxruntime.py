@@ -187,7 +187,7 @@ def _capabilities(spec: DeviceSpec, gpu: int | None) -> Capabilities:
         name=host.cpu_name() if gpu is None else cuda.name(gpu),
         cores=spec.cores,
         memory_mib=host.memory_share_mib(spec.cores) if total is None else int(total[1]),
-        precisions=("f32",),
+        precisions=("fp32",),
         runtime=f"onnxruntime {ort.__version__}",
         threads=spec.threads if is_cpu else 0,
         limit=spec.limit if is_cpu else "",

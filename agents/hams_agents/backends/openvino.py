@@ -40,7 +40,8 @@ With one CPU thread it is not tried: batches of 8 saved at most 16 % per image t
 """
 PRECISION_INFO = ("hams", "precision")
 """Where an IR made by the optimizer names the precision to compute in; without it: the device's own."""
-_PRECISIONS = {"FP32": "f32", "FP16": "f16", "BF16": "bf16", "INT8": "i8"}
+_HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "i8"}
+"""OpenVINO's names of precisions; those of its capabilities are ours in capitals."""
 
 
 class OpenVinoBackend:
@@ -123,7 +124,7 @@ class OpenVinoBackend:
                 f"model {model.name} is to be computed in {precision}; this device offers "
                 f"{', '.join(self._capabilities.precisions)}"
             )
-        return {**self._config, "INFERENCE_PRECISION_HINT": precision}
+        return {**self._config, "INFERENCE_PRECISION_HINT": _HINTS[precision]}
 
     def _compile(self, graph: Any, port: Any, model: ModelFile, batch: int, config: dict[str, Any]) -> Run:
         """Compile for `batch` images, -1 for any number. Changes the shape of `graph`."""
@@ -152,8 +153,8 @@ class _Request:
 
 def _capabilities(core: Any, spec: DeviceSpec) -> Capabilities:
     is_cpu = spec.target == "CPU"
-    offered = [_PRECISIONS[c] for c in core.get_property(spec.target, "OPTIMIZATION_CAPABILITIES") if c in _PRECISIONS]
-    first = "f32" if is_cpu or "f16" not in offered else "f16"
+    offered = [p for c in core.get_property(spec.target, "OPTIMIZATION_CAPABILITIES") if (p := c.lower()) in _HINTS]
+    first = "fp32" if is_cpu or "fp16" not in offered else "fp16"
     return Capabilities(
         backend="openvino",
         unit=spec.unit,
@@ -190,7 +191,7 @@ def _config(spec: DeviceSpec, precision: str) -> dict[str, Any]:
     Left alone, OpenVINO computes in bf16 where the CPU can. Pinning is ours (see `devices.pin`), so it must
     not bind its threads to cores of its own choice.
     """
-    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
     if spec.target == "CPU":
         config |= {"INFERENCE_NUM_THREADS": spec.threads, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
     return config

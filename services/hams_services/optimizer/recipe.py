@@ -234,7 +234,7 @@ class NodePasses:
         found = {
             one.made.format: one  # the last of them is the one that computes the rest in bf16
             for one in self.outcome.variants
-            if (one.made.precision, one.made.form) == ("i8", base.made.form)
+            if (one.made.precision, one.made.form) == ("int8", base.made.form)
             and not shortfall(one, self.samples.node, self.samples.node.min_agreement)
             and (one.made.format == base.made.format or not one.made.kept)  # layers have other names there
         }

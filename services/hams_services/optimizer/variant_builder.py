@@ -83,7 +83,7 @@ class VariantBuilder:
                     source_digest=done["digest"],
                     source_format=done["format"],
                     format=format,
-                    precision="f32",
+                    precision="fp32",
                     settings={"shape": "×".join(map(str, shape))} if shape else {},
                     tools=done["tools"],
                 )

@@ -41,7 +41,7 @@ Sha384 = Annotated[str, StringConstraints(pattern=SHA384_PATTERN)]
 StrategyName = Literal["default", "round-robin", "fastest", "mfs", "hfs", "optimal", "replicated"]
 """How groups are placed; the scheduler has a strategy of each name."""
 
-VariantPrecision = Literal["fp32", "fp16", "bf16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 RESERVED_NODE_NAMES = frozenset({"box", "score", "label", "points", "id", "objects"})
 """Keys of a result object; a node called so would hide them."""
@@ -189,7 +189,7 @@ class NodeSpec(Strict):
     min_agreement: float = Field(
         0.98, ge=0, le=1, description="least agreement with its source that a variant of the network must have measured"
     )
-    variants: bool | tuple[VariantPrecision, ...] = Field(
+    variants: bool | tuple[Precision, ...] = Field(
         True, description="whether a variant may stand for the network; a list: only of these precisions"
     )
 

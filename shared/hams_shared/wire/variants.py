@@ -12,19 +12,16 @@ from typing import Literal, get_args
 
 from pydantic import Field, field_validator
 
-from hams_shared.group.spec import InputSpec, NodeSpec, VariantPrecision
+from hams_shared.group.spec import InputSpec, NodeSpec, Precision
 from hams_shared.wire.messages.base import Wire, WireError
 from hams_shared.wire.messages.group import ModelPart, ModelRef
 
-Precision = Literal["f32", "f16", "bf16", "i8"]
 RuntimeFormat = Literal["openvino", "onnx"]
 Form = Literal["student", "pruned", "downscaled", "cropped", "dropped-outputs"]
 FORMS: tuple[Form, ...] = get_args(Form)
 """Settings that tell how a network was changed; the first of them that is set names it."""
 OLD_FORMS = frozenset(("shrunk", "rectangular", "trimmed"))
 """What forms were called until 28 November 2026; nothing had been released."""
-
-PRECISIONS: dict[Precision, VariantPrecision] = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8"}
 
 _HEX = r"^[0-9a-f]{64}$"
 
@@ -42,8 +39,8 @@ class Made(Wire):
     source_digest: str = Field(pattern=_HEX, description="SHA-256 of the file that was imported, or as of ModelRef")
     source_format: str
     format: RuntimeFormat
-    precision: Precision = Field(description="f16: its weights; bf16: what it is computed in; i8: its quantised layers")
-    compute: Literal["", "f32", "bf16"] = Field("", description="what the layers not quantised are computed in")
+    precision: Precision = Field(description="fp16: of weights; bf16: of computing; int8: of quantised layers")
+    compute: Literal["", "fp32", "bf16"] = Field("", description="what the layers not quantised are computed in")
     batch: Literal["static", "dynamic"] = "dynamic"
     input: InputSpec | None = Field(
         None,
@@ -93,9 +90,9 @@ class VariantRecord(Wire):
     failed: dict[str, WireError] = Field({}, description="by :func:`task_key`: why it could not be measured")
 
     @property
-    def precision(self) -> VariantPrecision:
+    def precision(self) -> Precision:
         """As in group files."""
-        return PRECISIONS[self.made.precision]
+        return self.made.precision
 
     @property
     def embedded(self) -> bool:
@@ -105,10 +102,10 @@ class VariantRecord(Wire):
     @property
     def short_label(self) -> str:
         """A word or two for tables: ``bf16``, ``int8+bf16``, ``student``, ``pruned int8``."""
-        mixed = "+bf16" if self.made.precision == "i8" and self.made.compute == "bf16" else ""
+        mixed = "+bf16" if self.made.precision == "int8" and self.made.compute == "bf16" else ""
         if not self.made.form:
             return self.precision + mixed
-        return self.made.form + ("" if self.made.precision == "f32" else f" {self.precision}{mixed}")
+        return self.made.form + ("" if self.made.precision == "fp32" else f" {self.precision}{mixed}")
 
     @property
     def label(self) -> str:

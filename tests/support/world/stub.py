@@ -92,7 +92,7 @@ class StubBackend:
             name=f"stub {self.unit}",
             cores=self.device.cores,
             memory_mib=self.device.memory_mib,
-            precisions=("f32",),
+            precisions=("fp32",),
             runtime="stub 1.0",
             variant=f"{self.unit} {self.device.fps}",
             emulated=True,

@@ -14,11 +14,11 @@ from hams_client.client import Hams
 from hams_services.ctl.control import Control
 from hams_shared.bus.memory.client import InMemoryBus
 from hams_shared.errors import HamsError
-from hams_shared.group.spec import GroupSpec
+from hams_shared.group.spec import GroupSpec, Precision
 from hams_shared.wire.messages.group import GroupRecord, ModelPart, ModelRef
 from hams_shared.wire.messages.pipeline import StreamView
 from hams_shared.wire.messages.scheduler import GroupView, SchedulerView
-from hams_shared.wire.variants import Agreement, Made, Precision, VariantRecord, task_key
+from hams_shared.wire.variants import Agreement, Made, VariantRecord, task_key
 from support.world.parts import World
 from support.world.stub import StubDevice
 
@@ -108,7 +108,7 @@ class System(World):
         return record
 
     async def add_variant(
-        self, group: GroupRecord, text: str, agreement: float, *, node: str = "light", precision: Precision = "i8"
+        self, group: GroupRecord, text: str, agreement: float, *, node: str = "light", precision: Precision = "int8"
     ) -> VariantRecord:
         """Register a stub's model as a variant of a node's, and return what was registered."""
         source, (ref, data) = group.models[node], model(text)

@@ -26,9 +26,7 @@ from hams_shared.errors import BadInputError, UnsupportedModelError
 from hams_shared.group.spec import GroupSpec, NodeSpec
 from hams_shared.runtime.limits import Limits
 from hams_shared.runtime.process import cache_folder
-from hams_shared.wire.variants import Precision, VariantRecord, shortfall, task_key
-
-_SHORT: dict[str, Precision] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
+from hams_shared.wire.variants import VariantRecord, shortfall, task_key
 
 
 def variants_folder() -> Path:
@@ -182,7 +180,7 @@ def convert(
             made, refused = [], []
             for base in imported.variants.values():
                 try:
-                    made.append(convert_variant(builder, base, _SHORT[precision], batch, of.input if embed else None))
+                    made.append(convert_variant(builder, base, precision, batch, of.input if embed else None))
                 except UnsupportedModelError as error:
                     refused.append(error)
             if not made:

@@ -36,7 +36,7 @@ class QuantizeScope(StrEnum):
 class Compute(StrEnum):
     """For the command line: what layers that are not quantised compute in."""
 
-    f32 = "f32"
+    fp32 = "fp32"
     bf16 = "bf16"
 
 

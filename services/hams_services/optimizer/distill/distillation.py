@@ -177,7 +177,7 @@ class Distill:
             source_digest=self.teacher.made.source_digest,
             source_format=self.teacher.made.source_format,
             format=format,
-            precision="f32",
+            precision="fp32",
             settings={
                 "student": result.kind,
                 **({"width": f"{result.width:g}"} if result.width else {}),

@@ -54,7 +54,7 @@ class SharePass(Pass):
 
     def _share_at(self, context: TrialContext, error: float) -> float:
         """Return the share at which leaving the rest out costs about `error`, by the trials; linear between."""
-        plain = [one for one in context.trials if one.record.made.precision == "f32"]
+        plain = [one for one in context.trials if one.record.made.precision == "fp32"]
         points = {(float(one.record.made.settings[self.form]), 1 - one.agreement) for one in plain}
         known = sorted(points | {(1.0, 0.0)})
         for (low, high_error), (high, low_error) in itertools.pairwise(known):

@@ -14,10 +14,10 @@ from hams_services.optimizer.accuracy.samples import NodeSamples
 from hams_services.optimizer.passes.search import S, Scale, Search
 from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_shared.errors import BadInputError
-from hams_shared.group.spec import InputSpec
-from hams_shared.wire.variants import CalibrationInfo, Precision, VariantRecord
+from hams_shared.group.spec import InputSpec, Precision
+from hams_shared.wire.variants import CalibrationInfo, VariantRecord
 
-Compute = Literal["", "f32", "bf16"]
+Compute = Literal["", "fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Start:
     base: VariantRecord
     compute: Compute = ""
     """For INT8: what layers that are not quantised compute in; empty: as the device likes."""
-    precision: Precision = "f32"
+    precision: Precision = "fp32"
     """For the pass `precision`: what to convert to."""
 
 

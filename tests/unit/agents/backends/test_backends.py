@@ -27,7 +27,7 @@ def test_capabilities(backend: Backend) -> None:
     assert able.name
     assert able.threads >= 1
     assert able.memory_mib > 100
-    assert able.precisions[0] == "f32"
+    assert able.precisions[0] == "fp32"
     assert able.runtime.startswith(able.backend)
     assert not able.emulated
 

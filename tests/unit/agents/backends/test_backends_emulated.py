@@ -154,12 +154,12 @@ def test_the_example_profiles(name: str) -> None:
     assert profile.fps["detector"] == {"vpu.yaml": 3.02, "gpu.yaml": 5.64}[name]
 
 
-ABLE = Capabilities("openvino", "cpu0", "cpu", "A CPU", (0,), 100, ("f32", "bf16"), "openvino 1", threads=1)
+ABLE = Capabilities("openvino", "cpu0", "cpu", "A CPU", (0,), 100, ("fp32", "bf16"), "openvino 1", threads=1)
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"unit": "cpu1"}, {"cores": (1,)}, {"memory_mib": 7}, {"runtime": "openvino 2"}, {"precisions": ("f32",)}],
+    [{"unit": "cpu1"}, {"cores": (1,)}, {"memory_mib": 7}, {"runtime": "openvino 2"}, {"precisions": ("fp32",)}],
 )
 def test_like_devices_have_one_fingerprint(change: dict[str, object]) -> None:
     assert fingerprint(replace(ABLE, **change)) == fingerprint(ABLE)  # type: ignore[arg-type]

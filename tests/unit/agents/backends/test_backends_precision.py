@@ -22,8 +22,8 @@ def noted(folder: Path, precision: str) -> Path:
 
 def test_a_file_may_say_what_it_is_computed_in(tmp_path: Path) -> None:
     backend = OpenVinoBackend(parse("openvino:CPU"))
-    for precision in {"f32", "bf16"} & set(backend.capabilities.precisions):
+    for precision in {"fp32", "bf16"} & set(backend.capabilities.precisions):
         network = backend.load(model_file(noted(tmp_path, precision)))
         assert network.infer(images(2))["y"].shape == (2, 3, 1, 1)
-    with pytest.raises(UnsupportedModelError, match="is to be computed in f8; this device offers f32"):
+    with pytest.raises(UnsupportedModelError, match="is to be computed in f8; this device offers fp32"):
         backend.load(model_file(noted(tmp_path, "f8")))

@@ -70,7 +70,7 @@ def test_int8_for_each_runtime(tmp_path: Path) -> None:
     made = json.loads(
         ctl("quantize", group, "say", "--samples", samples, "--floor", "0", "--scope", "layers", *ONCE, "--json")
     )
-    assert sorted(one["made"]["precision"] for one in made) == ["f32", "f32", "i8", "i8"]
+    assert sorted(one["made"]["precision"] for one in made) == ["fp32", "fp32", "int8", "int8"]
     assert all(next(iter(one["agreements"].values()))["fps"] > 0 for one in made)
     assert len(json.loads(ctl("variants", group, "--json"))["say"]) == 4
     ctl("quantize", group, "hear", "--samples", samples, code=2)

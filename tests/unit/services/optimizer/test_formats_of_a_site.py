@@ -15,6 +15,6 @@ def test_what_devices_read() -> None:
 
 def test_bf16_is_tried_where_a_device_has_it() -> None:
     plain = device("box.openvino.cpu0").model_copy(update={"backend": "openvino"})
-    better = device("far.openvino.cpu0").model_copy(update={"backend": "openvino", "precisions": ("f32", "bf16")})
+    better = device("far.openvino.cpu0").model_copy(update={"backend": "openvino", "precisions": ("fp32", "bf16")})
     assert not SiteFormats.of([plain]).bf16
     assert SiteFormats.of([plain, better]).bf16

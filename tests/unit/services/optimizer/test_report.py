@@ -36,7 +36,7 @@ def test_report() -> None:
 
 
 def test_what_was_left_of_a_network() -> None:
-    made = Made(source_digest="0" * 64, source_format="onnx", format="onnx", precision="i8")
+    made = Made(source_digest="0" * 64, source_format="onnx", format="onnx", precision="int8")
     for changed, said in (
         ({}, ""),
         ({"kept": ("a", "b")}, ", 2 layers kept"),

@@ -25,8 +25,8 @@ from hams_services.optimizer.sandbox.process import JobProcess
 from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_services.optimizer.variant_folder import VariantStore
 from hams_shared.errors import BadInputError, DigestError, UnsupportedModelError
-from hams_shared.group.spec import NodeSpec, parse_group
-from hams_shared.wire.variants import Precision, RuntimeFormat, VariantRecord, shortfall, task_key
+from hams_shared.group.spec import NodeSpec, Precision, parse_group
+from hams_shared.wire.variants import RuntimeFormat, VariantRecord, shortfall, task_key
 from support.hostile import convolutions
 from support.networks import graph, write
 
@@ -87,12 +87,12 @@ def test_variants_agree_with_their_source(builder: VariantBuilder, tmp_path: Pat
     imported = builder.import_file(convolutions(tmp_path), "net")
     ir, graph = imported.variants["openvino"], imported.variants["onnx"]
     assert {ir.made.batch, graph.made.batch} == {"dynamic"}
-    half = convert(builder, ir, "f16")
+    half = convert(builder, ir, "fp16")
     short = convert(builder, ir, "bf16", batch="static")
     assert half.model.parts[1].size < 0.6 * ir.model.parts[1].size
     assert (short.made.batch, short.label) == ("static", "openvino bf16")
     assert ov.Core().read_model(builder.store.path(short)).get_rt_info(["hams", "precision"]).value == "bf16"
-    embedded = [convert(builder, one, "f32", embed=NODE.input) for one in (ir, graph)]
+    embedded = [convert(builder, one, "fp32", embed=NODE.input) for one in (ir, graph)]
     assert all(one.made.input is not None and one.made.input.dtype == "u8" for one in embedded)
     measured = builder.measure(ir, [ir, graph, half, *embedded], of(folder))
     assert [agreement(one) for one in measured] == [1.0] * 5
@@ -137,7 +137,7 @@ QUANTISERS = {
     format: f"hams_services.optimizer.passes.quantization.{module}"
     for format, module in {"openvino": "nncf_ir", "onnx": "qdq"}.items()
 }
-PLAIN: dict[str, tuple[Precision, ...]] = {"openvino": ("f16", "bf16"), "onnx": ()}
+PLAIN: dict[str, tuple[Precision, ...]] = {"openvino": ("fp16", "bf16"), "onnx": ()}
 TRIED_SCOPES: dict[str, tuple[Scope, ...]] = {"openvino": ("all", "layers"), "onnx": ("layers",)}
 
 
@@ -150,12 +150,12 @@ def test_int8_records_how_it_was_made(
     assert plain.made.settings["scope"] == "layers"
     assert plain.made.calibration is not None
     assert plain.made.calibration.samples == 16
-    assert (plain.made.precision, plain.made.kept, plain.made.batch) == ("i8", (), "dynamic")
+    assert (plain.made.precision, plain.made.kept, plain.made.batch) == ("int8", (), "dynamic")
     assert agreement(plain) > 0.8
     if format == "openvino":
         assert convert(builder, plain, "bf16").label == "openvino int8+bf16"
-    with pytest.raises(BadInputError, match="no source of f16"):
-        convert(builder, plain, "f16")
+    with pytest.raises(BadInputError, match="no source of fp16"):
+        convert(builder, plain, "fp16")
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -178,7 +178,7 @@ def test_layers_are_kept_until_the_floor(
     assert [value[1] for value in values[2:4]] == [1, 2]
     assert best.agreements[task_key(node)].value == pytest.approx(max(value[2] for value in values), abs=1e-4)
     assert "below the floor of 1" in shortfall(best, node, 1.0)
-    kept = [one for one in builder.store.all() if one.made.precision == "i8"]
+    kept = [one for one in builder.store.all() if one.made.precision == "int8"]
     assert [one.model.digest for one in kept] == [best.model.digest]  # what was tried beside it is gone
 
 

@@ -10,7 +10,7 @@ from hams_services.optimizer.variant_folder import RECORD, VariantStore
 from hams_shared.errors import BadInputError
 from hams_shared.wire.variants import Made
 
-MADE = Made(source_digest="0" * 64, source_format="onnx", format="onnx", precision="f32")
+MADE = Made(source_digest="0" * 64, source_format="onnx", format="onnx", precision="fp32")
 
 
 def test_a_variant_of_an_older_version_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

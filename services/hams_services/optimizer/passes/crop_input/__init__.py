@@ -73,7 +73,7 @@ class CropInput(Pass):
         return [
             one
             for one in records
-            if (one.made.form, one.made.format, one.made.precision) == (self.form, "onnx", "f32")
+            if (one.made.form, one.made.format, one.made.precision) == (self.form, "onnx", "fp32")
             and one.made.settings["floor"] == f"{floor:g}"
         ]
 

@@ -8,8 +8,8 @@ from hams_services.optimizer.site import SiteFormats
 from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_shared.errors import BadInputError
 from hams_shared.group.spec import InputSpec
-from hams_shared.wire.variants import PRECISIONS, VariantRecord, embedded_input
-from hams_shared.wire.variants import Precision as Kind
+from hams_shared.group.spec import Precision as Kind
+from hams_shared.wire.variants import VariantRecord, embedded_input
 
 
 def convert(
@@ -24,8 +24,8 @@ def convert(
         UnsupportedModelError: the format has no such variant.
     """
     before = base.made
-    if before.precision != "f32" and (before.precision, precision) not in (("i8", "bf16"), ("i8", "f32")):
-        raise BadInputError(f"{base.label} is no source of {precision} variants", "make them of the f32 variant")
+    if before.precision != "fp32" and (before.precision, precision) not in (("int8", "bf16"), ("int8", "fp32")):
+        raise BadInputError(f"{base.label} is no source of {precision} variants", "make them of the fp32 variant")
     with builder.folder() as out:
         answer = builder.run(
             "hams_services.optimizer.passes.precision.conversion:convert",
@@ -42,8 +42,8 @@ def convert(
         return builder.derive(
             base,
             answer,
-            precision=before.precision if before.precision == "i8" else precision,
-            compute="bf16" if (before.precision, precision) == ("i8", "bf16") else before.compute,
+            precision=before.precision if before.precision == "int8" else precision,
+            compute="bf16" if (before.precision, precision) == ("int8", "bf16") else before.compute,
             batch=answer["batch"],
             input=embedded_input(embed) if embed else before.input,
         )
@@ -61,13 +61,13 @@ class Precision(Pass):
 
     def title(self, start: Start) -> str:
         """Return format, form and precision."""
-        return " ".join(filter(None, (start.base.made.format, start.base.made.form, PRECISIONS[start.precision])))
+        return " ".join(filter(None, (start.base.made.format, start.base.made.form, start.precision)))
 
     def starts(self, networks: Networks, site: SiteFormats) -> list[Start]:
         """Return the networks that devices read, in the precisions that those devices have."""
         read = [base for format, base in networks.items() if format in site.read]
         bf16 = [Start(base, precision="bf16") for base in read if base.made.format == "openvino" and site.bf16]
-        return [*bf16, *(Start(base, precision="f16") for base in read if base.made.format in site.half)]
+        return [*bf16, *(Start(base, precision="fp16") for base in read if base.made.format in site.half)]
 
     def make(self, context: TrialContext, setting: Kind) -> Trial:
         """Convert to one precision."""

@@ -30,8 +30,8 @@ def convert(
 ) -> dict[str, Any]:
     """Write a variant of the IR or ONNX file `source` into `out`; return its ``files``, ``tools``, ``batch``.
 
-    `precision` is f32, f16 (weights) or bf16 (computed in it; OpenVINO only). `batch` is static, dynamic, or empty: as
-    the source's. `embed` is the node's input, whose pre-processing the graph is to do: it then takes bytes.
+    `precision` is fp32, fp16 (weights) or bf16 (computed in it; OpenVINO only). `batch` is static, dynamic, or empty:
+    as the source's. `embed` is the node's input, whose pre-processing the graph is to do: it then takes bytes.
 
     Raises:
         UnsupportedModelError: the format has no such variant.
@@ -51,7 +51,7 @@ def _ir(source: Path, folder: Path, precision: str, batch: str, compute: str, sp
     batch = _batch_ir(graph, batch)
     openvino_ir.compute_in(graph, "bf16" if precision == "bf16" else compute)
     openvino_ir.rename(graph, "model")
-    files = openvino_ir.save(graph, folder / "model.xml", half=precision == "f16")
+    files = openvino_ir.save(graph, folder / "model.xml", half=precision == "fp16")
     return {
         "files": [str(part) for part in files],
         "batch": batch,
@@ -96,7 +96,7 @@ def _onnx(source: Path, folder: Path, precision: str, batch: str, spec: InputSpe
         raise UnsupportedModelError("ONNX Runtime's processors compute no network in bf16", "use the OpenVINO variant")
     model = onnx.load_model(source)
     tools = {"onnx": onnx.__version__}
-    if precision == "f16":
+    if precision == "fp16":
         import onnxruntime
         from onnxruntime.transformers.float16 import convert_float_to_float16
 

@@ -51,7 +51,7 @@ class Int8(Pass):
     def earlier(self, records: Sequence[VariantRecord], start: Start, key: str, floor: float) -> list[VariantRecord]:
         """Return the best of what was quantised before of the same network."""
         base = start.base.made
-        wanted = ("i8", base.format, start.compute, base.form, base.input)
+        wanted = ("int8", base.format, start.compute, base.form, base.input)
         found = [
             one
             for one in records
@@ -73,7 +73,7 @@ class Int8(Pass):
             answer,
             f"{scope}, {len(kept)} layers kept",
             {"scope": scope, "ranges": "minmax"},
-            precision="i8",
+            precision="int8",
             compute=context.start.compute,
             batch=answer["batch"],
             kept=kept,
