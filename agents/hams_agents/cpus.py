@@ -56,10 +56,10 @@ class Cpus:
 @functools.cache
 def here() -> Cpus:
     """Return the CPUs that this process could use at the first call; call it before pinning."""
-    return look(os.cpu_count() or 1, _affinity(), ROOT)
+    return detect(os.cpu_count() or 1, _affinity(), ROOT)
 
 
-def look(present: int, affinity: frozenset[int], root: Path) -> Cpus:
+def detect(present: int, affinity: frozenset[int], root: Path) -> Cpus:
     """Read the control groups of this process below `root`."""
     quotas = [quota for folder in _folders(root, "cpu") if (quota := _quota(folder)) is not None]
     sets = [cores for folder in _folders(root, "cpuset") if (cores := _cpuset(folder)) is not None]

@@ -267,7 +267,7 @@ class AgentService:
                 uptime_s=round(self._clock.now() - self._started, 3),
                 memory_mib=round(resident_mib(), 1),
                 memory_domain=self._memory_domain,
-                remarks=self._changes.look(self._clock.now()),
+                remarks=self._changes.check(self._clock.now()),
             )
             try:
                 await self._bus.publish(subjects.heartbeat(self.device), codec.encode(beat))

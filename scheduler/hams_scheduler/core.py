@@ -130,7 +130,7 @@ def _lead(state: SchedulerState, event: Lead) -> list[Command]:
     state.profiles.running.clear()
     state.plans.adopting.clear()
     for group in state.groups.records:
-        state.request_replan("a scheduler took over", forced=state.unplaced(group))
+        state.request_replan("a scheduler took over", mandatory=state.unplaced(group))
     lost = sorted(absent & event.written)  # lost with the store
     return [StorePlan(state.plans.records[group]) for group in lost]
 
@@ -142,7 +142,7 @@ def _plan_seen(state: SchedulerState, record: PlanRecord) -> None:
     known = state.plans.records.get(record.group)
     state.plans.put(record)
     if known is not None and known != record:
-        state.request_replan(f"the plan of {record.group} was written by another scheduler", forced=True)
+        state.request_replan(f"the plan of {record.group} was written by another scheduler", mandatory=True)
 
 
 def _plan_entry(state: SchedulerState, event: PlanEntrySeen) -> list[Command]:
@@ -157,7 +157,7 @@ def _plan_entry(state: SchedulerState, event: PlanEntrySeen) -> list[Command]:
         return [StorePlan(known)] if known is not None else []
     elif not event.lost:
         state.plans.remove(event.group)
-        state.request_replan(f"group {event.group} has no plan", forced=event.group in state.groups.records)
+        state.request_replan(f"group {event.group} has no plan", mandatory=event.group in state.groups.records)
     return []
 
 
@@ -226,7 +226,7 @@ def _refusal(state: SchedulerState, heartbeat: Heartbeat, assignment: Assignment
         state.groups.banned |= variants
     else:
         state.groups.refused[key] = error
-    state.request_replan(f"{heartbeat.device} refused: {error.text}", forced=True)
+    state.request_replan(f"{heartbeat.device} refused: {error.text}", mandatory=True)
     text = f"{heartbeat.device} refused group {group}: {error.text}"
     commands: list[Command] = [Note(text, heartbeat.device, group, assignment.epoch)]
     if refused is record.next:
@@ -236,7 +236,7 @@ def _refusal(state: SchedulerState, heartbeat: Heartbeat, assignment: Assignment
 
 def _lost(state: SchedulerState, device: str, how: str) -> list[Command]:
     state.profiles.running.pop(device, None)
-    state.request_replan(f"device {device} {how}", forced=device in state.plans.by_device)
+    state.request_replan(f"device {device} {how}", mandatory=device in state.plans.by_device)
     return [Note(f"device {device} {how}", device=device)]
 
 
@@ -252,7 +252,7 @@ def _group_seen(state: SchedulerState, group: str, record: GroupRecord | None) -
         return [DeletePlan(group)] if state.plans.remove(group) is not None else []
     state.plans.adopting.discard(group)
     newest = state.plans.serving(group)
-    state.request_replan(f"group {group} deployed", forced=newest is None or newest.group != record)
+    state.request_replan(f"group {group} deployed", mandatory=newest is None or newest.group != record)
     return []
 
 
@@ -265,7 +265,7 @@ def _variant_seen(state: SchedulerState, event: VariantSeen) -> list[Command]:
     if not used:
         return []
     why = f"{event.record.label} of {'/'.join(used[0])} appeared" if event.record else "a variant is gone"
-    state.request_replan(why, forced=any(state.not_admitted(*one, event.variant) for one in used))
+    state.request_replan(why, mandatory=any(state.not_admitted(*one, event.variant) for one in used))
     return [Note(why)]
 
 
@@ -295,10 +295,10 @@ def _profile_done(state: SchedulerState, event: ProfileDone, now: float) -> list
 def _new_number(state: SchedulerState, event: ProfileDone, wanted: bool) -> None:
     """Request a new solution if a group is not placed, perhaps for want of this benchmark, or if one is `wanted`."""
     unplaced = bool(state.groups.errors) or any(state.unplaced(group) for group in state.groups.records)
-    forced = unplaced or state.lost_serving_device()
-    if forced or wanted:  # a request that waited keeps its reason
+    mandatory = unplaced or state.lost_serving_device()
+    if mandatory or wanted:  # a request that waited keeps its reason
         why = state.replanning.reason or f"{event.cell.model} was measured on {event.device}"
-        state.request_replan(why, forced=forced)
+        state.request_replan(why, mandatory=mandatory)
 
 
 # ── what follows from the state ───────────────────────────────────────────────────────────────────────────────────
@@ -353,7 +353,7 @@ def _answers(state: SchedulerState) -> list[Command]:
 def _solve(state: SchedulerState, groups: list[GroupRecord], now: float) -> list[Command]:
     """Begin the requested solution, if it is due."""
     replanning = state.replanning
-    due = replanning.forced or now >= replanning.not_before
+    due = replanning.mandatory or now >= replanning.not_before
     placed = _to_place(state, groups) if replanning.reason and due and replanning.solving is None else []
     if placed:
         replanning.begin()

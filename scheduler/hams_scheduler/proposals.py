@@ -25,7 +25,7 @@ def take(state: SchedulerState, event: Solved, now: float) -> list[Command]:
     """Take a solution: propose the plans that are worth it, and note the groups that have none."""
     if event.generation != state.replanning.generation:
         return []
-    why, forced = state.replanning.solving or ("", False)
+    why, mandatory = state.replanning.solving or ("", False)
     state.replanning.solving = None
     if event.solution is None:
         error = WireError(**event.error.to_wire()) if event.error else WireError(code="internal", text="no solution")
@@ -37,13 +37,13 @@ def take(state: SchedulerState, event: Solved, now: float) -> list[Command]:
             continue  # it was undeployed meanwhile
         state.groups.errors[group] = WireError(**failure.to_wire())
         commands.append(Note(f"no plan for group {group}: {failure.text}", group=group))
-    if not forced and not _worth_switching(state, event.solution, why, now):
+    if not mandatory and not _worth_switching(state, event.solution, why, now):
         return commands
     for group in event.solution.failed:
         commands += _withdraw(state, group)
     for group, plan in event.solution.plans.items():
         if plan.group != state.groups.records.get(group):
-            state.request_replan(why, forced=True)  # the group changed during the solution
+            state.request_replan(why, mandatory=True)  # the group changed during the solution
             continue
         state.groups.errors.pop(group, None)
         commands += _propose(state, plan, why, now)
@@ -51,7 +51,7 @@ def take(state: SchedulerState, event: Solved, now: float) -> list[Command]:
 
 
 def _worth_switching(state: SchedulerState, solution: Solution, why: str, now: float) -> bool:
-    """Whether a change that is not forced pays: enough gain, more than loading costs, not too soon after another."""
+    """Whether a change that is not mandatory pays: enough gain, more than loading costs, not too soon after another."""
     if solution.gain == float("inf") or any(state.unplaced(group) for group in solution.plans):
         return True
     free = state.replanning.changed_at + MIN_DWELL_S

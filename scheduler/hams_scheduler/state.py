@@ -36,9 +36,9 @@ class SchedulerState:
         """Whether this scheduler decides."""
         return self.lease.led > 0
 
-    def request_replan(self, reason: str, *, forced: bool = False) -> None:
+    def request_replan(self, reason: str, *, mandatory: bool = False) -> None:
         """Request a new solution for `reason`; one that is `forced` is taken whatever the move costs."""
-        self.replanning.request(reason, forced=forced)
+        self.replanning.request(reason, mandatory=mandatory)
 
     def settled(self, now: float) -> bool:
         """Whether every living agent has had time to send a heartbeat since this scheduler started."""
@@ -168,7 +168,7 @@ class SchedulerState:
         known = self.plans.adopting & self.groups.records.keys()
         check(not known, f"groups that are deployed are being written back: {known}")
         for group, record in self.plans.records.items():
-            waits = self.replanning.forced or self.replanning.solving is not None or group in self.groups.errors
+            waits = self.replanning.mandatory or self.replanning.solving is not None or group in self.groups.errors
             if record.next is not None and self.leading and not waits:
                 self._check_not_refused(group, record.next.devices)
         self._check_benchmarks()

@@ -322,7 +322,7 @@ class Replanning:
 
     reason: str = ""
     """Why a new solution is wanted; empty: it is not."""
-    forced: bool = False
+    mandatory: bool = False
     """Whether the new solution is taken whatever the move costs."""
     solving: tuple[str, bool] | None = None
     """Reason and `forced` of the solution being made; others may be requested meanwhile."""
@@ -331,28 +331,28 @@ class Replanning:
     changed_at: float = float("-inf")
     """When a plan was last proposed."""
     not_before: float = float("-inf")
-    """Until when a solution that is not forced is put off."""
+    """Until when a solution that is not mandatory is put off."""
     drifted_at: float = float("-inf")
     """When drift last requested a new solution."""
 
-    def request(self, reason: str, *, forced: bool = False) -> None:
+    def request(self, reason: str, *, mandatory: bool = False) -> None:
         """Request a new solution; one that is `forced` is taken whatever the move costs."""
-        self.reason = reason if forced or not self.forced else self.reason
-        self.forced = self.forced or forced
+        self.reason = reason if mandatory or not self.mandatory else self.reason
+        self.mandatory = self.mandatory or mandatory
 
     def withdraw(self) -> None:
         """Request no solution any more."""
-        self.reason, self.forced = "", False
+        self.reason, self.mandatory = "", False
 
     def begin(self) -> None:
         """The requested solution is being made from now on."""
-        self.solving = (self.reason, self.forced)
+        self.solving = (self.reason, self.mandatory)
         self.generation += 1
         self.withdraw()
 
     def validate(self) -> None:
-        """Raise StateError if a solution is forced or made that nobody requested."""
-        check(bool(self.reason) or not self.forced, "a solution is forced and not wanted")
+        """Raise StateError if a solution is mandatory or made that nobody requested."""
+        check(bool(self.reason) or not self.mandatory, "a solution is mandatory and not wanted")
         check(self.solving is None or bool(self.solving[0]), "a solution is being made for no reason")
         check(self.solving is None or self.generation > 0, "a solution is being made without a generation")
 

@@ -65,7 +65,7 @@ async def test_a_request_larger_than_a_message_is_answered(connect: Any, name: s
 
         await b.subscribe(name, digest)
         await b.flush()
-        for size in (10, a.max_payload - chunks.MARGIN, a.max_payload - chunks.MARGIN + 1, 3 * a.max_payload):
+        for size in (10, a.max_payload - chunks.HEADROOM, a.max_payload - chunks.HEADROOM + 1, 3 * a.max_payload):
             data = b"\x01" * size
             answer = await chunks.request(a, name, data, timeout=10)
             assert answer.data == hashlib.sha256(data).digest(), size

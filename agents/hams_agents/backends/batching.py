@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hams_agents.backends.base import ModelFile, noise
-from hams_agents.backends.host import trim
+from hams_agents.backends.host import release_memory
 from hams_agents.backends.model_check import one_line, shape_text
 from hams_shared.errors import ModelError
 
@@ -99,7 +99,7 @@ class BatchNetwork:
     def close(self) -> None:
         """Release the network's memory."""
         self._one = self._many = None
-        trim()
+        release_memory()
 
     def _cast(self, batch: Array) -> Array:
         return np.ascontiguousarray(batch, dtype=self._element)

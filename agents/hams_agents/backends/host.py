@@ -34,7 +34,7 @@ def memory_share_mib(cores: tuple[int, ...]) -> int:
     return memory_mib() * len(cores) // max(len(cpus.here().allowed), len(cores))
 
 
-def trim() -> None:
+def release_memory() -> None:
     """Give freed memory back to the system, so that resident memory means memory in use."""
     try:
         ctypes.CDLL(None).malloc_trim(0)

@@ -71,7 +71,7 @@ class OnnxRuntimeBackend:
     def load(self, model: ModelFile) -> BatchNetwork:
         """Read, check and compile `model`; see :meth:`hams_agents.backends.base.Backend.load`."""
         check_file(model, FORMATS, "ONNX Runtime")
-        host.trim()
+        host.release_memory()
         used = self._used()
         memory, start = used(), time.perf_counter()
         session = self._open(model)
@@ -89,7 +89,7 @@ class OnnxRuntimeBackend:
         network = BatchNetwork(model, _TYPES[port.type], names, run, many, least_gain)
         network.load_ms = compiled_ms
         network.metadata = dict(session.get_modelmeta().custom_metadata_map)
-        host.trim()
+        host.release_memory()
         network.memory_mib = max(used() - memory, file_mib(model.path))
         return network
 

@@ -72,7 +72,7 @@ class OpenVinoBackend:
     def load(self, model: ModelFile) -> BatchNetwork:
         """Read, check and compile `model`; see :meth:`hams_agents.backends.base.Backend.load`."""
         check_file(model, FORMATS, "OpenVINO")
-        host.trim()
+        host.release_memory()
         memory, start = resident_mib(), time.perf_counter()
         graph = self._read(model)
         port = _image_input(graph, model)
@@ -88,7 +88,7 @@ class OpenVinoBackend:
         network = BatchNetwork(model, element, names, one, many, _LEAST_GAIN)
         network.load_ms = compiled_ms
         network.metadata = _metadata(graph)
-        host.trim()
+        host.release_memory()
         network.memory_mib = max(resident_mib() - memory, file_mib(model.path))
         return network
 

@@ -26,12 +26,12 @@ from hams_agents.tasks.input import (
     Pixels,
     apply,
     compose,
+    downscale,
     inside,
     invert,
     nearest_affine,
     opencv_map,
     perspective,
-    shrink,
 )
 from hams_shared.errors import MessageError
 from hams_shared.group.spec import CropSpec
@@ -242,7 +242,7 @@ def _sample(image: Pixels, to_image: Affine, quad: NDArray[np.float64] | None, t
     x1, y1 = (int(v) for v in np.clip(np.ceil(high + margin), (x0 + 1, y0 + 1), (columns, rows)))
     part = image[y0:y1, x0:x1]
     factor_x, factor_y = factors if upright else (factors.min(), factors.min())
-    small = shrink(part, float(factor_x), float(factor_y))
+    small = downscale(part, float(factor_x), float(factor_y))
     ratio = np.array([small.shape[1] / part.shape[1], small.shape[0] / part.shape[0]])
     how = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
     if quad is None:

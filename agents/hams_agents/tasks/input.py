@@ -79,8 +79,8 @@ def inside(width: float, height: float, size: tuple[int, int]) -> tuple[int, int
 def perspective(corners: NDArray[np.float64], size: tuple[int, int]) -> Homography:
     """Return the map of a rectangle (0, 0) – `size` onto the quadrilateral `corners` (4×2, clockwise from top left)."""
     width, height = size
-    rectangle = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-    return np.asarray(cv2.getPerspectiveTransform(rectangle, corners.astype(np.float32)), np.float64)
+    upright = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    return np.asarray(cv2.getPerspectiveTransform(upright, corners.astype(np.float32)), np.float64)
 
 
 def nearest_affine(corners: NDArray[np.float64], size: tuple[int, int]) -> Affine:
@@ -95,7 +95,7 @@ def nearest_affine(corners: NDArray[np.float64], size: tuple[int, int]) -> Affin
     return np.column_stack((along, down, corners.mean(axis=0) - along * width / 2 - down * height / 2))
 
 
-def shrink(image: Pixels, x: float, y: float) -> Pixels:
+def downscale(image: Pixels, x: float, y: float) -> Pixels:
     """Halve an H×W×C image while its `x` (`y`) factor of reduction still to come is 2 or more.
 
     What is left to do, a factor below 2, bilinear sampling does without visible aliasing. A chain of halvings, which
@@ -145,7 +145,7 @@ def _fit(image: Pixels, spec: InputSpec) -> tuple[Pixels, Affine]:
     if spec.fit == "letterbox":
         to_width, to_height = inside(width, height, spec.size)
     to_image = scaling(width / to_width, height / to_height)
-    image = shrink(image, width / to_width, height / to_height)
+    image = downscale(image, width / to_width, height / to_height)
     if (to_width, to_height) == spec.size:
         return cv2.resize(image, spec.size, interpolation=cv2.INTER_LINEAR), to_image
     canvas = np.full((spec.size[1], spec.size[0], 3), spec.pad, np.uint8)

@@ -78,7 +78,7 @@ class Changes:
         self._looked = float("-inf")
         self._found: tuple[str, ...] = ()
 
-    def look(self, now: float) -> tuple[str, ...]:
+    def check(self, now: float) -> tuple[str, ...]:
         """Return what has changed; `now` is monotonic, s. Files are looked at every `LOOK_S`."""
         if now - self._looked < LOOK_S:
             return self._found

@@ -102,7 +102,7 @@ class Ssd:
         # TensorFlow's box coder leaves an axis of length 1: N×P×1×4.
         tensors = [t[:, :, 0] if t.ndim == 4 and t.shape[2] == 1 else t for t in tensors]
         if self._params.outputs is None:
-            tensors = self._told_apart(tensors, shapes)
+            tensors = self._distinguished(tensors, shapes)
         boxes, scores = tensors
         points = boxes.shape[-1] - 4
         if (
@@ -121,7 +121,7 @@ class Ssd:
             raise TaskError(f"task ssd: order names a point beyond the network's {points // 2}")
         return boxes, scores
 
-    def _told_apart(self, tensors: list[NDArray[np.generic]], shapes: str) -> list[NDArray[np.generic]]:
+    def _distinguished(self, tensors: list[NDArray[np.generic]], shapes: str) -> list[NDArray[np.generic]]:
         """Return boxes before scores: boxes have four numbers per anchor, with points more, and those come in pairs."""
         pairs = isinstance(self._params.anchors, MediapipeAnchors)
         likely = [n >= 4 and n % 2 == 0 if pairs else n == 4 for n in (t.shape[-1] for t in tensors)]

@@ -50,13 +50,13 @@ def _root(
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (up, join, demo, init),
     "Groups": (deploy, undeploy, plan, schema, backup, restore),
-    "Look": (status, top, metrics, matrix, diagnose),
+    "Observe": (status, top, metrics, matrix, diagnose),
     "Results": (results, infer, tap),
 }
 for panel, commands in _PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
-app.add_typer(devices, name="devices", rich_help_panel="Look")
+app.add_typer(devices, name="devices", rich_help_panel="Observe")
 app.add_typer(models, name="models", rich_help_panel="Models")
 app.add_typer(nco, name="nco", rich_help_panel="Models")
 app.add_typer(sink.app, name="sink", rich_help_panel="Results")

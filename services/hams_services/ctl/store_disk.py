@@ -121,7 +121,7 @@ class DiskWatch:
     _not_before: float = float("-inf")
     _pause: float = AGAIN_S
 
-    def look(self, now: float, *, room: bool, complained: bool) -> Action:
+    def decide(self, now: float, *, room: bool, complained: bool) -> Action:
         """Take one observation: whether there is room, and whether the broker complained since the last one.
 
         Returns ``full`` (report it), ``restart`` (restart the broker: there is room again), or an empty text.

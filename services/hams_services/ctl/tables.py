@@ -165,11 +165,11 @@ NARROW = 110
 """Narrower consoles get tables with fewer columns, characters."""
 
 
-def groups_table(groups: tuple[GroupView, ...], *, narrow: bool = False) -> Table:
-    """Return all groups: FPS expected under the present load, FPS now, and the placement unless `narrow`."""
+def groups_table(groups: tuple[GroupView, ...], *, compact: bool = False) -> Table:
+    """Return all groups: FPS expected under the present load, FPS now, and the placement unless `compact`."""
     table = plain_table("Groups")
     columns = ("group", "state", "epoch", "strategy", "expected", "now", "placement")
-    for column in columns[:-1] if narrow else columns:
+    for column in columns[:-1] if compact else columns:
         least = PLACEMENT if column == "placement" else None
         table.add_column(column, justify="right" if column in ("epoch", "expected", "now") else "left", min_width=least)
     for view in groups:
@@ -184,7 +184,7 @@ def groups_table(groups: tuple[GroupView, ...], *, narrow: bool = False) -> Tabl
             _now(view),
             placement(plan.shares, plan.variants) if plan else "–",
         ]
-        table.add_row(*(cells[:-1] if narrow else cells))
+        table.add_row(*(cells[:-1] if compact else cells))
     return table
 
 
@@ -221,18 +221,18 @@ def placement(shares: Mapping[str, Mapping[str, float]], variants: Variants | No
     return " · ".join(f"{names[d]}: {', '.join(nodes)}" for d, nodes in sorted(by_device.items()))
 
 
-def streams_table(pipeline: PipelineView, *, narrow: bool = False) -> Table:
-    """Return all streams with their ledgers; `narrow`: the ledger as a sentence."""
+def streams_table(pipeline: PipelineView, *, compact: bool = False) -> Table:
+    """Return all streams with their ledgers; `compact`: the ledger as a sentence."""
     table = plain_table("Streams")
     for column in ("stream", "state"):
         table.add_column(column, no_wrap=True, overflow="fold")
-    ledger = () if narrow else ("submitted", "delivered", "dropped", "failed", "in flight", "resent")
+    ledger = () if compact else ("submitted", "delivered", "dropped", "failed", "in flight", "resent")
     for column in ("FPS", "p50", "p99", *ledger):
-        table.add_column(column, justify="right", no_wrap=narrow)
-    if narrow:
+        table.add_column(column, justify="right", no_wrap=compact)
+    if compact:
         table.add_column("frames", min_width=18)
     for view in pipeline.streams:
-        table.add_row(*_stream_row(view), *([_sentence(view)] if narrow else _ledger(view)))
+        table.add_row(*_stream_row(view), *([_sentence(view)] if compact else _ledger(view)))
     return table
 
 

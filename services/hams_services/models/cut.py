@@ -160,8 +160,8 @@ def _saved(graph: Any, name: str, outputs: Sequence[str]) -> Files:
 
 
 def _unknown(name: str, known: Iterable[str]) -> ModelError:
-    near = difflib.get_close_matches(name, sorted(known), n=3)
+    suggestions = difflib.get_close_matches(name, sorted(known), n=3)
     return ModelError(
         f"the network has no tensor {name!r}",
-        f"did you mean {', '.join(near)}?" if near else "a viewer such as Netron shows their names",
+        f"did you mean {', '.join(suggestions)}?" if suggestions else "a viewer such as Netron shows their names",
     )

@@ -23,11 +23,11 @@ from hams_shared.runtime.backoff import Backoff
 SILENCE_S = 30.0
 """Longest time the server may send nothing, s."""
 DEADLINE_S = 1800.0
-"""Longest time for one file, all tries together, s."""
+"""Longest time for one file, all attempts together, s."""
 TRIES = 3
-"""Most tries in a row that bring no further byte."""
+"""Most attempts in a row that bring no further byte."""
 RETRY = Backoff(first=0.5, longest=2.0)
-"""Pauses between tries."""
+"""Pauses between attempts."""
 _WEIGHTS = re.compile(r"^weights=([0-9a-f]{64}|[0-9a-f]{96})$")
 _RANGE = re.compile(r"^bytes (?:(\d+)-\d+|\*)/(\d+|\*)$")
 
@@ -226,7 +226,7 @@ def _is_certificate(error: BaseException) -> bool:
     return "CERTIFICATE_VERIFY_FAILED" in str(error)
 
 
-def _explain(url: str, error: BaseException, tries: int) -> ModelFetchError:
+def _explain(url: str, error: BaseException, attempts: int) -> ModelFetchError:
     if isinstance(error, ModelFetchError):
         return error
     if isinstance(error, urllib.error.HTTPError):
@@ -241,6 +241,6 @@ def _explain(url: str, error: BaseException, tries: int) -> ModelFetchError:
     elif isinstance(reason, TimeoutError):
         reason = f"the server sent nothing for {SILENCE_S:g} s"
     return ModelFetchError(
-        f"{url} could not be reached in {tries} tries: {reason}",
+        f"{url} could not be reached in {attempts} attempts: {reason}",
         "is this machine offline? HTTPS_PROXY is honoured; a mirror helps (`hams-ctl models pull --from`), or a path",
     )

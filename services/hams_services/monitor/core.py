@@ -15,7 +15,7 @@ from hams_shared.wire.messages.scheduler import DeviceView
 
 
 @dataclass(frozen=True)
-class Look:
+class SystemSnapshot:
     """A snapshot of the system."""
 
     devices: tuple[DeviceView, ...] = ()
@@ -56,7 +56,7 @@ class NodeRates:
     """The variant that serves there; empty: the group's own network."""
 
 
-def device_rates(before: Look, after: Look) -> list[DeviceRates]:
+def device_rates(before: SystemSnapshot, after: SystemSnapshot) -> list[DeviceRates]:
     """Return the rates of all devices of the later snapshot."""
     return [
         DeviceRates(
@@ -71,7 +71,7 @@ def device_rates(before: Look, after: Look) -> list[DeviceRates]:
     ]
 
 
-def node_rates(before: Look, after: Look) -> list[NodeRates]:
+def node_rates(before: SystemSnapshot, after: SystemSnapshot) -> list[NodeRates]:
     """Return the rates of all nodes that were active between the snapshots, busiest first within their group."""
     rates: list[NodeRates] = []
     plans = {plan.group.spec.name: plan for plan in after.plans}
@@ -101,7 +101,9 @@ def node_rates(before: Look, after: Look) -> list[NodeRates]:
     return sorted(rates, key=lambda one: (one.group, -one.share, one.node, one.device))
 
 
-def _pairs(before: Look, after: Look) -> list[tuple[DeviceView, tuple[Heartbeat, Heartbeat] | None]]:
+def _pairs(
+    before: SystemSnapshot, after: SystemSnapshot
+) -> list[tuple[DeviceView, tuple[Heartbeat, Heartbeat] | None]]:
     """Return each device of the later snapshot, with two heartbeats of one incarnation where there are two."""
     known = {view.record.device: view.heartbeat for view in before.devices}
     pairs: list[tuple[DeviceView, tuple[Heartbeat, Heartbeat] | None]] = []

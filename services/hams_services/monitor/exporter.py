@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from hams_services.monitor.core import Look
+from hams_services.monitor.core import SystemSnapshot
 from hams_shared.wire.messages.pipeline import StreamView
 from hams_shared.wire.messages.scheduler import DeviceView
 
@@ -21,22 +21,24 @@ class HamsCollector(Collector):
     """Turns the newest snapshot into metric families."""
 
     def __init__(self) -> None:
-        self._look = Look()
+        self._snapshot = SystemSnapshot()
         self._at = float("-inf")
 
-    def show(self, look: Look, now: float) -> None:
+    def show(self, snapshot: SystemSnapshot, now: float) -> None:
         """Take a new snapshot, made at monotonic time `now`."""
-        self._look, self._at = look, now
+        self._snapshot, self._at = snapshot, now
 
     def collect(self) -> Iterator[Metric]:
         """Called at each scrape, in the HTTP server's thread."""
-        look = self._look
+        snapshot = self._snapshot
         fresh = time.monotonic() - self._at <= STALE_S
-        yield GaugeMetricFamily("hams_up", "1 when scheduler and pipeline answer", float(fresh and not look.troubles))
+        yield GaugeMetricFamily(
+            "hams_up", "1 when scheduler and pipeline answer", float(fresh and not snapshot.troubles)
+        )
         if fresh:
-            yield from _streams(look.streams)
-            yield from _devices(look.devices)
-            yield from _nodes(look.devices)
+            yield from _streams(snapshot.streams)
+            yield from _devices(snapshot.devices)
+            yield from _nodes(snapshot.devices)
 
 
 def _streams(streams: tuple[StreamView, ...]) -> Iterator[Metric]:

@@ -6,12 +6,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hams_services.monitor.core import DeviceRates, Look, NodeRates, device_rates, node_rates
+from hams_services.monitor.core import DeviceRates, NodeRates, SystemSnapshot, device_rates, node_rates
 from hams_services.monitor.table_layout import FittingTable
 from hams_shared.wire.messages.pipeline import StreamView
 
 
-def screen(before: Look, after: Look) -> RenderableType:
+def screen(before: SystemSnapshot, after: SystemSnapshot) -> RenderableType:
     """Return three tables: streams, nodes, devices."""
     parts: list[RenderableType] = [Text(text, style="bold red") for text in after.troubles]
     if after.blind:

@@ -21,11 +21,8 @@ def varied(image: NDArray[np.generic], layout: str, random: np.random.Generator)
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), turn, scale)
     matrix[:, 2] += random.uniform(-SHIFT, SHIFT, 2) * (width, height)
     contrast, light = 1 + random.uniform(-CONTRAST, CONTRAST), random.uniform(-LIGHT, LIGHT)
-    moved = np.empty_like(values)
-    for channel in range(values.shape[2]):
-        moved[:, :, channel] = cv2.warpAffine(
-            values[:, :, channel], matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-        )
+    moved = cv2.warpAffine(values, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+    moved = moved.reshape(values.shape)
     lit = (moved - moved.mean()) * contrast + moved.mean() + light * moved.std()
     within = np.clip(lit, float(plain.min()), float(plain.max())).astype(image.dtype)
     return np.ascontiguousarray(within.transpose(2, 0, 1) if layout == "nchw" else within)

@@ -104,8 +104,8 @@ def _device(
         axis.axhline(floor, color="gray", linewidth=0.8, linestyle="--")
     axis.set_xscale("log")
     speeds = [fps for row in rows if column < len(row.fps) and (fps := row.fps[column])]
-    narrow = bool(speeds) and max(speeds) < 20 * min(speeds)
-    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if narrow else (1.0, 3.0)))
+    linear = bool(speeds) and max(speeds) < 20 * min(speeds)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if linear else (1.0, 3.0)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.margins(x=0.12)

@@ -20,7 +20,7 @@ from hams_shared.errors import MessageError
 
 MAGIC = b"\xc1HAMS"
 _HEADER = struct.Struct("<5s16sII")
-MARGIN = 1024
+HEADROOM = 1024
 """Kept free below the broker's limit, bytes."""
 MAX_BYTES = 1 << 28
 """Largest message put together, bytes."""
@@ -43,17 +43,17 @@ def split(data: bytes, limit: int) -> list[bytes]:
 
 async def publish(bus: Bus, subject: str, data: bytes) -> None:
     """Publish `data`, in parts where it is larger than the broker takes. Raises BrokerError."""
-    if len(data) + MARGIN <= bus.max_payload:
+    if len(data) + HEADROOM <= bus.max_payload:
         await bus.publish(subject, data)
         return
-    for part in split(data, bus.max_payload - MARGIN):
+    for part in split(data, bus.max_payload - HEADROOM):
         await bus.publish(subject, part)
 
 
 async def request(bus: Bus, subject: str, data: bytes, *, timeout: float) -> Message:
     """Send `data`, in parts where it is larger than the broker takes, and await the one answer: see
     :meth:`Bus.request`. The last part bears the subject of the answer."""
-    parts = [data] if len(data) + MARGIN <= bus.max_payload else split(data, bus.max_payload - MARGIN)
+    parts = [data] if len(data) + HEADROOM <= bus.max_payload else split(data, bus.max_payload - HEADROOM)
     for part in parts[:-1]:
         await bus.publish(subject, part)
     return await bus.request(subject, parts[-1], timeout=timeout)

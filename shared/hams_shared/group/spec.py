@@ -54,7 +54,7 @@ class Strict(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _no_bool_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         """YAML reads ``yes`` and ``on`` as truth, which pydantic would take for 1."""
         kind = cls.model_fields[str(info.field_name)].annotation
         if isinstance(value, bool) and {kind, *get_args(kind)} & {int, float}:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hams_agents.cpus import Cpus, look, memory_limit
+from hams_agents.cpus import Cpus, detect, memory_limit
 
 ALL = frozenset(range(16))
 CGROUP = Path("/sys/fs/cgroup")
@@ -58,7 +58,7 @@ V1 = "5:cpuset:/docker/ab\n4:memory:/docker/ab\n2:cpu,cpuacct:/docker/ab\n0::/\n
 def test_quota_cpuset_and_affinity(
     tmp_path: Path, cgroup: str, files: dict[str, str], affinity: set[int], count: int, why: str
 ) -> None:
-    found = look(16, frozenset(affinity), host(tmp_path, cgroup, files))
+    found = detect(16, frozenset(affinity), host(tmp_path, cgroup, files))
     why = f"cgroup {why}" if why in ("quota", "cpuset") else why
     assert (found.count, str(found)) == (count, f"{count} of 16 cores ({why})" if why else "16 cores")
 

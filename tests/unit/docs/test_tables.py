@@ -12,7 +12,7 @@ from hams_agents.tasks.registry import BUILT_IN
 from hams_scheduler.offline import answers, read
 from hams_scheduler.solver.strategies.registry import names
 from hams_services.models.manifest import zoo
-from hams_services.monitor.core import Look
+from hams_services.monitor.core import SystemSnapshot
 from hams_services.monitor.exporter import HamsCollector
 from hams_shared import errors
 from hams_shared.group.spec import CropSpec, GroupSpec, InputSpec, NodeSpec, StreamSpec
@@ -65,7 +65,9 @@ def test_the_first_answer_of_the_page_on_scheduling_is_what_is_computed() -> Non
 def test_metrics() -> None:
     collector = HamsCollector()
     stream = StreamView(group="g", stream="s", state="playing")
-    collector.show(Look(devices=(DeviceView(record=device("h.b.u"), state="alive"),), streams=(stream,)), float("inf"))
+    collector.show(
+        SystemSnapshot(devices=(DeviceView(record=device("h.b.u"), state="alive"),), streams=(stream,)), float("inf")
+    )
     counted = {f"{one.name}{'_total' if one.type == 'counter' else ''}" for one in collector.collect()}
     assert first_cells(section("observing.md", "`hams-ctl metrics`")) == counted
 

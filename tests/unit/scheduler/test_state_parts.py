@@ -16,7 +16,7 @@ A, B = "h.ov.cpu0", "h.ov.cpu1"
 
 
 @pytest.mark.parametrize(
-    ("requests", "reason", "forced"),
+    ("requests", "reason", "mandatory"),
     [
         ([("a", False)], "a", False),
         ([("a", False), ("b", False)], "b", False),
@@ -25,15 +25,15 @@ A, B = "h.ov.cpu0", "h.ov.cpu1"
         ([("a", True), ("b", True)], "b", True),
     ],
 )
-def test_requests_for_a_new_solution(requests: list[tuple[str, bool]], reason: str, forced: bool) -> None:
+def test_requests_for_a_new_solution(requests: list[tuple[str, bool]], reason: str, mandatory: bool) -> None:
     replanning = Replanning()
     for why, must in requests:
-        replanning.request(why, forced=must)
+        replanning.request(why, mandatory=must)
         replanning.validate()
-    assert (replanning.reason, replanning.forced) == (reason, forced)
+    assert (replanning.reason, replanning.mandatory) == (reason, mandatory)
     replanning.begin()
     replanning.validate()
-    assert (replanning.solving, replanning.reason, replanning.forced) == ((reason, forced), "", False)
+    assert (replanning.solving, replanning.reason, replanning.mandatory) == ((reason, mandatory), "", False)
 
 
 def test_plans_are_found_by_device_until_they_move_or_go() -> None:

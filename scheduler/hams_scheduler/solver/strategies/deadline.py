@@ -52,8 +52,8 @@ def without_expensive(problem: Problem, prices: Prices, limit: float) -> Problem
     least = paid.min(axis=1, keepdims=True)
     if not np.isfinite(least).all():
         return problem
-    forced = value(problem, prices.pi, prices.mu) + (paid - least) / total
-    return replace(problem, cost=np.where(forced < limit * (1 + 1e-9), problem.cost, np.inf))
+    required = value(problem, prices.pi, prices.mu) + (paid - least) / total
+    return replace(problem, cost=np.where(required < limit * (1 + 1e-9), problem.cost, np.inf))
 
 
 def filtered(problem: Problem, incumbent: float, prices: Prices, bound: float, budget: Budget) -> Filtered:

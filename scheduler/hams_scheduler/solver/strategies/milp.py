@@ -70,7 +70,7 @@ def shortest_cycle(problem: Problem, upper: float, lower: float, seconds: float,
     constraints = [
         _widened(_each_once(problem, rows)),
         _widened(_memory(problem, rows, columns)),
-        LinearConstraint(_beside(loads, cycle), -np.inf, 0.0),
+        LinearConstraint(_side_by_side(loads, cycle), -np.inf, 0.0),
     ]
     if problem.one_per_device:
         constraints.append(_widened(_one_per_device(problem, columns)))
@@ -118,14 +118,14 @@ def _one_per_device(problem: Problem, columns: IntArray) -> LinearConstraint:
     return LinearConstraint(table, -np.inf, 1)
 
 
-def _beside(left: csr_array, right: csr_array) -> csr_array:
+def _side_by_side(left: csr_array, right: csr_array) -> csr_array:
     return csr_array(vstack([left.T, right.T]).T)
 
 
 def _widened(constraint: LinearConstraint) -> LinearConstraint:
     """The same constraint with one more variable, the cycle, which it does not mention."""
     table = csr_array(constraint.A)
-    return LinearConstraint(_beside(table, csr_array((table.shape[0], 1))), constraint.lb, constraint.ub)
+    return LinearConstraint(_side_by_side(table, csr_array((table.shape[0], 1))), constraint.lb, constraint.ub)
 
 
 def _assignment(problem: Problem, rows: IntArray, columns: IntArray, x: FloatArray) -> IntArray:

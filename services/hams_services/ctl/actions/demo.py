@@ -106,7 +106,7 @@ async def _play(bus: NatsBus, spec: GroupSpec, out_dir: Path) -> None:
             stream = await _until_ended(control, received, progress)
         collector.cancel()
     assert view.active is not None
-    out.print(streams_table(await control.streams(), narrow=out.width < NARROW))
+    out.print(streams_table(await control.streams(), compact=out.width < NARROW))
     _report(view.active, stream, received)
     pictures = await asyncio.to_thread(_pictures, spec, received, out_dir)
     out.print(f"{len(pictures)} annotated pictures in {out_dir}/")

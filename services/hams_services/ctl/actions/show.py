@@ -60,16 +60,16 @@ def _status_json(view: SchedulerView, streams: PipelineView) -> dict[str, object
 
 
 def _print_status(view: SchedulerView, streams: PipelineView) -> None:
-    narrow = out.width < NARROW
+    compact = out.width < NARROW
     if view.groups:
-        out.print(groups_table(view.groups, narrow=narrow))
+        out.print(groups_table(view.groups, compact=compact))
         for group in view.groups:
-            _print_remarks(group, narrow)
+            _print_remarks(group, compact)
     else:
         out.print("no group is deployed: hams-ctl deploy FILE")
     if streams.streams:
         out.print()
-        out.print(streams_table(streams, narrow=narrow))
+        out.print(streams_table(streams, compact=compact))
         for stream in streams.streams:
             if stream.text:
                 out.print(f"  {stream.group}/{stream.stream}: {stream.text}", style="red")
@@ -80,9 +80,9 @@ def _print_status(view: SchedulerView, streams: PipelineView) -> None:
         out.print(leader_line(view.leader, view.led_s, time.time()), style="dim")
 
 
-def _print_remarks(group: GroupView, narrow: bool) -> None:
+def _print_remarks(group: GroupView, compact: bool) -> None:
     plan = group.active or group.next
-    if narrow and plan is not None:
+    if compact and plan is not None:
         out.print(f"  {group.name}: {placement(plan.shares, plan.variants)}")
     if group.text and group.state != "serving":
         out.print(f"  {group.name}: {group.text}", style="yellow")
@@ -97,7 +97,7 @@ def discovered(json: bool, debug: bool) -> None:
     """Print the devices of this host."""
     from hams_services.ctl.system.up import discover
 
-    async def look(stop: object) -> None:
+    async def refresh(stop: object) -> None:
         with steps() as progress:
             progress("look for devices", 0, 0)
             found, remarks, cores = await discover()
@@ -110,7 +110,7 @@ def discovered(json: bool, debug: bool) -> None:
         for remark in remarks:
             out.print(f"not used: {remark}", style="dim")
 
-    without_bus(look, debug)
+    without_bus(refresh, debug)
 
 
 def devices(json: bool, nats: str | None, debug: bool) -> None:

@@ -10,9 +10,9 @@ from rich.live import Live
 
 from hams_services.ctl.console import out, print_json, with_bus
 from hams_services.ctl.options import address
-from hams_services.monitor.core import Look, device_rates, node_rates
-from hams_services.monitor.look import look
+from hams_services.monitor.core import SystemSnapshot, device_rates, node_rates
 from hams_services.monitor.screen import screen
+from hams_services.monitor.snapshot import take_snapshot
 from hams_shared.bus.protocol import Bus
 from hams_shared.bus.urls import host_port
 from hams_shared.errors import BadInputError, BrokerError
@@ -25,11 +25,11 @@ def top(interval: float, once: bool, json: bool, nats: str | None, debug: bool) 
     """Show the numbers every `interval` s, or once."""
 
     async def job(bus: Bus) -> None:
-        before = await look(bus)
+        before = await take_snapshot(bus)
         if before.blind and (once or json):
             raise BrokerError("; ".join(before.troubles))
         await asyncio.sleep(interval)
-        after = await look(bus)
+        after = await take_snapshot(bus)
         if json:
             print_json(_plain(before, after))
             return
@@ -40,7 +40,7 @@ def top(interval: float, once: bool, json: bool, nats: str | None, debug: bool) 
             while True:
                 live.update(screen(before, after), refresh=True)
                 await asyncio.sleep(interval)
-                before, after = after, await look(bus)
+                before, after = after, await take_snapshot(bus)
 
     with_bus(job, nats, debug, stopped_is_fine=not (once or json))
 
@@ -64,7 +64,7 @@ def metrics(listen: str, nats: str | None, debug: bool) -> None:
         out.print(f"metrics at http://{host_port(host, server.server_port)}/metrics")
         try:
             while True:
-                collector.show(await look(bus), time.monotonic())
+                collector.show(await take_snapshot(bus), time.monotonic())
                 await asyncio.sleep(LOOK_S)
         finally:
             await asyncio.to_thread(server.shutdown)
@@ -74,7 +74,7 @@ def metrics(listen: str, nats: str | None, debug: bool) -> None:
     with_bus(job, nats, debug, stopped_is_fine=True)
 
 
-def _plain(before: Look, after: Look) -> dict[str, object]:
+def _plain(before: SystemSnapshot, after: SystemSnapshot) -> dict[str, object]:
     return {
         "streams": [one.model_dump(mode="json") for one in after.streams],
         "nodes": [asdict(one) for one in node_rates(before, after)],

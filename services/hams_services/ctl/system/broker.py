@@ -305,7 +305,7 @@ class Broker:
             complained = complaints.new()
             plenty = not complained and not watch.full and has_plenty(self.store)
             room = plenty or not await asyncio.to_thread(is_full, self.store)
-            match watch.look(loop.time(), room=room, complained=complained):
+            match watch.decide(loop.time(), room=room, complained=complained):
                 case "full":
                     log.error("%s", full(self.store))
                 case "restart":

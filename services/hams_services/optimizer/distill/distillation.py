@@ -14,17 +14,25 @@ from hams_services.optimizer.accuracy.evaluate import Candidate
 from hams_services.optimizer.accuracy.samples import NodeSamples
 from hams_services.optimizer.distill.request import TrainRequest, TrainResult
 from hams_services.optimizer.passes.precision import convert
+from hams_services.optimizer.passes.search import Scale, Search
 from hams_services.optimizer.progress import ProgressCallback
 from hams_services.optimizer.sandbox.process import JOBS, JobProcess
 from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_shared.errors import BadInputError
 from hams_shared.group.spec import NodeSpec
-from hams_shared.wire.variants import Made, RuntimeFormat, VariantRecord, task_key
+from hams_shared.wire.variants import Made, VariantRecord, task_key
 
 START_S = 600
 """CPU time besides the epochs, to run the teacher and to write the network, s."""
-LARGEST, SMALLEST, TRIALS = 10.0, 1e-4, 7
-"""GFLOPs between which the budget for a wanted FPS is searched, and trials of the search."""
+LARGEST = 10.0
+"""Most GFLOPs of a student."""
+HALVINGS = Scale(
+    5.0,
+    lambda most: most + 4 if most < 17 else None,
+    lambda least: max(least - 4, 0.0) if least > 0 else None,
+    lambda bad, good: (bad + good) / 2 if good - bad > 0.25 else None,
+)
+"""How often `LARGEST` is halved, in the search for the size that reaches a wanted FPS."""
 
 
 @dataclass
@@ -62,17 +70,17 @@ class Distill:
             BadInputError: PyTorch is not installed, too few samples, outputs that cannot be learned, or a budget below
                 the smallest student.
         """
-        if missing := [name for name in ("torch", "torchvision") if find_spec(name) is None]:
+        if missing := [name for name in ("torch", "torchvision", "onnx2torch") if find_spec(name) is None]:
             raise BadInputError(f"training needs {missing[0]}", 'pip install "hams[train]"')
         found = NodeSamples.of(self.name, self.node, samples, 1_000_000)
         request = self._request(found, labelled, gflops=gflops or LARGEST, epochs=epochs, budget_s=budget_s)
         if not gflops:
             request = request.model_copy(update={"gflops": self._gflops_for(fps, device, request, found)})
         result = self._train(request)
-        records = self._measured(result, request, found)
+        records = self._measured(result.file, result, request, found)
         if result.initial:
-            untrained = result.model_copy(update={"files": result.initial, "epochs": 0})
-            before = self._measured(untrained, request, found)
+            untrained = result.model_copy(update={"epochs": 0})
+            before = self._measured(result.initial, untrained, request, found)
             if self._agreement(before) > self._agreement(records):
                 note = f"{result.epochs} epochs did not improve it and are discarded"
                 records, before, result = before, records, untrained.model_copy(update={"note": note})
@@ -104,9 +112,26 @@ class Distill:
             **request,
         )
 
-    def _measured(self, result: TrainResult, request: TrainRequest, samples: NodeSamples) -> list[VariantRecord]:
-        """Return the student's variants, compared with the teacher."""
-        records = [self._add(format, result, request) for format in ("openvino", "onnx")]
+    def _measured(
+        self, file: Path, result: TrainResult, request: TrainRequest, samples: NodeSamples
+    ) -> list[VariantRecord]:
+        """Store a student in each format; return the variants, compared with the teacher."""
+        made = Made(
+            source_digest=self.teacher.made.source_digest,
+            source_format=self.teacher.made.source_format,
+            format="onnx",
+            precision="fp32",
+            settings={
+                "student": result.kind,
+                "gflops": f"{result.gflops:.4f}",
+                "epochs": str(result.epochs),
+                "seed": str(request.seed),
+                "learned from": "labels" if request.labels else "teacher",
+            },
+            tools=result.tools,
+        )
+        onnx = self.builder.store.add(f"{self.name}-student", [file], made)
+        records = [self.builder.as_ir(onnx), onnx]
         if self.bf16:
             records.append(convert(self.builder, records[0], "bf16"))
         return self.builder.measure(self.teacher, records, samples)
@@ -130,33 +155,26 @@ class Distill:
         """Return the GFLOPs of the largest student that reaches `fps` on `device`, by measuring untrained ones."""
         if fps <= 0:
             raise BadInputError("neither a budget nor a speed is given", "--gflops, or --fps with --device")
-        low, high, best, fastest = SMALLEST, LARGEST, 0.0, 0.0
-        format: RuntimeFormat = "onnx" if device.startswith("onnxruntime") else "openvino"
-        evaluator = self.builder.evaluator(device or self.builder.devices[format])
-        for index in range(TRIALS):
-            self.progress(f"size for {fps:g} images/s", index, TRIALS)
-            middle = float(np.sqrt(low * high))
-            update = {"folder": self.folder / "speed", "epochs": 0, "gflops": middle}
+        evaluator = self.builder.evaluator(device or self.builder.devices["openvino"])
+        search = Search(HALVINGS, fps)
+        while (halvings := search.next()) is not None:
+            self.progress(f"size for {fps:g} images/s", 0, 0)
+            update = {"folder": self.folder / "speed", "epochs": 0, "gflops": LARGEST / 2**halvings}
             try:
-                made = self._train(request.model_copy(update=update))
+                path = self._train(request.model_copy(update=update)).file
             except BadInputError:
-                low = middle  # below the smallest student
-                continue
-            path = made.files[0] if format == "onnx" else made.files[1]
+                break  # below the smallest student
             candidate = Candidate(path, sampling.digest_of(path.parent, [path.name]))
             names = samples.hold_out[:8]
             (found,) = evaluator.decode(self.name, self.node, [candidate], samples.folder, names, time_it=True)
             if found.error is not None:
                 raise found.error
-            fastest = max(fastest, found.fps)
-            if found.fps >= fps:
-                low, best = middle, max(best, made.gflops)
-            else:
-                high = middle
-        if not best:
+            search.tried[halvings] = found.fps
+        fastest = max(search.tried.values(), default=0.0)
+        if fastest < fps:
             text = f"no student reaches {fps:g} images/s on {evaluator.device}; the fastest reaches {fastest:.0f}"
             raise BadInputError(text, "a lower --fps")
-        return best
+        return float(LARGEST / 2**search.best)
 
     def _train(self, request: TrainRequest) -> TrainResult:
         """Run one request in a child process. Raises its errors."""
@@ -171,22 +189,3 @@ class Distill:
             arguments = {"request": request.model_dump(mode="json")}
             answer = process.run(JOBS["train"], arguments, what="training", progress=progress)
         return TrainResult.model_validate(answer)
-
-    def _add(self, format: RuntimeFormat, result: TrainResult, request: TrainRequest) -> VariantRecord:
-        made = Made(
-            source_digest=self.teacher.made.source_digest,
-            source_format=self.teacher.made.source_format,
-            format=format,
-            precision="fp32",
-            settings={
-                "student": result.kind,
-                **({"width": f"{result.width:g}"} if result.width else {}),
-                "gflops": f"{result.gflops:.4f}",
-                "epochs": str(result.epochs),
-                "seed": str(request.seed),
-                "learned from": "labels" if request.labels else "teacher",
-            },
-            tools=result.tools,
-        )
-        files = [result.files[0]] if format == "onnx" else list(result.files[1:])
-        return self.builder.store.add(f"{self.name}-student", files, made)

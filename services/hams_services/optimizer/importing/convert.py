@@ -65,9 +65,9 @@ def source_digest(path: Path, kind: Format) -> str:
     """Return the SHA-256 of the source: of its file, or of the digests of its files, concatenated."""
     parts = [path]
     if kind is Format.IR:
-        parts.append(_beside(path, ".bin"))
+        parts.append(_companion(path, ".bin"))
     elif kind is Format.PADDLE:
-        parts.append(_beside(path, ".pdiparams"))
+        parts.append(_companion(path, ".pdiparams"))
     elif path.is_dir():
         parts = sorted(part for part in path.rglob("*") if part.is_file())
     digests = [hashlib.sha256(part.read_bytes()).hexdigest() for part in parts]
@@ -150,12 +150,12 @@ def _try(read: Callable[[], Any]) -> Any:
 def _copied(path: Path, copy: Path, weights: str = "") -> Path:
     """Copy a file, and the file beside it with the suffix `weights`, to names by which OpenVINO finds them."""
     if weights:
-        shutil.copyfile(_beside(path, weights), copy.with_suffix(weights))
+        shutil.copyfile(_companion(path, weights), copy.with_suffix(weights))
     shutil.copyfile(path, copy)
     return copy
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def _companion(path: Path, suffix: str) -> Path:
     weights = path.with_suffix(suffix)
     if not weights.is_file():
         raise ModelError(f"{path.name} needs its weights {weights.name} beside it")

@@ -29,16 +29,16 @@ class Scale(Generic[S]):
     smaller: Callable[[S], S | None] = lambda least: None
     """What to try when the smallest setting so far reaches the floor; None: nothing more."""
     between: Callable[[S, S], S | None] = lambda bad, good: None
-    """What to try between a setting that misses and one that reaches the floor; None: they are near enough."""
+    """What to try between a setting that misses and one that reaches the floor; None: they are tolerance enough."""
 
 
-def shares(first: float = 0.65, near: float = 0.02) -> Scale[float]:
-    """Shares of a network or of its image, 0…1: halfway up, a part down, then bisection to `near`."""
+def shares(first: float = 0.65, tolerance: float = 0.02) -> Scale[float]:
+    """Shares of a network or of its image, 0…1: halfway up, a part down, then bisection to `tolerance`."""
     return Scale(
         first,
         lambda most: None if most >= LARGEST else min(round((most + 1) / 2, 3), LARGEST),
         lambda least: None if least <= SMALLEST else max(round(DOWN * least, 3), SMALLEST),
-        lambda bad, good: None if good - bad <= near else round((good + bad) / 2, 3),
+        lambda bad, good: None if good - bad <= tolerance else round((good + bad) / 2, 3),
     )
 
 

@@ -43,7 +43,7 @@ class SharePass(Pass):
         """
         alone = 1 - coarse.agreements[context.samples.key].value
         left = max((1 - context.floor) ** 2 - alone**2, 0.0) ** 0.5
-        scale = shares(self._share_at(context, left), near=0.06)
+        scale = shares(self._share_at(context, left), tolerance=0.06)
         best = context.search(scale, lambda share: self._quantize(context, self.make(context, share).record, coarse))
         return [best] if best.agreement >= context.floor else []
 

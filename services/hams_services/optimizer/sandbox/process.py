@@ -12,7 +12,7 @@ from hams_shared.runtime.limits import Limits
 
 JOBS = {
     "import": "hams_services.optimizer.importing.convert:import_file",
-    "train": "hams_services.optimizer.distill.run:train_student",
+    "train": "hams_services.optimizer.distill.training:train_student",
 }
 """Requests beside those of the passes: functions of plain values that return a plain map; paths are absolute."""
 

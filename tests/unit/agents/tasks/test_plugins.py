@@ -140,14 +140,14 @@ def test_a_package_that_is_installed_again_is_noticed(install: Install, caplog: 
     install('return [{"value": 1.0}]')
     say()
     changes = Changes()
-    assert changes.look(0.0) == ()
+    assert changes.check(0.0) == ()
     install('return [{"value": 2.25}]')
-    assert changes.look(1.0) == ()  # it does not look at files all the time
+    assert changes.check(1.0) == ()  # it does not look at files all the time
     caplog.set_level(logging.WARNING)
     told = "the task package mine has changed since it was loaded (__init__.py, task.py): restart the agent to use it"
-    assert changes.look(6.0) == (told,)
+    assert changes.check(6.0) == (told,)
     assert caplog.messages == [told]
     install('return [{"value": 1.0}]', version="1.1")
-    assert changes.look(12.0) == (
+    assert changes.check(12.0) == (
         "the task package mine is version 1.1 now, and 1.0 was loaded: restart the agent to use it",
     )

@@ -51,15 +51,15 @@ def test_nothing_to_do_moves_nothing() -> None:
 
 
 def test_a_lost_device_moves_its_nodes_and_few_others() -> None:
-    moves, fresh, forced = [], [], []
+    moves, fresh, mandatory = [], [], []
     for seed in range(10):
         problem, current, reference = lose(instance(30, 8, seed), "d3")
         result = replan(problem, current, reference)
         moves.append(int((result != current).sum()))
         fresh.append(int((reference != current).sum()))
-        forced.append(int((current < 0).sum()))
+        mandatory.append(int((current < 0).sum()))
         assert set(np.nonzero(current < 0)[0]) <= set(np.nonzero(result != current)[0])
-    assert sum(moves) < 0.7 * sum(fresh), (moves, fresh, forced)
+    assert sum(moves) < 0.7 * sum(fresh), (moves, fresh, mandatory)
 
 
 @examples(60)

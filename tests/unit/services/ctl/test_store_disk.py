@@ -27,26 +27,26 @@ NOBODY = "no scheduler is running"
 def test_a_full_disk_is_reported_once_and_the_broker_restarted_when_there_is_room() -> None:
     watch = DiskWatch()
     looks = [True, False, False, False, True, True, False, True]
-    actions = [watch.look(100.0 * n, room=room, complained=False) for n, room in enumerate(looks)]
+    actions = [watch.decide(100.0 * n, room=room, complained=False) for n, room in enumerate(looks)]
     assert actions == ["", "full", "", "", "restart", "", "full", "restart"]
 
 
 def test_a_disk_that_was_full_between_two_looks_is_known_by_the_brokers_log() -> None:
     watch = DiskWatch()
-    assert watch.look(0, room=True, complained=True) == "restart"
-    assert watch.look(2, room=True, complained=False) == ""
+    assert watch.decide(0, room=True, complained=True) == "restart"
+    assert watch.decide(2, room=True, complained=False) == ""
 
 
 def test_a_broker_that_keeps_complaining_is_restarted_ever_less_often() -> None:
     watch = DiskWatch()
-    restarts = [t for t in range(0, 4000, 2) if watch.look(t, room=True, complained=True) == "restart"]
+    restarts = [t for t in range(0, 4000, 2) if watch.decide(t, room=True, complained=True) == "restart"]
     pauses = [later - earlier for earlier, later in itertools.pairwise(restarts)]
     assert pauses == [min(LONGEST_S, AGAIN_S * 2**n) for n in range(len(pauses))]
     assert len(pauses) > 7
-    assert watch.look(9000, room=True, complained=False) == "restart"  # the complaint came while it waited
-    assert watch.look(9000 + 2 * LONGEST_S, room=True, complained=False) == ""
-    assert watch.look(20000, room=True, complained=True) == "restart"
-    assert watch.look(20000 + AGAIN_S, room=True, complained=True) == "restart"  # all was well in between
+    assert watch.decide(9000, room=True, complained=False) == "restart"  # the complaint came while it waited
+    assert watch.decide(9000 + 2 * LONGEST_S, room=True, complained=False) == ""
+    assert watch.decide(20000, room=True, complained=True) == "restart"
+    assert watch.decide(20000 + AGAIN_S, room=True, complained=True) == "restart"  # all was well in between
 
 
 @pytest.mark.parametrize(

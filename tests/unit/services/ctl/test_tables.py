@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from hams_services.ctl.tables import NARROW, devices_table, groups_table, placement, plans_table, streams_table
-from hams_services.monitor.core import Look
+from hams_services.monitor.core import SystemSnapshot
 from hams_services.monitor.screen import screen
 from hams_shared.wire.messages.pipeline import PipelineView, StreamView
 from hams_shared.wire.messages.scheduler import DeviceView, GroupView, StrategyAnswer
@@ -26,7 +26,7 @@ def shown(table: RenderableType, width: int = 80) -> list[str]:
 
 
 def test_streams_in_80_columns() -> None:
-    lines = shown(streams_table(PipelineView(streams=(STREAM,)), narrow=True))
+    lines = shown(streams_table(PipelineView(streams=(STREAM,)), compact=True))
     text = " ".join(" ".join(lines).split())
     assert "…" not in text
     assert lines[2].split()[:3] == ["person/corridor", "reconnecting", "2.4"]
@@ -42,7 +42,7 @@ def test_streams_in_full_width() -> None:
 
 def test_groups_and_devices_in_80_columns() -> None:
     serving = GroupView(name="face", state="serving", active=plan(3, {"det": "box.openvino.cpu0", "age": "box.b.u"}))
-    lines = shown(groups_table((serving,), narrow=True))
+    lines = shown(groups_table((serving,), compact=True))
     assert lines[1].split() == ["group", "state", "epoch", "strategy", "expected", "now"]
     assert lines[2].split()[:2] == ["face", "serving"]
     assert "placement" in shown(groups_table((serving,)), 160)[1]
@@ -77,10 +77,10 @@ def test_no_word_is_cut_on_any_console(width: int) -> None:
         strategy="round-robin", fps=13.05, bound_fps=13.5, gap=0.03, bottleneck=NAMES[0],
         shares={"landmarks": {NAMES[0]: 0.6, NAMES[1]: 0.4}, "emotion": {NAMES[1]: 1.0}},
     )  # fmt: skip
-    look = Look(views, streams.streams, (), ())
+    look = SystemSnapshot(views, streams.streams, (), ())
     for table, words in (
         (devices_table(views), {*NAMES, "quarantined", "Processor", "1.31.1"}),
-        (streams_table(streams, narrow=width < NARROW), {"person/corridor", "reconnecting", "16982", "(newer-frame"}),
+        (streams_table(streams, compact=width < NARROW), {"person/corridor", "reconnecting", "16982", "(newer-frame"}),
         (plans_table((answer,)), {"round-robin", "onnxruntime.cpu1-2-3", "landmarks", "emotion", "60%"}),
         (screen(look, look), {*NAMES, "person/corridor", "reconnecting", "quarantined"}),
     ):

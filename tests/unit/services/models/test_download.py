@@ -98,7 +98,7 @@ def test_a_file_arrives_whole(url: str, tmp_path: Path, name: str, requests: int
     [
         ("/missing", "404", 1),
         ("/cut", "ended after 512000 of 1024000 bytes", 3),
-        ("/nothing", "3 tries: the connection was cut", 3),
+        ("/nothing", "3 attempts: the connection was cut", 3),
         ("/away", "redirects to ftp://127.0.0.1/net.onnx", 1),
         ("/huge", "larger than 4 GiB", 1),
     ],
@@ -119,7 +119,7 @@ def test_another_file_than_promised(url: str, tmp_path: Path) -> None:
 
 
 def test_nobody_listens(tmp_path: Path, server: ThreadingHTTPServer) -> None:
-    with pytest.raises(ModelFetchError, match=r"could not be reached in 3 tries: .*refused.*offline\?"):
+    with pytest.raises(ModelFetchError, match=r"could not be reached in 3 attempts: .*refused.*offline\?"):
         download("http://127.0.0.1:9/net.onnx", SHA, tmp_path / "net", no_progress)
 
 

@@ -168,7 +168,7 @@ def test_silence_in_the_middle(server: Files, tmp_path: Path, monkeypatch: pytes
 def test_silence_for_good(server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SILENCE_S", 0.2)
     server.answers = [Answer(cut=0, silent=30) for _ in range(3)]
-    with pytest.raises(ModelFetchError, match=r"in 3 tries: the server sent nothing for 0\.2 s"):
+    with pytest.raises(ModelFetchError, match=r"in 3 attempts: the server sent nothing for 0\.2 s"):
         download(f"{server.url}/net", SHA, tmp_path / "net", no_progress)
     assert names(tmp_path) == []
 

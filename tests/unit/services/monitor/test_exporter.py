@@ -8,14 +8,14 @@ import urllib.request
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 
-from hams_services.monitor.core import Look
+from hams_services.monitor.core import SystemSnapshot
 from hams_services.monitor.exporter import STALE_S, HamsCollector
 from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
 from hams_shared.wire.messages.pipeline import StreamView
 from hams_shared.wire.messages.scheduler import DeviceView
 from support.build import device
 
-LOOK = Look(
+LOOK = SystemSnapshot(
     devices=(
         DeviceView(
             record=device("h.b.u"),
@@ -84,7 +84,7 @@ def test_without_an_answer_hams_is_down() -> None:
         return samples(generate_latest(registry).decode())
 
     assert scraped() == {("hams_up",): 0}
-    collector.show(Look(troubles=("no answer from the scheduler",)), time.monotonic())
+    collector.show(SystemSnapshot(troubles=("no answer from the scheduler",)), time.monotonic())
     assert scraped()[("hams_up",)] == 0
     collector.show(LOOK, time.monotonic() - STALE_S - 1)
     assert scraped() == {("hams_up",): 0}

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from hams_services.monitor.core import Look, device_rates, node_rates
+from hams_services.monitor.core import SystemSnapshot, device_rates, node_rates
 from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
 from hams_shared.wire.messages.plan import VariantChoice
 from hams_shared.wire.messages.scheduler import DeviceView
 from support.build import device, group_spec, model_ref, plan
 
 
-def at(uptime: float, busy: float, frames: int, incarnation: str = "i1") -> Look:
+def at(uptime: float, busy: float, frames: int, incarnation: str = "i1") -> SystemSnapshot:
     beat = Heartbeat(
         device="h.b.u",
         incarnation=incarnation,
@@ -24,7 +24,7 @@ def at(uptime: float, busy: float, frames: int, incarnation: str = "i1") -> Look
         uptime_s=uptime,
         memory_mib=100.0,
     )
-    return Look((DeviceView(record=device("h.b.u"), state="alive", heartbeat=beat),))
+    return SystemSnapshot((DeviceView(record=device("h.b.u"), state="alive", heartbeat=beat),))
 
 
 def test_two_heartbeats_of_one_life_give_rates() -> None:
@@ -49,11 +49,11 @@ def test_the_variant_that_serves_is_named() -> None:
     [
         (at(10.0, 4.0, 100), at(1.0, 0.1, 3, "i2")),
         (at(10.0, 4.0, 100), at(10.0, 4.0, 100)),
-        (Look(), at(10.0, 4.0, 100)),
+        (SystemSnapshot(), at(10.0, 4.0, 100)),
     ],
     ids=["restarted", "same heartbeat", "new"],
 )
-def test_no_rate_without_two_heartbeats_of_one_life(before: Look, after: Look) -> None:
+def test_no_rate_without_two_heartbeats_of_one_life(before: SystemSnapshot, after: SystemSnapshot) -> None:
     assert device_rates(before, after)[0].busy is None
     assert node_rates(before, after) == []
 

@@ -49,14 +49,14 @@ def drop_outputs(source: str, out: str, used: Mapping[str, Sequence[int] | None]
     ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
     for value in kept:
         wanted = used[value.name]
-        if wanted is not None and (size := _narrow(model, value, sorted(wanted))):
+        if wanted is not None and (size := _restrict(model, value, sorted(wanted))):
             dropped.append(f"{size - len(wanted)} of {size} numbers of {value.graph.outputs[kept.index(value)].name}")
     graph.remove_unused(model)  # the weights that were narrowed go
     files = [graph.save(model, out)] if dropped else []
     return {"files": files, "dropped": ", ".join(dropped), "tools": {"onnx": onnx.__version__}}
 
 
-def _narrow(model: ir.Model, output: ir.Value, wanted: list[int]) -> int:
+def _restrict(model: ir.Model, output: ir.Value, wanted: list[int]) -> int:
     """Compute only the numbers `wanted` of the output's last axis. Return how many it has; 0: it is left as it is."""
     shape = graph.sides(output) or ()
     if not shape or shape[-1] - len(wanted) <= LEAST * shape[-1]:

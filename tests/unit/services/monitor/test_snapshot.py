@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from hams_services.monitor.look import look
 from hams_services.monitor.screen import screen
+from hams_services.monitor.snapshot import take_snapshot
 from hams_shared.bus.memory.client import InMemoryBus
 from hams_shared.bus.memory.server import MemoryServer
 
 
 async def test_nobody_answers() -> None:
     async with InMemoryBus(MemoryServer()) as bus:
-        seen = await look(bus)
+        seen = await take_snapshot(bus)
     assert seen.blind
     console = Console(width=100)
     with console.capture() as capture:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hams_services.monitor.core import Look
+from hams_services.monitor.core import SystemSnapshot
 from hams_shared.bus.ask import pipeline_view, scheduler_view
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import CredentialsError, HamsError
@@ -16,7 +16,7 @@ PARTS = 2
 """Scheduler and pipeline."""
 
 
-async def look(bus: Bus) -> Look:
+async def take_snapshot(bus: Bus) -> SystemSnapshot:
     """Take one snapshot; never raises a HamsError."""
     troubles: list[str] = []
     devices: tuple[DeviceView, ...] = ()
@@ -31,7 +31,7 @@ async def look(bus: Bus) -> Look:
         streams = (await pipeline_view(bus, timeout=ASK_S)).streams
     except HamsError as error:
         troubles.append(_trouble(error, "pipeline"))
-    return Look(devices, streams, plans, tuple(troubles), blind=len(troubles) == PARTS)
+    return SystemSnapshot(devices, streams, plans, tuple(troubles), blind=len(troubles) == PARTS)
 
 
 def _trouble(error: HamsError, part: str) -> str:
