@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,6 +62,8 @@ class TrialContext:
     int8: Sequence[VariantRecord] = ()
     """INT8 variants of the base at or above the floor."""
     trials: list[Trial] = field(default_factory=list)
+    _calibration: list[tuple[Path, tuple[int, int]]] = field(default_factory=list)
+    """Shared with copies of this context, whose networks take the same input."""
 
     @property
     def base(self) -> VariantRecord:
@@ -74,7 +75,7 @@ class TrialContext:
         """What the base takes."""
         return self.base.made.input or self.samples.node.input
 
-    @cached_property
+    @property
     def calibration(self) -> tuple[Path, tuple[int, int]]:
         """The calibration set as the base takes it (.npy), and the width and height that its images fill.
 
@@ -83,9 +84,11 @@ class TrialContext:
         samples, path = self.samples, self.work / "tensors.npy"
         if not samples.calibration:
             raise BadInputError("there are no samples to calibrate with")
-        evaluator = self.builder.evaluator(self.builder.devices[self.base.made.format])
-        node = samples.node.model_copy(update={"input": self.input})
-        return path, evaluator.tensors(node, samples.folder, samples.calibration, path)
+        if not self._calibration:
+            evaluator = self.builder.evaluator(self.builder.devices[self.base.made.format])
+            node = samples.node.model_copy(update={"input": self.input})
+            self._calibration.append((path, evaluator.tensors(node, samples.folder, samples.calibration, path)))
+        return self._calibration[0]
 
     def call(self, function: str, **arguments: Any) -> dict[str, Any]:
         """Run ``module:function`` in the job's process, with the base's file as `source` and a new folder as `out`."""
