@@ -27,7 +27,7 @@ class Registration:
         await devices.put(self._record.device, codec.encode(self._record))
 
     async def end(self) -> None:
-        """Delete the device's record: a goodbye, so that others need not wait for missing heartbeats.
+        """Delete the device's record, so that the device counts as gone at once.
 
         Raises HamsError.
         """

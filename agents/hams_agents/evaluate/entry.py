@@ -10,7 +10,7 @@ from hams_agents.backends.registry import open_backend
 from hams_agents.devices import parse, pin
 from hams_agents.evaluate.requests import Collect, Decode, Request, Tensors
 from hams_shared.errors import BadInputError
-from hams_shared.runtime.limits import limit_memory
+from hams_shared.runtime.child_limits import limit_memory
 
 
 def evaluate(request: dict[str, Any]) -> Any:

@@ -1,5 +1,4 @@
-"""Several things about one image at once: a class out of each of some outputs, yes-or-no flags out of one, and points
-that go with them (where a garment's colour can be read)."""
+"""Several attributes of one image: one class per output, yes/no flags, and points (of a garment's colour)."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def changed() -> tuple[str, ...]:
 
 
 class Changes:
-    """Looks now and then whether :func:`changed` has news, and logs it."""
+    """Checks now and then whether a package has :func:`changed`, and logs it."""
 
     def __init__(self) -> None:
         self._looked = float("-inf")
@@ -149,7 +149,7 @@ def _folder(origin: str) -> str:
 
 
 class _Guarded:
-    """A task whose errors are its own."""
+    """Wraps a task: its errors become TaskErrors that name the package."""
 
     def __init__(self, task: Any, name: str) -> None:
         self._task = task
@@ -215,7 +215,7 @@ class _Description(_Guarded):
         return list(items)
 
     def _check(self, key: object, value: object) -> None:
-        """Raise TaskError unless the value can travel."""
+        """Raise TaskError unless the value can be encoded as a message."""
         if not isinstance(key, str):
             raise self._wrong(f"gave the key {key!r}: keys are texts")
         if key == "objects" and isinstance(value, list):

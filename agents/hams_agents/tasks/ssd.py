@@ -79,7 +79,7 @@ class Ssd:
         return [self._image(boxes[i], scores[i], affine, frame_size) for i, affine in enumerate(to_frame)]
 
     def reads(self, outputs: Outputs) -> Reads:
-        """Scores of the classes wanted only, where those of others do not matter."""
+        """Only the scores of the wanted classes, if no softmax couples them."""
         _, scores = self._tensors(outputs, next(iter(outputs.values())).shape[0])
         classes = None if self._params.activation == "softmax" else self._classes.tolist()
         names = self._params.outputs or tuple(outputs)

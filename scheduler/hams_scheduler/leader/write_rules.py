@@ -1,4 +1,4 @@
-"""What follows when a write to KV fails, and whose plan is believed when two schedulers wrote one. Pure."""
+"""What follows when a write to KV fails, and which plan counts when two schedulers wrote one. Pure."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from typing import Annotated
 
@@ -60,3 +62,16 @@ app.add_typer(devices, name="devices", rich_help_panel="Observe")
 app.add_typer(models, name="models", rich_help_panel="Models")
 app.add_typer(nco, name="nco", rich_help_panel="Models")
 app.add_typer(sink.app, name="sink", rich_help_panel="Results")
+
+
+def _join_lines(of: typer.Typer) -> None:
+    """Let help texts flow: typer keeps the line ends of all paragraphs but the first."""
+    for command in of.registered_commands:
+        text = inspect.cleandoc(command.help or (command.callback and command.callback.__doc__) or "")
+        command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", text)
+    for group in of.registered_groups:
+        if group.typer_instance is not None:
+            _join_lines(group.typer_instance)
+
+
+_join_lines(app)

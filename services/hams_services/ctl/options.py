@@ -19,7 +19,12 @@ Nats = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Strategy = Annotated[
     str | None,
-    typer.Option("--strategy", "-s", help="Overrides the group file's.", callback=lambda text: check_strategy(text)),
+    typer.Option(
+        "--strategy",
+        "-s",
+        help="Strategy to use instead of the one in the group file.",
+        callback=lambda text: check_strategy(text),
+    ),
 ]
 Devices = Annotated[
     list[str] | None,

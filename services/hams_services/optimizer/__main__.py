@@ -25,7 +25,7 @@ def command(
     async def serve(stop: asyncio.Event) -> None:
         from hams_services.optimizer.service import OptimizerService, lower_priority
         from hams_shared.bus.nats.client import NatsBus
-        from hams_shared.runtime.limits import Limits
+        from hams_shared.runtime.child_limits import Limits
         from hams_shared.runtime.process import cache_folder, host_name
 
         lower_priority()

@@ -14,7 +14,7 @@ from pathlib import Path
 from hams_services.optimizer.accuracy.evaluate import Candidate
 from hams_services.optimizer.accuracy.samples import NodeSamples
 from hams_services.optimizer.passes.base import Pass
-from hams_services.optimizer.passes.precision import Precision
+from hams_services.optimizer.passes.precision.precision_pass import Precision
 from hams_services.optimizer.passes.registry import PASSES
 from hams_services.optimizer.passes.trial import Start
 from hams_services.optimizer.progress import ProgressCallback
@@ -188,7 +188,7 @@ class NodePasses:
             if "openvino" in self.site.read:
                 found = {"openvino": self.builder.as_ir(made[0]), **found}
             found = dict(zip(found, self._measured(list(found.values())), strict=True))
-            least = 2 * floor - 1  # another runtime rounds otherwise
+            least = step.least(self.samples.node)
             if short := [why for one in found.values() if (why := shortfall(one, self.samples.node, least))]:
                 self.outcome.notes.append(f"{step.name}: {short[0]}")
                 return

@@ -38,9 +38,9 @@ from hams_shared.bus.records import watched
 from hams_shared.bus.variant_registry import register
 from hams_shared.errors import DeadlineError, HamsError, NotFoundError, RefusedError, as_hams_error, from_wire
 from hams_shared.group.spec import NodeSpec
+from hams_shared.runtime.child_limits import Limits
 from hams_shared.runtime.child_process import Bounds
 from hams_shared.runtime.lifecycle import ended
-from hams_shared.runtime.limits import Limits
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.messages.group import GroupRecord, ModelRef
@@ -257,15 +257,7 @@ class OptimizerService:
             imported.variants.get("onnx"),
             work.site.bf16,
         )
-        return distill.run(
-            samples,
-            gflops=job.gflops,
-            fps=job.fps,
-            device=job.device,
-            epochs=job.epochs,
-            budget_s=job.budget_s,
-            labelled=bool(job.labels),
-        )
+        return distill.run(samples, job)
 
     async def _optimize(self, job: JobRecord) -> tuple[str, str]:
         until = self._bounds.until

@@ -23,7 +23,7 @@ from typing import Any
 import msgpack
 
 from hams_shared.errors import HamsError, ModelError, NoSpaceError, as_hams_error
-from hams_shared.runtime.limits import Limits, apply
+from hams_shared.runtime.child_limits import Limits, apply
 
 HEAD_BYTES = 4
 _PR_SET_PDEATHSIG = 1

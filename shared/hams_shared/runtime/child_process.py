@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from hams_shared.errors import BadInputError, DeadlineError, HamsError, InternalError, ModelError, from_wire
+from hams_shared.runtime.child_limits import UNLIMITED, Limits
 from hams_shared.runtime.child_main import HEAD_BYTES, pack, unpack
-from hams_shared.runtime.limits import UNLIMITED, Limits
 
 MAX_ANSWER = 16 << 20
 START_S = 60.0

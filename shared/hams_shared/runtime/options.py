@@ -36,6 +36,6 @@ Credentials = Annotated[
         "--credentials",
         envvar=VARIABLE,
         callback=_use,
-        help="Who we are to the broker: a file that `hams-ctl init` made; then the connection is by TLS.",
+        help="Credentials file from `hams-ctl init`. The connection then uses TLS.",
     ),
 ]

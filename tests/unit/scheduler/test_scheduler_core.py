@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hams_scheduler import core, profiling, proposals
+from hams_scheduler import core, plan_switching, profiling
 from hams_scheduler.events import (
     AdoptGroup,
     AnswerPlan,
@@ -225,7 +225,7 @@ def test_a_returned_device_gets_its_node_back_because_that_pays() -> None:
     world.incarnation[ONE.device] = "another life"
     world.wait(2.0)
     assert world.shares()["det"] == TWO.device  # not at once: it might go again
-    world.wait(proposals.MIN_DWELL_S)
+    world.wait(plan_switching.MIN_DWELL_S)
     assert world.shares()["det"] == ONE.device
 
 
@@ -442,33 +442,33 @@ def loads(world: World, frames: int, seconds: float, busy: dict[str, float], per
 def test_more_objects_per_frame_move_nodes_and_less_is_expected() -> None:
     world = deployed(det_one=20, det_two=10, age_one=100, age_two=40)
     assert world.shares() == {"det": ONE.device, "age": TWO.device}
-    world.wait(proposals.MIN_DWELL_S)
+    world.wait(plan_switching.MIN_DWELL_S)
     loads(world, 0, 1.0, {"det": 0, "age": 0}, {})
     loads(world, 1000, 200.0, {"det": 0.05, "age": 0.025}, {"age": 8.0})  # a crowd: age takes 0.2 s a frame
     [view] = scheduler_view(world.state, world.now).groups
     assert view.weights["age"] == pytest.approx(8, rel=0.1)
     assert view.expected_fps == pytest.approx(5.0, rel=0.05)
-    world.wait(proposals.MIN_DWELL_S)
+    world.wait(plan_switching.MIN_DWELL_S)
     assert world.shares() == {"det": TWO.device, "age": ONE.device}
 
 
 def test_a_small_drift_changes_nothing() -> None:
     world = deployed(det_one=20, det_two=10, age_one=100, age_two=40)
     before = world.epoch()
-    world.wait(proposals.MIN_DWELL_S)
+    world.wait(plan_switching.MIN_DWELL_S)
     loads(world, 0, 1.0, {"det": 0, "age": 0}, {})
     loads(world, 1000, 60.0, {"det": 0.055, "age": 0.025}, {})
-    world.wait(proposals.MIN_DWELL_S)
+    world.wait(plan_switching.MIN_DWELL_S)
     assert world.epoch() == before
 
 
 def test_a_throttled_device_loses_its_heavy_node() -> None:
     world = deployed(det_one=20, det_two=15, age_one=1000, age_two=1000)
     assert world.shares()["det"] == ONE.device
-    world.wait(proposals.MIN_DWELL_S)
+    world.wait(plan_switching.MIN_DWELL_S)
     loads(world, 0, 1.0, {"det": 0, "age": 0}, {})
     loads(world, 1000, 300.0, {"det": 0.15, "age": 0.001}, {})  # three times slower than measured
-    world.wait(proposals.MIN_DWELL_S)
+    world.wait(plan_switching.MIN_DWELL_S)
     assert world.shares()["det"] == TWO.device
 
 

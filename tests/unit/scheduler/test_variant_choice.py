@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hams_scheduler import profiling, proposals
+from hams_scheduler import plan_switching, profiling
 from hams_scheduler.events import (
     AnswerPlan,
     GroupSeen,
@@ -255,7 +255,7 @@ def test_variants_that_appear_are_measured_and_the_fastest_admitted_one_serves()
     world = serving(good=40.0, rough=80.0)
     epoch = world.epoch()
     world.see(GOOD, ROUGH)
-    world.wait(proposals.MIN_DWELL_S + 2)
+    world.wait(plan_switching.MIN_DWELL_S + 2)
     assert world.served() == "age-good"
     assert world.epoch() == epoch + 1
     assert "age-rough" not in world.profiled()  # below the floor: not even measured
@@ -266,7 +266,7 @@ def test_variants_that_appear_are_measured_and_the_fastest_admitted_one_serves()
     assert "0.0800 below the floor of 0.98" in rows["age-rough"].excluded
     assert rows["age"].serves == ()
     world.do(GroupSeen("face", with_floor(0.85)))
-    world.wait(proposals.MIN_DWELL_S + 2)
+    world.wait(plan_switching.MIN_DWELL_S + 2)
     assert world.served() == "age-rough"
     world.do(GroupSeen("face", with_floor(0.995, 3.0)))
     world.wait(1.0)
@@ -278,7 +278,7 @@ def test_a_variant_is_compared_with_its_source_as_both_are_in_the_same_moment(pa
     world = serving(good=40.0, little=21.0)
     world.pace = pace
     world.see(GOOD, variant(RECORD.models["age"], AGE, 0.99, "little"))
-    world.wait(proposals.MIN_DWELL_S + 2)
+    world.wait(plan_switching.MIN_DWELL_S + 2)
     assert world.served() == "age-good"
     assert world.plan().variants["age"][TWO.device].fps == pytest.approx(40.0)
     assert world.plan().variants["age"][TWO.device].source_fps == pytest.approx(20.0)
@@ -302,7 +302,7 @@ def test_a_variant_that_gains_little_does_not_move_what_serves() -> None:
     world = serving(good=21.0)
     epoch = world.epoch()
     world.see(GOOD)
-    world.wait(proposals.MIN_DWELL_S + 2)
+    world.wait(plan_switching.MIN_DWELL_S + 2)
     assert "age-good" in world.profiled()
     assert world.epoch() == epoch
 
@@ -320,7 +320,7 @@ def test_a_new_group_begins_with_the_best_variants() -> None:
 def test_a_variant_judged_anew_below_the_floor_is_left_at_once() -> None:
     world = serving(good=40.0)
     world.see(GOOD)
-    world.wait(proposals.MIN_DWELL_S + 2)
+    world.wait(plan_switching.MIN_DWELL_S + 2)
     assert world.served() == "age-good"
     world.see(variant(RECORD.models["age"], AGE, 0.97, "good"))
     world.wait(1.0)
@@ -330,7 +330,7 @@ def test_a_variant_judged_anew_below_the_floor_is_left_at_once() -> None:
 def test_a_variant_that_an_agent_cannot_load_gives_way_to_the_source() -> None:
     world = serving(good=40.0)
     world.see(GOOD)
-    world.wait(proposals.MIN_DWELL_S - 4)
+    world.wait(plan_switching.MIN_DWELL_S - 4)
     world.loads = False
     world.wait(6.0)
     following = world.state.plans.records["face"].next

@@ -20,7 +20,7 @@ from hams_services.models.files import mib
 from hams_services.models.groups import node_yaml, plain
 from hams_services.models.manifest import SERVICES, Manifest, Service, ZooEntry, find_entry, zoo
 from hams_services.models.pull import State, check_base, places, pull, state
-from hams_services.models.verify import Checked, verify
+from hams_services.models.verify_cache import Checked, verify
 from hams_shared.errors import BadInputError, HamsError, from_wire
 from hams_shared.runtime.process import cache_folder
 

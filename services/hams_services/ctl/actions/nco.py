@@ -15,8 +15,8 @@ from hams_services.models.files import mib
 from hams_services.models.groups import load_group
 from hams_services.optimizer.accuracy.samples import NodeSamples
 from hams_services.optimizer.importing.formats import recognise
-from hams_services.optimizer.passes.precision import convert as convert_variant
-from hams_services.optimizer.passes.quantization import SCOPES, Int8, Scope
+from hams_services.optimizer.passes.precision.precision_pass import convert as convert_variant
+from hams_services.optimizer.passes.quantization.int8_pass import SCOPES, Int8, Scope
 from hams_services.optimizer.passes.registry import PASSES
 from hams_services.optimizer.passes.trial import Compute, Start
 from hams_services.optimizer.sandbox.process import JobProcess
@@ -24,7 +24,7 @@ from hams_services.optimizer.variant_builder import DEVICES, Imported, VariantBu
 from hams_services.optimizer.variant_folder import VariantStore
 from hams_shared.errors import BadInputError, UnsupportedModelError
 from hams_shared.group.spec import GroupSpec, NodeSpec
-from hams_shared.runtime.limits import Limits
+from hams_shared.runtime.child_limits import Limits
 from hams_shared.runtime.process import cache_folder
 from hams_shared.wire.variants import VariantRecord, shortfall, task_key
 

@@ -18,7 +18,7 @@ def deploy(
     file: GroupFile,
     strategy: Strategy = None,
     wait: Annotated[bool, typer.Option(help="Wait until the group serves.")] = True,
-    timeout: Annotated[float, typer.Option(min=1, help="How long to wait, s.")] = 600.0,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait.")] = 600.0,
     json: Json = False,
     nats: Nats = None,
     debug: Debug = False,

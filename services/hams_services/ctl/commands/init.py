@@ -35,7 +35,7 @@ def init(
     broker_store: Annotated[str, typer.Option(help="Folder of the broker's data.")] = "/data",
     debug: Debug = False,
 ) -> None:
-    """Create keys, certificates and users: then only clients with credentials reach the broker, over TLS.
+    """Create keys, certificates and users. Afterwards only clients with credentials can connect, over TLS.
 
     To add a box, run it again with --box NAME; existing files are kept. With --cluster each box of the cluster gets a
     folder with all files of its broker.

@@ -22,7 +22,7 @@ def optimize(
     group: Group,
     frames: Frames = 120,
     samples: Annotated[Path | None, typer.Option(help="A folder of frames instead, on the optimizer's host.")] = None,
-    budget: Annotated[float, typer.Option(min=1, help="How long all of it may take, s.")] = 900.0,
+    budget: Annotated[float, typer.Option(min=1, help="Time limit of the whole job, s.")] = 900.0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Take new frames; make and measure variants again.")] = False,
     wait: Wait = True,
     json: Json = False,
@@ -31,9 +31,8 @@ def optimize(
 ) -> None:
     """Make variants of a group's networks, compare and measure them all; the scheduler then uses the best.
 
-    Takes frames from the group's own streams (or --samples), makes variants for each runtime in each precision,
-    compares each with its source through the node's own post-processing, and has every device measure those that reach
-    the floor.
+    The job takes frames from the group's streams (or --samples) and makes variants for each runtime and precision. Each
+    is compared with its source by the node's own post-processing. Every device measures those that reach the floor.
     """
     from hams_services.ctl.actions import jobs
 
@@ -58,17 +57,17 @@ def calibrate(
 @nco.command()
 def train(
     group: Group,
-    node: Annotated[str, typer.Argument(help="The node whose network is too slow for a device.")],
+    node: Annotated[str, typer.Argument(help="The node to train a smaller network for.")],
     gflops: Annotated[float, typer.Option(min=0, help="The student's budget, 10⁹ operations an image.")] = 0.0,
-    fps: Annotated[float, typer.Option(min=0, help="Or the images/s that it has to reach on --device.")] = 0.0,
+    fps: Annotated[float, typer.Option(min=0, help="Images/s to reach on --device, instead of --gflops.")] = 0.0,
     device: Annotated[str, typer.Option("--device", "-d", help="A device of the optimizer's host.")] = "openvino:CPU",
     labels: Annotated[
         Path | None, typer.Option(help="Train on a folder with labels.json instead of on the outputs of the network.")
     ] = None,
     samples: Annotated[Path | None, typer.Option(help="A folder of frames instead of the group's streams.")] = None,
     frames: Annotated[int, typer.Option(min=20, max=10_000, help="Frames to take from the streams.")] = 300,
-    epochs: Annotated[int, typer.Option(min=1, help="Most passes over the samples; training may stop early.")] = 200,
-    budget: Annotated[float, typer.Option(min=1, help="No pass is begun after so many seconds.")] = 600.0,
+    epochs: Annotated[int, typer.Option(min=1, help="Most epochs; training may stop early.")] = 200,
+    budget: Annotated[float, typer.Option(min=1, help="No epoch starts after so many seconds.")] = 600.0,
     wait: Wait = True,
     json: Json = False,
     nats: Nats = None,
@@ -76,7 +75,7 @@ def train(
 ) -> None:
     """Train a small network on the outputs of a node's network; it serves where it reaches the floor.
 
-    Checkpoints are kept after each pass: a run that was stopped, or killed, continues when the command is repeated.
+    Checkpoints are kept after each epoch: a run that was stopped, or killed, continues when the command is repeated.
     """
     if not gflops and not fps:
         raise typer.BadParameter("give --gflops, or --fps with --device")

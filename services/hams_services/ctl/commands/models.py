@@ -45,7 +45,7 @@ def pull_(
         typer.Option(
             "--from",
             metavar="URL|FOLDER",
-            help="A mirror instead of the publishers; plain http and folders are safe: digests are checked.",
+            help="A mirror instead of the publishers; plain http and folders are allowed, because digests are checked.",
         ),
     ] = None,
     json: Json = False,

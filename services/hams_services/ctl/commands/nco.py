@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from hams_services.ctl.options import Debug, Json
-from hams_shared.runtime.limits import Limits
+from hams_shared.runtime.child_limits import Limits
 
 nco = typer.Typer(no_args_is_help=True, help="The neural computing optimizer: import, quantise, compare networks.")
 
@@ -137,7 +137,7 @@ _pass(
 )
 _pass(
     "downscale-input",
-    "Down-scale the input of a node's network as far as the floor allows, where its outputs are no places.",
+    "Down-scale the input of a node's network as far as the floor allows, where its outputs are not positions.",
 )
 _pass(
     "crop-input",

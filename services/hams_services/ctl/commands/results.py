@@ -29,7 +29,7 @@ def infer(
     group: GroupName,
     image: Annotated[Path, typer.Argument(help="An image file: JPEG, PNG, …")],
     annotate: Annotated[Path | None, typer.Option(help="Write the image with the results drawn in.")] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, max=600, help="How long to wait, s.")] = 30.0,
+    timeout: Annotated[float, typer.Option(min=0.1, max=600, help="Seconds to wait.")] = 30.0,
     json: Json = False,
     nats: Nats = None,
     debug: Debug = False,
@@ -50,7 +50,7 @@ def tap(
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Print the outputs of one node as they arrive, one line each. It costs the group no time."""
+    """Print the outputs of one node as they arrive, one line each. It does not slow the group down."""
     from hams_services.ctl.actions import results
 
     results.tap(group, node, stream, follow, count, json, nats, debug)

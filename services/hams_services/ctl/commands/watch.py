@@ -1,4 +1,4 @@
-"""Options of `hams-ctl top`, `metrics` and `tap`; what they do is in `actions`."""
+"""Options of `hams-ctl top` and `metrics`; what they do is in `actions`."""
 
 from __future__ import annotations
 

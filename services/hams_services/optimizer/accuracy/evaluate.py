@@ -9,8 +9,8 @@ from typing import Any
 
 from hams_shared.errors import HamsError, from_wire
 from hams_shared.group.spec import GroupSpec, InputSpec, NodeSpec
+from hams_shared.runtime.child_limits import UNLIMITED
 from hams_shared.runtime.child_process import Bounds, ChildProcess
-from hams_shared.runtime.limits import UNLIMITED
 
 EVALUATE = "hams_agents.evaluate.entry:evaluate"
 MAX_ANSWER = 1 << 30

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from hams_services.optimizer.passes.base import Pass
-from hams_services.optimizer.passes.crop_input import CropInput
+from hams_services.optimizer.passes.crop_input.crop_input_pass import CropInput
 from hams_services.optimizer.passes.downscale_input import DownscaleInput
-from hams_services.optimizer.passes.drop_outputs import DropOutputs
-from hams_services.optimizer.passes.filter_pruning import FilterPruning
-from hams_services.optimizer.passes.precision import Precision
-from hams_services.optimizer.passes.quantization import Int8
+from hams_services.optimizer.passes.drop_outputs.drop_outputs_pass import DropOutputs
+from hams_services.optimizer.passes.filter_pruning.filter_pruning_pass import FilterPruning
+from hams_services.optimizer.passes.precision.precision_pass import Precision
+from hams_services.optimizer.passes.quantization.int8_pass import Int8
 
 PASSES: tuple[Pass, ...] = (
     DropOutputs(),

@@ -1,4 +1,4 @@
-"""Passes that leave a share of a network, or of its image: as little as the floor allows, in fp32 and in INT8."""
+"""Passes whose setting is the share that is kept of the network or its image; in fp32 and in INT8."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 from hams_services.optimizer.passes.base import Pass
-from hams_services.optimizer.passes.quantization import Int8
+from hams_services.optimizer.passes.quantization.int8_pass import Int8
 from hams_services.optimizer.passes.search import LARGEST, shares
 from hams_services.optimizer.passes.trial import Start, Trial, TrialContext
 from hams_shared.wire.variants import VariantRecord

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from hams_shared.errors import BadInputError, ModelError
+from hams_shared.runtime.child_limits import Limits
 from hams_shared.runtime.child_process import Bounds, ChildProcess
-from hams_shared.runtime.limits import Limits
 
 JOBS = {
     "import": "hams_services.optimizer.importing.convert:import_file",

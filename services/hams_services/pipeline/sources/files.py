@@ -10,7 +10,7 @@ import cv2
 from hams_services.pipeline.sources.animated import decode_animation, is_animated
 from hams_services.pipeline.sources.base import Source, check_capture, decode_image, grab
 from hams_services.pipeline.sources.packets import Packets
-from hams_services.pipeline.sources.whole import container, cut_off
+from hams_services.pipeline.sources.truncated import container, cut_off
 from hams_shared.errors import SourceError
 from hams_shared.wire.frames import Pixels
 

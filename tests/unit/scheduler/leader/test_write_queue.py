@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from hams_scheduler.events import DeletePlan, Event, PlanRefused, StorePlan
-from hams_scheduler.leader.leadership import Leadership
 from hams_scheduler.leader.lease import Lease
+from hams_scheduler.leader.lease_store import Leadership
 from hams_scheduler.leader.plan_store import PlanStore, WriteQueue
 from hams_shared.bus.memory.client import InMemoryBus
 from hams_shared.bus.memory.server import MemoryServer

@@ -25,7 +25,7 @@ from hams_services.models.manifest import Manifest, ZooEntry, find_entry, zoo
 from hams_services.models.partial import part_of
 from hams_services.models.pull import check_base, places, pull, state
 from hams_services.models.sources import fetch
-from hams_services.models.verify import Checked, verify
+from hams_services.models.verify_cache import Checked, verify
 from hams_shared.errors import BadInputError, DigestError, ModelFetchError
 from hams_shared.group.spec import parse_group
 from support.file_server import Answer, serving

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,11 +17,11 @@ from onnx import helper
 from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator
 from hams_services.optimizer.accuracy.samples import NodeSamples
 from hams_services.optimizer.passes.downscale_input import DownscaleInput
-from hams_services.optimizer.passes.drop_outputs import SAME, DropOutputs
-from hams_services.optimizer.passes.filter_pruning import FilterPruning
-from hams_services.optimizer.passes.precision import convert
-from hams_services.optimizer.passes.quantization import SCOPES, Int8, Scope
-from hams_services.optimizer.passes.trial import Start
+from hams_services.optimizer.passes.drop_outputs.drop_outputs_pass import SAME, DropOutputs
+from hams_services.optimizer.passes.filter_pruning.filter_pruning_pass import FilterPruning
+from hams_services.optimizer.passes.precision.precision_pass import convert
+from hams_services.optimizer.passes.quantization.int8_pass import SCOPES, Int8, Scope
+from hams_services.optimizer.passes.trial import Start, TrialContext
 from hams_services.optimizer.sandbox.process import JobProcess
 from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_services.optimizer.variant_folder import VariantStore
@@ -101,6 +102,25 @@ def test_variants_agree_with_their_source(builder: VariantBuilder, tmp_path: Pat
     assert shortfall(short, NODE, 0.98) == "openvino bf16 was not compared with its source"
     with pytest.raises(UnsupportedModelError, match="bf16"):
         convert(builder, graph, "bf16")
+
+
+def test_the_calibration_set_is_made_once(builder: VariantBuilder, tmp_path: Path, folder: Path) -> None:
+    """Searches copy their context, with another deadline or another network of the same input."""
+    base = builder.import_file(convolutions(tmp_path), "net").variants["onnx"]
+    context = TrialContext(builder, Start(base), of(folder), base, 0.9, 0.0, tmp_path)
+    made = replace(context, deadline=1.0).calibration
+    written = made[0].stat()
+    assert replace(context, deadline=2.0).calibration == made
+    assert (made[0].stat().st_ino, made[0].stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+
+
+def test_no_trial_begins_after_the_budget(builder: VariantBuilder, tmp_path: Path, folder: Path) -> None:
+    """The first scope takes longer than the budget, so the second one is not tried."""
+    base = builder.import_file(convolutions(tmp_path), "net").variants["onnx"]
+    texts: list[str] = []
+    builder.progress = lambda text, *_: texts.append(text)
+    quantized(builder, base, of(folder), floor=0.0, budget_s=0.01)
+    assert len([text for text in texts if "layers kept" in text]) == 1
 
 
 FORMATS = [pytest.param("openvino", marks=pytest.mark.nco), "onnx"]

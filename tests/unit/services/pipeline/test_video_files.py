@@ -10,7 +10,7 @@ import pytest
 
 from hams_services.pipeline.sources.base import Source
 from hams_services.pipeline.sources.opening import open_source
-from hams_services.pipeline.sources.whole import cut_off
+from hams_services.pipeline.sources.truncated import cut_off
 from hams_services.pipeline.stream import LONGEST_STEP_S, MediaTime
 from hams_shared.errors import SourceError
 from support.avi import avi, jpeg, ticks

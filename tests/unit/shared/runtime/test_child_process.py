@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from hams_shared.errors import BadInputError, DeadlineError, InternalError, ModelError
+from hams_shared.runtime.child_limits import UNLIMITED, Limits
 from hams_shared.runtime.child_process import Bounds, ChildProcess, run_in_child
-from hams_shared.runtime.limits import UNLIMITED, Limits
 from support.wait import until, until_sync
 
 WORK = """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hams_services.optimizer.importing.fuzz import mutate, mutations, run
 from hams_services.optimizer.sandbox.process import JobProcess
-from hams_shared.runtime.limits import Limits
+from hams_shared.runtime.child_limits import Limits
 from support.hostile import convolutions, ir
 from support.zoo import real
 

@@ -15,7 +15,7 @@ from hams_services.optimizer.importing.onnx_file import read_onnx
 from hams_services.optimizer.importing.zips import check_zip, unpack
 from hams_services.optimizer.sandbox.process import JobProcess
 from hams_shared.errors import ModelError
-from hams_shared.runtime.limits import Limits
+from hams_shared.runtime.child_limits import Limits
 from support import hostile
 from support.zoo import real
 

@@ -21,8 +21,8 @@ from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator
 from hams_services.optimizer.sandbox.process import JobProcess
 from hams_shared.errors import BadInputError, HamsError, ModelError
 from hams_shared.group.spec import NodeSpec
+from hams_shared.runtime.child_limits import Limits
 from hams_shared.runtime.child_process import Bounds
-from hams_shared.runtime.limits import Limits
 from support.hostile import bomb, convolutions
 from support.wait import until_sync
 
@@ -111,7 +111,7 @@ def test_writing_is_confined(tmp_path: Path) -> None:
     code = """
         import socket, sys
         from pathlib import Path
-        from hams_shared.runtime.limits import Limits, apply
+        from hams_shared.runtime.child_limits import Limits, apply
         inside, outside = Path(sys.argv[1]), Path(sys.argv[2])
         if not apply(Limits(memory_mib=2048), inside):
             print("no Landlock"); raise SystemExit

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from hams_services.optimizer.accuracy.samples import NodeSamples
-from hams_services.optimizer.passes.crop_input import CropInput, size_of
-from hams_services.optimizer.passes.quantization import Int8
+from hams_services.optimizer.passes.crop_input.crop_input_pass import CropInput, size_of
+from hams_services.optimizer.passes.quantization.int8_pass import Int8
 from hams_services.optimizer.passes.trial import Start
 from hams_services.optimizer.sandbox.process import JobProcess
 from hams_services.optimizer.variant_builder import VariantBuilder
