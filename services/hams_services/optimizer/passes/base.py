@@ -53,6 +53,10 @@ class Pass(ABC):
         """Return the agreement that its variants must reach."""
         return node.min_agreement
 
+    def least(self, node: NodeSpec) -> float:
+        """Return the agreement below which a network that `replaces` is dropped, in any format."""
+        return self.floor(node)
+
     def starts(self, networks: Networks, site: SiteFormats) -> list[Start]:
         """Return what it starts from: the network as ONNX, unless a pass decides otherwise.
 
