@@ -13,14 +13,15 @@ from hams_services.optimizer.accuracy import samples as sampling
 from hams_services.optimizer.accuracy.evaluate import Candidate
 from hams_services.optimizer.accuracy.samples import NodeSamples
 from hams_services.optimizer.distill.request import TrainRequest, TrainResult
-from hams_services.optimizer.passes.precision import convert
+from hams_services.optimizer.passes.precision.precision_pass import convert
 from hams_services.optimizer.passes.search import Scale, Search
 from hams_services.optimizer.progress import ProgressCallback
 from hams_services.optimizer.sandbox.process import JOBS, JobProcess
 from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_shared.errors import BadInputError
 from hams_shared.group.spec import NodeSpec
-from hams_shared.wire.variants import Made, VariantRecord, task_key
+from hams_shared.wire.messages.optimizer import JobRecord
+from hams_shared.wire.variants import VariantRecord, task_key
 
 START_S = 600
 """CPU time besides the epochs, to run the teacher and to write the network, s."""
@@ -51,20 +52,11 @@ class Distill:
     bf16: bool = True
     """Whether a device computes in bf16."""
 
-    def run(
-        self,
-        samples: Path,
-        *,
-        gflops: float,
-        fps: float,
-        device: str,
-        epochs: int,
-        budget_s: float,
-        labelled: bool = False,
-    ) -> tuple[list[VariantRecord], TrainResult]:
+    def run(self, samples: Path, job: JobRecord) -> tuple[list[VariantRecord], TrainResult]:
         """Train on the images of `samples`, without the hold-out set; return the student's variants, measured.
 
-        With `labelled` the student learns the folder's labels.json instead of the teacher's outputs.
+        Size, epochs and time are as in `job`. If it has labels, the student learns the folder's labels.json instead of
+        the teacher's outputs.
 
         Raises:
             BadInputError: PyTorch is not installed, too few samples, outputs that cannot be learned, or a budget below
@@ -73,9 +65,9 @@ class Distill:
         if missing := [name for name in ("torch", "torchvision", "onnx2torch") if find_spec(name) is None]:
             raise BadInputError(f"training needs {missing[0]}", 'pip install "hams[train]"')
         found = NodeSamples.of(self.name, self.node, samples, 1_000_000)
-        request = self._request(found, labelled, gflops=gflops or LARGEST, epochs=epochs, budget_s=budget_s)
-        if not gflops:
-            request = request.model_copy(update={"gflops": self._gflops_for(fps, device, request, found)})
+        request = self._request(found, job)
+        if not job.gflops:
+            request = request.model_copy(update={"gflops": self._gflops_for(job, request, found)})
         result = self._train(request)
         records = self._measured(result.file, result, request, found)
         if result.initial:
@@ -87,15 +79,15 @@ class Distill:
             kept = {one.model.digest for one in records}
             for other in (one for one in before if one.model.digest not in kept):
                 self.builder.store.remove(other)
-        if labelled:
+        if job.labels:
             records = self.builder.measure_labels(records, self.name, self.node, samples)
         return records, result
 
-    def _request(self, samples: NodeSamples, labelled: bool, **request: Any) -> TrainRequest:
+    def _request(self, samples: NodeSamples, job: JobRecord) -> TrainRequest:
         """Write the inputs, and the labels, of a run."""
         self.folder.mkdir(parents=True, exist_ok=True)
         names, targets = samples.calibration, None
-        if labelled:
+        if job.labels:
             labels = sampling.read_labels(samples.folder)
             names, targets = [name for name in names if name in labels], self.folder / "labels.npy"
             np.save(targets, np.stack([self._target(labels[name], name) for name in names]))
@@ -109,28 +101,23 @@ class Distill:
             labels=targets,
             folder=self.folder,
             layout=self.node.input.layout,
-            **request,
+            gflops=job.gflops or LARGEST,
+            epochs=job.epochs,
+            budget_s=job.budget_s,
         )
 
     def _measured(
         self, file: Path, result: TrainResult, request: TrainRequest, samples: NodeSamples
     ) -> list[VariantRecord]:
         """Store a student in each format; return the variants, compared with the teacher."""
-        made = Made(
-            source_digest=self.teacher.made.source_digest,
-            source_format=self.teacher.made.source_format,
-            format="onnx",
-            precision="fp32",
-            settings={
-                "student": result.kind,
-                "gflops": f"{result.gflops:.4f}",
-                "epochs": str(result.epochs),
-                "seed": str(request.seed),
-                "learned from": "labels" if request.labels else "teacher",
-            },
-            tools=result.tools,
-        )
-        onnx = self.builder.store.add(f"{self.name}-student", [file], made)
+        settings = {
+            "student": result.kind,
+            "gflops": f"{result.gflops:.4f}",
+            "epochs": str(result.epochs),
+            "seed": str(request.seed),
+            "learned from": "labels" if request.labels else "teacher",
+        }
+        onnx = self.builder.derive(self.teacher, {"tools": result.tools}, settings, [str(file)], format="onnx")
         records = [self.builder.as_ir(onnx), onnx]
         if self.bf16:
             records.append(convert(self.builder, records[0], "bf16"))
@@ -151,18 +138,20 @@ class Distill:
         hint = 'training uses labels {"label": …} and {"value": …}'
         raise BadInputError(f"the label of {name} does not fit node {self.name}", hint)
 
-    def _gflops_for(self, fps: float, device: str, request: TrainRequest, samples: NodeSamples) -> float:
-        """Return the GFLOPs of the largest student that reaches `fps` on `device`, by measuring untrained ones."""
-        if fps <= 0:
+    def _gflops_for(self, job: JobRecord, request: TrainRequest, samples: NodeSamples) -> float:
+        """Return the GFLOPs of the largest student that reaches the FPS on the device, by measuring untrained ones."""
+        if job.fps <= 0:
             raise BadInputError("neither a budget nor a speed is given", "--gflops, or --fps with --device")
-        evaluator = self.builder.evaluator(device or self.builder.devices["openvino"])
-        search = Search(HALVINGS, fps)
+        evaluator = self.builder.evaluator(job.device or self.builder.devices["openvino"])
+        search = Search(HALVINGS, job.fps)
         while (halvings := search.next()) is not None:
-            self.progress(f"size for {fps:g} images/s", 0, 0)
+            self.progress(f"size for {job.fps:g} images/s", 0, 0)
             update = {"folder": self.folder / "speed", "epochs": 0, "gflops": LARGEST / 2**halvings}
             try:
                 path = self._train(request.model_copy(update=update)).file
             except BadInputError:
+                if not search.tried:
+                    raise
                 break  # below the smallest student
             candidate = Candidate(path, sampling.digest_of(path.parent, [path.name]))
             names = samples.hold_out[:8]
@@ -170,9 +159,9 @@ class Distill:
             if found.error is not None:
                 raise found.error
             search.tried[halvings] = found.fps
-        fastest = max(search.tried.values(), default=0.0)
-        if fastest < fps:
-            text = f"no student reaches {fps:g} images/s on {evaluator.device}; the fastest reaches {fastest:.0f}"
+        fastest = max(search.tried.values())
+        if fastest < job.fps:
+            text = f"no student reaches {job.fps:g} images/s on {evaluator.device}; the fastest reaches {fastest:.0f}"
             raise BadInputError(text, "a lower --fps")
         return float(LARGEST / 2**search.best)
 

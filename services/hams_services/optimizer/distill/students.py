@@ -142,7 +142,8 @@ class DownscaledStudent(Student):
 
     def __init__(self, inputs: int, targets: Sequence[Target], nhwc: bool, origin: Path, size: Sequence[int]) -> None:
         super().__init__(targets, nhwc)
-        self.size, self.kind = tuple(size), f"the network itself, on {size[1]}×{size[0]}"
+        self.size, image = tuple(size), f"{size[1]}×{size[0]}"
+        self.kind = f"the network itself, on {image}"
         model = onnx.load(str(origin))
         names = [one.name for one in model.graph.output]
         if missing := [target.name for target in targets if target.name not in names]:
@@ -153,11 +154,9 @@ class DownscaledStudent(Student):
             with torch.no_grad():
                 found = [tuple(one.shape) for one in self.eval()._small(torch.zeros(1, inputs, *size))]
         except Exception as error:  # onnx2torch, and operations that are bound to the old size, raise any kind
-            raise UnsupportedModelError(
-                f"onnx2torch cannot read or run it on {size[1]}×{size[0]}: {reason(error)}"
-            ) from None
+            raise UnsupportedModelError(f"PyTorch cannot read it, or run it on {image}: {reason(error)}") from None
         if any(len(shape) != 4 or shape[:2] != (1, count) for shape, count in zip(found, self.channels, strict=True)):
-            raise UnsupportedModelError(f"on {size[1]}×{size[0]} its outputs are no smaller maps: {found}")
+            raise UnsupportedModelError(f"on {image} its outputs are no smaller maps: {found}")
 
     def train(self, mode: bool = True) -> DownscaledStudent:
         """Stay in evaluation mode, with the statistics of batch normalisation: batches are small here."""

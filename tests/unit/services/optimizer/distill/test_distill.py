@@ -1,4 +1,4 @@
-"""Training: when it stops, what it costs, what an error weighs, and that a killed run ends as one that was not.
+"""Training: size, losses, when it stops, and that a killed run ends as one that was not.
 
 A run is a process; those that are not killed here are run in the tests' own.
 """
@@ -17,15 +17,26 @@ import openvino as ov
 import pytest
 from onnx import helper
 
+from hams_services.optimizer.distill.distillation import HALVINGS, LARGEST
 from hams_services.optimizer.distill.request import Target, TrainRequest, TrainResult
 from hams_services.optimizer.importing.convert import import_file
+from hams_services.optimizer.passes.search import Search
 from hams_services.optimizer.sandbox.process import JOBS, JobProcess
 from hams_shared.errors import BadInputError, ModelError
-from hams_shared.runtime.limits import Limits
+from hams_shared.runtime.child_limits import Limits
 from support.networks import graph, write
 
 OLD_EXPORTER = "ignore::DeprecationWarning"
 """PyTorch's own, which training uses."""
+
+
+@pytest.mark.parametrize("largest", [9.0, 0.4, 0.0013])
+def test_the_search_for_a_size_ends_just_below_the_largest_that_is_fast_enough(largest: float) -> None:
+    search = Search(HALVINGS, 100.0)
+    while (halvings := search.next()) is not None:
+        search.tried[halvings] = 100.0 * largest / (LARGEST / 2**halvings)
+    assert len(search.tried) <= 10
+    assert 0.8 * largest <= LARGEST / 2**search.best <= largest
 
 
 @pytest.mark.train
@@ -149,21 +160,31 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> No
 
 
 @pytest.mark.train
-@pytest.mark.filterwarnings(OLD_EXPORTER)
 def test_training_stops_where_the_loss_no_longer_falls_or_the_time_is_spent(tmp_path: Path) -> None:
-    given = request(tmp_path, epochs=150) | {"rate": 1e-12}
-    found = trained(given)
-    assert found.stopped == "patience"
-    assert 10 < found.epochs < 150
-    found = trained(given | {"folder": str(tmp_path / "short"), "budget_s": 1e-3})
-    assert (found.epochs, found.stopped) == (1, "budget")
+    from hams_services.optimizer.distill.training import Training
+
+    training = Training(TrainRequest.model_validate(request(tmp_path, epochs=100)), lambda text, done, total: None)
+    training.seconds = training.request.budget_s
+    assert training.why() == ""  # one epoch is done whatever the budget
+    training.plateau.step(1.0)
+    assert training.why() == "budget"
+    training.seconds, rate = 0.0, training.optimizer.param_groups[0]["lr"]
+    while not training.why():
+        training.plateau.step(2.0)
+    assert training.why() == "patience"
+    assert 15 < training.plateau.last_epoch < 50
+    assert training.optimizer.param_groups[0]["lr"] < 0.1 * rate
+    assert training.plateau.best == 1.0
+    for _ in range(100):
+        training.plateau.step(1.0)
+    assert training.why() == "epochs"
 
 
 @pytest.mark.train
 @pytest.mark.filterwarnings(OLD_EXPORTER)
 def test_numbers_are_learned_alike_in_both_formats(tmp_path: Path) -> None:
     """Both files say what the teacher says, for any batch; one that learned nothing would be off by 0.8."""
-    result = trained(request(tmp_path, 60, 8))
+    result = trained(request(tmp_path, 120, 6))
     assert result.gflops <= 0.002
     assert result.outputs[0].kind == "numbers"
     images = halves(380)[300:]
@@ -323,7 +344,7 @@ def test_what_cannot_begin_as_the_network_says_why_and_begins_anew(tmp_path: Pat
     bound = helper.make_node("Reshape", ["x", "rows"], ["heat"])
     old = graph([bound], constants={"rows": np.array([-1, 1, 32, 32])}, outputs={"heat": None}, sides=(128, 128))
     for origin, why in (
-        (unknown, "no smaller maps|cannot read"),
+        (unknown, "no smaller maps|cannot read it"),
         (write(tmp_path / "old.onnx", old), "no smaller maps"),
         (convolutional(tmp_path), "no output heat of it"),
     ):
