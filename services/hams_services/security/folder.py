@@ -281,6 +281,8 @@ def _write_once(path: Path, text: str) -> None:
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    """Replace a file in one step unless it holds `data`; only those that `mode` allows can ever read it."""
+    """Replace a file in one step unless it holds `data`; only those that `mode` and the umask allow can ever read it."""
     if not path.exists() or path.read_bytes() != data:
-        write(path, data, mode)
+        umask = os.umask(0o077)  # it can only be read by setting it
+        os.umask(umask)
+        write(path, data, mode & ~umask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 import subprocess
@@ -45,6 +46,20 @@ def test_a_new_site(tmp_path: Path) -> None:
         assert credentials.seed not in accounts
         assert credentials.seed not in repr(credentials)
         assert credentials.tls().verify_mode == ssl.CERT_REQUIRED
+
+
+def test_the_umask_narrows_the_modes_of_files(tmp_path: Path) -> None:
+    """The group may read a broker's key, for a broker that is another user, unless the user's umask forbids it."""
+    init(tmp_path / "usual")
+    assert (tmp_path / "usual" / "broker" / "broker.key").stat().st_mode & 0o777 == 0o640
+    before = os.umask(0o077)
+    try:
+        init(tmp_path / "narrow")
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "narrow").rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
 
 
 def test_again_keeps_what_is_there_and_adds_a_box(tmp_path: Path) -> None:
