@@ -281,7 +281,7 @@ def _write_once(path: Path, text: str) -> None:
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    """Replace a file in one step unless it holds `data`; only those that `mode` and the umask allow can ever read it."""
+    """Replace a file in one step unless it holds `data`; only users whom `mode` and the umask allow can read it."""
     if not path.exists() or path.read_bytes() != data:
         umask = os.umask(0o077)  # it can only be read by setting it
         os.umask(umask)

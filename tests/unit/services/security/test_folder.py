@@ -50,14 +50,15 @@ def test_a_new_site(tmp_path: Path) -> None:
 
 def test_the_umask_narrows_the_modes_of_files(tmp_path: Path) -> None:
     """The group may read a broker's key, for a broker that is another user, unless the user's umask forbids it."""
-    init(tmp_path / "usual")
-    assert (tmp_path / "usual" / "broker" / "broker.key").stat().st_mode & 0o777 == 0o640
-    before = os.umask(0o077)
+    before = os.umask(0o022)
     try:
+        init(tmp_path / "usual")
+        os.umask(0o077)
         init(tmp_path / "narrow")
         assert os.umask(0o077) == 0o077
     finally:
         os.umask(before)
+    assert (tmp_path / "usual" / "broker" / "broker.key").stat().st_mode & 0o777 == 0o640
     for path in (tmp_path / "narrow").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
 
