@@ -320,6 +320,10 @@ def _request_on_drift(state: SchedulerState, now: float) -> None:
         capacity = state.learned.capacity_fps(group)
         if record.active is None or record.next is not None or capacity <= 0:
             continue
+        if (
+            record.active.fps <= 0
+        ):  # groups of higher priority leave it nothing; what they leave now changes all the time
+            continue
         if abs(capacity / record.active.fps - 1.0) > DRIFT:
             state.replanning.drifted_at = now
             state.request_replan(f"group {group}: {capacity:.1f} FPS measured, {record.active.fps:.1f} predicted")

@@ -235,9 +235,15 @@ def _near(whole: Instance, snapshot: PlanningSnapshot, reference: Placement) -> 
     numbers = Problem.of(whole)
     current = assignment_rows(whole, snapshot.current)
     rows = replan(numbers, current, assignment_rows(whole, reference.shares))
-    bound = objective.cycle(numbers, assignment_rows(whole, reference.shares)) / (1 + reference.gap)
-    answer = Answer.of(numbers, rows, min(bound, objective.cycle(numbers, rows)))
+    answer = Answer.of(numbers, rows, min(_bound(whole, reference), objective.cycle(numbers, rows)))
     return build(reference.strategy, whole, numbers, answer, reference.seconds)
+
+
+def _bound(whole: Instance, placement: Placement) -> float:
+    """The bound of `placement` as a cycle, s. Its FPS may be 0, where groups of higher priority leave nothing."""
+    rates = placement.group_fps
+    worst = min(rates, key=lambda name: rates[name] / whole.target(name))
+    return (whole.target(worst) if len(rates) > 1 else 1.0) / placement.bound_fps
 
 
 def _gain(whole: Instance, snapshot: PlanningSnapshot, placement: Placement) -> float:

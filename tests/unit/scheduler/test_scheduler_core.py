@@ -472,6 +472,43 @@ def test_a_throttled_device_loses_its_heavy_node() -> None:
     assert world.shares()["det"] == TWO.device
 
 
+def starved() -> World:
+    """One device, whose groups are one that serves, and one of higher priority that leaves nothing to it."""
+    world = World(ONE)
+    world.fps = {("det", ONE.device): 10.0, ("age", ONE.device): 10.0}
+    world.do(GroupSeen("face", group_record()))
+    world.wait(2.0)
+    world.do(GroupSeen("vital", group_record(group_spec("vital", priority=1, target_fps=100.0))))
+    world.wait(2.0)
+    return world
+
+
+def test_a_group_without_a_share_of_its_device_keeps_its_place() -> None:
+    """Its predicted FPS are 0: agents give it what the group of higher priority leaves."""
+    world = starved()
+    assert world.shares("face")["det"] == world.shares("vital")["det"] == ONE.device
+    plans = {name: record.active for name, record in world.state.plans.records.items()}
+    assert plans["vital"] is not None
+    assert plans["vital"].fps > 0
+    assert world.state.groups.errors == {}
+
+
+def test_a_group_without_a_share_that_serves_anyway_is_no_drift() -> None:
+    """Capacity that is measured of a group for which 0 FPS are predicted."""
+    world = starved()
+    record = world.state.plans.records["face"]
+    assert record.active is not None
+    starving = record.active.model_copy(update={"fps": 0.0})
+    world.state.plans.put(record.model_copy(update={"active": starving}))
+    world.wait(plan_switching.MIN_DWELL_S)
+    loads(world, 0, 1.0, {"det": 0, "age": 0}, {})
+    loads(world, 1000, 60.0, {"det": 0.05, "age": 0.01}, {})
+    assert world.state.learned.capacity_fps("face") > 0
+    before = len([command for command in world.log if isinstance(command, Solve)])
+    world.wait(plan_switching.MIN_DWELL_S)
+    assert len([command for command in world.log if isinstance(command, Solve)]) == before
+
+
 @pytest.mark.parametrize("field", ["active", "next"])
 def test_an_empty_plan_record_has_epoch_zero(field: str) -> None:
     record = PlanRecord(group="face")
