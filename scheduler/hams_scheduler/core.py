@@ -320,9 +320,7 @@ def _request_on_drift(state: SchedulerState, now: float) -> None:
         capacity = state.learned.capacity_fps(group)
         if record.active is None or record.next is not None or capacity <= 0:
             continue
-        if (
-            record.active.fps <= 0
-        ):  # groups of higher priority leave it nothing; what they leave now changes all the time
+        if record.active.fps <= 0:  # it gets what groups of higher priority leave, which is not predicted
             continue
         if abs(capacity / record.active.fps - 1.0) > DRIFT:
             state.replanning.drifted_at = now
