@@ -30,14 +30,7 @@ from torch.utils.data import TensorDataset
 from hams_services.optimizer.accuracy.heatmaps import is_heat
 from hams_services.optimizer.augmentation import varied
 from hams_services.optimizer.distill.request import Target, TrainRequest, TrainResult
-from hams_services.optimizer.distill.students import (
-    Student,
-    fitting,
-    gflops,
-    mean_and_spread,
-    place_weights,
-    stride_of,
-)
+from hams_services.optimizer.distill.students import Student, fitting, gflops, mean_and_spread, place_weights, stride_of
 from hams_services.optimizer.importing.onnx_file import number_names, rename_tensors
 from hams_services.optimizer.onnx_graph.run_openvino import one_core
 from hams_services.optimizer.progress import ProgressCallback
@@ -47,8 +40,8 @@ from hams_shared.runtime.files import replaced
 
 LEAST, MOST = 20, 4096
 """Least samples, and most numbers of an output that is no map; lists of boxes are larger."""
-HOLD_OUT = 0.2
-"""Part of the samples, the last, that measures the loss."""
+HOLD_OUT, LESS = 0.2, 0.025
+"""Part of the samples, the last, that measures the loss; where a student starts trained it decides on nothing."""
 COPIES, LEAST_COPIES, MOST_COPIES, COPIED_BYTES = 1200, 3, 15, 1 << 30
 """Changed images in all, and per image; and bytes of all images together."""
 LEAST_BATCH, BATCH, MOST_NUMBERS = 4, 32, 6_000_000
@@ -114,7 +107,7 @@ class Training:
         targets = [_target(name, values, len(strides) == 1 and 0 not in strides) for name, values in outputs.items()]
         self.student, self.note = fitting(self.shape, targets, request)
         samples = TensorDataset(images, *self._grids(outputs))
-        border = len(images) - max(1, round(len(images) * HOLD_OUT))
+        border = len(images) - max(1, round(len(images) * (LESS if self.student.pretrained else HOLD_OUT)))
         known, self.hold_out = samples[:border], TensorDataset(*samples[border:])
         if not self.student.pretrained and request.epochs:
             progress("augment the images", 0, request.epochs)

@@ -17,14 +17,19 @@ import openvino as ov
 import pytest
 from onnx import helper
 
-from hams_services.optimizer.distill.distillation import HALVINGS, LARGEST
+from hams_services.optimizer.distill.distillation import HALVINGS, LARGEST, Distill
 from hams_services.optimizer.distill.request import Target, TrainRequest, TrainResult
 from hams_services.optimizer.importing.convert import import_file
 from hams_services.optimizer.passes.search import Search
 from hams_services.optimizer.sandbox.process import JOBS, JobProcess
+from hams_services.optimizer.variant_builder import VariantBuilder
+from hams_services.optimizer.variant_folder import VariantStore
 from hams_shared.errors import BadInputError, ModelError
+from hams_shared.group.spec import NodeSpec
 from hams_shared.runtime.child_limits import Limits
+from hams_shared.wire.messages.optimizer import JobRecord
 from support.networks import graph, write
+from support.noise import noise
 
 OLD_EXPORTER = "ignore::DeprecationWarning"
 """PyTorch's own, which training uses."""
@@ -425,3 +430,20 @@ def test_what_cannot_be_learned_is_named(tmp_path: Path) -> None:
     np.save(given["tensors"], np.load(given["tensors"])[:5])
     with pytest.raises(BadInputError, match="5 samples are too few"):
         in_child(given)
+
+
+@pytest.mark.train
+def test_a_student_is_as_large_as_the_wanted_speed_allows(tmp_path: Path) -> None:
+    """At one image a second that is the largest; it is stored in both formats and compared."""
+    spec = {"model": "teacher.onnx", "input": {"size": [16, 16]}, "task": {"type": "embedding"}}
+    node = NodeSpec.model_validate(spec)
+    frames, file = noise(tmp_path / "frames", 36), teacher(tmp_path)
+    wanted = JobRecord(id="job", kind="train", group="g", node="say", fps=1.0, epochs=1, budget_s=60.0)
+    with JobProcess(tmp_path / "job") as job:
+        builder = VariantBuilder(VariantStore(tmp_path / "store"), job)
+        source = builder.import_file(file, "say").variants["openvino"]
+        distill = Distill("say", node, source, builder, tmp_path / "run", builder.progress, bf16=False)
+        records, result = distill.run(frames, wanted)
+        assert {record.made.format for record in records} == {"openvino", "onnx"}
+        assert all(record.made.form == "student" and record.agreements for record in records)
+        assert result.gflops > 0.05
