@@ -70,12 +70,13 @@ test: $(VENV)/.installed-test ## All tests but the slow ones; a few of them star
 test-all: $(VENV)/.installed-all ## All tests; as root also those of docker compose, which install Docker where it is missing
 	HAMS_COMPOSE_TEST=1 $(PYTEST) tests
 
-lint: $(VENV)/.installed-lint ## ruff, mypy, import-linter
+lint: $(VENV)/.installed-lint ## ruff, mypy, import-linter, shape
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy services/hams_services scheduler/hams_scheduler agents/hams_agents shared/hams_shared shared/hams_client
 	$(BIN)/mypy --strict --config-file= --cache-dir .mypy_cache/examples examples/apps  # as a user's own project is checked
 	$(BIN)/lint-imports
+	$(BIN)/python tools/shape.py
 
 shape: $(BASE_STAMP) ## Files of 400 lines, functions of 40, no import circles: what is larger
 	$(BIN)/python tools/shape.py
