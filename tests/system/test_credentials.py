@@ -330,6 +330,6 @@ def test_a_whole_system(site: Path, tmp_path: Path) -> None:
         up.kill("hams_scheduler")
         back()
         up.kill("nats-server")
-        until_sync(lambda: "the broker knows again what is here" in up.logs(), 60, "the agent is back")
+        until_sync(lambda: "the broker has again what this agent holds" in up.logs(), 60, "the agent is back")
         back()
         assert "do not allow it" not in up.logs(), up.logs()
