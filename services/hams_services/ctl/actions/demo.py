@@ -15,7 +15,7 @@ import numpy as np
 
 from hams_client import Hams, Result
 from hams_services.ctl.actions.deploy import ask_plan, bring_in, print_plan, until_served
-from hams_services.ctl.actions.up import shown
+from hams_services.ctl.actions.up import with_progress
 from hams_services.ctl.console import out, without_bus
 from hams_services.ctl.control import Control
 from hams_services.ctl.progress import Steps, steps
@@ -84,7 +84,7 @@ async def run_demo(file: Path, out_dir: Path, source: str | None, devices: list[
         os.environ["HAMS_HOME"] = home
         out.print(f"starting broker, scheduler, pipeline and {len(names)} agents: {', '.join(names)}")
         async with (
-            shown(partial(system, SystemOptions(names, port=0))) as running,
+            with_progress(partial(system, SystemOptions(names, port=0))) as running,
             NatsBus(running.url, name="hams-ctl demo") as bus,
         ):
             await _play(bus, spec, out_dir)

@@ -107,9 +107,7 @@ def quantize(
     """Make INT8 variants of a node's network."""
 
     def main() -> None:
-        spec = _with_node(file, node)
-        of = _with_floor(spec.nodes[node], floor)
-        shown = NodeSamples.of(node, of, samples, frames)
+        spec, of, found = _with_samples(file, node, floor, samples, frames)
         scopes: tuple[Scope, ...] = (scope,) if scope else SCOPES
         with variant_builder(memory, device) as builder, _written(spec, node) as path:
             bases = list(builder.import_file(path, node, of.input.shape()).variants.values())
@@ -117,8 +115,8 @@ def quantize(
             for base in bases:
                 if compute != "bf16" or base.made.format != "onnx":
                     start = Start(base, compute)
-                    made += Int8(scopes).apply(builder, start, shown, floor=of.min_agreement, budget_s=budget)
-            made = builder.measure(bases[0], made, shown, time_it=True)
+                    made += Int8(scopes).apply(builder, start, found, floor=of.min_agreement, budget_s=budget)
+            made = builder.measure(bases[0], made, found, time_it=True)
         _show(node, of, made, json)
 
     run_sync(main, debug)
@@ -140,19 +138,17 @@ def reduce(
     """Run the pass `name` on a node's network as ONNX, and show its variant next to the whole network."""
 
     def main() -> None:
-        spec = _with_node(file, node)
-        of = _with_floor(spec.nodes[node], floor)
-        shown = NodeSamples.of(node, of, samples, frames)
+        spec, of, found = _with_samples(file, node, floor, samples, frames)
         step = next(one for one in PASSES if one.name == name)
         with variant_builder(memory, device) as builder, _written(spec, node) as path:
             imported = builder.import_file(path, node, of.input.shape())
             base = imported.variants.get("onnx")
             if base is None:
                 raise UnsupportedModelError(f"that needs the network as ONNX: {imported.skipped['onnx']}")
-            made = step.apply(builder, Start(base), shown, floor=of.min_agreement, budget_s=budget)
+            made = step.apply(builder, Start(base), found, floor=of.min_agreement, budget_s=budget)
             if not made:
                 raise UnsupportedModelError(f"{step.nothing} (floor {of.min_agreement:g})")
-            made = builder.measure(base, [base, *made], shown, time_it=True)
+            made = builder.measure(base, [base, *made], found, time_it=True)
         _show(node, of, made, json)
 
     run_sync(main, debug)
@@ -233,6 +229,15 @@ def _with_node(file: Path, node: str) -> GroupSpec:
 
 def _with_floor(node: NodeSpec, floor: float | None) -> NodeSpec:
     return node if floor is None else node.model_copy(update={"min_agreement": floor})
+
+
+def _with_samples(
+    file: Path, node: str, floor: float | None, samples: Path, most: int
+) -> tuple[GroupSpec, NodeSpec, NodeSamples]:
+    """Return the group of `file`, its node with its floor, and at most `most` samples of it."""
+    spec = _with_node(file, node)
+    of = _with_floor(spec.nodes[node], floor)
+    return spec, of, NodeSamples.of(node, of, samples, most)
 
 
 def _show(title: str, node: NodeSpec, records: list[VariantRecord], json: bool) -> None:

@@ -49,8 +49,27 @@ def unused_options(nats: str | None, port: int | None, host: str) -> str:
     )
 
 
+Start = Callable[[Progress], AbstractAsyncContextManager[Running]]
+
+
 @asynccontextmanager
-async def shown(start: Callable[[Progress], AbstractAsyncContextManager[Running]]) -> AsyncIterator[Running]:
+async def _until_stopped(start: Start, headline: str, at: str) -> AsyncIterator[Running]:
+    """Run what `start` makes, and name its devices; after the block wait for Ctrl-C, or raise if a part is given up."""
+    try:
+        async with with_progress(start) as running:
+            out.print(Text.assemble((headline, "bold green"), f"{at} {running.url}"))
+            for name in running.devices:
+                out.print(f"  {name}")
+            yield running
+            failed = await running.supervisor.failure()
+            raise InternalError(f"{failed.spec.name} keeps failing and was given up", f"log: {failed.spec.log}")
+    except asyncio.CancelledError:
+        err.print("stopped")
+        raise
+
+
+@asynccontextmanager
+async def with_progress(start: Start) -> AsyncIterator[Running]:
     """Run the system that `start` makes, and show the progress of its start and end."""
     async with AsyncExitStack() as stack:
         with steps() as progress:
@@ -81,21 +100,12 @@ def up(
             err.print(unused)
         devices = await choose_devices(device)
         err.print(f"starting {len(devices)} device{'s' * (len(devices) != 1)}: {', '.join(devices)}")
-        try:
-            options = SystemOptions(devices, nats, port, host, metrics, schedulers, secrets, optimizer)
-            async with shown(partial(system, options)) as running:
-                out.print(Text.assemble(("HAMS is up", "bold green"), f" at {running.url}"))
-                for name in running.devices:
-                    out.print(f"  {name}")
-                if metrics is not None:
-                    out.print(f"  metrics: http://{host_port(*address(metrics))}/metrics")
-                out.print(f"  logs: {running.logs}")
-                out.print("next: hams-ctl deploy examples/face.yaml   (Ctrl-C here stops everything)")
-                failed = await running.supervisor.failure()
-                raise InternalError(f"{failed.spec.name} keeps failing and was given up", f"log: {failed.spec.log}")
-        except asyncio.CancelledError:
-            err.print("stopped")
-            raise
+        options = SystemOptions(devices, nats, port, host, metrics, schedulers, secrets, optimizer)
+        async with _until_stopped(partial(system, options), "HAMS is up", " at") as running:
+            if metrics is not None:
+                out.print(f"  metrics: http://{host_port(*address(metrics))}/metrics")
+            out.print(f"  logs: {running.logs}")
+            out.print("next: hams-ctl deploy examples/face.yaml   (Ctrl-C here stops everything)")
 
     without_bus(main, debug, stopped_is_fine=True)
 
@@ -108,16 +118,7 @@ def join(nats: str, device: list[str] | None, debug: bool) -> None:
         box = name_box(identity)
         devices = await choose_devices(device)
         err.print(f"starting {len(devices)} device{'s' * (len(devices) != 1)}: {', '.join(devices)}")
-        try:
-            async with shown(partial(joined, devices, nats, box, identity)) as running:
-                out.print(Text.assemble((f"{box} has joined", "bold green"), f" {running.url}"))
-                for name in running.devices:
-                    out.print(f"  {name}")
-                out.print(f"  logs: {running.logs}")
-                failed = await running.supervisor.failure()
-                raise InternalError(f"{failed.spec.name} keeps failing and was given up", f"log: {failed.spec.log}")
-        except asyncio.CancelledError:
-            err.print("stopped")
-            raise
+        async with _until_stopped(partial(joined, devices, nats, box, identity), f"{box} has joined", "") as running:
+            out.print(f"  logs: {running.logs}")
 
     without_bus(main, debug, stopped_is_fine=True)

@@ -12,23 +12,11 @@ import pytest
 from onnx import helper
 
 from hams_agents.backends.base import Backend
-from hams_agents.backends.registry import open_backend
-from hams_agents.devices import parse
 from hams_shared.errors import ModelError, UnsupportedModelError
 from support.networks import graph, images, means, model_file, write
 
 GARBAGE = random.Random(3).randbytes(5000)
 CONTENTS = {"empty": b"", "garbage": GARBAGE, "text": b"hello world\n" * 40, "html": b"<!DOCTYPE html><html>404</html>"}
-
-
-@pytest.fixture(scope="module")
-def openvino() -> Backend:
-    return open_backend(parse("openvino:CPU"))
-
-
-@pytest.fixture(scope="module")
-def onnxruntime() -> Backend:
-    return open_backend(parse("onnxruntime:CPU"))
 
 
 def refused(backend: Backend, path: Path, capfd: pytest.CaptureFixture[str]) -> ModelError:

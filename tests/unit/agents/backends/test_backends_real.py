@@ -9,8 +9,6 @@ import onnx
 import pytest
 
 from hams_agents.backends.base import Backend, ModelFile, Network
-from hams_agents.backends.registry import open_backend
-from hams_agents.devices import parse
 from hams_shared.errors import ModelError, UnsupportedModelError
 from support.networks import OMZ, images, model_file
 from support.zoo import copied
@@ -41,16 +39,6 @@ ZOO = {
     "person-reidentification-retail-0287": ((1, 3, 256, 128), {"reid_embedding": (256,)}),
     "license-plate-recognition-barrier-0007": ((1, 3, 24, 94), {"d_predictions.0": (88,)}),
 }
-
-
-@pytest.fixture(scope="module")
-def openvino() -> Backend:
-    return open_backend(parse("openvino:CPU"))
-
-
-@pytest.fixture(scope="module")
-def onnxruntime() -> Backend:
-    return open_backend(parse("onnxruntime:CPU"))
 
 
 def check(network: Network, model: ModelFile, outputs: dict[str, tuple[int, ...]]) -> None:
