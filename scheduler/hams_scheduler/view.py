@@ -12,7 +12,6 @@ from hams_scheduler import profiling
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.variant_choice import Network, PlanningSnapshot, node_name, source_of
 from hams_shared.bus.variant_registry import excluded
-from hams_shared.group.camera_url import redacted
 from hams_shared.group.spec import GroupSpec
 from hams_shared.wire.messages.agents import ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord
@@ -138,11 +137,11 @@ def _condition(
 
 
 def _shown(plan: Plan | None) -> Plan | None:
-    """The plan without the passwords in its streams' sources."""
+    """The plan without the passwords in its streams' addresses."""
     if plan is None:
         return None
     spec = plan.group.spec
-    streams = {name: one.model_copy(update={"source": redacted(one.source)}) for name, one in spec.streams.items()}
+    streams = {name: one.without_secrets() for name, one in spec.streams.items()}
     record = plan.group.model_copy(update={"spec": spec.model_copy(update={"streams": streams})})
     return plan.model_copy(update={"group": record})
 

@@ -1,4 +1,4 @@
-"""Texts for what pydantic finds wrong with a file that a person wrote, in terms of the file."""
+"""Checks a file that a person wrote, by pydantic: the base of its models, and texts for what is wrong, in its terms."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 
 NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,47}$"
@@ -31,6 +31,21 @@ _TYPES = {
     "model_attributes_type": "must be a map",
     "string_type": "must be a text",
 }
+
+
+class Strict(BaseModel):
+    """Base of all spec parts: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads ``yes`` and ``on`` as truth, which pydantic would take for 1."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and {kind, *get_args(kind)} & {int, float}:
+            raise ValueError(f"must be a number, not {str(value).lower()}")
+        return value
 
 
 def describe(finding: ErrorDetails) -> str:

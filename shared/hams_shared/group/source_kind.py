@@ -6,14 +6,14 @@ from typing import Literal
 
 from hams_shared.group.camera_url import parse
 
-SourceKind = Literal["file", "rtsp", "mjpeg", "camera", "push"]
+SourceKind = Literal["file", "rtsp", "http", "camera", "push"]
 
 
 _KINDS: dict[str, SourceKind] = {
     "rtsp": "rtsp",
     "rtsps": "rtsp",
-    "http": "mjpeg",
-    "https": "mjpeg",
+    "http": "http",
+    "https": "http",
     "camera": "camera",
 }
 _FILES = frozenset({"file", "pypi", "zoo"})
@@ -26,7 +26,7 @@ def check_source(source: str) -> None:
         raise ValueError("must not hold control characters")
     scheme, colon, after = source.partition(":")
     scheme = scheme.strip().lower()
-    if colon and source_kind(source) in ("rtsp", "mjpeg"):
+    if colon and source_kind(source) in ("rtsp", "http"):
         parse(source)
     elif after.startswith("//") and scheme not in _FILES:
         known = ", ".join(f"{name}://" for name in sorted({*_KINDS, "file"} - {"camera"}))

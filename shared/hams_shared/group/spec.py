@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -20,7 +20,6 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -28,8 +27,8 @@ from pydantic import (
 from hams_shared.errors import GroupSpecError
 from hams_shared.group import strict_yaml
 from hams_shared.group.camera_url import redacted
-from hams_shared.group.findings import NAME_PATTERN, SHA256_PATTERN, SHA384_PATTERN, describe_all
-from hams_shared.group.source_kind import check_source, source_kind
+from hams_shared.group.findings import NAME_PATTERN, SHA256_PATTERN, SHA384_PATTERN, Strict, describe_all
+from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.group.strict_yaml import Document
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -45,21 +44,6 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 RESERVED_NODE_NAMES = frozenset({"box", "score", "label", "points", "id", "objects"})
 """Keys of a result object; a node called so would hide them."""
-
-
-class Strict(BaseModel):
-    """Base of all spec parts: unknown keys are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_bool_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML reads ``yes`` and ``on`` as truth, which pydantic would take for 1."""
-        kind = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and {kind, *get_args(kind)} & {int, float}:
-            raise ValueError(f"must be a number, not {str(value).lower()}")
-        return value
 
 
 class InputSpec(Strict):
@@ -218,36 +202,6 @@ class NodeSpec(Strict):
         return self.sha256 or self.sha384
 
 
-class StreamSpec(Strict):
-    """One source of frames and how it is played."""
-
-    source: str = Field(
-        min_length=1,
-        description="a video file, an image, a folder or pattern of images, pypi:…, rtsp://…, http://… (Motion JPEG), "
-        "camera:0, or push",
-    )
-    mode: Literal["live", "lossless"] = Field(
-        "live", description="live drops the oldest frame when the group is slower; lossless waits"
-    )
-    pace: Literal["realtime", "max"] = Field("realtime", description="by the file's clock, or as fast as possible")
-    loop: bool = False
-    fps: float | None = Field(None, gt=0, le=1000, description="frames/s to play at; none: the file's own")
-
-    @field_validator("source")
-    @classmethod
-    def _sound(cls, source: str) -> str:
-        check_source(source.strip())
-        return source.strip()
-
-    @model_validator(mode="after")
-    def _pace(self) -> StreamSpec:
-        if self.mode == "live" and self.pace == "max":
-            raise ValueError("pace: max needs mode: lossless (a live stream has a clock of its own)")
-        if source_kind(self.source) != "file" and (self.loop or self.pace == "max" or self.fps is not None):
-            raise ValueError("loop, pace and fps are for files: this source gives frames as they are made")
-        return self
-
-
 class GroupSpec(Strict):
     """A group file."""
 
@@ -270,7 +224,7 @@ class GroupSpec(Strict):
     )
     results: Literal["msgpack", "json"] = Field("msgpack", description="how joined results are written")
     nodes: dict[Name, NodeSpec] = Field(min_length=1)
-    streams: dict[Name, StreamSpec] = {}
+    streams: dict[Name, StreamSpec] = Field({})
 
     @model_validator(mode="after")
     def _graph(self) -> GroupSpec:

@@ -15,7 +15,8 @@ from hams_services.models.manifest import zoo
 from hams_services.monitor.core import SystemSnapshot
 from hams_services.monitor.exporter import HamsCollector
 from hams_shared import errors
-from hams_shared.group.spec import CropSpec, GroupSpec, InputSpec, NodeSpec, StreamSpec
+from hams_shared.group.spec import CropSpec, GroupSpec, InputSpec, NodeSpec
+from hams_shared.group.stream_spec import DecodeSpec, StreamSpec
 from hams_shared.wire.messages.pipeline import StreamView
 from hams_shared.wire.messages.scheduler import DeviceView
 from support.build import device
@@ -38,7 +39,9 @@ def first_cells(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("title", "model"), [("`input`", InputSpec), ("`crop`", CropSpec), ("`streams`", StreamSpec)], ids=str
+    ("title", "model"),
+    [("`input`", InputSpec), ("`crop`", CropSpec), ("`streams`", StreamSpec), ("`decode`", DecodeSpec)],
+    ids=str,
 )
 def test_keys_of_a_group_file(title: str, model: type[BaseModel]) -> None:
     assert first_cells(section("group-yaml.md", title)) == set(model.model_fields)

@@ -54,7 +54,8 @@ def once_losslessly(spec: GroupSpec, strategy: str, source: str | None = None) -
         raise GroupSpecError(f"group {spec.name} has no stream to play")
     name, stream = next(iter(spec.streams.items()))
     if source is not None:
-        stream = stream.model_copy(update={"source": source if ":" in source else str(Path(source).absolute())})
+        given = source if ":" in source else str(Path(source).absolute())
+        stream = stream.model_copy(update={"source": given, "substream": None, "transport": "tcp"})
     if source_kind(stream.source) != "file":
         raise GroupSpecError(
             f"the demo plays a file to its end; {redacted(stream.source)} has none", "name a video by --source"
@@ -155,16 +156,16 @@ def _pictures(spec: GroupSpec, received: list[Result], out_dir: Path) -> list[Pa
     stream = next(iter(spec.streams.values()))
     by_frame = {r.frame: r for r in received}
     wanted = set(worth_showing({frame: findings_in(result.objects) for frame, result in by_frame.items()}, PICTURES))
-    source = open_source(stream.source, cache_folder())
+    source = open_source(stream, cache_folder())
     written: list[Path] = []
     try:
         for frame in range(max(wanted, default=-1) + 1):
-            image = source.read()
-            if image is None:
+            picture = source.read()
+            if picture is None:
                 break
             if frame in wanted:
                 path = out_dir / f"{spec.name}-{frame:05d}.png"
-                cv2.imwrite(str(path), annotate(image, by_frame[frame].objects))
+                cv2.imwrite(str(path), annotate(picture.pixels, by_frame[frame].objects))
                 written.append(path)
     finally:
         source.close()

@@ -24,7 +24,7 @@ from typing import Any
 
 import hams_shared
 from hams_services.ctl.progress import Steps
-from hams_services.ctl.system.masking import SOURCE, Mask, secrets_of
+from hams_services.ctl.system.masking import ADDRESSES, Mask, secrets_of
 from hams_shared.bus.ask import pipeline_view, scheduler_view
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import BadInputError, HamsError, as_hams_error
@@ -161,15 +161,15 @@ async def ask_parts(bus: Bus, found: Diagnosis, progress: Steps) -> None:
         for key in ("devices", "groups", "matrix"):
             found.values[key] = view.pop(key)
         found.values["scheduler"] = view
-    found.known |= set().union(*(secrets_of(text) for text in _sources(found.values)))
+    found.known |= set().union(*(secrets_of(text) for text in _addresses(found.values)))
 
 
-def _sources(value: Any) -> list[str]:
-    """Return all values under the key of sources."""
+def _addresses(value: Any) -> list[str]:
+    """Return all values under the keys of cameras' addresses."""
     if isinstance(value, Mapping):
-        own = [one for key, one in value.items() if key == SOURCE and isinstance(one, str)]
-        return own + [text for one in value.values() for text in _sources(one)]
-    return [text for one in value for text in _sources(one)] if isinstance(value, list | tuple) else []
+        own = [one for key, one in value.items() if key in ADDRESSES and isinstance(one, str)]
+        return own + [text for one in value.values() for text in _addresses(one)]
+    return [text for one in value for text in _addresses(one)] if isinstance(value, list | tuple) else []
 
 
 def check_new(file: Path) -> None:

@@ -1,6 +1,6 @@
 """Hides secrets in text that leaves the site. Pure.
 
-It removes passwords from addresses (:mod:`hams_shared.group.camera_url`), the known passwords of the groups' sources
+It removes passwords from addresses (:mod:`hams_shared.group.camera_url`), the known passwords of the groups' cameras
 anywhere in the text, and keys and seeds by their form.
 """
 
@@ -24,22 +24,22 @@ _NAMED = re.compile(
     r"""(?i)((?:pass(?:word|wd|phrase)?|pwd|secret|token|api_?key|authorization)["']?\s*[=:]\s*["']?)"""
     r"""((?:(?:basic|bearer)\s+)?[^\s"',;&}\])]+)"""
 )
-SOURCE = "source"
-"""The key of a camera's address, whose password may hold any character."""
+ADDRESSES = frozenset({"source", "substream"})
+"""The keys of a camera's addresses, whose passwords may hold any character."""
 LEAST = 4
 """Shorter known passwords are hidden in addresses only: elsewhere they match ordinary words. Characters."""
 
 
-def secrets_of(source: str) -> set[str]:
-    """Return the possible passwords in a stream's source, in all forms that they may be written in.
+def secrets_of(address: str) -> set[str]:
+    """Return the possible passwords in a camera's address, in all forms that they may be written in.
 
     An address with several ``@`` can be parsed in more than one way; then each candidate counts.
     """
     try:
-        password = camera_url.parse(source).password
+        password = camera_url.parse(address).password
     except ValueError:
         password = None
-    _, colon, longest = source.partition("://")[2].rpartition("@")[0].partition(":")
+    _, colon, longest = address.partition("://")[2].rpartition("@")[0].partition(":")
     found = {one for one in (password, longest if colon else None) if one}
     written = {form for one in found for form in (one, quote(one, safe=""), unquote(one))}
     return {one for one in written if len(one) >= LEAST}
@@ -63,7 +63,7 @@ class Mask:
     def value(self, value: Any, key: str = "") -> Any:
         """Return plain values (maps, lists, texts, numbers) without secrets; `key` is the key of the value."""
         if isinstance(value, str):
-            return self.text(camera_url.redacted(self.text(value)) if key == SOURCE else value)
+            return self.text(camera_url.redacted(self.text(value)) if key in ADDRESSES else value)
         if isinstance(value, Mapping):
             return {str(name): self.value(one, str(name)) for name, one in value.items()}
         if isinstance(value, list | tuple):

@@ -69,6 +69,10 @@ def test_the_first_stream_or_another_source_is_played_once(tmp_path: Path, monke
     assert once_losslessly(spec, "hfs", "mine.mp4").streams["s"].source == str(tmp_path / "mine.mp4")
     wheel = "pypi:some==1.0/clip.mp4"
     assert once_losslessly(spec, "hfs", wheel).streams["s"].source == wheel
+    camera = group(source="rtsp://cam/large", substream="rtsp://cam/small", transport="udp")
+    [replaced] = once_losslessly(camera, "hfs", "mine.mp4").streams.values()
+    assert replaced == type(replaced).model_validate(replaced.model_dump())
+    assert replaced.addresses == (str(tmp_path / "mine.mp4"),)
 
 
 def test_what_has_no_end_is_not_played() -> None:

@@ -20,6 +20,7 @@ from hams_shared.wire import codec, subjects
 
 PASSWORD = "p@ss/W1#x"
 SOURCE = f"rtsp://admin:{PASSWORD}@cam.example/live?token=t0kenValue"
+SUBSTREAM = "rtsp://admin:s#b/Stream@9@cam.example/small"
 SEED = "SU" + "A" * 56
 
 
@@ -59,7 +60,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def test_what_there_is_without_secrets(home: Path, tmp_path: Path) -> None:
     (home / "logs" / "pipeline.log").write_text(
-        f"cannot open {SOURCE}: 401\nthe password is {PASSWORD}, seed {SEED}\nAuthorization: Basic YWRtaW4=\n"
+        f"cannot open {SOURCE}: 401\nnor with s#b/Stream@9\nthe password is {PASSWORD}, seed {SEED}\n"
+        "Authorization: Basic YWRtaW4=\n"
         "GET http://cam/x?pwd=other2 failed\npassword=hunter22\nan ordinary line\n"
     )
     (home / "logs" / "agent.log").write_bytes(b"old\n" * (1 << 19) + b"the last line\xff\n")
@@ -67,14 +69,27 @@ async def test_what_there_is_without_secrets(home: Path, tmp_path: Path) -> None
     progress = Silent()
     async with InMemoryBus(MemoryServer()) as bus:
         groups = await bus.kv(subjects.bucket("groups"))
-        await groups.put("face", codec.pack({"spec": {"streams": {"s": {"source": SOURCE, "mode": "live"}}}}))
+        await groups.put(
+            "face", codec.pack({"spec": {"streams": {"s": {"source": SOURCE, "substream": SUBSTREAM, "mode": "live"}}}})
+        )
         found = await diagnose(tmp_path / "d.tar.gz", lambda: ready(bus), devices, progress)
     files = packed(tmp_path / "d.tar.gz")
     everything = "\n".join(files.values())
-    for secret in (PASSWORD, "ss/W1", "t0kenValue", "other2", "hunter22", SEED, "YWRtaW4=", "brokerPassword"):
+    for secret in (
+        PASSWORD,
+        "ss/W1",
+        "t0kenValue",
+        "other2",
+        "hunter22",
+        SEED,
+        "YWRtaW4=",
+        "brokerPassword",
+        "Stream@9",
+    ):
         assert secret not in everything, secret
     assert "an ordinary line" in files["logs/pipeline.log"]
     assert "cam.example/live" in files["kv-groups.json"]
+    assert "cam.example/small" in files["kv-groups.json"]
     assert json.loads(files["kv-groups.json"])["face"]["spec"]["streams"]["s"]["mode"] == "live"
     assert files["logs/agent.log"].endswith("the last line\ufffd\n")
     assert len(files["logs/agent.log"]) <= 1 << 20
