@@ -19,7 +19,7 @@ from pathlib import Path
 import hams_shared
 from hams_services.pipeline.group import DeployedGroup
 from hams_services.pipeline.routing import Reroute, Routes, SharedMemoryPeers
-from hams_services.pipeline.sources.base import as_frame, size_of
+from hams_services.pipeline.sources.images import as_frame, size_of
 from hams_shared.bus.ask import scheduler_view
 from hams_shared.bus.chunks import Assembler
 from hams_shared.bus.protocol import Bus, Message

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from hams_services.pipeline.flow import Flow, GroupContext, StreamState
-from hams_services.pipeline.sources.base import Reader
+from hams_services.pipeline.media_time import MediaTime
+from hams_services.pipeline.sources.base import Picture, Source
 from hams_services.pipeline.sources.opening import open_source
+from hams_services.pipeline.sources.reader import Reader
+from hams_services.pipeline.sources.wall_clock import credible
 from hams_shared.errors import HamsError, SourceError, as_hams_error
 from hams_shared.group.camera_url import redacted
 from hams_shared.group.source_kind import source_kind
-from hams_shared.group.spec import StreamSpec
+from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.runtime.backoff import Backoff
 from hams_shared.wire.frames import Pixels
 from hams_shared.wire.messages.pipeline import PushAnswer, StreamView
@@ -28,41 +33,9 @@ PUSHED_S = 5.0
 """A push stream plays while the newest frame is younger than this, s."""
 STALLED_S = 5.0
 """A source that has not answered for so long has stalled, s: its disk, mount or network may hang."""
-LONGEST_STEP_S = 3600.0
-"""A file's clock that goes back, or on by more than this, is another one: two files were joined."""
-LONGEST_LAST_S = 1.0
-
-
-class MediaTime:
-    """Times of the frames of a file, s since its first one; they go on where the file starts over.
-
-    `period` is the time between two frames that have no times of their own, s.
-    """
-
-    def __init__(self, period: float) -> None:
-        self._period = period
-        self._step = period
-        self._file: float | None = None
-        self._began = False
-        self.now = 0.0
-        """Of the newest frame."""
-
-    def next(self, at: float | None) -> float:
-        """Take the next frame, shown at `at` of the file's own clock (None: it has none); return its time."""
-        step = self._period
-        if at is not None and self._file is not None and 0 < at - self._file <= LONGEST_STEP_S:
-            step = self._step = at - self._file
-        self._file = at
-        if self._began:
-            self.now += step
-        self._began = True
-        return self.now
-
-    def restart(self) -> None:
-        """The file starts over: its last frame is shown for as long as the one before."""
-        if self._began:
-            self.now += max(self._period, min(self._step, LONGEST_LAST_S)) - self._period
-        self._file = None
+OPEN_S, SILENT_S = 30.0, 10.0
+"""A live source must open, and answer within these times, s. Network cameras have shorter deadlines of their own:
+what exceeds these hangs, in a driver for example."""
 
 
 def push_state(age: float | None) -> tuple[StreamState, str]:
@@ -92,6 +65,8 @@ class StreamRunner:
         """When the first frame was taken, monotonic s."""
         self._asked: float | None = None
         """When the read began that the source has not answered, monotonic s."""
+        self._source: Source | None = None
+        """Read by its reader's thread; here only what it reports of itself is read."""
 
     @property
     def pushed(self) -> bool:
@@ -106,8 +81,13 @@ class StreamRunner:
         stalled = now - self._asked if self._asked is not None else 0.0
         if stalled > STALLED_S and self.state != "reconnecting":
             text = f"the source has returned nothing for {stalled:.0f} s: does its disk, mount or network hang?"
-            return self.flow.view("waiting", text)
-        return self.flow.view(self.state, self.text)
+            return self._with_source(self.flow.view("waiting", text))
+        return self._with_source(self.flow.view(self.state, self.text))
+
+    def _with_source(self, view: StreamView) -> StreamView:
+        if self._source is None:
+            return view
+        return view.model_copy(update={"decoder": self._source.decoder, "damaged": self._source.damaged})
 
     async def run(self) -> None:
         """Play the source to its end, then wait for the last frame. Ends in state ``ended`` or ``failed``."""
@@ -136,7 +116,7 @@ class StreamRunner:
             await self._wait(lambda: core.plan is not None and core.wants_frame)
             self._pushed = self._clock.now()
             before = core.ledger.dropped.total()
-            frame = self.flow.submit(image, self._since_first())
+            frame = self.flow.submit(Picture(image), self._since_first())
             return PushAnswer(frame=frame, overloaded=core.ledger.dropped.total() > before)
 
     async def _wait(self, condition: Callable[[], bool]) -> None:
@@ -145,12 +125,24 @@ class StreamRunner:
             await self.flow.changed.wait()
 
     async def _answer(self, call: Awaitable[T]) -> T:
-        """Wait for the source, without a deadline: cameras have their own, and a file may wait for its mount."""
+        """Wait for the source, without a deadline: a file may wait for its mount."""
         self._asked = self._clock.now()
         try:
             return await call
         finally:
             self._asked = None
+
+    async def _answer_within(self, seconds: float, call: Awaitable[T]) -> T:
+        """Wait for a live source. Raises SourceError when it hangs."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._answer(call)
+        except TimeoutError:
+            text = f"{redacted(self.spec.source)} hangs: it has returned nothing for {seconds:.0f} s"
+            raise SourceError(text, "it is opened again once its driver or server answers") from None
+
+    def _opener(self) -> Callable[[], Source]:
+        return partial(open_source, self.spec, self._cache)
 
     async def _play_file(self) -> None:
         reader = Reader(self.flow.name)
@@ -160,63 +152,76 @@ class StreamRunner:
             await reader.stop()
 
     async def _play_through(self, reader: Reader) -> None:
-        source = await self._answer(reader.open(partial(open_source, self.spec.source, self._cache)))
+        source = self._source = await self._answer(reader.open(self._opener()))
         self.state = "playing"
         period = 1.0 / (self.spec.fps or source.fps or 25.0)
         media = MediaTime(period)
         begin = self._clock.now()
         while True:
             await self._wait(lambda: self.flow.core.wants_frame)
-            image = await self._answer(reader.read(self.flow.frames.blank()))
+            picture = await self._answer(reader.read(self.flow.frames.blank()))
             self._note(source.note)
-            if image is None:
+            if picture is None:
                 if not self.spec.loop:
                     return
                 await self._answer(reader.rewind())
                 media.restart()
                 continue
-            time = media.next(None if self.spec.fps else source.at)
+            now = self._clock.now()
+            time_s = media.next(None if self.spec.fps else picture.at, now)
             if self.spec.pace == "realtime":
-                now = self._clock.now()
-                begin = max(begin, now - period - time)  # after a stall go on by the clock, do not catch up
-                await asyncio.sleep(max(0.0, begin + time - now))
-            self.flow.submit(image, time)
+                begin = max(begin, now - period - time_s)  # after a stall go on by the clock, do not catch up
+                await asyncio.sleep(max(0.0, begin + time_s - now))
+            self.flow.submit(picture, time_s)
 
     def _note(self, note: str) -> None:
-        """Show and log a note of the source once."""
-        if note != self.text and note:
+        """Show and log a note of the source; one that only counts on is logged once."""
+        if note and not self.text:
             self.flow.log.warning("stream %s: %s: %s", self.flow.name, redacted(self.spec.source), note)
-            self.text = note
+        self.text = note
 
     async def _play_endless(self) -> None:
         """Take frames at the source's pace; a source that is lost, or not there yet, is opened again and again."""
-        reader = Reader(self.flow.name)
+        reader, media = Reader(self.flow.name), MediaTime(None)
         try:
             while True:
                 try:
-                    await self._answer(reader.open(partial(open_source, self.spec.source, self._cache)))
-                    await self._take_all(reader)
+                    self._source = await self._answer_within(OPEN_S, reader.open(self._opener()))
+                    await self._take_all(reader, self._source, media)
                 except SourceError as error:
-                    await reader.close()
                     self._failures += 1
                     pause = REOPEN.pause(self._failures, random.random())
                     self.state, self.text = "reconnecting", f"{error}; next try in {pause:.0f} s"
                     self.flow.log.warning("stream %s: %s", self.flow.name, self.text)
+                    media.restart()
+                    await reader.close()  # after the call that hangs, if one does
                     await asyncio.sleep(pause)
         finally:
             await reader.stop()
 
-    async def _take_all(self, reader: Reader) -> None:
+    async def _take_all(self, reader: Reader, source: Source, media: MediaTime) -> None:
         while True:
             await self._wait(lambda: self.flow.core.wants_frame)
-            image = await self._answer(reader.read(self.flow.frames.blank()))
-            if image is None:
+            picture = await self._answer_within(SILENT_S, reader.read(self.flow.frames.blank()))
+            if picture is None:
                 raise SourceError(f"{redacted(self.spec.source)} has ended")
-            self.state, self.text = "playing", ""
+            if self.state != "playing":
+                self.state, self.text = "playing", ""
             self._failures = 0
-            self.flow.submit(image, self._since_first())
+            picture, doubt = with_credible_time(picture, time.time())
+            self._note(source.note or doubt)
+            self.flow.submit(picture, media.next(picture.at, self._clock.now()))
 
     def _since_first(self) -> float:
-        """Return the time of a frame that has none of its own: since the stream's first one, s."""
+        """Return the time of a pushed frame: since the stream's first one, s."""
         self._first = self._clock.now() if self._first is None else self._first
         return self._clock.now() - self._first
+
+
+def with_credible_time(picture: Picture, now: float) -> tuple[Picture, str]:
+    """Return the picture without the time at which its camera took it where that cannot be, and a note. Unix s."""
+    if picture.captured is None or credible(picture.captured, now):
+        return picture, ""
+    off = picture.captured - now
+    note = f"the camera's clock is {abs(off):.0f} s {'ahead' if off > 0 else 'behind'}: `captured` is by arrival"
+    return replace(picture, captured=None), note

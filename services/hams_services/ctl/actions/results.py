@@ -37,7 +37,7 @@ def infer(
     """Send one image, and print its result."""
 
     async def job(bus: Bus) -> None:
-        from hams_services.pipeline.sources.base import decode_image
+        from hams_services.pipeline.sources.images import decode_image
 
         try:
             data = await asyncio.to_thread(image.read_bytes)
@@ -76,10 +76,11 @@ def _annotate(pixels: NDArray[np.uint8], result: Result, path: Path) -> None:
 
 
 def line(result: Result) -> str:
-    """Return a result as one line."""
+    """Return a result as one line: its stream, frame, media time, latency, and what was found."""
     found = " | ".join(summary(one) for one in result.objects[:4]) or "nothing"
     more = f" | +{len(result.objects) - 4}" if len(result.objects) > 4 else ""
-    return f"{result.stream} #{result.frame:<6} {result.latency_ms:7.1f} ms  {found}{more}"
+    time = "" if result.media_time_s is None else f"at {result.media_time_s:.2f} s"
+    return f"{result.stream} #{result.frame:<6} {time:13} {result.latency_ms:7.1f} ms  {found}{more}"
 
 
 def summary(one: Mapping[str, Any]) -> str:

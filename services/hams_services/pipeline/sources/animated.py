@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from hams_services.pipeline.sources.base import image_size
+from hams_services.pipeline.sources.images import image_size
 from hams_shared.errors import SourceError
 from hams_shared.wire.frames import Pixels
 

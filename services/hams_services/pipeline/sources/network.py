@@ -1,0 +1,106 @@
+"""Network cameras: RTSP over TCP, UDP or TLS; HTTP, as Motion JPEG or any video."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Literal
+
+from hams_services.pipeline.sources.base import Picture
+from hams_services.pipeline.sources.hardware import Hardware
+from hams_services.pipeline.sources.media import Media, MediaOptions
+from hams_shared.errors import SourceError
+from hams_shared.group.camera_url import CameraUrl, parsed
+from hams_shared.wire.frames import Pixels
+
+OPEN_S = 4.0
+READ_S = 5.0
+"""Without a picture for this long the stream is lost, s."""
+ASK_S = 2.0
+UNTOLD = ("Invalid data found when processing input", "Input/output error", "End of file")
+"""What FFmpeg reports, whatever the reason."""
+AT_ONCE = {"probesize": "32768", "analyzeduration": "500000", "fpsprobesize": "0"}
+"""Open at once: the size is in the first pictures, and the frame rate matters to nobody."""
+
+
+class NetworkCamera(Media):
+    """A network camera: it has no beginning and no end. Motion JPEG over HTTP has no times."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        transport: Literal["tcp", "udp"] = "tcp",
+        keyframes: bool = False,
+        hardware: Hardware = "none",
+    ) -> None:
+        url = parsed(address)
+        try:
+            super().__init__(
+                MediaOptions(
+                    url.redacted,
+                    url.full,
+                    endless=True,
+                    options={**AT_ONCE, **_protocol(url, transport)},
+                    open_s=OPEN_S,
+                    read_s=READ_S,
+                    keyframes=keyframes,
+                    hardware=hardware,
+                )
+            )
+        except SourceError as error:
+            told = _reason(error, url)
+            raise SourceError(told.text, told.hint or _hint(url, transport)) from None
+        self.fps = None
+        self._timed = self._container.format.name != "mpjpeg"
+
+    def read(self, into: Pixels | None = None) -> Picture | None:
+        """Next frame; see :class:`Source`."""
+        picture = super().read(into)
+        if picture is None:
+            raise SourceError(f"{self._options.name} has ended: it sends no more frames")
+        return picture if self._timed else Picture(picture.pixels)
+
+
+def _protocol(url: CameraUrl, transport: str) -> dict[str, str]:
+    """Return FFmpeg's options for the protocol of `url`."""
+    match url.scheme:
+        case "rtsp":
+            return {"rtsp_transport": transport, "allowed_media_types": "video", "timeout": str(int(READ_S * 1e6))}
+        case "rtsps":  # cameras have certificates of their own making, which nobody can check
+            return {"rtsp_transport": "tcp", "allowed_media_types": "video", "timeout": str(int(READ_S * 1e6))}
+        case "https":
+            paths = ssl.get_default_verify_paths()
+            return {"tls_verify": "1", "ca_file": paths.cafile or paths.openssl_cafile}
+    return {}
+
+
+def _hint(url: CameraUrl, transport: str) -> str:
+    if url.doubtful:  # then the host may be a user and half of a password
+        return "in user and password write / as %2F, ? as %3F, # as %23"
+    if url.scheme == "rtsp" and transport == "udp":
+        return "does a firewall block UDP? `transport: tcp` passes"
+    return "is the camera on, and the address right, with user and password (rtsp://USER:PASSWORD@HOST/PATH)?"
+
+
+def _reason(error: SourceError, url: CameraUrl) -> SourceError:
+    """Return the error with a reason where FFmpeg gives none: ask the server, as a player's first request does."""
+    if url.scheme not in ("rtsp", "rtsps") or not error.text.endswith(UNTOLD):
+        return error
+    host, port = url.host.strip("[]"), url.port or (554 if url.scheme == "rtsp" else 322)
+    where = f"{host}:{port}" if not url.doubtful else "its host"
+    try:
+        with socket.create_connection((host, port), ASK_S) as link:
+            link.settimeout(ASK_S)
+            link.sendall(f"OPTIONS {url.bare} RTSP/1.0\r\nCSeq: 1\r\n\r\n".encode())
+            answer = link.recv(256)
+    except TimeoutError:
+        why = f"no answer from {where} within {ASK_S:g} s"
+    except (OSError, UnicodeError) as cause:
+        why = f"cannot reach {where}: {getattr(cause, 'strerror', None) or cause}"
+    else:
+        if answer.startswith(b"RTSP/"):
+            why = "the server answers, but sends no video that can be decoded"
+        else:
+            why = f"{where} does not speak RTSP" + (" over TLS" if url.scheme == "rtsps" else "")
+    return SourceError(f"{url.redacted} cannot be opened: {why}", error.hint)

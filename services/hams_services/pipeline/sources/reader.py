@@ -1,0 +1,122 @@
+"""The thread in which one source is opened, read and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from hams_services.pipeline.sources.base import Picture, Source
+from hams_shared.wire.frames import Pixels
+
+log = logging.getLogger("hams.pipeline")
+
+T = TypeVar("T")
+
+STOP_S = 2.0
+"""How long a source may take to be closed; then its thread is left behind."""
+
+_Job = tuple[Callable[[], Any], asyncio.Future[Any]]
+
+
+class Reader:
+    """Opens, reads and closes one source in a daemon thread of its own; its calls are made one at a time.
+
+    A read that hangs then delays neither another stream nor the end of the process.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._ended = asyncio.Event()
+        self._source: Source | None = None
+        self._stopped = False
+        threading.Thread(target=self._work, name=f"source {name}", daemon=True).start()
+
+    async def open(self, opener: Callable[[], Source]) -> Source:
+        """Open a source, closing the one before; return it, of which only constants may be read. Raises
+        the errors of `opener`."""
+
+        def job() -> Source:
+            self._close()
+            self._source = opener()
+            return self._source
+
+        return await self._call(job)
+
+    async def read(self, into: Pixels | None = None) -> Picture | None:
+        """Return the next frame; see :class:`Source`."""
+        return await self._call(lambda: self._opened().read(into))
+
+    async def rewind(self) -> None:
+        """Start over; see :class:`Source`."""
+        await self._call(lambda: self._opened().rewind())
+
+    async def close(self) -> None:
+        """Close the source; another may be opened."""
+        await self._call(self._close)
+
+    async def stop(self) -> None:
+        """Close the source and end the thread; after `STOP_S` the thread is left to end once its call returns."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._jobs.put(None)
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self._ended.wait()
+        except TimeoutError:
+            log.warning("the source of stream %s hangs: its thread is left behind", self._name)
+
+    async def _call(self, job: Callable[[], T]) -> T:
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.put((job, future))
+        return await future
+
+    # ── in the thread ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _opened(self) -> Source:
+        assert self._source is not None, "read before open"
+        return self._source
+
+    def _close(self) -> None:
+        source, self._source = self._source, None
+        if source is not None:
+            source.close()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            call, future = job
+            if future.cancelled():
+                continue
+            try:
+                result = call()
+            except Exception as error:
+                self._report(_fail, future, error)
+            else:
+                self._report(_succeed, future, result)
+                del result  # frames are given back while we wait for the next job
+        try:
+            self._close()
+        except Exception:
+            log.exception("the source of stream %s could not be closed", self._name)
+        self._report(self._ended.set)
+
+    def _report(self, what: Callable[..., None], *args: Any) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(what, *args)
+
+
+def _succeed(future: asyncio.Future[Any], result: Any) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
