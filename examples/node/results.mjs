@@ -48,9 +48,9 @@ let seen = 0;
 for await (const message of nats.subscribe(`hams.v1.result.${group}.*`)) {
   // A group may say `results: json`; msgpack never begins a map with "{".
   const result = message.data[0] === 0x7b ? message.json() : decode(message.data);
-  const { stream, frame, latency_ms, objects } = result;
+  const { stream, frame, media_time_s, latency_ms, objects } = result;
   const found = objects.map((one) => `${one.label} ${one.score.toFixed(2)} at ${one.box.map(Math.round)}`);
-  console.log(`${stream} #${frame} ${latency_ms.toFixed(1)} ms: ${found.join("; ") || "nothing"}`);
+  console.log(`${stream} #${frame} at ${media_time_s.toFixed(2)} s, ${latency_ms.toFixed(1)} ms: ${found.join("; ") || "nothing"}`);
   if (++seen == count) break;
 }
 await nats.close();

@@ -170,18 +170,24 @@ class Result:
 
     @property
     def captured(self) -> float:
-        """When the frame was read, Unix time in s."""
+        """When the camera took the frame, by its own clock where that is credible, else when the pipeline read it.
+
+        Unix time, s.
+        """
         return float(self.data["captured"])
 
     @property
-    def time(self) -> float | None:
-        """Seconds since the stream's first frame, by a file's own clock, else by capture; None of a single image."""
-        time = self.data.get("time")
+    def media_time_s(self) -> float | None:
+        """Presentation time, s since the stream's first frame, by the media's own clock, else by capture.
+
+        It goes on where a file starts over or a camera reconnects. None of a single image (`infer`).
+        """
+        time = self.data.get("media_time_s")
         return None if time is None else float(time)
 
     @property
     def latency_ms(self) -> float:
-        """From capture to join, ms."""
+        """From reading the frame to the join, ms."""
         return float(self.data["latency_ms"])
 
     @property

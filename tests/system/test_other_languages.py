@@ -96,7 +96,7 @@ async def read(reader: Path, site: Path, port: int) -> tuple[int | None, str, st
 
 async def publish(site: Path, port: int) -> None:
     """Publish results until cancelled."""
-    data = codec.pack({"stream": "s", "frame": 0, "latency_ms": 1.0, "objects": []})
+    data = codec.pack({"stream": "s", "frame": 0, "media_time_s": 0.5, "latency_ms": 1.0, "objects": []})
     async with NatsBus(f"nats://127.0.0.1:{port}", credentials=load(site / "admin.creds"), connect_timeout=15) as bus:
         while True:
             await bus.publish(subjects.result("face", "s"), data)
@@ -116,7 +116,7 @@ async def test_node_takes_credentials(reader: Path, site: Path, tmp_path: Path, 
         for port in (broker.port, greets):
             async with Relay(port, strips=False) as relay:
                 code, out, err = await read_while_published(reader, site, port, relay.port)
-                assert (code, out) == (0, "s #0 1.0 ms: nothing\n"), err
+                assert (code, out) == (0, "s #0 at 0.50 s, 1.0 ms: nothing\n"), err
                 assert b"CONNECT" not in relay.sent
 
 

@@ -105,7 +105,7 @@ async def test_each_frame_at_its_own_time(world: System, tmp_path: Path) -> None
     for number in range(LENGTH):
         await world.until(lambda number=number: len(results.received) > number, within=300, every=0.05)
         came.append(world.clock.now())
-    assert [results.received[n].data["time"] for n in range(LENGTH)] == pytest.approx(times)
+    assert [results.received[n].data["media_time_s"] for n in range(LENGTH)] == pytest.approx(times)
     assert came[4] - came[3] == pytest.approx(100.0, abs=1.0)
     assert came[8] - came[7] == pytest.approx(200.0, abs=1.0)
     await world.until(lambda: ended(world))

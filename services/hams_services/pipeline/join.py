@@ -71,7 +71,12 @@ def _parts(item: Any) -> list[dict[str, Any]]:
 
 
 def frame_result(
-    id: FrameId, join: Join, objects: list[dict[str, Any]], size: tuple[int, int], time: float | None, latency_ms: float
+    id: FrameId,
+    join: Join,
+    objects: list[dict[str, Any]],
+    size: tuple[int, int],
+    media_time_s: float | None,
+    latency_ms: float,
 ) -> FrameResult:
     """Return the result of one frame, as applications get it; `size` is the frame's width and height in pixels.
 
@@ -84,7 +89,7 @@ def frame_result(
         stream=id.stream,
         frame=id.frame,
         captured=id.captured,
-        time=time,
+        media_time_s=media_time_s,
         latency_ms=round(latency_ms, 3),
         epoch=id.epoch,
         width=size[0],

@@ -1,7 +1,8 @@
-"""A folder of images: each object found, cut out of its frame."""
+"""A folder of images: each object found, cut out of its frame, with a list of what they show and when."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from hams_shared.wire.frames import Pixels
 
 
 class CropFolder:
-    """Writes ``FOLDER/STREAM/FRAME-INDEX-LABEL.jpg``."""
+    """Writes ``FOLDER/STREAM/FRAME-INDEX-LABEL.jpg``, and a line for each into ``FOLDER/STREAM/crops.jsonl``."""
 
     def __init__(self, folder: Path, labels: frozenset[str], least: float) -> None:
         self._folder = folder
@@ -23,6 +24,8 @@ class CropFolder:
 
     def write(self, result: Result, image: Pixels) -> None:
         """Write the wanted objects of one frame. Raises SourceError when a file cannot be written."""
+        lines: list[str] = []
+        folder = self._folder / result.stream
         height, width = image.shape[:2]
         for index, one in enumerate(result.objects):
             if one.score < self._least or (self._labels and one.label not in self._labels):
@@ -31,8 +34,23 @@ class CropFolder:
             if x1 <= x0 or y1 <= y0:
                 continue
             label = "".join(c if c.isalnum() else "-" for c in one.label)
-            path = self._folder / result.stream / f"{result.frame:06d}-{index}-{label}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not cv2.imwrite(str(path), image[y0:y1, x0:x1]):
-                raise SourceError(f"cannot write {path}", "is the disk full?")
+            path = folder / f"{result.frame:06d}-{index}-{label}.jpg"
+            jpeg = cv2.imencode(".jpg", image[y0:y1, x0:x1])[1].tobytes()
+            _write(path, jpeg, "wb")
+            entry = {"file": path.name, "frame": result.frame, "captured": result.captured}
+            entry |= {"media_time_s": result.media_time_s, "object": one.data}
+            lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
             self.written += 1
+        if lines:
+            _write(folder / "crops.jsonl", "".join(lines).encode(), "ab")
+
+
+def _write(path: Path, data: bytes, mode: str) -> None:
+    """Write `data`, and make the folder where it is missing. Raises SourceError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open(mode) as file:
+            file.write(data)
+    except OSError as error:
+        hint = "is the folder writable, and the disk not full?"
+        raise SourceError(f"cannot write {path}: {error.strerror}", hint) from None

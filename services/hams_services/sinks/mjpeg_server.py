@@ -46,6 +46,7 @@ class MjpegServer:
 
     def __init__(self, host: str, port: int, group: str) -> None:
         self._pictures: dict[str, tuple[int, bytes]] = {}
+        """By stream: the frame's number, and its part of the answer, with a head of its own."""
         self._new = threading.Condition()
         self._closed = False
         sink = self
@@ -71,8 +72,12 @@ class MjpegServer:
     def write(self, result: Result, image: Pixels) -> None:
         """Show one frame."""
         jpeg = cv2.imencode(".jpg", annotate(image, result.objects))[1].tobytes()
+        head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\nX-Timestamp: {result.captured:.6f}\r\n"
+        if result.media_time_s is not None:
+            head += f"X-Media-Time: {result.media_time_s:.6f}\r\n"
+        part = f"--frame\r\n{head}\r\n".encode() + jpeg + b"\r\n"
         with self._new:
-            self._pictures[result.stream] = (result.frame, jpeg)
+            self._pictures[result.stream] = (result.frame, part)
             self._new.notify_all()
 
     def close(self) -> None:
@@ -118,9 +123,8 @@ class MjpegServer:
                     self._new.wait(IDLE_S)
                 if self._closed:
                     return
-                seen, jpeg = self._pictures[name]
+                seen, part = self._pictures[name]
             try:
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                to.wfile.write(head.encode() + jpeg + b"\r\n")
+                to.wfile.write(part)
             except OSError:
                 return

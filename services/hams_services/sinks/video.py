@@ -1,89 +1,183 @@
-"""A video file per stream, with results drawn in; each frame stands at its own time."""
+"""A video file per stream, with results drawn in; each frame has its own presentation time."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
+from typing import Any, Literal
 
+import av
 import cv2
 import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from hams_client import Result
 from hams_services.sinks.draw import annotate
 from hams_shared.errors import SourceError
 from hams_shared.wire.frames import Pixels
 
-CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
+FLUSHED = {"flush_packets": "1"}
+"""Each piece goes to the disk at once. A process that is killed leaves a file that plays, but for its last second."""
+FORMATS = {
+    ".mp4": {"movflags": "hybrid_fragmented+frag_keyframe", "frag_duration": "1000000", **FLUSHED},
+    ".mkv": {"cluster_time_limit": "1000", **FLUSHED},
+}
+"""The muxer's options by the file's suffix. Closing turns a fragmented MP4 into an ordinary one."""
+H264 = {"preset": "veryfast", "tune": "zerolatency"}
+"""Fast, and no frame waits in the encoder, where a process that is killed would lose it."""
+TICKS = {"libx264": 90_000, "mpeg4": 60_000}
+"""Ticks a second by encoder: those of RTP and MPEG; MPEG-4 Part 2 allows at most 65535."""
+THREADS = 2
+"""Of each encoder: the cores are for inference."""
+KEY_FRAME_EACH = 50
 LONGEST_GAP_S = 60.0
-"""Without new frames the last picture is repeated for at most this long, s; longer gaps are shortened."""
-
-
-@dataclass
-class _Track:
-    """The file of one stream."""
-
-    writer: cv2.VideoWriter
-    size: tuple[int, int]
-    """Width, height, pixels."""
-    path: Path
-    begin: float
-    """Time of the stream at which the file begins, s."""
-    pictures: int = 0
-    last: Pixels | None = None
+"""Without new frames the last picture is shown for at most this long, s; longer gaps are shortened."""
+ONE_FRAME_S = 0.04
+"""The duration of a frame after which none came, where no frame was before it, s."""
 
 
 class VideoFiles:
-    """``OUT.mp4`` for the first stream, ``OUT-STREAM.mp4`` for further ones, each of `fps` pictures a second.
+    """``OUT.mp4`` for the first stream, ``OUT-STREAM.mp4`` for further ones.
 
     Raises:
-        SourceError: the name does not end in one of `CODECS`.
+        SourceError: the name does not end in one of `FORMATS`.
     """
 
-    def __init__(self, path: Path, fps: float) -> None:
-        if path.suffix.lower() not in CODECS:
-            raise SourceError(f"cannot write a video into {path}", f"use a name that ends in {' or '.join(CODECS)}")
+    def __init__(self, path: Path) -> None:
+        if path.suffix.lower() not in FORMATS:
+            raise SourceError(f"cannot write a video into {path}", f"use a name that ends in {' or '.join(FORMATS)}")
         self._path = path
-        self._fps = fps
         self._tracks: dict[str, _Track] = {}
 
     def write(self, result: Result, image: Pixels) -> None:
         """Write one frame at its time. Raises SourceError when the file cannot be written."""
-        time = result.captured if result.time is None else result.time
-        picture = annotate(image, result.objects)
+        time = result.captured if result.media_time_s is None else result.media_time_s
+        picture = _even(annotate(image, result.objects))
         track = self._tracks.get(result.stream)
         if track is None:
-            track = self._tracks[result.stream] = self._open(result.stream, picture.shape[1::-1], time)
-        place = round((time - track.begin) * self._fps)
-        longest = track.pictures + round(LONGEST_GAP_S * self._fps)
-        if place < track.pictures - 1 or place > longest:  # the stream restarted, or paused for long
-            place = min(max(place, track.pictures), longest)
-            track.begin = time - place / self._fps
-        if place < track.pictures:
-            return  # more frames a second than the video has
-        while track.last is not None and track.pictures < place:
-            track.writer.write(track.last)
-            track.pictures += 1
-        track.last = _fitted(picture, track.size)
-        track.writer.write(track.last)
-        track.pictures += 1
+            path = self._path.with_stem(f"{self._path.stem}-{result.stream}") if self._tracks else self._path
+            height, width = picture.shape[:2]
+            track = self._tracks[result.stream] = _Track(path, (width, height), time)
+        track.write(picture, time)
 
     def close(self) -> list[Path]:
-        """Finish the files; return their names."""
+        """Finish the files; return their names. Raises SourceError when one cannot be finished; the others are."""
+        failure: SourceError | None = None
         for track in self._tracks.values():
-            track.writer.release()
+            try:
+                track.close()
+            except SourceError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
         return [track.path for track in self._tracks.values()]
 
-    def _open(self, stream: str, size: tuple[int, ...], time: float) -> _Track:
-        path = self._path
-        if self._tracks:
-            path = path.with_stem(f"{path.stem}-{stream}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        codec = cv2.VideoWriter.fourcc(*CODECS[path.suffix.lower()])
-        width, height = size
-        writer = cv2.VideoWriter(str(path), codec, self._fps, (width, height))
-        if not writer.isOpened():
-            raise SourceError(f"cannot write {path}", "is the folder writable, and the disk not full?")
-        return _Track(writer, (width, height), path, time)
+
+class _Track:
+    """The file of one stream; `size` is width and height in pixels, both even.
+
+    The newest packet is held until the next one, which decides its duration.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], time: float) -> None:
+        self.path = path
+        self._size = size
+        self._times = MonotonicTimes(time)
+        self._newest = -1
+        """Presentation time of the newest frame, ticks."""
+        self._held: av.Packet[Any] | None = None
+        self._broken = False
+        codec: Literal["libx264", "mpeg4"] = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+        self._ticks = TICKS[codec]
+        self._time_base = Fraction(1, self._ticks)
+        self._duration = round(ONE_FRAME_S * self._ticks)
+        with self._errors():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = av.open(f"file:{path}", "w", options=FORMATS[path.suffix.lower()])
+            self._stream = self._file.add_stream(codec, rate=25, options=H264 if codec == "libx264" else {})
+            self._configure()
+            self._file.start_encoding()
+
+    def _configure(self) -> None:
+        stream, context = self._stream, self._stream.codec_context
+        stream.width, stream.height = self._size
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = context.time_base = self._time_base
+        context.gop_size, context.thread_count = KEY_FRAME_EACH, THREADS
+        context.color_range, context.colorspace = ColorRange.MPEG, Colorspace.ITU709
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+
+    def write(self, picture: Pixels, time: float) -> None:
+        """Write one frame, shown from `time` of its stream, s. Raises SourceError."""
+        frame = av.VideoFrame.from_ndarray(_fitted(picture, self._size), format="bgr24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        self._newest = max(round(self._times.place(time) * self._ticks), self._newest + 1)
+        frame.pts, frame.time_base = self._newest, self._time_base
+        with self._errors():
+            self._mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Finish the file. Raises SourceError, unless :meth:`write` did: then what the disk took is left."""
+        if self._broken:
+            with suppress(Exception):
+                self._file.close()
+            return
+        with self._errors():
+            self._mux(self._stream.encode(None))
+            if self._held is not None:
+                self._held.duration = self._duration
+                self._file.mux(self._held)
+            self._file.close()
+
+    def _mux(self, packets: list[av.Packet[Any]]) -> None:
+        for packet in packets:
+            if self._held is not None:
+                assert packet.pts is not None
+                assert self._held.pts is not None
+                self._held.duration = self._duration = packet.pts - self._held.pts
+                self._file.mux(self._held)
+            self._held = packet
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (av.FFmpegError, OSError) as error:
+            self._broken = True
+            why = error.strerror or type(error).__name__
+            hint = "is the folder writable, and the disk not full?"
+            raise SourceError(f"cannot write {self.path}: {why}", hint) from None
+
+
+class MonotonicTimes:
+    """Places of frames in a file, s since its first one, for times that may start over or make long pauses."""
+
+    def __init__(self, first: float) -> None:
+        self._begin = self._newest = first
+        self._step = ONE_FRAME_S
+
+    def place(self, time: float) -> float:
+        """Return where the frame of `time` stands. A stream that goes back goes on after its last step."""
+        step = time - self._newest
+        if step < 0:
+            step = self._step
+            self._begin += time - self._newest - step
+        elif step > LONGEST_GAP_S:
+            self._begin += step - LONGEST_GAP_S
+        elif step > 0:
+            self._step = step
+        self._newest = time
+        return time - self._begin
+
+
+def _even(picture: Pixels) -> Pixels:
+    """Return `picture` with even sides, as H.264 needs them: its last column and row are repeated where needed."""
+    height, width = picture.shape[:2]
+    if height % 2 == width % 2 == 0:
+        return picture
+    return np.asarray(cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
 
 
 def _fitted(picture: Pixels, size: tuple[int, int]) -> Pixels:

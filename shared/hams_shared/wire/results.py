@@ -40,13 +40,20 @@ class FrameResult(TypedDict):
     stream: str
     frame: Annotated[int, Field(ge=0, description="counts from 0 in each stream")]
     captured: Annotated[
-        float, Field(description="when the frame was read, Unix time, s, by the clock of the pipeline's host")
+        float,
+        Field(
+            description="when the camera took the frame, by its RTCP clock where that is credible, else when the "
+            "pipeline read it; Unix time, s"
+        ),
     ]
-    time: Annotated[
+    media_time_s: Annotated[
         float | None,
-        Field(description="s since the stream's first frame, by a file's own clock, else by capture; null of `infer`"),
+        Field(
+            description="presentation time, s since the stream's first frame, by the media's own clock, else by "
+            "capture; goes on where a file starts over or a camera reconnects; null of `infer`"
+        ),
     ]
-    latency_ms: Annotated[float, Field(description="from capture to join")]
+    latency_ms: Annotated[float, Field(description="from reading the frame to the join")]
     epoch: Annotated[int, Field(ge=1, description="of the plan it ran under")]
     width: Annotated[int, Field(gt=0, description="of the frame, pixels")]
     height: Annotated[int, Field(gt=0, description="of the frame, pixels")]

@@ -35,12 +35,12 @@ async def _pictures(
                 return
 
 
-def video(group: str, file: Path, fps: float, stream: str, count: int | None, nats: str | None, debug: bool) -> None:
+def video(group: str, file: Path, stream: str, count: int | None, nats: str | None, debug: bool) -> None:
     """Write videos with the results drawn in."""
     from hams_services.sinks.video import VideoFiles
 
     async def job(bus: Bus) -> None:
-        files = VideoFiles(file, fps)
+        files = VideoFiles(file)
         try:
             await _pictures(bus, group, stream, count, files.write)
         finally:

@@ -22,20 +22,16 @@ app = typer.Typer(
 @app.command()
 def video(
     group: GroupName,
-    file: Annotated[Path, typer.Argument(help="Video to write: .mp4 or .avi.")],
-    fps: Annotated[
-        float,
-        typer.Option(min=1, max=240, help="Pictures/s of the video; each frame stands at its own time."),
-    ] = 25.0,
+    file: Annotated[Path, typer.Argument(help="Video to write: .mp4 or .mkv.")],
     stream: Stream = "*",
     count: Count = None,
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Write a video with the results drawn in, until Ctrl-C; further streams get files of their own."""
+    """Write a video with the results drawn in, each frame at its own time, until Ctrl-C; one file per stream."""
     from hams_services.ctl.actions import sink
 
-    sink.video(group, file, fps, stream, count, nats, debug)
+    sink.video(group, file, stream, count, nats, debug)
 
 
 @app.command()

@@ -8,15 +8,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from email import message_from_bytes
 from urllib.parse import urljoin
 
 import numpy as np
 import pytest
 
-from hams_client import Result
 from hams_services.sinks.mjpeg_server import MjpegServer
 from hams_shared.bus.urls import host_port
 from hams_shared.errors import BadInputError
+from support.results import result
 
 
 def has_ipv6() -> bool:
@@ -34,8 +35,8 @@ HOSTS = ["127.0.0.1", "localhost", pytest.param("::1", marks=pytest.mark.skipif(
 def serving(host: str, *streams: str) -> Iterator[str]:
     with closing(MjpegServer(host, 0, "face")) as server:
         for stream in streams:
-            data = {"stream": stream, "frame": 0, "objects": []}
-            server.write(Result(data), np.full((48, 64, 3), 90, np.uint8))
+            found = result(0, 2.25, captured=1e9 + 0.5, stream=stream)
+            server.write(found, np.full((48, 64, 3), 90, np.uint8))
         yield f"http://{host_port(host, server.port)}/"
 
 
@@ -50,6 +51,9 @@ def test_the_page_s_links_lead_to_streams_under_any_path(host: str, folder: str)
         with urllib.request.urlopen(urljoin(page, links[1]), timeout=30) as stream:
             assert stream.headers.get_content_type() == "multipart/x-mixed-replace"
             assert stream.readline() == b"--frame\r\n"
+            head = message_from_bytes(b"".join(iter(stream.readline, b"\r\n")))
+            assert (head["X-Timestamp"], head["X-Media-Time"]) == ("1000000000.500000", "2.250000")
+            assert stream.read(int(head["Content-Length"]))[:2] == b"\xff\xd8"  # JPEG
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{page}nobody", timeout=30)
 
