@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from benchmarks.decoding import bench as decoding
 from benchmarks.nco import fuzz, groups
 from benchmarks.reliability import bench as reliability
 from benchmarks.scheduling import bench as scheduling
@@ -19,6 +20,7 @@ PARTS = {
     "sizing": sizing.main,
     "nco": groups.main,
     "fuzz": fuzz.main,
+    "decoding": decoding.main,
 }
 
 

@@ -16,6 +16,8 @@ class StreamView(Wire):
     stream: str
     state: Literal["waiting", "playing", "reconnecting", "ended", "failed"]
     text: str = ""
+    decoder: str = Field("", description="codec, size, and what decodes it, with the reason where it is no hardware")
+    damaged: int = Field(0, description="packets and frames of the source that were lost or damaged")
     submitted: int = 0
     delivered: int = 0
     in_flight: int = 0
