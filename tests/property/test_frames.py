@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from hams_shared.errors import HamsError, MessageError
 from hams_shared.wire import codec
-from hams_shared.wire.frames import FrameId, Output, Work
+from hams_shared.wire.frames import FrameId, Output, Reduced, Work
 from hams_shared.wire.messages.agents import Heartbeat
 from hams_shared.wire.messages.plan import Plan, PlanRecord
 
@@ -34,7 +36,12 @@ def test_work_round_trip(frame_id: FrameId, node: str, count: int, height: int, 
         list(range(count)),
         (width, height),
     )
+    if count == 1:
+        work = replace(work, reduced=Reduced(work.images[0, :1]))
     back = Work.unpack(work.pack())
+    assert (back.reduced is None) == (work.reduced is None)
+    if back.reduced is not None and work.reduced is not None:
+        np.testing.assert_array_equal(back.reduced.pixels, work.reduced.pixels)
     assert (back.id, back.node, back.sources, back.frame_size) == (frame_id, node, work.sources, (width, height))
     np.testing.assert_array_equal(back.images, work.images)
     np.testing.assert_array_equal(back.to_frame, work.to_frame)
@@ -69,7 +76,13 @@ def test_any_msgpack_that_is_not_ours_is_a_message_error(value: object) -> None:
 @given(st.data())
 def test_a_damaged_message_never_raises_anything_else(data: st.DataObject) -> None:
     work = Work(
-        FrameId("g", "s", 1, 0, 1, 0.0), "n", np.zeros((1, 2, 2, 3), np.uint8), np.zeros((1, 2, 3)), [0], (2, 2)
+        FrameId("g", "s", 1, 0, 1, 0.0),
+        "n",
+        np.zeros((1, 2, 2, 3), np.uint8),
+        np.zeros((1, 2, 3)),
+        [0],
+        (2, 2),
+        reduced=Reduced(np.zeros((1, 1, 3), np.uint8)),
     )
     raw = bytearray(work.pack())
     for _ in range(data.draw(st.integers(1, 4))):

@@ -24,7 +24,7 @@ from hams_agents.tasks.registry import gives_objects, is_detection
 from hams_shared.errors import HamsError, InferenceError, MessageError, TaskError, as_hams_error
 from hams_shared.group.spec import CropSpec, InputSpec, NodeSpec
 from hams_shared.wire import subjects
-from hams_shared.wire.frames import DeferredCrops, Output, Work
+from hams_shared.wire.frames import DeferredCrops, Output, Pixels, Work, onto_frame
 from hams_shared.wire.messages.plan import Plan
 
 Outgoing = tuple[str, bytes] | Work
@@ -117,16 +117,24 @@ def prepare(batch: Batch) -> None:
     if any(piece.work.deferred is not None for piece in batch.pieces):
         batch.pieces = [_cut_out(piece) for piece in batch.pieces]
         clock.lap("crop")
-    images = [image for piece in batch.pieces for image in piece.work.images]
-    if not images:
+    if not any(piece.work.count for piece in batch.pieces):
         return
     try:
-        batch.tensor, to_image = tensors.prepare(images, batch.pieces[0].served.takes)
-        to_work = [affine for piece in batch.pieces for affine in piece.work.to_frame]
+        images, to_work, shapes = zip(*(one for piece in batch.pieces for one in _shown(piece.work)), strict=True)
+        batch.tensor, to_image = tensors.prepare(images, batch.pieces[0].served.takes, shapes)
         batch.to_frame = [compose(outer, inner) for outer, inner in zip(to_work, to_image, strict=True)]
     except Exception as error:
         batch.error = as_hams_error(error)
     clock.lap("prepare")
+
+
+def _shown(work: Work) -> list[tuple[Pixels, Affine, tuple[int, int]]]:
+    """Return the images that the input is prepared from, each with its map to the frame, and the width and height of
+    what it shows."""
+    if work.reduced is None:
+        size = (work.images.shape[2], work.images.shape[1])
+        return [(image, to_frame, size) for image, to_frame in zip(work.images, work.to_frame, strict=True)]
+    return [(work.reduced.pixels, onto_frame(work.reduced.pixels.shape, work.frame_size), work.frame_size)]
 
 
 def _cut_out(piece: Piece) -> Piece:
@@ -137,8 +145,7 @@ def _cut_out(piece: Piece) -> Piece:
     parts = zip(deferred.filled, work.to_frame, deferred.corners, strict=True)
     try:
         images = render(work.images[0], None, [View(*part) for part in parts], deferred.size, deferred.pad)
-        if work.view is not None:
-            work.view.check()  # what was cut out was the frame
+        work.check()
     except Exception as error:
         nothing = replace(work, images=work.images[:0], to_frame=work.to_frame[:0], sources=[])
         return replace(piece, work=replace(nothing, deferred=None, pointer=None, view=None), error=as_hams_error(error))
@@ -209,8 +216,7 @@ def _finish(piece: Piece, batch: Batch, first: int, last: int) -> list[Outgoing]
                 items = [{**item, "objects": [plain(one) for one in item["objects"]]} for item in items]
         if len(items) != last - first:
             raise TaskError(f"node {served.node}: the task gave {len(items)} answers for {last - first} images")
-    if work.view is not None:
-        work.view.check()  # what was read of the frame was the frame
+    work.check()
     output = Output(
         id=work.id, node=served.node, device=served.device, items=items, sources=work.sources, timing=timing
     )
@@ -277,7 +283,7 @@ def _deferred(work: Work, child: str, crop: CropSpec, takes: InputSpec, objects:
     height, width = work.images.shape[1:3]
     views, kept = views_of((height, width), None, objects, crop, takes.size, pad)
     deferred = DeferredCrops(takes.size, pad or 0, [view.size for view in views], [view.corners for view in views])
-    return replace(work, node=child, to_frame=maps_of(views), sources=kept, deferred=deferred)
+    return replace(work, node=child, to_frame=maps_of(views), sources=kept, deferred=deferred, reduced=None)
 
 
 def _cut(work: Work, child: str, crop: CropSpec, takes: InputSpec, found: list[list[Detected]]) -> Work:
@@ -301,6 +307,7 @@ def _cut(work: Work, child: str, crop: CropSpec, takes: InputSpec, found: list[l
         sources=sources,
         pointer=None,
         view=None,
+        reduced=None,
     )
 
 

@@ -112,12 +112,15 @@ def downscale(image: Pixels, x: float, y: float) -> Pixels:
     return image
 
 
-def prepare(images: Sequence[Pixels], spec: InputSpec) -> tuple[NDArray[np.generic], list[Affine]]:
+def prepare(
+    images: Sequence[Pixels], spec: InputSpec, shown: Sequence[tuple[int, int]] | None = None
+) -> tuple[NDArray[np.generic], list[Affine]]:
     """Return the input tensor for N images (each H×W×3, uint8, B, G, R) and, for each, input pixels → image pixels.
 
     The tensor is ``spec.shape(N)``, float32 or uint8, with ``(pixel - mean) / scale`` per channel. An image of the
     right size is not resized. Letterbox puts the image in the top left corner and fills the rest with `spec.pad` before
-    the mean is subtracted.
+    the mean is subtracted. `shown` is the width and height of what each image shows, whose proportions letterbox keeps
+    (None: those of the image, whose pixels are square).
 
     Raises:
         BadInputError: an image is empty, or not H×W×3 bytes.
@@ -125,8 +128,9 @@ def prepare(images: Sequence[Pixels], spec: InputSpec) -> tuple[NDArray[np.gener
     batch = np.empty(spec.shape(len(images)), np.float32 if spec.dtype == "f32" else np.uint8)
     maps: list[Affine] = []
     fitted: list[Pixels] = []
-    for image in images:
-        pixels, to_image = _fit(image, spec)
+    sizes: Sequence[tuple[int, int] | None] = [None] * len(images) if shown is None else shown
+    for image, size in zip(images, sizes, strict=True):
+        pixels, to_image = _fit(image, spec, size)
         fitted.append(pixels)
         maps.append(to_image)
     if fitted:
@@ -134,16 +138,17 @@ def prepare(images: Sequence[Pixels], spec: InputSpec) -> tuple[NDArray[np.gener
     return batch, maps
 
 
-def _fit(image: Pixels, spec: InputSpec) -> tuple[Pixels, Affine]:
-    """Bring one image to the input's size."""
+def _fit(image: Pixels, spec: InputSpec, shown: tuple[int, int] | None) -> tuple[Pixels, Affine]:
+    """Bring one image to the input's size; it shows something of `shown` (width, height)."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise BadInputError(f"an image is H×W×3 bytes, not {'×'.join(map(str, image.shape))} {image.dtype}")
     height, width = image.shape[:2]
-    if (width, height) == spec.size:
-        return image, IDENTITY
     to_width, to_height = spec.size
     if spec.fit == "letterbox":
-        to_width, to_height = inside(width, height, spec.size)
+        across, down = shown or (width, height)
+        to_width, to_height = inside(across, down, spec.size)
+    if (width, height) == (to_width, to_height) == spec.size:
+        return image, IDENTITY
     to_image = scaling(width / to_width, height / to_height)
     image = downscale(image, width / to_width, height / to_height)
     if (to_width, to_height) == spec.size:

@@ -126,6 +126,45 @@ def _quad(value: Any) -> NDArray[np.float64] | None:
     return np.array(value).reshape(4, 2)
 
 
+def onto_frame(shape: tuple[int, ...], frame_size: tuple[int, int]) -> NDArray[np.float64]:
+    """Return the 2×3 map from pixels of a picture of `shape` (H, W, …) to those of the whole frame that it shows.
+
+    `frame_size` is the frame's width and height, pixels.
+    """
+    return np.array([[frame_size[0] / shape[1], 0.0, 0.0], [0.0, frame_size[1] / shape[0], 0.0]])
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """The same moment as the frame in fewer pixels: the root's input is prepared from it, and nothing else."""
+
+    pixels: Pixels
+    """H×W×3."""
+    pointer: FramePointer | None = None
+    """Where the pixels lie; None: they travel in the message."""
+    view: FrameView | None = None
+    """Received by pointer: must be checked after the last look at the pixels."""
+
+    def to_wire(self) -> dict[str, Any]:
+        """The picture as it travels."""
+        shape = [1, *self.pixels.shape]
+        if self.pointer is not None:
+            return {"shape": shape, "pointer": self.pointer.to_wire()}
+        return {"shape": shape, "pixels": np.ascontiguousarray(self.pixels).data.cast("B")}
+
+    @classmethod
+    def from_wire(cls, value: Any) -> Reduced:
+        """Check and rebuild; by pointer, `pixels` has only the shape. Raises MessageError."""
+        if not isinstance(value, dict):
+            raise MessageError("reduced: not a map")
+        pointer = FramePointer.from_wire(value["pointer"]) if "pointer" in value else None
+        shape, pixels = _pixels(value, by_pointer=pointer is not None)
+        if shape[0] != 1 or 0 in shape:
+            raise MessageError(f"reduced: shape {list(shape)!r} is not [1, H, W, 3]")
+        blank = np.broadcast_to(np.uint8(0), shape[1:])
+        return cls(blank if pointer is not None else np.frombuffer(pixels, np.uint8).reshape(shape[1:]), pointer)
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """Images for one node: the whole frame for the root, all crops of one frame for a child (possibly none)."""
@@ -150,11 +189,19 @@ class Work:
     """The receiver takes the images from the frame."""
     peers: tuple[str, ...] = ()
     """Shared-memory peers: devices that can map a frame that travels by pointer, and so take their crops from it."""
+    reduced: Reduced | None = None
+    """Of the root only: the input is prepared from it; crops are cut from `images`."""
 
     @property
     def count(self) -> int:
         """How many images the node gets."""
         return len(self.sources)
+
+    def check(self) -> None:
+        """Raise FrameGoneError unless what was read of shared memory was the frame."""
+        for view in (self.view, self.reduced.view if self.reduced is not None else None):
+            if view is not None:
+                view.check()
 
     def pack(self) -> bytes:
         """Encode."""
@@ -171,6 +218,8 @@ class Work:
             message["peers"] = list(self.peers)
         if self.deferred is not None:
             message["deferred"] = self.deferred.to_wire()
+        if self.reduced is not None:
+            message["reduced"] = self.reduced.to_wire()
         if self.pointer is not None:
             message["pointer"] = self.pointer.to_wire()
         else:
@@ -201,8 +250,9 @@ class Work:
             pointer=pointer,
             deferred=deferred,
             peers=_peers(message),
+            reduced=_reduced(message, shape[0], deferred),
         )
-        return work if pointer is None else _mapped(work, pointer, shape, reader)
+        return _mapped(work, shape, reader)
 
 
 def _pixels(message: dict[str, Any], *, by_pointer: bool) -> tuple[tuple[int, ...], bytes]:
@@ -254,15 +304,33 @@ def _peers(message: dict[str, Any]) -> tuple[str, ...]:
     return tuple(peers)
 
 
-def _mapped(work: Work, pointer: FramePointer, shape: tuple[int, ...], reader: FrameReader | None) -> Work:
-    """Return `work` with the pixels that `pointer` points to. Raises WorkUnreadableError."""
+def _reduced(message: dict[str, Any], images: int, deferred: DeferredCrops | None) -> Reduced | None:
+    if "reduced" not in message:
+        return None
+    if images != 1 or deferred is not None:
+        raise MessageError("reduced: only with one frame that comes whole")
+    return Reduced.from_wire(message["reduced"])
+
+
+def _mapped(work: Work, shape: tuple[int, ...], reader: FrameReader | None) -> Work:
+    """Return `work` with the pixels that its pointers point to. Raises WorkUnreadableError."""
+    whole, reduced = work, work.reduced
     try:
-        if reader is None:
-            raise FrameUnreachableError("this process reads no shared memory")
-        view = reader.view(pointer, shape)
+        if work.pointer is not None:
+            view = _view(work.pointer, shape, reader)
+            whole = replace(whole, images=view.pixels, view=view)
+        if reduced is not None and reduced.pointer is not None:
+            view = _view(reduced.pointer, reduced.pixels.shape, reader)
+            whole = replace(whole, reduced=replace(reduced, pixels=view.pixels, view=view))
     except RefusedError as error:
         raise WorkUnreadableError(work, error) from None
-    return replace(work, images=view.pixels, view=view)
+    return whole
+
+
+def _view(pointer: FramePointer, shape: tuple[int, ...], reader: FrameReader | None) -> FrameView:
+    if reader is None:
+        raise FrameUnreachableError("this process reads no shared memory")
+    return reader.view(pointer, shape)
 
 
 class WorkUnreadableError(Exception):

@@ -6,18 +6,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from hams_agents.runtime.serving import Batch, Piece, ServedNode, finish, prepare
+from hams_agents.tasks.base import Detected
+from hams_agents.tasks.crops import cut
 from hams_agents.tasks.input import IDENTITY
 from hams_agents.tasks.registry import build_task
 from hams_services.pipeline.join import Join
 from hams_shared.errors import MessageError
 from hams_shared.group.spec import GroupSpec, parse_group
+from hams_shared.wire import codec
 from hams_shared.wire.frame_pool import FramePool, FrameReader, Slot, memory_domain
-from hams_shared.wire.frames import FrameId, Output, Work
+from hams_shared.wire.frames import FrameId, Output, Reduced, Work, WorkUnreadableError
 from hams_shared.wire.messages.plan import VariantChoice
 from support.build import model_ref, plan
 
@@ -244,3 +248,148 @@ def test_a_crop_of_nothing_is_a_named_error(pool: FramePool) -> None:
     batch = Batch([Piece(node, outside, 0.0)])
     prepare(batch)
     assert "shows nothing" in str(batch.pieces[0].error)
+
+
+BRIGHT = group(
+    sign={"input": {"size": [64, 64], "fit": "letterbox"}, "task": {"type": "detection_output", "labels": {1: "sign"}}},
+    text={"input": {"size": [20, 10]}, "parent": "sign", "task": {"type": "raw"}},
+)
+LARGE = (640, 360)
+TRUE = (200.0, 90.0, 400.0, 270.0)
+"""Where the bright sign is in the large frame, pixels."""
+
+
+def sign(pool: FramePool, small: tuple[int, int] | None, peers: tuple[str, ...] = ()) -> tuple[Work, list[Slot]]:
+    """A frame of noise with a bright sign, and the same moment in `small` pixels (width, height), both by pointer."""
+    slots = [pool.take((LARGE[1], LARGE[0], 3)), pool.take((small[1], small[0], 3)) if small else None]
+    large = slots[0]
+    assert large is not None
+    large.pixels[:] = np.random.default_rng(2).integers(0, 60, large.pixels.shape, np.uint8)
+    x0, y0, x1, y1 = map(int, TRUE)
+    large.pixels[y0:y1, x0:x1] += 190
+    work = Work(ID, "sign", large.pixels[None], IDENTITY[None], [0], LARGE, pointer=large.publish(), peers=peers)
+    if (second := slots[1]) is not None and small is not None:
+        second.pixels[:] = cv2.resize(large.pixels, small, interpolation=cv2.INTER_AREA)
+        work = replace(work, reduced=Reduced(second.pixels, second.publish()))
+    return Work.unpack(work.pack(), FrameReader()), [slot for slot in slots if slot is not None]
+
+
+def detected(batch: Batch) -> dict[str, NDArray[np.generic]]:
+    """What a network that finds the bright part of each image outputs."""
+    assert batch.tensor is not None
+    rows = []
+    for number, image in enumerate(np.asarray(batch.tensor)):
+        ys, xs = np.nonzero(image.mean(axis=0) > 120)
+        height, width = image.shape[1:]
+        ends = (xs.min() / width, ys.min() / height, (xs.max() + 1) / width, (ys.max() + 1) / height)
+        rows.append([[number, 1, 0.9, *ends]])
+    return {"found": np.array(rows, np.float32)}
+
+
+@pytest.fixture
+def two() -> Iterator[FramePool]:
+    if not memory_domain():
+        pytest.skip("this system has no /dev/shm")
+    pool = FramePool(6, LARGE[0] * LARGE[1] * 3)
+    yield pool
+    pool.close()
+
+
+@pytest.mark.parametrize("small", [None, (160, 90), (64, 64), (176, 144)], ids=str)
+@pytest.mark.parametrize("device", ["h.b.u", "near.b.u", "far.b.u"])
+def test_boxes_of_the_reduced_picture_lie_on_the_large_frame_and_crops_are_cut_from_it(
+    two: FramePool, small: tuple[int, int] | None, device: str
+) -> None:
+    work, _ = sign(two, small, peers=("near.b.u",))
+    batch = Batch([Piece(served(BRIGHT, "sign", {"sign": "h.b.u", "text": device}), work, 0.0)])
+    prepare(batch)
+    batch.outputs = detected(batch)
+    crop, said = finish(batch)
+    assert isinstance(said, tuple)
+    [[found]] = Output.unpack(said[1]).items
+    assert found["box"] == pytest.approx(TRUE, abs=1.5 * LARGE[0] / 64)  # a pixel of the input, and a half
+    child = crop if isinstance(crop, Work) else Work.unpack(crop[1], FrameReader())
+    assert child.reduced is None
+    assert (child.deferred is None) == (device == "far.b.u")
+    got = shown(BRIGHT, child, device)
+    box = Detected(batch_box(batch), 0.9, "sign")
+    expected, maps, _ = cut(work.images[0], None, [box], BRIGHT.nodes["text"].crop, (20, 10))
+    assert (got.images == expected).all()
+    assert got.to_frame == pytest.approx(maps)
+
+
+def batch_box(batch: Batch) -> tuple[float, float, float, float]:
+    """The box in the frame's pixels before it was rounded for the wire."""
+    detector = batch.pieces[0].served.detector
+    assert detector is not None
+    assert batch.outputs is not None
+    [[one]] = detector.detect(batch.outputs, batch.to_frame, LARGE)
+    return one.box
+
+
+def test_letterbox_keeps_the_proportions_of_the_frame_not_of_the_reduced_picture(two: FramePool) -> None:
+    """Many cameras squeeze 16:9 into 704×576 or 352×288."""
+    tensors = []
+    for small in (None, (176, 144)):
+        batch = Batch([Piece(served(BRIGHT, "sign", dict.fromkeys(BRIGHT.nodes, "h.b.u")), sign(two, small)[0], 0.0)])
+        prepare(batch)
+        assert batch.tensor is not None
+        tensors.append(np.asarray(batch.tensor, np.float64))
+    whole, reduced = tensors
+    assert (reduced[:, :, 36:] == 0).all()  # 640×360 in 64×64 leaves 28 rows
+    assert np.abs(whole - reduced).mean() < 8
+
+
+def test_frames_with_and_without_a_reduced_picture_in_one_batch(two: FramePool) -> None:
+    node = served(BRIGHT, "sign", dict.fromkeys(BRIGHT.nodes, "h.b.u"))
+    batch = Batch([Piece(node, sign(two, small)[0], 0.0) for small in ((160, 90), None, (64, 64))])
+    prepare(batch)
+    batch.outputs = detected(batch)
+    boxes = [Output.unpack(one[1]).items[0][0]["box"] for one in finish(batch) if isinstance(one, tuple)]
+    assert len(boxes) == 3
+    for box in boxes:
+        assert box == pytest.approx(TRUE, abs=1.5 * LARGE[0] / 64)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["large", "reduced"])
+def test_either_picture_given_up_meanwhile_fails_the_frame(two: FramePool, which: int) -> None:
+    work, slots = sign(two, (160, 90))
+    batch = Batch([Piece(served(BRIGHT, "sign", dict.fromkeys(BRIGHT.nodes, "h.b.u")), work, 0.0)])
+    prepare(batch)
+    batch.outputs = detected(batch)
+    slots[which].free()
+    [(_, data)] = [one for one in finish(batch) if isinstance(one, tuple)]
+    error = Output.unpack(data).error
+    assert error is not None
+    assert error["code"] == "frame-gone"
+
+
+def test_a_reduced_picture_that_cannot_be_mapped_is_told_with_the_rest_of_the_work(two: FramePool) -> None:
+    work, _ = sign(two, (160, 90))
+    inline = replace(work, pointer=None).pack()  # only the reduced one by pointer
+    with pytest.raises(WorkUnreadableError) as caught:
+        Work.unpack(inline)
+    assert caught.value.work.id == ID
+    assert (Work.unpack(inline, FrameReader()).images == work.images).all()
+
+
+@pytest.mark.parametrize(
+    "reduced",
+    [
+        {"shape": [1, 0, 4, 3], "pixels": b""},
+        {"shape": [2, 1, 1, 3], "pixels": bytes(6)},
+        {"shape": [1, 2, 2, 3], "pixels": bytes(11)},
+        {"shape": [1, 2, 2, 1], "pixels": bytes(4)},
+        {"shape": [1, 2, 2, 3], "pointer": ["/etc/passwd", 0, 2, 4096]},
+        {"shape": [1, 2, 2, 3]},
+        b"pixels",
+    ],
+)
+def test_a_reduced_picture_that_makes_no_sense_is_refused(reduced: Any) -> None:
+    whole = Work(ID, "sign", np.zeros((1, 8, 8, 3), np.uint8), IDENTITY[None], [0], (8, 8))
+    with pytest.raises(MessageError):
+        Work.unpack(codec.pack({**codec.unpack(whole.pack()), "reduced": reduced}))
+    several = replace(whole, images=np.zeros((2, 8, 8, 3), np.uint8), sources=[0, 0])
+    several = replace(several, to_frame=np.repeat(IDENTITY[None], 2, 0))
+    with pytest.raises(MessageError, match="only with one frame"):
+        Work.unpack(replace(several, reduced=Reduced(np.zeros((4, 4, 3), np.uint8))).pack())
