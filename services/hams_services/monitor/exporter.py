@@ -47,6 +47,7 @@ def _streams(streams: tuple[StreamView, ...]) -> Iterator[Metric]:
         "hams_stream_frames", "Frames that ended, by outcome and reason", labels=[*labels, "outcome", "reason"]
     )
     submitted = CounterMetricFamily("hams_stream_submitted", "Frames read", labels=labels)
+    damaged = CounterMetricFamily("hams_stream_damaged", "Packets and frames lost or damaged", labels=labels)
     resent = CounterMetricFamily("hams_stream_resent", "Further attempts at frames", labels=labels)
     flight = GaugeMetricFamily("hams_stream_in_flight", "Frames under way", labels=labels)
     fps = GaugeMetricFamily("hams_stream_fps", "Results per second, lately", labels=labels)
@@ -60,12 +61,13 @@ def _streams(streams: tuple[StreamView, ...]) -> Iterator[Metric]:
             for reason, count in reasons.items():
                 frames.add_metric([*names, outcome, reason], count)
         submitted.add_metric(names, one.submitted)
+        damaged.add_metric(names, one.damaged)
         resent.add_metric(names, one.resent)
         flight.add_metric(names, one.in_flight)
         fps.add_metric(names, one.fps)
         latency.add_metric([*names, "0.5"], one.p50_ms / 1e3)
         latency.add_metric([*names, "0.99"], one.p99_ms / 1e3)
-    yield from (frames, submitted, resent, flight, fps, latency)
+    yield from (frames, submitted, damaged, resent, flight, fps, latency)
 
 
 def _devices(devices: tuple[DeviceView, ...]) -> Iterator[Metric]:

@@ -25,7 +25,7 @@ from hams_services.ctl.tables import (
 )
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import DeadlineError, NotFoundError
-from hams_shared.wire.messages.pipeline import PipelineView
+from hams_shared.wire.messages.pipeline import PipelineView, StreamView
 from hams_shared.wire.messages.scheduler import DeviceView, GroupView, MatrixView, SchedulerView
 
 MEASURE_S = 1800.0
@@ -71,13 +71,22 @@ def _print_status(view: SchedulerView, streams: PipelineView) -> None:
         out.print()
         out.print(streams_table(streams, compact=compact))
         for stream in streams.streams:
-            if stream.text:
-                out.print(f"  {stream.group}/{stream.stream}: {stream.text}", style="red")
+            _print_source(stream)
     out.print()
     _print_devices(view.devices, False)
     if view.leader is not None:
         out.print()
         out.print(leader_line(view.leader, view.led_s, time.time()), style="dim")
+
+
+def _print_source(stream: StreamView) -> None:
+    name = f"{stream.group}/{stream.stream}"
+    if stream.text:
+        style = "red" if stream.state in ("failed", "reconnecting") else "yellow"
+        out.print(f"  {name}: {stream.text}", style=style)
+    if stream.decoder:
+        damaged = f"; {stream.damaged} packets or frames were damaged" if stream.damaged else ""
+        out.print(f"  {name}: {stream.decoder}{damaged}", style="dim")
 
 
 def _print_remarks(group: GroupView, compact: bool) -> None:
