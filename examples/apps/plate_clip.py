@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hams_services.pipeline.sources.opening import open_file
+from hams_services.sinks.video import VideoFile
+from hams_shared.errors import HamsError
 from hams_shared.runtime.process import cache_folder
 
 Pixels = NDArray[np.uint8]
@@ -35,14 +37,13 @@ def car() -> Pixels:
     street = open_file(STREET, cache_folder())
     try:
         for _ in range(FRAME + 1):
-            image = street.read()
+            picture = street.read()
     finally:
         street.close()
-    if image is None:
+    if picture is None:
         raise SystemExit(f"{STREET} has fewer than {FRAME + 1} frames")
-    return np.asarray(
-        cv2.resize(image[ROWS, COLUMNS], None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC), np.uint8
-    )
+    seen = picture.pixels[ROWS, COLUMNS]
+    return np.asarray(cv2.resize(seen, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def plate(text: str) -> Pixels:
@@ -84,12 +85,13 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="video to write, .mp4")
     parser.add_argument("--text", default="B7K291M", help="what stands on the plate: Latin letters and digits")
     given = parser.parse_args()
-    writer = cv2.VideoWriter(str(given.file), cv2.VideoWriter.fourcc(*"mp4v"), FPS, SIZE)
-    if not writer.isOpened():
-        raise SystemExit(f"cannot write {given.file}: use a name that ends in .mp4, in a folder that exists")
-    for frame in clip(given.text):
-        writer.write(frame)
-    writer.release()
+    try:
+        file = VideoFile(given.file, SIZE, 0.0)
+        for number, frame in enumerate(clip(given.text)):
+            file.write(frame, number / FPS)
+        file.close()
+    except HamsError as error:
+        raise SystemExit(str(error)) from None
     print(f"{LENGTH} frames written into {given.file}")
 
 

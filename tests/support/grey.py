@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import cv2
+import av
 import numpy as np
 import yaml
 from onnx import helper
@@ -31,10 +31,13 @@ def picture(number: int) -> np.ndarray:
 
 def video(folder: Path, length: int = LENGTH) -> Path:
     path = folder / "grey.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, SIZE)
-    for number in range(length):
-        writer.write(picture(number))
-    writer.release()
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("mjpeg", rate=25, options={"qmin": "2", "qmax": "2"})
+        stream.width, stream.height = SIZE
+        stream.pix_fmt = "yuvj420p"
+        for number in range(length):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number)[:, :, 0], format="gray")))
+        file.mux(stream.encode(None))
     return path
 
 

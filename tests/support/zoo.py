@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hams_services.models.sources import fetch
+from hams_services.pipeline.sources.opening import open_file
 from hams_shared.errors import ModelFetchError
 from hams_shared.runtime.process import cache_folder
 
@@ -44,12 +46,12 @@ def copied(folder: Path, source: str) -> Path:
 
 def street(frame: int) -> NDArray[np.uint8]:
     """One frame of the street."""
-    capture = cv2.VideoCapture(str(real(BIKES)))
-    capture.set(cv2.CAP_PROP_POS_FRAMES, frame)
-    good, image = capture.read()
-    capture.release()
-    assert good
-    return np.asarray(image, np.uint8)
+    with closing(open_file(str(real(BIKES)))) as source:
+        for picture in iter(source.read, None):
+            if frame == 0:
+                return picture.pixels
+            frame -= 1
+    raise AssertionError(f"{BIKES} has {frame} frames too few")
 
 
 def parked_car() -> NDArray[np.uint8]:

@@ -49,7 +49,7 @@ class VideoFiles:
         if path.suffix.lower() not in FORMATS:
             raise SourceError(f"cannot write a video into {path}", f"use a name that ends in {' or '.join(FORMATS)}")
         self._path = path
-        self._tracks: dict[str, _Track] = {}
+        self._tracks: dict[str, VideoFile] = {}
 
     def write(self, result: Result, image: Pixels) -> None:
         """Write one frame at its time. Raises SourceError when the file cannot be written."""
@@ -59,7 +59,7 @@ class VideoFiles:
         if track is None:
             path = self._path.with_stem(f"{self._path.stem}-{result.stream}") if self._tracks else self._path
             height, width = picture.shape[:2]
-            track = self._tracks[result.stream] = _Track(path, (width, height), time)
+            track = self._tracks[result.stream] = VideoFile(path, (width, height), time)
         track.write(picture, time)
 
     def close(self) -> list[Path]:
@@ -75,10 +75,13 @@ class VideoFiles:
         return [track.path for track in self._tracks.values()]
 
 
-class _Track:
-    """The file of one stream; `size` is width and height in pixels, both even.
+class VideoFile:
+    """One video file. `size` is width and height in pixels, both even; the first frame is that of `time`, s.
 
-    The newest packet is held until the next one, which decides its duration.
+    It holds the newest packet until the next one, which decides the duration.
+
+    Raises:
+        SourceError: the file cannot be written.
     """
 
     def __init__(self, path: Path, size: tuple[int, int], time: float) -> None:
