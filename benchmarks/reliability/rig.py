@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import yaml
 from onnx import TensorProto, helper, save
 
+from benchmarks import motion_jpeg
 from hams_services.ctl.system.broker import check_port, find_nats_server, write_config
 from hams_shared.runtime.credentials import VARIABLE
 
@@ -135,10 +135,7 @@ class Rig:
             self.folder / "light.onnx",
         )
         video = self.folder / "grey.avi"
-        writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 25, SIZE)
-        for number in range(LENGTH):
-            writer.write(np.full((SIZE[1], SIZE[0], 3), number * 4, np.uint8))
-        writer.release()
+        motion_jpeg.write(video, (np.full((SIZE[1], SIZE[0], 3), n * 4, np.uint8) for n in range(LENGTH)), SIZE)
         node = {"model": str(self.folder / "light.onnx"), "input": {"size": [8, 8]}, "task": {"type": "regression"}}
         stream = {"source": str(video), "mode": "lossless", "pace": "max", "loop": True}
         path = self.folder / "group.yaml"

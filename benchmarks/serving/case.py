@@ -11,11 +11,11 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +27,7 @@ from hams_agents.tasks.base import Affine, Detected
 from hams_agents.tasks.crops import cut
 from hams_agents.tasks.input import IDENTITY, compose
 from hams_agents.tasks.registry import build_task, is_detection
+from hams_services.pipeline.sources.opening import open_file
 from hams_shared.group.spec import GroupSpec, load_group
 
 Pixels = NDArray[np.uint8]
@@ -161,15 +162,12 @@ def descendants(pid: int) -> list[int]:
 
 
 def frames(video: str) -> Iterator[Pixels]:
-    """Yield the frames of `video` without end."""
-    while True:
-        capture = cv2.VideoCapture(video)
+    """Yield the frames of `video` without end, as the pipeline reads them."""
+    with closing(open_file(video)) as source:
         while True:
-            good, image = capture.read()
-            if not good:
-                break
-            yield np.asarray(image, np.uint8)
-        capture.release()
+            for picture in iter(source.read, None):
+                yield picture.pixels
+            source.rewind()
 
 
 def pin(device: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import cv2
 import yaml
 
+from benchmarks import motion_jpeg
 from benchmarks.serving.case import Case
 from hams_services.ctl.control import prepare_group
-from hams_services.models.sources import fetch
+from hams_services.pipeline.sources.opening import open_file
 from hams_shared.group.spec import load_group
 from hams_shared.runtime.process import cache_folder
 
@@ -49,17 +51,10 @@ def video(size: tuple[int, int], folder: Path) -> Path:
     path = folder / f"carphone-{size[0]}x{size[1]}.avi"
     if path.exists():
         return path
-    source = fetch(next(iter(load_group(FACE).streams.values())).source, None, cache_folder())
-    reader = cv2.VideoCapture(str(source))
     partial = path.with_suffix(".part.avi")
-    writer = cv2.VideoWriter(str(partial), cv2.VideoWriter.fourcc(*"MJPG"), 25, size)
-    while True:
-        good, image = reader.read()
-        if not good:
-            break
-        writer.write(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC))
-    writer.release()
-    reader.release()
+    with closing(open_file(next(iter(load_group(FACE).streams.values())).source, cache_folder())) as source:
+        enlarged = (cv2.resize(p.pixels, size, interpolation=cv2.INTER_CUBIC) for p in iter(source.read, None))
+        motion_jpeg.write(partial, enlarged, size)
     partial.rename(path)
     return path
 
