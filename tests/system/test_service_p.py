@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from hams_services.models.groups import load_group
+from hams_services.pipeline.sources.opening import open_file
 from support.networks import OMZ
 from support.results import Subscriber
 from support.up import ROOT, Up
@@ -31,17 +33,13 @@ def frames(folder: Path) -> Path:
     if not VIDEO.exists():
         pytest.skip(f"no {VIDEO.name} in {OMZ} (set HAMS_OMZ)")
     folder.mkdir()
-    capture = cv2.VideoCapture(str(VIDEO))
-    wanted, number = {n: i for i, n in enumerate([*WOMAN, *MAN])}, 0
-    while True:
-        good, image = capture.read()
-        if not good:
-            break
-        if number in wanted:
-            cv2.imwrite(str(folder / f"{wanted[number]:03d}.png"), image)
-            if number in WOMAN:
-                cv2.imwrite(str(folder / f"{100 + wanted[number]:03d}.png"), image)
-        number += 1
+    wanted = {n: i for i, n in enumerate([*WOMAN, *MAN])}
+    with closing(open_file(str(VIDEO))) as source:
+        for number, shown in enumerate(iter(source.read, None)):
+            if number in wanted:
+                cv2.imwrite(str(folder / f"{wanted[number]:03d}.png"), shown.pixels)
+                if number in WOMAN:
+                    cv2.imwrite(str(folder / f"{100 + wanted[number]:03d}.png"), shown.pixels)
     return folder
 
 
