@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import av
 import numpy as np
 from av.video.reformatter import Interpolation
+
+from hams_services.pipeline.sources.base import Source
+from hams_shared.errors import SourceError
 
 SIZE = (64, 48)
 STEPS = 36
@@ -21,8 +25,8 @@ ACCURATE = Interpolation.BILINEAR | 0x40000 | 0x2000
 
 
 def value(number: int) -> int:
-    """The grey of frame `number`, 40 to 215."""
-    return 40 + 5 * (number % STEPS)
+    """The grey of frame `number`, 45 to 220."""
+    return 45 + 5 * (number % STEPS)
 
 
 def number_of(pixels: np.ndarray) -> int:
@@ -30,16 +34,31 @@ def number_of(pixels: np.ndarray) -> int:
 
     FFmpeg's fast conversion from YUV, without SWS_ACCURATE_RND, gives greys that are up to 2.7 darker.
     """
-    return round((float(pixels.mean()) + 1.1 - 40) / 5) % STEPS
+    return round((float(pixels.mean()) + 1.1 - 45) / 5) % STEPS
 
 
 def picture(number: int, size: tuple[int, int] = SIZE, noise: int = 0) -> np.ndarray:
-    """Frame `number`, height×width×3. `noise`: its pixels are that much darker or lighter; then it compresses badly."""
+    """Frame `number`, height×width×3, lighter at its left side and, less so, at its top: see :func:`is_upright`.
+
+    With `noise` its pixels are up to that much darker or lighter; then it compresses badly.
+    """
     pixels = np.full((size[1], size[0], 3), value(number), np.int16)
+    pixels[:, : size[0] // 2] += 8
+    pixels[:, size[0] // 2 :] -= 8
+    pixels[: size[1] // 2] += 4
+    pixels[size[1] // 2 :] -= 4
     if noise:
         half = np.random.default_rng(number).integers(-noise, noise + 1, (size[1], size[0] // 2, 1), np.int16)
         pixels += np.concatenate([half, -half], axis=1)  # the mean stays
     return pixels.astype(np.uint8)
+
+
+def is_upright(pixels: np.ndarray) -> bool:
+    """Whether a frame stands as :func:`picture` made it."""
+    half, middle = pixels.shape[0] // 2, pixels.shape[1] // 2
+    rows = pixels[:half], pixels[half:]
+    corners = [float(part.mean()) for row in rows for part in (row[:, :middle], row[:, middle:])]
+    return corners[0] > corners[2] > corners[1] > corners[3]
 
 
 def every(seconds: float, count: int, start: float = 0.0) -> list[float]:
@@ -53,11 +72,18 @@ def uneven() -> list[float]:
 
 
 def frames(
-    shown: Iterable[tuple[int, float]], size: tuple[int, int], pixel_format: str, noise: int = 0, ticks: int = TICKS
+    shown: Iterable[tuple[int, float]],
+    size: tuple[int, int],
+    pixel_format: str = "yuv420p",
+    *,
+    noise: int = 0,
+    turned: int = 0,
+    ticks: int = TICKS,
 ) -> Iterator[av.VideoFrame]:
     """Frames of these numbers and times, s."""
     for number, time in shown:
-        frame = av.VideoFrame.from_ndarray(picture(number, size, noise), format="bgr24")
+        pixels = np.rot90(picture(number, size, noise), turned // 90)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="bgr24")
         frame = frame.reformat(format=pixel_format, interpolation=ACCURATE)
         frame.pts, frame.time_base = round(time * ticks), Fraction(1, ticks)
         yield frame
@@ -81,6 +107,7 @@ def video(
     sizes: Sequence[tuple[int, int]] = (SIZE,),
     noise: int = 0,
     rotation: int = 0,
+    turned: int = 0,
     ticks: int = TICKS,
     first: int = 0,
     **muxer: str,
@@ -91,6 +118,7 @@ def video(
         sizes: width and height; of several, each is that of an equal part of the frames, in turn.
         noise: see :func:`picture`.
         rotation: degrees, counter-clockwise, by which a player turns the frames.
+        turned: degrees, counter-clockwise, by which the frames are turned; `sizes` are those before.
         ticks: ticks of the file's clock, 1/s. An AVI file has an empty chunk at each tick without a frame.
         first: number of the first frame.
         muxer: options of the muxer.
@@ -100,12 +128,12 @@ def video(
     with av.open(str(path), "w", options=muxer) as file:
         stream = file.add_stream(codec, rate=ticks, options=OPTIONS.get(codec, {}))
         assert isinstance(stream, av.VideoStream)
-        _prepare(stream.codec_context, sizes[0], pixel_format, ticks)
+        _prepare(stream.codec_context, sizes[0] if turned % 180 == 0 else sizes[0][::-1], pixel_format, ticks)
         if rotation:
             stream.set_display_rotation(rotation)
         for n, size in enumerate(sizes):
             encoder = stream.codec_context if n == 0 else encoder_of(codec, size, pixel_format, ticks)
-            made = frames(shown[n * part : (n + 1) * part], size, pixel_format, noise, ticks)
+            made = frames(shown[n * part : (n + 1) * part], size, pixel_format, noise=noise, turned=turned, ticks=ticks)
             for frame in (*made, None):
                 for packet in encoder.encode(frame):
                     packet.stream = stream
@@ -126,6 +154,39 @@ def _prepare(encoder: Any, size: tuple[int, int], pixel_format: str, ticks: int)
     encoder.pix_fmt = pixel_format
     encoder.time_base = Fraction(1, ticks)
     encoder.thread_count = 1
+
+
+@dataclass
+class Played:
+    """What a source gave until its end; of each frame its number, its time, s, and its size."""
+
+    numbers: list[int] = field(default_factory=list)
+    times: list[float | None] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    captured: list[float | None] = field(default_factory=list)
+    upright: bool = True
+    error: str = ""
+    """The error at the end."""
+
+
+def played(source: Source, most: int = 1000) -> Played:
+    """Read up to `most` frames, and close the source if it ended."""
+    found = Played()
+    try:
+        while len(found.numbers) < most:
+            if (shot := source.read()) is None:
+                break
+            found.numbers.append(number_of(shot.pixels))
+            found.times.append(shot.at)
+            found.sizes.append((shot.pixels.shape[1], shot.pixels.shape[0]))
+            found.captured.append(shot.captured)
+            found.upright &= is_upright(shot.pixels)
+        else:
+            return found
+    except SourceError as error:
+        found.error = str(error)
+    source.close()
+    return found
 
 
 def two_codecs(path: Path) -> Path:

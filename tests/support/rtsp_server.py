@@ -124,7 +124,7 @@ def access_units(size: tuple[int, int], start: int) -> list[list[bytes]]:
     """`STEPS` frames from number `start`, as lists of NAL units; every twelfth is a key frame with parameter sets."""
     encoder = encoder_of("libx264", size)
     times = [(start + n, n / FPS) for n in range(STEPS)]
-    packets = [p for frame in (*frames(times, size, "yuv420p"), None) for p in encoder.encode(frame)]
+    packets = [p for frame in (*frames(times, size), None) for p in encoder.encode(frame)]
     return [[unit for unit in re.split(b"\0{2,3}\1", bytes(packet)) if unit] for packet in packets]
 
 

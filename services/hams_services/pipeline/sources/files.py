@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
+
+import av
 
 from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.sources.hardware import Hardware
@@ -10,6 +14,12 @@ from hams_services.pipeline.sources.media import Media, MediaOptions
 from hams_services.pipeline.sources.truncated import container, cut_off
 from hams_shared.errors import SourceError
 from hams_shared.wire.frames import Pixels
+
+UNKNOWN_PACKETS = 8
+"""After so many packets that cannot be decoded, one after the other, the codec may be another one."""
+TS_PACKET = 188
+"""Bytes. The next codec begins behind the last packet that the decoder took."""
+MATROSKA_TIME = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)$")
 
 
 class Video(Media):
@@ -20,29 +30,84 @@ class Video(Media):
         if path.stat().st_size == 0:
             raise SourceError(f"{path} is empty: it has 0 bytes", "was it copied whole?")
         name = str(path)
-        super().__init__(MediaOptions(name, f"file:{path}", endless=False, keyframes=keyframes, hardware=hardware))
+        try:
+            super().__init__(MediaOptions(name, f"file:{path}", endless=False, keyframes=keyframes, hardware=hardware))
+        except SourceError as error:
+            if not error.hint and (why := cut_off(path)):
+                raise SourceError(f"{error.text}: {why}", "was it copied whole?") from None
+            raise
+
+    def _start(self) -> None:
+        super()._start()
+        self._begin: float | None = None
+        self._step = 0.0
+        """The longest time between two frames so far, s."""
 
     def read(self, into: Pixels | None = None) -> Picture | None:
         """Next frame; see :class:`Source`."""
+        before = self.at
         picture = super().read(into)
         if picture is None:
             self._check_end()
-        elif self.damaged:
+        elif self.at is not None:
+            self._begin = self.at if self._begin is None else self._begin
+            self._step = max(self._step, self.at - (self.at if before is None else before))
+        if self.damaged:
             self.note = f"{self.damaged} of {self.packets} packets are damaged; what could not be decoded was skipped"
         return picture
 
+    def _skipped(self, packet: Any, why: str) -> None:
+        super()._skipped(packet, why)
+        if self._silent == UNKNOWN_PACKETS and self._container.format.name == "mpegts":
+            self._take_another_codec(self._taken + TS_PACKET)
+
+    def _take_another_codec(self, start: int) -> None:
+        """Go on at byte `start` with another decoder if the codec changes there; FFmpeg does not report that."""
+        try:
+            container = self._opened(skip=start)
+        except av.FFmpegError:
+            return
+        old, codec = self._container, self._stream.codec_context.name
+        if [stream.codec_context.name for stream in container.streams.video[:1]] in ([], [codec]):
+            container.close()
+            return
+        self._flush()
+        self.damaged -= self._silent
+        self.packets -= self._silent
+        self._silent = 0
+        self._take_from(container)
+        old.close()
+
     def _check_end(self) -> None:
-        """Raise SourceError if the file is certainly truncated.
+        """Raise SourceError if the file is certainly truncated; note what may be damage.
 
         Its own count of frames alone proves nothing, but in MP4, which lists each: other containers estimate it from
         the sound, or include empty chunks.
         """
         if self.frames == 0:
             raise SourceError(f"{self._path} holds no frame that can be decoded", self.failure)
-        listed = self._stream.frames if container(self._path) == "mp4" else 0
+        kind = container(self._path)
+        listed = self._stream.frames if kind == "mp4" else 0
         why = cut_off(self._path) or self.failure
         if why or self.packets < listed:
             of = f" of {listed}" if self.frames < listed else ""
             raise SourceError(
                 f"{self._path} is truncated or corrupt: it ends after {self.frames}{of} frames{why and ': '}{why}"
             )
+        if kind == "avi":  # its index lists the chunks that could not be found
+            lost = max(0, sum(1 for entry in self._stream.index_entries if entry.size) - self.packets)
+            self.damaged += lost
+            self.packets += lost
+        length = self._length()
+        shown = (self.at or 0.0) - (self._begin or 0.0) + self._step
+        if self.at is not None and kind != "gif" and length - shown > max(length / 50, self._step):
+            self.note = f"pictures end at {shown:.1f} s of {length:.1f} s: is its sound longer, or is it damaged?"
+
+    def _length(self) -> float:
+        """Return how long the video is, as its container states, s; 0: unknown."""
+        if self._stream.duration:
+            return float(self._stream.duration * self._stream.time_base)
+        found = MATROSKA_TIME.match(self._stream.metadata.get("DURATION", ""))
+        if found:
+            return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
+        return (self._container.duration or 0) / av.time_base

@@ -33,8 +33,8 @@ PIXELS_PER_S = 130e6
 """What one thread decodes; 1080p at 60 frames/s."""
 MAX_UNDECODABLE = 250
 """Packets in a row without a frame after which a stream is given up: ten seconds of video."""
-ROTATIONS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, -90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180}
-"""How frames are turned upright, by the angle in the file, degrees counterclockwise."""
+ROTATIONS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+"""How frames are turned upright, by the angle in the file, degrees counterclockwise from 0."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,7 @@ class Media(Source):
     def _open(self) -> None:
         given, begun = self._options, time.monotonic()
         try:
-            self._container: Any = av.open(
-                given.address,
-                format=given.format,
-                options={"max_pixels": str(MAX_PIXELS), **given.options},
-                timeout=(given.open_s, given.read_s),
-                metadata_errors="replace",
-            )
+            self._container: Any = self._opened()
         except av.FFmpegError as error:
             late = given.open_s is not None and time.monotonic() - begun >= given.open_s
             why = f"no answer within {given.open_s:g} s" if late else reason(error)
@@ -87,7 +81,39 @@ class Media(Source):
             self._container.close()
             raise
 
+    def _opened(self, skip: int = 0) -> Any:
+        """Return the container, read from byte `skip` on. Raises av.FFmpegError."""
+        given = self._options
+        more = {"skip_initial_bytes": str(skip)} if skip else {}
+        return av.open(
+            given.address,
+            format=given.format,
+            options={"max_pixels": str(MAX_PIXELS), **given.options, **more},
+            timeout=(given.open_s, given.read_s),
+            metadata_errors="replace",
+        )
+
     def _start(self) -> None:
+        self._take_from(self._container)
+        self._clock = WallClock()
+        self._ready: deque[VideoFrame] = deque()
+        self._silent = 0
+        """Packets since the newest frame that could not be decoded."""
+        self._taken = 0
+        """Where the newest packet that its decoder took stands, byte."""
+        self.frames = 0
+        """Frames given so far."""
+        self.packets = 0
+        """Packets read so far that hold data."""
+        self.damaged = 0
+        self.failure = ""
+        """Why reading ended before the end; empty: it did not."""
+        self.at: float | None = None
+        """Presentation time of the newest frame, s."""
+
+    def _take_from(self, container: Any) -> None:
+        """Read the video of `container` from now on. Raises SourceError where it holds none."""
+        self._container = container
         self._stream = self._video()
         size = self._stream.codec_context
         check_size(size.width, size.height, self._options.name)
@@ -98,19 +124,6 @@ class Media(Source):
         self._packets: Iterator[Any] = self._container.demux()
         self._heard = time.monotonic()
         """When the newest packet of the video came, s."""
-        self._clock = WallClock()
-        self._ready: deque[VideoFrame] = deque()
-        self._silent = 0
-        """Packets since the newest frame."""
-        self.frames = 0
-        """Frames given so far."""
-        self.packets = 0
-        """Packets read so far that hold data."""
-        self.damaged = 0
-        self.failure = ""
-        """Why reading ended before the end; empty: it did not."""
-        self.at: float | None = None
-        """Presentation time of the newest frame, s."""
 
     @property
     def decoder(self) -> str:  # type: ignore[override]  # it may change
@@ -163,11 +176,13 @@ class Media(Source):
             if self._options.keyframes and not packet.is_keyframe:
                 return True
         try:
-            self._ready.extend(self._decoder.decode(packet))
+            frames = self._decoder.decode(packet)
         except av.FFmpegError as error:
             self._skipped(packet, reason(error))
-        else:
-            self.damaged += bool(packet.is_corrupt and packet.size)
+            return True
+        self._ready.extend(frames)
+        self._taken = packet.pos or self._taken
+        self.damaged += bool(packet.is_corrupt and packet.size)
         return True
 
     def _broken(self, why: str) -> bool:
@@ -199,7 +214,7 @@ class Media(Source):
         plane = converted.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: converted.height]
         image = rows[:, : converted.width * 3].reshape(converted.height, converted.width, 3)
-        turn = ROTATIONS.get(round(frame.rotation))
+        turn = ROTATIONS.get(round(frame.rotation) % 360)
         shape = image.shape if turn is None or turn == cv2.ROTATE_180 else (image.shape[1], image.shape[0], 3)
         pixels = into if into is not None and into.shape == shape else np.empty(shape, np.uint8)
         if turn is None:
