@@ -3,7 +3,8 @@
     python examples/apps/plates.py plates.db
     sqlite3 plates.db 'select * from plates order by seen desc limit 10'
 
-A plate is written once per stream and minute.
+A plate is written once per stream and minute: `seen` is when the frame was taken (UTC), `media_time_s` its place in
+the video, s.
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ def write(database: sqlite3.Connection, result: Result, least: float) -> Iterato
     for plate, score in texts(result.objects):
         if score is not None and score < least:
             continue
-        row = (f"{seen:%Y-%m-%dT%H:%M}", result.stream, plate, score, seen.isoformat(timespec="milliseconds"))
+        at = seen.isoformat(timespec="milliseconds")
+        row = (f"{seen:%Y-%m-%dT%H:%M}", result.stream, plate, score, at, result.media_time_s)
         with database:
-            new = database.execute("insert or ignore into plates values (?, ?, ?, ?, ?)", row).rowcount
+            new = database.execute("insert or ignore into plates values (?, ?, ?, ?, ?, ?)", row).rowcount
         if new:
-            yield f"{row[4]} {result.stream} {plate} {'-' if score is None else f'{score:.2f}'}"
+            yield f"{at} {result.stream} {plate} {'-' if score is None else f'{score:.2f}'}"
 
 
 def opened(path: str) -> sqlite3.Connection:
@@ -45,8 +47,10 @@ def opened(path: str) -> sqlite3.Connection:
     database = sqlite3.connect(path)
     database.execute(
         "create table if not exists plates (minute text, stream text, plate text, score real, seen text, "
-        "primary key (minute, stream, plate))"
+        "media_time_s real, primary key (minute, stream, plate))"
     )
+    if not any(name == "media_time_s" for _, name, *_ in database.execute("pragma table_info(plates)")):
+        database.execute("alter table plates add column media_time_s real")  # a database of an older version
     return database
 
 
