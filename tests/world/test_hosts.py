@@ -84,7 +84,7 @@ async def test_crops_of_a_child_on_the_same_device_do_not_travel(world: System, 
 
 
 async def test_a_frame_larger_than_a_message_travels_in_parts(world: System, tmp_path: Path) -> None:
-    world.server.max_payload = 5000  # a frame has 9216 bytes
+    world.server.max_payload = 7000  # a frame has 9216 bytes, the view of the scheduler 5000
     _, found = await serving(world, tmp_path, find=FAR, light=NEAR)
     assert found[FAR, ""] == {"in parts"}
     assert found[FAR, "find"] == {"pixels"}

@@ -10,7 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import cv2
@@ -20,6 +20,7 @@ from hams_services.pipeline.core import Close, Command, Outcome, Send, StreamCor
 from hams_services.pipeline.gallery import Gallery, identify
 from hams_services.pipeline.join import frame_result
 from hams_services.pipeline.routing import Replicas, Reroute, SharedMemoryPeers
+from hams_services.pipeline.sources.base import Picture
 from hams_shared.bus import chunks
 from hams_shared.bus.protocol import Bus, Message, Subscription
 from hams_shared.errors import BrokerError, FrameUnreachableError
@@ -27,12 +28,13 @@ from hams_shared.group.spec import GroupSpec
 from hams_shared.runtime.clock import Clock
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import FramePointer, FramePool, Pixels, Slot, memory_domain
-from hams_shared.wire.frames import Output, Work
+from hams_shared.wire.frames import Output, Reduced, Work
 from hams_shared.wire.messages.pipeline import PICTURES_LEASE_S, FramePicture, StreamView
 from hams_shared.wire.results import FrameResult
 
 log = logging.getLogger("hams.pipeline")
 
+NO_PIXELS = np.empty((1, 0, 0, 3), np.uint8)
 IDENTITY = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
 RECENT_S = 5.0
 """Span over which a playing stream's FPS is taken, s."""
@@ -164,6 +166,8 @@ class Flow:
         window = spec.window(lossless=lossless)
         self.core = StreamCore(stream, lossless, window, spec.deadline_s, replicas=context.replicas)
         self.frames = FrameStore(window + SPARE)
+        self._reduced = FrameStore(window + SPARE)
+        """Of the frames that have one: the smaller picture."""
         self._context = context
         self._bus = context.bus
         self._clock = context.clock
@@ -190,12 +194,15 @@ class Flow:
 
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def submit(self, image: Pixels, time_s: float | None = None) -> int:
-        """Start a frame, shown at `time_s` of its stream; return its number."""
+    def submit(self, picture: Picture, media_time_s: float | None) -> int:
+        """Start a frame, shown `media_time_s` after its stream's first one; return its number."""
         frame = self.core.ledger.submitted
-        self.frames.put(frame, image)
-        self._times[frame] = time_s
-        number, commands = self.core.submit(time.time(), self._clock.now())
+        self.frames.put(frame, picture.pixels)
+        if picture.reduced is not None:
+            self._reduced.put(frame, picture.reduced)
+        self._times[frame] = media_time_s
+        captured = time.time() if picture.captured is None else picture.captured
+        number, commands = self.core.submit(captured, self._clock.now())
         assert number == frame
         self._queue(commands)
         return frame
@@ -233,6 +240,11 @@ class Flow:
         """The stream is removed; complete frames are still delivered by :meth:`flush`."""
         self._queue(self.core.close(reason))
 
+    def release(self) -> None:
+        """Delete the shared memory; the pixels of frames under way are gone."""
+        self.frames.close()
+        self._reduced.close()
+
     def show(self, quality: int) -> None:
         """Publish delivered frames as JPEG for a while: an application asked for them."""
         self._shown_until = self._clock.now() + PICTURES_LEASE_S
@@ -250,7 +262,7 @@ class Flow:
 
     def _forget(self, command: Close) -> None:
         """A frame was dropped or failed."""
-        self.frames.drop(command.frame)
+        self._drop(command.frame)
         self._times.pop(command.frame)
         if command.outcome is Outcome.FAILED:
             self.complaint = f"frame {command.frame} failed: {command.detail or command.reason}"
@@ -259,6 +271,12 @@ class Flow:
                 self.log.warning("stream %s: %s (%d so far)", self.name, self.complaint, failures)
         if self._on_close is not None:
             self._on_close(command, None)
+
+    def _drop(self, frame: int) -> tuple[int, int]:
+        """Forget a frame's pixels; return its width and height."""
+        if self._reduced.get(frame) is not None:
+            self._reduced.drop(frame)
+        return self.frames.drop(frame)
 
     async def run(self) -> None:
         """Carry out commands as they come, until cancelled."""
@@ -285,12 +303,13 @@ class Flow:
         if found is None:
             return  # closed in the meantime
         image, pointer = found
-        root = command.plan.group.spec.root
-        device = command.route[root]
+        spec = command.plan.group.spec
+        device = command.route[spec.root]
         maps = self._context.peers.maps
+        reduced = self._reduced.get(command.id.frame)
         work = Work(
             command.id,
-            root,
+            spec.root,
             image[None],
             IDENTITY,
             [0],
@@ -299,6 +318,11 @@ class Flow:
             pointer if maps(device) else None,
             peers=tuple(d for d in command.plan.devices if maps(d)) if pointer else (),
         )
+        if reduced is not None:
+            pixels, place = reduced
+            work = replace(work, reduced=Reduced(pixels, place if maps(device) else None))
+            if not spec.children(spec.root):  # nobody cuts crops
+                work = replace(work, images=NO_PIXELS, pointer=None, peers=())
         await chunks.publish(self._bus, subjects.work(device), work.pack())
 
     async def _deliver(self, command: Close) -> None:
@@ -307,7 +331,7 @@ class Flow:
         now = self._clock.now()  # the wall clock may be set meanwhile
         if now < self._shown_until:
             await self._show(command.frame)
-        size = self.frames.drop(command.frame)
+        size = self._drop(command.frame)
         if self._context.galleries:  # single images are recognised, not remembered
             identify(self._context.galleries, command.objects, learn=self._publish)
         latency_ms = (now - command.submitted) * 1e3

@@ -10,6 +10,7 @@ from hams_services.pipeline.core import Close, Outcome
 from hams_services.pipeline.flow import Flow, GroupContext
 from hams_services.pipeline.gallery import galleries_of
 from hams_services.pipeline.routing import Replicas, Reroute, SharedMemoryPeers, root_limit
+from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.stream import StreamRunner
 from hams_shared.bus.protocol import Bus, Subscription
 from hams_shared.errors import DeadlineError, RefusedError
@@ -61,7 +62,7 @@ class DeployedGroup:
             await subscription.unsubscribe()
         for flow in self.flows.values():
             await flow.flush()
-            flow.frames.close()
+            flow.release()
         self._tasks.clear()
         gc.collect()  # the tracebacks of cancelled tasks are cycles that hold views of the frames, and so a mapping
 
@@ -80,7 +81,7 @@ class DeployedGroup:
     async def infer(self, image: Pixels, deadline_s: float) -> FrameResult:
         """Return the result of one image. Raises DeadlineError and RefusedError."""
         name = self.record.spec.name
-        frame = self._infer.submit(image)
+        frame = self._infer.submit(Picture(image), None)
         future: asyncio.Future[tuple[Close, FrameResult | None]] = asyncio.get_running_loop().create_future()
         self._answers[frame] = future
         try:

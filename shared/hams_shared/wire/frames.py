@@ -172,7 +172,8 @@ class Work:
     id: FrameId
     node: str
     images: Pixels
-    """N×H×W×3; N = 1 for a frame, N = number of crops for a child. With `deferred`: the frame, 1×H×W×3."""
+    """N×H×W×3; N = 1 for a frame, N = number of crops for a child. With `deferred`: the frame, 1×H×W×3.
+    1×0×0×3: only `reduced` is sent, since nobody cuts crops."""
     to_frame: NDArray[np.float64]
     """N×2×3: maps pixels of image i to pixels of the original frame."""
     sources: list[int]
