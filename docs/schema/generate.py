@@ -74,6 +74,10 @@ WORK: dict[str, Any] = {
         "route": {"type": "object", "additionalProperties": {"type": "string"}, "description": "device by node"},
         "pixels": {"type": "string", "format": "binary", "description": "N×H×W×3 bytes: B, G, R"},
         "pointer": {"type": "array", "description": "instead of pixels: segment, slot, generation, offset"},
+        "reduced": {
+            "type": "object",
+            "description": "the frame in fewer pixels, for the input of the root node: shape, and pixels or pointer",
+        },
     },
 }
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from hams_services.ctl.system.broker import check_port
 from hams_services.pipeline.flow import Flow
 from hams_services.pipeline.sources.base import Picture
 from hams_shared.bus.chunks import Assembler
@@ -125,3 +126,30 @@ async def test_the_memory_of_both_pictures_is_freed(world: System, tmp_path: Pat
     assert [segment.exists() for segment in segments] == [True, True]
     await world.control.undeploy("grey")
     await world.until(lambda: not any(segment.exists() for segment in segments))
+
+
+async def test_the_secrets_of_both_addresses_are_shown_nowhere(world: System, caplog: pytest.LogCaptureFixture) -> None:
+    secrets = ["mainPass1", "tok3nMain", "subPass2", "tok3nSub"]
+    stream = {
+        "mode": "live",
+        "source": f"rtsp://admin:{secrets[0]}@127.0.0.1:{check_port('127.0.0.1', 0)}/main?token={secrets[1]}",
+        "substream": f"rtsp://admin:{secrets[2]}@127.0.0.1:{check_port('127.0.0.1', 0)}/sub?token={secrets[3]}",
+    }
+    world.scheduler()
+    world.pipeline()
+    world.agent("sim")
+    await world.alive(1)
+    record = await world.deploy(light(stream))
+
+    async def lost() -> bool:
+        return (await world.stream()).state == "reconnecting"
+
+    await world.until(lost)
+    plan = await world.control.plan([record], ("hfs",), 1.0)
+    shown = [await world.view(), await world.control.streams(), await world.group(), plan]
+    texts = [one.model_dump_json() for one in shown] + [repr(one) for one in shown] + [caplog.text]
+    assert "127.0.0.1" in texts[0]  # the plan with its addresses
+    assert "/main" in texts[0]
+    assert "/sub" in texts[0]
+    for secret in secrets:
+        assert not [text for text in texts if secret in text], secret

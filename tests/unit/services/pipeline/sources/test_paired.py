@@ -293,3 +293,14 @@ def test_two_streams_of_a_camera_over_rtsp(clock: float | None) -> None:
                     source.read()
         finally:
             source.close()
+
+
+def test_a_substream_that_cannot_be_opened_is_told_without_secrets_and_closes_the_large_one() -> None:
+    with RtspServer() as large, RtspServer(user="admin", password="right") as small:
+        wrong = small.start().url.replace("rtsp://", "rtsp://admin:subPass2@") + "?token=tok3n"
+        with pytest.raises(SourceError, match="401") as caught:
+            open_source(StreamSpec(source=large.start().url, substream=wrong))
+    assert "127.0.0.1" in caught.value.text
+    for secret in ("subPass2", "tok3n"):
+        assert secret not in str(caught.value)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("paired")]
