@@ -12,6 +12,7 @@ import typer
 import hams_shared
 from hams_services.ctl.commands import sink
 from hams_services.ctl.commands.backup import backup, restore
+from hams_services.ctl.commands.cameras import cameras
 from hams_services.ctl.commands.deploy import deploy, plan, schema, undeploy
 from hams_services.ctl.commands.diagnose import diagnose
 from hams_services.ctl.commands.init import init
@@ -58,6 +59,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
 for panel, commands in _PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(cameras, name="cameras", rich_help_panel="Groups")
 app.add_typer(devices, name="devices", rich_help_panel="Observe")
 app.add_typer(models, name="models", rich_help_panel="Models")
 app.add_typer(nco, name="nco", rich_help_panel="Models")

@@ -9,7 +9,19 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"cv2", "hams_agents", "hams_client", "numpy", "nncf", "onnx", "onnxruntime", "openvino", "scipy", "torch"}
+HEAVY = {
+    "aiohttp",
+    "cv2",
+    "hams_agents",
+    "hams_client",
+    "numpy",
+    "nncf",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "scipy",
+    "torch",
+}
 NOWHERE = ("--nats", "nats://127.0.0.1:1")
 
 RUN = """
@@ -61,6 +73,7 @@ def run(home: Path, *lines: list[str]) -> tuple[list[int], set[str]]:
         (["--version"], 0, 280),
         (["schema"], 0, 380),
         (["models", "list"], 0, 530),
+        (["cameras", "list", "--json"], 0, 480),
         (["status", *NOWHERE], 5, 580),
         (["devices", *NOWHERE], 5, 580),
         (["matrix", *NOWHERE], 5, 580),
