@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,6 @@ from typing import Any
 import av
 import numpy as np
 from av.video.reformatter import Interpolation
-
-from hams_services.pipeline.sources.base import Source
-from hams_shared.errors import SourceError
 
 SIZE = (64, 48)
 STEPS = 36
@@ -154,39 +150,6 @@ def _prepare(encoder: Any, size: tuple[int, int], pixel_format: str, ticks: int)
     encoder.pix_fmt = pixel_format
     encoder.time_base = Fraction(1, ticks)
     encoder.thread_count = 1
-
-
-@dataclass
-class Played:
-    """What a source gave until its end; of each frame its number, its time, s, and its size."""
-
-    numbers: list[int] = field(default_factory=list)
-    times: list[float | None] = field(default_factory=list)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
-    captured: list[float | None] = field(default_factory=list)
-    upright: bool = True
-    error: str = ""
-    """The error at the end."""
-
-
-def played(source: Source, most: int = 1000) -> Played:
-    """Read up to `most` frames, and close the source if it ended."""
-    found = Played()
-    try:
-        while len(found.numbers) < most:
-            if (shot := source.read()) is None:
-                break
-            found.numbers.append(number_of(shot.pixels))
-            found.times.append(shot.at)
-            found.sizes.append((shot.pixels.shape[1], shot.pixels.shape[0]))
-            found.captured.append(shot.captured)
-            found.upright &= is_upright(shot.pixels)
-        else:
-            return found
-    except SourceError as error:
-        found.error = str(error)
-    source.close()
-    return found
 
 
 def two_codecs(path: Path) -> Path:

@@ -1,6 +1,6 @@
 """A camera that sends H.264 over RTSP: a server in a process of its own, to be killed, frozen, and started again.
 
-``python -m support.rtsp_server PORT …`` sends frames 0, 1, 2 …, 25/s, for ever (see :mod:`support.media`). It packs RTP
+``python -m support.rtsp_server PORT …`` sends frames 0, 1, 2 … for ever (see :mod:`support.media`). It packs RTP
 itself, so that loss, silence and its clock can be set. A client that comes later gets the frames of that moment.
 """
 
@@ -27,7 +27,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from hams_services.ctl.system.broker import check_port
 from support.media import STEPS, encoder_of, frames, value
 from support.wait import until_sync
 
@@ -54,7 +53,9 @@ class RtspServer:
         sizes: of several, each is that of the frames for `STEPS` frames, in turn.
         transports: what SETUP accepts.
         loss: share of the RTP packets over UDP that are not sent; which ones, is the same each time.
+        fps: frames/s.
         frames: none but the first so many are sent to each client; then it is silent and keeps the connection.
+        hangs_up: then it closes the connection instead.
         clock: seconds that its wall clock is ahead of ours; None: it sends no reports (RTCP).
     """
 
@@ -68,15 +69,20 @@ class RtspServer:
         sizes: tuple[tuple[int, int], ...] = (SIZE,),
         transports: tuple[str, ...] = ("tcp", "udp"),
         loss: float = 0.0,
+        fps: int = FPS,
         frames: int | None = None,
+        hangs_up: bool = False,
         clock: float | None = 0.0,
     ) -> None:
+        from hams_services.ctl.system.broker import check_port  # not in the server's process: it starts sooner
+
         self.port = check_port("127.0.0.1", 0)
         self.url = f"rtsp{'s' if tls else ''}://127.0.0.1:{self.port}/live"
-        self._options = [f"--user={user}", f"--password={password}", f"--auth={auth}", f"--loss={loss}"]
+        self._options = [f"--user={user}", f"--password={password}", f"--auth={auth}", f"--loss={loss}", f"--fps={fps}"]
         self._options += [f"--size={width}x{height}" for width, height in sizes]
         self._options += [f"--transport={transport}" for transport in transports]
         self._options += ["--tls"] if tls else []
+        self._options += ["--hangs-up"] if hangs_up else []
         self._options += [] if frames is None else [f"--frames={frames}"]
         self._options += [] if clock is None else [f"--clock={clock}"]
         self._process: subprocess.Popen[bytes] | None = None
@@ -123,14 +129,9 @@ class RtspServer:
 def access_units(size: tuple[int, int], start: int) -> list[list[bytes]]:
     """`STEPS` frames from number `start`, as lists of NAL units; every twelfth is a key frame with parameter sets."""
     encoder = encoder_of("libx264", size)
-    times = [(start + n, n / FPS) for n in range(STEPS)]
+    times = [(start + n, n / 25) for n in range(STEPS)]
     packets = [p for frame in (*frames(times, size), None) for p in encoder.encode(frame)]
     return [[unit for unit in re.split(b"\0{2,3}\1", bytes(packet)) if unit] for packet in packets]
-
-
-def stamp_of(number: int) -> int:
-    """The RTP time of a frame."""
-    return (FIRST_STAMP + number * CLOCK // FPS) % 2**32
 
 
 def payloads(unit: bytes) -> Iterator[bytes]:
@@ -219,7 +220,7 @@ class Client:
                 return "200 OK", {**session, "Transport": transport}
             case "PLAY":
                 self.number = self._next_key_frame()
-                info = f"url={address.rstrip('/')}/video;seq={self.sequence + 1};rtptime={stamp_of(self.number)}"
+                info = f"url={address.rstrip('/')}/video;seq={self.sequence + 1};rtptime={self._stamp(self.number)}"
                 return "200 OK", {**session, "Range": "npt=0.000-", "RTP-Info": info}
             case "TEARDOWN" | "GET_PARAMETER":
                 return "200 OK", session
@@ -261,21 +262,27 @@ class Client:
         return f"RTP/AVP/UDP;unicast;client_port={found[1]}-{found[2]};server_port={mine}"
 
     def _next_key_frame(self) -> int:
-        return -(-int((time.monotonic() - self.began) * FPS) // 12) * 12
+        return -(-int((time.monotonic() - self.began) * self.options.fps) // 12) * 12
+
+    def _stamp(self, number: int) -> int:
+        """The RTP time of a frame."""
+        return int(FIRST_STAMP + number * CLOCK // self.options.fps) % 2**32
 
     async def _play(self) -> None:
         number = self.number
         last = None if self.options.frames is None else number + self.options.frames
         reported = 0.0
         while last is None or number < last:
-            await asyncio.sleep(max(0.0, self.began + number / FPS - time.monotonic()))
-            stamp = stamp_of(number)
+            await asyncio.sleep(max(0.0, self.began + number / self.options.fps - time.monotonic()))
+            stamp = self._stamp(number)
             if self.options.clock is not None and time.monotonic() - reported > REPORT_S:
                 self._send(1, self._report(stamp))
                 reported = time.monotonic()
             self._send_frame(self.units[number % len(self.units)], stamp)
             await self.writer.drain()
             number += 1
+        if self.options.hangs_up:
+            self.writer.close()
 
     def _send_frame(self, units: list[bytes], stamp: int) -> None:
         packets = [payload for unit in units for payload in payloads(unit)]
@@ -343,7 +350,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", default="")
     for name in ("size", "transport"):
         parser.add_argument(f"--{name}", action="append", required=True)
-    parser.add_argument("--tls", action="store_true")
+    for name in ("tls", "hangs-up"):
+        parser.add_argument(f"--{name}", action="store_true")
+    parser.add_argument("--fps", type=int, default=FPS)
     parser.add_argument("--loss", type=float, default=0.0)
     parser.add_argument("--frames", type=int)
     parser.add_argument("--clock", type=float)

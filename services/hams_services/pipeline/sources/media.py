@@ -33,6 +33,7 @@ PIXELS_PER_S = 130e6
 """What one thread decodes; 1080p at 60 frames/s."""
 MAX_UNDECODABLE = 250
 """Packets in a row without a frame after which a stream is given up: ten seconds of video."""
+NO_DATA = "no data in time"
 ROTATIONS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 """How frames are turned upright, by the angle in the file, degrees counterclockwise from 0."""
 
@@ -76,6 +77,8 @@ class Media(Source):
             why = f"no answer within {given.open_s:g} s" if late else reason(error)
             raise SourceError(f"{given.name} cannot be opened: {why}") from None
         try:
+            if given.open_s is not None and time.monotonic() - begun >= given.open_s:
+                raise SourceError(f"{given.name} cannot be opened: it sends no video within {given.open_s:g} s")
             self._start()
         except BaseException:
             self._container.close()
@@ -122,8 +125,10 @@ class Media(Source):
         threads = _threads(size.width, size.height, self.fps or 30.0)
         self._decoder = Decoder(self._stream, self._options.hardware, threads, self._options.name)
         self._packets: Iterator[Any] = self._container.demux()
-        self._heard = time.monotonic()
-        """When the newest packet of the video came, s."""
+        self._waited = 0.0
+        """How long the next packet of the video has been waited for so far, s."""
+        self._late = False
+        """Whether the newest one came only because FFmpeg gave up waiting for more; it holds back the last one."""
 
     @property
     def decoder(self) -> str:  # type: ignore[override]  # it may change
@@ -158,18 +163,20 @@ class Media(Source):
 
     def _advance(self) -> bool:
         """Decode the next packet; return whether there was one. Raises SourceError where an endless source is lost."""
+        longest, begun = self._options.read_s, time.monotonic()
+        if self._late:
+            return self._broken(NO_DATA)
         try:
             packet = next(self._packets, None)
         except av.FFmpegError as error:
             return self._broken(reason(error))
         if packet is None:
             return False
-        now = time.monotonic()
+        self._waited += time.monotonic() - begun
+        late = longest is not None and self._waited >= longest
         if packet.stream_index != self._stream.index:  # sound goes on where the video is lost
-            if self._options.read_s is not None and now - self._heard > self._options.read_s:
-                return self._broken("no picture in time")
-            return True
-        self._heard = now
+            return self._broken("no picture in time") if late else True
+        self._waited, self._late = 0.0, late
         if packet.size:
             self.packets += 1
             self._clock.learn(packet)
@@ -244,6 +251,6 @@ def _threads(width: int, height: int, fps: float) -> int:
 
 def reason(error: av.FFmpegError) -> str:
     """Return what went wrong, without the address that the error also holds."""
-    if isinstance(error, av.error.ExitError):
-        return "no data in time"
+    if isinstance(error, (av.error.ExitError, TimeoutError)):
+        return NO_DATA
     return str(error.strerror or type(error).__name__).strip()

@@ -19,6 +19,8 @@ READ_S = 5.0
 ASK_S = 2.0
 UNTOLD = ("Invalid data found when processing input", "Input/output error", "End of file")
 """What FFmpeg reports, whatever the reason."""
+REFUSED = "Protocol not supported"
+"""What FFmpeg reports when a server refuses the transport."""
 AT_ONCE = {"probesize": "32768", "analyzeduration": "500000", "fpsprobesize": "0"}
 """Open at once: the size is in the first pictures, and the frame rate matters to nobody."""
 
@@ -50,7 +52,7 @@ class NetworkCamera(Media):
             )
         except SourceError as error:
             told = _reason(error, url)
-            raise SourceError(told.text, told.hint or _hint(url, transport)) from None
+            raise SourceError(told.text, told.hint or _hint(told.text, url, transport)) from None
         self.fps = None
         self._timed = self._container.format.name != "mpjpeg"
 
@@ -75,9 +77,11 @@ def _protocol(url: CameraUrl, transport: str) -> dict[str, str]:
     return {}
 
 
-def _hint(url: CameraUrl, transport: str) -> str:
+def _hint(text: str, url: CameraUrl, transport: str) -> str:
     if url.doubtful:  # then the host may be a user and half of a password
         return "in user and password write / as %2F, ? as %3F, # as %23"
+    if text.endswith(REFUSED):
+        return f"the camera refuses {transport}: try `transport: {'udp' if transport == 'tcp' else 'tcp'}`"
     if url.scheme == "rtsp" and transport == "udp":
         return "does a firewall block UDP? `transport: tcp` passes"
     return "is the camera on, and the address right, with user and password (rtsp://USER:PASSWORD@HOST/PATH)?"
@@ -85,8 +89,10 @@ def _hint(url: CameraUrl, transport: str) -> str:
 
 def _reason(error: SourceError, url: CameraUrl) -> SourceError:
     """Return the error with a reason where FFmpeg gives none: ask the server, as a player's first request does."""
-    if url.scheme not in ("rtsp", "rtsps") or not error.text.endswith(UNTOLD):
+    if not error.text.endswith(UNTOLD):
         return error
+    if url.scheme not in ("rtsp", "rtsps"):
+        return SourceError(f"{url.redacted} cannot be opened: the server sends no video", error.hint)
     host, port = url.host.strip("[]"), url.port or (554 if url.scheme == "rtsp" else 322)
     where = f"{host}:{port}" if not url.doubtful else "its host"
     try:

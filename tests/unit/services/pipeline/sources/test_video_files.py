@@ -8,21 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hams_services.pipeline.sources.base import Source
-from hams_services.pipeline.sources.opening import open_source
 from hams_services.pipeline.sources.truncated import cut_off
 from hams_shared.errors import SourceError
-from hams_shared.group.stream_spec import StreamSpec
-from support.media import STEPS, Played, cut, every, overwritten, picture, played, sound, two_codecs, uneven, video
-
-
-def opened(path: Path, **keys: Any) -> Source:
-    return open_source(StreamSpec(source=str(path), **keys))
-
-
-def in_order(found: Played, count: int) -> bool:
-    """Whether these are frames 0, 1, 2 …, `count` of them."""
-    return found.numbers == [number % STEPS for number in range(count)]
+from support.media import STEPS, cut, every, overwritten, picture, sound, two_codecs, uneven, video
+from support.sources import opened, played
 
 
 @pytest.mark.parametrize(("name", "codec"), [("v.mp4", "libx264"), ("v.mkv", "libx264"), ("v.webm", "libvpx-vp9")])
@@ -30,7 +19,7 @@ def test_each_frame_has_its_own_time(tmp_path: Path, name: str, codec: str) -> N
     """30 frames 40 ms apart, then 30 frames 200 ms apart."""
     found = played(opened(video(tmp_path / name, uneven(), codec=codec)))
     assert found.error == ""
-    assert in_order(found, 60)
+    assert found.in_order(60)
     assert found.times == pytest.approx(uneven(), abs=0.0011)
 
 
@@ -41,7 +30,7 @@ def test_empty_chunks_are_no_damage(tmp_path: Path, codec: str, pixel_format: st
     source = opened(path)
     found = played(source)
     assert (found.error, source.note, source.damaged) == ("", "", 0)
-    assert in_order(found, 60)
+    assert found.in_order(60)
     assert found.times == pytest.approx(uneven(), abs=0.0011)
 
 
@@ -55,12 +44,12 @@ def test_frames_change_their_size_in_mid_stream(tmp_path: Path, name: str, codec
     found = played(source)
     assert (found.error, source.note) == ("", "")
     assert found.sizes == [sizes[0]] * 20 + [sizes[1]] * 20
-    assert in_order(found, 40)
+    assert found.in_order(40)
     assert found.times == pytest.approx([found.times[0] + n * 0.04 for n in range(40)])  # type: ignore[operator]
 
 
 def test_the_codec_changes_in_mid_stream(tmp_path: Path) -> None:
-    """FFmpeg ends the last frame of the first codec when the next one begins: it gets lost, and shifts the one before."""
+    """FFmpeg ends the last frame of the first codec when the next one begins: it gets lost."""
     source = opened(two_codecs(tmp_path / "codecs.ts"))
     found = played(source)
     assert found.error == ""
@@ -78,7 +67,7 @@ def test_frames_are_turned_upright(tmp_path: Path, angle: int) -> None:
     found = played(source)
     assert found.upright
     assert set(found.sizes) == {(64, 48)}
-    assert in_order(found, 30)
+    assert found.in_order(30)
     into = np.zeros((48, 64, 3), np.uint8)
     source = opened(path)
     shot = source.read(into)
@@ -106,7 +95,7 @@ def test_whole_files_have_all_frames_and_truncated_ones_say_so(
     source = opened(path)
     found = played(source)
     assert (found.error, source.note, source.damaged) == ("", "", 0)
-    assert in_order(found, 50)
+    assert found.in_order(50)
     start = found.times[0]
     assert start is not None
     assert found.times == pytest.approx([start + n / 25 for n in range(50)], abs=0.002)
@@ -176,7 +165,7 @@ def test_formats_of_pixels(tmp_path: Path, name: str, codec: str, pixel_format: 
     source = opened(path)
     found = played(source)
     assert (found.error, source.note) == ("", "")
-    assert in_order(found, 30)
+    assert found.in_order(30)
     assert found.upright
     assert set(found.sizes) == {size}
     first = opened(path).read()
@@ -214,7 +203,7 @@ def test_a_file_starts_over(tmp_path: Path) -> None:
         found = [source.read() for _ in range(10)]
         assert [shot.at for shot in found if shot] == pytest.approx(every(0.04, 10))
         source.rewind()
-    assert in_order(played(source), 60)
+    assert played(source).in_order(60)
 
 
 def test_what_decodes_it_is_reported(tmp_path: Path) -> None:
@@ -225,4 +214,4 @@ def test_what_decodes_it_is_reported(tmp_path: Path) -> None:
     source = opened(path, decode={"hardware": "auto"})  # where there is none, why
     assert source.decoder.startswith("h264 64×48, ")
     assert "software, no " in source.decoder or "software" not in source.decoder
-    assert in_order(played(source), 30)
+    assert played(source).in_order(30)

@@ -1,4 +1,4 @@
-"""What a picture may cost is known before it is decoded."""
+"""Image files: their limits, which are known before they are decoded; folders; animations."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ import pytest
 from hams_services.pipeline.flow import POOLED_BYTES, FrameStore
 from hams_services.pipeline.service import PixelBudget
 from hams_services.pipeline.sources import base
-from hams_services.pipeline.sources.base import MAX_PIXELS, as_frame, decode_image, image_size
-from hams_services.pipeline.sources.files import Images, Video
+from hams_services.pipeline.sources.base import MAX_PIXELS
+from hams_services.pipeline.sources.image_files import Images
+from hams_services.pipeline.sources.images import as_frame, decode_image, image_size
 from hams_shared.errors import OverloadedError, SourceError
 from support.bombs import bmp, png
+from support.media import number_of, picture, video
+from support.sources import opened, played
 from support.up import ROOT
 
 
@@ -55,7 +58,7 @@ def test_a_bomb_costs_no_memory(tmp_path: Path) -> None:
     code = """
 import resource, sys
 from pathlib import Path
-from hams_services.pipeline.sources.files import Images
+from hams_services.pipeline.sources.image_files import Images
 size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 400_000_000,) * 2)
 Images([Path(sys.argv[1])]).read()
@@ -80,15 +83,23 @@ def test_a_folder_goes_up_to_the_bomb(tmp_path: Path) -> None:
         images.read()
 
 
+@pytest.mark.parametrize("broken", [b"", b"no image", "half"])
+def test_a_folder_goes_up_to_its_broken_image(tmp_path: Path, broken: bytes | str) -> None:
+    for number, name in enumerate(["a.png", "b.png", "d.png"]):
+        cv2.imwrite(str(tmp_path / name), picture(number))
+    whole = cv2.imencode(".png", picture(2, noise=20))[1].tobytes()
+    (tmp_path / "c.png").write_bytes(whole[: len(whole) // 2] if isinstance(broken, str) else broken)
+    found = played(opened(tmp_path))
+    assert found.numbers[:2] == [0, 1]
+    assert f"{tmp_path / 'c.png'} is " in found.error
+
+
 def test_a_video_of_huge_frames_is_refused_when_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "large.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (640, 480))
-    writer.write(np.zeros((480, 640, 3), np.uint8))
-    writer.release()
-    Video(path).close()
+    path = video(tmp_path / "large.avi", codec="mjpeg", pixel_format="yuvj420p", sizes=((640, 480),))
+    opened(path).close()
     monkeypatch.setattr(base, "MAX_PIXELS", 640 * 479)
     with pytest.raises(SourceError, match=r"large\.avi has 640×480 pixels"):
-        Video(path)
+        opened(path)
 
 
 def test_only_so_many_pixels_are_under_way() -> None:
@@ -109,3 +120,51 @@ def test_huge_frames_are_kept_out_of_shared_memory() -> None:
     assert found[1] is None
     store.drop(0)
     store.close()
+
+
+animated = pytest.mark.skipif(not hasattr(cv2, "imencodeanimation"), reason="OpenCV before 4.11 makes no animations")
+
+
+def animation(suffix: str, numbers: list[int], durations: list[int]) -> bytes:
+    """Frames `numbers`, each shown for as many ms as in `durations`."""
+    made = cv2.Animation()
+    made.frames = [np.dstack([picture(number), np.full((48, 64), 255, np.uint8)]) for number in numbers]
+    made.durations = durations
+    good, data = cv2.imencodeanimation(suffix, made)
+    assert good
+    return bytes(data)
+
+
+@animated
+@pytest.mark.parametrize("suffix", [".webp", ".png", ".gif"])
+def test_animations_are_played_whole(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hams_services.pipeline.sources.animated.PIXELS_AT_ONCE", 64 * 48 * 2)  # in batches of two
+    path = tmp_path / f"moving{suffix}"
+    path.write_bytes(animation(suffix, [0, 10, 20, 30, 35], [100, 100, 700, 100, 100]))
+    source = opened(path)
+    for _ in range(2):
+        found = [source.read() for _ in range(5)]
+        assert [number_of(shot.pixels) for shot in found if shot] == [0, 10, 20, 30, 35]
+        assert [shot.at for shot in found if shot] == pytest.approx([0.0, 0.1, 0.2, 0.9, 1.0], abs=0.011)
+        assert source.read() is None
+        source.rewind()
+    source.close()
+
+
+@animated
+def test_an_animation_in_a_folder_is_played_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / "b.webp").write_bytes(animation(".webp", [5, 10, 15], [100] * 3))
+    for name, number in (("a.png", 0), ("c.png", 20)):
+        cv2.imwrite(str(tmp_path / name), picture(number))
+    found = played(opened(tmp_path))
+    assert found.numbers == [0, 5, 10, 15, 20]
+    assert found.times == [None] * 5  # the folder has no clock
+
+
+@animated
+@pytest.mark.parametrize("suffix", [".webp", ".png", ".gif"])
+def test_an_animation_cut_off_is_an_error(tmp_path: Path, suffix: str) -> None:
+    data = animation(suffix, list(range(25)), [100] * 25)
+    path = tmp_path / f"cut{suffix}"
+    path.write_bytes(data[: len(data) * 2 // 3])
+    assert "truncated or corrupt" in played(opened(path)).error

@@ -1,0 +1,68 @@
+"""The thread of a source."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from hams_services.pipeline.sources import reader as module
+from hams_services.pipeline.sources.files import Video
+from hams_services.pipeline.sources.reader import Reader
+from hams_shared.errors import SourceError
+from support.media import cut, every, number_of, video
+from support.sources import opened
+
+
+async def test_a_call_that_hangs_holds_up_only_its_own_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STOP_S", 0.2)
+    begun, hung, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class Hanging(Video):
+        def __init__(self) -> None: ...
+
+        def read(self, into: object = None) -> None:
+            begun.set()
+            hung.wait(30)
+
+        def close(self) -> None:
+            closed.set()
+
+    reader = Reader("test")
+    await reader.open(Hanging)
+    reading = asyncio.create_task(reader.read())
+    assert await asyncio.to_thread(begun.wait, 10)
+    reading.cancel()
+    start = asyncio.get_running_loop().time()
+    await reader.stop()
+    assert 0.15 <= asyncio.get_running_loop().time() - start < 25
+    assert not closed.is_set()
+    hung.set()  # at last
+    assert await asyncio.to_thread(closed.wait, 10)  # it is closed all the same
+    await reader.stop()
+
+
+async def test_sources_are_opened_read_and_closed_in_turn(tmp_path: Path) -> None:
+    whole = video(tmp_path / "whole.avi", every(0.04, 30), codec="mjpeg", pixel_format="yuvj420p", noise=20, ticks=25)
+    short = cut(whole)
+    reader = Reader("test")
+    numbers = []
+    try:
+        source = await reader.open(lambda: opened(short))
+        assert source.fps == 25
+        with pytest.raises(SourceError, match=r"truncated or corrupt: it ends after \d+ frames"):
+            while (shot := await reader.read()) is not None:
+                numbers.append(number_of(shot.pixels))
+        assert numbers[:-1] == list(range(len(numbers) - 1))
+        await reader.open(lambda: opened(whole))  # closes the one before
+        for _ in range(2):
+            for number in range(30):
+                shot = await reader.read()
+                assert shot is not None
+                assert number_of(shot.pixels) == number
+            assert await reader.read() is None
+            await reader.rewind()
+    finally:
+        await reader.stop()
