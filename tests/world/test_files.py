@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import pytest
 
-from support.avi import avi, ticks
+from support.media import video
 from support.world.stub import StubDevice
 from support.world.system import STEP, Listener, System, light, picture, values
 
@@ -93,7 +93,7 @@ async def test_without_end(world: System, tmp_path: Path) -> None:
 async def test_each_frame_at_its_own_time(world: System, tmp_path: Path) -> None:
     """A video of varying frame rate; its mean rate is another one."""
     times = [0.0, 1.0, 2.0, 3.0, 103.0, 104.0, 105.0, 106.0, 306.0, 307.0, 308.0, 309.0]
-    avi(tmp_path / "shot.avi", ticks(times, 2, range(0, 120, 10)), 2)
+    video(tmp_path / "shot.avi", times, codec="mjpeg", pixel_format="yuvj420p", ticks=2)
     world.scheduler()
     world.pipeline()
     results = await world.listen()
@@ -109,4 +109,4 @@ async def test_each_frame_at_its_own_time(world: System, tmp_path: Path) -> None
     assert came[4] - came[3] == pytest.approx(100.0, abs=1.0)
     assert came[8] - came[7] == pytest.approx(200.0, abs=1.0)
     await world.until(lambda: ended(world))
-    assert "619 frames 12 hold a picture" in (await world.stream()).text
+    assert (await world.stream()).text == ""
