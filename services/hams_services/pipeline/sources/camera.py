@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
 
 from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.sources.media import Media, MediaOptions
-from hams_services.pipeline.sources.v4l2 import find
+from hams_services.pipeline.sources.v4l2 import DEV, ask, find
 from hams_shared.errors import SourceError
 from hams_shared.wire.frames import Pixels
 
-OPEN_S = READ_S = 5.0
-"""Deadlines for opening, and without data, s."""
+SILENT_S = 5.0
+"""Without a frame for this long a camera is lost, s."""
+PAUSE_S = 0.004
+"""How long to wait before the driver is asked for a frame again, s; asking takes 14 µs."""
+OPTIONS = {"fflags": "+4", "max_ts_probe": "0"}
+"""FFmpeg's: AVFMT_FLAG_NONBLOCK, which has no name, and opening without waiting for a frame. FFmpeg waits for a driver
+without a deadline: a silent camera would hang its thread."""
 OLDEST_S = 10.0
 """A frame's time is that of the system's monotonic clock if it is at most this old, s."""
 
@@ -23,14 +33,12 @@ _known: dict[str, str] = {}
 class Camera(Media):
     """``camera:0``, ``camera:/dev/video2``, ``camera:/dev/v4l/by-id/…``, ``camera:NAME``: see :func:`v4l2.find`."""
 
-    def __init__(self, wanted: str) -> None:
+    def __init__(self, wanted: str, dev: Path = DEV) -> None:
         self._wanted = wanted
-        found = find(wanted, _known.get(wanted, ""))
+        found = find(wanted, _known.get(wanted, ""), dev)
         name = f"camera {wanted}"
         _check_access(name, found.path)
-        super().__init__(
-            MediaOptions(name, found.path, endless=True, format="v4l2", open_s=OPEN_S, read_s=READ_S),
-        )
+        super().__init__(MediaOptions(name, found.path, True, format="v4l2", options=OPTIONS, open_s=SILENT_S))
         if found.name:
             _known[wanted] = found.name
         self._lost = False
@@ -41,11 +49,31 @@ class Camera(Media):
             picture = super().read(into)
         except SourceError as error:
             self._lost = True
-            raise SourceError(error.text, "was it unplugged?") from None
+            raise SourceError(error.text, error.hint or "was it unplugged?") from None
         if picture is None:
             self._lost = True
             raise SourceError(f"{self._options.name} sends no more frames", "was it unplugged?")
         return Picture(picture.pixels, picture.at, captured(picture.at, time.monotonic(), time.time()))
+
+    def _take_from(self, container: Any) -> None:
+        super()._take_from(container)
+        self._packets = self._waited_for(container)
+
+    def _waited_for(self, container: Any) -> Iterator[Any]:
+        """Yield packets as they come. Raises SourceError when none does."""
+        heard = time.monotonic()
+        while True:
+            try:
+                packet = next(container.demux(), None)
+            except av.BlockingIOError:
+                if time.monotonic() - heard > SILENT_S:
+                    raise SourceError(f"{self._options.name} is lost: no picture within {SILENT_S:g} s") from None
+                time.sleep(PAUSE_S)
+                continue
+            if packet is None:
+                return
+            yield packet
+            heard = time.monotonic()
 
     def close(self) -> None:
         """Release it. One that was not lost is forgotten: its number then means what is plugged in."""
@@ -67,3 +95,7 @@ def _check_access(name: str, path: str) -> None:
         raise SourceError(f"{name} cannot be opened: there is no {path}", "is it plugged in?")
     if not os.access(path, os.R_OK | os.W_OK):
         raise SourceError(f"{name} cannot be opened: no permission", f"see `ls -l {path}`: its group")
+    if not ask(Path(path))[1]:
+        raise SourceError(
+            f"{name} cannot be opened: {path} gives no pictures", "`hams-ctl cameras list` shows which do"
+        )

@@ -85,11 +85,26 @@ def cameras(dev: Path = DEV) -> list[LocalCamera]:
     by_id, by_path = _names(dev, "by-id"), _names(dev, "by-path")
     found = []
     for path in sorted(dev.glob("video[0-9]*"), key=lambda path: (len(path.name), path.name)):
-        card, captures = _ask(path)
+        card, captures = ask(path)
         if captures:
             stable = _name_of(path, by_id) or ((name := _name_of(path, by_path)) and f"{dev}/v4l/by-path/{name}")
             found.append(LocalCamera(f"camera:{stable or path}", str(path), card))
     return found
+
+
+def ask(path: Path) -> tuple[str, bool]:
+    """Return the driver's name for a device, and whether it gives pictures: yes where it cannot be asked."""
+    answer = bytearray(SIZE)
+    try:
+        device = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        try:
+            fcntl.ioctl(device, QUERYCAP, answer)
+        finally:
+            os.close(device)
+    except OSError:
+        return "", True
+    card = bytes(answer[CARD]).split(b"\0")[0].decode(errors="replace")
+    return card, bool(int.from_bytes(answer[CAPABILITIES], "little") & CAPTURE)
 
 
 def _names(dev: Path, kind: str) -> dict[str, Path]:
@@ -111,18 +126,3 @@ def _name_of(path: Path, names: dict[str, Path]) -> str:
 def _index(name: str) -> int:
     found = _INDEX.search(name)
     return int(found[1]) if found else 0
-
-
-def _ask(path: Path) -> tuple[str, bool]:
-    """Return the driver's name for a device, and whether it gives pictures: yes where it cannot be asked."""
-    answer = bytearray(SIZE)
-    try:
-        device = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-        try:
-            fcntl.ioctl(device, QUERYCAP, answer)
-        finally:
-            os.close(device)
-    except OSError:
-        return "", True
-    card = bytes(answer[CARD]).split(b"\0")[0].decode(errors="replace")
-    return card, bool(int.from_bytes(answer[CAPABILITIES], "little") & CAPTURE)

@@ -1,4 +1,4 @@
-"""Cameras at this host are found by names that stay, in folders such as udev makes; and what `camera:` opens."""
+"""Cameras at this host: names that stay, in folders such as udev makes; and what `camera:` opens and reads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from hams_services.pipeline.sources.camera import Camera, captured
 from hams_services.pipeline.sources.v4l2 import Found, LocalCamera, cameras, find
 from hams_shared.errors import SourceError
+from support.video_device import VideoDevices
 
 HALL = "usb-046d_HD_Pro_Webcam_C920_1A2B3C4D-video-index0"
 HALL_METADATA = HALL.replace("index0", "index1")
@@ -109,6 +110,108 @@ def test_the_capture_time_is_that_of_the_drivers_clock() -> None:
     assert captured(None, 100.0, 1e9) is None
     assert captured(1e9, 100.0, 1e9) is None  # of another clock
     assert captured(80.0, 100.0, 1e9) is None
+
+
+@pytest.fixture
+def devices_played(tmp_path: Path) -> VideoDevices:
+    return VideoDevices(tmp_path)
+
+
+def test_frames_come_as_the_driver_gives_them(devices_played: VideoDevices) -> None:
+    """Odd sizes are not multiples of what FFmpeg aligns rows to."""
+    told = devices_played.python("""
+import json
+from hams_services.pipeline.sources.camera import Camera
+from hams_services.pipeline.sources.v4l2 import cameras
+
+plug(0, "Hall")
+plug(1, "Hall", "metadata")
+print([[c.source, c.card] for c in cameras(dev)])
+camera = Camera("Hall", dev)
+seen = [camera.read() for _ in range(6)]
+age = time.time() - seen[-1].captured
+print(camera.fps, camera.decoder, {p.pixels.shape for p in seen}, 0 <= age < 5)
+print([int(p.pixels[100, 100].mean()) for p in seen])
+print(sorted(p.at for p in seen) == [p.at for p in seen] and seen[-1].at - seen[0].at >= 0.19)
+print(all(int(p.pixels.max()) - int(p.pixels.min()) <= 2 for p in seen))
+try:
+    Camera("/".join([str(dev), "video1"]), dev)
+except Exception as error:
+    print(error)
+""").splitlines()
+    assert told[0] == "[['camera:usb-Hall-video-index0', 'Hall']]"
+    assert told[1] == "25.0 rawvideo 642×362, software {(362, 642, 3)} True"
+    greys = [(5 * n * 255 / 219) for n in range(6)]
+    assert [int(value) for value in told[2].strip("[]").split(",")] == pytest.approx(greys, abs=1.5)
+    assert told[3:5] == ["True", "True"]
+    assert "gives no pictures (`hams-ctl cameras list`" in told[5]
+
+
+def test_a_camera_that_is_plugged_in_again_under_another_number(devices_played: VideoDevices) -> None:
+    told = devices_played.python("""
+from hams_services.pipeline.sources.camera import Camera
+
+def opened():
+    try:
+        return Camera("0", dev)
+    except Exception as error:
+        print(error)
+
+def lost(camera):
+    try:
+        for _ in range(100):
+            camera.read()
+    except Exception as error:
+        print(error)
+        camera.close()
+
+plug(0, "Hall")
+camera = opened()
+camera.read()
+unplug(0)
+lost(camera)
+opened()
+plug(0, "Door", size=(320, 240))
+opened()
+plug(3, "Hall")
+camera = opened()
+print(camera.read().pixels.shape)
+camera.close()  # not lost: camera:0 means a number again
+print(opened().read().pixels.shape)
+""").splitlines()
+    assert told == [
+        "camera 0 is lost: No such device (was it unplugged?)",
+        "camera 0 cannot be opened: usb-Hall-video-index0 is not plugged in (plug it in again)",
+        "camera 0 cannot be opened: usb-Hall-video-index0 is not plugged in "
+        f"({devices_played.dev}/video0 is another camera now: camera:usb-Door-video-index0)",
+        "(362, 642, 3)",
+        "(240, 320, 3)",
+    ]
+
+
+def test_a_silent_camera_is_lost_and_can_be_opened_again(devices_played: VideoDevices) -> None:
+    """No call hangs in the driver: a silent camera is opened, and lost after the deadline, as one that falls silent."""
+    told = devices_played.python("""
+import hams_services.pipeline.sources.camera as module
+
+module.SILENT_S = 0.5
+plug(0, "Hall", "silent")
+for _ in range(2):
+    camera = module.Camera("0", dev)
+    try:
+        for number in range(100):
+            camera.read()
+    except Exception as error:
+        print(number > 0, error)
+    camera.close()
+    plug(0, "Hall")
+    if _ == 0:
+        camera = module.Camera("0", dev)
+        camera.read()
+        camera.close()
+        plug(0, "Hall", "silent")
+""").splitlines()
+    assert told == ["False camera 0 is lost: no picture within 0.5 s (was it unplugged?)"] * 2
 
 
 def test_a_real_camera_gives_pictures() -> None:
