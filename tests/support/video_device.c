@@ -1,7 +1,7 @@
 /* Cameras of Video for Linux in one process, without a driver: each file `video0`, `video1`, … in the folder
  * FAKE_VIDEO is one. Its text is KIND WIDTH HEIGHT NAME. KIND is capture, silent (it sends no frames any more), or
- * metadata (it never does). A file that is deleted is a camera that is unplugged. Frames are grey (YUYV), 25 a second;
- * the grey of frame n is 16 + 5 * (n % 40). For tests: cc -shared -fPIC -o video_device.so video_device.c -ldl */
+ * metadata (it never does). A file that is deleted is a camera that is unplugged. Frames are grey (YUYV), 25 a second
+ * unless it is set; the grey of frame n is 16 + 5 * (n % 40). Smaller sizes can be set. For tests: cc -shared -fPIC -o video_device.so video_device.c -ldl */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -23,7 +23,7 @@ static struct device {
     int used, fd, nonblocking, queue[BUFFERS], queued, frames;
     double due;
     char path[PATH_MAX], kind[16], name[32];
-    unsigned width, height, size, stride;
+    unsigned width, height, size, stride, rate, set_width, set_height;
     unsigned char *memory;
 } devices[DEVICES];
 
@@ -51,6 +51,7 @@ static int opened(const char *path, int flags) {
             memset(one, 0, sizeof *one);
             strcpy(one->path, real);
             if (!look(one)) return -1;
+            one->set_width = one->width, one->set_height = one->height, one->rate = 25;
             one->size = one->width * one->height * 2;
             one->stride = (one->size + 4095) / 4096 * 4096;
             one->fd = memfd_create("camera", MFD_CLOEXEC);
@@ -99,7 +100,7 @@ static int next_frame(struct device *of, struct v4l2_buffer *buffer) {
         usleep(1000);
         if (!look(of)) return fails(ENODEV);
     }
-    of->due = now() + 0.04;
+    of->due = now() + 1.0 / of->rate;
     unsigned index = of->queue[0];
     memmove(of->queue, of->queue + 1, sizeof(int) * --of->queued);
     unsigned char *at = of->memory + (size_t)index * of->stride;
@@ -133,19 +134,26 @@ static int answer(struct device *of, unsigned long request, void *value) {
     case VIDIOC_G_FMT:
     case VIDIOC_S_FMT:
         if (format->type != V4L2_BUF_TYPE_VIDEO_CAPTURE || !strcmp(of->kind, "metadata")) return fails(EINVAL);
-        format->fmt.pix.width = of->width;
-        format->fmt.pix.height = of->height;
+        if (request == VIDIOC_S_FMT && format->fmt.pix.width <= of->width && format->fmt.pix.height <= of->height) {
+            of->set_width = format->fmt.pix.width;
+            of->set_height = format->fmt.pix.height;
+            of->size = of->set_width * of->set_height * 2;
+        }
+        format->fmt.pix.width = of->set_width;
+        format->fmt.pix.height = of->set_height;
         format->fmt.pix.pixelformat = V4L2_PIX_FMT_YUYV;
         format->fmt.pix.field = V4L2_FIELD_NONE;
-        format->fmt.pix.bytesperline = of->width * 2;
+        format->fmt.pix.bytesperline = of->set_width * 2;
         format->fmt.pix.sizeimage = of->size;
         return 0;
     case VIDIOC_G_PARM:
     case VIDIOC_S_PARM: {
         struct v4l2_streamparm *rate = value;
+        struct v4l2_fract *period = &rate->parm.capture.timeperframe;
+        if (request == VIDIOC_S_PARM && period->numerator) of->rate = period->denominator / period->numerator;
         rate->parm.capture.capability = V4L2_CAP_TIMEPERFRAME;
-        rate->parm.capture.timeperframe.numerator = 1;
-        rate->parm.capture.timeperframe.denominator = 25;
+        period->numerator = 1;
+        period->denominator = of->rate;
         return 0;
     }
     case VIDIOC_REQBUFS: ((struct v4l2_requestbuffers *)value)->count = BUFFERS; return 0;

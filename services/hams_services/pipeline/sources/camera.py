@@ -12,7 +12,7 @@ import av
 
 from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.sources.media import Media, MediaOptions
-from hams_services.pipeline.sources.v4l2 import DEV, ask, find
+from hams_services.pipeline.sources.v4l2 import DEV, ask, find, settings
 from hams_shared.errors import SourceError
 from hams_shared.wire.frames import Pixels
 
@@ -31,16 +31,20 @@ _known: dict[str, str] = {}
 
 
 class Camera(Media):
-    """``camera:0``, ``camera:/dev/video2``, ``camera:/dev/v4l/by-id/…``, ``camera:NAME``: see :func:`v4l2.find`."""
+    """``camera:0``, ``camera:/dev/video2``, ``camera:/dev/v4l/by-id/…``, ``camera:NAME``: see :func:`v4l2.find`.
+
+    ``?size=1280x720&fps=30&format=mjpeg`` may follow: see :func:`v4l2.settings`.
+    """
 
     def __init__(self, wanted: str, dev: Path = DEV) -> None:
-        self._wanted = wanted
-        found = find(wanted, _known.get(wanted, ""), dev)
+        self._wanted, asked = settings(wanted)
+        found = find(self._wanted, _known.get(self._wanted, ""), dev)
         name = f"camera {wanted}"
         _check_access(name, found.path)
-        super().__init__(MediaOptions(name, found.path, True, format="v4l2", options=OPTIONS, open_s=SILENT_S))
+        options = {**OPTIONS, **asked}
+        super().__init__(MediaOptions(name, found.path, True, format="v4l2", options=options, open_s=SILENT_S))
         if found.name:
-            _known[wanted] = found.name
+            _known[self._wanted] = found.name
         self._lost = False
 
     def read(self, into: Pixels | None = None) -> Picture | None:

@@ -19,6 +19,12 @@ QUERYCAP, SIZE, CARD, CAPABILITIES = 0x80685600, 104, slice(16, 48), slice(88, 9
 """VIDIOC_QUERYCAP, the size of its struct v4l2_capability, and where name and capabilities of the device are in it."""
 CAPTURE = 0x1 | 0x1000
 """V4L2_CAP_VIDEO_CAPTURE, with one plane and with several."""
+SETTINGS = {
+    "size": ("video_size", r"[1-9]\d{0,4}x[1-9]\d{0,4}"),
+    "fps": ("framerate", r"[1-9]\d{0,2}(\.\d+)?"),
+    "format": ("input_format", r"[a-z0-9_]+"),
+}
+"""What a source may ask of its camera, as FFmpeg's option, and how it is written."""
 _NUMBERED = re.compile(r"(?:/dev/video)?(\d+)")
 _INDEX = re.compile(r"-video-index(\d+)$")
 
@@ -42,6 +48,21 @@ class LocalCamera:
     """``/dev/video0``, now."""
     card: str
     """Its driver's name for it; empty: it could not be asked."""
+
+
+def settings(wanted: str) -> tuple[str, dict[str, str]]:
+    """Split ``NAME?size=1280x720&fps=30&format=mjpeg`` into the name and FFmpeg's options. Raises SourceError."""
+    name, _, query = wanted.partition("?")
+    options = {}
+    for part in filter(None, query.split("&")):
+        key, _, value = part.partition("=")
+        option, pattern = SETTINGS.get(key, ("", ""))
+        if not option or not re.fullmatch(pattern, value):
+            raise SourceError(
+                f"camera {wanted} cannot be opened: {part}", "there are size=1280x720, fps=30, format=mjpeg"
+            )
+        options[option] = value
+    return name, options
 
 
 def find(wanted: str, known: str = "", dev: Path = DEV) -> Found:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hams_services.pipeline.sources.camera import Camera, captured
-from hams_services.pipeline.sources.v4l2 import Found, LocalCamera, cameras, find
+from hams_services.pipeline.sources.v4l2 import Found, LocalCamera, cameras, find, settings
 from hams_shared.errors import SourceError
 from support.video_device import VideoDevices
 
@@ -187,6 +187,33 @@ print(opened().read().pixels.shape)
         "(362, 642, 3)",
         "(240, 320, 3)",
     ]
+
+
+def test_size_and_rate_of_a_camera_can_be_set(devices_played: VideoDevices) -> None:
+    told = devices_played.python("""
+from hams_services.pipeline.sources.camera import Camera
+
+plug(0, "Hall")
+for wanted in ("0?size=320x180&fps=10", "Hall?fps=50", "0", "0?format=mjpeg"):
+    try:
+        camera = Camera(wanted, dev)
+        print(camera.fps, camera.read().pixels.shape)
+        camera.close()
+    except Exception as error:
+        print(error)
+""").splitlines()
+    assert told[:3] == ["10.0 (180, 320, 3)", "50.0 (362, 642, 3)", "25.0 (362, 642, 3)"]
+    assert told[3].startswith("camera 0?format=mjpeg cannot be opened: Invalid argument")
+
+
+def test_what_a_camera_is_asked_for() -> None:
+    assert settings("C920?size=1280x720&fps=29.97&format=mjpeg") == (
+        "C920", {"video_size": "1280x720", "framerate": "29.97", "input_format": "mjpeg"}
+    )  # fmt: skip
+    assert settings("0?") == ("0", {})
+    for bad in ("size=big", "size=0x0", "fps=-1", "format=a,b", "colour=red", "fps"):
+        with pytest.raises(SourceError, match=r"cannot be opened: .*there are size=1280x720, fps=30, format=mjpeg"):
+            settings(f"0?{bad}")
 
 
 def test_a_silent_camera_is_lost_and_can_be_opened_again(devices_played: VideoDevices) -> None:
