@@ -276,7 +276,7 @@ class Client:
             await asyncio.sleep(max(0.0, self.began + number / self.options.fps - time.monotonic()))
             stamp = self._stamp(number)
             if self.options.clock is not None and time.monotonic() - reported > REPORT_S:
-                self._send(1, self._report(stamp))
+                self._send(1, self._report(number))
                 reported = time.monotonic()
             self._send_frame(self.units[number % len(self.units)], stamp)
             await self.writer.drain()
@@ -293,9 +293,11 @@ class Client:
             if self.udp is None or self.lost.random() >= self.options.loss:
                 self._send(0, packet)
 
-    def _report(self, stamp: int) -> bytes:
-        """A sender report (RFC 3550): the wall clock at an RTP time."""
-        whole, part = divmod(time.time() + self.options.clock + UNIX_IN_NTP, 1)
+    def _report(self, number: int) -> bytes:
+        """A sender report (RFC 3550): when a frame was taken, by the wall clock, and its RTP time."""
+        taken = self.began + number / self.options.fps + time.time() - time.monotonic()
+        whole, part = divmod(taken + self.options.clock + UNIX_IN_NTP, 1)
+        stamp = self._stamp(number)
         return struct.pack(">BBHIIIIII", 0x80, 200, 6, 1, int(whole), int(part * 2**32), stamp, 0, 0)
 
     def _send(self, channel: int, packet: bytes) -> None:

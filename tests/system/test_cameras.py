@@ -12,11 +12,14 @@ import yaml
 
 from hams_client import Result
 from support.grey import LENGTH, STEP, group_file, video
+from support.media import STEPS, value
 from support.results import Subscriber
-from support.rtsp_server import SIZE, STEPS, RtspServer, value
+from support.rtsp_server import FPS, SIZE, RtspServer
 from support.up import Up
 from support.wait import until_sync
 
+DARKER = 1.1
+"""Of greys, see :func:`support.media.number_of`."""
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 
@@ -29,16 +32,16 @@ def until_state(up: Up, state: str, text: str = "", timeout: float = 60) -> None
 
 
 def in_order(results: list[Result]) -> bool:
-    """Whether these are pictures sent, in order; a stall of 0.7 s loses half a round: later ones tell more then.
-
-    A live stream may drop some, and this server sends one twice when its clock jitters.
-    """
-    seen = np.array([r.objects[0]["light"]["value"] for r in results])
-    told = np.array([value(n) for n in range(STEPS)])
-    nearest = np.abs(seen[:, None] - told).argmin(axis=1)
-    assert np.abs(seen - told[nearest]).max() < 2.5  # each is one of the pictures sent (5 apart, through H.264)
+    """Whether these are frames sent, in order, by their grey and by both their times. A live stream may drop some."""
+    seen = np.array([r.objects[0]["light"]["value"] for r in results]) + DARKER
+    sent = np.array([value(n) for n in range(STEPS)])
+    nearest = np.abs(seen[:, None] - sent).argmin(axis=1)
+    assert np.abs(seen - sent[nearest]).max() < 2.5  # 5 apart
     steps = np.diff(nearest) % STEPS
-    return bool((steps < STEPS // 2).all() and steps.sum() >= 40)
+    media = np.diff([r.media_time_s for r in results])
+    assert (np.round(media * FPS) % STEPS == steps).all()
+    assert np.diff([r.captured for r in results]) == pytest.approx(media, abs=0.002)
+    return len(results) >= 40
 
 
 def test_an_rtsp_camera_comes_falls_silent_dies_and_comes_back(tmp_path: Path) -> None:
@@ -49,16 +52,18 @@ def test_an_rtsp_camera_comes_falls_silent_dies_and_comes_back(tmp_path: Path) -
         results.until(80)
         up.json_when(lambda s: s["streams"][0]["state"] == "playing" and not s["streams"][0]["text"], "status")
         assert results.received[0].size == SIZE
-        until_sync(lambda: in_order(results.received[-60:]), 60, "sixty pictures in order")
+        assert in_order(results.received[-60:])
 
         camera.freeze()
-        until_state(up, "reconnecting")
+        until_state(up, "reconnecting", "no data in time")
         camera.kill()
         count = len(results.received)
         camera.start()
         results.until(count + 30)
         until_state(up, "playing")
         assert results.frames == sorted(set(results.frames))  # frames count on over all connections
+        times = [r.media_time_s for r in results.received]
+        assert times == sorted(times)  # and so do times
         assert not up.check_ledger()["failed"]
 
 
