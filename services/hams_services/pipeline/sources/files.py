@@ -100,7 +100,7 @@ class Video(Media):
             self.packets += lost
         length = self._length()
         shown = (self.at or 0.0) - (self._begin or 0.0) + self._step
-        if self.at is not None and kind != "gif" and length - shown > max(length / 50, self._step):
+        if self._step and kind != "gif" and length - shown > max(length / 50, self._step):
             self.note = f"pictures end at {shown:.1f} s of {length:.1f} s: is its sound longer, or is it damaged?"
 
     def _length(self) -> float:

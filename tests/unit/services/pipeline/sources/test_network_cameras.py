@@ -50,7 +50,7 @@ def test_rtsp_by_every_transport(tls: bool, keys: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("auth", ["basic", "digest"])
-def test_any_password(auth: str) -> None:
+def test_any_password_and_none_is_shown(auth: str, capfd: pytest.CaptureFixture[str]) -> None:
     with RtspServer(user="admin", password=PASSWORD, auth=auth).start() as camera:
         source = opened(camera.url.replace("//", f"//admin:{quote(PASSWORD, safe='')}@"))
         assert played(source, 3).error == ""
@@ -62,6 +62,7 @@ def test_any_password(auth: str) -> None:
         assert "USER:PASSWORD" in str(raised.value)  # what to do
         with pytest.raises(SourceError, match="401 Unauthorized"):
             opened(camera.url)
+        assert "".join(capfd.readouterr()) == ""  # FFmpeg would log addresses
 
 
 def test_a_password_as_it_is() -> None:

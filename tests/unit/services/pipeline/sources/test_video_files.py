@@ -145,6 +145,15 @@ def test_a_download_that_stopped_is_no_whole_file(tmp_path: Path) -> None:
     assert source.note.startswith("pictures end at 1.0 s of 2.0 s")
 
 
+@pytest.mark.parametrize("times", [[0.0], [0.0, 10.0, 20.0], [0.0, 0.04, 60.0]], ids=str)
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.ts"])
+def test_slow_and_single_frames_are_no_damage(tmp_path: Path, name: str, times: list[float]) -> None:
+    source = opened(video(tmp_path / name, times))
+    found = played(source)
+    assert (found.error, source.note, source.damaged) == ("", "", 0)
+    assert found.in_order(len(times))
+
+
 @pytest.mark.parametrize(
     ("name", "codec", "pixel_format"),
     [
