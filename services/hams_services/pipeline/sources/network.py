@@ -17,6 +17,7 @@ OPEN_S = 4.0
 READ_S = 5.0
 """Without a picture for this long the stream is lost, s."""
 ASK_S = 2.0
+PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 UNTOLD = ("Invalid data found when processing input", "Input/output error", "End of file")
 """What FFmpeg reports, whatever the reason."""
 REFUSED = "Protocol not supported"
@@ -91,9 +92,10 @@ def _reason(error: SourceError, url: CameraUrl) -> SourceError:
     """Return the error with a reason where FFmpeg gives none: ask the server, as a player's first request does."""
     if not error.text.endswith(UNTOLD):
         return error
+    host, port = url.host.strip("[]"), url.port or PORTS[url.scheme]
     if url.scheme not in ("rtsp", "rtsps"):
-        return SourceError(f"{url.redacted} cannot be opened: the server sends no video", error.hint)
-    host, port = url.host.strip("[]"), url.port or (554 if url.scheme == "rtsp" else 322)
+        why = (url.scheme == "https" and _distrusted(host, port)) or "the server sends no video"
+        return SourceError(f"{url.redacted} cannot be opened: {why}", error.hint)
     where = f"{host}:{port}" if not url.doubtful else "its host"
     try:
         with socket.create_connection((host, port), ASK_S) as link:
@@ -110,3 +112,17 @@ def _reason(error: SourceError, url: CameraUrl) -> SourceError:
         else:
             why = f"{where} does not speak RTSP" + (" over TLS" if url.scheme == "rtsps" else "")
     return SourceError(f"{url.redacted} cannot be opened: {why}", error.hint)
+
+
+def _distrusted(host: str, port: int) -> str:
+    """Return why the certificate of a server is not accepted; empty: it is, or there is no answer."""
+    try:
+        with (
+            socket.create_connection((host, port), ASK_S) as link,
+            ssl.create_default_context().wrap_socket(link, server_hostname=host),
+        ):
+            return ""
+    except ssl.SSLCertVerificationError as error:
+        return f"its certificate is not accepted: {error.verify_message}"
+    except (OSError, UnicodeError):
+        return ""

@@ -16,7 +16,7 @@ import pytest
 
 from hams_services.pipeline.sources import network
 from hams_shared.errors import SourceError
-from support.media import STEPS
+from support.media import STEPS, number_of
 from support.rtsp_server import SIZE, RtspServer
 from support.sources import Played, opened, played
 
@@ -150,6 +150,20 @@ def test_captured_is_by_the_camera_s_clock(ahead: float) -> None:
     assert np.median(steps) == pytest.approx(0.01, abs=0.001)
 
 
+def test_two_streams_of_a_camera_are_paired_by_its_clock() -> None:
+    with RtspServer(sizes=((640, 360),)).start() as large, RtspServer().start() as small:
+        source = opened(large.url, substream=small.url)
+        shots = [source.read() for _ in range(60)]
+        source.close()
+    apart = set()
+    for shot in shots[-30:]:
+        assert shot is not None
+        assert shot.reduced is not None
+        assert (shot.pixels.shape, shot.reduced.shape) == ((360, 640, 3), (240, 320, 3))
+        apart.add((number_of(shot.pixels) - number_of(shot.reduced)) % STEPS)
+    assert len(apart) == 1 or apart in ({n, (n + 1) % STEPS} for n in apart)  # half a frame's time may be rounded
+
+
 def test_without_reports_captured_is_unknown() -> None:
     with RtspServer(clock=None, fps=100).start() as camera:
         source = opened(camera.url)
@@ -222,6 +236,14 @@ def test_why_there_is_no_server() -> None:
     with pytest.raises(SourceError, match="write / as %2F") as raised:
         opened("rtsp://user.invalid:12/34@host/live")  # a password with a slash, as far as we can tell
     assert "12" not in str(raised.value)
+
+
+def test_a_certificate_that_is_not_accepted_is_named() -> None:
+    with (
+        RtspServer(tls=True).start() as camera,
+        pytest.raises(SourceError, match="its certificate is not accepted: self.signed certificate"),
+    ):
+        opened(camera.url.replace("rtsps:", "https:"))
 
 
 def jpeg(value: int) -> bytes:
