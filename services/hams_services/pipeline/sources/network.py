@@ -85,7 +85,7 @@ def _hint(text: str, url: CameraUrl, transport: str) -> str:
         return f"the camera refuses {transport}: try `transport: {'udp' if transport == 'tcp' else 'tcp'}`"
     if url.scheme == "rtsp" and transport == "udp":
         return "does a firewall block UDP? `transport: tcp` passes"
-    return "is the camera on, and the address right, with user and password (rtsp://USER:PASSWORD@HOST/PATH)?"
+    return f"is the camera on, and the address right, with user and password ({url.scheme}://USER:PASSWORD@HOST/PATH)?"
 
 
 def _reason(error: SourceError, url: CameraUrl) -> SourceError:
