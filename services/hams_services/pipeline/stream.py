@@ -33,7 +33,7 @@ PUSHED_S = 5.0
 """A push stream plays while the newest frame is younger than this, s."""
 STALLED_S = 5.0
 """A source that has not answered for so long has stalled, s: its disk, mount or network may hang."""
-OPEN_S, SILENT_S = 30.0, 10.0
+OPEN_S, SILENT_S = 30.0, 60.0
 """A live source must open, and answer within these times, s. Network cameras have shorter deadlines of their own:
 what exceeds these hangs, in a driver for example."""
 
@@ -79,7 +79,7 @@ class StreamRunner:
         if self.pushed and self.flow.core.plan is not None:
             self.state, self.text = push_state(None if self._pushed is None else now - self._pushed)
         stalled = now - self._asked if self._asked is not None else 0.0
-        if stalled > STALLED_S and self.state != "reconnecting":
+        if stalled > (STALLED_S if self.spec.decode.every == "frame" else SILENT_S) and self.state != "reconnecting":
             text = f"the source has returned nothing for {stalled:.0f} s: does its disk, mount or network hang?"
             return self._with_source(self.flow.view("waiting", text))
         return self._with_source(self.flow.view(self.state, self.text))

@@ -31,8 +31,9 @@ from hams_shared.wire.frames import Pixels
 
 PIXELS_PER_S = 130e6
 """What one thread decodes; 1080p at 60 frames/s."""
-MAX_UNDECODABLE = 250
-"""Packets in a row without a frame after which a stream is given up: ten seconds of video."""
+MAX_UNDECODABLE = 750
+"""Packets in a row without a frame after which a stream is given up: half a minute of video, since some cameras send
+a key frame, from which decoding can begin, that seldom."""
 NO_DATA = "no data in time"
 ROTATIONS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 """How frames are turned upright, by the angle in the file, degrees counterclockwise from 0."""

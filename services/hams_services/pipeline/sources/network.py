@@ -6,6 +6,8 @@ import socket
 import ssl
 from typing import Literal
 
+import av
+
 from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.sources.hardware import Hardware
 from hams_services.pipeline.sources.media import Media, MediaOptions
@@ -56,6 +58,10 @@ class NetworkCamera(Media):
             raise SourceError(told.text, told.hint or _hint(told.text, url, transport)) from None
         self.fps = None
         self._timed = self._container.format.name != "mpjpeg"
+        if url.scheme.startswith("http") and (length := self._container.duration):
+            self.close()
+            text = f"{url.redacted} is a file of {length / av.time_base:.1f} s, not the stream of a camera"
+            raise SourceError(text, "download it, and give its path")
 
     def read(self, into: Pixels | None = None) -> Picture | None:
         """Next frame; see :class:`Source`."""

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import quote
 
 import cv2
@@ -16,7 +17,7 @@ import pytest
 
 from hams_services.pipeline.sources import network
 from hams_shared.errors import SourceError
-from support.media import STEPS, number_of
+from support.media import STEPS, every, number_of, video
 from support.rtsp_server import SIZE, RtspServer
 from support.sources import Played, opened, played
 
@@ -284,6 +285,16 @@ def test_an_answer_that_is_no_video_is_named() -> None:
     assert "secret" not in str(raised.value)
     with answering(b"HTTP/1.0 404 Not Found\r\n\r\n") as address, pytest.raises(SourceError, match="404 Not Found"):
         opened(f"http://{address}/")
+
+
+def test_a_file_over_http_is_no_camera(tmp_path: Path) -> None:
+    data = video(tmp_path / "clip.mp4", every(0.04, 25)).read_bytes()
+    head = b"HTTP/1.0 200 OK\r\nContent-Type: video/mp4\r\nContent-Length: %d\r\n\r\n" % len(data)
+    with (
+        answering(head + data, head + data) as address,
+        pytest.raises(SourceError, match=r"is a file of 1.0 s, not the stream of a camera \(download it"),
+    ):
+        opened(f"http://{address}/clip.mp4")
 
 
 def test_http_with_a_password() -> None:
