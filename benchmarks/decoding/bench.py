@@ -94,7 +94,11 @@ def table(rows: dict[str, Any]) -> str:
         lines += [f"| HAMS, into shared memory | {ours * 1e3:.1f} | {ratio:.2f} |"]
     else:
         lines += [f"| HAMS, into shared memory | {ours * 1e3:.1f} | |"]
-    lines += ["", f"| streams of {FPS} frames/s | frames/s each | CPU, cores each | memory each, MB |", "|---|---|---|---|"]
+    lines += [
+        "",
+        f"| streams of {FPS} frames/s | frames/s each | CPU, cores each | memory each, MB |",
+        "|---|---|---|---|",
+    ]
     for count, found in rows["streams"].items():
         seconds, count = found["seconds"], int(count)
         each = [found["frames"] / seconds, found["cpu_s"] / seconds, found["bytes"] / 1e6]

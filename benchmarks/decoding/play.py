@@ -35,7 +35,7 @@ async def _play(number: int, path: Path, end: float | None) -> int:
             continue
         if end is not None and picture.at is not None:
             await asyncio.sleep(begin + picture.at - clock())
-        store.put(count, picture)
+        store.put(count, picture.pixels)
         store.drop(count)
         count += 1
     await reader.stop()

@@ -85,9 +85,7 @@ class StreamSpec(Strict):
     @model_validator(mode="after")
     def _reading(self) -> StreamSpec:
         if self.transport == "udp" and not all(a.lower().startswith("rtsp:") for a in self.addresses):
-            raise ValueError(
-                "transport: udp is for rtsp:// addresses only (rtsps:// carries the video over TLS)"
-            )
+            raise ValueError("transport: udp is for rtsp:// addresses only (rtsps:// carries the video over TLS)")
         if source_kind(self.source) == "push" and self.decode != DecodeSpec():
             raise ValueError("decode is for video: applications push single images")
         return self
