@@ -24,6 +24,7 @@ def device_record(backend: Backend, host: str) -> DeviceRecord:
         kind=able.kind,
         name=able.name,
         cores=able.cores,
+        lanes=able.lanes,
         limit=able.limit,
         memory_mib=able.memory_mib,
         precisions=able.precisions,
@@ -38,7 +39,7 @@ def device_record(backend: Backend, host: str) -> DeviceRecord:
 def fingerprint(capabilities: Capabilities) -> str:
     """Return 16 hex digits of what a device's speed depends on; a profile holds for all devices with the same ones.
 
-    That is its backend, hardware, number of CPU threads, precision and emulation profile. The host's name, the choice
+    That is its backend, hardware, CPU threads, lanes, precision and emulation profile. The host's name, the choice
     among equal cores and the runtime's version do not count; a profile's key holds that version, too.
     """
     parts = (
@@ -46,6 +47,7 @@ def fingerprint(capabilities: Capabilities) -> str:
         capabilities.kind,
         capabilities.name,
         str(capabilities.threads),
+        str(capabilities.lanes),
         capabilities.precisions[0],
         capabilities.variant,
     )

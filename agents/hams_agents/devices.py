@@ -34,6 +34,7 @@ from hams_shared.wire import subjects
 
 BACKENDS = ("openvino", "onnxruntime", "emulated")
 
+MOST_LANES = 8
 _TARGETS = {
     "openvino": (re.compile(r"CPU|GPU(\.\d+)?|NPU"), "CPU, GPU, GPU.1 or NPU"),
     "onnxruntime": (re.compile(r"CPU|CUDA(:\d+)?"), "CPU or CUDA:0"),
@@ -97,6 +98,15 @@ def parse(text: str) -> DeviceSpec:
     if target == "CUDA":
         target = "CUDA:0"
     return DeviceSpec(backend, target, _unit(target, cores), cores)
+
+
+def lanes(threads: int) -> int:
+    """Return how many inferences a CPU with that many threads computes at a time, each with an equal part of them.
+
+    One thread per inference wastes none; beyond `MOST_LANES` their working sets push each other out of the caches. At
+    most a tenth of the threads is left over.
+    """
+    return max(n for n in range(1, min(threads, MOST_LANES) + 1) if n * (threads // n) >= 0.9 * threads)
 
 
 def allowed_cores() -> frozenset[int]:

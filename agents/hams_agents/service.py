@@ -82,20 +82,20 @@ class AgentService:
         self._cache = cache
         self._record = device_record(backend, host)
         self._state = core.AgentState(self.device)
-        self._clock = clock
-        self._started = clock.now()
+        self._clock, self._started = clock, clock.now()
         self._announce = asyncio.Event()
         self._loads: asyncio.Queue[core.LoadNode] = asyncio.Queue()  # bounded by the plans' nodes
         # Loading starts the runtimes' own threads, which inherit the cores of the thread that starts them.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader", initializer=pin)
         self._loop = asyncio.get_running_loop()
-        self.executor = Executor(self._deliver, pin, failing=self._failing, ended=self._broke, clock=clock)
+        lanes = backend.capabilities.lanes
+        self.executor = Executor(self._deliver, pin, lanes, failing=self._failing, ended=self._broke, clock=clock)
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._loading = Progress()
         self._loaded = Loaded(backend, self._loading)
         self._profiler = Profiler(backend, self._record, self._loader, self._loading, self.executor)
         on_hang = HangReporter(bus, self.device, self._loop, end)
-        self._watchdog = Watchdog((self.executor.progress, self._loading), on_hang, clock, own_process=own_process)
+        self._watchdog = Watchdog((*self.executor.progress, self._loading), on_hang, clock, own_process=own_process)
         self._outgoing: asyncio.Queue[list[Outgoing]] = asyncio.Queue()  # bounded by `_room`
         self._room = threading.BoundedSemaphore(OUTGOING_LIMIT)
         self._frames = FrameReader(memory)

@@ -1,6 +1,7 @@
 """What is learned from serving: how often each node runs, and how much co-located models slow a device down. Pure.
 
-Agents count in their heartbeats, per node: frames, inferences, busy seconds. From the differences between two
+Agents count in their heartbeats, per node: frames, inferences, busy seconds. Inferences that had a device of several
+lanes to themselves show nothing of what it can do, so they count for weights only. From the differences between two
 heartbeats come
 
     w_n       = inferences of n / frames of its group's root         (inferences per frame)
@@ -16,7 +17,7 @@ mean, that to 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
@@ -182,15 +183,16 @@ class Learned:
             if not mine:
                 continue
             served = self.served.setdefault(group, {}).setdefault(device, Served())
-            busy = sum(delta.busy_s for delta in mine.values())
-            served.load.add(busy, seconds)
+            served.load.add(sum(delta.busy_s for delta in mine.values()), seconds)
+            busy = sum(delta.busy_s - delta.alone_s for delta in mine.values())
             frames = 0.0
             for node, delta in mine.items():
                 if delta.frames > 0:  # each frame of the group sends each node one message, crops or none
                     self.runs.setdefault((group, node), Ratio(WEIGHT_MEMORY_FRAMES)).add(delta.inferences, delta.frames)
                 frames = max(frames, delta.frames / max(plan.share(node, device), 1e-6))
-            if frames > 0:
-                served.busy.add(busy, frames)
+            alone = _alone(mine.values())
+            if frames > 0 and alone < 1:
+                served.busy.add(busy, frames * (1 - alone))
             root = mine.get(plan.group.spec.root)
             if root is not None:
                 served.rate.add(root.frames, seconds)
@@ -199,16 +201,23 @@ class Learned:
         alone = busy = count = 0.0
         for (group, node), delta in fresh.items():
             fps = fps_of(group, node, device)
-            if fps > 0 and delta.inferences > 0:
-                alone += delta.inferences / fps
-                busy += delta.busy_s
-                count += delta.inferences
+            inferences = delta.inferences - delta.alone
+            if fps > 0 and inferences > 0:
+                alone += inferences / fps
+                busy += delta.busy_s - delta.alone_s
+                count += inferences
         if busy > 0 and ETA_RANGE[0] <= alone / busy <= ETA_RANGE[1]:
             extra = min(max(busy - alone, 0.0), OVERHEAD_S * count)
             self.extra.setdefault(device, Ratio(OVERHEAD_MEMORY)).add(extra, count)
             busy -= extra
             self.eta.setdefault((device, resident), Ratio(ETA_MEMORY_S)).add(alone, busy)
             self.device_eta.setdefault(device, Ratio(ETA_MEMORY_S)).add(alone, busy)
+
+
+def _alone(loads: Collection[NodeLoad]) -> float:
+    """The part of the computing for which a device of several lanes had one inference only, 0-1."""
+    busy = sum(load.busy_s for load in loads)
+    return sum(load.alone_s for load in loads) / busy if busy > 0 else 0.0
 
 
 def _since(load: NodeLoad, last: NodeLoad | None) -> NodeLoad | None:
@@ -220,6 +229,8 @@ def _since(load: NodeLoad, last: NodeLoad | None) -> NodeLoad | None:
             "frames": load.frames - last.frames,
             "inferences": load.inferences - last.inferences,
             "busy_s": load.busy_s - last.busy_s,
+            "alone": load.alone - last.alone,
+            "alone_s": load.alone_s - last.alone_s,
         }
     )
     return delta if delta.frames >= 0 and delta.inferences >= 0 and delta.busy_s >= 0 else None

@@ -2,7 +2,7 @@
 
 A backend opens one compute unit of this host and loads networks on it. Everything here is blocking and never
 called from the event loop: :meth:`Backend.load` comes from the loader's thread, also while the device's own
-thread is inside :meth:`Network.infer` of another network.
+threads, one per lane, are inside :meth:`Network.infer`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Capabilities:
     """Precisions the device computes in, e.g. ``("fp32", "bf16")``; the first is the one used."""
     runtime: str
     """Runtime and version, e.g. ``openvino 2026.4.1``."""
+    lanes: int = 1
+    """Inferences that run at the same time, each on its part of the device."""
     threads: int = 0
     """CPU threads that compute; 0: the computing is not done by CPU threads."""
     limit: str = ""
@@ -74,7 +76,7 @@ def noise(model: ModelFile, count: int) -> NDArray[Any]:
 
 
 class Network(Protocol):
-    """A loaded network. Not thread-safe: one thread at a time."""
+    """A loaded network. As many threads as the device has lanes may call :meth:`infer` at a time."""
 
     @property
     def dynamic_batch(self) -> bool:
@@ -96,8 +98,10 @@ class Network(Protocol):
         """Time to read and compile, ms."""
         ...
 
-    def infer(self, batch: NDArray[np.generic]) -> Mapping[str, NDArray[np.generic]]:
+    def infer(self, batch: NDArray[np.generic], *, alone: bool = True) -> Mapping[str, NDArray[np.generic]]:
         """Run `batch` (N×…, as ``ModelFile.input_shape`` with N images) and return outputs by name, N first.
+
+        With `alone` it uses the whole device, otherwise one lane's part of it.
 
         Raises:
             ModelError: the runtime failed; the text is its reason in one line.

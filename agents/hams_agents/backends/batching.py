@@ -9,6 +9,7 @@ of two up to ``MAX_BATCH``, since a runtime compiles again for each new size (4 
 from __future__ import annotations
 
 import logging
+import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -45,6 +46,7 @@ class BatchNetwork:
         one: runs a single image (1×…).
         open_many: opens what runs several images at once, or returns None; called once, at most.
         least_gain: share of the time that batches must save to be used.
+        lane: runs a single image on a lane's part of the device, in several threads at a time; None: there is one lane.
 
     Raises:
         ModelError: it does not run on a first image.
@@ -58,6 +60,7 @@ class BatchNetwork:
         one: Run,
         open_many: Callable[[], Run | None],
         least_gain: float,
+        lane: Run | None = None,
     ) -> None:
         self.memory_mib = 0.0
         self.load_ms = 0.0
@@ -66,6 +69,7 @@ class BatchNetwork:
         self._element = np.dtype(element)
         self._names = tuple(names)
         self._one: Run | None = one
+        self._lane: Run | None = lane or one
         images = self._cast(noise(model, MAX_BATCH))
         singles = [self._run(one, images[i : i + 1]) for i in (0, 1)]
         self._has_batch_axis = tuple(_is_one(a) and _is_one(b) for a, b in zip(*singles, strict=True))
@@ -77,13 +81,14 @@ class BatchNetwork:
         """Whether several images are run at once."""
         return self._many is not None
 
-    def infer(self, batch: Array) -> dict[str, Array]:
+    def infer(self, batch: Array, *, alone: bool = True) -> dict[str, Array]:
         """Run N images; see :meth:`hams_agents.backends.base.Network.infer`.
 
         An output whose length depends on the image (boxes after suppression) gets a batch axis, and zeros up
         to the longest.
         """
-        if self._one is None:
+        one = self._one if alone else self._lane
+        if one is None:
             raise ModelError(f"model {self._model.name} is closed")
         if batch.shape[1:] != self._model.input_shape[1:]:
             raise ModelError(
@@ -93,11 +98,11 @@ class BatchNetwork:
         images = self._cast(batch)
         if not len(images):
             return {name: value[:0] for name, value in self._empty.items()}
-        return self._joined([self._run(run, part) for run, part in self._parts(images)])
+        return self._joined([self._run(run, part) for run, part in self._parts(images, one)])
 
     def close(self) -> None:
         """Release the network's memory."""
-        self._one = self._many = None
+        self._one = self._lane = self._many = None
         release_memory()
 
     def _cast(self, batch: Array) -> Array:
@@ -113,17 +118,16 @@ class BatchNetwork:
             raise ModelError(f"model {self._model.name}: an output is not a tensor of numbers")
         return outputs
 
-    def _parts(self, images: Array) -> list[tuple[Run, Array]]:
+    def _parts(self, images: Array, one: Run) -> list[tuple[Run, Array]]:
         """Cut a batch into what is run at once: 13 images are 8 + 4 + 1."""
-        assert self._one is not None
         if self._many is None:
-            return [(self._one, images[i : i + 1]) for i in range(len(images))]
+            return [(one, images[i : i + 1]) for i in range(len(images))]
         parts = []
         start, size = 0, MAX_BATCH
         while start < len(images):
             while size > len(images) - start:
                 size //= 2
-            parts.append((self._one if size == 1 else self._many, images[start : start + size]))
+            parts.append((one if size == 1 else self._many, images[start : start + size]))
             start += size
         return parts
 
@@ -203,3 +207,20 @@ def _stack(outputs: list[Array]) -> Array:
     for row, output in zip(stacked, outputs, strict=True):
         row[tuple(slice(size) for size in output.shape)] = output
     return stacked
+
+
+class Lanes:
+    """Runs one image per lane: as many threads at a time as there are `runs`; a further one waits for a free lane."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._free: queue.SimpleQueue[Run] = queue.SimpleQueue()
+        for run in runs:
+            self._free.put(run)
+
+    def __call__(self, images: Array) -> list[Array]:
+        """Run one image on a lane that is free, or becomes it."""
+        run = self._free.get()
+        try:
+            return run(images)
+        finally:
+            self._free.put(run)

@@ -99,8 +99,8 @@ class EmulatedNetwork:
         self._hang = hang
         self._done = 0
 
-    def infer(self, batch: Array) -> Mapping[str, Array]:
-        """Run N images in no less than N / fps seconds."""
+    def infer(self, batch: Array, *, alone: bool = True) -> Mapping[str, Array]:
+        """Run N images in no less than N / fps seconds; there is one lane."""
         if self._source is None:
             raise ModelError(f"model {self._model.name} is closed")
         if self._hang is not None and self._hang.hangs(self._model.name, self._done):

@@ -20,7 +20,7 @@ from hams_agents.backends.model_check import (
     one_input,
     one_line,
 )
-from hams_agents.devices import DeviceSpec
+from hams_agents.devices import DeviceSpec, lanes
 from hams_shared.errors import ModelError, UnsupportedModelError
 from hams_shared.runtime.process import resident_mib
 
@@ -74,19 +74,22 @@ class OnnxRuntimeBackend:
         host.release_memory()
         used = self._used()
         memory, start = used(), time.perf_counter()
-        session = self._open(model)
+        session = self._open(model, self._threads)
         port, any_batch = _image_input(session, model)
         names = [output.name for output in session.get_outputs()]
         run = _Session(session, port.name)
+        lane = None
+        if self._capabilities.lanes > 1:  # a session computes in as many threads as call it, besides its own
+            lane = _Session(self._open(model, self._threads // self._capabilities.lanes), port.name)
         compiled_ms = (time.perf_counter() - start) * 1e3
 
         def many() -> Run | None:
-            if not any_batch:
+            if not any_batch or lane is not None:
                 return None
-            return run if self._gpu is None else _BySize(lambda: _Session(self._open(model), port.name))
+            return run if self._gpu is None else _BySize(lambda: _Session(self._open(model, 1), port.name))
 
         least_gain = _LEAST_GAIN if self._gpu is None else _LEAST_GAIN_BY_SIZE
-        network = BatchNetwork(model, _TYPES[port.type], names, run, many, least_gain)
+        network = BatchNetwork(model, _TYPES[port.type], names, run, many, least_gain, lane)
         network.load_ms = compiled_ms
         network.metadata = dict(session.get_modelmeta().custom_metadata_map)
         host.release_memory()
@@ -102,10 +105,10 @@ class OnnxRuntimeBackend:
             return resident_mib
         return lambda: (cuda.memory_mib(gpu) or (0.0, 0.0))[0]
 
-    def _open(self, model: ModelFile) -> Any:
+    def _open(self, model: ModelFile, threads: int) -> Any:
         options = ort.SessionOptions()
         options.log_severity_level = _QUIET
-        options.intra_op_num_threads = self._threads
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # A resident session's threads must not spin while another network runs: that costs it half of the cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -189,6 +192,7 @@ def _capabilities(spec: DeviceSpec, gpu: int | None) -> Capabilities:
         memory_mib=host.memory_share_mib(spec.cores) if total is None else int(total[1]),
         precisions=("fp32",),
         runtime=f"onnxruntime {ort.__version__}",
+        lanes=lanes(spec.threads) if is_cpu else 1,
         threads=spec.threads if is_cpu else 0,
         limit=spec.limit if is_cpu else "",
     )

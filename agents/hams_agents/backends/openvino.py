@@ -13,7 +13,7 @@ from openvino.frontend import FrontEndManager, OpConversionFailure
 
 from hams_agents.backends import host
 from hams_agents.backends.base import Capabilities, ModelFile
-from hams_agents.backends.batching import Array, BatchNetwork, Run
+from hams_agents.backends.batching import Array, BatchNetwork, Lanes, Run
 from hams_agents.backends.model_check import (
     Dim,
     check_file,
@@ -24,7 +24,7 @@ from hams_agents.backends.model_check import (
     one_line,
     shape_text,
 )
-from hams_agents.devices import DeviceSpec
+from hams_agents.devices import DeviceSpec, lanes
 from hams_shared.errors import DeviceSpecError, ModelError, UnsupportedModelError
 from hams_shared.runtime.openvino_errors import unknown_operators
 from hams_shared.runtime.process import resident_mib
@@ -36,7 +36,8 @@ FORMATS = frozenset({*_FRONTENDS, ".xml"})
 _LEAST_GAIN = 0.2
 """Batches take a second compiled form, next to the one for single images: as much memory again, and time to load.
 
-With one CPU thread it is not tried: batches of 8 saved at most 16 % per image there, and cost some networks 40 %.
+With one CPU thread, or lanes of one, it is not tried: batches of 8 saved at most 16 % per image there, and cost some
+networks 40 %.
 """
 PRECISION_INFO = ("hams", "precision")
 """Where an IR made by the optimizer names the precision to compute in; without it: the device's own."""
@@ -63,6 +64,7 @@ class OpenVinoBackend:
             )
         self._capabilities = _capabilities(self._core, spec)
         self._config = _config(spec, self._capabilities.precisions[0])
+        self._lanes = self._capabilities.lanes
 
     @property
     def capabilities(self) -> Capabilities:
@@ -79,13 +81,19 @@ class OpenVinoBackend:
         config = self._config_for(graph, model)
         element = port.get_element_type().to_dtype()
         names = [_name(output, index) for index, output in enumerate(graph.outputs)]
-        one = self._compile(graph, port, model, 1, config)
+        (one,) = self._compile(graph, port, model, 1, config)
+        lane = None
+        if self._lanes > 1:
+            streams = {**config, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": self._lanes}
+            lane = Lanes(self._compile(graph, port, model, 1, streams, self._lanes))
         compiled_ms = (time.perf_counter() - start) * 1e3
 
         def many() -> Run | None:
-            return None if self._capabilities.threads == 1 else self._compile(graph, port, model, -1, config)
+            if self._capabilities.threads == 1 or self._lanes > 1:
+                return None
+            return self._compile(graph, port, model, -1, config)[0]
 
-        network = BatchNetwork(model, element, names, one, many, _LEAST_GAIN)
+        network = BatchNetwork(model, element, names, one, many, _LEAST_GAIN, lane)
         network.load_ms = compiled_ms
         network.metadata = _metadata(graph)
         host.release_memory()
@@ -126,13 +134,15 @@ class OpenVinoBackend:
             )
         return {**self._config, "INFERENCE_PRECISION_HINT": _HINTS[precision]}
 
-    def _compile(self, graph: Any, port: Any, model: ModelFile, batch: int, config: dict[str, Any]) -> Run:
-        """Compile for `batch` images, -1 for any number. Changes the shape of `graph`."""
+    def _compile(
+        self, graph: Any, port: Any, model: ModelFile, batch: int, config: dict[str, Any], requests: int = 1
+    ) -> list[Run]:
+        """Compile for `batch` images, -1 for any number; return what runs it, one per request. Reshapes `graph`."""
         shape = (batch, *model.input_shape[1:])
         try:
             graph.reshape({port: list(shape)})
             compiled = self._core.compile_model(graph, self._target, config)
-            return _Request(compiled.create_infer_request())
+            return [_Request(compiled.create_infer_request()) for _ in range(requests)]
         except Exception as error:
             raise UnsupportedModelError(
                 f"model {model.name} cannot be compiled for {self._target} with input {shape_text(shape)}: "
@@ -164,6 +174,7 @@ def _capabilities(core: Any, spec: DeviceSpec) -> Capabilities:
         memory_mib=host.memory_share_mib(spec.cores) if is_cpu else _device_memory_mib(core, spec.target),
         precisions=(first, *(p for p in offered if p != first)),
         runtime=f"openvino {ov.__version__.partition('-')[0]}",
+        lanes=lanes(spec.threads) if is_cpu else 1,
         threads=spec.threads if is_cpu else 0,
         limit=spec.limit if is_cpu else "",
     )

@@ -10,29 +10,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hams_agents.backends.base import Backend, ModelFile, Network, noise
 from hams_agents.backends.batching import MAX_BATCH
 from hams_agents.cpus import here
+from hams_agents.profiling.cpu_use import cpu_use, used_by_others
 from hams_agents.runtime.executor import Executor
 from hams_agents.runtime.hangs import Progress
 from hams_agents.runtime.loaded import load
+from hams_agents.tasks.input import prepare
 from hams_shared.errors import ModelError
+from hams_shared.group.spec import InputSpec
 from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
 
 log = logging.getLogger("hams.agent")
 
 TURN_S = 0.1
 """How long one network is measured before it is the other's turn, s, where two are."""
-STAT = Path("/proc/stat")
-BUSY = (0, 1, 2, 5, 6, 7)
-"""Fields of a CPU's line that are not idle: user, nice, system, irq, softirq, and what other virtual machines took."""
+BURST_S, BURSTS = 0.05, 6
+"""All lanes are kept busy for about this long at a time, s, and at least so many times."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class Profiler:
         try:
             pair = (other, baseline) if other is not None and baseline is not None else None
             before = cpu_use()
-            steps = profile_steps(network, model, self.executor.clock.now, baseline=pair)
+            lanes = self.backend.capabilities.lanes
+            steps = profile_steps(network, model, self.executor.clock.now, baseline=pair, lanes=lanes)
             measured = await self.executor.run_steps(steps)
             used = 0.0
             if not self.device.emulated:
@@ -102,8 +107,9 @@ class ModelProfile:
     """One measurement of a model alone on a device."""
 
     fps: float
-    """Images/s, one at a time: 1 / median."""
+    """Images/s with all lanes busy; with one lane 1 / median."""
     p50_ms: float
+    """Of one image alone on the device."""
     p99_ms: float
     load_ms: float
     memory_mib: float
@@ -114,7 +120,10 @@ class ModelProfile:
     fps_batch: float = 0.0
     """Images/s in batches of ``MAX_BATCH``; 0: the network takes one at a time."""
     baseline_fps: float = 0.0
-    """Images/s, one at a time, of the network that was measured in turns with it; 0: there was none."""
+    """Images/s of the network that was measured in turns with it; 0: there was none."""
+    lanes: int = 1
+    lane_ms: float = 0.0
+    """Time of one image with all lanes busy, mean; 0: there is one lane."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +211,10 @@ def profile_steps(
     clock: Callable[[], float] = time.monotonic,
     limits: SamplerLimits | None = None,
     baseline: tuple[Network, ModelFile] | None = None,
+    lanes: int = 1,
 ) -> Iterator[ModelProfile | None]:
-    """Measure `network`, one run per step: yields None after each, and last the profile.
+    """Measure `network`, one run per step: yields None after each, and last the profile. With several `lanes` further
+    steps keep all of them busy for a while.
 
     With a `baseline`, the two networks take turns: a processor's speed changes within minutes (heat, other processes),
     so only what was measured in the same moments can be compared.
@@ -212,28 +223,38 @@ def profile_steps(
         ModelError: a network fails.
     """
     limits = limits or SamplerLimits()
-    turns = [_Turn(network, model, clock, Sampler(limits))]
-    if baseline is not None:
-        turns.append(_Turn(*baseline, clock, Sampler(limits)))
-    rounds: list[list[float]] = []
-    while not all(turn.sampler.done for turn in turns):
-        rounds.append([])
-        for turn in turns:
-            rounds[-1].append((yield from turn.take(alone=baseline is None)))
+    pairs = [(network, model), *([baseline] if baseline is not None else [])]
+    turns = [_Turn(*pair, clock, Sampler(limits)) for pair in pairs]
+    rounds = yield from _in_turns(turns)
     fps_batch = (yield from _batch_fps(network, model, clock, limits)) if network.dynamic_batch else 0.0
     single = turns[0].sampler
     median = max(quantile(single.durations, 0.5), 1e-9)
+    fps, sure = 1 / median, True
+    if lanes > 1:
+        fps, sure = yield from _lanes_fps(network, model, clock, limits, lanes, median)
     yield ModelProfile(
-        fps=1 / median,
+        fps=fps,
         p50_ms=median * 1e3,
         p99_ms=quantile(single.durations, 0.99) * 1e3,
         load_ms=network.load_ms,
         memory_mib=network.memory_mib,
         runs=len(single.durations),
-        stable=single.stable,
+        stable=single.stable and sure,
         fps_batch=fps_batch,
-        baseline_fps=_times_as_long(rounds) / median if baseline is not None else 0.0,
+        baseline_fps=_times_as_long(rounds) * fps if baseline is not None else 0.0,
+        lanes=lanes,
+        lane_ms=lanes / fps * 1e3 if lanes > 1 else 0.0,
     )
+
+
+def _in_turns(turns: Sequence[_Turn]) -> Generator[None, None, list[list[float]]]:
+    """Measure until each is known well enough; return the median durations of each round, s."""
+    rounds: list[list[float]] = []
+    while not all(turn.sampler.done for turn in turns):
+        rounds.append([])
+        for turn in turns:
+            rounds[-1].append((yield from turn.take(alone=len(turns) == 1)))
+    return rounds
 
 
 class _Turn:
@@ -278,6 +299,46 @@ def _batch_fps(
     return MAX_BATCH / max(quantile(sampler.durations, 0.5), 1e-9)
 
 
+def _lanes_fps(
+    network: Network, model: ModelFile, clock: Callable[[], float], limits: SamplerLimits, lanes: int, alone_s: float
+) -> Generator[None, None, tuple[float, bool]]:
+    """Measure with all lanes busy, one burst per step. Returns images/s, and whether they are known well enough.
+
+    A lane also prepares the inputs, as in serving, where that takes the same cores.
+    """
+    make_input = _input_maker(model)
+    each = max(2, math.ceil(BURST_S / alone_s / lanes))
+    few, least_s = BURSTS, BURSTS * BURST_S
+    sampler = Sampler(SamplerLimits(1, 0.0, few, least_s, limits.max_s, limits.few_runs, limits.precision))
+
+    def run() -> None:
+        for _ in range(each):
+            network.infer(make_input(), alone=False)
+
+    with ThreadPoolExecutor(lanes, thread_name_prefix="measure") as pool:
+        while not sampler.done:
+            start = clock()
+            for done in [pool.submit(run) for _ in range(lanes)]:
+                done.result()
+            sampler.add(clock() - start)
+            yield None
+    return lanes * each / max(quantile(sampler.durations, 0.5), 1e-9), sampler.stable
+
+
+def _input_maker(model: ModelFile) -> Callable[[], NDArray[np.generic]]:
+    """Return what makes an input for `model` of a frame of 640×480; of one that takes no images, noise."""
+    shape, image = model.input_shape, noise(model, 1)
+    if len(shape) != 4 or not ({shape[1], shape[3]} & {1, 3}) or min(sorted(shape[1:])[1:]) < 8:
+        return lambda: image
+    layout: Literal["nchw", "nhwc"] = "nchw" if shape[1] in (1, 3) else "nhwc"
+    channels, height, width = shape[1:] if layout == "nchw" else (shape[3], shape[1], shape[2])
+    color: Literal["gray", "rgb"] = "gray" if channels == 1 else "rgb"
+    dtype: Literal["u8", "f32"] = "u8" if model.dtype == "u8" else "f32"
+    spec = InputSpec(size=(width, height), color=color, layout=layout, dtype=dtype)
+    frame = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    return lambda: prepare([frame], spec)[0]
+
+
 def _times_as_long(rounds: Sequence[Sequence[float]]) -> float:
     """How many times as long the first of two networks takes as the second: within each round, since rounds differ."""
     return quantile([first / second for first, second in rounds[1:] or rounds], 0.5)  # the first round warms up
@@ -297,46 +358,3 @@ def _timed(network: Network, batch: object, clock: Callable[[], float]) -> float
     start = clock()
     network.infer(batch)  # type: ignore[arg-type]
     return clock() - start
-
-
-# ── other processes ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True)
-class CpuUse:
-    """Counters at one moment, s."""
-
-    at: float
-    busy: dict[int, float]
-    """By core: how long it was busy since the host started."""
-    own: float
-    """CPU time of this process."""
-
-
-def cpu_use() -> CpuUse:
-    """Read the counters; no cores where the host does not give them."""
-    try:
-        text = STAT.read_text(encoding="ascii")
-    except OSError:
-        text = ""
-    return CpuUse(time.monotonic(), parse_stat(text, os.sysconf("SC_CLK_TCK")), time.process_time())
-
-
-def parse_stat(text: str, per_second: int) -> dict[int, float]:
-    """Understand ``/proc/stat``: by core, seconds that it was busy."""
-    busy = {}
-    for line in text.splitlines():
-        name, *fields = line.split()
-        if name.startswith("cpu") and name[3:].isdecimal():
-            busy[int(name[3:])] = sum(int(fields[i]) for i in BUSY if i < len(fields)) / per_second
-    return busy
-
-
-def used_by_others(before: CpuUse, after: CpuUse, cores: Iterable[int]) -> float:
-    """The part of `cores` (none: all) that other processes used meanwhile, 0-1."""
-    among = set(cores) & after.busy.keys() or after.busy.keys()
-    seconds = after.at - before.at
-    if not among or seconds <= 0:
-        return 0.0
-    used = sum(after.busy[core] - before.busy.get(core, after.busy[core]) for core in among)
-    return min(max(used - (after.own - before.own), 0.0) / (len(among) * seconds), 1.0)

@@ -1,14 +1,16 @@
 """The device's threads: images are made ready, computed and finished side by side, so that the device never waits.
 
-    submit → fair queue → [prepare] → ready → [device] → done → [finish] → deliver
+    one lane:       submit → fair queue → [prepare] → ready → [lane] → done → [finish] → deliver
+    several lanes:  submit → fair queue → [lane: prepare, compute, finish] → deliver
 
-One batch is made ready ahead of the device, so as not to go past the fair queue; and on top of it what may overtake it.
+A device with several lanes (a CPU of several cores) computes as many batches at a time, each on its part. A batch that
+is alone uses all of it. With one lane, two more threads work on the batches before and behind it: one is made ready
+ahead of the device, so as not to go past the fair queue, and on top of it what may overtake it. An idle device does
+all three steps itself: handing over would only cost time.
 
-Everything that touches the device's networks runs in the device thread, one job after another; the other two work on
-the batches before and behind it. An idle device does all three steps itself: handing over would only cost time. All
-steps that take long (resize, inference, warp) release Python's lock. The queue is bounded; when it is full new work is
-refused, and the pipeline sends it again later. Benchmarks run in the device thread too, one inference at a time between
-batches, so that they neither disturb nor are disturbed.
+All steps that take long (resize, inference, warp) release Python's lock. The queue is bounded; when it is full new work
+is refused, and the pipeline sends it again later. Benchmarks run in a lane too, one step at a time between batches,
+while all other lanes wait, so that they neither disturb nor are disturbed.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 
 from hams_agents.runtime.fair_queue import FairQueue, Terms, Turn
 from hams_agents.runtime.hangs import FIRST_S, Progress, limit_s
+from hams_agents.runtime.load import Load
 from hams_agents.runtime.serving import Batch, Outgoing, Piece, ServedNode, failures, finish, infer, prepare
 from hams_shared.errors import HamsError, InferenceError, InternalError, RefusedError, as_hams_error
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
@@ -57,46 +61,47 @@ class _Job(Generic[T]):
 
 
 @dataclass
-class _Load:
-    frames: int = 0
-    inferences: int = 0
-    busy_s: float = 0.0
-
-
-@dataclass
 class Executor:
     """Owns the device's threads."""
 
     deliver: Callable[[list[Outgoing]], None]
     """Called in the threads with what to publish; may block for back-pressure."""
     pin: Callable[[], None] = lambda: None
-    """Called first thing in the device thread."""
-    progress: Progress = field(default_factory=Progress)
-    """Progress of the device thread; see :mod:`hams_agents.runtime.watchdog`."""
+    """Called first thing in the threads that compute."""
+    lanes: int = 1
+    """Batches computed at a time."""
     failing: Callable[[ServedNode, HamsError], None] = lambda _served, _error: None
-    """Called in the device thread when a node has failed too often (:data:`FAILURES`), once per epoch."""
+    """Called in a lane when a node has failed too often (:data:`FAILURES`), once per epoch."""
     ended: Callable[[HamsError], None] = lambda _error: None
     """Called in one of the threads when it ends by an error: nothing is computed any more."""
     clock: Clock = SYSTEM_CLOCK
     busy_s: float = 0.0
-    """Time the device computed, s."""
+    """Time the whole device was busy, s."""
     _queue: FairQueue[Piece] = field(default_factory=FairQueue)
     _ready: list[tuple[Turn[Piece], Batch]] = field(default_factory=list)
     """A stack: each may overtake those below it."""
     _done: deque[Batch] = field(default_factory=deque)
     _jobs: deque[_Job[object]] = field(default_factory=deque)
-    _loads: dict[tuple[str, str], _Load] = field(default_factory=dict)
+    _loads: dict[tuple[str, str], Load] = field(default_factory=dict)
     _failed_batches: dict[tuple[str, str, int], float] = field(default_factory=dict)
     """By group, node, epoch: batches failed since one was computed; bounded by what is served."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
     _preparing: bool = False
     _idle: bool = False
-    """The device thread has nothing to do."""
+    """A lane has nothing to do."""
+    _computing: int = 0
+    """Lanes with a batch."""
+    _since_step: int = 0
+    """Batches begun since the newest step of a job."""
+    _stepping: bool = False
+    """A step of a job runs: no lane begins a batch."""
     threads: list[threading.Thread] = field(default_factory=list)
-    """Those that prepare, compute and finish."""
+    """Those that compute first, then those that prepare and finish."""
 
     def __post_init__(self) -> None:
+        self.progress = tuple(Progress() for _ in range(self.lanes))
+        """Of each lane; see :mod:`hams_agents.runtime.watchdog`."""
         self._to_prepare = threading.Condition(self._lock)
         self._to_compute = threading.Condition(self._lock)
         self._to_finish = threading.Condition(self._lock)
@@ -108,7 +113,10 @@ class Executor:
 
     def start(self) -> None:
         """Start the threads."""
-        for name, loop in (("prepare", self._prepare), ("device", self._compute), ("finish", self._finish)):
+        loops = [(f"lane {n}", partial(self._compute, progress)) for n, progress in enumerate(self.progress)]
+        if self.lanes == 1:
+            loops += [("prepare", partial(self._prepare)), ("finish", partial(self._finish))]
+        for name, loop in loops:
             thread = threading.Thread(target=self._watched, args=(name, loop), name=name, daemon=True)
             self.threads.append(thread)
             thread.start()
@@ -138,13 +146,13 @@ class Executor:
             # Assignments of two epochs are never run together: their networks may differ.
             stream = f"{work.id.stream}@{work.id.epoch}"
             self._queue.push((spec.name, work.node), stream, piece, work.count, terms, now)
-            (self._to_compute if self._idle else self._to_prepare).notify()
+            (self._to_compute if self._idle or self.lanes > 1 else self._to_prepare).notify()
             return True
 
     async def run_steps(self, steps: Steps[T]) -> T:
-        """Run a long job in the device thread, step by step between batches, and return its result."""
+        """Run a long job in a lane, step by step between batches, and return its result."""
         done: Future[T] = Future()
-        done.set_running_or_notify_cancel()  # from now on only the device thread ends it
+        done.set_running_or_notify_cancel()  # from now on only a lane ends it
         with self._lock:
             if self._stopping:
                 raise RefusedError("the agent is stopping")
@@ -155,10 +163,7 @@ class Executor:
     def loads(self) -> tuple[NodeLoad, ...]:
         """Return what each node has cost so far."""
         with self._lock:
-            return tuple(
-                NodeLoad(group=g, node=n, frames=x.frames, inferences=x.inferences, busy_s=round(x.busy_s, 6))
-                for (g, n), x in sorted(self._loads.items())
-            )
+            return tuple(load.to_wire(*key) for key, load in sorted(self._loads.items()))
 
     def forget(self, group: str) -> None:
         """Drop the accounts of a group that is no longer served here."""
@@ -174,7 +179,7 @@ class Executor:
         with self._lock:
             self._stopping = True
             for condition in (self._to_prepare, self._to_compute, self._to_finish):
-                condition.notify()
+                condition.notify_all()
         deadline = self.clock.now() + timeout
         for thread in self.threads:
             thread.join(max(0.0, deadline - self.clock.now()))
@@ -210,65 +215,99 @@ class Executor:
                 return None
             self.clock.wait(self._to_prepare, self._queue.wait(now, over))
 
-    # ── the device thread ─────────────────────────────────────────────────────────────────────────────────────
+    # ── the lanes ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _compute(self) -> None:
+    def _compute(self, progress: Progress) -> None:
         self.pin()
-        while True:
+        while (work := self._next()) is not None:
+            match work:
+                case Batch():
+                    self._run(work, progress, self.clock.now())
+                case Turn():
+                    for batch in _alike(work.items):
+                        begun = self.clock.now()
+                        prepare(batch)
+                        self._run(batch, progress, begun)
+                case _Job():
+                    self._step(work, progress)
+                    continue
             with self._lock:
-                while len(self._done) >= DONE_LIMIT:
-                    self.clock.wait(self._to_compute, None)
-                job = self._jobs[0] if self._jobs else None
-                if job is not None and self._stopping:
-                    self._jobs.popleft()
-                    job.done.set_exception(RefusedError("the agent is stopping"))
-                    continue
-                batch = self._ready.pop()[1] if self._ready else None
-                turn = None if batch or self._preparing else self._queue.pop(self.clock.now())
-                if self._queue.size:
-                    self._to_prepare.notify()
-                if batch is None and turn is None and job is None:
-                    if self._stopping and not self._preparing and not self._queue.size:
-                        self._to_prepare.notify()
-                        self._to_finish.notify()
-                        return
-                    self._idle = not self._preparing
-                    self.clock.wait(self._to_compute, None)
-                    self._idle = False
-                    continue
-            if batch is not None:
-                self._run(batch)
-            elif turn is not None:
-                for one in _alike(turn.items):
-                    prepare(one)
-                    self._run(one)
-            if job is not None:
-                self._step(job)
+                self._computing -= 1
+                if self._jobs:
+                    self._to_compute.notify_all()
 
-    def _run(self, batch: Batch) -> None:
+    def _next(self) -> Batch | Turn[Piece] | _Job[object] | None:
+        """Wait for what this lane does next; None at the end."""
+        with self._lock:
+            while True:
+                if self._stopping and self._jobs and not self._stepping:
+                    self._jobs.popleft().done.set_exception(RefusedError("the agent is stopping"))
+                    continue
+                job = self._jobs[0] if self._jobs else None
+                work = self._take_work() if job is None or self._since_step < self.lanes else None
+                if work is not None:
+                    self._computing += 1
+                    self._since_step += 1
+                    return work
+                if job is not None and not self._computing and not self._stepping:
+                    self._since_step = 0
+                    self._stepping = True
+                    return job
+                if self._stopping and not (job or self._preparing or self._ready or self._queue.size):
+                    for condition in (self._to_prepare, self._to_finish, self._to_compute):
+                        condition.notify_all()
+                    return None
+                self._idle = not self._preparing
+                self.clock.wait(self._to_compute, None)
+                self._idle = False
+
+    def _take_work(self) -> Batch | Turn[Piece] | None:
+        """Take a batch that is ready, or work that this lane makes ready itself. The lock is held."""
+        if self._stepping or len(self._done) >= DONE_LIMIT:
+            return None
+        ready = self._ready.pop()[1] if self._ready else None
+        work = ready or (None if self._preparing else self._queue.pop(self.clock.now()))
+        if self._queue.size:
+            (self._to_prepare if self.lanes == 1 else self._to_compute).notify()
+        return work
+
+    def _run(self, batch: Batch, progress: Progress, begun: float) -> None:
+        """Compute a batch. One of several lanes also finishes it, and all of its time since `begun` counts."""
         served = batch.pieces[0].served
         key = (served.plan.group.spec.name, served.node)
         images = sum(piece.work.count for piece in batch.pieces)
-        known = self._loads.get(key, _Load())
-        self.progress.begin(f"inference of {key[0]}/{key[1]}", limit_s(known.busy_s, known.inferences, images))
+        known = self._loads.get(key, Load())
+        alone = self._computing == 1 and not self._queue.size
+        progress.begin(f"inference of {key[0]}/{key[1]}", limit_s(known.spent_s, known.inferences, images))
         start = self.clock.now()
-        infer(batch)
+        infer(batch, alone=alone)
         spent = self.clock.now() - start
-        self.progress.end()
+        progress.end()
         self._watch_failures(batch)
+        if self.lanes > 1:
+            self._finish_one(batch)
+            lane_s = self.clock.now() - begun
+            self._account(
+                batch, Load(len(batch.pieces), images, lane_s if alone else lane_s / self.lanes, spent), alone
+            )
+            return
+        self._account(batch, Load(len(batch.pieces), images, spent, spent), False)
         with self._lock:
-            self._queue.charge(key, len(batch.pieces), spent if images else 0.0)
-            load = self._loads.setdefault(key, _Load())
-            load.frames += len(batch.pieces)
-            load.inferences += images
-            load.busy_s += spent
-            self.busy_s += spent
-            more = self._ready or self._preparing or self._queue.size or self._jobs or self._done
+            more = bool(self._ready or self._preparing or self._queue.size or self._jobs or self._done)
             if more:
                 self._done.append(batch)
                 self._to_finish.notify()
         if not more:
             self._finish_one(batch)
+
+    def _account(self, batch: Batch, cost: Load, alone: bool) -> None:
+        """Add what a batch cost to its node's account, and to its place in the queue."""
+        served = batch.pieces[0].served
+        key = (served.plan.group.spec.name, served.node)
+        with self._lock:
+            self._queue.charge(key, cost.frames, cost.busy_s if cost.inferences else 0.0)
+            self._loads.setdefault(key, Load()).add(cost, alone=alone)
+            self.busy_s += cost.busy_s
 
     def _watch_failures(self, batch: Batch) -> None:
         served = batch.pieces[0].served
@@ -282,32 +321,33 @@ class Executor:
             self._failed_batches[key] = math.inf
             self.failing(served, batch.error)
 
-    def _step(self, job: _Job[object]) -> None:
-        self.progress.begin("a benchmark", FIRST_S)
+    def _step(self, job: _Job[object], progress: Progress) -> None:
+        progress.begin("a benchmark", FIRST_S)
+        result, error = None, None
         try:
             result = next(job.steps)
-        except BaseException as error:
-            job.done.set_exception(as_hams_error(error))
-            self._step_ended()
-            return
+        except BaseException as raised:
+            error = as_hams_error(raised)
         finally:
-            self.progress.end()
-        if result is not None:
-            job.done.set_result(result)
-            self._step_ended()
-
-    def _step_ended(self) -> None:
+            progress.end()
         with self._lock:
-            self._jobs.popleft()
+            self._stepping = False
+            if error is not None or result is not None:
+                self._jobs.popleft()
+            self._to_compute.notify_all()
+        if error is not None:
+            job.done.set_exception(error)
+        elif result is not None:
+            job.done.set_result(result)
 
     # ── the finish thread ─────────────────────────────────────────────────────────────────────────────────────
 
     def _finish(self) -> None:
-        device = self.threads[1]
+        lane = self.threads[0]
         while True:
             with self._lock:
                 while not self._done:
-                    if self._stopping and not device.is_alive():
+                    if self._stopping and not lane.is_alive():
                         return
                     self.clock.wait(self._to_finish, 0.2 if self._stopping else None)
                 batch = self._done.popleft()

@@ -152,14 +152,14 @@ def _cut_out(piece: Piece) -> Piece:
     return replace(piece, work=replace(work, images=images, deferred=None, pointer=None, view=None))
 
 
-def infer(batch: Batch) -> None:
+def infer(batch: Batch, *, alone: bool = True) -> None:
     """Run the network."""
     if batch.tensor is None or batch.error is not None:
         return
     clock = _Clock(batch.timing)
     served = batch.pieces[0].served
     try:
-        batch.outputs = served.network.infer(batch.tensor)
+        batch.outputs = served.network.infer(batch.tensor, alone=alone)
     except Exception as error:
         batch.error = InferenceError(f"node {served.node} failed on {served.device}: {as_hams_error(error).text}")
     batch.tensor = None

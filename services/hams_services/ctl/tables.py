@@ -13,6 +13,7 @@ from rich.text import Text
 from hams_services.monitor.table_layout import FittingTable
 
 if TYPE_CHECKING:  # commands that print other tables save this import
+    from hams_shared.wire.messages.agents import DeviceRecord
     from hams_shared.wire.messages.pipeline import PipelineView, StreamView
     from hams_shared.wire.messages.plan import VariantChoice
     from hams_shared.wire.messages.scheduler import (
@@ -147,13 +148,18 @@ def devices_table(devices: tuple[DeviceView, ...]) -> Table:
             record.device,
             state,
             record.name,
-            ",".join(map(str, record.cores)) or record.limit.partition(" cores")[0] or "any",
+            _cores(record),
             record.runtime,
             f"{beat.memory_mib:.0f} MiB" if beat else "–",
             busy,
             str(beat.queue) if beat else "–",
         )
     return table
+
+
+def _cores(record: DeviceRecord) -> str:
+    cores = ",".join(map(str, record.cores)) or record.limit.partition(" cores")[0] or "any"
+    return f"{cores}, {record.lanes} lanes" if record.lanes > 1 else cores
 
 
 _STATE_STYLE = {"serving": "green", "failed": "bold red", "waiting": "yellow"}

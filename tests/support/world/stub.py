@@ -147,7 +147,7 @@ class StubNetwork:
         """Whether several images are run at once."""
         return self._backend.device.batches
 
-    def infer(self, batch: Array) -> Mapping[str, Array]:
+    def infer(self, batch: Array, *, alone: bool = True) -> Mapping[str, Array]:
         """Run N images in N / fps seconds of the world's time."""
         device = self._backend.device
         if device.hangs:

@@ -21,6 +21,7 @@ class DeviceRecord(Wire):
     kind: str
     name: str
     cores: tuple[int, ...]
+    lanes: int = Field(1, ge=1, description="inferences that it computes at a time, each on its part of the device")
     limit: str = Field("", description="what keeps it from all of its cores, such as: 2 of 16 cores (cgroup quota)")
     memory_mib: int
     precisions: tuple[str, ...]
@@ -58,7 +59,9 @@ class NodeLoad(Wire):
     node: str
     frames: int = 0
     inferences: int = 0
-    busy_s: float = 0.0
+    busy_s: float = Field(0.0, description="time of the whole device: on one of n lanes the n-th part")
+    alone: int = Field(0, description="inferences, of these, that had a device of several lanes to themselves")
+    alone_s: float = Field(0.0, description="their part of busy_s; other inferences show what the device can do")
 
 
 class Heartbeat(Wire):
@@ -98,9 +101,11 @@ class ProfileRecord(Wire):
     fingerprint: str
     runtime: str
     precision: str
-    fps: float = 0.0
-    p50_ms: float = 0.0
+    fps: float = Field(0.0, description="images/s with all lanes of the device busy")
+    p50_ms: float = Field(0.0, description="time of one image alone on the device")
     p99_ms: float = 0.0
+    lanes: int = Field(1, description="inferences that the device computes at a time")
+    lane_ms: float = Field(0.0, description="time of one image with all lanes busy, mean; 0: there is one lane")
     fps_batch: float = Field(0.0, description="images/s in batches, 0 when the model takes none")
     load_ms: float = 0.0
     memory_mib: float = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hams_agents.profiling.profiler import CpuUse, cpu_use, parse_stat, used_by_others
+from hams_agents.profiling.cpu_use import CpuUse, cpu_use, parse_stat, used_by_others
 
 STAT = """cpu  400 0 200 4000 50 0 10 40 0 0
 cpu0 100 0 100 2000 50 0 10 20 7 7

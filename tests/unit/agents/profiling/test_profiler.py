@@ -110,7 +110,7 @@ class Fake:
         self._each = each
         self._left = fail_after
 
-    def infer(self, batch: np.ndarray) -> Mapping[str, np.ndarray]:
+    def infer(self, batch: np.ndarray, *, alone: bool = True) -> Mapping[str, np.ndarray]:
         self._left -= 1
         if self._left < 0:
             raise ModelError("out of memory")
@@ -170,7 +170,7 @@ class OnShared(Fake):
         super().__init__(each, dynamic_batch=False)
         self._shared = shared
 
-    def infer(self, batch: np.ndarray) -> Mapping[str, np.ndarray]:
+    def infer(self, batch: np.ndarray, *, alone: bool = True) -> Mapping[str, np.ndarray]:
         self._shared.run(self._each)
         return super().infer(batch)
 

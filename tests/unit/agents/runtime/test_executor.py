@@ -1,4 +1,4 @@
-"""The device thread: turns, priorities, bounds, long jobs between pieces of work."""
+"""The device's threads: turns, priorities, bounds, long jobs between pieces of work."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Gated:
     def __init__(self) -> None:
         self.gate = threading.Event()
 
-    def infer(self, batch: NDArray[np.generic]) -> Mapping[str, NDArray[np.generic]]:
+    def infer(self, batch: NDArray[np.generic], *, alone: bool = True) -> Mapping[str, NDArray[np.generic]]:
         assert self.gate.wait(60)
         return {"out": np.zeros((len(batch), 1), np.float32)}
 
@@ -144,7 +144,7 @@ async def test_a_failing_job_tells_why_and_the_thread_goes_on() -> None:
 async def test_a_failing_network_becomes_an_output_that_says_so() -> None:
     bench = Bench()
 
-    def fail(batch: object) -> Mapping[str, NDArray[np.generic]]:
+    def fail(batch: object, *, alone: bool = True) -> Mapping[str, NDArray[np.generic]]:
         raise ModelError("device lost its mind")
 
     bench.network.infer = fail  # type: ignore[method-assign,assignment]
@@ -153,7 +153,7 @@ async def test_a_failing_network_becomes_an_output_that_says_so() -> None:
     assert bench.errors == ["node scene failed on h.b.u: device lost its mind"]
 
 
-@pytest.mark.parametrize("name", ["device", "finish"])
+@pytest.mark.parametrize("name", ["lane 0", "finish"])
 async def test_a_thread_that_ends_by_an_error_is_told(name: str) -> None:
     told: list[HamsError] = []
     bench = Bench()
@@ -163,7 +163,7 @@ async def test_a_thread_that_ends_by_an_error_is_told(name: str) -> None:
 
     bench.executor.ended = told.append
     bench.executor.deliver = no
-    bench.submit("a", 0)  # an idle device thread delivers by itself
+    bench.submit("a", 0)  # an idle lane delivers by itself
     if name == "finish":
         bench.submit("a", 1)
         await until(lambda: bench.executor.waiting == 0)

@@ -1,0 +1,45 @@
+"""What each node costs on its device, as heartbeats report it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hams_shared.wire.messages.agents import NodeLoad
+
+
+@dataclass
+class Load:
+    """What a node has cost since the agent started."""
+
+    frames: int = 0
+    inferences: int = 0
+    busy_s: float = 0.0
+    """Time of the whole device, s. With n lanes that is the n-th part of a lane's time, which includes making the batch
+    ready and finishing it."""
+    spent_s: float = 0.0
+    """Time that inferences took, s."""
+    alone: int = 0
+    """Inferences that had several lanes to themselves."""
+    alone_s: float = 0.0
+
+    def add(self, cost: Load, *, alone: bool) -> None:
+        """Add what one batch cost; `alone`: it had several lanes to itself."""
+        self.frames += cost.frames
+        self.inferences += cost.inferences
+        self.busy_s += cost.busy_s
+        self.spent_s += cost.spent_s
+        if alone:
+            self.alone += cost.inferences
+            self.alone_s += cost.busy_s
+
+    def to_wire(self, group: str, node: str) -> NodeLoad:
+        """The account of `node` as heartbeats carry it."""
+        return NodeLoad(
+            group=group,
+            node=node,
+            frames=self.frames,
+            inferences=self.inferences,
+            busy_s=round(self.busy_s, 6),
+            alone=self.alone,
+            alone_s=round(self.alone_s, 6),
+        )

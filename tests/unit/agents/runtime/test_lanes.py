@@ -1,0 +1,204 @@
+"""A device with several lanes: as many batches at a time, benchmarks alone, fair shares of the device's time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hams_agents.backends.batching import Lanes
+from hams_agents.devices import lanes
+from hams_agents.profiling.profiler import SamplerLimits, profile_steps
+from hams_agents.runtime.executor import Executor
+from hams_agents.runtime.serving import Outgoing, ServedNode
+from hams_agents.tasks.registry import build_task
+from hams_shared.errors import HamsError
+from hams_shared.wire.frames import FrameId, Output, Work
+from support.build import group_spec, plan
+from support.networks import means, model_file
+from support.wait import until
+
+
+class Counting:
+    """A network that computes nothing while its gate is shut; counts what it does at a time."""
+
+    dynamic_batch, memory_mib, load_ms = False, 0.0, 0.0
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.lock = threading.Lock()
+        self.running = self.most = 0
+        self.alone: list[bool] = []
+
+    def infer(self, batch: NDArray[np.generic], *, alone: bool = True) -> Mapping[str, NDArray[np.generic]]:
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+            self.alone.append(alone)
+        assert self.gate.wait(60)
+        with self.lock:
+            self.running -= 1
+        return {"out": np.zeros((len(batch), 1), np.float32)}
+
+    def close(self) -> None: ...
+
+
+class Bench:
+    """An executor of several lanes, and work for it."""
+
+    def __init__(self, count: int) -> None:
+        self.network = Counting()
+        self.frames: list[int] = []
+        self.executor = Executor(self._deliver, lanes=count)
+        self.executor.start()
+
+    def _deliver(self, outgoing: list[Outgoing]) -> None:
+        for subject, data in outgoing:
+            if ".output." in subject:
+                self.frames.append(Output.unpack(data).id.frame)
+
+    def submit(self, frame: int) -> None:
+        spec = group_spec("g", nodes=("scene",))
+        node = spec.nodes["scene"]
+        served = ServedNode(
+            "h.b.u", plan(1, {"scene": "h.b.u"}, spec), "scene", self.network, build_task(node.task, node.input)
+        )
+        image = np.zeros((1, 64, 64, 3), np.uint8)
+        to_frame = np.array([[[1.0, 0, 0], [0, 1, 0]]])
+        assert self.executor.submit(
+            served, Work(FrameId("g", "cam", frame, 0, 1, 0.0), "scene", image, to_frame, [0], (64, 64))
+        )
+
+
+async def test_as_many_batches_are_computed_at_a_time_as_there_are_lanes() -> None:
+    bench = Bench(3)
+    for frame in range(5):
+        bench.submit(frame)
+    await until(lambda: bench.network.running == 3)
+    await until(lambda: bench.executor.waiting == 2)
+    bench.network.gate.set()
+    await until(lambda: len(bench.frames) == 5)
+    assert bench.executor.stop(60)
+    assert bench.network.most == 3
+    assert sorted(bench.frames) == list(range(5))
+
+
+async def test_only_a_batch_that_is_alone_gets_the_whole_device() -> None:
+    bench = Bench(2)
+    bench.submit(0)
+    await until(lambda: bench.network.running == 1)
+    bench.submit(1)
+    await until(lambda: bench.network.running == 2)
+    bench.network.gate.set()
+    await until(lambda: len(bench.frames) == 2)
+    assert bench.executor.stop(60)
+    assert bench.network.alone == [True, False]
+
+
+async def test_the_device_time_of_lanes_adds_up_to_no_more_than_the_time_that_passed() -> None:
+    bench = Bench(2)
+    start = bench.executor.clock.now()
+    for frame in range(6):
+        bench.submit(frame)
+    await until(lambda: bench.network.running == 2)
+    await asyncio.sleep(0.05)
+    bench.network.gate.set()
+    await until(lambda: len(bench.frames) == 6)
+    passed = bench.executor.clock.now() - start
+    assert bench.executor.stop(60)
+    (load,) = bench.executor.loads()
+    assert (load.frames, load.inferences) == (6, 6)
+    assert 0 < load.busy_s - load.alone_s <= passed
+    assert bench.executor.busy_s == pytest.approx(load.busy_s, abs=1e-5)
+
+
+async def test_a_step_of_a_benchmark_has_the_device_to_itself_and_batches_go_on_between_steps() -> None:
+    bench = Bench(2)
+    bench.network.gate.set()
+    beside: list[int] = []
+
+    def job() -> Iterator[str | None]:
+        for _ in range(200):
+            beside.append(bench.network.running)
+            yield None
+        yield "result"
+
+    running = asyncio.create_task(bench.executor.run_steps(job()))
+    for frame in range(50):
+        bench.submit(frame)
+    assert await running == "result"
+    await until(lambda: len(bench.frames) == 50)
+    assert bench.executor.stop(60)
+    assert set(beside) == {0}
+
+
+async def test_a_step_that_fails_is_told_and_the_lanes_go_on() -> None:
+    bench = Bench(2)
+    bench.network.gate.set()
+
+    def job() -> Iterator[str | None]:
+        yield None
+        raise ValueError("broken")
+
+    with pytest.raises(HamsError, match="broken"):
+        await bench.executor.run_steps(job())
+    bench.submit(0)
+    await until(lambda: bench.frames == [0])
+    assert bench.executor.stop(60)
+
+
+@pytest.mark.parametrize(
+    ("threads", "wanted"), [(1, 1), (2, 2), (3, 3), (4, 4), (8, 8), (11, 5), (12, 6), (13, 6), (16, 8), (64, 8)]
+)
+def test_a_cpu_has_a_lane_per_core_up_to_eight(threads: int, wanted: int) -> None:
+    assert lanes(threads) == wanted
+
+
+def test_a_free_lane_is_waited_for() -> None:
+    gates = [threading.Event(), threading.Event()]
+    entered: list[int] = []
+
+    def run(number: int, images: NDArray[np.generic]) -> list[NDArray[np.generic]]:
+        entered.append(number)
+        assert gates[number].wait(60)
+        return [images]
+
+    both = Lanes([lambda images: run(0, images), lambda images: run(1, images)])
+    threads = [threading.Thread(target=both, args=(np.zeros(1),)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    gates[0].set()
+    gates[1].set()
+    for thread in threads:
+        thread.join(60)
+    assert len(entered) == 3
+    assert set(entered) == {0, 1}
+
+
+class Busy:
+    """A network of a device with lanes: 4 ms for one image alone, 6 ms on one of its lanes."""
+
+    dynamic_batch, memory_mib, load_ms = False, 1.0, 2.0
+    metadata: Mapping[str, str] = {}
+
+    def infer(self, batch: NDArray[np.generic], *, alone: bool = True) -> Mapping[str, NDArray[np.generic]]:
+        threading.Event().wait(0.004 if alone else 0.006)
+        return {"out": np.zeros((len(batch), 1), np.float32)}
+
+    def close(self) -> None: ...
+
+
+def test_a_profile_of_a_device_with_lanes_is_its_throughput_with_all_of_them_busy(tmp_path: Path) -> None:
+    limits = SamplerLimits(min_s=0.05, max_s=1.0, precision=0.5)
+    model = model_file(means(tmp_path))
+    profile = next(p for p in profile_steps(Busy(), model, limits=limits, lanes=3) if p is not None)
+    assert profile.lanes == 3
+    assert profile.p50_ms >= 4
+    assert profile.lane_ms == pytest.approx(3 / profile.fps * 1e3)
+    assert profile.lane_ms >= 6  # as long on its lane as it takes there
+    assert profile.fps > 1.2 / (profile.p50_ms / 1e3)  # three at a time: more than one after another
