@@ -96,7 +96,7 @@ class AgentService:
         self._profiler = Profiler(backend, self._record, self._loader, self._loading, self.executor)
         on_hang = HangReporter(bus, self.device, self._loop, end)
         self._watchdog = Watchdog((*self.executor.progress, self._loading), on_hang, clock, own_process=own_process)
-        self._outgoing: asyncio.Queue[list[Outgoing]] = asyncio.Queue()  # bounded by `_room`
+        self._outgoing: asyncio.Queue[list[tuple[str, bytes]]] = asyncio.Queue()  # bounded by `_room`
         self._room = threading.BoundedSemaphore(OUTGOING_LIMIT)
         self._frames = FrameReader(memory)
         self._assembler = chunks.Assembler()
@@ -210,11 +210,18 @@ class AgentService:
     # ── out ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _deliver(self, outgoing: list[Outgoing]) -> None:
-        """Called in the executor's threads: hand over to the loop, and wait while too much is under way."""
+        """Called in the executor's threads: queue crops for nodes of this device, and hand over the rest to the loop.
+
+        Waits while too much is under way.
+        """
+        taken = (self._accept(one) if isinstance(one, Work) else one for one in outgoing)
+        messages = [message for message in taken if message is not None]
+        if not messages:
+            return
         if not self._room.acquire(timeout=PUBLISH_DEADLINE_S):
             log.warning("outputs lost: the broker took nothing for %g s", PUBLISH_DEADLINE_S)
             return
-        self._in_loop(self._outgoing.put_nowait, outgoing)
+        self._in_loop(self._outgoing.put_nowait, messages)
 
     def _failing(self, served: ServedNode, error: HamsError) -> None:
         """Called in the device thread."""
@@ -241,12 +248,8 @@ class AgentService:
                 self._outgoing.task_done()
                 self._room.release()
 
-    async def _publish(self, outgoing: list[Outgoing]) -> None:
-        for one in outgoing:
-            message = self._accept(one) if isinstance(one, Work) else one
-            if message is None:
-                continue
-            subject, data = message
+    async def _publish(self, messages: list[tuple[str, bytes]]) -> None:
+        for subject, data in messages:
             try:
                 await chunks.publish(self._bus, subject, data)
             except BrokerError as error:  # the pipeline's deadline covers what is lost

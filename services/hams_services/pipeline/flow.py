@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -117,7 +118,7 @@ class FrameStore:
         self._held.clear()
 
     def _take(self, shape: tuple[int, ...]) -> Slot | None:
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         if size > POOLED_BYTES:
             return None
         if (self._pool is None or size > self._pool.slot_bytes) and not 0 < self._full <= size:

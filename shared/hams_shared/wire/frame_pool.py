@@ -16,6 +16,7 @@ The owner holds a lock on its file for as long as it lives. A file that can be l
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import secrets
@@ -140,7 +141,7 @@ class FramePool:
 
     def take(self, shape: tuple[int, ...]) -> Slot | None:
         """Take a slot for pixels of `shape`; None when all are held or too small."""
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         if self._closed or not self._vacant or size > self.slot_bytes:
             return None
         index = self._vacant.pop()
@@ -204,7 +205,7 @@ class FrameReader:
             FrameGoneError: the slot holds another frame by now.
         """
         memory = self._segment(pointer.segment)
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         if pointer.offset + size > len(memory):
             raise MessageError("frame pointer: outside its segment")
         generations = np.frombuffer(memory, "<u8", MAX_SLOTS)
