@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 from av.video.reformatter import Interpolation
 
 SIZE = (64, 48)
@@ -170,6 +171,23 @@ def sound(path: Path, seconds: float = 1.0) -> Path:
             frame.sample_rate, frame.pts = 8000, start
             file.mux(stream.encode(frame))  # type: ignore[arg-type]
         file.mux(stream.encode(None))  # type: ignore[arg-type]
+    return path
+
+
+def joined(path: Path, *parts: Path, covers: Sequence[Path] = ()) -> Path:
+    """Write a file with the streams of `parts`, in this order; those of `covers` are marked as album covers."""
+    with av.open(str(path), "w") as file:
+        packets: list[Any] = []
+        for part in (*parts, *covers):
+            opened = av.open(str(part))
+            stream = file.add_stream_from_template(opened.streams[0])
+            stream.disposition = Disposition.attached_pic if part in covers else Disposition.default
+            found = [packet for packet in opened.demux() if packet.size]
+            for packet in found:
+                packet.stream = stream
+            packets += found
+        for packet in sorted(packets, key=lambda packet: float(packet.dts * packet.time_base)):
+            file.mux(packet)
     return path
 
 

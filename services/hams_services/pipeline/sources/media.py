@@ -20,6 +20,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
@@ -138,7 +139,7 @@ class Media(Source):
 
     def _video(self) -> Any:
         """Return the first stream of pictures that is no cover of an album."""
-        found = [s for s in self._container.streams.video if "ATTACHED_PIC" not in str(s.disposition).upper()]
+        found = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]
         if not found:
             kinds = sorted({stream.type for stream in self._container.streams}) or ["nothing"]
             raise SourceError(f"{self._options.name} holds no video, only {', '.join(kinds)}", "is it the right one?")
@@ -175,7 +176,7 @@ class Media(Source):
             return False
         self._waited += time.monotonic() - begun
         late = longest is not None and self._waited >= longest
-        if packet.stream_index != self._stream.index:  # sound goes on where the video is lost
+        if packet.stream.index != self._stream.index:  # sound goes on where the video is lost
             return self._broken("no picture in time") if late else True
         self._waited, self._late = 0.0, late
         if packet.size:

@@ -10,7 +10,7 @@ import pytest
 
 from hams_services.pipeline.sources.truncated import cut_off
 from hams_shared.errors import SourceError
-from support.media import STEPS, cut, every, overwritten, picture, sound, two_codecs, uneven, video
+from support.media import STEPS, cut, every, joined, overwritten, picture, sound, two_codecs, uneven, video
 from support.sources import opened, played
 
 
@@ -152,6 +152,27 @@ def test_slow_and_single_frames_are_no_damage(tmp_path: Path, name: str, times: 
     found = played(source)
     assert (found.error, source.note, source.damaged) == ("", "", 0)
     assert found.in_order(len(times))
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 0), (1, 0, 1)], ids=str)
+def test_sound_and_further_streams_are_passed_over(tmp_path: Path, order: tuple[int, ...]) -> None:
+    """The decoder of MPEG-2 holds the last frame back until it is told that there are no more."""
+    parts = video(tmp_path / "v.mkv", every(0.04, 30), codec="mpeg2video", ticks=25), sound(tmp_path / "sound.mkv")
+    source = opened(joined(tmp_path / "both.mkv", *(parts[n] for n in order)))
+    found = played(source)
+    assert (found.error, source.note, source.damaged) == ("", "", 0)
+    assert found.in_order(30)
+    assert found.times == pytest.approx(every(0.04, 30), abs=0.001)
+
+
+def test_the_cover_of_an_album_is_no_video(tmp_path: Path) -> None:
+    cover = video(tmp_path / "cover.mov", [0.0], codec="mjpeg", pixel_format="yuvj420p")
+    with pytest.raises(SourceError, match=r"song\.mp4 holds no video, only audio"):
+        opened(joined(tmp_path / "song.mp4", sound(tmp_path / "sound.mp4"), covers=[cover]))
+    source = opened(joined(tmp_path / "film.mp4", video(tmp_path / "v.mp4"), covers=[cover]))
+    found = played(source)
+    assert (found.error, source.note, source.damaged) == ("", "", 0)
+    assert found.in_order(30)
 
 
 @pytest.mark.parametrize(
