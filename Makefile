@@ -17,7 +17,7 @@ setup: $(BASE_STAMP) ## Make the virtual environment: what `pip install .` insta
 
 $(BASE_STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "HAMS needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
-	@echo "Installing HAMS in $(VENV): downloads about 500 MB, takes 1.15 GB of disk and about a minute on two cores."
+	@echo "Installing HAMS in $(VENV): downloads about 500 MB, takes 1.1 GB of disk and about a minute on two cores."
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) --quiet --upgrade "pip>=25.1"
 	$(INSTALL) --editable .
