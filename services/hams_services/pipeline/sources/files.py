@@ -19,6 +19,8 @@ UNKNOWN_PACKETS = 8
 """After so many packets that cannot be decoded, one after the other, the codec may be another one."""
 TS_PACKET = 188
 """Bytes. The next codec begins behind the last packet that the decoder took."""
+STATE_THE_END = ("matroska,webm", "nut", "asf")
+"""Containers that state when the video ends; others state how long it is. It need not begin at 0."""
 MATROSKA_TIME = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)$")
 
 
@@ -99,12 +101,13 @@ class Video(Media):
             self.damaged += lost
             self.packets += lost
         length = self._length()
-        shown = (self.at or 0.0) - (self._begin or 0.0) + self._step
+        begin = 0.0 if self._container.format.name in STATE_THE_END else self._begin or 0.0
+        shown = (self.at or 0.0) - begin + self._step
         if self._step and kind != "gif" and length - shown > max(length / 50, self._step):
             self.note = f"pictures end at {shown:.1f} s of {length:.1f} s: is its sound longer, or is it damaged?"
 
     def _length(self) -> float:
-        """Return how long the video is, as its container states, s; 0: unknown."""
+        """Return how long the video is, or when it ends, as its container states, s; 0: unknown."""
         if self._stream.duration:
             return float(self._stream.duration * self._stream.time_base)
         found = MATROSKA_TIME.match(self._stream.metadata.get("DURATION", ""))

@@ -154,6 +154,14 @@ def test_slow_and_single_frames_are_no_damage(tmp_path: Path, name: str, times: 
     assert found.in_order(len(times))
 
 
+@pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.flv", "v.nut", "v.ts"])
+def test_a_video_that_begins_late_is_whole(tmp_path: Path, name: str) -> None:
+    source = opened(video(tmp_path / name, every(0.04, 30, 100.0)))
+    found = played(source)
+    assert (found.error, source.note, source.damaged) == ("", "", 0)
+    assert found.in_order(30)
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 0), (1, 0, 1)], ids=str)
 def test_sound_and_further_streams_are_passed_over(tmp_path: Path, order: tuple[int, ...]) -> None:
     """The decoder of MPEG-2 holds the last frame back until it is told that there are no more."""
