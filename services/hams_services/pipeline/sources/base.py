@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from hams_shared.errors import SourceError
@@ -64,3 +69,20 @@ def check_size(width: int, height: int, origin: str) -> None:
             f"{origin} has {width}×{height} pixels, more than the {MAX_PIXELS / 1e6:.0f} million allowed",
             "send it smaller, or in tiles",
         )
+
+
+@contextmanager
+def os_errors_named() -> Iterator[None]:
+    """Raise SourceError, with the path and the system's reason, where a file or folder cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        denied = isinstance(error, PermissionError)
+        hint = f"may the pipeline's user ({os.geteuid()}) read it?" if denied else "is its disk or mount connected?"
+        raise SourceError(f"{error.filename or 'the source'} cannot be read: {error.strerror or error}", hint) from None
+
+
+def check_regular(path: Path) -> None:
+    """Raise SourceError when `path` is no regular file. A pipe would block whoever opens it."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise SourceError(f"{path} is not a file", "give a video or an image, no folder, pipe or device")

@@ -8,7 +8,7 @@ from typing import Any
 
 import av
 
-from hams_services.pipeline.sources.base import Picture
+from hams_services.pipeline.sources.base import MAX_PIXELS, Picture, os_errors_named
 from hams_services.pipeline.sources.hardware import Hardware
 from hams_services.pipeline.sources.media import Media, MediaOptions
 from hams_services.pipeline.sources.truncated import container, cut_off
@@ -19,6 +19,7 @@ UNKNOWN_PACKETS = 8
 """After so many packets that cannot be decoded, one after the other, the codec may be another one."""
 TS_PACKET = 188
 """Bytes. The next codec begins behind the last packet that the decoder took."""
+NO_FRAME = f"is it encrypted, or has it frames of more than {MAX_PIXELS / 1e6:.0f} million pixels?"
 STATE_THE_END = ("matroska,webm", "nut", "asf")
 """Containers that state when the video ends; others state how long it is. It need not begin at 0."""
 MATROSKA_TIME = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)$")
@@ -35,9 +36,11 @@ class Video(Media):
         try:
             super().__init__(MediaOptions(name, f"file:{path}", endless=False, keyframes=keyframes, hardware=hardware))
         except SourceError as error:
-            if not error.hint and (why := cut_off(path)):
+            if error.hint:
+                raise
+            if why := cut_off(path):
                 raise SourceError(f"{error.text}: {why}", "was it copied whole?") from None
-            raise
+            raise SourceError(error.text, "is it a video, and do other players show it?") from None
 
     def _start(self) -> None:
         super()._start()
@@ -80,6 +83,7 @@ class Video(Media):
         self._take_from(container)
         old.close()
 
+    @os_errors_named()
     def _check_end(self) -> None:
         """Raise SourceError if the file is certainly truncated; note what may be damage.
 
@@ -87,7 +91,8 @@ class Video(Media):
         the sound, or include empty chunks.
         """
         if self.frames == 0:
-            raise SourceError(f"{self._path} holds no frame that can be decoded", self.failure)
+            why = self.failure and f": {self.failure}"
+            raise SourceError(f"{self._path} holds no frame that can be decoded{why}", NO_FRAME)
         kind = container(self._path)
         listed = self._stream.frames if kind == "mp4" else 0
         why = cut_off(self._path) or self.failure

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hams_services.pipeline.sources.animated import decode_animation, is_animated
-from hams_services.pipeline.sources.base import Picture, Source
+from hams_services.pipeline.sources.base import Picture, Source, check_regular, os_errors_named
 from hams_services.pipeline.sources.images import decode_image
 from hams_shared.errors import SourceError
 from hams_shared.wire.frames import Pixels
@@ -27,6 +27,7 @@ class Images(Source):
         self._frames = self._all()
         self._due = 0.0
 
+    @os_errors_named()
     def read(self, into: Pixels | None = None) -> Picture | None:
         """Next image; see :class:`Source`. Only one animated image by itself has times."""
         image, seconds = next(self._frames, (None, None))
@@ -43,6 +44,7 @@ class Images(Source):
     def _all(self) -> Iterator[tuple[Pixels, float | None]]:
         """Yield frames, with how long each is shown, s, if it is of an animation."""
         for path in self._paths:
+            check_regular(path)
             size = path.stat().st_size
             if size > MAX_FILE:
                 raise SourceError(f"{path} has {size >> 20} MiB, more than the {MAX_FILE >> 20} allowed")

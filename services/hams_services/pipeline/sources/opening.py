@@ -6,7 +6,7 @@ import glob
 from pathlib import Path
 
 from hams_services.models.sources import fetch
-from hams_services.pipeline.sources.base import Source
+from hams_services.pipeline.sources.base import Source, check_regular, os_errors_named
 from hams_services.pipeline.sources.camera import Camera
 from hams_services.pipeline.sources.files import Video
 from hams_services.pipeline.sources.hardware import Hardware
@@ -59,6 +59,7 @@ def here() -> str:
     return f"on the pipeline's host ({machine()})"
 
 
+@os_errors_named()
 def open_file(
     source: str, cache: Path | None = None, *, keyframes: bool = False, hardware: Hardware = "none"
 ) -> Source:
@@ -66,11 +67,12 @@ def open_file(
     if any(c in source for c in "*?[") and not Path(source).exists():
         images = sorted(Path(name) for name in glob.glob(source, recursive=True) if is_image(Path(name)))
         if not images:
-            raise SourceError(f"no image matches {source} {here()}", NOT_HERE)
+            raise SourceError(f"no image matches {source} {here()}", f"patterns are for images; {NOT_HERE}")
         return Images(images)
     if ":" not in source and not Path(source).expanduser().exists():
         raise SourceError(f"{source} does not exist {here()}", NOT_HERE)
     path = fetch(source, None, cache)
     if path.is_dir():
         return Images(images_of(path))
+    check_regular(path)
     return Images([path]) if is_image(path) else Video(path, keyframes=keyframes, hardware=hardware)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -224,8 +226,44 @@ def test_files_that_hold_no_video_are_named(tmp_path: Path) -> None:
         opened(empty)
     text = tmp_path / "text.mp4"
     text.write_text("no video")
-    with pytest.raises(SourceError, match=r"text\.mp4 cannot be opened: Invalid data"):
+    with pytest.raises(SourceError, match=r"text\.mp4 cannot be opened: Invalid data.* \(is it a video"):
         opened(text)
+
+
+@pytest.mark.parametrize("name", ["pipe.mp4", "pipe.jpg"])
+def test_a_pipe_is_refused_before_it_blocks(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(SourceError, match=rf"{name} is not a file"):
+        opened(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_what_is_no_file_in_a_folder_is_named(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "a.png").write_bytes(cv2.imencode(".png", picture(7))[1].tobytes())
+    odd = tmp_path / "b.png"
+    {"folder": odd.mkdir, "pipe": lambda: os.mkfifo(odd), "link": lambda: odd.symlink_to("nowhere")}[kind]()
+    found = played(opened(tmp_path))
+    assert found.numbers == [7]
+    assert str(odd) in found.error
+    assert "defect in HAMS" not in found.error
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "v.png", "shots", "shots/v.png", "shots/*.png"])
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "shots").mkdir()
+    for file in ("v.mp4", "v.png", "shots/v.png"):
+        (tmp_path / file).write_bytes(b"it is not read")
+    opened(tmp_path / "v.png").close()  # all is imported
+    tmp_path.chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:  # may read all
+            os.seteuid(65534)
+        with pytest.raises(SourceError, match=r"cannot be read: Permission denied \(may the pipeline's user"):
+            opened(tmp_path / name)
+    finally:
+        os.seteuid(user)
+        tmp_path.chmod(0o700)
 
 
 def test_key_frames_alone(tmp_path: Path) -> None:
