@@ -74,8 +74,14 @@ class CameraUrl:
 
     @property
     def doubtful(self) -> bool:
-        """Whether what looks like host and port may be a user and the beginning of a password: ``user:12/34@host``."""
-        return self.user is None and "@" in self.rest.partition("?")[0]
+        """Whether the host may be a part of the password, which a later ``@`` ends: ``user:12/34@host``."""
+        return "@" in self._perhaps_secret
+
+    @property
+    def _perhaps_secret(self) -> str:
+        """What follows the host, without its query where an ``@`` in that proves nothing."""
+        whole = self.user is not None or not self.rest.startswith("/")
+        return self.rest if whole else self.rest.partition("?")[0]
 
     @property
     def redacted(self) -> str:
@@ -84,10 +90,8 @@ class CameraUrl:
         Where a later ``@`` may end a password (``user:12/34@host``, ``user:1?3@host``, ``user:a@b#c@host``), only what
         follows it.
         """
-        whole = self.user is not None or not self.rest.startswith("/")
-        doubtful = self.rest if whole else self.rest.partition("?")[0]
-        if "@" in doubtful:
-            return f"{self.scheme}://{HIDDEN}@{_without_secrets(doubtful.rpartition('@')[2])}"
+        if self.doubtful:
+            return f"{self.scheme}://{HIDDEN}@{_without_secrets(self._perhaps_secret.rpartition('@')[2])}"
         return f"{self.scheme}://{self.place}{_without_secrets(self.rest)}"
 
 

@@ -85,8 +85,8 @@ def _protocol(url: CameraUrl, transport: str) -> dict[str, str]:
 
 
 def _hint(text: str, url: CameraUrl, transport: str) -> str:
-    if url.doubtful:  # then the host may be a user and half of a password
-        return "in user and password write / as %2F, ? as %3F, # as %23"
+    if url.doubtful:
+        return "in user and password write @ as %40, / as %2F, ? as %3F, # as %23"
     if text.endswith(REFUSED):
         return f"the camera refuses {transport}: try `transport: {'udp' if transport == 'tcp' else 'tcp'}`"
     if url.scheme == "rtsp" and transport == "udp":
@@ -99,25 +99,27 @@ def _reason(error: SourceError, url: CameraUrl) -> SourceError:
     if not error.text.endswith(UNTOLD):
         return error
     host, port = url.host.strip("[]"), url.port or PORTS[url.scheme]
-    if url.scheme not in ("rtsp", "rtsps"):
-        why = (url.scheme == "https" and _distrusted(host, port)) or "the server sends no video"
-        return SourceError(f"{url.redacted} cannot be opened: {why}", error.hint)
     where = f"{host}:{port}" if not url.doubtful else "its host"
     try:
         with socket.create_connection((host, port), ASK_S) as link:
-            link.settimeout(ASK_S)
-            link.sendall(f"OPTIONS {url.bare} RTSP/1.0\r\nCSeq: 1\r\n\r\n".encode())
-            answer = link.recv(256)
+            why = _answer(link, url, where) if url.scheme in ("rtsp", "rtsps") else ""
+        if not why:
+            distrusted = url.scheme == "https" and not url.doubtful and _distrusted(host, port)
+            why = distrusted or "the server sends no video"
     except TimeoutError:
         why = f"no answer from {where} within {ASK_S:g} s"
     except (OSError, UnicodeError) as cause:
         why = f"cannot reach {where}: {getattr(cause, 'strerror', None) or cause}"
-    else:
-        if answer.startswith(b"RTSP/"):
-            why = "the server answers, but sends no video that can be decoded"
-        else:
-            why = f"{where} does not speak RTSP" + (" over TLS" if url.scheme == "rtsps" else "")
     return SourceError(f"{url.redacted} cannot be opened: {why}", error.hint)
+
+
+def _answer(link: socket.socket, url: CameraUrl, where: str) -> str:
+    """Return what is wrong with the answer of an RTSP server. Raises OSError where it does not answer."""
+    link.settimeout(ASK_S)
+    link.sendall(f"OPTIONS {url.bare} RTSP/1.0\r\nCSeq: 1\r\n\r\n".encode())
+    if link.recv(256).startswith(b"RTSP/"):
+        return "the server answers, but sends no video that can be decoded"
+    return f"{where} does not speak RTSP" + (" over TLS" if url.scheme == "rtsps" else "")
 
 
 def _distrusted(host: str, port: int) -> str:
