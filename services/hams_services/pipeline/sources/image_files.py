@@ -55,7 +55,8 @@ class Images(Source):
                 yield decode_image(data, str(path)), None
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Give back the frames of an animation that are decoded already; no file is held open."""
+        self._frames = iter(())
 
 
 def is_image(path: Path) -> bool:

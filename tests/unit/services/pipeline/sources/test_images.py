@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import cv2
@@ -149,6 +151,23 @@ def test_animations_are_played_whole(tmp_path: Path, suffix: str, monkeypatch: p
         assert source.read() is None
         source.rewind()
     source.close()
+
+
+@animated
+def test_a_closed_animation_gives_its_frames_back_at_once(tmp_path: Path) -> None:
+    """They can be 268 MB, which should not wait for the collection of garbage."""
+    path = tmp_path / "moving.webp"
+    path.write_bytes(animation(".webp", [0, 10, 20], [100] * 3))
+    source = opened(path)
+    assert source.read() is not None
+    kept = weakref.ref(source)
+    source.close()
+    gc.disable()
+    try:
+        del source
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 @animated
