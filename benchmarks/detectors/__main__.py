@@ -131,9 +131,9 @@ def frames(source: str, every: int) -> Iterator[Pixels]:
     """Yield one frame of `every`."""
     opened = open_file(source, cache_folder())
     number = 0
-    while (image := opened.read()) is not None:
+    while (picture := opened.read()) is not None:
         if number % every == 0:
-            yield image.copy()
+            yield picture.pixels
         number += 1
     opened.close()
 

@@ -117,11 +117,11 @@ def frames_of(source: str, numbers: Collection[int]) -> Iterator[tuple[int, Pixe
     opened = open_file(source, cache_folder())
     try:
         for number in range(max(numbers) + 1):
-            image = opened.read()
-            if image is None:
+            picture = opened.read()
+            if picture is None:
                 return
             if number in numbers:
-                yield number, image
+                yield number, picture.pixels
     finally:
         opened.close()
 

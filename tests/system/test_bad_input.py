@@ -90,7 +90,7 @@ def test_bad_files_and_messages_are_named_and_harm_nobody(
         return stream["state"], stream["text"]
 
     until_sync(lambda: state()[0] == "failed", 20, "the stream fails")
-    assert "short.mp4 is not a video" in state()[1]
+    assert "short.mp4 cannot be opened" in state()[1]
     up.ctl("undeploy", "video")
 
     # ── messages ──
