@@ -35,6 +35,8 @@ PIXELS_PER_S = 130e6
 MAX_UNDECODABLE = 750
 """Packets in a row without a frame after which a stream is given up: half a minute of video, since some cameras send
 a key frame, from which decoding can begin, that seldom."""
+PICTURE_S = 50.0
+"""A live source is lost when so long no packet gives a frame, s; less than what the pipeline waits for an answer."""
 NO_DATA = "no data in time"
 ROTATIONS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 """How frames are turned upright, by the angle in the file, degrees counterclockwise from 0."""
@@ -149,9 +151,13 @@ class Media(Source):
 
     def read(self, into: Pixels | None = None) -> Picture | None:
         """Next frame; see :class:`Source`."""
+        begun = time.monotonic()
         while not self._ready:
             if not self._advance():
                 return None
+            if self.endless and not self._ready and time.monotonic() - begun >= PICTURE_S:
+                text = f"{self._options.name} is lost: for {PICTURE_S:g} s it has sent data, but no frame to decode"
+                raise SourceError(text, "does it send key frames? Set how often in the camera")
         frame = self._ready.popleft()
         check_size(frame.width, frame.height, self._options.name)
         self._silent = 0

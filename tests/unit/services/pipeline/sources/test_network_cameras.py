@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hams_services.pipeline.sources import network
+from hams_services.pipeline.sources import media, network
 from hams_shared.errors import SourceError
 from support.media import STEPS, every, number_of, video
 from support.rtsp_server import SIZE, RtspServer
@@ -102,6 +102,14 @@ def test_a_camera_that_falls_silent_is_lost(transport: str, monkeypatch: pytest.
         assert len(found.numbers) in range(50, 61)
         assert consecutive(found)
         assert f"{camera.url} is lost: no data in time" in found.error
+
+
+def test_a_camera_that_sends_no_key_frames_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here they are 0.5 s apart. Nothing else would end the read: the camera is not silent."""
+    monkeypatch.setattr(media, "PICTURE_S", 0.1)
+    with RtspServer().start() as camera:
+        found = played(opened(camera.url, decode={"every": "keyframe"}))
+        assert f"{camera.url} is lost: for 0.1 s it has sent data, but no frame" in found.error
 
 
 @pytest.mark.parametrize("way", ["freezes", "dies", "hangs up"])
