@@ -85,7 +85,7 @@ def _print_source(stream: StreamView) -> None:
         style = "red" if stream.state in ("failed", "reconnecting") else "yellow"
         out.print(f"  {name}: {stream.text}", style=style)
     if stream.decoder:
-        damaged = f"; {stream.damaged} packets or frames were damaged" if stream.damaged else ""
+        damaged = f"; packets or frames damaged: {stream.damaged}" if stream.damaged else ""
         out.print(f"  {name}: {stream.decoder}{damaged}", style="dim")
 
 

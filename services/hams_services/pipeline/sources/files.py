@@ -58,7 +58,7 @@ class Video(Media):
             self._begin = self.at if self._begin is None else self._begin
             self._step = max(self._step, self.at - (self.at if before is None else before))
         if self.damaged:
-            self.note = f"{self.damaged} of {self.packets} packets are damaged; what could not be decoded was skipped"
+            self.note = f"packets damaged: {self.damaged} of {self.packets}; what could not be decoded was skipped"
         return picture
 
     def _skipped(self, packet: Any, why: str) -> None:
