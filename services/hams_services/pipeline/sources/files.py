@@ -106,10 +106,16 @@ class Video(Media):
             self.damaged += lost
             self.packets += lost
         length = self._length()
-        begin = 0.0 if self._container.format.name in STATE_THE_END else self._begin or 0.0
+        begin = 0.0 if self._container.format.name in STATE_THE_END else self._start_time()
         shown = (self.at or 0.0) - begin + self._step
         if self._step and kind != "gif" and length - shown > max(length / 50, self._step):
             self.note = f"pictures end at {shown:.1f} s of {length:.1f} s: is its sound longer, or is it damaged?"
+
+    def _start_time(self) -> float:
+        """Return when the video begins, s. That is before its first frame where it begins within a group of pictures."""
+        stated = self._stream.start_time
+        first = self._begin or 0.0
+        return first if stated is None else min(first, float(stated * self._stream.time_base))
 
     def _length(self) -> float:
         """Return how long the video is, or when it ends, as its container states, s; 0: unknown."""

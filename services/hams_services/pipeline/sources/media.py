@@ -129,6 +129,8 @@ class Media(Source):
         threads = _threads(size.width, size.height, self.fps or 30.0)
         self._decoder = Decoder(self._stream, self._options.hardware, threads, self._options.name)
         self._packets: Iterator[Any] = self._container.demux()
+        self._turn: int | None = None
+        """How frames are turned upright: as the newest one that states an angle."""
         self._waited = 0.0
         """How long the next packet of the video has been waited for so far, s."""
         self._late = False
@@ -229,7 +231,9 @@ class Media(Source):
         plane = converted.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: converted.height]
         image = rows[:, : converted.width * 3].reshape(converted.height, converted.width, 3)
-        turn = ROTATIONS.get(round(frame.rotation) % 360)
+        if frame.rotation:  # within H.264 and HEVC only some frames state it
+            self._turn = ROTATIONS.get(round(frame.rotation) % 360)
+        turn = self._turn
         shape = image.shape if turn is None or turn == cv2.ROTATE_180 else (image.shape[1], image.shape[0], 3)
         pixels = into if into is not None and into.shape == shape else np.empty(shape, np.uint8)
         if turn is None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -76,6 +77,31 @@ def test_frames_are_turned_upright(tmp_path: Path, angle: int) -> None:
     assert shot is not None
     assert shot.pixels is into
     source.close()
+
+
+def test_frames_are_turned_as_a_frame_before_says(tmp_path: Path) -> None:
+    """An angle within H.264, not in the container, is stated with some frames only."""
+    path = tmp_path / "within.mkv"
+    with av.open(str(video(tmp_path / "v.mkv", turned=-90))) as whole, av.open(str(path), "w") as file:
+        stream = file.add_stream_from_template(whole.streams[0])
+        within = av.BitStreamFilterContext("h264_metadata=display_orientation=insert:rotate=90", whole.streams[0])
+        for packet in whole.demux():
+            for changed in within.filter(packet if packet.size else None):
+                changed.stream = stream
+                file.mux(changed)
+    found = played(opened(path))
+    assert found.upright
+    assert set(found.sizes) == {(64, 48)}
+    assert found.in_order(30)
+
+
+def test_a_recording_that_begins_between_key_frames_is_not_damaged(tmp_path: Path) -> None:
+    path = video(tmp_path / "v.ts", every(0.04, 100))
+    path.write_bytes(path.read_bytes()[188 * 5 :])  # the first key frame, every twelfth is one
+    source = opened(path)
+    found = played(source)
+    assert len(found.numbers) >= 80
+    assert (found.error, source.note) == ("", "")
 
 
 WHOLE = [
