@@ -112,7 +112,7 @@ class Video(Media):
             self.note = f"pictures end at {shown:.1f} s of {length:.1f} s: is its sound longer, or is it damaged?"
 
     def _start_time(self) -> float:
-        """Return when the video begins, s. That is before its first frame where it begins within a group of pictures."""
+        """Return when the video begins, s: before its first frame where it begins within a group of pictures."""
         stated = self._stream.start_time
         first = self._begin or 0.0
         return first if stated is None else min(first, float(stated * self._stream.time_base))

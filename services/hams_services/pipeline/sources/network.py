@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from dataclasses import replace
 from typing import Literal
 
 import av
@@ -56,12 +57,20 @@ class NetworkCamera(Media):
         except SourceError as error:
             told = _reason(error, url)
             raise SourceError(told.text, told.hint or _hint(told.text, url, transport)) from None
+        if self._container.format.name == "mpjpeg" and not self._stream.codec_context.width:
+            self._take_any_parts()
         self.fps = None
-        self._timed = self._container.format.name != "mpjpeg"
+        self._timed = self._container.format.name not in ("mpjpeg", "mjpeg")
         if url.scheme.startswith("http") and (length := self._container.duration):
             self.close()
             text = f"{url.redacted} is a file of {length / av.time_base:.1f} s, not the stream of a camera"
             raise SourceError(text, "download it, and give its path")
+
+    def _take_any_parts(self) -> None:
+        """Look for pictures in the bytes alone: some cameras send parts without a type, which FFmpeg refuses."""
+        self.close()
+        self._options = replace(self._options, format="mjpeg")
+        self._open()
 
     def read(self, into: Pixels | None = None) -> Picture | None:
         """Next frame; see :class:`Source`."""

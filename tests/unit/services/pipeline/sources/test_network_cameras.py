@@ -261,13 +261,11 @@ def jpeg(value: int) -> bytes:
     return data
 
 
-def multipart(*parts: bytes, lengths: bool = True) -> bytes:
+def multipart(*parts: bytes, lengths: bool = True, kind: bytes = b"Content-Type: image/jpeg\r\n") -> bytes:
     """An answer of Motion JPEG."""
     head = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=b\r\n\r\n"
     made = (b"Content-Length: %d\r\n" % len(part) if lengths else b"" for part in parts)
-    return head + b"".join(
-        b"--b\r\nContent-Type: image/jpeg\r\n%s\r\n%s\r\n" % pair for pair in zip(made, parts, strict=True)
-    )
+    return head + b"".join(b"--b\r\n%s%s\r\n%s\r\n" % (kind, *pair) for pair in zip(made, parts, strict=True))
 
 
 @pytest.mark.parametrize("lengths", [True, False])
@@ -285,6 +283,17 @@ def test_motion_jpeg_passes_over_a_damaged_picture_and_has_no_times(lengths: boo
                 assert shot.at is None
         source.close()
     assert [value for value in seen if value in values] == values
+
+
+def test_motion_jpeg_whose_parts_have_no_type() -> None:
+    values = [50, 60, 70, 80, 90, 100]
+    movie = multipart(*map(jpeg, [*values, *[200] * 9]), kind=b"X-Number: 1\r\n")
+    with answering(movie, movie) as address:
+        source = opened(f"http://{address}/")
+        seen = [source.read() for _ in values]
+        source.close()
+    assert [round(float(one.pixels.mean())) for one in seen if one is not None] == values
+    assert [one.at for one in seen if one is not None] == [None] * len(values)
 
 
 def test_an_answer_that_is_no_video_is_named() -> None:
