@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +62,17 @@ async def ended(world: System) -> bool:
     return (await world.stream()).state == "ended"
 
 
-async def test_a_disk_that_hangs_is_reported_and_the_stream_continues_after_it(world: System, tmp_path: Path) -> None:
-    hung = tmp_path / "shot05a.png"
-    os.mkfifo(hung)  # who reads it waits for who writes it
+async def test_a_disk_that_hangs_is_reported_and_the_stream_continues_after_it(
+    world: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung, answers, read = tmp_path / "shot05a.png", threading.Event(), Path.read_bytes
+
+    def hanging(path: Path) -> bytes:
+        assert path != hung or answers.wait(120)
+        return read(path)
+
+    hung.write_bytes(cv2.imencode(".png", picture(40))[1].tobytes())
+    monkeypatch.setattr(Path, "read_bytes", hanging)
     results = await playing(world, tmp_path, pace="max")
     await world.until(lambda: len(results.received) == 6)
 
@@ -74,7 +81,7 @@ async def test_a_disk_that_hangs_is_reported_and_the_stream_continues_after_it(w
         return stream.state == "waiting" and "the source has returned nothing for" in stream.text
 
     await world.until(told)
-    await asyncio.to_thread(hung.write_bytes, cv2.imencode(".png", picture(40))[1].tobytes())
+    answers.set()
     await world.until(lambda: len(results.received) == LENGTH + 1)
     assert values(results.received)[5:8] == pytest.approx([5 * STEP, 40 * STEP, 6 * STEP], abs=0.5)
     await world.until(lambda: ended(world))

@@ -30,6 +30,8 @@ from hams_services.pipeline.sources.wall_clock import WallClock
 from hams_shared.errors import SourceError
 from hams_shared.wire.frames import Pixels
 
+LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+"""Titles and the like may be in any encoding; PyAV 19 takes them as they are."""
 PIXELS_PER_S = 130e6
 """What one thread decodes; 1080p at 60 frames/s."""
 MAX_UNDECODABLE = 750
@@ -97,7 +99,7 @@ class Media(Source):
             format=given.format,
             options={"max_pixels": str(MAX_PIXELS), **given.options, **more},
             timeout=(given.open_s, given.read_s),
-            metadata_errors="replace",
+            **LENIENT,
         )
 
     def _start(self) -> None:

@@ -86,7 +86,8 @@ def _protocol(url: CameraUrl, transport: str) -> dict[str, str]:
         case "rtsp":
             return {"rtsp_transport": transport, "allowed_media_types": "video", "timeout": str(int(READ_S * 1e6))}
         case "rtsps":  # cameras have certificates of their own making, which nobody can check
-            return {"rtsp_transport": "tcp", "allowed_media_types": "video", "timeout": str(int(READ_S * 1e6))}
+            timeout = str(int(READ_S * 1e6))
+            return {"rtsp_transport": "tcp", "allowed_media_types": "video", "timeout": timeout, "tls_verify": "0"}
         case "https":
             paths = ssl.get_default_verify_paths()
             return {"tls_verify": "1", "ca_file": paths.cafile or paths.openssl_cafile}

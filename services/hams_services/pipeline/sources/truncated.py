@@ -9,6 +9,8 @@ TS_PACKETS = ((188, 0), (192, 4), (204, 0))
 """Lengths of packets of MPEG transport streams, and where the sync byte stands: plain, M2TS, with error correction."""
 HEAD = 4 * 204
 MAX_BOXES = 1 << 20
+MOST_TAG = 1 << 22
+"""Largest tag of a Flash video, bytes."""
 FLV_TAGS = (8, 9, 18)
 """Kinds of tags: sound, pictures, data."""
 GIF_END = b";"
@@ -96,7 +98,7 @@ def _missing_flv(file: IO[bytes], size: int) -> int:
         if not head or head[0] & 0x1F not in FLV_TAGS:
             break  # the end, or no tag at all: padding
         at += 11 + int.from_bytes(head[1:4], "big") + 4 if len(head) == 11 else 11
-    return at - size
+    return at - size if at - size < MOST_TAG else 0  # such a length is damage in the middle
 
 
 def _missing_matroska(head: bytes, size: int) -> int:

@@ -148,7 +148,8 @@ def test_what_is_corrupt_in_the_middle_is_skipped_counted_and_reported(
         assert "pictures end at 0.8 s of 2.0 s" in source.note
         return
     assert found.numbers[-12:] == [number % STEPS for number in range(38, 50)]
-    if name != "v.flv":  # which lists nothing
+    silent = {"v.flv"} if int(av.__version__.partition(".")[0]) < 19 else {"v.flv", "v.mkv"}
+    if name not in silent:  # FFmpeg reports nothing, and the container lists nothing
         assert source.damaged > 0
         assert f"{source.damaged} of " in source.note
 
