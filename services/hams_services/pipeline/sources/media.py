@@ -206,6 +206,7 @@ class Media(Source):
 
     def _broken(self, why: str) -> bool:
         if self.endless:
+            why = "the connection broke" if why == "Input/output error" else why
             raise SourceError(f"{self._options.name} is lost: {why}")
         self.failure = why
         self._packets = iter(())
