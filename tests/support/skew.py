@@ -5,28 +5,20 @@ Linux has no namespace for the wall clock (`unshare --time` moves the monotonic 
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import pytest
+from support.preload import compiled
 
 
 class Skew:
     """Environments of processes whose clock is ahead or behind."""
 
     def __init__(self, folder: Path) -> None:
-        compiler = shutil.which("cc") or shutil.which("gcc")
-        if sys.platform != "linux" or compiler is None:
-            pytest.skip("NOT TESTED: a process with another clock needs Linux and a C compiler (apt install gcc)")
-        self._library = folder / "skew.so"
-        source = Path(__file__).with_name("skew.c")
-        argv = [compiler, "-shared", "-fPIC", "-O1", "-o", str(self._library), str(source), "-ldl"]
-        made = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-        if made.returncode:
-            pytest.skip(f"NOT TESTED: a process with another clock: the compiler says {made.stderr.strip()[-300:]}")
+        source = Path(__file__).with_suffix(".c")
+        self._library = compiled(source, folder, "NOT TESTED: a process with another clock")
         shown = subprocess.run(
             [sys.executable, "-c", "import time; print(time.time())"],
             env=self.env(hours=5),

@@ -6,29 +6,21 @@ The drivers of the kernel's own test cameras (vivid, v4l2loopback) can be loaded
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from support.preload import compiled
 
 
 class VideoDevices:
     """A folder such as /dev: `plug` and `unplug` cameras, and `python` runs a script that sees them."""
 
     def __init__(self, folder: Path) -> None:
-        compiler = shutil.which("cc") or shutil.which("gcc")
-        if sys.platform != "linux" or compiler is None:
-            pytest.skip("CAMERAS AT THE HOST ARE NOT TESTED HERE: needs Linux and a C compiler (apt install gcc)")
+        source = Path(__file__).with_suffix(".c")
+        self._library = compiled(source, folder, "CAMERAS AT THE HOST ARE NOT TESTED HERE")
         self.dev = folder / "dev"
         (self.dev / "v4l" / "by-id").mkdir(parents=True)
-        self._library = folder / "video_device.so"
-        source = Path(__file__).with_suffix(".c")
-        argv = [compiler, "-shared", "-fPIC", "-O1", "-o", str(self._library), str(source), "-ldl"]
-        made = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-        if made.returncode:
-            pytest.skip(f"CAMERAS AT THE HOST ARE NOT TESTED HERE: the compiler says {made.stderr.strip()[-300:]}")
 
     def python(self, script: str, timeout: float = 120) -> str:
         """What a script prints. It has `dev`, a Path, and `plug(number, name, kind="capture")` and `unplug(number)`."""
