@@ -86,7 +86,7 @@ class OnnxRuntimeBackend:
         def many() -> Run | None:
             if not any_batch or lane is not None:
                 return None
-            return run if self._gpu is None else _BySize(lambda: _Session(self._open(model, 1), port.name))
+            return run if self._gpu is None else _BySize(lambda: _Session(self._open(model, self._threads), port.name))
 
         least_gain = _LEAST_GAIN if self._gpu is None else _LEAST_GAIN_BY_SIZE
         network = BatchNetwork(model, _TYPES[port.type], names, run, many, least_gain, lane)

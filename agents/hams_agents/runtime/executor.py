@@ -287,11 +287,10 @@ class Executor:
         if self.lanes > 1:
             self._finish_one(batch)
             lane_s = self.clock.now() - begun
-            self._account(
-                batch, Load(len(batch.pieces), images, lane_s if alone else lane_s / self.lanes, spent), alone
-            )
+            cost = Load(len(batch.pieces), images, lane_s if alone else lane_s / self.lanes, spent)
+            self._account(key, cost, alone=alone)
             return
-        self._account(batch, Load(len(batch.pieces), images, spent, spent), False)
+        self._account(key, Load(len(batch.pieces), images, spent, spent), alone=False)
         with self._lock:
             more = bool(self._ready or self._preparing or self._queue.size or self._jobs or self._done)
             if more:
@@ -300,10 +299,8 @@ class Executor:
         if not more:
             self._finish_one(batch)
 
-    def _account(self, batch: Batch, cost: Load, alone: bool) -> None:
-        """Add what a batch cost to its node's account, and to its place in the queue."""
-        served = batch.pieces[0].served
-        key = (served.plan.group.spec.name, served.node)
+    def _account(self, key: tuple[str, str], cost: Load, *, alone: bool) -> None:
+        """Add what a batch cost to the account of its node (group, node), and to the node's place in the queue."""
         with self._lock:
             self._queue.charge(key, cost.frames, cost.busy_s if cost.inferences else 0.0)
             self._loads.setdefault(key, Load()).add(cost, alone=alone)
