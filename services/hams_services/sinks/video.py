@@ -30,7 +30,7 @@ H264 = {"preset": "veryfast", "tune": "zerolatency"}
 TICKS = {"libx264": 90_000, "mpeg4": 60_000}
 """Ticks a second by encoder: those of RTP and MPEG; MPEG-4 Part 2 allows at most 65535."""
 THREADS = 2
-"""Of each encoder: the cores are for inference."""
+"""Of each encoder, and of the conversion before it: the cores are for inference."""
 KEY_FRAME_EACH = 50
 LONGEST_GAP_S = 60.0
 """Without new frames the last picture is shown for at most this long, s; longer gaps are shortened."""
@@ -115,7 +115,9 @@ class VideoFile:
     def write(self, picture: Pixels, time: float) -> None:
         """Write one frame, shown from `time` of its stream, s. Raises SourceError."""
         frame = av.VideoFrame.from_ndarray(_fitted(picture, self._size), format="bgr24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        frame = frame.reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=THREADS
+        )
         self._newest = max(round(self._times.place(time) * self._ticks), self._newest + 1)
         frame.pts, frame.time_base = self._newest, self._time_base
         with self._errors():
