@@ -61,8 +61,8 @@ class StreamRunner:
         self._pushing = asyncio.Lock()
         self._pushed: float | None = None
         """When the newest pushed frame was taken, monotonic s."""
-        self._first: float | None = None
-        """When the first frame was taken, monotonic s."""
+        self._media = MediaTime(None)
+        """Of pushed and live frames."""
         self._asked: float | None = None
         """When the read began that the source has not answered, monotonic s."""
         self._source: Source | None = None
@@ -116,7 +116,7 @@ class StreamRunner:
             await self._wait(lambda: core.plan is not None and core.wants_frame)
             self._pushed = self._clock.now()
             before = core.ledger.dropped.total()
-            frame = self.flow.submit(Picture(image), self._since_first())
+            frame = self.flow.submit(Picture(image), self._media.next(None, self._clock.now()))
             return PushAnswer(frame=frame, overloaded=core.ledger.dropped.total() > before)
 
     async def _wait(self, condition: Callable[[], bool]) -> None:
@@ -182,24 +182,24 @@ class StreamRunner:
 
     async def _play_endless(self) -> None:
         """Take frames at the source's pace; a source that is lost, or not there yet, is opened again and again."""
-        reader, media = Reader(self.flow.name), MediaTime(None)
+        reader = Reader(self.flow.name)
         try:
             while True:
                 try:
                     self._source = await self._answer_within(OPEN_S, reader.open(self._opener()))
-                    await self._take_all(reader, self._source, media)
+                    await self._take_all(reader, self._source)
                 except SourceError as error:
                     self._failures += 1
                     pause = REOPEN.pause(self._failures, random.random())
                     self.state, self.text = "reconnecting", f"{error}; next try in {pause:.0f} s"
                     self.flow.log.warning("stream %s: %s", self.flow.name, self.text)
-                    media.restart()
+                    self._media.restart()
                     await reader.close()  # after the call that hangs, if one does
                     await asyncio.sleep(pause)
         finally:
             await reader.stop()
 
-    async def _take_all(self, reader: Reader, source: Source, media: MediaTime) -> None:
+    async def _take_all(self, reader: Reader, source: Source) -> None:
         while True:
             await self._wait(lambda: self.flow.core.wants_frame)
             picture = await self._answer_within(SILENT_S, reader.read(self.flow.frames.blank()))
@@ -210,12 +210,7 @@ class StreamRunner:
             self._failures = 0
             picture, doubt = with_credible_time(picture, time.time())
             self._note(source.note or doubt)
-            self.flow.submit(picture, media.next(picture.at, self._clock.now()))
-
-    def _since_first(self) -> float:
-        """Return the time of a pushed frame: since the stream's first one, s."""
-        self._first = self._clock.now() if self._first is None else self._first
-        return self._clock.now() - self._first
+            self.flow.submit(picture, self._media.next(picture.at, self._clock.now()))
 
 
 def with_credible_time(picture: Picture, now: float) -> tuple[Picture, str]:

@@ -10,6 +10,8 @@ from hams_shared.group.camera_url import redacted
 from hams_shared.group.findings import Strict
 from hams_shared.group.source_kind import check_source, source_kind
 
+Hardware = Literal["none", "auto", "cuda", "vaapi", "v4l2"]
+
 
 class DecodeSpec(Strict):
     """How the video of a stream is decoded."""
@@ -17,7 +19,7 @@ class DecodeSpec(Strict):
     every: Literal["frame", "keyframe"] = Field(
         "frame", description="keyframe: only the frames that decode on their own, one in some seconds, with little CPU"
     )
-    hardware: Literal["none", "auto", "cuda", "vaapi", "v4l2"] = Field(
+    hardware: Hardware = Field(
         "none", description="decoder to use; where it does not work the CPU decodes, and `status` shows why"
     )
 

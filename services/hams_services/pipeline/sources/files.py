@@ -9,10 +9,10 @@ from typing import Any
 import av
 
 from hams_services.pipeline.sources.base import MAX_PIXELS, Picture, os_errors_named
-from hams_services.pipeline.sources.hardware import Hardware
 from hams_services.pipeline.sources.media import Media, MediaOptions
 from hams_services.pipeline.sources.truncated import container, cut_off
 from hams_shared.errors import SourceError
+from hams_shared.group.stream_spec import Hardware
 from hams_shared.wire.frames import Pixels
 
 UNKNOWN_PACKETS = 8

@@ -8,7 +8,7 @@ v4l2    the codec of a board, such as that of a Raspberry Pi
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
@@ -16,8 +16,7 @@ from av.video.frame import VideoFrame
 
 from hams_services.pipeline.sources.base import MAX_PIXELS
 from hams_shared.errors import SourceError
-
-Hardware = Literal["none", "auto", "cuda", "vaapi", "v4l2"]
+from hams_shared.group.stream_spec import Hardware
 
 DEVICES = {"cuda": "/dev/nvidia0", "vaapi": "/dev/dri/renderD128", "v4l2": "/dev/video10"}
 """What exists where the hardware does."""

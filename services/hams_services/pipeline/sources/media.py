@@ -25,9 +25,10 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from hams_services.pipeline.sources.base import MAX_PIXELS, Picture, Source, check_size
-from hams_services.pipeline.sources.hardware import Decoder, Hardware
+from hams_services.pipeline.sources.hardware import Decoder
 from hams_services.pipeline.sources.wall_clock import WallClock
 from hams_shared.errors import SourceError
+from hams_shared.group.stream_spec import Hardware
 from hams_shared.wire.frames import Pixels
 
 LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}

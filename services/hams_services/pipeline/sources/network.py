@@ -10,10 +10,10 @@ from typing import Literal
 import av
 
 from hams_services.pipeline.sources.base import Picture
-from hams_services.pipeline.sources.hardware import Hardware
 from hams_services.pipeline.sources.media import Media, MediaOptions
 from hams_shared.errors import SourceError
 from hams_shared.group.camera_url import CameraUrl, parsed
+from hams_shared.group.stream_spec import Hardware
 from hams_shared.wire.frames import Pixels
 
 OPEN_S = 4.0
@@ -25,6 +25,7 @@ UNTOLD = ("Invalid data found when processing input", "Input/output error", "End
 """What FFmpeg reports, whatever the reason."""
 REFUSED = "Protocol not supported"
 """What FFmpeg reports when a server refuses the transport."""
+RTSP = {"allowed_media_types": "video", "timeout": str(int(READ_S * 1e6))}
 AT_ONCE = {"probesize": "32768", "analyzeduration": "500000", "fpsprobesize": "0"}
 """Open at once: the size is in the first pictures, and the frame rate matters to nobody."""
 
@@ -54,11 +55,11 @@ class NetworkCamera(Media):
                     hardware=hardware,
                 )
             )
+            if self._container.format.name == "mpjpeg" and not self._stream.codec_context.width:
+                self._take_any_parts()
         except SourceError as error:
             told = _reason(error, url)
             raise SourceError(told.text, told.hint or _hint(told.text, url, transport)) from None
-        if self._container.format.name == "mpjpeg" and not self._stream.codec_context.width:
-            self._take_any_parts()
         self.fps = None
         self._timed = self._container.format.name not in ("mpjpeg", "mjpeg")
         if url.scheme.startswith("http") and (length := self._container.duration):
@@ -84,10 +85,9 @@ def _protocol(url: CameraUrl, transport: str) -> dict[str, str]:
     """Return FFmpeg's options for the protocol of `url`."""
     match url.scheme:
         case "rtsp":
-            return {"rtsp_transport": transport, "allowed_media_types": "video", "timeout": str(int(READ_S * 1e6))}
+            return {**RTSP, "rtsp_transport": transport}
         case "rtsps":  # cameras have certificates of their own making, which nobody can check
-            timeout = str(int(READ_S * 1e6))
-            return {"rtsp_transport": "tcp", "allowed_media_types": "video", "timeout": timeout, "tls_verify": "0"}
+            return {**RTSP, "rtsp_transport": "tcp", "tls_verify": "0"}
         case "https":
             paths = ssl.get_default_verify_paths()
             return {"tls_verify": "1", "ca_file": paths.cafile or paths.openssl_cafile}

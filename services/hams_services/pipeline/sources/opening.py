@@ -9,13 +9,12 @@ from hams_services.models.sources import fetch
 from hams_services.pipeline.sources.base import Source, check_regular, os_errors_named
 from hams_services.pipeline.sources.camera import Camera
 from hams_services.pipeline.sources.files import Video
-from hams_services.pipeline.sources.hardware import Hardware
 from hams_services.pipeline.sources.image_files import Images, images_of, is_image
 from hams_services.pipeline.sources.network import NetworkCamera
 from hams_services.pipeline.sources.paired import Paired
 from hams_shared.errors import SourceError
 from hams_shared.group.source_kind import source_kind
-from hams_shared.group.stream_spec import StreamSpec
+from hams_shared.group.stream_spec import Hardware, StreamSpec
 from hams_shared.runtime.process import in_container, machine
 
 
