@@ -67,6 +67,11 @@ def pipeline_status() -> str:
     return f"{PREFIX}.pipeline.status"
 
 
+def pipeline_load() -> str:
+    """Subject on which the pipeline reports what it costs its host."""
+    return f"{PREFIX}.pipeline.load"
+
+
 def work(device: str) -> str:
     """Subject on which `device` takes frames and crops."""
     return f"{PREFIX}.work.{device}"

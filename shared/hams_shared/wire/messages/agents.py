@@ -21,6 +21,7 @@ class DeviceRecord(Wire):
     kind: str
     name: str
     cores: tuple[int, ...]
+    host_cores: float = Field(0.0, ge=0, description="CPU cores of its host that HAMS may use; 0: not known")
     lanes: int = Field(1, ge=1, description="inferences that it computes at a time, each on its part of the device")
     limit: str = Field("", description="what keeps it from all of its cores, such as: 2 of 16 cores (cgroup quota)")
     memory_mib: int
@@ -75,6 +76,7 @@ class Heartbeat(Wire):
     nodes: tuple[NodeLoad, ...] = ()
     queue: int = Field(0, description="work waiting")
     busy_s: float = Field(0.0, description="seconds of computing since start")
+    cpu_s: float = Field(0.0, ge=0, description="CPU time of the agent's process since start")
     uptime_s: float = 0.0
     memory_mib: float = 0.0
     memory_domain: str = Field("", description="equal to the pipeline's: frames may travel by shared memory")
@@ -92,6 +94,15 @@ class ProfileRequest(Wire):
     )
 
 
+class ProfilePoint(Wire):
+    """One way to run a network on a device, and what it gives."""
+
+    lanes: int = Field(1, ge=1, description="inferences at a time")
+    batch: int = Field(1, ge=1, description="images per inference")
+    fps: float = Field(gt=0, description="images/s")
+    ms: float = Field(gt=0, description="time of one inference, mean")
+
+
 class ProfileRecord(Wire):
     """KV ``profiles/<key>``: one cell of the FPS matrix; ``reason`` is set, and FPS 0, for an unsupported pair."""
 
@@ -107,6 +118,10 @@ class ProfileRecord(Wire):
     lanes: int = Field(1, description="inferences that the device computes at a time")
     lane_ms: float = Field(0.0, description="time of one image with all lanes busy, mean; 0: there is one lane")
     fps_batch: float = Field(0.0, description="images/s in batches, 0 when the model takes none")
+    curve: tuple[ProfilePoint, ...] = Field((), description="throughput and latency by lanes and batch")
+    cpu_ms: float = Field(
+        0.0, ge=0, description="CPU time of the host per image with all lanes busy, input included; 0: not known"
+    )
     load_ms: float = 0.0
     memory_mib: float = 0.0
     runs: int = 0

@@ -36,6 +36,27 @@ class PipelineView(Wire):
     streams: tuple[StreamView, ...]
 
 
+class StreamLoad(Wire):
+    """The cost of one stream since its group was set up."""
+
+    group: str
+    stream: str
+    frames: int = Field(0, description="frames read")
+    read_cpu_s: float = Field(0.0, description="CPU time of reading and decoding them")
+
+
+class PipelineLoad(Wire):
+    """``hams.v1.pipeline.load``: what the pipeline costs its host; sent once a second."""
+
+    host: str
+    incarnation: str = Field(description="new at every start of the pipeline")
+    uptime_s: float
+    cpu_s: float = Field(description="CPU time of its process since start, reading included")
+    streams: tuple[StreamLoad, ...] = ()
+    results: int = Field(0, description="results delivered since start")
+    outputs: int = Field(0, description="outputs of nodes taken since start")
+
+
 class InferRequest(Wire):
     """Request on ``hams.v1.infer.<group>``: one encoded image (JPEG, PNG, …), or raw pixels with their shape."""
 
