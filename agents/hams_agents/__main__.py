@@ -60,7 +60,7 @@ def _serve(device: str, nats: str, cache: Path, host: str, *, debug: bool) -> in
         from hams_shared.bus.nats.client import NatsBus
 
         sys.setswitchinterval(SWITCH_S)
-        backend = await asyncio.to_thread(open_backend, spec)
+        backend = await asyncio.to_thread(open_backend, spec, cache / "outputs")
         pin_thread(everywhere)  # the device computes on its cores; messages are handled wherever there is time
         # a box's agents write only their own device: they may not write profiles
         profiles = identity is None or not identity.box

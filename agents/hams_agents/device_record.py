@@ -31,6 +31,8 @@ def device_record(backend: Backend, host: str) -> DeviceRecord:
         runtime=able.runtime,
         fingerprint=fingerprint(able),
         emulated=able.emulated,
+        idle_w=able.idle_w,
+        busy_w=able.busy_w,
         version=hams_shared.__version__,
         started_at=time.time(),
     )

@@ -47,6 +47,10 @@ class Capabilities:
     fingerprint."""
     emulated: bool = False
     """Whether the throughput is given by a profile; such a device is always labelled emulated."""
+    idle_w: float = 0.0
+    """Power, W; 0: not known."""
+    busy_w: float = 0.0
+    """Power with all lanes busy, W; 0: not known."""
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hams_agents.backends.base import Backend
 from hams_agents.devices import DeviceSpec
 from hams_shared.errors import DeviceSpecError
 
 
-def open_backend(spec: DeviceSpec) -> Backend:
+def open_backend(spec: DeviceSpec, records: Path | None = None) -> Backend:
     """Open the device; pin the process first (:func:`hams_agents.devices.pin`).
+
+    An emulated device records its outputs in the folder `records` and replays them; without one it computes them.
 
     Raises:
         DeviceSpecError: the device's runtime is not installed, or finds no such device on this host.
@@ -26,7 +30,7 @@ def open_backend(spec: DeviceSpec) -> Backend:
             case "emulated":
                 from hams_agents.backends.emulated import EmulatedBackend
 
-                return EmulatedBackend(spec, open_backend)
+                return EmulatedBackend(spec, open_backend, records)
     except ImportError as error:
         raise DeviceSpecError(
             f"device {spec}: {spec.backend} cannot be imported: {' '.join(str(error).split())}",

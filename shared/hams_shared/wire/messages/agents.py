@@ -29,6 +29,8 @@ class DeviceRecord(Wire):
     runtime: str
     fingerprint: str = Field(description="equal for equal hardware and settings, on any host")
     emulated: bool = False
+    idle_w: float = Field(0.0, ge=0, description="power, W; 0: not known")
+    busy_w: float = Field(0.0, ge=0, description="power with all lanes busy, W; 0: not known")
     version: str
     started_at: float
 
@@ -80,6 +82,8 @@ class Heartbeat(Wire):
     uptime_s: float = 0.0
     memory_mib: float = 0.0
     memory_domain: str = Field("", description="equal to the pipeline's: frames may travel by shared memory")
+    replayed: int = Field(0, ge=0, description="images that an emulated device has answered by replaying outputs")
+    misses: int = Field(0, ge=0, description="those that were not recorded yet and were computed on the host instead")
     remarks: tuple[str, ...] = Field((), description="what a person should know of it, such as code that has changed")
 
 
