@@ -1,31 +1,46 @@
-"""A simulated device with the throughput given in its profile; always labelled emulated.
+"""A simulated device with the speed given in its profile; always labelled emulated.
 
-It serves planning and tests of scheduling. Its outputs are real (computed on the CPU, then delayed) or zeros of the
-right shapes; either way N images take ``max(what the CPU took, N / fps)``.
+It serves planning, tests of scheduling and measurements with more devices than the host has. Its outputs are zeros of
+the right shapes, or real: computed on the CPU the first time that a network sees an image, and replayed from a record
+afterwards, so that the device takes no CPU time from others. Either way an inference takes at least the time that the
+profile states (:meth:`hams_agents.emulation_profile.EmulationProfile.service_s`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from hams_agents.backends.base import Backend, Capabilities, ModelFile, Network, noise
 from hams_agents.backends.batching import Array
+from hams_agents.backends.replay import Replay, Replays, Store, prune, store_path
 from hams_agents.devices import DeviceSpec
-from hams_agents.emulation_profile import EmulationProfile, HangFault, read_profile
+from hams_agents.emulation_profile import EmulationProfile, read_profile
 from hams_shared.errors import ModelError, UnsupportedModelError
 
 _MOST_LATE_S = 0.002
 """A sleep that ended later than this was disturbed; only what is below it is made up for."""
+_SPIN = bytes(1 << 16)
+"""What burning CPU time digests: about 80 µs, without Python's lock."""
 
 
 class EmulatedBackend:
     """A device by profile; `open_backend` opens the runtime that computes its outputs.
+
+    Args:
+        spec: the profile is its target.
+        open_backend: opens a CPU.
+        records: folder of recorded outputs; None: each output is computed.
+        clock: monotonic, s.
+        sleep: takes s.
 
     Raises:
         DeviceSpecError: the profile is missing or wrong, or the runtime it computes with does not open.
@@ -35,13 +50,20 @@ class EmulatedBackend:
         self,
         spec: DeviceSpec,
         open_backend: Callable[[DeviceSpec], Backend],
+        records: Path | None = None,
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._profile = read_profile(Path(spec.target))
+        self._clock = clock
         self._pacer = Pacer(clock, sleep)
+        self._busy = Busy()
         inner = "onnxruntime" if self._profile.run == "onnxruntime" else "openvino"
         self._inner = open_backend(replace(spec, backend=inner, target="CPU"))
+        self._records = records if self._profile.replay and self._profile.run != "none" else None
+        self.replays = Replays(on=self._records is not None)
+        if self._records is not None:
+            prune(self._records)
         self._capabilities = _capabilities(self._profile, self._inner.capabilities, spec)
 
     @property
@@ -50,23 +72,34 @@ class EmulatedBackend:
         return self._capabilities
 
     def load(self, model: ModelFile) -> EmulatedNetwork:
-        """Load `model` on the CPU behind the profile; see :meth:`hams_agents.backends.base.Backend.load`."""
+        """Load `model`, and on the CPU behind the profile what it needs; see
+        :meth:`hams_agents.backends.base.Backend.load`."""
         fps = self._profile.fps_of(model.name, model.digest)
         if fps is None:
             raise UnsupportedModelError(
                 f"model {model.name}: the profile of emulated device {self._profile.name} has no speed for it",
                 "add it to the profile's fps, or '*' for all others",
             )
+        start = self._clock()
         with self._pacer.at_least(self._profile.load_ms / 1e3):
-            real = self._inner.load(model)
-        load_ms = max(real.load_ms, self._profile.load_ms)
-        memory_mib, metadata = real.memory_mib, real.metadata
-        source: Network | _Zeros = real
-        if self._profile.run == "none":
-            source = _Zeros(model, real)
+            source = self._source(model)
+        load_ms = max((self._clock() - start) * 1e3, self._profile.load_ms)
+        return EmulatedNetwork(model, source, self._profile, fps, self._pacer, self._busy, load_ms)
+
+    def _source(self, model: ModelFile) -> Network | Replay | Zeros:
+        """Return what gives the outputs."""
+        if self._records is not None:
+            able = self._inner.capabilities
+            computed_by = f"{able.backend} {able.runtime} {able.name} {able.precisions[0]}"
+            store = Store(store_path(self._records, model, computed_by))
+            return Replay(model, partial(self._inner.load, model), store, self.replays)
+        real = self._inner.load(model)
+        if self._profile.run != "none":
+            return real
+        try:
+            return Zeros(model, real)
+        finally:
             real.close()
-        hang = self._profile.hang
-        return EmulatedNetwork(model, source, fps, self._pacer, load_ms, memory_mib, metadata, hang)
 
     def close(self) -> None:
         """Release the CPU behind it."""
@@ -76,44 +109,78 @@ class EmulatedBackend:
 class EmulatedNetwork:
     """A network at a stated speed; see :class:`hams_agents.backends.base.Network`."""
 
-    dynamic_batch = True
-
     def __init__(
         self,
         model: ModelFile,
-        source: Network | _Zeros,
+        source: Network | Replay | Zeros,
+        profile: EmulationProfile,
         fps: float,
         pacer: Pacer,
+        busy: Busy,
         load_ms: float,
-        memory_mib: float,
-        metadata: Mapping[str, str],
-        hang: HangFault | None = None,
     ) -> None:
-        self.metadata = metadata
-        self.memory_mib = memory_mib
+        self.dynamic_batch = bool(profile.batch)
+        self.metadata = source.metadata
+        self.memory_mib = source.memory_mib
         self.load_ms = load_ms
         self._model = model
-        self._source: Network | _Zeros | None = source
+        self._source: Network | Replay | Zeros | None = source
+        self._profile = profile
         self._fps = fps
         self._pacer = pacer
-        self._hang = hang
+        self._busy = busy
         self._done = 0
 
     def infer(self, batch: Array, *, alone: bool = True) -> Mapping[str, Array]:
-        """Run N images in no less than N / fps seconds; there is one lane."""
+        """Run N images in no less than the stated time; the lanes that are busy count, `alone` does not."""
         if self._source is None:
             raise ModelError(f"model {self._model.name} is closed")
-        if self._hang is not None and self._hang.hangs(self._model.name, self._done):
+        hang = self._profile.hang
+        if hang is not None and hang.hangs(self._model.name, self._done):
             threading.Event().wait()
         self._done += 1
-        with self._pacer.at_least(len(batch) / self._fps):
+        with (
+            self._busy.one_more() as lanes,
+            self._pacer.at_least(self._profile.service_s(self._fps, len(batch), lanes)),
+        ):
+            if self._profile.host_cpu_ms:
+                burn(self._profile.host_cpu_ms * len(batch) / 1e3)
             return self._source.infer(batch)
 
     def close(self) -> None:
-        """Release what computes its outputs."""
+        """Release what gives its outputs."""
         if self._source is not None:
             self._source.close()
         self._source = None
+
+
+class Busy:
+    """How many lanes of a device are busy."""
+
+    def __init__(self) -> None:
+        self._lanes = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def one_more(self) -> Iterator[int]:
+        """Occupy one lane more for a while; gives how many there are with it."""
+        with self._lock:
+            self._lanes += 1
+            lanes = self._lanes
+        try:
+            yield lanes
+        finally:
+            with self._lock:
+                self._lanes -= 1
+
+
+def burn(seconds: float, clock: Callable[[], float] = time.thread_time) -> None:
+    """Keep one core busy for so much CPU time of this thread, in steps of 80 µs."""
+    if seconds <= 0:
+        return
+    end = clock() + seconds
+    while clock() < end:
+        hashlib.blake2b(_SPIN)
 
 
 class Pacer:
@@ -122,7 +189,8 @@ class Pacer:
     def __init__(self, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
         self._clock = clock
         self._sleep = sleep
-        self._late = 0.0
+        self._thread = threading.local()
+        """How late its last sleep ended, s: each lane is a thread."""
 
     def at_least(self, seconds: float) -> _Pace:
         """Return a context that lasts no less than `seconds`."""
@@ -130,16 +198,16 @@ class Pacer:
 
     def start(self, seconds: float) -> float:
         """Return when a block of `seconds` that begins now must end."""
-        return self._clock() + seconds - self._late
+        return self._clock() + seconds - getattr(self._thread, "late", 0.0)
 
     def wait(self, end: float) -> None:
         """Sleep until `end`."""
         left = end - self._clock()
         if left > 0:
             self._sleep(left)
-            self._late = min(max(self._clock() - end, 0.0), _MOST_LATE_S)
+            self._thread.late = min(max(self._clock() - end, 0.0), _MOST_LATE_S)
         else:
-            self._late = 0.0
+            self._thread.late = 0.0
 
 
 class _Pace:
@@ -156,19 +224,23 @@ class _Pace:
             self._pacer.wait(self._end)
 
 
-class _Zeros:
+class Zeros:
     """Zeros in the shapes that the real network gives for one image."""
 
     def __init__(self, model: ModelFile, network: Network) -> None:
+        self.metadata = network.metadata
+        self.memory_mib = network.memory_mib
         self._model = model
         self._like = {name: np.zeros_like(value) for name, value in network.infer(noise(model, 1)).items()}
 
     def infer(self, batch: Array) -> dict[str, Array]:
+        """Return zeros for N images."""
         if batch.shape[1:] != self._model.input_shape[1:]:
             raise ModelError(f"model {self._model.name} was given images of another shape than it was loaded for")
         return {name: np.repeat(value, len(batch), axis=0) for name, value in self._like.items()}
 
     def close(self) -> None:
+        """Forget them."""
         self._like = {}
 
 
@@ -177,11 +249,14 @@ def _capabilities(profile: EmulationProfile, inner: Capabilities, spec: DeviceSp
         backend="emulated",
         unit=spec.unit,
         kind=profile.kind,
-        name=f"emulated {profile.kind.upper()} {profile.name}{' (made to hang)' if profile.hang else ''}",
+        name=f"emulated {profile.kind.upper()}{' (made to hang)' if profile.hang else ''}",
         cores=spec.cores,
         memory_mib=profile.memory_mib,
         precisions=inner.precisions[:1],
         runtime=inner.runtime,
+        lanes=profile.lanes,
         variant=profile.digest(),
         emulated=True,
+        idle_w=profile.power_w.idle if profile.power_w else 0.0,
+        busy_w=profile.power_w.busy if profile.power_w else 0.0,
     )
