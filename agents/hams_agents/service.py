@@ -22,6 +22,7 @@ from pathlib import Path
 import hams_shared
 from hams_agents import core
 from hams_agents.backends.base import Backend, ModelFile
+from hams_agents.backends.replay import replays_of
 from hams_agents.device_record import device_record
 from hams_agents.profiling.profiler import Profiler
 from hams_agents.registration import Registration
@@ -103,6 +104,7 @@ class AgentService:
         self._memory_domain = memory_domain(memory)
         self._bad_messages = 0
         self._changes = Changes()
+        self._replays = replays_of(backend)
         self._registration = Registration(bus, self._record, may_write_profiles=may_write_profiles)
 
     @property
@@ -270,7 +272,9 @@ class AgentService:
                 uptime_s=round(self._clock.now() - self._started, 3),
                 memory_mib=round(resident_mib(), 1),
                 memory_domain=self._memory_domain,
-                remarks=self._changes.check(self._clock.now()),
+                replayed=self._replays.images,
+                misses=self._replays.misses,
+                remarks=(*self._changes.check(self._clock.now()), *self._replays.remarks()),
             )
             try:
                 await self._bus.publish(subjects.heartbeat(self.device), codec.encode(beat))
