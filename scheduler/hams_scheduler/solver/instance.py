@@ -19,6 +19,9 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 OBJECTIVES = ("hams", "paper")
 
+USABLE_SHARE = 0.95
+"""The part of a host's cores that frames can use; the kernel, heartbeats and short waits take the rest."""
+
 
 class InvalidInstanceError(ValueError):
     """The instance contradicts itself; `field` names the part that is wrong."""
@@ -61,6 +64,9 @@ class Instance:
     hosts (an unlisted pair is free), `hosts` maps devices to hosts. A pair whose `accuracy` (M×D) is below
     `accuracy_floor` (M) is unsupported. Larger `priorities` are more important. A pin may name a device that is
     gone. `cpu_devices` are where the strategy `default` begins; empty: the devices with `cpu` in their name.
+    `cores` are CPU cores by host, of which frames use the part `usable`. `cpu_ms` is M×D ms of CPU time that an
+    inference takes from its device's host, `frame_cpu_ms` what a frame of a group takes from hosts whatever the
+    placement ({group: {host: ms}}). Hosts that are not in `cores` limit nothing.
     Raises InvalidInstanceError.
     """
 
@@ -81,6 +87,10 @@ class Instance:
     accuracy: FloatArray | None = None
     accuracy_floor: FloatArray | None = None
     objective: str = "hams"
+    cores: Mapping[str, float] = field(default_factory=dict)
+    cpu_ms: FloatArray | None = None
+    frame_cpu_ms: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    usable: float = USABLE_SHARE
     cpu_devices: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -97,10 +107,9 @@ class Instance:
         put(self, "capacity_mib", _array(capacity, "capacity_mib", [(d,)], infinite=True))
         if self.kappa is not None:
             put(self, "kappa", _array(self.kappa, "kappa", [(d,), (d, np.shape(self.kappa)[-1])]))
-        if self.accuracy is not None:
-            put(self, "accuracy", _array(self.accuracy, "accuracy", [(m, d)]))
-        if self.accuracy_floor is not None:
-            put(self, "accuracy_floor", _array(self.accuracy_floor, "accuracy_floor", [(m,)]))
+        for name, shape in (("accuracy", (m, d)), ("accuracy_floor", (m,)), ("cpu_ms", (m, d))):
+            if (table := getattr(self, name)) is not None:
+                put(self, name, _array(table, name, [shape]))
         _check_names(self)
 
     @property
@@ -133,7 +142,7 @@ class Instance:
         return allowed
 
     def replace(self, **changes: Any) -> Instance:
-        """Return a copy with some fields changed, validated again."""
+        """Return a validated copy with some fields changed."""
         return replace(self, **changes)
 
 
@@ -156,8 +165,8 @@ def _check_names(instance: Instance) -> None:
     for name, values in (("models", instance.models), ("devices", instance.devices)):
         if not values:
             raise InvalidInstanceError(f"{name} is empty: nothing to schedule", field=name)
-        twice = sorted({value for value in values if values.count(value) > 1}) if _repeats(values) else []
-        if twice:
+        if len(set(values)) != len(values):
+            twice = sorted({value for value in values if values.count(value) > 1})
             raise InvalidInstanceError(f"{name} names {', '.join(twice)} more than once", field=name)
     if (instance.weights <= 0).any():
         raise InvalidInstanceError("weights must be above 0 inferences per frame", field="weights")
@@ -177,6 +186,7 @@ def _check_names(instance: Instance) -> None:
         raise InvalidInstanceError("a target FPS must be above 0", field="targets")
     if any(not 0 < rate < np.inf for rate in instance.links.values()):
         raise InvalidInstanceError("a link must carry more than 0 MiB/s", field="links")
+    _check_hosts(instance, groups)
     for edge in instance.edges:
         nodes = {edge.target} if edge.source.startswith("host:") else {edge.source, edge.target}
         _known(nodes, models, "edges", "model")
@@ -184,8 +194,12 @@ def _check_names(instance: Instance) -> None:
             raise InvalidInstanceError("an edge must carry 0 or more bytes per frame", field="edges")
 
 
-def _repeats(values: tuple[str, ...]) -> bool:
-    return len(set(values)) != len(values)
+def _check_hosts(instance: Instance, groups: set[str]) -> None:
+    if any(not 0 < cores < np.inf for cores in instance.cores.values()) or not 0 < instance.usable <= 1:
+        raise InvalidInstanceError("a host has more than 0 cores, of which a part up to 1 is usable", field="cores")
+    _known(set(instance.frame_cpu_ms), groups, "frame_cpu_ms", "group")
+    for costs in instance.frame_cpu_ms.values():
+        _array(list(costs.values()), "frame_cpu_ms", [(len(costs),)])
 
 
 def _known(names: set[str], known: set[str], part: str, kind: str) -> None:
@@ -214,6 +228,43 @@ class LinkTable:
 
 
 @dataclass(frozen=True, eq=False)
+class HostTable:
+    """Hosts' CPU cores: seconds of all usable cores of a host per frame (over target).
+
+    `names` are H hosts, `host` D host numbers, `cpu` M×D seconds that a pair takes from its device's host (0: that host
+    has no row), `fixed` G×H seconds that the groups' frames take whatever the placement.
+    """
+
+    names: tuple[str, ...]
+    host: IntArray
+    cpu: FloatArray
+    fixed: FloatArray
+
+    @staticmethod
+    def of(instance: Instance) -> HostTable | None:
+        """Return the rows of `instance`; None where no host has known cores and costs."""
+        names, groups, costs = tuple(instance.cores), instance.group_names, instance.frame_cpu_ms
+        cpu_ms = np.zeros(instance.fps.shape) if instance.cpu_ms is None else instance.cpu_ms
+        if not names or not (cpu_ms.any() or costs):
+            return None
+        usable_ms = np.array([1e3 * instance.usable * instance.cores[host] for host in names])
+        here = np.array([[instance.hosts.get(device) == host for device in instance.devices] for host in names])
+        fixed = np.array([[costs.get(group, {}).get(host, 0.0) for host in names] for group in groups])
+        factor = [1.0 if len(groups) == 1 else instance.target(group) for group in groups]
+        cpu = cpu_ms * (instance.weights * demand(instance))[:, None] * (here / usable_ms[:, None]).sum(axis=0)
+        return HostTable(names, here.argmax(axis=0), cpu, fixed * np.array(factor)[:, None] / usable_ms)
+
+    @property
+    def base(self) -> FloatArray:
+        """Return the H sums of `fixed`."""
+        return np.asarray(self.fixed.sum(axis=0), dtype=np.float64)
+
+    def total(self, by_device: npt.ArrayLike) -> FloatArray:
+        """Return H sums of D seconds (D: devices), by host."""
+        return np.bincount(self.host, weights=by_device, minlength=len(self.names)).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
 class Problem:
     """Numbers of one scheduling question.
 
@@ -229,6 +280,7 @@ class Problem:
     capacity: FloatArray
     slowdown: FloatArray | None = None
     links: LinkTable | None = None
+    hosts: HostTable | None = None
     one_per_device: bool = False
     cpu: tuple[int, ...] = ()
 
@@ -245,8 +297,13 @@ class Problem:
 
     @property
     def plain(self) -> bool:
-        """Whether the cycle is a sum of costs per device: no links and no count-dependent slowdown."""
-        return self.slowdown is None and self.links is None
+        """Whether the cycle is a sum of costs per device: no links, no hosts' cores, no count-dependent slowdown."""
+        return self.slowdown is None and self.links is None and self.hosts is None
+
+    @property
+    def resources(self) -> int:
+        """Return how many rows the placement LP has for time: devices, then hosts."""
+        return self.shape[1] + (len(self.hosts.names) if self.hosts is not None else 0)
 
     @staticmethod
     def of(instance: Instance) -> Problem:
@@ -279,6 +336,7 @@ class Problem:
             np.asarray(instance.capacity_mib),
             slowdown,
             _links(instance),
+            None if instance.objective == "paper" else HostTable.of(instance),
             instance.objective == "paper",
             tuple(column for column in range(columns) if instance.devices[column] in cpu),
         )

@@ -3,7 +3,9 @@
 Required: `models`, `devices`, `fps` (rows models; 0 or null: unsupported). Optional: `weights`, `memory_mib`,
 `capacity_mib` (null: no limit), `pins` {node: [devices]}, `groups` {group: {"nodes": [...], "target_fps": x,
 "priority": n}}, `kappa`, `hosts` {device: host}, `links` [{"a", "b", "mib_per_s"}], `edges` [{"from", "to",
-"bytes_per_frame"}], `accuracy`, `accuracy_floor`, `objective`. Other keys (`name`, `comment` …) are ignored.
+"bytes_per_frame"}], `accuracy`, `accuracy_floor`, `objective`. Hosts' CPU cores: `cores` {host: number}, `cpu_ms`
+(rows models, ms of CPU time per inference; or {stage: rows}), `frame_cpu_ms` {group: {host: ms per frame, or {stage:
+ms}}} (`default` where there are no groups), `usable` (part of the cores, 0.95). Other keys (`name` …) are ignored.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hams_scheduler.solver.instance import Edge, FloatArray, Instance, InvalidInstanceError
+from hams_scheduler.solver.instance import USABLE_SHARE, Edge, FloatArray, Instance, InvalidInstanceError
 
 
 def read(data: Mapping[str, Any]) -> Instance:
@@ -62,6 +64,13 @@ def _read(data: Mapping[str, Any]) -> Instance:
         accuracy=None if data.get("accuracy") is None else _table(data["accuracy"], 0.0),
         accuracy_floor=None if data.get("accuracy_floor") is None else _table(data["accuracy_floor"], 0.0),
         objective=data.get("objective") or "hams",
+        cores={host: float(cores) for host, cores in (data.get("cores") or {}).items()},
+        cpu_ms=_stages(data.get("cpu_ms")),
+        frame_cpu_ms={
+            group: {host: float(sum(_parts(ms))) for host, ms in costs.items()}
+            for group, costs in (data.get("frame_cpu_ms") or {}).items()
+        },
+        usable=float(data.get("usable") or USABLE_SHARE),
     )
 
 
@@ -69,6 +78,21 @@ def _names(value: Any, name: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         raise InvalidInstanceError(f"{name} must be a list of names", field=name)
     return tuple(value)
+
+
+def _parts(value: Any) -> list[Any]:
+    """The stages of a cost, or the cost itself."""
+    return list(value.values()) if isinstance(value, Mapping) else [value]
+
+
+def _stages(value: Any) -> FloatArray | None:
+    """Return the sum of the stages' tables; null is 0 ms, as for pairs that are unsupported."""
+    if value is None:
+        return None
+    tables = [_table(part, 0.0) for part in _parts(value)]
+    if len({table.shape for table in tables}) != 1:
+        raise InvalidInstanceError("the stages of cpu_ms need tables of one size", field="cpu_ms")
+    return np.asarray(np.sum(tables, axis=0), dtype=np.float64)
 
 
 def _table(value: Any, null: float) -> FloatArray:

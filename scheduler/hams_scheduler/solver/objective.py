@@ -2,7 +2,8 @@
 
 Node n costs device d `w_n * kappa_d / F[n, d]` seconds per frame; the learned overhead of an inference is in F. A
 device serves its nodes one after another, so its cycle is the sum over its nodes, times their shares; a link's cycle
-is the transfer time of the edges that cross it. The group's FPS is `1 / (longest cycle)`: the slowest part decides.
+is the transfer time of the edges that cross it; a host's cycle is the CPU time of all that runs there over its usable
+cores. The group's FPS is `1 / (longest cycle)`: the slowest part decides.
 (HAMS, SEC 2020, measures one model per device: `paper`, the same formula with at most one model on a device.) With
 several groups each cost is per frame of its group times the group's target, so `1 / cycle` is the smallest
 achieved/target, and `group_rates` then raises whatever is not at the bottleneck (lexicographic max-min, by progressive
@@ -13,7 +14,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, Instance, IntArray, Problem, demand
+from hams_scheduler.solver.instance import (
+    SLACK_MIB,
+    FloatArray,
+    HostTable,
+    Instance,
+    IntArray,
+    Problem,
+    demand,
+)
 
 
 def shares_of(problem: Problem, assign: IntArray) -> FloatArray:
@@ -50,6 +59,14 @@ def link_cycles(problem: Problem, shares: FloatArray) -> FloatArray:
     return np.asarray(np.bincount(table.link.ravel(), weights=time.ravel()), dtype=np.float64)
 
 
+def host_cycles(problem: Problem, shares: FloatArray) -> FloatArray:
+    """Return seconds per frame (over target) that all usable cores of each host are busy; empty without hosts."""
+    table = problem.hosts
+    if table is None:
+        return np.zeros(0)
+    return table.total((shares * table.cpu).sum(axis=0)) + table.base
+
+
 def cycle(problem: Problem, assign: IntArray) -> float:
     """Return the longest cycle of an assignment in seconds per frame (over target); infinite if not allowed."""
     if problem.links is None:
@@ -58,13 +75,19 @@ def cycle(problem: Problem, assign: IntArray) -> float:
         if problem.slowdown is not None:
             count = np.bincount(assign, minlength=problem.shape[1])
             loads = loads * problem.slowdown[np.arange(len(loads)), count]
-        return float(loads.max())
+        longest = float(loads.max())
+        if problem.hosts is not None and longest < np.inf:
+            table = problem.hosts
+            spent = np.bincount(table.host[assign], table.cpu[np.arange(len(assign)), assign], len(table.names))
+            longest = max(longest, float((spent + table.base).max()))
+        return longest
     return share_cycle(problem, shares_of(problem, assign))
 
 
 def share_cycle(problem: Problem, shares: FloatArray) -> float:
-    """Return the longest device or link cycle under M×D `shares`."""
-    return float(max(device_cycles(problem, shares).max(), link_cycles(problem, shares).max(initial=0.0)))
+    """Return the longest device, link or host cycle under M×D `shares`."""
+    longest = max(device_cycles(problem, shares).max(), link_cycles(problem, shares).max(initial=0.0))
+    return float(max(longest, host_cycles(problem, shares).max(initial=0.0)))
 
 
 def breaches(problem: Problem, shares: FloatArray) -> list[str]:
@@ -87,7 +110,7 @@ def breaches(problem: Problem, shares: FloatArray) -> list[str]:
 def group_rates(instance: Instance, problem: Problem, shares: FloatArray) -> dict[str, float]:
     """Return FPS by group for fixed shares: highest priority first up to its target, then all by max-min.
 
-    Within one priority the smallest achieved/target is raised until a device or link is full, then the next. When
+    Within one priority the smallest achieved/target is raised until a device, link or host is full, then the next. When
     every target is met, what is left is shared by max-min of achieved/target over all groups.
     """
     names = instance.group_names
@@ -106,17 +129,39 @@ def group_rates(instance: Instance, problem: Problem, shares: FloatArray) -> dic
 
 
 def _use(instance: Instance, problem: Problem, shares: FloatArray) -> FloatArray:
-    """Return G×(D+links) busy fractions that each group causes at its target."""
+    """Return G×(D+links+hosts) busy fractions that each group causes at its target."""
     rows = []
-    for name in instance.group_names:
+    for number, name in enumerate(instance.group_names):
         mine = np.array([instance.group_of(model) == name for model in instance.models])
         part = np.where(shares > 0, shares * np.where(shares > 0, problem.cost, 0.0), 0.0)
         if problem.slowdown is not None:
             count = (shares > 0).sum(axis=0)
             part = part * problem.slowdown[np.arange(len(count)), count]
         links = link_cycles(problem, np.where(mine[:, None], shares, 0.0))
-        rows.append(np.concatenate([part[mine].sum(axis=0), links]))
+        rows.append(np.concatenate([part[mine].sum(axis=0), links, _host_use(problem.hosts, shares, mine, number)]))
     return np.array(rows)
+
+
+def _host_use(table: HostTable | None, shares: FloatArray, mine: np.ndarray, group: int) -> FloatArray:
+    if table is None:
+        return np.zeros(0)
+    return np.asarray(table.total((shares * table.cpu)[mine].sum(axis=0)) + table.fixed[group], dtype=np.float64)
+
+
+def host_use(instance: Instance, shares: FloatArray, rates: dict[str, float]) -> dict[str, float]:
+    """Return the busy part of the usable cores of each host when every group runs at its rate; empty: not known.
+
+    It is reported under the objective `paper`, too, where it limits nothing.
+    """
+    table = HostTable.of(instance)
+    if table is None:
+        return {}
+    total = np.zeros(len(table.names))
+    for number, name in enumerate(instance.group_names):
+        mine = np.array([instance.group_of(model) == name for model in instance.models])
+        factor = rates[name] / (instance.target(name) if len(rates) > 1 else 1.0)
+        total += factor * _host_use(table, shares, mine, number)
+    return {name: float(value) for name, value in zip(table.names, total, strict=True)}
 
 
 def _fill(use: FloatArray, ratio: FloatArray, raised: np.ndarray, top: float) -> FloatArray:
@@ -154,6 +199,8 @@ __all__ = [
     "demand",
     "device_cycles",
     "group_rates",
+    "host_cycles",
+    "host_use",
     "link_cycles",
     "satisfaction",
     "share_cycle",

@@ -48,9 +48,10 @@ class Placement:
     `fps` is the group's FPS; with several groups it is the FPS of the group with the smallest achieved/target
     (`group_fps` has all). `bound_fps` is proven for the same quantity: nothing is faster. `gap` is
     `bound_fps / fps - 1`. `busy` is the fraction of time that a device works at that rate, `bottleneck` the device
-    (or link) that is always busy. `explanation` holds per node why it is there, `alternatives` what the group's FPS
-    (or that of the worst-off group) were if that node alone moved to another device (0: it does not fit; large
-    instances list the best three). `transfer` is the busy fraction by link.
+    (link, or `host NAME's cores`) that is always busy. `explanation` holds per node why it is there, `alternatives`
+    what the group's FPS (or that of the worst-off group) were if that node alone moved to another device (0: it does
+    not fit; large instances list the best three). `transfer` is the busy fraction by link, `cores` that of the
+    usable cores by host.
     """
 
     strategy: str
@@ -67,6 +68,7 @@ class Placement:
     group_fps: Mapping[str, float] = field(default_factory=dict)
     unmet: tuple[str, ...] = ()
     transfer: Mapping[str, float] = field(default_factory=dict)
+    cores: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -89,6 +91,7 @@ class Placement:
             "group_fps": dict(self.group_fps),
             "unmet": list(self.unmet),
             "transfer": dict(self.transfer),
+            "cores": dict(self.cores),
             "explanation": dict(self.explanation),
             "alternatives": {node: dict(fps) for node, fps in self.alternatives.items()},
             "notes": list(self.notes),
@@ -102,7 +105,7 @@ def build(strategy: str, instance: Instance, problem: Problem, answer: Answer, s
         raise AssertionError(f"strategy {strategy} broke a constraint: {wrong[0]}")
     cycles = objective.device_cycles(problem, answer.shares)
     links = objective.link_cycles(problem, answer.shares)
-    longest = float(max(cycles.max(), links.max(initial=0.0)))
+    longest = objective.share_cycle(problem, answer.shares)
     bound = longest if answer.optimal else min(answer.bound, longest)
     rates = objective.group_rates(instance, problem, answer.shares)
     worst = min(rates, key=lambda name: rates[name] / instance.target(name))
@@ -111,8 +114,9 @@ def build(strategy: str, instance: Instance, problem: Problem, answer: Answer, s
     busy = _busy(instance, problem, answer.shares, rates)
     names = {f"link {a} - {b}": index for index, (a, b) in enumerate(instance.links)}
     transfer = {name: float(links[i] / longest) for name, i in names.items() if i < len(links)}
-    full = max(busy, key=lambda name: busy[name])
-    if links.max(initial=0.0) > cycles.max():
+    cores = objective.host_use(instance, answer.shares, rates)
+    full = _bottleneck(busy, {} if problem.hosts is None else cores)
+    if links.max(initial=0.0) > cycles.max() and links.max() >= longest:
         full = max(transfer, key=lambda name: transfer[name])
     unmet = tuple(
         name for name in rates if name in instance.targets and rates[name] < instance.targets[name] * (1 - 1e-9)
@@ -133,8 +137,21 @@ def build(strategy: str, instance: Instance, problem: Problem, answer: Answer, s
         group_fps=rates,
         unmet=unmet,
         transfer=transfer,
+        cores=cores,
         notes=answer.notes,
     )
+
+
+def _bottleneck(busy: Mapping[str, float], cores: Mapping[str, float]) -> str:
+    """Return the device that is busiest, or the host whose cores are busier than it."""
+    device = max(busy, key=lambda name: busy[name])
+    host = max(cores, key=lambda name: cores[name], default="")
+    return cores_of(host) if host and cores[host] > busy[device] * (1 + 1e-9) else device
+
+
+def cores_of(host: str) -> str:
+    """Return how the cores of `host` are named as a bottleneck."""
+    return f"host {host}'s cores"
 
 
 def assignment_rows(instance: Instance, shares: Mapping[str, Mapping[str, float]]) -> IntArray:
@@ -195,7 +212,7 @@ def _alternatives(problem: Problem, shares: FloatArray, scale: float) -> dict[st
 def _moved_cycles(problem: Problem, shares: FloatArray) -> FloatArray:
     """Return M×D: the longest cycle if a node were wholly on that device and the rest stayed.
 
-    Exact; but count-dependent slowdown and links are only looked at up to FULL_TABLE pairs.
+    Exact; but count-dependent slowdown, links and hosts' cores are only looked at up to FULL_TABLE pairs.
     """
     rows, columns = problem.shape
     if not problem.plain and rows * columns <= FULL_TABLE:
@@ -244,6 +261,8 @@ def _explanation(
         text = "on " + " and ".join(here)
         if any(problem.devices[c] == bottleneck for c in columns):
             text += ", the bottleneck"
+        elif any(bottleneck == cores_of(instance.hosts.get(problem.devices[c], "")) for c in columns):
+            text += ", whose host's cores are the bottleneck"
         if possible[row] == 1:
             text += "; no other device can run it"
         elif model in moved:

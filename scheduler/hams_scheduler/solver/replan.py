@@ -18,7 +18,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from hams_scheduler.solver import objective
-from hams_scheduler.solver.instance import SLACK_MIB, IntArray, Problem
+from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, IntArray, Problem
+from hams_scheduler.solver.strategies.mfs import spent_on
 
 TOLERANCE = 1.05
 """How much longer than the reference's the cycle may be."""
@@ -93,17 +94,35 @@ def _repair(problem: Problem, stays: IntArray, limit: float) -> IntArray | None:
 
 
 def _partial_cycle(problem: Problem, rows: IntArray, row: int, column: int) -> float:
-    """Return the longest device cycle of the nodes placed so far, with `row` on `column`."""
+    """Return the longest device or host cycle of the nodes placed so far, with `row` on `column`."""
     placed = rows >= 0
     loads = np.bincount(rows[placed], weights=problem.cost[placed, rows[placed]], minlength=problem.shape[1])
     loads[column] += problem.cost[row, column]
-    return float(loads.max())
+    if problem.hosts is None:
+        return float(loads.max())
+    with_row = rows.copy()
+    with_row[row] = column
+    return float(max(loads.max(), spent_on(problem.hosts, with_row).max()))
 
 
 def _steps(problem: Problem, rows: IntArray) -> Iterator[tuple[IntArray, int]]:
     """Yield placements one move or swap away that take something off the bottleneck, and how many nodes that moves."""
     cycles = objective.device_cycles(problem, objective.shares_of(problem, rows))
+    for full in _full_devices(problem, rows, cycles):
+        yield from _steps_off(problem, rows, full)
+
+
+def _full_devices(problem: Problem, rows: IntArray, cycles: FloatArray) -> list[int]:
+    """The device with the longest cycle; where a host's cores take longer, all devices of that host."""
     full = int(np.argmax(cycles))
+    if problem.hosts is None:
+        return [full]
+    spent = spent_on(problem.hosts, rows)
+    host = int(np.argmax(spent))
+    return [full] if cycles[full] >= spent[host] else [int(c) for c in np.nonzero(problem.hosts.host == host)[0]]
+
+
+def _steps_off(problem: Problem, rows: IntArray, full: int) -> Iterator[tuple[IntArray, int]]:
     for row in np.nonzero(rows == full)[0]:
         for column in range(problem.shape[1]):
             if column == full:

@@ -9,15 +9,16 @@ import numpy as np
 
 from hams_scheduler.solver.instance import Instance, InvalidInstanceError
 
-FORMS = "add:DEVICE, add:PROFILE.yaml, remove:DEVICE or scale:DEVICE=1.5"
+FORMS = "add:DEVICE, add:PROFILE.yaml, remove:DEVICE, scale:DEVICE=1.5, cores:HOST=8 or cores:HOST=+4"
 
 
 def apply(instance: Instance, change: str, profiles: Mapping[str, Mapping[str, Any]] | None = None) -> Instance:
     """Return `instance` after one change.
 
     ``add:DEVICE`` adds a twin of a device that is there; ``add:PROFILE.yaml`` a device of the speeds in that profile,
-    whose content is ``profiles[PROFILE.yaml]`` (`name`, `fps` by model or ``"*"``, `memory_mib`);
-    ``remove:DEVICE`` takes one away; ``scale:DEVICE=1.5`` makes one that much faster. DEVICE is an id or its end, such
+    whose content is ``profiles[PROFILE.yaml]`` (`name`, `fps` and `cpu_ms` by model or ``"*"``, `memory_mib`, `host`);
+    ``remove:DEVICE`` takes one away; ``scale:DEVICE=1.5`` makes one that much faster; ``cores:HOST=8`` gives a host
+    so many CPU cores, ``cores:HOST=+4`` so many more. DEVICE is an id or its end, such
     as ``openvino.gpu`` or ``gpu``, where that names one device.
 
     Raises:
@@ -39,6 +40,8 @@ def apply(instance: Instance, change: str, profiles: Mapping[str, Mapping[str, A
         case "scale":
             device, _, factor = rest.partition("=")
             return _scale(instance, _column(instance, device), factor)
+        case "cores":
+            return _cores(instance, rest)
     raise InvalidInstanceError(f"what-if {change!r} is not {FORMS}; devices: {', '.join(instance.devices)}")
 
 
@@ -96,8 +99,17 @@ def _profiled(instance: Instance, profile: Mapping[str, Any]) -> Instance:
     kappa = None if added.kappa is None else added.kappa.copy()
     if kappa is not None:
         kappa[-1] = 1.0
+    cpu_ms = np.zeros(table.shape) if added.cpu_ms is None else added.cpu_ms.copy()
+    costs = profile.get("cpu_ms") or {}
+    cpu_ms[:, -1] = [float(costs.get(model, costs.get("*", 0.0))) for model in instance.models]
+    hosts = dict(instance.hosts) | ({name: str(profile["host"])} if profile.get("host") else {})
     return added.replace(
-        devices=(*instance.devices, name), fps=table, capacity_mib=capacity, kappa=kappa, hosts=dict(instance.hosts)
+        devices=(*instance.devices, name),
+        fps=table,
+        capacity_mib=capacity,
+        kappa=kappa,
+        hosts=hosts,
+        cpu_ms=cpu_ms if cpu_ms.any() else None,
     )
 
 
@@ -121,6 +133,18 @@ def _scale(instance: Instance, column: int, factor: str) -> Instance:
     return instance.replace(fps=fps)
 
 
+def _cores(instance: Instance, rest: str) -> Instance:
+    host, _, number = rest.partition("=")
+    if host not in instance.cores:
+        known = f"there are {', '.join(instance.cores)}" if instance.cores else "the instance has no cores"
+        raise InvalidInstanceError(f"the cores of host {host!r} are not known; {known}")
+    try:
+        cores = float(number) + (instance.cores[host] if number.startswith("+") else 0.0)
+    except ValueError:
+        raise InvalidInstanceError(f"cores needs a number, as in cores:HOST=8 or +4, not {number!r}") from None
+    return instance.replace(cores={**instance.cores, host: cores})
+
+
 def _columns(instance: Instance, columns: list[int], names: tuple[str, ...], hosts: dict[str, str]) -> Instance:
     """The instance with these columns, under these names."""
     memory = instance.memory_mib if instance.memory_mib.ndim == 1 else instance.memory_mib[:, columns]
@@ -131,6 +155,7 @@ def _columns(instance: Instance, columns: list[int], names: tuple[str, ...], hos
         capacity_mib=instance.capacity_mib[columns],
         kappa=None if instance.kappa is None else instance.kappa[columns],
         accuracy=None if instance.accuracy is None else instance.accuracy[:, columns],
+        cpu_ms=None if instance.cpu_ms is None else instance.cpu_ms[:, columns],
         hosts=hosts,
         pins={node: kept for node, places in instance.pins.items() if (kept := places & frozenset(names))},
     )

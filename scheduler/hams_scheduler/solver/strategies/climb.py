@@ -1,6 +1,6 @@
 """Hill climbing by moves and swaps under any score, for what a table of costs does not hold.
 
-Links, count-dependent slowdown and the order in which several groups are served cannot be read off a table of costs.
+Links, hosts' cores, count-dependent slowdown and the order in which groups are served are not in a table of costs.
 Here :mod:`objective` scores every placement in full, which is slow but exact. The start is a placement of the fast
 searches.
 """
@@ -18,12 +18,12 @@ Score = Callable[[IntArray], tuple[float, ...]]
 """Of an assignment (M device rows); the larger tuple is better."""
 
 
-def climb(problem: Problem, assign: IntArray, score: Score, budget: Budget) -> IntArray:
-    """Return an assignment that no single move or swap betters, or the best so far when the budget ends."""
+def climb(problem: Problem, assign: IntArray, score: Score, budget: Budget, steps: float = float("inf")) -> IntArray:
+    """Return an assignment that no single move or swap betters, or the best after `steps` or when the budget ends."""
     now = score(assign)
     found = True
-    while found:
-        found = False
+    while found and steps > 0:
+        found, steps = False, steps - 1
         for candidate in _neighbours(problem, assign):
             if budget.over():
                 return assign

@@ -57,7 +57,8 @@ def solve(instance: Instance, problem: Problem, strategy: Solve, budget: Budget)
     if objective.cycle(problem, options[0]) > 1.0:  # some target is missed
         for level in order[:-1]:
             weight = np.where(priority >= level, 1.0, FAINT)
-            faint = replace(problem, cost=problem.cost * weight[:, None], links=None)
+            hosts = problem.hosts and replace(problem.hosts, cpu=problem.hosts.cpu * weight[:, None])
+            faint = replace(problem, cost=problem.cost * weight[:, None], links=None, hosts=hosts)
             answer = strategy(faint, budget.part(budget.left() * 0.3))
             options.append(np.asarray(answer.shares.argmax(axis=1), dtype=np.int64))
     start = max(options, key=lambda assign: score(instance, problem, assign))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, IntArray, Problem
+from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, HostTable, IntArray, Problem
 from hams_scheduler.solver.objective import cycle
 from hams_scheduler.solver.placement import Answer
 from hams_scheduler.solver.strategies import mfs, paper
@@ -66,6 +66,7 @@ def fill(problem: Problem, limit: float, order: IntArray, later: FloatArray) -> 
     rows = problem.shape[0]
     assign = np.full(rows, -1, dtype=np.int64)
     left = np.arange(rows)
+    spare = None if problem.hosts is None else limit * (1 + 1e-12) - problem.hosts.base
     for rank, column in enumerate(order):
         cost = problem.cost[left, column]
         with np.errstate(invalid="ignore"):
@@ -73,7 +74,7 @@ def fill(problem: Problem, limit: float, order: IntArray, later: FloatArray) -> 
         regret[~np.isfinite(cost)] = np.inf
         here = np.lexsort((-cost, regret))
         here = here[np.isfinite(cost[here])]
-        taken = _take(problem, left[here], int(column), limit)
+        taken = _take(problem, left[here], int(column), limit, spare)
         assign[taken] = column
         left = left[assign[left] < 0]
         if not left.size:
@@ -83,8 +84,13 @@ def fill(problem: Problem, limit: float, order: IntArray, later: FloatArray) -> 
     return None
 
 
-def _take(problem: Problem, rows: IntArray, column: int, limit: float) -> IntArray:
-    """Return those of `rows`, in order, that fit one after another into `limit` seconds and the memory."""
+def _take(problem: Problem, rows: IntArray, column: int, limit: float, spare: FloatArray | None) -> IntArray:
+    """Return those of `rows`, in order, that fit one after another into `limit` seconds and the memory.
+
+    They also fit into what the hosts' cores have to `spare`, seconds, which they reduce.
+    """
+    if spare is not None and problem.hosts is not None:
+        rows = _on_cores(problem.hosts, rows, column, spare)
     taken: list[IntArray] = []
     time, room = limit * (1 + 1e-12), float(problem.capacity[column]) + SLACK_MIB
     if problem.slowdown is not None:
@@ -101,7 +107,20 @@ def _take(problem: Problem, rows: IntArray, column: int, limit: float) -> IntArr
         time -= float(cost[:stop].sum())
         room -= float(memory[:stop].sum())
         rows = rows[stop:]
-    return np.concatenate(taken) if taken else np.zeros(0, dtype=np.int64)
+    found = np.concatenate(taken) if taken else np.zeros(0, dtype=np.int64)
+    if spare is not None and problem.hosts is not None:
+        spare[problem.hosts.host[column]] -= problem.hosts.cpu[found, column].sum()
+    return found
+
+
+def _on_cores(table: HostTable, rows: IntArray, column: int, spare: FloatArray) -> IntArray:
+    """Return those of `rows`, in order, that together fit into what the cores of the device's host have to spare."""
+    left, kept = float(spare[table.host[column]]), []
+    for row in rows:
+        if table.cpu[row, column] <= left:
+            left -= float(table.cpu[row, column])
+            kept.append(row)
+    return np.array(kept, dtype=np.int64)
 
 
 def _later(problem: Problem, order: IntArray) -> FloatArray:

@@ -1,9 +1,10 @@
 """The placement LP: the shares that make the longest cycle least, by HiGHS's dual simplex through scipy.
 
-    min t   subject to   sum_d x_md = 1,   base_d + sum_m P_md x_md ≤ t,   sum_m mem_md x_md ≤ room_d
+    min t   subject to   sum_d x_md = 1,   base_d + sum_m P_md x_md ≤ t,   sum_m mem_md x_md ≤ room_d,
+                         fixed_h + sum_(m, d on h) cpu_md x_md ≤ t  for each host h with known cores
 
 Its value bounds every placement, whole or shared (a replica holds its node's whole memory, the LP only a share of it).
-A vertex, which is what the simplex method returns, splits few models: at most D - 1, and one more per full memory.
+A vertex, which is what the simplex method returns, splits few models: at most D - 1, one more per full memory or host.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ KEPT = 5
 
 @dataclass(frozen=True, eq=False)
 class LpResult:
-    """M×D shares, the cycle in seconds, and the dual prices: D per second, D per MiB, M per model."""
+    """M×D shares, the cycle in seconds, and the dual prices: D (+ H) per second, D per MiB, M per model."""
 
     shares: FloatArray
     cycle: float
@@ -53,12 +54,13 @@ def solve(
 ) -> LpResult | None:
     """Solve over the pairs that are `allowed` (M×D); None when there is no solution, or none in `seconds`.
 
-    `base` is what each device already carries, s; `room` the MiB it has left, of `problem.capacity`.
+    `base` is what each device (and host) already carries, s; `room` the MiB it has left, of `problem.capacity`.
     """
     rows, columns = np.nonzero(allowed)
     count, (models, devices) = len(rows), problem.shape
     unit = max(float(problem.cost[rows, columns].mean()) * models / devices, 1e-12)  # HiGHS has absolute tolerances
-    carried = np.zeros(devices) if base is None else base
+    resources = problem.resources
+    carried = _carried(problem) if base is None else base
     left = problem.capacity if room is None else room
     limits, rights, bounded = _limits(problem, rows, columns, carried / unit, left, unit)
     found = linprog(
@@ -78,9 +80,26 @@ def solve(
     shares /= shares.sum(axis=1, keepdims=True)
     duals = -np.asarray(found.ineqlin.marginals)
     mu = np.zeros(devices)
-    mu[bounded] = np.maximum(duals[devices:], 0.0) / np.maximum(problem.capacity[bounded], 1e-9) * unit
-    pi = np.maximum(duals[:devices], 0.0)
+    mu[bounded] = np.maximum(duals[resources:], 0.0) / np.maximum(problem.capacity[bounded], 1e-9) * unit
+    pi = np.maximum(duals[:resources], 0.0)
     return LpResult(shares, float(found.x[-1]) * unit, pi, mu, np.asarray(found.eqlin.marginals) * unit)
+
+
+def _carried(problem: Problem) -> FloatArray:
+    """What each device, then each host, carries whatever the placement, s."""
+    devices = np.zeros(problem.shape[1])
+    return devices if problem.hosts is None else np.append(devices, problem.hosts.base)
+
+
+def time_rows(problem: Problem, rows: IntArray, columns: IntArray, unit: float) -> csr_array:
+    """Return what the pairs take from each device, then from each host, in `unit` seconds."""
+    index = np.arange(len(rows))
+    time = csr_array((problem.cost[rows, columns] / unit, (columns, index)), shape=(problem.shape[1], len(rows)))
+    table = problem.hosts
+    if table is None:
+        return time
+    shape = (len(table.names), len(rows))
+    return vstack([time, csr_array((table.cpu[rows, columns] / unit, (table.host[columns], index)), shape=shape)])
 
 
 def _limits(
@@ -92,8 +111,8 @@ def _limits(
     """
     count, devices = len(rows), problem.shape[1]
     index = np.arange(count)
-    time = csr_array((problem.cost[rows, columns] / unit, (columns, index)), shape=(devices, count))
-    limits, rights = [hstack([time, csr_array(-np.ones((devices, 1)))])], [-carried]
+    time = time_rows(problem, rows, columns, unit)
+    limits, rights = [hstack([time, csr_array(-np.ones((problem.resources, 1)))])], [-carried]
     bounded = np.nonzero(np.isfinite(left))[0] if problem.tight else np.zeros(0, dtype=np.int64)
     if len(bounded):
         scale = np.maximum(problem.capacity[bounded], 1e-9)

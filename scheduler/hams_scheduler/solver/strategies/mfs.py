@@ -10,15 +10,21 @@ answer is never worse than everything on the best single device.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from hams_scheduler.solver.instance import SLACK_MIB, IntArray, Problem
+from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, HostTable, IntArray, Problem
 from hams_scheduler.solver.objective import cycle
 from hams_scheduler.solver.placement import Answer
 from hams_scheduler.solver.strategies import packing, paper
+from hams_scheduler.solver.strategies.climb import climb
 from hams_scheduler.solver.strategies.local_search import descend
 from hams_scheduler.solver.strategies.prices import sweep
 from hams_scheduler.solver.time_budget import Budget
+
+POLISHED = 2000
+"""Most moves and swaps of a placement, M × (M + D), that are tried one by one where hosts' cores count."""
 
 
 def mfs(problem: Problem, budget: Budget) -> Answer:
@@ -48,12 +54,18 @@ def place(problem: Problem, start: IntArray | None = None) -> IntArray | None:
         count[column] += 1
     every = np.arange(columns)
     longest = float(used.max())
+    spent = np.zeros(0)
+    if problem.hosts is not None:
+        spent = spent_on(problem.hosts, assign)
+        longest = max(longest, float(spent.max()))
     for row in np.lexsort((-best, ~only)):
         if assign[row] >= 0:
             continue
         own = used + problem.cost[row]
         if problem.slowdown is not None:
             own = own * problem.slowdown[every, count + 1]
+        if problem.hosts is not None:
+            own = np.maximum(own, spent[problem.hosts.host] + problem.hosts.cpu[row])
         own = np.where(problem.memory[row] <= room + SLACK_MIB, own, np.inf)
         grown = np.maximum(own, longest)
         least = grown.min()
@@ -67,8 +79,17 @@ def place(problem: Problem, start: IntArray | None = None) -> IntArray | None:
         used[column] += problem.cost[row, column]
         room[column] -= problem.memory[row, column]
         count[column] += 1
+        if problem.hosts is not None:
+            spent[problem.hosts.host[column]] += problem.hosts.cpu[row, column]
         longest = max(longest, float(own[column]))
     return assign
+
+
+def spent_on(table: HostTable, assign: IntArray) -> FloatArray:
+    """Return H seconds of the hosts' cores that the frames and the placed rows of `assign` (-1: not placed) take."""
+    rows = np.nonzero(assign >= 0)[0]
+    by_device = np.bincount(assign[rows], table.cpu[rows, assign[rows]], minlength=table.cpu.shape[1])
+    return table.total(by_device) + table.base
 
 
 def single(problem: Problem) -> IntArray | None:
@@ -76,6 +97,8 @@ def single(problem: Problem) -> IntArray | None:
     total = problem.cost.sum(axis=0)
     if problem.slowdown is not None:
         total = total * problem.slowdown[:, -1]
+    if problem.hosts is not None:
+        total = np.maximum(total, problem.hosts.cpu.sum(axis=0) + problem.hosts.base[problem.hosts.host])
     total = np.where(problem.memory.sum(axis=0) <= problem.capacity + SLACK_MIB, total, np.inf)
     column = int(total.argmin())
     return np.full(problem.shape[0], column, dtype=np.int64) if np.isfinite(total[column]) else None
@@ -95,5 +118,17 @@ def or_single(problem: Problem, assign: IntArray | None, name: str) -> tuple[Int
 
 
 def polished(problem: Problem, assign: IntArray) -> IntArray:
-    """Return `assign` after moves and swaps off the bottleneck, as many as there are devices twice over."""
-    return descend(problem, assign, Budget.start(np.inf), 2 * problem.shape[1]) if problem.plain else assign
+    """Return `assign` after moves and swaps off the bottleneck, as many as there are devices twice over.
+
+    Where hosts' cores count, it improves the placement without them first, then small ones with them.
+    """
+    rows, columns = problem.shape
+    if problem.plain:
+        return descend(problem, assign, Budget.start(np.inf), 2 * columns)
+    if problem.hosts is None:
+        return assign
+    free = polished(replace(problem, hosts=None), assign)
+    assign = free if cycle(problem, free) < cycle(problem, assign) else assign
+    if rows * (rows + columns) > POLISHED:
+        return assign
+    return climb(problem, assign, lambda tried: (-cycle(problem, tried),), Budget.start(np.inf), 2 * columns)

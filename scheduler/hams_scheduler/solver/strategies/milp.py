@@ -13,6 +13,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
 from hams_scheduler.solver.instance import FloatArray, IntArray, NoPlacementError, Problem
+from hams_scheduler.solver.strategies import lp
 from hams_scheduler.solver.strategies.silence_stdout import silence_stdout
 
 PACK_LIMIT_S = 5.0
@@ -56,7 +57,7 @@ def pack(problem: Problem) -> IntArray | None:
 
 
 def shortest_cycle(problem: Problem, upper: float, lower: float, seconds: float, gap: float = 1e-6) -> MilpResult:
-    """Minimise the longest device cycle; for problems without links and count-dependent slowdown.
+    """Minimise the longest device or host cycle; for problems without links and count-dependent slowdown.
 
     `upper` is a cycle already reached: pairs that alone cost more are left out. `lower` is a proven bound.
     """
@@ -64,13 +65,13 @@ def shortest_cycle(problem: Problem, upper: float, lower: float, seconds: float,
     if len(np.unique(rows)) < problem.shape[0] or seconds <= 0:
         return MilpResult(None, lower, False)
     count = len(rows)
-    cost = problem.cost[rows, columns] / upper  # scaled: HiGHS works with absolute tolerances
-    loads = csr_array((cost, (columns, np.arange(count))), shape=(problem.shape[1], count))
-    cycle = csr_array(-np.ones((problem.shape[1], 1)))
+    loads = lp.time_rows(problem, rows, columns, upper)  # scaled: HiGHS works with absolute tolerances
+    cycle = csr_array(-np.ones((problem.resources, 1)))
+    most = 0.0 if problem.hosts is None else np.append(np.zeros(problem.shape[1]), -problem.hosts.base / upper)
     constraints = [
         _widened(_each_once(problem, rows)),
         _widened(_memory(problem, rows, columns)),
-        LinearConstraint(_side_by_side(loads, cycle), -np.inf, 0.0),
+        LinearConstraint(_side_by_side(loads, cycle), -np.inf, most),
     ]
     if problem.one_per_device:
         constraints.append(_widened(_one_per_device(problem, columns)))

@@ -8,8 +8,9 @@
 3. What is open then goes to HiGHS (:mod:`milp`), or CP-SAT where it is installed (:mod:`cpsat`), for sizes at which
    they have a chance, with the incumbent as their limit.
 
-Problems with links or count-dependent slowdown beyond the reach of 1 are climbed (:mod:`climb`), with the bound of the
-problem without them, which is valid because both only make a cycle longer.
+Problems with links, hosts' cores or count-dependent slowdown are solved without them first: all three only make a
+cycle longer, so that bound is valid, and a placement that reaches it is the best. Else few placements are enumerated;
+more are climbed (:mod:`climb`). Where only hosts' cores count, HiGHS follows, with a row per host.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from hams_scheduler.solver.instance import IntArray, Problem
+from hams_scheduler.solver.instance import SLACK_MIB, IntArray, Problem
 from hams_scheduler.solver.objective import cycle
 from hams_scheduler.solver.placement import Answer
-from hams_scheduler.solver.strategies import cpsat, hfs, mfs, milp, packing, paper, subsets
+from hams_scheduler.solver.strategies import cpsat, hfs, lp, mfs, milp, packing, paper, subsets
 from hams_scheduler.solver.strategies.climb import climb
 from hams_scheduler.solver.strategies.deadline import filtered
 from hams_scheduler.solver.strategies.local_search import improve
@@ -32,6 +33,8 @@ from hams_scheduler.solver.time_budget import Budget
 
 CLOSE = 1e-6
 """A relative gap that counts as proven: that of HiGHS and CP-SAT."""
+ENUMERATED = 20_000
+"""Most placements, D^M, of which each is looked at where hosts' cores count."""
 MILP_PAIRS = 4000
 """Largest M×D that is handed to HiGHS."""
 HFS_PAIRS = 200_000
@@ -53,8 +56,10 @@ def optimal(problem: Problem, budget: Budget) -> Answer:
     """Return the best placement found within the budget, and a proven bound."""
     if problem.one_per_device:
         return paper.optimal(problem, budget)
-    if problem.links is None and problem.shape[0] <= subsets.MOST_MODELS - 1:
+    if problem.links is None and problem.hosts is None and problem.shape[0] <= subsets.MOST_MODELS - 1:
         return _exact(problem)
+    if problem.links is None and problem.hosts is not None and problem.shape[1] ** problem.shape[0] <= ENUMERATED:
+        return _enumerated(problem)
     prices = sweep(problem, budget.part(budget.seconds * 0.3), 60)
     assign = best_heuristic(problem, prices, budget)
     if not problem.plain:
@@ -73,16 +78,60 @@ def _exact(problem: Problem) -> Answer:
     return Answer.of(problem, assign, cycle(problem, assign), optimal=True)
 
 
+def _enumerated(problem: Problem) -> Answer:
+    """The best of all placements, where these are few: exact with count-dependent slowdown and hosts' cores."""
+    rows, columns = problem.shape
+    every = np.indices((columns,) * rows).reshape(rows, -1)
+    loads, held, spent = (np.zeros((columns, every.shape[1])) for _ in range(3))
+    count = np.zeros(loads.shape, dtype=np.int64)
+    table = problem.hosts
+    for row in range(rows):
+        for column in range(columns):
+            here = every[row] == column
+            loads[column, here] += problem.cost[row, column]
+            held[column, here] += problem.memory[row, column]
+            count[column, here] += 1
+            if table is not None:
+                spent[column, here] += table.cpu[row, column]
+    if problem.slowdown is not None:
+        loads *= np.take_along_axis(problem.slowdown, count, axis=1)
+    longest = np.where((held <= problem.capacity[:, None] + SLACK_MIB).all(axis=0), loads.max(axis=0), np.inf)
+    for number, base in enumerate(table.base if table is not None else ()):
+        longest = np.maximum(longest, spent[table.host == number].sum(axis=0) + base)  # type: ignore[union-attr]
+    best = int(longest.argmin())
+    assign = every[:, best] if np.isfinite(longest[best]) else packing.feasible_start(problem)  # raises, with names
+    return Answer.of(problem, assign, cycle(problem, assign), optimal=True)
+
+
 def _climbed(problem: Problem, budget: Budget, assign: IntArray, prices: Prices) -> Answer:
-    """Moves and swaps under the full objective, from the best heuristic and from the best placement without links."""
-    plain = optimal(replace(problem, links=None, slowdown=None), budget.part(budget.left() * 0.5))
+    """Moves and swaps under the full objective, from the best heuristic and from the best placement of the rest."""
+    plain = optimal(replace(problem, links=None, slowdown=None, hosts=None), budget.part(budget.left() * 0.5))
     starts = [assign, np.asarray(plain.shares.argmax(axis=1), dtype=np.int64)]
     bound = max(prices.bound, plain.bound)
+    if problem.hosts is not None:
+        if _closed(problem, starts[1], bound):
+            return Answer.of(problem, starts[1], bound, optimal=True)
+        bound = max(bound, _relaxed_bound(problem, budget))
     for start in starts:
         part = budget.part(budget.left() * (0.5 if start is assign else 1.0))
         climbed = climb(problem, start, lambda rows: (-cycle(problem, rows),), part)
         assign = _best(problem, [assign, climbed])
+    exact = problem.links is None and problem.slowdown is None and problem.cost.size <= MILP_PAIRS
+    if exact and not _closed(problem, assign, bound) and budget.left() > 0:
+        found = milp.shortest_cycle(problem, cycle(problem, assign), bound, budget.left())
+        if found.assign is not None and packing.fits(problem, found.assign):
+            assign = _best(problem, [assign, found.assign])
+        bound = max(bound, min(found.bound, cycle(problem, assign)))
+        return Answer.of(problem, assign, bound, optimal=found.proven or _closed(problem, assign, bound))
     return Answer.of(problem, assign, bound, optimal=_closed(problem, assign, bound))
+
+
+def _relaxed_bound(problem: Problem, budget: Budget) -> float:
+    """The cycle that the prices of the LP with hosts' cores prove, s; 0: none in time."""
+    if problem.cost.size > MILP_PAIRS:
+        return 0.0
+    found = lp.solve(problem, np.isfinite(problem.cost), budget.part(budget.left() * 0.3).left())
+    return 0.0 if found is None else value(problem, found.pi, found.mu)
 
 
 def best_heuristic(problem: Problem, prices: Prices, budget: Budget) -> IntArray:

@@ -108,7 +108,10 @@ def _best_addition(problem: Problem, used: np.ndarray, vain: np.ndarray, now: lp
     cost = np.where(np.isfinite(problem.cost), problem.cost, np.inf)
     open_ = fits & ~used & ~vain & np.isfinite(cost)
     scale = np.maximum(now.worth, 1e-300)[:, None]
-    reduced = np.where(open_, np.where(open_, cost, 0.0) * now.pi[None, :] - now.worth[:, None], np.inf) / scale
+    paid = np.where(open_, cost, 0.0) * now.pi[None, : problem.shape[1]]
+    if problem.hosts is not None:
+        paid = paid + problem.hosts.cpu * now.pi[problem.shape[1] :][problem.hosts.host]
+    reduced = np.where(open_, paid - now.worth[:, None], np.inf) / scale
     flat = int(reduced.argmin())
     row, column = divmod(flat, problem.shape[1])
     return (row, column) if reduced[row, column] < -1e-9 and np.isfinite(reduced[row, column]) else None

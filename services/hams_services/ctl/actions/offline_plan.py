@@ -62,7 +62,7 @@ def print_offline(answers: list[Answer], explain: bool) -> None:
             f"{answer['seconds'] * 1e3:.1f} ms",
             *([str(answer["max_streams"])] if streams else []),
             answer["bottleneck"],
-            _busy(answer["busy"]),
+            _busy(answer["busy"] | {f"{host}'s cores": part for host, part in answer["cores"].items()}),
             _brief(placement(shares(answer))),
         )
     out.print(table)

@@ -52,7 +52,9 @@ def plan(
     explain: Annotated[bool, typer.Option("--explain", help="Show why each node is on its device.")] = False,
     what_if: Annotated[
         list[str] | None,
-        typer.Option(help="With --instance: first add:DEVICE, add:PROFILE.yaml, remove:DEVICE or scale:DEVICE=1.5."),
+        typer.Option(
+            help="With --instance, first: add:DEVICE, add:PROFILE.yaml, remove:DEVICE, scale:DEVICE=1.5 cores:HOST=+4."
+        ),
     ] = None,
     max_streams: Annotated[
         float | None, typer.Option(help="With --instance: also the number of streams of this FPS that fit.")

@@ -8,7 +8,7 @@ import pytest
 from hams_scheduler.offline import answers, read
 from hams_scheduler.solver import instance_json
 from hams_scheduler.solver.instance import Instance, InvalidInstanceError
-from hams_scheduler.solver.strategies.registry import names
+from hams_scheduler.solver.strategies.registry import names, solve
 from hams_scheduler.solver.whatif import apply, max_streams
 from hams_shared.errors import BadInputError, InfeasibleError
 
@@ -70,16 +70,80 @@ def test_removing_and_scaling() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["", "add:", "add:x", "remove:x", "scale:cpu", "scale:cpu=x", "scale:cpu=0", "scale:cpu=-1", "paint:cpu"]
+    "change",
+    [
+        "",
+        "add:",
+        "add:x",
+        "remove:x",
+        "scale:cpu",
+        "scale:cpu=x",
+        "scale:cpu=0",
+        "scale:cpu=-1",
+        "paint:cpu",
+        "cores:box=2",
+    ],
 )
 def test_what_cannot_be_done_is_said(change: str) -> None:
     with pytest.raises(InvalidInstanceError):
         apply(small(), change, {})
 
 
+def on_two_cores() -> Instance:
+    return instance_json.read(
+        {
+            "models": ["det", "age"],
+            "devices": ["cpu", "gpu"],
+            "fps": [[10, 200], [100, 500]],
+            "hosts": {"cpu": "box", "gpu": "box"},
+            "cores": {"box": 2},
+            "cpu_ms": {"prepare": [[2, 2], [1, 1]], "infer": [[190, 0], [18, None]]},
+            "frame_cpu_ms": {"default": {"box": {"video": 3, "join": 2}}},
+            "usable": 1.0,
+        }
+    )
+
+
+def test_stages_of_the_cpu_time_add_up() -> None:
+    instance = on_two_cores()
+    np.testing.assert_array_equal(instance.cpu_ms, [[192, 2], [19, 1]])
+    assert instance.frame_cpu_ms == {"default": {"box": 5.0}}
+    [found] = answers(
+        {"models": ["a"], "devices": ["x"], "fps": [[9]], "hosts": {"x": "h"}, "cores": {"h": 1}}, ("mfs",), 1.0
+    )
+    assert found["bottleneck"] == "x"
+    assert found["cores"] == {}
+
+
+def test_more_cores_for_a_host() -> None:
+    """All on the GPU: 7 ms there, 8 ms of CPU time: 250 FPS with 2 cores, 142.9 by the GPU alone."""
+    found = {}
+    for change in ("", "cores:box=1", "cores:box=+4"):
+        instance = apply(on_two_cores(), change) if change else on_two_cores()
+        found[change] = solve(instance, "optimal")
+    assert found[""].fps == pytest.approx(1 / 0.007)
+    assert found["cores:box=1"].fps == pytest.approx(125)
+    assert found["cores:box=1"].bottleneck == "host box's cores"
+    assert apply(on_two_cores(), "cores:box=+4").cores == {"box": 6.0}
+    assert apply(on_two_cores(), "add:gpu").cpu_ms[:, 2].tolist() == [2, 1]  # type: ignore[index]
+
+
+def test_a_profiled_device_costs_its_host_what_the_profile_states() -> None:
+    profile = {"name": "vpu", "fps": {"*": 7}, "cpu_ms": {"det": 4, "*": 0.5}, "host": "box"}
+    more = apply(on_two_cores(), "add:vpu.yaml", {"vpu.yaml": profile})
+    assert more.cpu_ms[:, 2].tolist() == [4, 0.5]  # type: ignore[index]
+    assert more.hosts["vpu"] == "box"
+
+
 def test_the_only_device_stays() -> None:
     with pytest.raises(InvalidInstanceError, match="only device"):
         apply(apply(small().replace(pins={}), "remove:cpu"), "remove:gpu")
+
+
+@pytest.mark.parametrize("change", ["cores:box", "cores:box=x", "cores:box=0", "cores:box=-2", "cores:other=2"])
+def test_wrong_cores_are_named(change: str) -> None:
+    with pytest.raises(InvalidInstanceError, match="cores"):
+        apply(on_two_cores(), change)
 
 
 @pytest.mark.parametrize(("group", "stream", "count"), [(100, 25, 4), (99.9, 25, 3), (5, 25, 0), (75, 25, 3)])
@@ -93,8 +157,6 @@ def test_the_slides_case() -> None:
     for name in ("mfs", "hfs"):
         assert by_name[name]["fps"] == pytest.approx(5.640, abs=5e-4)
     on_gpu = apply(apply(instance_json.read(read(SLIDES)), "remove:CPU"), "remove:VPU")
-    from hams_scheduler.solver.strategies.registry import solve
-
     alone = solve(on_gpu, "mfs").fps
     assert alone == pytest.approx(4.380, abs=5e-4)
     assert 5.640 / alone - 1 == pytest.approx(0.2877, abs=5e-4)
@@ -120,6 +182,18 @@ def test_a_saved_matrix_is_an_instance() -> None:
         ({"models": ["a"]}, BadInputError, "lacks devices, fps"),
         ({"models": ["a"], "devices": ["x"], "fps": [[1, 2]]}, BadInputError, "fps"),
         ({"models": ["a", "b"], "devices": ["x"], "fps": [[0], [1]]}, InfeasibleError, "a: supported by none"),
+        (
+            {"models": ["a"], "devices": ["x"], "fps": [[1]], "cpu_ms": {"prepare": [[1]], "infer": [[1, 2]]}},
+            BadInputError,
+            "tables of one size",
+        ),
+        ({"models": ["a"], "devices": ["x"], "fps": [[1]], "cpu_ms": [1]}, BadInputError, "cpu_ms must be 1×1"),
+        ({"models": ["a"], "devices": ["x"], "fps": [[1]], "cores": {"h": 0}}, BadInputError, "more than 0 cores"),
+        (
+            {"models": ["a"], "devices": ["x"], "fps": [[1]], "frame_cpu_ms": {"default": {"h": -1}}},
+            BadInputError,
+            "frame_cpu_ms",
+        ),
         (
             {"models": ["a", "b"], "devices": ["x"], "fps": [[1], [1]], "memory_mib": [9, 9], "capacity_mib": [10]},
             InfeasibleError,
