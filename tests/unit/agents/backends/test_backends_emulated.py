@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from hams_agents.backends.base import Capabilities
-from hams_agents.backends.emulated import EmulatedBackend, Pacer
+from hams_agents.backends.emulated import Busy, EmulatedBackend, Pacer, burn
 from hams_agents.backends.registry import open_backend
-from hams_agents.device_record import fingerprint
+from hams_agents.device_record import device_record, fingerprint
 from hams_agents.devices import parse
-from hams_agents.emulation_profile import HangFault, read_profile
+from hams_agents.emulation_profile import EmulationProfile, HangFault, read_profile
 from hams_shared.errors import DeviceSpecError, ModelError, UnsupportedModelError
 from support.networks import images, means, model_file
 
@@ -86,18 +86,26 @@ def test_a_network_slower_than_stated_is_not_hurried(tmp_path: Path) -> None:
 
 
 def test_an_overslept_sleep_is_made_up_for() -> None:
-    class Clock:
-        now = 0.0
-
-        def sleep(self, seconds: float) -> None:
-            self.now += seconds + 0.0005
-
-    clock = Clock()
-    pacer = Pacer(lambda: clock.now, clock.sleep)
+    clock = Clock(late=0.0005)
+    pacer = Pacer(clock, clock.sleep)
     for _ in range(1000):
         with pacer.at_least(0.002):
             pass
     assert clock.now == pytest.approx(2.0, rel=0.001)
+
+
+class Clock:
+    """Time that passes by sleeping only."""
+
+    def __init__(self, late: float = 0.0) -> None:
+        self.now = 0.0
+        self._late = late
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds + self._late
 
 
 def test_speeds_by_name_by_digest_and_for_all_others(tmp_path: Path) -> None:
@@ -112,6 +120,86 @@ def test_a_model_without_a_speed_is_unsupported(tmp_path: Path) -> None:
     opened = backend(tmp_path, fps={"other": 5})
     with pytest.raises(UnsupportedModelError, match="has no speed for it"):
         opened.load(model_file(means(tmp_path)))
+
+
+def stated(**changes: object) -> EmulationProfile:
+    return EmulationProfile.model_validate({**PROFILE, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "images", "busy", "service_s"),
+    [
+        ({}, 1, 1, 0.1),
+        ({}, 3, 1, 0.3),  # no curve: one by one
+        ({}, 0, 1, 0.0),
+        ({"lanes": 4}, 1, 1, 0.4),  # so that four lanes give 10 images/s
+        ({"lanes": 4}, 1, 4, 0.4),
+        ({"lanes": 4, "alone": 0.5}, 1, 1, 0.2),
+        ({"lanes": 4, "alone": 0.5}, 1, 2, 0.4 * (0.5 + 0.5 / 3)),
+        ({"lanes": 4, "alone": 0.5}, 1, 4, 0.4),
+        ({"lanes": 4, "alone": 0.5}, 1, 9, 0.4),
+        ({"batch": {4: 2.5, 8: 4.2}}, 1, 1, 0.1),
+        ({"batch": {4: 2.5, 8: 4.2}}, 2, 1, 0.15),
+        ({"batch": {4: 2.5, 8: 4.2}}, 4, 1, 0.25),
+        ({"batch": {4: 2.5, 8: 4.2}}, 6, 1, 0.335),
+        ({"batch": {4: 2.5, 8: 4.2}}, 8, 1, 0.42),
+        ({"batch": {4: 2.5, 8: 4.2}}, 12, 1, 0.67),  # 8 and 4
+        ({"batch": {4: 2.5, 8: 4.2}}, 16, 1, 0.84),
+    ],
+)
+def test_the_time_of_an_inference(changes: dict[str, object], images: int, busy: int, service_s: float) -> None:
+    assert stated(**changes).service_s(10.0, images, busy) == pytest.approx(service_s)
+
+
+def test_lanes_and_batches_are_the_devices_own(tmp_path: Path) -> None:
+    model = model_file(means(tmp_path))
+    plain, able = backend(tmp_path), backend(tmp_path, lanes=4, batch={8: 4})
+    assert (plain.capabilities.lanes, able.capabilities.lanes) == (1, 4)
+    assert not plain.load(model).dynamic_batch
+    assert able.load(model).dynamic_batch
+
+
+def test_inferences_side_by_side_take_the_time_of_busy_lanes(tmp_path: Path) -> None:
+    path = tmp_path / "profile.yaml"
+    path.write_text(yaml.safe_dump({**PROFILE, "fps": {"*": 10}, "lanes": 2, "alone": 0.5}))
+    clock = Clock()
+    opened = EmulatedBackend(parse(f"emulated:{path}"), open_backend, None, clock, clock.sleep)
+    network = opened.load(model_file(means(tmp_path)))
+    network.infer(images(1))
+    assert clock.now == pytest.approx(0.1)
+    with opened._busy.one_more():  # the other lane
+        network.infer(images(1))
+    assert clock.now == pytest.approx(0.1 + 0.2)
+
+
+def test_busy_lanes_are_counted_also_when_one_fails() -> None:
+    busy = Busy()
+    with pytest.raises(ZeroDivisionError), busy.one_more() as first, busy.one_more() as second:
+        assert (first, second) == (1, 2)
+        raise ZeroDivisionError
+    with busy.one_more() as lanes:
+        assert lanes == 1
+
+
+def test_cpu_time_of_a_driver_is_taken() -> None:
+    before = time.thread_time()
+    burn(0.02)
+    assert time.thread_time() - before >= 0.02
+    burn(0.0, clock=lambda: pytest.fail("it needs no clock"))
+
+
+def test_power_is_advertised_and_changes_no_measurement(tmp_path: Path) -> None:
+    record = device_record(backend(tmp_path, power_w={"idle": 0.5, "busy": 2.5}), "box")
+    assert (record.idle_w, record.busy_w) == (0.5, 2.5)
+    unknown = device_record(backend(tmp_path), "box")
+    assert (unknown.idle_w, unknown.busy_w) == (0.0, 0.0)
+    assert unknown.fingerprint == record.fingerprint
+
+
+def test_devices_of_one_speed_are_measured_once(tmp_path: Path) -> None:
+    first = fingerprint(backend(tmp_path, name="vpu0").capabilities)
+    assert fingerprint(backend(tmp_path, name="vpu1").capabilities) == first
+    assert fingerprint(backend(tmp_path, name="vpu1", lanes=2).capabilities) != first
 
 
 def test_loading_takes_the_stated_time(tmp_path: Path) -> None:
@@ -135,6 +223,13 @@ def test_loading_takes_the_stated_time(tmp_path: Path) -> None:
         ("{name: s, kind: vpu, memory_mib: 1, fps: {'*': -1}}", "fps.*: Input should be greater than 0"),
         ("{name: s, kind: vpu, memory_mib: 1, fps: {'*': .inf}}", "fps.*: Input should be a finite number"),
         ("{name: s, kind: vpu, memory_mib: 1, fps: {'*': 1}, speed: 3}", "speed: Extra inputs"),
+        ("{name: s, kind: vpu, memory_mib: 1, fps: {'*': 1}, lanes: 0}", "lanes: Input should be greater than"),
+        (
+            "{name: s, kind: vpu, memory_mib: 1, fps: {'*': 1}, batch: {4: 0.5}}",
+            "batch: the time of 1 image is 1",
+        ),
+        ("{name: s, kind: vpu, memory_mib: 1, fps: {'*': 1}, batch: {1: 2}}", "batch: the time of 1 image is 1"),
+        ("{name: s, kind: vpu, memory_mib: 1, fps: {'*': 1}, power_w: {idle: 1}}", "power_w.busy: Field required"),
         ("\x00", "not YAML"),
     ],
 )
