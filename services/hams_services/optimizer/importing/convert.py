@@ -20,7 +20,7 @@ from openvino.frontend import FrontEndManager, OpConversionFailure
 
 from hams_services.models import openvino_ir
 from hams_services.models.onnx_dims import normalize_onnx
-from hams_services.optimizer.importing.formats import Format, recognise
+from hams_services.optimizer.importing.formats import Format, Source, recognise
 from hams_services.optimizer.importing.onnx_file import read_onnx
 from hams_services.optimizer.importing.to_onnx import to_onnx
 from hams_services.optimizer.importing.zips import check_zip, unpack
@@ -49,15 +49,16 @@ def import_file(source: str, out: str, shape: Sequence[int] | None = None) -> di
     work = folder / ".work"
     work.mkdir()
     try:
-        files, skipped, tools = _import(path, kind, folder, work, tuple(shape) if shape else None)
+        given = Source(path, kind, work, tuple(shape) if shape else None)
+        files = _import(given, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return {
         "format": str(kind),
         "digest": source_digest(path, kind),
         "files": {name: [str(part) for part in parts] for name, parts in files.items()},
-        "skipped": skipped,
-        "tools": tools,
+        "skipped": given.skipped,
+        "tools": given.tools,
     }
 
 
@@ -74,46 +75,35 @@ def source_digest(path: Path, kind: Format) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-Imported = tuple[dict[str, list[Path]], dict[str, str], dict[str, str]]
-
-
-def _import(path: Path, kind: Format, folder: Path, work: Path, shape: tuple[int, ...] | None) -> Imported:
-    """Return the files by format, why other formats were skipped, and the tools with their versions."""
-    tools, skipped = {"openvino": ov.__version__.partition("-")[0]}, dict[str, str]()
-    graph, data = _read(path, kind, work, shape, tools, skipped)
+def _import(source: Source, folder: Path) -> dict[str, list[Path]]:
+    """Return the files by format."""
+    source.tools["openvino"] = ov.__version__.partition("-")[0]
+    graph, data = _read(source)
     _check_graph(graph)
     openvino_ir.rename(graph, "model")
     openvino_ir.name_outputs(graph)
     openvino_ir.forget_inner_names(graph)
     files = {"openvino": openvino_ir.save(graph, folder / "model.xml")}
-    if data is None and "onnx" not in skipped:
-        data = _convert(graph, work, shape, skipped)
-        if data is not None:
-            tools["onnxifier"] = version("onnxifier")
+    if data is None and "onnx" not in source.skipped:
+        data = _convert(graph, source)
     if data is not None:
         (folder / "model.onnx").write_bytes(data)
         files["onnx"] = [folder / "model.onnx"]
-    return files, skipped, tools
+    return files
 
 
-def _read(
-    path: Path,
-    kind: Format,
-    work: Path,
-    shape: tuple[int, ...] | None,
-    tools: dict[str, str],
-    skipped: dict[str, str],
-) -> tuple[Any, bytes | None]:
+def _read(source: Source) -> tuple[Any, bytes | None]:
     """Return the network for OpenVINO, and as ONNX where the source has it."""
-    match kind:
+    path, work = source.path, source.work
+    match source.format:
         case Format.ONNX:
-            data = normalize_onnx(read_onnx(path).SerializeToString(deterministic=True), shape)
-            tools["onnx"] = onnx.__version__
+            data = normalize_onnx(read_onnx(path).SerializeToString(deterministic=True), source.shape)
+            source.tools["onnx"] = onnx.__version__
             (work / "model.onnx").write_bytes(data)
             return _frontend("onnx", work / "model.onnx"), data
         case Format.TORCHSCRIPT | Format.TORCH_EXPORT:
             check_zip(path)
-            return _torch(path, kind, work, shape, tools, skipped)
+            return _torch(source)
         case Format.IR:
             copy = _copied(path, work / "model.xml", ".bin")
             return _try(lambda: ov.Core().read_model(copy)), None
@@ -178,30 +168,24 @@ def _saved_model(path: Path, work: Path) -> Path:
     return found[0].parent
 
 
-def _convert(graph: Any, work: Path, shape: tuple[int, ...] | None, skipped: dict[str, str]) -> bytes | None:
+def _convert(graph: Any, source: Source) -> bytes | None:
     try:
-        model = to_onnx(graph, work, shape)
+        model = to_onnx(graph, source.work, source.shape)
     except UnsupportedModelError as error:  # the IR exists all the same
-        skipped["onnx"] = str(error)
+        source.skipped["onnx"] = str(error)
         return None
-    return normalize_onnx(model.SerializeToString(deterministic=True), shape)
+    source.tools["onnxifier"] = version("onnxifier")
+    return normalize_onnx(model.SerializeToString(deterministic=True), source.shape)
 
 
-def _torch(
-    path: Path,
-    kind: Format,
-    work: Path,
-    shape: tuple[int, ...] | None,
-    tools: dict[str, str],
-    skipped: dict[str, str],
-) -> tuple[Any, bytes | None]:
+def _torch(source: Source) -> tuple[Any, bytes | None]:
     try:
         from hams_services.optimizer.importing import torch_file
     except ImportError as error:
         raise UnsupportedModelError(
-            f"{path.name} is of PyTorch, which is not installed ({error.name})", "pip install 'hams[train]'"
+            f"{source.path.name} is of PyTorch, which is not installed ({error.name})", "pip install 'hams[train]'"
         ) from error
-    return torch_file.read(path, kind is Format.TORCH_EXPORT, work, shape, tools, skipped)
+    return torch_file.read(source)
 
 
 def _check_graph(graph: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -23,6 +24,22 @@ class Format(StrEnum):
     PADDLE = "paddle"
     TORCHSCRIPT = "torchscript"
     TORCH_EXPORT = "torch-export"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that is being imported, and what is known of the import so far."""
+
+    path: Path
+    format: Format
+    work: Path
+    """Folder for copies; removed at the end."""
+    shape: tuple[int, ...] | None
+    """Of one image, batch first; None: the file states it."""
+    tools: dict[str, str] = field(default_factory=dict)
+    """Each tool that was used → its version."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Each format that could not be made → why."""
 
 
 _EXPORT_IT = "export the network itself: torch.export.save, torch.jit.save or torch.onnx.export"
