@@ -162,14 +162,14 @@ def test_one_miss_in_a_hundred_is_allowed() -> None:
 
 
 def test_a_full_file_is_told_and_takes_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "MOST_BYTES", 1 << 16)
-    model, seen = model_file(means(tmp_path)), images(1500)
+    monkeypatch.setattr(replay, "MOST_BYTES", 1 << 18)
+    model, seen = model_file(means(tmp_path)), images(4000)
     network, counts = loaded(tmp_path, model)
     for _ in range(2):
         network.infer(seen)
-    assert 1500 < counts.misses < 3000  # the first ones are replayed, the last ones are computed each time
+    assert 4000 < counts.misses < 8000  # the first ones are replayed, the last ones are computed each time
     assert counts.remarks()[-1].endswith("is full: delete it to record other images")
-    assert next((tmp_path / "outputs").glob("*.sqlite")).stat().st_size <= 1 << 16
+    assert next((tmp_path / "outputs").glob("*.sqlite")).stat().st_size <= 1 << 18
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────
