@@ -1,7 +1,7 @@
 """The agent's shell: one process, one device, on the bus.
 
     subjects in:  work (frames, crops), profile requests (micro service); plans (KV watch)
-    subjects out: heartbeats, node outputs, children's crops
+    subjects out: heartbeats, answers about frames, children's crops
 
 Decisions are in :mod:`hams_agents.core`, computing in :mod:`hams_agents.runtime.executor`; here is only I/O.
 """
@@ -14,6 +14,7 @@ import logging
 import os
 import random
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -29,7 +30,8 @@ from hams_agents.registration import Registration
 from hams_agents.runtime.executor import Executor
 from hams_agents.runtime.hangs import Progress
 from hams_agents.runtime.loaded import Loaded
-from hams_agents.runtime.serving import Outgoing, ServedNode, failure
+from hams_agents.runtime.outbox import Messages, Outbox
+from hams_agents.runtime.serving import Finished, ServedNode, Visit
 from hams_agents.runtime.watchdog import HangReporter, Watchdog, until_resumed
 from hams_agents.tasks.plugins import Changes
 from hams_shared.bus import chunks
@@ -42,7 +44,7 @@ from hams_shared.runtime.lifecycle import ended, log_always
 from hams_shared.runtime.process import resident_mib
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import FOLDER, FrameReader, memory_domain
-from hams_shared.wire.frames import Work, WorkUnreadableError
+from hams_shared.wire.frames import Work, unpack_works
 from hams_shared.wire.messages.agents import Heartbeat, ProfileRequest
 from hams_shared.wire.messages.plan import PlanRecord
 
@@ -55,6 +57,8 @@ OUTGOING_LIMIT = 32
 """Finished pieces of work that wait to be published; then the finishing thread waits."""
 PUBLISH_DEADLINE_S = 10.0
 """How long it waits before outputs are lost, s."""
+TICK_S = 0.5
+"""How often decisions that depend on time are made, and answers that still wait are sent, s."""
 REGISTER_S = 1.0
 """Pause between two announcements, s."""
 
@@ -97,7 +101,8 @@ class AgentService:
         self._profiler = Profiler(backend, self._record, self._loader, self._loading, self.executor)
         on_hang = HangReporter(bus, self.device, self._loop, end)
         self._watchdog = Watchdog((*self.executor.progress, self._loading), on_hang, clock, own_process=own_process)
-        self._outgoing: asyncio.Queue[list[tuple[str, bytes]]] = asyncio.Queue()  # bounded by `_room`
+        self._outbox = Outbox(self.device, self._accept)
+        self._outgoing: asyncio.Queue[Messages] = asyncio.Queue()  # bounded by `_room`
         self._room = threading.BoundedSemaphore(OUTGOING_LIMIT)
         self._frames = FrameReader(memory)
         self._assembler = chunks.Assembler()
@@ -153,6 +158,7 @@ class AgentService:
             except HamsError as error:
                 log.warning("leaves without a goodbye: %s", error)
             await asyncio.to_thread(self.executor.stop, DRAIN_S)
+            await self._publish(self._outbox.flush())
             with suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
                     await self._outgoing.join()
@@ -211,13 +217,12 @@ class AgentService:
 
     # ── out ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _deliver(self, outgoing: list[Outgoing]) -> None:
+    def _deliver(self, finished: list[Finished]) -> None:
         """Called in the executor's threads: queue crops for nodes of this device, and hand over the rest to the loop.
 
         Waits while too much is under way.
         """
-        taken = (self._accept(one) if isinstance(one, Work) else one for one in outgoing)
-        messages = [message for message in taken if message is not None]
+        messages = self._outbox.finished(finished, self._clock.now(), busy=self.executor.behind)
         if not messages:
             return
         if not self._room.acquire(timeout=PUBLISH_DEADLINE_S):
@@ -250,7 +255,7 @@ class AgentService:
                 self._outgoing.task_done()
                 self._room.release()
 
-    async def _publish(self, messages: list[tuple[str, bytes]]) -> None:
+    async def _publish(self, messages: Messages) -> None:
         for subject, data in messages:
             try:
                 await chunks.publish(self._bus, subject, data)
@@ -269,6 +274,8 @@ class AgentService:
                 nodes=self.executor.loads(),
                 queue=self.executor.waiting,
                 busy_s=round(self.executor.busy_s, 6),
+                cpu_s=round(time.process_time(), 3),
+                lanes=self.executor.lanes,
                 uptime_s=round(self._clock.now() - self._started, 3),
                 memory_mib=round(resident_mib(), 1),
                 memory_domain=self._memory_domain,
@@ -288,32 +295,28 @@ class AgentService:
     # ── in ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _on_work(self, message: Message) -> None:
+        now = self._clock.now()
         try:
-            data = self._assembler.take(message.data, self._clock.now())
+            data = self._assembler.take(message.data, now)
             if data is None:
                 return
-            work = Work.unpack(data, self._frames)
-        except WorkUnreadableError as unreadable:
-            await self._publish([failure(unreadable.work, self.device, unreadable.reason)])
-            return
+            works = unpack_works(data, self._frames)
         except MessageError as error:
             self._bad_messages += 1
             if self._bad_messages & (self._bad_messages - 1) == 0:  # 1, 2, 4, 8 …: a flood does not fill the log
                 log.warning("bad work message (%d so far): %s", self._bad_messages, error)
             return
-        refusal = self._accept(work)
-        if refusal is not None:
-            await self._publish([refusal])
+        await self._publish(self._outbox.arrive(works, now, busy=self.executor.behind))
 
-    def _accept(self, work: Work) -> tuple[str, bytes] | None:
-        """Queue `work`; return the output with the reason when it is refused."""
+    def _accept(self, work: Work, visit: Visit) -> HamsError | None:
+        """Queue `work`; return why it is refused."""
         refusal = self._state.admit(work.id.group, work.id.epoch, work.node)
-        if refusal is None:
-            served = self._loaded.nodes[(work.id.group, work.id.epoch, work.node)]
-            if self.executor.submit(served, work):
-                return None
-            refusal = RefusedError(f"the queue of {self.device} is full")
-        return failure(work, self.device, refusal)
+        if refusal is not None:
+            return refusal
+        served = self._loaded.nodes[(work.id.group, work.id.epoch, work.node)]
+        if self.executor.submit(served, work, visit):
+            return None
+        return RefusedError(f"the queue of {self.device} is full")
 
     async def _on_profile(self, message: Message) -> None:
         """Measure; a model this device cannot run is an answer with its reason, not an error."""
@@ -337,8 +340,9 @@ class AgentService:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(TICK_S)
             self._do(core.Tick())
+            await self._publish(self._outbox.flush())
 
     # ── decisions, carried out ────────────────────────────────────────────────────────────────────────────────
 

@@ -22,7 +22,9 @@ from hams_shared.wire.messages.pipeline import (
     FramePicture,
     InferAnswer,
     InferRequest,
+    OutputsWanted,
     PicturesWanted,
+    PipelineLoad,
     PipelineView,
     PushAnswer,
     PushRequest,
@@ -61,22 +63,31 @@ OUTPUT: dict[str, Any] = {
         "error": {"anyOf": [{"type": "null"}, {"$ref": "#/components/schemas/WireError"}]},
     },
 }
-WORK: dict[str, Any] = {
+PIXELS: dict[str, Any] = {
     "type": "object",
-    "required": ["id", "node", "shape", "to_frame", "sources", "frame_size"],
+    "required": ["shape"],
     "properties": {
-        "id": FRAME_ID,
-        "node": {"type": "string"},
         "shape": {"type": "array", "items": {"type": "integer"}, "description": "N, H, W, 3"},
-        "to_frame": {"type": "string", "format": "binary", "description": "N×2×3 float64, little endian"},
-        "sources": {"type": "array", "items": {"type": "integer"}},
-        "frame_size": {"type": "array", "items": {"type": "integer"}, "description": "width, height, pixels"},
-        "route": {"type": "object", "additionalProperties": {"type": "string"}, "description": "device by node"},
         "pixels": {"type": "string", "format": "binary", "description": "N×H×W×3 bytes: B, G, R"},
         "pointer": {"type": "array", "description": "instead of pixels: segment, slot, generation, offset"},
-        "reduced": {
-            "type": "object",
-            "description": "the frame in fewer pixels, for the input of the root node: shape, and pixels or pointer",
+    },
+}
+WORK: dict[str, Any] = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["id", "node", "images", "to_frame", "sources", "frame_size"],
+        "properties": {
+            "id": FRAME_ID,
+            "node": {"type": "string"},
+            "images": PIXELS,
+            "to_frame": {"type": "string", "format": "binary", "description": "N×2×3 float64, little endian"},
+            "sources": {"type": "array", "items": {"type": "integer"}},
+            "frame_size": {"type": "array", "items": {"type": "integer"}, "description": "width, height, pixels"},
+            "route": {"type": "object", "additionalProperties": {"type": "string"}, "description": "device by node"},
+            "peers": {"type": "array", "items": {"type": "string"}, "description": "devices that can map the frame"},
+            "deferred": {"type": "array", "description": "crops to take from the frame: size, pad, filled, corners"},
+            "reduced": {**PIXELS, "description": "the frame in fewer pixels, for the input of the root node"},
         },
     },
 }
@@ -150,7 +161,13 @@ Model = type[BaseModel] | TypeAdapter[Any] | dict[str, Any]
 MESSAGES: dict[str, tuple[str, Model, str]] = {
     "result": (subjects.result("{group}", "{stream}"), RESULT, "The joined result of one frame."),
     "output": (subjects.output("{group}", "{stream}", "{node}"), OUTPUT, "The output of one node for one frame."),
-    "work": (subjects.work("{device}"), WORK, "Images for one node on one device; between parts of HAMS only."),
+    "outputsWanted": (subjects.outputs_wanted("{group}"), OutputsWanted, "Requests outputs for six seconds."),
+    "work": (subjects.work("{device}"), WORK, "Images for nodes on one device; between parts of HAMS only."),
+    "answer": (
+        subjects.answer("{group}", "{stream}"),
+        {"type": "array", "items": OUTPUT},
+        "The outputs of all nodes that an agent serves; between parts of HAMS only.",
+    ),
     "inferRequest": (subjects.infer("{group}"), InferRequest, "One encoded image for a group."),
     "inferAnswer": (subjects.infer("{group}"), InferAnswer, "Its joined result, or an error."),
     "pushRequest": (subjects.push("{group}", "{stream}"), PushRequest, "The next frame of a stream with source: push."),
@@ -166,6 +183,7 @@ MESSAGES: dict[str, tuple[str, Model, str]] = {
         "A delivered frame, while requested.",
     ),
     "streams": (subjects.pipeline_status(), PipelineView, "All streams and their frame ledgers."),
+    "pipelineLoad": (subjects.pipeline_load(), PipelineLoad, "The cost of the pipeline, once a second."),
     "heartbeat": (subjects.heartbeat("{device}"), Heartbeat, "The state of an agent, twice a second."),
 }
 PARAMETERS = {
@@ -174,7 +192,7 @@ PARAMETERS = {
     "node": {"description": "name of one of its nodes; * for all"},
     "device": {"description": "host.backend.unit"},
 }
-SENT = {"inferRequest", "pushRequest", "picturesWanted"}
+SENT = {"inferRequest", "pushRequest", "picturesWanted", "outputsWanted"}
 """Messages that an application sends; it receives the others."""
 ANSWERS = {"inferAnswer": "inferRequest", "pushAnswer": "pushRequest"}
 

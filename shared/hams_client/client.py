@@ -38,9 +38,10 @@ from hams_shared.runtime.runfile import running
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frames import Output
 from hams_shared.wire.messages.pipeline import (
-    PICTURES_LEASE_S,
+    REQUEST_LEASE_S,
     InferAnswer,
     InferRequest,
+    OutputsWanted,
     PicturesWanted,
     PushAnswer,
     PushRequest,
@@ -86,6 +87,32 @@ class Pushed:
     """A live stream dropped an older frame for it: frames are pushed faster than the group works."""
 
 
+async def _request(bus: Bus, subject: str, data: bytes) -> None:
+    """Send a request again and again, since each holds for a while only; without a broker, later."""
+    while True:
+        try:
+            await bus.publish(subject, data)
+        except BrokerError as error:
+            log.warning("cannot send a request on %s: %s", subject, error)
+        await asyncio.sleep(REQUEST_LEASE_S / 3)
+
+
+class _Requested:
+    """A subscription to what comes only while it is requested."""
+
+    def __init__(self, subscription: Subscription, bus: Bus, subject: str, data: bytes) -> None:
+        self._subscription = subscription
+        self._asking = asyncio.create_task(_request(bus, subject, data))
+
+    @property
+    def dropped(self) -> int:
+        return self._subscription.dropped
+
+    async def unsubscribe(self) -> None:
+        await ended([self._asking])
+        await self._subscription.unsubscribe()
+
+
 class Hams:
     """A connection to a HAMS system; made by :func:`connect`."""
 
@@ -100,15 +127,26 @@ class Hams:
         return self._feed(subjects.result(group, stream), Result.from_bytes, limit)
 
     def tap(self, group: str, node: str, stream: str = "*", *, limit: int = 256) -> Feed[Output]:
-        """One node's outputs as they come, before the join; a slow caller loses the oldest beyond `limit`."""
-        return self._feed(subjects.output(group, stream, node), Output.unpack, limit)
+        """One node's outputs as they come, before the join; a slow caller loses the oldest beyond `limit`.
 
-    def _feed(self, subject: str, decode: Callable[[bytes], T], limit: int) -> Feed[T]:
+        The pipeline sends them only while a client requests them, as this method does.
+        """
+        wanted = codec.encode(OutputsWanted(node=node, stream=stream))
+        return self._feed(
+            subjects.output(group, stream, node), Output.unpack, limit, (subjects.outputs_wanted(group), wanted)
+        )
+
+    def _feed(
+        self, subject: str, decode: Callable[[bytes], T], limit: int, request: tuple[str, bytes] | None = None
+    ) -> Feed[T]:
+        """What comes on `subject`, decoded; `request`: subject and payload of the request that keeps it coming."""
+
         async def subscribe(put: Callable[[T], None]) -> Subscription:
             async def take(data: bytes) -> None:
                 put(decode(data))
 
-            return await self._assembled(subject, take, limit)
+            subscription = await self._assembled(subject, take, limit)
+            return subscription if request is None else _Requested(subscription, self.bus, *request)
 
         return Feed(subscribe, limit)
 
@@ -127,7 +165,8 @@ class Hams:
             await self._assembled(subjects.picture(group, stream), pairs.on_picture, limit),
             await self._assembled(subjects.result(group, stream), pairs.on_result, limit),
         ]
-        asking = asyncio.create_task(self._request_pictures(group, stream, quality))
+        wanted = codec.encode(PicturesWanted(stream=stream, quality=quality))
+        asking = asyncio.create_task(_request(self.bus, subjects.pictures_wanted(group), wanted))
         asking.add_done_callback(pairs.on_end)
         try:
             while True:
@@ -139,16 +178,6 @@ class Hams:
             await ended([asking])
             for subscription in subscriptions:
                 await subscription.unsubscribe()
-
-    async def _request_pictures(self, group: str, stream: str, quality: int) -> None:
-        """Request pictures again and again, since each request holds for a while only; without a broker, later."""
-        wanted = codec.encode(PicturesWanted(stream=stream, quality=quality))
-        while True:
-            try:
-                await self.bus.publish(subjects.pictures_wanted(group), wanted)
-            except BrokerError as error:
-                log.warning("cannot request pictures: %s", error)
-            await asyncio.sleep(PICTURES_LEASE_S / 3)
 
     async def _assembled(self, subject: str, handler: Callable[[bytes], Awaitable[None]], limit: int) -> Subscription:
         """Subscribe `handler` to whole messages; those that are not understood are logged."""

@@ -24,7 +24,7 @@ from hams_services.pipeline.join import Join
 from hams_services.pipeline.sources.opening import open_file
 from hams_shared.group.spec import GroupSpec
 from hams_shared.runtime.process import cache_folder
-from hams_shared.wire.frames import FrameId, Output, Pixels, Work
+from hams_shared.wire.frames import FrameId, Pixels, Work
 from hams_shared.wire.messages.plan import Plan
 
 OPENVINO, ONNXRUNTIME = "box.openvino.cpu", "box.onnxruntime.cpu"
@@ -96,14 +96,9 @@ class Group:
             prepare(batch)
             infer(batch)
             for one in finish(batch):
-                if isinstance(one, Work):
-                    todo.append(one)
-                elif ".work." in one[0]:
-                    todo.append(Work.unpack(one[1]))
-                else:
-                    output = Output.unpack(one[1])
-                    assert output.error is None, f"node {output.node}: {output.error}"
-                    done = join.add(output)
+                todo.extend(work for _, work in one.children)
+                assert one.output.error is None, f"node {one.output.node}: {one.output.error}"
+                done = join.add(one.output)
         assert done, f"only {sorted(join.outputs)} have answered"
         return join.objects()
 

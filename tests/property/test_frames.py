@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hams_shared.errors import HamsError, MessageError
 from hams_shared.wire import codec
-from hams_shared.wire.frames import FrameId, Output, Reduced, Work
+from hams_shared.wire.frames import (
+    FrameId,
+    Output,
+    Reduced,
+    Work,
+    pack_outputs,
+    pack_works,
+    unpack_outputs,
+    unpack_works,
+)
 from hams_shared.wire.messages.agents import Heartbeat
 from hams_shared.wire.messages.plan import Plan, PlanRecord
 
@@ -38,7 +46,8 @@ def test_work_round_trip(frame_id: FrameId, node: str, count: int, height: int, 
     )
     if count == 1:
         work = replace(work, reduced=Reduced(work.images[0, :1]))
-    back = Work.unpack(work.pack())
+    back, again = unpack_works(pack_works([work, work]))
+    assert again.id == back.id
     assert (back.reduced is None) == (work.reduced is None)
     if back.reduced is not None and work.reduced is not None:
         np.testing.assert_array_equal(back.reduced.pixels, work.reduced.pixels)
@@ -53,11 +62,12 @@ def test_output_round_trip(
 ) -> None:
     output = Output(frame_id, node, device, items, list(range(len(items))), timing)
     assert Output.unpack(output.pack()) == output
+    assert unpack_outputs(pack_outputs([output, output])) == [output, output]
 
 
 @given(st.binary(max_size=200))
 def test_garbage_is_a_message_error(data: bytes) -> None:
-    for unpack in (Work.unpack, Output.unpack):
+    for unpack in (unpack_works, unpack_outputs, Output.unpack):
         with pytest.raises(MessageError):
             unpack(data)
     for kind in (Heartbeat, Plan):
@@ -67,8 +77,8 @@ def test_garbage_is_a_message_error(data: bytes) -> None:
 
 @given(plain)
 def test_any_msgpack_that_is_not_ours_is_a_message_error(value: object) -> None:
-    data = codec.pack(value)
-    for unpack in (Work.unpack, Output.unpack):
+    data = codec.pack([value])
+    for unpack in (unpack_works, unpack_outputs, Output.unpack):
         with pytest.raises(MessageError):
             unpack(data)
 
@@ -84,18 +94,19 @@ def test_a_damaged_message_never_raises_anything_else(data: st.DataObject) -> No
         (2, 2),
         reduced=Reduced(np.zeros((1, 1, 3), np.uint8)),
     )
-    raw = bytearray(work.pack())
+    raw = bytearray(pack_works([work]))
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     try:
-        Work.unpack(bytes(raw))
+        unpack_works(bytes(raw))
     except HamsError as error:
         assert error.code == "bad-message"
 
 
 def test_a_huge_declared_array_is_refused_without_allocating() -> None:
-    with pytest.raises(MessageError):
-        codec.unpack(b"\xdd\xff\xff\xff\xff")
+    for unpack in (codec.unpack, unpack_works, unpack_outputs):
+        with pytest.raises(MessageError):
+            unpack(b"\xdd\xff\xff\xff\xff")
 
 
 def test_unknown_fields_are_ignored_and_missing_ones_named() -> None:

@@ -110,7 +110,9 @@ async def garbage(url: str) -> None:
         subjects.scheduler_view(),
         subjects.pipeline_status(),
         subjects.infer("face"),
-        subjects.output("face", "carphone", "age"),
+        subjects.answer("face", "carphone"),
+        subjects.outputs_wanted("face"),
+        subjects.pipeline_load(),
         subjects.result("face", "carphone"),
     ]
     async with NatsBus(url) as bus:

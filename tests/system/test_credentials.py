@@ -54,7 +54,7 @@ MAY = {
         "publish": [
             "hams.v1.heartbeat.box.openvino.cpu0",
             "hams.v1.work.box2.openvino.cpu0",
-            "hams.v1.output.face.s.age",
+            "hams.v1.answer.face.s",
             "$KV.hams-devices.box.openvino.cpu0",
             "$JS.API.STREAM.INFO.KV_hams-plans",
             "$JS.API.CONSUMER.CREATE.OBJ_hams-models.x.y",
@@ -62,7 +62,12 @@ MAY = {
         "subscribe": ["hams.v1.work.box.openvino.cpu0", "hams.v1.agent.box.openvino.cpu0.profile", "$SRV.PING"],
     },
     "app": {
-        "publish": ["hams.v1.infer.face", "hams.v1.push.face.s", "hams.v1.pictures-wanted.face"],
+        "publish": [
+            "hams.v1.infer.face",
+            "hams.v1.push.face.s",
+            "hams.v1.pictures-wanted.face",
+            "hams.v1.outputs-wanted.face",
+        ],
         "subscribe": ["hams.v1.result.face.*", "hams.v1.output.face.*.age", "hams.v1.picture.face.*"],
     },
     "dashboard": {
@@ -71,11 +76,11 @@ MAY = {
     },
     "scheduler": {
         "publish": ["$KV.hams-plans.face", "$KV.hams-profiles.x", "hams.v1.agent.box.openvino.cpu0.profile"],
-        "subscribe": ["hams.v1.heartbeat.*.*.*", "hams.v1.scheduler.plan"],
+        "subscribe": ["hams.v1.heartbeat.*.*.*", "hams.v1.scheduler.plan", "hams.v1.pipeline.load"],
     },
     "pipeline": {
-        "publish": ["hams.v1.work.box.openvino.cpu0", "hams.v1.result.face.s", "hams.v1.picture.face.s"],
-        "subscribe": ["hams.v1.output.face.*.*", "hams.v1.infer.*", "hams.v1.heartbeat.*.*.*"],
+        "publish": ["hams.v1.work.box.openvino.cpu0", "hams.v1.result.face.s", "hams.v1.output.face.s.age"],
+        "subscribe": ["hams.v1.answer.face.*", "hams.v1.infer.*", "hams.v1.heartbeat.*.*.*"],
     },
     "optimizer": {
         "publish": ["$KV.hams-variants.x", "$KV.hams-jobs.x", "$O.hams-models.C.x", "hams.v1.scheduler.plan"],
@@ -107,6 +112,7 @@ MAY_NOT = {
     "app": {
         "publish": [
             "hams.v1.result.face.s",
+            "hams.v1.answer.face.s",
             "hams.v1.work.box.openvino.cpu0",
             "hams.v1.heartbeat.box.openvino.cpu0",
             "hams.v1.scheduler.plan",

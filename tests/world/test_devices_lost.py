@@ -124,7 +124,7 @@ async def test_messages_that_are_lost_are_sent_again(world: System, seed: int) -
     await world.deploy(boxes_and_light(strategy="round-robin", deadline_s=1.0))
     results = await world.listen()
     chance = random.Random(seed)
-    kinds = (subjects.work("*").split(".")[2], subjects.output("*", "*", "*").split(".")[2])
+    kinds = (subjects.work("*").split(".")[2], subjects.answer("*", "*").split(".")[2])
     world.server.loses = lambda subject: subject.split(".")[2] in kinds and chance.random() < 0.05
     world.play(count=100)
     await world.until(lambda: len(results.received) == 100, within=300)

@@ -74,13 +74,14 @@ async def test_a_disk_that_hangs_is_reported_and_the_stream_continues_after_it(
     hung.write_bytes(cv2.imencode(".png", picture(40))[1].tobytes())
     monkeypatch.setattr(Path, "read_bytes", hanging)
     results = await playing(world, tmp_path, pace="max")
-    await world.until(lambda: len(results.received) == 6)
+    await world.until(lambda: len(results.received) >= 3)  # up to three more were read together with the one that hangs
 
     async def told() -> bool:
         stream = await world.stream()
         return stream.state == "waiting" and "the source has returned nothing for" in stream.text
 
     await world.until(told)
+    assert len(results.received) <= 6
     answers.set()
     await world.until(lambda: len(results.received) == LENGTH + 1)
     assert values(results.received)[5:8] == pytest.approx([5 * STEP, 40 * STEP, 6 * STEP], abs=0.5)

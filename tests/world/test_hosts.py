@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pytest
 
@@ -32,10 +31,10 @@ async def sent(world: System) -> Sent:
         if data is None:
             found[message.subject.removeprefix("hams.v1.work."), ""].add("in parts")
             return
-        work: dict[str, Any] = codec.unpack(data)
-        if work["sources"]:  # there is something to see
-            how = next(key for key in ("deferred", "pointer", "pixels") if key in work)
-            found[message.subject.removeprefix("hams.v1.work."), work["node"]].add(how)
+        for work in codec.unpack(data):
+            if work["sources"]:  # there is something to see
+                how = next(key for key in ("deferred", "pointer", "pixels") if key in {**work, **work["images"]})
+                found[message.subject.removeprefix("hams.v1.work."), work["node"]].add(how)
 
     await world.bus.subscribe("hams.v1.work.>", note)
     return found

@@ -41,8 +41,8 @@ async def serving(world: System, memory: Path, group: dict[str, Any]) -> tuple[F
 
     async def note(message: Message) -> None:
         data = assembler.take(message.data, world.clock.now())
-        if data is not None and "reduced" in (work := codec.unpack(data)):
-            sent.append(work)
+        if data is not None:
+            sent.extend(work for work in codec.unpack(data) if "reduced" in work)
 
     await world.bus.subscribe("hams.v1.work.>", note)
     results = await world.listen()
@@ -78,8 +78,8 @@ async def test_boxes_and_crops_are_those_of_the_large_frame_on_any_host(
     for work in sent:
         assert work["node"] == "find"
         assert work["reduced"]["shape"] == [1, SMALL[1], SMALL[0], 3]
-        assert work["shape"] == [1, LARGE[1], LARGE[0], 3]
-        assert ("pointer" in work) == ("pointer" in work["reduced"]) == (root == NEAR)
+        assert work["images"]["shape"] == [1, LARGE[1], LARGE[0], 3]
+        assert ("pointer" in work["images"]) == ("pointer" in work["reduced"]) == (root == NEAR)
 
 
 async def test_the_root_looks_at_the_reduced_picture(world: System, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ async def test_where_nobody_cuts_crops_only_the_reduced_picture_is_sent(
         assert whole["light"]["value"] == pytest.approx(50, abs=0.5)
         assert tuple(whole["box"]) == (0, 0, *LARGE)
     for work in sent:
-        assert (work["shape"], work.get("pixels", b"")) == ([1, 0, 0, 3], b"")
+        assert (work["images"]["shape"], work["images"].get("pixels", b"")) == ([1, 0, 0, 3], b"")
         assert ("pointer" in work["reduced"]) == (device == NEAR)
 
 

@@ -30,7 +30,7 @@ from typing import Generic, TypeVar
 from hams_agents.runtime.fair_queue import FairQueue, Terms, Turn
 from hams_agents.runtime.hangs import FIRST_S, Progress, limit_s
 from hams_agents.runtime.load import Load
-from hams_agents.runtime.serving import Batch, Outgoing, Piece, ServedNode, failures, finish, infer, prepare
+from hams_agents.runtime.serving import Batch, Finished, Piece, ServedNode, Visit, failures, finish, infer, prepare
 from hams_shared.errors import HamsError, InferenceError, InternalError, RefusedError, as_hams_error
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.wire.frames import Work
@@ -64,8 +64,8 @@ class _Job(Generic[T]):
 class Executor:
     """Owns the device's threads."""
 
-    deliver: Callable[[list[Outgoing]], None]
-    """Called in the threads with what to publish; may block for back-pressure."""
+    deliver: Callable[[list[Finished]], None]
+    """Called in the threads with what pieces of work gave; may block for back-pressure."""
     pin: Callable[[], None] = lambda: None
     """Called first thing in the threads that compute."""
     lanes: int = 1
@@ -111,6 +111,11 @@ class Executor:
         """Pieces of work that wait."""
         return self._queue.size
 
+    @property
+    def behind(self) -> bool:
+        """Whether all lanes find work when they are done with what they do."""
+        return self._queue.size >= self.lanes and not self._jobs
+
     def start(self) -> None:
         """Start the threads."""
         loops = [(f"lane {n}", partial(self._compute, progress)) for n, progress in enumerate(self.progress)]
@@ -128,7 +133,7 @@ class Executor:
             log.exception("the %s thread ended", name)
             self.ended(InternalError(f"the {name} thread ended: {type(error).__name__}: {error}"))
 
-    def submit(self, served: ServedNode, work: Work) -> bool:
+    def submit(self, served: ServedNode, work: Work, visit: Visit) -> bool:
         """Queue one piece of work; False when the queue is full or closing."""
         spec = served.plan.group.spec
         terms = Terms(
@@ -142,7 +147,7 @@ class Executor:
             if self._stopping or self._queue.size >= QUEUE_LIMIT:
                 return False
             now = self.clock.now()
-            piece = Piece(served, work, time.perf_counter())
+            piece = Piece(served, work, time.perf_counter(), visit)
             # Assignments of two epochs are never run together: their networks may differ.
             stream = f"{work.id.stream}@{work.id.epoch}"
             self._queue.push((spec.name, work.node), stream, piece, work.count, terms, now)
@@ -353,10 +358,10 @@ class Executor:
 
     def _finish_one(self, batch: Batch) -> None:
         try:
-            outgoing = finish(batch)
+            finished = finish(batch)
         except Exception as error:
-            outgoing = failures(batch, as_hams_error(error))
-        self.deliver(outgoing)
+            finished = failures(batch, as_hams_error(error))
+        self.deliver(finished)
 
 
 def _alike(pieces: list[Piece]) -> list[Batch]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from hams_agents.backends.base import Network
@@ -23,12 +25,8 @@ from hams_agents.tasks.input import IDENTITY, compose
 from hams_agents.tasks.registry import gives_objects, is_detection
 from hams_shared.errors import HamsError, InferenceError, MessageError, TaskError, as_hams_error
 from hams_shared.group.spec import CropSpec, InputSpec, NodeSpec
-from hams_shared.wire import subjects
 from hams_shared.wire.frames import DeferredCrops, Output, Pixels, Work, onto_frame
 from hams_shared.wire.messages.plan import Plan
-
-Outgoing = tuple[str, bytes] | Work
-"""Subject and payload; or crops for a child on this very device, which need not travel."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +75,18 @@ class ServedNode:
         return here * (spec.target_fps or 1.0) * spec.share
 
 
-def failure(work: Work, device: str, error: HamsError) -> tuple[str, bytes]:
+def failure(work: Work, device: str, error: HamsError) -> Output:
     """Return the output that carries `error` in place of the work's result."""
-    output = Output(id=work.id, node=work.node, device=device, items=[], error=error.to_wire())
-    return subjects.output(work.id.group, work.id.stream, work.node), output.pack()
+    return Output(id=work.id, node=work.node, device=device, items=[], error=error.to_wire())
+
+
+@dataclass(eq=False)
+class Visit:
+    """A frame's stay on the device: from the message that brought it to the answer about all nodes served here."""
+
+    left: int = 0
+    """Pieces of its work that are not done."""
+    outputs: list[Output] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -91,8 +97,19 @@ class Piece:
     work: Work
     since: float
     """When it arrived, s (perf_counter)."""
+    visit: Visit = field(default_factory=Visit)
     error: HamsError | None = None
     """Why it alone, of its batch, cannot be done."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a piece of work gave."""
+
+    visit: Visit
+    output: Output
+    children: list[tuple[str, Work]] = field(default_factory=list)
+    """Work for the node's children, and the device of each."""
 
 
 @dataclass
@@ -148,8 +165,10 @@ def _cut_out(piece: Piece) -> Piece:
         work.check()
     except Exception as error:
         nothing = replace(work, images=work.images[:0], to_frame=work.to_frame[:0], sources=[])
-        return replace(piece, work=replace(nothing, deferred=None, pointer=None, view=None), error=as_hams_error(error))
-    return replace(piece, work=replace(work, images=images, deferred=None, pointer=None, view=None))
+        return replaced(
+            piece, work=replace(nothing, deferred=None, pointer=None, view=None), error=as_hams_error(error)
+        )
+    return replaced(piece, work=replace(work, images=images, deferred=None, pointer=None, view=None))
 
 
 def infer(batch: Batch, *, alone: bool = True) -> None:
@@ -166,39 +185,38 @@ def infer(batch: Batch, *, alone: bool = True) -> None:
     clock.lap("infer")
 
 
-def failures(batch: Batch, error: HamsError) -> list[Outgoing]:
-    """Return the outputs that carry `error` for the whole batch."""
-    return [failure(piece.work, piece.served.device, error) for piece in batch.pieces]
+def failures(batch: Batch, error: HamsError) -> list[Finished]:
+    """Return outputs that carry `error` for the whole batch."""
+    return [Finished(piece.visit, failure(piece.work, piece.served.device, error)) for piece in batch.pieces]
 
 
-def finish(batch: Batch) -> list[Outgoing]:
-    """Decode each piece's part and return what to publish."""
+def finish(batch: Batch) -> list[Finished]:
+    """Decode each piece's part and return what it gave."""
     if batch.error is not None:
         return failures(batch, batch.error)
-    outgoing: list[Outgoing] = []
+    finished: list[Finished] = []
     first = 0
     for piece in batch.pieces:
         last = first + piece.work.count
         try:
             if piece.error is not None:
                 raise piece.error
-            outgoing += _finish(piece, batch, first, last)
+            finished.append(_finish(piece, batch, first, last))
         except Exception as error:
-            outgoing.append(failure(piece.work, piece.served.device, as_hams_error(error)))
+            finished.append(Finished(piece.visit, failure(piece.work, piece.served.device, as_hams_error(error))))
         first = last
-    return outgoing
+    return finished
 
 
-def _finish(piece: Piece, batch: Batch, first: int, last: int) -> list[Outgoing]:
-    """Return one piece's messages: the children's crops first, since others wait for them."""
+def _finish(piece: Piece, batch: Batch, first: int, last: int) -> Finished:
     served, work = piece.served, piece.work
     timing = {"queue": round((batch.started - piece.since) * 1e3, 3), **batch.timing}
     clock = _Clock(timing)
     items: list[Any] = []
-    crops: list[Outgoing] = []
+    children: list[tuple[str, Work]] = []
     if batch.outputs is None or first == last:
         if served.finds_objects:
-            crops = _crops(served, work, [], timing, clock)
+            children = _crops(served, work, [], clock)
     else:
         whole = len(batch.pieces) == 1
         outputs = batch.outputs if whole else {name: value[first:last] for name, value in batch.outputs.items()}
@@ -206,13 +224,13 @@ def _finish(piece: Piece, batch: Batch, first: int, last: int) -> list[Outgoing]
         if served.detector is not None:
             found = served.detector.detect(outputs, to_frame, work.frame_size)
             clock.lap("decode")
-            crops = _crops(served, work, found, timing, clock)
+            children = _crops(served, work, found, clock)
             items = [[plain(one) for one in objects] for objects in found]
         elif served.describer is not None:
             items = served.describer.describe(outputs, to_frame)
             clock.lap("decode")
             if served.finds_objects:
-                crops = _crops(served, work, [item["objects"] for item in items], timing, clock)
+                children = _crops(served, work, [item["objects"] for item in items], clock)
                 items = [{**item, "objects": [plain(one) for one in item["objects"]]} for item in items]
         if len(items) != last - first:
             raise TaskError(f"node {served.node}: the task gave {len(items)} answers for {last - first} images")
@@ -220,7 +238,7 @@ def _finish(piece: Piece, batch: Batch, first: int, last: int) -> list[Outgoing]
     output = Output(
         id=work.id, node=served.node, device=served.device, items=items, sources=work.sources, timing=timing
     )
-    return [*crops, (subjects.output(work.id.group, work.id.stream, served.node), output.pack())]
+    return Finished(piece.visit, output, children)
 
 
 class _Clock:
@@ -248,15 +266,13 @@ def plain(one: Detected) -> dict[str, Any]:
     return item
 
 
-def _crops(
-    served: ServedNode, work: Work, found: list[list[Detected]], timing: dict[str, float], clock: _Clock
-) -> list[Outgoing]:
+def _crops(served: ServedNode, work: Work, found: list[list[Detected]], clock: _Clock) -> list[tuple[str, Work]]:
     """All crops of each child, even when there are none, so that the join knows what it waits for.
 
     A device that can map the frame takes its crops from it: no pixels are sent, and the detector's device, mostly the
     busiest, is spared. Crops of crops are cut here.
     """
-    messages: list[Outgoing] = []
+    children: list[tuple[str, Work]] = []
     spec = served.plan.group.spec
     whole = len(found) == 1 and any(found) and np.array_equal(work.to_frame[0], IDENTITY)
     for child in spec.children(served.node):
@@ -267,9 +283,9 @@ def _crops(
             child_work = _deferred(work, child, crop, takes, found[0])
         else:
             child_work = _cut(work, child, crop, takes, found)
-        messages.append(child_work if here else (subjects.work(device), child_work.pack()))
+        children.append((device, child_work))
     clock.lap("crop")
-    return messages
+    return children
 
 
 def _pad(takes: InputSpec) -> int | None:

@@ -1,7 +1,7 @@
 """One stream's decisions: what to send, send again, drop, deliver. Pure.
 
 Live streams always work on the newest frame: while the window is full, one frame waits, and a newer one replaces it.
-`root_limit` bounds the frames that the root node has not answered: a frame in the queue of a busy device grows old
+`root_limit` bounds the frames that the root's device has not answered: a frame in the queue of a busy device grows old
 there, and no newer one can replace it.
 Lossless streams read no further than the window, and send a frame again when its device is lost, its deadline passes or
 an agent refuses it for now. Results leave in frame order, each frame once.
@@ -147,7 +147,7 @@ class StreamCore:
     replicas: Replicas = field(default_factory=Replicas)
     """Shared by all streams of the group."""
     root_limit: int = 2
-    """Live only: frames sent that the first node has not answered, at most."""
+    """Live only: frames sent that the root's device has not answered, at most."""
 
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -157,6 +157,11 @@ class StreamCore:
         if not self.lossless:
             return True
         return self.plan is not None and len(self.flights) < self.window
+
+    @property
+    def room(self) -> int:
+        """How many frames a lossless stream may read at once; few while few are under way: devices wait for them."""
+        return max(1, min(self.window - len(self.flights), len(self.flights)))
 
     @property
     def idle(self) -> bool:

@@ -10,12 +10,13 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Literal
 
 import cv2
 import numpy as np
+from msgspec.structs import replace
 
 from hams_services.pipeline.core import Close, Command, Outcome, Send, StreamCore
 from hams_services.pipeline.gallery import Gallery, identify
@@ -29,8 +30,8 @@ from hams_shared.group.spec import GroupSpec
 from hams_shared.runtime.clock import Clock
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import FramePointer, FramePool, Pixels, Slot, memory_domain
-from hams_shared.wire.frames import Output, Reduced, Work
-from hams_shared.wire.messages.pipeline import PICTURES_LEASE_S, FramePicture, StreamView
+from hams_shared.wire.frames import Output, Reduced, Work, pack_works, unpack_outputs
+from hams_shared.wire.messages.pipeline import REQUEST_LEASE_S, FramePicture, StreamView
 from hams_shared.wire.results import FrameResult
 
 log = logging.getLogger("hams.pipeline")
@@ -64,25 +65,26 @@ class FrameStore:
     """The size of a slot, bytes, for which there was no room; 0: there has been room."""
     _frames: dict[int, Pixels] = field(default_factory=dict)
     _held: dict[int, Slot] = field(default_factory=dict)
-    _blank: Slot | None = None
+    _blanks: list[Slot] = field(default_factory=list)
+    """Given out to be read into."""
     _old: list[FramePool] = field(default_factory=list)
     """Pools with slots that are too small now, some of which are still held."""
 
-    def blank(self) -> Pixels | None:
-        """Return memory, of the last frame's shape, to read the next frame into; that saves a copy."""
-        if self._shape is None:
-            return None
-        if self._blank is None:
-            self._blank = self._take(self._shape)
-        return self._blank.pixels if self._blank else None
+    def blanks(self, count: int) -> list[Pixels | None]:
+        """Return memory, of the last frame's shape, to read the next frames into; that saves a copy of each."""
+        while self._shape is not None and len(self._blanks) < count:
+            slot = self._take(self._shape)
+            if slot is None:
+                break
+            self._blanks.append(slot)
+        return [self._blanks[n].pixels if n < len(self._blanks) else None for n in range(count)]
 
     def put(self, frame: int, image: Pixels) -> None:
-        """Keep a frame; without a copy when it was read into :meth:`blank`."""
+        """Keep a frame; without a copy when it was read into one of :meth:`blanks`."""
         self._shape = image.shape
-        slot, self._blank = self._blank, None
-        if slot is not None and slot.pixels.shape != image.shape:
-            slot.free()
-            slot = None
+        slot = next((slot for slot in self._blanks if slot.pixels is image), None)
+        if slot is not None:
+            self._blanks.remove(slot)
         slot = slot or self._take(image.shape)
         if slot is not None:
             if slot.pixels is not image:
@@ -91,6 +93,12 @@ class FrameStore:
             self._held[frame] = slot
             image = slot.pixels
         self._frames[frame] = image
+
+    def taken(self, images: Collection[Pixels]) -> None:
+        """Give back the memory of :meth:`blanks` that none of `images` was read into."""
+        for slot in [slot for slot in self._blanks if not any(slot.pixels is image for image in images)]:
+            self._blanks.remove(slot)
+            slot.free()
 
     def get(self, frame: int) -> tuple[Pixels, FramePointer | None] | None:
         """Return a frame's pixels and their place in shared memory; None when it was dropped."""
@@ -114,7 +122,7 @@ class FrameStore:
         for pool in (*self._old, self._pool):
             if pool is not None:
                 pool.close()
-        self._pool, self._blank, self._old = None, None, []
+        self._pool, self._blanks, self._old = None, [], []
         self._held.clear()
 
     def _take(self, shape: tuple[int, ...]) -> Slot | None:
@@ -172,13 +180,17 @@ class Flow:
         self._context = context
         self._bus = context.bus
         self._clock = context.clock
-        self._group = spec.name
-        self._stream = stream
+        self.group = spec.name
+        self.stream = stream
         self.name = f"{spec.name}/{stream}"
         self.log = logging.LoggerAdapter(log, {"group": spec.name, "stream": stream})
         self._publish = publish
         self._pack = codec.pack_json if spec.results == "json" else codec.pack
         self._shown_until = 0.0
+        self._tapped: dict[str, float] = {}
+        """By node, or ``*``: until when its outputs are published by themselves."""
+        self.outputs = 0
+        """Taken since the start."""
         self._quality = 90
         self._on_close = on_close
         self._latency: deque[float] = deque(maxlen=2000)
@@ -209,19 +221,34 @@ class Flow:
         return frame
 
     async def subscribe(self) -> Subscription:
-        """Take the outputs of all nodes."""
-        return await self._bus.subscribe(subjects.output(self._group, self._stream, "*"), self._on_output, limit=4096)
+        """Take the answers of agents."""
+        return await self._bus.subscribe(subjects.answer(self.group, self.stream), self._on_answer, limit=4096)
 
-    async def _on_output(self, message: Message) -> None:
-        data = self._parts.take(message.data, self._clock.now())
+    async def _on_answer(self, message: Message) -> None:
+        now = self._clock.now()
+        data = self._parts.take(message.data, now)
         if data is None:
             return
-        output = Output.unpack(data)
+        for output in unpack_outputs(data):
+            self._take(output, now)
+            if self._tapped and self._tapped.get(output.node, self._tapped.get("*", 0.0)) > now:
+                await self._publish_output(output)
+
+    async def _publish_output(self, output: Output) -> None:
+        """Publish the output of one node by itself: an application requested it."""
+        try:
+            subject = subjects.output(self.group, self.stream, output.node)
+            await chunks.publish(self._bus, subject, output.pack())
+        except BrokerError as error:
+            self.log.warning("stream %s: output of %s lost: %s", self.name, output.node, error)
+
+    def _take(self, output: Output, now: float) -> None:
         unreachable = output.error is not None and output.error["code"] == FrameUnreachableError.code
         if unreachable and self._context.peers.cannot_map(output.device):
             text = "%s cannot map frames in shared memory: its frames carry their pixels"
             log.warning(text, output.device, extra={"device": output.device})
-        self._queue(self.core.output(output, self._clock.now()))
+        self.outputs += 1
+        self._queue(self.core.output(output, now))
 
     def reroute(self, command: Reroute, root_limit: int) -> None:
         """The plan to send under changed, or devices lost their work."""
@@ -248,8 +275,13 @@ class Flow:
 
     def show(self, quality: int) -> None:
         """Publish delivered frames as JPEG for a while: an application asked for them."""
-        self._shown_until = self._clock.now() + PICTURES_LEASE_S
+        self._shown_until = self._clock.now() + REQUEST_LEASE_S
         self._quality = quality
+
+    def tap(self, node: str) -> None:
+        """Publish the outputs of `node` (``*``: of all) by themselves for a while: an application requested them."""
+        if node == "*" or node in self._context.spec.nodes:
+            self._tapped[node] = self._clock.now() + REQUEST_LEASE_S
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -282,27 +314,32 @@ class Flow:
     async def run(self) -> None:
         """Carry out commands as they come, until cancelled."""
         while True:
-            await self._do(await self._outbox.get())
+            first = await self._outbox.get()
+            await self.flush(first)
 
-    async def flush(self) -> None:
-        """Carry out the commands that are queued."""
-        while not self._outbox.empty():
-            await self._do(self._outbox.get_nowait())
+    async def flush(self, *first: Command) -> None:
+        """Carry out the commands that are queued, those in `first` before them; frames for one device go together."""
+        sends: dict[str, list[Work]] = {}
+        todo = [*first]
+        while todo or not self._outbox.empty():
+            match todo.pop() if todo else self._outbox.get_nowait():
+                case Send() as command:
+                    work = self._work(command)
+                    if work is not None:
+                        sends.setdefault(command.route[command.plan.group.spec.root], []).append(work)
+                case Close() as command:
+                    await self._deliver(command)
+        for device, works in sends.items():
+            try:
+                await chunks.publish(self._bus, subjects.work(device), pack_works(works))
+            except BrokerError as error:  # the frames' deadlines will send them again
+                self.log.warning("stream %s: %s", self.name, error)
 
-    async def _do(self, command: Command) -> None:
-        match command:
-            case Send():
-                try:
-                    await self._send(command)
-                except BrokerError as error:  # the frame's deadline will send it again
-                    self.log.warning("stream %s: %s", self.name, error)
-            case Close():
-                await self._deliver(command)
-
-    async def _send(self, command: Send) -> None:
+    def _work(self, command: Send) -> Work | None:
+        """Return the root's work for a frame; None when the frame was closed meanwhile."""
         found = self.frames.get(command.id.frame)
         if found is None:
-            return  # closed in the meantime
+            return None
         image, pointer = found
         spec = command.plan.group.spec
         device = command.route[spec.root]
@@ -324,7 +361,7 @@ class Flow:
             work = replace(work, reduced=Reduced(pixels, place if maps(device) else None))
             if not spec.children(spec.root):  # nobody cuts crops
                 work = replace(work, images=NO_PIXELS, pointer=None, peers=())
-        await chunks.publish(self._bus, subjects.work(device), work.pack())
+        return work
 
     async def _deliver(self, command: Close) -> None:
         assert command.id is not None
@@ -351,7 +388,7 @@ class Flow:
         """Publish a result; while the broker is away it waits, and the full window stops the source."""
         while True:
             try:
-                await chunks.publish(self._bus, subjects.result(self._group, self._stream), data)
+                await chunks.publish(self._bus, subjects.result(self.group, self.stream), data)
                 return
             except BrokerError as error:
                 self.log.warning("stream %s: result waits: %s", self.name, error)
@@ -364,9 +401,9 @@ class Flow:
             return
         options = [cv2.IMWRITE_JPEG_QUALITY, self._quality]
         _, jpeg = await asyncio.to_thread(cv2.imencode, ".jpg", found[0], options)
-        data = codec.encode(FramePicture(stream=self._stream, frame=frame, jpeg=jpeg.tobytes()))
+        data = codec.encode(FramePicture(stream=self.stream, frame=frame, jpeg=jpeg.tobytes()))
         try:
-            await chunks.publish(self._bus, subjects.picture(self._group, self._stream), data)
+            await chunks.publish(self._bus, subjects.picture(self.group, self.stream), data)
         except BrokerError as error:
             self.log.warning("stream %s: picture lost: %s", self.name, error)
 
@@ -384,8 +421,8 @@ class Flow:
             fps = recent / min(RECENT_S, max(now - (self._first or now), 0.2))
         p50, p99 = np.percentile(self._latency, [50, 99]) if self._latency else (0.0, 0.0)
         return StreamView(
-            group=self._group,
-            stream=self._stream,
+            group=self.group,
+            stream=self.stream,
             state=state,
             text=text or self.complaint,
             submitted=ledger.submitted,

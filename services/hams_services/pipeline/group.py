@@ -17,7 +17,7 @@ from hams_shared.errors import DeadlineError, RefusedError
 from hams_shared.runtime.clock import Clock
 from hams_shared.wire.frames import Pixels
 from hams_shared.wire.messages.group import GroupRecord
-from hams_shared.wire.messages.pipeline import StreamView
+from hams_shared.wire.messages.pipeline import StreamLoad, StreamView
 from hams_shared.wire.results import FrameResult
 
 
@@ -69,9 +69,23 @@ class DeployedGroup:
     def reroute(self, command: Reroute) -> None:
         """Carry out a decision of the routes."""
         live = sum(not runner.flow.core.lossless for runner in self.runners.values())
-        limit = root_limit(command.plan, live) if command.plan else 0
+        limit = root_limit(command.plan, live, command.lanes) if command.plan else 0
         for flow in self.flows.values():
             flow.reroute(command, limit)
+
+    def loads(self) -> list[StreamLoad]:
+        """Return what each stream has cost so far."""
+        return [runner.load() for runner in self.runners.values()]
+
+    @property
+    def results(self) -> int:
+        """Frames delivered so far."""
+        return sum(flow.core.ledger.delivered for flow in self.flows.values())
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of nodes taken so far."""
+        return sum(flow.outputs for flow in self.flows.values())
 
     def views(self) -> list[StreamView]:
         """Return the streams as `status` shows them."""

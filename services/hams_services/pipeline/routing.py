@@ -26,12 +26,14 @@ SLACK = 2.0
 NONE: frozenset[str] = frozenset()
 
 
-def root_limit(plan: Plan, streams: int) -> int:
-    """Return how many frames each of so many live streams may have waiting at the root node: two per device in all.
+def root_limit(plan: Plan, streams: int, lanes: Mapping[str, int]) -> int:
+    """Return how many frames each of so many live streams may have at the devices of the root node.
 
-    A device works on one while one is ready to follow; more would only grow old in the device's queue.
+    In all that is one per lane of these devices, which works on it, and one per device, which is ready to follow; more
+    would only grow old in the device's queue. `lanes` by device; an unknown one has one.
     """
-    return max(1, -(-2 * len(plan.shares[plan.group.spec.root]) // max(streams, 1)))
+    most = sum(lanes.get(device, 1) + 1 for device in plan.shares[plan.group.spec.root])
+    return max(1, -(-most // max(streams, 1)))
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Reroute:
     broken: frozenset[str] = NONE
     changed: bool = False
     """Whether this is another epoch than before."""
+    lanes: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Of the plan's devices."""
 
 
 @dataclass
@@ -131,7 +135,11 @@ class Routes:
         known = group in self.epochs
         changed = epoch != self.epochs.get(group)
         self.epochs[group] = epoch
-        return [] if known and not changed and not broken else [Reroute(group, plan, broken, changed)]
+        if known and not changed and not broken:
+            return []
+        peers = self.live.peers
+        lanes = {d: peers[d].heartbeat.lanes for d in plan.devices if d in peers} if plan else {}
+        return [Reroute(group, plan, broken, changed, lanes)]
 
 
 @dataclass

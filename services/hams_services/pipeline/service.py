@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -27,6 +28,7 @@ from hams_shared.bus.records import watched
 from hams_shared.errors import BrokerError, HamsError, NotFoundError, OverloadedError, as_hams_error, from_wire
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.runtime.lifecycle import Jobs, ended
+from hams_shared.runtime.process import host_name
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import memory_domain, remove_abandoned
 from hams_shared.wire.messages.agents import Heartbeat
@@ -35,7 +37,9 @@ from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.pipeline import (
     InferAnswer,
     InferRequest,
+    OutputsWanted,
     PicturesWanted,
+    PipelineLoad,
     PipelineView,
     PushAnswer,
     PushRequest,
@@ -49,6 +53,8 @@ Handle = Callable[[Message, bytes], Awaitable[InferAnswer | PushAnswer]]
 """Answers one image that an application sent."""
 
 TICK_S = 0.05
+LOAD_S = 1.0
+"""How often the pipeline reports what it costs, s."""
 UNDER_WAY = 64
 """Most images of applications under way at once, of each group and of each stream; more are refused."""
 GRACE_S = 0.5
@@ -125,11 +131,12 @@ class PipelineService:
             self._owner = owner
             self._jobs = Jobs(owner)
             watchers = [owner.create_task(self._watch_plans()), owner.create_task(self._watch_groups())]
-            watchers.append(owner.create_task(self._tick()))
+            watchers += [owner.create_task(self._tick()), owner.create_task(self._report_load())]
             await self._bus.subscribe(subjects.heartbeat(), self._on_heartbeat, limit=4096)
             await self._bus.subscribe(subjects.infer("*"), self._on_infer, queue="pipeline", limit=MESSAGES)
             await self._bus.subscribe(subjects.push(), self._on_push, queue="pipeline", limit=MESSAGES)
             await self._bus.subscribe(subjects.pictures_wanted(), self._on_pictures_wanted, limit=256)
+            await self._bus.subscribe(subjects.outputs_wanted(), self._on_outputs_wanted, limit=256)
             await self._bus.serve(
                 "hams-pipeline",
                 hams_shared.__version__,
@@ -187,6 +194,25 @@ class PipelineService:
                 for flow in group.flows.values():
                     flow.tick()
 
+    async def _report_load(self) -> None:
+        """Report what the pipeline costs its host, once a second."""
+        host, began = subjects.token(host_name()), self._clock.now()
+        while True:
+            await asyncio.sleep(LOAD_S)
+            load = PipelineLoad(
+                host=host,
+                incarnation=self._id,
+                uptime_s=round(self._clock.now() - began, 3),
+                cpu_s=round(time.process_time(), 3),
+                streams=tuple(load for group in self._groups.values() for load in group.loads()),
+                results=sum(group.results for group in self._groups.values()),
+                outputs=sum(group.outputs for group in self._groups.values()),
+            )
+            try:
+                await self._bus.publish(subjects.pipeline_load(), codec.encode(load))
+            except BrokerError as error:
+                log.info("no report of the load: %s", error)
+
     def _reroute(self, commands: list[Reroute]) -> None:
         for command in commands:
             if command.changed:
@@ -207,6 +233,13 @@ class PipelineService:
         for name, runner in group.runners.items() if group else ():
             if wanted.stream in ("*", name):
                 runner.flow.show(wanted.quality)
+
+    async def _on_outputs_wanted(self, message: Message) -> None:
+        wanted = codec.decode(OutputsWanted, message.data)
+        group = self._groups.get(message.subject.rsplit(".", 1)[-1])
+        for name, flow in group.flows.items() if group else ():
+            if wanted.stream in ("*", name):
+                flow.tap(wanted.node)
 
     async def _on_infer(self, message: Message) -> None:
         """A single image of an application: answered with its result."""

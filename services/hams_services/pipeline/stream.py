@@ -23,7 +23,7 @@ from hams_shared.group.source_kind import source_kind
 from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.runtime.backoff import Backoff
 from hams_shared.wire.frames import Pixels
-from hams_shared.wire.messages.pipeline import PushAnswer, StreamView
+from hams_shared.wire.messages.pipeline import PushAnswer, StreamLoad, StreamView
 
 T = TypeVar("T")
 
@@ -31,6 +31,8 @@ REOPEN = Backoff(first=0.625, longest=18.75, jitter=0.2)
 """Pauses before a lost source is opened again; the cameras of a site do not all come back at once."""
 PUSHED_S = 5.0
 """A push stream plays while the newest frame is younger than this, s."""
+READ_AHEAD = 4
+"""Most frames that are read at once where there is room for them: handing over several costs little more than one."""
 STALLED_S = 5.0
 """A source that has not answered for so long has stalled, s: its disk, mount or network may hang."""
 OPEN_S, SILENT_S = 30.0, 60.0
@@ -65,6 +67,7 @@ class StreamRunner:
         """Of pushed and live frames."""
         self._asked: float | None = None
         """When the read began that the source has not answered, monotonic s."""
+        self._reader: Reader | None = None
         self._source: Source | None = None
         """Read by its reader's thread; here only what it reports of itself is read."""
 
@@ -83,6 +86,12 @@ class StreamRunner:
             text = f"the source has returned nothing for {stalled:.0f} s: does its disk, mount or network hang?"
             return self._with_source(self.flow.view("waiting", text))
         return self._with_source(self.flow.view(self.state, self.text))
+
+    def load(self) -> StreamLoad:
+        """What the stream has cost so far."""
+        cpu_s = self._reader.cpu_s if self._reader is not None else 0.0
+        frames = self.flow.core.ledger.submitted
+        return StreamLoad(group=self.flow.group, stream=self.flow.stream, frames=frames, read_cpu_s=round(cpu_s, 6))
 
     def _with_source(self, view: StreamView) -> StreamView:
         if self._source is None:
@@ -145,7 +154,7 @@ class StreamRunner:
         return partial(open_source, self.spec, self._cache)
 
     async def _play_file(self) -> None:
-        reader = Reader(self.flow.name)
+        reader = self._reader = Reader(self.flow.name)
         try:
             await self._play_through(reader)
         finally:
@@ -159,20 +168,24 @@ class StreamRunner:
         begin = self._clock.now()
         while True:
             await self._wait(lambda: self.flow.core.wants_frame)
-            picture = await self._answer(reader.read(self.flow.frames.blank()))
+            count = self.flow.core.room if self.spec.pace == "max" else 1
+            blanks = self.flow.frames.blanks(min(count, READ_AHEAD))
+            pictures = await self._answer(reader.read(blanks))
+            self.flow.frames.taken([picture.pixels for picture in pictures])
             self._note(source.note)
-            if picture is None:
-                if not self.spec.loop:
-                    return
-                await self._answer(reader.rewind())
-                media.restart()
+            for picture in pictures:
+                now = self._clock.now()
+                time_s = media.next(None if self.spec.fps else picture.at, now)
+                if self.spec.pace == "realtime":
+                    begin = max(begin, now - period - time_s)  # after a stall go on by the clock, do not catch up
+                    await asyncio.sleep(max(0.0, begin + time_s - now))
+                self.flow.submit(picture, time_s)
+            if len(pictures) == len(blanks):
                 continue
-            now = self._clock.now()
-            time_s = media.next(None if self.spec.fps else picture.at, now)
-            if self.spec.pace == "realtime":
-                begin = max(begin, now - period - time_s)  # after a stall go on by the clock, do not catch up
-                await asyncio.sleep(max(0.0, begin + time_s - now))
-            self.flow.submit(picture, time_s)
+            if not self.spec.loop:
+                return
+            await self._answer(reader.rewind())
+            media.restart()
 
     def _note(self, note: str) -> None:
         """Show and log a note of the source; one that only counts on is logged once."""
@@ -182,7 +195,7 @@ class StreamRunner:
 
     async def _play_endless(self) -> None:
         """Take frames at the source's pace; a source that is lost, or not there yet, is opened again and again."""
-        reader = Reader(self.flow.name)
+        reader = self._reader = Reader(self.flow.name)
         try:
             while True:
                 try:
@@ -202,13 +215,14 @@ class StreamRunner:
     async def _take_all(self, reader: Reader, source: Source) -> None:
         while True:
             await self._wait(lambda: self.flow.core.wants_frame)
-            picture = await self._answer_within(SILENT_S, reader.read(self.flow.frames.blank()))
-            if picture is None:
+            pictures = await self._answer_within(SILENT_S, reader.read(self.flow.frames.blanks(1)))
+            if not pictures:
                 raise SourceError(f"{redacted(self.spec.source)} has ended")
+            self.flow.frames.taken([pictures[0].pixels])
             if self.state != "playing":
                 self.state, self.text = "playing", ""
             self._failures = 0
-            picture, doubt = with_credible_time(picture, time.time())
+            picture, doubt = with_credible_time(pictures[0], time.time())
             self._note(source.note or doubt)
             self.flow.submit(picture, self._media.next(picture.at, self._clock.now()))
 

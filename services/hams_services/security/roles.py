@@ -56,7 +56,7 @@ def _scheduler() -> Role:
         "scheduler",
         "measures, places, writes plans",
         (f"{HAMS}.agent.>", *_read(*subjects.BUCKETS), *_write(*subjects.BUCKETS), *PING),
-        (f"{HAMS}.heartbeat.>", f"{HAMS}.scheduler.>", *SERVICE),
+        (f"{HAMS}.heartbeat.>", f"{HAMS}.pipeline.load", f"{HAMS}.scheduler.>", *SERVICE),
         answers=True,
     )
 
@@ -70,6 +70,7 @@ def _pipeline() -> Role:
             f"{HAMS}.output.>",
             f"{HAMS}.result.>",
             f"{HAMS}.picture.>",
+            f"{HAMS}.pipeline.load",
             f"{HAMS}.scheduler.view",  # for the reason why a group is not placed
             *_read(*subjects.BUCKETS),
             *_write("groups", "plans"),  # only to restore what the broker lost
@@ -77,10 +78,11 @@ def _pipeline() -> Role:
         ),
         (
             f"{HAMS}.heartbeat.>",
-            f"{HAMS}.output.>",
+            f"{HAMS}.answer.>",
             f"{HAMS}.infer.>",
             f"{HAMS}.push.>",
             f"{HAMS}.pictures-wanted.>",
+            f"{HAMS}.outputs-wanted.>",
             f"{HAMS}.pipeline.>",
             *SERVICE,
         ),
@@ -95,7 +97,7 @@ def _agent(box: str) -> Role:
         (
             f"{HAMS}.heartbeat.{box}.>",
             f"{HAMS}.work.>",  # crops, to whichever device serves a child
-            f"{HAMS}.output.>",
+            f"{HAMS}.answer.>",
             *_read(*subjects.BUCKETS),
             *(f"$KV.{subjects.bucket(name)}.{box}.>" for name in subjects.BUCKETS if name in OWN),
             *PING,
@@ -133,7 +135,7 @@ def _app() -> Role:
     return Role(
         "app",
         "reads results, sends images and frames",
-        (f"{HAMS}.infer.>", f"{HAMS}.push.>", f"{HAMS}.pictures-wanted.>"),
+        (f"{HAMS}.infer.>", f"{HAMS}.push.>", f"{HAMS}.pictures-wanted.>", f"{HAMS}.outputs-wanted.>"),
         (f"{HAMS}.result.>", f"{HAMS}.output.>", f"{HAMS}.picture.>"),
     )
 
@@ -142,7 +144,13 @@ def _dashboard() -> Role:
     return Role(
         "dashboard",
         "reads, and changes nothing",
-        (f"{HAMS}.scheduler.view", f"{HAMS}.pipeline.status", f"{HAMS}.pictures-wanted.>", *SERVICE),
+        (
+            f"{HAMS}.scheduler.view",
+            f"{HAMS}.pipeline.status",
+            f"{HAMS}.pictures-wanted.>",
+            f"{HAMS}.outputs-wanted.>",
+            *SERVICE,
+        ),
         (f"{HAMS}.heartbeat.>", f"{HAMS}.result.>", f"{HAMS}.output.>", f"{HAMS}.picture.>"),
     )
 

@@ -25,9 +25,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from hams_shared.errors import FrameGoneError, FrameUnreachableError, MessageError
@@ -58,30 +59,19 @@ def memory_domain(folder: Path = FOLDER) -> str:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
-class FramePointer:
+class FramePointer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Position of a frame in shared memory."""
 
     segment: str
-    slot: int
-    generation: int
-    offset: int
+    slot: Annotated[int, Meta(ge=0, lt=MAX_SLOTS)]
+    generation: Annotated[int, Meta(gt=0, le=(1 << 63) - 1)]
+    offset: Annotated[int, Meta(ge=PAGE, lt=MAX_SEGMENT)]
     """Of the pixels in the segment, bytes."""
 
-    def to_wire(self) -> list[Any]:
-        """The pointer as it travels."""
-        return [self.segment, self.slot, self.generation, self.offset]
-
-    @classmethod
-    def from_wire(cls, value: Any) -> FramePointer:
-        """Check and rebuild. Raises MessageError."""
-        match value:
-            case [str(segment), int(slot), int(generation), int(offset)]:
-                named = segment.startswith(PREFIX) and segment.removeprefix(PREFIX).isalnum()
-                stands = 0 < generation < 1 << 63 and generation % 2 == 0
-                if named and stands and 0 <= slot < MAX_SLOTS and PAGE <= offset < MAX_SEGMENT:
-                    return cls(segment, slot, generation, offset)
-        raise MessageError("frame pointer: not [segment, slot, generation, offset]")
+    def __post_init__(self) -> None:
+        named = self.segment.startswith(PREFIX) and self.segment.removeprefix(PREFIX).isalnum()
+        if not named or self.generation % 2:
+            raise ValueError("frame pointer: not [segment, slot, generation, offset]")
 
 
 @dataclass(eq=False)

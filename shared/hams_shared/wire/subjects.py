@@ -5,9 +5,12 @@ Control (small, rare)
     hams.v1.agent.<host>.<backend>.<unit>.profile    request: benchmark one model
     hams.v1.scheduler.<verb>                         request: plan, view
     hams.v1.pipeline.status                          request: streams and their ledgers
+    hams.v1.pipeline.load                            pipeline → all, once a second: what it costs its host
 Data (large, many)
     hams.v1.work.<host>.<backend>.<unit>             frames and crops for one device
-    hams.v1.output.<group>.<stream>.<node>           a node's outputs for one frame
+    hams.v1.answer.<group>.<stream>                  an agent's outputs for frames, of all nodes that it serves
+    hams.v1.outputs-wanted.<group>                   a request for outputs of single nodes; holds for a while
+    hams.v1.output.<group>.<stream>.<node>           a node's outputs for one frame, while a client requests them
     hams.v1.infer.<group>                            request: one image through a group
     hams.v1.push.<group>.<stream>                    request: the next frame of a stream that applications feed
     hams.v1.pictures-wanted.<group>                  a request for pictures; holds for a while
@@ -77,8 +80,18 @@ def work(device: str) -> str:
     return f"{PREFIX}.work.{device}"
 
 
+def answer(group: str, stream: str) -> str:
+    """Subject on which agents answer: the outputs of all nodes that they served for frames of one stream."""
+    return f"{PREFIX}.answer.{group}.{stream}"
+
+
+def outputs_wanted(group: str = "*") -> str:
+    """Subject on which applications request the outputs of single nodes."""
+    return f"{PREFIX}.outputs-wanted.{group}"
+
+
 def output(group: str, stream: str, node: str) -> str:
-    """Subject of one node's outputs for one stream; ``*`` for any."""
+    """Subject of one node's outputs for one stream, while an application requests them; ``*`` for any."""
     return f"{PREFIX}.output.{group}.{stream}.{node}"
 
 

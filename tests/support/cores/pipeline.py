@@ -177,7 +177,7 @@ class Pipeline(Part):
             group = self.groups[command.group]
             for stream in group.streams.values():
                 if command.plan is not None:
-                    stream.core.root_limit = root_limit(command.plan, 1)
+                    stream.core.root_limit = root_limit(command.plan, 1, command.lanes)
                 self.do(stream, stream.core.route(command.plan, command.broken, self.now))
             group.validate()
 

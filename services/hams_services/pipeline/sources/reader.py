@@ -6,8 +6,10 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from hams_services.pipeline.sources.base import Picture, Source
@@ -35,6 +37,10 @@ class Reader:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._ended = asyncio.Event()
         self._source: Source | None = None
+        self._error: Exception | None = None
+        """Raised by a read after frames that are returned first."""
+        self.cpu_s = 0.0
+        """CPU time of reading and decoding so far, s; a decoder's own threads, of video above 1080p, are left out."""
         self._stopped = False
         threading.Thread(target=self._work, name=f"source {name}", daemon=True).start()
 
@@ -49,9 +55,12 @@ class Reader:
 
         return await self._call(job)
 
-    async def read(self, into: Pixels | None = None) -> Picture | None:
-        """Return the next frame; see :class:`Source`."""
-        return await self._call(lambda: self._opened().read(into))
+    async def read(self, into: Sequence[Pixels | None] = (None,)) -> list[Picture]:
+        """Return the next frames, each read into one of `into` if that fits; fewer when the source has ended.
+
+        Raises the errors of :meth:`Source.read`, once the frames before them have been returned.
+        """
+        return await self._call(partial(self._read, into))
 
     async def rewind(self) -> None:
         """Start over; see :class:`Source`."""
@@ -84,7 +93,28 @@ class Reader:
         assert self._source is not None, "read before open"
         return self._source
 
+    def _read(self, into: Sequence[Pixels | None]) -> list[Picture]:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        pictures: list[Picture] = []
+        source, start = self._opened(), time.thread_time()
+        try:
+            for pixels in into:
+                picture = source.read(pixels)
+                if picture is None:
+                    break
+                pictures.append(picture)
+        except Exception as error:
+            if not pictures:
+                raise
+            self._error = error
+        finally:
+            self.cpu_s += time.thread_time() - start
+        return pictures
+
     def _close(self) -> None:
+        self._error = None
         source, self._source = self._source, None
         if source is not None:
             source.close()

@@ -76,6 +76,7 @@ class Heartbeat(Wire):
     assignments: tuple[AssignmentState, ...] = ()
     epoch: int = Field(0, ge=0, description="highest of all plans that the agent has seen")
     nodes: tuple[NodeLoad, ...] = ()
+    lanes: int = Field(1, ge=1, description="inferences that the device computes at a time")
     queue: int = Field(0, description="work waiting")
     busy_s: float = Field(0.0, description="seconds of computing since start")
     cpu_s: float = Field(0.0, ge=0, description="CPU time of the agent's process since start")

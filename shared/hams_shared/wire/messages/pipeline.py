@@ -84,8 +84,8 @@ class PushAnswer(Wire):
     error: WireError | None = None
 
 
-PICTURES_LEASE_S = 6.0
-"""A request for pictures holds for this long, s; clients repeat it."""
+REQUEST_LEASE_S = 6.0
+"""A request for pictures or outputs holds for this long, s; clients repeat it."""
 
 
 class PicturesWanted(Wire):
@@ -93,6 +93,13 @@ class PicturesWanted(Wire):
 
     stream: str = Field("*", description="name of a stream, or * for all")
     quality: int = Field(90, ge=1, le=100, description="of the JPEG")
+
+
+class OutputsWanted(Wire):
+    """On ``hams.v1.outputs-wanted.<group>``: a client requests the outputs of a node as messages of their own."""
+
+    node: str = Field("*", description="name of a node, or * for all")
+    stream: str = Field("*", description="name of a stream, or * for all")
 
 
 class FramePicture(Wire):

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from hams_agents.runtime import executor as executor_module
 from hams_agents.runtime.executor import Executor
-from hams_agents.runtime.serving import Outgoing, ServedNode
+from hams_agents.runtime.serving import Finished, ServedNode, Visit
 from hams_agents.tasks.registry import build_task
 from hams_shared.errors import HamsError, ModelError, RefusedError
-from hams_shared.wire.frames import FrameId, Output, Work
+from hams_shared.wire.frames import FrameId, Work
 from support.build import group_spec, plan
 from support.wait import until
 
@@ -45,13 +45,11 @@ class Bench:
         self.executor = Executor(self._deliver)
         self.executor.start()
 
-    def _deliver(self, outgoing: list[Outgoing]) -> None:
-        for subject, data in outgoing:
-            if ".output." in subject:
-                output = Output.unpack(data)
-                self.done.append((output.id.group, output.id.frame))
-                if output.error:
-                    self.errors.append(output.error["text"])
+    def _deliver(self, finished: list[Finished]) -> None:
+        for one in finished:
+            self.done.append((one.output.id.group, one.output.id.frame))
+            if one.output.error:
+                self.errors.append(one.output.error["text"])
 
     def submit(self, group: str, frame: int, priority: int = 0) -> bool:
         spec = group_spec(group, nodes=("scene",), priority=priority)
@@ -62,7 +60,7 @@ class Bench:
         work = Work(
             FrameId(group, "cam", frame, 0, 1, 0.0), "scene", image, np.array([[[1.0, 0, 0], [0, 1, 0]]]), [0], (64, 64)
         )
-        return self.executor.submit(served, work)
+        return self.executor.submit(served, work, Visit())
 
     async def occupy(self) -> None:
         """One piece at work and one ready to follow; the rest queues up."""
@@ -158,7 +156,7 @@ async def test_a_thread_that_ends_by_an_error_is_told(name: str) -> None:
     told: list[HamsError] = []
     bench = Bench()
 
-    def no(_outgoing: list[Outgoing]) -> None:
+    def no(_outgoing: list[Finished]) -> None:
         raise OSError("no room")
 
     bench.executor.ended = told.append

@@ -15,10 +15,10 @@ from hams_agents.backends.batching import Lanes
 from hams_agents.devices import lanes
 from hams_agents.profiling.profiler import SamplerLimits, profile_steps
 from hams_agents.runtime.executor import Executor
-from hams_agents.runtime.serving import Outgoing, ServedNode
+from hams_agents.runtime.serving import Finished, ServedNode, Visit
 from hams_agents.tasks.registry import build_task
 from hams_shared.errors import HamsError
-from hams_shared.wire.frames import FrameId, Output, Work
+from hams_shared.wire.frames import FrameId, Work
 from support.build import group_spec, plan
 from support.networks import means, model_file
 from support.wait import until
@@ -57,10 +57,8 @@ class Bench:
         self.executor = Executor(self._deliver, lanes=count)
         self.executor.start()
 
-    def _deliver(self, outgoing: list[Outgoing]) -> None:
-        for subject, data in outgoing:
-            if ".output." in subject:
-                self.frames.append(Output.unpack(data).id.frame)
+    def _deliver(self, finished: list[Finished]) -> None:
+        self.frames += [one.output.id.frame for one in finished]
 
     def submit(self, frame: int) -> None:
         spec = group_spec("g", nodes=("scene",))
@@ -70,9 +68,8 @@ class Bench:
         )
         image = np.zeros((1, 64, 64, 3), np.uint8)
         to_frame = np.array([[[1.0, 0, 0], [0, 1, 0]]])
-        assert self.executor.submit(
-            served, Work(FrameId("g", "cam", frame, 0, 1, 0.0), "scene", image, to_frame, [0], (64, 64))
-        )
+        work = Work(FrameId("g", "cam", frame, 0, 1, 0.0), "scene", image, to_frame, [0], (64, 64))
+        assert self.executor.submit(served, work, Visit())
 
 
 async def test_as_many_batches_are_computed_at_a_time_as_there_are_lanes() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from hams_agents.runtime.serving import Batch, Piece, ServedNode, finish, prepare
@@ -17,11 +18,11 @@ from hams_agents.tasks.crops import cut
 from hams_agents.tasks.input import IDENTITY
 from hams_agents.tasks.registry import build_task
 from hams_services.pipeline.join import Join
-from hams_shared.errors import MessageError
+from hams_shared.errors import FrameUnreachableError, MessageError
 from hams_shared.group.spec import GroupSpec, parse_group
 from hams_shared.wire import codec
 from hams_shared.wire.frame_pool import FramePool, FrameReader, Slot, memory_domain
-from hams_shared.wire.frames import FrameId, Output, Reduced, Work, WorkUnreadableError
+from hams_shared.wire.frames import FrameId, Output, Reduced, Work, pack_works, unpack_works
 from hams_shared.wire.messages.plan import VariantChoice
 from support.build import model_ref, plan
 
@@ -58,11 +59,12 @@ def run(
     batch = Batch([Piece(served(spec, node, devices), work, 0.0)])
     prepare(batch)
     batch.outputs = outputs
-    *crops, said = finish(batch)
-    assert isinstance(said, tuple)
-    children = [crop if isinstance(crop, Work) else Work.unpack(crop[1]) for crop in crops]
-    assert all(isinstance(crop, tuple) == (child_device != "h.b.u") for crop in crops)
-    return Output.unpack(said[1]), {child.node: shown(spec, child, child_device) for child in children}
+    [done] = finish(batch)
+    assert all(device == child_device for device, _ in done.children)
+    children = [work for _, work in done.children]
+    if child_device != "h.b.u":
+        children = unpack_works(pack_works(children))
+    return Output.unpack(done.output.pack()), {child.node: shown(spec, child, child_device) for child in children}
 
 
 def served(spec: GroupSpec, node: str, devices: Mapping[str, str]) -> ServedNode:
@@ -151,7 +153,7 @@ def seen(pool: FramePool, peers: tuple[str, ...]) -> tuple[Work, Slot]:
     assert slot is not None
     slot.pixels[:] = np.random.default_rng(1).integers(0, 256, slot.pixels.shape, np.uint8)
     work = Work(ID, "sign", slot.pixels[None], IDENTITY[None], [0], (64, 48), pointer=slot.publish(), peers=peers)
-    return Work.unpack(work.pack(), FrameReader()), slot
+    return unpack_works(pack_works([work]), FrameReader())[0], slot
 
 
 def sent(
@@ -163,13 +165,15 @@ def sent(
 ) -> dict[str, Work]:
     """What goes to the children on `device`, as their agent gets it before it does anything."""
     node = served(spec, "sign", {"sign": "h.b.u", "text": device, "kind": device})
-    node = replace(node, plan=node.plan.model_copy(update={"variants": variants or {}}))
+    node = dataclasses.replace(node, plan=node.plan.model_copy(update={"variants": variants or {}}))
     batch = Batch([Piece(node, work, 0.0)])
     prepare(batch)
     batch.outputs = outputs
-    *crops, _ = finish(batch)
-    found = [one if isinstance(one, Work) else Work.unpack(one[1], FrameReader()) for one in crops]
-    return {one.node: one for one in found}
+    [done] = finish(batch)
+    works = [work for _, work in done.children]
+    return {
+        work.node: work for work in (works if device == "h.b.u" else unpack_works(pack_works(works), FrameReader()))
+    }
 
 
 def test_crops_are_the_same_whichever_device_makes_them(pool: FramePool) -> None:
@@ -178,7 +182,7 @@ def test_crops_are_the_same_whichever_device_makes_them(pool: FramePool) -> None
     for node, (width, height) in {"text": (24, 8), "kind": (9, 9)}.items():
         assert far[node].deferred is None
         assert far[node].images.shape == (1, height, width, 3)
-        assert len(far[node].pack()) > width * height * 3
+        assert len(pack_works([far[node]])) > width * height * 3
         for other in (here[node], near[node]):
             assert other.deferred is not None
             whole = shown(SIGNS, other)
@@ -186,7 +190,7 @@ def test_crops_are_the_same_whichever_device_makes_them(pool: FramePool) -> None
             assert (whole.images == far[node].images).all()
             assert (whole.to_frame == far[node].to_frame).all()
             assert whole.sources == far[node].sources == [0]
-        assert len(near[node].pack()) < 500
+        assert len(pack_works([near[node]])) < 500
 
 
 @pytest.mark.parametrize("device", ["h.b.u", "near.b.u", "far.b.u"])
@@ -201,8 +205,8 @@ def test_a_crop_is_as_large_as_the_network_on_its_device_wants_it(pool: FramePoo
     assert small.images.shape == (1, 8, 20, 3)
     assert (small.images[:, :, :filled] == whole.images[:, :, :filled]).all()
     assert (small.to_frame == whole.to_frame).all()
-    assert sent(SIGNS, work, FOUND, device, {"text": {"another.b.u": choice}})["text"].pack() == (
-        sent(SIGNS, work, FOUND, device)["text"].pack()
+    assert pack_works([sent(SIGNS, work, FOUND, device, {"text": {"another.b.u": choice}})["text"]]) == (
+        pack_works([sent(SIGNS, work, FOUND, device)["text"]])
     )
 
 
@@ -224,20 +228,24 @@ def test_a_frame_that_was_given_up_is_the_failure_of_its_own_work_only(pool: Fra
     assert batch.tensor is not None
     assert batch.tensor.shape == (1, 3, 9, 9)
     batch.outputs = {"y": np.ones((1, 2), np.float32)}
-    first, second = (Output.unpack(one[1]) for one in finish(batch) if isinstance(one, tuple))
+    first, second = (one.output for one in finish(batch))
     assert first.error is not None
     assert first.error["code"] == "frame-gone"
     assert second.error is None
     assert len(second.items) == 1
 
 
-@pytest.mark.parametrize("change", [{"filled": [(10, 9)]}, {"filled": []}, {"size": (0, 9)}, {"pad": 256}])
-def test_deferred_crops_that_make_no_sense_are_refused(pool: FramePool, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"), [(2, [(10, 9)]), (2, []), (0, (0, 9)), (1, 256), (3, [[1e9] * 8]), (3, [[1.0] * 7])]
+)
+def test_deferred_crops_that_make_no_sense_are_refused(pool: FramePool, key: int, value: Any) -> None:
+    """By place: size, pad, filled, corners."""
     work, _ = seen(pool, peers=("near.b.u",))
     cuts = sent(SIGNS, work, FOUND, "near.b.u")["kind"]
-    assert cuts.deferred is not None
+    wire = codec.unpack(pack_works([cuts]))
+    wire[0]["deferred"][key] = value
     with pytest.raises(MessageError):
-        Work.unpack(replace(cuts, deferred=replace(cuts.deferred, **change)).pack(), FrameReader())
+        unpack_works(codec.pack(wire), FrameReader())
 
 
 def test_a_crop_of_nothing_is_a_named_error(pool: FramePool) -> None:
@@ -271,7 +279,7 @@ def sign(pool: FramePool, small: tuple[int, int] | None, peers: tuple[str, ...] 
     if (second := slots[1]) is not None and small is not None:
         second.pixels[:] = cv2.resize(large.pixels, small, interpolation=cv2.INTER_AREA)
         work = replace(work, reduced=Reduced(second.pixels, second.publish()))
-    return Work.unpack(work.pack(), FrameReader()), [slot for slot in slots if slot is not None]
+    return unpack_works(pack_works([work]), FrameReader())[0], [slot for slot in slots if slot is not None]
 
 
 def detected(batch: Batch) -> dict[str, NDArray[np.generic]]:
@@ -304,11 +312,12 @@ def test_boxes_of_the_reduced_picture_lie_on_the_large_frame_and_crops_are_cut_f
     batch = Batch([Piece(served(BRIGHT, "sign", {"sign": "h.b.u", "text": device}), work, 0.0)])
     prepare(batch)
     batch.outputs = detected(batch)
-    crop, said = finish(batch)
-    assert isinstance(said, tuple)
-    [[found]] = Output.unpack(said[1]).items
+    [done] = finish(batch)
+    [[found]] = done.output.items
     assert found["box"] == pytest.approx(TRUE, abs=1.5 * LARGE[0] / 64)  # a pixel of the input, and a half
-    child = crop if isinstance(crop, Work) else Work.unpack(crop[1], FrameReader())
+    [(_, child)] = done.children
+    if device != "h.b.u":
+        [child] = unpack_works(pack_works([child]), FrameReader())
     assert child.reduced is None
     assert (child.deferred is None) == (device == "far.b.u")
     got = shown(BRIGHT, child, device)
@@ -345,7 +354,7 @@ def test_frames_with_and_without_a_reduced_picture_in_one_batch(two: FramePool) 
     batch = Batch([Piece(node, sign(two, small)[0], 0.0) for small in ((160, 90), None, (64, 64))])
     prepare(batch)
     batch.outputs = detected(batch)
-    boxes = [Output.unpack(one[1]).items[0][0]["box"] for one in finish(batch) if isinstance(one, tuple)]
+    boxes = [one.output.items[0][0]["box"] for one in finish(batch)]
     assert len(boxes) == 3
     for box in boxes:
         assert box == pytest.approx(TRUE, abs=1.5 * LARGE[0] / 64)
@@ -358,19 +367,21 @@ def test_either_picture_given_up_meanwhile_fails_the_frame(two: FramePool, which
     prepare(batch)
     batch.outputs = detected(batch)
     slots[which].free()
-    [(_, data)] = [one for one in finish(batch) if isinstance(one, tuple)]
-    error = Output.unpack(data).error
+    [done] = finish(batch)
+    error = done.output.error
     assert error is not None
     assert error["code"] == "frame-gone"
 
 
 def test_a_reduced_picture_that_cannot_be_mapped_is_told_with_the_rest_of_the_work(two: FramePool) -> None:
     work, _ = sign(two, (160, 90))
-    inline = replace(work, pointer=None).pack()  # only the reduced one by pointer
-    with pytest.raises(WorkUnreadableError) as caught:
-        Work.unpack(inline)
-    assert caught.value.work.id == ID
-    assert (Work.unpack(inline, FrameReader()).images == work.images).all()
+    inline = pack_works([replace(work, pointer=None)])  # only the reduced one by pointer
+    [unread] = unpack_works(inline)
+    assert isinstance(unread.unreadable, FrameUnreachableError)
+    assert unread.id == ID
+    [read] = unpack_works(inline, FrameReader())
+    assert read.unreadable is None
+    assert (read.images == work.images).all()
 
 
 @pytest.mark.parametrize(
@@ -388,8 +399,11 @@ def test_a_reduced_picture_that_cannot_be_mapped_is_told_with_the_rest_of_the_wo
 def test_a_reduced_picture_that_makes_no_sense_is_refused(reduced: Any) -> None:
     whole = Work(ID, "sign", np.zeros((1, 8, 8, 3), np.uint8), IDENTITY[None], [0], (8, 8))
     with pytest.raises(MessageError):
-        Work.unpack(codec.pack({**codec.unpack(whole.pack()), "reduced": reduced}))
-    several = replace(whole, images=np.zeros((2, 8, 8, 3), np.uint8), sources=[0, 0])
-    several = replace(several, to_frame=np.repeat(IDENTITY[None], 2, 0))
+        unpack_works(codec.pack([{**codec.unpack(pack_works([whole]))[0], "reduced": reduced}]))
+
+
+def test_a_reduced_picture_comes_with_one_whole_frame_only() -> None:
+    several = Work(ID, "sign", np.zeros((2, 8, 8, 3), np.uint8), np.repeat(IDENTITY[None], 2, 0), [0, 0], (8, 8))
+    [wire] = codec.unpack(pack_works([several]))
     with pytest.raises(MessageError, match="only with one frame"):
-        Work.unpack(replace(several, reduced=Reduced(np.zeros((4, 4, 3), np.uint8))).pack())
+        unpack_works(codec.pack([{**wire, "reduced": {"shape": [1, 4, 4, 3], "pixels": bytes(48)}}]))

@@ -18,9 +18,9 @@ def image(value: int, height: int = 4) -> np.ndarray:
 @needs_shm
 def test_a_frame_read_into_blank_memory_is_not_copied() -> None:
     store = FrameStore(2)
-    assert store.blank() is None  # the size is not known yet
+    assert store.blanks(1) == [None]  # the size is not known yet
     store.put(0, image(1))
-    blank = store.blank()
+    [blank] = store.blanks(1)
     assert blank is not None
     blank[:] = 2
     store.put(1, blank)
@@ -30,6 +30,29 @@ def test_a_frame_read_into_blank_memory_is_not_copied() -> None:
     assert pixels is blank
     assert pointer is not None
     assert (FrameReader().view(pointer, (4, 6, 3)).pixels == 2).all()
+    store.close()
+
+
+@needs_shm
+def test_frames_read_together_keep_their_own_memory_whichever_were_read_into_it() -> None:
+    store = FrameStore(5)
+    store.put(0, image(9))
+    blanks = store.blanks(4)
+    read = [blanks[0], image(1), blanks[2]]  # one was read elsewhere, and the source ended
+    for value, pixels in ((0, read[0]), (2, read[2])):
+        assert pixels is not None
+        pixels[:] = value
+    store.taken([pixels for pixels in read if pixels is not None])
+    for number, pixels in enumerate(read):
+        assert pixels is not None
+        store.put(number + 1, pixels)
+    for number in range(3):
+        found = store.get(number + 1)
+        assert found is not None
+        assert found[1] is not None
+        assert (found[0] == number).all()
+    store.drop(0)
+    assert sum(blank is not None for blank in store.blanks(4)) == 2  # of five slots three are held
     store.close()
 
 
@@ -79,4 +102,4 @@ def test_without_shared_memory_all_goes_inline(monkeypatch: pytest.MonkeyPatch) 
     found = store.get(0)
     assert found is not None
     assert found[1] is None
-    assert store.blank() is None
+    assert store.blanks(2) == [None, None]

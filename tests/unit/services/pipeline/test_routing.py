@@ -163,11 +163,24 @@ def test_a_removed_group_has_no_route() -> None:
 
 
 @pytest.mark.parametrize(
-    ("devices", "streams", "limit"), [(1, 1, 2), (2, 1, 4), (1, 2, 1), (3, 2, 3), (1, 9, 1), (1, 0, 2)]
+    ("lanes", "streams", "limit"),
+    [
+        ([1], 1, 2),
+        ([1, 1], 1, 4),
+        ([1], 2, 1),
+        ([1, 1, 1], 2, 3),
+        ([1], 9, 1),
+        ([1], 0, 2),
+        ([2], 1, 3),
+        ([2, 4], 2, 4),
+    ],
 )
-def test_two_frames_wait_at_the_root_for_each_of_its_devices(devices: int, streams: int, limit: int) -> None:
-    shares = {"det": {f"h.b.{n}": 1.0 for n in range(devices)}, "age": {TWO: 1.0}}
-    assert root_limit(OLD.model_copy(update={"shares": shares}), streams) == limit
+def test_a_frame_for_each_lane_of_the_roots_devices_and_one_more_for_each_device_may_be_there(
+    lanes: list[int], streams: int, limit: int
+) -> None:
+    shares = {"det": {f"h.b.{n}": 1.0 for n in range(len(lanes))}, "age": {TWO: 1.0}}
+    of = {f"h.b.{n}": count for n, count in enumerate(lanes) if count > 1}  # one that is not known has one
+    assert root_limit(OLD.model_copy(update={"shares": shares}), streams, of) == limit
 
 
 def test_only_devices_that_see_the_same_memory_get_pointers() -> None:

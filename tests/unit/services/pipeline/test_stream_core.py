@@ -144,11 +144,11 @@ def test_contradicting_outputs_fail_the_frame() -> None:
 
 
 def test_outputs_of_another_run_of_the_stream_are_ignored() -> None:
-    import dataclasses
+    import msgspec
 
     stream = core(lossless=True)
     [send] = sends(submit(stream))
-    stranger = Send(dataclasses.replace(send.id, captured=99.0), send.plan, send.route)
+    stranger = Send(msgspec.structs.replace(send.id, captured=99.0), send.plan, send.route)
     assert answer(stream, stranger) == []
     assert not stream.idle
 
