@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from hams_agents.backends.emulated import EmulatedBackend
+from hams_agents.devices import DeviceSpec
 from hams_agents.service import AgentService
 from hams_scheduler.service import SchedulerService
 from hams_services.pipeline.service import PipelineService
@@ -126,17 +128,25 @@ class World:
         return self._started(Part(name, self.server, lambda bus: PipelineService(bus, self.folder, self.clock)))
 
     def agent(
-        self, unit: str = "sim", device: StubDevice | None = None, host: str = "box", memory: Path = FOLDER
+        self,
+        unit: str = "sim",
+        device: StubDevice | None = None,
+        host: str = "box",
+        memory: Path = FOLDER,
+        profile: Path | None = None,
     ) -> Part[AgentService]:
-        """Start the agent of a stub device; it is called ``host.stub.unit``. It looks for shared frames in `memory`."""
+        """Start the agent of a stub device; it is called ``host.stub.unit``. It looks for shared frames in `memory`.
+
+        With an emulation `profile` the device is called ``host.emulated.unit``, and the stub computes its outputs.
+        """
         stub = device or StubDevice()
         name = f"{host}.stub.{unit}"
 
         def make(bus: InMemoryBus) -> AgentService:
-            backend = self.backends[name] = StubBackend(unit, stub, self.clock)
+            inner = self.backends[name] = StubBackend(unit, stub, self.clock)
             agent = AgentService(
                 bus,
-                backend,
+                inner if profile is None else self._emulated(unit, profile, inner),
                 host,
                 self.folder,
                 lambda: None,
@@ -156,6 +166,11 @@ class World:
         part = Part(name, self.server, make)
         self.devices[name] = stub
         return self._started(part)
+
+    def _emulated(self, unit: str, profile: Path, inner: StubBackend) -> EmulatedBackend:
+        spec = DeviceSpec("emulated", str(profile), unit)
+        records = self.folder / "outputs"
+        return EmulatedBackend(spec, lambda _: inner, records, self.clock.now, self.clock.sleep)
 
     def _started(self, part: Part[S]) -> Part[S]:
         assert part.name not in self.parts, part.name
