@@ -6,6 +6,7 @@ import sys
 
 from benchmarks.decoding import bench as decoding
 from benchmarks.nco import fuzz, groups
+from benchmarks.prediction import bench as prediction
 from benchmarks.reliability import bench as reliability
 from benchmarks.scheduling import bench as scheduling
 from benchmarks.services import bench as services
@@ -15,6 +16,7 @@ from benchmarks.sizing import bench as sizing
 PARTS = {
     "scheduling": lambda _: scheduling.main(),
     "serving": serving.main,
+    "prediction": prediction.main,
     "services": services.main,
     "reliability": reliability.main,
     "sizing": sizing.main,

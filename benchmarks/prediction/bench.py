@@ -1,0 +1,152 @@
+"""Group FPS predicted before deployment against measured: ``python -m benchmarks prediction``.
+
+For each set of devices a system with an empty home measures the networks and plans every case; these are the
+predictions. Nothing has been served, so nothing is learned from serving. Its home is kept. In each round a new system
+(a new scheduler: what was learned is gone) starts from a copy of that home and serves the set's cases one after
+another. The order of the sets and of their cases changes from round to round. All nodes are pinned, streams are
+lossless, as fast as they go. Rules: :mod:`benchmarks.prediction.rules`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import os
+import platform
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.prediction import calibration, rules
+from benchmarks.prediction.cases import HOST, PredictionCase, all_cases, deployment, device_sets, folder
+from benchmarks.prediction.measuring import measure, predict
+from benchmarks.prediction.report import markdown, write
+from benchmarks.serving.cases import ROOT
+from benchmarks.serving.hams import System
+
+ROUNDS = 3
+ATTEMPTS = 2
+"""A void measurement is repeated once."""
+Predictions = dict[str, dict[str, float]]
+"""Case → group → FPS."""
+
+
+class Bench:
+    """One run of the benchmark over `cases`; `rows` are what was measured so far."""
+
+    def __init__(self, cases: list[PredictionCase], rows: list[rules.Row], out: Path) -> None:
+        self._sets = device_sets()
+        self._cases = {name: mine for name in self._sets if (mine := [case for case in cases if case.devices == name])}
+        self._predicted: Predictions = {}
+        self._profiled: dict[str, float] = {}
+        self.rows = rows
+        self._out = out
+        self._began = time.monotonic()
+
+    def _say(self, text: str) -> None:
+        print(f"{time.monotonic() - self._began:5.0f} s  {text}", flush=True)
+
+    def _system(self, name: str, home: Path) -> System:
+        os.environ["HAMS_HOME"] = str(home)
+        return System(list(self._sets[name].named.values()))
+
+    def prepare(self) -> None:
+        """Measure the networks on each set of devices and predict every case, before anything is deployed."""
+        for name, cases in self._cases.items():
+            home = folder() / f"home-{name}"
+            shutil.rmtree(home, ignore_errors=True)
+            before = calibration.rate()
+            with self._system(name, home) as system:
+                for case in cases:
+                    self._predicted[case.name] = predict(system, case)
+                    said = ", ".join(f"{group} {fps:.2f}" for group, fps in self._predicted[case.name].items())
+                    self._say(f"{case.name}: predicted {said}")
+            after = calibration.rate()
+            self._profiled[name] = (before + after) / 2.0
+            self._say(f"{name}: profiled; calibration {before:.0f} before, {after:.0f} after")
+
+    def round(self, number: int) -> None:
+        """Serve every case once."""
+        names = list(self._cases)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            home = folder() / "home"
+            shutil.rmtree(home, ignore_errors=True)
+            shutil.copytree(folder() / f"home-{name}", home)
+            with self._system(name, home) as system:
+                for case in self._cases[name][:: -1 if number % 2 else 1]:
+                    self._case(system, case, number)
+
+    def _case(self, system: System, case: PredictionCase, number: int) -> None:
+        for attempt in range(ATTEMPTS):
+            found = measure(system, self._sets[case.devices], case)
+            for group, one in found.items():
+                self._row(case, number, attempt, group, one)
+            if not any(one["void"] for one in found.values()):
+                break
+        self.keep()
+
+    def _row(self, case: PredictionCase, number: int, attempt: int, group: str, one: dict[str, Any]) -> None:
+        predicted, profiled = self._predicted[case.name][group], self._profiled[case.devices]
+        row = {
+            "case": case.name,
+            "group": group,
+            "devices": case.devices,
+            "placement": case.placement,
+            "round": number,
+            "attempt": attempt,
+            "predicted": round(predicted, 3),
+            "profiled": profiled,
+            "corrected": round(rules.corrected(one["measured"], profiled, one["before"], one["after"]), 3),
+            **one,
+        }
+        self.rows.append(row)
+        self._say(
+            f"{case.name}: {group} predicted {predicted:.2f} measured {row['measured']:.2f} corrected "
+            f"{row['corrected']:.2f} expected {row['expected']:.2f}  {row['void'] and 'void: ' + row['void']}"
+        )
+
+    def keep(self) -> None:
+        """Write the raw figures."""
+        host = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
+        (self._out / "prediction.json").write_text(json.dumps({"host": host, "rows": self.rows}, indent=1) + "\n")
+
+
+def chosen_cases(pattern: str | None) -> list[PredictionCase]:
+    """The cases whose name contains `pattern` or matches it with wildcards; all without one."""
+    return [case for case in all_cases() if pattern is None or fnmatch.fnmatch(case.name, f"*{pattern}*")]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """``python -m benchmarks prediction [--quick] [--only PATTERN] [--rounds N] [--out FOLDER]``."""
+    parser = argparse.ArgumentParser(prog="benchmarks prediction")
+    parser.add_argument("--quick", action="store_true", help="one round")
+    parser.add_argument("--only", metavar="PATTERN", help="only cases whose name has this; others keep their figures")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks", help="folder of table, picture, JSON")
+    parser.add_argument("--list", action="store_true", help="only show the cases")
+    chosen = parser.parse_args(arguments)
+    cases = chosen_cases(chosen.only)
+    if chosen.list:
+        print("\n".join(case.name for case in cases))
+        return
+    if not cases:
+        raise SystemExit(f"no case matches {chosen.only!r}; see --list")
+    os.environ["HAMS_HOST"] = HOST
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    raw = chosen.out / "prediction.json"
+    kept = json.loads(raw.read_text())["rows"] if raw.exists() and chosen.only else []
+    names = {case.name for case in cases}
+    bench = Bench(cases, [row for row in kept if row["case"] not in names], chosen.out)
+    for case in cases:  # videos and counts are made before anything is timed
+        deployment(case, folder())
+    bench.prepare()
+    for number in range(1 if chosen.quick else chosen.rounds):
+        bench.round(number)
+    write(bench.rows, chosen.out)
+    print(markdown(bench.rows))
+
+
+if __name__ == "__main__":
+    main()
