@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
 
-from hams_agents.runtime.fair_queue import FairQueue, Terms, Turn
+from hams_agents.runtime.fair_queue import FairQueue, Turn
 from hams_agents.runtime.hangs import FIRST_S, Progress, limit_s
 from hams_agents.runtime.load import Load
 from hams_agents.runtime.serving import Batch, Finished, Piece, ServedNode, Visit, failures, finish, infer, prepare
@@ -135,14 +135,6 @@ class Executor:
 
     def submit(self, served: ServedNode, work: Work, visit: Visit) -> bool:
         """Queue one piece of work; False when the queue is full or closing."""
-        spec = served.plan.group.spec
-        terms = Terms(
-            priority=spec.priority,
-            pieces=served.pieces_per_turn,
-            depth=spec.depth(work.node),
-            joins=served.network.dynamic_batch,
-            wait_s=served.spec.max_wait_ms / 1e3,
-        )
         with self._lock:
             if self._stopping or self._queue.size >= QUEUE_LIMIT:
                 return False
@@ -150,7 +142,7 @@ class Executor:
             piece = Piece(served, work, time.perf_counter(), visit)
             # Assignments of two epochs are never run together: their networks may differ.
             stream = f"{work.id.stream}@{work.id.epoch}"
-            self._queue.push((spec.name, work.node), stream, piece, work.count, terms, now)
+            self._queue.push((work.id.group, work.node), stream, piece, work.count, served.terms, now)
             (self._to_compute if self._idle or self.lanes > 1 else self._to_prepare).notify()
             return True
 

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from hams_agents.backends.base import Network
+from hams_agents.runtime.fair_queue import Terms
 from hams_agents.tasks import input as tensors
 from hams_agents.tasks.base import Affine, DescriptionTask, Detected, DetectionTask, Task
 from hams_agents.tasks.crops import View, cut, maps_of, render, views_of
@@ -65,14 +66,21 @@ class ServedNode:
         return self.plan.input_on(self.node, self.device)
 
     @cached_property
-    def pieces_per_turn(self) -> float:
-        """Pieces of work that the group's frames bring here, per frame, times what its frames weigh.
+    def terms(self) -> Terms:
+        """The terms on which its work waits.
 
-        A frame brings one piece to each node, however many crops it has.
+        A turn has the pieces of work that the group's frames bring here, per frame, times what its frames weigh. A
+        frame brings one piece to each node, however many crops it has.
         """
         spec = self.plan.group.spec
         here = sum(self.plan.share(node, self.device) for node in self.plan.shares)
-        return here * (spec.target_fps or 1.0) * spec.share
+        return Terms(
+            priority=spec.priority,
+            pieces=here * (spec.target_fps or 1.0) * spec.share,
+            depth=spec.depth(self.node),
+            joins=self.network.dynamic_batch,
+            wait_s=self.spec.max_wait_ms / 1e3,
+        )
 
 
 def failure(work: Work, device: str, error: HamsError) -> Output:

@@ -323,6 +323,10 @@ class NatsConnection:
                 f"{subject}: a message of {len(data)} bytes, but the broker takes {self.max_payload}",
                 "raise max_payload of the broker",
             )
+        if self._nc.pending_data_size + len(data) <= YIELD_BYTES:  # it only appends to the buffer: nothing to wait for
+            with translated(subject):
+                await self._nc.publish(subject, data, reply=reply, headers=headers)
+            return
         task = asyncio.current_task()
         cancelling = task.cancelling() if task else 0
         with translated(subject):
