@@ -11,6 +11,8 @@ import pytest
 
 from hams_shared.bus.protocol import Message
 from hams_shared.wire import codec, subjects
+from hams_shared.wire.frames import Output, unpack_outputs
+from hams_shared.wire.messages.pipeline import PipelineLoad
 from hams_shared.wire.results import check_result
 from support.world.stub import StubDevice
 from support.world.system import STEP, System, boxes_and_light
@@ -87,3 +89,47 @@ async def test_pictures_are_asked_for_again_after_the_broker_took_nothing(world:
     await world.until(lambda: wishes)
     assert not waiting.done()
     waiting.cancel()
+
+
+async def test_outputs_of_a_node_come_by_themselves_while_somebody_asks_and_a_frame_is_one_answer(
+    world: System,
+) -> None:
+    await serving(world)
+    outputs = await raw(world, subjects.output("grey", "s0", "*"))
+    answers = await raw(world, subjects.answer("grey", "s0"))
+    results = await world.listen()
+    world.play(fps=4)
+    await world.until(lambda: len(results.received) == 10)
+    assert not outputs  # nobody has asked
+    for data in answers[:10]:
+        first, second = unpack_outputs(data)
+        assert {first.node, second.node} == {"find", "light"}
+        assert first.id == second.id
+    async with world.hams.tap("grey", "light") as tapped:
+        for _ in range(10):
+            output = await anext(tapped)
+            assert output.node == "light"
+            assert [item["value"] for item in output.items] == [output.id.frame % 60 * STEP] * len(output.items)
+    assert {Output.unpack(data).node for data in outputs} == {"light"}
+    await world.later(7)  # a request holds for six seconds
+    count, seen = len(outputs), len(results.received)
+    await world.until(lambda: len(results.received) >= seen + 10)
+    assert len(outputs) == count
+
+
+async def test_the_pipeline_reports_its_cost_once_a_second(world: System) -> None:
+    await serving(world)
+    reports = await raw(world, subjects.pipeline_load())
+    results = await world.listen()
+    world.play(count=6)
+    await world.until(lambda: len(results.received) == 6)
+    await world.until(lambda: bool(reports) and codec.decode(PipelineLoad, reports[-1]).results == 6)
+    last = codec.decode(PipelineLoad, reports[-1])
+    assert last.host == "box"
+    assert last.outputs == 12  # of two nodes
+    assert last.cpu_s > 0
+    [stream] = last.streams
+    assert (stream.group, stream.stream, stream.frames) == ("grey", "s0", 6)
+    count = len(reports)
+    await world.later(3)
+    assert count + 2 <= len(reports) <= count + 4

@@ -92,8 +92,9 @@ class PixelBudget:
 class PipelineService:
     """One pipeline process."""
 
-    def __init__(self, bus: Bus, cache: Path, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, bus: Bus, cache: Path, clock: Clock = SYSTEM_CLOCK, host: str = "") -> None:
         self._bus = bus
+        self._host = subjects.token(host or host_name())
         self._cache = cache
         self._clock = clock
         self._id = uuid.uuid4().hex[:6]
@@ -196,11 +197,11 @@ class PipelineService:
 
     async def _report_load(self) -> None:
         """Report what the pipeline costs its host, once a second."""
-        host, began = subjects.token(host_name()), self._clock.now()
+        began = self._clock.now()
         while True:
             await asyncio.sleep(LOAD_S)
             load = PipelineLoad(
-                host=host,
+                host=self._host,
                 incarnation=self._id,
                 uptime_s=round(self._clock.now() - began, 3),
                 cpu_s=round(time.process_time(), 3),

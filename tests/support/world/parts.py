@@ -125,7 +125,7 @@ class World:
 
     def pipeline(self, name: str = "pipeline") -> Part[PipelineService]:
         """Start a pipeline."""
-        return self._started(Part(name, self.server, lambda bus: PipelineService(bus, self.folder, self.clock)))
+        return self._started(Part(name, self.server, lambda bus: PipelineService(bus, self.folder, self.clock, "box")))
 
     def agent(
         self,
