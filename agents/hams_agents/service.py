@@ -279,7 +279,7 @@ class AgentService:
                 uptime_s=round(self._clock.now() - self._started, 3),
                 memory_mib=round(resident_mib(), 1),
                 memory_domain=self._memory_domain,
-                replayed=self._replays.images,
+                replayed=self._replays.replayed,
                 misses=self._replays.misses,
                 remarks=(*self._changes.check(self._clock.now()), *self._replays.remarks()),
             )

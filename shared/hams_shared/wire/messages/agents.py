@@ -83,8 +83,8 @@ class Heartbeat(Wire):
     uptime_s: float = 0.0
     memory_mib: float = 0.0
     memory_domain: str = Field("", description="equal to the pipeline's: frames may travel by shared memory")
-    replayed: int = Field(0, ge=0, description="images that an emulated device has answered by replaying outputs")
-    misses: int = Field(0, ge=0, description="those that were not recorded yet and were computed on the host instead")
+    replayed: int = Field(0, ge=0, description="images that an emulated device has answered by recorded outputs")
+    misses: int = Field(0, ge=0, description="images whose outputs it had not recorded and computed on the host")
     remarks: tuple[str, ...] = Field((), description="what a person should know of it, such as code that has changed")
 
 
