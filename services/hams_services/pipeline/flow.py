@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import cv2
@@ -29,7 +28,7 @@ from hams_shared.errors import BrokerError, FrameUnreachableError
 from hams_shared.group.spec import GroupSpec
 from hams_shared.runtime.clock import Clock
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.frame_pool import FramePointer, FramePool, Pixels, Slot, memory_domain
+from hams_shared.wire.frame_pool import FrameStore
 from hams_shared.wire.frames import Output, Reduced, Work, pack_works, unpack_outputs
 from hams_shared.wire.messages.pipeline import REQUEST_LEASE_S, FramePicture, StreamView
 from hams_shared.wire.results import FrameResult
@@ -42,115 +41,11 @@ RECENT_S = 5.0
 """Span over which a playing stream's FPS is taken, s."""
 SPARE = 2
 """Slots in shared memory beyond the window: one frame waits, one is being read."""
-POOLED_BYTES = 1 << 27
-"""Largest frame in shared memory: 8K video fits. A pool lasts as long as its stream; larger ones are sent inline."""
 
 StreamState = Literal["waiting", "playing", "reconnecting", "ended", "failed"]
 
 OnClose = Callable[[Close, FrameResult | None], None]
 """Called with every frame that ends; with its result when it was delivered."""
-
-
-@dataclass
-class FrameStore:
-    """The pixels of one stream's frames under way: in shared memory where there is room, else in this process's own.
-
-    It holds each frame from :meth:`put` to :meth:`drop`. `slots` bounds the frames in shared memory.
-    """
-
-    slots: int
-    _pool: FramePool | None = None
-    _shape: tuple[int, ...] | None = None
-    _full: int = 0
-    """The size of a slot, bytes, for which there was no room; 0: there has been room."""
-    _frames: dict[int, Pixels] = field(default_factory=dict)
-    _held: dict[int, Slot] = field(default_factory=dict)
-    _blanks: list[Slot] = field(default_factory=list)
-    """Given out to be read into."""
-    _old: list[FramePool] = field(default_factory=list)
-    """Pools with slots that are too small now, some of which are still held."""
-
-    def blanks(self, count: int) -> list[Pixels | None]:
-        """Return memory, of the last frame's shape, to read the next frames into; that saves a copy of each."""
-        while self._shape is not None and len(self._blanks) < count:
-            slot = self._take(self._shape)
-            if slot is None:
-                break
-            self._blanks.append(slot)
-        return [self._blanks[n].pixels if n < len(self._blanks) else None for n in range(count)]
-
-    def put(self, frame: int, image: Pixels) -> None:
-        """Keep a frame; without a copy when it was read into one of :meth:`blanks`."""
-        self._shape = image.shape
-        slot = next((slot for slot in self._blanks if slot.pixels is image), None)
-        if slot is not None:
-            self._blanks.remove(slot)
-        slot = slot or self._take(image.shape)
-        if slot is not None:
-            if slot.pixels is not image:
-                np.copyto(slot.pixels, image)
-            slot.publish()
-            self._held[frame] = slot
-            image = slot.pixels
-        self._frames[frame] = image
-
-    def taken(self, images: Collection[Pixels]) -> None:
-        """Give back the memory of :meth:`blanks` that none of `images` was read into."""
-        for slot in [slot for slot in self._blanks if not any(slot.pixels is image for image in images)]:
-            self._blanks.remove(slot)
-            slot.free()
-
-    def get(self, frame: int) -> tuple[Pixels, FramePointer | None] | None:
-        """Return a frame's pixels and their place in shared memory; None when it was dropped."""
-        image = self._frames.get(frame)
-        if image is None:
-            return None
-        slot = self._held.get(frame)
-        return image, slot.pointer if slot else None
-
-    def drop(self, frame: int) -> tuple[int, int]:
-        """Forget a frame; return its width and height."""
-        image = self._frames.pop(frame)
-        slot = self._held.pop(frame, None)
-        if slot is not None:
-            slot.free()
-        self._sweep()
-        return image.shape[1], image.shape[0]
-
-    def close(self) -> None:
-        """Delete the shared memory; frames still held are gone."""
-        for pool in (*self._old, self._pool):
-            if pool is not None:
-                pool.close()
-        self._pool, self._blanks, self._old = None, [], []
-        self._held.clear()
-
-    def _take(self, shape: tuple[int, ...]) -> Slot | None:
-        size = math.prod(shape)
-        if size > POOLED_BYTES:
-            return None
-        if (self._pool is None or size > self._pool.slot_bytes) and not 0 < self._full <= size:
-            self._grow(size)
-        return self._pool.take(shape) if self._pool else None
-
-    def _grow(self, size: int) -> None:
-        try:
-            pool = FramePool(self.slots, size) if memory_domain() else None
-        except OSError as error:
-            log.warning("frames travel inline: no shared memory for %d of %d bytes: %s", self.slots, size, error)
-            pool = None
-        if pool is None:
-            self._full = size
-            return
-        if self._pool is not None:
-            self._old.append(self._pool)
-        self._pool = pool
-        self._sweep()
-
-    def _sweep(self) -> None:
-        for pool in [p for p in self._old if p.idle]:
-            pool.close()
-            self._old.remove(pool)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hams_services.pipeline.flow import FrameStore
-from hams_shared.wire.frame_pool import FOLDER, PREFIX, FrameReader, memory_domain
+from hams_shared.wire.frame_pool import FOLDER, PREFIX, FrameReader, FrameStore, memory_domain
 
 needs_shm = pytest.mark.skipif(not memory_domain(), reason="this system has no /dev/shm")
 
@@ -96,7 +95,7 @@ def test_without_shared_memory_all_goes_inline(monkeypatch: pytest.MonkeyPatch) 
     def full(*_: object) -> object:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hams_services.pipeline.flow.FramePool", full)
+    monkeypatch.setattr("hams_shared.wire.frame_pool.FramePool", full)
     store = FrameStore(2)
     store.put(0, image(1))
     found = store.get(0)
