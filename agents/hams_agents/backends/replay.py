@@ -45,18 +45,18 @@ class Replays:
     def __init__(self, *, on: bool = False) -> None:
         self.on = on
         """Whether the device replays at all."""
-        self.images = 0
+        self.replayed = 0
         self.misses = 0
-        """Images, of these, whose outputs were not recorded and had to be computed."""
+        """Images whose outputs were not recorded and had to be computed."""
         self.full = ""
         """The file of records that takes no more; empty: none."""
         self._lock = threading.Lock()
         self._seen: deque[tuple[int, int]] = deque([(0, 0)], maxlen=WINDOW + 1)
 
-    def add(self, images: int, misses: int) -> None:
-        """Count one inference."""
+    def add(self, replayed: int, misses: int) -> None:
+        """Count the images of one inference."""
         with self._lock:
-            self.images += images
+            self.replayed += replayed
             self.misses += misses
 
     def remarks(self) -> tuple[str, ...]:
@@ -64,8 +64,9 @@ class Replays:
         if not self.on:
             return ()
         with self._lock:
-            self._seen.append((self.images, self.misses))
-        images, misses = (last - first for first, last in zip(self._seen[0], self._seen[-1], strict=True))
+            self._seen.append((self.replayed, self.misses))
+        replayed, misses = (last - first for first, last in zip(self._seen[0], self._seen[-1], strict=True))
+        images = replayed + misses
         text = f"emulated, replays recorded outputs: {misses} of the last {images} images were computed"
         if misses > MOST_MISSES * images:
             text += f", which slows other devices: measurements with more than {MOST_MISSES:.0%} are void"
@@ -200,13 +201,13 @@ class Replay:
             )
         digests = [self._digest(image) for image in batch]
         parts: list[dict[str, Array]] = []
-        images = misses = 0
+        replayed = misses = 0
         for index, digest in enumerate(digests):
             recorded = self._store.get(digest)
             parts.append(unpack(recorded) if recorded else self._compute(digest, batch[index : index + 1]))
-            images += digest not in self._noise
+            replayed += recorded is not None and digest not in self._noise
             misses += recorded is None and digest not in self._noise
-        self._counts.add(images, misses)
+        self._counts.add(replayed, misses)
         return _joined(parts) if parts else self._empty
 
     def _compute(self, digest: bytes, image: Array) -> dict[str, Array]:
