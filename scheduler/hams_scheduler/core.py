@@ -30,6 +30,7 @@ from hams_scheduler.events import (
     MeasureAsked,
     NotAdopted,
     Note,
+    PipelineSeen,
     PlanAsked,
     PlanEntrySeen,
     PlanRefused,
@@ -54,8 +55,6 @@ SOLVE_S = 0.5
 """Time limit of a strategy that searches, s: a lost device has a new plan within a second."""
 RECONNECT_S = 2.0
 """After the broker was away, agents have this much longer to be heard, s: each comes back at its own time."""
-DRIFT = 0.15
-"""Measured capacity this far from the prediction requests a new solution."""
 
 
 def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
@@ -92,6 +91,8 @@ def _seen(state: SchedulerState, event: Event) -> list[Command]:
             return _variant_seen(state, event)
         case ProfileSeen(record):
             state.profiles.add(record)
+        case PipelineSeen(load):
+            state.learned.piped(load)
         case PlanSeen(record):
             _plan_seen(state, record)
         case PlanEntrySeen():
@@ -198,7 +199,7 @@ def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> tuple
             how = "here" if news == "new" else "back after a restart"
             commands.append(Note(f"device {device} is {how}", device=device))
             state.request_replan(f"device {device} joined")
-    state.learned.observe(heartbeat, state.plans.active_on(device), state.fps_of)
+    _learn(state, heartbeat)
     # Epochs grow even over a store that was lost, and over plans that were deleted.
     epochs = (assignment.epoch for assignment in heartbeat.assignments)
     state.plans.epoch = max(state.plans.epoch, heartbeat.epoch, *epochs)
@@ -206,6 +207,20 @@ def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> tuple
     if news is None and not refusals and state.leading:
         return plan_switching.activate(state, {assignment.group for assignment in heartbeat.assignments}), False
     return commands + refusals, True
+
+
+def _learn(state: SchedulerState, heartbeat: Heartbeat) -> None:
+    """Observe what the device did."""
+    device = heartbeat.device
+    record = state.devices.records.get(device)
+    state.learned.observe(
+        heartbeat,
+        state.plans.active_on(device),
+        state.fps_of,
+        state.cpu_of,
+        crowded=record is not None and record.host_cores > 0 and state.crowded(record.host),
+        disturbed=device in state.profiles.running or any(a.state == "loading" for a in heartbeat.assignments),
+    )
 
 
 def _refusal(state: SchedulerState, heartbeat: Heartbeat, assignment: AssignmentState) -> list[Command]:
@@ -285,7 +300,7 @@ def _profile_done(state: SchedulerState, event: ProfileDone, now: float) -> list
     if not profiling.replaces(state, event.device, record, now):
         return []
     state.profiles.add(record)
-    if known is not None and abs(record.fps / known.fps - 1.0 if known.fps else 1.0) > DRIFT:
+    if known is not None and abs(record.fps / known.fps - 1.0 if known.fps else 1.0) > plan_switching.DRIFT:
         state.request_replan(f"{event.cell.model} was measured again on {event.device}")
     last = known is None and not profiling.missing(state, state.groups.sorted())
     _new_number(state, event, last or state.groups.has_variant(event.cell.digest))
@@ -308,23 +323,8 @@ def _tick(state: SchedulerState, now: float) -> list[Command]:
     lost = state.devices.expire(now)
     how = f"sent no heartbeat for {LOST_AFTER_S:g} s"
     commands = [command for device in lost for command in _lost(state, device, how)]
-    _request_on_drift(state, now)
+    plan_switching.request_on_drift(state, now)
     return commands
-
-
-def _request_on_drift(state: SchedulerState, now: float) -> None:
-    """Request a new solution when a group's measured capacity is not what its plan predicts."""
-    if now - max(state.replanning.changed_at, state.replanning.drifted_at) < plan_switching.MIN_DWELL_S:
-        return
-    for group, record in state.plans.records.items():
-        capacity = state.learned.capacity_fps(group)
-        if record.active is None or record.next is not None or capacity <= 0:
-            continue
-        if record.active.fps <= 0:  # it gets what groups of higher priority leave, which is not predicted
-            continue
-        if abs(capacity / record.active.fps - 1.0) > DRIFT:
-            state.replanning.drifted_at = now
-            state.request_replan(f"group {group}: {capacity:.1f} FPS measured, {record.active.fps:.1f} predicted")
 
 
 def _advance(state: SchedulerState, now: float) -> list[Command]:

@@ -9,6 +9,7 @@ from hams_scheduler.variant_choice import Cell, PlanningSnapshot
 from hams_shared.errors import HamsError
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord, ModelRef
+from hams_shared.wire.messages.pipeline import PipelineLoad
 from hams_shared.wire.messages.plan import PlanRecord
 from hams_shared.wire.messages.scheduler import PlanRequest
 from hams_shared.wire.variants import VariantRecord
@@ -29,6 +30,13 @@ class HeartbeatSeen:
     """A heartbeat of an agent."""
 
     heartbeat: Heartbeat
+
+
+@dataclass(frozen=True)
+class PipelineSeen:
+    """A pipeline's report of what it costs its host."""
+
+    load: PipelineLoad
 
 
 @dataclass(frozen=True)
@@ -166,6 +174,7 @@ class Tick:
 Event = (
     DeviceSeen
     | HeartbeatSeen
+    | PipelineSeen
     | GroupSeen
     | PlanSeen
     | PlanEntrySeen

@@ -1,4 +1,4 @@
-"""What is learned from serving: how often each node runs, and how much co-located models slow a device down. Pure.
+"""What is learned from serving: how often nodes run, how devices slow down, what frames cost hosts' cores. Pure.
 
 Agents count in their heartbeats, per node: frames, inferences, busy seconds. Inferences that had a device of several
 lanes to themselves show nothing of what it can do, so they count for weights only. From the differences between two
@@ -13,6 +13,11 @@ small network as for a large one, so it must not stretch the large one's time. `
 each other nothing; ``kappa = 1 / eta`` stretches the device's cycle in the objective. All are means with exponential
 forgetting, shrunk to a prior by how much has been seen: a node's weight to the group file's, eta(d, k) to the device's
 mean, that to 1.
+
+While the cores of a host are full (`crowded`), busy time includes waiting for cores, which says nothing of the device:
+then neither `o` nor `eta` is observed. What counts then is the CPU time of a frame, learned from the process times in
+heartbeats and in the pipeline's reports: per message of an agent beside its networks, per frame read, and per frame and
+output joined.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
+from hams_shared.wire.messages.pipeline import PipelineLoad
 from hams_shared.wire.messages.plan import Plan
 
 WEIGHT_PRIOR_FRAMES = 100.0
@@ -42,8 +48,25 @@ OVERHEAD_MEMORY = 3000.0
 ETA_RANGE = (0.1, 1.5)
 """Outside it an observation reflects clocks rather than contention."""
 
+CROWDED = 0.9
+"""From this part of a host's cores on, what runs there waits for cores."""
+LOADED = 0.1
+"""CPU seconds per second from which on a process shows what frames cost it: below, its idle work weighs too much."""
+MESSAGE_S = 0.0005
+"""CPU time of a node's message in its agent beside the network, until it is measured, s (decision 29)."""
+READ_S = 0.0015
+"""CPU time of reading and decoding a frame until it is measured, s: VGA takes less, 1080p more (decision 29)."""
+FRAME_S, OUTPUT_S = 0.0004, 0.0001
+"""CPU time of a frame and of each of its nodes in the pipeline and the broker until it is measured, s (decision 29)."""
+BROKER_PART = 0.25
+"""The part of that which the broker takes: its process is not measured, and taken to grow with the pipeline's."""
+CPU_PRIOR, CPU_MEMORY = 300.0, 6000.0
+"""These priors count as much as so many messages or frames; an observation fades after so many more."""
+
 FpsOf = Callable[[str, str, str], float]
 """(group, node, device) → frames/s alone, 0 when unknown."""
+CpuOf = Callable[[str, str, str], float]
+"""(group, node, device) → CPU time of an image, s, 0 when unknown."""
 
 
 @dataclass
@@ -75,7 +98,9 @@ class _Seen:
 
     incarnation: str
     uptime_s: float
+    cpu_s: float
     loads: dict[tuple[str, str], NodeLoad]
+    disturbed: bool
 
 
 @dataclass
@@ -104,6 +129,16 @@ class Learned:
     """By device: overhead in s over inferences."""
     served: dict[str, dict[str, Served]] = field(default_factory=dict)
     """By group, then device."""
+    pipelines: dict[str, PipelineLoad] = field(default_factory=dict)
+    """By host, the newest last: what its pipeline reported last."""
+    cpu: dict[str, Ratio] = field(default_factory=dict)
+    """By device, or by host of a pipeline: CPU seconds of the process over seconds."""
+    message: dict[str, Ratio] = field(default_factory=dict)
+    """By device: CPU seconds beside networks over messages of nodes."""
+    reading: dict[tuple[str, str], Ratio] = field(default_factory=dict)
+    """By (group, stream): CPU seconds over frames read."""
+    joining: Ratio = field(default_factory=lambda: Ratio(CPU_MEMORY))
+    """CPU time of pipelines beside reading, in frames of the assumed cost, over frames."""
 
     def weight(self, group: str, node: str, prior: float) -> float:
         """Inferences of `node` per frame of its group."""
@@ -133,14 +168,48 @@ class Learned:
         ratio = self.extra.get(device)
         return 0.0 if ratio is None else ratio.value(0.0, OVERHEAD_PRIOR)
 
-    def capacity_fps(self, group: str) -> float:
-        """Frames/s that the group's busiest device could do: 1 / (its busy seconds per frame); 0 when unknown.
+    def message_s(self, device: str) -> float:
+        """CPU time of a node's message on the device beside its network, s; below 0 where the network's is less."""
+        ratio = self.message.get(device)
+        return MESSAGE_S if ratio is None else ratio.value(MESSAGE_S, CPU_PRIOR)
 
-        It is what a placement can carry, even while the source delivers less.
-        """
-        spent = [one.busy.value(0.0, 0.0) for one in self.served.get(group, {}).values() if one.busy.below > 0]
-        worst = max(spent, default=0.0)
-        return 1.0 / worst if worst > 0 else 0.0
+    def frame_s(self, group: str, streams: Collection[str], nodes: int) -> float:
+        """CPU time of a frame of `group` on the host of its pipeline, the broker's included, s."""
+        known = [self.reading.get((group, stream), Ratio(CPU_MEMORY)).value(READ_S, CPU_PRIOR) for stream in streams]
+        reading = sum(known) / len(known) if known else 0.0
+        return reading + (FRAME_S + nodes * OUTPUT_S) * self.joining.value(1.0, CPU_PRIOR)
+
+    def cpu_load(self, name: str) -> float:
+        """CPU seconds per second of a device's agent, or of the pipeline on a host."""
+        ratio = self.cpu.get(name)
+        return 0.0 if ratio is None or ratio.below <= 0 else ratio.value(0.0, 0.0)
+
+    @property
+    def pipeline_host(self) -> str:
+        """The host of the pipeline that reported last; empty: none did."""
+        return next(reversed(self.pipelines), "")
+
+    def piped(self, load: PipelineLoad) -> None:
+        """Take what a pipeline reports of its CPU time."""
+        last = self.pipelines.pop(load.host, None)
+        self.pipelines[load.host] = load
+        if last is None or last.incarnation != load.incarnation or load.uptime_s <= last.uptime_s:
+            self.cpu.pop(load.host, None)
+            return
+        spent = load.cpu_s - last.cpu_s
+        self.cpu.setdefault(load.host, Ratio(RATE_MEMORY_S)).add(spent, load.uptime_s - last.uptime_s)
+        before = {(one.group, one.stream): one for one in last.streams}
+        for stream in load.streams:
+            known = before.get((stream.group, stream.stream))
+            if known is None or stream.frames <= known.frames:
+                continue
+            frames, cpu_s = stream.frames - known.frames, stream.read_cpu_s - known.read_cpu_s
+            self.reading.setdefault((stream.group, stream.stream), Ratio(CPU_MEMORY)).add(cpu_s, frames)
+            spent -= cpu_s
+        results, outputs = load.results - last.results, load.outputs - last.outputs
+        if results > 0 and outputs >= 0 and spent >= LOADED * (load.uptime_s - last.uptime_s):
+            assumed = (FRAME_S + outputs / results * OUTPUT_S) * (1.0 - BROKER_PART)
+            self.joining.add(spent / assumed, results)
 
     def spent_s(self, group: str, device: str, planned: float, strength: float) -> float:
         """Seconds of `device` per frame of the group; `planned` counts as much as `strength` frames."""
@@ -161,11 +230,23 @@ class Learned:
         """Drop what the group's devices spent per frame: it runs on others now."""
         self.served.pop(group, None)
 
-    def observe(self, beat: Heartbeat, plans: Mapping[str, Plan], fps_of: FpsOf) -> None:
-        """Take a heartbeat. `plans` are the active plans of its device, by group."""
+    def observe(
+        self,
+        beat: Heartbeat,
+        plans: Mapping[str, Plan],
+        fps_of: FpsOf,
+        cpu_of: CpuOf = lambda group, node, device: 0.0,
+        *,
+        crowded: bool = False,
+        disturbed: bool = False,
+    ) -> None:
+        """Take a heartbeat. `plans` are the active plans of its device, by group.
+
+        `crowded`: the cores of its host are full. `disturbed`: the agent also loads or measures networks.
+        """
         loads = {(load.group, load.node): load for load in beat.nodes}
         last = self.seen.get(beat.device)
-        self.seen[beat.device] = _Seen(beat.incarnation, beat.uptime_s, loads)
+        self.seen[beat.device] = _Seen(beat.incarnation, beat.uptime_s, beat.cpu_s, loads, disturbed)
         if last is None or last.incarnation != beat.incarnation:
             return
         seconds = beat.uptime_s - last.uptime_s
@@ -173,7 +254,20 @@ class Learned:
         if seconds <= 0:
             return
         self._rates(fresh, plans, seconds, beat.device)
-        self._contention(fresh, beat.device, fps_of, resident=_resident(beat))
+        spent = beat.cpu_s - last.cpu_s
+        if spent >= 0:
+            self.cpu.setdefault(beat.device, Ratio(RATE_MEMORY_S)).add(spent, seconds)
+        if spent >= LOADED * seconds and not (disturbed or last.disturbed):
+            self._messages(fresh, beat.device, cpu_of, spent)
+        if not crowded:
+            self._contention(fresh, beat.device, fps_of, resident=_resident(beat))
+
+    def _messages(self, fresh: dict[tuple[str, str], NodeLoad], device: str, cpu_of: CpuOf, spent: float) -> None:
+        """Learn what messages cost the agent: the CPU time `spent` that its networks do not explain."""
+        networks = sum(load.inferences * cpu_of(group, node, device) for (group, node), load in fresh.items())
+        messages = sum(load.frames for load in fresh.values())
+        if messages > 0:
+            self.message.setdefault(device, Ratio(CPU_MEMORY)).add(spent - networks, messages)
 
     def _rates(
         self, fresh: dict[tuple[str, str], NodeLoad], plans: Mapping[str, Plan], seconds: float, device: str

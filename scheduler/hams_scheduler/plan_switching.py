@@ -19,6 +19,10 @@ DWELL_S = 60.0
 """How long a placement is expected to last, s: its gain over that time must exceed the time spent loading."""
 MIN_DWELL_S = 15.0
 """A placement is left alone for this long after a change that nothing forces is made, s."""
+DRIFT = 0.15
+"""A prediction by what was learned this far from the earlier one requests a new solution."""
+LOOK_S = 1.0
+"""Pause between two searches for such groups, s."""
 
 
 def take(state: SchedulerState, event: Solved, now: float) -> list[Command]:
@@ -122,3 +126,26 @@ def refused(state: SchedulerState, record: PlanRecord, error: WireError) -> list
     else:
         state.plans.remove(group)
     return [Note(f"no plan for group {group}: {error.text}", group=group, epoch=record.newest)]
+
+
+def request_on_drift(state: SchedulerState, now: float) -> None:
+    """Request a new solution when by what was learned some group reaches another FPS than when its place was found.
+
+    What is predicted renews itself whenever a plan changes: then the groups share the devices in another way.
+    """
+    replanning = state.replanning
+    if replanning.predicted_at != state.plans.revision:
+        replanning.predicted, replanning.predicted_at = state.prediction().fps, state.plans.revision
+        return
+    if now < max(
+        replanning.looked_at + LOOK_S, replanning.changed_at + MIN_DWELL_S, replanning.drifted_at + MIN_DWELL_S
+    ):
+        return
+    replanning.looked_at = now
+    found = state.prediction().fps if replanning.predicted and not state.plans.pending else {}
+    for group, fps in found.items():
+        before = replanning.predicted.get(group, 0.0)
+        if before > 0 and abs(fps / before - 1.0) > DRIFT:
+            replanning.drifted_at, replanning.predicted = now, found
+            state.request_replan(f"group {group}: {fps:.1f} FPS by what was learned, {before:.1f} predicted")
+            return

@@ -18,10 +18,11 @@ from hams_scheduler.variant_choice import (
     PlanningSnapshot,
     capacity_mib,
     choose_networks,
+    cpu_s,
     devices_to_load,
     explained,
     node_name,
-    serving_fps,
+    serving,
     source_of,
     variants_of,
 )
@@ -33,6 +34,9 @@ from hams_shared.wire.messages.scheduler import StrategyAnswer
 
 CHILD_WEIGHT = 1.0
 """Inferences per frame of a child node until they are measured: one object a frame."""
+
+LEAST_CPU = 0.3
+"""A network takes at least this part of the CPU time that was measured for it alone, whatever was learned since."""
 
 SHARE_CHANGE = 0.02
 """A change of a share below this is noise."""
@@ -70,7 +74,8 @@ def build_instance(snapshot: PlanningSnapshot, chosen: NetworkChoices | None = N
     """
     rows = [(group, node) for group in snapshot.groups for node in group.spec.depth_first()]
     models = tuple(node_name(group, node) for group, node in rows)
-    fps, memory = _tables(snapshot, choose_networks(snapshot) if chosen is None else chosen, models)
+    weights = np.array([snapshot.weights.get(node_name(g, n), prior_weight(g, n)) for g, n in rows])
+    fps, memory, cpu_ms = _tables(snapshot, choose_networks(snapshot) if chosen is None else chosen, models, weights)
     for i, (group, node) in enumerate(rows):
         pin = group.spec.nodes[node].pin
         usable = [not pin or device.device in pin for device in snapshot.devices]
@@ -80,7 +85,7 @@ def build_instance(snapshot: PlanningSnapshot, chosen: NetworkChoices | None = N
         models=models,
         devices=tuple(d.device for d in snapshot.devices),
         fps=fps,
-        weights=np.array([snapshot.weights.get(node_name(g, n), prior_weight(g, n)) for g, n in rows]),
+        weights=weights,
         memory_mib=memory,
         capacity_mib=np.array([capacity_mib(d) for d in snapshot.devices]),
         pins={node_name(g, n): frozenset(g.spec.nodes[n].pin) for g, n in rows if g.spec.nodes[n].pin},
@@ -90,22 +95,34 @@ def build_instance(snapshot: PlanningSnapshot, chosen: NetworkChoices | None = N
         hosts={d.device: d.host for d in snapshot.devices},
         cpu_devices=frozenset(d.device for d in snapshot.devices if d.kind == "cpu"),
         kappa=_kappa(snapshot, len(rows)),
+        cores=snapshot.cores,
+        cpu_ms=cpu_ms if snapshot.cores else None,
+        frame_cpu_ms={
+            g.spec.name: {snapshot.pipeline_host: 1e3 * snapshot.frames.get(g.spec.name, 0.0)} for g in snapshot.groups
+        }
+        if snapshot.cores
+        else {},
     )
 
 
 def _tables(
-    snapshot: PlanningSnapshot, chosen: NetworkChoices, models: tuple[str, ...]
-) -> tuple[FloatArray, FloatArray]:
-    """Return M×D frames/s with the learned overhead (0: does not run) and M×D MiB of the chosen networks."""
-    fps = np.zeros((len(models), len(snapshot.devices)))
-    memory = np.zeros(fps.shape)
+    snapshot: PlanningSnapshot, chosen: NetworkChoices, models: tuple[str, ...], weights: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return M×D frames/s with the learned overhead (0: does not run), MiB, and ms of CPU time per inference.
+
+    The CPU time holds the node's part of its message: one per frame, so `1 / weight` of it per inference.
+    """
+    fps, memory, cpu_ms = (np.zeros((len(models), len(snapshot.devices))) for _ in range(3))
     for i, name in enumerate(models):
         for j, device in enumerate(snapshot.devices):
             choice = chosen.get((name, device.device))
             if choice is not None:
                 fps[i, j] = 1.0 / (1.0 / choice.profile.fps + snapshot.overhead.get(device.device, 0.0))
                 memory[i, j] = snapshot.memory_mib(choice.network)
-    return fps, memory
+                network = cpu_s(choice.profile, device)
+                message = snapshot.messages.get(device.device, 0.0) / weights[i]
+                cpu_ms[i, j] = 1e3 * max(network + message, LEAST_CPU * network)
+    return fps, memory, cpu_ms
 
 
 def _kappa(snapshot: PlanningSnapshot, rows: int) -> FloatArray | None:
@@ -186,7 +203,7 @@ def _decided(snapshot: PlanningSnapshot, now: float) -> Solution:
     with _translated():
         chosen, whole, reference = _chosen_and_placed(snapshot)
         placement = _near(whole, snapshot, reference)
-        gain = _gain(whole, snapshot, placement)
+        gain = _gain(whole, snapshot, placement, chosen)
     anew = {n: devices_to_load(snapshot, chosen, placement, n) for n in placement.shares if n in snapshot.current}
     moves = tuple(n for n, devices in anew.items() if devices or _shares_change(snapshot, placement, n))
     return Solution(_plans(snapshot, placement, chosen, now), gain=gain, moves=moves, load_s=_load_s(chosen, anew))
@@ -246,24 +263,63 @@ def _bound(whole: Instance, placement: Placement) -> float:
     return (whole.target(worst) if len(rates) > 1 else 1.0) / placement.bound_fps
 
 
-def _gain(whole: Instance, snapshot: PlanningSnapshot, placement: Placement) -> float:
+def _gain(whole: Instance, snapshot: PlanningSnapshot, placement: Placement, chosen: NetworkChoices) -> float:
     """How much better `placement` is than what serves now; infinite when that cannot serve all nodes."""
-    column = {device: j for j, device in enumerate(whole.devices)}
-    shares, fps = np.zeros(whole.fps.shape), whole.fps.copy()
-    now = serving_fps(snapshot)
-    for i, node in enumerate(whole.models):
-        for device, share in snapshot.current.get(node, {}).items():
-            if device in column:
-                shares[i, column[device]] = share
-                fps[i, column[device]] = now.get((node, device), 0.0)
-    if ((shares > 0) & (fps <= 0)).any():
+    shares, numbers = _shares(whole, snapshot.current), Problem.of(whole)
+    now = _serving(whole, snapshot, chosen)
+    if now is None or objective.breaches(numbers, shares):
         return float("inf")
-    numbers = Problem.of(whole)
-    if objective.breaches(numbers, shares):
-        return float("inf")
-    rows = np.array([[placement.shares[n].get(d, 0.0) for d in whole.devices] for n in whole.models])
-    before = objective.share_cycle(Problem.of(whole.replace(fps=fps)), shares)
-    return before / objective.share_cycle(numbers, rows)
+    before = objective.share_cycle(Problem.of(now), shares)
+    return before / objective.share_cycle(numbers, _shares(whole, placement.shares))
+
+
+def _shares(whole: Instance, by_name: Mapping[str, Mapping[str, float]]) -> FloatArray:
+    """Return M×D shares; 0 for devices that are gone."""
+    return np.array([[by_name.get(n, {}).get(d, 0.0) for d in whole.devices] for n in whole.models])
+
+
+def _serving(whole: Instance, snapshot: PlanningSnapshot, chosen: NetworkChoices) -> Instance | None:
+    """Return `whole` with the networks that serve now; None if one of them may serve no longer."""
+    now = serving(snapshot)
+    pairs = [(n, d) for n in whole.models for d in snapshot.current.get(n, {}) if d in whole.devices]
+    if any(pair not in now for pair in pairs):
+        return None
+    return build_instance(snapshot, {**chosen, **{pair: now[pair] for pair in pairs}})
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What all groups that serve reach together, by what is known now."""
+
+    fps: Mapping[str, float]
+    """By group."""
+    limits: Mapping[str, str]
+    """By group: the device, or the host's cores, that it waits for."""
+    cores: Mapping[str, Mapping[str, float]]
+    """By group, then host: seconds of all usable cores per frame."""
+
+
+NOTHING = Prediction({}, {}, {})
+"""Where nothing serves, or not all is known."""
+
+
+def predict(snapshot: PlanningSnapshot) -> Prediction:
+    """Return the FPS of `snapshot`'s groups on the devices where they serve now; NOTHING while one is lost."""
+    try:
+        with _translated():
+            chosen = choose_networks(snapshot)
+            whole = build_instance(snapshot, chosen)
+            now = _serving(whole, snapshot, chosen)
+            numbers = Problem.of(whole if now is None else now)
+    except (InfeasibleError, BadInputError):
+        return NOTHING
+    shares = _shares(whole, snapshot.current)
+    if now is None or objective.breaches(numbers, shares):
+        return NOTHING
+    rates = objective.group_rates(now, numbers, shares)
+    return Prediction(
+        rates, objective.limits(now, numbers, shares, rates), objective.host_seconds(now, numbers, shares)
+    )
 
 
 def _shares_change(snapshot: PlanningSnapshot, placement: Placement, node: str) -> bool:

@@ -38,6 +38,7 @@ from hams_shared.runtime.lifecycle import Jobs, ended
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord, ProfileRequest
 from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.pipeline import PipelineLoad
 from hams_shared.wire.messages.plan import PlanRecord
 from hams_shared.wire.messages.scheduler import MeasureAnswer, MeasureRequest, PlanRequest
 from hams_shared.wire.variants import VariantRecord
@@ -91,6 +92,7 @@ class SchedulerService:
             self._jobs = Jobs(owner)
             tasks = [owner.create_task(job()) for job in self._loops()]
             await self._bus.subscribe(subjects.heartbeat(), self._on_heartbeat, limit=8192)
+            await self._bus.subscribe(subjects.pipeline_load(), self._on_pipeline, limit=64)
             await self._bus.flush()
             await self._recall()
             log.info(
@@ -242,6 +244,9 @@ class SchedulerService:
 
     async def _on_heartbeat(self, message: Message) -> None:
         self._do(events.HeartbeatSeen(codec.decode(Heartbeat, message.data)))
+
+    async def _on_pipeline(self, message: Message) -> None:
+        self._do(events.PipelineSeen(codec.decode(PipelineLoad, message.data)))
 
     async def _tick(self) -> None:
         while True:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hams_scheduler.leader.lease import Lease
-from hams_scheduler.learning import Learned
-from hams_scheduler.planning import prior_weight
+from hams_scheduler.learning import CROWDED, Learned
+from hams_scheduler.planning import NOTHING, Prediction, predict, prior_weight
 from hams_scheduler.state_parts import Devices, Groups, Plans, Profiles, Replanning, check
-from hams_scheduler.variant_choice import Network, PlanningSnapshot, comparable, node_name, source_of
-from hams_shared.wire.messages.agents import ProfileRecord
+from hams_scheduler.variant_choice import Network, PlanningSnapshot, comparable, cpu_s, node_name, source_of
+from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.plan import Plan
 from hams_shared.wire.messages.scheduler import PlanRequest
 from hams_shared.wire.subjects import LOST_AFTER_S
 
@@ -91,24 +93,49 @@ class SchedulerState:
             return profile
         return comparable(profile, self.profiles.records.get(source.cell(record).key))
 
-    def fps_of(self, group: str, node: str, device: str) -> float:
-        """Frames/s alone on `device` of the network that serves a node there; 0 when unknown."""
+    def cores(self, host: str) -> float:
+        """CPU cores of `host` that HAMS may use; 0: not known."""
+        return max((r.host_cores for r in self._on_host(host)), default=0.0)
+
+    def crowded(self, host: str) -> bool:
+        """Whether the agents and the pipeline of `host` keep its cores busy, so that they wait for cores."""
+        cores = self.cores(host)
+        spent = sum(self.learned.cpu_load(record.device) for record in self._on_host(host))
+        return cores > 0 and spent + self.learned.cpu_load(host) >= CROWDED * cores
+
+    def _on_host(self, host: str) -> list[DeviceRecord]:
+        return [r for d in self.devices.alive() if (r := self.devices.records[d]).host == host]
+
+    def profile_of(self, group: str, node: str, device: str) -> ProfileRecord | None:
+        """The measurement of the network that serves a node on `device`; None: not known."""
         record = self.plans.records.get(group)
         plan = (record.active or record.next) if record else None
         if plan is None or node not in plan.group.spec.nodes or device not in self.devices.records:
-            return 0.0
+            return None
         network = Network(plan.model_on(node, device), plan.input_on(node, device))
-        profile = self.measured(network, source_of(plan.group, node), device)
+        return self.measured(network, source_of(plan.group, node), device)
+
+    def cpu_of(self, group: str, node: str, device: str) -> float:
+        """CPU time of an image of the network that serves a node on `device`, s; 0 when unknown."""
+        profile = self.profile_of(group, node, device)
+        return cpu_s(profile, self.devices.records[device]) if profile is not None else 0.0
+
+    def fps_of(self, group: str, node: str, device: str) -> float:
+        """Frames/s alone on `device` of the network that serves a node there; 0 when unknown."""
+        profile = self.profile_of(group, node, device)
         return profile.fps if profile is not None else 0.0
 
     # ── the input of a solver ─────────────────────────────────────────────────────────────────────────────────
 
-    def snapshot(self, records: list[GroupRecord], strategy: str, time_limit_s: float = 1.0) -> PlanningSnapshot:
-        """All that a solver needs, frozen."""
+    def snapshot(
+        self, records: list[GroupRecord], strategy: str, time_limit_s: float = 1.0, *, active: bool = False
+    ) -> PlanningSnapshot:
+        """All that a solver needs, frozen. What serves is the newest plan of each group, or its `active` one."""
         alive = self.devices.alive()
+        hosts = list(dict.fromkeys(self.devices.records[device].host for device in alive))
         lives = [(device, self.devices.incarnation(device)) for device in alive]
         nodes = [(record, node) for record in records for node in record.spec.depth_first()]
-        current, loaded = self._current(nodes)
+        current, loaded = self._current(nodes, self.plans.active if active else self.plans.serving)
         return PlanningSnapshot(
             groups=tuple(records),
             devices=tuple(self.devices.records[d] for d in alive),
@@ -130,20 +157,29 @@ class SchedulerState:
             weights={node_name(r, n): self.weight(r, n) for r, n in nodes if self.learned.confidence(r.spec.name, n)},
             kappa=self.learned.kappas(alive, len(nodes)),
             overhead={device: self.learned.overhead_s(device) for device in alive},
+            cores={host: cores for host in hosts if (cores := self.cores(host)) > 0},
+            messages={device: self.learned.message_s(device) for device in alive},
+            frames={r.spec.name: self.learned.frame_s(r.spec.name, r.spec.streams, len(r.spec.nodes)) for r in records},
+            pipeline_host=self.learned.pipeline_host or (hosts[0] if len(hosts) == 1 else ""),
             current=current,
             variants={source: dict(known) for source, known in self.groups.variants.items()},
             loaded=loaded,
             banned=frozenset((d, digest) for d, life in lives for of, digest in self.groups.banned if of == life),
         )
 
+    def prediction(self) -> Prediction:
+        """What all groups that serve reach together, by what is known now."""
+        plans = [plan for name in sorted(self.plans.records) if (plan := self.plans.active(name)) is not None]
+        return predict(self.snapshot([plan.group for plan in plans], "", active=True)) if plans else NOTHING
+
     def _current(
-        self, nodes: list[tuple[GroupRecord, str]]
+        self, nodes: list[tuple[GroupRecord, str]], plan_of: Callable[[str], Plan | None]
     ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, str]]]:
         """By ``group/node``: the shares that serve now, and the digests of the variants that do."""
         current: dict[str, dict[str, float]] = {}
         loaded: dict[str, dict[str, str]] = {}
         for record, node in nodes:
-            plan = self.plans.serving(record.spec.name)
+            plan = plan_of(record.spec.name)
             if plan is not None and node in plan.shares:
                 name = node_name(record, node)
                 current[name] = plan.shares[node]

@@ -6,6 +6,7 @@ change that may alter which benchmarks are needed; :mod:`hams_scheduler.profilin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -334,6 +335,12 @@ class Replanning:
     """Until when a solution that is not mandatory is put off."""
     drifted_at: float = float("-inf")
     """When drift last requested a new solution."""
+    looked_at: float = float("-inf")
+    """When drift was last looked for."""
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    """By group: the FPS that were predicted when its plan, or that of another, last changed, or drift was found."""
+    predicted_at: int = -1
+    """The revision of the plans at that time."""
 
     def request(self, reason: str, *, mandatory: bool = False) -> None:
         """Request a new solution; one that is `forced` is taken whatever the move costs."""

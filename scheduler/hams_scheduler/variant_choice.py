@@ -107,6 +107,13 @@ class PlanningSnapshot:
     """By (device, resident nodes): learned interference; 1 where there is none."""
     overhead: Mapping[str, float] = field(default_factory=dict)
     """By device: learned cost of an inference beside computing, s."""
+    cores: Mapping[str, float] = field(default_factory=dict)
+    """By host: CPU cores that HAMS may use, where they are known."""
+    messages: Mapping[str, float] = field(default_factory=dict)
+    """By device: learned CPU time of a node's message beside its network, s."""
+    frames: Mapping[str, float] = field(default_factory=dict)
+    """By group: learned CPU time of a frame on the pipeline's host, s."""
+    pipeline_host: str = ""
     current: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """By ``group/node``: the shares that serve now."""
     variants: Variants = field(default_factory=dict)
@@ -162,6 +169,7 @@ def comparable(profile: ProfileRecord, source: ProfileRecord | None) -> ProfileR
         update={
             "fps": profile.fps * faster,
             "fps_batch": profile.fps_batch * faster,
+            "cpu_ms": profile.cpu_ms / faster,
             "p50_ms": profile.p50_ms / faster,
             "p99_ms": profile.p99_ms / faster,
             "baseline_fps": source.fps,
@@ -211,6 +219,13 @@ def _choose(
     return NetworkChoice(network, profile, next((p for n, p in running if not n.label), None))
 
 
+def cpu_s(profile: ProfileRecord, device: DeviceRecord) -> float:
+    """CPU time of an image on the device's host, s; where it was not measured, 0, or that of a CPU device's threads."""
+    if profile.cpu_ms > 0 or profile.fps <= 0:
+        return profile.cpu_ms / 1e3
+    return profile.lanes / profile.fps if device.kind == "cpu" and not device.emulated else 0.0
+
+
 def capacity_mib(device: DeviceRecord) -> float:
     """Memory that models may use, MiB; infinite where it is not known."""
     return float(device.memory_mib) if device.memory_mib > 0 else np.inf
@@ -219,9 +234,9 @@ def capacity_mib(device: DeviceRecord) -> float:
 # ── what changes when the choice changes ──────────────────────────────────────────────────────────────────────────
 
 
-def serving_fps(snapshot: PlanningSnapshot) -> dict[tuple[str, str], float]:
-    """By (``group/node``, device): the FPS alone of the network that serves there now; absent if it may no longer."""
-    found: dict[tuple[str, str], float] = {}
+def serving(snapshot: PlanningSnapshot) -> dict[tuple[str, str], NetworkChoice]:
+    """By (``group/node``, device): the network that serves there now; absent if it may no longer."""
+    found: dict[tuple[str, str], NetworkChoice] = {}
     for group in snapshot.groups:
         for node in group.spec.depth_first():
             name = node_name(group, node)
@@ -230,8 +245,10 @@ def serving_fps(snapshot: PlanningSnapshot) -> dict[tuple[str, str], float]:
                 digest = snapshot.loaded.get(name, {}).get(device.device, group.models[node].digest)
                 network = networks.get(digest)
                 profile = snapshot.profiles.get(network.cell(device).key) if network else None
-                if profile is not None and (device.device, digest) not in snapshot.banned:
-                    found[name, device.device] = profile.fps
+                usable = profile is not None and profile.reason is None and profile.fps > 0
+                if network and profile and usable and (device.device, digest) not in snapshot.banned:
+                    source = snapshot.profiles.get(source_of(group, node).cell(device).key)
+                    found[name, device.device] = NetworkChoice(network, profile, source)
     return found
 
 

@@ -1,7 +1,8 @@
 """What users see of the scheduler: devices, groups, the matrix, and the FPS to expect of a group now. Pure.
 
 Of a device a group has what others leave, or its fair part where that is more (see hams_agents.runtime.fair_queue).
-With s its seconds of the device per frame, as measured, it reaches the least of `available / s` over its devices.
+With s its seconds of the device per frame, as measured, it reaches the least of `available / s` over its devices. Of a
+host's cores it likewise has what others leave, or its fair part; with the CPU time of its frames that is another limit.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hams_scheduler import profiling
+from hams_scheduler.planning import NOTHING, Prediction
+from hams_scheduler.solver.objective import cores_of
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.variant_choice import Network, PlanningSnapshot, node_name, source_of
 from hams_shared.bus.variant_registry import excluded
@@ -49,11 +52,11 @@ def scheduler_view(
     state: SchedulerState, now: float, leader: LeaderRecord | None = None, led_s: float = 0.0
 ) -> SchedulerView:
     """Everything, for `hams-ctl status`, `devices` and `matrix`."""
-    groups, drafts = state.groups.sorted(), state.drafts()
+    groups, drafts, predicted = state.groups.sorted(), state.drafts(), state.prediction()
     missing = profiling.missing(state, groups + drafts) + profiling.missing(state, drafts, idle=True)
     return SchedulerView(
         devices=tuple(_device(state, name, now) for name in sorted(state.devices.records)),
-        groups=tuple(_group(state, name) for name in sorted(state.groups.records)),
+        groups=tuple(_group(state, name, predicted) for name in sorted(state.groups.records)),
         matrix=_doubted(state, matrix_view(state.snapshot(groups, ""))),
         leader=leader,
         led_s=led_s,
@@ -83,11 +86,11 @@ def _device(state: SchedulerState, device: str, now: float) -> DeviceView:
     )
 
 
-def _group(state: SchedulerState, name: str) -> GroupView:
+def _group(state: SchedulerState, name: str, predicted: Prediction) -> GroupView:
     record = state.groups.records[name]
     plans = state.plans.records.get(name)
     active, following = (plans.active, plans.next) if plans else (None, None)
-    now = expected(state, name)
+    now = expected(state, name, predicted)
     view = GroupView(
         name=name,
         deployed_at=record.deployed_at,
@@ -97,16 +100,18 @@ def _group(state: SchedulerState, name: str) -> GroupView:
         error=state.groups.errors.get(name),
         target_fps=record.spec.target_fps,
         measured_fps=round(state.learned.measured_fps(name), 3),
+        predicted_fps=round(predicted.fps.get(name, 0.0), 3),
+        bottleneck=predicted.limits.get(name, ""),
         expected_fps=round(now.fps, 3) if now is not None else 0.0,
         expected_why=now.why if now is not None else "",
         weights={n: round(state.weight(record, n), 3) for n in record.spec.depth_first()},
         confidence={n: round(state.learned.confidence(name, n), 3) for n in record.spec.depth_first()},
     )
-    return view.model_copy(update=_condition(state, record, active, following))
+    return view.model_copy(update=_condition(state, record, active, following, predicted))
 
 
 def _condition(
-    state: SchedulerState, record: GroupRecord, active: Plan | None, following: Plan | None
+    state: SchedulerState, record: GroupRecord, active: Plan | None, following: Plan | None, predicted: Prediction
 ) -> dict[str, object]:
     """How the group is, as fields of its view."""
     name, error = record.spec.name, state.groups.errors.get(record.spec.name)
@@ -125,7 +130,9 @@ def _condition(
     if active is not None:
         if all(state.devices.live.ready(device, name, active.epoch) for device in active.devices):
             why = f"; no newer plan: {error.text}" if error is not None else ""
-            return {"state": "serving", "text": f"predicted {active.fps:.2f} FPS{why}"}
+            fps, limit = predicted.fps.get(name, active.fps), predicted.limits.get(name, "")
+            limited = f", limited by {limit}" if limit else ""
+            return {"state": "serving", "text": f"predicted {fps:.2f} FPS{limited}{why}"}
         lost = active.devices - set(state.devices.alive())
         if following is None and lost:
             return failed or {"state": "planning", "text": f"plan {active.epoch} lost {', '.join(sorted(lost))}"}
@@ -255,7 +262,7 @@ def _row(
 # ── the FPS to expect ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def expected(state: SchedulerState, group: str) -> Expected | None:
+def expected(state: SchedulerState, group: str, predicted: Prediction = NOTHING) -> Expected | None:
     """Frames/s of `group` under the present load; None: it has no active plan, or nothing is known of its nodes."""
     plan = state.plans.active(group)
     if plan is None:
@@ -265,14 +272,32 @@ def expected(state: SchedulerState, group: str) -> Expected | None:
     if not reached:
         return None
     device = min(sorted(reached), key=lambda d: reached[d])
-    fps = reached[device]
     now = state.learned.measured_fps(group)
+    host, fps = _by_cores(state, group, predicted)
+    if fps < reached[device]:
+        several = len([g for g, costs in predicted.cores.items() if costs.get(host)]) > 1
+        why = f"{cores_of(host)} are shared with other groups" if several and fps < REACHED * plan.fps else ""
+        return Expected(fps, f"{cores_of(host)} are not full" if 0 < now < REACHED * fps else why)
+    fps = reached[device]
     if 0 < now < REACHED * fps:
         return Expected(fps, _not_reached(state, device))
     others = {g: part for g, part in _parts(state, device).items() if g != group and part >= SOME}
     if others and fps < REACHED * plan.fps:
         return Expected(fps, f"{device} also works for {_listed(others)}")
     return Expected(fps)
+
+
+def _by_cores(state: SchedulerState, group: str, predicted: Prediction) -> tuple[str, float]:
+    """The host whose cores limit the group most, and the frames/s that they allow; infinite where none does."""
+    found = [("", float("inf"))]
+    for host, cost in predicted.cores.get(group, {}).items():
+        costs = {g: by_host[host] for g, by_host in predicted.cores.items() if by_host.get(host)}
+        used = sum(state.learned.measured_fps(g) * one for g, one in costs.items() if g != group)
+        shares = sum(_spec(state, g).share for g in costs)
+        fair = _spec(state, group).share / shares if shares else 1.0
+        if cost > 0:
+            found.append((host, max(1.0 - used, fair) / cost))
+    return min(found, key=lambda one: one[1])
 
 
 def _spent(state: SchedulerState, plan: Plan, device: str) -> float:

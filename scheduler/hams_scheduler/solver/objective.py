@@ -164,6 +164,36 @@ def host_use(instance: Instance, shares: FloatArray, rates: dict[str, float]) ->
     return {name: float(value) for name, value in zip(table.names, total, strict=True)}
 
 
+def limits(instance: Instance, problem: Problem, shares: FloatArray, rates: dict[str, float]) -> dict[str, str]:
+    """Return by group the fullest of the devices, links and hosts' cores that it uses, when all run at `rates`."""
+    use = _use(instance, problem, shares)
+    several = len(rates) > 1
+    ratio = np.array([rate / (instance.target(name) if several else 1.0) for name, rate in rates.items()])
+    total = ratio @ use
+    links = [f"link {a} - {b}" for a, b in instance.links]
+    named = [*problem.devices, *links[: use.shape[1] - problem.resources]]
+    named += [cores_of(host) for host in (problem.hosts.names if problem.hosts is not None else ())]
+    return {name: named[int(np.where(use[g] > 0, total, -1.0).argmax())] for g, name in enumerate(rates)}
+
+
+def host_seconds(instance: Instance, problem: Problem, shares: FloatArray) -> dict[str, dict[str, float]]:
+    """Return by group, then host, the seconds of all usable cores that a frame of the group takes."""
+    if problem.hosts is None:
+        return {}
+    use = _use(instance, problem, shares)[:, -len(problem.hosts.names) :]
+    names = instance.group_names
+    target = [instance.target(name) if len(names) > 1 else 1.0 for name in names]
+    return {
+        name: {host: float(use[g, h]) / target[g] for h, host in enumerate(problem.hosts.names)}
+        for g, name in enumerate(names)
+    }
+
+
+def cores_of(host: str) -> str:
+    """Return how the cores of `host` are named as a bottleneck."""
+    return f"host {host}'s cores"
+
+
 def _fill(use: FloatArray, ratio: FloatArray, raised: np.ndarray, top: float) -> FloatArray:
     """Raise `ratio` of the `raised` groups together until full or `top`, freezing those at a full resource."""
     ratio = ratio.copy()
@@ -195,12 +225,15 @@ def satisfaction(instance: Instance, rates: dict[str, float]) -> list[float]:
 
 __all__ = [
     "breaches",
+    "cores_of",
     "cycle",
     "demand",
     "device_cycles",
     "group_rates",
     "host_cycles",
+    "host_seconds",
     "host_use",
+    "limits",
     "link_cycles",
     "satisfaction",
     "share_cycle",

@@ -146,12 +146,7 @@ def _bottleneck(busy: Mapping[str, float], cores: Mapping[str, float]) -> str:
     """Return the device that is busiest, or the host whose cores are busier than it."""
     device = max(busy, key=lambda name: busy[name])
     host = max(cores, key=lambda name: cores[name], default="")
-    return cores_of(host) if host and cores[host] > busy[device] * (1 + 1e-9) else device
-
-
-def cores_of(host: str) -> str:
-    """Return how the cores of `host` are named as a bottleneck."""
-    return f"host {host}'s cores"
+    return objective.cores_of(host) if host and cores[host] > busy[device] * (1 + 1e-9) else device
 
 
 def assignment_rows(instance: Instance, shares: Mapping[str, Mapping[str, float]]) -> IntArray:
@@ -261,7 +256,7 @@ def _explanation(
         text = "on " + " and ".join(here)
         if any(problem.devices[c] == bottleneck for c in columns):
             text += ", the bottleneck"
-        elif any(bottleneck == cores_of(instance.hosts.get(problem.devices[c], "")) for c in columns):
+        elif any(bottleneck == objective.cores_of(instance.hosts.get(problem.devices[c], "")) for c in columns):
             text += ", whose host's cores are the bottleneck"
         if possible[row] == 1:
             text += "; no other device can run it"

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from hams_scheduler.learning import Learned
+from hams_scheduler.learning import FRAME_S, MESSAGE_S, OUTPUT_S, READ_S, Learned
 from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
+from hams_shared.wire.messages.pipeline import PipelineLoad, StreamLoad
 from hams_shared.wire.messages.plan import Plan
 from support.build import heartbeat, plan
 
@@ -93,23 +94,27 @@ def test_absurd_measurements_are_not_believed() -> None:
     assert learned.kappa(ONE, 1) == 1.0
 
 
-def test_capacity_is_what_the_busiest_device_could_do() -> None:
+def spent(learned: Learned, device: str) -> float:
+    return learned.spent_s("face", device, 0.0, 0.0)
+
+
+def test_what_a_frame_takes_of_each_device() -> None:
     learned = Learned()
     split = plan(1, {"det": ONE, "age": TWO})
     teach(learned, split, beat(ONE, 0), beat(ONE, 10, det=(50, 50, 5.0)))
     teach(learned, split, beat(TWO, 0), beat(TWO, 10, age=(50, 50, 0.5)))
-    assert learned.capacity_fps("face") == pytest.approx(10.0)
+    assert (spent(learned, ONE), spent(learned, TWO)) == pytest.approx((0.1, 0.01))
     assert learned.measured_fps("face") == pytest.approx(5.0)
 
 
-def test_capacity_counts_a_replicas_share() -> None:
+def test_the_share_of_a_replica_counts() -> None:
     learned = Learned()
     shared = plan(1, {"det": ONE, "age": TWO}).model_copy(
         update={"shares": {"det": {ONE: 0.5, TWO: 0.5}, "age": {TWO: 1.0}}}
     )
     teach(learned, shared, beat(ONE, 0), beat(ONE, 10, det=(50, 50, 5.0)))
     teach(learned, shared, beat(TWO, 0), beat(TWO, 10, det=(50, 50, 5.0), age=(100, 100, 1.0)))
-    assert learned.capacity_fps("face") == pytest.approx(1 / 0.06)
+    assert (spent(learned, ONE), spent(learned, TWO)) == pytest.approx((0.05, 0.06))
     assert learned.measured_fps("face") == pytest.approx(10.0)
 
 
@@ -117,13 +122,88 @@ def test_a_restarted_agent_starts_counting_anew() -> None:
     learned = Learned()
     both = plan(1, {"det": ONE, "age": ONE})
     teach(learned, both, beat(ONE, 0), beat(ONE, 10, det=(100, 100, 10.0)))
-    before = learned.capacity_fps("face")
+    before = spent(learned, ONE)
     teach(learned, both, beat(ONE, 1, incarnation="i2", det=(1, 1, 5.0)))
-    assert learned.capacity_fps("face") == before
+    assert spent(learned, ONE) == before
 
 
 def test_another_placement_starts_measuring_anew() -> None:
     learned = Learned()
     teach(learned, plan(1, {"det": ONE, "age": ONE}), beat(ONE, 0), beat(ONE, 10, det=(100, 100, 10.0)))
     learned.forget_placement("face")
-    assert learned.capacity_fps("face") == learned.measured_fps("face") == 0.0
+    assert spent(learned, ONE) == learned.measured_fps("face") == 0.0
+
+
+def test_full_cores_say_nothing_of_a_device() -> None:
+    """Busy time that holds waiting for cores: neither interference nor overhead is learned from it."""
+    learned = Learned()
+    both = plan(1, {"det": ONE, "age": ONE})
+    for one in (beat(ONE, 0), beat(ONE, 30, det=(100, 100, 25.0))):
+        learned.observe(one, {"face": both}, fps_of, crowded=True)
+    assert learned.kappa(ONE, 1) == learned.kappa(ONE, 2) == 1.0
+    assert learned.overhead_s(ONE) == 0.0
+    assert spent(learned, ONE) == pytest.approx(0.25)  # as it is at present
+
+
+def cpu_beats(learned: Learned, cpu_s: float, frames: int = 1000, *, disturbed: bool = False) -> None:
+    """Ten seconds in which `det` and `age` ran, 2 ms of CPU time each."""
+    both = plan(1, {"det": ONE, "age": ONE})
+    last = beat(ONE, 10, det=(frames, frames, 1), age=(frames, 3 * frames, 1)).model_copy(update={"cpu_s": cpu_s})
+    for one in (beat(ONE, 0), last):
+        learned.observe(one, {"face": both}, fps_of, lambda group, node, device: 0.002, disturbed=disturbed)
+
+
+def test_what_messages_cost_is_the_cpu_time_that_networks_do_not_explain() -> None:
+    learned = Learned()
+    assert learned.message_s(ONE) == MESSAGE_S
+    cpu_beats(learned, 8.0 + 2000 * 0.0015)  # 4000 inferences, 2000 messages
+    assert learned.cpu_load(ONE) == pytest.approx(1.1)
+    assert learned.message_s(ONE) == pytest.approx((3.0 + 300 * MESSAGE_S) / 2300)
+    assert learned.message_s(TWO) == MESSAGE_S
+
+
+def test_a_few_messages_move_their_cost_little() -> None:
+    learned = Learned()
+    cpu_beats(learned, 1.0 + 0.08 + 0.1, frames=10)
+    assert learned.message_s(ONE) < 0.1 * 1.1 / 20
+
+
+@pytest.mark.parametrize(("cpu_s", "disturbed"), [(60.0, True), (0.5, False)])
+def test_loading_and_idle_work_are_not_messages(cpu_s: float, disturbed: bool) -> None:
+    learned = Learned()
+    cpu_beats(learned, cpu_s, frames=10, disturbed=disturbed)
+    assert learned.message_s(ONE) == MESSAGE_S
+
+
+def load(seconds: float, frames: int, read: float, cpu: float, incarnation: str = "p1") -> PipelineLoad:
+    stream = StreamLoad(group="face", stream="cam", frames=frames, read_cpu_s=read)
+    return PipelineLoad(
+        host="h",
+        incarnation=incarnation,
+        uptime_s=seconds,
+        cpu_s=cpu,
+        streams=(stream,),
+        results=frames,
+        outputs=2 * frames,
+    )
+
+
+def test_what_a_frame_costs_the_host_of_its_pipeline() -> None:
+    learned = Learned()
+    assert learned.frame_s("face", ["cam"], 2) == pytest.approx(READ_S + FRAME_S + 2 * OUTPUT_S)
+    for one in (load(1, 0, 0, 0), load(101, 30_000, 30_000 * 0.004, 30_000 * 0.005)):
+        learned.piped(one)
+    assert learned.pipeline_host == "h"
+    assert learned.cpu_load("h") == pytest.approx(1.5)
+    # 4 ms of reading, and 1 ms beside it, which is 3/4 of what frames cost: the rest is the broker's
+    assert learned.frame_s("face", ["cam"], 2) == pytest.approx(0.004 + 0.001 / 0.75, rel=0.02)
+    assert learned.frame_s("face", ["cam"], 4) > learned.frame_s("face", ["cam"], 2)
+    assert learned.frame_s("other", [], 2) == pytest.approx(0.001 / 0.75, rel=0.02)
+
+
+def test_a_restarted_pipeline_starts_counting_anew() -> None:
+    learned = Learned()
+    for one in (load(1, 0, 0, 0), load(11, 1000, 4.0, 5.0), load(1, 10, 1.0, 9.0, "p2")):
+        learned.piped(one)
+    assert learned.cpu_load("h") == 0.0
+    assert learned.frame_s("face", ["cam"], 2) < 0.006

@@ -18,6 +18,7 @@ from hams_scheduler.events import (
     HeartbeatSeen,
     Lead,
     NotAdopted,
+    PipelineSeen,
     PlanAsked,
     PlanSeen,
     Profile,
@@ -30,6 +31,7 @@ from hams_scheduler.events import (
     Tick,
 )
 from hams_scheduler.leader.lease import Lease
+from hams_scheduler.learning import FRAME_S, MESSAGE_S, OUTPUT_S
 from hams_scheduler.planning import Solution, decide, place
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.state_parts import PROFILE_ATTEMPTS
@@ -37,6 +39,7 @@ from hams_scheduler.view import scheduler_view
 from hams_shared.errors import DeadlineError, HamsError, InfeasibleError
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, NodeLoad
 from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.pipeline import PipelineLoad, StreamLoad
 from hams_shared.wire.messages.plan import PlanRecord
 from hams_shared.wire.messages.scheduler import PlanRequest
 from support.build import device, group_record, group_spec, heartbeat, profile
@@ -472,6 +475,71 @@ def test_a_throttled_device_loses_its_heavy_node() -> None:
     assert world.shares()["det"] == TWO.device
 
 
+CPU = device("h.ov.cpu", cores=(0, 1)).model_copy(update={"host_cores": 2.0, "lanes": 2})
+
+
+def on_all_cores(*names: str) -> World:
+    """Groups of two light nodes on a device of two cores: 500 images/s each, so 4 ms of CPU time."""
+    world = World(CPU)
+    world.fps = {("det", CPU.device): 500.0, ("age", CPU.device): 500.0}
+    for name in names:
+        world.do(GroupSeen(name, group_record(group_spec(name))))
+        world.wait(2.0)
+    return world
+
+
+def test_the_cores_of_the_host_limit_light_networks() -> None:
+    """Two inferences of 4 ms a frame would be 250 FPS by the device; messages and the pipeline need cores, too."""
+    world = on_all_cores("face")
+    world.state.profiles.records = {
+        key: record.model_copy(update={"lanes": 2}) for key, record in world.state.profiles.records.items()
+    }
+    [view] = scheduler_view(world.state, world.now).groups
+    frame_s = 0.008 + 2 * MESSAGE_S + FRAME_S + 2 * OUTPUT_S
+    assert view.predicted_fps == pytest.approx(2 * 0.95 / frame_s, rel=1e-3)
+    assert view.bottleneck == "host h's cores"
+    assert "limited by host h's cores" in view.text
+    assert view.expected_fps == pytest.approx(view.predicted_fps)
+
+
+def test_a_group_that_its_host_limits_has_not_drifted() -> None:
+    """The device computes for half of the time only, and that is what was predicted."""
+    world = on_all_cores("face")
+    world.wait(2 * plan_switching.MIN_DWELL_S)
+    loads(world, 0, 1.0, {"det": 0, "age": 0}, {})
+    loads(world, 6000, 41.0, {"det": 0.001, "age": 0.001}, {})
+    before = world.count(Solve)
+    world.wait(2 * plan_switching.MIN_DWELL_S)
+    assert world.count(Solve) == before
+
+
+def test_what_is_predicted_counts_the_groups_that_came_later() -> None:
+    world = on_all_cores("face")
+    [alone] = scheduler_view(world.state, world.now).groups
+    world.do(GroupSeen("car", group_record(group_spec("car"))))
+    world.wait(2.0)
+    both = scheduler_view(world.state, world.now).groups
+    assert [view.predicted_fps for view in both] == pytest.approx([alone.predicted_fps / 2] * 2)
+    world.do(GroupSeen("car", None))
+    world.wait(2.0)
+    [again] = scheduler_view(world.state, world.now).groups
+    assert again.predicted_fps == pytest.approx(alone.predicted_fps)
+    assert f"predicted {alone.predicted_fps:.2f} FPS" in again.text
+
+
+def test_what_frames_cost_is_learned_from_serving() -> None:
+    world = on_all_cores("face")
+    [before] = scheduler_view(world.state, world.now).groups
+    stream = StreamLoad(group="face", stream="cam", frames=0, read_cpu_s=0.0)
+    first = PipelineLoad(host="h", incarnation="p", uptime_s=1.0, cpu_s=0.0, streams=(stream,))
+    world.do(PipelineSeen(first))
+    world.do(
+        PipelineSeen(first.model_copy(update={"uptime_s": 101.0, "cpu_s": 60.0, "results": 9000, "outputs": 9000}))
+    )
+    [after] = scheduler_view(world.state, world.now).groups
+    assert after.predicted_fps < 0.6 * before.predicted_fps
+
+
 def starved() -> World:
     """One device, whose groups are one that serves, and one of higher priority that leaves nothing to it."""
     world = World(ONE)
@@ -503,7 +571,7 @@ def test_a_group_without_a_share_that_serves_anyway_is_no_drift() -> None:
     world.wait(plan_switching.MIN_DWELL_S)
     loads(world, 0, 1.0, {"det": 0, "age": 0}, {})
     loads(world, 1000, 60.0, {"det": 0.05, "age": 0.01}, {})
-    assert world.state.learned.capacity_fps("face") > 0
+    assert world.state.learned.spent_s("face", ONE.device, 0.0, 0.0) > 0
     before = len([command for command in world.log if isinstance(command, Solve)])
     world.wait(plan_switching.MIN_DWELL_S)
     assert len([command for command in world.log if isinstance(command, Solve)]) == before

@@ -127,6 +127,10 @@ class GroupView(Wire):
     error: WireError | None = None
     target_fps: float | None = None
     measured_fps: float = Field(0.0, description="frames/s now; a source may bring less than could be done")
+    predicted_fps: float = Field(
+        0.0, description="frames/s of the active plans of all groups together, by what is known now; 0: unknown"
+    )
+    bottleneck: str = Field("", description="the device, or host's cores, that limits the group by that prediction")
     expected_fps: float = Field(
         0.0, description="frames/s that it can reach now, with everything else running; 0: unknown"
     )
