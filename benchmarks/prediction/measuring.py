@@ -146,9 +146,11 @@ class Ledger:
     async def fps(self, loop: int) -> float:
         """Measure frames/s over whole loops of `loop` frames, for at least `LEAST_S`."""
         begin, first = await self._edge()
-        await self.reach(first + loop)
-        loops = math.ceil(LEAST_S / (time.perf_counter() - begin))
-        await self.reach(first + loop * loops - 1)
+        loops = 1
+        await self.reach(first + loop - 1)
+        while (span := time.perf_counter() - begin) < LEAST_S:
+            loops += math.ceil(loops * (LEAST_S - span) / span)
+            await self.reach(first + loop * loops - 1)
         end, last = await self._edge()
         self.frames, self.seconds = last - first, end - begin
         return self.frames / self.seconds

@@ -26,21 +26,30 @@ OWN = {
     "bound": ("benchmarks.serving.bound",),
     "bound+steps": ("benchmarks.serving.bound", "--steps"),
     "bound-replicated": ("benchmarks.serving.bound",),
+    "detector-queue": ("benchmarks.serving.bound", "--queue"),
     "prepare": ("benchmarks.serving.hams", "prepare"),
+    "prepare-default": ("benchmarks.serving.hams", "prepare", "--default"),
     "hams": ("benchmarks.serving.hams", "hfs"),
+    "hams-default": ("benchmarks.serving.hams", "hfs", "--default"),
     "hams-replicated": ("benchmarks.serving.hams", "replicated"),
 }
+"""What is run of this repository; others are peers."""
+
+
+def measured_home(contestant: str, case: Case, folder: Path) -> Path:
+    """Where the measured networks of the case's group are kept, for the devices that `contestant` uses."""
+    return folder / f"home-measured-{Path(case.group).stem}{'-default' * contestant.endswith('-default')}"
 
 
 def run_one(contestant: str, case: Case, folder: Path) -> dict[str, Any]:
     """Run one contestant; its score, or why there is none."""
     path = folder / "case.json"
     case.save(path)
-    home, measured = folder / "home", folder / "home-measured"
+    home, measured = folder / "home", measured_home(contestant, case, folder)
     shutil.rmtree(home, ignore_errors=True)
     if contestant.startswith("hams"):
         shutil.copytree(measured, home)  # what an earlier run learned under other loads is forgotten
-    python, (module, *arguments) = sys.executable, OWN.get(contestant, ("",))
+    python, (module, *options) = sys.executable, OWN.get(contestant, ("",))
     if contestant not in OWN:
         python, module = str(PEER_PYTHON), f"benchmarks.serving.peers.{contestant.replace('-', '_')}"
         if not PEER_PYTHON.exists():
@@ -48,7 +57,7 @@ def run_one(contestant: str, case: Case, folder: Path) -> dict[str, Any]:
     env = {**os.environ, "HAMS_HOME": str(home), "HAMS_HOST": "box"}
     try:
         done = subprocess.run(
-            [python, "-m", module, str(path), *arguments],
+            [python, "-m", module, str(path), *options],
             cwd=ROOT,
             env=env,
             capture_output=True,
@@ -60,7 +69,7 @@ def run_one(contestant: str, case: Case, folder: Path) -> dict[str, Any]:
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         return {"error": (done.stderr.strip().splitlines() or ["no output"])[-1][:300]}
-    if contestant == "prepare":
+    if contestant.startswith("prepare"):
         shutil.rmtree(measured, ignore_errors=True)
         home.rename(measured)
         return {}
@@ -68,14 +77,22 @@ def run_one(contestant: str, case: Case, folder: Path) -> dict[str, Any]:
     return score
 
 
-def run_case(entry: Entry, rounds: int, folder: Path) -> list[dict[str, Any]]:
-    """All rounds of one case: contestants take turns, so that what disturbs the machine meets all of them."""
+def run_case(entry: Entry, rounds: int, folder: Path, prepared: set[Path]) -> list[dict[str, Any]]:
+    """All rounds of one case: contestants take turns, so that what disturbs the machine meets all of them.
+
+    Networks that are not in the homes `prepared` are measured first.
+    """
     case = entry.case
     started = time.monotonic()
     rows: list[dict[str, Any]] = []
     replicated: dict[str, dict[str, float]] = {}
-    if error := run_one("prepare", case, folder).get("error"):
-        raise SystemExit(f"{case.name}: {error}")
+    for preparation in ("prepare", "prepare-default")[: 1 + ("hams-default" in entry.contestants)]:
+        if (home := measured_home(preparation, case, folder)) in prepared:
+            continue
+        if error := run_one(preparation, case, folder).get("error"):
+            raise SystemExit(f"{case.name}: {error}")
+        prepared.add(home)
+    print(f"{time.monotonic() - started:5.0f} s  {case.name:<22} networks measured", flush=True)
     order = sorted(entry.contestants, key=lambda name: name != "hams")  # its plan places the others' nodes
     for round_number in range(rounds):
         for contestant in order:
@@ -99,20 +116,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks serving")
     parser.add_argument("--case", action="append", help="only cases whose name starts so; others keep their figures")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "docs" / "benchmarks", help="folder of table, plot, raw JSON"
+    )
     chosen = parser.parse_args(arguments)
     folder = cache_folder() / "bench"
-    out = ROOT / "docs" / "benchmarks"
+    out: Path = chosen.out
+    out.mkdir(parents=True, exist_ok=True)
     raw = out / "serving.json"
     kept = json.loads(raw.read_text())["rows"] if raw.exists() else []
+    began, prepared = time.monotonic(), set[Path]()
     for entry in all_cases(folder):
         name = entry.case.name
         if chosen.case and not any(name.startswith(prefix) for prefix in chosen.case):
             continue
-        kept = [row for row in kept if row["case"] != name] + run_case(entry, chosen.rounds, folder)
+        kept = [row for row in kept if row["case"] != name] + run_case(entry, chosen.rounds, folder, prepared)
         host = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
         raw.write_text(json.dumps({"host": host, "rows": kept}, indent=1) + "\n")
         write(kept, out)
     print((out / "serving.md").read_text())
+    print(f"took {(time.monotonic() - began) / 60:.0f} minutes")
 
 
 if __name__ == "__main__":

@@ -3,19 +3,34 @@
 No messages, no video, nothing before or after the networks; with ``--steps`` HAMS's own steps before and after each
 network too, one after another. The processes keep step: none is more than `AHEAD` frames before the slowest, since the
 group is only as fast as that one.
+
+With ``--queue``: the root's network alone in OpenVINO's asynchronous queue, on all cores of the case.
 """
 
 from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Iterator
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any
 
-from benchmarks.serving.case import Case, Crops, Node, Score, descendants, frames, open_device, pin, pss_mib, whole
+from benchmarks.serving.case import (
+    Case,
+    Crops,
+    Node,
+    Score,
+    cores,
+    descendants,
+    frames,
+    open_device,
+    pin,
+    pss_mib,
+    whole,
+)
 
 AHEAD = 8
 SAMPLES = 40
@@ -102,5 +117,31 @@ def run(case: Case, *, steps: bool) -> Score:
     return Score(round(fps, 2), [round(fps, 2)], 0.0, 0.0, round(memory, 1))
 
 
+def queue(case: Case) -> Score:
+    """Measure the root's network alone, several requests at a time, on inputs made beforehand."""
+    from benchmarks.serving.peers.openvino_async import AsyncBackend
+
+    mine = cores(case)
+    os.sched_setaffinity(0, mine)
+    backend: Any = AsyncBackend(len(mine), 2 * len(mine))
+    node: Any = Node(case, case.spec().root, backend)
+    tensors = [node.prepare(whole(frame))[0] for frame in itertools.islice(frames(case.video), SAMPLES)]
+    begin = time.perf_counter() + case.warmup_s
+    first = counted = 0
+    for tensor in itertools.cycle(tensors):
+        now = time.perf_counter()
+        if now >= begin + case.seconds:
+            break
+        if now < begin:
+            first = counted
+        counted += 1
+        node.network.start(tensor, lambda _: None)  # waits for a free request
+    fps = (counted - first) / (now - begin)
+    return Score(round(fps, 2), [round(fps, 2)], 0.0, 0.0, round(pss_mib(os.getpid()), 1))
+
+
 if __name__ == "__main__":
+    if "--queue" in sys.argv:
+        queue(Case.load(sys.argv[1])).print()
+        raise SystemExit
     run(Case.load(sys.argv[1]), steps="--steps" in sys.argv).print()

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hams_agents.backends.base import Backend, ModelFile
 from hams_agents.backends.registry import open_backend
-from hams_agents.devices import parse
+from hams_agents.devices import allowed_cores, parse
 from hams_agents.tasks import input as tensors
 from hams_agents.tasks.base import Affine, Detected
 from hams_agents.tasks.crops import cut
@@ -51,8 +51,8 @@ class Case:
     streams: int = 1
     window: int = 8
     """Frames under way per stream."""
-    warmup_s: float = 3.0
-    seconds: float = 6.0
+    warmup_s: float = 2.0
+    seconds: float = 5.0
     """What is measured, after the warm-up."""
 
     @classmethod
@@ -168,6 +168,11 @@ def frames(video: str) -> Iterator[Pixels]:
             for picture in iter(source.read, None):
                 yield picture.pixels
             source.rewind()
+
+
+def cores(case: Case) -> set[int]:
+    """All cores of the case's devices."""
+    return {core for text in case.devices.values() for core in parse(text).cores} or set(allowed_cores())
 
 
 def pin(device: str) -> None:

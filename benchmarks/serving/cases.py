@@ -22,8 +22,10 @@ ROOT = Path(__file__).parents[2]
 FACE = ROOT / "examples" / "face.yaml"
 LIGHT = Path(__file__).parent / "light.yaml"
 SIZES = {"vga": (640, 480), "720p": (1280, 720), "1080p": (1920, 1080)}
-STREAMS = (1, 2, 4, 8)
+STREAMS = (1, 2, 4)
 NODES = (2, 4, 8, 12)
+COMPARED = (2, 4)
+"""Light groups of so many nodes meet all contestants; the others show what a node costs."""
 HOP_SIZE = (640, 640)
 """1.2 MB a frame."""
 
@@ -37,6 +39,8 @@ class Entry:
 
 
 PEERS = ("openvino-async", "ray-serve", "triton")
+HAMS = ("hams", "hams-default")
+"""On the case's devices, and on the device that HAMS finds by itself on the same cores."""
 
 
 def devices(runtimes: tuple[str, str]) -> dict[str, str]:
@@ -95,26 +99,29 @@ def all_cases(folder: Path) -> list[Entry]:
 
     entries = []
     for name, size in SIZES.items():
-        who = ("bound", "bound+steps", "hams", *PEERS)
+        who = ("bound", *HAMS, *PEERS)
         if name == "vga":
-            who += ("hams-replicated", "bound-replicated")
+            who += ("detector-queue",)
         entries.append(Entry(case(f"F {name}", FACE, face, size), who))
     base = entries[0].case
+    both = ("hams", "hams-replicated", "bound-replicated", "bound+steps", "openvino-async")
+    entries.append(Entry(replace(base, name="F replicated"), both))
     for streams in STREAMS[1:]:
         one = replace(base, name=f"F vga, {streams} streams", streams=streams)
-        entries.append(Entry(one, ("hams", "ray-serve", "triton")))
+        entries.append(Entry(one, (*HAMS, "ray-serve", "triton")))
     twins = devices(("openvino", "openvino"))
     for nodes in NODES:
         group = light_group(nodes - 1, folder)
         one = case(f"light, {nodes} nodes", group, network_files(group, folder), SIZES["vga"])
         # TensorFlow Lite networks: OpenVINO runs them, ONNX Runtime does not.
-        entries.append(Entry(replace(one, devices=twins), ("bound", "bound+steps", "hams", *PEERS)))
+        who = ("bound", *HAMS, *PEERS) if nodes in COMPARED else HAMS
+        entries.append(Entry(replace(one, devices=twins), who))
     group = light_group(1, folder)
     hop = case("one frame at a time", group, network_files(group, folder), HOP_SIZE, window=1)
-    entries.append(Entry(replace(hop, devices=twins), ("hams", *PEERS)))
+    entries.append(Entry(replace(hop, devices=twins), (*HAMS, *PEERS)))
     alone = folder / "detector.yaml"
     spec = yaml.safe_load(FACE.read_text())
     alone.write_text(yaml.safe_dump(spec | {"nodes": {"face": spec["nodes"]["face"]}}, sort_keys=False))
     single = case("detector alone", alone, network_files(alone, folder), SIZES["vga"])
-    entries.append(Entry(single, ("bound", "hams", "litserve", "ray-serve", "triton")))
+    entries.append(Entry(single, ("bound", *HAMS, "openvino-async", "litserve", "ray-serve", "triton")))
     return entries

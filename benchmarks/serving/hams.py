@@ -14,13 +14,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from benchmarks.serving.case import Case, Meter, Score, descendants, pss_mib
+from benchmarks.check.turn import TICKS, processes
+from benchmarks.serving.case import Case, Meter, Score, cores, descendants, pss_mib
 from hams_client import connect
 from hams_shared.group.spec import GroupSpec
 
@@ -84,12 +86,26 @@ def group_file(case: Case, folder: Path, strategy: str) -> Path:
     return path
 
 
-async def measure(case: Case, spec: GroupSpec, url: str) -> tuple[Meter, dict[str, Any], list[float]]:
-    """Subscribe until the measured time is over; return the meter, the last result, and what each frame waited."""
+@dataclass
+class Seen:
+    """What a subscriber sees until the measured time is over."""
+
+    meter: Meter
+    last: dict[str, Any]
+    """The last result."""
+    waits: list[float]
+    """What each frame waited: latency less the work on its longest path, ms."""
+    cpu_ms: dict[str, float]
+    """CPU time per frame by :func:`cpu_by_part`."""
+
+
+async def measure(case: Case, spec: GroupSpec, url: str, top: int) -> Seen:
+    """Subscribe until the measured time is over; `top` is the process of ``hams-ctl up``."""
     async with connect(url) as hams:
         meter: Meter | None = None
-        hops: list[float] = []
+        waits: list[float] = []
         last: dict[str, Any] = {}
+        before: dict[str, float] | None = None
         results = hams.results(spec.name, limit=4096)
         while meter is None or not meter.over:
             async with asyncio.timeout(SILENCE_S):
@@ -99,8 +115,39 @@ async def measure(case: Case, spec: GroupSpec, url: str) -> tuple[Meter, dict[st
             meter.done(int(result.stream[1:]), captured, len(result.objects))
             last = result.data
             if time.perf_counter() > meter.begin:
-                hops.append(overhead_ms(spec, result.latency_ms, result.nodes))
-        return meter, last, hops
+                before = before or cpu_by_part(top)
+                waits.append(overhead_ms(spec, result.latency_ms, result.nodes))
+        after, before = cpu_by_part(top), before or {}
+        spent = {part: round((s - before.get(part, s)) / max(1, len(waits)) * 1e3, 3) for part, s in after.items()}
+        return Seen(meter, last, waits, spent)
+
+
+LOOPS = {"agents": "agents: event loops", "pipeline": "pipeline: event loop"}
+
+
+def cpu_by_part(top: int) -> dict[str, float]:
+    """CPU seconds so far of each part of the system below process `top`.
+
+    Event loops are the main threads of agents and pipeline, and a part of their process's time. They do what HAMS adds
+    to a frame; networks, steps before and after them, and video have threads of their own.
+    """
+    found: dict[str, float] = {}
+    for pid, (part, seconds) in processes(top).items():
+        found[part] = found.get(part, 0.0) + seconds
+        if part in LOOPS:
+            fields = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(")")[2].split()
+            found[LOOPS[part]] = found.get(LOOPS[part], 0.0) + (int(fields[11]) + int(fields[12])) / TICKS
+    return found
+
+
+def hops(spec: GroupSpec, shares: dict[str, dict[str, float]]) -> int:
+    """Messages on the longest path of a frame: to the root's device, from device to device, back to the pipeline."""
+    device = {node: max(mine, key=mine.__getitem__) for node, mine in shares.items()}
+
+    def below(name: str) -> int:
+        return max((below(one) + (device[one] != device[name]) for one in spec.children(name)), default=0)
+
+    return 2 + below(spec.root)
 
 
 def overhead_ms(spec: GroupSpec, latency_ms: float, nodes: dict[str, dict[str, Any]]) -> float:
@@ -115,33 +162,43 @@ def overhead_ms(spec: GroupSpec, latency_ms: float, nodes: dict[str, dict[str, A
     return latency_ms - longest(spec.root)
 
 
-def run(case: Case, strategy: str) -> Score:
+def start(case: Case, default: bool) -> System:
+    """A system on the case's devices, or on those that HAMS finds by itself when it may use the cores of the case."""
+    if default:
+        os.sched_setaffinity(0, cores(case))
+    return System([] if default else list(case.devices.values()))
+
+
+def run(case: Case, strategy: str, default: bool) -> Score:
     """Measure it."""
     spec = case.spec()
-    with tempfile.TemporaryDirectory() as folder, System(list(case.devices.values())) as system:
+    with tempfile.TemporaryDirectory() as folder, start(case, default) as system:
         system.ctl("deploy", str(group_file(case, Path(folder), strategy)))
-        meter, last, waits = asyncio.run(measure(case, spec, system.url))
+        seen = asyncio.run(measure(case, spec, system.url, system.process.pid))
         status = json.loads(system.ctl("status", "--json"))
-        score = meter.score(descendants(system.process.pid))
+        score = seen.meter.score(descendants(system.process.pid))
         score.memory_mib = round(score.memory_mib - pss_mib(os.getpid()), 1)  # the subscriber is no part of the system
         active = next(group for group in status["groups"] if group["name"] == spec.name)["active"]
         score.notes = {
             "shares": active["shares"],
             "predicted_fps": round(active["fps"], 2),
-            "overhead_p50_ms": round(float(np.median(waits or [0.0])), 3),
-            "last_nodes": last.get("nodes"),
+            "overhead_p50_ms": round(float(np.median(seen.waits or [0.0])), 3),
+            "hops": hops(spec, active["shares"]),
+            "cpu_ms": seen.cpu_ms,
+            "last_nodes": seen.last.get("nodes"),
         }
         return score
 
 
-def prepare(case: Case) -> None:
+def prepare(case: Case, default: bool) -> None:
     """Measure the networks on the devices."""
-    with tempfile.TemporaryDirectory() as folder, System(list(case.devices.values())) as system:
+    with tempfile.TemporaryDirectory() as folder, start(case, default) as system:
         print(system.ctl("plan", str(group_file(case, Path(folder), "hfs"))))
 
 
 if __name__ == "__main__":
-    if sys.argv[2:] == ["prepare"]:
-        prepare(Case.load(sys.argv[1]))
+    words = [word for word in sys.argv[2:] if word != "--default"]
+    if words == ["prepare"]:
+        prepare(Case.load(sys.argv[1]), "--default" in sys.argv)
         raise SystemExit
-    run(Case.load(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "hfs").print()
+    run(Case.load(sys.argv[1]), words[0] if words else "hfs", "--default" in sys.argv).print()

@@ -1,4 +1,4 @@
-"""Memory of all parts while 20,000 frames pass: ``python -m benchmarks.serving.soak``."""
+"""Memory of all parts while 50,000 frames pass: ``python -m benchmarks.serving.soak``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from benchmarks.serving.hams import SILENCE_S, System, group_file
 from hams_client import connect
 from hams_shared.runtime.process import cache_folder
 
-FRAMES = 20_000
-EVERY = 1_000
+FRAMES = 50_000
+EVERY = 2_500
 CASE = "light, 4 nodes"
 
 

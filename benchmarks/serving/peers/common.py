@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.serving.case import Case, Meter, Pixels, Score, descendants, frames
-from hams_agents.devices import allowed_cores, parse
 from hams_agents.tasks.base import Detected
 from hams_shared.group.spec import GroupSpec
 
@@ -142,11 +141,6 @@ def nodes_on(case: Case) -> dict[str, list[str]]:
     for node in case.spec().nodes:
         placed.setdefault(case.device(node), []).append(node)
     return placed
-
-
-def cores(case: Case) -> set[int]:
-    """All cores of the case's devices."""
-    return {core for text in case.devices.values() for core in parse(text).cores} or set(allowed_cores())
 
 
 Answer = tuple[Sequence[Any], Sequence[int]]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from benchmarks.serving.case import Case, Crops, Node, Pixels, Score, whole
-from benchmarks.serving.peers.common import Answer, Done, Feed, cores, join, main
+from benchmarks.serving.case import Case, Crops, Node, Pixels, Score, cores, whole
+from benchmarks.serving.peers.common import Answer, Done, Feed, join, main
 from hams_agents.backends.base import ModelFile
 from hams_shared.group.spec import GroupSpec
 
