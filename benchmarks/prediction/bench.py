@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from benchmarks.prediction.measuring import measure, predict
 from benchmarks.prediction.report import markdown, write
 from benchmarks.serving.cases import ROOT
 from benchmarks.serving.hams import System
+from hams_shared.errors import HamsError
 
 ROUNDS = 3
 ATTEMPTS = 2
@@ -80,7 +82,11 @@ class Bench:
 
     def _case(self, system: System, case: PredictionCase, number: int) -> None:
         for attempt in range(ATTEMPTS):
-            found = measure(system, self._sets[case.devices], case)
+            try:
+                found = measure(system, self._sets[case.devices], case)
+            except (SystemExit, HamsError, subprocess.TimeoutExpired) as error:  # the other cases are still measured
+                why = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+                found = {group: {"void": f"failed: {why[0][:200]}"} for group in self._predicted[case.name]}
             for group, one in found.items():
                 self._row(case, number, attempt, group, one)
             if not any(one["void"] for one in found.values()):
@@ -98,10 +104,13 @@ class Bench:
             "attempt": attempt,
             "predicted": round(predicted, 3),
             "profiled": profiled,
-            "corrected": round(rules.corrected(one["measured"], profiled, one["before"], one["after"]), 3),
             **one,
         }
         self.rows.append(row)
+        if "measured" not in row:
+            self._say(f"{case.name}: {group} {row['void']}")
+            return
+        row["corrected"] = round(rules.corrected(one["measured"], profiled, one["before"], one["after"]), 3)
         self._say(
             f"{case.name}: {group} predicted {predicted:.2f} measured {row['measured']:.2f} corrected "
             f"{row['corrected']:.2f} expected {row['expected']:.2f}  {row['void'] and 'void: ' + row['void']}"

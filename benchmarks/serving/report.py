@@ -28,7 +28,8 @@ def medians(rows: list[Row]) -> dict[str, dict[str, Row]]:
             one["spread"] = max(row["fps"] for row in good) - min(row["fps"] for row in good)
             notes = [row["notes"] for row in good if "cpu_ms" in row.get("notes", {})]
             if notes:
-                one["hop_ms"] = statistics.median(note["overhead_p50_ms"] / note["hops"] for note in notes)
+                hops = [note["overhead_p50_ms"] / note["hops"] for note in notes if "hops" in note]
+                one["hop_ms"] = statistics.median(hops) if hops else None
                 one["cpu_ms"] = {part: statistics.median(n["cpu_ms"].get(part, 0.0) for n in notes) for part in PARTS}
                 one["added_ms"] = statistics.median(added_ms(note["cpu_ms"]) for note in notes)
             contestants[name] = one
@@ -52,7 +53,8 @@ def cpu_markdown(table: dict[str, dict[str, Row]]) -> str:
         for name, row in contestants.items():
             if "cpu_ms" in row:
                 values = [*(row["cpu_ms"][part] for part in PARTS), row["added_ms"], row["hop_ms"]]
-                lines.append(f"| {case} | {name} | {' | '.join(f'{value:.2f}' for value in values)} |")
+                cells = ["" if value is None else f"{value:.2f}" for value in values]
+                lines.append(f"| {case} | {name} | {' | '.join(cells)} |")
     return "CPU time, ms per frame:\n\n" + "\n".join(lines) + "\n"
 
 
