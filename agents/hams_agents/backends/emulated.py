@@ -147,6 +147,11 @@ class EmulatedNetwork:
                 burn(self._profile.host_cpu_ms * len(batch) / 1e3)
             return self._source.infer(batch)
 
+    def leave_out(self) -> None:
+        """See :func:`hams_agents.backends.replay.left_out`."""
+        if isinstance(self._source, Replay):
+            self._source.leave_out()
+
     def close(self) -> None:
         """Release what gives its outputs."""
         if self._source is not None:
