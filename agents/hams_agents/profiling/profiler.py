@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from hams_agents.backends.base import Backend, ModelFile, Network, noise
 from hams_agents.backends.batching import MAX_BATCH
+from hams_agents.backends.replay import left_out
 from hams_agents.cpus import here
 from hams_agents.profiling.cpu_use import cpu_use, used_by_others
 from hams_agents.runtime.executor import Executor
@@ -91,7 +92,8 @@ class Profiler:
         return {**vars(measured), "baseline": pair[1].digest if pair is not None else "", "load": round(used, 3)}
 
     async def _load(self, model: ModelFile) -> Network:
-        return await asyncio.get_running_loop().run_in_executor(self.loader, load, self.backend, model, self.loading)
+        loop = asyncio.get_running_loop()
+        return left_out(await loop.run_in_executor(self.loader, load, self.backend, model, self.loading))
 
     async def _baseline(self, model: ModelFile | None) -> Network | None:
         """Load the baseline; None where that fails: then the other is measured without."""
