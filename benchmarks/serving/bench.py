@@ -19,8 +19,10 @@ from benchmarks.serving.cases import ROOT, Entry, all_cases
 from benchmarks.serving.report import write
 from hams_shared.runtime.process import cache_folder
 
-RUN_S = 240.0
+RUN_S = 120.0
 """Longest time for one run of one contestant, s."""
+CASE_S = 360.0
+"""A case gets no further round that would make it longer than this, s."""
 PEER_PYTHON = ROOT / ".bench-peers" / "bin" / "python"
 OWN = {
     "bound": ("benchmarks.serving.bound",),
@@ -94,7 +96,12 @@ def run_case(entry: Entry, rounds: int, folder: Path, prepared: set[Path]) -> li
         prepared.add(home)
     print(f"{time.monotonic() - started:5.0f} s  {case.name:<22} networks measured", flush=True)
     order = sorted(entry.contestants, key=lambda name: name != "hams")  # its plan places the others' nodes
+    longest = 0.0
     for round_number in range(rounds):
+        round_began = time.monotonic()
+        if round_began - started + longest > CASE_S and rows:
+            print(f"{case.name}: no {rounds} rounds within {CASE_S:g} s", flush=True)
+            break
         for contestant in order:
             if not case.places and contestant != "hams":
                 raise SystemExit(f"{case.name}: HAMS gave no placement: {rows[-1].get('error')}")
@@ -108,6 +115,7 @@ def run_case(entry: Entry, rounds: int, folder: Path, prepared: set[Path]) -> li
             rows.append({"case": case.name, "contestant": contestant, "round": round_number, **score})
             shown = score.get("error") or f"{score['fps']:8.1f} FPS   p50 {score['p50_ms']:7.1f} ms"
             print(f"{time.monotonic() - started:5.0f} s  {case.name:<22} {contestant:<18} {shown}", flush=True)
+        longest = max(longest, time.monotonic() - round_began)
     return rows
 
 
