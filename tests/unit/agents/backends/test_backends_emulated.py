@@ -122,6 +122,15 @@ def test_a_model_without_a_speed_is_unsupported(tmp_path: Path) -> None:
         opened.load(model_file(means(tmp_path)))
 
 
+def test_a_block_lasts_half_of_its_time_whatever_was_overslept() -> None:
+    clock = Clock(late=0.05)
+    pacer = Pacer(clock, clock.sleep)
+    for block in range(10):
+        with pacer.at_least(0.002):
+            pass
+        assert clock.now == pytest.approx(0.002 + 0.05 + block * (0.001 + 0.05))
+
+
 def stated(**changes: object) -> EmulationProfile:
     return EmulationProfile.model_validate({**PROFILE, **changes})
 
