@@ -2,7 +2,8 @@
 
 - A measurement is void when its calibrations before and after differ by more than 5 %; when an emulated device computed
   more than 1 % of its images instead of replaying them; or when a frame was sent again or failed; or when it failed.
-- A void measurement is repeated at most once in its round. Rows of void measurements are kept and never averaged.
+- A void measurement is repeated at most once in its round, and not after 50 minutes. Rows of void measurements are
+  kept and never averaged.
 - Drift-corrected FPS = measured FPS × calibration while the networks were profiled ÷ mean calibration of the bracket.
 - The figure of a group is the median over the rounds that are not void; its error is |predicted - figure| ÷ figure.
 - A group without a round that is not void has no error, and is counted as not measured.
