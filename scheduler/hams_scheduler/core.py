@@ -72,6 +72,7 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
             commands = plan_switching.take(state, event, now)
         case BrokerBack():
             state.devices.live.grant_grace(now, RECONNECT_S)
+            state.profiles.running.clear()  # answers may be lost: they are requested again
             commands = []
         case _:
             commands = _seen(state, event)
@@ -90,7 +91,7 @@ def _seen(state: SchedulerState, event: Event) -> list[Command]:
         case VariantSeen():
             return _variant_seen(state, event)
         case ProfileSeen(record):
-            state.profiles.add(record)
+            state.profiles.seen(record)
         case PipelineSeen(load):
             state.learned.piped(load)
         case PlanSeen(record):

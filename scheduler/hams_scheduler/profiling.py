@@ -149,6 +149,21 @@ def _start(state: SchedulerState, benchmarks: list[Profile]) -> list[Profile]:
     return started
 
 
+def waits_for(state: SchedulerState, record: GroupRecord) -> str:
+    """What an answer about `record` waits for, as a line of the log."""
+    if not state.leading:
+        return "a leader: this scheduler does not lead"
+    if not state.devices.alive():
+        return "a device: none is alive"
+    running = [f"{cell.model} on {device}" for device, (cell, _) in sorted(state.profiles.running.items())]
+    benchmarks = missing(state, [record]) + missing(state, [record], idle=True)
+    waiting = [name for one in benchmarks if (name := f"{one.cell.model} on {one.device}") not in running]
+    if not benchmarks:
+        return "its answer, which is being computed"
+    parts = [f"{len(benchmarks)} benchmarks", f"running: {', '.join(running) or 'none'}"]
+    return "; ".join([*parts, f"not begun: {', '.join(waiting[:3])}"] if waiting else parts)
+
+
 def _share_cores(a: DeviceRecord, b: DeviceRecord) -> bool:
     """Whether two devices compute on the same CPU cores; an unpinned CPU device uses all of them."""
     if a.host != b.host or "cpu" not in (a.kind, b.kind):

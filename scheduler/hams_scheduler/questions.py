@@ -8,9 +8,10 @@ import logging
 import uuid
 from collections.abc import Callable
 
-from hams_scheduler import events
+from hams_scheduler import events, profiling
 from hams_scheduler.planning import answer
 from hams_scheduler.solver.strategies.registry import names
+from hams_scheduler.state import SchedulerState
 from hams_scheduler.variant_choice import PlanningSnapshot
 from hams_scheduler.view import matrix_view
 from hams_shared.bus.protocol import Message
@@ -23,6 +24,8 @@ log = logging.getLogger("hams.scheduler")
 
 PLAN_DEADLINE_S = 900.0
 """How long a question about plans may wait for benchmarks, s."""
+LONG_S = 30.0
+"""How often the log says what a question about plans waits for, s."""
 QUESTIONS_LIMIT = 32
 """Most questions about plans waiting at once."""
 
@@ -33,6 +36,8 @@ class Questions:
     def __init__(self, report: Callable[[events.Event], None]) -> None:
         self._report = report
         self._waiting: dict[str, asyncio.Future[PlanAnswer]] = {}
+        self._asked: dict[str, tuple[PlanRequest, float]] = {}
+        """By request: what was asked, and when the log last mentioned it."""
 
     def __len__(self) -> int:
         """How many wait."""
@@ -49,11 +54,20 @@ class Questions:
             if not future.done():
                 future.set_exception(NotLeaderError(why, "ask again"))
 
-    async def answer(self, message: Message, request: PlanRequest) -> None:
-        """Answer `message` when all is measured."""
+    def log_waiting(self, state: SchedulerState, now: float) -> None:
+        """Log what the questions that wait for long wait for."""
+        for request_id, (request, last) in self._asked.items():
+            if now - last >= LONG_S:
+                self._asked[request_id] = (request, now)
+                for group in request.groups:
+                    name = group.spec.name
+                    log.info("plans of %s wait for %s", name, profiling.waits_for(state, group), extra={"group": name})
+
+    async def answer(self, message: Message, request: PlanRequest, now: float) -> None:
+        """Answer `message` when all is measured. `now` is a monotonic time, s."""
         request_id = uuid.uuid4().hex
         future: asyncio.Future[PlanAnswer] = asyncio.get_running_loop().create_future()
-        self._waiting[request_id] = future
+        self._waiting[request_id], self._asked[request_id] = future, (request, now)
         try:
             self._report(events.PlanAsked(request_id, request))
             found = await asyncio.wait_for(future, PLAN_DEADLINE_S)
@@ -63,7 +77,7 @@ class Questions:
         except NotLeaderError as error:
             found = PlanAnswer(error=WireError(**error.to_wire()))
         finally:
-            del self._waiting[request_id]
+            del self._waiting[request_id], self._asked[request_id]
             self._report(events.AskWithdrawn(request_id))
         try:
             await message.respond(codec.encode(found))

@@ -253,6 +253,7 @@ class SchedulerService:
             await asyncio.sleep(TICK_S)
             if self._questions and self._lease.others:
                 self._questions.send_away("the scheduler that was asked follows another now")
+            self._questions.log_waiting(self._state, self._clock.now())
             if not self._away:
                 self._do(events.Tick())
 
@@ -275,7 +276,7 @@ class SchedulerService:
         self._check_leading()
         request = codec.decode(PlanRequest, message.data)
         self._questions.check_room()
-        self._jobs.start(self._questions.answer(message, request))
+        self._jobs.start(self._questions.answer(message, request, self._clock.now()))
 
     # ── decisions, carried out ────────────────────────────────────────────────────────────────────────────────
 

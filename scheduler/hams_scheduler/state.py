@@ -14,7 +14,7 @@ from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import Plan
 from hams_shared.wire.messages.scheduler import PlanRequest
-from hams_shared.wire.subjects import LOST_AFTER_S
+from hams_shared.wire.subjects import LOST_AFTER_S, token
 
 
 @dataclass
@@ -101,7 +101,13 @@ class SchedulerState:
         """Whether the agents and the pipeline of `host` keep its cores busy, so that they wait for cores."""
         cores = self.cores(host)
         spent = sum(self.learned.cpu_load(record.device) for record in self._on_host(host))
-        return cores > 0 and spent + self.learned.cpu_load(host) >= CROWDED * cores
+        return cores > 0 and spent + self.learned.cpu_load(token(host)) >= CROWDED * cores
+
+    def _pipeline_host(self, hosts: list[str]) -> str:
+        """Which of `hosts` the pipeline runs on: the one that reported last; the only one while none did."""
+        known = self.learned.pipeline_host
+        found = [host for host in hosts if token(host) == known]
+        return found[0] if found else hosts[0] if len(hosts) == 1 and not known else ""
 
     def _on_host(self, host: str) -> list[DeviceRecord]:
         return [r for d in self.devices.alive() if (r := self.devices.records[d]).host == host]
@@ -160,7 +166,7 @@ class SchedulerState:
             cores={host: cores for host in hosts if (cores := self.cores(host)) > 0},
             messages={device: self.learned.message_s(device) for device in alive},
             frames={r.spec.name: self.learned.frame_s(r.spec.name, r.spec.streams, len(r.spec.nodes)) for r in records},
-            pipeline_host=self.learned.pipeline_host or (hosts[0] if len(hosts) == 1 else ""),
+            pipeline_host=self._pipeline_host(hosts),
             current=current,
             variants={source: dict(known) for source, known in self.groups.variants.items()},
             loaded=loaded,

@@ -233,6 +233,13 @@ class Profiles:
             self.records[record.key] = record
             self.revision += 1
 
+    def seen(self, record: ProfileRecord) -> None:
+        """Store a measurement in KV. An agent writes it whose answer was lost: nobody waits for that any more."""
+        self.add(record)
+        for device, (cell, _) in list(self.running.items()):
+            if cell.key == record.key:
+                del self.running[device]
+
     def failed(self, incarnation: str, cell: Cell, why: str) -> None:
         """Note a benchmark that ended without an answer."""
         self.unanswered.setdefault((incarnation, cell), []).append(why)

@@ -8,6 +8,7 @@ from hams_scheduler import core, plan_switching, profiling
 from hams_scheduler.events import (
     AdoptGroup,
     AnswerPlan,
+    BrokerBack,
     Command,
     DeletePlan,
     DeviceSeen,
@@ -473,6 +474,49 @@ def test_a_throttled_device_loses_its_heavy_node() -> None:
     loads(world, 1000, 300.0, {"det": 0.15, "age": 0.001}, {})  # three times slower than measured
     world.wait(plan_switching.MIN_DWELL_S)
     assert world.shares()["det"] == TWO.device
+
+
+def unanswered() -> tuple[World, Profile]:
+    """A world whose first benchmark was begun and is never answered."""
+    world = World(ONE)
+    commands = core.step(world.state, GroupSeen("face", group_record()), world.now)
+    [begun] = [command for command in commands if isinstance(command, Profile)]
+    return world, begun
+
+
+def test_a_benchmark_whose_answer_was_lost_is_known_from_kv() -> None:
+    """The agent writes what it measured when it is connected again; its other benchmarks wait no longer."""
+    world, begun = unanswered()
+    world.wait(2.0)
+    assert world.count(Profile) == 0
+    found = profile(group_record(), "det" if begun.cell.model == "det" else "age", ONE, 10.0)
+    assert found.key == begun.cell.key
+    world.do(ProfileSeen(found))
+    assert world.count(Profile) == 1
+    world.wait(2.0)
+    assert world.shares("face")["det"] == ONE.device
+
+
+def test_benchmarks_are_requested_again_when_the_broker_is_back() -> None:
+    world, begun = unanswered()
+    world.do(BrokerBack())
+    assert begun in world.log
+    world.wait(2.0)
+    assert world.shares("face")["det"] == ONE.device
+
+
+def test_what_a_question_waits_for_is_told() -> None:
+    world, begun = unanswered()
+    asked = group_record(group_spec("other", nodes=("det", "age", "more")))
+    told = profiling.waits_for(world.state, asked)
+    assert told.startswith(f"3 benchmarks; running: {begun.cell.model} on {ONE.device}; not begun: ")
+    world.do(BrokerBack())
+    assert profiling.waits_for(world.state, group_record()) == "its answer, which is being computed"
+    world.dead = {ONE.device}
+    world.wait(6.0)
+    assert profiling.waits_for(world.state, asked) == "a device: none is alive"
+    world.follow()
+    assert "does not lead" in profiling.waits_for(world.state, asked)
 
 
 CPU = device("h.ov.cpu", cores=(0, 1)).model_copy(update={"host_cores": 2.0, "lanes": 2})
