@@ -93,7 +93,19 @@ def bars(table: dict[str, dict[str, Row]]) -> str:
     at_most("added CPU time per frame, light, 2 nodes, default", 0.6, get("light, 2 nodes", default, "added_ms"))
     lines = ["| target | measured | |", "|---|---|---|"]
     lines += [f"| {text} | {value:.2f} | {'met' if met else 'not met'} |" for text, value, met in rows]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *(f"- {line}" for line in node_costs(table))]) + "\n"
+
+
+def node_costs(table: dict[str, dict[str, Row]]) -> list[str]:
+    """What one node more costs each frame of the light groups: equal figures mean that the cost is linear in nodes."""
+    lines = []
+    for contestant in ("hams", "hams-default"):
+        nodes = {int(case.split()[1]): all_ for case, all_ in table.items() if case.startswith("light, ")}
+        costs = sorted((n, 1e3 / row["fps"]) for n, c in nodes.items() if (row := c.get(contestant, {})).get("fps"))
+        steps = [f"{(more - less) / (b - a):.2f} from {a} to {b}" for (a, less), (b, more) in itertools.pairwise(costs)]
+        if steps:
+            lines.append(f"light groups, {contestant}: ms per frame for a node more: {', '.join(steps)}")
+    return lines
 
 
 def markdown(table: dict[str, dict[str, Row]]) -> str:

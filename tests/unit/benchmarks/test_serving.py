@@ -12,7 +12,7 @@ from hams_shared.group.spec import GroupSpec
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from benchmarks.serving.hams import hops
-from benchmarks.serving.report import bars, cpu_markdown, markdown, medians
+from benchmarks.serving.report import bars, cpu_markdown, markdown, medians, node_costs
 
 CPU = {"agents": 6.0, "agents: event loops": 0.3, "pipeline": 1.0, "pipeline: event loop": 0.2, "broker": 0.15}
 
@@ -26,13 +26,20 @@ def test_bars_compare_medians_and_leave_out_what_was_not_run() -> None:
     rows = [row("light, 2 nodes", "hams-default", fps, overhead_p50_ms=3.0, cpu_ms=CPU) for fps in (10, 90, 100)]
     rows += [row("light, 2 nodes", "openvino-async", 100), row("light, 2 nodes", "triton", 100)]
     rows += [row("one frame at a time", "hams-default", 1, p50=5.0, overhead_p50_ms=0.9, hops=3, cpu_ms=CPU)]
-    found = bars(medians(rows)).splitlines()[2:]
+    found = bars(medians(rows)).splitlines()[2:-1]
     assert found == [
         "| light, 2 nodes: default ÷ one process ≥ 0.80 | 0.90 | met |",
         "| light, 2 nodes: hams-default ÷ triton ≥ 1.10 | 0.90 | not met |",
         "| one frame at a time, default: p50 ≤ 4.5 ms | 5.00 | not met |",
         "| one frame at a time, hams-default: p50 of latency per hop ≤ 0.4 ms | 0.30 | met |",
         "| added CPU time per frame, light, 2 nodes, default ≤ 0.6 ms | 0.65 | not met |",
+    ]
+
+
+def test_a_node_more_costs_the_difference_of_two_groups() -> None:
+    rows = [row(f"light, {nodes} nodes", "hams", 1000 / ms) for nodes, ms in ((12, 14.0), (2, 4.0), (4, 5.0))]
+    assert node_costs(medians(rows)) == [
+        "light groups, hams: ms per frame for a node more: 0.50 from 2 to 4, 1.12 from 4 to 12"
     ]
 
 
