@@ -99,7 +99,7 @@ def all_cases(folder: Path) -> list[Entry]:
 
     entries = []
     for name, size in SIZES.items():
-        who = ("bound", *HAMS, *PEERS)
+        who: tuple[str, ...] = ("bound", *HAMS, *PEERS)
         if name == "vga":
             who += ("detector-queue",)
         entries.append(Entry(case(f"F {name}", FACE, face, size), who))
