@@ -16,8 +16,8 @@ mean, that to 1.
 
 While the cores of a host are full (`crowded`), busy time includes waiting for cores, which says nothing of the device:
 then neither `o` nor `eta` is observed. What counts then is the CPU time of a frame, learned from the process times in
-heartbeats and in the pipeline's reports: per message of an agent beside its networks, per frame read, and per frame and
-output joined.
+heartbeats and in the pipeline's reports: per message of an agent beside its networks, by which factor networks take
+more or less than measured alone, per frame read, and per frame and output joined.
 """
 
 from __future__ import annotations
@@ -52,13 +52,15 @@ CROWDED = 0.9
 """From this part of a host's cores on, what runs there waits for cores."""
 LOADED = 0.1
 """CPU seconds per second from which on a process shows what frames cost it: below, its idle work weighs too much."""
-MESSAGE_S = 0.0005
+MESSAGE_S = 0.0002
 """CPU time of a node's message in its agent beside the network, until it is measured, s (decision 29)."""
-READ_S = 0.0015
+MESSAGE_MOST_S = 0.0015
+"""Most of it that counts as a message, s; the rest is the networks', where theirs is known."""
+READ_S = 0.001
 """CPU time of reading and decoding a frame until it is measured, s: VGA takes less, 1080p more (decision 29)."""
-FRAME_S, OUTPUT_S = 0.0004, 0.0001
+FRAME_S, OUTPUT_S = 0.0005, 0.00006
 """CPU time of a frame and of each of its nodes in the pipeline and the broker until it is measured, s (decision 29)."""
-BROKER_PART = 0.25
+BROKER_PART = 0.38
 """The part of that which the broker takes: its process is not measured, and taken to grow with the pipeline's."""
 CPU_PRIOR, CPU_MEMORY = 300.0, 6000.0
 """These priors count as much as so many messages or frames; an observation fades after so many more."""
@@ -135,6 +137,8 @@ class Learned:
     """By device, or by host of a pipeline: CPU seconds of the process over seconds."""
     message: dict[str, Ratio] = field(default_factory=dict)
     """By device: CPU seconds beside networks over messages of nodes."""
+    networks: dict[str, Ratio] = field(default_factory=dict)
+    """By device: CPU seconds of its networks over those measured alone."""
     reading: dict[tuple[str, str], Ratio] = field(default_factory=dict)
     """By (group, stream): CPU seconds over frames read."""
     joining: Ratio = field(default_factory=lambda: Ratio(CPU_MEMORY))
@@ -169,9 +173,14 @@ class Learned:
         return 0.0 if ratio is None else ratio.value(0.0, OVERHEAD_PRIOR)
 
     def message_s(self, device: str) -> float:
-        """CPU time of a node's message on the device beside its network, s; below 0 where the network's is less."""
+        """CPU time of a node's message on the device beside its network, s."""
         ratio = self.message.get(device)
         return MESSAGE_S if ratio is None else ratio.value(MESSAGE_S, CPU_PRIOR)
+
+    def cpu_factor(self, device: str) -> float:
+        """By which factor networks take more CPU time on the device than measured alone; 1 when nothing is known."""
+        ratio = self.networks.get(device)
+        return 1.0 if ratio is None else ratio.value(1.0, ETA_PRIOR_S)
 
     def frame_s(self, group: str, streams: Collection[str], nodes: int) -> float:
         """CPU time of a frame of `group` on the host of its pipeline, the broker's included, s."""
@@ -263,11 +272,15 @@ class Learned:
             self._contention(fresh, beat.device, fps_of, resident=_resident(beat))
 
     def _messages(self, fresh: dict[tuple[str, str], NodeLoad], device: str, cpu_of: CpuOf, spent: float) -> None:
-        """Learn what messages cost the agent: the CPU time `spent` that its networks do not explain."""
+        """Learn what messages cost the agent: CPU time `spent` that its networks do not explain, up to a limit."""
         networks = sum(load.inferences * cpu_of(group, node, device) for (group, node), load in fresh.items())
         messages = sum(load.frames for load in fresh.values())
         if messages > 0:
-            self.message.setdefault(device, Ratio(CPU_MEMORY)).add(spent - networks, messages)
+            most = MESSAGE_MOST_S * messages if networks > 0 else spent
+            extra = min(max(spent - networks, 0.0), most)
+            self.message.setdefault(device, Ratio(CPU_MEMORY)).add(extra, messages)
+            if networks > 0:
+                self.networks.setdefault(device, Ratio(ETA_MEMORY_S)).add(spent - extra, networks)
 
     def _rates(
         self, fresh: dict[tuple[str, str], NodeLoad], plans: Mapping[str, Plan], seconds: float, device: str

@@ -35,9 +35,6 @@ from hams_shared.wire.messages.scheduler import StrategyAnswer
 CHILD_WEIGHT = 1.0
 """Inferences per frame of a child node until they are measured: one object a frame."""
 
-LEAST_CPU = 0.3
-"""A network takes at least this part of the CPU time that was measured for it alone, whatever was learned since."""
-
 SHARE_CHANGE = 0.02
 """A change of a share below this is noise."""
 
@@ -119,9 +116,8 @@ def _tables(
             if choice is not None:
                 fps[i, j] = 1.0 / (1.0 / choice.profile.fps + snapshot.overhead.get(device.device, 0.0))
                 memory[i, j] = snapshot.memory_mib(choice.network)
-                network = cpu_s(choice.profile, device)
-                message = snapshot.messages.get(device.device, 0.0) / weights[i]
-                cpu_ms[i, j] = 1e3 * max(network + message, LEAST_CPU * network)
+                network = cpu_s(choice.profile, device) * snapshot.cpu_factor.get(device.device, 1.0)
+                cpu_ms[i, j] = 1e3 * (network + snapshot.messages.get(device.device, 0.0) / weights[i])
     return fps, memory, cpu_ms
 
 

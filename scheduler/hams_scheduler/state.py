@@ -165,6 +165,7 @@ class SchedulerState:
             overhead={device: self.learned.overhead_s(device) for device in alive},
             cores={host: cores for host in hosts if (cores := self.cores(host)) > 0},
             messages={device: self.learned.message_s(device) for device in alive},
+            cpu_factor={device: self.learned.cpu_factor(device) for device in alive},
             frames={r.spec.name: self.learned.frame_s(r.spec.name, r.spec.streams, len(r.spec.nodes)) for r in records},
             pipeline_host=self._pipeline_host(hosts),
             current=current,

@@ -111,6 +111,8 @@ class PlanningSnapshot:
     """By host: CPU cores that HAMS may use, where they are known."""
     messages: Mapping[str, float] = field(default_factory=dict)
     """By device: learned CPU time of a node's message beside its network, s."""
+    cpu_factor: Mapping[str, float] = field(default_factory=dict)
+    """By device: by which factor networks take more CPU time than measured alone, as learned."""
     frames: Mapping[str, float] = field(default_factory=dict)
     """By group: learned CPU time of a frame on the pipeline's host, s."""
     pipeline_host: str = ""
