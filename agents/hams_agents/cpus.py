@@ -33,6 +33,11 @@ class Cpus:
         """Cores that can be busy all the time: threads that compute at once."""
         return self.within(len(self.allowed))
 
+    @property
+    def time(self) -> float:
+        """Cores whose time it may use, maybe a part of one."""
+        return len(self.allowed) if self.quota is None else min(len(self.allowed), self.quota)
+
     def within(self, cores: int) -> int:
         """As many of `cores` as the quota lets be busy all the time, one at least."""
         return max(1, cores if self.quota is None else min(cores, int(self.quota + 0.01)))

@@ -8,6 +8,7 @@ import uuid
 
 import hams_shared
 from hams_agents.backends.base import Backend, Capabilities
+from hams_agents.cpus import here
 from hams_shared.wire import subjects
 from hams_shared.wire.messages.agents import DeviceRecord
 
@@ -24,6 +25,7 @@ def device_record(backend: Backend, host: str) -> DeviceRecord:
         kind=able.kind,
         name=able.name,
         cores=able.cores,
+        host_cores=round(here().time, 2),
         lanes=able.lanes,
         limit=able.limit,
         memory_mib=able.memory_mib,

@@ -35,6 +35,8 @@ from hams_shared.wire import subjects
 BACKENDS = ("openvino", "onnxruntime", "emulated")
 
 MOST_LANES = 8
+MOST_REQUESTS = 4
+"""Lanes of a GPU or NPU; each takes a thread of the host and memory of the device."""
 _TARGETS = {
     "openvino": (re.compile(r"CPU|GPU(\.\d+)?|NPU"), "CPU, GPU, GPU.1 or NPU"),
     "onnxruntime": (re.compile(r"CPU|CUDA(:\d+)?"), "CPU or CUDA:0"),
@@ -107,6 +109,14 @@ def lanes(threads: int) -> int:
     most a tenth of the threads is left over.
     """
     return max(n for n in range(1, min(threads, MOST_LANES) + 1) if n * (threads // n) >= 0.9 * threads)
+
+
+def request_lanes(requests: int, threads: int) -> int:
+    """Return how many inferences a GPU or NPU computes at a time that needs so many `requests` to be busy.
+
+    Their inputs are prepared in the lanes, so there are no more than `threads` of the host.
+    """
+    return max(1, min(requests, threads, MOST_REQUESTS))
 
 
 def allowed_cores() -> frozenset[int]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from hams_shared.bus.protocol import Bus
 from hams_shared.bus.records import restore
+from hams_shared.errors import HamsError
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
+from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord, profile_key
+
+log = logging.getLogger("hams.agent")
 
 
 class Registration:
@@ -40,6 +44,22 @@ class Registration:
             profiles = await self._bus.kv(subjects.bucket("profiles"))
             for key, record in list(self.measured.items()):
                 await restore(profiles, key, codec.encode(record))
+
+    async def lanes(self, digest: str, shape: tuple[int, ...]) -> int:
+        """Return how many inferences of a network at a time are best by its measurement on this device; 0: not
+        known."""
+        device = self._record
+        key = profile_key(digest, shape, device.fingerprint, device.runtime, device.precisions[0])
+        try:
+            if key not in self.measured:
+                entry = await (await self._bus.kv(subjects.bucket("profiles"))).get(key)
+                if entry is None or entry.value is None:
+                    return 0
+                return codec.decode(ProfileRecord, entry.value).lanes
+        except HamsError as error:
+            log.warning("the measurement of network %s cannot be read: %s", digest[:12], error)
+            return 0
+        return self.measured[key].lanes
 
     def lost(self) -> None:
         """The broker may have lost what was written."""

@@ -380,6 +380,7 @@ class AgentService:
         assert self._store is not None
         path = await self._store.path(command.model)
         key = command.key
-        model = ModelFile(command.model.name, command.model.digest, path, key.input_shape, key.dtype)
+        lanes = await self._registration.lanes(command.model.digest, key.input_shape)
+        model = ModelFile(command.model.name, command.model.digest, path, key.input_shape, key.dtype, lanes)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._loader, self._loaded.load, command, self.device, model)

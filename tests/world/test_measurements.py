@@ -84,3 +84,15 @@ async def test_serving_that_is_faster_than_measured_makes_a_cell_doubtful(world:
         return any("as fast as measured" in why for why in (await world.view()).matrix.doubts.values())
 
     await world.until(doubted, within=120)
+
+
+async def test_a_network_is_loaded_with_the_lanes_of_its_measurement(world: System) -> None:
+    await serving(world, a=StubDevice(fps=20))
+    assert world.devices[A].lanes == [0, 1]  # to be measured, and to serve
+    profiles = await world.bus.kv(subjects.bucket("profiles"))
+    for key, entry in (await profiles.entries()).items():
+        record = codec.decode(ProfileRecord, entry.value or b"").model_copy(update={"lanes": 3})
+        await profiles.put(key, codec.encode(record))
+    world.parts[A].restarts = True
+    await world.parts[A].kill()  # its next life has measured nothing itself
+    await world.until(lambda: world.devices[A].lanes == [0, 1, 3])

@@ -68,6 +68,8 @@ class ModelFile:
     """Input tensor for ONE image, batch axis first, e.g. (1, 3, 480, 640)."""
     dtype: str = "f32"
     """Element type of the input: ``f32`` or ``u8``."""
+    lanes: int = 0
+    """Inferences of it at a time, where fewer than the device's lanes give more throughput; 0: one per lane."""
 
 
 def noise(model: ModelFile, count: int) -> NDArray[Any]:

@@ -12,6 +12,7 @@ import logging
 import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -46,10 +47,10 @@ class BatchNetwork:
         one: runs a single image (1×…).
         open_many: opens what runs several images at once, or returns None; called once, at most.
         least_gain: share of the time that batches must save to be used.
-        lane: runs a single image on a lane's part of the device, in several threads at a time; None: there is one lane.
+        lanes: run a single image on a lane's part of the device, in several threads at a time; None: there is one lane.
 
     Raises:
-        ModelError: it does not run on a first image.
+        ModelError: it does not run on a first image, or not on so many at a time.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class BatchNetwork:
         one: Run,
         open_many: Callable[[], Run | None],
         least_gain: float,
-        lane: Run | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
         self.memory_mib = 0.0
         self.load_ms = 0.0
@@ -69,12 +70,15 @@ class BatchNetwork:
         self._element = np.dtype(element)
         self._names = tuple(names)
         self._one: Run | None = one
-        self._lane: Run | None = lane or one
+        self._lane: Run | None = lanes or one
         images = self._cast(noise(model, MAX_BATCH))
         singles = [self._run(one, images[i : i + 1]) for i in (0, 1)]
         self._has_batch_axis = tuple(_is_one(a) and _is_one(b) for a, b in zip(*singles, strict=True))
         self._empty = self._joined(singles[:1])
         self._many = self._try_batches(one, open_many, 1 - least_gain, images, singles)
+        if lanes is not None and lanes is not one:  # the first inference of each takes its memory
+            with ThreadPoolExecutor(lanes.count) as pool:
+                list(pool.map(lambda _: self._run(lanes, images[:1]), range(lanes.count)))
 
     @property
     def dynamic_batch(self) -> bool:
@@ -210,15 +214,16 @@ def _stack(outputs: list[Array]) -> Array:
 
 
 class Lanes:
-    """Runs one image per lane: as many threads at a time as there are `runs`; a further one waits for a free lane."""
+    """Runs a batch per lane: as many threads at a time as there are `runs`; a further one waits for a free lane."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
+        self.count = len(runs)
         self._free: queue.SimpleQueue[Run] = queue.SimpleQueue()
         for run in runs:
             self._free.put(run)
 
     def __call__(self, images: Array) -> list[Array]:
-        """Run one image on a lane that is free, or becomes it."""
+        """Run a batch on a lane that is free, or becomes it."""
         run = self._free.get()
         try:
             return run(images)

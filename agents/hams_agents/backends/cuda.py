@@ -23,6 +23,11 @@ import onnxruntime as ort
 from hams_shared.errors import DeviceSpecError
 
 PROVIDER = "CUDAExecutionProvider"
+REQUESTS = 4
+"""Inferences at a time: all run in one session, which gives each its own CUDA stream and holds the weights once.
+
+The driver reports no number. A small network does not fill a GPU, and while one inference copies, others compute.
+"""
 _SIDE = 8
 _NAMELESS = "NVIDIA GPU"
 _HINT = "install NVIDIA's driver and the CUDA libraries: pip install 'hams[cuda]'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import onnxruntime as ort
 
 from hams_agents.backends import cuda, host
 from hams_agents.backends.base import Capabilities, ModelFile
-from hams_agents.backends.batching import Array, BatchNetwork, Run
+from hams_agents.backends.batching import Array, BatchNetwork, Lanes, Run
 from hams_agents.backends.model_check import (
     check_file,
     check_shape,
@@ -20,7 +21,7 @@ from hams_agents.backends.model_check import (
     one_input,
     one_line,
 )
-from hams_agents.devices import DeviceSpec, lanes
+from hams_agents.devices import DeviceSpec, lanes, request_lanes
 from hams_shared.errors import ModelError, UnsupportedModelError
 from hams_shared.runtime.process import resident_mib
 
@@ -78,18 +79,22 @@ class OnnxRuntimeBackend:
         port, any_batch = _image_input(session, model)
         names = [output.name for output in session.get_outputs()]
         run = _Session(session, port.name)
-        lane = None
-        if self._capabilities.lanes > 1:  # a session computes in as many threads as call it, besides its own
-            lane = _Session(self._open(model, self._threads // self._capabilities.lanes), port.name)
+        lanes = self._capabilities.lanes
+        at_a_time = min(model.lanes or lanes, lanes)
+        one, every = Lanes([run]), Lanes([run] * at_a_time)  # a session runs in all threads that call it
+        if at_a_time == 1:
+            every = one
+        elif self._gpu is None:  # besides them, it computes in threads of its own
+            every = Lanes([_Session(self._open(model, self._threads // lanes), port.name)] * at_a_time)
         compiled_ms = (time.perf_counter() - start) * 1e3
 
         def many() -> Run | None:
-            if not any_batch or lane is not None:
+            if not any_batch or (self._gpu is None and lanes > 1):
                 return None
             return run if self._gpu is None else _BySize(lambda: _Session(self._open(model, self._threads), port.name))
 
         least_gain = _LEAST_GAIN if self._gpu is None else _LEAST_GAIN_BY_SIZE
-        network = BatchNetwork(model, _TYPES[port.type], names, run, many, least_gain, lane)
+        network = BatchNetwork(model, _TYPES[port.type], names, one, many, least_gain, every)
         network.load_ms = compiled_ms
         network.metadata = dict(session.get_modelmeta().custom_metadata_map)
         host.release_memory()
@@ -145,11 +150,14 @@ class _BySize:
     def __init__(self, new: Callable[[], Run]) -> None:
         self._new = new
         self._runs: dict[int, Run] = {}
+        self._lock = threading.Lock()
+        """Lanes that meet a new size at the same time open one session."""
 
     def __call__(self, images: Array) -> list[Array]:
-        run = self._runs.get(len(images))
-        if run is None:
-            run = self._runs[len(images)] = self._new()
+        with self._lock:
+            run = self._runs.get(len(images))
+            if run is None:
+                run = self._runs[len(images)] = self._new()
         return run(images)
 
 
@@ -192,7 +200,7 @@ def _capabilities(spec: DeviceSpec, gpu: int | None) -> Capabilities:
         memory_mib=host.memory_share_mib(spec.cores) if total is None else int(total[1]),
         precisions=("fp32",),
         runtime=f"onnxruntime {ort.__version__}",
-        lanes=lanes(spec.threads) if is_cpu else 1,
+        lanes=lanes(spec.threads) if is_cpu else request_lanes(cuda.REQUESTS, spec.threads),
         threads=spec.threads if is_cpu else 0,
         limit=spec.limit if is_cpu else "",
     )

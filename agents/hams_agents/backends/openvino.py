@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
+from openvino import opset13
 from openvino.frontend import FrontEndManager, OpConversionFailure
 
 from hams_agents.backends import host
@@ -24,7 +25,7 @@ from hams_agents.backends.model_check import (
     one_line,
     shape_text,
 )
-from hams_agents.devices import DeviceSpec, lanes
+from hams_agents.devices import DeviceSpec, lanes, request_lanes
 from hams_shared.errors import DeviceSpecError, ModelError, UnsupportedModelError
 from hams_shared.runtime.openvino_errors import unknown_operators
 from hams_shared.runtime.process import resident_mib
@@ -36,9 +37,11 @@ FORMATS = frozenset({*_FRONTENDS, ".xml"})
 _LEAST_GAIN = 0.2
 """Batches take a second compiled form, next to the one for single images: as much memory again, and time to load.
 
-With one CPU thread, or lanes of one, it is not tried: batches of 8 saved at most 16 % per image there, and cost some
+On CPUs it is not tried: with one thread, or lanes of one, batches of 8 saved at most 16 % per image, and cost some
 networks 40 %.
 """
+_THROUGHPUT = {"PERFORMANCE_HINT": "THROUGHPUT", "ALLOW_AUTO_BATCHING": False}
+"""Several inferences at a time. OpenVINO's own batches would wait for images that may not come."""
 PRECISION_INFO = ("hams", "precision")
 """Where an IR made by the optimizer names the precision to compute in; without it: the device's own."""
 _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "i8"}
@@ -81,19 +84,17 @@ class OpenVinoBackend:
         config = self._config_for(graph, model)
         element = port.get_element_type().to_dtype()
         names = [_name(output, index) for index, output in enumerate(graph.outputs)]
-        (one,) = self._compile(graph, port, model, 1, config)
-        lane = None
-        if self._lanes > 1:
-            streams = {**config, "PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": self._lanes}
-            lane = Lanes(self._compile(graph, port, model, 1, streams, self._lanes))
+        one = Lanes(self._compile(graph, port, model, 1, config))
+        in_lanes, at_a_time = self._in_lanes(config), min(model.lanes or self._lanes, self._lanes)
+        every = one if at_a_time == 1 else Lanes(self._compile(graph, port, model, 1, in_lanes, at_a_time))
         compiled_ms = (time.perf_counter() - start) * 1e3
 
         def many() -> Run | None:
-            if self._capabilities.threads == 1 or self._lanes > 1:
+            if self._target == "CPU":
                 return None
-            return self._compile(graph, port, model, -1, config)[0]
+            return Lanes(self._compile(graph, port, model, -1, in_lanes, at_a_time))
 
-        network = BatchNetwork(model, element, names, one, many, _LEAST_GAIN, lane)
+        network = BatchNetwork(model, element, names, one, many, _LEAST_GAIN, every)
         network.load_ms = compiled_ms
         network.metadata = _metadata(graph)
         host.release_memory()
@@ -120,6 +121,13 @@ class OpenVinoBackend:
                 f"model {model.name} cannot be read: {one_line(error, model.path)}",
                 "fetch or export it again",
             ) from error
+
+    def _in_lanes(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return the settings for an image per lane: a CPU gets a stream for each, others divide themselves."""
+        if self._lanes == 1:
+            return config
+        part = {"NUM_STREAMS" if self._target == "CPU" else "PERFORMANCE_HINT_NUM_REQUESTS": self._lanes}
+        return {**config, **_THROUGHPUT, **part}
 
     def _config_for(self, graph: Any, model: ModelFile) -> dict[str, Any]:
         """Return the settings for a network; an IR of the optimizer names the precision of its other layers."""
@@ -174,10 +182,21 @@ def _capabilities(core: Any, spec: DeviceSpec) -> Capabilities:
         memory_mib=host.memory_share_mib(spec.cores) if is_cpu else _device_memory_mib(core, spec.target),
         precisions=(first, *(p for p in offered if p != first)),
         runtime=f"openvino {ov.__version__.partition('-')[0]}",
-        lanes=lanes(spec.threads) if is_cpu else 1,
+        lanes=lanes(spec.threads) if is_cpu else request_lanes(_requests(core, spec.target), spec.threads),
         threads=spec.threads if is_cpu else 0,
         limit=spec.limit if is_cpu else "",
     )
+
+
+def _requests(core: Any, target: str) -> int:
+    """Return how many inferences at a time keep the device busy, as it reports for a network of one layer."""
+    image = opset13.parameter([1, 3, 8, 8], np.float32)
+    try:
+        compiled = core.compile_model(ov.Model([opset13.relu(image)], [image]), target, _THROUGHPUT)
+        return int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+    except Exception as error:  # OpenVINO has many kinds
+        log.warning("%s does not report how many inferences it computes at a time: one (%s)", target, one_line(error))
+        return 1
 
 
 def _device_memory_mib(core: Any, target: str) -> int:

@@ -69,6 +69,8 @@ class StubDevice:
     """Why it loads no more networks."""
     runs: dict[str, list[int]] = field(default_factory=dict)
     """How many images each inference had so far, by the name in the file."""
+    lanes: list[int] = field(default_factory=list)
+    """How many inferences at a time each network was loaded for, 0 for all lanes."""
 
 
 class StubBackend:
@@ -108,6 +110,7 @@ class StubBackend:
             raise ModelError(f"model {model.name}: {text!r} is no network")
         if isinstance(self.device.fps, dict) and text not in self.device.fps:
             raise UnsupportedModelError(f"model {model.name}: this device does not run {text}")
+        self.device.lanes.append(model.lanes)
         if self.device.load_s:
             self.clock.sleep(self.device.load_s)
         return StubNetwork(self, text, model, float(adds or 0))

@@ -70,6 +70,13 @@ def test_a_pinned_device_has_no_more_threads_than_the_quota_gives() -> None:
 
 
 @pytest.mark.parametrize(
+    ("allowed", "quota", "cores"), [(ALL, None, 16), (ALL, 2.5, 2.5), (ALL, 0.5, 0.5), ({3, 4}, None, 2), ({3}, 2.5, 1)]
+)
+def test_the_time_of_cores(allowed: set[int], quota: float | None, cores: float) -> None:
+    assert Cpus(16, frozenset(allowed), quota).time == cores
+
+
+@pytest.mark.parametrize(
     ("cgroup", "files", "limit"),
     [
         ("0::/\n", {"memory.max": "max"}, None),

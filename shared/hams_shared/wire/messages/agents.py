@@ -117,16 +117,14 @@ class ProfileRecord(Wire):
     fingerprint: str
     runtime: str
     precision: str
-    fps: float = Field(0.0, description="images/s with all lanes of the device busy")
+    fps: float = Field(0.0, description="single images/s, with as many inferences at a time as `lanes` states")
     p50_ms: float = Field(0.0, description="time of one image alone on the device")
     p99_ms: float = 0.0
-    lanes: int = Field(1, description="inferences that the device computes at a time")
-    lane_ms: float = Field(0.0, description="time of one image with all lanes busy, mean; 0: there is one lane")
-    fps_batch: float = Field(0.0, description="images/s in batches, 0 when the model takes none")
+    lanes: int = Field(1, description="inferences of it at a time: the device's lanes, or fewer where more are slower")
+    lane_ms: float = Field(0.0, description="time of each of these with its input, mean; 0: it is one")
+    fps_batch: float = Field(0.0, description="images/s in batches of the best size, 0 when the model takes none")
     curve: tuple[ProfilePoint, ...] = Field((), description="throughput and latency by lanes and batch")
-    cpu_ms: float = Field(
-        0.0, ge=0, description="CPU time of the host per image with all lanes busy, input included; 0: not known"
-    )
+    cpu_ms: float = Field(0.0, ge=0, description="CPU time of the host per image, input included; 0: not known")
     load_ms: float = 0.0
     memory_mib: float = 0.0
     runs: int = 0

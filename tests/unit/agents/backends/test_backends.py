@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from openvino import Core
 
 from hams_agents.backends.base import Backend
+from hams_agents.backends.openvino import _requests
 from hams_agents.backends.registry import open_backend
 from hams_agents.devices import parse
 from hams_shared.errors import ModelError, UnsupportedModelError
@@ -157,6 +161,20 @@ def test_closed(backend: Backend, tmp_path: Path) -> None:
     network.close()
     with pytest.raises(ModelError, match="is closed"):
         network.infer(images(1))
+
+
+@pytest.mark.parametrize("lanes", [0, 1])
+def test_several_threads_run_a_network_of_any_number_of_lanes(backend: Backend, tmp_path: Path, lanes: int) -> None:
+    network = backend.load(replace(model_file(means(tmp_path)), lanes=lanes))
+    pictures = images(40)
+    with ThreadPoolExecutor(4) as pool:
+        outputs = pool.map(lambda i: network.infer(pictures[i : i + 1], alone=i % 4 == 0)["y"], range(40))
+        np.testing.assert_allclose(np.concatenate(list(outputs))[:, :, 0, 0], pictures.mean((2, 3)), rtol=1e-5)
+
+
+def test_a_device_is_asked_how_many_inferences_it_computes_at_a_time() -> None:
+    assert _requests(Core(), "CPU") >= 1
+    assert _requests(Core(), "GPU.7") == 1  # it is not there: what cannot be asked has one
 
 
 def test_loading_beside_a_running_network(backend: Backend, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from hams_agents.backends.base import ModelFile, noise
-from hams_agents.backends.batching import Array, BatchNetwork, Run
+from hams_agents.backends.batching import Array, BatchNetwork, Lanes, Run
 from hams_shared.errors import ModelError
 
 MODEL = ModelFile("fake", "0" * 64, Path("/cache/fake.onnx"), (1, 3, 2, 2))
@@ -65,6 +66,25 @@ def test_a_slow_network_is_not_tried_in_batches() -> None:
         raise AssertionError("tried")
 
     assert not BatchNetwork(MODEL, np.float32, ["y"], Runner(0.015), never, 0.2).dynamic_batch
+
+
+def test_loading_runs_all_lanes_at_the_same_time() -> None:
+    together = threading.Barrier(3)
+
+    def run(images: Array) -> list[Array]:
+        together.wait(60)
+        return [images.sum((1, 2, 3))[:, None]]
+
+    BatchNetwork(MODEL, np.float32, ["y"], Runner(), lambda: None, 0.2, Lanes([run] * 3))
+    assert not together.broken
+
+
+def test_a_lane_that_fails_is_an_error_of_loading() -> None:
+    def fails(images: Array) -> list[Array]:
+        raise RuntimeError("no memory for a second one")
+
+    with pytest.raises(ModelError, match="no memory for a second one"):
+        BatchNetwork(MODEL, np.float32, ["y"], Runner(), lambda: None, 0.2, Lanes([fails]))
 
 
 def test_a_failure_is_one_line_and_names_the_model() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from hams_agents.backends.base import ModelFile
-from hams_agents.profiling.profiler import Sampler, SamplerLimits, median_interval, profile, profile_steps, quantile
+from hams_agents.profiling.profiler import profile, profile_steps
+from hams_agents.profiling.sampler import Sampler, SamplerLimits, median_interval, quantile
 from hams_shared.errors import ModelError
 
 LIMITS = SamplerLimits(warm_up_runs=2, warm_up_s=0.0, min_runs=10, min_s=0.0, max_s=1.0)
@@ -143,6 +145,64 @@ def test_profile_of_batches() -> None:
     measured = profile(network, MODEL, clock=lambda: network.now)
     assert measured.fps == pytest.approx(50.0)
     assert measured.fps_batch == pytest.approx(400.0)
+
+
+def test_batches_are_points_of_the_curve() -> None:
+    network = Fake(0.02, dynamic_batch=True)
+    measured = profile(network, MODEL, clock=lambda: network.now)
+    assert [(p.lanes, p.batch) for p in measured.curve] == [(1, 1), (1, 4), (1, 8)]
+    assert [p.fps for p in measured.curve] == pytest.approx([50.0, 200.0, 400.0])
+    assert [p.ms for p in measured.curve] == pytest.approx([20.0] * 3)
+
+
+class OfLanes(Fake):
+    """A device of several lanes on a clock of its own: each inference moves it by what it takes of the whole device."""
+
+    def __init__(self, alone: float, lane: float, slow: int = 0) -> None:
+        super().__init__(alone, dynamic_batch=False)
+        self._lane = lane
+        self._slow = slow
+        """So many of the first inferences in lanes take three times as long."""
+        self._lock = threading.Lock()
+
+    def infer(self, batch: np.ndarray, *, alone: bool = True) -> Mapping[str, np.ndarray]:
+        if alone:
+            return super().infer(batch)
+        with self._lock:
+            self._slow -= 1
+            self.now += self._lane * (3 if self._slow >= 0 else 1)
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("alone", "lane", "lanes", "best", "fps"),
+    [
+        (0.010, 0.006, 4, 4, 1 / 0.006),
+        (0.010, 0.012, 4, 1, 100.0),  # they take the caches from each other
+        (0.010, 0.0105, 2, 2, 1 / 0.0105),  # nearly as fast: a small difference decides nothing
+        (0.010, 0.006, 1, 1, 100.0),
+    ],
+)
+def test_a_network_is_served_with_as_many_lanes_as_are_fastest(
+    alone: float, lane: float, lanes: int, best: int, fps: float
+) -> None:
+    network = OfLanes(alone, lane)
+    steps = profile_steps(network, MODEL, lambda: network.now, lanes=lanes, cpu=lambda: 2 * network.now)
+    measured = next(step for step in steps if step is not None)
+    assert measured.lanes == best
+    assert measured.fps == pytest.approx(fps)
+    assert measured.cpu_ms == pytest.approx(2e3 / fps)
+    assert measured.lane_ms == pytest.approx(best * lane * 1e3 if best > 1 else 0.0)
+    assert [point.lanes for point in measured.curve] == {1: [1], 2: [2, 1], 4: [4, 1, 2]}[lanes]
+    assert measured.stable
+
+
+def test_what_was_slow_for_a_moment_is_not_given_up() -> None:
+    network = OfLanes(0.010, 0.006, slow=45)
+    steps = profile_steps(network, MODEL, lambda: network.now, lanes=2)
+    measured = next(step for step in steps if step is not None)
+    assert measured.curve[0].fps < measured.curve[1].fps
+    assert measured.lanes == 2
 
 
 def test_one_run_per_step() -> None:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from hams_agents.backends.batching import Lanes
-from hams_agents.devices import lanes
-from hams_agents.profiling.profiler import SamplerLimits, profile_steps
+from hams_agents.devices import lanes, request_lanes
 from hams_agents.runtime.executor import Executor
 from hams_agents.runtime.serving import Finished, ServedNode, Visit
 from hams_agents.tasks.registry import build_task
 from hams_shared.errors import HamsError
 from hams_shared.wire.frames import FrameId, Work
 from support.build import group_spec, plan
-from support.networks import means, model_file
 from support.wait import until
 
 
@@ -156,6 +153,15 @@ def test_a_cpu_has_a_lane_per_core_up_to_eight(threads: int, wanted: int) -> Non
     assert lanes(threads) == wanted
 
 
+@pytest.mark.parametrize(
+    ("requests", "threads", "wanted"), [(1, 16, 1), (2, 16, 2), (4, 16, 4), (16, 16, 4), (4, 2, 2), (0, 4, 1)]
+)
+def test_a_gpu_has_the_lanes_that_it_asks_for_up_to_four_and_to_the_threads_that_feed_it(
+    requests: int, threads: int, wanted: int
+) -> None:
+    assert request_lanes(requests, threads) == wanted
+
+
 def test_a_free_lane_is_waited_for() -> None:
     gates = [threading.Event(), threading.Event()]
     entered: list[int] = []
@@ -175,27 +181,3 @@ def test_a_free_lane_is_waited_for() -> None:
         thread.join(60)
     assert len(entered) == 3
     assert set(entered) == {0, 1}
-
-
-class Busy:
-    """A network of a device with lanes: 4 ms for one image alone, 6 ms on one of its lanes."""
-
-    dynamic_batch, memory_mib, load_ms = False, 1.0, 2.0
-    metadata: Mapping[str, str] = {}
-
-    def infer(self, batch: NDArray[np.generic], *, alone: bool = True) -> Mapping[str, NDArray[np.generic]]:
-        threading.Event().wait(0.004 if alone else 0.006)
-        return {"out": np.zeros((len(batch), 1), np.float32)}
-
-    def close(self) -> None: ...
-
-
-def test_a_profile_of_a_device_with_lanes_is_its_throughput_with_all_of_them_busy(tmp_path: Path) -> None:
-    limits = SamplerLimits(min_s=0.05, max_s=1.0, precision=0.5)
-    model = model_file(means(tmp_path))
-    profile = next(p for p in profile_steps(Busy(), model, limits=limits, lanes=3) if p is not None)
-    assert profile.lanes == 3
-    assert profile.p50_ms >= 4
-    assert profile.lane_ms == pytest.approx(3 / profile.fps * 1e3)
-    assert profile.lane_ms >= 6  # as long on its lane as it takes there
-    assert profile.fps > 1.2 / (profile.p50_ms / 1e3)  # three at a time: more than one after another
