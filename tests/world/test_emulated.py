@@ -76,7 +76,7 @@ async def test_misses_are_counted_and_shown(world: System, tmp_path: Path) -> No
 
     await world.until(all_counted, every=0.5)
     found = (await beats(world))["finds"]
-    assert found.replayed == 0
+    assert found.replayed == 1  # the noise of loading, which is always recorded
     assert "measurements with more than 1% are void" in found.remarks[-1]
     world.play(count=10**6)
 

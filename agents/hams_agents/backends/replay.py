@@ -11,6 +11,7 @@ import json
 import logging
 import sqlite3
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
@@ -135,6 +136,7 @@ class Store:
             if damaged:
                 _delete(path)
             self._db = self._open() if damaged else _prepared(sqlite3.connect(":memory:", **_OPTIONS))
+        weakref.finalize(self, self._db.close).atexit = False  # a network that is dropped is not closed
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
