@@ -38,6 +38,8 @@ TURN_S = 0.1
 """How long one network is measured before it is the other's turn, s, where two are."""
 BURST_S, BURSTS = 0.05, 6
 """Lanes are kept busy for about this long at a time, s; all of them at least so many times."""
+SLOW_S = 1.0
+"""Lanes compute two images each per burst, and one where an image alone takes so long: a step is watched for hangs."""
 FEWER_GAIN = 0.1
 """A network is served with fewer lanes than the device has where that gives so much more throughput, as a share."""
 ROUNDS = 5
@@ -231,7 +233,8 @@ class _Way:
         self._every = every = several and batch == 1 and lanes == curve.lanes
         self._images = noise(curve.model, batch)
         self._prepare = _preparation(curve.model, batch) if several or batch == 1 else lambda: None
-        self._each = max(1 + every, math.ceil(BURST_S / curve.alone_s / lanes / batch))
+        least = 2 if every and curve.alone_s < SLOW_S else 1
+        self._each = max(least, math.ceil(BURST_S / curve.alone_s / lanes / batch))
         self._count = lanes * self._each * batch
         self._batch = batch
         self._cpu_s: list[float] = []
@@ -310,7 +313,9 @@ class _Curve:
                 return every
             ratios = []
             for _ in range(ROUNDS):  # what is measured later may be faster for that reason alone
-                ratios.append(every.image_s(pool) / best.image_s(pool))
+                ratios.append(every.image_s(pool))
+                yield None
+                ratios[-1] /= best.image_s(pool)
                 yield None
         return best if quantile(ratios, 0.5) > 1 + FEWER_GAIN else every
 

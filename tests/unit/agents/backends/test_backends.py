@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 from openvino import Core
 
 from hams_agents.backends.base import Backend
-from hams_agents.backends.openvino import _requests
+from hams_agents.backends.batching import Lanes
+from hams_agents.backends.openvino import OpenVinoBackend, _config, _requests
 from hams_agents.backends.registry import open_backend
 from hams_agents.devices import parse
 from hams_shared.errors import ModelError, UnsupportedModelError
@@ -170,6 +171,27 @@ def test_several_threads_run_a_network_of_any_number_of_lanes(backend: Backend, 
     with ThreadPoolExecutor(4) as pool:
         outputs = pool.map(lambda i: network.infer(pictures[i : i + 1], alone=i % 4 == 0)["y"], range(40))
         np.testing.assert_allclose(np.concatenate(list(outputs))[:, :, 0, 0], pictures.mean((2, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("lanes", "count"), [(0, 3), (2, 2), (1, 1)])
+def test_lanes_of_a_device_that_divides_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lanes: int, count: int
+) -> None:
+    """As a GPU does: here OpenVINO's device that distributes layers over others, which takes the same settings."""
+    device = OpenVinoBackend(parse("openvino:CPU"))
+    device._target, device._lanes = "HETERO:CPU", 3
+    device._config = _config(parse("openvino:GPU"), "fp32")
+    monkeypatch.setattr("hams_agents.backends.openvino._LEAST_GAIN", -100.0)  # batches are taken, however slow
+    network = device.load(replace(model_file(means(tmp_path)), lanes=lanes))
+    assert network.dynamic_batch
+    assert isinstance(network._lane, Lanes)
+    assert network._lane.count == count
+    pictures = images(40)
+    parts = [pictures[i : i + 1 + i % 9] for i in range(30)]
+    with ThreadPoolExecutor(4) as pool:
+        outputs = list(pool.map(lambda part: network.infer(part, alone=len(part) == 2)["y"], parts))
+    for part, y in zip(parts, outputs, strict=True):
+        np.testing.assert_allclose(y[:, :, 0, 0], part.mean((2, 3)), rtol=1e-5)
 
 
 def test_a_device_is_asked_how_many_inferences_it_computes_at_a_time() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,27 @@ def test_a_session_meets_images_of_one_number_only(monkeypatch: pytest.MonkeyPat
         (out,) = network.infer(batch[:count]).values()
         assert np.allclose(out, batch[:count].mean((2, 3), keepdims=True), atol=1e-5)
     assert sorted(map(sorted, met.values())) == [[1], [2], [4], [8]]
+
+
+def test_all_lanes_use_the_same_sessions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    opened: list[object] = []
+    opens = backends.OnnxRuntimeBackend._open
+
+    def watched(self: backends.OnnxRuntimeBackend, *what: object) -> object:
+        opened.append(opens(self, *what))  # type: ignore[arg-type]
+        return opened[-1]
+
+    monkeypatch.setattr(cuda, "check", lambda index: None)
+    monkeypatch.setattr(cuda, "PROVIDER", "CPUExecutionProvider")
+    monkeypatch.setattr(cuda, "provider", lambda index: ("CPUExecutionProvider", {}))
+    monkeypatch.setattr(backends, "request_lanes", lambda requests, threads: requests)
+    monkeypatch.setattr(backends, "_LEAST_GAIN_BY_SIZE", -100.0)
+    monkeypatch.setattr(backends.OnnxRuntimeBackend, "_open", watched)
+    device = open_backend(parse("onnxruntime:CUDA:0"))
+    assert device.capabilities.lanes == 4
+    network = device.load(model_file(means(tmp_path)))
+    batch = np.random.default_rng(1).random((8, *SHAPE[1:]), np.float32)
+    with ThreadPoolExecutor(4) as pool:
+        for count, y in pool.map(lambda n: (n, network.infer(batch[:n], alone=False)["y"]), [8, 4, 2, 1] * 8):
+            assert np.allclose(y, batch[:count].mean((2, 3), keepdims=True), atol=1e-5)
+    assert len(opened) == 4
