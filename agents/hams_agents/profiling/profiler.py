@@ -37,7 +37,7 @@ log = logging.getLogger("hams.agent")
 TURN_S = 0.1
 """How long one network is measured before it is the other's turn, s, where two are."""
 BURST_S, BURSTS = 0.05, 6
-"""Lanes are kept busy for about this long at a time, s; all of them at least so many times."""
+"""All lanes are kept busy for about this long at a time, s, and at least so many times; fewer, for half as long."""
 SLOW_S = 1.0
 """Lanes compute two images each per burst, and one where an image alone takes so long: a step is watched for hangs."""
 FEWER_GAIN = 0.1
@@ -234,11 +234,12 @@ class _Way:
         self._images = noise(curve.model, batch)
         self._prepare = _preparation(curve.model, batch) if several or batch == 1 else lambda: None
         least = 2 if every and curve.alone_s < SLOW_S else 1
-        self._each = max(least, math.ceil(BURST_S / curve.alone_s / lanes / batch))
+        burst_s = BURST_S if every else BURST_S / 2
+        self._each = max(least, math.ceil(burst_s / curve.alone_s / lanes / batch))
         self._count = lanes * self._each * batch
         self._batch = batch
         self._cpu_s: list[float] = []
-        brief = SamplerLimits(int(batch > 1), 0.0, limits.few_runs, limits.min_s / 2, limits.max_s / 6, 1, 0.05)
+        brief = SamplerLimits(int(batch > 1), 0.0, limits.few_runs, limits.min_s / 3, limits.max_s / 6, 1, 0.05)
         least_s = BURSTS * BURST_S
         full = SamplerLimits(1, 0.0, BURSTS, least_s, limits.max_s, limits.few_runs, limits.precision)
         self.sampler = Sampler(full if every else brief)
