@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hams_services.models.files import Progress, check, digest_of, ensure_disk_space, record
 from hams_shared.errors import ModelFetchError
-from hams_shared.runtime.files import lock
+from hams_shared.locks import lock
 
 POLL_S = 0.2
 """Between two looks at the progress of another process, s."""

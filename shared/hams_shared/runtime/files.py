@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and files that one process at a time may hold."""
+"""Files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -34,19 +34,3 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace `path` by a file that holds `data`; see :func:`replaced`."""
     with replaced(path, mode) as file:
         file.write(data)
-
-
-def lock(file: int | IO[bytes] | IO[str]) -> bool:
-    """Lock an open file for this process until it is closed; return False when another process holds it.
-
-    Systems without advisory locks (Windows) lock nothing and return True.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

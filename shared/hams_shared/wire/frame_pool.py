@@ -21,7 +21,6 @@ import math
 import mmap
 import os
 import secrets
-import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -33,9 +32,7 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from hams_shared.errors import FrameGoneError, FrameUnreachableError, MessageError
-
-if sys.platform != "win32":
-    import fcntl
+from hams_shared.locks import lock
 
 log = logging.getLogger("hams.pipeline")
 
@@ -118,7 +115,7 @@ class FramePool:
         size = PAGE + slots * self.slot_bytes
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._fd)
             os.posix_fallocate(self._fd, 0, size)  # now, as an error: a full /dev/shm would kill us with SIGBUS later
             self._map = mmap.mmap(self._fd, size)
         except BaseException:
@@ -343,9 +340,9 @@ def remove_abandoned(folder: Path = FOLDER) -> int:
     removed = 0
     for path in _segments(folder):
         with suppress(OSError), _opened(path) as fd:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
-            removed += 1
+            if lock(fd):
+                path.unlink()
+                removed += 1
     return removed
 
 

@@ -34,8 +34,8 @@ from hams_services.security.folder import server_options
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.urls import host_port
 from hams_shared.errors import BrokerError, CredentialsError, DeadlineError, HamsError, NotFoundError
+from hams_shared.locks import lock
 from hams_shared.runtime.credentials import load
-from hams_shared.runtime.files import lock
 from hams_shared.runtime.lifecycle import ended
 from hams_shared.runtime.runfile import PID_FILE
 from hams_shared.runtime.supervise import Child, ChildEvent, ChildSpec, RestartPolicy, Supervisor, log_event

@@ -13,8 +13,7 @@ import logging
 import re
 import uuid
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -22,6 +21,7 @@ from hams_shared.bus.answers import ERROR_CODE, answer_subject, error_answer, se
 from hams_shared.bus.memory.server import MemoryMessage, MemoryServer, MemorySubscription
 from hams_shared.bus.memory.store import MemoryBucket, MemoryKeyValue, MemoryObjects
 from hams_shared.bus.protocol import MACHINE, SERVICE_QUEUE, Handler, KeyValue, ObjectStore, Registration
+from hams_shared.bus.wakers import Wakers
 from hams_shared.errors import (
     BadInputError,
     BrokerError,
@@ -75,7 +75,8 @@ class InMemoryBus:
         self._cut = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._mine: list[MemorySubscription] = []
-        self._wakers: set[asyncio.Event] = set()
+        self.wakers = Wakers()
+        """Woken when the server is back, and when the bus closes."""
         self._open = False
 
     async def __aenter__(self) -> Self:
@@ -88,21 +89,10 @@ class InMemoryBus:
         self.crash()
         for subscription in self._mine:
             await subscription.unsubscribe()
-        for event in self._wakers:
-            event.set()
+        self.wakers.wake()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    @contextmanager
-    def waker(self) -> Iterator[asyncio.Event]:
-        """Give an event that is set when the bus closes (and by others that hold it)."""
-        event = asyncio.Event()
-        self._wakers.add(event)
-        try:
-            yield event
-        finally:
-            self._wakers.discard(event)
 
     def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` as a task that ends with this bus."""
@@ -140,8 +130,7 @@ class InMemoryBus:
         self.generation += 1
         while self._pending:
             self.server.route(*self._pending.popleft(), {})
-        for event in self._wakers:
-            event.set()
+        self.wakers.wake()
         if self._on_reconnect is not None:
             self._on_reconnect()
 
@@ -158,7 +147,7 @@ class InMemoryBus:
         self.check_open()
         if self.connected:
             return
-        with self.waker() as wake:
+        with self.wakers.event() as wake:
             try:
                 async with asyncio.timeout(timeout):
                     while not self.connected:

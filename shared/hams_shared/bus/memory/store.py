@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from hams_shared.bus.protocol import Entry
+from hams_shared.bus.wakers import Wakers
 from hams_shared.bus.watch import WatchState
 from hams_shared.errors import BadInputError, NotFoundError, RefusedError, TooLargeError
 
@@ -74,13 +74,10 @@ class StoreClient(Protocol):
         ...
 
     generation: int
+    wakers: Wakers
 
     def check_open(self) -> None:
         """Raise BrokerError when closed."""
-        ...
-
-    def waker(self) -> AbstractContextManager[asyncio.Event]:
-        """Give an event that is set when the server is back or the client closes."""
         ...
 
     async def reachable(self, what: str) -> None:
@@ -151,7 +148,7 @@ class MemoryKeyValue:
         self._bus.check_open()
         state = WatchState()
         generation = 0
-        with self._bus.waker() as wake:
+        with self._bus.wakers.event() as wake:
 
             def notify(entry: Entry) -> None:
                 if self._bus.connected and matches(key, entry.key):

@@ -21,6 +21,7 @@ from nats.aio.client import Client, Server
 from hams_shared.bus.nats.errors import is_refusal, no_broker, translated
 from hams_shared.bus.nats.tls import TlsClient
 from hams_shared.bus.urls import is_tls, redacted
+from hams_shared.bus.wakers import Wakers
 from hams_shared.errors import BrokerError, CredentialsError, DeadlineError, HamsError
 from hams_shared.runtime.backoff import Backoff
 from hams_shared.runtime.credentials import Credentials, of_environment
@@ -96,7 +97,8 @@ class NatsConnection:
         self._on_reconnect = on_reconnect
         self._nc: Any = None
         self._subscriptions: dict[Any, _Droppable] = {}
-        self._wakers: set[asyncio.Event] = set()
+        self.wakers = Wakers()
+        """Woken when the broker was lost or is back, and when the bus closes."""
         self._connected = asyncio.Event()
         self._closing = False
         self._last_error = ""
@@ -157,7 +159,7 @@ class NatsConnection:
             with suppress(HamsError):
                 await self.flush(2.0)
         self._closing = True
-        self._wake()
+        self.wakers.wake()
         await self._end()
 
     async def _end(self) -> None:
@@ -211,16 +213,6 @@ class NatsConnection:
         return str(self._nc.new_inbox())
 
     @contextmanager
-    def waker(self) -> Iterator[asyncio.Event]:
-        """Give an event that is set when the broker was lost, is back, or the bus closes."""
-        event = asyncio.Event()
-        self._wakers.add(event)
-        try:
-            yield event
-        finally:
-            self._wakers.discard(event)
-
-    @contextmanager
     def allowed(self, what: str) -> Iterator[None]:
         """Translate nats-py's errors; if the broker denied us something meanwhile, that is why no answer came.
 
@@ -243,10 +235,6 @@ class NatsConnection:
     def forget(self, raw: Any) -> None:
         """Drop an ended subscription of nats-py from the books."""
         self._subscriptions.pop(raw, None)
-
-    def _wake(self) -> None:
-        for event in self._wakers:
-            event.set()
 
     async def _error(self, error: Exception) -> None:
         if isinstance(error, nats.errors.SlowConsumerError):
@@ -279,7 +267,7 @@ class NatsConnection:
         if not self._closing:
             log.warning("lost the broker at %s, trying again without end", self.url)
             self._call(self._on_disconnect)
-        self._wake()
+        self.wakers.wake()
 
     async def _regained(self) -> None:
         self._last_error = self._refused = ""
@@ -288,14 +276,14 @@ class NatsConnection:
         self._connected.set()
         log.info("the broker at %s is back", self.url)
         self._call(self._on_reconnect)
-        self._wake()
+        self.wakers.wake()
 
     async def _ended(self) -> None:
         # nats-py gives up by itself when the broker answers a fatal -ERR (for example: account revoked).
         if not self._closing:
             log.error("the broker at %s ended the connection: %s", self.url, self._nc.last_error or self._last_error)
             self._last_error = str(self._nc.last_error or self._last_error)
-        self._wake()
+        self.wakers.wake()
 
     def _call(self, hook: OnState | None) -> None:
         try:

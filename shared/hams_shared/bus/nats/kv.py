@@ -105,7 +105,7 @@ class NatsKeyValue(Bucket):
     async def entries(self) -> dict[str, Entry]:
         """All present keys with their values."""
         state = WatchState()
-        with translated(f"bucket {self._bucket}, read all"), self._bus.waker() as wake:
+        with translated(f"bucket {self._bucket}, read all"), self._bus.wakers.event() as wake:
             async with asyncio.timeout(SNAPSHOT_S):
                 whole = False
                 while not whole:
@@ -128,7 +128,7 @@ class NatsKeyValue(Bucket):
     async def watch(self, key: str = ">") -> AsyncGenerator[Entry | None, None]:
         """Yield all present entries, one None, then every change. See :class:`hams_shared.bus.protocol.KeyValue`."""
         state = WatchState()
-        with self._bus.waker() as wake:
+        with self._bus.wakers.event() as wake:
             while self._bus_is_open():
                 generation = self._bus.generation
                 try:

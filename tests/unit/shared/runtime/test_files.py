@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hams_shared.runtime.files import lock, replaced, write
+from hams_shared.locks import lock
+from hams_shared.runtime.files import replaced, write
 
 
 def test_a_file_is_replaced_at_the_end_of_the_block(tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_an_error_keeps_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 
 def test_another_process_cannot_take_a_lock_until_the_file_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    other = f"from hams_shared.runtime.files import lock; raise SystemExit(lock(open({str(path)!r})))"
+    other = f"from hams_shared.locks import lock; raise SystemExit(lock(open({str(path)!r})))"
     with path.open("wb") as file:
         assert lock(file)
         assert subprocess.run([sys.executable, "-c", other], check=False).returncode == 0
