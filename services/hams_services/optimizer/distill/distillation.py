@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +17,18 @@ from hams_services.optimizer.accuracy.evaluate import Candidate
 from hams_services.optimizer.accuracy.samples import NodeSamples
 from hams_services.optimizer.distill.request import TrainRequest, TrainResult
 from hams_services.optimizer.passes.precision.precision_pass import convert
-from hams_services.optimizer.passes.search import Scale, Search
 from hams_services.optimizer.progress import ProgressCallback
 from hams_services.optimizer.sandbox.process import JOBS, JobProcess
 from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_shared.errors import BadInputError
 from hams_shared.group.spec import NodeSpec
 from hams_shared.wire.messages.optimizer import JobRecord
-from hams_shared.wire.variants import VariantRecord, task_key
+from hams_shared.wire.variants import VariantRecord
 
 START_S = 600
 """CPU time besides the epochs, to run the teacher and to write the network, s."""
-LARGEST = 10.0
-"""Most GFLOPs of a student."""
-HALVINGS = Scale(
-    5.0,
-    lambda most: most + 4 if most < 17 else None,
-    lambda least: max(least - 4, 0.0) if least > 0 else None,
-    lambda bad, good: (bad + good) / 2 if good - bad > 0.25 else None,
-)
-"""How often `LARGEST` is halved, in the search for the size that reaches a wanted FPS."""
+SIZES = [10 / 2 ** (quarter / 4) for quarter in range(64)]
+"""GFLOPs of students that are timed, the largest first."""
 
 
 @dataclass
@@ -69,16 +64,7 @@ class Distill:
         if not job.gflops:
             request = request.model_copy(update={"gflops": self._gflops_for(job, request, found)})
         result = self._train(request)
-        records = self._measured(result.file, result, request, found)
-        if result.initial:
-            untrained = result.model_copy(update={"epochs": 0})
-            before = self._measured(result.initial, untrained, request, found)
-            if self._agreement(before) > self._agreement(records):
-                note = f"{result.epochs} epochs did not improve it and are discarded"
-                records, before, result = before, records, untrained.model_copy(update={"note": note})
-            kept = {one.model.digest for one in records}
-            for other in (one for one in before if one.model.digest not in kept):
-                self.builder.store.remove(other)
+        records = self.builder.measure(self.teacher, self._stored(result, request), found)
         if job.labels:
             records = self.builder.measure_labels(records, self.name, self.node, samples)
         return records, result
@@ -101,32 +87,10 @@ class Distill:
             labels=targets,
             folder=self.folder,
             layout=self.node.input.layout,
-            gflops=job.gflops or LARGEST,
+            gflops=job.gflops or SIZES[0],
             epochs=job.epochs,
             budget_s=job.budget_s,
         )
-
-    def _measured(
-        self, file: Path, result: TrainResult, request: TrainRequest, samples: NodeSamples
-    ) -> list[VariantRecord]:
-        """Store a student in each format; return the variants, compared with the teacher."""
-        settings = {
-            "student": result.kind,
-            "gflops": f"{result.gflops:.4f}",
-            "epochs": str(result.epochs),
-            "seed": str(request.seed),
-            "learned from": "labels" if request.labels else "teacher",
-        }
-        onnx = self.builder.derive(self.teacher, {"tools": result.tools}, settings, [str(file)], format="onnx")
-        records = [self.builder.as_ir(onnx), onnx]
-        if self.bf16:
-            records.append(convert(self.builder, records[0], "bf16"))
-        return self.builder.measure(self.teacher, records, samples)
-
-    def _agreement(self, records: list[VariantRecord]) -> float:
-        """Return the agreement of the first; 0: it could not be measured."""
-        found = records[0].agreements.get(task_key(self.node))
-        return found.value if found else 0.0
 
     def _target(self, label: Any, name: str) -> np.ndarray:
         """Return the network's output for one label. Raises BadInputError."""
@@ -143,27 +107,19 @@ class Distill:
         if job.fps <= 0:
             raise BadInputError("neither a budget nor a speed is given", "--gflops, or --fps with --device")
         evaluator = self.builder.evaluator(job.device or self.builder.devices["openvino"])
-        search = Search(HALVINGS, job.fps)
-        while (halvings := search.next()) is not None:
+
+        def speed(gflops: float) -> float:
             self.progress(f"size for {job.fps:g} images/s", 0, 0)
-            update = {"folder": self.folder / "speed", "epochs": 0, "gflops": LARGEST / 2**halvings}
-            try:
-                path = self._train(request.model_copy(update=update)).file
-            except BadInputError:
-                if not search.tried:
-                    raise
-                break  # below the smallest student
+            update = {"folder": self.folder / "speed", "epochs": 0, "gflops": gflops}
+            path = self._train(request.model_copy(update=update)).file
             candidate = Candidate(path, sampling.digest_of(path.parent, [path.name]))
             names = samples.hold_out[:8]
             (found,) = evaluator.decode(self.name, self.node, [candidate], samples.folder, names, time_it=True)
             if found.error is not None:
                 raise found.error
-            search.tried[halvings] = found.fps
-        fastest = max(search.tried.values())
-        if fastest < job.fps:
-            text = f"no student reaches {job.fps:g} images/s on {evaluator.device}; the fastest reaches {fastest:.0f}"
-            raise BadInputError(text, "a lower --fps")
-        return float(LARGEST / 2**search.best)
+            return found.fps or 0.0
+
+        return largest_at(job.fps, speed, evaluator.device)
 
     def _train(self, request: TrainRequest) -> TrainResult:
         """Run one request in a child process. Raises its errors."""
@@ -178,3 +134,37 @@ class Distill:
             arguments = {"request": request.model_dump(mode="json")}
             answer = process.run(JOBS["train"], arguments, what="training", progress=progress)
         return TrainResult.model_validate(answer)
+
+    def _stored(self, result: TrainResult, request: TrainRequest) -> list[VariantRecord]:
+        """Store the student in each format."""
+        settings = {
+            "student": result.kind,
+            "gflops": f"{result.gflops:.4f}",
+            "epochs": str(result.epochs),
+            "seed": str(request.seed),
+            "learned from": "labels" if request.labels else "teacher",
+        }
+        onnx = self.builder.derive(self.teacher, {"tools": result.tools}, settings, [str(result.file)], format="onnx")
+        records = [self.builder.as_ir(onnx), onnx]
+        return [*records, convert(self.builder, records[0], "bf16")] if self.bf16 else records
+
+
+def largest_at(fps: float, speed: Callable[[float], float], device: str) -> float:
+    """Return the largest of `SIZES` whose `speed`, images/s by GFLOPs, reaches `fps`.
+
+    Raises:
+        BadInputError: none does, down to the smallest student; or `speed` raises it for the largest.
+    """
+    tried = {SIZES[0]: speed(SIZES[0])}
+
+    def known(gflops: float) -> float:
+        try:
+            return tried.get(gflops) or tried.setdefault(gflops, speed(gflops))
+        except BadInputError:
+            return inf  # below the smallest student
+
+    found = SIZES[bisect_left(SIZES, fps, hi=len(SIZES) - 1, key=known)]
+    if tried.get(found, 0.0) < fps:
+        text = f"no student reaches {fps:g} images/s on {device}; the fastest reaches {max(tried.values()):.0f}"
+        raise BadInputError(text, "a lower --fps")
+    return found

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import onnx
 import torch
@@ -21,48 +23,70 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.ops import Conv2dNormActivation
 
-from hams_services.optimizer.distill.request import Target, TrainRequest
+from hams_services.optimizer.distill.request import TrainRequest
 from hams_services.optimizer.sandbox.reason import reason
 from hams_shared.errors import BadInputError, HamsError, UnsupportedModelError
 
 STAGES = ((16, 1, 1), (24, 2, 2), (40, 2, 2), (80, 3, 2), (112, 2, 1), (160, 2, 2))
 """Channels at width 1, blocks, stride of the first."""
-EXPAND = 4
-STEM, FEATURES, PLACES, DECODED = 16, 256, 16, 24
-"""Channels of the first convolution, of pooled features, of features that keep their places, and of pyramid sums."""
+STEM, FEATURES, PLACES, DECODED, EXPAND = 16, 256, 16, 24, 4
+"""Channels of the first convolution, of pooled features, of features with places, of the pyramid; and within blocks."""
 WIDTHS = tuple(round(0.15 * 1.15**i, 4) for i in range(26))
-MULTIPLE, LEAST_SIDE = 32, 64
-"""Sides of a smaller image are multiples of 32, since networks halve the image up to five times; and the least side."""
-FITTED, ALIKE, COLD = 64, 0.3, 0.1
-"""For factors of maps: most images, least correlation; and the heat below which a place has no weight."""
-EDGE = 1e-5
-"""Probabilities are kept this far from 0 and 1 where logits are computed of them."""
+COLD = 0.1
+"""The heat below which a place has no weight."""
 
 Size = TypeVar("Size")
+Kind = Literal["probabilities", "direction", "numbers", "heat", "map"]
 _conv = partial(Conv2dNormActivation, activation_layer=nn.ReLU6)
+_resized = partial(functional.interpolate, mode="bilinear", align_corners=False)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One output of the teacher: its name, its shape without the batch, and its meaning.
+
+    Rows of probabilities sum to 1; of a direction (embedding) the length does not count; heat is the probability of an
+    object at each place, C×H×W; a map has numbers for each place, which count where heat is.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Kind
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Channels, height and width in training: outputs that are no maps have one place."""
+        return self.shape if self.kind in ("heat", "map") else (prod(self.shape), 1, 1)
 
 
 class Student(nn.Module):  # type: ignore[misc]
     """Base of all students: scales what `raw` computes to the teacher's numbers, by a factor and an offset.
 
-    `raw` returns each output for N×C×H×W images, as N×C×H×W; of probabilities and heat the logits. `calibrate` sets
-    factors and offsets from samples.
+    `raw` returns each output for N×C×H×W images, as N×C×H×W; of probabilities and heat the logits.
     """
 
-    kind = "inverted residuals"
-    pretrained = False
-    """Whether it starts with trained weights: it is then trained gently, on images that change in each epoch."""
-    beta = 0.5
-    """Errors below it count by their square, those above by their size, in standard deviations."""
+    kind, pretrained = "inverted residuals", False
 
     def __init__(self, targets: Sequence[Target], nhwc: bool) -> None:
         super().__init__()
         self.targets, self.nhwc = tuple(targets), nhwc
         self.channels = [target.grid[0] for target in targets]
-        learned = self.pretrained
-        ones, zeros = ([f(1, n, 1, 1) for n in self.channels] for f in (torch.ones, torch.zeros))
-        self.factor = nn.ParameterList(nn.Parameter(values, requires_grad=learned) for values in ones)
-        self.offset = nn.ParameterList(nn.Parameter(values, requires_grad=learned) for values in zeros)
+        ones, zeros = ([f(1, count, 1, 1) for count in self.channels] for f in (torch.ones, torch.zeros))
+        self.factor, self.offset = (
+            nn.ParameterList(nn.Parameter(one, self.pretrained) for one in start) for start in (ones, zeros)
+        )
+
+    def calibrate(self, inputs: Tensor, reference: Sequence[Tensor]) -> None:
+        """Take `units`, factor and offset of each output from samples: mean and standard deviation where it counts."""
+        weight, self.units = place_weights(self.targets, reference), []
+        for target, values, factor, offset in zip(self.targets, reference, self.factor, self.offset, strict=True):
+            mean = _mean(values, weight)
+            spread = _mean((values - mean).square(), weight).sqrt()
+            self.units.append(spread.clamp_min(float(0.1 * spread.mean())).clamp_min(1e-6))
+            if target.kind in ("map", "numbers"):
+                factor.data, offset.data = self.units[-1], mean
+            elif target.kind == "heat" and not self.pretrained:
+                offset.data = torch.logit(values.mean((0, 2, 3), keepdim=True).clamp(1e-4, 0.5))
 
     def logits(self, x: Tensor) -> list[Tensor]:
         """Return the outputs in the teacher's numbers, N×C×H×W each; of probabilities and heat the logits."""
@@ -74,7 +98,7 @@ class Student(nn.Module):  # type: ignore[misc]
         for target, y in zip(self.targets, self.logits(x.permute(0, 3, 1, 2) if self.nhwc else x), strict=True):
             y = torch.softmax(y, 1) if target.kind == "probabilities" else y
             y = torch.sigmoid(y) if target.kind == "heat" else y
-            outputs.append(y if target.is_map else y.reshape(-1, *target.shape))
+            outputs.append(y if target.grid == target.shape else y.reshape(-1, *target.shape))
         return tuple(outputs)
 
 
@@ -83,7 +107,8 @@ class FreshStudent(Student):
 
     def __init__(self, inputs: int, targets: Sequence[Target], nhwc: bool, size: Sequence[int], width: float) -> None:
         super().__init__(targets, nhwc)
-        self.maps, self.grid, self.width = targets[0].is_map, targets[0].grid[1:], width
+        self.grid, self.width = targets[0].grid[1:], width
+        self.maps = self.grid != (1, 1)
         now, stride, decoded = _channels(STEM, width), 2, _channels(DECODED, width)
         self.stages = nn.ModuleList([nn.Sequential(nn.BatchNorm2d(inputs, affine=False), _conv(inputs, now, stride=2))])
         self.laterals = nn.ModuleList()  # of the last stages: those with maps no larger than the outputs
@@ -105,27 +130,16 @@ class FreshStudent(Student):
         self.places = nn.Sequential(nn.Conv2d(features, PLACES, 1), nn.ReLU6(), nn.Flatten())
         self.head = nn.Conv2d(features + PLACES * places, sum(self.channels), 1)
 
-    def calibrate(self, inputs: Tensor, reference: Sequence[Tensor]) -> None:
-        """Take mean and standard deviation of each output from samples, so that the network learns the rest."""
-        statistics = mean_and_spread(self.targets, reference)
-        for index, (target, (mean, spread)) in enumerate(zip(self.targets, statistics, strict=True)):
-            if target.kind == "heat":
-                self.offset[index].data = torch.logit(reference[index].mean((0, 2, 3), keepdim=True).clamp(1e-4, 0.5))
-            elif target.kind in ("map", "numbers"):
-                self.factor[index].data, self.offset[index].data = spread, mean
-
     def raw(self, x: Tensor) -> Sequence[Tensor]:
         """Return each output in standard deviations from its mean."""
-        found = []
+        found = [x]
         for stage in self.stages:
-            x = stage(x)
-            found.append(x)
+            found.append(stage(found[-1]))
         if self.maps:  # the sum of a pyramid's levels, each made as large as the outputs
             levels = zip(self.laterals, found[-len(self.laterals) :], strict=True)
-            sums = [functional.interpolate(lateral(level), self.grid) for lateral, level in levels]
-            x = torch.stack(sums).sum(0)
+            x = torch.stack([functional.interpolate(lateral(level), self.grid) for lateral, level in levels]).sum(0)
         else:
-            x = torch.cat([x.mean((2, 3)), self.places(x)], dim=1)[:, :, None, None]
+            x = torch.cat([found[-1].mean((2, 3)), self.places(found[-1])], dim=1)[:, :, None, None]
         outputs: Sequence[Tensor] = torch.split(self.head(x), self.channels, dim=1)
         return outputs
 
@@ -138,17 +152,14 @@ class DownscaledStudent(Student):
     """
 
     pretrained = True
-    beta = 0.2  # it starts nearly right: only small errors are left
 
     def __init__(self, inputs: int, targets: Sequence[Target], nhwc: bool, origin: Path, size: Sequence[int]) -> None:
         super().__init__(targets, nhwc)
         self.size, image = tuple(size), f"{size[1]}×{size[0]}"
         self.kind = f"the network itself, on {image}"
         model = onnx.load(str(origin))
-        names = [one.name for one in model.graph.output]
-        if missing := [target.name for target in targets if target.name not in names]:
-            raise UnsupportedModelError(f"the ONNX file of the network has no output {missing[0]}")
-        self._order = [names.index(target.name) for target in targets]
+        if (names := [one.name for one in model.graph.output]) != [target.name for target in targets]:
+            raise UnsupportedModelError(f"the outputs of its ONNX file differ: {', '.join(names)}")
         try:
             self.net = convert(model).to(memory_format=torch.channels_last)  # a third faster on processors
             with torch.no_grad():
@@ -165,26 +176,25 @@ class DownscaledStudent(Student):
 
     def calibrate(self, inputs: Tensor, reference: Sequence[Tensor]) -> None:
         """Fit factor and offset of each map by least squares, over the places that count."""
-        some = torch.linspace(0, len(inputs) - 1, min(FITTED, len(inputs))).long().unique()
+        super().calibrate(inputs, reference)
+        some = torch.linspace(0, len(inputs) - 1, 64).long().unique()
         with torch.no_grad():
             found = [torch.cat(maps) for maps in zip(*(self.raw(inputs[i : i + 1]) for i in some), strict=True)]
-        weight = place_weights(self.targets, [values[some] for values in reference])
-        for index, target in enumerate(self.targets):
-            if target.kind == "map":
-                fitted = fit_affine(found[index], reference[index][some], weight)
-                self.factor[index].data, self.offset[index].data = fitted
+        wanted = [values[some] for values in reference]
+        weight = place_weights(self.targets, wanted)
+        for index in (index for index, target in enumerate(self.targets) if target.kind == "map"):
+            self.factor[index].data, self.offset[index].data = fit_affine(found[index], wanted[index], weight)
 
     def raw(self, x: Tensor) -> Sequence[Tensor]:
         """Return the maps at the teacher's size, before factor and offset; of heat the logits."""
-        x = functional.interpolate(x, self.size, mode="bilinear", align_corners=False)
-        enlarged = partial(functional.interpolate, size=self.targets[0].shape[1:], mode="bilinear", align_corners=False)
-        found = zip(self.targets, map(enlarged, self._small(x)), strict=True)
-        return [y.clamp(EDGE, 1 - EDGE).logit() if target.kind == "heat" else y for target, y in found]
+        found = zip(self.targets, self._small(_resized(x, self.size)), strict=True)
+        enlarged = [(target, _resized(y, target.grid[1:])) for target, y in found]
+        return [y.logit(1e-5) if target.kind == "heat" else y for target, y in enlarged]
 
     def _small(self, x: Tensor) -> list[Tensor]:
         """Return the network's outputs for small N×C×H×W images."""
         found = self.net(x.permute(0, 2, 3, 1) if self.nhwc else x)
-        return [([found] if isinstance(found, Tensor) else found)[index] for index in self._order]
+        return [found] if isinstance(found, Tensor) else list(found)
 
 
 def fitting(shape: tuple[int, ...], targets: Sequence[Target], request: TrainRequest) -> tuple[Student, str]:
@@ -205,15 +215,12 @@ def fitting(shape: tuple[int, ...], targets: Sequence[Target], request: TrainReq
             torch.manual_seed(request.seed)  # the same weights, whatever was tried before
             return make(size)
 
-        count = bisect_right(sizes, request.gflops, key=lambda size: gflops(made(size), shape))
-        if not count:
-            text = (
-                f"the smallest student needs {gflops(made(sizes[0]), shape):.4f} GFLOPs, more than {request.gflops:g}"
-            )
-            raise BadInputError(text, "a larger --gflops")
-        return made(sizes[count - 1])
+        if count := bisect_right(sizes, request.gflops, key=lambda size: gflops(made(size), shape)):
+            return made(sizes[count - 1])
+        least = f"the smallest student needs {gflops(made(sizes[0]), shape):.4f} GFLOPs"
+        raise BadInputError(f"{least}, more than {request.gflops:g}", "a larger --gflops")
 
-    if targets[0].is_map and request.origin is not None and (smaller := smaller_sizes(image)):
+    if targets[0].kind in ("heat", "map") and request.origin is not None and (smaller := smaller_sizes(image)):
         try:
             return largest(smaller, partial(DownscaledStudent, inputs, targets, nhwc, request.origin)), note
         except HamsError as error:
@@ -222,16 +229,9 @@ def fitting(shape: tuple[int, ...], targets: Sequence[Target], request: TrainReq
 
 
 def smaller_sizes(image: Sequence[int]) -> list[tuple[int, int]]:
-    """Return smaller sizes of an image H×W, about its shape, the smallest first."""
-    heights = range(LEAST_SIDE, image[0] + 1, MULTIPLE)
-    sizes = [(height, round(image[1] * height / image[0] / MULTIPLE) * MULTIPLE) for height in heights]
-    return [(h, w) for h, w in sizes if w >= LEAST_SIDE and h * w < image[0] * image[1]]
-
-
-def stride_of(shape: Sequence[int], image: Sequence[int]) -> int:
-    """Return by how much a map C×H×W is smaller than the image H×W: 4, 8 or 16; 0 where it is no such map."""
-    strides = (4, 8, 16) if len(shape) == 3 and min(shape[1:]) >= 8 else ()
-    return next((stride for stride in strides if [side * stride for side in shape[1:]] == list(image)), 0)
+    """Return smaller sizes of an image H×W, about its shape and in multiples of 32, the smallest first."""
+    sizes = [(height, round(image[1] * height / image[0] / 32) * 32) for height in range(64, image[0] + 1, 32)]
+    return [(h, w) for h, w in sizes if w >= 64 and h * w < image[0] * image[1]]
 
 
 def gflops(network: nn.Module, shape: Sequence[int]) -> float:
@@ -248,24 +248,11 @@ def place_weights(targets: Sequence[Target], reference: Sequence[Tensor]) -> Ten
     return weight.clamp_min(0)
 
 
-def mean_and_spread(targets: Sequence[Target], reference: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Return mean and standard deviation of each channel over the places that count, 1×C×1×1, for each output."""
-    weight = place_weights(targets, reference)
-    found = []
-    for values in reference:
-        mean = _mean(values, weight)
-        spread = _mean((values - mean).square(), weight).sqrt()
-        found.append((mean, spread.clamp_min(float(0.1 * spread.mean())).clamp_min(1e-6)))
-    return found
-
-
 def fit_affine(given: Tensor, wanted: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return factor and offset, 1×C×1×1, that bring `given` nearest to `wanted`, N×C×H×W, by weighted least squares."""
     low, high = _mean(given, weight), _mean(wanted, weight)
-    variance = _mean((given - low).square(), weight).clamp_min(1e-6)
     together = _mean((given - low) * (wanted - high), weight)
-    alike = together / (variance * _mean((wanted - high).square(), weight).clamp_min(1e-6)).sqrt()
-    factor = torch.where(alike > ALIKE, together / variance, torch.ones_like(alike))
+    factor = together / _mean((given - low).square(), weight).clamp_min(1e-6)
     return factor, high - factor * low
 
 

@@ -1,19 +1,18 @@
 """A training run in a child process: teacher, augmentation, student, the loop with its losses, export.
 
 An epoch depends only on the seed, its number and the state before it, so a run that was killed and continued ends with
-the same weights. The learning rate of a student that starts trained also falls with the time spent; such a run
-continues to other weights of the same quality.
+the same weights.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import math
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from copy import deepcopy
+from math import prod
 from pathlib import Path
+from statistics import fmean
 from time import monotonic
 from typing import Any
 
@@ -25,12 +24,12 @@ from torch import Tensor
 from torch.distributions import Bernoulli, kl_divergence
 from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from hams_services.optimizer.accuracy.heatmaps import is_heat
 from hams_services.optimizer.augmentation import varied
-from hams_services.optimizer.distill.request import Target, TrainRequest, TrainResult
-from hams_services.optimizer.distill.students import Student, fitting, gflops, mean_and_spread, place_weights, stride_of
+from hams_services.optimizer.distill.request import TrainRequest, TrainResult
+from hams_services.optimizer.distill.students import Kind, Student, Target, fitting, gflops, place_weights
 from hams_services.optimizer.importing.onnx_file import number_names, rename_tensors
 from hams_services.optimizer.onnx_graph.run_openvino import one_core
 from hams_services.optimizer.progress import ProgressCallback
@@ -38,24 +37,14 @@ from hams_services.optimizer.sandbox.reason import reason
 from hams_shared.errors import BadInputError, ModelError
 from hams_shared.runtime.files import replaced
 
-LEAST, MOST = 20, 4096
-"""Least samples, and most numbers of an output that is no map; lists of boxes are larger."""
-HOLD_OUT, LESS = 0.2, 0.025
-"""Part of the samples, the last, that measures the loss; where a student starts trained it decides on nothing."""
+LEAST, MOST, HOLD_OUT = 20, 4096, 0.2
+"""Least samples; most numbers of an output that is no map; part of the samples, the last, that measures the loss."""
 COPIES, LEAST_COPIES, MOST_COPIES, COPIED_BYTES = 1200, 3, 15, 1 << 30
 """Changed images in all, and per image; and bytes of all images together."""
-LEAST_BATCH, BATCH, MOST_NUMBERS = 4, 32, 6_000_000
-"""Images per step, at least and at most; in between, at most so many numbers."""
-HOT, HEAT = 50.0, 20.0
-"""Extra weight of places with heat, which are few, and weight of heat among the outputs."""
-PATIENCE, LOWER, LEAST_RATE = 4, 0.4, 0.01
-"""Epochs without a better hold-out loss until the learning rate falls, its factor, and its least, as a part."""
-GENTLE = 0.15
-"""Factor of the learning rate where a student starts trained."""
-OPSET = 17
-
-Batch = tuple[Tensor, ...]
-"""Images N×C×H×W, and the reference of each output for them, N×C×H×W."""
+BATCH, MOST_NUMBERS = 32, 6_000_000
+"""Most images per step, and most numbers, if these are more than 4 images."""
+GENTLE, LEAST_RATE = 0.05, 0.01
+"""Factor of the learning rate where a student starts trained; and the least learning rate, as a part of the first."""
 
 
 def train_student(request: dict[str, Any], progress: ProgressCallback) -> dict[str, Any]:
@@ -67,13 +56,10 @@ def train_student(request: dict[str, Any], progress: ProgressCallback) -> dict[s
     """
     given = TrainRequest.model_validate(request)
     training = Training(given, progress)
-    student = training.student
-    initial = training.export("initial.onnx") if student.pretrained and given.epochs else None
-    stopped, epochs = training.run(), training.plateau.last_epoch
+    student, stopped, epochs = training.student, training.run(), training.plateau.last_epoch
     progress("write the network", epochs, given.epochs)
     result = TrainResult(
-        file=training.export("student.onnx"),
-        initial=initial,
+        file=training.export(),
         gflops=gflops(student, training.shape),
         kind=student.kind,
         note=training.note,
@@ -81,7 +67,7 @@ def train_student(request: dict[str, Any], progress: ProgressCallback) -> dict[s
         loss=training.plateau.best,
         stopped=stopped,
         tools={name: importlib.metadata.version(name) for name in ("torch", "torchvision", "onnx", "openvino")},
-        outputs=student.targets,
+        outputs={target.name: target.kind for target in student.targets},
     )
     return result.model_dump(mode="json")
 
@@ -102,78 +88,68 @@ class Training:
         self.teacher = _teacher(request.teacher, self.shape)
         images = images.permute(0, 3, 1, 2).contiguous() if request.layout == "nhwc" else images
         progress("run the teacher", 0, request.epochs)
-        outputs = self._predict(images) if request.labels is None else self._labels(request.labels, images)
-        strides = {stride_of(values.shape[1:], images.shape[2:]) for values in outputs.values()}
-        targets = [_target(name, values, len(strides) == 1 and 0 not in strides) for name, values in outputs.items()]
-        self.student, self.note = fitting(self.shape, targets, request)
-        samples = TensorDataset(images, *self._grids(outputs))
-        border = len(images) - max(1, round(len(images) * (LESS if self.student.pretrained else HOLD_OUT)))
-        known, self.hold_out = samples[:border], TensorDataset(*samples[border:])
-        if not self.student.pretrained and request.epochs:
-            progress("augment the images", 0, request.epochs)
-            known = self._augmented(known)
-        self.known = TensorDataset(*known)
-        self.student.calibrate(known[0], known[1:])
-        self.units = [spread for _, spread in mean_and_spread(targets, known[1:])]
-        self.optimizer = torch.optim.AdamW(self.student.parameters(), lr=request.rate, weight_decay=1e-4)
-        patience = request.epochs if self.student.pretrained else PATIENCE
-        self.plateau = ReduceLROnPlateau(self.optimizer, factor=LOWER, patience=patience, threshold=0.0)
+        reference = self._predict(images[:1] if request.labels else images)
+        if request.labels and len(reference) > 1:
+            raise BadInputError(f"labels are for one output, the network has {len(reference)}")
+        if request.labels:
+            labels = torch.from_numpy(np.load(request.labels).astype(np.float32))
+            reference = [labels.reshape(-1, *reference[0].shape[1:])]
+        maps = are_maps(reference, images)
+        ports = zip(self.teacher.outputs, reference, strict=True)
+        self.targets = [target_of(port.any_name, values, maps) for port, values in ports]
+        self.student, self.note = fitting(self.shape, self.targets, request)
+        samples = TensorDataset(images, *self._grids(reference))
+        border = len(images) - round(len(images) * HOLD_OUT)
+        self.hold_out = TensorDataset(*samples[border:])
+        self.known = TensorDataset(*self._augmented(samples[:border]))
+        self.student.calibrate(self.known.tensors[0], self.known.tensors[1:])
+        self.rate = request.rate * (GENTLE if self.student.pretrained else 1)
+        self.optimizer = torch.optim.AdamW(self.student.parameters(), self.rate, weight_decay=1e-4)
+        self.plateau = ReduceLROnPlateau(self.optimizer, factor=0.4, patience=4, threshold=0.0)
         """Counts the epochs as well."""
-        self.best = deepcopy(self.student.state_dict())
+        self.plateau.best, self.best = self._hold_out_loss(), deepcopy(self.student.state_dict())
 
-    def _predict(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the outputs of the teacher for N×C×H×W images, name → N×…."""
+    def _predict(self, images: Tensor) -> list[Tensor]:
+        """Return the outputs of the teacher for N×C×H×W images, N×… each."""
         element = self.teacher.input(0).element_type.to_dtype()
         images = images.permute(0, 2, 3, 1) if self.request.layout == "nhwc" else images
-        rows = [list(self.teacher([image[None].numpy().astype(element)]).values()) for image in images]
-        names = [min(port.get_names(), default=f"output{index}") for index, port in enumerate(self.teacher.outputs)]
-        found = zip(names, zip(*rows, strict=True), strict=True)
-        return {name: torch.from_numpy(np.concatenate(values).astype(np.float32)) for name, values in found}
+        rows = [self.teacher([image[None].numpy().astype(element)]).to_tuple() for image in images]
+        return [torch.from_numpy(np.concatenate(values).astype(np.float32)) for values in zip(*rows, strict=True)]
 
-    def _labels(self, path: Path, images: Tensor) -> dict[str, Tensor]:
-        """Return labels in the form of the teacher's only output."""
-        outputs = self._predict(images[:1])
-        if len(outputs) > 1:
-            raise BadInputError(f"labels are for one output, the network has {len(outputs)}")
-        labels = torch.from_numpy(np.load(path).astype(np.float32))
-        return {name: labels.reshape(-1, *values.shape[1:]) for name, values in outputs.items()}
+    def _grids(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+        return [values.reshape(-1, *target.grid) for target, values in zip(self.targets, outputs, strict=True)]
 
-    def _grids(self, outputs: dict[str, Tensor]) -> list[Tensor]:
-        pairs = zip(self.student.targets, outputs.values(), strict=True)
-        return [values.reshape(-1, *target.grid) for target, values in pairs]
-
-    def _changed(self, batch: Batch, random: np.random.Generator) -> Batch:
-        """Return images changed; a label holds for every copy of an image, the teacher predicts each."""
-        images = torch.from_numpy(np.stack([varied(image, "nchw", random) for image in batch[0].numpy()]))
-        return images, *(batch[1:] if self.request.labels else self._grids(self._predict(images)))
-
-    def _augmented(self, batch: Batch) -> Batch:
-        """Return the images with changed copies of them."""
+    def _augmented(self, batch: Sequence[Tensor]) -> list[Tensor]:
+        """Return images and reference with changed copies: a label holds for each, the teacher predicts each."""
         images, random = batch[0], np.random.default_rng(self.request.seed)
         fits = COPIED_BYTES // (images.numel() * 4) - 1
-        count = max(0, min(max(LEAST_COPIES, COPIES // len(images)), MOST_COPIES, fits))
-        copies = [batch, *(self._changed(batch, random) for _ in range(count))]
-        return tuple(torch.cat(parts) for parts in zip(*copies, strict=True))
+        count = max(0, min(max(LEAST_COPIES, COPIES // len(images)), MOST_COPIES, fits)) if self.request.epochs else 0
+        parts = [tuple(batch)]
+        for done in range(count):
+            self.progress("augment the images", done, count)
+            changed = torch.from_numpy(np.stack([varied(image, "nchw", random) for image in images.numpy()]))
+            parts.append((changed, *(batch[1:] if self.request.labels else self._grids(self._predict(changed)))))
+        return [torch.cat(values) for values in zip(*parts, strict=True)]
 
     def run(self) -> str:
         """Train until it stops; leave the best weights in the student, and return why it stopped."""
-        path, key = self.request.folder / "checkpoint.pt", self._key()
+        request = self.request
+        data = [file.read_bytes() for file in (request.tensors, request.labels) if file]
+        limits = {"epochs", "budget_s"}
+        key = hashlib.sha256(b"".join([request.model_dump_json(exclude=limits).encode(), *data])).hexdigest()
+        path = request.folder / "checkpoint.pt"
         parts = {"student": self.student, "optimizer": self.optimizer, "plateau": self.plateau}
         if path.exists() and (state := torch.load(path, weights_only=True))["key"] == key:
             for name, part in parts.items():
                 part.load_state_dict(state[name])
-            self.best, self.seconds = state["best"], state["seconds"]
-            self.progress(
-                f"goes on after epoch {self.plateau.last_epoch}", self.plateau.last_epoch, self.request.epochs
-            )
+            self.best, self.seconds, done = state["best"], state["seconds"], self.plateau.last_epoch
+            self.progress(f"goes on after epoch {done}", done, self.request.epochs)
         begun = monotonic() - self.seconds
         while not (why := self.why()):
             self._epoch()
             found = self._hold_out_loss()
-            if found < self.plateau.best or self.student.pretrained:
-                self.best = deepcopy(
-                    self.student.state_dict()
-                )  # trained at the start, it gets worse first: its last are its best
+            if found < self.plateau.best:
+                self.best = deepcopy(self.student.state_dict())
             self.plateau.step(found)
             self.seconds = monotonic() - begun
             state = {name: part.state_dict() for name, part in parts.items()}
@@ -184,82 +160,54 @@ class Training:
         self.student.load_state_dict(self.best)
         return why
 
-    @property
-    def _batch(self) -> int:
-        """Images per step."""
-        most = LEAST_BATCH if self.student.pretrained else BATCH
-        return max(LEAST_BATCH, min(most, MOST_NUMBERS // int(np.prod(self.shape))))
-
     def why(self) -> str:
         """Return why training stops now, or nothing."""
-        done, rate = self.plateau.last_epoch, self.optimizer.param_groups[0]["lr"]
+        done = self.plateau.last_epoch
         if done >= self.request.epochs:
             return "epochs"
-        if rate < LEAST_RATE * self.request.rate and not self.student.pretrained:
+        if self.optimizer.param_groups[0]["lr"] < LEAST_RATE * self.rate:
             return "patience"
         return "budget" if done and self.seconds >= self.request.budget_s else ""
 
     def _epoch(self) -> None:
         self.student.train()
-        epoch, request, gentle = self.plateau.last_epoch, self.request, self.student.pretrained
-        if gentle:  # falls to zero over the epochs or the time
-            done = min(1.0, max(epoch / request.epochs, self.seconds / request.budget_s))
-            self.optimizer.param_groups[0]["lr"] = request.rate * GENTLE * (1 + math.cos(math.pi * done)) / 2
-        for inputs, *reference in _prefetched(self._batches(np.random.default_rng([request.seed, epoch]))):
+        random = np.random.default_rng([self.request.seed, self.plateau.last_epoch])
+        size = max(4, min(BATCH, MOST_NUMBERS // prod(self.shape)))
+        for some in torch.from_numpy(random.permutation(len(self.known))).split(size):
+            if len(some) < 2:
+                continue  # batch normalisation needs two
+            inputs, *reference = self.known[some]
             self.optimizer.zero_grad()
-            loss(self.student, self.student.logits(inputs), reference, self.units).backward()
+            loss(self.student, self.student.logits(inputs), reference).backward()
             torch.nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
             self.optimizer.step()
 
-    def _batches(self, random: np.random.Generator) -> Iterator[Batch]:
-        for some in torch.from_numpy(random.permutation(len(self.known))).split(self._batch):
-            if len(some) >= 2:  # batch normalisation needs two
-                yield self._changed(self.known[some], random) if self.student.pretrained else self.known[some]
-
     def _hold_out_loss(self) -> float:
-        student, total, count = self.student.eval(), 0.0, len(self.hold_out)
+        student, losses = self.student.eval(), []
         with torch.no_grad():
-            for some in torch.arange(count).split(self._batch):
-                inputs, *reference = self.hold_out[some]
-                total += float(loss(student, student.logits(inputs), reference, self.units)) * len(some)
-        return total / count
+            for inputs, *reference in DataLoader(self.hold_out):
+                losses.append(float(loss(student, student.logits(inputs), reference)))
+        return fmean(losses)
 
-    def _key(self) -> str:
-        """Return what a checkpoint belongs to: the request without limits, the student, and the samples."""
-        request = self.request.model_dump_json(exclude={"epochs", "budget_s"})
-        samples = hashlib.sha256()
-        for values in self.known.tensors:
-            samples.update(values.numpy().tobytes())
-        return f"{self.student.kind} {request} {samples.hexdigest()}"
-
-    def export(self, name: str) -> Path:
+    def export(self) -> Path:
         """Write the student as ONNX, with any batch, to a file in the run's folder; return it."""
-        path, targets = self.request.folder / name, self.student.targets
-        names = [f"output{index}" for index in range(len(targets))]  # the exporter takes no name that is a number
+        path = self.request.folder / "student.onnx"
+        names = {f"output{index}": one.name for index, one in enumerate(self.targets)}  # it takes no number as a name
         torch.onnx.export(
             self.student.eval(),
             (torch.zeros(1, *self.shape),),
             str(path),
             input_names=["input"],
-            output_names=names,
+            output_names=list(names),
             dynamic_axes={name: {0: "N"} for name in ("input", *names)},
-            opset_version=OPSET,
+            opset_version=17,
             dynamo=False,
         )
         model = onnx.load(path)
         number_names(model)
-        rename_tensors(model, {old: target.name for old, target in zip(names, targets, strict=True)})
+        rename_tensors(model, names)
         path.write_bytes(model.SerializeToString(deterministic=True))
         return path
-
-
-def _prefetched(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Prepare the next batch, for which the teacher runs, while the present one is learned."""
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(next, batches, None)
-        while (batch := following.result()) is not None:
-            following = pool.submit(next, batches, None)
-            yield batch
 
 
 def _teacher(path: Path, shape: tuple[int, ...]) -> Any:
@@ -272,10 +220,16 @@ def _teacher(path: Path, shape: tuple[int, ...]) -> Any:
         raise ModelError(f"the teacher cannot be run: {reason(error)}") from None
 
 
-def _target(name: str, values: Tensor, is_map: bool) -> Target:
-    """Return what kind of output this is, by its values."""
+def are_maps(outputs: Sequence[Tensor], images: Tensor) -> bool:
+    """Return whether all outputs are maps N×C×H×W, smaller than the images by the same 4, 8 or 16."""
+    grids = [[side // stride for side in images.shape[2:]] for stride in (4, 8, 16)]
+    return any(min(grid) >= 8 and all([*y.shape[2:]] == grid for y in outputs) for grid in grids)
+
+
+def target_of(name: str, values: Tensor, is_map: bool) -> Target:
+    """Return what kind of output this is, by its values. Raises BadInputError, ModelError: it cannot be learned."""
     flat = values.flatten(1)
-    size = flat.shape[1]
+    size, norms = flat.shape[1], flat.norm(dim=1)
     if size > MOST and not is_map:
         raise BadInputError(
             f"output {name} has {size} numbers and is no map of the image; a list of boxes cannot be learned this way",
@@ -283,32 +237,32 @@ def _target(name: str, values: Tensor, is_map: bool) -> Target:
         )
     if not values.isfinite().all():
         raise ModelError(f"the teacher's output {name} is not finite")
-    norms = flat.norm(dim=1)
+    kind: Kind = "numbers"
     if is_map:
         kind = "heat" if is_heat(values.numpy()) else "map"
     elif size > 1 and flat.min() >= 0 and (flat.sum(1) - 1).abs().max() < 1e-2:
         kind = "probabilities"
-    else:
-        kind = "direction" if size >= 64 and norms.max() - norms.min() < 1e-2 * norms.mean() else "numbers"
-    return Target(name=name, shape=tuple(values.shape[1:]), kind=kind)
+    elif size >= 64 and norms.max() - norms.min() < 1e-2 * norms.mean():
+        kind = "direction"
+    return Target(name, tuple(values.shape[1:]), kind)
 
 
-def loss(student: Student, logits: Sequence[Tensor], reference: Sequence[Tensor], units: Sequence[Tensor]) -> Tensor:
+def loss(student: Student, logits: Sequence[Tensor], reference: Sequence[Tensor]) -> Tensor:
     """Return the mean loss over the outputs, N×C×H×W each; 0 where the student equals the reference.
 
-    Probabilities and heat: KL divergence. Numbers and maps: smooth L1 in `units`. Directions: 1 - cosine.
+    Probabilities and heat: KL divergence. Numbers and maps: smooth L1 in its `units`. Directions: 1 - cosine.
     """
     parts, weight = [], place_weights(student.targets, reference)
-    for target, y, values, unit in zip(student.targets, logits, reference, units, strict=True):
+    for target, y, values, unit in zip(student.targets, logits, reference, student.units, strict=True):
         if target.kind == "heat":
-            emphasis = 1 + HOT * values
+            emphasis = 1 + 50 * values  # places with heat are few
             error = kl_divergence(Bernoulli(values.clamp(1e-6, 1 - 1e-6)), Bernoulli(logits=y))
-            parts.append((error * emphasis).sum() / emphasis.sum() * HEAT)
+            parts.append((error * emphasis).sum() / emphasis.sum() * 20)  # against the other outputs
         elif target.kind == "probabilities":
             parts.append(functional.kl_div(y.log_softmax(1), values.clamp_min(1e-8), reduction="batchmean"))
         elif target.kind == "direction":
             parts.append((1 - functional.cosine_similarity(y, values)).mean())
         else:
-            error = functional.smooth_l1_loss(y / unit, values / unit, beta=student.beta, reduction="none")
+            error = functional.smooth_l1_loss(y / unit, values / unit, beta=0.5, reduction="none")
             parts.append((error * weight).sum() / (weight.sum() * values.shape[1]).clamp_min(1e-6))
     return torch.stack(parts).mean()
