@@ -47,6 +47,10 @@ class AsyncNetwork:
             with self._lock:
                 self._queue.start_async({0: one}, (one, outputs, counter, index, then), share_inputs=True)
 
+    def drain(self) -> None:
+        """Wait until no request is under way."""
+        self._queue.wait_all()
+
     def _done(self, request: Any, context: Any) -> None:
         _, outputs, counter, index, then = context
         outputs[index] = [np.array(tensor.data) for tensor in request.output_tensors]
