@@ -13,8 +13,7 @@ import numpy as np
 from hams_agents.backends.base import Backend, ModelFile, Network, noise
 from hams_agents.evaluate.requests import Collect, Decode, ModelAt, Tensors, UsedOutputs
 from hams_agents.evaluate.samples import Sample, Samples, Writer
-from hams_agents.profiling.profiler import profile
-from hams_agents.profiling.sampler import SamplerLimits
+from hams_agents.profiling.measurement import SamplerLimits, profile
 from hams_agents.runtime.serving import plain
 from hams_agents.tasks import input as tensors
 from hams_agents.tasks.base import Affine, Detected, Outputs, Reads, Task
