@@ -18,7 +18,6 @@ from hams_scheduler.variant_choice import (
     PlanningSnapshot,
     capacity_mib,
     choose_networks,
-    cpu_s,
     devices_to_load,
     explained,
     node_name,
@@ -105,10 +104,7 @@ def build_instance(snapshot: PlanningSnapshot, chosen: NetworkChoices | None = N
 def _tables(
     snapshot: PlanningSnapshot, chosen: NetworkChoices, models: tuple[str, ...], weights: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return M×D frames/s with the learned overhead (0: does not run), MiB, and ms of CPU time per inference.
-
-    The CPU time holds the node's part of its message: one per frame, so `1 / weight` of it per inference.
-    """
+    """Return M×D frames/s with the learned overhead (0: does not run), MiB, and ms of CPU time per inference."""
     fps, memory, cpu_ms = (np.zeros((len(models), len(snapshot.devices))) for _ in range(3))
     for i, name in enumerate(models):
         for j, device in enumerate(snapshot.devices):
@@ -116,8 +112,7 @@ def _tables(
             if choice is not None:
                 fps[i, j] = 1.0 / (1.0 / choice.profile.fps + snapshot.overhead.get(device.device, 0.0))
                 memory[i, j] = snapshot.memory_mib(choice.network)
-                network = cpu_s(choice.profile, device) * snapshot.cpu_factor.get(device.device, 1.0)
-                cpu_ms[i, j] = 1e3 * (network + snapshot.messages.get(device.device, 0.0) / weights[i])
+                cpu_ms[i, j] = 1e3 * snapshot.cpu_s(choice.profile, device, weights[i])
     return fps, memory, cpu_ms
 
 

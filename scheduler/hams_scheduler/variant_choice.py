@@ -124,6 +124,14 @@ class PlanningSnapshot:
     banned: frozenset[tuple[str, str]] = frozenset()
     """(device, digest) of variants that the agent could not load."""
 
+    def cpu_s(self, profile: ProfileRecord, device: DeviceRecord, weight: float = 1.0) -> float:
+        """CPU time that an inference takes from the device's host, s, as learned.
+
+        It holds its part of the node's message: there is one per frame, so `1 / weight` of it per inference.
+        """
+        network = cpu_s(profile, device) * self.cpu_factor.get(device.device, 1.0)
+        return network + self.messages.get(device.device, 0.0) / weight
+
     def memory_mib(self, network: Network) -> float:
         """The most memory that any device measured, MiB: a network may hide in the memory of one loaded before it."""
         found = (self.profiles.get(network.cell(device).key) for device in self.devices)

@@ -169,6 +169,7 @@ def matrix_view(snapshot: PlanningSnapshot) -> MatrixView:
     cells: dict[str, dict[str, ProfileRecord]] = {}
     reasons: dict[str, str] = {}
     table: list[tuple[float | None, ...]] = []
+    costs: list[tuple[float | None, ...]] = []
     for group in snapshot.groups:
         for node in group.spec.depth_first():
             model = group.models[node]
@@ -180,6 +181,7 @@ def matrix_view(snapshot: PlanningSnapshot) -> MatrixView:
                 name += f"@{'x'.join(map(str, identity[1]))}"
             rows[identity] = name
             numbers: list[float | None] = []
+            spent: list[float | None] = []
             cells[name] = {}
             for device in snapshot.devices:
                 cell = source_of(group, node).cell(device)
@@ -188,10 +190,12 @@ def matrix_view(snapshot: PlanningSnapshot) -> MatrixView:
                     cells[name][device.device] = profile
                 good = profile is not None and profile.reason is None
                 numbers.append(round(profile.fps, 3) if good and profile else None)
+                spent.append(round(1e3 * snapshot.cpu_s(profile, device), 4) if good and profile else None)
                 if not good:
                     why = profile.reason if profile else snapshot.unanswered.get((device.device, cell.key))
                     reasons[f"{name} @ {device.device}"] = why or "not measured yet"
             table.append(tuple(numbers))
+            costs.append(tuple(spent))
     return MatrixView(
         models=tuple(rows.values()),
         devices=tuple(d.device for d in snapshot.devices),
@@ -199,8 +203,20 @@ def matrix_view(snapshot: PlanningSnapshot) -> MatrixView:
         reasons=reasons,
         cells=cells,
         emulated=tuple(d.device for d in snapshot.devices if d.emulated),
+        hosts={d.device: d.host for d in snapshot.devices},
+        cores=dict(snapshot.cores),
+        cpu_ms=tuple(costs) if snapshot.cores else None,
+        frame_cpu_ms=_frame_cpu_ms(snapshot),
         variants=variant_rows(snapshot),
     )
+
+
+def _frame_cpu_ms(snapshot: PlanningSnapshot) -> dict[str, dict[str, float]]:
+    """The cost of a frame beside its nodes, the mean of all groups: a matrix that is saved is one group."""
+    if not snapshot.frames or snapshot.pipeline_host not in snapshot.cores:
+        return {}
+    mean = sum(snapshot.frames.values()) / len(snapshot.frames)
+    return {"default": {snapshot.pipeline_host: round(1e3 * mean, 4)}}
 
 
 def variant_rows(snapshot: PlanningSnapshot) -> tuple[VariantRow, ...]:

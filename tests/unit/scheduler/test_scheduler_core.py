@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from hams_scheduler import core, plan_switching, profiling
@@ -33,6 +35,7 @@ from hams_scheduler.events import (
 )
 from hams_scheduler.leader.lease import Lease
 from hams_scheduler.learning import FRAME_S, MESSAGE_S, OUTPUT_S
+from hams_scheduler.offline import answers
 from hams_scheduler.planning import Solution, decide, place
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.state_parts import PROFILE_ATTEMPTS
@@ -529,21 +532,33 @@ def on_all_cores(*names: str) -> World:
     for name in names:
         world.do(GroupSeen(name, group_record(group_spec(name))))
         world.wait(2.0)
+    world.state.profiles.records = {
+        key: record.model_copy(update={"lanes": 2}) for key, record in world.state.profiles.records.items()
+    }
     return world
 
 
 def test_the_cores_of_the_host_limit_light_networks() -> None:
     """Two inferences of 4 ms a frame would be 250 FPS by the device; messages and the pipeline need cores, too."""
     world = on_all_cores("face")
-    world.state.profiles.records = {
-        key: record.model_copy(update={"lanes": 2}) for key, record in world.state.profiles.records.items()
-    }
     [view] = scheduler_view(world.state, world.now).groups
     frame_s = 0.008 + 2 * MESSAGE_S + FRAME_S + 2 * OUTPUT_S
     assert view.predicted_fps == pytest.approx(2 * 0.95 / frame_s, rel=1e-3)
     assert view.bottleneck == "host h's cores"
     assert "limited by host h's cores" in view.text
     assert view.expected_fps == pytest.approx(view.predicted_fps)
+
+
+def test_a_saved_matrix_knows_the_cores() -> None:
+    """What `matrix --json` prints answers what more cores would give."""
+    world = on_all_cores("face")
+    view = scheduler_view(world.state, world.now)
+    saved = json.loads(view.matrix.model_dump_json())
+    [answer] = answers(saved, ("hfs",), 1.0)
+    assert answer["fps"] == pytest.approx(view.groups[0].predicted_fps, rel=1e-3)
+    [more] = answers(saved, ("hfs",), 1.0, ("cores:h=+2",))
+    assert answer["bottleneck"] == "host h's cores"
+    assert more["fps"] == pytest.approx(250)
 
 
 def test_a_group_that_its_host_limits_has_not_drifted() -> None:
@@ -563,7 +578,7 @@ def test_what_is_predicted_counts_the_groups_that_came_later() -> None:
     world.do(GroupSeen("car", group_record(group_spec("car"))))
     world.wait(2.0)
     both = scheduler_view(world.state, world.now).groups
-    assert [view.predicted_fps for view in both] == pytest.approx([alone.predicted_fps / 2] * 2)
+    assert [view.predicted_fps for view in both] == pytest.approx([alone.predicted_fps / 2] * 2, rel=1e-3)
     world.do(GroupSeen("car", None))
     world.wait(2.0)
     [again] = scheduler_view(world.state, world.now).groups

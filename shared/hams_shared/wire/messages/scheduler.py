@@ -73,6 +73,14 @@ class MatrixView(Wire):
     reasons: dict[str, str] = Field({}, description="`model @ device` → why there is no number")
     cells: dict[str, dict[str, ProfileRecord]] = Field({}, description="model → device → the whole measurement")
     emulated: tuple[str, ...] = ()
+    hosts: dict[str, str] = Field({}, description="device → host")
+    cores: dict[str, float] = Field({}, description="host → CPU cores that HAMS may use, where they are known")
+    cpu_ms: tuple[tuple[float | None, ...], ...] | None = Field(
+        None, description="CPU time of the host per inference, as `fps`; None: no cores are known"
+    )
+    frame_cpu_ms: dict[str, dict[str, float]] = Field(
+        {}, description="group (`default`: that of all models) → host → CPU time per frame, whatever the placement"
+    )
     doubts: dict[str, str] = Field({}, description="`model @ device` → why its number may be wrong")
     variants: tuple[VariantRow, ...] = Field((), description="of the nodes that have any, their sources first")
 
