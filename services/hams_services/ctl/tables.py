@@ -215,6 +215,14 @@ def _expected(view: GroupView) -> Text | str:
     )
 
 
+def predicted_otherwise(group: GroupView) -> bool:
+    """Return whether a host's cores limit the group, or the FPS predicted now differ from its plan's by 5 %."""
+    if group.active is None or not group.predicted_fps:
+        return False
+    changed = abs(group.predicted_fps - group.active.fps) > 0.05 * group.active.fps
+    return changed or group.bottleneck.startswith("host ")
+
+
 def placement(shares: Mapping[str, Mapping[str, float]], variants: Variants | None = None) -> str:
     """Return ``device: node int8, node · device: node``; a share below one follows its node."""
     by_device: dict[str, list[str]] = {}

@@ -18,6 +18,7 @@ from hams_services.ctl.tables import (
     leader_line,
     matrix_table,
     placement,
+    predicted_otherwise,
     reasons,
     streams_table,
     variant_remarks,
@@ -95,6 +96,8 @@ def _print_remarks(group: GroupView, compact: bool) -> None:
         out.print(f"  {group.name}: {placement(plan.shares, plan.variants)}")
     if group.text and group.state != "serving":
         out.print(f"  {group.name}: {group.text}", style="yellow")
+    if group.state == "serving" and predicted_otherwise(group):
+        out.print(f"  {group.name}: {group.text}", style="dim")
     if group.expected_why:
         out.print(f"  {group.name}: {group.expected_why}", style="dim")
     if group.active is not None and group.active.unmet:

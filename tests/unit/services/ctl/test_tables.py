@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from rich.console import Console, RenderableType
 
-from hams_services.ctl.tables import NARROW, devices_table, groups_table, placement, plans_table, streams_table
+from hams_services.ctl.tables import (
+    NARROW,
+    devices_table,
+    groups_table,
+    placement,
+    plans_table,
+    predicted_otherwise,
+    streams_table,
+)
 from hams_services.monitor.core import SystemSnapshot
 from hams_services.monitor.screen import screen
 from hams_shared.wire.messages.pipeline import PipelineView, StreamView
@@ -55,6 +63,18 @@ def test_groups_and_devices_in_80_columns() -> None:
 def test_a_failed_group_has_its_reason_below_the_table_only() -> None:
     failed = GroupView(name="face", state="failed", text="node face/det runs on no device")
     assert not any("runs on no device" in line for line in shown(groups_table((failed,)), 160))
+
+
+@pytest.mark.parametrize(
+    ("fps", "bottleneck", "told"),
+    [(10.0, "box.b.u", False), (10.4, "box.b.u", False), (5.0, "box.b.u", True), (10.0, "host box's cores", True)],
+)
+def test_a_prediction_is_told_where_it_differs_from_the_plan(fps: float, bottleneck: str, told: bool) -> None:
+    serving = GroupView(
+        name="face", state="serving", active=plan(3, {"det": "box.b.u"}), predicted_fps=fps, bottleneck=bottleneck
+    )
+    assert predicted_otherwise(serving) == told
+    assert not predicted_otherwise(serving.model_copy(update={"active": None}))
 
 
 def test_where_nodes_are() -> None:
