@@ -314,6 +314,7 @@ def convolutional(folder: Path) -> Path:
 
 
 @pytest.mark.train
+@pytest.mark.filterwarnings(OLD_EXPORTER)
 def test_a_detector_on_a_smaller_image_goes_on_after_a_kill(tmp_path: Path) -> None:
     images = np.repeat(np.repeat(squares(140), 2, 2), 2, 3)
     np.save(tmp_path / "tensors.npy", images[:120])
@@ -328,6 +329,8 @@ def test_a_detector_on_a_smaller_image_goes_on_after_a_kill(tmp_path: Path) -> N
     }
     killed_after("epoch 2", given)
     result = TrainResult.model_validate(in_child(given)[0])
+    whole = trained(given | {"folder": str(tmp_path / "whole")})
+    assert result.file.read_bytes() == whole.file.read_bytes()
     assert (result.kind, result.note) == ("the network itself, on 96×96", "")
     assert (result.epochs, result.stopped) == (8, "epochs")
     assert result.outputs == {"heat": "heat", "538": "map"}
