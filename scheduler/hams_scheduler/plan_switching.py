@@ -21,7 +21,7 @@ MIN_DWELL_S = 15.0
 """A placement is left alone for this long after a change that nothing forces is made, s."""
 DRIFT = 0.15
 """A prediction by what was learned this far from the earlier one requests a new solution."""
-LOOK_S = 1.0
+LOOK_S = 2.0
 """Pause between two searches for such groups, s."""
 
 

@@ -298,15 +298,14 @@ def predict(snapshot: PlanningSnapshot) -> Prediction:
     """Return the FPS of `snapshot`'s groups on the devices where they serve now; NOTHING while one is lost."""
     try:
         with _translated():
-            chosen = choose_networks(snapshot)
-            whole = build_instance(snapshot, chosen)
-            now = _serving(whole, snapshot, chosen)
-            numbers = Problem.of(whole if now is None else now)
+            chosen = serving(snapshot)
+            if any((node, device) not in chosen for node, places in snapshot.current.items() for device in places):
+                return NOTHING
+            now = build_instance(snapshot, chosen)
+            numbers = Problem.of(now)
     except (InfeasibleError, BadInputError):
         return NOTHING
-    shares = _shares(whole, snapshot.current)
-    if now is None or objective.breaches(numbers, shares):
-        return NOTHING
+    shares = _shares(now, snapshot.current)
     rates = objective.group_rates(now, numbers, shares)
     return Prediction(
         rates, objective.limits(now, numbers, shares, rates), objective.host_seconds(now, numbers, shares)

@@ -251,7 +251,8 @@ def serving(snapshot: PlanningSnapshot) -> dict[tuple[str, str], NetworkChoice]:
         for node in group.spec.depth_first():
             name = node_name(group, node)
             networks = {n.model.digest: n for n in networks_for(group, node, snapshot.variants)}
-            for device in snapshot.devices:
+            places = snapshot.current.get(name, {})
+            for device in (device for device in snapshot.devices if device.device in places):
                 digest = snapshot.loaded.get(name, {}).get(device.device, group.models[node].digest)
                 network = networks.get(digest)
                 profile = snapshot.profiles.get(network.cell(device).key) if network else None
