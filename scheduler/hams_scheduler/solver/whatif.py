@@ -16,7 +16,7 @@ def apply(instance: Instance, change: str, profiles: Mapping[str, Mapping[str, A
     """Return `instance` after one change.
 
     ``add:DEVICE`` adds a twin of a device that is there; ``add:PROFILE.yaml`` a device of the speeds in that profile,
-    whose content is ``profiles[PROFILE.yaml]`` (`name`, `fps` and `cpu_ms` by model or ``"*"``, `memory_mib`, `host`);
+    whose content is ``profiles[PROFILE.yaml]`` (`name`, `fps` by model or ``"*"``, `memory_mib`, `host_cpu_ms`, `host`);
     ``remove:DEVICE`` takes one away; ``scale:DEVICE=1.5`` makes one that much faster; ``cores:HOST=8`` gives a host
     so many CPU cores, ``cores:HOST=+4`` so many more. DEVICE is an id or its end, such
     as ``openvino.gpu`` or ``gpu``, where that names one device.
@@ -100,8 +100,7 @@ def _profiled(instance: Instance, profile: Mapping[str, Any]) -> Instance:
     if kappa is not None:
         kappa[-1] = 1.0
     cpu_ms = np.zeros(table.shape) if added.cpu_ms is None else added.cpu_ms.copy()
-    costs = profile.get("cpu_ms") or {}
-    cpu_ms[:, -1] = [float(costs.get(model, costs.get("*", 0.0))) for model in instance.models]
+    cpu_ms[:, -1] = float(profile.get("host_cpu_ms") or 0.0)
     hosts = dict(instance.hosts) | ({name: str(profile["host"])} if profile.get("host") else {})
     return added.replace(
         devices=(*instance.devices, name),

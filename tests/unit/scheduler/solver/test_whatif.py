@@ -129,9 +129,9 @@ def test_more_cores_for_a_host() -> None:
 
 
 def test_a_profiled_device_costs_its_host_what_the_profile_states() -> None:
-    profile = {"name": "vpu", "fps": {"*": 7}, "cpu_ms": {"det": 4, "*": 0.5}, "host": "box"}
+    profile = {"name": "vpu", "fps": {"*": 7}, "host_cpu_ms": 0.5, "host": "box"}
     more = apply(on_two_cores(), "add:vpu.yaml", {"vpu.yaml": profile})
-    assert more.cpu_ms[:, 2].tolist() == [4, 0.5]  # type: ignore[index]
+    assert more.cpu_ms[:, 2].tolist() == [0.5, 0.5]  # type: ignore[index]
     assert more.hosts["vpu"] == "box"
 
 
