@@ -128,8 +128,15 @@ def _of_another_runtime(label: str, device: str) -> bool:
 
 
 def reasons(matrix: MatrixView) -> list[str]:
-    """Return why cells are empty, one line each."""
-    return [f"  {pair}: {why}" for pair, why in matrix.reasons.items() if why != "not measured yet"]
+    """Return why cells are empty, and which networks are computed on fewer lanes than the device has, a line each."""
+    lines = [f"  {pair}: {why}" for pair, why in matrix.reasons.items() if why != "not measured yet"]
+    for model, cells in matrix.cells.items():
+        for device, cell in cells.items():
+            every = cell.curve[0] if cell.curve else None  # that with all lanes
+            if every is not None and cell.lanes < every.lanes:
+                slower = f"{every.fps:,.1f} frames/s with all {every.lanes} lanes"
+                lines.append(f"  {model} @ {device}: at most {cell.lanes} at a time, which is faster: {slower}")
+    return lines
 
 
 def devices_table(devices: tuple[DeviceView, ...]) -> Table:

@@ -12,12 +12,14 @@ from hams_services.ctl.tables import (
     placement,
     plans_table,
     predicted_otherwise,
+    reasons,
     streams_table,
 )
 from hams_services.monitor.core import SystemSnapshot
 from hams_services.monitor.screen import screen
+from hams_shared.wire.messages.agents import ProfilePoint, ProfileRecord
 from hams_shared.wire.messages.pipeline import PipelineView, StreamView
-from hams_shared.wire.messages.scheduler import DeviceView, GroupView, StrategyAnswer
+from hams_shared.wire.messages.scheduler import DeviceView, GroupView, MatrixView, StrategyAnswer
 from support.build import device, plan
 
 STREAM = StreamView(
@@ -108,3 +110,15 @@ def test_no_word_is_cut_on_any_console(width: int) -> None:
         assert "…" not in "".join(lines)
         assert max(map(len, lines)) <= width
         assert words <= {part for line in lines for word in line.split() for part in (word, word.rstrip(",:"))}
+
+
+@pytest.mark.parametrize(("lanes", "lines"), [(1, 1), (4, 0)])
+def test_the_matrix_names_networks_that_use_fewer_lanes(lanes: int, lines: int) -> None:
+    curve = (ProfilePoint(lanes=4, fps=31.0, ms=129.0), ProfilePoint(lanes=1, fps=40.0, ms=25.0))
+    cell = ProfileRecord(
+        digest="0" * 64, model_name="vgg", input_shape=(1, 3, 8, 8), fingerprint="f", runtime="r", precision="fp32",
+        fps=40.0, lanes=lanes, curve=curve,
+    )  # fmt: skip
+    matrix = MatrixView(models=("vgg",), devices=("box.ov.cpu",), fps=((40.0,),), cells={"vgg": {"box.ov.cpu": cell}})
+    expected = "  vgg @ box.ov.cpu: at most 1 at a time, which is faster: 31.0 frames/s with all 4 lanes"
+    assert reasons(matrix) == [expected] * lines
