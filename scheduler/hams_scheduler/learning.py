@@ -52,7 +52,7 @@ CROWDED = 0.9
 """From this part of a host's cores on, what runs there waits for cores."""
 LOADED = 0.1
 """CPU seconds per second from which on a process shows what frames cost it: below, its idle work weighs too much."""
-MESSAGE_S = 0.0002
+MESSAGE_S = 0.0003
 """CPU time of a node's message in its agent beside the network, until it is measured, s (decision 29)."""
 MESSAGE_MOST_S = 0.0015
 """Most of it that counts as a message, s; the rest is the networks', where theirs is known."""

@@ -16,10 +16,10 @@ def apply(instance: Instance, change: str, profiles: Mapping[str, Mapping[str, A
     """Return `instance` after one change.
 
     ``add:DEVICE`` adds a twin of a device that is there; ``add:PROFILE.yaml`` a device of the speeds in that profile,
-    whose content is ``profiles[PROFILE.yaml]`` (`name`, `fps` by model or ``"*"``, `memory_mib`, `host_cpu_ms`, `host`);
-    ``remove:DEVICE`` takes one away; ``scale:DEVICE=1.5`` makes one that much faster; ``cores:HOST=8`` gives a host
-    so many CPU cores, ``cores:HOST=+4`` so many more. DEVICE is an id or its end, such
-    as ``openvino.gpu`` or ``gpu``, where that names one device.
+    whose content is ``profiles[PROFILE.yaml]`` (`name`, `fps` by model or ``"*"``, and optionally `memory_mib`,
+    `host_cpu_ms`, `host`); ``remove:DEVICE`` takes one away; ``scale:DEVICE=1.5`` makes one that much faster;
+    ``cores:HOST=8`` gives a host so many CPU cores, ``cores:HOST=+4`` so many more. DEVICE is an id or its end, such as
+    ``openvino.gpu`` or ``gpu``, where that names one device.
 
     Raises:
         InvalidInstanceError: the change is of none of these forms, or names a device that is not there.
