@@ -43,7 +43,7 @@ COPIES, LEAST_COPIES, MOST_COPIES, COPIED_BYTES = 1200, 3, 15, 1 << 30
 """Changed images in all, and per image; and bytes of all images together."""
 BATCH, MOST_NUMBERS = 32, 6_000_000
 """Most images per step, and most numbers, if these are more than 4 images."""
-GENTLE, LEAST_RATE = 0.05, 0.01
+GENTLE, LEAST_RATE = 0.025, 0.01
 """Factor of the learning rate where a student starts trained; and the least learning rate, as a part of the first."""
 
 
@@ -102,7 +102,8 @@ class Training:
         border = len(images) - round(len(images) * HOLD_OUT)
         self.hold_out = TensorDataset(*samples[border:])
         self.known = TensorDataset(*self._augmented(samples[:border]))
-        self.student.calibrate(self.known.tensors[0], self.known.tensors[1:])
+        inputs, *wanted = samples[:border] if self.student.pretrained else self.known.tensors
+        self.student.calibrate(inputs, wanted)
         self.rate = request.rate * (GENTLE if self.student.pretrained else 1)
         self.optimizer = torch.optim.AdamW(self.student.parameters(), self.rate, weight_decay=1e-4)
         self.plateau = ReduceLROnPlateau(self.optimizer, factor=0.4, patience=4, threshold=0.0)
