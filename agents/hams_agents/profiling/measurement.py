@@ -153,22 +153,20 @@ def profile_steps(
 ) -> Iterator[ModelProfile | None]:
     """Measure `network`, one run or burst per step: yields None after each, and last the profile.
 
-    First single images alone, then all `lanes` of the device, fewer of them, and batches. With a `baseline`, the two
-    networks take turns: a processor's speed changes within minutes (heat, other processes), so only what was measured
-    in the same moments can be compared. `cpu` is the CPU time of this process, s.
+    With a `baseline`, the two networks take turns: a processor's speed changes within minutes (heat, other processes),
+    so only what was measured in the same moments can be compared. `cpu` is the CPU time of this process, s.
 
     Raises:
         ModelError: a network fails.
     """
     limits = limits or SamplerLimits()
-    pairs = [(network, model), *([baseline] if baseline is not None else [])]
-    turns = [_Turn(*pair, clock, Sampler(limits)) for pair in pairs]
+    turns = [_Turn(*pair, clock, Sampler(limits)) for pair in ((network, model), baseline) if pair is not None]
     rounds = yield from _in_turns(turns)
     single = turns[0].sampler
     median = max(quantile(single.durations, 0.5), 1e-9)
     curve = _Curve(network, model, clock, cpu, limits, lanes, median)
     best = yield from curve.measure()
-    fps, at_a_time = best.point().fps, best.lanes
+    fps = best.point().fps
     yield ModelProfile(
         fps=fps,
         p50_ms=median * 1e3,
@@ -179,8 +177,8 @@ def profile_steps(
         stable=single.stable and (lanes == 1 or best.sampler.stable),
         fps_batch=max((point.fps for point in curve.points if point.batch > 1), default=0.0),
         baseline_fps=_times_as_long(rounds) * fps if baseline is not None else 0.0,
-        lanes=at_a_time,
-        lane_ms=best.point().ms if at_a_time > 1 else 0.0,
+        lanes=best.lanes,
+        lane_ms=best.point().ms if best.lanes > 1 else 0.0,
         curve=curve.points,
         cpu_ms=best.cpu_ms,
     )
