@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.prediction import calibration, rules
 from benchmarks.prediction.cases import HOST, PredictionCase, all_cases, deployment, device_sets, folder
-from benchmarks.prediction.measuring import measure, predict
+from benchmarks.prediction.measuring import Prediction, measure, predict
 from benchmarks.prediction.report import markdown, write
 from benchmarks.serving.cases import ROOT
 from benchmarks.serving.hams import System
@@ -31,8 +31,6 @@ from hams_shared.errors import HamsError
 ROUNDS = 3
 LAST_REPEAT_S = 3000.0
 """A void measurement is repeated once in its round, but not when the run has lasted this long."""
-Predictions = dict[str, dict[str, float]]
-"""Case → group → FPS."""
 
 
 class Bench:
@@ -41,7 +39,7 @@ class Bench:
     def __init__(self, cases: list[PredictionCase], rows: list[rules.Row], out: Path) -> None:
         self._sets = device_sets()
         self._cases = {name: mine for name in self._sets if (mine := [case for case in cases if case.devices == name])}
-        self._predicted: Predictions = {}
+        self._predicted: dict[str, Prediction] = {}  # by case
         self._profiled: dict[str, float] = {}
         self.rows = rows
         self._out = out
@@ -63,7 +61,7 @@ class Bench:
             with self._system(name, home) as system:
                 for case in cases:
                     self._predicted[case.name] = predict(system, case)
-                    said = ", ".join(f"{group} {fps:.2f}" for group, fps in self._predicted[case.name].items())
+                    said = ", ".join(f"{group} {fps:.2f}" for group, fps in self._predicted[case.name].fps.items())
                     self._say(f"{case.name}: predicted {said}")
             after = calibration.rate()
             self._profiled[name] = (before + after) / 2.0
@@ -86,7 +84,7 @@ class Bench:
                 found = measure(system, self._sets[case.devices], case)
             except (SystemExit, HamsError, subprocess.TimeoutExpired) as error:  # the other cases are still measured
                 why = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-                found = {group: {"void": f"failed: {why[0][:200]}"} for group in self._predicted[case.name]}
+                found = {group: {"void": f"failed: {why[0][:200]}"} for group in self._predicted[case.name].fps}
             for group, one in found.items():
                 self._row(case, number, attempt, group, one)
             if not any(one["void"] for one in found.values()):
@@ -94,7 +92,8 @@ class Bench:
         self.keep()
 
     def _row(self, case: PredictionCase, number: int, attempt: int, group: str, one: dict[str, Any]) -> None:
-        predicted, profiled = self._predicted[case.name][group], self._profiled[case.devices]
+        prediction, profiled = self._predicted[case.name], self._profiled[case.devices]
+        predicted, stated = prediction.fps[group], group in prediction.stated
         row = {
             "case": case.name,
             "group": group,
@@ -104,13 +103,15 @@ class Bench:
             "attempt": attempt,
             "predicted": round(predicted, 3),
             "profiled": profiled,
+            "stated": stated,
             **one,
         }
         self.rows.append(row)
         if "measured" not in row:
             self._say(f"{case.name}: {group} {row['void']}")
             return
-        row["corrected"] = round(rules.corrected(one["measured"], profiled, one["before"], one["after"]), 3)
+        speeds = (profiled, one["before"], one["after"])
+        row["corrected"] = one["measured"] if stated else round(rules.corrected(one["measured"], *speeds), 3)
         self._say(
             f"{case.name}: {group} predicted {predicted:.2f} measured {row['measured']:.2f} corrected "
             f"{row['corrected']:.2f} expected {row['expected']:.2f}  {row['void'] and 'void: ' + row['void']}"

@@ -7,6 +7,7 @@ import json
 import math
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,36 @@ EDGE_S = 0.004
 ASK_S = 30.0
 
 
-def predict(system: System, case: PredictionCase) -> dict[str, float]:
-    """Return the FPS that a plan predicts for each group of `case`; nothing is deployed."""
+@dataclass(frozen=True)
+class Prediction:
+    """What a plan says of a case before deployment."""
+
+    fps: dict[str, float]
+    """By group."""
+    stated: frozenset[str]
+    """Groups that emulated devices limit: their pace is stated and does not follow the machine's speed."""
+
+
+def predict(system: System, case: PredictionCase) -> Prediction:
+    """Return what a plan predicts for `case`; nothing is deployed."""
     with tempfile.TemporaryDirectory() as scratch:
         path, names = deployment(case, Path(scratch))
         [answer] = json.loads(system.ctl("plan", str(path), "--strategy", "hfs", "--json"))
     if answer["error"]:
         raise SystemExit(f"{case.name}: {answer['error']}")
-    return dict(answer["group_fps"]) or {names[0]: float(answer["fps"])}
+    return prediction(answer, names)
+
+
+def prediction(answer: dict[str, Any], names: list[str]) -> Prediction:
+    """Read one strategy's answer of ``hams-ctl plan --json`` about the groups `names`."""
+    used: dict[str, set[str]] = {name: set() for name in names}
+    for node, shares in answer["shares"].items():
+        used[node.split("/")[0] if len(names) > 1 else names[0]] |= set(shares)
+    if len(names) == 1 and answer["bottleneck"]:
+        used = {names[0]: {answer["bottleneck"]}}
+    stated = {name for name, devices in used.items() if all(".emulated." in device for device in devices)}
+    fps = answer["group_fps"] or {names[0]: float(answer["fps"])}
+    return Prediction(dict(fps), frozenset(stated))
 
 
 def measure(system: System, devices: DeviceSet, case: PredictionCase) -> dict[str, dict[str, Any]]:

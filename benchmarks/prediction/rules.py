@@ -5,6 +5,7 @@
 - A void measurement is repeated at most once in its round, and not after 50 minutes. Rows of void measurements are
   kept and never averaged.
 - Drift-corrected FPS = measured FPS × calibration while the networks were profiled ÷ mean calibration of the bracket.
+  Groups that emulated devices limit by the plan are not corrected: their pace is stated.
 - The figure of a group is the median over the rounds that are not void; its error is |predicted - figure| ÷ figure.
 - A group without a round that is not void has no error, and is counted as not measured.
 """

@@ -12,6 +12,7 @@ from hams_shared.group.spec import load_group
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from benchmarks.prediction.cases import EXAMPLES, all_cases, device_sets
+from benchmarks.prediction.measuring import prediction
 from benchmarks.prediction.report import markdown
 from benchmarks.prediction.rules import corrected, summary, verdict, void
 from benchmarks.serving.cases import LIGHT, ROOT
@@ -36,6 +37,27 @@ def test_a_measurement_is_void_by_the_written_rules(
 
 def test_drift_is_corrected_to_the_speed_of_the_machine_while_networks_were_profiled() -> None:
     assert corrected(10.0, 1000.0, 790.0, 810.0) == pytest.approx(12.5)
+
+
+CPU, GPU = "box.openvino.cpu", "box.emulated.gpu-sim"
+
+
+@pytest.mark.parametrize(
+    ("names", "shares", "bottleneck", "stated"),
+    [
+        (["face"], {"face": {GPU: 1.0}, "age": {CPU: 1.0}}, GPU, {"face"}),
+        (["face"], {"face": {GPU: 1.0}, "age": {CPU: 1.0}}, CPU, set()),
+        (["face"], {"face": {GPU: 1.0}}, "host box", set()),
+        (["face", "v"], {"face/face": {GPU: 1.0}, "v/v": {GPU: 1.0}, "v/plate": {CPU: 1.0}}, CPU, {"face"}),
+    ],
+)
+def test_groups_that_emulated_devices_limit_have_a_stated_pace(
+    names: list[str], shares: dict[str, Any], bottleneck: str, stated: set[str]
+) -> None:
+    several = dict.fromkeys(names, 5.0) if len(names) > 1 else {}
+    answer = {"shares": shares, "bottleneck": bottleneck, "fps": 5.0, "group_fps": several}
+    found = prediction(answer, names)
+    assert (found.fps, found.stated) == (dict.fromkeys(names, 5.0), stated)
 
 
 def row(round_number: int, measured: float, why: str = "", **more: Any) -> dict[str, Any]:
