@@ -255,7 +255,8 @@ class Executor:
                         condition.notify_all()
                     return None
                 self._idle = not self._preparing
-                self.clock.wait(self._to_compute, None)
+                own = self.lanes > 1 and not job and not self._stepping  # no thread beside the lanes waits for it
+                self.clock.wait(self._to_compute, self._queue.wait(self.clock.now()) if own else None)
                 self._idle = False
 
     def _take_work(self) -> Batch | Turn[Piece] | None:
@@ -264,7 +265,7 @@ class Executor:
             return None
         ready = self._ready.pop()[1] if self._ready else None
         work = ready or (None if self._preparing else self._queue.pop(self.clock.now()))
-        if self._queue.size:
+        if self._queue.size and (work is not None or self.lanes == 1):
             (self._to_prepare if self.lanes == 1 else self._to_compute).notify()
         return work
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -24,9 +25,10 @@ from support.wait import until
 class Counting:
     """A network that computes nothing while its gate is shut; counts what it does at a time."""
 
-    dynamic_batch, memory_mib, load_ms = False, 0.0, 0.0
+    memory_mib, load_ms = 0.0, 0.0
 
     def __init__(self) -> None:
+        self.dynamic_batch = False
         self.gate = threading.Event()
         self.lock = threading.Lock()
         self.running = self.most = 0
@@ -57,9 +59,10 @@ class Bench:
     def _deliver(self, finished: list[Finished]) -> None:
         self.frames += [one.output.id.frame for one in finished]
 
-    def submit(self, frame: int) -> None:
+    def submit(self, frame: int, wait_ms: float = 0.0) -> None:
         spec = group_spec("g", nodes=("scene",))
-        node = spec.nodes["scene"]
+        node = spec.nodes["scene"].model_copy(update={"max_wait_ms": wait_ms})
+        spec = spec.model_copy(update={"nodes": {"scene": node}})
         served = ServedNode(
             "h.b.u", plan(1, {"scene": "h.b.u"}, spec), "scene", self.network, build_task(node.task, node.input)
         )
@@ -92,6 +95,20 @@ async def test_only_a_batch_that_is_alone_gets_the_whole_device() -> None:
     await until(lambda: len(bench.frames) == 2)
     assert bench.executor.stop(60)
     assert bench.network.alone == [True, False]
+
+
+async def test_work_that_waits_for_others_begins_in_time_though_no_lane_is_done_meanwhile() -> None:
+    bench = Bench(2)
+    bench.network.dynamic_batch = True
+    bench.submit(0)
+    await until(lambda: bench.network.running == 1)
+    start = time.process_time()
+    bench.submit(1, wait_ms=400.0)
+    await until(lambda: bench.network.running == 2)
+    assert time.process_time() - start < 0.3  # the idle lane sleeps meanwhile
+    bench.network.gate.set()
+    await until(lambda: len(bench.frames) == 2)
+    assert bench.executor.stop(60)
 
 
 async def test_the_device_time_of_lanes_adds_up_to_no_more_than_the_time_that_passed() -> None:
