@@ -7,6 +7,7 @@ not be done in every round.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
@@ -31,6 +32,11 @@ DEPLOY_S = 300.0
 SILENCE_S = 30.0
 
 
+def end_with_parent() -> None:
+    """For ``Popen(preexec_fn=…)``: the new process is told to end when ours does, also when ours is killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
 class System:
     """A running ``hams-ctl up``."""
 
@@ -42,7 +48,7 @@ class System:
         for device in devices:
             argv += ["--device", device]
         with self._log.open("w") as log:
-            self.process = subprocess.Popen(argv, stdout=log, stderr=log)
+            self.process = subprocess.Popen(argv, stdout=log, stderr=log, preexec_fn=end_with_parent)
 
     def __enter__(self) -> System:
         deadline = time.monotonic() + START_S
