@@ -28,6 +28,8 @@ from hams_shared.wire.messages.pipeline import (
     PipelineView,
     PushAnswer,
     PushRequest,
+    ReadCost,
+    ReadCostRequest,
 )
 from hams_shared.wire.results import RESULT
 
@@ -183,6 +185,12 @@ MESSAGES: dict[str, tuple[str, Model, str]] = {
         "A delivered frame, while requested.",
     ),
     "streams": (subjects.pipeline_status(), PipelineView, "All streams and their frame ledgers."),
+    "readCostRequest": (
+        subjects.read_cost(),
+        ReadCostRequest,
+        "What does reading a video cost? Sent by schedulers.",
+    ),
+    "readCost": (subjects.read_cost(), ReadCost, "The CPU time of a frame, or an error."),
     "pipelineLoad": (subjects.pipeline_load(), PipelineLoad, "The cost of the pipeline, once a second."),
     "heartbeat": (subjects.heartbeat("{device}"), Heartbeat, "The state of an agent, twice a second."),
 }
@@ -192,9 +200,9 @@ PARAMETERS = {
     "node": {"description": "name of one of its nodes; * for all"},
     "device": {"description": "host.backend.unit"},
 }
-SENT = {"inferRequest", "pushRequest", "picturesWanted", "outputsWanted"}
+SENT = {"inferRequest", "pushRequest", "picturesWanted", "outputsWanted", "readCostRequest"}
 """Messages that an application sends; it receives the others."""
-ANSWERS = {"inferAnswer": "inferRequest", "pushAnswer": "pushRequest"}
+ANSWERS = {"inferAnswer": "inferRequest", "pushAnswer": "pushRequest", "readCost": "readCostRequest"}
 
 
 def asyncapi() -> dict[str, Any]:

@@ -43,6 +43,7 @@ from hams_scheduler.events import (
     StoreProfile,
     Tick,
     VariantSeen,
+    VideoMeasured,
 )
 from hams_scheduler.state import SchedulerState
 from hams_shared.wire.messages.agents import AssignmentState, DeviceHealth, DeviceRecord, Heartbeat
@@ -93,7 +94,9 @@ def _seen(state: SchedulerState, event: Event) -> list[Command]:
         case ProfileSeen(record):
             state.profiles.seen(record)
         case PipelineSeen(load):
-            state.learned.piped(load)
+            state.piped(load)
+        case VideoMeasured(key, cpu_s):
+            state.videos.measured(key, cpu_s)
         case PlanSeen(record):
             _plan_seen(state, record)
         case PlanEntrySeen():
@@ -331,7 +334,7 @@ def _tick(state: SchedulerState, now: float) -> list[Command]:
 def _advance(state: SchedulerState, now: float) -> list[Command]:
     commands = plan_switching.activate(state, state.plans.pending)
     groups = state.groups.sorted()
-    commands += profiling.start_due(state, groups, now)
+    commands += [*profiling.start_due(state, groups, now), *state.videos.start_due([*groups, *state.drafts()])]
     if not state.settled(now):
         return commands
     commands += _orphans(state)
@@ -346,7 +349,7 @@ def _answers(state: SchedulerState) -> list[Command]:
     commands: list[Command] = []
     for request_id, request in list(state.questions.items()):
         groups = list(request.groups)
-        if not profiling.missing(state, groups) and not profiling.missing(state, groups, idle=True):
+        if not profiling.unmeasured(state, groups) and not profiling.missing(state, groups, idle=True):
             del state.questions[request_id]
             snapshot = state.snapshot(groups, request.strategies[0], request.time_limit_s)
             commands.append(AnswerPlan(request_id, request, snapshot))
@@ -372,7 +375,7 @@ def _to_place(state: SchedulerState, groups: list[GroupRecord]) -> list[GroupRec
     A group that served and lost a device waits only for benchmarks without which it cannot be placed. The others do not
     wait then either, unless they cannot be placed without a benchmark: their turn comes with it.
     """
-    if not profiling.missing(state, groups):
+    if not profiling.unmeasured(state, groups):
         return groups
     ready = [group for group in groups if not profiling.waits_for_benchmark(state, group)]
     return ready if any(state.lost_device(group.spec.name) for group in ready) else []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hams_scheduler.planning import Solution
 from hams_scheduler.variant_choice import Cell, PlanningSnapshot
 from hams_shared.errors import HamsError
+from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord, ModelRef
 from hams_shared.wire.messages.pipeline import PipelineLoad
@@ -37,6 +38,14 @@ class PipelineSeen:
     """A pipeline's report of what it costs its host."""
 
     load: PipelineLoad
+
+
+@dataclass(frozen=True)
+class VideoMeasured:
+    """What reading a frame of a video costs, CPU s; 0: it could not be measured."""
+
+    key: str
+    cpu_s: float
 
 
 @dataclass(frozen=True)
@@ -175,6 +184,7 @@ Event = (
     DeviceSeen
     | HeartbeatSeen
     | PipelineSeen
+    | VideoMeasured
     | GroupSeen
     | PlanSeen
     | PlanEntrySeen
@@ -206,6 +216,14 @@ class Profile:
     cell: Cell
     baseline: tuple[ModelRef, Cell] | None = None
     """The network that is measured in turns with it: the source of a variant, where that runs."""
+
+
+@dataclass(frozen=True)
+class MeasureVideo:
+    """Ask the pipeline what reading a video costs; report :class:`VideoMeasured`."""
+
+    key: str
+    stream: StreamSpec
 
 
 @dataclass(frozen=True)
@@ -263,4 +281,4 @@ class Note:
     epoch: int | None = None
 
 
-Command = Profile | StoreProfile | Solve | StorePlan | DeletePlan | AdoptGroup | AnswerPlan | Note
+Command = Profile | MeasureVideo | StoreProfile | Solve | StorePlan | DeletePlan | AdoptGroup | AnswerPlan | Note

@@ -52,8 +52,12 @@ CROWDED = 0.9
 """From this part of a host's cores on, what runs there waits for cores."""
 LOADED = 0.1
 """CPU seconds per second from which on a process shows what frames cost it: below, its idle work weighs too much."""
-MESSAGE_S = 0.0003
-"""CPU time of a node's message in its agent beside the network, until it is measured, s (decision 29)."""
+SHARED = 1.07
+"""By how much several networks on one CPU slow each other down until it is measured: they evict each other's weights
+from the caches (decision 29)."""
+MESSAGE_S = 0.0008
+"""CPU time of a node's message in its agent beside the network, waiting for Python's lock included, until it is
+measured, s (decision 29)."""
 MESSAGE_MOST_S = 0.0015
 """Most of it that counts as a message, s; the rest is the networks', where theirs is known."""
 READ_S = 0.001
@@ -162,10 +166,11 @@ class Learned:
         eta = prior if own is None else own.value(prior, ETA_PRIOR_S)
         return 1.0 / min(max(eta, ETA_RANGE[0]), ETA_RANGE[1])
 
-    def kappas(self, devices: list[str], most: int) -> dict[tuple[str, int], float]:
-        """:meth:`kappa` by (device, resident nodes) up to `most` nodes; unknown devices are absent."""
+    def kappas(self, devices: list[str], most: int, cpus: Collection[str] = ()) -> dict[tuple[str, int], float]:
+        """:meth:`kappa` by (device, resident nodes) up to `most` nodes; unknown devices but `cpus` are absent."""
+        new = {(d, k): SHARED for d in cpus if d not in self.device_eta for k in range(2, most + 1)}
         known = [device for device in devices if device in self.device_eta]
-        return {(device, k): self.kappa(device, k) for device in known for k in range(1, most + 1)}
+        return new | {(device, k): self.kappa(device, k) for device in known for k in range(1, most + 1)}
 
     def overhead_s(self, device: str) -> float:
         """What an inference costs on the device beside computing, s; 0 when nothing is known."""
@@ -178,15 +183,20 @@ class Learned:
         return MESSAGE_S if ratio is None else ratio.value(MESSAGE_S, CPU_PRIOR)
 
     def cpu_factor(self, device: str) -> float:
-        """By which factor networks take more CPU time on the device than measured alone; 1 when nothing is known."""
+        """By which factor networks take more CPU time on the device than measured alone."""
         ratio = self.networks.get(device)
-        return 1.0 if ratio is None else ratio.value(1.0, ETA_PRIOR_S)
+        return SHARED if ratio is None else ratio.value(SHARED, ETA_PRIOR_S)
 
-    def frame_s(self, group: str, streams: Collection[str], nodes: int) -> float:
-        """CPU time of a frame of `group` on the host of its pipeline, the broker's included, s."""
-        known = [self.reading.get((group, stream), Ratio(CPU_MEMORY)).value(READ_S, CPU_PRIOR) for stream in streams]
-        reading = sum(known) / len(known) if known else 0.0
-        return reading + (FRAME_S + nodes * OUTPUT_S) * self.joining.value(1.0, CPU_PRIOR)
+    def frame_s(self, group: str, reading: Mapping[str, float], nodes: int) -> float:
+        """CPU time of a frame of `group` on the host of its pipeline, the broker's included, s.
+
+        `reading` has the CPU time of reading a frame of each stream before it is played, s.
+        """
+        known = [
+            self.reading.get((group, stream), Ratio(CPU_MEMORY)).value(prior, CPU_PRIOR)
+            for stream, prior in reading.items()
+        ]
+        return sum(known) / max(len(known), 1) + (FRAME_S + nodes * OUTPUT_S) * self.joining.value(1.0, CPU_PRIOR)
 
     def cpu_load(self, name: str) -> float:
         """CPU seconds per second of a device's agent, or of the pipeline on a host."""

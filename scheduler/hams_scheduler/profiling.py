@@ -101,6 +101,11 @@ def missing(state: SchedulerState, records: list[GroupRecord], *, idle: bool = F
     return list(wanted.values())
 
 
+def unmeasured(state: SchedulerState, records: list[GroupRecord]) -> bool:
+    """Whether `records` wait for required benchmarks, or for what reading their videos costs."""
+    return bool(missing(state, records)) or state.videos.missing(records)
+
+
 def waits_for_benchmark(state: SchedulerState, record: GroupRecord) -> bool:
     """Whether no known device runs some node of `record`, and a missing benchmark may change that."""
     absent = {(wanted.device, wanted.cell.key) for wanted in missing(state, [record])}
@@ -158,6 +163,8 @@ def waits_for(state: SchedulerState, record: GroupRecord) -> str:
     running = [f"{cell.model} on {device}" for device, (cell, _) in sorted(state.profiles.running.items())]
     benchmarks = missing(state, [record]) + missing(state, [record], idle=True)
     waiting = [name for one in benchmarks if (name := f"{one.cell.model} on {one.device}") not in running]
+    if not benchmarks and state.videos.missing([record]):
+        return "the pipeline, which measures its videos"
     if not benchmarks:
         return "its answer, which is being computed"
     parts = [f"{len(benchmarks)} benchmarks", f"running: {', '.join(running) or 'none'}"]

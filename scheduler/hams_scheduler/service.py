@@ -38,7 +38,7 @@ from hams_shared.runtime.lifecycle import Jobs, ended
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord, ProfileRequest
 from hams_shared.wire.messages.group import GroupRecord
-from hams_shared.wire.messages.pipeline import PipelineLoad
+from hams_shared.wire.messages.pipeline import PipelineLoad, ReadCost, ReadCostRequest
 from hams_shared.wire.messages.plan import PlanRecord
 from hams_shared.wire.messages.scheduler import MeasureAnswer, MeasureRequest, PlanRequest
 from hams_shared.wire.variants import VariantRecord
@@ -58,6 +58,8 @@ WATCHED = ("devices", "groups", "variants", "plans", "profiles", "health")
 """The buckets that a scheduler follows."""
 RECALL_S = 30.0
 """How long reading KV at the start may take, s."""
+READ_COST_DEADLINE_S = 30.0
+"""How long the pipeline may take to measure what reading a video costs, s."""
 GRACE_S = 0.5
 """How long jobs under way have to end when the scheduler stops, s: those that answer do."""
 
@@ -289,6 +291,8 @@ class SchedulerService:
                     self._write(command)
                 case events.Profile():
                     self._own(self._profile(command))
+                case events.MeasureVideo():
+                    self._own(self._measure_video(command))
                 case events.Solve():
                     self._own(self._solve(command))
                 case events.AnswerPlan():
@@ -336,6 +340,20 @@ class SchedulerService:
             self._do(events.ProfileDone(command.device, cell, None, error))
         else:
             self._do(events.ProfileDone(command.device, cell, record))
+
+    async def _measure_video(self, command: events.MeasureVideo) -> None:
+        """Ask the pipeline what reading a video costs; without an answer it counts as not known."""
+        cpu_s = 0.0
+        try:
+            request = codec.encode(ReadCostRequest(stream=command.stream))
+            reply = await self._bus.request(subjects.read_cost(), request, timeout=READ_COST_DEADLINE_S)
+            cost = codec.decode(ReadCost, reply.data)
+            cpu_s = cost.cpu_ms / 1e3
+            if cost.error is not None:
+                log.info("the cost of a video is not known: %s", cost.error.text)
+        except HamsError as error:
+            log.info("the cost of a video is not known: %s", error)
+        self._do(events.VideoMeasured(command.key, cpu_s))
 
     async def _solve(self, command: events.Solve) -> None:
         """Run the solver in a thread."""

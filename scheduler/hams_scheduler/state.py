@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hams_scheduler.leader.lease import Lease
-from hams_scheduler.learning import CROWDED, Learned
+from hams_scheduler.learning import CROWDED, READ_S, Learned
 from hams_scheduler.planning import NOTHING, Prediction, predict, prior_weight
 from hams_scheduler.state_parts import Devices, Groups, Plans, Profiles, Replanning, check
 from hams_scheduler.variant_choice import Network, PlanningSnapshot, comparable, cpu_s, node_name, source_of
+from hams_scheduler.videos import Videos
 from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.pipeline import PipelineLoad
 from hams_shared.wire.messages.plan import Plan
 from hams_shared.wire.messages.scheduler import PlanRequest
 from hams_shared.wire.subjects import LOST_AFTER_S, token
@@ -30,6 +32,7 @@ class SchedulerState:
     plans: Plans = field(default_factory=Plans)
     replanning: Replanning = field(default_factory=Replanning)
     learned: Learned = field(default_factory=Learned)
+    videos: Videos = field(default_factory=Videos)
     questions: dict[str, PlanRequest] = field(default_factory=dict)
     """By request: what the strategies would do; answered when all is measured."""
 
@@ -49,6 +52,11 @@ class SchedulerState:
     def drafts(self) -> list[GroupRecord]:
         """The groups that questions are about; they are not deployed."""
         return [group for request in self.questions.values() for group in request.groups]
+
+    def piped(self, load: PipelineLoad) -> None:
+        """Take a pipeline's report."""
+        self.learned.piped(load)
+        self.videos.pipeline_seen(load.incarnation)
 
     def forget_earlier_incarnations(self) -> None:
         """Drop what agents refused or could not measure before they were restarted."""
@@ -109,6 +117,11 @@ class SchedulerState:
         found = [host for host in hosts if token(host) == known]
         return found[0] if found else hosts[0] if len(hosts) == 1 and not known else ""
 
+    def _cpus(self, devices: list[str]) -> list[str]:
+        """Those of `devices` that are CPUs of which networks share the caches."""
+        records = self.devices.records
+        return [d for d in devices if records[d].kind == "cpu" and not records[d].emulated]
+
     def _on_host(self, host: str) -> list[DeviceRecord]:
         return [r for d in self.devices.alive() if (r := self.devices.records[d]).host == host]
 
@@ -161,18 +174,23 @@ class SchedulerState:
             strategy=strategy,
             time_limit_s=time_limit_s,
             weights={node_name(r, n): self.weight(r, n) for r, n in nodes if self.learned.confidence(r.spec.name, n)},
-            kappa=self.learned.kappas(alive, len(nodes)),
+            kappa=self.learned.kappas(alive, len(nodes), self._cpus(alive)),
             overhead={device: self.learned.overhead_s(device) for device in alive},
             cores={host: cores for host in hosts if (cores := self.cores(host)) > 0},
             messages={device: self.learned.message_s(device) for device in alive},
             cpu_factor={device: self.learned.cpu_factor(device) for device in alive},
-            frames={r.spec.name: self.learned.frame_s(r.spec.name, r.spec.streams, len(r.spec.nodes)) for r in records},
+            frames={r.spec.name: self._frame_s(r) for r in records},
             pipeline_host=self._pipeline_host(hosts),
             current=current,
             variants={source: dict(known) for source, known in self.groups.variants.items()},
             loaded=loaded,
             banned=frozenset((d, digest) for d, life in lives for of, digest in self.groups.banned if of == life),
         )
+
+    def _frame_s(self, record: GroupRecord) -> float:
+        """CPU time of a frame on the host of its pipeline, s."""
+        reading = {name: self.videos.cost(stream, READ_S) for name, stream in record.spec.streams.items()}
+        return self.learned.frame_s(record.spec.name, reading, len(record.spec.nodes))
 
     def prediction(self) -> Prediction:
         """What all groups that serve reach together, by what is known now."""

@@ -33,6 +33,22 @@ async def playing(world: System, folder: Path, **stream: Any) -> Listener:
     return results
 
 
+async def test_what_reading_costs_is_known_before_the_group_is_placed(world: System, tmp_path: Path) -> None:
+    results = await playing(world, tmp_path, pace="max")
+    await world.until(lambda: bool(results.received))
+    videos = world.parts["scheduler"].service._state.videos
+    assert len(videos.costs) == 1
+    assert min(videos.costs.values()) > 0
+
+
+async def test_a_video_that_cannot_be_read_keeps_no_group_from_being_placed(world: System, tmp_path: Path) -> None:
+    world.scheduler()
+    world.pipeline()
+    world.agent("sim", StubDevice(fps=20))
+    await world.deploy(light({"source": str(tmp_path / "absent.mp4")}))
+    assert world.parts["scheduler"].service._state.videos.costs == {"frame none " + str(tmp_path / "absent.mp4"): 0.0}
+
+
 async def test_by_their_clock(world: System, tmp_path: Path) -> None:
     results = await playing(world, tmp_path, mode="live", fps=1 / PERIOD_S)
     took = await seconds(world, results, every=0.5)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import hams_shared
 from hams_services.pipeline.group import DeployedGroup
+from hams_services.pipeline.read_cost import read_cost
 from hams_services.pipeline.routing import Reroute, Routes, SharedMemoryPeers
 from hams_services.pipeline.sources.images import as_frame, size_of
 from hams_shared.bus.ask import scheduler_view
@@ -43,6 +44,7 @@ from hams_shared.wire.messages.pipeline import (
     PipelineView,
     PushAnswer,
     PushRequest,
+    ReadCostRequest,
 )
 from hams_shared.wire.messages.plan import PlanRecord
 
@@ -104,6 +106,8 @@ class PipelineService:
         """By subject, so by group or stream: each has a bound of its own."""
         self._infer_pixels, self._push_pixels = PixelBudget(), PixelBudget()
         self._images = Assembler()
+        self._trials = asyncio.Semaphore(1)
+        """Videos are measured one at a time."""
         self._peers = SharedMemoryPeers(memory_domain())
         self._owner: asyncio.TaskGroup | None = None
         self._jobs: Jobs | None = None
@@ -142,7 +146,10 @@ class PipelineService:
                 "hams-pipeline",
                 hams_shared.__version__,
                 {"id": self._id},
-                {"status": (subjects.pipeline_status(), self._on_status)},
+                {
+                    "status": (subjects.pipeline_status(), self._on_status),
+                    "read-cost": (subjects.read_cost(), self._on_read_cost),
+                },
             )
             log.info("pipeline %s is ready", self._id)
             await stop.wait()
@@ -227,6 +234,20 @@ class PipelineService:
     async def _on_status(self, message: Message) -> None:
         views = [view for _, group in sorted(self._groups.items()) for view in group.views()]
         await message.respond(codec.encode(PipelineView(streams=tuple(views))))
+
+    async def _on_read_cost(self, message: Message) -> None:
+        """Answer later; other requests are served meanwhile."""
+        assert self._jobs is not None
+        request = codec.decode(ReadCostRequest, message.data)
+        self._jobs.start(self._read_cost(message, request))
+
+    async def _read_cost(self, message: Message, request: ReadCostRequest) -> None:
+        async with self._trials:
+            cost = await read_cost(request.stream, self._cache)
+        try:
+            await message.respond(codec.encode(cost))
+        except BrokerError as error:
+            log.info("the cost of a video is lost: %s", error)
 
     async def _on_pictures_wanted(self, message: Message) -> None:
         wanted = codec.decode(PicturesWanted, message.data)

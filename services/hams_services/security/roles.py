@@ -55,7 +55,13 @@ def _scheduler() -> Role:
     return Role(
         "scheduler",
         "measures, places, writes plans",
-        (f"{HAMS}.agent.>", *_read(*subjects.BUCKETS), *_write(*subjects.BUCKETS), *PING),
+        (
+            f"{HAMS}.agent.>",
+            f"{HAMS}.pipeline.read-cost",
+            *_read(*subjects.BUCKETS),
+            *_write(*subjects.BUCKETS),
+            *PING,
+        ),
         (f"{HAMS}.heartbeat.>", f"{HAMS}.pipeline.load", f"{HAMS}.scheduler.>", *SERVICE),
         answers=True,
     )

@@ -5,6 +5,7 @@ Control (small, rare)
     hams.v1.agent.<host>.<backend>.<unit>.profile    request: benchmark one model
     hams.v1.scheduler.<verb>                         request: plan, view
     hams.v1.pipeline.status                          request: streams and their ledgers
+    hams.v1.pipeline.read-cost                       request: what reading a video costs
     hams.v1.pipeline.load                            pipeline → all, once a second: what it costs its host
 Data (large, many)
     hams.v1.work.<host>.<backend>.<unit>             frames and crops for one device
@@ -68,6 +69,11 @@ def scheduler_view() -> str:
 def pipeline_status() -> str:
     """Request subject: all streams of the pipeline."""
     return f"{PREFIX}.pipeline.status"
+
+
+def read_cost() -> str:
+    """Request subject: what reading a video costs the pipeline."""
+    return f"{PREFIX}.pipeline.read-cost"
 
 
 def pipeline_load() -> str:

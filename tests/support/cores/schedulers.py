@@ -23,7 +23,7 @@ from support.cores.solver import solution
 from support.cores.store import Client, Watch, run
 
 Write = events.StorePlan | events.DeletePlan | events.StoreProfile
-Job = events.Profile | events.Solve | events.AdoptGroup | events.AnswerPlan
+Job = events.Profile | events.MeasureVideo | events.Solve | events.AdoptGroup | events.AnswerPlan
 KINDS = {
     "devices": DeviceRecord,
     "groups": GroupRecord,
@@ -141,7 +141,13 @@ class Scheduler(Part):
             match command:
                 case events.StorePlan() | events.DeletePlan() | events.StoreProfile():
                     self.writes.append((self.state.lease.led, command))
-                case events.Profile() | events.Solve() | events.AdoptGroup() | events.AnswerPlan():
+                case (
+                    events.Profile()
+                    | events.MeasureVideo()
+                    | events.Solve()
+                    | events.AdoptGroup()
+                    | events.AnswerPlan()
+                ):
                     self.jobs.append(command)
             if isinstance(command, events.StorePlan):
                 self._check_ready(before.get(command.record.group), command.record)
@@ -187,6 +193,8 @@ class Scheduler(Part):
         match job:
             case events.Profile():
                 self.do(self._measured(job, fails=fails))
+            case events.MeasureVideo(key):
+                self.do(events.VideoMeasured(key, 0.0 if fails else 0.001))
             case events.Solve(generation, snapshot):
                 answer = None if fails else solution(snapshot, self.style, self.world.now)
                 current, before = generation == self.state.replanning.generation, dict(self.state.plans.records)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hams_scheduler.learning import BROKER_PART, FRAME_S, MESSAGE_S, OUTPUT_S, READ_S, Learned
+from hams_scheduler.learning import BROKER_PART, FRAME_S, MESSAGE_S, OUTPUT_S, READ_S, SHARED, Learned, Ratio
 from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
 from hams_shared.wire.messages.pipeline import PipelineLoad, StreamLoad
 from hams_shared.wire.messages.plan import Plan
@@ -160,15 +160,16 @@ def test_what_messages_cost_is_the_cpu_time_that_networks_do_not_explain() -> No
     assert learned.cpu_load(ONE) == pytest.approx(1.0)
     assert learned.message_s(ONE) == pytest.approx((2.0 + 300 * MESSAGE_S) / 2300)
     assert learned.message_s(TWO) == MESSAGE_S
-    assert learned.cpu_factor(ONE) == learned.cpu_factor(TWO) == 1.0
+    assert learned.cpu_factor(TWO) == SHARED
+    assert 1.0 < learned.cpu_factor(ONE) < SHARED
 
 
 def test_networks_may_take_more_or_less_cpu_time_than_alone() -> None:
     slower, faster = Learned(), Learned()
     cpu_beats(slower, 8.0 + 2000 * 0.0015 + 4.0)  # messages take 1.5 ms at most
-    assert slower.cpu_factor(ONE) == pytest.approx((12.0 + 10) / 18)
+    assert slower.cpu_factor(ONE) == pytest.approx((12.0 + 10 * SHARED) / 18)
     cpu_beats(faster, 6.0)
-    assert faster.cpu_factor(ONE) == pytest.approx((6.0 + 10) / 18)
+    assert faster.cpu_factor(ONE) == pytest.approx((6.0 + 10 * SHARED) / 18)
     assert faster.message_s(ONE) < MESSAGE_S
 
 
@@ -176,7 +177,7 @@ def test_a_few_messages_move_their_cost_little() -> None:
     learned = Learned()
     cpu_beats(learned, 1.0 + 0.08 + 0.1, frames=10)
     assert learned.message_s(ONE) < 1.5 * MESSAGE_S
-    assert learned.cpu_factor(ONE) < 1.15
+    assert learned.cpu_factor(ONE) < 1.1 * SHARED + 0.01
 
 
 @pytest.mark.parametrize(("cpu_s", "disturbed"), [(60.0, True), (0.5, False)])
@@ -201,15 +202,16 @@ def load(seconds: float, frames: int, read: float, cpu: float, incarnation: str 
 
 def test_what_a_frame_costs_the_host_of_its_pipeline() -> None:
     learned = Learned()
-    assert learned.frame_s("face", ["cam"], 2) == pytest.approx(READ_S + FRAME_S + 2 * OUTPUT_S)
+    assert learned.frame_s("face", {"cam": READ_S}, 2) == pytest.approx(READ_S + FRAME_S + 2 * OUTPUT_S)
     for one in (load(1, 0, 0, 0), load(101, 30_000, 30_000 * 0.004, 30_000 * 0.005)):
         learned.piped(one)
     assert learned.pipeline_host == "h"
     assert learned.cpu_load("h") == pytest.approx(1.5)
     # 4 ms of reading, and 1 ms beside it; what the broker takes comes on top
-    assert learned.frame_s("face", ["cam"], 2) == pytest.approx(0.004 + 0.001 / (1 - BROKER_PART), rel=0.03)
-    assert learned.frame_s("face", ["cam"], 4) > learned.frame_s("face", ["cam"], 2)
-    assert learned.frame_s("other", [], 2) == pytest.approx(0.001 / (1 - BROKER_PART), rel=0.03)
+    assert learned.frame_s("face", {"cam": READ_S}, 2) == pytest.approx(0.004 + 0.001 / (1 - BROKER_PART), rel=0.03)
+    assert learned.frame_s("face", {"cam": READ_S}, 4) > learned.frame_s("face", {"cam": READ_S}, 2)
+    assert learned.frame_s("face", {"cam": 0.008}, 2) > learned.frame_s("face", {"cam": READ_S}, 2)  # it was measured
+    assert learned.frame_s("other", {}, 2) == pytest.approx(0.001 / (1 - BROKER_PART), rel=0.03)
 
 
 def test_a_restarted_pipeline_starts_counting_anew() -> None:
@@ -217,4 +219,11 @@ def test_a_restarted_pipeline_starts_counting_anew() -> None:
     for one in (load(1, 0, 0, 0), load(11, 1000, 4.0, 5.0), load(1, 10, 1.0, 9.0, "p2")):
         learned.piped(one)
     assert learned.cpu_load("h") == 0.0
-    assert learned.frame_s("face", ["cam"], 2) < 0.006
+    assert learned.frame_s("face", {"cam": READ_S}, 2) < 0.006
+
+
+def test_networks_that_share_a_cpu_are_taken_to_slow_each_other_down_until_it_is_measured() -> None:
+    learned = Learned()
+    assert learned.kappas([ONE, TWO], 3, [ONE]) == {(ONE, 2): SHARED, (ONE, 3): SHARED}
+    learned.device_eta[ONE] = Ratio(60.0, 50.0, 50.0)
+    assert learned.kappas([ONE, TWO], 2, [ONE]) == {(ONE, 1): 1.0, (ONE, 2): 1.0}

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.wire.messages.base import Wire, WireError
 
 
@@ -34,6 +35,20 @@ class PipelineView(Wire):
     """All streams of a pipeline."""
 
     streams: tuple[StreamView, ...]
+
+
+class ReadCostRequest(Wire):
+    """Request on ``hams.v1.pipeline.read-cost``: read the beginning of a video, to see what it costs."""
+
+    stream: StreamSpec
+
+
+class ReadCost(Wire):
+    """The cost of reading a video, or why it is not known."""
+
+    cpu_ms: float = Field(0.0, ge=0, description="CPU time of reading and decoding a frame")
+    frames: int = Field(0, description="frames that were read")
+    error: WireError | None = None
 
 
 class StreamLoad(Wire):
