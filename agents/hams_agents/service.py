@@ -83,8 +83,7 @@ class AgentService:
         own_process: bool = True,
         memory: Path = FOLDER,
     ) -> None:
-        self._bus = bus
-        self._cache = cache
+        self._bus, self._cache = bus, cache
         self._record = device_record(backend, host)
         self._state = core.AgentState(self.device)
         self._clock, self._started = clock, clock.now()
@@ -93,8 +92,8 @@ class AgentService:
         # Loading starts the runtimes' own threads, which inherit the cores of the thread that starts them.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader", initializer=pin)
         self._loop = asyncio.get_running_loop()
-        lanes = backend.capabilities.lanes
-        self.executor = Executor(self._deliver, pin, lanes, failing=self._failing, ended=self._broke, clock=clock)
+        failing, lanes = self._failing, backend.capabilities.lanes
+        self.executor = Executor(self._deliver, pin, lanes, failing=failing, ended=self._broke, clock=clock)
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._loading = Progress()
         self._loaded = Loaded(backend, self._loading)
@@ -108,8 +107,7 @@ class AgentService:
         self._assembler = chunks.Assembler()
         self._memory_domain = memory_domain(memory)
         self._bad_messages = 0
-        self._changes = Changes()
-        self._replays = replays_of(backend)
+        self._changes, self._replays = Changes(), replays_of(backend)
         self._registration = Registration(bus, self._record, may_write_profiles=may_write_profiles)
 
     @property

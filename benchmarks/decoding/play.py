@@ -12,9 +12,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from hams_services.pipeline.flow import FrameStore
 from hams_services.pipeline.sources.files import Video
 from hams_services.pipeline.sources.reader import Reader
+from hams_shared.wire.frame_pool import FrameStore
 
 SLOTS = 5
 """Frames in shared memory: as many as a live stream has."""
@@ -26,13 +26,14 @@ async def _play(number: int, path: Path, end: float | None) -> int:
     await reader.open(partial(Video, path))
     begin, count = clock(), 0
     while end is None or clock() < end:
-        picture = await reader.read(store.blank())
-        if picture is None:
+        pictures = await reader.read(store.blanks(1))
+        if not pictures:
             if end is None:
                 break
             await reader.rewind()
             begin = clock()
             continue
+        [picture] = pictures
         if end is not None and picture.at is not None:
             await asyncio.sleep(begin + picture.at - clock())
         store.put(count, picture.pixels)

@@ -60,7 +60,8 @@ async def draw(url: str | None, group: str, stream: str, source: str, out: Path)
 
             painter = tasks.create_task(paint())
             try:
-                while (picture := await reader.read()) is not None:
+                while read := await reader.read():
+                    picture = read[0]
                     newest = (await hams.push(group, stream, picture.pixels)).frame
                     waiting[newest] = picture
                     news.set()

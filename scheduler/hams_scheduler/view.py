@@ -17,7 +17,7 @@ from hams_scheduler.variant_choice import Network, PlanningSnapshot, node_name, 
 from hams_shared.bus.variant_registry import excluded
 from hams_shared.group.spec import GroupSpec
 from hams_shared.wire.messages.agents import ProfileRecord
-from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.group import GroupRecord, ModelRef
 from hams_shared.wire.messages.plan import Plan
 from hams_shared.wire.messages.scheduler import (
     DeviceView,
@@ -168,30 +168,24 @@ def matrix_view(snapshot: PlanningSnapshot) -> MatrixView:
     rows: dict[tuple[str, tuple[int, ...]], str] = {}
     cells: dict[str, dict[str, ProfileRecord]] = {}
     reasons: dict[str, str] = {}
-    table: list[tuple[float | None, ...]] = []
-    costs: list[tuple[float | None, ...]] = []
+    table, costs = list[tuple[float | None, ...]](), list[tuple[float | None, ...]]()
     for group in snapshot.groups:
         for node in group.spec.depth_first():
             model = group.models[node]
-            identity = (model.digest, group.spec.nodes[node].input.shape())
-            if identity in rows:
+            if (identity := (model.digest, group.spec.nodes[node].input.shape())) in rows:
                 continue
-            name = model.name if model.name not in rows.values() else f"{model.name}@{model.digest[:8]}"
-            while name in rows.values():
-                name += f"@{'x'.join(map(str, identity[1]))}"
-            rows[identity] = name
-            numbers: list[float | None] = []
-            spent: list[float | None] = []
+            name = rows[identity] = _row_name(model, identity[1], set(rows.values()))
+            numbers, spent = list[float | None](), list[float | None]()
             cells[name] = {}
             for device in snapshot.devices:
                 cell = source_of(group, node).cell(device)
                 profile = snapshot.profiles.get(cell.key)
                 if profile is not None:
                     cells[name][device.device] = profile
-                good = profile is not None and profile.reason is None
-                numbers.append(round(profile.fps, 3) if good and profile else None)
-                spent.append(round(1e3 * snapshot.cpu_s(profile, device), 4) if good and profile else None)
-                if not good:
+                good = profile if profile is not None and profile.reason is None else None
+                numbers.append(round(good.fps, 3) if good else None)
+                spent.append(round(1e3 * snapshot.cpu_s(good, device), 4) if good else None)
+                if good is None:
                     why = profile.reason if profile else snapshot.unanswered.get((device.device, cell.key))
                     reasons[f"{name} @ {device.device}"] = why or "not measured yet"
             table.append(tuple(numbers))
@@ -209,6 +203,14 @@ def matrix_view(snapshot: PlanningSnapshot) -> MatrixView:
         frame_cpu_ms=_frame_cpu_ms(snapshot),
         variants=variant_rows(snapshot),
     )
+
+
+def _row_name(model: ModelRef, shape: tuple[int, ...], taken: set[str]) -> str:
+    """The name of a row of the matrix that is not `taken`."""
+    name = model.name if model.name not in taken else f"{model.name}@{model.digest[:8]}"
+    while name in taken:
+        name += f"@{'x'.join(map(str, shape))}"
+    return name
 
 
 def _frame_cpu_ms(snapshot: PlanningSnapshot) -> dict[str, dict[str, float]]:

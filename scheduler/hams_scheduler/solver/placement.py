@@ -118,9 +118,6 @@ def build(strategy: str, instance: Instance, problem: Problem, answer: Answer, s
     full = _bottleneck(busy, {} if problem.hosts is None else cores)
     if links.max(initial=0.0) > cycles.max() and links.max() >= longest:
         full = max(transfer, key=lambda name: transfer[name])
-    unmet = tuple(
-        name for name in rates if name in instance.targets and rates[name] < instance.targets[name] * (1 - 1e-9)
-    )
     alternatives = _alternatives(problem, answer.shares, fps * longest)
     return Placement(
         strategy=strategy,
@@ -135,7 +132,7 @@ def build(strategy: str, instance: Instance, problem: Problem, answer: Answer, s
         explanation=_explanation(instance, problem, answer.shares, alternatives, full, fps),
         alternatives=alternatives,
         group_fps=rates,
-        unmet=unmet,
+        unmet=tuple(name for name in rates if rates[name] < instance.targets.get(name, 0.0) * (1 - 1e-9)),
         transfer=transfer,
         cores=cores,
         notes=answer.notes,

@@ -44,14 +44,11 @@ def place(problem: Problem, start: IntArray | None = None) -> IntArray | None:
     best = problem.cost.min(axis=1)
     only = np.isfinite(problem.cost).sum(axis=1) == 1
     assign = np.full(rows, -1, dtype=np.int64) if start is None else start.copy()
-    used = np.zeros(columns)
-    room = problem.capacity.copy()
-    count = np.zeros(columns, dtype=np.int64)
-    for row in np.nonzero(assign >= 0)[0]:
-        column = assign[row]
-        used[column] += problem.cost[row, column]
-        room[column] -= problem.memory[row, column]
-        count[column] += 1
+    fixed = np.nonzero(assign >= 0)[0]
+    at = assign[fixed]
+    used = np.bincount(at, weights=problem.cost[fixed, at], minlength=columns)
+    room = problem.capacity - np.bincount(at, weights=problem.memory[fixed, at], minlength=columns)
+    count = np.bincount(at, minlength=columns)
     every = np.arange(columns)
     longest = float(used.max())
     spent = np.zeros(0)
@@ -67,14 +64,9 @@ def place(problem: Problem, start: IntArray | None = None) -> IntArray | None:
         if problem.hosts is not None:
             own = np.maximum(own, spent[problem.hosts.host] + problem.hosts.cpu[row])
         own = np.where(problem.memory[row] <= room + SLACK_MIB, own, np.inf)
-        grown = np.maximum(own, longest)
-        least = grown.min()
-        if not np.isfinite(least):
+        if not np.isfinite(own.min()):
             return None
-        tied = np.nonzero(grown <= least * (1 + 1e-12))[0]
-        if tied.size > 1:
-            tied = tied[own[tied] <= own[tied].min() * (1 + 1e-12)]
-        column = tied[problem.cost[row, tied].argmin()]
+        column = _shortest(own, longest, problem.cost[row])
         assign[row] = column
         used[column] += problem.cost[row, column]
         room[column] -= problem.memory[row, column]
@@ -83,6 +75,15 @@ def place(problem: Problem, start: IntArray | None = None) -> IntArray | None:
             spent[problem.hosts.host[column]] += problem.hosts.cpu[row, column]
         longest = max(longest, float(own[column]))
     return assign
+
+
+def _shortest(own: FloatArray, longest: float, cost: FloatArray) -> int:
+    """Return the device that leaves the shortest cycle: `own` by device, `longest` of all so far; then the cheapest."""
+    grown = np.maximum(own, longest)
+    tied = np.nonzero(grown <= grown.min() * (1 + 1e-12))[0]
+    if tied.size > 1:
+        tied = tied[own[tied] <= own[tied].min() * (1 + 1e-12)]
+    return int(tied[cost[tied].argmin()])
 
 
 def spent_on(table: HostTable, assign: IntArray) -> FloatArray:

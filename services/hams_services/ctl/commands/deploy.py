@@ -42,9 +42,7 @@ def undeploy(
 
 def plan(
     file: Annotated[Path | None, typer.Argument(help="The group file (YAML); see docs/group-yaml.md.")] = None,
-    instance: Annotated[
-        Path | None, typer.Option(help="Plan a matrix from a JSON file instead, without a running system.")
-    ] = None,
+    instance: Annotated[Path | None, typer.Option(help="Plan a matrix from a JSON file, without a system.")] = None,
     strategy: Annotated[str, typer.Option("--strategy", "-s", help="A strategy, several by commas, or all.")] = "all",
     time_limit: Annotated[
         float, typer.Option("--time-limit", min=0.01, max=600, help="For each strategy that searches, s.")
@@ -73,15 +71,15 @@ def plan(
     """
     if (file is None) == (instance is None):
         raise typer.BadParameter("give a group file, or --instance FILE")
-    if file is not None and (what_if or max_streams or objective):
-        raise typer.BadParameter("--what-if, --max-streams and --objective go with --instance")
     from hams_services.ctl.actions import deploy
 
-    if file is not None:
-        deploy.plan_group(file, strategy, time_limit, explain, json, nats, debug)
-    elif instance is not None:
+    if instance is not None:
         what = (strategy, time_limit, explain, what_if or [], max_streams, objective)
         deploy.plan_instance(instance, *what, json, debug)
+    elif what_if or max_streams or objective:
+        raise typer.BadParameter("--what-if, --max-streams and --objective go with --instance")
+    elif file is not None:
+        deploy.plan_group(file, strategy, time_limit, explain, json, nats, debug)
 
 
 def schema() -> None:
