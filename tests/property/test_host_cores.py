@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hams_scheduler.solver import objective
@@ -105,6 +105,7 @@ def test_optimal_is_the_best_of_all_and_every_bound_holds(instance: Instance) ->
 
 @examples(15)
 @given(st.integers(0, 10**6), st.integers(12, 15), st.booleans(), st.booleans())
+@example(1646, 12, False, True)  # where MFS's moves and swaps end at a better placement than the search began with
 def test_beyond_enumeration_bounds_and_searches_agree(seed: int, models: int, memory: bool, kappa: bool) -> None:
     instance = hosted(seed, models, 3, memory=memory, kappa=kappa)
     best = solved(instance, "optimal")

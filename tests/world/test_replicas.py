@@ -46,7 +46,9 @@ async def test_frames_are_spread_by_speed_and_come_in_order(world: System) -> No
 
 
 async def test_children_on_replicas_see_their_own_frames(world: System) -> None:
-    results = await shared(world, boxes_and_light(strategy="replicated"))
+    group = boxes_and_light(strategy="replicated")
+    group["nodes"]["find"]["pin"] = [SLOW]
+    results = await shared(world, group)
     active = (await world.group()).active
     assert active is not None
     assert {node for node, places in active.shares.items() if len(places) == 2} == {"light"}

@@ -46,9 +46,9 @@ def place(problem: Problem, start: IntArray | None = None) -> IntArray | None:
     assign = np.full(rows, -1, dtype=np.int64) if start is None else start.copy()
     fixed = np.nonzero(assign >= 0)[0]
     at = assign[fixed]
-    used = np.bincount(at, weights=problem.cost[fixed, at], minlength=columns)
-    room = problem.capacity - np.bincount(at, weights=problem.memory[fixed, at], minlength=columns)
-    count = np.bincount(at, minlength=columns)
+    used, room, count = np.zeros(columns), problem.capacity.copy(), np.bincount(at, minlength=columns)
+    np.add.at(used, at, problem.cost[fixed, at])
+    np.subtract.at(room, at, problem.memory[fixed, at])
     every = np.arange(columns)
     longest = float(used.max())
     spent = np.zeros(0)

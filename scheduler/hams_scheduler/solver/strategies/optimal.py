@@ -139,6 +139,8 @@ def best_heuristic(problem: Problem, prices: Prices, budget: Budget) -> IntArray
     found = [mfs.place(problem), mfs.single(problem)]
     if problem.cost.size <= HFS_PAIRS:
         found.append(hfs.place(problem, prices.bound))
+    if problem.hosts is not None:  # so that it is no worse than these strategies
+        found += [mfs.polished(problem, assign) for assign in found if assign is not None]
     return _best(problem, found) if any(a is not None for a in found) else packing.feasible_start(problem)
 
 

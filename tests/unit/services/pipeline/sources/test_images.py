@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 import pytest
 
-from hams_services.pipeline.flow import POOLED_BYTES, FrameStore
 from hams_services.pipeline.service import PixelBudget
 from hams_services.pipeline.sources import base
 from hams_services.pipeline.sources.base import MAX_PIXELS
 from hams_services.pipeline.sources.image_files import Images
 from hams_services.pipeline.sources.images import as_frame, decode_image, image_size
 from hams_shared.errors import OverloadedError, SourceError
+from hams_shared.wire.frame_pool import POOLED_BYTES, FrameStore
 from support.bombs import bmp, png
 from support.media import number_of, picture, video
 from support.sources import opened, played
