@@ -47,7 +47,7 @@ async def test_frames_are_spread_by_speed_and_come_in_order(world: System) -> No
 
 async def test_children_on_replicas_see_their_own_frames(world: System) -> None:
     group = boxes_and_light(strategy="replicated")
-    group["nodes"]["find"]["pin"] = [SLOW]
+    group["nodes"]["find"]["pin"] = [QUICK]
     results = await shared(world, group)
     active = (await world.group()).active
     assert active is not None
