@@ -14,9 +14,9 @@ SSE4.1 instead of AVX2, and ONNX Runtime, use up to a twentieth of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from accuracy.cases import CASES, Case, answers, thresholds_of
 from accuracy.compare import Comparison
