@@ -29,6 +29,8 @@ MOST_S = 90.0
 """Longest time of warm-up and of measurement."""
 QUIET_S = 20.0
 """Longest wait until the agents measure nothing before a calibration."""
+BEATS_S = 1.2
+"""Two heartbeats and a bit, s."""
 POLL_S = 0.2
 EDGE_S = 0.004
 ASK_S = 30.0
@@ -87,14 +89,18 @@ def measure(system: System, devices: DeviceSet, case: PredictionCase) -> dict[st
 
 
 async def _quiet(url: str) -> None:
-    """Wait until no agent measures a network."""
+    """Wait until no agent measures a network, nor computes what was queued for a group that is gone."""
     async with connect(url) as hams:
-        end = time.monotonic() + QUIET_S
+        end, last = time.monotonic() + QUIET_S, None
         while time.monotonic() < end:
             view = await scheduler_view(hams.bus, timeout=ASK_S)
-            if not view.profiling and not view.waiting_profiles:
+            beats = [device.heartbeat for device in view.devices if device.heartbeat]
+            done = {beat.device: (beat.queue, beat.busy_s) for beat in beats}
+            idle = done == last and not any(beat.queue for beat in beats)
+            if idle and not view.profiling and not view.waiting_profiles:
                 return
-            await asyncio.sleep(POLL_S)
+            last = done
+            await asyncio.sleep(BEATS_S)
 
 
 async def _measured(url: str, names: list[str], streams: int, *, emulated: bool) -> dict[str, dict[str, Any]]:

@@ -55,7 +55,7 @@ LOADED = 0.1
 SHARED = 1.07
 """By how much several networks on one CPU slow each other down until it is measured: they evict each other's weights
 from the caches (decision 29)."""
-MESSAGE_S = 0.0008
+MESSAGE_S = 0.0011
 """CPU time of a node's message in its agent beside the network, waiting for Python's lock included, until it is
 measured, s (decision 29)."""
 MESSAGE_MOST_S = 0.0015
