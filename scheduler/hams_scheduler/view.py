@@ -168,28 +168,26 @@ def matrix_view(snapshot: PlanningSnapshot) -> MatrixView:
     rows: dict[tuple[str, tuple[int, ...]], str] = {}
     cells: dict[str, dict[str, ProfileRecord]] = {}
     reasons: dict[str, str] = {}
-    table, costs = list[tuple[float | None, ...]](), list[tuple[float | None, ...]]()
+    table: list[tuple[float | None, ...]] = []
+    costs: list[tuple[float | None, ...]] = []
     for group in snapshot.groups:
         for node in group.spec.depth_first():
             model = group.models[node]
             if (identity := (model.digest, group.spec.nodes[node].input.shape())) in rows:
                 continue
             name = rows[identity] = _row_name(model, identity[1], set(rows.values()))
-            numbers, spent = list[float | None](), list[float | None]()
-            cells[name] = {}
-            for device in snapshot.devices:
-                cell = source_of(group, node).cell(device)
-                profile = snapshot.profiles.get(cell.key)
-                if profile is not None:
-                    cells[name][device.device] = profile
-                good = profile if profile is not None and profile.reason is None else None
-                numbers.append(round(good.fps, 3) if good else None)
-                spent.append(round(1e3 * snapshot.cpu_s(good, device), 4) if good else None)
-                if good is None:
-                    why = profile.reason if profile else snapshot.unanswered.get((device.device, cell.key))
-                    reasons[f"{name} @ {device.device}"] = why or "not measured yet"
-            table.append(tuple(numbers))
-            costs.append(tuple(spent))
+            source = source_of(group, node)
+            keys = {device.device: source.cell(device).key for device in snapshot.devices}
+            cells[name] = {d: profile for d, key in keys.items() if (profile := snapshot.profiles.get(key))}
+            good = {d: profile for d, profile in cells[name].items() if profile.reason is None}
+            spent = {d.device: snapshot.cpu_s(good[d.device], d) for d in snapshot.devices if d.device in good}
+            table.append(tuple(round(good[d].fps, 3) if d in good else None for d in keys))
+            costs.append(tuple(round(1e3 * spent[d], 4) if d in good else None for d in keys))
+            for device, key in keys.items():
+                if device not in good:
+                    known = cells[name].get(device)
+                    why = known.reason if known else snapshot.unanswered.get((device, key))
+                    reasons[f"{name} @ {device}"] = why or "not measured yet"
     return MatrixView(
         models=tuple(rows.values()),
         devices=tuple(d.device for d in snapshot.devices),

@@ -9,10 +9,9 @@ from pathlib import Path
 from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.sources.opening import open_source
 from hams_services.pipeline.sources.reader import Reader
-from hams_shared.errors import DeadlineError, HamsError, SourceError, as_hams_error
+from hams_shared.errors import DeadlineError, SourceError
 from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.wire.frames import Pixels
-from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.messages.pipeline import ReadCost
 
 FRAMES, CPU_S = 64, 0.3
@@ -24,18 +23,20 @@ DEADLINE_S = 20.0
 
 
 async def read_cost(stream: StreamSpec, cache: Path) -> ReadCost:
-    """Read the beginning of a video; an error is an answer."""
+    """Read the beginning of a video.
+
+    Raises:
+        DeadlineError: it was not read in time.
+        HamsError: the errors of its source.
+    """
     reader = Reader("trial")
     try:
         async with asyncio.timeout(DEADLINE_S):
             return await _measure(reader, stream, cache)
     except TimeoutError:
-        error: HamsError = DeadlineError(f"the video was not read within {DEADLINE_S:g} s")
-    except Exception as caught:
-        error = as_hams_error(caught)
+        raise DeadlineError(f"the video was not read within {DEADLINE_S:g} s") from None
     finally:
         await reader.stop()
-    return ReadCost(error=WireError(**error.to_wire()))
 
 
 async def _measure(reader: Reader, stream: StreamSpec, cache: Path) -> ReadCost:

@@ -44,15 +44,16 @@ from hams_shared.wire.messages.pipeline import (
     PipelineView,
     PushAnswer,
     PushRequest,
+    ReadCost,
     ReadCostRequest,
 )
 from hams_shared.wire.messages.plan import PlanRecord
 
 log = logging.getLogger("hams.pipeline")
 
-Kind = type[InferAnswer] | type[PushAnswer]
-Handle = Callable[[Message, bytes], Awaitable[InferAnswer | PushAnswer]]
-"""Answers one image that an application sent."""
+Kind = type[InferAnswer] | type[PushAnswer] | type[ReadCost]
+Handle = Callable[[Message, bytes], Awaitable[InferAnswer | PushAnswer | ReadCost]]
+"""Answers a request that takes a while."""
 
 TICK_S = 0.05
 LOAD_S = 1.0
@@ -236,18 +237,8 @@ class PipelineService:
         await message.respond(codec.encode(PipelineView(streams=tuple(views))))
 
     async def _on_read_cost(self, message: Message) -> None:
-        """Answer later; other requests are served meanwhile."""
-        assert self._jobs is not None
-        request = codec.decode(ReadCostRequest, message.data)
-        self._jobs.start(self._read_cost(message, request))
-
-    async def _read_cost(self, message: Message, request: ReadCostRequest) -> None:
-        async with self._trials:
-            cost = await read_cost(request.stream, self._cache)
-        try:
-            await message.respond(codec.encode(cost))
-        except BrokerError as error:
-            log.info("the cost of a video is lost: %s", error)
+        """A scheduler asks what reading a video costs."""
+        await self._on_request(message, self._read_cost, ReadCost)
 
     async def _on_pictures_wanted(self, message: Message) -> None:
         wanted = codec.decode(PicturesWanted, message.data)
@@ -265,21 +256,22 @@ class PipelineService:
 
     async def _on_infer(self, message: Message) -> None:
         """A single image of an application: answered with its result."""
-        await self._on_image(message, self._infer, InferAnswer)
+        await self._on_request(message, self._infer, InferAnswer)
 
     async def _on_push(self, message: Message) -> None:
         """A frame of an application: answered when there is room for it, so that the application waits."""
-        await self._on_image(message, self._push, PushAnswer)
+        await self._on_request(message, self._push, PushAnswer)
 
-    async def _on_image(self, message: Message, handle: Handle, kind: Kind) -> None:
-        """Take an image, or a part of one; answer later, others are taken meanwhile."""
+    async def _on_request(self, message: Message, handle: Handle, kind: Kind) -> None:
+        """Take a request, or a part of one; answer later, others are taken meanwhile."""
         assert self._jobs is not None
         try:
             data = self._images.take(message.data, self._clock.now())
             if data is None:
                 return
             if self._under_way[message.subject] >= UNDER_WAY:
-                raise OverloadedError(f"{UNDER_WAY} images are under way already", "send one after another")
+                what = "videos" if kind is ReadCost else "images"
+                raise OverloadedError(f"{UNDER_WAY} {what} are under way already", "send one after another")
         except HamsError as error:
             await message.respond(_failure(kind, error))
             return
@@ -301,6 +293,11 @@ class PipelineService:
             await message.respond(answer)
         except BrokerError as error:
             log.warning("answer on %s is lost: %s", message.subject, error)
+
+    async def _read_cost(self, message: Message, data: bytes) -> ReadCost:
+        request = codec.decode(ReadCostRequest, data)
+        async with self._trials:
+            return await read_cost(request.stream, self._cache)
 
     async def _infer(self, message: Message, data: bytes) -> InferAnswer:
         request = codec.decode(InferRequest, data)

@@ -44,8 +44,6 @@ PAGE = 4096
 MAX_SLOTS = PAGE // 8
 MAX_SEGMENT = 1 << 32
 """Largest segment a reader maps, bytes."""
-
-
 POOLED_BYTES = 1 << 27
 """Largest frame in shared memory: 8K video fits. A pool lasts as long as its stream; larger ones are sent inline."""
 

@@ -175,9 +175,8 @@ class _Pixels(Struct, omit_defaults=True):
     def __post_init__(self) -> None:
         size = math.prod(self.shape)
         inline = 0 if self.pixels is None else self.pixels.nbytes
-        if size > MAX_PIXELS or (self.pointer is None) == (self.pixels is None) or (self.pixels and inline != size):
-            raise ValueError(f"{inline} bytes of pixels do not fill shape {list(self.shape)}")
-        if self.pointer is None and inline != size:
+        either = (self.pointer is None) != (self.pixels is None)
+        if size > MAX_PIXELS or not either or (self.pixels is not None and inline != size):
             raise ValueError(f"{inline} bytes of pixels do not fill shape {list(self.shape)}")
 
     @classmethod
@@ -290,7 +289,7 @@ def unpack_works(data: bytes, reader: FrameReader | None = None) -> list[Work]:
 
 
 def _from_wire(one: _Work, reader: FrameReader | None) -> Work:
-    images, view, reduced, unreadable = NO_PIXELS, None, None, None
+    images, view, reduced, unreadable = UNREAD, None, None, None
     try:
         images, view = one.images.read(reader)
         if one.reduced is not None:
@@ -320,7 +319,8 @@ def _deferred(one: _Deferred) -> DeferredCrops:
     return DeferredCrops(one.size, one.pad, one.filled, corners)
 
 
-NO_PIXELS: Pixels = np.empty((0, 1, 1, 3), np.uint8)
+UNREAD: Pixels = np.empty((0, 1, 1, 3), np.uint8)
+"""The images of work whose pixels cannot be had here."""
 
 
 def onto_frame(shape: tuple[int, ...], frame_size: tuple[int, int]) -> NDArray[np.float64]:
