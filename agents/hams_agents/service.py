@@ -286,7 +286,8 @@ class AgentService:
             except HamsError as error:
                 log.warning("no heartbeat: %s", error)
             try:
-                await asyncio.wait_for(self._announce.wait(), subjects.HEARTBEAT_S)
+                async with asyncio.timeout(subjects.HEARTBEAT_S):  # wait_for of Python 3.11 may lose a cancellation
+                    await self._announce.wait()
             except TimeoutError:
                 continue
 

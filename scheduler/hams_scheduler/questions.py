@@ -70,7 +70,8 @@ class Questions:
         self._waiting[request_id], self._asked[request_id] = future, (request, now)
         try:
             self._report(events.PlanAsked(request_id, request))
-            found = await asyncio.wait_for(future, PLAN_DEADLINE_S)
+            async with asyncio.timeout(PLAN_DEADLINE_S):
+                found = await future
         except TimeoutError:
             text = f"not all benchmarks ended within {PLAN_DEADLINE_S:g} s"
             found = PlanAnswer(error=WireError(code="deadline", text=text))

@@ -78,7 +78,8 @@ async def answers(bus: NatsBus, asked: Asked, timeout: float) -> None:
     await bus.subscribe(inbox, on_answer, limit=4096)
     await bus.publish(asked.subject, b"", reply=inbox)
     try:
-        await asyncio.wait_for(heard, timeout)
+        async with asyncio.timeout(timeout):
+            await heard
     except TimeoutError:
         elsewhere = f"; {others} elsewhere did" if others else ""
         raise DeadlineError(f"{asked} did not answer within {timeout:.2g} s{elsewhere}", "see its log") from None

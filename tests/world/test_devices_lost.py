@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
@@ -160,3 +161,15 @@ async def test_every_device_is_lost_and_one_comes_back(world: System) -> None:
     await more(world, results)
     assert results.devices[-1] == SLOW
     results.check()
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_an_agent_ends_although_it_is_just_about_to_announce(world: System, turns: int) -> None:
+    """`asyncio.wait_for` of Python 3.11 loses a cancellation that comes as what it waits for ends."""
+    await world.box(sim=StubDevice())
+    agent = world.parts["box.stub.sim"]
+    agent.service._announce.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await agent.kill()

@@ -99,7 +99,8 @@ class DeployedGroup:
         future: asyncio.Future[tuple[Close, FrameResult | None]] = asyncio.get_running_loop().create_future()
         self._answers[frame] = future
         try:
-            close, result = await asyncio.wait_for(future, deadline_s)
+            async with asyncio.timeout(deadline_s):
+                close, result = await future
         except TimeoutError:
             self._infer.give_up(frame, "deadline")
             raise DeadlineError(
