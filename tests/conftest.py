@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +18,17 @@ os.environ["COLUMNS"] = "200"
 it to 80 for all child processes, pytest-xdist's among them."""
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # tests run beside each other; threads that wait for a core burn the others'
+
+LIBM = ctypes.CDLL("libm.so.6")
+FE_DFL_ENV = ctypes.c_void_p(-1)
+
+
+@pytest.fixture(autouse=True)
+def _denormal_numbers() -> Iterator[None]:
+    """A thread that has run a network takes numbers below 1e-38 as zero; here it is the tests' own thread."""
+    yield
+    LIBM.fesetenv(FE_DFL_ENV)
+
 
 settings.register_profile("hams", deadline=None, derandomize=True)  # the same examples in every run, on every machine
 settings.register_profile("thorough", deadline=None, max_examples=300, print_blob=True)  # others in every run

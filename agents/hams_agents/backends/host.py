@@ -5,9 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import threading
 from pathlib import Path
 
 from hams_agents import cpus
+
+_FLUSH = {"x86_64": (28, 0x8040), "aarch64": (0, 1 << 24)}
+"""By machine: where glibc's ``fenv_t`` has the control register (MXCSR, FPCR), and the bits that flush to zero."""
+_flushing = threading.local()
 
 
 def cpu_name() -> str:
@@ -40,3 +45,22 @@ def release_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     except (OSError, AttributeError):  # not glibc
         return
+
+
+def ignore_denormals() -> None:
+    """Have the calling thread take denormal numbers (below 1.2e-38 in fp32) as zero, from now on.
+
+    A CPU computes with them up to a hundred times slower, and the inputs of some networks lead to many.
+    """
+    if getattr(_flushing, "on", False):
+        return
+    _flushing.on = True
+    place, bits = _FLUSH.get(platform.machine(), (0, 0))
+    try:
+        libm = ctypes.CDLL("libm.so.6")
+    except OSError:  # not glibc
+        return
+    environment = (ctypes.c_uint32 * 64)()
+    libm.fegetenv(environment)
+    environment[place // 4] |= bits
+    libm.fesetenv(environment)

@@ -40,6 +40,8 @@ _LEAST_GAIN = 0.2
 On CPUs it is not tried: with one thread, or lanes of one, batches of 8 saved at most 16 % per image, and cost some
 networks 40 %.
 """
+_SHARED_MIB = 64.0
+"""The lanes of a CPU share the memory of a network whose file is so large; see :meth:`OpenVinoBackend._run_lanes`."""
 _THROUGHPUT = {"PERFORMANCE_HINT": "THROUGHPUT", "ALLOW_AUTO_BATCHING": False}
 """Several inferences at a time. OpenVINO's own batches would wait for images that may not come."""
 PRECISION_INFO = ("hams", "precision")
@@ -85,14 +87,14 @@ class OpenVinoBackend:
         element = port.get_element_type().to_dtype()
         names = [_name(output, index) for index, output in enumerate(graph.outputs)]
         one = Lanes(self._compile(graph, port, model, 1, config))
-        in_lanes, at_a_time = self._in_lanes(config), min(model.lanes or self._lanes, self._lanes)
-        every = one if at_a_time == 1 else Lanes(self._compile(graph, port, model, 1, in_lanes, at_a_time))
+        at_a_time = min(model.lanes or self._lanes, self._lanes)
+        every = one if at_a_time == 1 else Lanes(self._run_lanes(graph, port, model, config, at_a_time))
         compiled_ms = (time.perf_counter() - start) * 1e3
 
         def many() -> Run | None:
             if self._target == "CPU":
                 return None
-            return Lanes(self._compile(graph, port, model, -1, in_lanes, at_a_time))
+            return Lanes(self._compile(graph, port, model, -1, self._in_lanes(config), at_a_time))
 
         network = BatchNetwork(model, element, names, one, many, _LEAST_GAIN, every)
         network.load_ms = compiled_ms
@@ -121,6 +123,19 @@ class OpenVinoBackend:
                 f"model {model.name} cannot be read: {one_line(error, model.path)}",
                 "fetch or export it again",
             ) from error
+
+    def _run_lanes(self, graph: Any, port: Any, model: ModelFile, config: dict[str, Any], at_a_time: int) -> list[Run]:
+        """Return what runs single images in `at_a_time` lanes.
+
+        A network compiled for one stream of one thread is computed by the thread that asks. Streams of a network
+        compiled for several have threads of their own: two changes of thread per inference, in which a core idles
+        (for the networks of Service F on two cores 7 to 14 % of the time). So each lane gets a compiled form of its
+        own, unless that would take much memory; then the change costs little beside the inference.
+        """
+        if self._target != "CPU" or file_mib(model.path) >= _SHARED_MIB:
+            return self._compile(graph, port, model, 1, self._in_lanes(config), at_a_time)
+        part = {**config, "INFERENCE_NUM_THREADS": max(1, config["INFERENCE_NUM_THREADS"] // self._lanes)}
+        return [run for _ in range(at_a_time) for run in self._compile(graph, port, model, 1, part)]
 
     def _in_lanes(self, config: dict[str, Any]) -> dict[str, Any]:
         """Return the settings for an image per lane: a CPU gets a stream for each, others divide themselves."""
@@ -219,11 +234,12 @@ def _config(spec: DeviceSpec, precision: str) -> dict[str, Any]:
     """Settings for one image at a time and exact numbers.
 
     Left alone, OpenVINO computes in bf16 where the CPU can. Pinning is ours (see `devices.pin`), so it must
-    not bind its threads to cores of its own choice.
+    not bind its threads to cores of its own choice. For denormal numbers see `host.ignore_denormals`.
     """
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
     if spec.target == "CPU":
         config |= {"INFERENCE_NUM_THREADS": spec.threads, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
+        config |= {"CPU_DENORMALS_OPTIMIZATION": True}
     return config
 
 

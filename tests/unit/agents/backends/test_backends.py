@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,17 @@ def test_any_number_of_images(backend: Backend, tmp_path: Path, batch: str | int
     np.testing.assert_allclose(outputs["y"][:, :, 0, 0], pictures.mean((2, 3)), rtol=1e-5)
     assert network.memory_mib > 0
     assert network.load_ms > 0
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_numbers_that_a_cpu_is_slow_with_count_as_zero(backend: Backend, tmp_path: Path, alone: bool) -> None:
+    """1e-40 is below the smallest normal number of fp32, 1.2e-38."""
+    node = helper.make_node("Mul", ["x", "tiny"], ["y"])
+    path = write(tmp_path / "tiny.onnx", graph([node], constants={"tiny": np.float32([1e-30])}))
+    network, picture = backend.load(model_file(path)), np.full((1, 3, 8, 8), 1e-10, np.float32)
+    with ThreadPoolExecutor(1) as new:  # one that no network has run in
+        outputs = new.submit(lambda: network.infer(picture, alone=alone)).result()
+    assert not outputs["y"].view(np.uint32).any()  # as numbers they may be taken as zero by this thread as well
 
 
 def test_outputs_are_not_overwritten_by_the_next_run(backend: Backend, tmp_path: Path) -> None:
@@ -171,6 +183,26 @@ def test_several_threads_run_a_network_of_any_number_of_lanes(backend: Backend, 
     with ThreadPoolExecutor(4) as pool:
         outputs = pool.map(lambda i: network.infer(pictures[i : i + 1], alone=i % 4 == 0)["y"], range(40))
         np.testing.assert_allclose(np.concatenate(list(outputs))[:, :, 0, 0], pictures.mean((2, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shared_mib", [0.0, 64.0])
+def test_a_small_network_is_computed_by_the_threads_that_ask(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared_mib: float
+) -> None:
+    """A large one has its weights in memory once, and threads of its own."""
+    device = OpenVinoBackend(parse("openvino:CPU"))
+    device._lanes = 2
+    device._config["INFERENCE_NUM_THREADS"] = 2
+    monkeypatch.setattr("hams_agents.backends.openvino._SHARED_MIB", shared_mib)
+    kernel = {"kernel": np.full((3, 3, 3, 3), 0.1, np.float32)}
+    nodes = [helper.make_node("Conv", ["x", "kernel"], ["y"], pads=[1, 1, 1, 1])]
+    path = write(tmp_path / "blur.onnx", graph(nodes, sides=(512, 512), constants=kernel))
+    network, picture = device.load(model_file(path, (1, 3, 512, 512))), images(1, (1, 3, 512, 512))
+    mine, all_of_us = time.thread_time(), time.process_time()
+    for _ in range(20):
+        network.infer(picture, alone=False)
+    share = (time.thread_time() - mine) / (time.process_time() - all_of_us)
+    assert share > 0.8 if shared_mib else share < 0.8
 
 
 @pytest.mark.parametrize(("lanes", "count"), [(0, 3), (2, 2), (1, 1)])
