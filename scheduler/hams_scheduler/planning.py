@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from hams_scheduler.batch_gain import served_profile
 from hams_scheduler.solver import instance, objective
 from hams_scheduler.solver.instance import FloatArray, Instance, Problem
 from hams_scheduler.solver.placement import Answer, Placement, assignment_rows, build
@@ -71,7 +72,7 @@ def build_instance(snapshot: PlanningSnapshot, chosen: NetworkChoices | None = N
     rows = [(group, node) for group in snapshot.groups for node in group.spec.depth_first()]
     models = tuple(node_name(group, node) for group, node in rows)
     weights = np.array([snapshot.weights.get(node_name(g, n), prior_weight(g, n)) for g, n in rows])
-    fps, memory, cpu_ms = _tables(snapshot, choose_networks(snapshot) if chosen is None else chosen, models, weights)
+    fps, memory, cpu_ms = _tables(snapshot, choose_networks(snapshot) if chosen is None else chosen, rows, weights)
     for i, (group, node) in enumerate(rows):
         pin = group.spec.nodes[node].pin
         usable = [not pin or device.device in pin for device in snapshot.devices]
@@ -102,17 +103,18 @@ def build_instance(snapshot: PlanningSnapshot, chosen: NetworkChoices | None = N
 
 
 def _tables(
-    snapshot: PlanningSnapshot, chosen: NetworkChoices, models: tuple[str, ...], weights: FloatArray
+    snapshot: PlanningSnapshot, chosen: NetworkChoices, rows: Sequence[tuple[GroupRecord, str]], weights: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return M×D frames/s with the learned overhead (0: does not run), MiB, and ms of CPU time per inference."""
-    fps, memory, cpu_ms = (np.zeros((len(models), len(snapshot.devices))) for _ in range(3))
-    for i, name in enumerate(models):
+    fps, memory, cpu_ms = (np.zeros((len(rows), len(snapshot.devices))) for _ in range(3))
+    for i, (group, node) in enumerate(rows):
         for j, device in enumerate(snapshot.devices):
-            choice = chosen.get((name, device.device))
+            choice = chosen.get((node_name(group, node), device.device))
             if choice is not None:
-                fps[i, j] = 1.0 / (1.0 / choice.profile.fps + snapshot.overhead.get(device.device, 0.0))
+                profile = served_profile(choice.profile, device, group.spec, node, weights[i])
+                fps[i, j] = 1.0 / (1.0 / profile.fps + snapshot.overhead.get(device.device, 0.0))
                 memory[i, j] = snapshot.memory_mib(choice.network)
-                cpu_ms[i, j] = 1e3 * snapshot.cpu_s(choice.profile, device, weights[i])
+                cpu_ms[i, j] = 1e3 * snapshot.cpu_s(profile, device, weights[i])
     return fps, memory, cpu_ms
 
 

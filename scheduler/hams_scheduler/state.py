@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hams_scheduler.batch_gain import served_profile
 from hams_scheduler.leader.lease import Lease
 from hams_scheduler.learning import CROWDED, READ_S, Learned
 from hams_scheduler.planning import NOTHING, Prediction, predict, prior_weight
@@ -126,13 +127,17 @@ class SchedulerState:
         return [r for d in self.devices.alive() if (r := self.devices.records[d]).host == host]
 
     def profile_of(self, group: str, node: str, device: str) -> ProfileRecord | None:
-        """The measurement of the network that serves a node on `device`; None: not known."""
+        """The measurement of the network that serves a node on `device`, in batches as it does; None: not known."""
         record = self.plans.records.get(group)
         plan = (record.active or record.next) if record else None
         if plan is None or node not in plan.group.spec.nodes or device not in self.devices.records:
             return None
         network = Network(plan.model_on(node, device), plan.input_on(node, device))
-        return self.measured(network, source_of(plan.group, node), device)
+        profile = self.measured(network, source_of(plan.group, node), device)
+        if profile is None:
+            return None
+        spec, weight = plan.group.spec, self.weight(plan.group, node)
+        return served_profile(profile, self.devices.records[device], spec, node, weight)
 
     def cpu_of(self, group: str, node: str, device: str) -> float:
         """CPU time of an image of the network that serves a node on `device`, s; 0 when unknown."""

@@ -1,12 +1,13 @@
 """What users see of the scheduler: devices, groups, the matrix, and the FPS to expect of a group now. Pure.
 
-Of a device a group has what others leave, or its fair part where that is more (see hams_agents.runtime.fair_queue).
-With s its seconds of the device per frame, as measured, it reaches the least of `available / s` over its devices. Of a
-host's cores it likewise has what others leave, or its fair part; with the CPU time of its frames that is another limit.
+Of a device a group gets what others leave, and turns as many as theirs where they all want more (see
+hams_agents.runtime.fair_queue and :func:`fair_rate`). With the seconds of the device that its frames take, as measured,
+each of its devices limits its frames/s. So do the cores of a host, with the CPU time of its frames.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hams_scheduler import profiling
@@ -284,7 +285,7 @@ def expected(state: SchedulerState, group: str, predicted: Prediction = NOTHING)
     if plan is None:
         return None
     spent = {device: _spent(state, plan, device) for device in plan.devices}
-    reached = {device: _available(state, plan, device) / s for device, s in spent.items() if s > 0}
+    reached = {device: _reached(state, plan, device, s) for device, s in spent.items() if s > 0}
     if not reached:
         return None
     device = min(sorted(reached), key=lambda d: reached[d])
@@ -307,13 +308,32 @@ def _by_cores(state: SchedulerState, group: str, predicted: Prediction) -> tuple
     """The host whose cores limit the group most, and the frames/s that they allow; infinite where none does."""
     found = [("", float("inf"))]
     for host, cost in predicted.cores.get(group, {}).items():
-        costs = {g: by_host[host] for g, by_host in predicted.cores.items() if by_host.get(host)}
-        used = sum(state.learned.measured_fps(g) * one for g, one in costs.items() if g != group)
-        shares = sum(_spec(state, g).share for g in costs)
-        fair = _spec(state, group).share / shares if shares else 1.0
+        costs = {g: by_host[host] for g, by_host in predicted.cores.items() if g != group and by_host.get(host)}
+        others = [(state.learned.measured_fps(g) * one, _turns(state, g, group) * one) for g, one in costs.items()]
         if cost > 0:
-            found.append((host, max(1.0 - used, fair) / cost))
+            found.append((host, fair_rate(1.0, cost, others)))
     return min(found, key=lambda one: one[1])
+
+
+def fair_rate(capacity: float, cost: float, others: Iterable[tuple[float, float]]) -> float:
+    """The rate at which one that takes `cost` (> 0) of `capacity` each time fills it beside others that share it fairly.
+
+    `others` have, each, the part that they take now, and what they would take for each time of ours with fair turns:
+    nobody takes more than now, and those that would get more than their turns give way.
+    """
+    unbounded = sorted((part / each if each > 0 else 0.0, part, each) for part, each in others)
+    left, slope = capacity, cost + sum(each for _, _, each in unbounded)
+    for enough, part, each in unbounded:
+        if enough * slope >= left:
+            break
+        left, slope = left - part, slope - each
+    return max(left, 0.0) / slope
+
+
+def _turns(state: SchedulerState, other: str, group: str) -> float:
+    """Frames of `other` for each of `group` where both have all they can take; devices' queues go by the same."""
+    theirs, mine = _spec(state, other), _spec(state, group)
+    return (theirs.target_fps or 1.0) * theirs.share / ((mine.target_fps or 1.0) * mine.share)
 
 
 def _spent(state: SchedulerState, plan: Plan, device: str) -> float:
@@ -330,16 +350,14 @@ def _spent(state: SchedulerState, plan: Plan, device: str) -> float:
     return state.learned.spent_s(group, device, planned * state.learned.kappa(device, resident), SEEN_FRAMES)
 
 
-def _available(state: SchedulerState, plan: Plan, device: str) -> float:
-    """The part of the device's time that the group has, 0-1."""
+def _reached(state: SchedulerState, plan: Plan, device: str, cost: float) -> float:
+    """Frames/s that the device allows the plan's group, each of which takes `cost` s there."""
     me = plan.group.spec
-    parts = _parts(state, device)
-    left = 1.0 - sum(part for group, part in parts.items() if group != me.name)
+    parts = {group: part for group, part in _parts(state, device).items() if group != me.name}
     first = sum(part for group, part in parts.items() if _spec(state, group).priority > me.priority)
-    others = [_spec(state, group) for group, part in parts.items() if part >= SOME and group != me.name]
-    shares = sum(spec.share for spec in others if spec.priority == me.priority)
-    fair = (1.0 - first) * me.share / (me.share + shares)
-    return min(max(left, fair, 0.0), 1.0)
+    equal = [group for group in parts if _spec(state, group).priority == me.priority]
+    costs = {group: _spent(state, active, device) for group in equal if (active := state.plans.active(group))}
+    return fair_rate(1.0 - first, cost, [(parts[g], _turns(state, g, me.name) * one) for g, one in costs.items()])
 
 
 def _parts(state: SchedulerState, device: str) -> dict[str, float]:
