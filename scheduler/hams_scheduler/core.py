@@ -95,8 +95,8 @@ def _seen(state: SchedulerState, event: Event) -> list[Command]:
             state.profiles.seen(record)
         case PipelineSeen(load):
             state.piped(load)
-        case VideoMeasured(key, cpu_s):
-            state.videos.measured(key, cpu_s)
+        case VideoMeasured(key, cost):
+            state.videos.measured(key, cost)
         case PlanSeen(record):
             _plan_seen(state, record)
         case PlanEntrySeen():

@@ -10,7 +10,7 @@ from hams_shared.errors import HamsError
 from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord, ModelRef
-from hams_shared.wire.messages.pipeline import PipelineLoad
+from hams_shared.wire.messages.pipeline import PipelineLoad, ReadCost
 from hams_shared.wire.messages.plan import PlanRecord
 from hams_shared.wire.messages.scheduler import PlanRequest
 from hams_shared.wire.variants import VariantRecord
@@ -42,10 +42,10 @@ class PipelineSeen:
 
 @dataclass(frozen=True)
 class VideoMeasured:
-    """What reading a frame of a video costs, CPU s; 0: it could not be measured."""
+    """What reading a video costs; with a CPU time of 0 it could not be measured."""
 
     key: str
-    cpu_s: float
+    cost: ReadCost
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,17 @@ CROWDED = 0.9
 """From this part of a host's cores on, what runs there waits for cores."""
 LOADED = 0.1
 """CPU seconds per second from which on a process shows what frames cost it: below, its idle work weighs too much."""
-SHARED = 1.07
-"""By how much several networks on one CPU slow each other down until it is measured: they evict each other's weights
-from the caches (decision 29)."""
+SHARED, SHARED_MOST = 0.011, 0.11
+"""By how much each further network on a CPU slows all of them down until it is measured, and all together at most:
+they evict each other's weights from the caches (decision 29)."""
 MESSAGE_S = 0.0011
-"""CPU time of a node's message in its agent beside the network, waiting for Python's lock included, until it is
-measured, s (decision 29)."""
+"""CPU time of a node's message with one image in its agent beside the network, waiting for Python's lock included,
+until it is measured, s (decision 29)."""
+MESSAGE_CPU = 0.4
+"""The part of that which the agent itself computes. On CPUs the cores are taken while lanes wait for the lock; agents
+of GPUs and NPUs leave them to others."""
+EMPTY = 0.3
+"""What a message without images costs, in times of one with one image; the rest is that of a batch, however large."""
 MESSAGE_MOST_S = 0.0015
 """Most of it that counts as a message, s; the rest is the networks', where theirs is known."""
 READ_S = 0.001
@@ -140,7 +145,7 @@ class Learned:
     cpu: dict[str, Ratio] = field(default_factory=dict)
     """By device, or by host of a pipeline: CPU seconds of the process over seconds."""
     message: dict[str, Ratio] = field(default_factory=dict)
-    """By device: CPU seconds beside networks over messages of nodes."""
+    """By device: CPU seconds beside networks over messages, of one image each."""
     networks: dict[str, Ratio] = field(default_factory=dict)
     """By device: CPU seconds of its networks over those measured alone."""
     reading: dict[tuple[str, str], Ratio] = field(default_factory=dict)
@@ -168,7 +173,7 @@ class Learned:
 
     def kappas(self, devices: list[str], most: int, cpus: Collection[str] = ()) -> dict[tuple[str, int], float]:
         """:meth:`kappa` by (device, resident nodes) up to `most` nodes; unknown devices but `cpus` are absent."""
-        new = {(d, k): SHARED for d in cpus if d not in self.device_eta for k in range(2, most + 1)}
+        new = {(d, k): shared(k) for d in cpus if d not in self.device_eta for k in range(2, most + 1)}
         known = [device for device in devices if device in self.device_eta]
         return new | {(device, k): self.kappa(device, k) for device in known for k in range(1, most + 1)}
 
@@ -177,15 +182,15 @@ class Learned:
         ratio = self.extra.get(device)
         return 0.0 if ratio is None else ratio.value(0.0, OVERHEAD_PRIOR)
 
-    def message_s(self, device: str) -> float:
-        """CPU time of a node's message on the device beside its network, s."""
-        ratio = self.message.get(device)
-        return MESSAGE_S if ratio is None else ratio.value(MESSAGE_S, CPU_PRIOR)
+    def message_s(self, device: str, *, cpu: bool = True) -> float:
+        """CPU time of a node's message on the device, a CPU or not, beside its network, s."""
+        ratio, prior = self.message.get(device), MESSAGE_S if cpu else MESSAGE_S * MESSAGE_CPU
+        return prior if ratio is None else ratio.value(prior, CPU_PRIOR)
 
-    def cpu_factor(self, device: str) -> float:
-        """By which factor networks take more CPU time on the device than measured alone."""
+    def cpu_factor(self, device: str, nodes: int) -> float:
+        """By which factor the networks of so many nodes take more CPU time on the device than measured alone."""
         ratio = self.networks.get(device)
-        return SHARED if ratio is None else ratio.value(SHARED, ETA_PRIOR_S)
+        return shared(nodes) if ratio is None else ratio.value(shared(nodes), ETA_PRIOR_S)
 
     def frame_s(self, group: str, reading: Mapping[str, float], nodes: int) -> float:
         """CPU time of a frame of `group` on the host of its pipeline, the broker's included, s.
@@ -284,7 +289,7 @@ class Learned:
     def _messages(self, fresh: dict[tuple[str, str], NodeLoad], device: str, cpu_of: CpuOf, spent: float) -> None:
         """Learn what messages cost the agent: CPU time `spent` that its networks do not explain, up to a limit."""
         networks = sum(load.inferences * cpu_of(group, node, device) for (group, node), load in fresh.items())
-        messages = sum(load.frames for load in fresh.values())
+        messages = sum(EMPTY * load.frames + (1.0 - EMPTY) * load.batches for load in fresh.values())
         if messages > 0:
             most = MESSAGE_MOST_S * messages if networks > 0 else spent
             extra = min(max(spent - networks, 0.0), most)
@@ -331,6 +336,11 @@ class Learned:
             self.device_eta.setdefault(device, Ratio(ETA_MEMORY_S)).add(alone, busy)
 
 
+def shared(nodes: int) -> float:
+    """By which factor the networks of so many nodes on one CPU are taken to slow each other down."""
+    return 1.0 + min(SHARED * (nodes - 1), SHARED_MOST)
+
+
 def _alone(loads: Collection[NodeLoad]) -> float:
     """The part of the computing for which a device of several lanes had one inference only, 0-1."""
     busy = sum(load.busy_s for load in loads)
@@ -345,6 +355,7 @@ def _since(load: NodeLoad, last: NodeLoad | None) -> NodeLoad | None:
         update={
             "frames": load.frames - last.frames,
             "inferences": load.inferences - last.inferences,
+            "batches": load.batches - last.batches,
             "busy_s": load.busy_s - last.busy_s,
             "alone": load.alone - last.alone,
             "alone_s": load.alone_s - last.alone_s,

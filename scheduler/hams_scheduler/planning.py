@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hams_scheduler.batch_gain import served_profile
+from hams_scheduler.served_speed import VGA, served_speed
 from hams_scheduler.solver import instance, objective
 from hams_scheduler.solver.instance import FloatArray, Instance, Problem
 from hams_scheduler.solver.placement import Answer, Placement, assignment_rows, build
@@ -111,10 +111,12 @@ def _tables(
         for j, device in enumerate(snapshot.devices):
             choice = chosen.get((node_name(group, node), device.device))
             if choice is not None:
-                profile = served_profile(choice.profile, device, group.spec, node, weights[i])
-                fps[i, j] = 1.0 / (1.0 / profile.fps + snapshot.overhead.get(device.device, 0.0))
+                pixels = snapshot.pixels.get(group.spec.name, VGA)
+                speed = served_speed(choice.profile, device, group.spec, node, weights[i], pixels)
+                message_s = speed.message_s(snapshot.messages.get(device.device, 0.0), weights[i])
+                fps[i, j] = 1.0 / (speed.device_s(device, message_s) + snapshot.overhead.get(device.device, 0.0))
                 memory[i, j] = snapshot.memory_mib(choice.network)
-                cpu_ms[i, j] = 1e3 * snapshot.cpu_s(profile, device, weights[i])
+                cpu_ms[i, j] = 1e3 * snapshot.cpu_s(speed.cpu_s, device, group, message_s)
     return fps, memory, cpu_ms
 
 

@@ -343,17 +343,16 @@ class SchedulerService:
 
     async def _measure_video(self, command: events.MeasureVideo) -> None:
         """Ask the pipeline what reading a video costs; without an answer it counts as not known."""
-        cpu_s = 0.0
+        cost = ReadCost()
         try:
             request = codec.encode(ReadCostRequest(stream=command.stream))
             reply = await self._bus.request(subjects.read_cost(), request, timeout=READ_COST_DEADLINE_S)
             cost = codec.decode(ReadCost, reply.data)
-            cpu_s = cost.cpu_ms / 1e3
             if cost.error is not None:
                 log.info("the cost of a video is not known: %s", cost.error.text)
         except HamsError as error:
             log.info("the cost of a video is not known: %s", error)
-        self._do(events.VideoMeasured(command.key, cpu_s))
+        self._do(events.VideoMeasured(command.key, cost))
 
     async def _solve(self, command: events.Solve) -> None:
         """Run the solver in a thread."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hams_scheduler.batch_gain import served_profile
 from hams_scheduler.leader.lease import Lease
 from hams_scheduler.learning import CROWDED, READ_S, Learned
 from hams_scheduler.planning import NOTHING, Prediction, predict, prior_weight
+from hams_scheduler.served_speed import ServedSpeed, served_speed
 from hams_scheduler.state_parts import Devices, Groups, Plans, Profiles, Replanning, check
-from hams_scheduler.variant_choice import Network, PlanningSnapshot, comparable, cpu_s, node_name, source_of
+from hams_scheduler.variant_choice import Network, PlanningSnapshot, comparable, node_name, source_of
 from hams_scheduler.videos import Videos
 from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord
@@ -126,28 +126,32 @@ class SchedulerState:
     def _on_host(self, host: str) -> list[DeviceRecord]:
         return [r for d in self.devices.alive() if (r := self.devices.records[d]).host == host]
 
-    def profile_of(self, group: str, node: str, device: str) -> ProfileRecord | None:
-        """The measurement of the network that serves a node on `device`, in batches as it does; None: not known."""
+    def cpu_of(self, group: str, node: str, device: str) -> float:
+        """CPU time of an image of the network that serves a node on `device`, s; 0 when unknown."""
+        found = self._speed_of(group, node, device)
+        return found[0].cpu_s if found is not None else 0.0
+
+    def fps_of(self, group: str, node: str, device: str) -> float:
+        """Images/s that the network that serves a node on `device` reaches there by itself; 0 when unknown."""
+        found = self._speed_of(group, node, device)
+        if found is None:
+            return 0.0
+        speed, weight = found
+        message_s = speed.message_s(self._message_s(device), weight)
+        return 1.0 / speed.device_s(self.devices.records[device], message_s)
+
+    def _speed_of(self, group: str, node: str, device: str) -> tuple[ServedSpeed, float] | None:
+        """How fast the network that serves a node on `device` does so, and the node's weight; None: not known."""
         record = self.plans.records.get(group)
         plan = (record.active or record.next) if record else None
         if plan is None or node not in plan.group.spec.nodes or device not in self.devices.records:
             return None
         network = Network(plan.model_on(node, device), plan.input_on(node, device))
         profile = self.measured(network, source_of(plan.group, node), device)
-        if profile is None:
+        if profile is None or profile.fps <= 0:
             return None
-        spec, weight = plan.group.spec, self.weight(plan.group, node)
-        return served_profile(profile, self.devices.records[device], spec, node, weight)
-
-    def cpu_of(self, group: str, node: str, device: str) -> float:
-        """CPU time of an image of the network that serves a node on `device`, s; 0 when unknown."""
-        profile = self.profile_of(group, node, device)
-        return cpu_s(profile, self.devices.records[device]) if profile is not None else 0.0
-
-    def fps_of(self, group: str, node: str, device: str) -> float:
-        """Frames/s alone on `device` of the network that serves a node there; 0 when unknown."""
-        profile = self.profile_of(group, node, device)
-        return profile.fps if profile is not None else 0.0
+        weight, pixels = self.weight(plan.group, node), self.videos.pixels(plan.group)
+        return served_speed(profile, self.devices.records[device], plan.group.spec, node, weight, pixels), weight
 
     # ── the input of a solver ─────────────────────────────────────────────────────────────────────────────────
 
@@ -170,27 +174,39 @@ class SchedulerState:
                 for (of, cell), whys in self.profiles.unanswered.items()
                 if of == life
             },
-            refused={
-                (group, device): f"{error.text} ({error.hint})" if error.hint else error.text
-                for device, life in lives
-                for (group, of), error in self.groups.refused.items()
-                if of == life
-            },
+            refused=self._refused(lives),
             strategy=strategy,
             time_limit_s=time_limit_s,
             weights={node_name(r, n): self.weight(r, n) for r, n in nodes if self.learned.confidence(r.spec.name, n)},
             kappa=self.learned.kappas(alive, len(nodes), self._cpus(alive)),
             overhead={device: self.learned.overhead_s(device) for device in alive},
             cores={host: cores for host in hosts if (cores := self.cores(host)) > 0},
-            messages={device: self.learned.message_s(device) for device in alive},
-            cpu_factor={device: self.learned.cpu_factor(device) for device in alive},
+            messages={device: self._message_s(device) for device in alive},
+            cpu_factor={
+                (d, n): self.learned.cpu_factor(d, n) for d in alive for n in {len(r.spec.nodes) for r in records}
+            },
             frames={r.spec.name: self._frame_s(r) for r in records},
+            pixels={r.spec.name: self.videos.pixels(r) for r in records},
             pipeline_host=self._pipeline_host(hosts),
             current=current,
             variants={source: dict(known) for source, known in self.groups.variants.items()},
             loaded=loaded,
             banned=frozenset((d, digest) for d, life in lives for of, digest in self.groups.banned if of == life),
         )
+
+    def _message_s(self, device: str) -> float:
+        """CPU time of a node's message on `device`, s."""
+        return self.learned.message_s(device, cpu=bool(self._cpus([device])))
+
+    def _refused(self, lives: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """By (group, device): why the agent refuses it; `lives` are the devices and their incarnations."""
+        found = self.groups.refused.items()
+        return {
+            (group, device): f"{error.text} ({error.hint})" if error.hint else error.text
+            for device, life in lives
+            for (group, of), error in found
+            if of == life
+        }
 
     def _frame_s(self, record: GroupRecord) -> float:
         """CPU time of a frame on the host of its pipeline, s."""

@@ -111,10 +111,12 @@ class PlanningSnapshot:
     """By host: CPU cores that HAMS may use, where they are known."""
     messages: Mapping[str, float] = field(default_factory=dict)
     """By device: learned CPU time of a node's message beside its network, s."""
-    cpu_factor: Mapping[str, float] = field(default_factory=dict)
-    """By device: by which factor networks take more CPU time than measured alone, as learned."""
+    cpu_factor: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    """By (device, nodes of a group): by which factor networks take more CPU time than alone, as learned."""
     frames: Mapping[str, float] = field(default_factory=dict)
     """By group: learned CPU time of a frame on the pipeline's host, s."""
+    pixels: Mapping[str, float] = field(default_factory=dict)
+    """By group: pixels of a frame, where they are known."""
     pipeline_host: str = ""
     current: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """By ``group/node``: the shares that serve now."""
@@ -124,13 +126,14 @@ class PlanningSnapshot:
     banned: frozenset[tuple[str, str]] = frozenset()
     """(device, digest) of variants that the agent could not load."""
 
-    def cpu_s(self, profile: ProfileRecord, device: DeviceRecord, weight: float = 1.0) -> float:
-        """CPU time that an inference takes from the device's host, s, as learned.
+    def cpu_s(self, network_s: float, device: DeviceRecord, group: GroupRecord, message_s: float) -> float:
+        """CPU time that an image takes from the device's host, s: `network_s` alone, as learned beside others, and
+        `message_s` for the node's message."""
+        return network_s * self.cpu_factor.get((device.device, len(group.spec.nodes)), 1.0) + message_s
 
-        It holds its part of the node's message: there is one per frame, so `1 / weight` of it per inference.
-        """
-        network = cpu_s(profile, device) * self.cpu_factor.get(device.device, 1.0)
-        return network + self.messages.get(device.device, 0.0) / weight
+    def image_cpu_s(self, profile: ProfileRecord, device: DeviceRecord, group: GroupRecord) -> float:
+        """CPU time of a single image and its message, s."""
+        return self.cpu_s(cpu_s(profile, device), device, group, self.messages.get(device.device, 0.0))
 
     def memory_mib(self, network: Network) -> float:
         """The most memory that any device measured, MiB: a network may hide in the memory of one loaded before it."""

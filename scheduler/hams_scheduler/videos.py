@@ -9,20 +9,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hams_scheduler.events import MeasureVideo
+from hams_scheduler.served_speed import VGA
 from hams_shared.group.source_kind import source_kind
 from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.pipeline import ReadCost
 
 KNOWN_LIMIT = 1024
 """Most videos whose cost is kept."""
+UNKNOWN = ReadCost()
 
 
 @dataclass
 class Videos:
     """The videos whose cost is known, or being measured."""
 
-    costs: dict[str, float] = field(default_factory=dict)
-    """CPU seconds per frame; 0: it could not be measured."""
+    costs: dict[str, ReadCost] = field(default_factory=dict)
     running: set[str] = field(default_factory=set)
     pipeline: str = ""
     """The incarnation of the pipeline that reported last."""
@@ -38,11 +40,11 @@ class Videos:
         self.running.update(command.key for command in commands)
         return commands
 
-    def measured(self, name: str, cpu_s: float) -> None:
-        """Take a measurement; 0: it failed."""
+    def measured(self, name: str, cost: ReadCost) -> None:
+        """Take a measurement; a CPU time of 0: it failed."""
         self.running.discard(name)
         self.costs.pop(name, None)
-        self.costs[name] = cpu_s
+        self.costs[name] = cost
         while len(self.costs) > KNOWN_LIMIT:
             del self.costs[next(iter(self.costs))]
 
@@ -50,7 +52,7 @@ class Videos:
         """A pipeline that has just been started is asked about what could not be measured."""
         if incarnation != self.pipeline:
             self.pipeline = incarnation
-            self.costs = {name: cost for name, cost in self.costs.items() if cost > 0}
+            self.costs = {name: cost for name, cost in self.costs.items() if cost.cpu_ms > 0}
 
     def missing(self, records: Iterable[GroupRecord]) -> bool:
         """Whether a video of `records` is being measured."""
@@ -58,7 +60,12 @@ class Videos:
 
     def cost(self, stream: StreamSpec, unknown: float) -> float:
         """CPU seconds of reading a frame; `unknown` where it was not measured."""
-        return self.costs.get(key(stream), 0.0) or unknown
+        return self.costs.get(key(stream), UNKNOWN).cpu_ms / 1e3 or unknown
+
+    def pixels(self, record: GroupRecord) -> float:
+        """Pixels of a frame of the group, mean over its streams; those not measured count as :data:`VGA`."""
+        sizes = [self.costs.get(key(stream), UNKNOWN).pixels or VGA for stream in record.spec.streams.values()]
+        return sum(sizes) / len(sizes) if sizes else float(VGA)
 
 
 def key(stream: StreamSpec) -> str:

@@ -181,7 +181,9 @@ def matrix_view(snapshot: PlanningSnapshot) -> MatrixView:
             keys = {device.device: source.cell(device).key for device in snapshot.devices}
             cells[name] = {d: profile for d, key in keys.items() if (profile := snapshot.profiles.get(key))}
             good = {d: profile for d, profile in cells[name].items() if profile.reason is None}
-            spent = {d.device: snapshot.cpu_s(good[d.device], d) for d in snapshot.devices if d.device in good}
+            spent = {
+                d.device: snapshot.image_cpu_s(good[d.device], d, group) for d in snapshot.devices if d.device in good
+            }
             table.append(tuple(round(good[d].fps, 3) if d in good else None for d in keys))
             costs.append(tuple(round(1e3 * spent[d], 4) if d in good else None for d in keys))
             for device, key in keys.items():
@@ -316,7 +318,7 @@ def _by_cores(state: SchedulerState, group: str, predicted: Prediction) -> tuple
 
 
 def fair_rate(capacity: float, cost: float, others: Iterable[tuple[float, float]]) -> float:
-    """The rate at which one that takes `cost` (> 0) of `capacity` each time fills it beside others that share it fairly.
+    """The rate at which one that takes `cost` (> 0) of `capacity` each time fills it beside others, shared fairly.
 
     `others` have, each, the part that they take now, and what they would take for each time of ours with fair turns:
     nobody takes more than now, and those that would get more than their turns give way.

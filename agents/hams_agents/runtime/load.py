@@ -13,6 +13,7 @@ class Load:
 
     frames: int = 0
     inferences: int = 0
+    """Images."""
     busy_s: float = 0.0
     """Time of the whole device, s. With n lanes that is the n-th part of a lane's time, which includes making the batch
     ready and finishing it."""
@@ -21,11 +22,14 @@ class Load:
     alone: int = 0
     """Inferences that had several lanes to themselves."""
     alone_s: float = 0.0
+    batches: int = 0
+    """In which the images were computed."""
 
     def add(self, cost: Load, *, alone: bool) -> None:
         """Add what one batch cost; `alone`: it had several lanes to itself."""
         self.frames += cost.frames
         self.inferences += cost.inferences
+        self.batches += cost.inferences > 0
         self.busy_s += cost.busy_s
         self.spent_s += cost.spent_s
         if alone:
@@ -39,6 +43,7 @@ class Load:
             node=node,
             frames=self.frames,
             inferences=self.inferences,
+            batches=self.batches,
             busy_s=round(self.busy_s, 6),
             alone=self.alone,
             alone_s=round(self.alone_s, 6),

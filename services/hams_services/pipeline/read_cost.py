@@ -47,9 +47,10 @@ async def _measure(reader: Reader, stream: StreamSpec, cache: Path) -> ReadCost:
         pixels: list[Pixels | None] = [picture.pixels for picture in pictures] or [None] * AT_ONCE
         read = await reader.read(pixels)
         frames += len(read)
+        pictures = read or pictures
         if len(read) < len(pixels):
             break
-        pictures = read
     if not frames:
         raise SourceError("the video has no frames")
-    return ReadCost(cpu_ms=reader.cpu_s / frames * 1e3, frames=frames)
+    height, width = pictures[0].pixels.shape[:2]
+    return ReadCost(cpu_ms=reader.cpu_s / frames * 1e3, frames=frames, pixels=height * width)

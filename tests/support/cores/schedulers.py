@@ -15,6 +15,7 @@ from hams_shared.errors import DeadlineError, HamsError, NotLeaderError, Refused
 from hams_shared.wire import codec
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.pipeline import ReadCost
 from hams_shared.wire.messages.plan import PlanRecord
 from hams_shared.wire.messages.scheduler import PlanRequest
 from support.cores.agents import Agent
@@ -194,7 +195,7 @@ class Scheduler(Part):
             case events.Profile():
                 self.do(self._measured(job, fails=fails))
             case events.MeasureVideo(key):
-                self.do(events.VideoMeasured(key, 0.0 if fails else 0.001))
+                self.do(events.VideoMeasured(key, ReadCost(cpu_ms=0.0 if fails else 1.0)))
             case events.Solve(generation, snapshot):
                 answer = None if fails else solution(snapshot, self.style, self.world.now)
                 current, before = generation == self.state.replanning.generation, dict(self.state.plans.records)

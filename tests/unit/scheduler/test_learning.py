@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hams_scheduler.learning import BROKER_PART, FRAME_S, MESSAGE_S, OUTPUT_S, READ_S, SHARED, Learned, Ratio
+from hams_scheduler.learning import BROKER_PART, FRAME_S, MESSAGE_S, OUTPUT_S, READ_S, Learned, Ratio, shared
 from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
 from hams_shared.wire.messages.pipeline import PipelineLoad, StreamLoad
 from hams_shared.wire.messages.plan import Plan
@@ -17,7 +17,9 @@ def fps_of(group: str, node: str, device: str) -> float:
 
 
 def beat(device: str, seconds: float, incarnation: str = "i1", **loads: tuple[int, int, float]) -> Heartbeat:
-    nodes = tuple(NodeLoad(group="face", node=n, frames=f, inferences=i, busy_s=b) for n, (f, i, b) in loads.items())
+    nodes = tuple(
+        NodeLoad(group="face", node=n, frames=f, inferences=i, batches=i, busy_s=b) for n, (f, i, b) in loads.items()
+    )
     return heartbeat(device, ("face", 1), incarnation=incarnation).model_copy(
         update={"nodes": nodes, "uptime_s": seconds}
     )
@@ -156,20 +158,20 @@ def cpu_beats(learned: Learned, cpu_s: float, frames: int = 1000, *, disturbed: 
 def test_what_messages_cost_is_the_cpu_time_that_networks_do_not_explain() -> None:
     learned = Learned()
     assert learned.message_s(ONE) == MESSAGE_S
-    cpu_beats(learned, 8.0 + 2000 * 0.001)  # 4000 inferences, 2000 messages
+    cpu_beats(learned, 8.0 + 2000 * 0.001)  # 4000 inferences, 2000 messages: as much as 3400 of one image
     assert learned.cpu_load(ONE) == pytest.approx(1.0)
-    assert learned.message_s(ONE) == pytest.approx((2.0 + 300 * MESSAGE_S) / 2300)
+    assert learned.message_s(ONE) == pytest.approx((2.0 + 300 * MESSAGE_S) / 3700)
     assert learned.message_s(TWO) == MESSAGE_S
-    assert learned.cpu_factor(TWO) == SHARED
-    assert 1.0 < learned.cpu_factor(ONE) < SHARED
+    assert learned.cpu_factor(TWO, 2) == shared(2)
+    assert 1.0 < learned.cpu_factor(ONE, 2) < shared(2)
 
 
 def test_networks_may_take_more_or_less_cpu_time_than_alone() -> None:
     slower, faster = Learned(), Learned()
-    cpu_beats(slower, 8.0 + 2000 * 0.0015 + 4.0)  # messages take 1.5 ms at most
-    assert slower.cpu_factor(ONE) == pytest.approx((12.0 + 10 * SHARED) / 18)
+    cpu_beats(slower, 8.0 + 3400 * 0.0015 + 4.0)  # messages take 1.5 ms at most
+    assert slower.cpu_factor(ONE, 2) == pytest.approx((12.0 + 10 * shared(2)) / 18)
     cpu_beats(faster, 6.0)
-    assert faster.cpu_factor(ONE) == pytest.approx((6.0 + 10 * SHARED) / 18)
+    assert faster.cpu_factor(ONE, 2) == pytest.approx((6.0 + 10 * shared(2)) / 18)
     assert faster.message_s(ONE) < MESSAGE_S
 
 
@@ -177,7 +179,7 @@ def test_a_few_messages_move_their_cost_little() -> None:
     learned = Learned()
     cpu_beats(learned, 1.0 + 0.08 + 0.1, frames=10)
     assert learned.message_s(ONE) < 1.5 * MESSAGE_S
-    assert learned.cpu_factor(ONE) < 1.1 * SHARED + 0.01
+    assert learned.cpu_factor(ONE, 2) < 1.1 * shared(2) + 0.01
 
 
 @pytest.mark.parametrize(("cpu_s", "disturbed"), [(60.0, True), (0.5, False)])
@@ -224,6 +226,6 @@ def test_a_restarted_pipeline_starts_counting_anew() -> None:
 
 def test_networks_that_share_a_cpu_are_taken_to_slow_each_other_down_until_it_is_measured() -> None:
     learned = Learned()
-    assert learned.kappas([ONE, TWO], 3, [ONE]) == {(ONE, 2): SHARED, (ONE, 3): SHARED}
+    assert learned.kappas([ONE, TWO], 3, [ONE]) == {(ONE, 2): 1.011, (ONE, 3): 1.022}
     learned.device_eta[ONE] = Ratio(60.0, 50.0, 50.0)
     assert learned.kappas([ONE, TWO], 2, [ONE]) == {(ONE, 1): 1.0, (ONE, 2): 1.0}

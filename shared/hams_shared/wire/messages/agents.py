@@ -61,7 +61,8 @@ class NodeLoad(Wire):
     group: str
     node: str
     frames: int = 0
-    inferences: int = 0
+    inferences: int = Field(0, description="images")
+    batches: int = Field(0, description="in which they were computed")
     busy_s: float = Field(0.0, description="time of the whole device: on one of n lanes the n-th part")
     alone: int = Field(0, description="inferences, of these, that had a device of several lanes to themselves")
     alone_s: float = Field(0.0, description="their part of busy_s; other inferences show what the device can do")

@@ -48,6 +48,7 @@ class ReadCost(Wire):
 
     cpu_ms: float = Field(0.0, ge=0, description="CPU time of reading and decoding a frame")
     frames: int = Field(0, description="frames that were read")
+    pixels: int = Field(0, ge=0, description="of a frame")
     error: WireError | None = None
 
 

@@ -1,0 +1,104 @@
+"""How fast a network serves a node: what batches and large frames make of its profile. Pure.
+
+A device that takes batches computes the images of a node that wait for it together (hams_agents.runtime.fair_queue).
+Where the device is what the group waits for, nearly all of the group's frames in flight wait there, and each of its
+lanes takes its part of them. Elsewhere fewer wait, and the device has time to spare.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hams_scheduler.learning import EMPTY, MESSAGE_CPU
+from hams_scheduler.variant_choice import cpu_s
+from hams_shared.group.spec import GroupSpec
+from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
+
+VGA = 640 * 480
+"""Pixels of the frames that networks are measured with."""
+ROOT_PART = 0.25
+"""The part of the frames in flight that wait for the root where its device is what the group waits for."""
+PIXEL_S = 1.0e-9
+"""CPU time that each further pixel of a frame costs the root's device: it makes the frame smaller, and cuts crops out
+of it (decision 29)."""
+
+
+@dataclass(frozen=True)
+class ServedSpeed:
+    """How fast a network serves a node on a device."""
+
+    fps: float
+    """Images/s."""
+    cpu_s: float
+    """CPU time of the device's host per image, s."""
+    batch: float = 1.0
+    """Images per inference."""
+
+    def message_s(self, message_s: float, weight: float) -> float:
+        """What the node's message adds to an image, s; `message_s`: one with one image, `weight`: images per message.
+
+        A batch is handled once, whatever it holds.
+        """
+        return message_s * (EMPTY / weight + (1.0 - EMPTY) / self.batch)
+
+    def device_s(self, device: DeviceRecord, message_s: float) -> float:
+        """Seconds of the device per image, where the message adds `message_s`.
+
+        A CPU device has its own cores for all that its agent does: it also prepares, finishes, and handles messages.
+        """
+        cores = len(device.cores) or device.host_cores
+        if device.kind != "cpu" or device.emulated or not cores:
+            return 1.0 / self.fps
+        return max(1.0 / self.fps, (self.cpu_s + message_s * MESSAGE_CPU) / cores)
+
+
+def served_speed(
+    profile: ProfileRecord, device: DeviceRecord, spec: GroupSpec, node: str, weight: float, pixels: float = VGA
+) -> ServedSpeed:
+    """Return how fast the network of `profile` (FPS > 0) serves `node`.
+
+    Batches gain throughput, and CPU time where a CPU computes. Frames of more `pixels` than it was measured with cost
+    the root CPU time; in devices of several lanes these lanes do it.
+    """
+    images = images_at_once(spec, node, weight, device.lanes)
+    gain = batch_gain(profile, images)
+    more_s = PIXEL_S * max(pixels - VGA, 0.0) if node == spec.root else 0.0
+    cpu = device.kind == "cpu" and not device.emulated
+    spent = cpu_s(profile, device)
+    return ServedSpeed(
+        fps=1.0 / (1.0 / (profile.fps * gain) + (more_s / device.lanes if device.lanes > 1 else 0.0)),
+        cpu_s=(spent / gain if cpu else spent) + (more_s if spent else 0.0),
+        batch=min(images, float(max(point.batch for point in profile.curve))) if profile.curve else 1.0,
+    )
+
+
+def images_at_once(spec: GroupSpec, node: str, weight: float, lanes: int) -> float:
+    """Images of `node` that each of the lanes of a device finds waiting, where the group waits for that device.
+
+    `weight` is the inferences of the node per frame. The root gets new frames one by one, as others are done, so that
+    fewer wait: a quarter, measured on emulated GPUs with 8, 16 and 32 frames in flight. It is sent no more live frames
+    than its device has lanes, and one that waits (hams_services.pipeline.routing).
+    """
+    lossless = sum(stream.mode == "lossless" for stream in spec.streams.values())
+    live = (len(spec.streams) - lossless) * spec.window(lossless=False)
+    part = 1.0
+    if node == spec.root:
+        live, part = min(live, lanes + 1), ROOT_PART
+    return max(1.0, part * (lossless * spec.window(lossless=True) + live) * weight / max(lanes, 1))
+
+
+def batch_gain(profile: ProfileRecord, images: float) -> float:
+    """The throughput in batches of `images` (fewer where the curve ends), in times of that of single images.
+
+    The time of a batch between two that were measured is taken to grow evenly. 1 where none were measured.
+    """
+    lanes = max((point.lanes for point in profile.curve), default=1)
+    seconds = {point.batch: point.batch / point.fps for point in profile.curve if point.lanes == lanes}
+    sizes = sorted(seconds)
+    if len(sizes) < 2 or sizes[0] != 1:
+        return 1.0
+    images = min(max(images, 1.0), float(sizes[-1]))
+    above = next(size for size in sizes[1:] if images <= size)
+    below = sizes[sizes.index(above) - 1]
+    part = (images - below) / (above - below)
+    return images * seconds[1] / (seconds[below] + part * (seconds[above] - seconds[below]))
