@@ -354,6 +354,9 @@ class Executor:
             finished = finish(batch)
         except Exception as error:
             finished = failures(batch, as_hams_error(error))
+        served = batch.pieces[0].served
+        with self._lock:
+            self._loads.setdefault((served.plan.group.spec.name, served.node), Load()).add_cpu(batch.cpu_s)
         self.deliver(finished)
 
 

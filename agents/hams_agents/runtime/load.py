@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from hams_shared.wire.messages.agents import NodeLoad
 
@@ -24,6 +25,8 @@ class Load:
     alone_s: float = 0.0
     batches: int = 0
     """In which the images were computed."""
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    """By step: CPU time of the threads that did it, s."""
 
     def add(self, cost: Load, *, alone: bool) -> None:
         """Add what one batch cost; `alone`: it had several lanes to itself."""
@@ -36,6 +39,11 @@ class Load:
             self.alone += cost.inferences
             self.alone_s += cost.busy_s
 
+    def add_cpu(self, cpu_s: Mapping[str, float]) -> None:
+        """Add the CPU time of one batch by step, s."""
+        for step, seconds in cpu_s.items():
+            self.cpu_s[step] = self.cpu_s.get(step, 0.0) + seconds
+
     def to_wire(self, group: str, node: str) -> NodeLoad:
         """The account of `node` as heartbeats carry it."""
         return NodeLoad(
@@ -47,4 +55,5 @@ class Load:
             busy_s=round(self.busy_s, 6),
             alone=self.alone,
             alone_s=round(self.alone_s, 6),
+            cpu_s={step: round(seconds, 6) for step, seconds in self.cpu_s.items()},
         )

@@ -131,14 +131,16 @@ class Batch:
     outputs: Mapping[str, NDArray[np.generic]] | None = None
     error: HamsError | None = None
     timing: dict[str, float] = field(default_factory=dict)
-    """ms."""
+    """By step, ms."""
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    """By step: CPU time of the threads that did it, s."""
     started: float = 0.0
 
 
 def prepare(batch: Batch) -> None:
     """Make the input tensor."""
     batch.started = time.perf_counter()
-    clock = _Clock(batch.timing)
+    clock = _Clock(batch.timing, batch.cpu_s)
     if any(piece.work.deferred is not None for piece in batch.pieces):
         batch.pieces = [_cut_out(piece) for piece in batch.pieces]
         clock.lap("crop")
@@ -183,7 +185,7 @@ def infer(batch: Batch, *, alone: bool = True) -> None:
     """Run the network."""
     if batch.tensor is None or batch.error is not None:
         return
-    clock = _Clock(batch.timing)
+    clock = _Clock(batch.timing, batch.cpu_s)
     served = batch.pieces[0].served
     try:
         batch.outputs = served.network.infer(batch.tensor, alone=alone)
@@ -219,7 +221,7 @@ def finish(batch: Batch) -> list[Finished]:
 def _finish(piece: Piece, batch: Batch, first: int, last: int) -> Finished:
     served, work = piece.served, piece.work
     timing = {"queue": round((batch.started - piece.since) * 1e3, 3), **batch.timing}
-    clock = _Clock(timing)
+    clock = _Clock(timing, batch.cpu_s)
     items: list[Any] = []
     children: list[tuple[str, Work]] = []
     if batch.outputs is None or first == last:
@@ -250,16 +252,18 @@ def _finish(piece: Piece, batch: Batch, first: int, last: int) -> Finished:
 
 
 class _Clock:
-    """Splits the time spent into named laps, ms."""
+    """Splits the time spent into named laps, ms, and the CPU time of this thread, s."""
 
-    def __init__(self, timing: dict[str, float]) -> None:
+    def __init__(self, timing: dict[str, float], cpu_s: dict[str, float]) -> None:
         self._timing = timing
-        self._last = time.perf_counter()
+        self._cpu_s = cpu_s
+        self._last, self._last_cpu = time.perf_counter(), time.thread_time()
 
     def lap(self, name: str) -> None:
-        now = time.perf_counter()
+        now, cpu = time.perf_counter(), time.thread_time()
         self._timing[name] = round(self._timing.get(name, 0.0) + (now - self._last) * 1e3, 3)
-        self._last = now
+        self._cpu_s[name] = self._cpu_s.get(name, 0.0) + cpu - self._last_cpu
+        self._last, self._last_cpu = now, cpu
 
 
 def plain(one: Detected) -> dict[str, Any]:

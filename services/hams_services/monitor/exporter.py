@@ -75,15 +75,17 @@ def _devices(devices: tuple[DeviceView, ...]) -> Iterator[Metric]:
     up = GaugeMetricFamily("hams_device_up", "1 while the device's agent sends heartbeats", labels=labels)
     busy = CounterMetricFamily("hams_device_busy_seconds", "Time spent computing", labels=labels)
     queue = GaugeMetricFamily("hams_device_queue", "Work items that wait", labels=labels)
+    cpu = CounterMetricFamily("hams_device_cpu_seconds", "CPU time of the agent's process", labels=labels)
     memory = GaugeMetricFamily("hams_device_memory_bytes", "Resident memory of the agent", labels=labels)
     for view in devices:
         names = [view.record.device, str(view.record.emulated).lower()]
         up.add_metric(names, float(view.state == "alive"))
         if view.heartbeat is not None:
             busy.add_metric(names, view.heartbeat.busy_s)
+            cpu.add_metric(names, view.heartbeat.cpu_s)
             queue.add_metric(names, view.heartbeat.queue)
             memory.add_metric(names, view.heartbeat.memory_mib * 2**20)
-    yield from (up, busy, queue, memory)
+    yield from (up, busy, cpu, queue, memory)
 
 
 def _nodes(devices: tuple[DeviceView, ...]) -> Iterator[Metric]:
@@ -91,10 +93,13 @@ def _nodes(devices: tuple[DeviceView, ...]) -> Iterator[Metric]:
     frames = CounterMetricFamily("hams_node_frames", "Frames a node worked on", labels=labels)
     inferences = CounterMetricFamily("hams_node_inferences", "Images a node ran its network on", labels=labels)
     busy = CounterMetricFamily("hams_node_busy_seconds", "Time its device computed for a node", labels=labels)
+    cpu = CounterMetricFamily("hams_node_cpu_seconds", "CPU time of a node's steps", labels=[*labels, "step"])
     for view in devices:
         for load in view.heartbeat.nodes if view.heartbeat else ():
             names = [load.group, load.node, view.record.device]
             frames.add_metric(names, load.frames)
             inferences.add_metric(names, load.inferences)
             busy.add_metric(names, load.busy_s)
-    yield from (frames, inferences, busy)
+            for step, seconds in load.cpu_s.items():
+                cpu.add_metric([*names, step], seconds)
+    yield from (frames, inferences, busy, cpu)

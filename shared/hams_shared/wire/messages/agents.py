@@ -66,6 +66,11 @@ class NodeLoad(Wire):
     busy_s: float = Field(0.0, description="time of the whole device: on one of n lanes the n-th part")
     alone: int = Field(0, description="inferences, of these, that had a device of several lanes to themselves")
     alone_s: float = Field(0.0, description="their part of busy_s; other inferences show what the device can do")
+    cpu_s: dict[str, float] = Field(
+        default_factory=dict,
+        description="CPU time by step (prepare, infer, decode, crop) of the threads that did it; other threads of a "
+        "runtime do not count",
+    )
 
 
 class Heartbeat(Wire):

@@ -128,6 +128,21 @@ async def test_the_device_time_of_lanes_adds_up_to_no_more_than_the_time_that_pa
     assert bench.executor.busy_s == pytest.approx(load.busy_s, abs=1e-5)
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
+async def test_the_cpu_time_of_each_step_is_counted(lanes: int) -> None:
+    bench, start = Bench(lanes), time.process_time()
+    bench.network.gate.set()
+    for frame in range(6):
+        bench.submit(frame)
+    await until(lambda: len(bench.frames) == 6)
+    assert bench.executor.stop(60)
+    (load,) = bench.executor.loads()
+    assert load.batches == 6
+    assert load.cpu_s.keys() >= {"prepare", "infer", "decode"}
+    assert min(load.cpu_s.values()) > 0
+    assert sum(load.cpu_s.values()) < time.process_time() - start
+
+
 async def test_a_step_of_a_benchmark_has_the_device_to_itself_and_batches_go_on_between_steps() -> None:
     bench = Bench(2)
     bench.network.gate.set()

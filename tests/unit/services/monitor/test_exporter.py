@@ -24,9 +24,10 @@ LOOK = SystemSnapshot(
                 device="h.b.u",
                 incarnation="i1",
                 sequence=1,
-                nodes=(NodeLoad(group="g", node="det", frames=7, inferences=9, busy_s=1.5),),
+                nodes=(NodeLoad(group="g", node="det", frames=7, inferences=9, busy_s=1.5, cpu_s={"infer": 1.25}),),
                 queue=2,
                 busy_s=1.5,
+                cpu_s=3.5,
                 memory_mib=1.0,
             ),
         ),
@@ -74,6 +75,8 @@ def test_a_fresh_look_is_shown() -> None:
     assert found[("hams_stream_latency_seconds", *sorted(["g", "cam", "0.5"]))] == 0.005
     assert found[("hams_device_memory_bytes", *sorted(["h.b.u", "false"]))] == 2**20
     assert found[("hams_node_busy_seconds_total", *sorted(["g", "det", "h.b.u"]))] == 1.5
+    assert found[("hams_node_cpu_seconds_total", *sorted(["g", "det", "h.b.u", "infer"]))] == 1.25
+    assert found[("hams_device_cpu_seconds_total", *sorted(["h.b.u", "false"]))] == 3.5
 
 
 def test_without_an_answer_hams_is_down() -> None:
