@@ -182,9 +182,7 @@ class SchedulerState:
             overhead={device: self.learned.overhead_s(device) for device in alive},
             cores={host: cores for host in hosts if (cores := self.cores(host)) > 0},
             messages={device: self._message_s(device) for device in alive},
-            cpu_factor={
-                (d, n): self.learned.cpu_factor(d, n) for d in alive for n in {len(r.spec.nodes) for r in records}
-            },
+            cpu_factor=self._cpu_factors(alive, [len(record.spec.nodes) for record in records]),
             frames={r.spec.name: self._frame_s(r) for r in records},
             pixels={r.spec.name: self.videos.pixels(r) for r in records},
             pipeline_host=self._pipeline_host(hosts),
@@ -193,6 +191,14 @@ class SchedulerState:
             loaded=loaded,
             banned=frozenset((d, digest) for d, life in lives for of, digest in self.groups.banned if of == life),
         )
+
+    def _cpu_factors(self, devices: list[str], nodes: list[int]) -> dict[tuple[str, int], float]:
+        """By (device, nodes of a group): the factor on its networks' CPU time; `nodes` of each group.
+
+        Where all devices are CPUs, all groups share them.
+        """
+        together = sum(nodes) if len(self._cpus(devices)) == len(devices) else 0
+        return {(device, n): self.learned.cpu_factor(device, max(n, together)) for device in devices for n in {*nodes}}
 
     def _message_s(self, device: str) -> float:
         """CPU time of a node's message on `device`, s."""

@@ -586,6 +586,18 @@ def test_what_is_predicted_counts_the_groups_that_came_later() -> None:
     assert f"predicted {alone.predicted_fps:.2f} FPS" in again.text
 
 
+@pytest.mark.parametrize(("beside", "nodes"), [("cpu", 5), ("gpu", 2)])
+def test_groups_that_must_share_the_cpus_slow_each_other_down(beside: str, nodes: int) -> None:
+    """Where there are other devices, some of the nodes may go there."""
+    world = World(CPU, device("h.x.y", kind=beside))
+    records = [group_record(group_spec("face")), group_record(group_spec("car", ("det", "age", "plate")))]
+    for record in records:
+        world.do(GroupSeen(record.spec.name, record))
+    factors = world.state.snapshot(records, "hfs").cpu_factor
+    assert factors[CPU.device, 2] == shared(nodes)
+    assert factors[CPU.device, 3] == shared(max(nodes, 3))
+
+
 def test_what_frames_cost_is_learned_from_serving() -> None:
     world = on_all_cores("face")
     [before] = scheduler_view(world.state, world.now).groups
