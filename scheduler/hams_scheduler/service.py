@@ -350,6 +350,7 @@ class SchedulerService:
             cost = codec.decode(ReadCost, reply.data)
             if cost.error is not None:
                 log.info("the cost of a video is not known: %s", cost.error.text)
+                cost = ReadCost()
         except HamsError as error:
             log.info("the cost of a video is not known: %s", error)
         self._do(events.VideoMeasured(command.key, cost))

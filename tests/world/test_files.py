@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import pytest
 
+from hams_shared.wire.messages.pipeline import ReadCost
 from support.media import video
 from support.world.stub import StubDevice
 from support.world.system import STEP, Listener, System, light, picture, values
@@ -38,7 +39,7 @@ async def test_what_reading_costs_is_known_before_the_group_is_placed(world: Sys
     await world.until(lambda: bool(results.received))
     videos = world.parts["scheduler"].service._state.videos
     assert len(videos.costs) == 1
-    assert min(videos.costs.values()) > 0
+    assert min(cost.cpu_ms for cost in videos.costs.values()) > 0
 
 
 async def test_a_video_that_cannot_be_read_keeps_no_group_from_being_placed(world: System, tmp_path: Path) -> None:
@@ -46,7 +47,9 @@ async def test_a_video_that_cannot_be_read_keeps_no_group_from_being_placed(worl
     world.pipeline()
     world.agent("sim", StubDevice(fps=20))
     await world.deploy(light({"source": str(tmp_path / "absent.mp4")}))
-    assert world.parts["scheduler"].service._state.videos.costs == {"frame none " + str(tmp_path / "absent.mp4"): 0.0}
+    assert world.parts["scheduler"].service._state.videos.costs == {
+        "frame none " + str(tmp_path / "absent.mp4"): ReadCost()
+    }
 
 
 async def test_by_their_clock(world: System, tmp_path: Path) -> None:
