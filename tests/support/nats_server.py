@@ -30,14 +30,13 @@ class NatsServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, ready: bool = True) -> None:
-        """Start it, and wait until it answers in clear text, unless it is not to be `ready` for that."""
+        """Start it; wait until it answers in clear text, or takes connections if it is not to be `ready` for that."""
         assert self._process is None
         with (self.store / "nats-server.out").open("ab") as out:
             self._process = subprocess.Popen(
                 [str(find_nats_server()), "--config", str(self._config)], stdout=out, stderr=out
             )
-        if ready:
-            until_sync(self._ready, what="nats-server")
+        until_sync(self._ready if ready else self._listens, what="nats-server")
 
     def stop(self, *, kill: bool = False) -> None:
         if self._process is not None:
@@ -51,9 +50,15 @@ class NatsServer:
             shutil.rmtree(self.store / "jetstream")
         self.start()
 
-    def _ready(self) -> bool:
+    def _listens(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, f"nats-server ended: {last_complaint(self.store)}"
+        with socket.socket() as link:
+            return link.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def _ready(self) -> bool:
+        if not self._listens():
+            return False
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as link:
                 link.settimeout(2)

@@ -40,7 +40,7 @@ _LEAST_GAIN = 0.2
 On CPUs it is not tried: with one thread, or lanes of one, batches of 8 saved at most 16 % per image, and cost some
 networks 40 %.
 """
-_SHARED_MIB = 64.0
+_SHARED_MIB = 32.0
 """The lanes of a CPU share the memory of a network whose file is so large; see :meth:`OpenVinoBackend._run_lanes`."""
 _THROUGHPUT = {"PERFORMANCE_HINT": "THROUGHPUT", "ALLOW_AUTO_BATCHING": False}
 """Several inferences at a time. OpenVINO's own batches would wait for images that may not come."""

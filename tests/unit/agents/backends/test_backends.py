@@ -185,7 +185,7 @@ def test_several_threads_run_a_network_of_any_number_of_lanes(backend: Backend, 
         np.testing.assert_allclose(np.concatenate(list(outputs))[:, :, 0, 0], pictures.mean((2, 3)), rtol=1e-5)
 
 
-@pytest.mark.parametrize("shared_mib", [0.0, 64.0])
+@pytest.mark.parametrize("shared_mib", [0.0, 32.0])
 def test_a_small_network_is_computed_by_the_threads_that_ask(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared_mib: float
 ) -> None:
