@@ -47,7 +47,7 @@ class ServedSpeed:
         A CPU device has its own cores for all that its agent does: it also prepares, finishes, and handles messages.
         """
         cores = len(device.cores) or device.host_cores
-        if device.kind != "cpu" or device.emulated or not cores:
+        if not (device.computes_on_cpu and cores):
             return 1.0 / self.fps
         return max(1.0 / self.fps, (self.cpu_s + message_s * MESSAGE_CPU) / cores)
 
@@ -63,11 +63,10 @@ def served_speed(
     images = images_at_once(spec, node, weight, device.lanes)
     gain = batch_gain(profile, images)
     more_s = PIXEL_S * max(pixels - VGA, 0.0) if node == spec.root else 0.0
-    cpu = device.kind == "cpu" and not device.emulated
     spent = cpu_s(profile, device)
     return ServedSpeed(
         fps=1.0 / (1.0 / (profile.fps * gain) + (more_s / device.lanes if device.lanes > 1 else 0.0)),
-        cpu_s=(spent / gain if cpu else spent) + (more_s if spent else 0.0),
+        cpu_s=(spent / gain if device.computes_on_cpu else spent) + (more_s if spent else 0.0),
         batch=min(images, float(max(point.batch for point in profile.curve))) if profile.curve else 1.0,
     )
 

@@ -120,8 +120,7 @@ class SchedulerState:
 
     def _cpus(self, devices: list[str]) -> list[str]:
         """Those of `devices` that are CPUs of which networks share the caches."""
-        records = self.devices.records
-        return [d for d in devices if records[d].kind == "cpu" and not records[d].emulated]
+        return [d for d in devices if self.devices.records[d].computes_on_cpu]
 
     def _on_host(self, host: str) -> list[DeviceRecord]:
         return [r for d in self.devices.alive() if (r := self.devices.records[d]).host == host]

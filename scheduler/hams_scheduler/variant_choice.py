@@ -236,7 +236,7 @@ def cpu_s(profile: ProfileRecord, device: DeviceRecord) -> float:
     """CPU time of an image on the device's host, s; where it was not measured, 0, or that of a CPU device's threads."""
     if profile.cpu_ms > 0 or profile.fps <= 0:
         return profile.cpu_ms / 1e3
-    return profile.lanes / profile.fps if device.kind == "cpu" and not device.emulated else 0.0
+    return profile.lanes / profile.fps if device.computes_on_cpu else 0.0
 
 
 def capacity_mib(device: DeviceRecord) -> float:

@@ -39,8 +39,6 @@ class Case:
     feeds: dict[str, Feed]
     tolerances: dict[str, Tolerance] = field(default_factory=dict)
     """Of nodes that have others than usual."""
-    saturating: bool = False
-    """Whether networks of it have INT8 arithmetic, which saturates on CPUs without VNNI, and was recorded so."""
 
     @property
     def path(self) -> Path:
@@ -188,6 +186,6 @@ CASES = {
             },
         ),
         Case("person-omz", {"hall": video(0, 80, 100, 160, 180, 240, 260, 300, 340)}),
-        Case("vehicle-omz", {"parking": video(0, 200, 220, 320, 330), "parked": parked(120)}, saturating=True),
+        Case("vehicle-omz", {"parking": video(0, 200, 220, 320, 330), "parked": parked(120)}),
     )
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from accuracy.cases import CASES
@@ -20,8 +18,6 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
         case = CASES[name]
         if absent := case.absent():
             pytest.skip(f"there is no {absent} (Open Model Zoo, not part of the repository)")
-        if case.saturating and "vnni" in Path("/proc/cpuinfo").read_text():
-            pytest.skip(f"{name} has INT8 networks, and was recorded on a CPU without VNNI, where they saturate")
         if name not in loaded:
             spec = case.spec()
             for source, digest in [(n.model, n.digest) for n in spec.nodes.values()] + [

@@ -129,7 +129,7 @@ class OpenVinoBackend:
 
         A network compiled for one stream of one thread is computed by the thread that asks. Streams of a network
         compiled for several have threads of their own: two changes of thread per inference, in which a core idles
-        (for the networks of Service F on two cores 7 to 14 % of the time). So each lane gets a compiled form of its
+        (with the networks of Service F on two cores 5 to 10 % of the time). So each lane gets a compiled form of its
         own, unless that would take much memory; then the change costs little beside the inference.
         """
         if self._target != "CPU" or file_mib(model.path) >= _SHARED_MIB:

@@ -272,7 +272,7 @@ class Executor:
     def _run(self, batch: Batch, progress: Progress, begun: float) -> None:
         """Compute a batch. One of several lanes also finishes it, and all of its time since `begun` counts."""
         served = batch.pieces[0].served
-        key = (served.plan.group.spec.name, served.node)
+        key = served.key
         images = sum(piece.work.count for piece in batch.pieces)
         known = self._loads.get(key, Load())
         alone = self._computing == 1 and not self._queue.size
@@ -306,7 +306,7 @@ class Executor:
 
     def _watch_failures(self, batch: Batch) -> None:
         served = batch.pieces[0].served
-        key = (served.plan.group.spec.name, served.node, served.plan.epoch)
+        key = (*served.key, served.plan.epoch)
         if not isinstance(batch.error, InferenceError):
             if key in self._failed_batches:
                 self._failed_batches[key] = max(0.0, self._failed_batches[key] - RELEASED)
@@ -354,9 +354,8 @@ class Executor:
             finished = finish(batch)
         except Exception as error:
             finished = failures(batch, as_hams_error(error))
-        served = batch.pieces[0].served
         with self._lock:
-            self._loads.setdefault((served.plan.group.spec.name, served.node), Load()).add_cpu(batch.cpu_s)
+            self._loads.setdefault(batch.pieces[0].served.key, Load()).add_cpu(batch.cpu_s)
         self.deliver(finished)
 
 

@@ -46,6 +46,11 @@ class ServedNode:
         return self.plan.group.spec.nodes[self.node]
 
     @cached_property
+    def key(self) -> tuple[str, str]:
+        """Its group and node."""
+        return self.plan.group.spec.name, self.node
+
+    @cached_property
     def detector(self) -> DetectionTask | None:
         """Its task, where that finds objects."""
         return self.task if is_detection(self.task) else None

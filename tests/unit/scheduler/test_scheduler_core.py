@@ -578,7 +578,8 @@ def test_what_is_predicted_counts_the_groups_that_came_later() -> None:
     world.do(GroupSeen("car", group_record(group_spec("car"))))
     world.wait(2.0)
     both = scheduler_view(world.state, world.now).groups
-    assert [view.predicted_fps for view in both] == pytest.approx([alone.predicted_fps / 2] * 2, rel=0.02)
+    frame_s = 0.008 * shared(4) + 2 * MESSAGE_S + FRAME_S + 2 * OUTPUT_S
+    assert [view.predicted_fps for view in both] == pytest.approx([0.95 / frame_s] * 2, rel=1e-3)
     world.do(GroupSeen("car", None))
     world.wait(2.0)
     [again] = scheduler_view(world.state, world.now).groups

@@ -34,6 +34,11 @@ class DeviceRecord(Wire):
     version: str
     started_at: float
 
+    @property
+    def computes_on_cpu(self) -> bool:
+        """Whether the host's cores compute its networks: a CPU, not an emulated one."""
+        return self.kind == "cpu" and not self.emulated
+
 
 class DeviceHealth(Wire):
     """KV ``health/<device>``: the hangs of a device; outlives its agent."""
