@@ -37,15 +37,16 @@ class Relay:
 
     def drop(self) -> None:
         """Break all connections."""
-        while self._links:
-            self._links.pop().transport.abort()
+        _break(self._links)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._clients += 1
         self._news.set()
-        self._links.add(writer)
+        own = {writer}
+        self._links |= own
         try:
             there, out = await asyncio.open_connection("127.0.0.1", self._port)
+            own.add(out)
             self._links.add(out)
             if self.strips:
                 writer.write(_stripped(await there.readline()))
@@ -55,7 +56,8 @@ class Relay:
         except* (TimeoutError, OSError, ValueError):
             pass
         finally:
-            self.drop()
+            self._links -= own
+            _break(own)  # and no other client's: one that comes again may come before its first connection ends
 
     async def _pass(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: bytearray | None = None
@@ -66,6 +68,11 @@ class Relay:
             writer.write(data)
             await writer.drain()
         writer.close()
+
+
+def _break(links: set[asyncio.StreamWriter]) -> None:
+    while links:
+        links.pop().transport.abort()
 
 
 def _stripped(line: bytes) -> bytes:
