@@ -19,8 +19,7 @@ from hams_agents.backends.replay import left_out
 from hams_agents.cpus import here
 from hams_agents.profiling.measurement import profile_steps
 from hams_agents.runtime.executor import Executor
-from hams_agents.runtime.hangs import Progress
-from hams_agents.runtime.loaded import load
+from hams_agents.runtime.hangs import LOAD_S, Progress
 from hams_shared.errors import ModelError
 from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
 
@@ -83,8 +82,11 @@ class Profiler:
         return {**vars(measured), "baseline": pair[1].digest if pair is not None else "", "load": round(used, 3)}
 
     async def _load(self, model: ModelFile) -> Network:
-        loop = asyncio.get_running_loop()
-        return left_out(await loop.run_in_executor(self.loader, load, self.backend, model, self.loading))
+        def load() -> Network:
+            with self.loading.job(f"loading of {model.name}", LOAD_S):
+                return self.backend.load(model)
+
+        return left_out(await asyncio.get_running_loop().run_in_executor(self.loader, load))
 
     async def _baseline(self, model: ModelFile | None) -> Network | None:
         """Load the baseline; None where that fails: then the other is measured without."""

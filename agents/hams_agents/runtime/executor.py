@@ -276,11 +276,10 @@ class Executor:
         images = sum(piece.work.count for piece in batch.pieces)
         known = self._loads.get(key, Load())
         alone = self._computing == 1 and not self._queue.size
-        progress.begin(f"inference of {key[0]}/{key[1]}", limit_s(known.spent_s, known.inferences, images))
         start = self.clock.now()
-        infer(batch, alone=alone)
+        with progress.job(f"inference of {key[0]}/{key[1]}", limit_s(known.spent_s, known.inferences, images)):
+            infer(batch, alone=alone)
         spent = self.clock.now() - start
-        progress.end()
         self._watch_failures(batch)
         if self.lanes > 1:
             self._finish_one(batch)
@@ -317,14 +316,12 @@ class Executor:
             self.failing(served, batch.error)
 
     def _step(self, job: _Job[object], progress: Progress) -> None:
-        progress.begin("a benchmark", FIRST_S)
         result, error = None, None
         try:
-            result = next(job.steps)
+            with progress.job("a benchmark", FIRST_S):
+                result = next(job.steps)
         except BaseException as raised:
             error = as_hams_error(raised)
-        finally:
-            progress.end()
         with self._lock:
             self._stepping = False
             if error is not None or result is not None:

@@ -7,6 +7,8 @@ the first inference). A benchmark's single step has `FIRST_S`, a load `LOAD_S`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hams_shared.wire.messages.agents import DeviceHealth
@@ -39,20 +41,21 @@ class Hang:
 
 
 class Progress:
-    """The current job of one thread. That thread calls `begin` and `end`; another one ticks."""
+    """The current job of one thread. That thread enters and leaves `job`; another one ticks."""
 
     def __init__(self) -> None:
         self._job: Hang | None = None
         self._counted: Hang | None = None
         self._spent = 0.0
 
-    def begin(self, what: str, limit: float) -> None:
-        """Something begins that should end within `limit` s."""
+    @contextmanager
+    def job(self, what: str, limit: float) -> Iterator[None]:
+        """What is done inside should end within `limit` s."""
         self._job = Hang(what, limit)  # a new object each time: that is how the other thread sees progress
-
-    def end(self) -> None:
-        """It has ended."""
-        self._job = None
+        try:
+            yield
+        finally:
+            self._job = None
 
     def tick(self, passed: float) -> Hang | None:
         """`passed` s have passed since the tick before; return what does not end."""

@@ -18,15 +18,6 @@ NodeKey = tuple[str, int, str]
 """Group, epoch, node."""
 
 
-def load(backend: Backend, model: ModelFile, loading: Progress) -> Network:
-    """Load while the watchdog watches; see :meth:`hams_agents.backends.base.Backend.load`."""
-    loading.begin(f"loading of {model.name}", LOAD_S)
-    try:
-        return backend.load(model)
-    finally:
-        loading.end()
-
-
 class Loaded:
     """Networks and nodes of one device. Loading runs in the loader thread, everything else on the event loop."""
 
@@ -68,12 +59,10 @@ class Loaded:
             self.nodes[key] = served
 
     def _load(self, model: ModelFile) -> tuple[Network, Outputs]:
-        network = load(self._backend, model, self._loading)
-        self._loading.begin(f"the first inference of {model.name}", FIRST_S)
-        try:
+        with self._loading.job(f"loading of {model.name}", LOAD_S):
+            network = self._backend.load(model)
+        with self._loading.job(f"the first inference of {model.name}", FIRST_S):
             return network, {name: value.copy() for name, value in network.infer(noise(model, 1)).items()}
-        finally:
-            self._loading.end()
 
     def drop(self, key: NodeKey) -> None:
         """Forget a node. Its network goes with its last user; work under way keeps it until it has ended."""

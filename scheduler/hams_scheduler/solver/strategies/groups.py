@@ -16,7 +16,7 @@ import numpy as np
 from hams_scheduler.solver import objective
 from hams_scheduler.solver.instance import Instance, IntArray, Problem
 from hams_scheduler.solver.placement import Answer
-from hams_scheduler.solver.strategies.climb import climb
+from hams_scheduler.solver.strategies.local_search import climb
 from hams_scheduler.solver.time_budget import Budget
 
 Solve = Callable[[Problem, Budget], Answer]

@@ -1,12 +1,18 @@
-"""Improving a placement of a plain problem (the cycle is a sum of costs per device).
+"""Improving a placement by moves and swaps: of a plain problem by its table of costs, else by any score.
 
-Only the bottleneck matters to the objective, so every step takes something off the most loaded device, by the move or
-swap that leaves the two devices concerned shortest (Vredeveld and Hurkens, *Experimental comparison of approximation
-algorithms for scheduling unrelated parallel machines*, 2002). Where none helps, :mod:`neighbourhood` goes on.
+In a plain problem the cycle is a sum of costs per device. Only the bottleneck matters to the objective, so every step
+takes something off the most loaded device, by the move or swap that leaves the two devices concerned shortest
+(Vredeveld and Hurkens, *Experimental comparison of approximation algorithms for scheduling unrelated parallel
+machines*, 2002). Where none helps, :mod:`neighbourhood` goes on.
+
+Links, hosts' cores, count-dependent slowdown and the order in which groups are served are not in a table of costs.
+There :func:`climb` lets :mod:`objective` score every placement in full, which is slow but exact, from a placement of
+the fast searches.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +24,8 @@ from hams_scheduler.solver.time_budget import Budget
 
 SHRINK = 1 - 1e-9
 """A step must shorten the cycle by more than rounding."""
+Score = Callable[[IntArray], tuple[float, ...]]
+"""Of an assignment (M device rows); the larger tuple is better."""
 
 
 @dataclass
@@ -112,3 +120,45 @@ def improve(problem: Problem, assign: IntArray, budget: Budget, prices: Prices, 
     search = neighbourhood.Search(problem, descend(problem, assign, budget), prices)
     search.run(prices.bound, budget, stall)
     return search.assign
+
+
+def climb(problem: Problem, assign: IntArray, score: Score, budget: Budget, steps: float = float("inf")) -> IntArray:
+    """Return an assignment that no single move or swap betters, or the best after `steps` or when the budget ends."""
+    now = score(assign)
+    found = True
+    while found and steps > 0:
+        found, steps = False, steps - 1
+        for candidate in _neighbours(problem, assign):
+            if budget.over():
+                return assign
+            then = score(candidate)
+            if then > now:
+                assign, now, found = candidate, then, True
+                break
+    return assign
+
+
+def _neighbours(problem: Problem, assign: IntArray) -> Iterator[IntArray]:
+    """Yield every placement one move, then one swap away that keeps support and memory."""
+    rows, columns = problem.shape
+    index = np.arange(rows)
+    held = np.bincount(assign, weights=problem.memory[index, assign], minlength=columns)
+    room = problem.capacity + SLACK_MIB - held
+    for row in range(rows):
+        for column in np.nonzero(np.isfinite(problem.cost[row]) & (problem.memory[row] <= room))[0]:
+            if column != assign[row]:
+                moved = assign.copy()
+                moved[row] = column
+                yield moved
+    for one in range(rows):
+        for other in range(one + 1, rows):
+            a, b = assign[one], assign[other]
+            if a == b or not np.isfinite(problem.cost[one, b]) or not np.isfinite(problem.cost[other, a]):
+                continue
+            gained = problem.memory[one, a] - problem.memory[other, a]
+            lost = problem.memory[other, b] - problem.memory[one, b]
+            if gained + room[a] < 0 or lost + room[b] < 0:
+                continue
+            swapped = assign.copy()
+            swapped[one], swapped[other] = b, a
+            yield swapped

@@ -18,8 +18,7 @@ from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, HostTable, Int
 from hams_scheduler.solver.objective import cycle
 from hams_scheduler.solver.placement import Answer
 from hams_scheduler.solver.strategies import packing, paper
-from hams_scheduler.solver.strategies.climb import climb
-from hams_scheduler.solver.strategies.local_search import descend
+from hams_scheduler.solver.strategies.local_search import climb, descend
 from hams_scheduler.solver.strategies.prices import sweep
 from hams_scheduler.solver.time_budget import Budget
 

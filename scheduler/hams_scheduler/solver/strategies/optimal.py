@@ -24,9 +24,8 @@ from hams_scheduler.solver.instance import SLACK_MIB, IntArray, Problem
 from hams_scheduler.solver.objective import cycle
 from hams_scheduler.solver.placement import Answer
 from hams_scheduler.solver.strategies import cpsat, hfs, lp, mfs, milp, packing, paper, subsets
-from hams_scheduler.solver.strategies.climb import climb
 from hams_scheduler.solver.strategies.deadline import filtered
-from hams_scheduler.solver.strategies.local_search import improve
+from hams_scheduler.solver.strategies.local_search import climb, improve
 from hams_scheduler.solver.strategies.prices import Prices, sweep, value
 from hams_scheduler.solver.strategies.rounding import filled, rounded
 from hams_scheduler.solver.time_budget import Budget

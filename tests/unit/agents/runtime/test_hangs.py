@@ -27,31 +27,30 @@ def test_the_limit_follows_what_was_measured() -> None:
 def test_what_ends_in_time_is_no_hang() -> None:
     progress = Progress()
     for _ in range(10):
-        progress.begin("a", 2.0)
-        assert ticks(progress, 1.9) is None
-        progress.end()
+        with progress.job("a", 2.0):
+            assert ticks(progress, 1.9) is None
         assert ticks(progress, 60) is None
 
 
 def test_what_does_not_end_is_one() -> None:
     progress = Progress()
-    progress.begin("inference of g/n", 2.0)
-    assert str(ticks(progress, 3)) == "inference of g/n does not end: more than 2.0 s"
+    with progress.job("inference of g/n", 2.0):
+        assert str(ticks(progress, 3)) == "inference of g/n does not end: more than 2.0 s"
 
 
 def test_equal_jobs_in_a_row_are_progress() -> None:
     progress = Progress()
     for _ in range(10):
-        progress.begin("a", 2.0)
-        assert ticks(progress, 1.5) is None
+        with progress.job("a", 2.0):
+            assert ticks(progress, 1.5) is None
 
 
 def test_a_process_that_was_stopped_itself_has_not_hung() -> None:
     progress = Progress()
-    progress.begin("a", 2.0)
-    assert progress.tick(0.25) is None
-    assert progress.tick(3600.0) is None  # SIGSTOP, SIGCONT: the device may answer now
-    assert ticks(progress, 2.0 - MOST_S + 0.25) is not None
+    with progress.job("a", 2.0):
+        assert progress.tick(0.25) is None
+        assert progress.tick(3600.0) is None  # SIGSTOP, SIGCONT: the device may answer now
+        assert ticks(progress, 2.0 - MOST_S + 0.25) is not None
 
 
 def test_hangs_are_counted_and_the_last_straw_is_quarantine() -> None:
@@ -82,8 +81,8 @@ def test_the_watchdog_calls_once() -> None:
     dog = Watchdog((Progress(), progress), on_hang)
     dog.start()
     try:
-        progress.begin("a", 0.3)
-        until_sync(called.is_set, 10, "the hang")
+        with progress.job("a", 0.3):
+            until_sync(called.is_set, 10, "the hang")
     finally:
         dog.stop()
     assert found == ["a"]

@@ -9,7 +9,7 @@ import pytest
 from hams_scheduler.solver import objective
 from hams_scheduler.solver.instance import Edge, Instance, Problem
 from hams_scheduler.solver.strategies import groups
-from hams_scheduler.solver.strategies.climb import climb
+from hams_scheduler.solver.strategies.local_search import climb
 from hams_scheduler.solver.strategies.registry import solve
 from hams_scheduler.solver.time_budget import Budget
 
