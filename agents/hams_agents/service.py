@@ -30,11 +30,12 @@ from hams_agents.registration import Registration
 from hams_agents.runtime.executor import Executor
 from hams_agents.runtime.hangs import Progress
 from hams_agents.runtime.loaded import Loaded
-from hams_agents.runtime.outbox import Messages, Outbox
+from hams_agents.runtime.outbox import Outbox
 from hams_agents.runtime.serving import Finished, ServedNode, Visit
 from hams_agents.runtime.watchdog import HangReporter, Watchdog, until_resumed
 from hams_agents.tasks.plugins import Changes
 from hams_shared.bus import chunks
+from hams_shared.bus.mailbox import Mailboxes, Outgoing
 from hams_shared.bus.model_store import ModelStore
 from hams_shared.bus.protocol import Bus, Message
 from hams_shared.bus.records import watched
@@ -43,7 +44,7 @@ from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.runtime.lifecycle import ended, log_always
 from hams_shared.runtime.process import resident_mib
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.frame_pool import FOLDER, FrameReader, memory_domain
+from hams_shared.wire.frame_pool import FOLDER, FrameReader
 from hams_shared.wire.frames import Work, unpack_works
 from hams_shared.wire.messages.agents import Heartbeat, ProfileRequest
 from hams_shared.wire.messages.plan import PlanRecord
@@ -82,8 +83,10 @@ class AgentService:
         clock: Clock = SYSTEM_CLOCK,
         own_process: bool = True,
         memory: Path = FOLDER,
+        mailboxes: Path | None = FOLDER,
     ) -> None:
         self._bus, self._cache = bus, cache
+        self._assembler, self._bad_messages = chunks.Assembler(), 0
         self._record = device_record(backend, host)
         self._state = core.AgentState(self.device)
         self._clock, self._started = clock, clock.now()
@@ -101,12 +104,10 @@ class AgentService:
         on_hang = HangReporter(bus, self.device, self._loop, end)
         self._watchdog = Watchdog((*self.executor.progress, self._loading), on_hang, clock, own_process=own_process)
         self._outbox = Outbox(self.device, self._accept)
-        self._outgoing: asyncio.Queue[Messages] = asyncio.Queue()  # bounded by `_room`
+        self._outgoing: asyncio.Queue[list[Outgoing]] = asyncio.Queue()  # bounded by `_room`
         self._room = threading.BoundedSemaphore(OUTGOING_LIMIT)
-        self._frames = FrameReader(memory)
-        self._assembler = chunks.Assembler()
-        self._memory_domain = memory_domain(memory)
-        self._bad_messages = 0
+        self._frames, self._mailboxes = FrameReader(memory), Mailboxes(mailboxes)
+        self._mailbox = self._mailboxes.open()
         self._changes, self._replays = Changes(), replays_of(backend)
         self._registration = Registration(bus, self._record, may_write_profiles=may_write_profiles)
 
@@ -123,6 +124,7 @@ class AgentService:
             self._watchdog.stop()
             self.executor.stop(0)
             self._loader.shutdown(wait=False, cancel_futures=True)
+            self._mailboxes.close()
 
     async def _run(self, stop: asyncio.Event) -> None:
         log_always(device=self.device)
@@ -133,6 +135,7 @@ class AgentService:
             tasks = [
                 owner.create_task(job()) for job in (self._watch_plans, self._load_nodes, self._tick, self._publish_all)
             ]
+            tasks.append(owner.create_task(self._mailbox.read(self._take_work)))
             await self._bus.subscribe(subjects.work(self.device), self._on_work, limit=4096)
             await self._bus.serve(
                 "hams-agent",
@@ -221,6 +224,7 @@ class AgentService:
         Waits while too much is under way.
         """
         messages = self._outbox.finished(finished, self._clock.now(), busy=self.executor.behind)
+        messages = [one for one in messages if not self._mailboxes.send(one)]
         if not messages:
             return
         if not self._room.acquire(timeout=PUBLISH_DEADLINE_S):
@@ -253,12 +257,13 @@ class AgentService:
                 self._outgoing.task_done()
                 self._room.release()
 
-    async def _publish(self, messages: Messages) -> None:
-        for subject, data in messages:
+    async def _publish(self, messages: list[Outgoing]) -> None:
+        for one in messages:
             try:
-                await chunks.publish(self._bus, subject, data)
+                if not self._mailboxes.send(one):
+                    await chunks.publish(self._bus, one.subject, one.data)
             except BrokerError as error:  # the pipeline's deadline covers what is lost
-                log.warning("cannot publish on %s: %s", subject, error)
+                log.warning("cannot publish on %s: %s", one.subject, error)
 
     async def _heartbeats(self) -> None:
         for sequence in itertools.count(1):
@@ -276,7 +281,8 @@ class AgentService:
                 lanes=self.executor.lanes,
                 uptime_s=round(self._clock.now() - self._started, 3),
                 memory_mib=round(resident_mib(), 1),
-                memory_domain=self._memory_domain,
+                memory_domain=self._frames.domain,
+                mailbox=self._mailbox.address,
                 replayed=self._replays.replayed,
                 misses=self._replays.misses,
                 remarks=(*self._changes.check(self._clock.now()), *self._replays.remarks()),
@@ -294,9 +300,12 @@ class AgentService:
     # ── in ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _on_work(self, message: Message) -> None:
+        await self._take_work(message.data)
+
+    async def _take_work(self, part: bytes) -> None:
         now = self._clock.now()
         try:
-            data = self._assembler.take(message.data, now)
+            data = self._assembler.take(part, now)
             if data is None:
                 return
             works = unpack_works(data, self._frames)

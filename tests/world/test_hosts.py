@@ -102,3 +102,93 @@ async def test_a_device_that_cannot_map_what_it_should_gets_pixels_from_then_on(
     stream = await world.stream()
     assert 0 < stream.resent <= 8  # those that were under way when it said so
     assert not stream.failed
+
+
+@pytest.fixture
+def mailboxes(world: System, hidden: Path) -> Path:
+    """A folder for the mailboxes of this world."""
+    world.mailboxes = hidden
+    return hidden
+
+
+def addresses(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+async def by_broker(world: System) -> list[str]:
+    """The subjects of all work and answers that go through the broker from now on."""
+    subjects: list[str] = []
+
+    async def note(message: Message) -> None:
+        subjects.append(message.subject)
+
+    for kind in ("work", "answer"):
+        await world.bus.subscribe(f"hams.v1.{kind}.>", note)
+    return subjects
+
+
+async def boxes(world: System, memory: Path = FOLDER) -> tuple[Listener, list[str]]:
+    """A detector on one device and its child on another, whose agent looks for frames in `memory`."""
+    world.scheduler()
+    world.pipeline()
+    world.agent("sim")
+    world.agent("sim", host="far", memory=memory)
+    await world.alive(2)
+    group = boxes_and_light(deadline_s=2.0)
+    group["nodes"]["find"]["pin"], group["nodes"]["light"]["pin"] = [NEAR], [FAR]
+    await world.deploy(group)
+    await world.later(1.0)  # the pipeline has heard of every mailbox
+    return await world.listen(), await by_broker(world)
+
+
+async def test_on_one_host_work_and_answers_go_past_the_broker(world: System, mailboxes: Path) -> None:
+    results, through = await boxes(world)
+    world.play(count=50)
+    await world.until(lambda: len(results.received) == 50)
+    assert through == []
+    results.check()
+    assert len(addresses(mailboxes)) == 4  # two agents, the stream, and the single images
+
+
+async def test_what_is_for_another_host_goes_by_the_broker(world: System, mailboxes: Path, tmp_path: Path) -> None:
+    results, through = await boxes(world, memory=tmp_path)
+    world.play(count=20)
+    await world.until(lambda: len(results.received) == 20)
+    assert set(through) == {f"hams.v1.work.{FAR}"}  # its answers come by mailbox, wherever its frames lie
+    results.check()
+
+
+async def test_a_mailbox_that_is_full_or_gone_costs_no_frame(world: System, mailboxes: Path) -> None:
+    results, through = await boxes(world)
+    world.play(count=60)
+    await world.until(lambda: len(results.received) >= 10)
+    for name in addresses(mailboxes):
+        (mailboxes / name).unlink()  # nobody finds them any more
+    await world.until(lambda: len(results.received) == 60)
+    assert through
+    stream = await world.stream()
+    assert (stream.delivered, stream.dropped, stream.failed, stream.resent) == (60, {}, {}, 0)
+    results.check()
+
+
+async def test_an_agent_that_comes_back_has_another_mailbox(world: System, mailboxes: Path) -> None:
+    results, _ = await boxes(world)
+    world.play(count=100)
+    await world.until(lambda: len(results.received) >= 10)
+    before = addresses(mailboxes)
+    await world.parts[FAR].kill()
+    assert len(before - addresses(mailboxes)) == 1
+    world.parts[FAR].start()
+    await world.until(lambda: len(results.received) == 100)
+    assert len(addresses(mailboxes) - before) == 1
+    results.check()
+
+
+async def test_a_pipeline_that_is_restarted_gets_its_answers(world: System, mailboxes: Path) -> None:
+    results, _ = await boxes(world)
+    world.play(count=20)
+    await world.until(lambda: len(results.received) == 20)
+    await world.parts["pipeline"].stop()
+    assert len(addresses(mailboxes)) == 2
+    world.parts["pipeline"].start()
+    await world.until(lambda: len(addresses(mailboxes)) == 4)

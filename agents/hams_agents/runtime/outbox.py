@@ -10,12 +10,10 @@ import threading
 from collections.abc import Callable, Sequence
 
 from hams_agents.runtime.serving import Finished, Visit, failure
+from hams_shared.bus.mailbox import Outgoing
 from hams_shared.errors import HamsError
 from hams_shared.wire import subjects
 from hams_shared.wire.frames import FrameId, Output, Work, pack_outputs, pack_works
-
-Messages = list[tuple[str, bytes]]
-"""Subject and payload of each."""
 
 HELD = 4
 """Most frames whose answers wait for each other."""
@@ -36,8 +34,8 @@ class Outbox:
         self._device = device
         self._accept = accept
         self._lock = threading.Lock()
-        self._held: dict[tuple[str, str], list[Output]] = {}
-        """By group and stream."""
+        self._held: dict[tuple[str, str, str], list[Output]] = {}
+        """By group, stream and mailbox."""
         self._frames = 0
         """Whose answers are held."""
         self._since = 0.0
@@ -45,17 +43,17 @@ class Outbox:
         self._last = 0.0
         """When the newest work was finished, s."""
 
-    def arrive(self, works: Sequence[Work], now: float, *, busy: bool) -> Messages:
+    def arrive(self, works: Sequence[Work], now: float, *, busy: bool) -> list[Outgoing]:
         """Queue the work of a message; return what to send now: answers where it is refused. `now` is in s."""
         visits: dict[FrameId, Visit] = {}
         for work in works:
-            visits.setdefault(work.id, Visit()).left += 1
+            visits.setdefault(work.id, Visit(answer_to=work.answer_to)).left += 1
         refused = [one for work in works if (one := self._queue(work, visits[work.id])) is not None]
         return self._close(refused, now, busy=busy) if refused else []
 
-    def finished(self, finished: Sequence[Finished], now: float, *, busy: bool) -> Messages:
+    def finished(self, finished: Sequence[Finished], now: float, *, busy: bool) -> list[Outgoing]:
         """Take what pieces of work gave; return what to send now. `busy`: the device has enough other work."""
-        messages: Messages = []
+        messages: list[Outgoing] = []
         closed: list[tuple[Visit, Output]] = []
         for one in finished:
             away: dict[str, list[Work]] = {}
@@ -66,10 +64,11 @@ class Outbox:
                 one.visit.left += len(here)
             closed += [refused for work in here if (refused := self._queue(work, one.visit)) is not None]
             closed.append((one.visit, one.output))
-            messages += [(subjects.work(device), pack_works(works)) for device, works in away.items()]
+            for device, works in away.items():
+                messages.append(Outgoing(subjects.work(device), pack_works(works), works[0].peers.get(device, "")))
         return messages + self._close(closed, now, busy=busy)
 
-    def flush(self) -> Messages:
+    def flush(self) -> list[Outgoing]:
         """Return all answers that are held."""
         with self._lock:
             return self._take()
@@ -78,7 +77,7 @@ class Outbox:
         error = work.unreadable or self._accept(work, visit)
         return None if error is None else (visit, failure(work, self._device, error))
 
-    def _close(self, closed: Sequence[tuple[Visit, Output]], now: float, *, busy: bool) -> Messages:
+    def _close(self, closed: Sequence[tuple[Visit, Output]], now: float, *, busy: bool) -> list[Outgoing]:
         with self._lock:
             for visit, output in closed:
                 visit.outputs.append(output)
@@ -87,11 +86,15 @@ class Outbox:
                     if not self._frames:
                         self._since = now
                     self._frames += 1
-                    self._held.setdefault((output.id.group, output.id.stream), []).extend(visit.outputs)
+                    key = (output.id.group, output.id.stream, visit.answer_to)
+                    self._held.setdefault(key, []).extend(visit.outputs)
             quick, self._last = now - self._last < QUICK_S, now
             wait = busy and quick and self._frames < HELD and now - self._since < HELD_S
             return [] if wait else self._take()
 
-    def _take(self) -> Messages:
+    def _take(self) -> list[Outgoing]:
         held, self._held, self._frames = self._held, {}, 0
-        return [(subjects.answer(*key), pack_outputs(outputs)) for key, outputs in held.items()]
+        return [
+            Outgoing(subjects.answer(group, stream), pack_outputs(outputs), mailbox)
+            for (group, stream, mailbox), outputs in held.items()
+        ]

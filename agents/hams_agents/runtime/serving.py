@@ -99,6 +99,8 @@ class Visit:
 
     left: int = 0
     """Pieces of its work that are not done."""
+    answer_to: str = ""
+    """The mailbox that the answer is sent to; empty: by the broker."""
     outputs: list[Output] = field(default_factory=list)
 
 

@@ -23,6 +23,7 @@ from hams_services.pipeline.join import frame_result
 from hams_services.pipeline.routing import Replicas, Reroute, SharedMemoryPeers
 from hams_services.pipeline.sources.base import Picture
 from hams_shared.bus import chunks
+from hams_shared.bus.mailbox import Mailboxes, Outgoing
 from hams_shared.bus.protocol import Bus, Message, Subscription
 from hams_shared.errors import BrokerError, FrameUnreachableError
 from hams_shared.group.spec import GroupSpec
@@ -56,6 +57,7 @@ class GroupContext:
     spec: GroupSpec
     clock: Clock
     peers: SharedMemoryPeers
+    mailboxes: Mailboxes
     replicas: Replicas
     galleries: dict[str, Gallery]
 
@@ -97,6 +99,7 @@ class Flow:
         self._last: float | None = None
         self._outbox: asyncio.Queue[Command] = asyncio.Queue()  # holds frames in the window only, so it is bounded
         self._parts = chunks.Assembler()
+        self._mailbox = context.mailboxes.open()
         self.changed = asyncio.Event()
         """Set whenever :attr:`StreamCore.wants_frame` or `idle` may have changed."""
 
@@ -116,12 +119,19 @@ class Flow:
         return frame
 
     async def subscribe(self) -> Subscription:
-        """Take the answers of agents."""
+        """Take the answers of agents that come by the broker."""
         return await self._bus.subscribe(subjects.answer(self.group, self.stream), self._on_answer, limit=4096)
 
+    async def read_mailbox(self) -> None:
+        """Take the answers of agents on this host, until cancelled."""
+        await self._mailbox.read(self._take_answer)
+
     async def _on_answer(self, message: Message) -> None:
+        await self._take_answer(message.data)
+
+    async def _take_answer(self, part: bytes) -> None:
         now = self._clock.now()
-        data = self._parts.take(message.data, now)
+        data = self._parts.take(part, now)
         if data is None:
             return
         for output in unpack_outputs(data):
@@ -164,7 +174,8 @@ class Flow:
         self._queue(self.core.close(reason))
 
     def release(self) -> None:
-        """Delete the shared memory; the pixels of frames under way are gone."""
+        """Delete the shared memory and the mailbox; the pixels of frames under way are gone."""
+        self._mailbox.close()
         self.frames.close()
         self._reduced.close()
 
@@ -225,8 +236,11 @@ class Flow:
                 case Close() as command:
                     await self._deliver(command)
         for device, works in sends.items():
+            data = pack_works(works)
+            if self._context.mailboxes.send(Outgoing(subjects.work(device), data, works[0].peers.get(device, ""))):
+                continue
             try:
-                await chunks.publish(self._bus, subjects.work(device), pack_works(works))
+                await chunks.publish(self._bus, subjects.work(device), data)
             except BrokerError as error:  # the frames' deadlines will send them again
                 self.log.warning("stream %s: %s", self.name, error)
 
@@ -249,13 +263,14 @@ class Flow:
             (image.shape[1], image.shape[0]),
             {node: to for node, to in command.route.items() if len(command.plan.shares[node]) > 1},
             pointer if maps(device) else None,
-            peers=tuple(d for d in command.plan.devices if maps(d)) if pointer else (),
+            peers=self._context.peers.mailboxes(command.plan.devices),
+            answer_to=self._mailbox.address,
         )
         if reduced is not None:
             pixels, place = reduced
             work = replace(work, reduced=Reduced(pixels, place if maps(device) else None))
             if not spec.children(spec.root):  # nobody cuts crops
-                work = replace(work, images=NO_PIXELS, pointer=None, peers=())
+                work = replace(work, images=NO_PIXELS, pointer=None)
         return work
 
     async def _deliver(self, command: Close) -> None:

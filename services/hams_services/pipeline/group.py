@@ -12,6 +12,7 @@ from hams_services.pipeline.gallery import galleries_of
 from hams_services.pipeline.routing import Replicas, Reroute, SharedMemoryPeers, root_limit
 from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.stream import StreamRunner
+from hams_shared.bus.mailbox import Mailboxes
 from hams_shared.bus.protocol import Bus, Subscription
 from hams_shared.errors import DeadlineError, RefusedError
 from hams_shared.runtime.clock import Clock
@@ -25,10 +26,17 @@ class DeployedGroup:
     """One group. `infer_stream` names the stream of the single images that applications send."""
 
     def __init__(
-        self, bus: Bus, record: GroupRecord, infer_stream: str, cache: Path, clock: Clock, peers: SharedMemoryPeers
+        self,
+        bus: Bus,
+        record: GroupRecord,
+        infer_stream: str,
+        cache: Path,
+        clock: Clock,
+        peers: SharedMemoryPeers,
+        mailboxes: Mailboxes,
     ) -> None:
         spec = record.spec
-        context = GroupContext(bus, spec, clock, peers, Replicas(), galleries_of(spec))
+        context = GroupContext(bus, spec, clock, peers, mailboxes, Replicas(), galleries_of(spec))
         self.record = record
         self.runners = {name: StreamRunner(context, name, cache) for name in spec.streams}
         self._bus = bus
@@ -43,7 +51,7 @@ class DeployedGroup:
         """Take outputs and carry frames; :meth:`play` reads the sources."""
         for flow in self.flows.values():
             self._subscriptions.append(await flow.subscribe())
-            self._tasks.append(owner.create_task(flow.run()))
+            self._tasks += [owner.create_task(flow.run()), owner.create_task(flow.read_mailbox())]
         await self._bus.flush()
 
     def play(self, owner: asyncio.TaskGroup) -> None:

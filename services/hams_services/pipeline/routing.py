@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hams_shared.runtime.liveness import Liveness
@@ -144,11 +144,15 @@ class Routes:
 
 @dataclass
 class SharedMemoryPeers:
-    """The devices that can map our frames: their agents see the same memory file system, and have not refused."""
+    """The devices that can map our frames, with the mailboxes of their agents.
+
+    Their agents see the same memory file system, and have not refused.
+    """
 
     domain: str
     """Our memory file system; empty where there is none."""
-    _peers: set[str] = field(default_factory=set)
+    _peers: dict[str, str] = field(default_factory=dict)
+    """With the mailbox of each, empty where it has none."""
     _refusing: dict[str, str] = field(default_factory=dict)
     """Device → the incarnation that could not map a frame."""
     _incarnations: dict[str, str] = field(default_factory=dict)
@@ -160,9 +164,9 @@ class SharedMemoryPeers:
         if self._refusing.get(device, heartbeat.incarnation) != heartbeat.incarnation:
             del self._refusing[device]
         if heartbeat.memory_domain and heartbeat.memory_domain == self.domain:
-            self._peers.add(device)
+            self._peers[device] = heartbeat.mailbox
         else:
-            self._peers.discard(device)
+            self._peers.pop(device, None)
 
     def cannot_map(self, device: str) -> bool:
         """Take a device's refusal: until it restarts its frames carry their pixels; return whether that is new."""
@@ -173,6 +177,10 @@ class SharedMemoryPeers:
     def maps(self, device: str) -> bool:
         """Whether frames go to `device` by pointer."""
         return device in self._peers and device not in self._refusing
+
+    def mailboxes(self, devices: Iterable[str]) -> dict[str, str]:
+        """Return the peers among `devices`, with the mailbox of each."""
+        return {device: self._peers[device] for device in devices if self.maps(device)}
 
 
 @dataclass

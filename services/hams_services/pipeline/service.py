@@ -14,7 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import hams_shared
@@ -24,6 +24,7 @@ from hams_services.pipeline.routing import Reroute, Routes, SharedMemoryPeers
 from hams_services.pipeline.sources.images import as_frame, size_of
 from hams_shared.bus.ask import scheduler_view
 from hams_shared.bus.chunks import Assembler
+from hams_shared.bus.mailbox import Mailboxes
 from hams_shared.bus.protocol import Bus, Message
 from hams_shared.bus.records import watched
 from hams_shared.errors import BrokerError, HamsError, NotFoundError, OverloadedError, as_hams_error, from_wire
@@ -31,7 +32,7 @@ from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.runtime.lifecycle import Jobs, ended
 from hams_shared.runtime.process import host_name
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.frame_pool import memory_domain, remove_abandoned
+from hams_shared.wire.frame_pool import FOLDER, memory_domain, remove_abandoned
 from hams_shared.wire.messages.agents import Heartbeat
 from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.messages.group import GroupRecord
@@ -95,7 +96,14 @@ class PixelBudget:
 class PipelineService:
     """One pipeline process."""
 
-    def __init__(self, bus: Bus, cache: Path, clock: Clock = SYSTEM_CLOCK, host: str = "") -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        cache: Path,
+        clock: Clock = SYSTEM_CLOCK,
+        host: str = "",
+        mailboxes: Path | None = FOLDER,
+    ) -> None:
         self._bus = bus
         self._host = subjects.token(host or host_name())
         self._cache = cache
@@ -110,6 +118,7 @@ class PipelineService:
         self._trials = asyncio.Semaphore(1)
         """Videos are measured one at a time."""
         self._peers = SharedMemoryPeers(memory_domain())
+        self._mailboxes = Mailboxes(mailboxes)
         self._owner: asyncio.TaskGroup | None = None
         self._jobs: Jobs | None = None
 
@@ -133,6 +142,10 @@ class PipelineService:
         abandoned = remove_abandoned()
         if abandoned:
             log.info("removed %d frame pools of pipelines that were killed", abandoned)
+        with closing(self._mailboxes):
+            await self._run(stop)
+
+    async def _run(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as owner:
             self._owner = owner
             self._jobs = Jobs(owner)
@@ -178,7 +191,8 @@ class PipelineService:
 
     async def _add(self, record: GroupRecord) -> None:
         assert self._owner is not None
-        group = DeployedGroup(self._bus, record, f"_infer-{self._id}", self._cache, self._clock, self._peers)
+        name, cache = f"_infer-{self._id}", self._cache
+        group = DeployedGroup(self._bus, record, name, cache, self._clock, self._peers, self._mailboxes)
         self._groups[record.spec.name] = group
         await group.start(self._owner)
         self._reroute(self._routes.deployed(record))

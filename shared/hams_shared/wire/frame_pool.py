@@ -24,6 +24,7 @@ import secrets
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -289,6 +290,11 @@ class FrameReader:
 
     folder: Path = FOLDER
     _segments: dict[str, mmap.mmap] = field(default_factory=dict)
+
+    @cached_property
+    def domain(self) -> str:
+        """The name of its memory file system; see :func:`memory_domain`."""
+        return memory_domain(self.folder)
 
     def view(self, pointer: FramePointer, shape: tuple[int, ...]) -> FrameView:
         """Return the frame, its pixels read-only and in place.

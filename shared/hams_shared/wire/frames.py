@@ -95,8 +95,11 @@ class Work(Struct, frozen=True, eq=False):
     """Received by pointer: must be checked after the last look at the pixels."""
     deferred: DeferredCrops | None = None
     """The receiver takes the images from the frame."""
-    peers: tuple[str, ...] = ()
-    """Shared-memory peers: devices that can map a frame that travels by pointer, and so take their crops from it."""
+    peers: dict[str, str] = {}
+    """Shared-memory peers: devices that can map a frame that travels by pointer, and so take their crops from it; with
+    their mailboxes."""
+    answer_to: str = ""
+    """The sender's mailbox; see :mod:`hams_shared.bus.mailbox`."""
     reduced: Reduced | None = None
     """Of the root only: the input is prepared from it; crops are cut from `images`."""
     unreadable: RefusedError | None = None
@@ -204,7 +207,8 @@ class _Work(Struct, omit_defaults=True):
     sources: list[Count]
     frame_size: tuple[Length, Length]
     route: dict[str, str] = {}
-    peers: tuple[str, ...] = ()
+    peers: dict[str, str] = {}
+    answer_to: str = ""
     deferred: _Deferred | None = None
     reduced: _Pixels | None = None
 
@@ -272,6 +276,7 @@ def _to_wire(work: Work) -> _Work:
         work.frame_size,
         work.route,
         work.peers,
+        work.answer_to,
         deferred,
         None if reduced is None else _Pixels.of(reduced.pixels[None], reduced.pointer),
     )
@@ -309,6 +314,7 @@ def _from_wire(one: _Work, reader: FrameReader | None) -> Work:
         view,
         None if one.deferred is None else _deferred(one.deferred),
         one.peers,
+        one.answer_to,
         reduced,
         unreadable,
     )

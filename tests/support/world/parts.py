@@ -114,6 +114,8 @@ class World:
     def __init__(self, folder: Path, clock: WorldClock) -> None:
         self.folder = folder
         self.clock = clock
+        self.mailboxes: Path | None = None
+        """Where mailboxes lie; None: all messages go by the broker, where a test sees them."""
         self.server = MemoryServer()
         self.parts: dict[str, Part[Any]] = {}
         self.devices: dict[str, StubDevice] = {}
@@ -125,7 +127,8 @@ class World:
 
     def pipeline(self, name: str = "pipeline") -> Part[PipelineService]:
         """Start a pipeline."""
-        return self._started(Part(name, self.server, lambda bus: PipelineService(bus, self.folder, self.clock, "box")))
+        folder, clock, mailboxes = self.folder, self.clock, self.mailboxes
+        return self._started(Part(name, self.server, lambda bus: PipelineService(bus, folder, clock, "box", mailboxes)))
 
     def agent(
         self,
@@ -154,6 +157,7 @@ class World:
                 clock=self.clock,
                 own_process=False,
                 memory=memory,
+                mailboxes=self.mailboxes,
             )
             executor = agent.executor
 

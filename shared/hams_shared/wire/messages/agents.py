@@ -94,6 +94,7 @@ class Heartbeat(Wire):
     uptime_s: float = 0.0
     memory_mib: float = 0.0
     memory_domain: str = Field("", description="equal to the pipeline's: frames may travel by shared memory")
+    mailbox: str = Field("", description="of the agent; processes that share its memory domain send their work there")
     replayed: int = Field(0, ge=0, description="images that an emulated device has answered by recorded outputs")
     misses: int = Field(0, ge=0, description="images whose outputs it had not recorded and computed on the host")
     remarks: tuple[str, ...] = Field((), description="what a person should know of it, such as code that has changed")

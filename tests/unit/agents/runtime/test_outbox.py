@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from hams_agents.runtime.outbox import HELD, HELD_S, QUICK_S, Messages, Outbox
+from hams_agents.runtime.outbox import HELD, HELD_S, QUICK_S, Outbox
 from hams_agents.runtime.serving import Finished, Visit
+from hams_shared.bus.mailbox import Outgoing
 from hams_shared.errors import FrameGoneError, HamsError, RefusedError
 from hams_shared.wire.frames import FrameId, Output, Work, unpack_outputs, unpack_works
 
 HERE, AWAY = "h.b.u", "away.b.u"
 
 
-def work(frame: int, node: str = "face", stream: str = "cam") -> Work:
+def work(frame: int, node: str = "face", stream: str = "cam", **more: Any) -> Work:
     frame_id = FrameId("g", stream, frame, 0, 1, 0.0)
-    return Work(frame_id, node, np.zeros((1, 2, 2, 3), np.uint8), np.zeros((1, 2, 3)), [0], (2, 2))
+    return Work(frame_id, node, np.zeros((1, 2, 2, 3), np.uint8), np.zeros((1, 2, 3)), [0], (2, 2), **more)
 
 
 class Device:
@@ -33,10 +36,10 @@ class Device:
             self.queued.append((work, visit))
         return self.refuses
 
-    def arrive(self, *works: Work) -> Messages:
+    def arrive(self, *works: Work) -> list[Outgoing]:
         return self.outbox.arrive(works, self.now, busy=False)
 
-    def finish(self, *children: tuple[str, Work], busy: bool = False, after: float = 0.001) -> Messages:
+    def finish(self, *children: tuple[str, Work], busy: bool = False, after: float = 0.001) -> list[Outgoing]:
         """Finish the oldest queued work."""
         self.now += after
         done, visit = self.queued.pop(0)
@@ -44,9 +47,9 @@ class Device:
         return self.outbox.finished([Finished(visit, output, list(children))], self.now, busy=busy)
 
 
-def answers(messages: Messages) -> list[tuple[str, list[tuple[int, str]]]]:
+def answers(messages: list[Outgoing]) -> list[tuple[str, list[tuple[int, str]]]]:
     """Subject of each message, and frame and node of each of its outputs."""
-    return [(subject, [(o.id.frame, o.node) for o in unpack_outputs(data)]) for subject, data in messages]
+    return [(subject, [(o.id.frame, o.node) for o in unpack_outputs(data)]) for subject, data, _ in messages]
 
 
 def test_a_frame_is_answered_once_for_all_nodes_served_here() -> None:
@@ -124,14 +127,14 @@ def test_streams_get_answers_of_their_own() -> None:
 def test_what_is_refused_is_part_of_the_answer() -> None:
     device = Device()
     device.refuses = RefusedError("the queue is full")
-    [(_, data)] = device.arrive(work(3))
+    [(_, data, _)] = device.arrive(work(3))
     [output] = unpack_outputs(data)
     assert output.error is not None
     assert output.error["code"] == "refused"
     device.refuses = None
     device.arrive(work(4))
     device.refuses = RefusedError("the queue is full")
-    [(_, data)] = device.finish((HERE, work(4, "age")))
+    [(_, data, _)] = device.finish((HERE, work(4, "age")))
     assert {o.node: o.error is None for o in unpack_outputs(data)} == {"face": True, "age": False}
 
 
@@ -141,3 +144,21 @@ def test_work_whose_pixels_are_gone_is_answered_with_the_reason() -> None:
     assert device.arrive(work(3, "eyes"), gone) == []
     outputs = unpack_outputs(device.finish()[0][1])
     assert {o.node: o.error and o.error["code"] for o in outputs} == {"age": "frame-gone", "eyes": None}
+
+
+def test_work_says_into_which_mailboxes_its_answer_and_crops_go() -> None:
+    device = Device()
+    post = {"answer_to": "hams-mailbox-p", "peers": {AWAY: "hams-mailbox-a", HERE: "hams-mailbox-h"}}
+    device.arrive(work(7, **post))
+    crops, answer = device.finish((AWAY, work(7, "age", **post)))
+    assert (crops.mailbox, answer.mailbox) == ("hams-mailbox-a", "hams-mailbox-p")
+    [passed_on] = unpack_works(crops.data)
+    assert (passed_on.answer_to, passed_on.peers) == (post["answer_to"], post["peers"])
+
+
+def test_answers_to_two_mailboxes_are_two_messages() -> None:
+    """A pipeline that was restarted sends a frame again that its predecessor had sent."""
+    device = Device()
+    device.arrive(work(7, answer_to="hams-mailbox-old"), work(8, answer_to="hams-mailbox-new"), work(9))
+    sent = [one for _ in range(3) for one in device.finish(busy=True)] + device.outbox.flush()
+    assert sorted(one.mailbox for one in sent) == ["", "hams-mailbox-new", "hams-mailbox-old"]

@@ -147,7 +147,7 @@ def pool() -> Iterator[FramePool]:
     pool.close()
 
 
-def seen(pool: FramePool, peers: tuple[str, ...]) -> tuple[Work, Slot]:
+def seen(pool: FramePool, peers: dict[str, str]) -> tuple[Work, Slot]:
     """Work for the first node, as its agent gets it by pointer."""
     slot = pool.take((48, 64, 3))
     assert slot is not None
@@ -177,7 +177,7 @@ def sent(
 
 
 def test_crops_are_the_same_whichever_device_makes_them(pool: FramePool) -> None:
-    work, _ = seen(pool, peers=("near.b.u",))
+    work, _ = seen(pool, peers={"near.b.u": ""})
     here, near, far = (sent(SIGNS, work, FOUND, device) for device in ("h.b.u", "near.b.u", "far.b.u"))
     for node, (width, height) in {"text": (24, 8), "kind": (9, 9)}.items():
         assert far[node].deferred is None
@@ -196,7 +196,7 @@ def test_crops_are_the_same_whichever_device_makes_them(pool: FramePool) -> None
 @pytest.mark.parametrize("device", ["h.b.u", "near.b.u", "far.b.u"])
 def test_a_crop_is_as_large_as_the_network_on_its_device_wants_it(pool: FramePool, device: str) -> None:
     """One that looks at a part of its letterboxed image gets that part, the same pixels."""
-    work, _ = seen(pool, peers=("near.b.u",))
+    work, _ = seen(pool, peers={"near.b.u": ""})
     whole = shown(SIGNS, sent(SIGNS, work, FOUND, device)["text"], device)
     takes = SIGNS.nodes["text"].input.model_copy(update={"size": (20, 8)})
     choice = VariantChoice(model=model_ref("small"), label="rectangular", agreement=1.0, input=takes)
@@ -211,14 +211,14 @@ def test_a_crop_is_as_large_as_the_network_on_its_device_wants_it(pool: FramePoo
 
 
 def test_nothing_found_needs_no_frame(pool: FramePool) -> None:
-    work, _ = seen(pool, peers=("near.b.u",))
+    work, _ = seen(pool, peers={"near.b.u": ""})
     none = {**FOUND, "conf": -FOUND["conf"]}
     for one in sent(SIGNS, work, none, "near.b.u").values():
         assert (one.count, one.deferred, one.pointer) == (0, None, None)
 
 
 def test_a_frame_that_was_given_up_is_the_failure_of_its_own_work_only(pool: FramePool) -> None:
-    work, slot = seen(pool, peers=("near.b.u",))
+    work, slot = seen(pool, peers={"near.b.u": ""})
     gone = sent(SIGNS, work, FOUND, "near.b.u")["kind"]
     stands = sent(SIGNS, work, FOUND, "far.b.u")["kind"]
     slot.free()
@@ -240,7 +240,7 @@ def test_a_frame_that_was_given_up_is_the_failure_of_its_own_work_only(pool: Fra
 )
 def test_deferred_crops_that_make_no_sense_are_refused(pool: FramePool, key: int, value: Any) -> None:
     """By place: size, pad, filled, corners."""
-    work, _ = seen(pool, peers=("near.b.u",))
+    work, _ = seen(pool, peers={"near.b.u": ""})
     cuts = sent(SIGNS, work, FOUND, "near.b.u")["kind"]
     wire = codec.unpack(pack_works([cuts]))
     wire[0]["deferred"][key] = value
@@ -249,7 +249,7 @@ def test_deferred_crops_that_make_no_sense_are_refused(pool: FramePool, key: int
 
 
 def test_a_crop_of_nothing_is_a_named_error(pool: FramePool) -> None:
-    work, _ = seen(pool, peers=("near.b.u",))
+    work, _ = seen(pool, peers={"near.b.u": ""})
     cuts = sent(SIGNS, work, FOUND, "near.b.u")["kind"]
     outside = replace(cuts, to_frame=cuts.to_frame + 1e4)
     node = served(SIGNS, "kind", dict.fromkeys(SIGNS.nodes, "near.b.u"))
@@ -267,7 +267,9 @@ TRUE = (200.0, 90.0, 400.0, 270.0)
 """Where the bright sign is in the large frame, pixels."""
 
 
-def sign(pool: FramePool, small: tuple[int, int] | None, peers: tuple[str, ...] = ()) -> tuple[Work, list[Slot]]:
+def sign(
+    pool: FramePool, small: tuple[int, int] | None, peers: dict[str, str] | None = None
+) -> tuple[Work, list[Slot]]:
     """A frame of noise with a bright sign, and the same moment in `small` pixels (width, height), both by pointer."""
     slots = [pool.take((LARGE[1], LARGE[0], 3)), pool.take((small[1], small[0], 3)) if small else None]
     large = slots[0]
@@ -275,7 +277,7 @@ def sign(pool: FramePool, small: tuple[int, int] | None, peers: tuple[str, ...] 
     large.pixels[:] = np.random.default_rng(2).integers(0, 60, large.pixels.shape, np.uint8)
     x0, y0, x1, y1 = map(int, TRUE)
     large.pixels[y0:y1, x0:x1] += 190
-    work = Work(ID, "sign", large.pixels[None], IDENTITY[None], [0], LARGE, pointer=large.publish(), peers=peers)
+    work = Work(ID, "sign", large.pixels[None], IDENTITY[None], [0], LARGE, pointer=large.publish(), peers=peers or {})
     if (second := slots[1]) is not None and small is not None:
         second.pixels[:] = cv2.resize(large.pixels, small, interpolation=cv2.INTER_AREA)
         work = replace(work, reduced=Reduced(second.pixels, second.publish()))
@@ -308,7 +310,7 @@ def two() -> Iterator[FramePool]:
 def test_boxes_of_the_reduced_picture_lie_on_the_large_frame_and_crops_are_cut_from_it(
     two: FramePool, small: tuple[int, int] | None, device: str
 ) -> None:
-    work, _ = sign(two, small, peers=("near.b.u",))
+    work, _ = sign(two, small, peers={"near.b.u": ""})
     batch = Batch([Piece(served(BRIGHT, "sign", {"sign": "h.b.u", "text": device}), work, 0.0)])
     prepare(batch)
     batch.outputs = detected(batch)

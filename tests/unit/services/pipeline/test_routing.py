@@ -197,3 +197,20 @@ def test_only_devices_that_see_the_same_memory_get_pointers() -> None:
     assert not peers.maps("h.b.same")
     peers.heartbeat(beat("h.b.same", "boot.7", incarnation="i2"))
     assert peers.maps("h.b.same")
+
+
+def test_only_devices_that_map_our_frames_are_reached_by_mailbox() -> None:
+    peers = SharedMemoryPeers("boot.7")
+    for device, domain, mailbox in (
+        ("h.b.a", "boot.7", "hams-mailbox-a"),
+        ("h.b.b", "boot.7", ""),
+        ("i.b.c", "boot.8", "m"),
+    ):
+        peers.heartbeat(heartbeat(device).model_copy(update={"memory_domain": domain, "mailbox": mailbox}))
+    everyone = ("h.b.a", "h.b.b", "i.b.c", "unknown")
+    assert peers.mailboxes(everyone) == {"h.b.a": "hams-mailbox-a", "h.b.b": ""}
+    restarted = heartbeat("h.b.a", incarnation="i2")
+    peers.heartbeat(restarted.model_copy(update={"memory_domain": "boot.7", "mailbox": "hams-mailbox-n"}))
+    assert peers.mailboxes(["h.b.a"]) == {"h.b.a": "hams-mailbox-n"}
+    peers.cannot_map("h.b.a")
+    assert peers.mailboxes(everyone) == {"h.b.b": ""}

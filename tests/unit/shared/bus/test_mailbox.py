@@ -1,0 +1,170 @@
+"""Messages from process to process of one host: what arrives, what has to go by the broker, and what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from hams_shared.bus.mailbox import MAX_BYTES, NEW_S, PREFIX, Mailbox, Mailboxes, Outgoing
+from hams_shared.errors import MessageError
+from hams_shared.wire.frame_pool import FOLDER
+from support.wait import until
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """The name of a socket has at most 107 bytes, more than many a `tmp_path` leaves."""
+    with TemporaryDirectory(dir=FOLDER) as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def mailboxes(folder: Path) -> Iterator[Mailboxes]:
+    with closing(Mailboxes(folder)) as made:
+        yield made
+
+
+@pytest.fixture
+def mailbox(mailboxes: Mailboxes) -> Iterator[Mailbox]:
+    with closing(mailboxes.open()) as made:
+        yield made
+
+
+def to(mailbox: Mailbox, data: bytes) -> Outgoing:
+    return Outgoing("subject", data, mailbox.address)
+
+
+class Reader:
+    """Keeps what comes into a mailbox during the block."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self.received: list[bytes] = []
+        self._mailbox = mailbox
+
+    async def __aenter__(self) -> list[bytes]:
+        self._task = asyncio.create_task(self._mailbox.read(self._take))
+        return self.received
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _take(self, data: bytes) -> None:
+        if data == b"bad":
+            raise MessageError("not what is expected")
+        self.received.append(data)
+
+
+async def test_messages_arrive_whole_and_in_order(mailboxes: Mailboxes, mailbox: Mailbox) -> None:
+    messages = [b"", b"one", bytes(range(256)) * 256, b"\xc1HAMS"]
+    assert len(messages[2]) == MAX_BYTES
+    async with Reader(mailbox) as received:
+        for data in messages:
+            assert mailboxes.send(to(mailbox, data))
+        await until(lambda: len(received) == len(messages))
+    assert received == messages
+
+
+async def test_a_handler_that_fails_takes_the_next_message(
+    mailboxes: Mailboxes, mailbox: Mailbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Reader(mailbox) as received:
+        for data in (b"bad", b"good"):
+            assert mailboxes.send(to(mailbox, data))
+        await until(lambda: received == [b"good"])
+    assert "message in a mailbox: not what is expected" in caplog.text
+
+
+async def test_a_flood_leaves_turns_to_others(mailboxes: Mailboxes, mailbox: Mailbox) -> None:
+    """The reader never waits while a thread sends all the time."""
+    ended = threading.Event()
+
+    def flood() -> None:
+        while not ended.is_set():
+            mailboxes.send(to(mailbox, b"x"))
+
+    thread = threading.Thread(target=flood)
+    async with Reader(mailbox) as received:
+        thread.start()
+        try:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            await until(lambda: len(received) > 500)
+        finally:
+            ended.set()
+            thread.join()
+
+
+def test_what_finds_no_room_goes_by_the_broker(mailboxes: Mailboxes, mailbox: Mailbox) -> None:
+    taken = 0
+    while mailboxes.send(to(mailbox, bytes(1000))):
+        taken += 1
+        assert taken < 100_000, "a mailbox that nobody reads takes messages without end"
+    assert taken > 0
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "hams-mailbox-", "hams-mailbox-gone", "hams-frames-1", "../hams-mailbox-1", "hams-mailbox-/../../etc/passwd"],
+)
+def test_what_has_no_mailbox_goes_by_the_broker(mailboxes: Mailboxes, address: str) -> None:
+    assert not mailboxes.send(Outgoing("subject", b"x", address))
+
+
+def test_a_large_message_goes_by_the_broker(mailboxes: Mailboxes, mailbox: Mailbox) -> None:
+    assert not mailboxes.send(to(mailbox, bytes(MAX_BYTES + 1)))
+
+
+def test_a_closed_mailbox_takes_nothing_and_leaves_nothing(
+    mailboxes: Mailboxes, mailbox: Mailbox, folder: Path
+) -> None:
+    mailbox.close()
+    mailbox.close()
+    assert not mailboxes.send(to(mailbox, b"x"))
+    assert list(folder.iterdir()) == []
+
+
+def test_only_its_user_may_write_into_it(mailbox: Mailbox, folder: Path) -> None:
+    assert stat.S_IMODE((folder / mailbox.address).stat().st_mode) == 0o600
+
+
+def test_nothing_is_sent_after_the_end(mailboxes: Mailboxes, mailbox: Mailbox) -> None:
+    mailboxes.close()
+    mailboxes.close()
+    assert not mailboxes.send(to(mailbox, b"x"))
+
+
+@pytest.mark.parametrize("place", [None, Path("/nowhere"), FOLDER / ("x" * 120)])
+async def test_without_a_place_all_goes_by_the_broker(place: Path | None) -> None:
+    with closing(Mailboxes(place)) as mailboxes, closing(mailboxes.open()) as mailbox:
+        assert mailbox.address == ""
+        await mailbox.read(_never)
+        assert not mailboxes.send(to(mailbox, b"x"))
+
+
+async def _never(_: bytes) -> None:
+    raise AssertionError("there is no mailbox")
+
+
+def test_abandoned_mailboxes_are_deleted_and_others_kept(mailboxes: Mailboxes, mailbox: Mailbox, folder: Path) -> None:
+    for name, age in (("old", NEW_S + 1), ("new", 0.0)):
+        dead = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        dead.bind(str(folder / f"{PREFIX}{name}"))
+        dead.close()  # as kill -9 leaves it
+        at = os.stat(folder / f"{PREFIX}{name}").st_mtime - age
+        os.utime(folder / f"{PREFIX}{name}", (at, at))
+    (folder / "hams-frames-1").touch()
+    at = os.stat(folder / mailbox.address).st_mtime - NEW_S - 1
+    os.utime(folder / mailbox.address, (at, at))
+    with closing(mailboxes.open()) as other:
+        left = {path.name for path in folder.iterdir()}
+    assert left == {f"{PREFIX}new", "hams-frames-1", mailbox.address, other.address}
