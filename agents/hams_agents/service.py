@@ -135,7 +135,7 @@ class AgentService:
             tasks = [
                 owner.create_task(job()) for job in (self._watch_plans, self._load_nodes, self._tick, self._publish_all)
             ]
-            tasks.append(owner.create_task(self._mailbox.read(self._take_work)))
+            self._mailbox.listen(self._take_work)
             await self._bus.subscribe(subjects.work(self.device), self._on_work, limit=4096)
             await self._bus.serve(
                 "hams-agent",
@@ -219,16 +219,20 @@ class AgentService:
     # ── out ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _deliver(self, finished: list[Finished]) -> None:
-        """Called in the executor's threads: queue crops for nodes of this device, and hand over the rest to the loop.
+        """Called in the executor's threads: queue crops for nodes of this device, and send the rest.
 
         Waits while too much is under way.
         """
         messages = self._outbox.finished(finished, self._clock.now(), busy=self.executor.behind)
+        self._send(messages, PUBLISH_DEADLINE_S)
+
+    def _send(self, messages: list[Outgoing], wait_s: float) -> None:
+        """Put messages into mailboxes, and hand over the rest to the loop; in any thread. Waits for room so long, s."""
         messages = [one for one in messages if not self._mailboxes.send(one)]
         if not messages:
             return
-        if not self._room.acquire(timeout=PUBLISH_DEADLINE_S):
-            log.warning("outputs lost: the broker took nothing for %g s", PUBLISH_DEADLINE_S)
+        if not self._room.acquire(timeout=wait_s):
+            log.warning("outputs lost: the broker took nothing for %g s", wait_s)
             return
         self._in_loop(self._outgoing.put_nowait, messages)
 
@@ -300,9 +304,9 @@ class AgentService:
     # ── in ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _on_work(self, message: Message) -> None:
-        await self._take_work(message.data)
+        self._take_work(message.data)
 
-    async def _take_work(self, part: bytes) -> None:
+    def _take_work(self, part: bytes) -> None:
         now = self._clock.now()
         try:
             data = self._assembler.take(part, now)
@@ -314,7 +318,7 @@ class AgentService:
             if self._bad_messages & (self._bad_messages - 1) == 0:  # 1, 2, 4, 8 …: a flood does not fill the log
                 log.warning("bad work message (%d so far): %s", self._bad_messages, error)
             return
-        await self._publish(self._outbox.arrive(works, now, busy=self.executor.behind))
+        self._send(self._outbox.arrive(works, now, busy=self.executor.behind), 0.0)
 
     def _accept(self, work: Work, visit: Visit) -> HamsError | None:
         """Queue `work`; return why it is refused."""

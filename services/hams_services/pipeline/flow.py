@@ -97,7 +97,7 @@ class Flow:
         self._times: dict[int, float | None] = {}  # of the frames under way
         self._first: float | None = None
         self._last: float | None = None
-        self._outbox: asyncio.Queue[Command] = asyncio.Queue()  # holds frames in the window only, so it is bounded
+        self._outbox: asyncio.Queue[Command | Output] = asyncio.Queue()  # of frames in the window only: it is bounded
         self._parts = chunks.Assembler()
         self._mailbox = context.mailboxes.open()
         self.changed = asyncio.Event()
@@ -119,25 +119,22 @@ class Flow:
         return frame
 
     async def subscribe(self) -> Subscription:
-        """Take the answers of agents that come by the broker."""
+        """Take the answers of agents: from the mailbox, and by the broker."""
+        self._mailbox.listen(self._take_answer)
         return await self._bus.subscribe(subjects.answer(self.group, self.stream), self._on_answer, limit=4096)
 
-    async def read_mailbox(self) -> None:
-        """Take the answers of agents on this host, until cancelled."""
-        await self._mailbox.read(self._take_answer)
-
     async def _on_answer(self, message: Message) -> None:
-        await self._take_answer(message.data)
+        self._take_answer(message.data)
 
-    async def _take_answer(self, part: bytes) -> None:
+    def _take_answer(self, part: bytes) -> None:
         now = self._clock.now()
         data = self._parts.take(part, now)
         if data is None:
             return
         for output in unpack_outputs(data):
-            self._take(output, now)
             if self._tapped and self._tapped.get(output.node, self._tapped.get("*", 0.0)) > now:
-                await self._publish_output(output)
+                self._outbox.put_nowait(output)
+            self._take(output, now)
 
     async def _publish_output(self, output: Output) -> None:
         """Publish the output of one node by itself: an application requested it."""
@@ -223,7 +220,7 @@ class Flow:
             first = await self._outbox.get()
             await self.flush(first)
 
-    async def flush(self, *first: Command) -> None:
+    async def flush(self, *first: Command | Output) -> None:
         """Carry out the commands that are queued, those in `first` before them; frames for one device go together."""
         sends: dict[str, list[Work]] = {}
         todo = [*first]
@@ -235,6 +232,8 @@ class Flow:
                         sends.setdefault(command.route[command.plan.group.spec.root], []).append(work)
                 case Close() as command:
                     await self._deliver(command)
+                case Output() as output:
+                    await self._publish_output(output)
         for device, works in sends.items():
             data = pack_works(works)
             if self._context.mailboxes.send(Outgoing(subjects.work(device), data, works[0].peers.get(device, ""))):

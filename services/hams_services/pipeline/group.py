@@ -51,7 +51,7 @@ class DeployedGroup:
         """Take outputs and carry frames; :meth:`play` reads the sources."""
         for flow in self.flows.values():
             self._subscriptions.append(await flow.subscribe())
-            self._tasks += [owner.create_task(flow.run()), owner.create_task(flow.read_mailbox())]
+            self._tasks.append(owner.create_task(flow.run()))
         await self._bus.flush()
 
     def play(self, owner: asyncio.TaskGroup) -> None:

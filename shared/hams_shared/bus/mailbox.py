@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import itertools
 import logging
 import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -53,26 +52,35 @@ class Mailbox:
         self.address = "" if path is None else path.name
         self._path = path
         self._socket = None if path is None else _bound(path)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._buffer = bytearray(MAX_BYTES)
 
-    async def read(self, handler: Callable[[bytes], Awaitable[None]]) -> None:
-        """Call `handler` for each message, one at a time, until cancelled; an exception in it is logged."""
-        if self._socket is None:
-            return
-        loop = asyncio.get_running_loop()
-        buffer = bytearray(MAX_BYTES)
-        for count in itertools.count(1):
-            size = await loop.sock_recv_into(self._socket, buffer)
+    def listen(self, handler: Callable[[bytes], None]) -> None:
+        """Call `handler` on the event loop for each message from now on; an exception in it is logged."""
+        if self._socket is not None:
+            self._loop = asyncio.get_running_loop()
+            self._loop.add_reader(self._socket, self._read, self._socket, handler)
+
+    def _read(self, source: socket.socket, handler: Callable[[bytes], None]) -> None:
+        for _ in range(TURN):
             try:
-                await handler(bytes(memoryview(buffer)[:size]))
+                size = source.recv_into(self._buffer)
+            except BlockingIOError:
+                return
+            try:
+                handler(bytes(memoryview(self._buffer)[:size]))
             except Exception as error:
                 log.error("message in a mailbox: %s", error, exc_info=not isinstance(error, HamsError))
-            if count % TURN == 0:
-                await asyncio.sleep(0)
+            if self._socket is None:
+                return  # the handler closed it
 
     def close(self) -> None:
-        """Take no more messages; idempotent. To be called after :meth:`read` has ended."""
+        """Take no more messages; idempotent."""
         if self._socket is not None and self._path is not None:
+            if self._loop is not None:
+                self._loop.remove_reader(self._socket)
             self._socket.close()
+            self._socket = None
             self._path.unlink(missing_ok=True)
 
 
@@ -108,7 +116,7 @@ class Mailboxes:
         return True
 
     def close(self) -> None:
-        """Send no more, and close those opened; idempotent. To be called after their readers have ended."""
+        """Send no more, and close those opened; idempotent."""
         if self._socket is not None:
             self._socket.close()
         for mailbox in self._opened:

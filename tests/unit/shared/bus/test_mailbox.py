@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import stat
@@ -43,49 +42,41 @@ def to(mailbox: Mailbox, data: bytes) -> Outgoing:
     return Outgoing("subject", data, mailbox.address)
 
 
-class Reader:
-    """Keeps what comes into a mailbox during the block."""
+def listened(mailbox: Mailbox) -> list[bytes]:
+    """What comes into a mailbox from now on."""
+    received: list[bytes] = []
 
-    def __init__(self, mailbox: Mailbox) -> None:
-        self.received: list[bytes] = []
-        self._mailbox = mailbox
-
-    async def __aenter__(self) -> list[bytes]:
-        self._task = asyncio.create_task(self._mailbox.read(self._take))
-        return self.received
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _take(self, data: bytes) -> None:
+    def take(data: bytes) -> None:
         if data == b"bad":
             raise MessageError("not what is expected")
-        self.received.append(data)
+        received.append(data)
+
+    mailbox.listen(take)
+    return received
 
 
 async def test_messages_arrive_whole_and_in_order(mailboxes: Mailboxes, mailbox: Mailbox) -> None:
     messages = [b"", b"one", bytes(range(256)) * 256, b"\xc1HAMS"]
     assert len(messages[2]) == MAX_BYTES
-    async with Reader(mailbox) as received:
-        for data in messages:
-            assert mailboxes.send(to(mailbox, data))
-        await until(lambda: len(received) == len(messages))
+    received = listened(mailbox)
+    for data in messages:
+        assert mailboxes.send(to(mailbox, data))
+    await until(lambda: len(received) == len(messages))
     assert received == messages
 
 
 async def test_a_handler_that_fails_takes_the_next_message(
     mailboxes: Mailboxes, mailbox: Mailbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with Reader(mailbox) as received:
-        for data in (b"bad", b"good"):
-            assert mailboxes.send(to(mailbox, data))
-        await until(lambda: received == [b"good"])
+    received = listened(mailbox)
+    for data in (b"bad", b"good"):
+        assert mailboxes.send(to(mailbox, data))
+    await until(lambda: received == [b"good"])
     assert "message in a mailbox: not what is expected" in caplog.text
 
 
 async def test_a_flood_leaves_turns_to_others(mailboxes: Mailboxes, mailbox: Mailbox) -> None:
-    """The reader never waits while a thread sends all the time."""
+    """There is always another message while a thread sends all the time."""
     ended = threading.Event()
 
     def flood() -> None:
@@ -93,15 +84,28 @@ async def test_a_flood_leaves_turns_to_others(mailboxes: Mailboxes, mailbox: Mai
             mailboxes.send(to(mailbox, b"x"))
 
     thread = threading.Thread(target=flood)
-    async with Reader(mailbox) as received:
-        thread.start()
-        try:
-            for _ in range(20):
-                await asyncio.sleep(0)
-            await until(lambda: len(received) > 500)
-        finally:
-            ended.set()
-            thread.join()
+    received = listened(mailbox)
+    thread.start()
+    try:
+        await until(lambda: len(received) > 500)
+    finally:
+        ended.set()
+        thread.join()
+
+
+async def test_a_handler_may_close_its_mailbox(mailboxes: Mailboxes, mailbox: Mailbox) -> None:
+    taken: list[bytes] = []
+
+    def take(data: bytes) -> None:
+        taken.append(data)
+        mailbox.close()
+
+    mailbox.listen(take)
+    for data in (b"first", b"second"):
+        assert mailboxes.send(to(mailbox, data))
+    await until(lambda: taken)
+    assert not mailboxes.send(to(mailbox, b"third"))
+    assert taken == [b"first"]
 
 
 def test_what_finds_no_room_goes_by_the_broker(mailboxes: Mailboxes, mailbox: Mailbox) -> None:
@@ -147,11 +151,11 @@ def test_nothing_is_sent_after_the_end(mailboxes: Mailboxes, mailbox: Mailbox) -
 async def test_without_a_place_all_goes_by_the_broker(place: Path | None) -> None:
     with closing(Mailboxes(place)) as mailboxes, closing(mailboxes.open()) as mailbox:
         assert mailbox.address == ""
-        await mailbox.read(_never)
+        mailbox.listen(_never)
         assert not mailboxes.send(to(mailbox, b"x"))
 
 
-async def _never(_: bytes) -> None:
+def _never(_: bytes) -> None:
     raise AssertionError("there is no mailbox")
 
 
