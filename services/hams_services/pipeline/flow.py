@@ -150,7 +150,9 @@ class Flow:
             text = "%s cannot map frames in shared memory: its frames carry their pixels"
             log.warning(text, output.device, extra={"device": output.device})
         self.outputs += 1
-        self._queue(self.core.output(output, now))
+        commands = self.core.output(output, now)
+        if commands:  # else the source would be woken before the frames that this answer completes have left their memory
+            self._queue(commands)
 
     def reroute(self, command: Reroute, root_limit: int) -> None:
         """The plan to send under changed, or devices lost their work."""
