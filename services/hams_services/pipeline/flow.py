@@ -100,13 +100,18 @@ class Flow:
         self._outbox: asyncio.Queue[Command | Output] = asyncio.Queue()  # of frames in the window only: it is bounded
         self._parts = chunks.Assembler()
         self._mailbox = context.mailboxes.open()
+        self._sends: list[Send] = []
+        """Frames that wait for others to be sent with them."""
         self.changed = asyncio.Event()
         """Set whenever :attr:`StreamCore.wants_frame` or `idle` may have changed."""
 
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def submit(self, picture: Picture, media_time_s: float | None) -> int:
-        """Start a frame, shown `media_time_s` after its stream's first one; return its number."""
+    def submit(self, picture: Picture, media_time_s: float | None, *, more: bool = False) -> int:
+        """Start a frame, shown `media_time_s` after its stream's first one; return its number.
+
+        With `more`, another one follows at once, and both are sent in one message.
+        """
         frame = self.core.ledger.submitted
         self.frames.put(frame, picture.pixels)
         if picture.reduced is not None:
@@ -115,7 +120,7 @@ class Flow:
         captured = time.time() if picture.captured is None else picture.captured
         number, commands = self.core.submit(captured, self._clock.now())
         assert number == frame
-        self._queue(commands)
+        self._queue(commands, more=more)
         return frame
 
     async def subscribe(self) -> Subscription:
@@ -151,7 +156,9 @@ class Flow:
             log.warning(text, output.device, extra={"device": output.device})
         self.outputs += 1
         commands = self.core.output(output, now)
-        if commands:  # else the source would be woken before the frames that this answer completes have left their memory
+        if (
+            commands
+        ):  # else the source would be woken before the frames that this answer completes have left their memory
             self._queue(commands)
 
     def reroute(self, command: Reroute, root_limit: int) -> None:
@@ -190,12 +197,17 @@ class Flow:
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _queue(self, commands: list[Command]) -> None:
+    def _queue(self, commands: list[Command], *, more: bool = False) -> None:
+        """Take commands. With `more`, frames wait for others that are sent with them, at the next call."""
         for command in commands:
-            if isinstance(command, Close) and command.outcome is not Outcome.DELIVERED:
+            if isinstance(command, Send):
+                self._sends.append(command)
+            elif command.outcome is not Outcome.DELIVERED:
                 self._forget(command)  # at once: while the broker is away a live stream drops frame after frame
             else:
                 self._outbox.put_nowait(command)
+        if self._sends and not more:
+            self._hand_over()
         self.changed.set()
 
     def _forget(self, command: Close) -> None:
@@ -224,26 +236,38 @@ class Flow:
 
     async def flush(self, *first: Command | Output) -> None:
         """Carry out the commands that are queued, those in `first` before them; frames for one device go together."""
-        sends: dict[str, list[Work]] = {}
+        sends: dict[str, list[Send]] = {}
         todo = [*first]
         while todo or not self._outbox.empty():
             match todo.pop() if todo else self._outbox.get_nowait():
                 case Send() as command:
-                    work = self._work(command)
-                    if work is not None:
-                        sends.setdefault(command.route[command.plan.group.spec.root], []).append(work)
+                    sends.setdefault(_device(command), []).append(command)
                 case Close() as command:
                     await self._deliver(command)
                 case Output() as output:
                     await self._publish_output(output)
-        for device, works in sends.items():
-            data = pack_works(works)
-            if self._context.mailboxes.send(Outgoing(subjects.work(device), data, works[0].peers.get(device, ""))):
-                continue
+        for device, some in sends.items():
+            message = self._message(device, some)
             try:
-                await chunks.publish(self._bus, subjects.work(device), data)
+                await chunks.publish(self._bus, message.subject, message.data)
             except BrokerError as error:  # the frames' deadlines will send them again
                 self.log.warning("stream %s: %s", self.name, error)
+
+    def _hand_over(self) -> None:
+        """Send the frames that wait, into the mailbox of their device; what does not go so is queued for the broker."""
+        sends: dict[str, list[Send]] = {}
+        for command in self._sends:
+            sends.setdefault(_device(command), []).append(command)
+        self._sends.clear()
+        for device, some in sends.items():
+            if not (self._context.peers.mailbox(device) and self._context.mailboxes.send(self._message(device, some))):
+                for command in some:
+                    self._outbox.put_nowait(command)
+
+    def _message(self, device: str, sends: list[Send]) -> Outgoing:
+        """Return the work of frames for one device; those that were closed meanwhile are left out."""
+        works = [work for command in sends if (work := self._work(command)) is not None]
+        return Outgoing(subjects.work(device), pack_works(works), self._context.peers.mailbox(device))
 
     def _work(self, command: Send) -> Work | None:
         """Return the root's work for a frame; None when the frame was closed meanwhile."""
@@ -252,7 +276,7 @@ class Flow:
             return None
         image, pointer = found
         spec = command.plan.group.spec
-        device = command.route[spec.root]
+        device = _device(command)
         maps = self._context.peers.maps
         reduced = self._reduced.get(command.id.frame)
         work = Work(
@@ -346,3 +370,8 @@ class Flow:
             p50_ms=round(float(p50), 3),
             p99_ms=round(float(p99), 3),
         )
+
+
+def _device(command: Send) -> str:
+    """Return the device that a frame is sent to."""
+    return command.route[command.plan.group.spec.root]

@@ -178,6 +178,10 @@ class SharedMemoryPeers:
         """Whether frames go to `device` by pointer."""
         return device in self._peers and device not in self._refusing
 
+    def mailbox(self, device: str) -> str:
+        """Return the mailbox of `device`; empty where it is no peer, or has none."""
+        return self._peers.get(device, "") if self.maps(device) else ""
+
     def mailboxes(self, devices: Iterable[str]) -> dict[str, str]:
         """Return the peers among `devices`, with the mailbox of each."""
         return {device: self._peers[device] for device in devices if self.maps(device)}

@@ -30,8 +30,6 @@ MAX_BYTES = 1 << 16
 """Largest message, bytes. Linux lets a sender have 208 KiB unread; pixels go in shared memory anyway."""
 NEW_S = 10.0
 """A mailbox so young may not take messages yet; older ones that do not are abandoned."""
-TURN = 64
-"""Messages that are taken before others have their turn on the event loop."""
 
 
 class Outgoing(NamedTuple):
@@ -62,17 +60,14 @@ class Mailbox:
             self._loop.add_reader(self._socket, self._read, self._socket, handler)
 
     def _read(self, source: socket.socket, handler: Callable[[bytes], None]) -> None:
-        for _ in range(TURN):
-            try:
-                size = source.recv_into(self._buffer)
-            except BlockingIOError:
-                return
-            try:
-                handler(bytes(memoryview(self._buffer)[:size]))
-            except Exception as error:
-                log.error("message in a mailbox: %s", error, exc_info=not isinstance(error, HamsError))
-            if self._socket is None:
-                return  # the handler closed it
+        try:
+            size = source.recv_into(self._buffer)  # one message: the loop calls again for the next, others come between
+        except BlockingIOError:
+            return
+        try:
+            handler(bytes(memoryview(self._buffer)[:size]))
+        except Exception as error:
+            log.error("message in a mailbox: %s", error, exc_info=not isinstance(error, HamsError))
 
     def close(self) -> None:
         """Take no more messages; idempotent."""
