@@ -67,9 +67,9 @@ MESSAGE_MOST_S = 0.0015
 """Most of it that counts as a message, s; the rest is the networks', where theirs is known."""
 READ_S = 0.001
 """CPU time of reading and decoding a frame until it is measured, s: VGA takes less, 1080p more (decision 29)."""
-FRAME_S, OUTPUT_S = 0.0005, 0.00006
+FRAME_S, OUTPUT_S = 0.0003, 0.00008
 """CPU time of a frame and of each of its nodes in the pipeline and the broker until it is measured, s (decision 29)."""
-BROKER_PART = 0.38
+BROKER_PART = 0.28
 """The part of that which the broker takes: its process is not measured, and taken to grow with the pipeline's."""
 CPU_PRIOR, CPU_MEMORY = 300.0, 6000.0
 """These priors count as much as so many messages or frames; an observation fades after so many more."""
