@@ -65,6 +65,11 @@ class StreamMachine(RuleBasedStateMachine):
         self.now += seconds
         self.take(self.core.tick(self.now))
 
+    @precondition(lambda self: self.core.unpublished)
+    @rule()
+    def publish(self) -> None:
+        self.take(self.core.published(self.now))
+
     @rule(frame=st.integers(0, 10))
     def give_up(self, frame: int) -> None:
         self.take(self.core.give_up(frame, "deadline", self.now))

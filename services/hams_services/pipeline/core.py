@@ -143,6 +143,8 @@ class StreamCore:
     """The active plan, or None while some device of it is not ready: then nothing is sent."""
     waiting: deque[tuple[int, float, float]] = field(default_factory=lambda: deque(maxlen=1))
     """Live only: the newest frame, when the window is full."""
+    unpublished: int = 0
+    """Complete frames whose results are not published yet: they hold their part of the window."""
     resent: int = 0
     replicas: Replicas = field(default_factory=Replicas)
     """Shared by all streams of the group."""
@@ -156,17 +158,22 @@ class StreamCore:
         """Whether the stream takes the next frame now."""
         if not self.lossless:
             return True
-        return self.plan is not None and len(self.flights) < self.window
+        return self.plan is not None and self.under_way < self.window
+
+    @property
+    def under_way(self) -> int:
+        """Frames in the window."""
+        return len(self.flights) + self.unpublished
 
     @property
     def room(self) -> int:
         """How many frames a lossless stream may read at once; few while few are under way: devices wait for them."""
-        return max(1, min(self.window - len(self.flights), len(self.flights)))
+        return max(1, min(self.window - self.under_way, self.under_way))
 
     @property
     def idle(self) -> bool:
         """Whether no frame is under way or waiting."""
-        return not self.flights and not self.waiting
+        return not self.under_way and not self.waiting
 
     def submit(self, captured: float, now: float) -> tuple[int, list[Command]]:
         """Take a frame read at Unix time `captured`; return its number and what to do."""
@@ -221,6 +228,11 @@ class StreamCore:
         flight.retry_at = None
         return self._deliver_complete() + self._go(now)
 
+    def published(self, now: float) -> list[Command]:
+        """The result of a delivered frame is published: there is room for another frame."""
+        self.unpublished -= 1
+        return self._go(now)
+
     def give_up(self, frame: int, reason: str, now: float) -> list[Command]:
         """Drop `frame` with `reason`: its application no longer waits."""
         flight = self.flights.get(frame)
@@ -252,7 +264,7 @@ class StreamCore:
         if self.lossless:
             assert not waiting, "a lossless frame waits outside the window"
         else:
-            assert len(self.flights) <= self.window, "more flights than the window has room for"
+            assert self.under_way <= self.window, "more frames under way than the window has room for"
             assert all(frame > max(self.flights, default=-1) for frame in waiting), "an older frame waits"
         assert not self.flights or not next(iter(self.flights.values())).complete, (
             "a frame is complete and not delivered"
@@ -265,7 +277,7 @@ class StreamCore:
 
     def _has_room(self) -> bool:
         """Whether a live frame may be sent now."""
-        if self.plan is None or len(self.flights) >= self.window:
+        if self.plan is None or self.under_way >= self.window:
             return False
         root = self.plan.group.spec.root
         return sum(root in f.outstanding or f.retry_at is not None for f in self.flights.values()) < self.root_limit
@@ -340,6 +352,7 @@ class StreamCore:
                 break
             del self.flights[frame]
             self.ledger.deliver(frame)
+            self.unpublished += 1
             close = Close(
                 frame,
                 Outcome.DELIVERED,

@@ -316,6 +316,7 @@ class Flow:
         result = frame_result(command.id, command.join, command.objects, size, time_s, latency_ms)
         if self._publish:
             await self._publish_result(self._pack(result))
+        self._queue(self.core.published(self._clock.now()))
         if self._on_close is not None:
             self._on_close(command, result)
 

@@ -211,6 +211,8 @@ class Pipeline(Part):
             match command:
                 case Close():
                     stream.take(command)
+                    if command.outcome is Outcome.DELIVERED:
+                        self.do(stream, stream.core.published(self.now))
                 case Send(frame, plan, route):
                     assert frame.frame not in stream.closed, "an ended frame is sent"
                     assert plan is stream.core.plan, "a frame is sent under a plan that is not in force"

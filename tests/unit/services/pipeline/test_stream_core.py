@@ -41,6 +41,8 @@ def test_a_frame_is_sent_joined_and_delivered() -> None:
     assert isinstance(close, Close)
     assert close.outcome is Outcome.DELIVERED
     assert close.objects == [{**BOX[0][0], "age": {"value": 30}}]
+    assert not stream.idle
+    assert stream.published(0.2) == []
     assert stream.idle
 
 
@@ -56,7 +58,25 @@ def test_lossless_reads_no_further_than_its_window() -> None:
     [first], _ = sends(submit(stream)), submit(stream)
     assert not stream.wants_frame
     answer(stream, first)
+    assert not stream.wants_frame  # its result is not published yet
+    assert stream.published(0.2) == []
     assert stream.wants_frame
+
+
+def test_results_that_cannot_be_published_hold_the_window() -> None:
+    """The broker is away, and devices of this host go on answering."""
+    stream = core(lossless=True)
+    taken = 0
+    while stream.wants_frame:
+        [send] = sends(submit(stream))
+        answer(stream, send)
+        taken += 1
+        stream.validate()
+    assert taken == stream.window
+    assert not stream.idle
+    for _ in range(taken):
+        stream.published(0.2)
+    assert stream.idle
 
 
 def test_lossless_waits_for_a_route() -> None:
@@ -74,7 +94,8 @@ def test_live_keeps_only_the_newest_waiting_frame() -> None:
     assert closes(submit(stream)) == [(1, Outcome.DROPPED, "newer-frame")]
     commands = answer(stream, send)
     assert closes(commands) == [(0, Outcome.DELIVERED, "")]
-    assert [s.id.frame for s in sends(commands)] == [2]
+    assert not sends(commands)
+    assert [s.id.frame for s in sends(stream.published(0.2))] == [2]
 
 
 def test_a_lost_device_resends_lossless_frames_under_the_new_plan() -> None:
