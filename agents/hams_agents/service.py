@@ -13,7 +13,6 @@ import itertools
 import logging
 import os
 import random
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from hams_agents.runtime.executor import Executor
 from hams_agents.runtime.hangs import Progress
 from hams_agents.runtime.loaded import Loaded
 from hams_agents.runtime.outbox import Outbox
+from hams_agents.runtime.sender import Sender
 from hams_agents.runtime.serving import Finished, ServedNode, Visit
 from hams_agents.runtime.watchdog import HangReporter, Watchdog, until_resumed
 from hams_agents.tasks.plugins import Changes
@@ -39,7 +39,7 @@ from hams_shared.bus.mailbox import Mailboxes, Outgoing
 from hams_shared.bus.model_store import ModelStore
 from hams_shared.bus.protocol import Bus, Message
 from hams_shared.bus.records import watched
-from hams_shared.errors import BrokerError, HamsError, MessageError, RefusedError, as_hams_error
+from hams_shared.errors import HamsError, MessageError, RefusedError, as_hams_error
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.runtime.lifecycle import ended, log_always
 from hams_shared.runtime.process import resident_mib
@@ -54,10 +54,6 @@ log = logging.getLogger("hams.agent")
 DRAIN_S = 5.0
 """How long a stopping agent may take to finish its queue, s."""
 
-OUTGOING_LIMIT = 32
-"""Finished pieces of work that wait to be published; then the finishing thread waits."""
-PUBLISH_DEADLINE_S = 10.0
-"""How long it waits before outputs are lost, s."""
 TICK_S = 0.5
 """How often decisions that depend on time are made, and answers that still wait are sent, s."""
 REGISTER_S = 1.0
@@ -104,10 +100,9 @@ class AgentService:
         on_hang = HangReporter(bus, self.device, self._loop, end)
         self._watchdog = Watchdog((*self.executor.progress, self._loading), on_hang, clock, own_process=own_process)
         self._outbox = Outbox(self.device, self._accept)
-        self._outgoing: asyncio.Queue[list[Outgoing]] = asyncio.Queue()  # bounded by `_room`
-        self._room = threading.BoundedSemaphore(OUTGOING_LIMIT)
         self._frames, self._mailboxes = FrameReader(memory), Mailboxes(mailboxes)
         self._mailbox = self._mailboxes.open()
+        self._sender = Sender(bus, self._mailboxes)
         self._changes, self._replays = Changes(), replays_of(backend)
         self._registration = Registration(bus, self._record, may_write_profiles=may_write_profiles)
 
@@ -133,9 +128,9 @@ class AgentService:
         self._watchdog.start()
         async with asyncio.TaskGroup() as owner:
             tasks = [
-                owner.create_task(job()) for job in (self._watch_plans, self._load_nodes, self._tick, self._publish_all)
+                owner.create_task(job()) for job in (self._watch_plans, self._load_nodes, self._tick, self._sender.run)
             ]
-            self._mailbox.listen(self._take_work)
+            self._mailbox.listen(lambda data: self._sender.send_soon(self._arrived(data)))
             await self._bus.subscribe(subjects.work(self.device), self._on_work, limit=4096)
             await self._bus.serve(
                 "hams-agent",
@@ -159,10 +154,10 @@ class AgentService:
             except HamsError as error:
                 log.warning("leaves without a goodbye: %s", error)
             await asyncio.to_thread(self.executor.stop, DRAIN_S)
-            await self._publish(self._outbox.flush())
+            await self._sender.publish(self._outbox.flush())
             with suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
-                    await self._outgoing.join()
+                    await self._sender.drained()
             await ended((*tasks, beat))
         with suppress(HamsError):  # without a broker no part listens
             await self._bus.flush()
@@ -223,18 +218,7 @@ class AgentService:
 
         Waits while too much is under way.
         """
-        messages = self._outbox.finished(finished, self._clock.now(), busy=self.executor.behind)
-        self._send(messages, PUBLISH_DEADLINE_S)
-
-    def _send(self, messages: list[Outgoing], wait_s: float) -> None:
-        """Put messages into mailboxes, and hand over the rest to the loop; in any thread. Waits for room so long, s."""
-        messages = [one for one in messages if not self._mailboxes.send(one)]
-        if not messages:
-            return
-        if not self._room.acquire(timeout=wait_s):
-            log.warning("outputs lost: the broker took nothing for %g s", wait_s)
-            return
-        self._in_loop(self._outgoing.put_nowait, messages)
+        self._sender.send(self._outbox.finished(finished, self._clock.now(), busy=self.executor.behind))
 
     def _failing(self, served: ServedNode, error: HamsError) -> None:
         """Called in the device thread."""
@@ -251,23 +235,6 @@ class AgentService:
         """Have `do` called in the loop, from another thread."""
         with suppress(RuntimeError):  # the loop is closed: the agent has ended
             self._loop.call_soon_threadsafe(do, *args)
-
-    async def _publish_all(self) -> None:
-        while True:
-            outgoing = await self._outgoing.get()
-            try:
-                await self._publish(outgoing)
-            finally:
-                self._outgoing.task_done()
-                self._room.release()
-
-    async def _publish(self, messages: list[Outgoing]) -> None:
-        for one in messages:
-            try:
-                if not self._mailboxes.send(one):
-                    await chunks.publish(self._bus, one.subject, one.data)
-            except BrokerError as error:  # the pipeline's deadline covers what is lost
-                log.warning("cannot publish on %s: %s", one.subject, error)
 
     async def _heartbeats(self) -> None:
         for sequence in itertools.count(1):
@@ -304,21 +271,22 @@ class AgentService:
     # ── in ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _on_work(self, message: Message) -> None:
-        self._take_work(message.data)
+        await self._sender.publish(self._arrived(message.data))
 
-    def _take_work(self, part: bytes) -> None:
+    def _arrived(self, part: bytes) -> list[Outgoing]:
+        """Queue the work of a message, or of its last part; return what to answer now."""
         now = self._clock.now()
         try:
             data = self._assembler.take(part, now)
             if data is None:
-                return
+                return []
             works = unpack_works(data, self._frames)
         except MessageError as error:
             self._bad_messages += 1
             if self._bad_messages & (self._bad_messages - 1) == 0:  # 1, 2, 4, 8 …: a flood does not fill the log
                 log.warning("bad work message (%d so far): %s", self._bad_messages, error)
-            return
-        self._send(self._outbox.arrive(works, now, busy=self.executor.behind), 0.0)
+            return []
+        return self._outbox.arrive(works, now, busy=self.executor.behind)
 
     def _accept(self, work: Work, visit: Visit) -> HamsError | None:
         """Queue `work`; return why it is refused."""
@@ -354,7 +322,7 @@ class AgentService:
         while True:
             await asyncio.sleep(TICK_S)
             self._do(core.Tick())
-            await self._publish(self._outbox.flush())
+            await self._sender.publish(self._outbox.flush())
 
     # ── decisions, carried out ────────────────────────────────────────────────────────────────────────────────
 

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 
 from hams_shared.bus.chunks import Assembler
 from hams_shared.bus.protocol import Message
 from hams_shared.wire import codec
 from hams_shared.wire.frame_pool import FOLDER
+from hams_shared.wire.frames import FrameId, Work, pack_works, unpack_outputs
 from support.world.system import STEP, Listener, System, boxes_and_light
 
 NEAR, FAR = "box.stub.sim", "far.stub.sim"
@@ -158,16 +160,37 @@ async def test_what_is_for_another_host_goes_by_the_broker(world: System, mailbo
     results.check()
 
 
-async def test_a_mailbox_that_is_full_or_gone_costs_no_frame(world: System, mailboxes: Path) -> None:
+async def test_mailboxes_that_are_gone_cost_no_frame(world: System, mailboxes: Path) -> None:
     results, through = await boxes(world)
-    world.play(count=60)
-    await world.until(lambda: len(results.received) >= 10)
     for name in addresses(mailboxes):
-        (mailboxes / name).unlink()  # nobody finds them any more
+        (mailboxes / name).unlink()  # nobody finds them
+    world.play(count=60)
     await world.until(lambda: len(results.received) == 60)
-    assert through
+    assert {subject.split(".")[2] for subject in through} == {"work", "answer"}
     stream = await world.stream()
     assert (stream.delivered, stream.dropped, stream.failed, stream.resent) == (60, {}, {}, 0)
+    results.check()
+
+
+async def test_refusals_that_find_no_mailbox_all_arrive(world: System, mailboxes: Path) -> None:
+    """More of them than finished work that may wait to be published."""
+    results, through = await boxes(world)
+    received: list[bytes] = []
+
+    async def take(message: Message) -> None:
+        received.append(message.data)
+
+    await world.bus.subscribe("hams.v1.answer.grey.other", take)
+    ids = [FrameId("grey", "other", number, 0, 1000, 0.0) for number in range(60)]  # of no epoch that it serves
+    pixels = np.zeros((1, 8, 8, 3), np.uint8)
+    for one in ids:
+        work = Work(one, "find", pixels, np.zeros((1, 2, 3)), [0], (8, 8), answer_to="hams-mailbox-gone")
+        await world.bus.publish(f"hams.v1.work.{NEAR}", pack_works([work]))
+    await world.until(lambda: len(received) == len(ids))
+    outputs = [output for data in received for output in unpack_outputs(data)]
+    assert sorted(output.id.frame for output in outputs) == list(range(60))
+    assert {output.error and output.error["code"] for output in outputs} == {"refused"}
+    assert through
     results.check()
 
 

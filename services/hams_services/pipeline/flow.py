@@ -15,31 +15,31 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from msgspec.structs import replace
 
 from hams_services.pipeline.core import Close, Command, Outcome, Send, StreamCore
+from hams_services.pipeline.dispatch import Dispatch
 from hams_services.pipeline.gallery import Gallery, identify
 from hams_services.pipeline.join import frame_result
 from hams_services.pipeline.routing import Replicas, Reroute, SharedMemoryPeers
 from hams_services.pipeline.sources.base import Picture
 from hams_shared.bus import chunks
-from hams_shared.bus.mailbox import Mailboxes, Outgoing
+from hams_shared.bus.mailbox import Mailboxes
 from hams_shared.bus.protocol import Bus, Message, Subscription
-from hams_shared.errors import BrokerError, FrameUnreachableError
+from hams_shared.errors import FrameUnreachableError, HamsError, RefusedError
 from hams_shared.group.spec import GroupSpec
 from hams_shared.runtime.clock import Clock
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import FrameStore
-from hams_shared.wire.frames import Output, Reduced, Work, pack_works, unpack_outputs
+from hams_shared.wire.frames import Output, unpack_outputs
 from hams_shared.wire.messages.pipeline import REQUEST_LEASE_S, FramePicture, StreamView
 from hams_shared.wire.results import FrameResult
 
 log = logging.getLogger("hams.pipeline")
 
-NO_PIXELS = np.empty((1, 0, 0, 3), np.uint8)
-IDENTITY = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
 RECENT_S = 5.0
 """Span over which a playing stream's FPS is taken, s."""
+TAPPED_LIMIT = 1024
+"""What waits to be carried out, from which on tapped outputs are left out."""
 SPARE = 2
 """Slots in shared memory beyond the window: one frame waits, one is being read."""
 
@@ -75,10 +75,8 @@ class Flow:
         self._reduced = FrameStore(window + SPARE)
         """Of the frames that have one: the smaller picture."""
         self._context = context
-        self._bus = context.bus
-        self._clock = context.clock
-        self.group = spec.name
-        self.stream = stream
+        self._bus, self._clock = context.bus, context.clock
+        self.group, self.stream = spec.name, stream
         self.name = f"{spec.name}/{stream}"
         self.log = logging.LoggerAdapter(log, {"group": spec.name, "stream": stream})
         self._publish = publish
@@ -97,9 +95,12 @@ class Flow:
         self._times: dict[int, float | None] = {}  # of the frames under way
         self._first: float | None = None
         self._last: float | None = None
-        self._outbox: asyncio.Queue[Command | Output] = asyncio.Queue()  # of frames in the window only: it is bounded
+        self._outbox: asyncio.Queue[Command | Output] = asyncio.Queue()  # bounded by the window and TAPPED_LIMIT
         self._parts = chunks.Assembler()
         self._mailbox = context.mailboxes.open()
+        address = self._mailbox.address
+        self._dispatch = Dispatch(context.bus, context.peers, context.mailboxes, address, self.frames, self._reduced)
+        self._closed = False
         self._sends: list[Send] = []
         """Frames that wait for others to be sent with them."""
         self.changed = asyncio.Event()
@@ -111,7 +112,12 @@ class Flow:
         """Start a frame, shown `media_time_s` after its stream's first one; return its number.
 
         With `more`, another one follows at once, and both are sent in one message.
+
+        Raises:
+            RefusedError: the stream is closed.
         """
+        if self._closed:
+            raise RefusedError(f"stream {self.name} is removed")
         frame = self.core.ledger.submitted
         self.frames.put(frame, picture.pixels)
         if picture.reduced is not None:
@@ -137,7 +143,7 @@ class Flow:
         if data is None:
             return
         for output in unpack_outputs(data):
-            if self._tapped and self._tapped.get(output.node, self._tapped.get("*", 0.0)) > now:
+            if self._tapped and self._is_tapped(output.node, now) and self._outbox.qsize() < TAPPED_LIMIT:
                 self._outbox.put_nowait(output)
             self._take(output, now)
 
@@ -146,7 +152,7 @@ class Flow:
         try:
             subject = subjects.output(self.group, self.stream, output.node)
             await chunks.publish(self._bus, subject, output.pack())
-        except BrokerError as error:
+        except HamsError as error:
             self.log.warning("stream %s: output of %s lost: %s", self.name, output.node, error)
 
     def _take(self, output: Output, now: float) -> None:
@@ -176,7 +182,8 @@ class Flow:
         self._queue(self.core.give_up(frame, reason, self._clock.now()))
 
     def close(self, reason: str) -> None:
-        """The stream is removed; complete frames are still delivered by :meth:`flush`."""
+        """The stream is removed; complete frames are still delivered by :meth:`flush`, if the broker is there."""
+        self._closed = True
         self._queue(self.core.close(reason))
 
     def release(self) -> None:
@@ -195,6 +202,9 @@ class Flow:
         if node == "*" or node in self._context.spec.nodes:
             self._tapped[node] = self._clock.now() + REQUEST_LEASE_S
 
+    def _is_tapped(self, node: str, now: float) -> bool:
+        return self._tapped.get(node, self._tapped.get("*", 0.0)) > now
+
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _queue(self, commands: list[Command], *, more: bool = False) -> None:
@@ -207,7 +217,9 @@ class Flow:
             else:
                 self._outbox.put_nowait(command)
         if self._sends and not more:
-            self._hand_over()
+            for command in self._dispatch.by_mailbox(self._sends):
+                self._outbox.put_nowait(command)
+            self._sends.clear()
         self.changed.set()
 
     def _forget(self, command: Close) -> None:
@@ -236,67 +248,20 @@ class Flow:
 
     async def flush(self, *first: Command | Output) -> None:
         """Carry out the commands that are queued, those in `first` before them; frames for one device go together."""
-        sends: dict[str, list[Send]] = {}
+        sends: list[Send] = []
         todo = [*first]
         while todo or not self._outbox.empty():
             match todo.pop() if todo else self._outbox.get_nowait():
                 case Send() as command:
-                    sends.setdefault(_device(command), []).append(command)
+                    sends.append(command)
                 case Close() as command:
                     await self._deliver(command)
                 case Output() as output:
                     await self._publish_output(output)
-        for device, some in sends.items():
-            message = self._message(device, some)
-            try:
-                await chunks.publish(self._bus, message.subject, message.data)
-            except BrokerError as error:  # the frames' deadlines will send them again
-                self.log.warning("stream %s: %s", self.name, error)
-
-    def _hand_over(self) -> None:
-        """Send the frames that wait, into the mailbox of their device; what does not go so is queued for the broker."""
-        sends: dict[str, list[Send]] = {}
-        for command in self._sends:
-            sends.setdefault(_device(command), []).append(command)
-        self._sends.clear()
-        for device, some in sends.items():
-            if not (self._context.peers.mailbox(device) and self._context.mailboxes.send(self._message(device, some))):
-                for command in some:
-                    self._outbox.put_nowait(command)
-
-    def _message(self, device: str, sends: list[Send]) -> Outgoing:
-        """Return the work of frames for one device; those that were closed meanwhile are left out."""
-        works = [work for command in sends if (work := self._work(command)) is not None]
-        return Outgoing(subjects.work(device), pack_works(works), self._context.peers.mailbox(device))
-
-    def _work(self, command: Send) -> Work | None:
-        """Return the root's work for a frame; None when the frame was closed meanwhile."""
-        found = self.frames.get(command.id.frame)
-        if found is None:
-            return None
-        image, pointer = found
-        spec = command.plan.group.spec
-        device = _device(command)
-        maps = self._context.peers.maps
-        reduced = self._reduced.get(command.id.frame)
-        work = Work(
-            command.id,
-            spec.root,
-            image[None],
-            IDENTITY,
-            [0],
-            (image.shape[1], image.shape[0]),
-            {node: to for node, to in command.route.items() if len(command.plan.shares[node]) > 1},
-            pointer if maps(device) else None,
-            peers=self._context.peers.mailboxes(command.plan.devices),
-            answer_to=self._mailbox.address,
-        )
-        if reduced is not None:
-            pixels, place = reduced
-            work = replace(work, reduced=Reduced(pixels, place if maps(device) else None))
-            if not spec.children(spec.root):  # nobody cuts crops
-                work = replace(work, images=NO_PIXELS, pointer=None)
-        return work
+        try:
+            await self._dispatch.by_broker(sends)
+        except HamsError as error:  # the frames' deadlines will send them again
+            self.log.warning("stream %s: %s", self.name, error)
 
     async def _deliver(self, command: Close) -> None:
         assert command.id is not None
@@ -321,13 +286,19 @@ class Flow:
             self._on_close(command, result)
 
     async def _publish_result(self, data: bytes) -> None:
-        """Publish a result; while the broker is away it waits, and the full window stops the source."""
+        """Publish a result; while the broker is away it waits, and the full window stops the source.
+
+        Once the stream is closed it is lost then.
+        """
         while True:
             try:
                 await chunks.publish(self._bus, subjects.result(self.group, self.stream), data)
                 return
-            except BrokerError as error:
-                self.log.warning("stream %s: result waits: %s", self.name, error)
+            except HamsError as error:
+                what = "lost" if self._closed else "waits"
+                self.log.warning("stream %s: result %s: %s", self.name, what, error)
+                if self._closed:
+                    return
                 await asyncio.sleep(0.25)
 
     async def _show(self, frame: int) -> None:
@@ -340,7 +311,7 @@ class Flow:
         data = codec.encode(FramePicture(stream=self.stream, frame=frame, jpeg=jpeg.tobytes()))
         try:
             await chunks.publish(self._bus, subjects.picture(self.group, self.stream), data)
-        except BrokerError as error:
+        except HamsError as error:
             self.log.warning("stream %s: picture lost: %s", self.name, error)
 
     # ── what `status` shows ───────────────────────────────────────────────────────────────────────────────────
@@ -371,8 +342,3 @@ class Flow:
             p50_ms=round(float(p50), 3),
             p99_ms=round(float(p99), 3),
         )
-
-
-def _device(command: Send) -> str:
-    """Return the device that a frame is sent to."""
-    return command.route[command.plan.group.spec.root]

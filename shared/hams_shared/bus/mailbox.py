@@ -14,7 +14,9 @@ import logging
 import os
 import secrets
 import socket
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,8 +28,12 @@ from hams_shared.errors import HamsError
 log = logging.getLogger(__name__)
 
 PREFIX = "hams-mailbox-"
+MAX_ADDRESS = 64
+"""Longest address, characters: the name of a socket, folder included, has at most 107 bytes."""
 MAX_BYTES = 1 << 16
 """Largest message, bytes. Linux lets a sender have 208 KiB unread; pixels go in shared memory anyway."""
+MAX_LINKS = 256
+"""Most mailboxes that a process keeps a socket for; beyond, the one used longest ago gives way."""
 NEW_S = 10.0
 """A mailbox so young may not take messages yet; older ones that do not are abandoned."""
 
@@ -52,6 +58,7 @@ class Mailbox:
         self._socket = None if path is None else _bound(path)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._buffer = bytearray(MAX_BYTES)
+        self._errors = 0
 
     def listen(self, handler: Callable[[bytes], None]) -> None:
         """Call `handler` on the event loop for each message from now on; an exception in it is logged."""
@@ -67,7 +74,10 @@ class Mailbox:
         try:
             handler(bytes(memoryview(self._buffer)[:size]))
         except Exception as error:
-            log.error("message in a mailbox: %s", error, exc_info=not isinstance(error, HamsError))
+            self._errors += 1
+            if self._errors & (self._errors - 1) == 0:  # 1, 2, 4, 8 …: a flood does not fill the log
+                text = "message in a mailbox (%d bad ones so far): %s"
+                log.error(text, self._errors, error, exc_info=not isinstance(error, HamsError))
 
     def close(self) -> None:
         """Take no more messages; idempotent."""
@@ -84,8 +94,11 @@ class Mailboxes:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._socket = None if folder is None else _socket()
         self._opened: WeakSet[Mailbox] = WeakSet()
+        self._lock = threading.Lock()
+        self._links: OrderedDict[str, socket.socket] = OrderedDict()
+        """By address: the kernel charges unread messages to the socket that sent them, so that a receiver that has
+        stopped would fill one that all share."""
 
     def open(self) -> Mailbox:
         """Return a new mailbox, without an address where this host has no place for one; abandoned ones are deleted."""
@@ -102,32 +115,55 @@ class Mailboxes:
 
     def send(self, message: Outgoing) -> bool:
         """Hand a message over; False: it has to go by the broker. For any thread."""
-        if self._socket is None or not _is_address(message.mailbox) or len(message.data) > MAX_BYTES:
+        address = message.mailbox
+        if self._folder is None or not _is_address(address) or len(message.data) > MAX_BYTES:
             return False
-        try:
-            self._socket.sendto(message.data, f"{self._folder}/{message.mailbox}")
-        except OSError:  # it is gone, full, or another user's
-            return False
+        with self._lock:
+            try:
+                self._link(self._folder, address).send(message.data)
+            except BlockingIOError:  # it is full
+                return False
+            except OSError:  # it is gone, or another user's
+                self._unlink(address)
+                return False
         return True
+
+    def _link(self, folder: Path, address: str) -> socket.socket:
+        link = self._links.get(address)
+        if link is None:
+            while len(self._links) >= MAX_LINKS:
+                self._unlink(next(iter(self._links)))
+            link = self._links[address] = _socket()
+            link.connect(f"{folder}/{address}")
+        self._links.move_to_end(address)
+        return link
+
+    def _unlink(self, address: str) -> None:
+        link = self._links.pop(address, None)
+        if link is not None:
+            link.close()
 
     def close(self) -> None:
         """Send no more, and close those opened; idempotent."""
-        if self._socket is not None:
-            self._socket.close()
+        with self._lock:
+            self._folder = None
+            while self._links:
+                self._unlink(next(iter(self._links)))
         for mailbox in self._opened:
             mailbox.close()
 
 
 def _remove_abandoned(folder: Path) -> None:
     """Delete the mailboxes whose owners have died."""
-    for path in folder.glob(PREFIX + "*"):
-        with suppress(FileNotFoundError, PermissionError), _socket() as probe:
-            if time.time() - path.lstat().st_mtime > NEW_S and probe.connect_ex(str(path)) == errno.ECONNREFUSED:
-                path.unlink()
+    for path in folder.iterdir():
+        if _is_address(path.name):
+            with suppress(OSError), _socket() as probe:
+                if time.time() - path.lstat().st_mtime > NEW_S and probe.connect_ex(str(path)) == errno.ECONNREFUSED:
+                    path.unlink()
 
 
 def _is_address(text: str) -> bool:
-    return text.startswith(PREFIX) and text.removeprefix(PREFIX).isalnum()
+    return text.startswith(PREFIX) and len(text) <= MAX_ADDRESS and text.removeprefix(PREFIX).isalnum()
 
 
 def _bound(path: Path) -> socket.socket:

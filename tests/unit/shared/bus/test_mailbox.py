@@ -72,7 +72,7 @@ async def test_a_handler_that_fails_takes_the_next_message(
     for data in (b"bad", b"good"):
         assert mailboxes.send(to(mailbox, data))
     await until(lambda: received == [b"good"])
-    assert "message in a mailbox: not what is expected" in caplog.text
+    assert "message in a mailbox (1 bad ones so far): not what is expected" in caplog.text
 
 
 async def test_a_flood_leaves_turns_to_others(mailboxes: Mailboxes, mailbox: Mailbox) -> None:
@@ -124,6 +124,32 @@ def test_what_has_no_mailbox_goes_by_the_broker(mailboxes: Mailboxes, address: s
     assert not mailboxes.send(Outgoing("subject", b"x", address))
 
 
+@pytest.mark.parametrize("size", [300, 20_000, MAX_BYTES])
+async def test_a_receiver_that_has_stopped_blocks_no_other(mailboxes: Mailboxes, mailbox: Mailbox, size: int) -> None:
+    while mailboxes.send(to(mailbox, bytes(size))):
+        pass
+    with closing(mailboxes.open()) as other:
+        received = listened(other)
+        assert mailboxes.send(to(other, bytes(size)))
+        await until(lambda: received)
+
+
+async def test_more_mailboxes_than_a_process_keeps_sockets_for(
+    mailboxes: Mailboxes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hams_shared.bus.mailbox.MAX_LINKS", 2)
+    several = [mailboxes.open() for _ in range(4)]
+    received = [listened(one) for one in several]
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        for one in several:
+            assert mailboxes.send(to(one, b"x"))
+    await until(lambda: [len(one) for one in received] == [3] * 4)
+    assert len(os.listdir("/proc/self/fd")) == before + 2
+    for one in several:
+        one.close()
+
+
 def test_a_large_message_goes_by_the_broker(mailboxes: Mailboxes, mailbox: Mailbox) -> None:
     assert not mailboxes.send(to(mailbox, bytes(MAX_BYTES + 1)))
 
@@ -167,8 +193,10 @@ def test_abandoned_mailboxes_are_deleted_and_others_kept(mailboxes: Mailboxes, m
         at = os.stat(folder / f"{PREFIX}{name}").st_mtime - age
         os.utime(folder / f"{PREFIX}{name}", (at, at))
     (folder / "hams-frames-1").touch()
+    long = f"{PREFIX}{'a' * 200}"  # anybody may make such a file
+    (folder / long).touch()
     at = os.stat(folder / mailbox.address).st_mtime - NEW_S - 1
     os.utime(folder / mailbox.address, (at, at))
     with closing(mailboxes.open()) as other:
         left = {path.name for path in folder.iterdir()}
-    assert left == {f"{PREFIX}new", "hams-frames-1", mailbox.address, other.address}
+    assert left == {f"{PREFIX}new", "hams-frames-1", long, mailbox.address, other.address}
