@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,17 +43,22 @@ async def sent(world: System) -> Sent:
     return found
 
 
-async def serving(world: System, memory: Path, **pins: str) -> tuple[Listener, Sent]:
+async def deployed(world: System, memory: Path, pins: dict[str, str], **more: Any) -> None:
     """A detector here or there, and its child here or there; `memory` is where the far one looks for frames."""
     world.scheduler()
     world.pipeline()
     world.agent("sim")
     world.agent("sim", host="far", memory=memory)
     await world.alive(2)
-    group = boxes_and_light()
+    group = boxes_and_light(**more)
     for node, device in pins.items():
         group["nodes"][node]["pin"] = [device]
     await world.deploy(group)
+
+
+async def serving(world: System, memory: Path, **pins: str) -> tuple[Listener, Sent]:
+    """What becomes of 20 frames, and how they came to their devices; see :func:`deployed`."""
+    await deployed(world, memory, pins)
     found = await sent(world)
     results = await world.listen()
     world.play(count=20)
@@ -131,14 +137,7 @@ async def by_broker(world: System) -> list[str]:
 
 async def boxes(world: System, memory: Path = FOLDER) -> tuple[Listener, list[str]]:
     """A detector on one device and its child on another, whose agent looks for frames in `memory`."""
-    world.scheduler()
-    world.pipeline()
-    world.agent("sim")
-    world.agent("sim", host="far", memory=memory)
-    await world.alive(2)
-    group = boxes_and_light(deadline_s=2.0)
-    group["nodes"]["find"]["pin"], group["nodes"]["light"]["pin"] = [NEAR], [FAR]
-    await world.deploy(group)
+    await deployed(world, memory, {"find": NEAR, "light": FAR}, deadline_s=2.0)
     await world.later(1.0)  # the pipeline has heard of every mailbox
     return await world.listen(), await by_broker(world)
 
