@@ -23,7 +23,7 @@ class Registration:
         self._record = record
         self._may_write_profiles = may_write_profiles  # else the schedulers write them back
         self._lost = asyncio.Event()
-        self._ended = False
+        self._lost.set()
 
     async def announce(self) -> None:
         """Write the device's record. Raises HamsError."""
@@ -35,12 +35,11 @@ class Registration:
 
         Raises HamsError.
         """
-        self._ended = True
         await (await self._bus.kv(subjects.bucket("devices"))).delete(self._record.device)
 
     async def restore_profiles(self) -> None:
         """Write back the measurements that the broker lost. Raises HamsError."""
-        if self._may_write_profiles:
+        if self._may_write_profiles and self.measured:
             profiles = await self._bus.kv(subjects.bucket("profiles"))
             for key, record in list(self.measured.items()):
                 await restore(profiles, key, codec.encode(record))
@@ -63,10 +62,9 @@ class Registration:
 
     def lost(self) -> None:
         """The broker may have lost what was written."""
-        if not self._ended:
-            self._lost.set()
+        self._lost.set()
 
     async def wait_until_lost(self) -> None:
-        """Wait for the next call of :meth:`lost`."""
+        """Wait until the broker does not hold what this agent has: at the start, and after :meth:`lost`."""
         await self._lost.wait()
         self._lost.clear()

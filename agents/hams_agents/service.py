@@ -38,7 +38,7 @@ from hams_shared.bus import chunks
 from hams_shared.bus.mailbox import Mailboxes, Outgoing
 from hams_shared.bus.model_store import ModelStore
 from hams_shared.bus.protocol import Bus, Message
-from hams_shared.bus.records import watched
+from hams_shared.bus.records import opened, watched
 from hams_shared.errors import HamsError, MessageError, RefusedError, as_hams_error
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.runtime.lifecycle import ended, log_always
@@ -123,7 +123,8 @@ class AgentService:
 
     async def _run(self, stop: asyncio.Event) -> None:
         log_always(device=self.device)
-        self._store = ModelStore(await self._bus.objects(subjects.MODEL_STORE), self._cache / "models")
+        objects = await opened(self._bus.objects, subjects.MODEL_STORE, stop)
+        self._store = ModelStore(objects, self._cache / "models")
         self.executor.start()
         self._watchdog.start()
         async with asyncio.TaskGroup() as owner:
@@ -142,12 +143,11 @@ class AgentService:
                 },
                 {"profile": (subjects.profile(self.device), self._on_profile)},
             )
-            await self._bus.flush()
-            await self._register()
-            tasks += [owner.create_task(job()) for job in (self._register_again, self._until_broken)]
-            beat = owner.create_task(self._heartbeats())
+            tasks += [owner.create_task(job()) for job in (self._until_broken, self._heartbeats)]
+            registered = owner.create_task(self._keep_registered())
             log.info("%s serves %s (%s)", self.device, self._record.name, self._record.runtime)
             await stop.wait()
+            await ended((registered,))
             try:
                 await self._registration.end()
                 await self._hand_over()
@@ -158,7 +158,7 @@ class AgentService:
             with suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
                     await self._sender.drained()
-            await ended((*tasks, beat))
+            await ended(tasks)
         with suppress(HamsError):  # without a broker no part listens
             await self._bus.flush()
 
@@ -185,19 +185,16 @@ class AgentService:
         self._registration.lost()
         self._announce.set()
 
-    async def _register(self) -> None:
-        await self._registration.announce()
-        self._announce.set()
-
-    async def _register_again(self) -> None:
-        """After each reconnect: announce the device, its measurements, and the model files that the store lacks."""
+    async def _keep_registered(self) -> None:
+        """Announce the device; after each reconnect also its measurements, and the model files that the store lacks."""
         while True:
             await self._registration.wait_until_lost()
             try:
-                await self._register()
+                await self._registration.announce()
+                self._announce.set()
                 await self._registration.restore_profiles()
                 await self._restore_models()
-                log.info("the broker has again what this agent holds")
+                log.info("the broker has what this agent holds")
             except HamsError as error:
                 log.warning("cannot announce what this agent holds: %s", error)
                 self._registration.lost()
@@ -206,7 +203,8 @@ class AgentService:
     async def _restore_models(self) -> None:
         assert self._store is not None
         models = {m.digest: m for a in self._state.assignments.values() for m in a.plan.all_models}
-        await asyncio.sleep(random.uniform(0, REGISTER_S))  # agents come back together: one upload of a file is enough
+        if models:  # agents come back together: one upload of a file is enough
+            await asyncio.sleep(random.uniform(0, REGISTER_S))
         for model in models.values():
             if await self._store.give_back(model):
                 log.warning("the broker lost model %s: uploaded again", model.name)
@@ -237,6 +235,7 @@ class AgentService:
             self._loop.call_soon_threadsafe(do, *args)
 
     async def _heartbeats(self) -> None:
+        await self._announce.wait()  # for the device's record to be there
         for sequence in itertools.count(1):
             self._announce.clear()
             beat = Heartbeat(
@@ -314,8 +313,8 @@ class AgentService:
         return ModelFile(request.model.name, request.model.digest, path, request.input_shape, request.dtype)
 
     async def _watch_plans(self) -> None:
-        await until_resumed(await self._bus.kv(subjects.bucket("health")), self.device)
-        async for group, record in watched(await self._bus.kv(subjects.bucket("plans")), PlanRecord):
+        await until_resumed(await opened(self._bus.kv, subjects.bucket("health")), self.device)
+        async for group, record in watched(await opened(self._bus.kv, subjects.bucket("plans")), PlanRecord):
             self._do(core.PlanSeen(group, record))
 
     async def _tick(self) -> None:

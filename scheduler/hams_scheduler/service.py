@@ -23,7 +23,7 @@ from hams_scheduler.questions import Questions
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.view import scheduler_view
 from hams_shared.bus.protocol import Bus, KeyValue, Message, Registration
-from hams_shared.bus.records import changes, restore, watched
+from hams_shared.bus.records import changes, opened, restore, watched
 from hams_shared.bus.variant_registry import parse_key
 from hams_shared.errors import (
     BadInputError,
@@ -88,14 +88,13 @@ class SchedulerService:
         # Every scheduler, whether it leads or stands by, answers health checks (hams_shared.healthcheck).
         await self._bus.serve("hams-scheduler-replica", hams_shared.__version__, {}, {})
         for name in subjects.BUCKETS:
-            self._buckets[name] = await self._bus.kv(subjects.bucket(name))
+            self._buckets[name] = await opened(self._bus.kv, subjects.bucket(name), stop)
         leadership = self._join()
         async with asyncio.TaskGroup() as owner:
             self._jobs = Jobs(owner)
             tasks = [owner.create_task(job()) for job in self._loops()]
             await self._bus.subscribe(subjects.heartbeat(), self._on_heartbeat, limit=8192)
             await self._bus.subscribe(subjects.pipeline_load(), self._on_pipeline, limit=64)
-            await self._bus.flush()
             await self._recall()
             log.info(
                 "scheduler %s is ready: %d profiles, %d groups",

@@ -20,7 +20,7 @@ from hams_services.ctl.system.broker import MAX_PAYLOAD
 from hams_services.security.folder import set_up_site
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.protocol import Message
-from hams_shared.errors import CredentialsError, HamsError, NotFoundError
+from hams_shared.errors import CredentialsError, DeadlineError, HamsError, NotFoundError
 from hams_shared.runtime.credentials import Credentials, load
 from hams_shared.wire import subjects
 from support.cluster import Cluster, Member, TakenLeaf, make_site
@@ -260,14 +260,21 @@ async def test_parts_work_through_any_broker_and_the_leaf(cluster: Cluster, tmp_
     """Agents on one side of the leaf's link, scheduler and pipeline on the other."""
     near, far = (cluster.leaf.url, cluster.urls) if where == "leaf" else (cluster.urls, cluster.leaf.url)
     async with AsyncExitStack() as stack:
-        await connected(stack, cluster.leaf.url, cluster.user("pipeline"))
+        admin = await connected(stack, cluster.leaf.url, cluster.user("admin"))
         await part(stack, cluster, "hams_scheduler", far, "scheduler")
+        await until_done(Control(admin).view)
         await part(stack, cluster, "hams_services.pipeline", far, "pipeline")
         agent = cluster.agent_of_leaf if where == "leaf" else "agent-box"
         await part(stack, cluster, "hams_agents", near, agent, "--device", "openvino:CPU@0")
         group = group_file(tmp_path, "push", mode="lossless")
-        deploy = await part(stack, cluster, "hams_services.ctl", near, "admin", "deploy", str(group))
-        assert await asyncio.wait_for(deploy.wait(), 90) == 0
+
+        async def deploy() -> None:  # the store of a cluster that has just begun may answer late
+            command = await part(stack, cluster, "hams_services.ctl", near, "admin", "deploy", str(group))
+            if await command.wait() == DeadlineError.exit_code:
+                raise DeadlineError("the store did not answer")
+            assert command.returncode == 0
+
+        await until_done(deploy)
 
         async def infer(url: str) -> float:
             async with hams_client.connect(url, credentials=cluster.secrets / "app.creds") as hams:

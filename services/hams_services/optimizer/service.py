@@ -34,7 +34,7 @@ from hams_shared.bus.ask import plans as ask_plans
 from hams_shared.bus.ask import scheduler_view
 from hams_shared.bus.model_store import ModelStore
 from hams_shared.bus.protocol import Bus, KeyValue
-from hams_shared.bus.records import watched
+from hams_shared.bus.records import opened, watched
 from hams_shared.bus.variant_registry import register
 from hams_shared.errors import DeadlineError, HamsError, NotFoundError, RefusedError, as_hams_error, from_wire
 from hams_shared.group.spec import NodeSpec
@@ -90,7 +90,7 @@ class OptimizerService:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Do jobs until `stop` is set; a job under way is left as it is, for the next process to continue."""
-        self._bucket = await self._bus.kv(subjects.bucket("jobs"))
+        self._bucket = await opened(self._bus.kv, subjects.bucket("jobs"), stop)
         await asyncio.to_thread(clean, self._scratch.parent)
         self._scratch.mkdir(parents=True, exist_ok=True)
         async with asyncio.TaskGroup() as owner:

@@ -39,7 +39,6 @@ class DeployedGroup:
         context = GroupContext(bus, spec, clock, peers, mailboxes, Replicas(), galleries_of(spec))
         self.record = record
         self.runners = {name: StreamRunner(context, name, cache) for name in spec.streams}
-        self._bus = bus
         self._infer = Flow(context, infer_stream, lossless=True, publish=False, on_close=self._closed)
         self.flows = {infer_stream: self._infer, **{name: runner.flow for name, runner in self.runners.items()}}
         """By stream."""
@@ -52,7 +51,6 @@ class DeployedGroup:
         for flow in self.flows.values():
             self._subscriptions.append(await flow.subscribe())
             self._tasks.append(owner.create_task(flow.run()))
-        await self._bus.flush()
 
     def play(self, owner: asyncio.TaskGroup) -> None:
         """Read the sources of all streams."""

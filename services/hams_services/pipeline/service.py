@@ -26,7 +26,7 @@ from hams_shared.bus.ask import scheduler_view
 from hams_shared.bus.chunks import Assembler
 from hams_shared.bus.mailbox import Mailboxes
 from hams_shared.bus.protocol import Bus, Message
-from hams_shared.bus.records import watched
+from hams_shared.bus.records import opened, watched
 from hams_shared.errors import BrokerError, HamsError, NotFoundError, OverloadedError, as_hams_error, from_wire
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.runtime.lifecycle import Jobs, ended
@@ -175,13 +175,13 @@ class PipelineService:
     # ── groups and routes ─────────────────────────────────────────────────────────────────────────────────────
 
     async def _watch_plans(self) -> None:
-        async for group, record in watched(await self._bus.kv(subjects.bucket("plans")), PlanRecord):
+        async for group, record in watched(await opened(self._bus.kv, subjects.bucket("plans")), PlanRecord):
             if record is not None and not self._routes.believes(group, record):
                 log.warning("plan record of %s ignored: epoch %d is over", group, record.in_force)
             self._reroute(self._routes.plan_seen(group, record))
 
     async def _watch_groups(self) -> None:
-        async for group, record in watched(await self._bus.kv(subjects.bucket("groups")), GroupRecord):
+        async for group, record in watched(await opened(self._bus.kv, subjects.bucket("groups")), GroupRecord):
             known = self._groups.get(group)
             if known is not None and record == known.record:
                 continue  # the watch was renewed

@@ -9,18 +9,45 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
 from pydantic import BaseModel
 
 from hams_shared.bus.protocol import Entry, KeyValue
-from hams_shared.errors import HamsError, MessageError, RefusedError
+from hams_shared.errors import BrokerError, CredentialsError, DeadlineError, HamsError, MessageError, RefusedError
 from hams_shared.wire import codec
 
 log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
+
+START_S = 60.0
+"""How long a part that starts waits for the store to answer, s."""
+PAUSE_S = 0.2
+"""Pause between two tries, s."""
+
+
+async def opened(open_: Callable[[str], Awaitable[T]], name: str, stop: asyncio.Event | None = None) -> T:
+    """Return the bucket or store `name` by `open_`: ``bus.kv`` or ``bus.objects``.
+
+    For parts that start: brokers that start as well elect leaders first, and an overloaded disk answers late. Tries
+    for START_S, or until `stop`; then the last error is raised.
+    """
+    loop = asyncio.get_running_loop()
+    end, tries = loop.time() + START_S, 0
+    while True:
+        try:
+            return await open_(name)
+        except CredentialsError:
+            raise
+        except (BrokerError, DeadlineError) as error:
+            if loop.time() >= end or (stop is not None and stop.is_set()):
+                raise
+            tries += 1
+            log.log(logging.INFO if tries == 1 else logging.DEBUG, "%s; trying again for %g s", error, START_S)
+        await asyncio.sleep(PAUSE_S)
 
 
 async def restore(bucket: KeyValue, key: str, value: bytes) -> bool:

@@ -23,7 +23,7 @@ from hams_shared.bus.nats.errors import translated
 from hams_shared.bus.nats.kv import NatsKeyValue
 from hams_shared.bus.nats.objects import NatsObjectStore
 from hams_shared.bus.protocol import MACHINE, SERVICE_QUEUE, Handler, KeyValue, ObjectStore, Registration
-from hams_shared.errors import BadInputError, HamsError, as_hams_error
+from hams_shared.errors import BadInputError, DeadlineError, HamsError, as_hams_error
 from hams_shared.runtime.process import machine
 
 log = logging.getLogger(__name__)
@@ -171,7 +171,10 @@ class NatsBus(NatsConnection):
                     )
         except ValueError as error:
             raise BadInputError(f"serve {name}: {error}") from None
-        await self.flush()
+        try:
+            await self.flush()
+        except DeadlineError as error:
+            log.warning("serve %s: %s; it answers once the broker does", name, error)
         return NatsRegistration(service)
 
     def _endpoint(self, handler: Handler) -> Callable[[Request], Awaitable[None]]:
