@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hams_scheduler.served_speed import VGA, served_speed
+from hams_scheduler.served_speed import served_speed
 from hams_scheduler.solver import instance, objective
 from hams_scheduler.solver.instance import FloatArray, Instance, Problem
 from hams_scheduler.solver.placement import Answer, Placement, assignment_rows, build
@@ -27,6 +27,7 @@ from hams_scheduler.variant_choice import (
     variants_of,
 )
 from hams_shared.errors import BadInputError, InfeasibleError
+from hams_shared.group.spec import VGA
 from hams_shared.wire.messages.agents import DeviceRecord
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import Plan

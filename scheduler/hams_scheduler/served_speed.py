@@ -11,11 +11,9 @@ from dataclasses import dataclass
 
 from hams_scheduler.learning import EMPTY, MESSAGE_CPU
 from hams_scheduler.variant_choice import cpu_s
-from hams_shared.group.spec import GroupSpec
+from hams_shared.group.spec import VGA, GroupSpec
 from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
 
-VGA = 640 * 480
-"""Pixels of the frames that networks are measured with."""
 ROOT_PART = 0.25
 """The part of the frames in flight that wait for the root where its device is what the group waits for."""
 PIXEL_S = 1.0e-9
@@ -57,10 +55,10 @@ def served_speed(
 ) -> ServedSpeed:
     """Return how fast the network of `profile` (FPS > 0) serves `node`.
 
-    Batches gain throughput, and CPU time where a CPU computes. Frames of more `pixels` than it was measured with cost
-    the root CPU time; in devices of several lanes these lanes do it.
+    Batches gain throughput, and CPU time where a CPU computes. Frames of more `pixels` than VGA, with which it was
+    measured, cost the root CPU time; in devices of several lanes these lanes do it.
     """
-    images = images_at_once(spec, node, weight, device.lanes)
+    images = images_at_once(spec, node, weight, device.lanes, pixels)
     gain = batch_gain(profile, images)
     more_s = PIXEL_S * max(pixels - VGA, 0.0) if node == spec.root else 0.0
     spent = cpu_s(profile, device)
@@ -71,7 +69,7 @@ def served_speed(
     )
 
 
-def images_at_once(spec: GroupSpec, node: str, weight: float, lanes: int) -> float:
+def images_at_once(spec: GroupSpec, node: str, weight: float, lanes: int, pixels: float = VGA) -> float:
     """Images of `node` that each of the lanes of a device finds waiting, where the group waits for that device.
 
     `weight` is the inferences of the node per frame. The root gets new frames one by one, as others are done, so that
@@ -83,7 +81,7 @@ def images_at_once(spec: GroupSpec, node: str, weight: float, lanes: int) -> flo
     part = 1.0
     if node == spec.root:
         live, part = min(live, lanes + 1), ROOT_PART
-    return max(1.0, part * (lossless * spec.window(lossless=True) + live) * weight / max(lanes, 1))
+    return max(1.0, part * (lossless * spec.window(lossless=True, pixels=pixels) + live) * weight / max(lanes, 1))
 
 
 def batch_gain(profile: ProfileRecord, images: float) -> float:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hams_scheduler.events import MeasureVideo
-from hams_scheduler.served_speed import VGA
 from hams_shared.group.source_kind import source_kind
+from hams_shared.group.spec import VGA
 from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.pipeline import ReadCost

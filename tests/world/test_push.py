@@ -104,7 +104,7 @@ async def test_a_lossless_stream_takes_what_it_has_room_for(world: System) -> No
 
 
 async def test_too_many_pushes_at_once_are_refused(world: System) -> None:
-    results = await serving(world)
+    results = await serving(world, light(in_flight=8))
     pushes = [world.hams.push("grey", "s0", picture(n)) for n in range(UNDER_WAY + 20)]
     answers = await asyncio.gather(*pushes, return_exceptions=True)
     refused = [one for one in answers if isinstance(one, OverloadedError)]

@@ -1,16 +1,17 @@
 """One stream's decisions: what to send, send again, drop, deliver. Pure.
 
 Live streams always work on the newest frame: while the window is full, one frame waits, and a newer one replaces it.
-`root_limit` bounds the frames that the root's device has not answered: a frame in the queue of a busy device grows old
-there, and no newer one can replace it.
+`limits` bounds the frames that wait for each node's devices: a frame in the queue of a busy device grows old there, and
+no newer one can replace it.
 Lossless streams read no further than the window, and send a frame again when its device is lost, its deadline passes or
-an agent refuses it for now. Results leave in frame order, each frame once.
+an agent refuses it for now. Results leave in frame order, each frame once. A complete frame that waits for an older one
+has left the window: devices need other frames meanwhile.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -31,6 +32,10 @@ RETRY = Backoff(first=0.1, longest=6.4)
 
 MAX_ATTEMPTS = 8
 """A lossless frame fails after so many failed attempts (deadline or refusal). A lost device is no failed attempt."""
+
+
+HELD = 3
+"""At most so many windows of frames are open, those that are complete and wait for an older one included."""
 
 
 def retry_pause(code: str, failed_attempts: int, *, lossless: bool) -> float | None:
@@ -80,7 +85,14 @@ class Close:
     """Monotonic time, s."""
 
 
-Command = Send | Close
+@dataclass(frozen=True)
+class Hold:
+    """The frame is complete and waits for an older one: its pixels are needed no more."""
+
+    frame: int
+
+
+Command = Send | Close | Hold
 
 
 @dataclass
@@ -145,25 +157,25 @@ class StreamCore:
     """Live only: the newest frame, when the window is full."""
     unpublished: int = 0
     """Complete frames whose results are not published yet: they hold their part of the window."""
+    held: int = 0
+    """Complete frames that wait for an older one."""
     resent: int = 0
     replicas: Replicas = field(default_factory=Replicas)
     """Shared by all streams of the group."""
-    root_limit: int = 2
-    """Live only: frames sent that the root's device has not answered, at most."""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """Live only, by node: how many frames may wait for the node's devices."""
 
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def wants_frame(self) -> bool:
         """Whether the stream takes the next frame now."""
-        if not self.lossless:
-            return True
-        return self.plan is not None and self.under_way < self.window
+        return not self.lossless or self._window_has_room()
 
     @property
     def under_way(self) -> int:
         """Frames in the window."""
-        return len(self.flights) + self.unpublished
+        return len(self.flights) - self.held + self.unpublished
 
     @property
     def room(self) -> int:
@@ -173,7 +185,7 @@ class StreamCore:
     @property
     def idle(self) -> bool:
         """Whether no frame is under way or waiting."""
-        return not self.under_way and not self.waiting
+        return not (self.flights or self.unpublished or self.waiting)
 
     def submit(self, captured: float, now: float) -> tuple[int, list[Command]]:
         """Take a frame read at Unix time `captured`; return its number and what to do."""
@@ -226,7 +238,9 @@ class StreamCore:
         except MessageError as error:
             return self._failed(flight, error.code, now, error.text)
         flight.retry_at = None
-        return self._deliver_complete() + self._go(now)
+        self.held += 1
+        commands = self._deliver_complete()
+        return [*(commands or [Hold(flight.frame)]), *self._go(now)]
 
     def published(self, now: float) -> list[Command]:
         """The result of a delivered frame is published: there is room for another frame."""
@@ -264,8 +278,8 @@ class StreamCore:
         if self.lossless:
             assert not waiting, "a lossless frame waits outside the window"
         else:
-            assert self.under_way <= self.window, "more frames under way than the window has room for"
             assert all(frame > max(self.flights, default=-1) for frame in waiting), "an older frame waits"
+        assert self.held == sum(flight.complete for flight in self.flights.values()), "held frames are miscounted"
         assert not self.flights or not next(iter(self.flights.values())).complete, (
             "a frame is complete and not delivered"
         )
@@ -277,10 +291,20 @@ class StreamCore:
 
     def _has_room(self) -> bool:
         """Whether a live frame may be sent now."""
-        if self.plan is None or self.under_way >= self.window:
-            return False
-        root = self.plan.group.spec.root
-        return sum(root in f.outstanding or f.retry_at is not None for f in self.flights.values()) < self.root_limit
+        return self._window_has_room() and all(self._waiting_for(node) < most for node, most in self.limits.items())
+
+    def _window_has_room(self) -> bool:
+        opened = len(self.flights) + self.unpublished
+        return self.plan is not None and self.under_way < self.window and opened < HELD * self.window
+
+    def _waiting_for(self, node: str) -> int:
+        """Frames that the node's devices have, or will have once they are sent again, and have not answered."""
+        assert self.plan is not None
+        parent = self.plan.group.spec.nodes[node].parent
+        return sum(
+            (node in f.outstanding and parent not in f.outstanding) or (parent is None and f.retry_at is not None)
+            for f in self.flights.values()
+        )
 
     def _release(self, flight: Flight) -> None:
         """The attempt is over: nothing is outstanding for it at any device."""
@@ -352,6 +376,7 @@ class StreamCore:
                 break
             del self.flights[frame]
             self.ledger.deliver(frame)
+            self.held -= 1
             self.unpublished += 1
             close = Close(
                 frame,

@@ -16,17 +16,17 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from hams_services.pipeline.core import Close, Command, Outcome, Send, StreamCore
+from hams_services.pipeline.core import Close, Command, Hold, Outcome, Send, StreamCore
 from hams_services.pipeline.dispatch import Dispatch
 from hams_services.pipeline.gallery import Gallery, identify
 from hams_services.pipeline.join import frame_result
-from hams_services.pipeline.routing import Replicas, Reroute, SharedMemoryPeers
+from hams_services.pipeline.routing import Replicas, Reroute, SharedMemoryPeers, room
 from hams_services.pipeline.sources.base import Picture
 from hams_shared.bus import chunks
 from hams_shared.bus.mailbox import Mailboxes
 from hams_shared.bus.protocol import Bus, Message, Subscription
 from hams_shared.errors import FrameUnreachableError, HamsError, RefusedError
-from hams_shared.group.spec import GroupSpec
+from hams_shared.group.spec import VGA, GroupSpec
 from hams_shared.runtime.clock import Clock
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import FrameStore
@@ -69,6 +69,7 @@ class Flow:
         self, context: GroupContext, stream: str, *, lossless: bool, publish: bool, on_close: OnClose | None = None
     ) -> None:
         spec = context.spec
+        self._room, self._pixels = 0, VGA
         window = spec.window(lossless=lossless)
         self.core = StreamCore(stream, lossless, window, spec.deadline_s, replicas=context.replicas)
         self.frames = FrameStore(window + SPARE)
@@ -92,7 +93,8 @@ class Flow:
         self._recent: deque[float] = deque(maxlen=2000)
         self.complaint = ""
         """Why the newest failed frame failed."""
-        self._times: dict[int, float | None] = {}  # of the frames under way
+        self._about: dict[int, tuple[float | None, int, int]] = {}
+        """Of the frames under way: media time, width, height."""
         self._first: float | None = None
         self._last: float | None = None
         self._outbox: asyncio.Queue[Command | Output] = asyncio.Queue()  # bounded by the window and TAPPED_LIMIT
@@ -119,10 +121,14 @@ class Flow:
         if self._closed:
             raise RefusedError(f"stream {self.name} is removed")
         frame = self.core.ledger.submitted
+        height, width = picture.pixels.shape[:2]
+        if self._pixels != width * height:
+            self._pixels = width * height
+            self._set_window()
         self.frames.put(frame, picture.pixels)
         if picture.reduced is not None:
             self._reduced.put(frame, picture.reduced)
-        self._times[frame] = media_time_s
+        self._about[frame] = (media_time_s, width, height)
         captured = time.time() if picture.captured is None else picture.captured
         number, commands = self.core.submit(captured, self._clock.now())
         assert number == frame
@@ -167,11 +173,20 @@ class Flow:
         ):  # else the source would be woken before the frames that this answer completes have left their memory
             self._queue(commands)
 
-    def reroute(self, command: Reroute, root_limit: int) -> None:
-        """The plan to send under changed, or devices lost their work."""
-        if command.plan is not None:
-            self.core.root_limit = root_limit
+    def reroute(self, command: Reroute, *, streams: int) -> None:
+        """The plan to send under changed, or devices lost their work. It is for `streams` of this kind."""
+        plan, lanes = command.plan, command.lanes
+        if plan is not None:
+            self._room = room(plan.devices, streams, lanes)
+            self._set_window()
+            if not self.core.lossless:
+                self.core.limits = {node: room(places, streams, lanes) for node, places in plan.shares.items()}
         self._queue(self.core.route(command.plan, command.broken, self._clock.now()))
+
+    def _set_window(self) -> None:
+        window = self._context.spec.window(lossless=self.core.lossless, room=self._room, pixels=self._pixels)
+        self.core.window = window
+        self.frames.slots = self._reduced.slots = window + SPARE
 
     def tick(self) -> None:
         """Deadlines and due retries."""
@@ -212,6 +227,9 @@ class Flow:
         for command in commands:
             if isinstance(command, Send):
                 self._sends.append(command)
+            elif isinstance(command, Hold):
+                if self._clock.now() >= self._shown_until:
+                    self._drop(command.frame)
             elif command.outcome is not Outcome.DELIVERED:
                 self._forget(command)  # at once: while the broker is away a live stream drops frame after frame
             else:
@@ -225,7 +243,7 @@ class Flow:
     def _forget(self, command: Close) -> None:
         """A frame was dropped or failed."""
         self._drop(command.frame)
-        self._times.pop(command.frame)
+        self._about.pop(command.frame)
         if command.outcome is Outcome.FAILED:
             self.complaint = f"frame {command.frame} failed: {command.detail or command.reason}"
             failures = self.core.ledger.failed.total()
@@ -234,11 +252,10 @@ class Flow:
         if self._on_close is not None:
             self._on_close(command, None)
 
-    def _drop(self, frame: int) -> tuple[int, int]:
-        """Forget a frame's pixels; return its width and height."""
-        if self._reduced.get(frame) is not None:
-            self._reduced.drop(frame)
-        return self.frames.drop(frame)
+    def _drop(self, frame: int) -> None:
+        """Forget a frame's pixels."""
+        self._reduced.drop(frame)
+        self.frames.drop(frame)
 
     async def run(self) -> None:
         """Carry out commands as they come, until cancelled."""
@@ -269,7 +286,7 @@ class Flow:
         now = self._clock.now()  # the wall clock may be set meanwhile
         if now < self._shown_until:
             await self._show(command.frame)
-        size = self._drop(command.frame)
+        self._drop(command.frame)
         if self._context.galleries:  # single images are recognised, not remembered
             identify(self._context.galleries, command.objects, learn=self._publish)
         latency_ms = (now - command.submitted) * 1e3
@@ -277,8 +294,8 @@ class Flow:
         self._recent.append(now)
         self._first = self._first or now
         self._last = now
-        time_s = self._times.pop(command.frame)
-        result = frame_result(command.id, command.join, command.objects, size, time_s, latency_ms)
+        time_s, *size = self._about.pop(command.frame)
+        result = frame_result(command.id, command.join, command.objects, (size[0], size[1]), time_s, latency_ms)
         if self._publish:
             await self._publish_result(self._pack(result))
         self._queue(self.core.published(self._clock.now()))

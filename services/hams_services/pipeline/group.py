@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections import Counter
 from pathlib import Path
 
 from hams_services.pipeline.core import Close, Outcome
 from hams_services.pipeline.flow import Flow, GroupContext
 from hams_services.pipeline.gallery import galleries_of
-from hams_services.pipeline.routing import Replicas, Reroute, SharedMemoryPeers, root_limit
+from hams_services.pipeline.routing import Replicas, Reroute, SharedMemoryPeers
 from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.stream import StreamRunner
 from hams_shared.bus.mailbox import Mailboxes
@@ -74,10 +75,9 @@ class DeployedGroup:
 
     def reroute(self, command: Reroute) -> None:
         """Carry out a decision of the routes."""
-        live = sum(not runner.flow.core.lossless for runner in self.runners.values())
-        limit = root_limit(command.plan, live, command.lanes) if command.plan else 0
+        playing = Counter(runner.flow.core.lossless for runner in self.runners.values())
         for flow in self.flows.values():
-            flow.reroute(command, limit)
+            flow.reroute(command, streams=playing[flow.core.lossless])
 
     def loads(self) -> list[StreamLoad]:
         """Return what each stream has cost so far."""

@@ -26,13 +26,13 @@ SLACK = 2.0
 NONE: frozenset[str] = frozenset()
 
 
-def root_limit(plan: Plan, streams: int, lanes: Mapping[str, int]) -> int:
-    """Return how many frames each of so many live streams may have at the devices of the root node.
+def room(devices: Iterable[str], streams: int, lanes: Mapping[str, int]) -> int:
+    """Return how many frames each of so many streams may have at `devices`, so that they always have work.
 
-    In all that is one per lane of these devices, which works on it, and one per device, which is ready to follow; more
-    would only grow old in the device's queue. `lanes` by device; an unknown one has one.
+    In all that is one per lane, which works on it, and one per device, which is ready to follow. `lanes` by device; an
+    unknown one has one.
     """
-    most = sum(lanes.get(device, 1) + 1 for device in plan.shares[plan.group.spec.root])
+    most = sum(lanes.get(device, 1) + 1 for device in devices)
     return max(1, -(-most // max(streams, 1)))
 
 

@@ -202,6 +202,17 @@ class NodeSpec(Strict):
         return self.sha256 or self.sha384
 
 
+VGA = 640 * 480
+"""Pixels of a frame that is not known yet."""
+LOSSLESS, LIVE = (8, 32), 3
+"""Frames of one stream under way at once where the group file does not say: of a lossless one at least and, as far as
+`WINDOW_BYTES` reach, at most; of a live one."""
+WINDOW_BYTES = 96 << 20
+"""Memory of the frames of one lossless stream, bytes."""
+MOST_IN_FLIGHT = 64
+"""Where many devices need more."""
+
+
 class GroupSpec(Strict):
     """A group file."""
 
@@ -220,7 +231,7 @@ class GroupSpec(Strict):
         None,
         ge=1,
         le=256,
-        description="frames of one stream under way at once [8 if lossless, 3 if live]",
+        description="frames of one stream under way at once [lossless: 8 to 32; live: 3, more for many devices]",
     )
     results: Literal["msgpack", "json"] = Field("msgpack", description="how joined results are written")
     nodes: dict[Name, NodeSpec] = Field(min_length=1)
@@ -254,9 +265,17 @@ class GroupSpec(Strict):
             seen.add(parent)
             parent = self.nodes[parent].parent
 
-    def window(self, *, lossless: bool) -> int:
-        """Frames of one stream under way at once: more keep devices busy, but a live frame grows old waiting."""
-        return self.in_flight or (8 if lossless else 3)
+    def window(self, *, lossless: bool, room: int = 0, pixels: float = VGA) -> int:
+        """Frames of one stream under way at once.
+
+        `room`: how many its devices need so that they always have work; `pixels`: of a frame. Lossless streams take
+        more where memory allows: frames that need much of one device come in bursts, and the others must not wait for
+        them. A live frame would grow old.
+        """
+        if self.in_flight:
+            return self.in_flight
+        spare = min(int(WINDOW_BYTES / (3 * pixels)), LOSSLESS[1])
+        return min(max(room, LOSSLESS[0], spare) if lossless else max(room, LIVE), MOST_IN_FLIGHT)
 
     @property
     def root(self) -> str:

@@ -108,6 +108,7 @@ class FramePool:
     def __init__(self, slots: int, slot_bytes: int, folder: Path = FOLDER) -> None:
         if not 0 < slots <= MAX_SLOTS:
             raise ValueError(f"a pool has 1 to {MAX_SLOTS} slots, not {slots}")
+        self.slots = slots
         self.slot_bytes = -(-slot_bytes // PAGE) * PAGE
         self._name = PREFIX + secrets.token_hex(16)
         self._path = folder / self._name
@@ -172,7 +173,7 @@ class FramePool:
 class FrameStore:
     """The pixels of one stream's frames under way: in shared memory where there is room, else in this process's own.
 
-    It holds each frame from :meth:`put` to :meth:`drop`. `slots` bounds the frames in shared memory.
+    It holds each frame from :meth:`put` to :meth:`drop`. `slots` bounds the frames in shared memory, and may be set.
     """
 
     slots: int
@@ -225,14 +226,13 @@ class FrameStore:
         slot = self._held.get(frame)
         return image, slot.pointer if slot else None
 
-    def drop(self, frame: int) -> tuple[int, int]:
-        """Forget a frame; return its width and height."""
-        image = self._frames.pop(frame)
+    def drop(self, frame: int) -> None:
+        """Forget a frame; one that is not held is none."""
+        self._frames.pop(frame, None)
         slot = self._held.pop(frame, None)
         if slot is not None:
             slot.free()
         self._sweep()
-        return image.shape[1], image.shape[0]
 
     def close(self) -> None:
         """Delete the shared memory; frames still held are gone."""
@@ -246,7 +246,8 @@ class FrameStore:
         size = math.prod(shape)
         if size > POOLED_BYTES:
             return None
-        if (self._pool is None or size > self._pool.slot_bytes) and not 0 < self._full <= size:
+        pool = self._pool
+        if (pool is None or size > pool.slot_bytes or self.slots > pool.slots) and not 0 < self._full <= size:
             self._grow(size)
         return self._pool.take(shape) if self._pool else None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from hams_services.pipeline.core import Close, Command, Outcome, Send, StreamCore
-from hams_services.pipeline.routing import Replicas, Reroute, Routes, root_limit
+from hams_services.pipeline.core import HELD, Close, Command, Outcome, Send, StreamCore
+from hams_services.pipeline.routing import Replicas, Reroute, Routes, room
 from hams_shared.wire.frames import Output
 from hams_shared.wire.messages.agents import Heartbeat
 from hams_shared.wire.messages.group import GroupRecord
@@ -50,6 +50,9 @@ class Stream:
     def validate(self) -> None:
         self.core.validate()
         ledger = self.core.ledger
+        if not self.core.lossless:
+            assert self.core.under_way <= self.core.window, "more frames under way than the window has room for"
+        assert len(self.core.flights) + self.core.unpublished <= HELD * self.core.window, "too many frames are open"
         assert len(self.closed) + len(ledger.open) == ledger.submitted, "a frame is missing"
         assert not any(frame in self.closed for frame in ledger.open), "a frame has ended and has not"
         counted = (ledger.delivered, ledger.dropped.total(), ledger.failed.total())
@@ -177,7 +180,8 @@ class Pipeline(Part):
             group = self.groups[command.group]
             for stream in group.streams.values():
                 if command.plan is not None:
-                    stream.core.root_limit = root_limit(command.plan, 1, command.lanes)
+                    places = {} if stream.core.lossless else command.plan.shares
+                    stream.core.limits = {node: room(at, 1, command.lanes) for node, at in places.items()}
                 self.do(stream, stream.core.route(command.plan, command.broken, self.now))
             group.validate()
 

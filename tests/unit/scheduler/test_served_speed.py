@@ -38,14 +38,14 @@ def test_nothing_is_gained_where_no_batches_were_measured(curve: tuple[tuple[int
     ("modes", "node", "weight", "lanes", "images"),
     [
         ((), "det", 1.0, 1, 1.0),  # single images of applications
-        (("lossless",), "det", 1.0, 1, 2.0),
-        (("lossless",), "det", 1.0, 2, 1.0),
-        (("lossless",), "age", 1.0, 2, 4.0),
-        (("lossless", "lossless"), "age", 2.0, 4, 8.0),
+        (("lossless",), "det", 1.0, 1, 8.0),
+        (("lossless",), "det", 1.0, 2, 4.0),
+        (("lossless",), "age", 1.0, 2, 16.0),
+        (("lossless", "lossless"), "age", 2.0, 4, 32.0),
         (("lossless",), "age", 0.01, 2, 1.0),
         (("live",) * 9, "det", 4.0, 1, 2.0),  # one that is computed, and one that waits
         (("live", "live"), "age", 1.0, 1, 6.0),
-        (("live", "lossless"), "age", 1.0, 1, 11.0),
+        (("live", "lossless"), "age", 1.0, 1, 35.0),
     ],
 )
 def test_images_that_wait_for_a_lane(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hams_services.pipeline.routing import Replicas, Reroute, Routes, SharedMemoryPeers, root_limit
+from hams_services.pipeline.routing import Replicas, Reroute, Routes, SharedMemoryPeers, room
 from hams_shared.wire.messages.agents import Heartbeat
 from hams_shared.wire.messages.plan import Plan, PlanRecord
 from support.build import group_spec, heartbeat, plan
@@ -175,12 +175,12 @@ def test_a_removed_group_has_no_route() -> None:
         ([2, 4], 2, 4),
     ],
 )
-def test_a_frame_for_each_lane_of_the_roots_devices_and_one_more_for_each_device_may_be_there(
+def test_a_frame_for_each_lane_and_one_more_for_each_device_may_be_there(
     lanes: list[int], streams: int, limit: int
 ) -> None:
-    shares = {"det": {f"h.b.{n}": 1.0 for n in range(len(lanes))}, "age": {TWO: 1.0}}
+    devices = [f"h.b.{n}" for n in range(len(lanes))]
     of = {f"h.b.{n}": count for n, count in enumerate(lanes) if count > 1}  # one that is not known has one
-    assert root_limit(OLD.model_copy(update={"shares": shares}), streams, of) == limit
+    assert room(devices, streams, of) == limit
 
 
 def test_only_devices_that_see_the_same_memory_get_pointers() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hams_services.pipeline.core import MAX_ATTEMPTS, Close, Command, Outcome, Send, StreamCore, retry_pause
+from hams_services.pipeline.core import HELD, MAX_ATTEMPTS, Close, Command, Hold, Outcome, Send, StreamCore, retry_pause
 from support.build import output, plan
 
 A = plan(1, {"det": "h.b.one", "age": "h.b.two"})
@@ -49,7 +49,7 @@ def test_a_frame_is_sent_joined_and_delivered() -> None:
 def test_results_leave_in_frame_order() -> None:
     stream = core(lossless=True)
     [first], [second] = sends(submit(stream)), sends(submit(stream))
-    assert answer(stream, second) == []
+    assert answer(stream, second) == [Hold(1)]
     assert [frame for frame, _, _ in closes(answer(stream, first))] == [0, 1]
 
 
@@ -61,6 +61,36 @@ def test_lossless_reads_no_further_than_its_window() -> None:
     assert not stream.wants_frame  # its result is not published yet
     assert stream.published(0.2) == []
     assert stream.wants_frame
+
+
+def test_a_complete_frame_that_waits_for_an_older_one_leaves_the_window() -> None:
+    """Else one slow frame keeps all devices waiting; so many are enough that memory is bounded."""
+    stream = core(lossless=True, window=2)
+    [first] = sends(submit(stream))
+    taken = 1
+    while stream.wants_frame:
+        [send] = sends(submit(stream))
+        assert answer(stream, send) == [Hold(send.id.frame)]
+        taken += 1
+        stream.validate()
+    assert taken == HELD * stream.window
+    assert [frame for frame, _, _ in closes(answer(stream, first))] == list(range(taken))
+    assert not stream.held
+
+
+def test_no_live_frame_is_sent_while_enough_wait_for_a_child() -> None:
+    stream = core(lossless=False, window=9)
+    stream.limits = {"det": 2, "age": 2}
+    sent = []
+    for _ in range(2):
+        [send] = sends(submit(stream))
+        sent.append(send)
+    assert sends(submit(stream)) == []  # the root's device has two
+    for send in sent:
+        stream.output(output(send.id, "det", BOX, [0]), 0.1)
+    assert sends(submit(stream)) == []  # its child's device has two
+    assert [s.id.frame for s in sends(stream.output(output(sent[0].id, "age", [{"value": 30}], [0]), 0.2))] == [3]
+    stream.validate()
 
 
 def test_results_that_cannot_be_published_hold_the_window() -> None:
