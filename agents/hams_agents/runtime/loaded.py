@@ -6,7 +6,8 @@ import threading
 
 import numpy as np
 
-from hams_agents.backends.base import Backend, ModelFile, Network, noise
+from hams_agents.backends.base import Backend, ModelFile, Network
+from hams_agents.backends.network import noise
 from hams_agents.core import LoadNode, NetworkKey
 from hams_agents.runtime.hangs import FIRST_S, LOAD_S, Progress
 from hams_agents.runtime.serving import ServedNode
