@@ -27,7 +27,7 @@ from hams_agents.device_record import device_record
 from hams_agents.profiling.profiler import Profiler
 from hams_agents.registration import Registration
 from hams_agents.runtime.executor import Executor
-from hams_agents.runtime.hangs import Progress
+from hams_agents.runtime.progress import Progress
 from hams_agents.runtime.loaded import Loaded
 from hams_agents.runtime.outbox import Outbox
 from hams_agents.runtime.sender import Sender

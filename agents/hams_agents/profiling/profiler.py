@@ -18,7 +18,7 @@ from hams_agents.backends.base import Backend, Counting, ModelFile, Network
 from hams_agents.cpus import here
 from hams_agents.profiling.measurement import profile_steps
 from hams_agents.runtime.executor import Executor
-from hams_agents.runtime.hangs import LOAD_S, Progress
+from hams_agents.runtime.progress import LOAD_S, Progress
 from hams_shared.errors import ModelError
 from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
 
