@@ -44,7 +44,10 @@ DEADLINE_S = 10.0
 
 
 class DataPlane:
-    """Made on the event loop; `executor` makes the executor, given what takes the results of its threads."""
+    """Queues the work of messages, and sends what it gave. Made on the event loop.
+
+    `executor` makes the executor from what is to be called with the results of its threads.
+    """
 
     def __init__(
         self,
@@ -199,7 +202,7 @@ class Outbox:
 
 
 class Sender:
-    """Sends into mailboxes at once, from any thread; the rest by the broker, on the event loop. Made there."""
+    """Sends into mailboxes at once, from any thread; the rest by the broker, on the event loop, where it is made."""
 
     def __init__(self, bus: Bus, mailboxes: Mailboxes) -> None:
         self._bus = bus
