@@ -1,9 +1,9 @@
 """The agent's shell: one process, one device, on the bus.
 
-    subjects in:  work (frames, crops), profile requests (micro service); plans (KV watch)
-    subjects out: heartbeats, answers about frames, children's crops
+    subjects in:  profile requests (micro service); plans (KV watch)
+    subjects out: heartbeats
 
-Decisions are in :mod:`hams_agents.core`, computing in :mod:`hams_agents.runtime.executor`; here is only I/O.
+Decisions are in :mod:`hams_agents.core`. Frames do not pass here: :mod:`hams_agents.runtime.data_plane` takes them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import hams_shared
@@ -26,26 +27,23 @@ from hams_agents.backends.replay import replays_of
 from hams_agents.device_record import device_record
 from hams_agents.profiling.profiler import Profiler
 from hams_agents.registration import Registration
+from hams_agents.runtime.data_plane import DataPlane
 from hams_agents.runtime.executor import Executor
-from hams_agents.runtime.hangs import Progress
 from hams_agents.runtime.loaded import Loaded
-from hams_agents.runtime.outbox import Outbox
-from hams_agents.runtime.sender import Sender
-from hams_agents.runtime.serving import Finished, ServedNode, Visit
+from hams_agents.runtime.progress import Progress
+from hams_agents.runtime.serving import ServedNode
 from hams_agents.runtime.watchdog import HangReporter, Watchdog, until_resumed
 from hams_agents.tasks.plugins import Changes
-from hams_shared.bus import chunks
-from hams_shared.bus.mailbox import Mailboxes, Outgoing
+from hams_shared.bus.mailbox import Mailboxes
 from hams_shared.bus.model_store import ModelStore
 from hams_shared.bus.protocol import Bus, Message
 from hams_shared.bus.records import opened, watched
-from hams_shared.errors import HamsError, MessageError, RefusedError, as_hams_error
+from hams_shared.errors import HamsError, as_hams_error
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.runtime.lifecycle import ended, log_always
 from hams_shared.runtime.process import resident_mib
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import FOLDER, FrameReader
-from hams_shared.wire.frames import Work, unpack_works
 from hams_shared.wire.messages.agents import Heartbeat, ProfileRequest
 from hams_shared.wire.messages.plan import PlanRecord
 
@@ -82,7 +80,6 @@ class AgentService:
         mailboxes: Path | None = FOLDER,
     ) -> None:
         self._bus, self._cache = bus, cache
-        self._assembler, self._bad_messages = chunks.Assembler(), 0
         self._record = device_record(backend, host)
         self._state = core.AgentState(self.device)
         self._clock, self._started = clock, clock.now()
@@ -91,18 +88,17 @@ class AgentService:
         # Loading starts the runtimes' own threads, which inherit the cores of the thread that starts them.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader", initializer=pin)
         self._loop = asyncio.get_running_loop()
-        failing, lanes = self._failing, backend.capabilities.lanes
-        self.executor = Executor(self._deliver, pin, lanes, failing=failing, ended=self._broke, clock=clock)
         self._broken: asyncio.Future[None] = self._loop.create_future()
         self._loading = Progress()
         self._loaded = Loaded(backend, self._loading)
+        self._frames, self._mailboxes = FrameReader(memory), Mailboxes(mailboxes)
+        failing, lanes = self._failing, backend.capabilities.lanes
+        executor = partial(Executor, pin=pin, lanes=lanes, failing=failing, ended=self._broke, clock=clock)
+        self._data = DataPlane(bus, self._mailboxes, self._frames, self._state, self._loaded, executor, clock)
+        self.executor = self._data.executor
         self._profiler = Profiler(backend, self._record, self._loader, self._loading, self.executor)
         on_hang = HangReporter(bus, self.device, self._loop, end)
         self._watchdog = Watchdog((*self.executor.progress, self._loading), on_hang, clock, own_process=own_process)
-        self._outbox = Outbox(self.device, self._accept)
-        self._frames, self._mailboxes = FrameReader(memory), Mailboxes(mailboxes)
-        self._mailbox = self._mailboxes.open()
-        self._sender = Sender(bus, self._mailboxes)
         self._changes, self._replays = Changes(), replays_of(backend)
         self._registration = Registration(bus, self._record, may_write_profiles=may_write_profiles)
 
@@ -128,11 +124,9 @@ class AgentService:
         self.executor.start()
         self._watchdog.start()
         async with asyncio.TaskGroup() as owner:
-            tasks = [
-                owner.create_task(job()) for job in (self._watch_plans, self._load_nodes, self._tick, self._sender.run)
-            ]
-            self._mailbox.listen(lambda data: self._sender.send_soon(self._arrived(data)))
-            await self._bus.subscribe(subjects.work(self.device), self._on_work, limit=4096)
+            jobs = (self._watch_plans, self._load_nodes, self._tick, self._data.run)
+            tasks = [owner.create_task(job()) for job in jobs]
+            await self._data.listen()
             await self._bus.serve(
                 "hams-agent",
                 hams_shared.__version__,
@@ -154,10 +148,10 @@ class AgentService:
             except HamsError as error:
                 log.warning("leaves without a goodbye: %s", error)
             await asyncio.to_thread(self.executor.stop, DRAIN_S)
-            await self._sender.publish(self._outbox.flush())
+            await self._data.flush()
             with suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
-                    await self._sender.drained()
+                    await self._data.drained()
             await ended(tasks)
         with suppress(HamsError):  # without a broker no part listens
             await self._bus.flush()
@@ -211,13 +205,6 @@ class AgentService:
 
     # ── out ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _deliver(self, finished: list[Finished]) -> None:
-        """Called in the executor's threads: queue crops for nodes of this device, and send the rest.
-
-        Waits while too much is under way.
-        """
-        self._sender.send(self._outbox.finished(finished, self._clock.now(), busy=self.executor.behind))
-
     def _failing(self, served: ServedNode, error: HamsError) -> None:
         """Called in the device thread."""
         group, epoch = served.plan.group.spec.name, served.plan.epoch
@@ -252,7 +239,7 @@ class AgentService:
                 uptime_s=round(self._clock.now() - self._started, 3),
                 memory_mib=round(resident_mib(), 1),
                 memory_domain=self._frames.domain,
-                mailbox=self._mailbox.address,
+                mailbox=self._data.mailbox.address,
                 replayed=self._replays.replayed,
                 misses=self._replays.misses,
                 remarks=(*self._changes.check(self._clock.now()), *self._replays.remarks()),
@@ -268,34 +255,6 @@ class AgentService:
                 continue
 
     # ── in ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _on_work(self, message: Message) -> None:
-        await self._sender.publish(self._arrived(message.data))
-
-    def _arrived(self, part: bytes) -> list[Outgoing]:
-        """Queue the work of a message, or of its last part; return what to answer now."""
-        now = self._clock.now()
-        try:
-            data = self._assembler.take(part, now)
-            if data is None:
-                return []
-            works = unpack_works(data, self._frames)
-        except MessageError as error:
-            self._bad_messages += 1
-            if self._bad_messages & (self._bad_messages - 1) == 0:  # 1, 2, 4, 8 …: a flood does not fill the log
-                log.warning("bad work message (%d so far): %s", self._bad_messages, error)
-            return []
-        return self._outbox.arrive(works, now, busy=self.executor.behind)
-
-    def _accept(self, work: Work, visit: Visit) -> HamsError | None:
-        """Queue `work`; return why it is refused."""
-        refusal = self._state.admit(work.id.group, work.id.epoch, work.node)
-        if refusal is not None:
-            return refusal
-        served = self._loaded.nodes[(work.id.group, work.id.epoch, work.node)]
-        if self.executor.submit(served, work, visit):
-            return None
-        return RefusedError(f"the queue of {self.device} is full")
 
     async def _on_profile(self, message: Message) -> None:
         """Measure; a model this device cannot run is an answer with its reason, not an error."""
@@ -321,7 +280,7 @@ class AgentService:
         while True:
             await asyncio.sleep(TICK_S)
             self._do(core.Tick())
-            await self._sender.publish(self._outbox.flush())
+            await self._data.flush()
 
     # ── decisions, carried out ────────────────────────────────────────────────────────────────────────────────
 

@@ -112,7 +112,7 @@ async def test_pictures_on_request_are_of_the_large_frame(world: System) -> None
         shown.append(cv2.imdecode(np.frombuffer(picture["jpeg"], np.uint8), cv2.IMREAD_COLOR))
 
     await world.bus.subscribe("hams.v1.picture.>", show)
-    flow.show(90)
+    flow.taps.show(90)
     await play(world, flow, results)
     await world.until(lambda: len(shown) == COUNT)
     assert {image.shape for image in shown} == {(LARGE[1], LARGE[0], 3)}

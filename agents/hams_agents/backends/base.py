@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,15 +72,6 @@ class ModelFile:
     """Inferences of it at a time, where fewer than the device's lanes give more throughput; 0: one per lane."""
 
 
-def noise(model: ModelFile, count: int) -> NDArray[Any]:
-    """Return `count` random images as `model` takes them: f32 in 0..1, u8 in 0..255; the same ones each time."""
-    random = np.random.default_rng(0)
-    shape = (count, *model.input_shape[1:])
-    if model.dtype == "u8":
-        return random.integers(0, 256, shape, dtype=np.uint8)
-    return random.random(shape, dtype=np.float32)
-
-
 class Network(Protocol):
     """A loaded network. As many threads as the device has lanes may call :meth:`infer` at a time."""
 
@@ -116,6 +107,15 @@ class Network(Protocol):
 
     def close(self) -> None:
         """Release the network's memory."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A network that counts for its device what it replays and computes."""
+
+    def leave_out(self) -> None:
+        """Count apart from now on: the network is only measured."""
         ...
 
 

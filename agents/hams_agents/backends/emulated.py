@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hams_agents.backends.base import Backend, Capabilities, ModelFile, Network, noise
-from hams_agents.backends.batching import Array
+from hams_agents.backends.base import Backend, Capabilities, ModelFile, Network
+from hams_agents.backends.network import Array, noise
 from hams_agents.backends.replay import Replay, Replays, Store, prune, store_path
 from hams_agents.devices import DeviceSpec
 from hams_agents.emulation_profile import EmulationProfile, read_profile
@@ -149,7 +149,7 @@ class EmulatedNetwork:
             return self._source.infer(batch)
 
     def leave_out(self) -> None:
-        """See :func:`hams_agents.backends.replay.left_out`."""
+        """See :class:`hams_agents.backends.base.Counting`."""
         if isinstance(self._source, Replay):
             self._source.leave_out()
 

@@ -1,4 +1,4 @@
-"""Processor and memory of this host, and this process's use of them."""
+"""Processor and memory of this host, for all runtimes."""
 
 from __future__ import annotations
 
@@ -37,14 +37,6 @@ def memory_share_mib(cores: tuple[int, ...]) -> int:
     if not cores:
         return memory_mib()
     return memory_mib() * len(cores) // max(len(cpus.here().allowed), len(cores))
-
-
-def release_memory() -> None:
-    """Give freed memory back to the system, so that resident memory means memory in use."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (OSError, AttributeError):  # not glibc
-        return
 
 
 def ignore_denormals() -> None:

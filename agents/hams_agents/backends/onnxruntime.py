@@ -12,14 +12,18 @@ import onnxruntime as ort
 
 from hams_agents.backends import cuda, host
 from hams_agents.backends.base import Capabilities, ModelFile
-from hams_agents.backends.batching import Array, BatchNetwork, Lanes, Run
-from hams_agents.backends.model_check import (
+from hams_agents.backends.network import (
+    Array,
+    BatchNetwork,
+    Lanes,
+    Run,
     check_file,
     check_shape,
     check_type,
     file_mib,
     one_input,
     one_line,
+    release_memory,
 )
 from hams_agents.devices import DeviceSpec, lanes, request_lanes
 from hams_shared.errors import ModelError, UnsupportedModelError
@@ -72,7 +76,7 @@ class OnnxRuntimeBackend:
     def load(self, model: ModelFile) -> BatchNetwork:
         """Read, check and compile `model`; see :meth:`hams_agents.backends.base.Backend.load`."""
         check_file(model, FORMATS, "ONNX Runtime")
-        host.release_memory()
+        release_memory()
         used = self._used()
         memory, start = used(), time.perf_counter()
         session = self._open(model, self._threads)
@@ -97,7 +101,7 @@ class OnnxRuntimeBackend:
         network = BatchNetwork(model, _TYPES[port.type], names, one, many, least_gain, every)
         network.load_ms = compiled_ms
         network.metadata = dict(session.get_modelmeta().custom_metadata_map)
-        host.release_memory()
+        release_memory()
         network.memory_mib = max(used() - memory, file_mib(model.path))
         return network
 

@@ -14,15 +14,19 @@ from openvino.frontend import FrontEndManager, OpConversionFailure
 
 from hams_agents.backends import host
 from hams_agents.backends.base import Capabilities, ModelFile
-from hams_agents.backends.batching import Array, BatchNetwork, Lanes, Run
-from hams_agents.backends.model_check import (
+from hams_agents.backends.network import (
+    Array,
+    BatchNetwork,
     Dim,
+    Lanes,
+    Run,
     check_file,
     check_shape,
     check_type,
     file_mib,
     one_input,
     one_line,
+    release_memory,
     shape_text,
 )
 from hams_agents.devices import DeviceSpec, lanes, request_lanes
@@ -79,7 +83,7 @@ class OpenVinoBackend:
     def load(self, model: ModelFile) -> BatchNetwork:
         """Read, check and compile `model`; see :meth:`hams_agents.backends.base.Backend.load`."""
         check_file(model, FORMATS, "OpenVINO")
-        host.release_memory()
+        release_memory()
         memory, start = resident_mib(), time.perf_counter()
         graph = self._read(model)
         port = _image_input(graph, model)
@@ -99,7 +103,7 @@ class OpenVinoBackend:
         network = BatchNetwork(model, element, names, one, many, _LEAST_GAIN, every)
         network.load_ms = compiled_ms
         network.metadata = _metadata(graph)
-        host.release_memory()
+        release_memory()
         network.memory_mib = max(resident_mib() - memory, file_mib(model.path))
         return network
 

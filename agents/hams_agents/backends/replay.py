@@ -20,9 +20,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from hams_agents.backends.base import Backend, ModelFile, Network, noise
-from hams_agents.backends.batching import Array
-from hams_agents.backends.model_check import shape_text
+from hams_agents.backends.base import Backend, ModelFile, Network
+from hams_agents.backends.network import Array, noise, shape_text
 from hams_shared.errors import ModelError
 
 log = logging.getLogger("hams.agent")
@@ -79,22 +78,10 @@ def replays_of(backend: Backend) -> Replays:
     return backend.replays if isinstance(backend, _Replaying) else Replays()
 
 
-def left_out(network: Network) -> Network:
-    """Return `network`, which is only measured: what it replays and computes is left out of its device's counts."""
-    if isinstance(network, _Counting):
-        network.leave_out()
-    return network
-
-
 @runtime_checkable
 class _Replaying(Protocol):
     @property
     def replays(self) -> Replays: ...
-
-
-@runtime_checkable
-class _Counting(Protocol):
-    def leave_out(self) -> None: ...
 
 
 class Digest:

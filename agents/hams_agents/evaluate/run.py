@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hams_agents.backends.base import Backend, ModelFile, Network, noise
+from hams_agents.backends.base import Backend, ModelFile, Network
+from hams_agents.backends.network import noise
 from hams_agents.evaluate.requests import Collect, Decode, ModelAt, Tensors, UsedOutputs
 from hams_agents.evaluate.samples import Sample, Samples, Writer
 from hams_agents.profiling.measurement import SamplerLimits, profile

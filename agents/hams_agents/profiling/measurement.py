@@ -16,8 +16,8 @@ from typing import Literal
 
 import numpy as np
 
-from hams_agents.backends.base import ModelFile, Network, noise
-from hams_agents.backends.batching import MAX_BATCH
+from hams_agents.backends.base import ModelFile, Network
+from hams_agents.backends.network import MAX_BATCH, noise
 from hams_agents.tasks.input import prepare
 from hams_shared.group.spec import InputSpec
 from hams_shared.wire.messages.agents import ProfilePoint

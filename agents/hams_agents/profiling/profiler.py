@@ -14,12 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from hams_agents.backends.base import Backend, ModelFile, Network
-from hams_agents.backends.replay import left_out
+from hams_agents.backends.base import Backend, Counting, ModelFile, Network
 from hams_agents.cpus import here
 from hams_agents.profiling.measurement import profile_steps
 from hams_agents.runtime.executor import Executor
-from hams_agents.runtime.hangs import LOAD_S, Progress
+from hams_agents.runtime.progress import LOAD_S, Progress
 from hams_shared.errors import ModelError
 from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
 
@@ -86,7 +85,10 @@ class Profiler:
             with self.loading.job(f"loading of {model.name}", LOAD_S):
                 return self.backend.load(model)
 
-        return left_out(await asyncio.get_running_loop().run_in_executor(self.loader, load))
+        network = await asyncio.get_running_loop().run_in_executor(self.loader, load)
+        if isinstance(network, Counting):
+            network.leave_out()
+        return network
 
     async def _baseline(self, model: ModelFile | None) -> Network | None:
         """Load the baseline; None where that fails: then the other is measured without."""

@@ -1,1 +1,1 @@
-"""A serving device: loaded networks, queues, threads, and the watchdog."""
+"""A serving device: messages in and out, loaded networks, queues, threads, and the watchdog."""

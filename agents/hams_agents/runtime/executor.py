@@ -28,8 +28,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from hams_agents.runtime.fair_queue import FairQueue, Turn
-from hams_agents.runtime.hangs import FIRST_S, Progress, limit_s
-from hams_agents.runtime.load import Load
+from hams_agents.runtime.progress import FIRST_S, Load, Progress
 from hams_agents.runtime.serving import Batch, Finished, Piece, ServedNode, Visit, failures, finish, infer, prepare
 from hams_shared.errors import HamsError, InferenceError, InternalError, RefusedError, as_hams_error
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
@@ -263,8 +262,11 @@ class Executor:
         """Take a batch that is ready, or work that this lane makes ready itself. The lock is held."""
         if self._stepping or len(self._done) >= DONE_LIMIT:
             return None
-        ready = self._ready.pop()[1] if self._ready else None
-        work = ready or (None if self._preparing else self._queue.pop(self.clock.now()))
+        work: Batch | Turn[Piece] | None = None
+        if self._ready:
+            work = self._ready.pop()[1]
+        elif self._queue.size and not self._preparing:
+            work = self._queue.pop(self.clock.now())
         if self._queue.size and (work is not None or self.lanes == 1):
             (self._to_prepare if self.lanes == 1 else self._to_compute).notify()
         return work
@@ -277,7 +279,7 @@ class Executor:
         known = self._loads.get(key, Load())
         alone = self._computing == 1 and not self._queue.size
         start = self.clock.now()
-        with progress.job(f"inference of {key[0]}/{key[1]}", limit_s(known.spent_s, known.inferences, images)):
+        with progress.job(f"inference of {key[0]}/{key[1]}", known.limit_s(images)):
             infer(batch, alone=alone)
         spent = self.clock.now() - start
         self._watch_failures(batch)

@@ -6,9 +6,10 @@ import threading
 
 import numpy as np
 
-from hams_agents.backends.base import Backend, ModelFile, Network, noise
+from hams_agents.backends.base import Backend, ModelFile, Network
+from hams_agents.backends.network import noise
 from hams_agents.core import LoadNode, NetworkKey
-from hams_agents.runtime.hangs import FIRST_S, LOAD_S, Progress
+from hams_agents.runtime.progress import FIRST_S, LOAD_S, Progress
 from hams_agents.runtime.serving import ServedNode
 from hams_agents.tasks.base import Outputs, Task
 from hams_agents.tasks.registry import build_task, gives_objects, is_detection

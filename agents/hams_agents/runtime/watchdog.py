@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 
-from hams_agents.runtime.hangs import Hang, Progress, after_hang
+from hams_agents.runtime.progress import Hang, Progress, after_hang
 from hams_shared.bus.protocol import Bus, KeyValue
 from hams_shared.errors import HungError, MessageError
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock

@@ -1,6 +1,7 @@
 """Carries the frames of one stream through its group: keeps their pixels, sends work, publishes results.
 
-Decisions are :class:`hams_services.pipeline.core.StreamCore`'s; here is only I/O and time.
+Work goes into the mailboxes of devices at once, else by the broker. Decisions are
+:class:`hams_services.pipeline.core.StreamCore`'s; here is only I/O and time.
 """
 
 from __future__ import annotations
@@ -9,29 +10,29 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
+from msgspec.structs import replace
 
 from hams_services.pipeline.core import Close, Command, Hold, Outcome, Send, StreamCore
-from hams_services.pipeline.dispatch import Dispatch
 from hams_services.pipeline.gallery import Gallery, identify
 from hams_services.pipeline.join import frame_result
 from hams_services.pipeline.routing import Replicas, Reroute, SharedMemoryPeers, room
 from hams_services.pipeline.sources.base import Picture
+from hams_services.pipeline.taps import Taps
 from hams_shared.bus import chunks
-from hams_shared.bus.mailbox import Mailboxes
+from hams_shared.bus.mailbox import Mailboxes, Outgoing
 from hams_shared.bus.protocol import Bus, Message, Subscription
 from hams_shared.errors import FrameUnreachableError, HamsError, RefusedError
 from hams_shared.group.spec import VGA, GroupSpec
 from hams_shared.runtime.clock import Clock
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import FrameStore
-from hams_shared.wire.frames import Output, unpack_outputs
-from hams_shared.wire.messages.pipeline import REQUEST_LEASE_S, FramePicture, StreamView
+from hams_shared.wire.frames import Output, Reduced, Work, pack_works, unpack_outputs
+from hams_shared.wire.messages.pipeline import StreamView
 from hams_shared.wire.results import FrameResult
 
 log = logging.getLogger("hams.pipeline")
@@ -42,6 +43,8 @@ TAPPED_LIMIT = 1024
 """What waits to be carried out, from which on tapped outputs are left out."""
 SPARE = 2
 """Slots in shared memory beyond the window: one frame waits, one is being read."""
+NO_PIXELS = np.empty((1, 0, 0, 3), np.uint8)
+IDENTITY = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
 
 StreamState = Literal["waiting", "playing", "reconnecting", "ended", "failed"]
 
@@ -82,12 +85,9 @@ class Flow:
         self.log = logging.LoggerAdapter(log, {"group": spec.name, "stream": stream})
         self._publish = publish
         self._pack = codec.pack_json if spec.results == "json" else codec.pack
-        self._shown_until = 0.0
-        self._tapped: dict[str, float] = {}
-        """By node, or ``*``: until when its outputs are published by themselves."""
+        self.taps = Taps(context.bus, context.clock, spec.name, stream, spec.nodes, self.log)
         self.outputs = 0
         """Taken since the start."""
-        self._quality = 90
         self._on_close = on_close
         self._latency: deque[float] = deque(maxlen=2000)
         self._recent: deque[float] = deque(maxlen=2000)
@@ -100,8 +100,7 @@ class Flow:
         self._outbox: asyncio.Queue[Command | Output] = asyncio.Queue()  # bounded by the window and TAPPED_LIMIT
         self._parts = chunks.Assembler()
         self._mailbox = context.mailboxes.open()
-        address = self._mailbox.address
-        self._dispatch = Dispatch(context.bus, context.peers, context.mailboxes, address, self.frames, self._reduced)
+        self._dispatch = Dispatch(context, self._mailbox.address, self.frames, self._reduced)
         self._closed = False
         self._sends: list[Send] = []
         """Frames that wait for others to be sent with them."""
@@ -149,17 +148,9 @@ class Flow:
         if data is None:
             return
         for output in unpack_outputs(data):
-            if self._tapped and self._is_tapped(output.node, now) and self._outbox.qsize() < TAPPED_LIMIT:
+            if self.taps.outputs_until and self.taps.wants(output.node, now) and self._outbox.qsize() < TAPPED_LIMIT:
                 self._outbox.put_nowait(output)
             self._take(output, now)
-
-    async def _publish_output(self, output: Output) -> None:
-        """Publish the output of one node by itself: an application requested it."""
-        try:
-            subject = subjects.output(self.group, self.stream, output.node)
-            await chunks.publish(self._bus, subject, output.pack())
-        except HamsError as error:
-            self.log.warning("stream %s: output of %s lost: %s", self.name, output.node, error)
 
     def _take(self, output: Output, now: float) -> None:
         unreachable = output.error is not None and output.error["code"] == FrameUnreachableError.code
@@ -167,10 +158,8 @@ class Flow:
             text = "%s cannot map frames in shared memory: its frames carry their pixels"
             log.warning(text, output.device, extra={"device": output.device})
         self.outputs += 1
-        commands = self.core.output(output, now)
-        if (
-            commands
-        ):  # else the source would be woken before the frames that this answer completes have left their memory
+        # Without commands the source would be woken before the frames that this completes have left their memory.
+        if commands := self.core.output(output, now):
             self._queue(commands)
 
     def reroute(self, command: Reroute, *, streams: int) -> None:
@@ -184,8 +173,8 @@ class Flow:
         self._queue(self.core.route(command.plan, command.broken, self._clock.now()))
 
     def _set_window(self) -> None:
-        window = self._context.spec.window(lossless=self.core.lossless, room=self._room, pixels=self._pixels)
-        self.core.window = window
+        spec, core = self._context.spec, self.core
+        core.window = window = spec.window(lossless=core.lossless, room=self._room, pixels=self._pixels)
         self.frames.slots = self._reduced.slots = window + SPARE
 
     def tick(self) -> None:
@@ -207,19 +196,6 @@ class Flow:
         self.frames.close()
         self._reduced.close()
 
-    def show(self, quality: int) -> None:
-        """Publish delivered frames as JPEG for a while: an application asked for them."""
-        self._shown_until = self._clock.now() + REQUEST_LEASE_S
-        self._quality = quality
-
-    def tap(self, node: str) -> None:
-        """Publish the outputs of `node` (``*``: of all) by themselves for a while: an application requested them."""
-        if node == "*" or node in self._context.spec.nodes:
-            self._tapped[node] = self._clock.now() + REQUEST_LEASE_S
-
-    def _is_tapped(self, node: str, now: float) -> bool:
-        return self._tapped.get(node, self._tapped.get("*", 0.0)) > now
-
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _queue(self, commands: list[Command], *, more: bool = False) -> None:
@@ -228,7 +204,7 @@ class Flow:
             if isinstance(command, Send):
                 self._sends.append(command)
             elif isinstance(command, Hold):
-                if self._clock.now() >= self._shown_until:
+                if self._clock.now() >= self.taps.pictures_until:
                     self._drop(command.frame)
             elif command.outcome is not Outcome.DELIVERED:
                 self._forget(command)  # at once: while the broker is away a live stream drops frame after frame
@@ -241,7 +217,6 @@ class Flow:
         self.changed.set()
 
     def _forget(self, command: Close) -> None:
-        """A frame was dropped or failed."""
         self._drop(command.frame)
         self._about.pop(command.frame)
         if command.outcome is Outcome.FAILED:
@@ -253,7 +228,6 @@ class Flow:
             self._on_close(command, None)
 
     def _drop(self, frame: int) -> None:
-        """Forget a frame's pixels."""
         self._reduced.drop(frame)
         self.frames.drop(frame)
 
@@ -274,7 +248,7 @@ class Flow:
                 case Close() as command:
                     await self._deliver(command)
                 case Output() as output:
-                    await self._publish_output(output)
+                    await self.taps.publish_output(output)
         try:
             await self._dispatch.by_broker(sends)
         except HamsError as error:  # the frames' deadlines will send them again
@@ -284,16 +258,15 @@ class Flow:
         assert command.id is not None
         assert command.join is not None
         now = self._clock.now()  # the wall clock may be set meanwhile
-        if now < self._shown_until:
-            await self._show(command.frame)
+        if now < self.taps.pictures_until and (found := self.frames.get(command.frame)) is not None:
+            await self.taps.publish_picture(command.frame, found[0])
         self._drop(command.frame)
         if self._context.galleries:  # single images are recognised, not remembered
             identify(self._context.galleries, command.objects, learn=self._publish)
         latency_ms = (now - command.submitted) * 1e3
         self._latency.append(latency_ms)
         self._recent.append(now)
-        self._first = self._first or now
-        self._last = now
+        self._first, self._last = self._first or now, now
         time_s, *size = self._about.pop(command.frame)
         result = frame_result(command.id, command.join, command.objects, (size[0], size[1]), time_s, latency_ms)
         if self._publish:
@@ -317,19 +290,6 @@ class Flow:
                 if self._closed:
                     return
                 await asyncio.sleep(0.25)
-
-    async def _show(self, frame: int) -> None:
-        """Publish a frame as JPEG."""
-        found = self.frames.get(frame)
-        if found is None:
-            return
-        options = [cv2.IMWRITE_JPEG_QUALITY, self._quality]
-        _, jpeg = await asyncio.to_thread(cv2.imencode, ".jpg", found[0], options)
-        data = codec.encode(FramePicture(stream=self.stream, frame=frame, jpeg=jpeg.tobytes()))
-        try:
-            await chunks.publish(self._bus, subjects.picture(self.group, self.stream), data)
-        except HamsError as error:
-            self.log.warning("stream %s: picture lost: %s", self.name, error)
 
     # ── what `status` shows ───────────────────────────────────────────────────────────────────────────────────
 
@@ -359,3 +319,82 @@ class Flow:
             p50_ms=round(float(p50), 3),
             p99_ms=round(float(p99), 3),
         )
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """Sends the frames of one stream to the devices of their root node; frames for one device share a message."""
+
+    context: GroupContext
+    answer_to: str
+    """The mailbox of the stream."""
+    frames: FrameStore
+    reduced: FrameStore
+    """Of the frames that have one: the smaller picture."""
+
+    def by_mailbox(self, sends: Iterable[Send]) -> list[Send]:
+        """Send frames into the mailboxes of their devices; return those that have to go by the broker."""
+        left: list[Send] = []
+        for device, some in _by_device(sends).items():
+            # A message with pixels is too large for a mailbox, and is packed once.
+            small = self.context.peers.mailbox(device) and all(self._in_memory(command.id.frame) for command in some)
+            message = self._message(device, some) if small else None
+            if message is None or not self.context.mailboxes.send(message):
+                left += some
+        return left
+
+    async def by_broker(self, sends: Iterable[Send]) -> None:
+        """Publish frames. Raises BrokerError and DeadlineError."""
+        for device, some in _by_device(sends).items():
+            message = self._message(device, some)
+            if message is not None:
+                await chunks.publish(self.context.bus, message.subject, message.data)
+
+    def _in_memory(self, frame: int) -> bool:
+        found = self.frames.get(frame)
+        return found is not None and found[1] is not None
+
+    def _message(self, device: str, sends: list[Send]) -> Outgoing | None:
+        """Return the work of frames for one device; None when all were closed meanwhile."""
+        works = [work for command in sends if (work := self._work(command)) is not None]
+        return Outgoing(subjects.work(device), pack_works(works), self.context.peers.mailbox(device)) if works else None
+
+    def _work(self, command: Send) -> Work | None:
+        """Return the root's work for a frame; None when the frame was closed meanwhile."""
+        found = self.frames.get(command.id.frame)
+        if found is None:
+            return None
+        image, pointer = found
+        spec = command.plan.group.spec
+        maps = self.context.peers.maps(_device(command))
+        reduced = self.reduced.get(command.id.frame)
+        work = Work(
+            command.id,
+            spec.root,
+            image[None],
+            IDENTITY,
+            [0],
+            (image.shape[1], image.shape[0]),
+            {node: to for node, to in command.route.items() if len(command.plan.shares[node]) > 1},
+            pointer if maps else None,
+            peers=self.context.peers.mailboxes(command.plan.devices),
+            answer_to=self.answer_to,
+        )
+        if reduced is not None:
+            pixels, place = reduced
+            work = replace(work, reduced=Reduced(pixels, place if maps else None))
+            if not spec.children(spec.root):  # nobody cuts crops
+                work = replace(work, images=NO_PIXELS, pointer=None)
+        return work
+
+
+def _by_device(sends: Iterable[Send]) -> dict[str, list[Send]]:
+    found: dict[str, list[Send]] = {}
+    for command in sends:
+        found.setdefault(_device(command), []).append(command)
+    return found
+
+
+def _device(command: Send) -> str:
+    """Return the device that a frame is sent to."""
+    return command.route[command.plan.group.spec.root]

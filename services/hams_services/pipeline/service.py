@@ -259,14 +259,14 @@ class PipelineService:
         group = self._groups.get(message.subject.rsplit(".", 1)[-1])
         for name, runner in group.runners.items() if group else ():
             if wanted.stream in ("*", name):
-                runner.flow.show(wanted.quality)
+                runner.flow.taps.show(wanted.quality)
 
     async def _on_outputs_wanted(self, message: Message) -> None:
         wanted = codec.decode(OutputsWanted, message.data)
         group = self._groups.get(message.subject.rsplit(".", 1)[-1])
         for name, flow in group.flows.items() if group else ():
             if wanted.stream in ("*", name):
-                flow.tap(wanted.node)
+                flow.taps.tap(wanted.node)
 
     async def _on_infer(self, message: Message) -> None:
         """A single image of an application: answered with its result."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from hams_services.pipeline.flow import Flow, GroupContext, StreamState
-from hams_services.pipeline.media_time import MediaTime
 from hams_services.pipeline.sources.base import Picture, Source
 from hams_services.pipeline.sources.opening import open_source
 from hams_services.pipeline.sources.reader import Reader
@@ -38,6 +37,9 @@ STALLED_S = 5.0
 OPEN_S, SILENT_S = 30.0, 60.0
 """A live source must open, and answer within these times, s. Network cameras have shorter deadlines of their own:
 what exceeds these hangs, in a driver for example."""
+LONGEST_STEP_S = 3600.0
+"""A clock that goes back, or on by more than this, is another one: two files were joined, or a camera restarted."""
+LONGEST_LAST_S = 1.0
 
 
 def push_state(age: float | None) -> tuple[StreamState, str]:
@@ -234,3 +236,38 @@ def with_credible_time(picture: Picture, now: float) -> tuple[Picture, str]:
     off = picture.captured - now
     note = f"the camera's clock is {abs(off):.0f} s {'ahead' if off > 0 else 'behind'}: `captured` is by arrival"
     return replace(picture, captured=None), note
+
+
+class MediaTime:
+    """The time of each frame, s since the stream's first one; it goes on where a file starts over or a camera returns.
+
+    `period` is the time between two frames of a file that have no times of their own, s; None: a live source, whose
+    frames without times take that of their arrival.
+    """
+
+    def __init__(self, period: float | None) -> None:
+        self._period = period
+        self._step = period or 0.0
+        self._at: float | None = None
+        self._arrived: float | None = None
+        self.now = 0.0
+        """Of the newest frame."""
+
+    def next(self, at: float | None, arrived: float) -> float:
+        """Take the next frame; return its time.
+
+        `at` is its presentation time by the source's own clock (None: it has none), `arrived` the host's clock, both s.
+        """
+        if self._arrived is not None:
+            step = self._period if self._period is not None else max(0.0, arrived - self._arrived)
+            if at is not None and self._at is not None and 0 < at - self._at <= LONGEST_STEP_S:
+                step = self._step = at - self._at
+            self.now += step
+        self._at, self._arrived = at, arrived
+        return self.now
+
+    def restart(self) -> None:
+        """The source starts over. The last frame of a file is shown for as long as the one before."""
+        if self._arrived is not None and self._period is not None:
+            self.now += max(self._period, min(self._step, LONGEST_LAST_S)) - self._period
+        self._at = None

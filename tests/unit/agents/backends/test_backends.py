@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from openvino import Core
 
 from hams_agents.backends.base import Backend
-from hams_agents.backends.batching import Lanes
+from hams_agents.backends.network import Lanes
 from hams_agents.backends.openvino import OpenVinoBackend, _config, _requests
 from hams_agents.backends.registry import open_backend
 from hams_agents.devices import parse

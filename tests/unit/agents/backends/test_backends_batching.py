@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hams_agents.backends.base import ModelFile, noise
-from hams_agents.backends.batching import Array, BatchNetwork, Lanes, Run
+from hams_agents.backends.base import ModelFile
+from hams_agents.backends.network import Array, BatchNetwork, Lanes, Run, noise
 from hams_shared.errors import ModelError
 
 MODEL = ModelFile("fake", "0" * 64, Path("/cache/fake.onnx"), (1, 3, 2, 2))

@@ -11,7 +11,7 @@ import pytest
 
 from hams_agents.backends import cuda
 from hams_agents.backends import onnxruntime as backends
-from hams_agents.backends.batching import Array
+from hams_agents.backends.network import Array
 from hams_agents.backends.registry import open_backend
 from hams_agents.devices import parse
 from hams_shared.errors import DeviceSpecError

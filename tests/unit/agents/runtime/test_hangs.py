@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from hams_agents.runtime.hangs import FIRST_S, FLOOR_S, HANGS, MOST_S, WINDOW_S, Hang, Progress, after_hang, limit_s
+from hams_agents.runtime.progress import FIRST_S, FLOOR_S, HANGS, MOST_S, WINDOW_S, Hang, Load, Progress, after_hang
 from hams_agents.runtime.watchdog import Watchdog
 from hams_shared.wire.messages.agents import DeviceHealth
 from support.wait import until_sync
@@ -19,9 +19,9 @@ def ticks(progress: Progress, seconds: float, step: float = 0.25) -> Hang | None
 
 
 def test_the_limit_follows_what_was_measured() -> None:
-    assert limit_s(0.0, 0, 1) == FIRST_S
-    assert limit_s(busy_s=1.0, inferences=100, images=1) == FLOOR_S
-    assert limit_s(busy_s=100.0, inferences=100, images=4) == 80.0
+    assert Load().limit_s(images=1) == FIRST_S
+    assert Load(spent_s=1.0, inferences=100).limit_s(images=1) == FLOOR_S
+    assert Load(spent_s=100.0, inferences=100).limit_s(images=4) == 80.0
 
 
 def test_what_ends_in_time_is_no_hang() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hams_agents.backends.batching import Lanes
+from hams_agents.backends.network import Lanes
 from hams_agents.devices import lanes, request_lanes
 from hams_agents.runtime.executor import Executor
 from hams_agents.runtime.serving import Finished, ServedNode, Visit

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from hams_agents.runtime.outbox import HELD, HELD_S, QUICK_S, Outbox
+from hams_agents.runtime.data_plane import HELD, HELD_S, QUICK_S, Outbox
 from hams_agents.runtime.serving import Finished, Visit
 from hams_shared.bus.mailbox import Outgoing
 from hams_shared.errors import FrameGoneError, HamsError, RefusedError

@@ -1,0 +1,130 @@
+"""The progress of a device's work: what each node has cost, what does not end, and when a device is quarantined. Pure.
+
+An inference, a benchmark or a load that does not end is a *hang*. The limit of an inference is `FACTOR` times what its
+network was measured to take for as many images, at least `FLOOR_S` (a starved CPU makes short inferences many times as
+long); before it was measured, `FIRST_S` (some runtimes compile at the first inference). A benchmark's single step has
+`FIRST_S`, a load `LOAD_S`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from hams_shared.wire.messages.agents import DeviceHealth, NodeLoad
+
+FACTOR = 20.0
+FLOOR_S = 5.0
+FIRST_S = 30.0
+LOAD_S = 300.0
+MOST_S = 1.0
+"""A tick counts for at most this much: what lies beyond, the process itself was stopped or starved."""
+HANGS = 3
+"""So many hangs within `WINDOW_S` s and the device is quarantined: it gets no more work."""
+WINDOW_S = 900.0
+
+
+@dataclass
+class Load:
+    """What a node has cost since the agent started."""
+
+    frames: int = 0
+    inferences: int = 0
+    """Images."""
+    busy_s: float = 0.0
+    """Time of the whole device, s. With n lanes that is the n-th part of a lane's time, which includes making the batch
+    ready and finishing it."""
+    spent_s: float = 0.0
+    """Time that inferences took, s."""
+    alone: int = 0
+    """Inferences that had several lanes to themselves."""
+    alone_s: float = 0.0
+    batches: int = 0
+    """In which the images were computed."""
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    """By step: CPU time of the threads that did it, s."""
+
+    def add(self, cost: Load, *, alone: bool) -> None:
+        """Add what one batch cost; `alone`: it had several lanes to itself."""
+        self.frames += cost.frames
+        self.inferences += cost.inferences
+        self.batches += cost.inferences > 0
+        self.busy_s += cost.busy_s
+        self.spent_s += cost.spent_s
+        if alone:
+            self.alone += cost.inferences
+            self.alone_s += cost.busy_s
+
+    def add_cpu(self, cpu_s: Mapping[str, float]) -> None:
+        """Add the CPU time of one batch by step, s."""
+        for step, seconds in cpu_s.items():
+            self.cpu_s[step] = self.cpu_s.get(step, 0.0) + seconds
+
+    def limit_s(self, images: int) -> float:
+        """How long the next inference, of `images` images, may take, s."""
+        return max(FLOOR_S, FACTOR * images * self.spent_s / self.inferences) if self.inferences else FIRST_S
+
+    def to_wire(self, group: str, node: str) -> NodeLoad:
+        """The account of `node` as heartbeats carry it."""
+        return NodeLoad(
+            group=group,
+            node=node,
+            frames=self.frames,
+            inferences=self.inferences,
+            batches=self.batches,
+            busy_s=round(self.busy_s, 6),
+            alone=self.alone,
+            alone_s=round(self.alone_s, 6),
+            cpu_s={step: round(seconds, 6) for step, seconds in self.cpu_s.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Hang:
+    """Something does not end."""
+
+    what: str
+    limit_s: float
+
+    def __str__(self) -> str:
+        return f"{self.what} does not end: more than {self.limit_s:.1f} s"
+
+
+class Progress:
+    """The current job of one thread. That thread enters and leaves `job`; another one ticks."""
+
+    def __init__(self) -> None:
+        self._job: Hang | None = None
+        self._counted: Hang | None = None
+        self._spent = 0.0
+
+    @contextmanager
+    def job(self, what: str, limit: float) -> Iterator[None]:
+        """What is done inside should end within `limit` s."""
+        self._job = Hang(what, limit)  # a new object each time: that is how the other thread sees progress
+        try:
+            yield
+        finally:
+            self._job = None
+
+    def tick(self, passed: float) -> Hang | None:
+        """`passed` s have passed since the tick before; return what does not end."""
+        job = self._job
+        if job is not self._counted:
+            self._counted, self._spent = job, 0.0
+            return None
+        self._spent += min(passed, MOST_S)
+        return job if job is not None and self._spent >= job.limit_s else None
+
+
+def after_hang(health: DeviceHealth, what: str, now: float) -> DeviceHealth:
+    """The record after one more hang at Unix time `now`, s; a clock that was set back leaves none in the future."""
+    hangs = tuple(at for at in (*health.hangs, now) if abs(now - at) <= WINDOW_S)[-HANGS:]
+    reason = f"hung {len(hangs)} times within {WINDOW_S / 60:.0f} min; last: {what}" if len(hangs) > 1 else what
+    return DeviceHealth(
+        device=health.device,
+        hangs=hangs,
+        quarantined=health.quarantined or len(hangs) >= HANGS,
+        reason=reason,
+    )
