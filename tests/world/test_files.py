@@ -52,6 +52,22 @@ async def test_a_video_that_cannot_be_read_keeps_no_group_from_being_placed(worl
     }
 
 
+@pytest.mark.parametrize("broken", [4, 5, 6, 7])
+async def test_a_source_that_breaks_fails_its_stream_wherever_it_does(
+    world: System, tmp_path: Path, broken: int
+) -> None:
+    """Several pictures are read at once: those before the broken one are played, and its error is told."""
+    results = await playing(world, tmp_path, pace="max", mode="lossless")
+    (tmp_path / f"shot{broken:02}.png").write_bytes(b"no picture at all")
+
+    async def failed() -> bool:
+        return (await world.stream()).state == "failed"
+
+    await world.until(failed)
+    assert f"shot{broken:02}.png" in (await world.stream()).text
+    await world.until(lambda: len(results.received) == broken)
+
+
 async def test_by_their_clock(world: System, tmp_path: Path) -> None:
     results = await playing(world, tmp_path, mode="live", fps=1 / PERIOD_S)
     took = await seconds(world, results, every=0.5)

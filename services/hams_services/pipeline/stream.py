@@ -182,7 +182,7 @@ class StreamRunner:
                     begin = max(begin, now - period - time_s)  # after a stall go on by the clock, do not catch up
                     await asyncio.sleep(max(0.0, begin + time_s - now))
                 self.flow.submit(picture, time_s, more=picture is not pictures[-1])
-            if len(pictures) == len(blanks):
+            if len(pictures) == len(blanks) or reader.failed:
                 continue
             if not self.spec.loop:
                 return

@@ -56,11 +56,17 @@ class Reader:
         return await self._call(job)
 
     async def read(self, into: Sequence[Pixels | None] = (None,)) -> list[Picture]:
-        """Return the next frames, each read into one of `into` if that fits; fewer when the source has ended.
+        """Return the next frames, each read into one of `into` if that fits; fewer when the source has ended or
+        :attr:`failed`.
 
         Raises the errors of :meth:`Source.read`, once the frames before them have been returned.
         """
         return await self._call(partial(self._read, into))
+
+    @property
+    def failed(self) -> bool:
+        """Whether the next read raises the error of the source: it has not ended."""
+        return self._error is not None
 
     async def rewind(self) -> None:
         """Start over; see :class:`Source`."""
