@@ -6,7 +6,8 @@ import pytest
 
 from hams_scheduler import profiling
 from hams_scheduler.events import HeartbeatSeen, ProfileSeen, StorePlan, Tick
-from hams_scheduler.state_parts import Devices, Plans, Replanning, StateError
+from hams_scheduler.plan_index import Plans
+from hams_scheduler.state_parts import Devices, Replanning, StateError
 from hams_shared.wire.messages.agents import DeviceHealth
 from hams_shared.wire.messages.plan import PlanRecord
 from support.build import device, group_record, heartbeat, plan, profile
