@@ -48,7 +48,7 @@ def cycles(problem: Problem, rows: IntArray, changes: Changes) -> FloatArray:
         return np.array([objective.cycle(problem, changes.made(rows, index)) for index in every], dtype=np.float64)
     columns, index = problem.shape[1], np.arange(len(rows))
     left = rows[changes.nodes]
-    loads = np.bincount(rows, problem.cost[index, rows], columns)
+    loads: FloatArray = np.asarray(np.bincount(rows, problem.cost[index, rows], columns), dtype=np.float64)
     less, more = _differences(problem.cost, left, changes)
     at_left, at_to = loads[left] + less, loads[changes.to] + more
     if problem.slowdown is not None:
