@@ -17,12 +17,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import hams_shared
 from hams_services.optimizer import calibration_frames as framing
 from hams_services.optimizer import report_plot
 from hams_services.optimizer.distill.distillation import Distill
-from hams_services.optimizer.distill.request import TrainResult
 from hams_services.optimizer.queue import forgotten, given_up, next_job
 from hams_services.optimizer.recipe import NodeOutcome, Optimize, costs
 from hams_services.optimizer.report import gain, markdown
@@ -234,7 +234,7 @@ class OptimizerService:
             await self._register(source, variant)
         return student_text(job.node, node, records, result), ""
 
-    def _distill(self, job: JobRecord, work: Optimize, frames: Path) -> tuple[list[VariantRecord], TrainResult]:
+    def _distill(self, job: JobRecord, work: Optimize, frames: Path) -> tuple[list[VariantRecord], dict[str, Any]]:
         """Train a student of a node's network; blocking."""
         node, source = work.record.spec.nodes[job.node], work.record.models[job.node]
         given = f"{source.digest} {task_key(node)} {job.gflops} {job.fps} {job.device} {job.labels}"
@@ -253,7 +253,6 @@ class OptimizerService:
             teacher,
             work.builder,
             self._folder / "nco" / job.group / "train" / f"{job.node}-{key}",
-            self._report,
             imported.variants.get("onnx"),
             work.site.bf16,
         )
@@ -350,16 +349,16 @@ class OptimizerService:
         return self._folder / "nco" / group / "frames"
 
 
-def student_text(name: str, node: NodeSpec, records: list[VariantRecord], result: TrainResult) -> str:
+def student_text(name: str, node: NodeSpec, records: list[VariantRecord], done: dict[str, Any]) -> str:
     """Return what came of a training, in a line."""
     agreed = records[0].agreements.get(task_key(node))
     right = records[0].agreements.get(task_key(node) + ":labels")
     labelled = f", right on {right.value:.4f} of the labels" if right else ""
     verdict = shortfall(records[0], node, node.min_agreement) or "it may serve"
     return (
-        f"student of {name} ({result.kind}): {result.gflops:.4f} GFLOPs, {result.epochs} epochs ({result.stopped}), "
-        f"agreement {agreed.value if agreed else 0:.4f}{labelled}; {verdict}"
-        f"{f'; {result.note}' if result.note else ''}"
+        f"student of {name} ({done['kind']}): {done['gflops']:.4f} GFLOPs, {done['epochs']} epochs "
+        f"({done['stopped']}), agreement {agreed.value if agreed else 0:.4f}{labelled}; {verdict}"
+        f"{'; ' if done['note'] else ''}{done['note']}"
     )
 
 

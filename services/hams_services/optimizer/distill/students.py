@@ -1,4 +1,4 @@
-"""Student networks: each has the teacher's input and outputs, by name and shape, so that the node's task stays.
+"""Student networks: each has the teacher's outputs, by name and shape, so that the node's task stays.
 
 Inverted residuals: Sandler et al., CVPR 2018. Pyramid: Lin et al., *Feature Pyramid Networks*, CVPR 2017. A smaller
 image as a dimension of a network's size: Tan & Le, *EfficientNet*, ICML 2019; Touvron et al., *FixRes*, NeurIPS 2019.
@@ -7,36 +7,35 @@ image as a dimension of a network's size: Tan & Le, *EfficientNet*, ICML 2019; T
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 import onnx
 import torch
 from onnx2torch import convert
 from torch import Tensor, nn
+from torch.distributions import Bernoulli, kl_divergence
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.mobilenetv2 import InvertedResidual
-from torchvision.ops import Conv2dNormActivation
+from torchvision.ops import Conv2dNormActivation, Permute
 
-from hams_services.optimizer.distill.request import TrainRequest
+from hams_services.optimizer.least_squares import line, mean
 from hams_services.optimizer.sandbox.reason import reason
-from hams_shared.errors import BadInputError, HamsError, UnsupportedModelError
+from hams_shared.errors import UnsupportedModelError
 
-STAGES = ((16, 1, 1), (24, 2, 2), (40, 2, 2), (80, 3, 2), (112, 2, 1), (160, 2, 2))
-"""Channels at width 1, blocks, stride of the first."""
-STEM, FEATURES, PLACES, DECODED, EXPAND = 16, 256, 16, 24, 4
-"""Channels of the first convolution, of pooled features, of features with places, of the pyramid; and within blocks."""
+SEED, PLANE = 0, (0, 2, 3)
+"""And the axes of N×C×H×W that statistics of channels are over."""
+STEM, FEATURES, DECODED, CHANNELS = 16, 256, 24, (16, 24, 40, 80, 112, 160)
+"""Channels at width 1: of the first convolution, of pooled features, of the pyramid, of stages."""
+BLOCKS, STRIDES, EXPAND, PLACES = (1, 2, 2, 3, 2, 2), (1, 2, 2, 2, 1, 2), 4, 16
+"""Of stages: blocks, stride of the first; factor on the channels within blocks; channels of features with places."""
 WIDTHS = tuple(round(0.15 * 1.15**i, 4) for i in range(26))
-COLD = 0.1
-"""The heat below which a place has no weight."""
 
-Size = TypeVar("Size")
-Kind = Literal["probabilities", "direction", "numbers", "heat", "map"]
 _conv = partial(Conv2dNormActivation, activation_layer=nn.ReLU6)
 _resized = partial(functional.interpolate, mode="bilinear", align_corners=False)
 
@@ -45,187 +44,173 @@ _resized = partial(functional.interpolate, mode="bilinear", align_corners=False)
 class Target:
     """One output of the teacher: its name, its shape without the batch, and its meaning.
 
-    Rows of probabilities sum to 1; of a direction (embedding) the length does not count; heat is the probability of an
-    object at each place, C×H×W; a map has numbers for each place, which count where heat is.
+    Rows of probabilities sum to 1; heat is the probability of an object at each place of a map; other maps have numbers
+    for each place, which count where heat is.
     """
 
     name: str
     shape: tuple[int, ...]
-    kind: Kind
-
-    @property
-    def grid(self) -> tuple[int, ...]:
-        """Channels, height and width in training: outputs that are no maps have one place."""
-        return self.shape if self.kind in ("heat", "map") else (prod(self.shape), 1, 1)
+    kind: Literal["probabilities", "numbers", "heat"]
+    grid: tuple[int, int, int]
+    """Channels, height and width in training: outputs that are no maps have one place."""
 
 
 class Student(nn.Module):  # type: ignore[misc]
-    """Base of all students: scales what `raw` computes to the teacher's numbers, by a factor and an offset.
+    """A network `net` whose outputs are scaled to the teacher's numbers, by a factor and an offset of each channel.
 
-    `raw` returns each output for N×C×H×W images, as N×C×H×W; of probabilities and heat the logits.
+    In training, all outputs are one tensor, N×C×H×W: the channels of the first target, of the second, and so on. That
+    is what `net` returns for N×C×H×W images; of probabilities and heat the logits. With a `size`, H×W, `net` is the
+    teacher itself on images of that size: its heat is no logit, and its maps are enlarged, and scaled since sizes in
+    pixels and offsets in cells change with the image.
     """
 
-    kind, pretrained = "inverted residuals", False
-
-    def __init__(self, targets: Sequence[Target], nhwc: bool) -> None:
+    def __init__(self, net: nn.Module, targets: Sequence[Target], size: Sequence[int] = ()) -> None:
         super().__init__()
-        self.targets, self.nhwc = tuple(targets), nhwc
+        self.net, self.targets, self.size, self.pretrained = net, tuple(targets), tuple(size), bool(size)
+        self.kind = f"the network itself, on {size[1]}×{size[0]}" if size else "inverted residuals"
         self.channels = [target.grid[0] for target in targets]
-        ones, zeros = ([f(1, count, 1, 1) for count in self.channels] for f in (torch.ones, torch.zeros))
-        self.factor, self.offset = (
-            nn.ParameterList(nn.Parameter(one, self.pretrained) for one in start) for start in (ones, zeros)
-        )
+        ones = torch.ones(1, sum(self.channels), 1, 1)
+        self.factor, self.offset = (nn.Parameter(one, self.pretrained) for one in (ones, torch.zeros_like(ones)))
 
-    def calibrate(self, inputs: Tensor, reference: Sequence[Tensor]) -> None:
-        """Take `units`, factor and offset of each output from samples: mean and standard deviation where it counts."""
-        weight, self.units = place_weights(self.targets, reference), []
-        for target, values, factor, offset in zip(self.targets, reference, self.factor, self.offset, strict=True):
-            mean = _mean(values, weight)
-            spread = _mean((values - mean).square(), weight).sqrt()
-            self.units.append(spread.clamp_min(float(0.1 * spread.mean())).clamp_min(1e-6))
-            if target.kind in ("map", "numbers"):
-                factor.data, offset.data = self.units[-1], mean
+    def each(self, *tensors: Tensor) -> Iterator[tuple[Any, ...]]:
+        """Yield each target with its part of the N×C×… `tensors`."""
+        return zip(self.targets, *(one.split(self.channels, 1) for one in tensors), strict=True)
+
+    def calibrate(self, inputs: Tensor, wanted: Tensor) -> None:
+        """Take `units` of each channel from samples, its deviation where it counts; and factor and offset.
+
+        These are deviation and mean; for the teacher's own maps they are fitted by least squares.
+        """
+        weight = self.weights(wanted)
+        offset = mean(wanted, weight, PLANE)
+        spread = mean((wanted - offset) ** 2, weight, PLANE).sqrt()
+        least = [one.clamp_min(float(0.1 * one.mean())) for _, one in self.each(spread)]
+        factor = self.units = torch.cat(least, 1).clamp_min(1e-6)
+        if self.pretrained:
+            with torch.no_grad():
+                factor, offset = line(torch.cat([*map(self.raw, inputs.split(1))]), wanted, weight, PLANE)
+        for target, by, plus, *found, values in self.each(self.factor.data, self.offset.data, factor, offset, wanted):
+            if target.kind == "numbers":
+                by[:], plus[:] = found
             elif target.kind == "heat" and not self.pretrained:
-                offset.data = torch.logit(values.mean((0, 2, 3), keepdim=True).clamp(1e-4, 0.5))
+                plus[:] = torch.logit(values.mean(PLANE, keepdim=True).clamp(1e-4, 0.5))
 
-    def logits(self, x: Tensor) -> list[Tensor]:
-        """Return the outputs in the teacher's numbers, N×C×H×W each; of probabilities and heat the logits."""
-        return [y * by + plus for y, by, plus in zip(self.raw(x), self.factor, self.offset, strict=True)]
+    def raw(self, x: Tensor) -> Tensor:
+        """Return the outputs before factor and offset; of probabilities and heat the logits."""
+        if not self.size:
+            return self.net(x)
+        found = self.net(_resized(x, self.size))
+        maps = _resized(found if isinstance(found, Tensor) else torch.cat(found, 1), self.targets[0].grid[1:])
+        return torch.cat([y.logit(1e-5) if target.kind == "heat" else y for target, y in self.each(maps)], 1)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the outputs in the teacher's numbers; of probabilities and heat the logits."""
+        return self.raw(x) * self.factor + self.offset
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs as the teacher's, for images in the node's layout."""
+        """Return the outputs as the teacher's."""
         outputs = []
-        for target, y in zip(self.targets, self.logits(x.permute(0, 3, 1, 2) if self.nhwc else x), strict=True):
+        for target, y in self.each(self.logits(x)):
             y = torch.softmax(y, 1) if target.kind == "probabilities" else y
             y = torch.sigmoid(y) if target.kind == "heat" else y
             outputs.append(y if target.grid == target.shape else y.reshape(-1, *target.shape))
         return tuple(outputs)
 
+    def weights(self, wanted: Tensor) -> Tensor:
+        """Return how much each place counts, N×1×H×W in 0…1: in maps its heat above 0.1, as only these are used."""
+        hot = [values for target, values in self.each(wanted) if target.kind == "heat"]
+        return torch.cat(hot, 1).amax(1, keepdim=True).sub(0.1).clamp_min(0) if hot else torch.ones_like(wanted[:, :1])
 
-class FreshStudent(Student):
-    """Inverted residuals for images H×W of `size`, with pooled features for numbers, or a pyramid for maps."""
+    def loss(self, logits: Tensor, wanted: Tensor) -> Tensor:
+        """Return the mean loss over the outputs; 0 where the student equals the teacher.
 
-    def __init__(self, inputs: int, targets: Sequence[Target], nhwc: bool, size: Sequence[int], width: float) -> None:
-        super().__init__(targets, nhwc)
-        self.grid, self.width = targets[0].grid[1:], width
-        self.maps = self.grid != (1, 1)
-        now, stride, decoded = _channels(STEM, width), 2, _channels(DECODED, width)
-        self.stages = nn.ModuleList([nn.Sequential(nn.BatchNorm2d(inputs, affine=False), _conv(inputs, now, stride=2))])
-        self.laterals = nn.ModuleList()  # of the last stages: those with maps no larger than the outputs
-        for count, blocks, step in STAGES[self.maps :]:  # maps need none at half the size
+        Probabilities and heat: KL divergence. Numbers: smooth L1 in `units`.
+        """
+        losses, weight = [], self.weights(wanted)
+        for target, y, values, unit in self.each(logits, wanted, self.units):
+            if target.kind == "heat":
+                emphasis = 1 + 50 * values  # places with heat are few
+                error = kl_divergence(Bernoulli(values.clamp(1e-6, 1 - 1e-6)), Bernoulli(logits=y))
+                losses.append((error * emphasis).sum() / emphasis.sum() * 20)  # against the other outputs
+            elif target.kind == "probabilities":
+                losses.append(functional.kl_div(y.log_softmax(1), values.clamp_min(1e-8), reduction="batchmean"))
+            else:
+                error = functional.smooth_l1_loss(y / unit, values / unit, beta=0.5, reduction="none")
+                losses.append(mean(error, weight, PLANE).mean())
+        return torch.stack(losses).mean()
+
+
+class InvertedResiduals(nn.Module):  # type: ignore[misc]
+    """Inverted residuals for images C×H×W of `shape`, with pooled features for numbers, or a pyramid for maps."""
+
+    def __init__(self, shape: Sequence[int], targets: Sequence[Target], width: float) -> None:
+        super().__init__()
+        self.grid, channels, (inputs, *sides) = targets[0].grid[1:], sum(target.grid[0] for target in targets), shape
+        maps, stride = self.grid != (1, 1), 2
+        counts = (STEM, DECODED, 2 * DECODED if maps else FEATURES, *CHANNELS)
+        now, decoded, features, *scaled = (max(8, round(count * width / 8) * 8) for count in counts)
+        stem = nn.Sequential(nn.BatchNorm2d(inputs, affine=False), _conv(inputs, now, stride=2))
+        self.stages, self.laterals = nn.ModuleList([stem]), nn.ModuleList()
+        for outputs, blocks, step in list(zip(scaled, BLOCKS, STRIDES, strict=True))[maps:]:  # maps: none at half size
             expand = EXPAND if len(self.stages) > 1 else 1
-            step = step if self.maps or min(size) // stride >= 8 else 1  # small images keep some places
-            outputs = _channels(count, width)
+            step = step if maps or min(sides) // stride >= 8 else 1  # small images keep some places
             pairs = [(now, step), *[(outputs, 1)] * (blocks - 1)]
             self.stages.append(nn.Sequential(*(InvertedResidual(n, outputs, s, expand) for n, s in pairs)))
             now, stride = outputs, stride * step
-            if self.maps and stride >= size[0] // self.grid[0]:
+            if maps and stride >= sides[0] // self.grid[0]:  # no larger than the outputs
                 self.laterals.append(nn.Conv2d(now, decoded, 1))
-        if self.maps:
-            filters = [_conv(decoded, decoded, groups=decoded), _conv(decoded, 2 * decoded, kernel_size=1)]
-            self.head = nn.Sequential(*filters, nn.Conv2d(2 * decoded, sum(self.channels), 1))
-            return
-        features, places = _channels(FEATURES, width), -(-size[0] // stride) * -(-size[1] // stride)
-        self.stages.append(_conv(now, features, kernel_size=1))
-        self.places = nn.Sequential(nn.Conv2d(features, PLACES, 1), nn.ReLU6(), nn.Flatten())
-        self.head = nn.Conv2d(features + PLACES * places, sum(self.channels), 1)
+        if maps:
+            self.head = nn.Sequential(_conv(decoded, decoded, groups=decoded), _conv(decoded, features, kernel_size=1))
+        else:
+            self.stages.append(_conv(now, features, kernel_size=1))
+            self.places = nn.Sequential(nn.Conv2d(features, PLACES, 1), nn.ReLU6(), nn.Flatten())
+            self.head, features = nn.Sequential(), features + PLACES * prod(-(-side // stride) for side in sides)
+        self.head.append(nn.Conv2d(features, channels, 1))
 
-    def raw(self, x: Tensor) -> Sequence[Tensor]:
-        """Return each output in standard deviations from its mean."""
-        found = [x]
+    def forward(self, x: Tensor) -> Tensor:
+        """Return all outputs in standard deviations from their mean, N×C×H×W."""
+        found = []
         for stage in self.stages:
-            found.append(stage(found[-1]))
-        if self.maps:  # the sum of a pyramid's levels, each made as large as the outputs
+            found.append(x := stage(x))
+        if self.laterals:  # the sum of a pyramid's levels, each made as large as the outputs
             levels = zip(self.laterals, found[-len(self.laterals) :], strict=True)
             x = torch.stack([functional.interpolate(lateral(level), self.grid) for lateral, level in levels]).sum(0)
         else:
-            x = torch.cat([found[-1].mean((2, 3)), self.places(found[-1])], dim=1)[:, :, None, None]
-        outputs: Sequence[Tensor] = torch.split(self.head(x), self.channels, dim=1)
-        return outputs
+            x = torch.cat([x.mean((2, 3)), self.places(x)], 1)[:, :, None, None]
+        return self.head(x)
 
 
-class DownscaledStudent(Student):
-    """The teacher itself (ONNX file `origin`) on an image of `size`, H×W; its maps are enlarged to the targets' size.
+def fitting(
+    shape: Sequence[int], targets: Sequence[Target], most: float, origin: Path | None = None, nhwc: bool = False
+) -> tuple[Student, str]:
+    """Return the largest student within `most` GFLOPs for images C×H×W of `shape`, and why it is not the teacher.
 
-    Each map gets a factor and an offset, since sizes in pixels and offsets in cells change with the image. Raises
-    UnsupportedModelError: the file cannot be trained, or not at this size.
+    For maps that is the teacher itself (ONNX file `origin`, whose layout may be `nhwc`) on a smaller image where
+    possible, else the widest of inverted residuals; the narrowest if all exceed the budget.
     """
-
-    pretrained = True
-
-    def __init__(self, inputs: int, targets: Sequence[Target], nhwc: bool, origin: Path, size: Sequence[int]) -> None:
-        super().__init__(targets, nhwc)
-        self.size, image = tuple(size), f"{size[1]}×{size[0]}"
-        self.kind = f"the network itself, on {image}"
-        model = onnx.load(str(origin))
-        if (names := [one.name for one in model.graph.output]) != [target.name for target in targets]:
-            raise UnsupportedModelError(f"the outputs of its ONNX file differ: {', '.join(names)}")
+    note = ""
+    if origin is not None and targets[0].grid[1:] != (1, 1) and (sizes := smaller_sizes(shape[1:])):
         try:
-            self.net = convert(model).to(memory_format=torch.channels_last)  # a third faster on processors
-            with torch.no_grad():
-                found = [tuple(one.shape) for one in self.eval()._small(torch.zeros(1, inputs, *size))]
+            model = onnx.load(str(origin))
+            if (names := [one.name for one in model.graph.output]) != [target.name for target in targets]:
+                raise UnsupportedModelError(f"the outputs of its ONNX file differ: {', '.join(names)}")
+            net = convert(model).to(memory_format=torch.channels_last)  # a third faster on processors
+            net = nn.Sequential(Permute([0, 2, 3, 1]), net) if nhwc else net
+            student = _largest([partial(Student, net, targets, size) for size in sizes], shape, most)
+            if (needed := gflops(student, shape)) <= most:
+                return student, note
+            raise UnsupportedModelError(f"{student.kind}, it needs {needed:.4f} GFLOPs")
         except Exception as error:  # onnx2torch, and operations that are bound to the old size, raise any kind
-            raise UnsupportedModelError(f"PyTorch cannot read it, or run it on {image}: {reason(error)}") from None
-        if any(len(shape) != 4 or shape[:2] != (1, count) for shape, count in zip(found, self.channels, strict=True)):
-            raise UnsupportedModelError(f"on {image} its outputs are no smaller maps: {found}")
-
-    def train(self, mode: bool = True) -> DownscaledStudent:
-        """Stay in evaluation mode, with the statistics of batch normalisation: batches are small here."""
-        super().train(False)
-        return self
-
-    def calibrate(self, inputs: Tensor, reference: Sequence[Tensor]) -> None:
-        """Fit factor and offset of each map by least squares, over the places that count."""
-        super().calibrate(inputs, reference)
-        some = torch.linspace(0, len(inputs) - 1, 64).long().unique()
-        with torch.no_grad():
-            found = [torch.cat(maps) for maps in zip(*(self.raw(inputs[i : i + 1]) for i in some), strict=True)]
-        wanted = [values[some] for values in reference]
-        weight = place_weights(self.targets, wanted)
-        for index in (index for index, target in enumerate(self.targets) if target.kind == "map"):
-            self.factor[index].data, self.offset[index].data = fit_affine(found[index], wanted[index], weight)
-
-    def raw(self, x: Tensor) -> Sequence[Tensor]:
-        """Return the maps at the teacher's size, before factor and offset; of heat the logits."""
-        found = zip(self.targets, self._small(_resized(x, self.size)), strict=True)
-        enlarged = [(target, _resized(y, target.grid[1:])) for target, y in found]
-        return [y.logit(1e-5) if target.kind == "heat" else y for target, y in enlarged]
-
-    def _small(self, x: Tensor) -> list[Tensor]:
-        """Return the network's outputs for small N×C×H×W images."""
-        found = self.net(x.permute(0, 2, 3, 1) if self.nhwc else x)
-        return [found] if isinstance(found, Tensor) else list(found)
+            note = f"it does not start as the network: {reason(error)}"
+    fresh = [lambda width=width: Student(InvertedResiduals(shape, targets, width), targets) for width in WIDTHS]
+    return _largest(fresh, shape, most), note
 
 
-def fitting(shape: tuple[int, ...], targets: Sequence[Target], request: TrainRequest) -> tuple[Student, str]:
-    """Return the largest student within the budget, for an input of `shape`, and why it is not the teacher itself.
-
-    For maps that is the teacher on a smaller image where possible, else the widest of inverted residuals.
-
-    Raises:
-        BadInputError: the narrowest exceeds the budget.
-    """
-    nhwc, note = request.layout == "nhwc", ""
-    inputs, *image = (shape[2], *shape[:2]) if nhwc else shape
-
-    def largest(sizes: Sequence[Size], make: Callable[[Size], Student]) -> Student:
-        """Return the student of the last of the ascending sizes within the budget."""
-
-        def made(size: Size) -> Student:
-            torch.manual_seed(request.seed)  # the same weights, whatever was tried before
-            return make(size)
-
-        if count := bisect_right(sizes, request.gflops, key=lambda size: gflops(made(size), shape)):
-            return made(sizes[count - 1])
-        least = f"the smallest student needs {gflops(made(sizes[0]), shape):.4f} GFLOPs"
-        raise BadInputError(f"{least}, more than {request.gflops:g}", "a larger --gflops")
-
-    if targets[0].kind in ("heat", "map") and request.origin is not None and (smaller := smaller_sizes(image)):
-        try:
-            return largest(smaller, partial(DownscaledStudent, inputs, targets, nhwc, request.origin)), note
-        except HamsError as error:
-            note = f"it does not start as the network: {error.text}"
-    return largest(WIDTHS, partial(FreshStudent, inputs, targets, nhwc, image)), note
+def _largest(students: Sequence[Callable[[], Student]], shape: Sequence[int], most: float) -> Student:
+    """Return the last of ascending students within `most` GFLOPs; the first if there is none."""
+    count = bisect_right(students, most, key=lambda make: gflops(make(), shape))
+    torch.manual_seed(SEED)  # the same weights, whatever was tried before
+    return students[max(count, 1) - 1]()
 
 
 def smaller_sizes(image: Sequence[int]) -> list[tuple[int, int]]:
@@ -234,33 +219,10 @@ def smaller_sizes(image: Sequence[int]) -> list[tuple[int, int]]:
     return [(h, w) for h, w in sizes if w >= 64 and h * w < image[0] * image[1]]
 
 
-def gflops(network: nn.Module, shape: Sequence[int]) -> float:
-    """Return the multiplications and additions of convolutions and linear layers for one input of `shape`, 10⁹."""
+def gflops(student: Student, shape: Sequence[int]) -> float:
+    """Return multiplications and additions for one image C×H×W, 10⁹. Raises UnsupportedModelError: other outputs."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network.eval()(torch.zeros(1, *shape))
+        found = [tuple(one.shape) for one in student.eval()(torch.zeros(1, *shape))]
+    if found != [(1, *target.shape) for target in student.targets]:
+        raise UnsupportedModelError(f"{student.kind}, its outputs are no smaller maps: {found}")
     return float(counter.get_total_flops()) / 1e9
-
-
-def place_weights(targets: Sequence[Target], reference: Sequence[Tensor]) -> Tensor:
-    """Return the weight of each place of maps, N×1×H×W in 0…1: its heat above `COLD`, since only these are used."""
-    heat = [values for target, values in zip(targets, reference, strict=True) if target.kind == "heat"]
-    weight = torch.cat(heat, 1).amax(1, keepdim=True).sub(COLD) if heat else torch.ones_like(reference[0][:, :1])
-    return weight.clamp_min(0)
-
-
-def fit_affine(given: Tensor, wanted: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return factor and offset, 1×C×1×1, that bring `given` nearest to `wanted`, N×C×H×W, by weighted least squares."""
-    low, high = _mean(given, weight), _mean(wanted, weight)
-    together = _mean((given - low) * (wanted - high), weight)
-    factor = together / _mean((given - low).square(), weight).clamp_min(1e-6)
-    return factor, high - factor * low
-
-
-def _mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted mean of each channel of N×C×H×W, 1×C×1×1."""
-    return (values * weight).sum((0, 2, 3), keepdim=True) / weight.sum().clamp_min(1e-6)
-
-
-def _channels(count: int, width: float) -> int:
-    """Return the channels at a width: a multiple of 8, at least 8."""
-    return max(8, round(count * width / 8) * 8)

@@ -40,14 +40,19 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     return model
 
 
-def number_names(model: onnx.ModelProto) -> None:
-    """Name nodes and inner tensors of a flat graph by their order: converters count through the life of a process."""
+def number_names(model: onnx.ModelProto, ports: Mapping[str, str]) -> None:
+    """Rename inputs and outputs of a flat graph by `ports`, and number nodes and inner tensors.
+
+    Converters count names through the life of a process; numbers follow from the graph alone.
+    """
     graph = model.graph
     graph.name = "model"
     order = _from_outputs(graph)
     del graph.node[:]
     graph.node.extend(order)
-    names = {value.name: value.name for value in (*graph.input, *graph.output)}
+    names = {value.name: ports.get(value.name, value.name) for value in (*graph.input, *graph.output)}
+    for value in (*graph.input, *graph.output):
+        value.name = names[value.name]
     weights = {tensor.name: tensor for tensor in graph.initializer}
     used: list[str] = []
     for index, node in enumerate(graph.node):
@@ -67,15 +72,6 @@ def number_names(model: onnx.ModelProto) -> None:
     del graph.value_info[:], graph.initializer[:]
     graph.initializer.extend(kept)
     model.doc_string = graph.doc_string = ""
-
-
-def rename_tensors(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
-    """Rename tensors of a flat graph, its inputs and outputs included."""
-    for value in (*model.graph.input, *model.graph.output):
-        value.name = names.get(value.name, value.name)
-    for node in model.graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
 
 
 def _from_outputs(graph: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from openvino import opset13
 from openvino._offline_transformations import apply_moc_transformations
 
 from hams_services.models.onnx_dims import constants_to_initializers
-from hams_services.optimizer.importing.onnx_file import number_names, rename_tensors
+from hams_services.optimizer.importing.onnx_file import number_names
 from hams_services.optimizer.onnx_graph import run_onnx, run_openvino
 from hams_services.optimizer.sandbox.reason import reason
 from hams_shared.errors import UnsupportedModelError
@@ -65,8 +65,7 @@ def to_onnx(graph: Any, work: Path, shape: Sequence[int] | None = None) -> onnx.
         raise UnsupportedModelError(f"ONNX has no operator {', '.join(unknown)}")
     _order(model.graph.input, inputs)
     _order(model.graph.output, outputs)
-    number_names(model)
-    rename_tensors(model, dict((*inputs, *outputs)))
+    number_names(model, dict((*inputs, *outputs)))
     _compare(graph, model, shape)
     return model
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from hams_services.optimizer.progress import ProgressCallback
 from hams_shared.errors import BadInputError, ModelError
 from hams_shared.runtime.child_limits import Limits
 from hams_shared.runtime.child_process import Bounds, ChildProcess
@@ -25,8 +26,10 @@ class JobProcess(ChildProcess):
             folder, limits or Limits(), bounds, environment=environment(folder.resolve()), blame=ModelError
         )
 
-    def call(self, do: str, *, timeout: float | None = None, **arguments: Any) -> dict[str, Any]:
-        """Return the answer to the request `do`.
+    def call(
+        self, do: str, *, timeout: float | None = None, progress: ProgressCallback | None = None, **arguments: Any
+    ) -> dict[str, Any]:
+        """Return the answer to the request `do`; `progress` gets what the job reports.
 
         Raises:
             HamsError: the job's own.
@@ -36,7 +39,7 @@ class JobProcess(ChildProcess):
         """
         if do not in JOBS:
             raise BadInputError(f"no job {do!r}", f"known: {', '.join(JOBS)}")
-        answer: dict[str, Any] = self.run(JOBS[do], arguments, what=do, timeout=timeout)
+        answer: dict[str, Any] = self.run(JOBS[do], arguments, what=do, timeout=timeout, progress=progress)
         return answer
 
 

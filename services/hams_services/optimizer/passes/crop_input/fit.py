@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from hams_services.optimizer.least_squares import line
 from hams_services.optimizer.onnx_graph import graph
 
 Array = NDArray[np.generic]
@@ -45,7 +46,7 @@ def fit(model: ir.Model, before: ir.Model, fits: Sequence[Fit], few: Array, imag
             near, target = found[one.near.name], wanted[one.target]
             rest = target - near
             if one.factor is not None:
-                factor, rest = _line(near, target, one.usual)
+                factor, rest = (each[0] for each in line(near, target, 1.0, (0,), one.usual, damping=0.05))
                 graph.set_constant(one.factor, factor.astype(np.float32))
             graph.set_constant(one.rest, rest.astype(np.float32))
 
@@ -63,15 +64,6 @@ def _waves(model: ir.Model, fits: Sequence[Fit]) -> list[list[Fit]]:
     for one in fits:
         waves.setdefault(level[one.near], []).append(one)
     return [waves[number] for number in sorted(waves)]
-
-
-def _line(x: Floats, y: Floats, usual: float) -> tuple[Floats, Floats]:
-    """Return factor and offset, per number, that bring the samples `x` (the first axis) nearest to `y`."""
-    middle, target = x.mean(axis=0), y.mean(axis=0)
-    spread = np.square(x - middle).mean(axis=0)
-    little = 0.05 * spread.mean() + 1e-12
-    factor = (((x - middle) * (y - target)).mean(axis=0) + usual * little) / (spread + little)
-    return factor, target - factor * middle
 
 
 def _run(model: ir.Model, names: Mapping[str, bool], images: Array) -> dict[str, Floats]:

@@ -13,7 +13,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from hams_services.models import openvino_ir
-from hams_services.optimizer.onnx_graph.run_openvino import one_core
+from hams_services.optimizer.onnx_graph.run_openvino import one_core, outputs_of
 from hams_services.optimizer.passes.quantization.layer_ranking import by_error, errors_without, output_error
 from hams_shared.errors import ModelError, UnsupportedModelError
 
@@ -104,7 +104,7 @@ def rank(source: str, quantised: str, tensors: str) -> dict[str, Any]:
     inputs = np.load(tensors, mmap_mode="r")[:MAX_RANKED]
     for graph in (plain, coarse):
         graph.reshape({graph.inputs[0]: [1, *inputs.shape[1:]]})
-    reference = _outputs(core, plain, inputs)
+    reference = outputs_of(one_core(plain, core), inputs)
     before = {op.get_friendly_name(): op for op in plain.get_ops()}
     layers = {
         op.get_friendly_name(): op
@@ -116,7 +116,7 @@ def rank(source: str, quantised: str, tensors: str) -> dict[str, Any]:
         with ExitStack() as restored:
             for name in names:
                 restored.enter_context(_restored(layers[name], before[name]))
-            return output_error(reference, _outputs(core, coarse, inputs))
+            return output_error(reference, outputs_of(one_core(coarse, core), inputs))
 
     errors = errors_without(list(layers), error_of)
     return {"layers": by_error(errors), "errors": errors}
@@ -175,10 +175,3 @@ def _free_batch(graph: Any) -> str:
     except RuntimeError:  # the batch is burnt in
         graph.reshape({port: ov.PartialShape(shape)})
         return "static"
-
-
-def _outputs(core: Any, graph: Any, inputs: Any) -> list[list[NDArray[np.float32]]]:
-    """Run, and return each output, one array per sample."""
-    compiled = one_core(graph, core)
-    answers = [compiled(inputs[index : index + 1]) for index in range(len(inputs))]
-    return [[np.array(answer[port], np.float32) for answer in answers] for port in range(len(compiled.outputs))]
