@@ -22,6 +22,9 @@ from hams_scheduler.solver.strategies.mfs import spent_on
 
 TOLERANCE = 1.05
 """How much longer than the reference's the cycle may be."""
+SAME = 1e-9
+"""Cycles that differ by this part or less differ by rounding: of such changes the first is taken, by node, then device,
+then the node it changes places with, so that the choice does not depend on how sums are rounded."""
 
 
 def replan(problem: Problem, current: IntArray, reference: IntArray, tolerance: float = TOLERANCE) -> IntArray:
@@ -98,10 +101,10 @@ def _best_step(problem: Problem, rows: IntArray, now: float) -> tuple[float, Int
     for full in _full_devices(problem, rows, objective.device_cycles(problem, objective.shares_of(problem, rows))):
         changes = off(problem, rows, full)
         then = cycles(problem, rows, changes)
-        drop = np.where(then < now * (1 - 1e-9), (now - then) / np.where(changes.others < 0, 1, 2), 0.0)
+        drop = np.where(then < now * (1 - SAME), (now - then) / np.where(changes.others < 0, 1, 2), 0.0)
         most = float(drop.max(initial=0.0))
-        if most > (0.0 if best is None else best[0]):
-            tied = np.nonzero(drop == most)[0]
+        if most > (0.0 if best is None else best[0] + SAME * now):
+            tied = np.nonzero((drop > 0) & (drop >= most - SAME * now))[0]
             first = tied[np.lexsort((changes.others[tied], changes.to[tied], changes.nodes[tied]))[0]]
             best = most, changes.made(rows, int(first))
     return None if best is None else (objective.cycle(problem, best[1]), best[1])
@@ -126,6 +129,7 @@ def _prune(problem: Problem, stays: IntArray, rows: IntArray, limit: float) -> I
         home = Changes.moves(away, stays[away])
         home = home.only(fitting(problem, rows, home))
         then = cycles(problem, rows, home)
-        if not (then <= limit * (1 + 1e-12)).any():
+        most = min(limit * (1 + 1e-12), then.min(initial=np.inf) * (1 + SAME))
+        if not (then <= most).any():
             return rows
-        rows = home.made(rows, int(then.argmin()))
+        rows = home.made(rows, int(np.argmax(then <= most)))
