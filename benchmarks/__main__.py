@@ -14,7 +14,7 @@ from benchmarks.serving import bench as serving
 from benchmarks.sizing import bench as sizing
 
 PARTS = {
-    "scheduling": lambda _: scheduling.main(),
+    "scheduling": scheduling.main,
     "serving": serving.main,
     "prediction": prediction.main,
     "services": services.main,

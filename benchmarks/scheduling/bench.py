@@ -1,6 +1,7 @@
 """All strategies on generated instances: how far from the best known, how large the proven gap, how long.
 
-Writes docs/benchmarks/scheduling.json (raw), scheduling.md (table) and scheduling.png (plot).
+Writes docs/benchmarks/scheduling.json (raw), scheduling.md (table) and scheduling.png (plot). With `--live` it
+measures what the live scheduler spends per event instead (:mod:`live`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.scheduling import live
 from benchmarks.scheduling.generate import SIZES, generate
 from hams_scheduler.solver.instance import Problem
 from hams_scheduler.solver.objective import shares_of
@@ -165,7 +167,12 @@ def plot(table: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def main() -> None:
+def main(options: list[str]) -> None:
+    if options:
+        if options[0] != "--live":
+            raise SystemExit(f"unknown option {options[0]!r}; there is --live")
+        live.main(options[1:])
+        return
     OUT.mkdir(parents=True, exist_ok=True)
     rows = run()
     table, moved = summarise(rows), replanning()

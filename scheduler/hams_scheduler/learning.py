@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
 from hams_shared.wire.messages.pipeline import PipelineLoad
@@ -114,6 +115,17 @@ class _Seen:
     disturbed: bool
 
 
+class Delta(NamedTuple):
+    """What a node counted between two heartbeats; see :class:`NodeLoad`."""
+
+    frames: int
+    inferences: int
+    batches: int
+    busy_s: float
+    alone: int
+    alone_s: float
+
+
 @dataclass
 class Served:
     """What one device does for one group."""
@@ -152,6 +164,8 @@ class Learned:
     """By (group, stream): CPU seconds over frames read."""
     joining: Ratio = field(default_factory=lambda: Ratio(CPU_MEMORY))
     """CPU time of pipelines beside reading, in frames of the assumed cost, over frames."""
+    revision: int = 0
+    """Grows with what changes predictions: not with heartbeats of devices that serve nothing."""
 
     def weight(self, group: str, node: str, prior: float) -> float:
         """Inferences of `node` per frame of its group."""
@@ -174,8 +188,12 @@ class Learned:
     def kappas(self, devices: list[str], most: int, cpus: Collection[str] = ()) -> dict[tuple[str, int], float]:
         """:meth:`kappa` by (device, resident nodes) up to `most` nodes; unknown devices but `cpus` are absent."""
         new = {(d, k): shared(k) for d in cpus if d not in self.device_eta for k in range(2, most + 1)}
-        known = [device for device in devices if device in self.device_eta]
-        return new | {(device, k): self.kappa(device, k) for device in known for k in range(1, most + 1)}
+        for device in devices:
+            if device in self.device_eta:
+                by_mean = self.kappa(device, 0)  # no device reports 0 nodes: what holds where none were observed
+                new |= dict.fromkeys([(device, k) for k in range(1, most + 1)], by_mean)
+        own = [one for one in self.eta if one[1] <= most and one in new]
+        return new | {one: self.kappa(*one) for one in own}
 
     def overhead_s(self, device: str) -> float:
         """What an inference costs on the device beside computing, s; 0 when nothing is known."""
@@ -215,6 +233,7 @@ class Learned:
 
     def piped(self, load: PipelineLoad) -> None:
         """Take what a pipeline reports of its CPU time."""
+        self.revision += self.pipeline_host != load.host
         last = self.pipelines.pop(load.host, None)
         self.pipelines[load.host] = load
         if last is None or last.incarnation != load.incarnation or load.uptime_s <= last.uptime_s:
@@ -229,11 +248,13 @@ class Learned:
                 continue
             frames, cpu_s = stream.frames - known.frames, stream.read_cpu_s - known.read_cpu_s
             self.reading.setdefault((stream.group, stream.stream), Ratio(CPU_MEMORY)).add(cpu_s, frames)
+            self.revision += 1
             spent -= cpu_s
         results, outputs = load.results - last.results, load.outputs - last.outputs
         if results > 0 and outputs >= 0 and spent >= LOADED * (load.uptime_s - last.uptime_s):
             assumed = (FRAME_S + outputs / results * OUTPUT_S) * (1.0 - BROKER_PART)
             self.joining.add(spent / assumed, results)
+            self.revision += 1
 
     def spent_s(self, group: str, device: str, planned: float, strength: float) -> float:
         """Seconds of `device` per frame of the group; `planned` counts as much as `strength` frames."""
@@ -286,22 +307,25 @@ class Learned:
         if not crowded:
             self._contention(fresh, beat.device, fps_of, resident=_resident(beat))
 
-    def _messages(self, fresh: dict[tuple[str, str], NodeLoad], device: str, cpu_of: CpuOf, spent: float) -> None:
+    def _messages(self, fresh: dict[tuple[str, str], Delta], device: str, cpu_of: CpuOf, spent: float) -> None:
         """Learn what messages cost the agent: CPU time `spent` that its networks do not explain, up to a limit."""
-        networks = sum(load.inferences * cpu_of(group, node, device) for (group, node), load in fresh.items())
+        networks = sum(
+            load.inferences * cpu_of(group, node, device) for (group, node), load in fresh.items() if load.inferences
+        )
         messages = sum(EMPTY * load.frames + (1.0 - EMPTY) * load.batches for load in fresh.values())
         if messages > 0:
             most = MESSAGE_MOST_S * messages if networks > 0 else spent
             extra = min(max(spent - networks, 0.0), most)
             self.message.setdefault(device, Ratio(CPU_MEMORY)).add(extra, messages)
+            self.revision += 1
             if networks > 0:
                 self.networks.setdefault(device, Ratio(ETA_MEMORY_S)).add(spent - extra, networks)
 
     def _rates(
-        self, fresh: dict[tuple[str, str], NodeLoad], plans: Mapping[str, Plan], seconds: float, device: str
+        self, fresh: dict[tuple[str, str], Delta], plans: Mapping[str, Plan], seconds: float, device: str
     ) -> None:
         for group, plan in plans.items():
-            mine = {n: fresh[group, n] for n in plan.nodes_on(device) if (group, n) in fresh}
+            mine = {n: fresh[group, n] for n, on in plan.shares.items() if device in on and (group, n) in fresh}
             if not mine:
                 continue
             served = self.served.setdefault(group, {}).setdefault(device, Served())
@@ -311,25 +335,25 @@ class Learned:
             for node, delta in mine.items():
                 if delta.frames > 0:  # each frame of the group sends each node one message, crops or none
                     self.runs.setdefault((group, node), Ratio(WEIGHT_MEMORY_FRAMES)).add(delta.inferences, delta.frames)
-                frames = max(frames, delta.frames / max(plan.share(node, device), 1e-6))
-            alone = _alone(mine.values())
-            if frames > 0 and alone < 1:
+                    self.revision += 1
+                    frames = max(frames, delta.frames / max(plan.share(node, device), 1e-6))
+            if frames > 0 and (alone := _alone(mine.values())) < 1:
                 served.busy.add(busy, frames * (1 - alone))
             root = mine.get(plan.group.spec.root)
             if root is not None:
                 served.rate.add(root.frames, seconds)
 
-    def _contention(self, fresh: dict[tuple[str, str], NodeLoad], device: str, fps_of: FpsOf, *, resident: int) -> None:
+    def _contention(self, fresh: dict[tuple[str, str], Delta], device: str, fps_of: FpsOf, *, resident: int) -> None:
         alone = busy = count = 0.0
         for (group, node), delta in fresh.items():
-            fps = fps_of(group, node, device)
             inferences = delta.inferences - delta.alone
-            if fps > 0 and inferences > 0:
+            if inferences > 0 and (fps := fps_of(group, node, device)) > 0:
                 alone += inferences / fps
                 busy += delta.busy_s - delta.alone_s
                 count += inferences
         if busy > 0 and ETA_RANGE[0] <= alone / busy <= ETA_RANGE[1]:
             extra = min(max(busy - alone, 0.0), OVERHEAD_S * count)
+            self.revision += 1
             self.extra.setdefault(device, Ratio(OVERHEAD_MEMORY)).add(extra, count)
             busy -= extra
             self.eta.setdefault((device, resident), Ratio(ETA_MEMORY_S)).add(alone, busy)
@@ -341,25 +365,23 @@ def shared(nodes: int) -> float:
     return 1.0 + min(SHARED * (nodes - 1), SHARED_MOST)
 
 
-def _alone(loads: Collection[NodeLoad]) -> float:
+def _alone(loads: Collection[Delta]) -> float:
     """The part of the computing for which a device of several lanes had one inference only, 0-1."""
     busy = sum(load.busy_s for load in loads)
     return sum(load.alone_s for load in loads) / busy if busy > 0 else 0.0
 
 
-def _since(load: NodeLoad, last: NodeLoad | None) -> NodeLoad | None:
+def _since(load: NodeLoad, last: NodeLoad | None) -> Delta | None:
     """What `load` counted since `last`; None when the counters went backwards."""
     if last is None:
-        return load
-    delta = load.model_copy(
-        update={
-            "frames": load.frames - last.frames,
-            "inferences": load.inferences - last.inferences,
-            "batches": load.batches - last.batches,
-            "busy_s": load.busy_s - last.busy_s,
-            "alone": load.alone - last.alone,
-            "alone_s": load.alone_s - last.alone_s,
-        }
+        return Delta(load.frames, load.inferences, load.batches, load.busy_s, load.alone, load.alone_s)
+    delta = Delta(
+        load.frames - last.frames,
+        load.inferences - last.inferences,
+        load.batches - last.batches,
+        load.busy_s - last.busy_s,
+        load.alone - last.alone,
+        load.alone_s - last.alone_s,
     )
     return delta if delta.frames >= 0 and delta.inferences >= 0 and delta.busy_s >= 0 else None
 

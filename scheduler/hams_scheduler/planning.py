@@ -1,14 +1,14 @@
-"""From a snapshot of groups, devices and profiles to an instance, and from a placement back to plans. Pure."""
+"""From a snapshot of groups, devices and profiles to a placement, and from that to plans. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hams_scheduler.served_speed import served_speed
+from hams_scheduler.planning_instance import build_instance
 from hams_scheduler.solver import instance, objective
 from hams_scheduler.solver.instance import FloatArray, Instance, Problem
 from hams_scheduler.solver.placement import Answer, Placement, assignment_rows, build
@@ -17,24 +17,17 @@ from hams_scheduler.solver.strategies.registry import names, solve
 from hams_scheduler.variant_choice import (
     NetworkChoices,
     PlanningSnapshot,
-    capacity_mib,
     choose_networks,
     devices_to_load,
     explained,
     node_name,
     serving,
-    source_of,
     variants_of,
 )
 from hams_shared.errors import BadInputError, InfeasibleError
-from hams_shared.group.spec import VGA
-from hams_shared.wire.messages.agents import DeviceRecord
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import Plan
 from hams_shared.wire.messages.scheduler import StrategyAnswer
-
-CHILD_WEIGHT = 1.0
-"""Inferences per frame of a child node until they are measured: one object a frame."""
 
 SHARE_CHANGE = 0.02
 """A change of a share below this is noise."""
@@ -54,100 +47,6 @@ class Solution:
     """Nodes, ``group/node``, that change their device, or the network they have there."""
     load_s: float = 0.0
     """Time the device with most to load needs for it, s."""
-
-
-def prior_weight(group: GroupRecord, node: str) -> float:
-    """Inferences of `node` per frame until they are measured: the group file's, or one per frame."""
-    spec = group.spec.nodes[node]
-    return spec.weight or (1.0 if spec.parent is None else CHILD_WEIGHT)
-
-
-def build_instance(snapshot: PlanningSnapshot, chosen: NetworkChoices | None = None) -> Instance:
-    """Arrange `snapshot` as an instance; rows are the nodes of all groups, ``group/node``.
-
-    A pair's FPS and memory are those of the network `chosen` for it (default: :func:`choose_networks`).
-
-    Raises:
-        InfeasibleError: some node runs on no device, with the reason for each device.
-    """
-    rows = [(group, node) for group in snapshot.groups for node in group.spec.depth_first()]
-    models = tuple(node_name(group, node) for group, node in rows)
-    weights = np.array([snapshot.weights.get(node_name(g, n), prior_weight(g, n)) for g, n in rows])
-    fps, memory, cpu_ms = _tables(snapshot, choose_networks(snapshot) if chosen is None else chosen, rows, weights)
-    for i, (group, node) in enumerate(rows):
-        pin = group.spec.nodes[node].pin
-        usable = [not pin or device.device in pin for device in snapshot.devices]
-        if not fps[i, usable].any():
-            raise InfeasibleError(f"node {models[i]} runs on no device: {_why_nowhere(snapshot, group, node)}")
-    return Instance(
-        models=models,
-        devices=tuple(d.device for d in snapshot.devices),
-        fps=fps,
-        weights=weights,
-        memory_mib=memory,
-        capacity_mib=np.array([capacity_mib(d) for d in snapshot.devices]),
-        pins={node_name(g, n): frozenset(g.spec.nodes[n].pin) for g, n in rows if g.spec.nodes[n].pin},
-        groups={node_name(g, n): g.spec.name for g, n in rows},
-        targets={g.spec.name: g.spec.target_fps for g in snapshot.groups if g.spec.target_fps is not None},
-        priorities={g.spec.name: g.spec.priority for g in snapshot.groups},
-        hosts={d.device: d.host for d in snapshot.devices},
-        cpu_devices=frozenset(d.device for d in snapshot.devices if d.kind == "cpu"),
-        kappa=_kappa(snapshot, len(rows)),
-        cores=snapshot.cores,
-        cpu_ms=cpu_ms if snapshot.cores else None,
-        frame_cpu_ms={
-            g.spec.name: {snapshot.pipeline_host: 1e3 * snapshot.frames.get(g.spec.name, 0.0)} for g in snapshot.groups
-        }
-        if snapshot.cores
-        else {},
-    )
-
-
-def _tables(
-    snapshot: PlanningSnapshot, chosen: NetworkChoices, rows: Sequence[tuple[GroupRecord, str]], weights: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return M×D frames/s with the learned overhead (0: does not run), MiB, and ms of CPU time per inference."""
-    fps, memory, cpu_ms = (np.zeros((len(rows), len(snapshot.devices))) for _ in range(3))
-    for i, (group, node) in enumerate(rows):
-        for j, device in enumerate(snapshot.devices):
-            choice = chosen.get((node_name(group, node), device.device))
-            if choice is not None:
-                pixels = snapshot.pixels.get(group.spec.name, VGA)
-                speed = served_speed(choice.profile, device, group.spec, node, weights[i], pixels)
-                message_s = speed.message_s(snapshot.messages.get(device.device, 0.0), weights[i])
-                fps[i, j] = 1.0 / (speed.device_s(device, message_s) + snapshot.overhead.get(device.device, 0.0))
-                memory[i, j] = snapshot.memory_mib(choice.network)
-                cpu_ms[i, j] = 1e3 * snapshot.cpu_s(speed.cpu_s, device, group, message_s)
-    return fps, memory, cpu_ms
-
-
-def _kappa(snapshot: PlanningSnapshot, rows: int) -> FloatArray | None:
-    """The learned interference as D×K, K = number of nodes; None when nothing was learned."""
-    if not snapshot.kappa:
-        return None
-    return np.array([[snapshot.kappa.get((d.device, k), 1.0) for k in range(1, rows + 1)] for d in snapshot.devices])
-
-
-def _why_nowhere(snapshot: PlanningSnapshot, group: GroupRecord, node: str) -> str:
-    """The reason of each device that it may run on; devices with the same reason are listed together."""
-    pin = group.spec.nodes[node].pin
-    reasons: dict[str, list[str]] = {}
-    for device in snapshot.devices:
-        if not pin or device.device in pin:
-            reasons.setdefault(_why_not(snapshot, group, node, device), []).append(device.device)
-    none = f"it is pinned to {', '.join(pin)}, and there is no such device" if pin else "there is none"
-    return "; ".join(f"{', '.join(devices)}: {why}" for why, devices in reasons.items()) or none
-
-
-def _why_not(snapshot: PlanningSnapshot, group: GroupRecord, node: str, device: DeviceRecord) -> str:
-    """Why the source of `node` does not run on `device`."""
-    refusal = snapshot.refused.get((group.spec.name, device.device))
-    if refusal:
-        return f"refused: {refusal}"
-    key = source_of(group, node).cell(device).key
-    profile = snapshot.profiles.get(key)
-    why = profile.reason if profile is not None else snapshot.unanswered.get((device.device, key))
-    return why or "not measured yet"
 
 
 def place(snapshot: PlanningSnapshot) -> Placement:
@@ -175,9 +74,15 @@ def decide(snapshot: PlanningSnapshot, now: float) -> Solution:
     except InfeasibleError as error:
         if len(snapshot.groups) == 1:
             return Solution({}, failed={snapshot.groups[0].spec.name: error})
+    failed = _run_nowhere(snapshot)
+    rest = tuple(group for group in snapshot.groups if group.spec.name not in failed)
+    if failed and rest:
+        try:  # each by itself is tried only if they do not fit together
+            return replace(_decided(replace(snapshot, groups=rest), now), failed=failed)
+        except InfeasibleError:
+            pass
     able: tuple[GroupRecord, ...] = ()
-    failed: dict[str, InfeasibleError] = {}
-    for group in sorted(snapshot.groups, key=lambda g: _order(snapshot, g)):
+    for group in sorted(rest, key=lambda g: _order(snapshot, g)):
         try:
             place(replace(snapshot, groups=(*able, group)))
         except InfeasibleError as error:
@@ -187,6 +92,17 @@ def decide(snapshot: PlanningSnapshot, now: float) -> Solution:
     if not able:
         return Solution({}, failed=failed)
     return replace(_decided(replace(snapshot, groups=able), now), failed=failed)
+
+
+def _run_nowhere(snapshot: PlanningSnapshot) -> dict[str, InfeasibleError]:
+    """The groups of which some node runs on no device, whatever else is placed, and why."""
+    failed: dict[str, InfeasibleError] = {}
+    for group in snapshot.groups:
+        try:
+            build_instance(replace(snapshot, groups=(group,)))
+        except InfeasibleError as error:
+            failed[group.spec.name] = error
+    return failed
 
 
 def _order(snapshot: PlanningSnapshot, group: GroupRecord) -> tuple[int, bool, float]:
@@ -271,7 +187,12 @@ def _gain(whole: Instance, snapshot: PlanningSnapshot, placement: Placement, cho
 
 def _shares(whole: Instance, by_name: Mapping[str, Mapping[str, float]]) -> FloatArray:
     """Return M×D shares; 0 for devices that are gone."""
-    return np.array([[by_name.get(n, {}).get(d, 0.0) for d in whole.devices] for n in whole.models])
+    shares, column = np.zeros(whole.fps.shape), {device: j for j, device in enumerate(whole.devices)}
+    for i, node in enumerate(whole.models):
+        for device, share in by_name.get(node, {}).items():
+            if device in column:
+                shares[i, column[device]] = share
+    return shares
 
 
 def _serving(whole: Instance, snapshot: PlanningSnapshot, chosen: NetworkChoices) -> Instance | None:
@@ -280,6 +201,8 @@ def _serving(whole: Instance, snapshot: PlanningSnapshot, chosen: NetworkChoices
     pairs = [(n, d) for n in whole.models for d in snapshot.current.get(n, {}) if d in whole.devices]
     if any(pair not in now for pair in pairs):
         return None
+    if all(now[pair] == chosen.get(pair) for pair in pairs):
+        return whole
     return build_instance(snapshot, {**chosen, **{pair: now[pair] for pair in pairs}})
 
 

@@ -8,6 +8,7 @@ keeps what it has. People may ask for any cell at any time (``hams-ctl matrix --
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from hams_scheduler.events import Command, Note, Profile
@@ -41,37 +42,50 @@ IDLE_WAIT_S = 30.0
 
 
 def needed(state: SchedulerState, record: GroupRecord) -> GroupCells:
-    """The cells that `record` needs; kept until devices, groups, measurements or plans change.
+    """The cells that `record` needs; kept until devices or networks change, or the group begins to serve.
 
     Variants of the networks of a group that serves may wait for an idle device. A group that does not serve yet waits
-    for all of them.
+    for all of them. A new measurement only makes fewer of them missing.
     """
     kept = state.profiles
-    at = (state.devices.revision, state.groups.revision, kept.revision, state.plans.revision)
+    at = (state.devices.revision, state.groups.revision, kept.forgotten)
     if at != kept.needed_at:
         kept.needed.clear()
         kept.needed_at = at
+    serves = state.plans.active(record.spec.name) is not None
     known = kept.needed.get(record.spec.name)
-    if known is None or known.record is not record:
+    if known is None or known.record is not record or known.serves != serves:
         known = kept.needed[record.spec.name] = _find_needed(state, record)
+    elif known.answers != kept.answers and (known.missing or known.missing_idle):
+        known = kept.needed[record.spec.name] = _with_missing(state, known)
     return known
 
 
 def _find_needed(state: SchedulerState, record: GroupRecord) -> GroupCells:
     serves = state.plans.active(record.spec.name) is not None
+    devices = [(device, state.devices.records[device]) for device in state.devices.alive()]
     cells: tuple[list[NeededCell], list[NeededCell]] = ([], [])
     for node in record.spec.depth_first():
         source, *variants = state.groups.networks(record, node)
         for network in (source, *variants):
             cells[serves and bool(network.label)].extend(
-                NeededCell(device, source, network, network.cell(state.devices.records[device]))
-                for device in state.devices.alive()
+                NeededCell(device, source, network, network.cell(on)) for device, on in devices
             )
     required, idle = cells
-    return GroupCells(record, tuple(required), tuple(idle), _unmeasured(state, required), _unmeasured(state, idle))
+    return _with_missing(state, GroupCells(record, serves, tuple(required), tuple(idle)))
 
 
-def _unmeasured(state: SchedulerState, cells: list[NeededCell]) -> tuple[Profile, ...]:
+def _with_missing(state: SchedulerState, cells: GroupCells) -> GroupCells:
+    """`cells` with the benchmarks of those that nobody has measured by now."""
+    return replace(
+        cells,
+        missing=_unmeasured(state, cells.required),
+        missing_idle=_unmeasured(state, cells.idle),
+        answers=state.profiles.answers,
+    )
+
+
+def _unmeasured(state: SchedulerState, cells: tuple[NeededCell, ...]) -> tuple[Profile, ...]:
     wanted: dict[tuple[str, str], Profile] = {}
     for one in cells:
         known = one.cell.key in state.profiles.records
@@ -114,7 +128,7 @@ def waits_for_benchmark(state: SchedulerState, record: GroupRecord) -> bool:
     for node in record.spec.depth_first() if absent else ():
         pin = record.spec.nodes[node].pin
         cells = [
-            (device, network.cell(state.devices.records[device]).key)
+            (device, network.key(state.devices.records[device]))
             for network in state.groups.networks(record, node)
             for device in able
             if not pin or device in pin
@@ -242,7 +256,7 @@ def _doubtful_due(state: SchedulerState, groups: list[GroupRecord], now: float) 
     if now < profiles.next_look:
         return []
     profiles.next_look = now + LOOK_S
-    doubtful = {key for key, record in profiles.records.items() if record.load > OTHERS_LOAD}
+    doubtful = {key for key in profiles.loaded if profiles.records[key].load > OTHERS_LOAD}
     faster = {device for device in state.devices.alive() if _times_as_fast(state, device) >= FASTER}
     if not (doubtful or faster or profiles.repeated):
         return []
@@ -288,4 +302,5 @@ def _nothing_computes(state: SchedulerState, device: str) -> bool:
 def validate(state: SchedulerState) -> None:
     """Raise StateError unless the cells that are kept are those that are needed; for tests."""
     for record in state.groups.sorted():
-        check(needed(state, record) == _find_needed(state, record), f"the cells of {record.spec.name} are out of date")
+        kept, found = needed(state, record), _find_needed(state, record)
+        check(replace(kept, answers=found.answers) == found, f"the cells of {record.spec.name} are out of date")

@@ -7,7 +7,7 @@ lanes takes its part of them. Elsewhere fewer wait, and the device has time to s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hams_scheduler.learning import EMPTY, MESSAGE_CPU
 from hams_scheduler.variant_choice import cpu_s
@@ -21,8 +21,7 @@ PIXEL_S = 1.0e-9
 of it (decision 29)."""
 
 
-@dataclass(frozen=True)
-class ServedSpeed:
+class ServedSpeed(NamedTuple):
     """How fast a network serves a node on a device."""
 
     fps: float
@@ -58,7 +57,7 @@ def served_speed(
     Batches gain throughput, and CPU time where a CPU computes. Frames of more `pixels` than VGA, with which it was
     measured, cost the root CPU time; in devices of several lanes these lanes do it.
     """
-    images = images_at_once(spec, node, weight, device.lanes, pixels)
+    images = images_at_once(spec, node, weight, device.lanes, pixels) if profile.curve else 1.0
     gain = batch_gain(profile, images)
     more_s = PIXEL_S * max(pixels - VGA, 0.0) if node == spec.root else 0.0
     spent = cpu_s(profile, device)
@@ -89,7 +88,9 @@ def batch_gain(profile: ProfileRecord, images: float) -> float:
 
     The time of a batch between two that were measured is taken to grow evenly. 1 where none were measured.
     """
-    lanes = max((point.lanes for point in profile.curve), default=1)
+    if len(profile.curve) < 2:
+        return 1.0
+    lanes = max(point.lanes for point in profile.curve)
     seconds = {point.batch: point.batch / point.fps for point in profile.curve if point.lanes == lanes}
     sizes = sorted(seconds)
     if len(sizes) < 2 or sizes[0] != 1:

@@ -40,7 +40,7 @@ from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbe
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.pipeline import PipelineLoad, ReadCost, ReadCostRequest
 from hams_shared.wire.messages.plan import PlanRecord
-from hams_shared.wire.messages.scheduler import MeasureAnswer, MeasureRequest, PlanRequest
+from hams_shared.wire.messages.scheduler import MeasureAnswer, MeasureRequest, PlanRequest, ViewRequest
 from hams_shared.wire.variants import VariantRecord
 
 log = logging.getLogger("hams.scheduler")
@@ -262,7 +262,9 @@ class SchedulerService:
         self._check_leading()
         assert self._leadership is not None
         now = self._clock.now()
-        view = scheduler_view(self._state, now, self._leadership.record, now - self._leadership.began)
+        wanted = codec.decode(ViewRequest, message.data) if message.data else ViewRequest()
+        led_s = now - self._leadership.began
+        view = scheduler_view(self._state, now, self._leadership.record, led_s, matrix=wanted.matrix)
         await message.respond(codec.encode(view))
 
     async def _on_measure(self, message: Message) -> None:

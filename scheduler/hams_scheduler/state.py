@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 
 from hams_scheduler.leader.lease import Lease
 from hams_scheduler.learning import CROWDED, READ_S, Learned
-from hams_scheduler.planning import NOTHING, Prediction, predict, prior_weight
+from hams_scheduler.plan_index import Plans
+from hams_scheduler.planning import NOTHING, Prediction, predict
+from hams_scheduler.planning_instance import prior_weight
 from hams_scheduler.served_speed import ServedSpeed, served_speed
-from hams_scheduler.state_parts import Devices, Groups, Plans, Profiles, Replanning, check
+from hams_scheduler.state_parts import Devices, Groups, Profiles, Replanning, check
 from hams_scheduler.variant_choice import Network, PlanningSnapshot, comparable, node_name, source_of
 from hams_scheduler.videos import Videos
-from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
+from hams_shared.wire.messages.agents import ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.pipeline import PipelineLoad
 from hams_shared.wire.messages.plan import Plan
@@ -36,6 +38,11 @@ class SchedulerState:
     videos: Videos = field(default_factory=Videos)
     questions: dict[str, PlanRequest] = field(default_factory=dict)
     """By request: what the strategies would do; answered when all is measured."""
+    _serving: dict[tuple[str, str, str], ProfileRecord | None] = field(default_factory=dict)
+    """By (group, node, device): the measurement of the network that serves there, as of `_serving_at`."""
+    _serving_at: tuple[int, ...] = ()
+    _predicted: tuple[tuple[object, ...], Prediction] | None = None
+    """The newest prediction, and what it was made from."""
 
     @property
     def leading(self) -> bool:
@@ -97,19 +104,19 @@ class SchedulerState:
     def measured(self, network: Network, source: Network, device: str) -> ProfileRecord | None:
         """How fast `network`, the `source` of a node or a variant of it, is on `device`; None: not measured."""
         record = self.devices.records[device]
-        profile = self.profiles.records.get(network.cell(record).key)
+        profile = self.profiles.records.get(network.key(record))
         if profile is None or network.model.digest == source.model.digest:
             return profile
-        return comparable(profile, self.profiles.records.get(source.cell(record).key))
+        return comparable(profile, self.profiles.records.get(source.key(record)))
 
     def cores(self, host: str) -> float:
         """CPU cores of `host` that HAMS may use; 0: not known."""
-        return max((r.host_cores for r in self._on_host(host)), default=0.0)
+        return max((r.host_cores for r in self.devices.on_host(host)), default=0.0)
 
     def crowded(self, host: str) -> bool:
         """Whether the agents and the pipeline of `host` keep its cores busy, so that they wait for cores."""
         cores = self.cores(host)
-        spent = sum(self.learned.cpu_load(record.device) for record in self._on_host(host))
+        spent = sum(self.learned.cpu_load(record.device) for record in self.devices.on_host(host))
         return cores > 0 and spent + self.learned.cpu_load(token(host)) >= CROWDED * cores
 
     def _pipeline_host(self, hosts: list[str]) -> str:
@@ -121,9 +128,6 @@ class SchedulerState:
     def _cpus(self, devices: list[str]) -> list[str]:
         """Those of `devices` that are CPUs of which networks share the caches."""
         return [d for d in devices if self.devices.records[d].computes_on_cpu]
-
-    def _on_host(self, host: str) -> list[DeviceRecord]:
-        return [r for d in self.devices.alive() if (r := self.devices.records[d]).host == host]
 
     def cpu_of(self, group: str, node: str, device: str) -> float:
         """CPU time of an image of the network that serves a node on `device`, s; 0 when unknown."""
@@ -145,12 +149,26 @@ class SchedulerState:
         plan = (record.active or record.next) if record else None
         if plan is None or node not in plan.group.spec.nodes or device not in self.devices.records:
             return None
-        network = Network(plan.model_on(node, device), plan.input_on(node, device))
-        profile = self.measured(network, source_of(plan.group, node), device)
+        profile = self._serving_profile(plan, node, device)
         if profile is None or profile.fps <= 0:
             return None
         weight, pixels = self.weight(plan.group, node), self.videos.pixels(plan.group)
         return served_speed(profile, self.devices.records[device], plan.group.spec, node, weight, pixels), weight
+
+    def _serving_profile(self, plan: Plan, node: str, device: str) -> ProfileRecord | None:
+        """The measurement of the network that serves a node on `device`; kept, since heartbeats need it again."""
+        at = (self.devices.revision, self.plans.revision, self.profiles.answers)
+        if at != self._serving_at:
+            self._serving.clear()
+            self._serving_at = at
+        key = (plan.group.spec.name, node, device)
+        if key not in self._serving:
+            self._serving[key] = self._find_serving_profile(plan, node, device)
+        return self._serving[key]
+
+    def _find_serving_profile(self, plan: Plan, node: str, device: str) -> ProfileRecord | None:
+        network = Network(plan.model_on(node, device), plan.input_on(node, device))
+        return self.measured(network, source_of(plan.group, node), device)
 
     # ── the input of a solver ─────────────────────────────────────────────────────────────────────────────────
 
@@ -219,7 +237,19 @@ class SchedulerState:
         return self.learned.frame_s(record.spec.name, reading, len(record.spec.nodes))
 
     def prediction(self) -> Prediction:
-        """What all groups that serve reach together, by what is known now."""
+        """What all groups that serve reach together, by what is known now; kept while that is the same."""
+        at = self._known()
+        if self._predicted is None or self._predicted[0] != at:
+            self._predicted = at, self._predict()
+        return self._predicted[1]
+
+    def _known(self) -> tuple[object, ...]:
+        """What a prediction depends on."""
+        parts = (self.devices, self.groups, self.plans, self.learned, self.videos)
+        profiles = (self.profiles.answers, self.profiles.forgotten)
+        return (*(part.revision for part in parts), *profiles, frozenset(self.groups.banned))
+
+    def _predict(self) -> Prediction:
         plans = [plan for name in sorted(self.plans.records) if (plan := self.plans.active(name)) is not None]
         return predict(self.snapshot([plan.group for plan in plans], "", active=True)) if plans else NOTHING
 
@@ -259,6 +289,18 @@ class SchedulerState:
             if record.next is not None and self.leading and not waits:
                 self._check_not_refused(group, record.next.devices)
         self._check_benchmarks()
+        self._check_serving()
+        if self._predicted is not None and self._predicted[0] == self._known():
+            check(self._predicted[1] == self._predict(), "the prediction is out of date")
+
+    def _check_serving(self) -> None:
+        if self._serving_at != (self.devices.revision, self.plans.revision, self.profiles.answers):
+            return
+        for (group, node, device), known in self._serving.items():
+            record = self.plans.records[group]
+            plan = record.active or record.next
+            fresh = self._find_serving_profile(plan, node, device) if plan is not None else None
+            check(known == fresh, f"the measurement of {group}/{node} on {device} is out of date")
 
     def _check_not_refused(self, group: str, devices: frozenset[str]) -> None:
         """A next plan that a living device refused is kept only while another is wanted, or when there is none."""

@@ -1,7 +1,7 @@
 """The parts of the scheduler's state, each with the indexes it needs and a `validate()` of its own. Pure.
 
 Parts are changed only through their methods where they keep an index or a `revision`. A `revision` grows with every
-change that may alter which benchmarks are needed; :mod:`hams_scheduler.profiling` keeps its results until then.
+change that may alter which cells are needed; :mod:`hams_scheduler.profiling` keeps its results until then.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from hams_shared.runtime.liveness import Liveness
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
 from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.messages.group import GroupRecord
-from hams_shared.wire.messages.plan import Plan, PlanRecord
 from hams_shared.wire.variants import VariantRecord
 
 V = TypeVar("V")
@@ -52,6 +51,8 @@ class Devices:
     """By device: seconds that it computed, over seconds."""
     revision: int = 0
     _alive: list[str] | None = None
+    _on_host: dict[str, list[DeviceRecord]] = field(default_factory=dict)
+    """By host: the records of its living devices; of all hosts, or not found yet."""
 
     def alive(self) -> list[str]:
         """Devices that can be given work, in a fixed order."""
@@ -62,8 +63,21 @@ class Devices:
     def _find_alive(self) -> list[str]:
         return sorted(d for d in self.live.peers if d in self.records and not self.quarantined(d))
 
+    def on_host(self, host: str) -> list[DeviceRecord]:
+        """The devices of `host` that can be given work, in a fixed order."""
+        if not self._on_host:
+            self._on_host = self._find_on_host()
+        return self._on_host.get(host, [])
+
+    def _find_on_host(self) -> dict[str, list[DeviceRecord]]:
+        found: dict[str, list[DeviceRecord]] = {}
+        for device in self.alive():
+            found.setdefault(self.records[device].host, []).append(self.records[device])
+        return found
+
     def _changed(self) -> None:
         self._alive = None
+        self._on_host = {}
         self.revision += 1
 
     def quarantined(self, device: str) -> bool:
@@ -119,6 +133,7 @@ class Devices:
     def validate(self) -> None:
         """Raise StateError unless the list of living devices is up to date."""
         check(self._alive in (None, self._find_alive()), "the list of living devices is out of date")
+        check(self._on_host in ({}, self._find_on_host()), "the living devices by host are out of date")
 
 
 @dataclass
@@ -182,7 +197,7 @@ class Groups:
             check(not strange, f"{what} of groups that are not deployed: {strange}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NeededCell:
     """A cell of the matrix that a group needs: `network` on `device`; `source` is the node's network or its source."""
 
@@ -197,11 +212,14 @@ class GroupCells:
     """The cells that one group needs: those it waits for, and those that are measured when a device is idle."""
 
     record: GroupRecord
+    serves: bool
     required: tuple[NeededCell, ...]
     idle: tuple[NeededCell, ...]
-    missing: tuple[Profile, ...]
+    missing: tuple[Profile, ...] = ()
     """Benchmarks of the `required` cells that nobody has measured."""
-    missing_idle: tuple[Profile, ...]
+    missing_idle: tuple[Profile, ...] = ()
+    answers: int = 0
+    """:attr:`Profiles.answers` when the missing ones were found."""
 
 
 @dataclass
@@ -222,7 +240,12 @@ class Profiles:
     """When doubtful cells are looked for next."""
     idle_since: float | None = None
     """Since when benchmarks wait for an idle device."""
-    revision: int = 0
+    loaded: set[str] = field(default_factory=set)
+    """Keys of the measurements during which others used the device's cores."""
+    answers: int = 0
+    """Grows with every benchmark that ends: a cell that was missing may be so no longer."""
+    forgotten: int = 0
+    """Grows when failures are dropped: a cell may be missing again."""
     needed: dict[str, GroupCells] = field(default_factory=dict)
     """By group: its cells, as of `needed_at`."""
     needed_at: tuple[int, ...] = ()
@@ -231,7 +254,8 @@ class Profiles:
         """Store a measurement."""
         if self.records.get(record.key) != record:
             self.records[record.key] = record
-            self.revision += 1
+            self.answers += 1
+            (self.loaded.add if record.load > 0 else self.loaded.discard)(record.key)
 
     def seen(self, record: ProfileRecord) -> None:
         """Store a measurement in KV. An agent writes it whose answer was lost: nobody waits for that any more."""
@@ -243,7 +267,7 @@ class Profiles:
     def failed(self, incarnation: str, cell: Cell, why: str) -> None:
         """Note a benchmark that ended without an answer."""
         self.unanswered.setdefault((incarnation, cell), []).append(why)
-        self.revision += 1
+        self.answers += 1
 
     def given_up(self, incarnation: str, cell: Cell) -> str | None:
         """Why `cell` has no number although it was attempted often enough, or None."""
@@ -253,75 +277,15 @@ class Profiles:
     def forget(self, incarnations: set[str]) -> None:
         """Drop the failures of other than these incarnations."""
         self.unanswered = {one: why for one, why in self.unanswered.items() if one[0] in incarnations}
-        self.revision += 1
+        self.forgotten += 1
 
     def validate(self) -> None:
         """Raise StateError if a cell is measured twice at once, or a record has another's key."""
         keys = [cell.key for cell, _ in self.running.values()]
         check(len(keys) == len(set(keys)), "a cell is measured twice at once")
         check(all(key == record.key for key, record in self.records.items()), "a measurement has another's key")
-
-
-@dataclass
-class Plans:
-    """The plans of all groups, by device and by whether they wait for agents."""
-
-    records: dict[str, PlanRecord] = field(default_factory=dict)
-    epoch: int = 0
-    adopting: set[str] = field(default_factory=set)
-    """Groups of orphaned plans that are being written back."""
-    pending: set[str] = field(default_factory=set)
-    """Groups whose next plan is being loaded."""
-    by_device: dict[str, set[str]] = field(default_factory=dict)
-    """By device: groups whose active or next plan uses it."""
-    revision: int = 0
-
-    def put(self, record: PlanRecord) -> None:
-        """Store a group's plans."""
-        self.remove(record.group)
-        self.records[record.group] = record
-        self.epoch = max(self.epoch, record.newest)
-        for device in _devices(record):
-            self.by_device.setdefault(device, set()).add(record.group)
-        if record.next is not None:
-            self.pending.add(record.group)
-
-    def remove(self, group: str) -> PlanRecord | None:
-        """Drop and return a group's plans."""
-        self.revision += 1
-        self.pending.discard(group)
-        known = self.records.pop(group, None)
-        for device in _devices(known) if known is not None else ():
-            self.by_device[device].discard(group)
-            if not self.by_device[device]:
-                del self.by_device[device]
-        return known
-
-    def serving(self, group: str) -> Plan | None:
-        """The newest plan of `group`, if it has one."""
-        record = self.records.get(group)
-        return (record.next or record.active) if record else None
-
-    def active(self, group: str) -> Plan | None:
-        """The active plan of `group`, if it has one."""
-        record = self.records.get(group)
-        return record.active if record else None
-
-    def active_on(self, device: str) -> dict[str, Plan]:
-        """By group, sorted: the active plans that use `device`."""
-        plans = {group: self.records[group].active for group in sorted(self.by_device.get(device, ()))}
-        return {group: plan for group, plan in plans.items() if plan is not None and device in plan.devices}
-
-    def validate(self) -> None:
-        """Raise StateError unless epochs, indexes and plans fit together."""
-        for group, record in self.records.items():
-            _check_record(group, record)
-            check(self.epoch >= record.newest, f"epoch {self.epoch} is below {record.newest} of group {group}")
-        pending = {group for group, record in self.records.items() if record.next is not None}
-        check(pending == self.pending, f"pending plans are {pending}, not {self.pending}")
-        places = {(device, group) for group, record in self.records.items() for device in _devices(record)}
-        index = {(device, group) for device, groups in self.by_device.items() for group in groups}
-        check(places == index, "the index of plans by device is out of date")
+        loaded = {key for key, record in self.records.items() if record.load > 0}
+        check(loaded == self.loaded, "the measurements beside others are out of date")
 
 
 @dataclass
@@ -376,23 +340,3 @@ def _set(table: dict[str, V], key: str, value: V | None) -> None:
         table.pop(key, None)
     else:
         table[key] = value
-
-
-def _devices(record: PlanRecord) -> set[str]:
-    return {device for plan in (record.active, record.next) if plan is not None for device in plan.devices}
-
-
-def _check_record(group: str, record: PlanRecord) -> None:
-    check(record.group == group, f"the plan of {group} is that of {record.group}")
-    for plan in (record.active, record.next):
-        if plan is not None:
-            _check_plan(group, plan)
-    if record.active is not None and record.next is not None:
-        check(record.next.epoch > record.active.epoch, f"the next plan of {group} is not newer than the active one")
-
-
-def _check_plan(group: str, plan: Plan) -> None:
-    check(plan.group.spec.name == group, f"plan {plan.epoch} of {group} is made for {plan.group.spec.name}")
-    check(plan.shares.keys() == plan.group.spec.nodes.keys(), f"plan {plan.epoch} of {group} misses or adds nodes")
-    shared = all(places and all(share > 0 for share in places.values()) for places in plan.shares.values())
-    check(shared, f"plan {plan.epoch} of {group} leaves a node without a device")

@@ -6,15 +6,17 @@ that the device runs, and that fit into the device's memory. A :class:`PlanningS
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from hams_scheduler.solver.placement import Placement
 from hams_shared.bus.variant_registry import excluded
 from hams_shared.group.spec import InputSpec
-from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord, profile_key
+from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord, profile_key_begin, profile_key_end
 from hams_shared.wire.messages.group import GroupRecord, ModelRef
 from hams_shared.wire.messages.plan import VariantChoice
 from hams_shared.wire.variants import VariantRecord, task_key
@@ -22,8 +24,11 @@ from hams_shared.wire.variants import VariantRecord, task_key
 Variants = Mapping[str, Mapping[str, VariantRecord]]
 """By digest of the source, then by digest of the variant."""
 
+_key_end = lru_cache(1024)(profile_key_end)
+"""Of a device: of each, it is needed for all networks."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One cell of the FPS matrix: the key of its measurement, and how to request it."""
 
@@ -48,18 +53,26 @@ class Network:
 
     def cell(self, device: DeviceRecord) -> Cell:
         """The cell that holds how fast the network is on `device`."""
-        shape = self.input.shape()
-        key = profile_key(self.model.digest, shape, device.fingerprint, device.runtime, device.precisions[0])
-        return Cell(key, self.model.name, self.model.digest, shape, self.input.dtype)
+        return Cell(self.key(device), self.model.name, self.model.digest, self.input.shape(), self.input.dtype)
+
+    def key(self, device: DeviceRecord) -> str:
+        """The key of that cell."""
+        begin, end = self._key_begin, _key_end(device.fingerprint, device.runtime, device.precisions[0])
+        return f"{begin}.{end}"
+
+    @cached_property
+    def _key_begin(self) -> str:
+        return profile_key_begin(self.model.digest, self.input.shape())
 
 
-@dataclass(frozen=True)
-class NetworkChoice:
+class NetworkChoice(NamedTuple):
     """The network that serves a node on one device, with its measurement and the source's (None: it does not run)."""
 
     network: Network
     profile: ProfileRecord
     source: ProfileRecord | None
+    memory_mib: float = 0.0
+    """The most memory that any device measured."""
 
     @property
     def variant(self) -> VariantChoice | None:
@@ -137,7 +150,7 @@ class PlanningSnapshot:
 
     def memory_mib(self, network: Network) -> float:
         """The most memory that any device measured, MiB: a network may hide in the memory of one loaded before it."""
-        found = (self.profiles.get(network.cell(device).key) for device in self.devices)
+        found = (self.profiles.get(network.key(device)) for device in self.devices)
         return max((p.memory_mib for p in found if p is not None and p.reason is None), default=0.0)
 
 
@@ -201,9 +214,12 @@ def choose_networks(snapshot: PlanningSnapshot, *, smallest: bool = False) -> di
                 if (group.spec.name, device.device) in snapshot.refused:
                     continue
                 choice = _choose(
-                    tuple(n for n in networks if (device.device, n.model.digest) not in snapshot.banned),
-                    lambda network, on=device: snapshot.profiles.get(network.cell(on).key),  # type: ignore[misc]
-                    lambda network, mib=memory: mib[network.model.digest],  # type: ignore[misc]
+                    [
+                        (network, profile, memory[network.model.digest])
+                        for network in networks
+                        if (profile := snapshot.profiles.get(network.key(device))) is not None
+                        and (device.device, network.model.digest) not in snapshot.banned
+                    ],
                     capacity_mib(device),
                     smallest=smallest,
                 )
@@ -213,23 +229,19 @@ def choose_networks(snapshot: PlanningSnapshot, *, smallest: bool = False) -> di
 
 
 def _choose(
-    networks: tuple[Network, ...],
-    measured: Callable[[Network], ProfileRecord | None],
-    memory_mib: Callable[[Network], float],
-    capacity_mib: float,
-    *,
-    smallest: bool,
+    measured: list[tuple[Network, ProfileRecord, float]], capacity_mib: float, *, smallest: bool
 ) -> NetworkChoice | None:
-    """The fastest (or `smallest`) of `networks`, the source first, that runs and fits; of equals the first.
+    """The fastest (or `smallest`) of the `measured` networks that runs and fits; of equals the first.
 
-    None: none runs. Where none fits, the fastest: the solver then reports that it does not fit.
+    They come with their measurements and their memory, MiB, the source first. None: none runs. Where none fits, the
+    fastest: the solver then reports that it does not fit.
     """
-    running = [(n, p) for n in networks if (p := measured(n)) is not None and p.reason is None and p.fps > 0]
+    running = [one for one in measured if one[1].reason is None and one[1].fps > 0]
     if not running:
         return None
-    fitting = [(n, p) for n, p in running if memory_mib(n) <= capacity_mib] or running
-    network, profile = max(fitting, key=lambda pair: -memory_mib(pair[0]) if smallest else pair[1].fps)
-    return NetworkChoice(network, profile, next((p for n, p in running if not n.label), None))
+    fitting = [one for one in running if one[2] <= capacity_mib] or running
+    network, profile, mib = max(fitting, key=lambda one: -one[2] if smallest else one[1].fps)
+    return NetworkChoice(network, profile, next((p for n, p, _ in running if not n.label), None), mib)
 
 
 def cpu_s(profile: ProfileRecord, device: DeviceRecord) -> float:
@@ -258,11 +270,12 @@ def serving(snapshot: PlanningSnapshot) -> dict[tuple[str, str], NetworkChoice]:
             for device in (device for device in snapshot.devices if device.device in places):
                 digest = snapshot.loaded.get(name, {}).get(device.device, group.models[node].digest)
                 network = networks.get(digest)
-                profile = snapshot.profiles.get(network.cell(device).key) if network else None
+                profile = snapshot.profiles.get(network.key(device)) if network else None
                 usable = profile is not None and profile.reason is None and profile.fps > 0
                 if network and profile and usable and (device.device, digest) not in snapshot.banned:
-                    source = snapshot.profiles.get(source_of(group, node).cell(device).key)
-                    found[name, device.device] = NetworkChoice(network, profile, source)
+                    source = snapshot.profiles.get(source_of(group, node).key(device))
+                    memory = snapshot.memory_mib(network)
+                    found[name, device.device] = NetworkChoice(network, profile, source, memory)
     return found
 
 

@@ -28,6 +28,8 @@ class Videos:
     running: set[str] = field(default_factory=set)
     pipeline: str = ""
     """The incarnation of the pipeline that reported last."""
+    revision: int = 0
+    """Grows when a cost changes."""
 
     def start_due(self, records: Iterable[GroupRecord]) -> list[MeasureVideo]:
         """Start to measure the videos of `records` that are not known."""
@@ -45,6 +47,7 @@ class Videos:
         self.running.discard(name)
         self.costs.pop(name, None)
         self.costs[name] = cost
+        self.revision += 1
         while len(self.costs) > KNOWN_LIMIT:
             del self.costs[next(iter(self.costs))]
 
@@ -53,6 +56,7 @@ class Videos:
         if incarnation != self.pipeline:
             self.pipeline = incarnation
             self.costs = {name: cost for name, cost in self.costs.items() if cost.cpu_ms > 0}
+            self.revision += 1
 
     def missing(self, records: Iterable[GroupRecord]) -> bool:
         """Whether a video of `records` is being measured."""

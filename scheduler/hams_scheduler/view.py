@@ -1,22 +1,13 @@
-"""What users see of the scheduler: devices, groups, the matrix, and the FPS to expect of a group now. Pure.
-
-Of a device a group gets what others leave, and turns as many as theirs where they all want more (see
-hams_agents.runtime.fair_queue and :func:`fair_rate`). With the seconds of the device that its frames take, as measured,
-each of its devices limits its frames/s. So do the cores of a host, with the CPU time of its frames.
-"""
+"""What users see of the scheduler: devices, groups and the matrix. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 from hams_scheduler import profiling
-from hams_scheduler.planning import NOTHING, Prediction
-from hams_scheduler.solver.objective import cores_of
+from hams_scheduler.expected_fps import Costs, expected
+from hams_scheduler.planning import Prediction
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.variant_choice import Network, PlanningSnapshot, node_name, source_of
 from hams_shared.bus.variant_registry import excluded
-from hams_shared.group.spec import GroupSpec
 from hams_shared.wire.messages.agents import ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord, ModelRef
 from hams_shared.wire.messages.plan import Plan
@@ -30,35 +21,20 @@ from hams_shared.wire.messages.scheduler import (
 )
 from hams_shared.wire.variants import task_key
 
-SEEN_FRAMES = 30.0
-"""The seconds per frame that the plan counted with weigh as much as this many measured frames."""
-BUSY = 0.8
-"""A device that computes for this part of the time or more is what a group waits for."""
-REACHED = 0.85
-"""A group that does this part of what is expected reaches it."""
-SOME = 0.01
-"""A device that computes for less than this part of the time for a group does as good as nothing for it."""
-
-
-@dataclass(frozen=True)
-class Expected:
-    """The FPS to expect of one group."""
-
-    fps: float
-    why: str = ""
-    """Why it is less than the plan's, or why it is not reached; empty: it is as planned."""
+NO_MATRIX = MatrixView(models=(), devices=(), fps=())
 
 
 def scheduler_view(
-    state: SchedulerState, now: float, leader: LeaderRecord | None = None, led_s: float = 0.0
+    state: SchedulerState, now: float, leader: LeaderRecord | None = None, led_s: float = 0.0, *, matrix: bool = True
 ) -> SchedulerView:
-    """Everything, for `hams-ctl status`, `devices` and `matrix`."""
+    """Everything, for `hams-ctl status`, `devices` and `matrix`; the matrix is empty where it is not wanted."""
     groups, drafts, predicted = state.groups.sorted(), state.drafts(), state.prediction()
+    costs: Costs = {}
     missing = profiling.missing(state, groups + drafts) + profiling.missing(state, drafts, idle=True)
     return SchedulerView(
         devices=tuple(_device(state, name, now) for name in sorted(state.devices.records)),
-        groups=tuple(_group(state, name, predicted) for name in sorted(state.groups.records)),
-        matrix=_doubted(state, matrix_view(state.snapshot(groups, ""))),
+        groups=tuple(_group(state, name, predicted, costs) for name in sorted(state.groups.records)),
+        matrix=_doubted(state, matrix_view(state.snapshot(groups, ""))) if matrix else NO_MATRIX,
         leader=leader,
         led_s=led_s,
         profiling={device: cell.model for device, (cell, _) in sorted(state.profiles.running.items())},
@@ -87,11 +63,11 @@ def _device(state: SchedulerState, device: str, now: float) -> DeviceView:
     )
 
 
-def _group(state: SchedulerState, name: str, predicted: Prediction) -> GroupView:
+def _group(state: SchedulerState, name: str, predicted: Prediction, costs: Costs) -> GroupView:
     record = state.groups.records[name]
     plans = state.plans.records.get(name)
     active, following = (plans.active, plans.next) if plans else (None, None)
-    now = expected(state, name, predicted)
+    now = expected(state, name, predicted, costs)
     view = GroupView(
         name=name,
         deployed_at=record.deployed_at,
@@ -178,7 +154,7 @@ def matrix_view(snapshot: PlanningSnapshot) -> MatrixView:
                 continue
             name = rows[identity] = _row_name(model, identity[1], set(rows.values()))
             source = source_of(group, node)
-            keys = {device.device: source.cell(device).key for device in snapshot.devices}
+            keys = {device.device: source.key(device) for device in snapshot.devices}
             cells[name] = {d: profile for d, key in keys.items() if (profile := snapshot.profiles.get(key))}
             good = {d: profile for d, profile in cells[name].items() if profile.reason is None}
             spent = {
@@ -276,109 +252,3 @@ def _row(
         reasons=reasons,
         serves=tuple(serves),
     )
-
-
-# ── the FPS to expect ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def expected(state: SchedulerState, group: str, predicted: Prediction = NOTHING) -> Expected | None:
-    """Frames/s of `group` under the present load; None: it has no active plan, or nothing is known of its nodes."""
-    plan = state.plans.active(group)
-    if plan is None:
-        return None
-    spent = {device: _spent(state, plan, device) for device in plan.devices}
-    reached = {device: _reached(state, plan, device, s) for device, s in spent.items() if s > 0}
-    if not reached:
-        return None
-    device = min(sorted(reached), key=lambda d: reached[d])
-    now = state.learned.measured_fps(group)
-    host, fps = _by_cores(state, group, predicted)
-    if fps < reached[device]:
-        several = len([g for g, costs in predicted.cores.items() if costs.get(host)]) > 1
-        why = f"{cores_of(host)} are shared with other groups" if several and fps < REACHED * plan.fps else ""
-        return Expected(fps, f"{cores_of(host)} are not full" if 0 < now < REACHED * fps else why)
-    fps = reached[device]
-    if 0 < now < REACHED * fps:
-        return Expected(fps, _not_reached(state, device))
-    others = {g: part for g, part in _parts(state, device).items() if g != group and part >= SOME}
-    if others and fps < REACHED * plan.fps:
-        return Expected(fps, f"{device} also works for {_listed(others)}")
-    return Expected(fps)
-
-
-def _by_cores(state: SchedulerState, group: str, predicted: Prediction) -> tuple[str, float]:
-    """The host whose cores limit the group most, and the frames/s that they allow; infinite where none does."""
-    found = [("", float("inf"))]
-    for host, cost in predicted.cores.get(group, {}).items():
-        costs = {g: by_host[host] for g, by_host in predicted.cores.items() if g != group and by_host.get(host)}
-        others = [(state.learned.measured_fps(g) * one, _turns(state, g, group) * one) for g, one in costs.items()]
-        if cost > 0:
-            found.append((host, fair_rate(1.0, cost, others)))
-    return min(found, key=lambda one: one[1])
-
-
-def fair_rate(capacity: float, cost: float, others: Iterable[tuple[float, float]]) -> float:
-    """The rate at which one that takes `cost` (> 0) of `capacity` each time fills it beside others, shared fairly.
-
-    `others` have, each, the part that they take now, and what they would take for each time of ours with fair turns:
-    nobody takes more than now, and those that would get more than their turns give way.
-    """
-    unbounded = sorted((part / each if each > 0 else 0.0, part, each) for part, each in others)
-    left, slope = capacity, cost + sum(each for _, _, each in unbounded)
-    for enough, part, each in unbounded:
-        if enough * slope >= left:
-            break
-        left, slope = left - part, slope - each
-    return max(left, 0.0) / slope
-
-
-def _turns(state: SchedulerState, other: str, group: str) -> float:
-    """Frames of `other` for each of `group` where both have all they can take; devices' queues go by the same."""
-    theirs, mine = _spec(state, other), _spec(state, group)
-    return (theirs.target_fps or 1.0) * theirs.share / ((mine.target_fps or 1.0) * mine.share)
-
-
-def _spent(state: SchedulerState, plan: Plan, device: str) -> float:
-    """Seconds of `device` per frame of the plan's group, 0 when unknown: as planned at first, as measured then."""
-    group = plan.group.spec.name
-    planned = 0.0
-    nodes = plan.nodes_on(device)
-    for node in nodes:
-        fps = state.fps_of(group, node, device)
-        if not fps:
-            return state.learned.spent_s(group, device, 0.0, 0.0)
-        planned += plan.share(node, device) * state.weight(plan.group, node) / fps
-    resident = sum(len(p.active.nodes_on(device)) for p in state.plans.records.values() if p.active is not None)
-    return state.learned.spent_s(group, device, planned * state.learned.kappa(device, resident), SEEN_FRAMES)
-
-
-def _reached(state: SchedulerState, plan: Plan, device: str, cost: float) -> float:
-    """Frames/s that the device allows the plan's group, each of which takes `cost` s there."""
-    me = plan.group.spec
-    parts = {group: part for group, part in _parts(state, device).items() if group != me.name}
-    first = sum(part for group, part in parts.items() if _spec(state, group).priority > me.priority)
-    equal = [group for group in parts if _spec(state, group).priority == me.priority]
-    costs = {group: _spent(state, active, device) for group in equal if (active := state.plans.active(group))}
-    return fair_rate(1.0 - first, cost, [(parts[g], _turns(state, g, me.name) * one) for g, one in costs.items()])
-
-
-def _parts(state: SchedulerState, device: str) -> dict[str, float]:
-    """By group that has an active plan there: the part of the last seconds that the device computed for it."""
-    return {group: state.learned.load(group, device) for group in state.plans.active_on(device)}
-
-
-def _spec(state: SchedulerState, group: str) -> GroupSpec:
-    active = state.plans.active(group)
-    assert active is not None
-    return active.group.spec
-
-
-def _not_reached(state: SchedulerState, device: str) -> str:
-    busy = sum(_parts(state, device).values())
-    if busy >= BUSY:
-        return f"{device} computes {busy:.0%} of the time; the rest goes between frames"
-    return f"{device} computes {busy:.0%} of the time only: its streams bring no more, or wait elsewhere"
-
-
-def _listed(parts: dict[str, float]) -> str:
-    return ", ".join(f"{group} {part:.0%}" for group, part in sorted(parts.items(), key=lambda one: -one[1]))

@@ -130,22 +130,28 @@ def group_rates(instance: Instance, problem: Problem, shares: FloatArray) -> dic
 
 def _use(instance: Instance, problem: Problem, shares: FloatArray) -> FloatArray:
     """Return G×(D+links+hosts) busy fractions that each group causes at its target."""
-    rows = []
-    for number, name in enumerate(instance.group_names):
-        mine = np.array([instance.group_of(model) == name for model in instance.models])
-        part = np.where(shares > 0, shares * np.where(shares > 0, problem.cost, 0.0), 0.0)
-        if problem.slowdown is not None:
-            count = (shares > 0).sum(axis=0)
-            part = part * problem.slowdown[np.arange(len(count)), count]
-        links = link_cycles(problem, np.where(mine[:, None], shares, 0.0))
-        rows.append(np.concatenate([part[mine].sum(axis=0), links, _host_use(problem.hosts, shares, mine, number)]))
-    return np.array(rows)
+    names = instance.group_names
+    number = {name: index for index, name in enumerate(names)}
+    rows = np.array([number[instance.group_of(model)] for model in instance.models])
+    part = np.where(shares > 0, shares * np.where(shares > 0, problem.cost, 0.0), 0.0)
+    if problem.slowdown is not None:
+        count = (shares > 0).sum(axis=0)
+        part = part * problem.slowdown[np.arange(len(count)), count]
+    by_device = np.zeros((len(names), part.shape[1]))
+    np.add.at(by_device, rows, part)
+    of = range(len(names) if problem.links is not None else 0)
+    links = [link_cycles(problem, np.where((rows == group)[:, None], shares, 0.0)) for group in of]
+    parts = [by_device, np.array(links).reshape(len(names), -1), _host_use(problem.hosts, shares, rows)]
+    return np.concatenate(parts, axis=1)
 
 
-def _host_use(table: HostTable | None, shares: FloatArray, mine: np.ndarray, group: int) -> FloatArray:
+def _host_use(table: HostTable | None, shares: FloatArray, rows: IntArray) -> FloatArray:
+    """Return G×H; `rows` are the M numbers of the nodes' groups."""
     if table is None:
-        return np.zeros(0)
-    return np.asarray(table.total((shares * table.cpu)[mine].sum(axis=0)) + table.fixed[group], dtype=np.float64)
+        return np.zeros((int(rows.max()) + 1, 0))
+    by_device = np.zeros((len(table.fixed), shares.shape[1]))
+    np.add.at(by_device, rows, shares * table.cpu)
+    return np.array([table.total(used) for used in by_device]) + table.fixed
 
 
 def host_use(instance: Instance, shares: FloatArray, rates: dict[str, float]) -> dict[str, float]:
@@ -156,11 +162,11 @@ def host_use(instance: Instance, shares: FloatArray, rates: dict[str, float]) ->
     table = HostTable.of(instance)
     if table is None:
         return {}
+    number = {name: index for index, name in enumerate(instance.group_names)}
+    used = _host_use(table, shares, np.array([number[instance.group_of(model)] for model in instance.models]))
     total = np.zeros(len(table.names))
-    for number, name in enumerate(instance.group_names):
-        mine = np.array([instance.group_of(model) == name for model in instance.models])
-        factor = rates[name] / (instance.target(name) if len(rates) > 1 else 1.0)
-        total += factor * _host_use(table, shares, mine, number)
+    for name, one in number.items():
+        total += rates[name] / (instance.target(name) if len(rates) > 1 else 1.0) * used[one]
     return {name: float(value) for name, value in zip(table.names, total, strict=True)}
 
 

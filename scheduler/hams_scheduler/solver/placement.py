@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hams_scheduler.solver import objective
+from hams_scheduler.solver.changes import Changes, cycles
 from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, Instance, IntArray, Problem
 
 FULL_TABLE = 4000
@@ -207,7 +208,10 @@ def _moved_cycles(problem: Problem, shares: FloatArray) -> FloatArray:
     Exact; but count-dependent slowdown, links and hosts' cores are only looked at up to FULL_TABLE pairs.
     """
     rows, columns = problem.shape
-    if not problem.plain and rows * columns <= FULL_TABLE:
+    exact = not problem.plain and rows * columns <= FULL_TABLE
+    if exact and problem.links is None and (shares.max(axis=1) >= 1 - 1e-12).all():
+        return _moved_whole(problem, shares.argmax(axis=1))
+    if exact:
         table = np.full((rows, columns), np.inf)
         for row, column in zip(*np.nonzero(np.isfinite(problem.cost)), strict=True):
             changed = shares.copy()
@@ -234,6 +238,15 @@ def _moved_cycles(problem: Problem, shares: FloatArray) -> FloatArray:
         most = most if columns > 1 else np.zeros(1)
         table[row] = np.maximum(most, without + problem.cost[row])
     return np.asarray(table, dtype=np.float64)
+
+
+def _moved_whole(problem: Problem, assign: IntArray) -> FloatArray:
+    """Return M×D as :func:`_moved_cycles`, of a placement of whole nodes."""
+    rows, columns = problem.shape
+    moves = Changes.moves(np.repeat(np.arange(rows), columns), np.tile(np.arange(columns), rows))
+    table = cycles(problem, assign, moves).reshape(rows, columns)
+    table[np.arange(rows), assign] = objective.cycle(problem, assign)
+    return np.where(np.isfinite(problem.cost), table, np.inf)
 
 
 def _explanation(

@@ -13,16 +13,18 @@ The rule comes from an experiment (30×8, a device lost: 7.8 moves, against 17.3
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from hams_scheduler.solver import objective
+from hams_scheduler.solver.changes import Changes, cycles, fitting, off
 from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, IntArray, Problem
 from hams_scheduler.solver.strategies.mfs import spent_on
 
 TOLERANCE = 1.05
 """How much longer than the reference's the cycle may be."""
+SAME = 1e-9
+"""Cycles that differ by this part or less differ by rounding: of such changes the first is taken, by node, then device,
+then the node it changes places with, so that the choice does not depend on how sums are rounded."""
 
 
 def replan(problem: Problem, current: IntArray, reference: IntArray, tolerance: float = TOLERANCE) -> IntArray:
@@ -57,92 +59,65 @@ def _still_valid(problem: Problem, current: IntArray) -> IntArray:
     return rows
 
 
-def _fits(problem: Problem, rows: IntArray, row: int, column: int) -> bool:
-    """Whether `row` may go to `column` beside what `rows` puts there."""
-    if not np.isfinite(problem.cost[row, column]):
-        return False
-    others = (rows == column) & (np.arange(len(rows)) != row)
-    if problem.one_per_device and others.any():
-        return False
-    held = problem.memory[others, column].sum() + problem.memory[row, column]
-    return bool(held <= problem.capacity[column] + SLACK_MIB)
-
-
 def _repair(problem: Problem, stays: IntArray, limit: float) -> IntArray | None:
     """Option A, or None when moves and swaps do not reach the limit."""
     rows = stays.copy()
-    least = np.where(np.isfinite(problem.cost), problem.cost, np.inf).min(axis=1)
+    least = problem.cost.min(axis=1)
     for row in sorted(np.nonzero(rows < 0)[0], key=lambda r: (-least[r], r)):
-        options = [c for c in range(problem.shape[1]) if _fits(problem, rows, int(row), c)]
-        if not options:
+        column = _nearest(problem, rows, int(row))
+        if column is None:
             return None
-        rows[row] = min(options, key=lambda c: (_partial_cycle(problem, rows, int(row), c), problem.cost[row, c], c))
+        rows[row] = column
     now = objective.cycle(problem, rows)
     for _ in range(2 * len(rows)):
         if now <= limit:
             return rows
-        best: tuple[float, float, IntArray] | None = None
-        for candidate, count in _steps(problem, rows):
-            then = objective.cycle(problem, candidate)
-            drop = (now - then) / count
-            if then < now * (1 - 1e-9) and (best is None or drop > best[0]):
-                best = (drop, then, candidate)
+        best = _best_step(problem, rows, now)
         if best is None:
             return None
-        now, rows = best[1], best[2]
+        now, rows = best
     return rows if now <= limit else None
 
 
-def _partial_cycle(problem: Problem, rows: IntArray, row: int, column: int) -> float:
-    """Return the longest device or host cycle of the nodes placed so far, with `row` on `column`."""
-    placed = rows >= 0
-    loads = np.bincount(rows[placed], weights=problem.cost[placed, rows[placed]], minlength=problem.shape[1])
-    loads[column] += problem.cost[row, column]
-    if problem.hosts is None:
-        return float(loads.max())
-    with_row = rows.copy()
-    with_row[row] = column
-    return float(max(loads.max(), spent_on(problem.hosts, with_row).max()))
+def _nearest(problem: Problem, rows: IntArray, row: int) -> int | None:
+    """Return the device where `row` lengthens the cycle of the nodes placed so far least; None: it fits nowhere."""
+    every = np.arange(problem.shape[1])
+    options = every[fitting(problem, rows, Changes.moves(np.full(len(every), row), every))]
+    if not len(options):
+        return None
+    placed = np.nonzero(rows >= 0)[0]
+    loads = np.bincount(rows[placed], weights=problem.cost[placed, rows[placed]], minlength=len(every))
+    longest = np.maximum(loads.max(), loads[options] + problem.cost[row, options])
+    if problem.hosts is not None:
+        spent, table = spent_on(problem.hosts, rows), problem.hosts
+        own = spent[table.host[options]] + table.cpu[row, options]
+        longest = np.maximum(longest, np.maximum(spent.max(), own))
+    return int(options[np.lexsort((options, problem.cost[row, options], longest))[0]])
 
 
-def _steps(problem: Problem, rows: IntArray) -> Iterator[tuple[IntArray, int]]:
-    """Yield placements one move or swap away that take something off the bottleneck, and how many nodes that moves."""
-    cycles = objective.device_cycles(problem, objective.shares_of(problem, rows))
-    for full in _full_devices(problem, rows, cycles):
-        yield from _steps_off(problem, rows, full)
+def _best_step(problem: Problem, rows: IntArray, now: float) -> tuple[float, IntArray] | None:
+    """Return cycle and placement after the move or swap that takes most off the bottleneck per node moved, if any."""
+    best: tuple[float, IntArray] | None = None
+    for full in _full_devices(problem, rows, objective.device_cycles(problem, objective.shares_of(problem, rows))):
+        changes = off(problem, rows, full)
+        then = cycles(problem, rows, changes)
+        drop = np.where(then < now * (1 - SAME), (now - then) / np.where(changes.others < 0, 1, 2), 0.0)
+        most = float(drop.max(initial=0.0))
+        if most > (0.0 if best is None else best[0] + SAME * now):
+            tied = np.nonzero((drop > 0) & (drop >= most - SAME * now))[0]
+            first = tied[np.lexsort((changes.others[tied], changes.to[tied], changes.nodes[tied]))[0]]
+            best = most, changes.made(rows, int(first))
+    return None if best is None else (objective.cycle(problem, best[1]), best[1])
 
 
-def _full_devices(problem: Problem, rows: IntArray, cycles: FloatArray) -> list[int]:
+def _full_devices(problem: Problem, rows: IntArray, busy: FloatArray) -> list[int]:
     """The device with the longest cycle; where a host's cores take longer, all devices of that host."""
-    full = int(np.argmax(cycles))
+    full = int(np.argmax(busy))
     if problem.hosts is None:
         return [full]
     spent = spent_on(problem.hosts, rows)
     host = int(np.argmax(spent))
-    return [full] if cycles[full] >= spent[host] else [int(c) for c in np.nonzero(problem.hosts.host == host)[0]]
-
-
-def _steps_off(problem: Problem, rows: IntArray, full: int) -> Iterator[tuple[IntArray, int]]:
-    for row in np.nonzero(rows == full)[0]:
-        for column in range(problem.shape[1]):
-            if column == full:
-                continue
-            if _fits(problem, rows, int(row), column):
-                moved = rows.copy()
-                moved[row] = column
-                yield moved, 1
-            for other in np.nonzero(rows == column)[0]:
-                swapped = rows.copy()
-                swapped[row], swapped[other] = column, full
-                if not (np.isfinite(problem.cost[row, column]) and np.isfinite(problem.cost[other, full])):
-                    continue
-                if _holds(problem, swapped, full) and _holds(problem, swapped, column):
-                    yield swapped, 2
-
-
-def _holds(problem: Problem, rows: IntArray, column: int) -> bool:
-    here = rows == column
-    return bool(problem.memory[here, column].sum() <= problem.capacity[column] + SLACK_MIB)
+    return [full] if busy[full] >= spent[host] else [int(c) for c in np.nonzero(problem.hosts.host == host)[0]]
 
 
 def _prune(problem: Problem, stays: IntArray, rows: IntArray, limit: float) -> IntArray:
@@ -150,16 +125,11 @@ def _prune(problem: Problem, stays: IntArray, rows: IntArray, limit: float) -> I
     rows = rows.copy()
     limit = max(limit, objective.cycle(problem, rows))
     while True:
-        options = []
-        for row in np.nonzero((rows != stays) & (stays >= 0))[0]:
-            if not _fits(problem, rows, int(row), int(stays[row])):
-                continue
-            home = rows.copy()
-            home[row] = stays[row]
-            cycle = objective.cycle(problem, home)
-            if cycle <= limit * (1 + 1e-12):
-                options.append((cycle, int(row)))
-        if not options:
+        away = np.nonzero((rows != stays) & (stays >= 0))[0]
+        home = Changes.moves(away, stays[away])
+        home = home.only(fitting(problem, rows, home))
+        then = cycles(problem, rows, home)
+        most = min(limit * (1 + 1e-12), then.min(initial=np.inf) * (1 + SAME))
+        if not (then <= most).any():
             return rows
-        _, sent = min(options)
-        rows[sent] = stays[sent]
+        rows = home.made(rows, int(np.argmax(then <= most)))

@@ -183,9 +183,9 @@ class Control:
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
 
-    async def view(self) -> SchedulerView:
-        """Return the scheduler's view. Raises NotFoundError when no scheduler runs."""
-        return await scheduler_view(self.bus, timeout=ASK_S, patience=PATIENCE_S)
+    async def view(self, *, matrix: bool = True) -> SchedulerView:
+        """Return the scheduler's view, with or without the `matrix`. Raises NotFoundError when no scheduler runs."""
+        return await scheduler_view(self.bus, timeout=ASK_S, patience=PATIENCE_S, matrix=matrix)
 
     async def streams(self) -> PipelineView:
         """Return all streams. Raises NotFoundError when no pipeline runs."""
@@ -222,7 +222,7 @@ class Control:
 
     async def deployed(self, name: str) -> GroupView:
         """Return a deployed group's state. Raises NotFoundError when there is none of that name."""
-        groups = {group.name: group for group in (await self.view()).groups}
+        groups = {group.name: group for group in (await self.view(matrix=False)).groups}
         if name not in groups:
             raise NotFoundError(f"group {name} is not deployed", f"deployed: {', '.join(groups) or 'none'}")
         return groups[name]
@@ -273,7 +273,7 @@ class Control:
         """Yield the group's state until it serves `record`. Raises the scheduler's error about it."""
         name = record.spec.name
         while True:
-            view = next((g for g in (await self.view()).groups if g.name == name), None)
+            view = next((g for g in (await self.view(matrix=False)).groups if g.name == name), None)
             if view is not None and view.deployed_at == record.deployed_at:
                 served = view.active is not None and view.active.group.deployed_at == record.deployed_at
                 if view.error is not None and not served:

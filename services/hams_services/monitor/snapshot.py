@@ -23,7 +23,7 @@ async def take_snapshot(bus: Bus) -> SystemSnapshot:
     plans: tuple[Plan, ...] = ()
     streams: tuple[StreamView, ...] = ()
     try:
-        view = await scheduler_view(bus, timeout=ASK_S)
+        view = await scheduler_view(bus, timeout=ASK_S, matrix=False)
         devices, plans = view.devices, tuple(group.active for group in view.groups if group.active is not None)
     except HamsError as error:
         troubles.append(_trouble(error, "scheduler"))

@@ -348,7 +348,7 @@ class PipelineService:
     async def _raise_placement_error(self, group: str) -> None:
         """Raise the scheduler's reason why `group` is placed nowhere; return when it has none or does not answer."""
         try:
-            view = await scheduler_view(self._bus, timeout=ASK_S)
+            view = await scheduler_view(self._bus, timeout=ASK_S, matrix=False)
         except HamsError:
             return  # the scheduler is away, or credentials of an older site do not let the pipeline ask
         for one in view.groups:

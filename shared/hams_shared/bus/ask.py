@@ -9,7 +9,7 @@ from hams_shared.errors import DeadlineError, HamsError, NotFoundError, NotLeade
 from hams_shared.runtime.lifecycle import ended
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.pipeline import PipelineView
-from hams_shared.wire.messages.scheduler import PlanAnswer, PlanRequest, SchedulerView
+from hams_shared.wire.messages.scheduler import PlanAnswer, PlanRequest, SchedulerView, ViewRequest
 
 STANDBY = "$SRV.PING.hams-scheduler-replica"
 """Each scheduler answers here as long as it lives."""
@@ -107,20 +107,21 @@ async def _of_one_leader(bus: Bus, request: bytes, timeout: float, patience: flo
 async def _leader(bus: Bus) -> str:
     """Return the id of the leader; empty while none leads."""
     try:
-        leader = (await scheduler_view(bus, timeout=TRY_S)).leader
+        leader = (await scheduler_view(bus, timeout=TRY_S, matrix=False)).leader
     except (NotFoundError, DeadlineError):
         return ""
     return leader.holder if leader is not None else ""
 
 
-async def scheduler_view(bus: Bus, *, timeout: float, patience: float = 0.0) -> SchedulerView:
-    """Everything the scheduler knows; errors as :func:`ask`."""
+async def scheduler_view(bus: Bus, *, timeout: float, patience: float = 0.0, matrix: bool = True) -> SchedulerView:
+    """Everything the scheduler knows, with or without the `matrix`; errors as :func:`ask`."""
+    request = b"" if matrix else codec.encode(ViewRequest(matrix=False))
     until = asyncio.get_running_loop().time() + timeout
     while True:  # a leader that is paused does not answer until another leads
         left = until - asyncio.get_running_loop().time()
         try:
             data = await ask(
-                bus, subjects.scheduler_view(), b"", "scheduler", timeout=min(left, TRY_S), patience=patience
+                bus, subjects.scheduler_view(), request, "scheduler", timeout=min(left, TRY_S), patience=patience
             )
             break
         except DeadlineError:

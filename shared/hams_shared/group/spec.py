@@ -295,12 +295,15 @@ class GroupSpec(Strict):
 
     def depth_first(self) -> tuple[str, ...]:
         """All nodes, every parent before its children."""
+        children: dict[str | None, list[str]] = {}
+        for name, spec in self.nodes.items():
+            children.setdefault(spec.parent, []).append(name)
         order: list[str] = []
         todo = [self.root]
         while todo:
             node = todo.pop()
             order.append(node)
-            todo.extend(reversed(self.children(node)))
+            todo.extend(reversed(children.get(node, ())))
         return tuple(order)
 
 

@@ -229,3 +229,17 @@ def test_networks_that_share_a_cpu_are_taken_to_slow_each_other_down_until_it_is
     assert learned.kappas([ONE, TWO], 3, [ONE]) == {(ONE, 2): 1.011, (ONE, 3): 1.022}
     learned.device_eta[ONE] = Ratio(60.0, 50.0, 50.0)
     assert learned.kappas([ONE, TWO], 2, [ONE]) == {(ONE, 1): 1.0, (ONE, 2): 1.0}
+
+
+def test_all_kappas_at_once_are_those_of_each_pair() -> None:
+    learned = Learned()
+    for device, resident, alone, busy in (
+        (ONE, 1, 5.0, 6.0),
+        (ONE, 3, 5.0, 9.0),
+        (TWO, 2, 4.0, 4.5),
+        (TWO, 9, 1.0, 2.0),
+    ):
+        for ratios, key in ((learned.eta, (device, resident)), (learned.device_eta, device)):
+            ratios.setdefault(key, Ratio(60.0)).add(alone, busy)  # type: ignore[attr-defined]
+    pairs = [(device, nodes) for device in (ONE, TWO) for nodes in range(1, 6)]
+    assert learned.kappas([ONE, TWO], 5) == {pair: learned.kappa(*pair) for pair in pairs}

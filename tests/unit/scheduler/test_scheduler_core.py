@@ -532,9 +532,8 @@ def on_all_cores(*names: str) -> World:
     for name in names:
         world.do(GroupSeen(name, group_record(group_spec(name))))
         world.wait(2.0)
-    world.state.profiles.records = {
-        key: record.model_copy(update={"lanes": 2}) for key, record in world.state.profiles.records.items()
-    }
+    for record in list(world.state.profiles.records.values()):
+        world.state.profiles.add(record.model_copy(update={"lanes": 2}))
     return world
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from hams_scheduler import profiling
 from hams_scheduler.events import HeartbeatSeen, ProfileSeen, StorePlan, Tick
-from hams_scheduler.state_parts import Devices, Plans, Replanning, StateError
+from hams_scheduler.plan_index import Plans
+from hams_scheduler.state_parts import Devices, Replanning, StateError
 from hams_shared.wire.messages.agents import DeviceHealth
 from hams_shared.wire.messages.plan import PlanRecord
 from support.build import device, group_record, heartbeat, plan, profile
@@ -90,7 +91,23 @@ def test_heartbeats_without_news_and_ticks_look_for_no_cells_anew() -> None:
         world.do(Tick())
     assert profiling.needed(world.state, record) is before
     world.do(ProfileSeen(profile(group_record(), "det", ONE, 77.0)))
-    assert profiling.needed(world.state, record) is not before
+    assert profiling.needed(world.state, record) is before, "no cell was missing, so none is missing less"
+
+
+def test_cells_are_looked_for_anew_when_devices_or_networks_change_and_when_one_was_missing() -> None:
+    world = deployed()
+    [record] = world.state.groups.sorted()
+    before = profiling.needed(world.state, record)
+    other = device("h.new.unit")
+    world.state.devices.set_record(other.device, other)
+    world.state.devices.heard(heartbeat(other.device), world.now)
+    wider = profiling.needed(world.state, record)
+    assert wider is not before
+    assert {wanted.device for wanted in wider.missing} == {other.device}
+    world.state.profiles.add(profile(group_record(), "det", other, 77.0))
+    assert len(profiling.needed(world.state, record).missing) == len(wider.missing) - 1
+    world.state.groups.set_variant("source", "variant", None)
+    assert profiling.needed(world.state, record) is not wider
 
 
 def test_a_heartbeat_activates_the_plans_that_wait_for_its_device_and_no_others() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hams_scheduler.view import fair_rate
+from hams_scheduler.expected_fps import fair_rate
 
 
 @pytest.mark.parametrize(

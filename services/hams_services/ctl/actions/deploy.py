@@ -38,7 +38,7 @@ async def bring_in(control: Control, spec: GroupSpec, progress: Progress) -> Gro
 async def _check_scheduler(control: Control, progress: Progress) -> None:
     """Raise NotFoundError when no scheduler runs, before networks are fetched."""
     progress("ask the scheduler", 0, 0)
-    await control.view()
+    await control.view(matrix=False)
 
 
 async def until_served(control: Control, record: GroupRecord, progress: Progress, timeout: float) -> GroupView:
@@ -204,7 +204,7 @@ async def ask_plan(
         while True:
             await asyncio.sleep(0.3)  # the scheduler gets the request first
             try:
-                waiting = (await control.view()).waiting_profiles
+                waiting = (await control.view(matrix=False)).waiting_profiles
             except (NotFoundError, DeadlineError):  # the request itself reports that nobody answers
                 continue
             most = max(most, waiting)

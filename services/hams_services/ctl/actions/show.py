@@ -129,7 +129,7 @@ def devices(json: bool, nats: str | None, debug: bool) -> None:
     """Print the devices of the system."""
 
     async def job(bus: Bus) -> None:
-        _print_devices((await Control(bus).view()).devices, json)
+        _print_devices((await Control(bus).view(matrix=False)).devices, json)
 
     with_bus(job, nats, debug)
 

@@ -235,7 +235,8 @@ async def _until_ready(
                 check_children(supervisor, logs)
                 try:
                     await control.streams()
-                    alive = tuple(d.record.device for d in (await control.view()).devices if d.state == "alive")
+                    known = (await control.view(matrix=False)).devices
+                    alive = tuple(d.record.device for d in known if d.state == "alive")
                     progress(STARTING, len(alive), devices)
                     if len(alive) >= devices:
                         return alive

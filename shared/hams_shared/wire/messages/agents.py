@@ -156,5 +156,15 @@ class ProfileRecord(Wire):
 
 def profile_key(digest: str, shape: tuple[int, ...], fingerprint: str, runtime: str, precision: str) -> str:
     """Key of a profile: model digest and input shape, device fingerprint, runtime version, precision."""
+    return f"{profile_key_begin(digest, shape)}.{profile_key_end(fingerprint, runtime, precision)}"
+
+
+def profile_key_begin(digest: str, shape: tuple[int, ...]) -> str:
+    """Return the part of a profile's key that names the network."""
+    return f"{digest}.{'x'.join(map(str, shape))}"
+
+
+def profile_key_end(fingerprint: str, runtime: str, precision: str) -> str:
+    """Return the part of a profile's key that names the device."""
     version = "".join(c if c.isalnum() or c in "-_" else "_" for c in runtime)
-    return f"{digest}.{'x'.join(map(str, shape))}.{fingerprint}.{version}.{precision}"
+    return f"{fingerprint}.{version}.{precision}"

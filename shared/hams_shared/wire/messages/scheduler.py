@@ -36,6 +36,12 @@ class PlanRequest(Wire):
         return [self.group, *self.others]
 
 
+class ViewRequest(Wire):
+    """Request for :class:`SchedulerView`; an empty message is one for all of it."""
+
+    matrix: bool = Field(True, description="false: an empty matrix, which is most of a large site's view")
+
+
 class MeasureRequest(Wire):
     """Request: measure these cells of the FPS matrix again. Names may be patterns (``*``); empty: all."""
 

@@ -1,0 +1,123 @@
+"""From a snapshot of groups, devices and profiles to the instance that the strategies solve. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hams_scheduler.served_speed import served_speed
+from hams_scheduler.solver.instance import FloatArray, Instance
+from hams_scheduler.variant_choice import (
+    NetworkChoices,
+    PlanningSnapshot,
+    capacity_mib,
+    choose_networks,
+    node_name,
+    source_of,
+)
+from hams_shared.errors import InfeasibleError
+from hams_shared.group.spec import VGA
+from hams_shared.wire.messages.agents import DeviceRecord
+from hams_shared.wire.messages.group import GroupRecord
+
+CHILD_WEIGHT = 1.0
+"""Inferences per frame of a child node until they are measured: one object a frame."""
+
+
+def prior_weight(group: GroupRecord, node: str) -> float:
+    """Inferences of `node` per frame until they are measured: the group file's, or one per frame."""
+    spec = group.spec.nodes[node]
+    return spec.weight or (1.0 if spec.parent is None else CHILD_WEIGHT)
+
+
+def build_instance(snapshot: PlanningSnapshot, chosen: NetworkChoices | None = None) -> Instance:
+    """Arrange `snapshot` as an instance; rows are the nodes of all groups, ``group/node``.
+
+    A pair's FPS and memory are those of the network `chosen` for it (default: :func:`choose_networks`).
+
+    Raises:
+        InfeasibleError: some node runs on no device, with the reason for each device.
+    """
+    rows = [(group, node) for group in snapshot.groups for node in group.spec.depth_first()]
+    models = tuple(node_name(group, node) for group, node in rows)
+    weights = np.array([snapshot.weights.get(node_name(g, n), prior_weight(g, n)) for g, n in rows])
+    fps, memory, cpu_ms = _tables(snapshot, choose_networks(snapshot) if chosen is None else chosen, rows, weights)
+    for i, (group, node) in enumerate(rows):
+        pin = group.spec.nodes[node].pin
+        usable = [not pin or device.device in pin for device in snapshot.devices]
+        if not fps[i, usable].any():
+            raise InfeasibleError(f"node {models[i]} runs on no device: {_why_nowhere(snapshot, group, node)}")
+    return Instance(
+        models=models,
+        devices=tuple(d.device for d in snapshot.devices),
+        fps=fps,
+        weights=weights,
+        memory_mib=memory,
+        capacity_mib=np.array([capacity_mib(d) for d in snapshot.devices]),
+        pins={node_name(g, n): frozenset(g.spec.nodes[n].pin) for g, n in rows if g.spec.nodes[n].pin},
+        groups={node_name(g, n): g.spec.name for g, n in rows},
+        targets={g.spec.name: g.spec.target_fps for g in snapshot.groups if g.spec.target_fps is not None},
+        priorities={g.spec.name: g.spec.priority for g in snapshot.groups},
+        hosts={d.device: d.host for d in snapshot.devices},
+        cpu_devices=frozenset(d.device for d in snapshot.devices if d.kind == "cpu"),
+        kappa=_kappa(snapshot, len(rows)),
+        cores=snapshot.cores,
+        cpu_ms=cpu_ms if snapshot.cores else None,
+        frame_cpu_ms={
+            g.spec.name: {snapshot.pipeline_host: 1e3 * snapshot.frames.get(g.spec.name, 0.0)} for g in snapshot.groups
+        }
+        if snapshot.cores
+        else {},
+    )
+
+
+def _tables(
+    snapshot: PlanningSnapshot, chosen: NetworkChoices, rows: Sequence[tuple[GroupRecord, str]], weights: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return M×D frames/s with the learned overhead (0: does not run), MiB, and ms of CPU time per inference."""
+    fps, memory, cpu_ms = (np.zeros((len(rows), len(snapshot.devices))) for _ in range(3))
+    devices = [
+        (j, d, snapshot.messages.get(d.device, 0.0), snapshot.overhead.get(d.device, 0.0))
+        for j, d in enumerate(snapshot.devices)
+    ]
+    for i, ((group, node), weight) in enumerate(zip(rows, weights.tolist(), strict=True)):
+        name, spec, pixels = node_name(group, node), group.spec, snapshot.pixels.get(group.spec.name, VGA)
+        for j, device, message, overhead in devices:
+            choice = chosen.get((name, device.device))
+            if choice is not None:
+                speed = served_speed(choice.profile, device, spec, node, weight, pixels)
+                message_s = speed.message_s(message, weight)
+                fps[i, j] = 1.0 / (speed.device_s(device, message_s) + overhead)
+                memory[i, j] = choice.memory_mib
+                cpu_ms[i, j] = 1e3 * snapshot.cpu_s(speed.cpu_s, device, group, message_s)
+    return fps, memory, cpu_ms
+
+
+def _kappa(snapshot: PlanningSnapshot, rows: int) -> FloatArray | None:
+    """The learned interference as D×K, K = number of nodes; None when nothing was learned."""
+    if not snapshot.kappa:
+        return None
+    return np.array([[snapshot.kappa.get((d.device, k), 1.0) for k in range(1, rows + 1)] for d in snapshot.devices])
+
+
+def _why_nowhere(snapshot: PlanningSnapshot, group: GroupRecord, node: str) -> str:
+    """The reason of each device that it may run on; devices with the same reason are listed together."""
+    pin = group.spec.nodes[node].pin
+    reasons: dict[str, list[str]] = {}
+    for device in snapshot.devices:
+        if not pin or device.device in pin:
+            reasons.setdefault(_why_not(snapshot, group, node, device), []).append(device.device)
+    none = f"it is pinned to {', '.join(pin)}, and there is no such device" if pin else "there is none"
+    return "; ".join(f"{', '.join(devices)}: {why}" for why, devices in reasons.items()) or none
+
+
+def _why_not(snapshot: PlanningSnapshot, group: GroupRecord, node: str, device: DeviceRecord) -> str:
+    """Why the source of `node` does not run on `device`."""
+    refusal = snapshot.refused.get((group.spec.name, device.device))
+    if refusal:
+        return f"refused: {refusal}"
+    key = source_of(group, node).key(device)
+    profile = snapshot.profiles.get(key)
+    why = profile.reason if profile is not None else snapshot.unanswered.get((device.device, key))
+    return why or "not measured yet"
