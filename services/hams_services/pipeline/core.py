@@ -33,7 +33,6 @@ RETRY = Backoff(first=0.1, longest=6.4)
 MAX_ATTEMPTS = 8
 """A lossless frame fails after so many failed attempts (deadline or refusal). A lost device is no failed attempt."""
 
-
 HELD = 3
 """At most so many windows of frames are open, those that are complete and wait for an older one included."""
 

@@ -121,7 +121,7 @@ class Flow:
             raise RefusedError(f"stream {self.name} is removed")
         frame = self.core.ledger.submitted
         height, width = picture.pixels.shape[:2]
-        if self._pixels != width * height:
+        if width * height > self._pixels:  # of single images of many sizes the largest counts
             self._pixels = width * height
             self._set_window()
         self.frames.put(frame, picture.pixels)

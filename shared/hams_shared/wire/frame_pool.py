@@ -246,9 +246,10 @@ class FrameStore:
         size = math.prod(shape)
         if size > POOLED_BYTES:
             return None
-        pool = self._pool
-        if (pool is None or size > pool.slot_bytes or self.slots > pool.slots) and not 0 < self._full <= size:
-            self._grow(size)
+        slots, slot_bytes = (self._pool.slots, self._pool.slot_bytes) if self._pool else (0, 0)
+        wanted = max(size, slot_bytes)  # a pool with more slots takes what the old one took
+        if (size > slot_bytes or self.slots > slots) and not 0 < self._full <= wanted:
+            self._grow(wanted)
         return self._pool.take(shape) if self._pool else None
 
     def _grow(self, size: int) -> None:

@@ -89,6 +89,25 @@ def test_more_slots_can_be_had_later() -> None:
 
 
 @needs_shm
+def test_a_pool_with_more_slots_takes_large_frames_as_well() -> None:
+    before = set(FOLDER.glob(f"{PREFIX}*"))
+    store = FrameStore(1)
+    store.put(0, image(1, height=5000))
+    store.drop(0)
+    store.slots = 2
+    for frame, height in enumerate((4, 5000, 4, 5000), start=1):
+        store.put(frame, image(frame, height=height))
+        found = store.get(frame)
+        assert found is not None
+        assert found[1] is not None
+        store.drop(frame)
+        if frame == 1:
+            made = set(FOLDER.glob(f"{PREFIX}*")) - before
+    assert set(FOLDER.glob(f"{PREFIX}*")) - before == made
+    store.close()
+
+
+@needs_shm
 def test_a_larger_frame_gets_a_larger_pool_and_the_old_one_goes_when_empty() -> None:
     before = set(FOLDER.glob(f"{PREFIX}*"))
     store = FrameStore(2)
