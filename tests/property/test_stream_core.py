@@ -51,10 +51,14 @@ class StreamMachine(RuleBasedStateMachine):
         self.take(self.core.output(output(send.id, node, items, [0] * len(items)), self.now))
 
     @precondition(lambda self: self.sent)
-    @rule(data=st.data(), code=st.sampled_from(["stale-epoch", "refused", "bad-model", "internal"]))
-    def refuse(self, data: st.DataObject, code: str) -> None:
+    @rule(
+        data=st.data(),
+        node=st.sampled_from(["det", "age"]),
+        code=st.sampled_from(["stale-epoch", "refused", "bad-model", "internal"]),
+    )
+    def refuse(self, data: st.DataObject, node: str, code: str) -> None:
         send = data.draw(st.sampled_from(self.sent))
-        self.take(self.core.output(output(send.id, "det", [], error=code), self.now))
+        self.take(self.core.output(output(send.id, node, [], error=code), self.now))
 
     @rule(chosen=st.sampled_from([None, *PLANS]), broken=st.sets(st.sampled_from(["h.b.one", "h.b.two", "h.b.three"])))
     def route(self, chosen: object, broken: set[str]) -> None:

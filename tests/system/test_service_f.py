@@ -123,7 +123,7 @@ def test_kill_9_of_an_agent_loses_no_frame(up: Up, lossless_face: Path, number: 
         old = up.kill(device)
         stream = up.until_ended()
         assert up.pid_of(device) != old  # it was started again
-        assert (stream["state"], stream["delivered"], stream["submitted"]) == ("ended", FRAMES, FRAMES)
+        assert (stream["state"], stream["delivered"], stream["submitted"]) == ("ended", FRAMES, FRAMES), stream
         results.until(FRAMES)
         assert results.frames == list(range(FRAMES))
 

@@ -126,6 +126,7 @@ class Flight:
         at = f"frame {self.frame}, attempt {self.attempt}"
         assert self.outstanding <= self.route.keys(), f"{at}: {self.outstanding} outstanding, but were not sent"
         assert self.failed_attempts < MAX_ATTEMPTS, f"{at}: it should have been given up"
+        assert self.failed_attempts <= self.attempt + 1, f"{at}: {self.failed_attempts} attempts have failed"
         assert (self.attempt < 0) == (self.plan is None) == (self.join is None), f"{at}: sent under no plan"
         if self.plan is not None:
             assert self.route.keys() == self.plan.shares.keys(), f"{at}: its route misses nodes"
@@ -229,6 +230,8 @@ class StreamCore:
             flight.outstanding.remove(output.node)
             self.replicas.release(output.node, flight.route[output.node])
         if output.error is not None:
+            if flight.retry_at is not None:
+                return []  # the attempt has failed, or was lost, already
             return self._failed(flight, output.error["code"], now, f"{output.node}: {output.error.get('text', '')}")
         if not flight.join.add(output):
             return self._go(now) if output.node == flight.plan.group.spec.root else []

@@ -167,6 +167,27 @@ def test_a_refusal_is_tried_again_after_a_pause() -> None:
     assert again.id.attempt == 1
 
 
+def test_an_attempt_that_several_nodes_refuse_has_failed_once() -> None:
+    stream = core(lossless=True)
+    [send] = sends(submit(stream))
+    for _ in range(MAX_ATTEMPTS):
+        for node in ("det", "age"):
+            assert stream.output(output(send.id, node, [], error="stale-epoch"), 0.1) == []
+    [again] = sends(stream.tick(0.5))
+    assert closes(answer(stream, again)) == [(0, Outcome.DELIVERED, "")]
+
+
+def test_what_a_lost_device_leaves_refused_is_no_failed_attempt() -> None:
+    stream = core(lossless=True)
+    [send] = sends(submit(stream))
+    stream.output(output(send.id, "det", BOX, [0]), 0.1)
+    assert stream.route(None, {"h.b.two"}, 0.2) == []
+    for _ in range(MAX_ATTEMPTS):  # the device is back and has not loaded its network yet
+        assert stream.output(output(send.id, "age", [], error="stale-epoch"), 0.3) == []
+    [again] = sends(stream.route(A, (), 0.4))
+    assert closes(answer(stream, again)) == [(0, Outcome.DELIVERED, "")]
+
+
 def test_a_lossless_frame_is_given_up_after_enough_deadlines() -> None:
     stream = core(lossless=True)
     submit(stream)
