@@ -1,10 +1,10 @@
 """Group FPS predicted before deployment against measured: ``python -m benchmarks prediction``.
 
-For each set of devices a system with an empty home measures the networks and plans every case; these are the
-predictions. Nothing has been served, so nothing is learned from serving. Its home is kept. In each round a new system
-(a new scheduler: what was learned is gone) starts from a copy of that home and serves the set's cases one after
-another. The order of the sets and of their cases changes from round to round. All nodes are pinned, streams are
-lossless, as fast as they go. Rules: :mod:`benchmarks.prediction.rules`.
+In each round, for each set of devices, a system with an empty home measures the networks and plans every case; these
+are the predictions. Nothing has been served, so nothing is learned from serving. Then a new system (a new scheduler)
+starts from that home and serves the set's cases one after another. So the noise of one measurement of the networks
+does not stay in all rounds. The order of the sets and of their cases changes from round to round. All nodes are pinned,
+streams are lossless, as fast as they go. Rules: :mod:`benchmarks.prediction.rules`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Bench:
     def __init__(self, cases: list[PredictionCase], rows: list[rules.Row], out: Path) -> None:
         self._sets = device_sets()
         self._cases = {name: mine for name in self._sets if (mine := [case for case in cases if case.devices == name])}
-        self._predicted: dict[str, Prediction] = {}  # by case
+        self._predicted: dict[str, Prediction] = {}  # by case, in this round
         self._profiled: dict[str, float] = {}
         self.rows = rows
         self._out = out
@@ -52,31 +52,28 @@ class Bench:
         os.environ["HAMS_HOME"] = str(home)
         return System(list(self._sets[name].named.values()))
 
-    def prepare(self) -> None:
-        """Measure the networks on each set of devices and predict every case, before anything is deployed."""
-        for name, cases in self._cases.items():
-            home = folder() / f"home-{name}"
-            shutil.rmtree(home, ignore_errors=True)
-            before = calibration.rate()
-            with self._system(name, home) as system:
-                for case in cases:
-                    self._predicted[case.name] = predict(system, case)
-                    said = ", ".join(f"{group} {fps:.2f}" for group, fps in self._predicted[case.name].fps.items())
-                    self._say(f"{case.name}: predicted {said}")
-            after = calibration.rate()
-            self._profiled[name] = (before + after) / 2.0
-            self._say(f"{name}: profiled; calibration {before:.0f} before, {after:.0f} after")
-
     def round(self, number: int) -> None:
-        """Serve every case once."""
+        """Measure the networks anew, predict, and serve every case once."""
         names = list(self._cases)
         for name in names[number % len(names) :] + names[: number % len(names)]:
             home = folder() / "home"
             shutil.rmtree(home, ignore_errors=True)
-            shutil.copytree(folder() / f"home-{name}", home)
-            with self._system(name, home) as system:
+            self._predict(name, home)
+            with self._system(name, home) as system:  # a new scheduler, which has learned nothing
                 for case in self._cases[name][:: -1 if number % 2 else 1]:
                     self._case(system, case, number)
+
+    def _predict(self, name: str, home: Path) -> None:
+        """Measure the networks on a set of devices and predict its cases, before anything is deployed."""
+        before = calibration.rate()
+        with self._system(name, home) as system:
+            for case in self._cases[name]:
+                self._predicted[case.name] = predict(system, case)
+                said = ", ".join(f"{group} {fps:.2f}" for group, fps in self._predicted[case.name].fps.items())
+                self._say(f"{case.name}: predicted {said}")
+        after = calibration.rate()
+        self._profiled[name] = (before + after) / 2.0
+        self._say(f"{name}: profiled; calibration {before:.0f} before, {after:.0f} after")
 
     def _case(self, system: System, case: PredictionCase, number: int) -> None:
         for attempt in range(2 if time.monotonic() - self._began < LAST_REPEAT_S else 1):
@@ -151,7 +148,6 @@ def main(arguments: list[str] | None = None) -> None:
     bench = Bench(cases, [row for row in kept if row["case"] not in names], chosen.out)
     for case in cases:  # videos and counts are made before anything is timed
         deployment(case, folder())
-    bench.prepare()
     for number in range(1 if chosen.quick else chosen.rounds):
         bench.round(number)
     write(bench.rows, chosen.out)

@@ -6,7 +6,8 @@
   kept and never averaged.
 - Drift-corrected FPS = measured FPS × calibration while the networks were profiled ÷ mean calibration of the bracket.
   Groups that emulated devices limit by the plan are not corrected: their pace is stated.
-- The figure of a group is the median over the rounds that are not void; its error is |predicted - figure| ÷ figure.
+- Each round measures the networks anew, and predicts from that. The error of a group is the median of predicted ÷
+  figure - 1 over the rounds that are not void; its figures are medians, too.
 - A group without a round that is not void has no error, and is counted as not measured.
 """
 
@@ -55,12 +56,13 @@ def summary(rows: Iterable[Row]) -> list[Row]:
 
 def _one(mine: list[Row]) -> Row:
     good = [row for row in mine if not row["void"]]
-    one: Row = {key: mine[0][key] for key in ("case", "group", "devices", "placement", "predicted")}
+    one: Row = {key: mine[0][key] for key in ("case", "group", "devices", "placement")}
     one |= {"rounds": len(good), "void": len(mine) - len(good)}
+    one["predicted"] = statistics.median(row["predicted"] for row in good or mine)
     for key in ("measured", "corrected", "expected"):
         one[key] = statistics.median(row[key] for row in good) if good else None
     for key in ("measured", "corrected"):
-        one[f"{key}_error"] = one["predicted"] / one[key] - 1.0 if good else None
+        one[f"{key}_error"] = statistics.median(row["predicted"] / row[key] - 1.0 for row in good) if good else None
     return one
 
 

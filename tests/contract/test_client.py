@@ -24,14 +24,16 @@ async def test_a_feed_listens_from_the_beginning_of_its_block(connect: Any, name
             for frame in range(3):
                 await a.publish(subjects.result(name, "s"), result(frame))
             await a.publish(subjects.result(name, "s"), b"no result")
-            assert [(await asyncio.wait_for(anext(feed), 10)).frame for _ in range(3)] == [0, 1, 2]
+            async with asyncio.timeout(10):
+                assert [(await anext(feed)).frame for _ in range(3)] == [0, 1, 2]
             for frame in range(3, 9):
                 await a.publish(subjects.result(name, "s"), result(frame))
             await until(lambda: feed.lost == 2)
             async for one in feed:
                 assert one.frame == 5  # 3 and 4 gave way
                 break
-            assert (await asyncio.wait_for(anext(feed), 10)).frame == 6  # the loop's end did not end the block
+            async with asyncio.timeout(10):
+                assert (await anext(feed)).frame == 6  # the loop's end did not end the block
         await a.publish(subjects.result(name, "s"), result(9))
         assert feed.lost == 2
 
@@ -50,7 +52,8 @@ async def test_a_feed_without_a_block_ends_with_its_loop(connect: Any, name: str
         waiting = asyncio.create_task(first())
         await until(lambda: feed._subscription is not None)
         await a.publish(subjects.result(name, "s"), result(7))
-        assert await asyncio.wait_for(waiting, 10) == 7
+        async with asyncio.timeout(10):
+            assert await waiting == 7
         assert feed._subscription is None
 
 

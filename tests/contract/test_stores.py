@@ -197,7 +197,8 @@ async def test_a_watch_can_be_cancelled(connect: Any, name: str) -> None:
                 pass
 
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(read(), 0.2)
+            async with asyncio.timeout(0.2):
+                await read()
         await kv.put("k", b"still works")
         assert await kv.entries()
 

@@ -119,7 +119,8 @@ async def feed(url: str, count: int) -> list[hams_client.Result]:
                 image = cv2.imencode(".png", picture(number))[1].tobytes()
             assert (await hams.push("grey", "s0", image)).frame == number
         while len(received) < count:
-            received.append(await asyncio.wait_for(anext(results), 30))
+            async with asyncio.timeout(30):
+                received.append(await anext(results))
         large = np.full((1600, 2000, 3), 80, np.uint8)  # 9.2 MiB: more than the broker takes in one message
         assert len(large.tobytes()) > hams.bus.max_payload
         assert abs((await hams.infer("grey", large)).objects[0]["light"]["value"] - 80) < 1
