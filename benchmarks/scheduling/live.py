@@ -49,6 +49,8 @@ COLUMNS = {
     "snapshot": "snapshot",
     "benchmark done": "profiled",
     "device lost → plan": "lost",
+    "device lost → plan that was ready": "ready",
+    "making one ready": "prepare",
     "one more group → plan": "more",
 }
 
@@ -91,6 +93,8 @@ class World:
         self.groups = [group(number) for number in range(nodes // NODES + 1)]
         self.served = 0
         """Frames of each group so far."""
+        self.next: events.Prepare | None = None
+        """The loss whose plans are to be computed; :meth:`prepare` does."""
         for name, record in self.devices.items():
             self.do(events.DeviceSeen(name, record))
         for one in self.groups:
@@ -126,6 +130,8 @@ class World:
             if isinstance(command, events.Solve):
                 solution = decide(command.snapshot, 0.0)
                 published += self.do(events.Solved(command.generation, solution))
+            elif isinstance(command, events.Prepare):
+                self.next = command
             elif isinstance(command, events.StorePlan):
                 published.append(codec.encode(command.record))
         return published
@@ -212,9 +218,29 @@ class World:
         renewed = one.model_copy(update={"fps": one.fps * 1.001})
         return timed(lambda: self.do(events.ProfileSeen(renewed)))
 
-    def lose(self) -> float:
-        """The time from the tick that finds a device lost to the last plan encoded; then the device returns."""
-        lost = max(self.state.plans.by_device, key=lambda name: len(self.state.plans.by_device[name]))
+    def prepare(self) -> list[float]:
+        """The times of computing the plans for two losses, of those that are next."""
+        spent = []
+        for _ in range(2):
+            for _ in range(8):
+                self.now += TICK_S
+                self.beat()
+                self.do(events.Tick())
+            if (command := self.next) is not None:
+                begin = perf_counter()
+                self.next, solution = None, decide(command.snapshot, 0.0)
+                spent.append(perf_counter() - begin)
+                self.do(events.Prepared(command.generation, solution, 0.0))
+        return spent
+
+    def lose(self, *, ready: bool = False) -> float:
+        """The time from the tick that finds a device lost to the last plan encoded; then the device returns.
+
+        With `ready`, a device for whose loss the plans are kept.
+        """
+        among = [*self.state.kept.plans] if ready else [d for d in self.devices if d not in self.state.kept.plans]
+        lost = max(among, key=lambda name: len(self.state.plans.by_device.get(name, ())))
+        used = self.state.kept.used
         for _ in range(4):
             self.now += BEAT_S
             self.beat(but=lost)
@@ -223,6 +249,7 @@ class World:
                 break
         spent = perf_counter() - begin
         assert plans
+        assert self.state.kept.used == used + ready
         self.settle()
         return spent
 
@@ -269,6 +296,8 @@ def measure(nodes: int, devices: int) -> dict[str, Any]:
         ("profiled", lambda: [world.profiled() for _ in range(few)]),
         ("poll", lambda: [world.poll() for _ in range(few)]),
         ("lost", lambda: [world.lose() for _ in range(few)]),
+        ("prepare", world.prepare),
+        ("ready", lambda: [world.lose(ready=True)]),
         ("more", lambda: [world.add() for _ in range(few)]),
         ("serving", lambda: world.beats(5)),
         ("view", lambda: [world.view() for _ in range(few)]),

@@ -153,6 +153,15 @@ class Solved:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """The solver's answer to :class:`Prepare`, and the CPU time that it took, s; None: solving failed."""
+
+    generation: int
+    solution: Solution | None
+    cpu_s: float
+
+
+@dataclass(frozen=True)
 class PlanAsked:
     """A question what the strategies would do; nothing is deployed."""
 
@@ -198,6 +207,7 @@ Event = (
     | VariantSeen
     | ProfileDone
     | Solved
+    | Prepared
     | PlanAsked
     | AskWithdrawn
     | MeasureAsked
@@ -242,6 +252,15 @@ class Solve:
 
 
 @dataclass(frozen=True)
+class Prepare:
+    """Run the solver on `snapshot`, what were left if `device` were lost; report :class:`Prepared`."""
+
+    generation: int
+    device: str
+    snapshot: PlanningSnapshot
+
+
+@dataclass(frozen=True)
 class StorePlan:
     """Write to KV ``plans``."""
 
@@ -281,4 +300,6 @@ class Note:
     epoch: int | None = None
 
 
-Command = Profile | MeasureVideo | StoreProfile | Solve | StorePlan | DeletePlan | AdoptGroup | AnswerPlan | Note
+Command = (
+    Profile | MeasureVideo | StoreProfile | Solve | Prepare | StorePlan | DeletePlan | AdoptGroup | AnswerPlan | Note
+)

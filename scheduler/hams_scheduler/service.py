@@ -296,6 +296,8 @@ class SchedulerService:
                     self._own(self._measure_video(command))
                 case events.Solve():
                     self._own(self._solve(command))
+                case events.Prepare():
+                    self._own(self._prepare(command))
                 case events.AnswerPlan():
                     self._own(self._questions.compare(command))
                 case events.AdoptGroup(group):
@@ -366,3 +368,16 @@ class SchedulerService:
             self._do(events.Solved(command.generation, None, as_hams_error(error)))
         else:
             self._do(events.Solved(command.generation, solution))
+
+    async def _prepare(self, command: events.Prepare) -> None:
+        """Compute the plans for a loss that may come, in a thread; its CPU time decides when the next is computed.
+
+        What the whole process spends meanwhile counts, since a strategy may have threads of its own.
+        """
+        begin, solution = time.process_time(), None
+        try:
+            solution = await asyncio.to_thread(decide, command.snapshot, time.time())
+        except Exception as error:
+            if not isinstance(error, HamsError):
+                log.exception("solving failed")
+        self._do(events.Prepared(command.generation, solution, time.process_time() - begin))
