@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hams_scheduler.served_speed import served_speed
+from hams_scheduler.served_speed import DeviceTable
 from hams_scheduler.solver.instance import FloatArray, Instance
 from hams_scheduler.variant_choice import (
     NetworkChoices,
@@ -77,20 +77,19 @@ def _tables(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return M×D frames/s with the learned overhead (0: does not run), MiB, and ms of CPU time per inference."""
     fps, memory, cpu_ms = (np.zeros((len(rows), len(snapshot.devices))) for _ in range(3))
-    devices = [
-        (j, d, snapshot.messages.get(d.device, 0.0), snapshot.overhead.get(d.device, 0.0))
-        for j, d in enumerate(snapshot.devices)
-    ]
+    names = [device.device for device in snapshot.devices]
+    table = DeviceTable(snapshot.devices, [snapshot.messages.get(name, 0.0) for name in names])
+    overhead = np.array([snapshot.overhead.get(name, 0.0) for name in names])
     for i, ((group, node), weight) in enumerate(zip(rows, weights.tolist(), strict=True)):
-        name, spec, pixels = node_name(group, node), group.spec, snapshot.pixels.get(group.spec.name, VGA)
-        for j, device, message, overhead in devices:
-            choice = chosen.get((name, device.device))
-            if choice is not None:
-                speed = served_speed(choice.profile, device, spec, node, weight, pixels)
-                message_s = speed.message_s(message, weight)
-                fps[i, j] = 1.0 / (speed.device_s(device, message_s) + overhead)
-                memory[i, j] = choice.memory_mib
-                cpu_ms[i, j] = 1e3 * snapshot.cpu_s(speed.cpu_s, device, group, message_s)
+        name, pixels = node_name(group, node), snapshot.pixels.get(group.spec.name, VGA)
+        found = [(j, choice) for j, d in enumerate(names) if (choice := chosen.get((name, d))) is not None]
+        at, size = [j for j, _ in found], len(group.spec.nodes)
+        profiles = [choice.profile for _, choice in found]
+        device_s, network_s, message_s = table.served(at, profiles, group.spec, node, weight, pixels)
+        factor = np.array([snapshot.cpu_factor.get((names[j], size), 1.0) for j in at])
+        fps[i, at] = 1.0 / (device_s + overhead[at])
+        memory[i, at] = [choice.memory_mib for _, choice in found]
+        cpu_ms[i, at] = 1e3 * (network_s * factor + message_s)
     return fps, memory, cpu_ms
 
 

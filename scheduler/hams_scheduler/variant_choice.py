@@ -6,7 +6,7 @@ that the device runs, and that fit into the device's memory. A :class:`PlanningS
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -26,6 +26,12 @@ Variants = Mapping[str, Mapping[str, VariantRecord]]
 
 _key_end = lru_cache(1024)(profile_key_end)
 """Of a device: of each, it is needed for all networks."""
+
+
+
+def device_key(device: DeviceRecord) -> str:
+    """The part of a measurement's key that names the device."""
+    return _key_end(device.fingerprint, device.runtime, device.precisions[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +63,11 @@ class Network:
 
     def key(self, device: DeviceRecord) -> str:
         """The key of that cell."""
-        begin, end = self._key_begin, _key_end(device.fingerprint, device.runtime, device.precisions[0])
-        return f"{begin}.{end}"
+        return f"{self.key_begin}.{device_key(device)}"
 
     @cached_property
-    def _key_begin(self) -> str:
+    def key_begin(self) -> str:
+        """The part of the key that names the network."""
         return profile_key_begin(self.model.digest, self.input.shape())
 
 
@@ -148,10 +154,18 @@ class PlanningSnapshot:
         """CPU time of a single image and its message, s."""
         return self.cpu_s(cpu_s(profile, device), device, group, self.messages.get(device.device, 0.0))
 
+    def measured(self, network: Network) -> list[ProfileRecord | None]:
+        """The measurements of `network`, by device."""
+        begin, known = network.key_begin, self.profiles
+        return [known.get(f"{begin}.{end}") for end in self._key_ends]
+
+    @cached_property
+    def _key_ends(self) -> tuple[str, ...]:
+        return tuple(device_key(device) for device in self.devices)
+
     def memory_mib(self, network: Network) -> float:
         """The most memory that any device measured, MiB: a network may hide in the memory of one loaded before it."""
-        found = (self.profiles.get(network.key(device)) for device in self.devices)
-        return max((p.memory_mib for p in found if p is not None and p.reason is None), default=0.0)
+        return _most_mib(self.measured(network))
 
 
 def node_name(group: GroupRecord, node: str) -> str:
@@ -206,42 +220,45 @@ def comparable(profile: ProfileRecord, source: ProfileRecord | None) -> ProfileR
 def choose_networks(snapshot: PlanningSnapshot, *, smallest: bool = False) -> dict[tuple[str, str], NetworkChoice]:
     """Choose for each pair of node and device on its own: the fastest network, or the one with least memory."""
     found: dict[tuple[str, str], NetworkChoice] = {}
+    devices = [(j, device.device, capacity_mib(device)) for j, device in enumerate(snapshot.devices)]
     for group in snapshot.groups:
+        able = [one for one in devices if (group.spec.name, one[1]) not in snapshot.refused]
         for node in group.spec.depth_first():
-            networks = networks_for(group, node, snapshot.variants)
-            memory = {network.model.digest: snapshot.memory_mib(network) for network in networks}
-            for device in snapshot.devices:
-                if (group.spec.name, device.device) in snapshot.refused:
-                    continue
-                choice = _choose(
-                    [
-                        (network, profile, memory[network.model.digest])
-                        for network in networks
-                        if (profile := snapshot.profiles.get(network.key(device))) is not None
-                        and (device.device, network.model.digest) not in snapshot.banned
-                    ],
-                    capacity_mib(device),
-                    smallest=smallest,
-                )
-                if choice is not None:
-                    found[node_name(group, node), device.device] = choice
+            name, networks = node_name(group, node), networks_for(group, node, snapshot.variants)
+            tables = [(one, table, _most_mib(table)) for one in networks for table in [snapshot.measured(one)]]
+            for j, device, capacity in able:
+                running = [
+                    (network, profile, mib)
+                    for network, table, mib in tables
+                    if (profile := table[j]) is not None
+                    and profile.reason is None
+                    and profile.fps > 0
+                    and (device, network.model.digest) not in snapshot.banned
+                ]
+                if running:
+                    found[name, device] = _choose(running, capacity, smallest=smallest)
     return found
 
 
-def _choose(
-    measured: list[tuple[Network, ProfileRecord, float]], capacity_mib: float, *, smallest: bool
-) -> NetworkChoice | None:
-    """The fastest (or `smallest`) of the `measured` networks that runs and fits; of equals the first.
+def _most_mib(measured: Iterable[ProfileRecord | None]) -> float:
+    """The most memory in these measurements of a network, MiB."""
+    return max((one.memory_mib for one in measured if one is not None and one.reason is None), default=0.0)
 
-    They come with their measurements and their memory, MiB, the source first. None: none runs. Where none fits, the
-    fastest: the solver then reports that it does not fit.
+
+def _choose(
+    running: list[tuple[Network, ProfileRecord, float]], capacity_mib: float, *, smallest: bool
+) -> NetworkChoice:
+    """The fastest (or `smallest`) of the networks that run on a device and fit; of equals the first.
+
+    They come with their measurements and their memory, MiB, the source first. Where none fits, the fastest: the solver
+    then reports that it does not fit.
     """
-    running = [one for one in measured if one[1].reason is None and one[1].fps > 0]
-    if not running:
-        return None
-    fitting = [one for one in running if one[2] <= capacity_mib] or running
-    network, profile, mib = max(fitting, key=lambda one: -one[2] if smallest else one[1].fps)
-    return NetworkChoice(network, profile, next((p for n, p, _ in running if not n.label), None), mib)
+    network, profile, mib = running[0]
+    source = None if network.label else profile
+    if len(running) > 1:
+        fitting = [one for one in running if one[2] <= capacity_mib] or running
+        network, profile, mib = max(fitting, key=lambda one: -one[2] if smallest else one[1].fps)
+    return NetworkChoice(network, profile, source, mib)
 
 
 def cpu_s(profile: ProfileRecord, device: DeviceRecord) -> float:
