@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from hams_scheduler import core, events
+from hams_scheduler.heartbeat_reader import HeartbeatReader
 from hams_scheduler.leader.lease import Lease
 from hams_scheduler.planning import decide
 from hams_scheduler.state import SchedulerState
@@ -87,6 +88,7 @@ class World:
     def __init__(self, nodes: int, devices: int) -> None:
         self.rng = np.random.default_rng([nodes, devices])
         self.state = SchedulerState(started=0.0, lease=Lease("me", term=1))
+        self.heartbeats = HeartbeatReader()
         self.now = 0.0
         self.devices = {d.device: d for d in map(device, range(devices))}
         self.speed = dict(zip(self.devices, 60 * np.exp(self.rng.uniform(0, np.log(10), devices)), strict=True))
@@ -162,7 +164,7 @@ class World:
     def hear(self, data: bytes) -> float:
         """Take a heartbeat from the wire; return the time that took, s."""
         begin = perf_counter()
-        self.do(events.HeartbeatSeen(codec.decode(Heartbeat, data)))
+        self.do(events.HeartbeatSeen(self.heartbeats.read(data)))
         return perf_counter() - begin
 
     def beat(self, but: str = "") -> list[float]:

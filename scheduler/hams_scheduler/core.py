@@ -209,29 +209,29 @@ def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> tuple
     # Epochs grow even over a store that was lost, and over plans that were deleted.
     epochs = (assignment.epoch for assignment in heartbeat.assignments)
     state.plans.epoch = max(state.plans.epoch, heartbeat.epoch, *epochs)
-    refusals = [one for assignment in heartbeat.assignments for one in _refusal(state, heartbeat, assignment)]
+    refused = [one for one in heartbeat.assignments if one.state == "refused"]
+    refusals = [command for one in refused for command in _refusal(state, heartbeat, one)]
     if news is None and not refusals and state.leading:
-        return plan_switching.activate(state, {assignment.group for assignment in heartbeat.assignments}), False
+        pending = state.plans.pending
+        return plan_switching.activate(state, {one.group for one in heartbeat.assignments} if pending else ()), False
     return commands + refusals, True
 
 
 def _learn(state: SchedulerState, heartbeat: Heartbeat) -> None:
     """Observe what the device did."""
-    device = heartbeat.device
+    device, plans = heartbeat.device, state.plans.active_on(heartbeat.device)
+    disturbed = device in state.profiles.running or any(a.state == "loading" for a in heartbeat.assignments)
+    if state.learned.rested(heartbeat, plans, disturbed=disturbed):
+        return
     record = state.devices.records.get(device)
-    state.learned.observe(
-        heartbeat,
-        state.plans.active_on(device),
-        state.fps_of,
-        state.cpu_of,
-        crowded=record is not None and record.host_cores > 0 and state.crowded(record.host),
-        disturbed=device in state.profiles.running or any(a.state == "loading" for a in heartbeat.assignments),
-    )
+    crowded = record is not None and record.host_cores > 0 and state.crowded(record.host)
+    observed = state.learned.observe
+    observed(heartbeat, plans, state.fps_of, state.cpu_of, crowded=crowded, disturbed=disturbed)
 
 
 def _refusal(state: SchedulerState, heartbeat: Heartbeat, assignment: AssignmentState) -> list[Command]:
     """Take the device out of a group whose plan it refused, and request another plan."""
-    if assignment.state != "refused" or assignment.error is None:
+    if assignment.error is None:
         return []
     group, error = assignment.group, assignment.error
     record = state.plans.records.get(group)
@@ -269,6 +269,7 @@ def _group_seen(state: SchedulerState, group: str, record: GroupRecord | None) -
     if record is not None and record == state.groups.records.get(group):
         return []  # a renewed watch repeats
     state.groups.set_record(group, record)
+    state.profiles.needed.pop(group, None)
     if record is None:
         state.request_replan(f"group {group} undeployed")
         return [DeletePlan(group)] if state.plans.remove(group) is not None else []

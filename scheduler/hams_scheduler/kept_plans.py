@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hams_scheduler.planning import Solution
-from hams_scheduler.state_parts import check
-from hams_shared.wire.messages.agents import DeviceRecord
+from hams_scheduler.state_parts import Life, check
 from hams_shared.wire.messages.plan import Plan
 
 CPU_PART = 0.05
@@ -26,15 +25,6 @@ LOSSES_LIMIT = 4096
 
 Numbers = Mapping[tuple[str, ...], float]
 """What is learned while serving, by kind and name; times in s."""
-
-
-@dataclass(frozen=True)
-class Life:
-    """A device that can be given work, and the agent that serves it now."""
-
-    device: str
-    incarnation: str
-    record: DeviceRecord
 
 
 @dataclass(frozen=True)

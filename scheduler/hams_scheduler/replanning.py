@@ -60,7 +60,7 @@ def _strategy(groups: list[GroupRecord]) -> str:
 
 def _ready(state: SchedulerState, groups: list[GroupRecord]) -> tuple[str, Solution] | None:
     """The solution that was kept for the state as it is now, and the device whose loss led to it."""
-    found = state.kept.find(state.lives())
+    found = state.kept.find(state.devices.lives())
     if found is None or found[1].solution is None:
         return None
     device, kept = found
@@ -69,7 +69,7 @@ def _ready(state: SchedulerState, groups: list[GroupRecord]) -> tuple[str, Solut
 
 def _inputs(state: SchedulerState, groups: list[GroupRecord], lost: str = "") -> Inputs:
     """What a solution depends on now; `lost` is a device that was lost and whose numbers are still known."""
-    lives = state.lives()
+    lives = state.devices.lives()
     devices = sorted({*(life.device for life in lives), *([lost] if lost else [])})
     return Inputs(lives, state.placing_inputs(), state.learned_numbers(groups, devices))
 

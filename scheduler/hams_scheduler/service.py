@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 
 import hams_shared
 from hams_scheduler import core, events, profiling
+from hams_scheduler.heartbeat_reader import HeartbeatReader
 from hams_scheduler.leader.lease import Lease
 from hams_scheduler.leader.lease_store import Leadership
 from hams_scheduler.leader.plan_store import WRITE_RETRY_S, PlanStore, Write, WriteQueue
@@ -36,7 +37,7 @@ from hams_shared.errors import (
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.runtime.lifecycle import Jobs, ended
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord, ProfileRequest
+from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, ProfileRecord, ProfileRequest
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.pipeline import PipelineLoad, ReadCost, ReadCostRequest
 from hams_shared.wire.messages.plan import PlanRecord
@@ -81,6 +82,7 @@ class SchedulerService:
         self._read = {name: asyncio.Event() for name in WATCHED}
         """By bucket: set when all that was present at the start is read."""
         self._away = False
+        self._heartbeats = HeartbeatReader()
         self._questions = Questions(self._do)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -244,7 +246,7 @@ class SchedulerService:
             self._do(events.VariantSeen(source, variant, record))
 
     async def _on_heartbeat(self, message: Message) -> None:
-        self._do(events.HeartbeatSeen(codec.decode(Heartbeat, message.data)))
+        self._do(events.HeartbeatSeen(self._heartbeats.read(message.data)))
 
     async def _on_pipeline(self, message: Message) -> None:
         self._do(events.PipelineSeen(codec.decode(PipelineLoad, message.data)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hams_scheduler.kept_plans import KeptPlans, Life, Numbers
+from hams_scheduler.kept_plans import KeptPlans, Numbers
 from hams_scheduler.leader.lease import Lease
 from hams_scheduler.learning import CROWDED, READ_S, Learned
 from hams_scheduler.plan_index import Plans
@@ -290,10 +290,6 @@ class SchedulerState:
         return profiles
 
     # ── what a kept plan depends on ───────────────────────────────────────────────────────────────────────────
-
-    def lives(self) -> tuple[Life, ...]:
-        """The devices that can be given work, and the agents that serve them."""
-        return tuple(Life(d, self.devices.incarnation(d), self.devices.records[d]) for d in self.devices.alive())
 
     def placing_inputs(self) -> tuple[object, ...]:
         """What a solution depends on beside the devices and :meth:`learned_numbers`."""

@@ -29,7 +29,7 @@ def scheduler_view(
 ) -> SchedulerView:
     """Everything, for `hams-ctl status`, `devices` and `matrix`; the matrix is empty where it is not wanted."""
     groups, drafts, predicted = state.groups.sorted(), state.drafts(), state.prediction()
-    costs: Costs = {}
+    costs = Costs()
     missing = profiling.missing(state, groups + drafts) + profiling.missing(state, drafts, idle=True)
     return SchedulerView(
         devices=tuple(_device(state, name, now) for name in sorted(state.devices.records)),
