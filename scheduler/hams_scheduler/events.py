@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hams_scheduler.network import Cell
 from hams_scheduler.planning import Solution
-from hams_scheduler.variant_choice import Cell, PlanningSnapshot
+from hams_scheduler.variant_choice import PlanningSnapshot
 from hams_shared.errors import HamsError
 from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord

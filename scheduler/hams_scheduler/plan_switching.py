@@ -44,6 +44,9 @@ def take(state: SchedulerState, event: Solved, now: float) -> list[Command]:
         commands.append(Note(f"no plan for group {group}: {failure.text}", group=group))
     if not mandatory and not _worth_switching(state, event.solution, why, now):
         return commands
+    if event.solution.hasty:
+        state.request_replan(f"the plans made in haste are compared with a solution from scratch ({why})")
+        state.replanning.not_before = now + MIN_DWELL_S
     for group in event.solution.failed:
         commands += _withdraw(state, group)
     for group, plan in event.solution.plans.items():

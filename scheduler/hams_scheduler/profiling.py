@@ -12,9 +12,9 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from hams_scheduler.events import Command, Note, Profile
+from hams_scheduler.network import Cell
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.state_parts import GroupCells, NeededCell, check
-from hams_scheduler.variant_choice import Cell
 from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord, ModelRef
 

@@ -25,14 +25,15 @@ def solve_due(state: SchedulerState, groups: list[GroupRecord], now: float) -> l
     due = replanning.mandatory or now >= replanning.not_before
     placed = _to_place(state, groups) if replanning.reason and due and replanning.solving is None else []
     if placed:
-        ready = _ready(state, groups) if placed == groups else None
+        mandatory = replanning.mandatory
+        ready = _ready(state, groups) if placed == groups and mandatory else None
         replanning.begin()
         if ready is not None:
             device, solution = ready
             state.kept.used += 1
             note = Note(f"the plan for the loss of {device} was ready", device=device)
             return [note, *plan_switching.take(state, Solved(replanning.generation, solution), now)]
-        return [Solve(replanning.generation, state.snapshot(placed, _strategy(placed), SOLVE_S))]
+        return [Solve(replanning.generation, state.snapshot(placed, _strategy(placed), SOLVE_S, hasty=mandatory))]
     if not groups:
         replanning.withdraw()
     return []
@@ -90,7 +91,8 @@ def prepare_due(state: SchedulerState, groups: list[GroupRecord], now: float) ->
         kept.complete_at, kept.not_before = known, now + LOOK_S
         return []
     kept.begin(device, inputs.without(device))
-    return [Prepare(kept.generation, device, state.snapshot(groups, _strategy(groups), SOLVE_S, lost=device))]
+    snapshot = state.snapshot(groups, _strategy(groups), SOLVE_S, lost=device, hasty=True)
+    return [Prepare(kept.generation, device, snapshot)]
 
 
 def _next(state: SchedulerState, inputs: Inputs) -> str | None:

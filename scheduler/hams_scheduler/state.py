@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from hams_scheduler.kept_plans import KeptPlans, Numbers
 from hams_scheduler.leader.lease import Lease
 from hams_scheduler.learning import CROWDED, READ_S, Learned
+from hams_scheduler.network import Network
 from hams_scheduler.plan_index import Plans
 from hams_scheduler.planning import NOTHING, Prediction, predict
 from hams_scheduler.planning_instance import prior_weight
 from hams_scheduler.served_speed import ServedSpeed, served_speed
 from hams_scheduler.state_parts import Devices, Groups, Profiles, Replanning, check
-from hams_scheduler.variant_choice import Network, PlanningSnapshot, comparable, node_name, source_of
+from hams_scheduler.variant_choice import PlanningSnapshot, comparable, node_name, source_of
 from hams_scheduler.videos import Videos
 from hams_shared.wire.messages.agents import ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord
@@ -182,10 +183,11 @@ class SchedulerState:
         *,
         active: bool = False,
         lost: str = "",
+        hasty: bool = False,
     ) -> PlanningSnapshot:
         """All that a solver needs, frozen. What serves is the newest plan of each group, or its `active` one.
 
-        `lost`: as it is once that device is lost.
+        `lost`: as it is once that device is lost. `hasty`: groups stand still until there is a plan.
         """
         alive = [device for device in self.devices.alive() if device != lost]
         hosts: dict[str, float] = {}
@@ -207,6 +209,7 @@ class SchedulerState:
             refused=self._refused(lives),
             strategy=strategy,
             time_limit_s=time_limit_s,
+            hasty=hasty,
             weights={node_name(r, n): self.weight(r, n) for r, n in nodes if self.learned.confidence(r.spec.name, n)},
             kappa=self.learned.kappas(alive, len(nodes), self._cpus(alive)),
             overhead={device: self.learned.overhead_s(device) for device in alive},

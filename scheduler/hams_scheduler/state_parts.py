@@ -13,7 +13,8 @@ from typing import TypeVar
 from hams_scheduler.events import Profile
 from hams_scheduler.ratio import Ratio
 from hams_scheduler.served_rates import RATE_MEMORY_S
-from hams_scheduler.variant_choice import Cell, Network, networks_for
+from hams_scheduler.network import Cell, Network
+from hams_scheduler.variant_choice import networks_for
 from hams_shared.runtime.liveness import Liveness
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
 from hams_shared.wire.messages.base import WireError

@@ -6,102 +6,23 @@ that the device runs, and that fit into the device's memory. A :class:`PlanningS
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 
+from hams_scheduler.network import Network, device_key
+from hams_scheduler.network_choices import Choices, Measured, NetworkChoice, Row
 from hams_scheduler.solver.placement import Placement
 from hams_shared.bus.variant_registry import excluded
-from hams_shared.group.spec import InputSpec
-from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord, profile_key_begin, profile_key_end
-from hams_shared.wire.messages.group import GroupRecord, ModelRef
+from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
+from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import VariantChoice
 from hams_shared.wire.variants import VariantRecord, task_key
 
 Variants = Mapping[str, Mapping[str, VariantRecord]]
 """By digest of the source, then by digest of the variant."""
-
-_key_end = lru_cache(1024)(profile_key_end)
-"""Of a device: of each, it is needed for all networks."""
-
-
-
-def device_key(device: DeviceRecord) -> str:
-    """The part of a measurement's key that names the device."""
-    return _key_end(device.fingerprint, device.runtime, device.precisions[0])
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One cell of the FPS matrix: the key of its measurement, and how to request it."""
-
-    key: str
-    model: str
-    digest: str
-    input_shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network that may serve a node: its source, or a variant of that."""
-
-    model: ModelRef
-    input: InputSpec
-    label: str = ""
-    """Empty: the source."""
-    agreement: float = 1.0
-    own_input: bool = False
-    """Whether `input` differs from the node's."""
-
-    def cell(self, device: DeviceRecord) -> Cell:
-        """The cell that holds how fast the network is on `device`."""
-        return Cell(self.key(device), self.model.name, self.model.digest, self.input.shape(), self.input.dtype)
-
-    def key(self, device: DeviceRecord) -> str:
-        """The key of that cell."""
-        return f"{self.key_begin}.{device_key(device)}"
-
-    @cached_property
-    def key_begin(self) -> str:
-        """The part of the key that names the network."""
-        return profile_key_begin(self.model.digest, self.input.shape())
-
-
-class NetworkChoice(NamedTuple):
-    """The network that serves a node on one device, with its measurement and the source's (None: it does not run)."""
-
-    network: Network
-    profile: ProfileRecord
-    source: ProfileRecord | None
-    memory_mib: float = 0.0
-    """The most memory that any device measured."""
-
-    @property
-    def variant(self) -> VariantChoice | None:
-        """The choice as a plan holds it; None for the source."""
-        if not self.network.label:
-            return None
-        return VariantChoice(
-            model=self.network.model,
-            label=self.network.label,
-            agreement=self.network.agreement,
-            input=self.network.input if self.network.own_input else None,
-            fps=self.profile.fps,
-            source_fps=self.source.fps if self.source else 0.0,
-        )
-
-    @property
-    def gain(self) -> str:
-        """The gain of a variant over its source, as text; empty for the source."""
-        if not self.network.label:
-            return ""
-        what = f"{self.network.label} (agreement {self.network.agreement:.3f}): {self.profile.fps:.4g}"
-        return f"{what} instead of {self.source.fps:.4g} FPS" if self.source else f"{what} FPS; the source does not run"
-
 
 NetworkChoices = Mapping[tuple[str, str], NetworkChoice]
 """By (``group/node``, device); a pair that cannot work is not there."""
@@ -120,6 +41,8 @@ class PlanningSnapshot:
     """By (group, device): why the agent does not serve it."""
     strategy: str
     time_limit_s: float = 1.0
+    hasty: bool = False
+    """Whether groups stand still until there is a plan: on large sites one that is good enough will do."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """By ``group/node``: learned inferences per frame; the group file's where there is none."""
     kappa: Mapping[tuple[str, int], float] = field(default_factory=dict)
@@ -154,7 +77,7 @@ class PlanningSnapshot:
         """CPU time of a single image and its message, s."""
         return self.cpu_s(cpu_s(profile, device), device, group, self.messages.get(device.device, 0.0))
 
-    def measured(self, network: Network) -> list[ProfileRecord | None]:
+    def measured(self, network: Network) -> Measured:
         """The measurements of `network`, by device."""
         begin, known = network.key_begin, self.profiles
         return [known.get(f"{begin}.{end}") for end in self._key_ends]
@@ -217,48 +140,61 @@ def comparable(profile: ProfileRecord, source: ProfileRecord | None) -> ProfileR
     )
 
 
-def choose_networks(snapshot: PlanningSnapshot, *, smallest: bool = False) -> dict[tuple[str, str], NetworkChoice]:
+def choose_networks(snapshot: PlanningSnapshot, *, smallest: bool = False) -> Choices:
     """Choose for each pair of node and device on its own: the fastest network, or the one with least memory."""
-    found: dict[tuple[str, str], NetworkChoice] = {}
-    devices = [(j, device.device, capacity_mib(device)) for j, device in enumerate(snapshot.devices)]
+    names = tuple(device.device for device in snapshot.devices)
+    capacity = [capacity_mib(device) for device in snapshot.devices]
+    rows: dict[str, Row] = {}
     for group in snapshot.groups:
-        able = [one for one in devices if (group.spec.name, one[1]) not in snapshot.refused]
+        refusing = [j for j, name in enumerate(names) if (group.spec.name, name) in snapshot.refused]
         for node in group.spec.depth_first():
-            name, networks = node_name(group, node), networks_for(group, node, snapshot.variants)
-            tables = [(one, table, _most_mib(table)) for one in networks for table in [snapshot.measured(one)]]
-            for j, device, capacity in able:
-                running = [
-                    (network, profile, mib)
-                    for network, table, mib in tables
-                    if (profile := table[j]) is not None
-                    and profile.reason is None
-                    and profile.fps > 0
-                    and (device, network.model.digest) not in snapshot.banned
-                ]
-                if running:
-                    found[name, device] = _choose(running, capacity, smallest=smallest)
-    return found
+            networks = networks_for(group, node, snapshot.variants)
+            measured = tuple(snapshot.measured(network) for network in networks)
+            memory = tuple(map(_most_mib, measured))
+            if len(networks) == 1:  # a source is never banned
+                chosen = [0 if p is not None and p.fps > 0 and p.reason is None else -1 for p in measured[0]]
+            else:
+                running = _running(snapshot, names, networks, measured)
+                chosen = [_choose(on, memory, mib, smallest=smallest) for on, mib in zip(running, capacity, strict=True)]
+            for j in refusing:
+                chosen[j] = -1
+            rows[node_name(group, node)] = Row(networks, measured, memory, chosen)
+    return Choices(names, rows)
 
 
-def _most_mib(measured: Iterable[ProfileRecord | None]) -> float:
+def _running(
+    snapshot: PlanningSnapshot, devices: tuple[str, ...], networks: tuple[Network, ...], measured: tuple[Measured, ...]
+) -> list[list[tuple[int, float]]]:
+    """By device: the numbers of the networks that run there, the source first, and their FPS."""
+    return [
+        [
+            (number, profile.fps)
+            for number, network in enumerate(networks)
+            if (profile := measured[number][j]) is not None
+            and profile.reason is None
+            and profile.fps > 0
+            and (device, network.model.digest) not in snapshot.banned
+        ]
+        for j, device in enumerate(devices)
+    ]
+
+
+def _most_mib(measured: Measured) -> float:
     """The most memory in these measurements of a network, MiB."""
     return max((one.memory_mib for one in measured if one is not None and one.reason is None), default=0.0)
 
 
 def _choose(
-    running: list[tuple[Network, ProfileRecord, float]], capacity_mib: float, *, smallest: bool
-) -> NetworkChoice:
-    """The fastest (or `smallest`) of the networks that run on a device and fit; of equals the first.
+    running: list[tuple[int, float]], memory: tuple[float, ...], capacity_mib: float, *, smallest: bool
+) -> int:
+    """The number of the fastest (or `smallest`) network that runs and fits, of equals the first; -1: none runs.
 
-    They come with their measurements and their memory, MiB, the source first. Where none fits, the fastest: the solver
-    then reports that it does not fit.
+    Where none fits, the fastest: the solver then reports that it does not fit.
     """
-    network, profile, mib = running[0]
-    source = None if network.label else profile
-    if len(running) > 1:
-        fitting = [one for one in running if one[2] <= capacity_mib] or running
-        network, profile, mib = max(fitting, key=lambda one: -one[2] if smallest else one[1].fps)
-    return NetworkChoice(network, profile, source, mib)
+    if not running:
+        return -1
+    fitting = [one for one in running if memory[one[0]] <= capacity_mib] or running
+    return max(fitting, key=lambda one: -memory[one[0]] if smallest else one[1])[0]
 
 
 def cpu_s(profile: ProfileRecord, device: DeviceRecord) -> float:

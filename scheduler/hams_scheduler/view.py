@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from hams_scheduler import profiling
 from hams_scheduler.expected_fps import Costs, expected
+from hams_scheduler.network import Network
 from hams_scheduler.planning import Prediction
 from hams_scheduler.state import SchedulerState
-from hams_scheduler.variant_choice import Network, PlanningSnapshot, node_name, source_of
+from hams_scheduler.variant_choice import PlanningSnapshot, node_name, source_of
 from hams_shared.bus.variant_registry import excluded
 from hams_shared.wire.messages.agents import ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord, ModelRef

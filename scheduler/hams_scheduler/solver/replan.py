@@ -37,10 +37,17 @@ def replan(problem: Problem, current: IntArray, reference: IntArray, tolerance: 
     limit = objective.cycle(problem, reference) * tolerance
     stays = _still_valid(problem, current)
     options = [_prune(problem, stays, reference, limit)]
-    repaired = _repair(problem, stays, limit)
+    repaired = _repair(problem, stays, limit, 2 * len(stays))
     if repaired is not None:
         options.insert(0, _prune(problem, stays, repaired, limit))
     return min(options, key=lambda rows: (int((rows != stays).sum()), objective.cycle(problem, rows)))
+
+
+def change(problem: Problem, current: IntArray, limit: float, steps: int) -> IntArray | None:
+    """Option A alone: return M device rows whose cycle is at most `limit` s, or None if `steps` do not lead there."""
+    stays = _still_valid(problem, current)
+    repaired = _repair(problem, stays, limit, steps)
+    return None if repaired is None else _prune(problem, stays, repaired, limit)
 
 
 def _still_valid(problem: Problem, current: IntArray) -> IntArray:
@@ -59,8 +66,8 @@ def _still_valid(problem: Problem, current: IntArray) -> IntArray:
     return rows
 
 
-def _repair(problem: Problem, stays: IntArray, limit: float) -> IntArray | None:
-    """Option A, or None when moves and swaps do not reach the limit."""
+def _repair(problem: Problem, stays: IntArray, limit: float, steps: int) -> IntArray | None:
+    """Option A, or None when so many moves and swaps do not reach the limit."""
     rows = stays.copy()
     least = problem.cost.min(axis=1)
     for row in sorted(np.nonzero(rows < 0)[0], key=lambda r: (-least[r], r)):
@@ -69,7 +76,7 @@ def _repair(problem: Problem, stays: IntArray, limit: float) -> IntArray | None:
             return None
         rows[row] = column
     now = objective.cycle(problem, rows)
-    for _ in range(2 * len(rows)):
+    for _ in range(steps):
         if now <= limit:
             return rows
         best = _best_step(problem, rows, now)
