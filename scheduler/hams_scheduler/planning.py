@@ -34,8 +34,9 @@ from hams_shared.wire.messages.scheduler import StrategyAnswer
 
 LARGE = 10_000
 """From so many pairs of node and device on a solution from scratch takes too long for groups that stand still."""
-GOOD_ENOUGH = 1.15
-"""How much longer than the proven bound the cycle of a plan made in haste may be."""
+GOOD_ENOUGH, POOR = 1.15, 1.35
+"""A plan made in haste is improved until its cycle is the first times the proven bound; beyond the second it is not
+used."""
 HASTY = "changed in haste: a solution from scratch may be better"
 WHOLE = ("mfs", "hfs", "optimal")
 """The strategies that search for the best placement of whole nodes."""
@@ -175,9 +176,9 @@ def _changed(whole: Instance, snapshot: PlanningSnapshot) -> Placement:
 
 
 def _in_haste(whole: Instance, snapshot: PlanningSnapshot) -> Placement | None:
-    """On large sites what serves, changed until its cycle is within :data:`GOOD_ENOUGH` of the proven bound, or None.
+    """On large sites what serves, with a limited number of changes; None where that would be poor, or impossible.
 
-    Only what has no place any more is placed, and then the bottleneck is improved, with a limited number of steps.
+    What has no place any more is placed, then the bottleneck is improved until the cycle is near the proven bound.
     """
     shared = any(len(places) > 1 for places in snapshot.current.values())
     large = whole.fps.size >= LARGE and snapshot.strategy in WHOLE
@@ -185,8 +186,8 @@ def _in_haste(whole: Instance, snapshot: PlanningSnapshot) -> Placement | None:
         return None
     budget, numbers = Budget.start(np.inf), Problem.of(whole)
     bound = sweep(numbers, budget, SWEEPS).bound
-    rows = change(numbers, assignment_rows(whole, snapshot.current), bound * GOOD_ENOUGH, 2 * len(whole.devices))
-    if rows is None:
+    rows = change(numbers, assignment_rows(whole, snapshot.current), bound * GOOD_ENOUGH, len(whole.devices))
+    if rows is None or objective.cycle(numbers, rows) > bound * POOR:
         return None
     return build(snapshot.strategy, whole, numbers, Answer.of(numbers, rows, bound, notes=(HASTY,)), budget.spent())
 

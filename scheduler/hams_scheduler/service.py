@@ -266,7 +266,7 @@ class SchedulerService:
         now = self._clock.now()
         wanted = codec.decode(ViewRequest, message.data) if message.data else ViewRequest()
         led_s = now - self._leadership.began
-        view = scheduler_view(self._state, now, self._leadership.record, led_s, matrix=wanted.matrix)
+        view = scheduler_view(self._state, now, self._leadership.record, led_s, wanted=wanted)
         await message.respond(codec.encode(view))
 
     async def _on_measure(self, message: Message) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hams_scheduler import profiling
 from hams_scheduler.expected_fps import Costs, expected
 from hams_scheduler.network import Network
-from hams_scheduler.planning import Prediction
+from hams_scheduler.planning import NOTHING, Prediction
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.variant_choice import PlanningSnapshot, node_name, source_of
 from hams_shared.bus.variant_registry import excluded
@@ -19,23 +19,32 @@ from hams_shared.wire.messages.scheduler import (
     MatrixView,
     SchedulerView,
     VariantRow,
+    ViewRequest,
 )
 from hams_shared.wire.variants import task_key
 
+ALL = ViewRequest()
 NO_MATRIX = MatrixView(models=(), devices=(), fps=())
 
 
 def scheduler_view(
-    state: SchedulerState, now: float, leader: LeaderRecord | None = None, led_s: float = 0.0, *, matrix: bool = True
+    state: SchedulerState,
+    now: float,
+    leader: LeaderRecord | None = None,
+    led_s: float = 0.0,
+    *,
+    wanted: ViewRequest = ALL,
 ) -> SchedulerView:
-    """Everything, for `hams-ctl status`, `devices` and `matrix`; the matrix is empty where it is not wanted."""
-    groups, drafts, predicted = state.groups.sorted(), state.drafts(), state.prediction()
+    """All that is wanted, for `hams-ctl status`, `devices`, `matrix` and `deploy`."""
+    groups, drafts, one = state.groups.sorted(), state.drafts(), wanted.group
+    shown = [name for name in sorted(state.groups.records) if one in ("", name)]
+    predicted = state.prediction() if not one or state.plans.active(one) is not None else NOTHING
     costs = Costs()
     missing = profiling.missing(state, groups + drafts) + profiling.missing(state, drafts, idle=True)
     return SchedulerView(
-        devices=tuple(_device(state, name, now) for name in sorted(state.devices.records)),
-        groups=tuple(_group(state, name, predicted, costs) for name in sorted(state.groups.records)),
-        matrix=_doubted(state, matrix_view(state.snapshot(groups, ""))) if matrix else NO_MATRIX,
+        devices=() if one else tuple(_device(state, name, now) for name in sorted(state.devices.records)),
+        groups=tuple(_group(state, name, predicted, costs) for name in shown),
+        matrix=_doubted(state, matrix_view(state.snapshot(groups, ""))) if wanted.matrix and not one else NO_MATRIX,
         leader=leader,
         led_s=led_s,
         profiling={device: cell.model for device, (cell, _) in sorted(state.profiles.running.items())},

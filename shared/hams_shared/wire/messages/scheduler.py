@@ -40,6 +40,7 @@ class ViewRequest(Wire):
     """Request for :class:`SchedulerView`; an empty message is one for all of it."""
 
     matrix: bool = Field(True, description="false: an empty matrix, which is most of a large site's view")
+    group: str = Field("", description="only this group, if it is deployed, and no devices; empty: all")
 
 
 class MeasureRequest(Wire):
