@@ -311,7 +311,7 @@ class SchedulerState:
                 found["weight", group, node] = self.weight(record, node)
         for device in devices:
             found["overhead", device] = learned.overhead_s(device)
-            found["message", device] = self._message_s(device)
+            found["message", device] = learned.message_s(device)
             found["cpu factor", device] = learned.cpu_factor(device, 1)
             if device in learned.device_eta:
                 found["kappa", device] = learned.kappa(device, 0)
