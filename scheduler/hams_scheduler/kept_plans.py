@@ -35,23 +35,29 @@ class Inputs:
     others: tuple[object, ...]
     """All that is neither devices nor learned: plans that serve, and the revisions of groups, profiles and videos."""
     numbers: Numbers
-    """As learned, of the devices in `lives` and of a lost one."""
+    """As learned, of the devices in `lives`, and perhaps of a lost one."""
 
     def without(self, device: str) -> Inputs:
         """As they are when that device is lost."""
         return replace(self, lives=tuple(life for life in self.lives if life.device != device))
 
-    def same(self, other: Inputs) -> bool:
-        """Whether a solution for the one is one for the other."""
-        return self.lives == other.lives and self.others == other.others and near(self.numbers, other.numbers)
+    def exactly(self, other: Inputs) -> bool:
+        """Whether the two differ by what is learned at most."""
+        return self.lives == other.lives and self.others == other.others
 
 
-def near(one: Numbers, other: Numbers) -> bool:
-    """Whether learned numbers are about the same."""
-    return one is other or (
-        one.keys() == other.keys()
-        and all(abs(value - other[key]) <= max(NEAR * min(value, other[key]), NEAR_S) for key, value in one.items())
-    )
+def near(one: Numbers, other: Numbers, but: str) -> bool:
+    """Whether learned numbers are about the same, those of device `but` left out.
+
+    Where one of (what, device, nodes) is missing, that of (what, device) holds.
+    """
+    for key in one.keys() | other.keys():
+        if key[1] == but:
+            continue
+        a, b = one.get(key, one.get(key[:2])), other.get(key, other.get(key[:2]))
+        if a is None or b is None or abs(a - b) > max(NEAR * min(a, b), NEAR_S):
+            return False
+    return True
 
 
 @dataclass(frozen=True)

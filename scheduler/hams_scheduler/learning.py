@@ -55,6 +55,8 @@ LOADED = 0.1
 SHARED, SHARED_MOST = 0.011, 0.11
 """By how much each further network on a CPU slows all of them down until it is measured, and all together at most:
 they evict each other's weights from the caches (decision 29)."""
+SHARED_LEVELS = 1 + round(SHARED_MOST / SHARED)
+"""The number of networks from which on further ones slow them down no more."""
 MESSAGE_S = 0.0011
 """CPU time of a node's message with one image in its agent beside the network, waiting for Python's lock included,
 until it is measured, s (decision 29)."""
@@ -148,6 +150,10 @@ class Learned:
         own = [one for one in self.eta if one[1] <= most and one in new]
         return new | {one: self.kappa(*one) for one in own}
 
+    def levels(self, nodes: int) -> int:
+        """The number of resident nodes, up to `nodes`, beyond which :meth:`kappas` are the same."""
+        return min(nodes, max(SHARED_LEVELS, *(1 + known for _, known in self.eta), 1))
+
     def overhead_s(self, device: str) -> float:
         """What an inference costs on the device beside computing, s; 0 when nothing is known."""
         ratio = self.extra.get(device)
@@ -236,9 +242,7 @@ class Learned:
         if last is None or last.incarnation != beat.incarnation or last.nodes != beat.nodes:
             return False
         seconds, spent = beat.uptime_s - last.uptime_s, beat.cpu_s - last.cpu_s
-        self.seen[beat.device] = _Seen(
-            beat.incarnation, beat.uptime_s, beat.cpu_s, beat.nodes, last.loads, disturbed
-        )
+        self.seen[beat.device] = _Seen(beat.incarnation, beat.uptime_s, beat.cpu_s, beat.nodes, last.loads, disturbed)
         if seconds > 0:
             self.rates.rest(beat.device, last.loads, plans, seconds)
             if spent >= 0:

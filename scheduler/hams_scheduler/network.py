@@ -13,7 +13,6 @@ _key_end = lru_cache(1024)(profile_key_end)
 """Of a device: of each, it is needed for all networks."""
 
 
-
 def device_key(device: DeviceRecord) -> str:
     """The part of a measurement's key that names the device."""
     return _key_end(device.fingerprint, device.runtime, device.precisions[0])

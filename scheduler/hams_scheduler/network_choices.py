@@ -6,7 +6,7 @@ together only when it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,10 @@ from hams_shared.wire.messages.plan import VariantChoice
 
 Measured = list[ProfileRecord | None]
 """The measurements of one network, by device."""
+
+
+Chosen = tuple[list[int], list[ProfileRecord], list[float]]
+"""The numbers of the devices where a node runs, with measurement and memory, MiB, of the network chosen there."""
 
 
 class NetworkChoice(NamedTuple):
@@ -95,6 +99,26 @@ class Choices(Mapping[tuple[str, str], NetworkChoice]):
         """How many pairs work."""
         return sum(number >= 0 for row in self.rows.values() for number in row.chosen)
 
+    def row(self, name: str) -> Chosen:
+        """What is chosen for one node."""
+        row = self.rows[name]
+        found = [(j, p, row.memory_mib[k]) for j, k in enumerate(row.chosen) if k >= 0 and (p := row.measured[k][j])]
+        return [j for j, _, _ in found], [profile for _, profile, _ in found], [mib for _, _, mib in found]
+
     def same(self, other: Choices) -> bool:
         """Whether the other, of the same site, chooses alike."""
         return all(row.chosen == other.rows[name].chosen for name, row in self.rows.items())
+
+
+def rows_of(chosen: Mapping[tuple[str, str], NetworkChoice], devices: Sequence[str]) -> Callable[[str], Chosen]:
+    """Return what is chosen by the name of a node; `devices` are all of the site."""
+    if isinstance(chosen, Choices):
+        return chosen.row
+    column = {device: j for j, device in enumerate(devices)}
+    found: dict[str, Chosen] = {}
+    for (name, device), choice in chosen.items():
+        at, profiles, mib = found.setdefault(name, ([], [], []))
+        at.append(column[device])
+        profiles.append(choice.profile)
+        mib.append(choice.memory_mib)
+    return lambda name: found.get(name, ([], [], []))

@@ -133,7 +133,9 @@ def _decided(snapshot: PlanningSnapshot, now: float) -> Solution:
         gain = float("inf") if hasty else _gain(whole, snapshot, placement, chosen)
     anew = {n: devices_to_load(snapshot, chosen, placement, n) for n in placement.shares if n in snapshot.current}
     moves = tuple(n for n, devices in anew.items() if devices or _shares_change(snapshot, placement, n))
-    return Solution(_plans(snapshot, placement, chosen, now), gain=gain, moves=moves, load_s=_load_s(chosen, anew), hasty=hasty)
+    return Solution(
+        _plans(snapshot, placement, chosen, now), gain=gain, moves=moves, load_s=_load_s(chosen, anew), hasty=hasty
+    )
 
 
 def _chosen_and_placed(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hams_scheduler.network_choices import Choices
+from hams_scheduler.network_choices import rows_of
 from hams_scheduler.served_speed import DeviceTable
 from hams_scheduler.solver.instance import FloatArray, Instance
 from hams_scheduler.variant_choice import (
@@ -19,7 +19,7 @@ from hams_scheduler.variant_choice import (
 )
 from hams_shared.errors import InfeasibleError
 from hams_shared.group.spec import VGA
-from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
+from hams_shared.wire.messages.agents import DeviceRecord
 from hams_shared.wire.messages.group import GroupRecord
 
 CHILD_WEIGHT = 1.0
@@ -81,34 +81,27 @@ def _tables(
     names = [device.device for device in snapshot.devices]
     table = DeviceTable(snapshot.devices, [snapshot.messages.get(name, 0.0) for name in names])
     overhead = np.array([snapshot.overhead.get(name, 0.0) for name in names])
+    factors = {
+        size: np.array([snapshot.cpu_factor.get((name, size), 1.0) for name in names])
+        for size in {len(group.spec.nodes) for group in snapshot.groups}
+    }
+    row_of = rows_of(chosen, names)
     for i, ((group, node), weight) in enumerate(zip(rows, weights.tolist(), strict=True)):
-        name, pixels = node_name(group, node), snapshot.pixels.get(group.spec.name, VGA)
-        at, profiles, mib = _row(chosen, name, names)
+        pixels = snapshot.pixels.get(group.spec.name, VGA)
+        at, profiles, mib = row_of(node_name(group, node))
         device_s, network_s, message_s = table.served(at, profiles, group.spec, node, weight, pixels)
-        size = len(group.spec.nodes)
-        factor = np.array([snapshot.cpu_factor.get((names[j], size), 1.0) for j in at])
         fps[i, at] = 1.0 / (device_s + overhead[at])
         memory[i, at] = mib
-        cpu_ms[i, at] = 1e3 * (network_s * factor + message_s)
+        cpu_ms[i, at] = 1e3 * (network_s * factors[len(group.spec.nodes)][at] + message_s)
     return fps, memory, cpu_ms
 
 
-def _row(chosen: NetworkChoices, name: str, devices: list[str]) -> tuple[list[int], list[ProfileRecord], list[float]]:
-    """The numbers of the devices where `name` runs, with measurement and memory, MiB, of the network chosen there."""
-    if isinstance(chosen, Choices):
-        row = chosen.rows[name]
-        found = [(j, p, row.memory_mib[k]) for j, k in enumerate(row.chosen) if k >= 0 and (p := row.measured[k][j])]
-    else:
-        pairs = [(j, choice) for j, d in enumerate(devices) if (choice := chosen.get((name, d))) is not None]
-        found = [(j, choice.profile, choice.memory_mib) for j, choice in pairs]
-    return [j for j, _, _ in found], [profile for _, profile, _ in found], [mib for _, _, mib in found]
-
-
 def _kappa(snapshot: PlanningSnapshot, rows: int) -> FloatArray | None:
-    """The learned interference as D×K, K = number of nodes; None when nothing was learned."""
+    """The learned interference as D×K; K: from there on it is the same. None when nothing was learned."""
     if not snapshot.kappa:
         return None
-    return np.array([[snapshot.kappa.get((d.device, k), 1.0) for k in range(1, rows + 1)] for d in snapshot.devices])
+    most = min(rows, max(nodes for _, nodes in snapshot.kappa))
+    return np.array([[snapshot.kappa.get((d.device, k), 1.0) for k in range(1, most + 1)] for d in snapshot.devices])
 
 
 def _why_nowhere(snapshot: PlanningSnapshot, group: GroupRecord, node: str) -> str:

@@ -6,11 +6,14 @@ the likeliest and costliest losses first. A loss for which the plan is ready cos
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hams_scheduler import plan_switching, profiling
 from hams_scheduler.events import Command, Note, Prepare, Prepared, Solve, Solved
 from hams_scheduler.kept_plans import CPU_PART, Inputs, near
 from hams_scheduler.planning import Solution
 from hams_scheduler.state import SchedulerState
+from hams_scheduler.variant_choice import PlanningSnapshot
 from hams_shared.wire.messages.group import GroupRecord
 
 SOLVE_S = 0.5
@@ -33,10 +36,16 @@ def solve_due(state: SchedulerState, groups: list[GroupRecord], now: float) -> l
             state.kept.used += 1
             note = Note(f"the plan for the loss of {device} was ready", device=device)
             return [note, *plan_switching.take(state, Solved(replanning.generation, solution), now)]
-        return [Solve(replanning.generation, state.snapshot(placed, _strategy(placed), SOLVE_S, hasty=mandatory))]
+        return [Solve(replanning.generation, _question(state, placed, hasty=mandatory))]
     if not groups:
         replanning.withdraw()
     return []
+
+
+def _question(state: SchedulerState, groups: list[GroupRecord], *, hasty: bool, lost: str = "") -> PlanningSnapshot:
+    """What a solver gets. The strategy is that of the most important group, by name among equals."""
+    strategy = max(groups, key=lambda group: group.spec.priority).spec.strategy
+    return replace(state.snapshot(groups, strategy, SOLVE_S, lost=lost), hasty=hasty)
 
 
 def _to_place(state: SchedulerState, groups: list[GroupRecord]) -> list[GroupRecord]:
@@ -51,28 +60,23 @@ def _to_place(state: SchedulerState, groups: list[GroupRecord]) -> list[GroupRec
     return ready if any(state.lost_device(group.spec.name) for group in ready) else []
 
 
-def _strategy(groups: list[GroupRecord]) -> str:
-    """The strategy that places all groups together: that of the most important one, by name among equals."""
-    return max(groups, key=lambda group: group.spec.priority).spec.strategy
-
-
 # ── plans for losses that may come ────────────────────────────────────────────────────────────────────────────────
 
 
 def _ready(state: SchedulerState, groups: list[GroupRecord]) -> tuple[str, Solution] | None:
     """The solution that was kept for the state as it is now, and the device whose loss led to it."""
     found = state.kept.find(state.devices.lives())
-    if found is None or found[1].solution is None:
+    if found is None:
         return None
     device, kept = found
-    return (device, kept.solution) if kept.inputs.same(_inputs(state, groups, device)) else None
+    now = _inputs(state, groups)
+    same = kept.inputs.exactly(now) and near(kept.inputs.numbers, now.numbers, device)
+    return (device, kept.solution) if same and kept.solution is not None else None
 
 
-def _inputs(state: SchedulerState, groups: list[GroupRecord], lost: str = "") -> Inputs:
-    """What a solution depends on now; `lost` is a device that was lost and whose numbers are still known."""
-    lives = state.devices.lives()
-    devices = sorted({*(life.device for life in lives), *([lost] if lost else [])})
-    return Inputs(lives, state.placing_inputs(), state.learned_numbers(groups, devices))
+def _inputs(state: SchedulerState, groups: list[GroupRecord]) -> Inputs:
+    """What a solution depends on now."""
+    return Inputs(state.devices.lives(), state.placing_inputs(), state.learned_numbers(groups, state.devices.alive()))
 
 
 def prepare_due(state: SchedulerState, groups: list[GroupRecord], now: float) -> list[Command]:
@@ -91,8 +95,7 @@ def prepare_due(state: SchedulerState, groups: list[GroupRecord], now: float) ->
         kept.complete_at, kept.not_before = known, now + LOOK_S
         return []
     kept.begin(device, inputs.without(device))
-    snapshot = state.snapshot(groups, _strategy(groups), SOLVE_S, lost=device, hasty=True)
-    return [Prepare(kept.generation, device, snapshot)]
+    return [Prepare(kept.generation, device, _question(state, groups, hasty=True, lost=device))]
 
 
 def _next(state: SchedulerState, inputs: Inputs) -> str | None:
@@ -109,9 +112,9 @@ def _next(state: SchedulerState, inputs: Inputs) -> str | None:
     stale = None
     for device in sorted(serving, key=lambda one: (-_risk(state, one), one)):
         known, then = kept.plans.get(device), inputs.without(device)
-        if known is None or known.inputs.lives != then.lives or known.inputs.others != then.others:
+        if known is None or not known.inputs.exactly(then):
             return device
-        if stale is None and not near(known.inputs.numbers, then.numbers):
+        if stale is None and not near(known.inputs.numbers, then.numbers, device):
             stale = device
     return stale
 

@@ -119,7 +119,9 @@ class ServedRates:
             if root is not None:
                 served.rate.add(root.frames, seconds)
 
-    def rest(self, device: str, counted: Collection[tuple[str, str]], plans: Mapping[str, Plan], seconds: float) -> None:
+    def rest(
+        self, device: str, counted: Collection[tuple[str, str]], plans: Mapping[str, Plan], seconds: float
+    ) -> None:
         """Take that the nodes of `device`, which have `counted` before, did nothing for `seconds`."""
         rest = self._resting.get(device)
         if rest is None or rest.plans is not plans:
@@ -127,9 +129,7 @@ class ServedRates:
             rest = self._resting[device] = Rest(plans, self._means(device, counted, plans))
         rest.add(seconds)
 
-    def _means(
-        self, device: str, counted: Collection[tuple[str, str]], plans: Mapping[str, Plan]
-    ) -> tuple[Ratio, ...]:
+    def _means(self, device: str, counted: Collection[tuple[str, str]], plans: Mapping[str, Plan]) -> tuple[Ratio, ...]:
         """The means that :meth:`observe` adds time to."""
         found: list[Ratio] = []
         for group, plan in plans.items():

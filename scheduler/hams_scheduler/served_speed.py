@@ -88,7 +88,12 @@ class DeviceTable:
         self.cores = np.array([float(own_cores(device)) for device in devices])
 
     def served(
-        self, at: Sequence[int], profiles: Sequence[ProfileRecord], spec: GroupSpec, node: str, weight: float,
+        self,
+        at: Sequence[int],
+        profiles: Sequence[ProfileRecord],
+        spec: GroupSpec,
+        node: str,
+        weight: float,
         pixels: float = VGA,
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """:func:`served_speed` of each of P profiles on the devices numbered `at`, at once.
@@ -98,7 +103,7 @@ class DeviceTable:
         lanes, on_cpu, cores = self.lanes[at], self.on_cpu[at], self.cores[at]
         fps = np.array([one.fps for one in profiles])
         spent = np.array([one.cpu_ms for one in profiles]) / 1e3
-        for index in np.nonzero(spent <= 0)[0]:
+        for index in map(int, np.nonzero(spent <= 0)[0]):
             spent[index] = cpu_s(profiles[index], self.devices[at[index]])
         gain, batch = np.ones(len(fps)), np.ones(len(fps))
         for index, profile in enumerate(profiles):

@@ -183,16 +183,13 @@ class SchedulerState:
         *,
         active: bool = False,
         lost: str = "",
-        hasty: bool = False,
     ) -> PlanningSnapshot:
-        """All that a solver needs, frozen. What serves is the newest plan of each group, or its `active` one.
+        """All that a solver needs, frozen: once the device `lost` is lost, if one is named.
 
-        `lost`: as it is once that device is lost. `hasty`: groups stand still until there is a plan.
+        What serves is the newest plan of each group, or its `active` one.
         """
         alive = [device for device in self.devices.alive() if device != lost]
-        hosts: dict[str, float] = {}
-        for one in (self.devices.records[device] for device in alive):
-            hosts[one.host] = max(hosts.get(one.host, 0.0), one.host_cores)
+        hosts = self._cores_by_host(alive)
         lives = [(device, self.devices.incarnation(device)) for device in alive]
         nodes = [(record, node) for record in records for node in record.spec.depth_first()]
         current, loaded = self._current(nodes, self.plans.active if active else self.plans.serving)
@@ -200,18 +197,12 @@ class SchedulerState:
             groups=tuple(records),
             devices=tuple(self.devices.records[d] for d in alive),
             profiles=self._profiles(nodes, alive),
-            unanswered={
-                (device, cell.key): whys[-1]
-                for device, life in lives
-                for (of, cell), whys in self.profiles.unanswered.items()
-                if of == life
-            },
+            unanswered=self._unanswered(lives),
             refused=self._refused(lives),
             strategy=strategy,
             time_limit_s=time_limit_s,
-            hasty=hasty,
             weights={node_name(r, n): self.weight(r, n) for r, n in nodes if self.learned.confidence(r.spec.name, n)},
-            kappa=self.learned.kappas(alive, len(nodes), self._cpus(alive)),
+            kappa=self.learned.kappas(alive, self.learned.levels(len(nodes)), self._cpus(alive)),
             overhead={device: self.learned.overhead_s(device) for device in alive},
             cores={host: cores for host, cores in hosts.items() if cores > 0},
             messages={device: self._message_s(device) for device in alive},
@@ -224,6 +215,18 @@ class SchedulerState:
             loaded=loaded,
             banned=frozenset((d, digest) for d, life in lives for of, digest in self.groups.banned if of == life),
         )
+
+    def _cores_by_host(self, devices: list[str]) -> dict[str, float]:
+        """By host of these devices, in their order: :meth:`cores`."""
+        found: dict[str, float] = {}
+        for record in (self.devices.records[device] for device in devices):
+            found[record.host] = max(found.get(record.host, 0.0), record.host_cores)
+        return found
+
+    def _unanswered(self, lives: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """By (device, cell key): why a benchmark gave no number; `lives` are the devices and their incarnations."""
+        found = self.profiles.unanswered.items()
+        return {(device, cell.key): whys[-1] for device, life in lives for (of, cell), whys in found if of == life}
 
     def _cpu_factors(self, devices: list[str], nodes: list[int]) -> dict[tuple[str, int], float]:
         """By (device, nodes of a group): the factor on its networks' CPU time; `nodes` of each group.
@@ -303,7 +306,9 @@ class SchedulerState:
 
     def learned_numbers(self, records: list[GroupRecord], devices: list[str]) -> Numbers:
         """All numbers of a snapshot of these groups and devices that are learned while serving."""
-        learned, found = self.learned, {}
+        learned = self.learned
+        found: dict[tuple[str, ...], float] = {}
+        cpus = set(self._cpus(devices))
         for record in records:
             group = record.spec.name
             found["frame", group] = self._frame_s(record)
@@ -311,10 +316,11 @@ class SchedulerState:
                 found["weight", group, node] = self.weight(record, node)
         for device in devices:
             found["overhead", device] = learned.overhead_s(device)
-            found["message", device] = learned.message_s(device)
+            found["message", device] = self._message_s(device)
             found["cpu factor", device] = learned.cpu_factor(device, 1)
-            if device in learned.device_eta:
-                found["kappa", device] = learned.kappa(device, 0)
+            found["kappa", device] = learned.kappa(device, 0)
+            if device not in learned.device_eta and device in cpus:
+                found["kappa by number of nodes", device] = 1.0
         own = {(device, nodes) for device, nodes in learned.eta if device in set(devices)}
         return found | {("kappa", device, str(nodes)): learned.kappa(device, nodes) for device, nodes in own}
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from hams_scheduler.events import Profile
+from hams_scheduler.network import Cell, Network
 from hams_scheduler.ratio import Ratio
 from hams_scheduler.served_rates import RATE_MEMORY_S
-from hams_scheduler.network import Cell, Network
 from hams_scheduler.variant_choice import networks_for
 from hams_shared.runtime.liveness import Liveness
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
@@ -247,11 +247,13 @@ class GroupCells:
 
     def without(self, devices: Collection[str]) -> GroupCells:
         """The cells that are left when these devices are gone."""
-        cells = {"required": self.required, "idle": self.idle}
-        missing = {"missing": self.missing, "missing_idle": self.missing_idle}
-        left = {what: tuple(one for one in ones if one.device not in devices) for what, ones in cells.items()}
-        wanted = {what: tuple(one for one in ones if one.device not in devices) for what, ones in missing.items()}
-        return replace(self, **left, **wanted)
+        return replace(
+            self,
+            required=tuple(one for one in self.required if one.device not in devices),
+            idle=tuple(one for one in self.idle if one.device not in devices),
+            missing=tuple(one for one in self.missing if one.device not in devices),
+            missing_idle=tuple(one for one in self.missing_idle if one.device not in devices),
+        )
 
 
 @dataclass

@@ -86,10 +86,6 @@ class PlanningSnapshot:
     def _key_ends(self) -> tuple[str, ...]:
         return tuple(device_key(device) for device in self.devices)
 
-    def memory_mib(self, network: Network) -> float:
-        """The most memory that any device measured, MiB: a network may hide in the memory of one loaded before it."""
-        return _most_mib(self.measured(network))
-
 
 def node_name(group: GroupRecord, node: str) -> str:
     """A node's name among all groups."""
@@ -155,7 +151,9 @@ def choose_networks(snapshot: PlanningSnapshot, *, smallest: bool = False) -> Ch
                 chosen = [0 if p is not None and p.fps > 0 and p.reason is None else -1 for p in measured[0]]
             else:
                 running = _running(snapshot, names, networks, measured)
-                chosen = [_choose(on, memory, mib, smallest=smallest) for on, mib in zip(running, capacity, strict=True)]
+                chosen = [
+                    _choose(on, memory, mib, smallest=smallest) for on, mib in zip(running, capacity, strict=True)
+                ]
             for j in refusing:
                 chosen[j] = -1
             rows[node_name(group, node)] = Row(networks, measured, memory, chosen)
@@ -180,13 +178,11 @@ def _running(
 
 
 def _most_mib(measured: Measured) -> float:
-    """The most memory in these measurements of a network, MiB."""
+    """The most memory that any device measured, MiB: a network may hide in the memory of one loaded before it."""
     return max((one.memory_mib for one in measured if one is not None and one.reason is None), default=0.0)
 
 
-def _choose(
-    running: list[tuple[int, float]], memory: tuple[float, ...], capacity_mib: float, *, smallest: bool
-) -> int:
+def _choose(running: list[tuple[int, float]], memory: tuple[float, ...], capacity_mib: float, *, smallest: bool) -> int:
     """The number of the fastest (or `smallest`) network that runs and fits, of equals the first; -1: none runs.
 
     Where none fits, the fastest: the solver then reports that it does not fit.
@@ -213,7 +209,10 @@ def capacity_mib(device: DeviceRecord) -> float:
 
 
 def serving(snapshot: PlanningSnapshot) -> dict[tuple[str, str], NetworkChoice]:
-    """By (``group/node``, device): the network that serves there now; absent if it may no longer."""
+    """By (``group/node``, device): the network that serves there now; absent if it may no longer.
+
+    Its memory does not count: it has it already.
+    """
     found: dict[tuple[str, str], NetworkChoice] = {}
     for group in snapshot.groups:
         for node in group.spec.depth_first():
@@ -227,8 +226,7 @@ def serving(snapshot: PlanningSnapshot) -> dict[tuple[str, str], NetworkChoice]:
                 usable = profile is not None and profile.reason is None and profile.fps > 0
                 if network and profile and usable and (device.device, digest) not in snapshot.banned:
                     source = snapshot.profiles.get(source_of(group, node).key(device))
-                    memory = snapshot.memory_mib(network)
-                    found[name, device.device] = NetworkChoice(network, profile, source, memory)
+                    found[name, device.device] = NetworkChoice(network, profile, source)
     return found
 
 
