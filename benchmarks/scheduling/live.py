@@ -206,10 +206,19 @@ class World:
         """An answer to `status`."""
         return timed(lambda: codec.encode(scheduler_view(self.state, self.now)))
 
-    def poll(self) -> float:
-        """An answer to `deploy`, which waits for its group: one that serves, which costs most."""
-        wanted = ViewRequest(group=self.groups[0].spec.name)
-        return timed(lambda: codec.encode(scheduler_view(self.state, self.now, wanted=wanted)))
+    def polls(self) -> list[float]:
+        """Answers to `deploy`, which waits until agents have loaded its group; then the group goes."""
+        one = self.groups[-1]
+        self.do(events.GroupSeen(one.spec.name, one))
+        wanted = ViewRequest(group=one.spec.name)
+        spent = [timed(lambda: codec.encode(scheduler_view(self.state, self.now, wanted=wanted))) for _ in range(20)]
+        self._remove(one)
+        return spent
+
+    def _remove(self, one: GroupRecord) -> None:
+        self.settle()
+        self.do(events.GroupSeen(one.spec.name, None))
+        self.settle()
 
     def snapshot(self) -> float:
         """What a solver gets."""
@@ -264,9 +273,7 @@ class World:
         plans = self.do(events.GroupSeen(one.spec.name, one))
         spent = process_time() - begin
         assert plans
-        self.settle()
-        self.do(events.GroupSeen(one.spec.name, None))
-        self.settle()
+        self._remove(one)
         return spent
 
 
@@ -298,7 +305,7 @@ def measure(nodes: int, devices: int) -> dict[str, Any]:
         ("tick", world.ticks),
         ("snapshot", lambda: [world.snapshot() for _ in range(few)]),
         ("profiled", lambda: [world.profiled() for _ in range(few)]),
-        ("poll", lambda: [world.poll() for _ in range(few)]),
+        ("poll", world.polls),
         ("lost", lambda: [world.lose() for _ in range(few)]),
         ("prepare", world.prepare),
         ("ready", lambda: [world.lose(ready=True)]),

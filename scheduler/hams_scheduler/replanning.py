@@ -126,6 +126,13 @@ def _risk(state: SchedulerState, device: str) -> int:
     return (1 + state.kept.losses.get(device, 0) + hangs) * len(state.plans.by_device.get(device, ()))
 
 
+def losses(state: SchedulerState) -> tuple[int, int]:
+    """For how many losses of a device the next plans are ready, and for how many they are to be."""
+    now, kept = Inputs(state.devices.lives(), state.placing_inputs(), {}), state.kept
+    ready = [d for d, one in kept.plans.items() if one.solution is not None and one.inputs.exactly(now.without(d))]
+    return len(ready), kept.wanted
+
+
 def prepared(state: SchedulerState, event: Prepared, now: float) -> list[Command]:
     """Keep a solution; the next one waits until this one's CPU time is the allowed part of the time."""
     plans = {group: plan for group in state.plans.records if (plan := state.plans.serving(group)) is not None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hams_scheduler import profiling
+from hams_scheduler import profiling, replanning
 from hams_scheduler.expected_fps import Costs, expected
 from hams_scheduler.network import Network
 from hams_scheduler.planning import NOTHING, Prediction
@@ -40,11 +40,14 @@ def scheduler_view(
     shown = [name for name in sorted(state.groups.records) if one in ("", name)]
     predicted = state.prediction() if not one or state.plans.active(one) is not None else NOTHING
     costs = Costs()
+    ready, losses = replanning.losses(state)
     missing = profiling.missing(state, groups + drafts) + profiling.missing(state, drafts, idle=True)
     return SchedulerView(
         devices=() if one else tuple(_device(state, name, now) for name in sorted(state.devices.records)),
         groups=tuple(_group(state, name, predicted, costs) for name in shown),
         matrix=_doubted(state, matrix_view(state.snapshot(groups, ""))) if wanted.matrix and not one else NO_MATRIX,
+        losses=losses,
+        losses_ready=ready,
         leader=leader,
         led_s=led_s,
         profiling={device: cell.model for device, (cell, _) in sorted(state.profiles.running.items())},

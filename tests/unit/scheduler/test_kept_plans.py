@@ -31,7 +31,9 @@ from hams_scheduler.plan_switching import MIN_DWELL_S
 from hams_scheduler.planning import Solution, decide
 from hams_scheduler.ratio import Ratio
 from hams_scheduler.state import SchedulerState
+from hams_scheduler.view import scheduler_view
 from hams_shared.wire.messages.agents import DeviceHealth
+from hams_shared.wire.messages.scheduler import ViewRequest
 from support.build import device, group_record, group_spec, heartbeat, profile, variant
 
 FPS = {"a.ov.cpu0": 30.0, "b.ov.cpu0": 25.0, "c.ov.cpu0": 20.0}
@@ -133,6 +135,26 @@ def test_it_is_computed_for_each_device_that_serves_and_for_no_other() -> None:
     site = Site("face", nodes=("det",))
     assert site.prepare_all() == [A]
     assert (site.state.kept.wanted, list(site.state.kept.plans)) == (1, [A])
+
+
+def test_a_view_tells_for_how_many_losses_plans_are_ready() -> None:
+    site = Site("face")
+    site.prepare()
+    site.wait(0.5)
+    view = scheduler_view(site.state, site.now)
+    assert (view.losses_ready, view.losses) == (1, 3)
+    _with_a_benchmark(site)
+    assert scheduler_view(site.state, site.now).losses_ready == 0
+
+
+def test_a_view_of_one_group_holds_it_alone() -> None:
+    site = Site("face", "car")
+    view = scheduler_view(site.state, site.now, wanted=ViewRequest(group="car"))
+    whole = scheduler_view(site.state, site.now)
+    assert [one.name for one in view.groups] == ["car"]
+    assert view.groups[0] == next(one for one in whole.groups if one.name == "car")
+    assert (view.devices, view.matrix.models) == ((), ())
+    assert scheduler_view(site.state, site.now, wanted=ViewRequest(group="cat")).groups == ()
 
 
 def test_the_only_device_has_no_successor() -> None:
