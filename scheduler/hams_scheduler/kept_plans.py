@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from hams_scheduler.planning import Solution
+from hams_scheduler.solver.instance import FloatArray
 from hams_scheduler.state_parts import Life, check
 from hams_shared.wire.messages.plan import Plan
 
@@ -23,8 +26,22 @@ NEAR_S = 0.00005
 LOSSES_LIMIT = 4096
 """Most devices of which the losses are counted."""
 
-Numbers = Mapping[tuple[str, ...], float]
-"""What is learned while serving, by kind and name; times in s."""
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """What is learned while serving, by kind and name, such as ("overhead", device); times in s."""
+
+    names: tuple[tuple[str, ...], ...]
+    values: FloatArray
+
+    @staticmethod
+    def of(table: Mapping[tuple[str, ...], float]) -> Numbers:
+        """Return the numbers of `table`."""
+        return Numbers(tuple(table), np.array([*table.values()], dtype=np.float64))
+
+    def table(self) -> dict[tuple[str, ...], float]:
+        """The numbers by name."""
+        return dict(zip(self.names, self.values.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -51,13 +68,15 @@ def near(one: Numbers, other: Numbers, but: str) -> bool:
 
     Where one of (what, device, nodes) is missing, that of (what, device) holds.
     """
-    for key in one.keys() | other.keys():
-        if key[1] == but:
-            continue
-        a, b = one.get(key, one.get(key[:2])), other.get(key, other.get(key[:2]))
-        if a is None or b is None or abs(a - b) > max(NEAR * min(a, b), NEAR_S):
-            return False
-    return True
+    if one.names == other.names:
+        names, a, b = one.names, one.values, other.values
+    else:
+        first, second = one.table(), other.table()
+        names = tuple(first.keys() | second.keys())
+        a = np.array([first.get(name, first.get(name[:2], np.inf)) for name in names])
+        b = np.array([second.get(name, second.get(name[:2], np.inf)) for name in names])
+    far = ~(np.abs(a - b) <= np.maximum(NEAR * np.minimum(a, b), NEAR_S))
+    return all(names[index][1] == but for index in np.nonzero(far)[0])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from hams_scheduler import plan_switching, profiling
 from hams_scheduler.events import Command, Note, Prepare, Prepared, Solve, Solved
-from hams_scheduler.kept_plans import CPU_PART, Inputs, near
+from hams_scheduler.kept_plans import CPU_PART, Inputs, Numbers, near
 from hams_scheduler.planning import Solution
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.variant_choice import PlanningSnapshot
@@ -128,7 +128,7 @@ def _risk(state: SchedulerState, device: str) -> int:
 
 def losses(state: SchedulerState) -> tuple[int, int]:
     """For how many losses of a device the next plans are ready, and for how many they are to be."""
-    now, kept = Inputs(state.devices.lives(), state.placing_inputs(), {}), state.kept
+    now, kept = Inputs(state.devices.lives(), state.placing_inputs(), Numbers.of({})), state.kept
     ready = [d for d, one in kept.plans.items() if one.solution is not None and one.inputs.exactly(now.without(d))]
     return len(ready), kept.wanted
 

@@ -321,8 +321,11 @@ class SchedulerState:
             found["kappa", device] = learned.kappa(device, 0)
             if device not in learned.device_eta and device in cpus:
                 found["kappa by number of nodes", device] = 1.0
-        own = {(device, nodes) for device, nodes in learned.eta if device in set(devices)}
-        return found | {("kappa", device, str(nodes)): learned.kappa(device, nodes) for device, nodes in own}
+        alive = set(devices)
+        own = [one for one in sorted(learned.eta) if one[0] in alive]
+        return Numbers.of(
+            found | {("kappa", device, str(nodes)): learned.kappa(device, nodes) for device, nodes in own}
+        )
 
     # ── for tests ─────────────────────────────────────────────────────────────────────────────────────────────
 

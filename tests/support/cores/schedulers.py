@@ -183,8 +183,8 @@ class Scheduler(Part):
         found = core.step(twin, event, self.now)
         [solve] = [command for command in found if isinstance(command, events.Solve)]
         [device] = [d for d in kept if events.Note(f"the plan for the loss of {d} was ready", d) in commands]
-        numbers = twin.learned_numbers(twin.groups.sorted(), twin.devices.alive())
-        known = {key: value for key, value in kept[device].inputs.numbers.items() if key[1] != device}
+        numbers = twin.learned_numbers(twin.groups.sorted(), twin.devices.alive()).table()
+        known = {name: value for name, value in kept[device].inputs.numbers.table().items() if name[1] != device}
         if self.made[device] == REAL and numbers != known:
             return  # about the same numbers may give another placement that is about as good
         answer = solution(solve.snapshot, self.made[device], self.world.now)

@@ -25,7 +25,7 @@ from hams_scheduler.events import (
     Tick,
     VariantSeen,
 )
-from hams_scheduler.kept_plans import CPU_PART, NEAR, near
+from hams_scheduler.kept_plans import CPU_PART, NEAR, Numbers, near
 from hams_scheduler.leader.lease import Lease
 from hams_scheduler.plan_switching import MIN_DWELL_S
 from hams_scheduler.planning import Solution, decide
@@ -354,4 +354,5 @@ def test_a_plan_made_in_haste_is_compared_with_one_from_scratch_when_it_has_serv
 def test_about_the_same_numbers(
     one: dict[tuple[str, ...], float], other: dict[tuple[str, ...], float], same: bool
 ) -> None:
-    assert near(one, other, B) == near(other, one, B) == same
+    first, second = Numbers.of(one), Numbers.of(other)
+    assert near(first, second, B) == near(second, first, B) == same
