@@ -258,6 +258,7 @@ class World:
                 begin = process_time()
                 self.next, solution = None, decide(command.snapshot, 0.0)
                 cpu_s = process_time() - begin
+                self.now += cpu_s
                 self.do(events.Prepared(command.generation, solution, cpu_s))
                 spent += cpu_s
         seconds = self.now - began

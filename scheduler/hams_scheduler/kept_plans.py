@@ -1,8 +1,9 @@
 """The plans that are kept ready, one for the loss of each device that serves: a part of the scheduler's state. Pure.
 
 A kept solution is used only for the inputs for which it was computed. All that the solver gets is compared exactly,
-except the numbers that are learned while serving: these may differ by :data:`NEAR`. So a kept plan is at most
-``(1 + NEAR)² · TOLERANCE`` times as slow as a new one, which is about what counts as drift (decision 34).
+except the numbers that are learned while serving: these may differ by :data:`NEAR`. A cost is a product of two of them
+(inferences per frame, interference), so a kept plan is at most ``(1 + NEAR)⁴`` times as slow as a new one; a prediction
+that drifts by 15 % requests a new solution anyway (decision 34).
 """
 
 from __future__ import annotations

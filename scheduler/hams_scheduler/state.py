@@ -266,7 +266,8 @@ class SchedulerState:
         """What a prediction, and the plans that are kept ready, depend on."""
         parts = (self.devices, self.groups, self.plans, self.learned, self.videos)
         profiles = (self.profiles.answers, self.profiles.forgotten)
-        return (*(part.revision for part in parts), *profiles, frozenset(self.groups.banned))
+        refused = (frozenset(self.groups.banned), frozenset(self.groups.refused))
+        return (*(part.revision for part in parts), *profiles, *refused)
 
     def _predict(self) -> Prediction:
         plans = [plan for name in sorted(self.plans.records) if (plan := self.plans.active(name)) is not None]

@@ -238,13 +238,6 @@ def _with_more_work(site: Site) -> None:
     site.state.learned.revision += 1
 
 
-def _with_a_refusal(site: Site) -> None:
-    plan = site.state.plans.active("face")
-    assert plan is not None
-    away = next(d for d in FPS if d not in plan.devices)
-    site.do(HeartbeatSeen(heartbeat(away, incarnation="i1", refused=("face", plan.epoch, "no"))))
-
-
 @pytest.mark.parametrize(
     "change", [_with_a_benchmark, _with_a_restart, _with_a_device, _with_a_variant, _with_more_work]
 )
