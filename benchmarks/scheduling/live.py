@@ -1,7 +1,8 @@
 """What the live scheduler spends per event, from 20 × 4 to 2,000 × 100 nodes × devices: ``scheduling --live``.
 
 It drives :func:`hams_scheduler.core.step` in this process, with the messages that the service would get, and solves
-as the service does. There is no broker and no waiting: time is a number. Each size has a process, for its memory.
+as the service does. There is no broker and no waiting: time is a number. What counts is CPU time, so that others on the
+machine disturb less; all runs in one thread. Each size has a process, for its memory.
 Groups have ten nodes. No two networks and no two devices are alike, so the matrix is as large as it can be. Four
 devices share a host of 16 cores. Writes docs/benchmarks/scheduling-live.json and scheduling-live.md.
 """
@@ -12,18 +13,18 @@ import hashlib
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
 
 from hams_scheduler import core, events
+from hams_scheduler.heartbeat_reader import HeartbeatReader
 from hams_scheduler.leader.lease import Lease
 from hams_scheduler.planning import decide
 from hams_scheduler.state import SchedulerState
@@ -32,13 +33,14 @@ from hams_shared.group.spec import parse_group
 from hams_shared.wire import codec
 from hams_shared.wire.messages.agents import AssignmentState, DeviceRecord, Heartbeat, NodeLoad, ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord, ModelPart, ModelRef
+from hams_shared.wire.messages.scheduler import ViewRequest
 
 OUT = Path(__file__).parents[2] / "docs" / "benchmarks"
 SIZES = ((20, 4), (100, 10), (200, 20), (1000, 50), (2000, 100))
 NODES = 10
 """Nodes of a group."""
 ROUNDS = 20
-"""Heartbeats of each device; more on few devices."""
+"""Heartbeats of each device; that of a round is the mean of all devices."""
 BEAT_S, TICK_S = 0.5, 0.25
 COLUMNS = {
     "idle heartbeat": "idle",
@@ -49,6 +51,8 @@ COLUMNS = {
     "snapshot": "snapshot",
     "benchmark done": "profiled",
     "device lost → plan": "lost",
+    "device lost → plan that was ready": "ready",
+    "making one ready": "prepare",
     "one more group → plan": "more",
 }
 
@@ -85,12 +89,15 @@ class World:
     def __init__(self, nodes: int, devices: int) -> None:
         self.rng = np.random.default_rng([nodes, devices])
         self.state = SchedulerState(started=0.0, lease=Lease("me", term=1))
+        self.heartbeats = HeartbeatReader()
         self.now = 0.0
         self.devices = {d.device: d for d in map(device, range(devices))}
         self.speed = dict(zip(self.devices, 60 * np.exp(self.rng.uniform(0, np.log(10), devices)), strict=True))
         self.groups = [group(number) for number in range(nodes // NODES + 1)]
         self.served = 0
         """Frames of each group so far."""
+        self.next: events.Prepare | None = None
+        """The loss whose plans are to be computed; :meth:`prepare` does."""
         for name, record in self.devices.items():
             self.do(events.DeviceSeen(name, record))
         for one in self.groups:
@@ -126,6 +133,8 @@ class World:
             if isinstance(command, events.Solve):
                 solution = decide(command.snapshot, 0.0)
                 published += self.do(events.Solved(command.generation, solution))
+            elif isinstance(command, events.Prepare):
+                self.next = command
             elif isinstance(command, events.StorePlan):
                 published.append(codec.encode(command.record))
         return published
@@ -153,15 +162,15 @@ class World:
             )
         )  # fmt: skip
 
-    def hear(self, data: bytes) -> float:
-        """Take a heartbeat from the wire; return the time that took, s."""
-        begin = perf_counter()
-        self.do(events.HeartbeatSeen(codec.decode(Heartbeat, data)))
-        return perf_counter() - begin
+    def hear(self, data: list[bytes]) -> None:
+        """Take heartbeats from the wire."""
+        for one in data:
+            self.do(events.HeartbeatSeen(self.heartbeats.read(one)))
 
-    def beat(self, but: str = "") -> list[float]:
-        """All devices send a heartbeat; return the times, s."""
-        return [self.hear(self.heartbeat(name, self.served)) for name in self.devices if name != but]
+    def beat(self, but: str = "") -> float:
+        """All devices send a heartbeat; return the mean time of one, s. The clock takes longer than one."""
+        data = [self.heartbeat(name, self.served) for name in self.devices if name != but]
+        return timed(lambda: self.hear(data)) / len(data)
 
     def settle(self) -> None:
         """Let the agents load what was planned."""
@@ -177,10 +186,10 @@ class World:
     def beats(self, frames: int) -> list[float]:
         """Heartbeats, of devices that serve so many frames of each group meanwhile."""
         spent = []
-        for _ in range(max(2, ROUNDS * 10 // len(self.devices))):
+        for _ in range(ROUNDS):
             self.now += BEAT_S
             self.served += frames
-            spent += self.beat()
+            spent.append(self.beat())
         return spent
 
     def ticks(self) -> list[float]:
@@ -197,9 +206,19 @@ class World:
         """An answer to `status`."""
         return timed(lambda: codec.encode(scheduler_view(self.state, self.now)))
 
-    def poll(self) -> float:
-        """An answer to `deploy`, which waits for its group."""
-        return timed(lambda: codec.encode(scheduler_view(self.state, self.now, matrix=False)))
+    def polls(self) -> list[float]:
+        """Answers to `deploy`, which waits until agents have loaded its group; then the group goes."""
+        one = self.groups[-1]
+        self.do(events.GroupSeen(one.spec.name, one))
+        wanted = ViewRequest(group=one.spec.name)
+        spent = [timed(lambda: codec.encode(scheduler_view(self.state, self.now, wanted=wanted))) for _ in range(20)]
+        self._remove(one)
+        return spent
+
+    def _remove(self, one: GroupRecord) -> None:
+        self.settle()
+        self.do(events.GroupSeen(one.spec.name, None))
+        self.settle()
 
     def snapshot(self) -> float:
         """What a solver gets."""
@@ -212,38 +231,81 @@ class World:
         renewed = one.model_copy(update={"fps": one.fps * 1.001})
         return timed(lambda: self.do(events.ProfileSeen(renewed)))
 
-    def lose(self) -> float:
-        """The time from the tick that finds a device lost to the last plan encoded; then the device returns."""
-        lost = max(self.state.plans.by_device, key=lambda name: len(self.state.plans.by_device[name]))
+    def prepare(self) -> list[float]:
+        """The times of computing the plans for two losses, of those that are next."""
+        spent = []
+        for _ in range(2):
+            for _ in range(8):
+                self.now += TICK_S
+                self.beat()
+                self.do(events.Tick())
+            if (command := self.next) is not None:
+                begin = process_time()
+                self.next, solution = None, decide(command.snapshot, 0.0)
+                spent.append(process_time() - begin)
+                self.do(events.Prepared(command.generation, solution, 0.0))
+        return spent
+
+    def prepare_all(self) -> dict[str, float]:
+        """How long it takes until the plans for all losses are ready, and the CPU time for that; time goes in jumps."""
+        self.state.kept.clear()
+        self.next, began, spent = None, self.now, 0.0
+        while self.state.kept.complete_at is None:
+            self.now = max(self.now, self.state.kept.not_before) + TICK_S
+            self.beat()
+            self.do(events.Tick())
+            if (command := self.next) is not None:
+                begin = process_time()
+                self.next, solution = None, decide(command.snapshot, 0.0)
+                cpu_s = process_time() - begin
+                self.now += cpu_s
+                self.do(events.Prepared(command.generation, solution, cpu_s))
+                spent += cpu_s
+        seconds = self.now - began
+        return {"losses": self.state.kept.wanted, "seconds": round(seconds, 1), "part": round(spent / seconds, 4)}
+
+    def lose(self, *, ready: bool = False) -> float:
+        """The time from the tick that finds a device lost to the last plan encoded; then the device returns.
+
+        With `ready`, a device for whose loss the plans are kept.
+        """
+        among = [*self.state.kept.plans] if ready else [d for d in self.devices if d not in self.state.kept.plans]
+        lost = max(among, key=lambda name: len(self.state.plans.by_device.get(name, ())))
+        used = self.state.kept.used
         for _ in range(4):
             self.now += BEAT_S
             self.beat(but=lost)
-            begin = perf_counter()
+            begin = process_time()
             if plans := self.do(events.Tick()):
                 break
-        spent = perf_counter() - begin
+        spent = process_time() - begin
         assert plans
+        assert self.state.kept.used == used + ready
         self.settle()
         return spent
 
     def add(self) -> float:
         """The time from another group's record to the last plan encoded; then the group goes."""
         one = self.groups[-1]
-        begin = perf_counter()
+        begin = process_time()
         plans = self.do(events.GroupSeen(one.spec.name, one))
-        spent = perf_counter() - begin
+        spent = process_time() - begin
         assert plans
-        self.settle()
-        self.do(events.GroupSeen(one.spec.name, None))
-        self.settle()
+        self._remove(one)
         return spent
 
 
 def timed(action: Callable[[], object]) -> float:
-    """The time of `action`, s."""
-    begin = perf_counter()
+    """The CPU time of `action`, s."""
+    begin = process_time()
     action()
-    return perf_counter() - begin
+    return process_time() - begin
+
+
+def _most_mib() -> int:
+    """The most memory that this process had, MiB; what `getrusage` returns begins with its parent's."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return round(int(status["VmHWM"].split()[0]) / 1024)
 
 
 def _ms(spent: Iterable[float]) -> dict[str, float]:
@@ -258,24 +320,29 @@ def _ms(spent: Iterable[float]) -> dict[str, float]:
 
 def measure(nodes: int, devices: int) -> dict[str, Any]:
     """One size: ms by kind of event, and the memory of the process."""
-    begin = perf_counter()
+    begin = process_time()
     world = World(nodes, devices)
-    row: dict[str, Any] = {"nodes": nodes, "devices": devices, "built_s": round(perf_counter() - begin, 1)}
+    row: dict[str, Any] = {"nodes": nodes, "devices": devices, "built_s": round(process_time() - begin, 1)}
     few = 1 if nodes >= 1000 else 3
     for key, measured in (
         ("idle", lambda: world.beats(0)),
         ("tick", world.ticks),
         ("snapshot", lambda: [world.snapshot() for _ in range(few)]),
         ("profiled", lambda: [world.profiled() for _ in range(few)]),
-        ("poll", lambda: [world.poll() for _ in range(few)]),
+        ("poll", world.polls),
         ("lost", lambda: [world.lose() for _ in range(few)]),
+        ("prepare", world.prepare),
+        ("ready", lambda: [world.lose(ready=True)]),
         ("more", lambda: [world.add() for _ in range(few)]),
         ("serving", lambda: world.beats(5)),
         ("view", lambda: [world.view() for _ in range(few)]),
     ):
         row[key] = _ms(measured())
-        row[f"{key}_memory_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        row[f"{key}_memory_mib"] = _most_mib()
         print(key, row[key], file=sys.stderr, flush=True)
+    if nodes <= 1000:
+        row["all_ready"] = world.prepare_all()
+        row["all_ready_memory_mib"] = _most_mib()
     row["rest"] = round(100 * (devices / BEAT_S * row["idle"]["mean"] + row["tick"]["mean"] / TICK_S) / 1e3, 2)
     return row
 
@@ -283,12 +350,15 @@ def measure(nodes: int, devices: int) -> dict[str, Any]:
 def markdown(rows: list[dict[str, Any]]) -> str:
     """The table: median and p95 of each, ms."""
     lines = [
-        f"| nodes×devices | {' | '.join(COLUMNS)} | CPU at rest | memory, MiB: at rest, planning |",
-        "|---|" + "---|" * (len(COLUMNS) + 2),
+        f"| nodes×devices | {' | '.join(COLUMNS)} | plans for all losses ready after, with | CPU at rest "
+        "| memory, MiB: at rest, planning |",
+        "|---|" + "---|" * (len(COLUMNS) + 3),
     ]
     for row in rows:
         cells = [f"{row[key]['median']:,.3g} ({row[key]['p95']:,.3g})" for key in COLUMNS.values()]
         memory = f"{row['tick_memory_mib']:,}, {row['serving_memory_mib']:,}"
+        ready = row.get("all_ready")
+        cells.append(f"{ready['seconds']:,.0f} s, {ready['part']:.1%} of a core" if ready else "–")
         lines.append(f"| {row['nodes']}×{row['devices']} | {' | '.join(cells)} | {row['rest']:.1f} % | {memory} |")
     return "\n".join(lines) + "\n"
 

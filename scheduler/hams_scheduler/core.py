@@ -12,7 +12,7 @@ from ticks, four a second.
 
 from __future__ import annotations
 
-from hams_scheduler import plan_switching, profiling
+from hams_scheduler import plan_switching, profiling, replanning
 from hams_scheduler.events import (
     AdoptGroup,
     AnswerPlan,
@@ -35,9 +35,9 @@ from hams_scheduler.events import (
     PlanEntrySeen,
     PlanRefused,
     PlanSeen,
+    Prepared,
     ProfileDone,
     ProfileSeen,
-    Solve,
     Solved,
     StorePlan,
     StoreProfile,
@@ -52,8 +52,6 @@ from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import PlanRecord
 from hams_shared.wire.subjects import LOST_AFTER_S
 
-SOLVE_S = 0.5
-"""Time limit of a strategy that searches, s: a lost device has a new plan within a second."""
 RECONNECT_S = 2.0
 """After the broker was away, agents have this much longer to be heard, s: each comes back at its own time."""
 
@@ -71,6 +69,8 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
             commands = _profile_done(state, event, now)
         case Solved():
             commands = plan_switching.take(state, event, now)
+        case Prepared():
+            commands = replanning.prepared(state, event, now)
         case BrokerBack():
             state.devices.live.grant_grace(now, RECONNECT_S)
             state.profiles.running.clear()  # answers may be lost: they are requested again
@@ -110,6 +110,7 @@ def _seen(state: SchedulerState, event: Event) -> list[Command]:
             return _lead(state, event)
         case Follow():
             state.replanning.generation += 1  # questions about plans wait: this scheduler may lead again
+            state.kept.clear()
         case PlanAsked(request_id, request):
             state.questions[request_id] = request
         case AskWithdrawn(request_id):
@@ -132,6 +133,7 @@ def _lead(state: SchedulerState, event: Lead) -> list[Command]:
     state.replanning.solving = None
     state.replanning.generation += 1
     state.replanning.withdraw()
+    state.kept.clear()
     state.profiles.running.clear()
     state.plans.adopting.clear()
     for group in state.groups.records:
@@ -207,29 +209,29 @@ def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> tuple
     # Epochs grow even over a store that was lost, and over plans that were deleted.
     epochs = (assignment.epoch for assignment in heartbeat.assignments)
     state.plans.epoch = max(state.plans.epoch, heartbeat.epoch, *epochs)
-    refusals = [one for assignment in heartbeat.assignments for one in _refusal(state, heartbeat, assignment)]
+    refused = [one for one in heartbeat.assignments if one.state == "refused"]
+    refusals = [command for one in refused for command in _refusal(state, heartbeat, one)]
     if news is None and not refusals and state.leading:
-        return plan_switching.activate(state, {assignment.group for assignment in heartbeat.assignments}), False
+        pending = state.plans.pending
+        return plan_switching.activate(state, {one.group for one in heartbeat.assignments} if pending else ()), False
     return commands + refusals, True
 
 
 def _learn(state: SchedulerState, heartbeat: Heartbeat) -> None:
     """Observe what the device did."""
-    device = heartbeat.device
+    device, plans = heartbeat.device, state.plans.active_on(heartbeat.device)
+    disturbed = device in state.profiles.running or any(a.state == "loading" for a in heartbeat.assignments)
+    if state.learned.rested(heartbeat, plans, disturbed=disturbed):
+        return
     record = state.devices.records.get(device)
-    state.learned.observe(
-        heartbeat,
-        state.plans.active_on(device),
-        state.fps_of,
-        state.cpu_of,
-        crowded=record is not None and record.host_cores > 0 and state.crowded(record.host),
-        disturbed=device in state.profiles.running or any(a.state == "loading" for a in heartbeat.assignments),
-    )
+    crowded = record is not None and record.host_cores > 0 and state.crowded(record.host)
+    observed = state.learned.observe
+    observed(heartbeat, plans, state.fps_of, state.cpu_of, crowded=crowded, disturbed=disturbed)
 
 
 def _refusal(state: SchedulerState, heartbeat: Heartbeat, assignment: AssignmentState) -> list[Command]:
     """Take the device out of a group whose plan it refused, and request another plan."""
-    if assignment.state != "refused" or assignment.error is None:
+    if assignment.error is None:
         return []
     group, error = assignment.group, assignment.error
     record = state.plans.records.get(group)
@@ -255,6 +257,7 @@ def _refusal(state: SchedulerState, heartbeat: Heartbeat, assignment: Assignment
 
 def _lost(state: SchedulerState, device: str, how: str) -> list[Command]:
     state.profiles.running.pop(device, None)
+    state.kept.lost(device)
     state.request_replan(f"device {device} {how}", mandatory=device in state.plans.by_device)
     return [Note(f"device {device} {how}", device=device)]
 
@@ -266,6 +269,7 @@ def _group_seen(state: SchedulerState, group: str, record: GroupRecord | None) -
     if record is not None and record == state.groups.records.get(group):
         return []  # a renewed watch repeats
     state.groups.set_record(group, record)
+    state.profiles.needed.pop(group, None)
     if record is None:
         state.request_replan(f"group {group} undeployed")
         return [DeletePlan(group)] if state.plans.remove(group) is not None else []
@@ -340,7 +344,7 @@ def _advance(state: SchedulerState, now: float) -> list[Command]:
     commands += _orphans(state)
     if state.devices.alive():
         commands += _answers(state)
-        commands += _solve(state, groups, now)
+        commands += replanning.solve_due(state, groups, now) + replanning.prepare_due(state, groups, now)
     return commands
 
 
@@ -356,31 +360,6 @@ def _answers(state: SchedulerState) -> list[Command]:
     return commands
 
 
-def _solve(state: SchedulerState, groups: list[GroupRecord], now: float) -> list[Command]:
-    """Begin the requested solution, if it is due."""
-    replanning = state.replanning
-    due = replanning.mandatory or now >= replanning.not_before
-    placed = _to_place(state, groups) if replanning.reason and due and replanning.solving is None else []
-    if placed:
-        replanning.begin()
-        return [Solve(replanning.generation, state.snapshot(placed, _strategy(placed), SOLVE_S))]
-    if not groups:
-        replanning.withdraw()
-    return []
-
-
-def _to_place(state: SchedulerState, groups: list[GroupRecord]) -> list[GroupRecord]:
-    """The groups to place now: all when all is measured; none as long as benchmarks are worth waiting for.
-
-    A group that served and lost a device waits only for benchmarks without which it cannot be placed. The others do not
-    wait then either, unless they cannot be placed without a benchmark: their turn comes with it.
-    """
-    if not profiling.unmeasured(state, groups):
-        return groups
-    ready = [group for group in groups if not profiling.waits_for_benchmark(state, group)]
-    return ready if any(state.lost_device(group.spec.name) for group in ready) else []
-
-
 def _orphans(state: SchedulerState) -> list[Command]:
     """Plans without a group: the store was lost, or the group was undeployed while no scheduler ran."""
     commands: list[Command] = []
@@ -393,8 +372,3 @@ def _orphans(state: SchedulerState) -> list[Command]:
             state.plans.adopting.add(group)
             commands.append(AdoptGroup(plan.group))
     return commands
-
-
-def _strategy(groups: list[GroupRecord]) -> str:
-    """The strategy that places all groups together: that of the most important one, by name among equals."""
-    return max(groups, key=lambda group: group.spec.priority).spec.strategy

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hams_scheduler.network import Cell
 from hams_scheduler.planning import Solution
-from hams_scheduler.variant_choice import Cell, PlanningSnapshot
+from hams_scheduler.variant_choice import PlanningSnapshot
 from hams_shared.errors import HamsError
 from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
@@ -153,6 +154,15 @@ class Solved:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """The solver's answer to :class:`Prepare`, and the CPU time that it took, s; None: solving failed."""
+
+    generation: int
+    solution: Solution | None
+    cpu_s: float
+
+
+@dataclass(frozen=True)
 class PlanAsked:
     """A question what the strategies would do; nothing is deployed."""
 
@@ -198,6 +208,7 @@ Event = (
     | VariantSeen
     | ProfileDone
     | Solved
+    | Prepared
     | PlanAsked
     | AskWithdrawn
     | MeasureAsked
@@ -242,6 +253,15 @@ class Solve:
 
 
 @dataclass(frozen=True)
+class Prepare:
+    """Run the solver on `snapshot`, what were left if `device` were lost; report :class:`Prepared`."""
+
+    generation: int
+    device: str
+    snapshot: PlanningSnapshot
+
+
+@dataclass(frozen=True)
 class StorePlan:
     """Write to KV ``plans``."""
 
@@ -281,4 +301,6 @@ class Note:
     epoch: int | None = None
 
 
-Command = Profile | MeasureVideo | StoreProfile | Solve | StorePlan | DeletePlan | AdoptGroup | AnswerPlan | Note
+Command = (
+    Profile | MeasureVideo | StoreProfile | Solve | Prepare | StorePlan | DeletePlan | AdoptGroup | AnswerPlan | Note
+)

@@ -8,7 +8,7 @@ each of its devices limits its frames/s. So do the cores of a host, with the CPU
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hams_scheduler.planning import NOTHING, Prediction
 from hams_scheduler.solver.objective import cores_of
@@ -26,8 +26,18 @@ SOME = 0.01
 """A device that computes for less than this part of the time for a group does as good as nothing for it."""
 
 
-Costs = dict[tuple[str, str], float]
-"""By (group, device): seconds of the device per frame of the group."""
+@dataclass
+class Costs:
+    """What is known of devices and groups, found once for all groups of one view."""
+
+    spent: dict[tuple[str, str], float] = field(default_factory=dict)
+    """By (group, device): seconds of the device per frame of the group; 0: unknown."""
+    parts: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By device, then group that has an active plan there: the part of the last seconds that it computed for it."""
+    rates: dict[str, float] = field(default_factory=dict)
+    """By group: frames/s now."""
+    turns: dict[str, float] = field(default_factory=dict)
+    """By group: frames where all groups of its devices have all they can take, relative to other groups."""
 
 
 @dataclass(frozen=True)
@@ -49,34 +59,35 @@ def expected(
     plan = state.plans.active(group)
     if plan is None:
         return None
-    costs = {} if costs is None else costs
+    costs = Costs() if costs is None else costs
     spent = {device: _spent(state, plan, device, costs) for device in plan.devices}
     reached = {device: _reached(state, plan, device, costs) for device, s in spent.items() if s > 0}
     if not reached:
         return None
     device = min(sorted(reached), key=lambda d: reached[d])
-    now = state.learned.measured_fps(group)
-    host, fps = _by_cores(state, group, predicted)
+    now = _rate(state, group, costs)
+    host, fps = _by_cores(state, group, predicted, costs)
     if fps < reached[device]:
         several = len([by_host for by_host in predicted.cores.values() if by_host.get(host)]) > 1
         why = f"{cores_of(host)} are shared with other groups" if several and fps < REACHED * plan.fps else ""
         return Expected(fps, f"{cores_of(host)} are not full" if 0 < now < REACHED * fps else why)
     fps = reached[device]
     if 0 < now < REACHED * fps:
-        return Expected(fps, _not_reached(state, device))
-    others = {g: part for g, part in _parts(state, device).items() if g != group and part >= SOME}
+        return Expected(fps, _not_reached(state, device, costs))
+    others = {g: part for g, part in _parts(state, device, costs).items() if g != group and part >= SOME}
     if others and fps < REACHED * plan.fps:
         return Expected(fps, f"{device} also works for {_listed(others)}")
     return Expected(fps)
 
 
-def _by_cores(state: SchedulerState, group: str, predicted: Prediction) -> tuple[str, float]:
+def _by_cores(state: SchedulerState, group: str, predicted: Prediction, costs: Costs) -> tuple[str, float]:
     """The host whose cores limit the group most, and the frames/s that they allow; infinite where none does."""
     found = [("", float("inf"))]
     for host, cost in predicted.cores.get(group, {}).items():
-        costs = {g: by_host[host] for g, by_host in predicted.cores.items() if g != group and by_host.get(host)}
-        others = [(state.learned.measured_fps(g) * one, _turns(state, g, group) * one) for g, one in costs.items()]
         if cost > 0:
+            each = {g: by_host[host] for g, by_host in predicted.cores.items() if g != group and by_host[host] > 0}
+            mine = _turn(state, group, costs)
+            others = [(_rate(state, g, costs) * s, _turn(state, g, costs) / mine * s) for g, s in each.items()]
             found.append((host, fair_rate(1.0, cost, others)))
     return min(found, key=lambda one: one[1])
 
@@ -96,48 +107,61 @@ def fair_rate(capacity: float, cost: float, others: Iterable[tuple[float, float]
     return max(left, 0.0) / slope
 
 
-def _turns(state: SchedulerState, other: str, group: str) -> float:
-    """Frames of `other` for each of `group` where both have all they can take; devices' queues go by the same."""
-    theirs, mine = _spec(state, other), _spec(state, group)
-    return (theirs.target_fps or 1.0) * theirs.share / ((mine.target_fps or 1.0) * mine.share)
+def _turn(state: SchedulerState, group: str, costs: Costs) -> float:
+    """Frames of `group`, relative to others, where all have all they can take; devices' queues go by the same."""
+    if group not in costs.turns:
+        spec = _spec(state, group)
+        costs.turns[group] = (spec.target_fps or 1.0) * spec.share
+    return costs.turns[group]
+
+
+def _rate(state: SchedulerState, group: str, costs: Costs) -> float:
+    """Frames/s of `group` now."""
+    if group not in costs.rates:
+        costs.rates[group] = state.learned.measured_fps(group)
+    return costs.rates[group]
 
 
 def _spent(state: SchedulerState, plan: Plan, device: str, costs: Costs) -> float:
     """Seconds of `device` per frame of the plan's group, 0 when unknown; found once for all that ask."""
     key = plan.group.spec.name, device
-    if key not in costs:
-        costs[key] = _find_spent(state, plan, device)
-    return costs[key]
+    if key not in costs.spent:
+        costs.spent[key] = _find_spent(state, plan, device)
+    return costs.spent[key]
 
 
 def _find_spent(state: SchedulerState, plan: Plan, device: str) -> float:
     """As planned at first, as measured then."""
     group = plan.group.spec.name
     planned = 0.0
-    nodes = plan.nodes_on(device)
-    for node in nodes:
+    on_device = state.plans.nodes_on(device)
+    for node in on_device[group]:
         fps = state.fps_of(group, node, device)
         if not fps:
             return state.learned.spent_s(group, device, 0.0, 0.0)
         planned += plan.share(node, device) * state.weight(plan.group, node) / fps
-    resident = sum(len(active.nodes_on(device)) for active in state.plans.active_on(device).values())
+    resident = sum(len(nodes) for nodes in on_device.values())
     return state.learned.spent_s(group, device, planned * state.learned.kappa(device, resident), SEEN_FRAMES)
 
 
 def _reached(state: SchedulerState, plan: Plan, device: str, costs: Costs) -> float:
     """Frames/s that the device allows the plan's group."""
     me = plan.group.spec
-    parts = {group: part for group, part in _parts(state, device).items() if group != me.name}
+    parts = {group: part for group, part in _parts(state, device, costs).items() if group != me.name}
     first = sum(part for group, part in parts.items() if _spec(state, group).priority > me.priority)
     equal = [group for group in parts if _spec(state, group).priority == me.priority]
     each = {g: _spent(state, active, device, costs) for g in equal if (active := state.plans.active(g))}
-    others = [(parts[g], _turns(state, g, me.name) * one) for g, one in each.items()]
+    mine = _turn(state, me.name, costs)
+    others = [(parts[g], _turn(state, g, costs) / mine * one) for g, one in each.items()]
     return fair_rate(1.0 - first, _spent(state, plan, device, costs), others)
 
 
-def _parts(state: SchedulerState, device: str) -> dict[str, float]:
+def _parts(state: SchedulerState, device: str, costs: Costs) -> dict[str, float]:
     """By group that has an active plan there: the part of the last seconds that the device computed for it."""
-    return {group: state.learned.load(group, device) for group in state.plans.active_on(device)}
+    if device not in costs.parts:
+        active = state.plans.active_on(device)
+        costs.parts[device] = {group: state.learned.load(group, device) for group in active}
+    return costs.parts[device]
 
 
 def _spec(state: SchedulerState, group: str) -> GroupSpec:
@@ -146,8 +170,8 @@ def _spec(state: SchedulerState, group: str) -> GroupSpec:
     return active.group.spec
 
 
-def _not_reached(state: SchedulerState, device: str) -> str:
-    busy = sum(_parts(state, device).values())
+def _not_reached(state: SchedulerState, device: str, costs: Costs) -> str:
+    busy = sum(_parts(state, device, costs).values())
     if busy >= BUSY:
         return f"{device} computes {busy:.0%} of the time; the rest goes between frames"
     return f"{device} computes {busy:.0%} of the time only: its streams bring no more, or wait elsewhere"

@@ -24,8 +24,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from hams_scheduler.ratio import Ratio
+from hams_scheduler.served_rates import RATE_MEMORY_S, Delta, ServedRates
 from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
 from hams_shared.wire.messages.pipeline import PipelineLoad
 from hams_shared.wire.messages.plan import Plan
@@ -38,8 +39,6 @@ ETA_PRIOR_S = 10.0
 """The prior of eta counts as much as this much busy time, s."""
 ETA_MEMORY_S = 60.0
 """Busy time after which an observation of eta has lost 63 % of its weight, s."""
-RATE_MEMORY_S = 5.0
-"""The measured frame rate is a mean over about this long, s."""
 OVERHEAD_S = 0.0015
 """Most of an inference's excess that counts as overhead, s; the rest is contention."""
 OVERHEAD_PRIOR = 100.0
@@ -56,6 +55,8 @@ LOADED = 0.1
 SHARED, SHARED_MOST = 0.011, 0.11
 """By how much each further network on a CPU slows all of them down until it is measured, and all together at most:
 they evict each other's weights from the caches (decision 29)."""
+SHARED_LEVELS = 1 + round(SHARED_MOST / SHARED)
+"""The number of networks from which on further ones slow them down no more."""
 MESSAGE_S = 0.0011
 """CPU time of a node's message with one image in its agent beside the network, waiting for Python's lock included,
 until it is measured, s (decision 29)."""
@@ -82,60 +83,15 @@ CpuOf = Callable[[str, str, str], float]
 
 
 @dataclass
-class Ratio:
-    """A smoothed quotient of two sums: sum(above) / sum(below), the old fading as the new comes."""
-
-    memory: float
-    above: float = 0.0
-    below: float = 0.0
-
-    def add(self, above: float, below: float) -> None:
-        """Observe `above` over `below` (> 0, in the unit of `memory`)."""
-        keep = max(0.0, 1.0 - below / self.memory)
-        self.above = self.above * keep + above
-        self.below = self.below * keep + below
-
-    def value(self, prior: float, strength: float) -> float:
-        """The quotient, shrunk towards `prior`, which counts as much as `strength` of `below`."""
-        return (self.above + prior * strength) / (self.below + strength)
-
-    def confidence(self, strength: float) -> float:
-        """How much of :meth:`value` was observed, 0–1."""
-        return self.below / (self.below + strength)
-
-
-@dataclass
 class _Seen:
     """One agent's counters at its newest heartbeat."""
 
     incarnation: str
     uptime_s: float
     cpu_s: float
+    nodes: tuple[NodeLoad, ...]
     loads: dict[tuple[str, str], NodeLoad]
     disturbed: bool
-
-
-class Delta(NamedTuple):
-    """What a node counted between two heartbeats; see :class:`NodeLoad`."""
-
-    frames: int
-    inferences: int
-    batches: int
-    busy_s: float
-    alone: int
-    alone_s: float
-
-
-@dataclass
-class Served:
-    """What one device does for one group."""
-
-    busy: Ratio = field(default_factory=lambda: Ratio(WEIGHT_MEMORY_FRAMES))
-    """Busy seconds over frames of the group."""
-    load: Ratio = field(default_factory=lambda: Ratio(RATE_MEMORY_S))
-    """Busy seconds for the group over seconds."""
-    rate: Ratio = field(default_factory=lambda: Ratio(RATE_MEMORY_S))
-    """Frames of the root over seconds."""
 
 
 @dataclass
@@ -150,8 +106,7 @@ class Learned:
     device_eta: dict[str, Ratio] = field(default_factory=dict)
     extra: dict[str, Ratio] = field(default_factory=dict)
     """By device: overhead in s over inferences."""
-    served: dict[str, dict[str, Served]] = field(default_factory=dict)
-    """By group, then device."""
+    rates: ServedRates = field(default_factory=ServedRates)
     pipelines: dict[str, PipelineLoad] = field(default_factory=dict)
     """By host, the newest last: what its pipeline reported last."""
     cpu: dict[str, Ratio] = field(default_factory=dict)
@@ -194,6 +149,10 @@ class Learned:
                 new |= dict.fromkeys([(device, k) for k in range(1, most + 1)], by_mean)
         own = [one for one in self.eta if one[1] <= most and one in new]
         return new | {one: self.kappa(*one) for one in own}
+
+    def levels(self, nodes: int) -> int:
+        """The number of resident nodes, up to `nodes`, beyond which :meth:`kappas` are the same."""
+        return min(nodes, max(SHARED_LEVELS, *(1 + known for _, known in self.eta), 1))
 
     def overhead_s(self, device: str) -> float:
         """What an inference costs on the device beside computing, s; 0 when nothing is known."""
@@ -258,22 +217,37 @@ class Learned:
 
     def spent_s(self, group: str, device: str, planned: float, strength: float) -> float:
         """Seconds of `device` per frame of the group; `planned` counts as much as `strength` frames."""
-        served = self.served.get(group, {}).get(device)
+        served = self.rates.on(group, device)
         return planned if served is None or served.busy.below <= 0 else served.busy.value(planned, strength)
 
     def load(self, group: str, device: str) -> float:
         """The part of the last seconds that `device` computed for `group`, 0-1."""
-        served = self.served.get(group, {}).get(device)
+        served = self.rates.on(group, device)
         return 0.0 if served is None or served.load.below <= 0 else min(served.load.value(0.0, 0.0), 1.0)
 
     def measured_fps(self, group: str) -> float:
         """Frames/s the group's root does now; 0 when unknown."""
-        served = self.served.get(group, {}).values()
-        return sum(one.rate.value(0.0, 0.0) for one in served if one.rate.below > 0)
+        return sum(one.rate.value(0.0, 0.0) for one in self.rates.of(group).values() if one.rate.below > 0)
 
     def forget_placement(self, group: str) -> None:
         """Drop what the group's devices spent per frame: it runs on others now."""
-        self.served.pop(group, None)
+        self.rates.forget(group)
+
+    def rested(self, beat: Heartbeat, plans: Mapping[str, Plan], *, disturbed: bool) -> bool:
+        """Take the heartbeat of a device of which no node has done anything since the one before; False: some did.
+
+        Nothing is learned from it but that time has passed, so it costs the same however many nodes there are.
+        """
+        last = self.seen.get(beat.device)
+        if last is None or last.incarnation != beat.incarnation or last.nodes != beat.nodes:
+            return False
+        seconds, spent = beat.uptime_s - last.uptime_s, beat.cpu_s - last.cpu_s
+        self.seen[beat.device] = _Seen(beat.incarnation, beat.uptime_s, beat.cpu_s, beat.nodes, last.loads, disturbed)
+        if seconds > 0:
+            self.rates.rest(beat.device, last.loads, plans, seconds)
+            if spent >= 0:
+                self.cpu.setdefault(beat.device, Ratio(RATE_MEMORY_S)).add(spent, seconds)
+        return True
 
     def observe(
         self,
@@ -291,14 +265,15 @@ class Learned:
         """
         loads = {(load.group, load.node): load for load in beat.nodes}
         last = self.seen.get(beat.device)
-        self.seen[beat.device] = _Seen(beat.incarnation, beat.uptime_s, beat.cpu_s, loads, disturbed)
+        self.seen[beat.device] = _Seen(beat.incarnation, beat.uptime_s, beat.cpu_s, beat.nodes, loads, disturbed)
         if last is None or last.incarnation != beat.incarnation:
             return
         seconds = beat.uptime_s - last.uptime_s
         fresh = {key: delta for key, load in loads.items() if (delta := _since(load, last.loads.get(key))) is not None}
         if seconds <= 0:
             return
-        self._rates(fresh, plans, seconds, beat.device)
+        self.rates.observe(beat.device, fresh, plans, seconds)
+        self._weights(fresh, plans, beat.device)
         spent = beat.cpu_s - last.cpu_s
         if spent >= 0:
             self.cpu.setdefault(beat.device, Ratio(RATE_MEMORY_S)).add(spent, seconds)
@@ -321,27 +296,13 @@ class Learned:
             if networks > 0:
                 self.networks.setdefault(device, Ratio(ETA_MEMORY_S)).add(spent - extra, networks)
 
-    def _rates(
-        self, fresh: dict[tuple[str, str], Delta], plans: Mapping[str, Plan], seconds: float, device: str
-    ) -> None:
-        for group, plan in plans.items():
-            mine = {n: fresh[group, n] for n, on in plan.shares.items() if device in on and (group, n) in fresh}
-            if not mine:
-                continue
-            served = self.served.setdefault(group, {}).setdefault(device, Served())
-            served.load.add(sum(delta.busy_s for delta in mine.values()), seconds)
-            busy = sum(delta.busy_s - delta.alone_s for delta in mine.values())
-            frames = 0.0
-            for node, delta in mine.items():
-                if delta.frames > 0:  # each frame of the group sends each node one message, crops or none
-                    self.runs.setdefault((group, node), Ratio(WEIGHT_MEMORY_FRAMES)).add(delta.inferences, delta.frames)
-                    self.revision += 1
-                    frames = max(frames, delta.frames / max(plan.share(node, device), 1e-6))
-            if frames > 0 and (alone := _alone(mine.values())) < 1:
-                served.busy.add(busy, frames * (1 - alone))
-            root = mine.get(plan.group.spec.root)
-            if root is not None:
-                served.rate.add(root.frames, seconds)
+    def _weights(self, fresh: dict[tuple[str, str], Delta], plans: Mapping[str, Plan], device: str) -> None:
+        """Each frame of a group sends each of its nodes one message, with crops or none."""
+        for (group, node), delta in fresh.items():
+            plan = plans.get(group)
+            if delta.frames > 0 and plan is not None and device in plan.shares.get(node, {}):
+                self.runs.setdefault((group, node), Ratio(WEIGHT_MEMORY_FRAMES)).add(delta.inferences, delta.frames)
+                self.revision += 1
 
     def _contention(self, fresh: dict[tuple[str, str], Delta], device: str, fps_of: FpsOf, *, resident: int) -> None:
         alone = busy = count = 0.0
@@ -363,12 +324,6 @@ class Learned:
 def shared(nodes: int) -> float:
     """By which factor the networks of so many nodes on one CPU are taken to slow each other down."""
     return 1.0 + min(SHARED * (nodes - 1), SHARED_MOST)
-
-
-def _alone(loads: Collection[Delta]) -> float:
-    """The part of the computing for which a device of several lanes had one inference only, 0-1."""
-    busy = sum(load.busy_s for load in loads)
-    return sum(load.alone_s for load in loads) / busy if busy > 0 else 0.0
 
 
 def _since(load: NodeLoad, last: NodeLoad | None) -> Delta | None:

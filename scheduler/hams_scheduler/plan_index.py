@@ -26,6 +26,8 @@ class Plans:
     revision: int = 0
     _active_on: dict[str, dict[str, Plan]] = field(default_factory=dict)
     """By device, then group: active plans that use it, where they were asked for since they changed."""
+    _nodes_on: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
+    """Likewise, the nodes that it serves."""
 
     def put(self, record: PlanRecord) -> None:
         """Store a group's plans."""
@@ -34,7 +36,7 @@ class Plans:
         self.epoch = max(self.epoch, record.newest)
         for device in _devices(record):
             self.by_device.setdefault(device, set()).add(record.group)
-            self._active_on.pop(device, None)
+            self._changed_on(device)
         if record.next is not None:
             self.pending.add(record.group)
 
@@ -44,11 +46,15 @@ class Plans:
         self.pending.discard(group)
         known = self.records.pop(group, None)
         for device in _devices(known) if known is not None else ():
-            self._active_on.pop(device, None)
+            self._changed_on(device)
             self.by_device[device].discard(group)
             if not self.by_device[device]:
                 del self.by_device[device]
         return known
+
+    def _changed_on(self, device: str) -> None:
+        self._active_on.pop(device, None)
+        self._nodes_on.pop(device, None)
 
     def serving(self, group: str) -> Plan | None:
         """The newest plan of `group`, if it has one."""
@@ -69,6 +75,15 @@ class Plans:
             known = self._active_on[device] = self._find_active_on(device)
         return known
 
+    def nodes_on(self, device: str) -> dict[str, tuple[str, ...]]:
+        """By group, sorted: the nodes that `device` serves in active plans, parents first; kept."""
+        known = self._nodes_on.get(device)
+        if known is None:
+            known = {group: plan.nodes_on(device) for group, plan in self.active_on(device).items()}
+            if device in self.by_device:
+                self._nodes_on[device] = known
+        return known
+
     def _find_active_on(self, device: str) -> dict[str, Plan]:
         plans = {group: self.records[group].active for group in sorted(self.by_device.get(device, ()))}
         return {group: plan for group, plan in plans.items() if plan is not None and device in plan.devices}
@@ -85,6 +100,9 @@ class Plans:
         check(places == index, "the index of plans by device is out of date")
         for device, known in self._active_on.items():
             check(known == self._find_active_on(device), f"the active plans on {device} are out of date")
+        for device, nodes in self._nodes_on.items():
+            fresh = {group: plan.nodes_on(device) for group, plan in self._find_active_on(device).items()}
+            check(nodes == fresh, f"the nodes on {device} are out of date")
 
 
 def _devices(record: PlanRecord) -> set[str]:

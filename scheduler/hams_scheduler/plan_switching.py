@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hams_scheduler.events import Command, DeletePlan, Note, Solved, StorePlan
+from hams_scheduler.kept_plans import same
 from hams_scheduler.planning import Solution
 from hams_scheduler.state import SchedulerState
 from hams_shared.wire.messages.base import WireError
@@ -43,6 +44,9 @@ def take(state: SchedulerState, event: Solved, now: float) -> list[Command]:
         commands.append(Note(f"no plan for group {group}: {failure.text}", group=group))
     if not mandatory and not _worth_switching(state, event.solution, why, now):
         return commands
+    if event.solution.hasty:
+        state.request_replan(f"the plans made in haste are compared with a solution from scratch ({why})")
+        state.replanning.not_before = now + MIN_DWELL_S
     for group in event.solution.failed:
         commands += _withdraw(state, group)
     for group, plan in event.solution.plans.items():
@@ -71,10 +75,10 @@ def _propose(state: SchedulerState, plan: Plan, why: str, now: float) -> list[Co
     group = plan.group.spec.name
     known = state.plans.records.get(group) or PlanRecord(group=group)
     newest = known.next or known.active
-    if newest is not None and _same(newest, plan):
+    if newest is not None and same(newest, plan):
         return []
     back = known.active
-    if known.next is not None and back is not None and _same(back, plan):
+    if known.next is not None and back is not None and same(back, plan):
         note = Note(f"group {group}: plan {back.epoch} stays", group=group, epoch=back.epoch)
         return [store(state, PlanRecord(group=group, active=back)), note]
     plan = plan.model_copy(update={"epoch": state.plans.epoch + 1, "reason": why})
@@ -99,13 +103,11 @@ def _withdraw(state: SchedulerState, group: str) -> list[Command]:
     return [DeletePlan(group), Note(f"group {group}: plan {plan.epoch} is withdrawn", group=group, epoch=plan.epoch)]
 
 
-def _same(a: Plan, b: Plan) -> bool:
-    return a.shares == b.shares and a.models == b.models and a.group == b.group
-
-
 def activate(state: SchedulerState, groups: Iterable[str]) -> list[Command]:
     """Switch to the next plan of each of `groups` whose devices are all ready."""
     commands: list[Command] = []
+    if not state.plans.pending:
+        return commands
     for group in sorted(state.plans.pending.intersection(groups)):
         plan = state.plans.records[group].next
         if plan is not None and all(state.devices.live.ready(d, group, plan.epoch) for d in plan.devices):
@@ -134,6 +136,8 @@ def request_on_drift(state: SchedulerState, now: float) -> None:
     What is predicted renews itself whenever a plan changes: then the groups share the devices in another way.
     """
     replanning = state.replanning
+    if replanning.mandatory:
+        return
     if replanning.predicted_at != state.plans.revision:
         replanning.predicted, replanning.predicted_at = state.prediction().fps, state.plans.revision
         return

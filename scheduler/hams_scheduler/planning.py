@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -12,8 +12,11 @@ from hams_scheduler.planning_instance import build_instance
 from hams_scheduler.solver import instance, objective
 from hams_scheduler.solver.instance import FloatArray, Instance, Problem
 from hams_scheduler.solver.placement import Answer, Placement, assignment_rows, build
-from hams_scheduler.solver.replan import replan
-from hams_scheduler.solver.strategies.registry import names, solve
+from hams_scheduler.solver.replan import change, replan
+from hams_scheduler.solver.strategies.prices import sweep
+from hams_scheduler.solver.strategies.registry import names
+from hams_scheduler.solver.strategies.registry import solve as run
+from hams_scheduler.solver.time_budget import Budget
 from hams_scheduler.variant_choice import (
     NetworkChoices,
     PlanningSnapshot,
@@ -29,6 +32,16 @@ from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import Plan
 from hams_shared.wire.messages.scheduler import StrategyAnswer
 
+LARGE = 10_000
+"""From so many pairs of node and device on a solution from scratch takes too long for groups that stand still."""
+GOOD_ENOUGH, POOR = 1.15, 1.35
+"""A plan made in haste is improved until its cycle is the first times the proven bound; beyond the second it is not
+used."""
+HASTY = "changed in haste: a solution from scratch may be better"
+WHOLE = ("mfs", "hfs", "optimal")
+"""The strategies that search for the best placement of whole nodes."""
+SWEEPS = 60
+"""Most steps of finding the bound."""
 SHARE_CHANGE = 0.02
 """A change of a share below this is noise."""
 
@@ -47,6 +60,8 @@ class Solution:
     """Nodes, ``group/node``, that change their device, or the network they have there."""
     load_s: float = 0.0
     """Time the device with most to load needs for it, s."""
+    hasty: bool = False
+    """Whether what serves was changed until it was good enough: a solution from scratch may be better."""
 
 
 def place(snapshot: PlanningSnapshot) -> Placement:
@@ -113,26 +128,31 @@ def _order(snapshot: PlanningSnapshot, group: GroupRecord) -> tuple[int, bool, f
 def _decided(snapshot: PlanningSnapshot, now: float) -> Solution:
     """Solve `snapshot` with all of its groups. Raises as :func:`place`."""
     with _translated():
-        chosen, whole, reference = _chosen_and_placed(snapshot)
-        placement = _near(whole, snapshot, reference)
-        gain = _gain(whole, snapshot, placement, chosen)
+        chosen, whole, placement = _chosen_and_placed(snapshot, _changed)
+        hasty = HASTY in placement.notes
+        gain = float("inf") if hasty else _gain(whole, snapshot, placement, chosen)
     anew = {n: devices_to_load(snapshot, chosen, placement, n) for n in placement.shares if n in snapshot.current}
     moves = tuple(n for n, devices in anew.items() if devices or _shares_change(snapshot, placement, n))
-    return Solution(_plans(snapshot, placement, chosen, now), gain=gain, moves=moves, load_s=_load_s(chosen, anew))
+    return Solution(
+        _plans(snapshot, placement, chosen, now), gain=gain, moves=moves, load_s=_load_s(chosen, anew), hasty=hasty
+    )
 
 
-def _chosen_and_placed(snapshot: PlanningSnapshot) -> tuple[NetworkChoices, Instance, Placement]:
-    """Choose the fastest network for each pair; where these do not fit together, the smallest."""
+def _chosen_and_placed(
+    snapshot: PlanningSnapshot, solve: Callable[[Instance, PlanningSnapshot], Placement] | None = None
+) -> tuple[NetworkChoices, Instance, Placement]:
+    """Choose the fastest network for each pair; where these do not fit together, the smallest. Then `solve`."""
+    solve = solve or _solve
     chosen = choose_networks(snapshot)
     whole = build_instance(snapshot, chosen)
     try:
-        return chosen, whole, _solve(whole, snapshot)
+        return chosen, whole, solve(whole, snapshot)
     except instance.NoPlacementError:
         smallest = choose_networks(snapshot, smallest=True)
-        if smallest == chosen:
+        if smallest.same(chosen):
             raise
         whole = build_instance(snapshot, smallest)
-        return smallest, whole, _solve(whole, snapshot)
+        return smallest, whole, solve(whole, snapshot)
 
 
 @contextmanager
@@ -149,7 +169,29 @@ def _translated() -> Iterator[None]:
 def _solve(whole: Instance, snapshot: PlanningSnapshot) -> Placement:
     if snapshot.strategy not in names():
         raise BadInputError(f"there is no strategy {snapshot.strategy!r}", f"there are: {', '.join(names())}")
-    return solve(whole, snapshot.strategy, time_limit_s=snapshot.time_limit_s)
+    return run(whole, snapshot.strategy, time_limit_s=snapshot.time_limit_s)
+
+
+def _changed(whole: Instance, snapshot: PlanningSnapshot) -> Placement:
+    """What serves, changed in haste where that will do; else what is near a solution from scratch."""
+    return _in_haste(whole, snapshot) or _near(whole, snapshot, _solve(whole, snapshot))
+
+
+def _in_haste(whole: Instance, snapshot: PlanningSnapshot) -> Placement | None:
+    """On large sites what serves, with a limited number of changes; None where that would be poor, or impossible.
+
+    What has no place any more is placed, then the bottleneck is improved until the cycle is near the proven bound.
+    """
+    shared = any(len(places) > 1 for places in snapshot.current.values())
+    large = whole.fps.size >= LARGE and snapshot.strategy in WHOLE
+    if not (large and snapshot.hasty and snapshot.current) or shared:
+        return None
+    budget, numbers = Budget.start(np.inf), Problem.of(whole)
+    bound = sweep(numbers, budget, SWEEPS).bound
+    rows = change(numbers, assignment_rows(whole, snapshot.current), bound * GOOD_ENOUGH, len(whole.devices))
+    if rows is None or objective.cycle(numbers, rows) > bound * POOR:
+        return None
+    return build(snapshot.strategy, whole, numbers, Answer.of(numbers, rows, bound, notes=(HASTY,)), budget.spent())
 
 
 def _near(whole: Instance, snapshot: PlanningSnapshot, reference: Placement) -> Placement:

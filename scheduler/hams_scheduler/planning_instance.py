@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hams_scheduler.served_speed import served_speed
+from hams_scheduler.network_choices import rows_of
+from hams_scheduler.served_speed import DeviceTable
 from hams_scheduler.solver.instance import FloatArray, Instance
 from hams_scheduler.variant_choice import (
     NetworkChoices,
@@ -77,28 +78,30 @@ def _tables(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return M×D frames/s with the learned overhead (0: does not run), MiB, and ms of CPU time per inference."""
     fps, memory, cpu_ms = (np.zeros((len(rows), len(snapshot.devices))) for _ in range(3))
-    devices = [
-        (j, d, snapshot.messages.get(d.device, 0.0), snapshot.overhead.get(d.device, 0.0))
-        for j, d in enumerate(snapshot.devices)
-    ]
+    names = [device.device for device in snapshot.devices]
+    table = DeviceTable(snapshot.devices, [snapshot.messages.get(name, 0.0) for name in names])
+    overhead = np.array([snapshot.overhead.get(name, 0.0) for name in names])
+    factors = {
+        size: np.array([snapshot.cpu_factor.get((name, size), 1.0) for name in names])
+        for size in {len(group.spec.nodes) for group in snapshot.groups}
+    }
+    row_of = rows_of(chosen, names)
     for i, ((group, node), weight) in enumerate(zip(rows, weights.tolist(), strict=True)):
-        name, spec, pixels = node_name(group, node), group.spec, snapshot.pixels.get(group.spec.name, VGA)
-        for j, device, message, overhead in devices:
-            choice = chosen.get((name, device.device))
-            if choice is not None:
-                speed = served_speed(choice.profile, device, spec, node, weight, pixels)
-                message_s = speed.message_s(message, weight)
-                fps[i, j] = 1.0 / (speed.device_s(device, message_s) + overhead)
-                memory[i, j] = choice.memory_mib
-                cpu_ms[i, j] = 1e3 * snapshot.cpu_s(speed.cpu_s, device, group, message_s)
+        pixels = snapshot.pixels.get(group.spec.name, VGA)
+        at, profiles, mib = row_of(node_name(group, node))
+        device_s, network_s, message_s = table.served(at, profiles, group.spec, node, weight, pixels)
+        fps[i, at] = 1.0 / (device_s + overhead[at])
+        memory[i, at] = mib
+        cpu_ms[i, at] = 1e3 * (network_s * factors[len(group.spec.nodes)][at] + message_s)
     return fps, memory, cpu_ms
 
 
 def _kappa(snapshot: PlanningSnapshot, rows: int) -> FloatArray | None:
-    """The learned interference as D×K, K = number of nodes; None when nothing was learned."""
+    """The learned interference as D×K; K: from there on it is the same. None when nothing was learned."""
     if not snapshot.kappa:
         return None
-    return np.array([[snapshot.kappa.get((d.device, k), 1.0) for k in range(1, rows + 1)] for d in snapshot.devices])
+    most = min(rows, max(nodes for _, nodes in snapshot.kappa))
+    return np.array([[snapshot.kappa.get((d.device, k), 1.0) for k in range(1, most + 1)] for d in snapshot.devices])
 
 
 def _why_nowhere(snapshot: PlanningSnapshot, group: GroupRecord, node: str) -> str:

@@ -12,9 +12,9 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from hams_scheduler.events import Command, Note, Profile
+from hams_scheduler.network import Cell
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.state_parts import GroupCells, NeededCell, check
-from hams_scheduler.variant_choice import Cell
 from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord, ModelRef
 
@@ -37,6 +37,9 @@ IDLE = 0.5
 IDLE_WAIT_S = 30.0
 """How long such benchmarks wait for that, s; then they run between the batches."""
 
+CELLS_LIMIT = 4096
+"""Most groups of which the cells are kept."""
+
 
 # ── cells that are needed ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -45,20 +48,31 @@ def needed(state: SchedulerState, record: GroupRecord) -> GroupCells:
     """The cells that `record` needs; kept until devices or networks change, or the group begins to serve.
 
     Variants of the networks of a group that serves may wait for an idle device. A group that does not serve yet waits
-    for all of them. A new measurement only makes fewer of them missing.
+    for all of them. A new measurement only makes fewer of them missing, and a lost device takes its own away.
     """
     kept = state.profiles
-    at = (state.devices.revision, state.groups.revision, kept.forgotten)
+    at = (state.devices.revision, state.groups.variants_revision, kept.forgotten)
     if at != kept.needed_at:
-        kept.needed.clear()
-        kept.needed_at = at
+        _renew_needed(state, at)
     serves = state.plans.active(record.spec.name) is not None
     known = kept.needed.get(record.spec.name)
     if known is None or known.record is not record or known.serves != serves:
+        if len(kept.needed) > CELLS_LIMIT:
+            kept.needed.clear()
         known = kept.needed[record.spec.name] = _find_needed(state, record)
     elif known.answers != kept.answers and (known.missing or known.missing_idle):
         known = kept.needed[record.spec.name] = _with_missing(state, known)
     return known
+
+
+def _renew_needed(state: SchedulerState, at: tuple[int, ...]) -> None:
+    """Drop the cells that are kept, or those of devices that were lost where nothing else has changed."""
+    kept, lives = state.profiles, state.devices.lives()
+    left = {life.device for life in lives}
+    gone = {life.device for life in kept.needed_for} - left
+    same = at[1:] == kept.needed_at[1:] and lives == tuple(life for life in kept.needed_for if life.device in left)
+    kept.needed = {name: cells.without(gone) for name, cells in kept.needed.items()} if same else {}
+    kept.needed_at, kept.needed_for = at, lives
 
 
 def _find_needed(state: SchedulerState, record: GroupRecord) -> GroupCells:

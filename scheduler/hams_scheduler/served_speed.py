@@ -7,9 +7,13 @@ lanes takes its part of them. Elsewhere fewer wait, and the device has time to s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from hams_scheduler.learning import EMPTY, MESSAGE_CPU
+from hams_scheduler.solver.instance import FloatArray
 from hams_scheduler.variant_choice import cpu_s
 from hams_shared.group.spec import VGA, GroupSpec
 from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
@@ -43,10 +47,14 @@ class ServedSpeed(NamedTuple):
 
         A CPU device has its own cores for all that its agent does: it also prepares, finishes, and handles messages.
         """
-        cores = len(device.cores) or device.host_cores
-        if not (device.computes_on_cpu and cores):
+        if not (cores := own_cores(device)):
             return 1.0 / self.fps
         return max(1.0 / self.fps, (self.cpu_s + message_s * MESSAGE_CPU) / cores)
+
+
+def own_cores(device: DeviceRecord) -> float:
+    """The cores that compute a CPU device's networks and all that its agent does; 0: other devices, or not known."""
+    return (len(device.cores) or device.host_cores) if device.computes_on_cpu else 0.0
 
 
 def served_speed(
@@ -66,6 +74,50 @@ def served_speed(
         cpu_s=(spent / gain if device.computes_on_cpu else spent) + (more_s if spent else 0.0),
         batch=min(images, float(max(point.batch for point in profile.curve))) if profile.curve else 1.0,
     )
+
+
+class DeviceTable:
+    """Of D devices what the speeds of networks on them depend on."""
+
+    def __init__(self, devices: Sequence[DeviceRecord], messages_s: Sequence[float]) -> None:
+        self.devices = tuple(devices)
+        self.messages_s = np.array(messages_s)
+        """CPU time of a message of one image, s."""
+        self.lanes = np.array([float(device.lanes) for device in devices])
+        self.on_cpu = np.array([device.computes_on_cpu for device in devices], dtype=bool)
+        self.cores = np.array([float(own_cores(device)) for device in devices])
+
+    def served(
+        self,
+        at: Sequence[int],
+        profiles: Sequence[ProfileRecord],
+        spec: GroupSpec,
+        node: str,
+        weight: float,
+        pixels: float = VGA,
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """:func:`served_speed` of each of P profiles on the devices numbered `at`, at once.
+
+        Returns P seconds of the device per image, P CPU seconds of the network, and P of its message.
+        """  # fmt: skip
+        lanes, on_cpu, cores = self.lanes[at], self.on_cpu[at], self.cores[at]
+        fps = np.array([one.fps for one in profiles])
+        spent = np.array([one.cpu_ms for one in profiles]) / 1e3
+        for index in map(int, np.nonzero(spent <= 0)[0]):
+            spent[index] = cpu_s(profiles[index], self.devices[at[index]])
+        gain, batch = np.ones(len(fps)), np.ones(len(fps))
+        for index, profile in enumerate(profiles):
+            if profile.curve:
+                images = images_at_once(spec, node, weight, self.devices[at[index]].lanes, pixels)
+                gain[index] = batch_gain(profile, images)
+                batch[index] = min(images, float(max(point.batch for point in profile.curve)))
+        more_s = PIXEL_S * max(pixels - VGA, 0.0) if node == spec.root else 0.0
+        device_s = 1.0 / (fps * gain) + np.where(lanes > 1, more_s / lanes, 0.0)
+        network_s = np.where(on_cpu, spent / gain, spent) + np.where(spent > 0, more_s, 0.0)
+        message_s = self.messages_s[at] * (EMPTY / weight + (1.0 - EMPTY) / batch)
+        known = cores > 0
+        on_cores = (network_s + message_s * MESSAGE_CPU) / np.where(known, cores, 1.0)
+        return np.where(known, np.maximum(device_s, on_cores), device_s), network_s, message_s
 
 
 def images_at_once(spec: GroupSpec, node: str, weight: float, lanes: int, pixels: float = VGA) -> float:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 
 import hams_shared
 from hams_scheduler import core, events, profiling
+from hams_scheduler.heartbeat_reader import HeartbeatReader
 from hams_scheduler.leader.lease import Lease
 from hams_scheduler.leader.lease_store import Leadership
 from hams_scheduler.leader.plan_store import WRITE_RETRY_S, PlanStore, Write, WriteQueue
@@ -36,7 +37,7 @@ from hams_shared.errors import (
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.runtime.lifecycle import Jobs, ended
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord, ProfileRequest
+from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, ProfileRecord, ProfileRequest
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.pipeline import PipelineLoad, ReadCost, ReadCostRequest
 from hams_shared.wire.messages.plan import PlanRecord
@@ -81,6 +82,7 @@ class SchedulerService:
         self._read = {name: asyncio.Event() for name in WATCHED}
         """By bucket: set when all that was present at the start is read."""
         self._away = False
+        self._heartbeats = HeartbeatReader()
         self._questions = Questions(self._do)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -244,7 +246,7 @@ class SchedulerService:
             self._do(events.VariantSeen(source, variant, record))
 
     async def _on_heartbeat(self, message: Message) -> None:
-        self._do(events.HeartbeatSeen(codec.decode(Heartbeat, message.data)))
+        self._do(events.HeartbeatSeen(self._heartbeats.read(message.data)))
 
     async def _on_pipeline(self, message: Message) -> None:
         self._do(events.PipelineSeen(codec.decode(PipelineLoad, message.data)))
@@ -264,7 +266,7 @@ class SchedulerService:
         now = self._clock.now()
         wanted = codec.decode(ViewRequest, message.data) if message.data else ViewRequest()
         led_s = now - self._leadership.began
-        view = scheduler_view(self._state, now, self._leadership.record, led_s, matrix=wanted.matrix)
+        view = scheduler_view(self._state, now, self._leadership.record, led_s, wanted=wanted)
         await message.respond(codec.encode(view))
 
     async def _on_measure(self, message: Message) -> None:
@@ -296,6 +298,8 @@ class SchedulerService:
                     self._own(self._measure_video(command))
                 case events.Solve():
                     self._own(self._solve(command))
+                case events.Prepare():
+                    self._own(self._prepare(command))
                 case events.AnswerPlan():
                     self._own(self._questions.compare(command))
                 case events.AdoptGroup(group):
@@ -366,3 +370,16 @@ class SchedulerService:
             self._do(events.Solved(command.generation, None, as_hams_error(error)))
         else:
             self._do(events.Solved(command.generation, solution))
+
+    async def _prepare(self, command: events.Prepare) -> None:
+        """Compute the plans for a loss that may come, in a thread; its CPU time decides when the next is computed.
+
+        What the whole process spends meanwhile counts, since a strategy may have threads of its own.
+        """
+        begin, solution = time.process_time(), None
+        try:
+            solution = await asyncio.to_thread(decide, command.snapshot, time.time())
+        except Exception as error:
+            if not isinstance(error, HamsError):
+                log.exception("solving failed")
+        self._do(events.Prepared(command.generation, solution, time.process_time() - begin))

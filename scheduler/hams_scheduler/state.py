@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hams_scheduler.kept_plans import KeptPlans, Numbers
 from hams_scheduler.leader.lease import Lease
 from hams_scheduler.learning import CROWDED, READ_S, Learned
+from hams_scheduler.network import Network
 from hams_scheduler.plan_index import Plans
 from hams_scheduler.planning import NOTHING, Prediction, predict
 from hams_scheduler.planning_instance import prior_weight
 from hams_scheduler.served_speed import ServedSpeed, served_speed
 from hams_scheduler.state_parts import Devices, Groups, Profiles, Replanning, check
-from hams_scheduler.variant_choice import Network, PlanningSnapshot, comparable, node_name, source_of
+from hams_scheduler.variant_choice import PlanningSnapshot, comparable, node_name, source_of
 from hams_scheduler.videos import Videos
 from hams_shared.wire.messages.agents import ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord
@@ -34,6 +36,7 @@ class SchedulerState:
     profiles: Profiles = field(default_factory=Profiles)
     plans: Plans = field(default_factory=Plans)
     replanning: Replanning = field(default_factory=Replanning)
+    kept: KeptPlans = field(default_factory=KeptPlans)
     learned: Learned = field(default_factory=Learned)
     videos: Videos = field(default_factory=Videos)
     questions: dict[str, PlanRequest] = field(default_factory=dict)
@@ -173,11 +176,20 @@ class SchedulerState:
     # ── the input of a solver ─────────────────────────────────────────────────────────────────────────────────
 
     def snapshot(
-        self, records: list[GroupRecord], strategy: str, time_limit_s: float = 1.0, *, active: bool = False
+        self,
+        records: list[GroupRecord],
+        strategy: str,
+        time_limit_s: float = 1.0,
+        *,
+        active: bool = False,
+        lost: str = "",
     ) -> PlanningSnapshot:
-        """All that a solver needs, frozen. What serves is the newest plan of each group, or its `active` one."""
-        alive = self.devices.alive()
-        hosts = list(dict.fromkeys(self.devices.records[device].host for device in alive))
+        """All that a solver needs, frozen: once the device `lost` is lost, if one is named.
+
+        What serves is the newest plan of each group, or its `active` one.
+        """
+        alive = [device for device in self.devices.alive() if device != lost]
+        hosts = self._cores_by_host(alive)
         lives = [(device, self.devices.incarnation(device)) for device in alive]
         nodes = [(record, node) for record in records for node in record.spec.depth_first()]
         current, loaded = self._current(nodes, self.plans.active if active else self.plans.serving)
@@ -185,29 +197,36 @@ class SchedulerState:
             groups=tuple(records),
             devices=tuple(self.devices.records[d] for d in alive),
             profiles=self._profiles(nodes, alive),
-            unanswered={
-                (device, cell.key): whys[-1]
-                for device, life in lives
-                for (of, cell), whys in self.profiles.unanswered.items()
-                if of == life
-            },
+            unanswered=self._unanswered(lives),
             refused=self._refused(lives),
             strategy=strategy,
             time_limit_s=time_limit_s,
             weights={node_name(r, n): self.weight(r, n) for r, n in nodes if self.learned.confidence(r.spec.name, n)},
-            kappa=self.learned.kappas(alive, len(nodes), self._cpus(alive)),
+            kappa=self.learned.kappas(alive, self.learned.levels(len(nodes)), self._cpus(alive)),
             overhead={device: self.learned.overhead_s(device) for device in alive},
-            cores={host: cores for host in hosts if (cores := self.cores(host)) > 0},
+            cores={host: cores for host, cores in hosts.items() if cores > 0},
             messages={device: self._message_s(device) for device in alive},
             cpu_factor=self._cpu_factors(alive, [len(record.spec.nodes) for record in records]),
             frames={r.spec.name: self._frame_s(r) for r in records},
             pixels={r.spec.name: self.videos.pixels(r) for r in records},
-            pipeline_host=self._pipeline_host(hosts),
+            pipeline_host=self._pipeline_host(list(hosts)),
             current=current,
             variants={source: dict(known) for source, known in self.groups.variants.items()},
             loaded=loaded,
             banned=frozenset((d, digest) for d, life in lives for of, digest in self.groups.banned if of == life),
         )
+
+    def _cores_by_host(self, devices: list[str]) -> dict[str, float]:
+        """By host of these devices, in their order: :meth:`cores`."""
+        found: dict[str, float] = {}
+        for record in (self.devices.records[device] for device in devices):
+            found[record.host] = max(found.get(record.host, 0.0), record.host_cores)
+        return found
+
+    def _unanswered(self, lives: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """By (device, cell key): why a benchmark gave no number; `lives` are the devices and their incarnations."""
+        found = self.profiles.unanswered.items()
+        return {(device, cell.key): whys[-1] for device, life in lives for (of, cell), whys in found if of == life}
 
     def _cpu_factors(self, devices: list[str], nodes: list[int]) -> dict[tuple[str, int], float]:
         """By (device, nodes of a group): the factor on its networks' CPU time; `nodes` of each group.
@@ -238,16 +257,17 @@ class SchedulerState:
 
     def prediction(self) -> Prediction:
         """What all groups that serve reach together, by what is known now; kept while that is the same."""
-        at = self._known()
+        at = self.known()
         if self._predicted is None or self._predicted[0] != at:
             self._predicted = at, self._predict()
         return self._predicted[1]
 
-    def _known(self) -> tuple[object, ...]:
-        """What a prediction depends on."""
+    def known(self) -> tuple[object, ...]:
+        """What a prediction, and the plans that are kept ready, depend on."""
         parts = (self.devices, self.groups, self.plans, self.learned, self.videos)
         profiles = (self.profiles.answers, self.profiles.forgotten)
-        return (*(part.revision for part in parts), *profiles, frozenset(self.groups.banned))
+        refused = (frozenset(self.groups.banned), frozenset(self.groups.refused))
+        return (*(part.revision for part in parts), *profiles, *refused)
 
     def _predict(self) -> Prediction:
         plans = [plan for name in sorted(self.plans.records) if (plan := self.plans.active(name)) is not None]
@@ -276,11 +296,43 @@ class SchedulerState:
             profiles |= {profile.key: profile for profile in measured if profile is not None}
         return profiles
 
+    # ── what a kept plan depends on ───────────────────────────────────────────────────────────────────────────
+
+    def placing_inputs(self) -> tuple[object, ...]:
+        """What a solution depends on beside the devices and :meth:`learned_numbers`."""
+        serving = tuple(self.plans.serving(group) for group in sorted(self.plans.records))
+        refused = (frozenset(self.groups.refused), frozenset(self.groups.banned))
+        profiles = (self.profiles.answers, self.profiles.forgotten)
+        return (serving, *refused, *profiles, self.groups.revision, self.videos.revision, self.learned.pipeline_host)
+
+    def learned_numbers(self, records: list[GroupRecord], devices: list[str]) -> Numbers:
+        """All numbers of a snapshot of these groups and devices that are learned while serving."""
+        learned = self.learned
+        found: dict[tuple[str, ...], float] = {}
+        cpus = set(self._cpus(devices))
+        for record in records:
+            group = record.spec.name
+            found["frame", group] = self._frame_s(record)
+            for node in record.spec.nodes:
+                found["weight", group, node] = self.weight(record, node)
+        for device in devices:
+            found["overhead", device] = learned.overhead_s(device)
+            found["message", device] = self._message_s(device)
+            found["cpu factor", device] = learned.cpu_factor(device, 1)
+            found["kappa", device] = learned.kappa(device, 0)
+            if device not in learned.device_eta and device in cpus:
+                found["kappa by number of nodes", device] = 1.0
+        alive = set(devices)
+        own = [one for one in sorted(learned.eta) if one[0] in alive]
+        return Numbers.of(
+            found | {("kappa", device, str(nodes)): learned.kappa(device, nodes) for device, nodes in own}
+        )
+
     # ── for tests ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def validate(self) -> None:
         """Raise StateError unless all this fits together; for tests."""
-        for part in (self.devices, self.groups, self.profiles, self.plans, self.replanning, self.lease):
+        for part in (self.devices, self.groups, self.profiles, self.plans, self.replanning, self.kept, self.lease):
             part.validate()
         known = self.plans.adopting & self.groups.records.keys()
         check(not known, f"groups that are deployed are being written back: {known}")
@@ -290,7 +342,7 @@ class SchedulerState:
                 self._check_not_refused(group, record.next.devices)
         self._check_benchmarks()
         self._check_serving()
-        if self._predicted is not None and self._predicted[0] == self._known():
+        if self._predicted is not None and self._predicted[0] == self.known():
             check(self._predicted[1] == self._predict(), "the prediction is out of date")
 
     def _check_serving(self) -> None:

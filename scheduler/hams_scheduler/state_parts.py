@@ -6,13 +6,15 @@ change that may alter which cells are needed; :mod:`hams_scheduler.profiling` ke
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from hams_scheduler.events import Profile
-from hams_scheduler.learning import RATE_MEMORY_S, Ratio
-from hams_scheduler.variant_choice import Cell, Network, networks_for
+from hams_scheduler.network import Cell, Network
+from hams_scheduler.ratio import Ratio
+from hams_scheduler.served_rates import RATE_MEMORY_S
+from hams_scheduler.variant_choice import networks_for
 from hams_shared.runtime.liveness import Liveness
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
 from hams_shared.wire.messages.base import WireError
@@ -38,6 +40,15 @@ def check(holds: bool, text: str) -> None:
         raise StateError(text)
 
 
+@dataclass(frozen=True)
+class Life:
+    """A device that can be given work, and the agent that serves it now."""
+
+    device: str
+    incarnation: str
+    record: DeviceRecord
+
+
 @dataclass
 class Devices:
     """The devices: their records, heartbeats, health, and how busy they are."""
@@ -51,6 +62,7 @@ class Devices:
     """By device: seconds that it computed, over seconds."""
     revision: int = 0
     _alive: list[str] | None = None
+    _lives: tuple[Life, ...] | None = None
     _on_host: dict[str, list[DeviceRecord]] = field(default_factory=dict)
     """By host: the records of its living devices; of all hosts, or not found yet."""
 
@@ -75,8 +87,14 @@ class Devices:
             found.setdefault(self.records[device].host, []).append(self.records[device])
         return found
 
+    def lives(self) -> tuple[Life, ...]:
+        """The devices of :meth:`alive`, with the agents that serve them; kept, since each event needs them."""
+        if self._lives is None:
+            self._lives = tuple(Life(d, self.incarnation(d), self.records[d]) for d in self.alive())
+        return self._lives
+
     def _changed(self) -> None:
-        self._alive = None
+        self._alive = self._lives = None
         self._on_host = {}
         self.revision += 1
 
@@ -133,6 +151,9 @@ class Devices:
     def validate(self) -> None:
         """Raise StateError unless the list of living devices is up to date."""
         check(self._alive in (None, self._find_alive()), "the list of living devices is out of date")
+        lives = tuple((life.device, life.incarnation, life.record) for life in self.lives())
+        fresh = tuple((d, self.incarnation(d), self.records[d]) for d in self._find_alive())
+        check(lives == fresh, "the lives of devices are out of date")
         check(self._on_host in ({}, self._find_on_host()), "the living devices by host are out of date")
 
 
@@ -150,6 +171,8 @@ class Groups:
     banned: set[tuple[str, str]] = field(default_factory=set)
     """(incarnation, digest) of variants that an agent could not load."""
     revision: int = 0
+    variants_revision: int = 0
+    """Grows when the networks that may serve change."""
     _networks: dict[tuple[str, str], tuple[GroupRecord, tuple[Network, ...]]] = field(default_factory=dict)
     """By (group, node), of that very record."""
 
@@ -169,6 +192,7 @@ class Groups:
         _set(self.variants.setdefault(source, {}), variant, record)
         self._networks.clear()
         self.revision += 1
+        self.variants_revision += 1
 
     def networks(self, record: GroupRecord, node: str) -> tuple[Network, ...]:
         """The networks that may serve a node, the source first; kept, since every event needs them."""
@@ -221,6 +245,16 @@ class GroupCells:
     answers: int = 0
     """:attr:`Profiles.answers` when the missing ones were found."""
 
+    def without(self, devices: Collection[str]) -> GroupCells:
+        """The cells that are left when these devices are gone."""
+        return replace(
+            self,
+            required=tuple(one for one in self.required if one.device not in devices),
+            idle=tuple(one for one in self.idle if one.device not in devices),
+            missing=tuple(one for one in self.missing if one.device not in devices),
+            missing_idle=tuple(one for one in self.missing_idle if one.device not in devices),
+        )
+
 
 @dataclass
 class Profiles:
@@ -249,6 +283,8 @@ class Profiles:
     needed: dict[str, GroupCells] = field(default_factory=dict)
     """By group: its cells, as of `needed_at`."""
     needed_at: tuple[int, ...] = ()
+    needed_for: tuple[Life, ...] = ()
+    """The devices that were alive then."""
 
     def add(self, record: ProfileRecord) -> None:
         """Store a measurement."""

@@ -8,94 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 
+from hams_scheduler.network import Network, device_key
+from hams_scheduler.network_choices import Choices, Measured, NetworkChoice, Row
 from hams_scheduler.solver.placement import Placement
 from hams_shared.bus.variant_registry import excluded
-from hams_shared.group.spec import InputSpec
-from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord, profile_key_begin, profile_key_end
-from hams_shared.wire.messages.group import GroupRecord, ModelRef
+from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
+from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import VariantChoice
 from hams_shared.wire.variants import VariantRecord, task_key
 
 Variants = Mapping[str, Mapping[str, VariantRecord]]
 """By digest of the source, then by digest of the variant."""
-
-_key_end = lru_cache(1024)(profile_key_end)
-"""Of a device: of each, it is needed for all networks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One cell of the FPS matrix: the key of its measurement, and how to request it."""
-
-    key: str
-    model: str
-    digest: str
-    input_shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network that may serve a node: its source, or a variant of that."""
-
-    model: ModelRef
-    input: InputSpec
-    label: str = ""
-    """Empty: the source."""
-    agreement: float = 1.0
-    own_input: bool = False
-    """Whether `input` differs from the node's."""
-
-    def cell(self, device: DeviceRecord) -> Cell:
-        """The cell that holds how fast the network is on `device`."""
-        return Cell(self.key(device), self.model.name, self.model.digest, self.input.shape(), self.input.dtype)
-
-    def key(self, device: DeviceRecord) -> str:
-        """The key of that cell."""
-        begin, end = self._key_begin, _key_end(device.fingerprint, device.runtime, device.precisions[0])
-        return f"{begin}.{end}"
-
-    @cached_property
-    def _key_begin(self) -> str:
-        return profile_key_begin(self.model.digest, self.input.shape())
-
-
-class NetworkChoice(NamedTuple):
-    """The network that serves a node on one device, with its measurement and the source's (None: it does not run)."""
-
-    network: Network
-    profile: ProfileRecord
-    source: ProfileRecord | None
-    memory_mib: float = 0.0
-    """The most memory that any device measured."""
-
-    @property
-    def variant(self) -> VariantChoice | None:
-        """The choice as a plan holds it; None for the source."""
-        if not self.network.label:
-            return None
-        return VariantChoice(
-            model=self.network.model,
-            label=self.network.label,
-            agreement=self.network.agreement,
-            input=self.network.input if self.network.own_input else None,
-            fps=self.profile.fps,
-            source_fps=self.source.fps if self.source else 0.0,
-        )
-
-    @property
-    def gain(self) -> str:
-        """The gain of a variant over its source, as text; empty for the source."""
-        if not self.network.label:
-            return ""
-        what = f"{self.network.label} (agreement {self.network.agreement:.3f}): {self.profile.fps:.4g}"
-        return f"{what} instead of {self.source.fps:.4g} FPS" if self.source else f"{what} FPS; the source does not run"
-
 
 NetworkChoices = Mapping[tuple[str, str], NetworkChoice]
 """By (``group/node``, device); a pair that cannot work is not there."""
@@ -114,6 +41,8 @@ class PlanningSnapshot:
     """By (group, device): why the agent does not serve it."""
     strategy: str
     time_limit_s: float = 1.0
+    hasty: bool = False
+    """Whether groups stand still until there is a plan: on large sites one that is good enough will do."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """By ``group/node``: learned inferences per frame; the group file's where there is none."""
     kappa: Mapping[tuple[str, int], float] = field(default_factory=dict)
@@ -148,10 +77,14 @@ class PlanningSnapshot:
         """CPU time of a single image and its message, s."""
         return self.cpu_s(cpu_s(profile, device), device, group, self.messages.get(device.device, 0.0))
 
-    def memory_mib(self, network: Network) -> float:
-        """The most memory that any device measured, MiB: a network may hide in the memory of one loaded before it."""
-        found = (self.profiles.get(network.key(device)) for device in self.devices)
-        return max((p.memory_mib for p in found if p is not None and p.reason is None), default=0.0)
+    def measured(self, network: Network) -> Measured:
+        """The measurements of `network`, by device."""
+        begin, known = network.key_begin, self.profiles
+        return [known.get(f"{begin}.{end}") for end in self._key_ends]
+
+    @cached_property
+    def _key_ends(self) -> tuple[str, ...]:
+        return tuple(device_key(device) for device in self.devices)
 
 
 def node_name(group: GroupRecord, node: str) -> str:
@@ -203,45 +136,61 @@ def comparable(profile: ProfileRecord, source: ProfileRecord | None) -> ProfileR
     )
 
 
-def choose_networks(snapshot: PlanningSnapshot, *, smallest: bool = False) -> dict[tuple[str, str], NetworkChoice]:
+def choose_networks(snapshot: PlanningSnapshot, *, smallest: bool = False) -> Choices:
     """Choose for each pair of node and device on its own: the fastest network, or the one with least memory."""
-    found: dict[tuple[str, str], NetworkChoice] = {}
+    names = tuple(device.device for device in snapshot.devices)
+    capacity = [capacity_mib(device) for device in snapshot.devices]
+    rows: dict[str, Row] = {}
     for group in snapshot.groups:
+        refusing = [j for j, name in enumerate(names) if (group.spec.name, name) in snapshot.refused]
         for node in group.spec.depth_first():
             networks = networks_for(group, node, snapshot.variants)
-            memory = {network.model.digest: snapshot.memory_mib(network) for network in networks}
-            for device in snapshot.devices:
-                if (group.spec.name, device.device) in snapshot.refused:
-                    continue
-                choice = _choose(
-                    [
-                        (network, profile, memory[network.model.digest])
-                        for network in networks
-                        if (profile := snapshot.profiles.get(network.key(device))) is not None
-                        and (device.device, network.model.digest) not in snapshot.banned
-                    ],
-                    capacity_mib(device),
-                    smallest=smallest,
-                )
-                if choice is not None:
-                    found[node_name(group, node), device.device] = choice
-    return found
+            measured = tuple(snapshot.measured(network) for network in networks)
+            memory = tuple(map(_most_mib, measured))
+            if len(networks) == 1:  # a source is never banned
+                chosen = [0 if p is not None and p.fps > 0 and p.reason is None else -1 for p in measured[0]]
+            else:
+                running = _running(snapshot, names, networks, measured)
+                chosen = [
+                    _choose(on, memory, mib, smallest=smallest) for on, mib in zip(running, capacity, strict=True)
+                ]
+            for j in refusing:
+                chosen[j] = -1
+            rows[node_name(group, node)] = Row(networks, measured, memory, chosen)
+    return Choices(names, rows)
 
 
-def _choose(
-    measured: list[tuple[Network, ProfileRecord, float]], capacity_mib: float, *, smallest: bool
-) -> NetworkChoice | None:
-    """The fastest (or `smallest`) of the `measured` networks that runs and fits; of equals the first.
+def _running(
+    snapshot: PlanningSnapshot, devices: tuple[str, ...], networks: tuple[Network, ...], measured: tuple[Measured, ...]
+) -> list[list[tuple[int, float]]]:
+    """By device: the numbers of the networks that run there, the source first, and their FPS."""
+    return [
+        [
+            (number, profile.fps)
+            for number, network in enumerate(networks)
+            if (profile := measured[number][j]) is not None
+            and profile.reason is None
+            and profile.fps > 0
+            and (device, network.model.digest) not in snapshot.banned
+        ]
+        for j, device in enumerate(devices)
+    ]
 
-    They come with their measurements and their memory, MiB, the source first. None: none runs. Where none fits, the
-    fastest: the solver then reports that it does not fit.
+
+def _most_mib(measured: Measured) -> float:
+    """The most memory that any device measured, MiB: a network may hide in the memory of one loaded before it."""
+    return max((one.memory_mib for one in measured if one is not None and one.reason is None), default=0.0)
+
+
+def _choose(running: list[tuple[int, float]], memory: tuple[float, ...], capacity_mib: float, *, smallest: bool) -> int:
+    """The number of the fastest (or `smallest`) network that runs and fits, of equals the first; -1: none runs.
+
+    Where none fits, the fastest: the solver then reports that it does not fit.
     """
-    running = [one for one in measured if one[1].reason is None and one[1].fps > 0]
     if not running:
-        return None
-    fitting = [one for one in running if one[2] <= capacity_mib] or running
-    network, profile, mib = max(fitting, key=lambda one: -one[2] if smallest else one[1].fps)
-    return NetworkChoice(network, profile, next((p for n, p, _ in running if not n.label), None), mib)
+        return -1
+    fitting = [one for one in running if memory[one[0]] <= capacity_mib] or running
+    return max(fitting, key=lambda one: -memory[one[0]] if smallest else one[1])[0]
 
 
 def cpu_s(profile: ProfileRecord, device: DeviceRecord) -> float:
@@ -260,7 +209,10 @@ def capacity_mib(device: DeviceRecord) -> float:
 
 
 def serving(snapshot: PlanningSnapshot) -> dict[tuple[str, str], NetworkChoice]:
-    """By (``group/node``, device): the network that serves there now; absent if it may no longer."""
+    """By (``group/node``, device): the network that serves there now; absent if it may no longer.
+
+    Its memory does not count: it has it already.
+    """
     found: dict[tuple[str, str], NetworkChoice] = {}
     for group in snapshot.groups:
         for node in group.spec.depth_first():
@@ -274,8 +226,7 @@ def serving(snapshot: PlanningSnapshot) -> dict[tuple[str, str], NetworkChoice]:
                 usable = profile is not None and profile.reason is None and profile.fps > 0
                 if network and profile and usable and (device.device, digest) not in snapshot.banned:
                     source = snapshot.profiles.get(source_of(group, node).key(device))
-                    memory = snapshot.memory_mib(network)
-                    found[name, device.device] = NetworkChoice(network, profile, source, memory)
+                    found[name, device.device] = NetworkChoice(network, profile, source)
     return found
 
 

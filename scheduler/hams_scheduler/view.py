@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from hams_scheduler import profiling
+from hams_scheduler import profiling, replanning
 from hams_scheduler.expected_fps import Costs, expected
-from hams_scheduler.planning import Prediction
+from hams_scheduler.network import Network
+from hams_scheduler.planning import NOTHING, Prediction
 from hams_scheduler.state import SchedulerState
-from hams_scheduler.variant_choice import Network, PlanningSnapshot, node_name, source_of
+from hams_scheduler.variant_choice import PlanningSnapshot, node_name, source_of
 from hams_shared.bus.variant_registry import excluded
 from hams_shared.wire.messages.agents import ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord, ModelRef
@@ -18,23 +19,35 @@ from hams_shared.wire.messages.scheduler import (
     MatrixView,
     SchedulerView,
     VariantRow,
+    ViewRequest,
 )
 from hams_shared.wire.variants import task_key
 
+ALL = ViewRequest()
 NO_MATRIX = MatrixView(models=(), devices=(), fps=())
 
 
 def scheduler_view(
-    state: SchedulerState, now: float, leader: LeaderRecord | None = None, led_s: float = 0.0, *, matrix: bool = True
+    state: SchedulerState,
+    now: float,
+    leader: LeaderRecord | None = None,
+    led_s: float = 0.0,
+    *,
+    wanted: ViewRequest = ALL,
 ) -> SchedulerView:
-    """Everything, for `hams-ctl status`, `devices` and `matrix`; the matrix is empty where it is not wanted."""
-    groups, drafts, predicted = state.groups.sorted(), state.drafts(), state.prediction()
-    costs: Costs = {}
+    """All that is wanted, for `hams-ctl status`, `devices`, `matrix` and `deploy`."""
+    groups, drafts, one = state.groups.sorted(), state.drafts(), wanted.group
+    shown = [name for name in sorted(state.groups.records) if one in ("", name)]
+    predicted = state.prediction() if not one or state.plans.active(one) is not None else NOTHING
+    costs = Costs()
+    ready, losses = replanning.losses(state)
     missing = profiling.missing(state, groups + drafts) + profiling.missing(state, drafts, idle=True)
     return SchedulerView(
-        devices=tuple(_device(state, name, now) for name in sorted(state.devices.records)),
-        groups=tuple(_group(state, name, predicted, costs) for name in sorted(state.groups.records)),
-        matrix=_doubted(state, matrix_view(state.snapshot(groups, ""))) if matrix else NO_MATRIX,
+        devices=() if one else tuple(_device(state, name, now) for name in sorted(state.devices.records)),
+        groups=tuple(_group(state, name, predicted, costs) for name in shown),
+        matrix=_doubted(state, matrix_view(state.snapshot(groups, ""))) if wanted.matrix and not one else NO_MATRIX,
+        losses=losses,
+        losses_ready=ready,
         leader=leader,
         led_s=led_s,
         profiling={device: cell.model for device, (cell, _) in sorted(state.profiles.running.items())},

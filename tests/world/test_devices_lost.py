@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from hams_scheduler.service import SchedulerService
 from hams_shared.wire import subjects
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, boxes_and_light, light
@@ -68,6 +69,42 @@ async def test_an_agent_that_stays_away_is_replaced(world: System) -> None:
     assert await states(world, "lost", "alive")
     await more(world, results)
     results.check()
+
+
+async def deployed(world: System, *schedulers: str) -> list[SchedulerService]:
+    """A group on a fast device with a slow one beside it; the schedulers, the one that leads first."""
+    parts = [world.scheduler(name) for name in schedulers]
+    world.pipeline()
+    world.agent("fast", StubDevice(fps=40))
+    world.agent("slow", StubDevice(fps=15))
+    await world.until(lambda: states(world, "alive", "alive"))
+    await world.deploy(light())
+    return sorted((part.service for part in parts), key=lambda service: -service.lease.led)
+
+
+async def test_the_plan_for_a_loss_is_ready_before_it_happens(world: System) -> None:
+    [scheduler] = await deployed(world, "scheduler")
+    state = scheduler._state
+    await world.until(lambda: FAST in state.kept.plans)
+    kept = state.kept.plans[FAST].solution
+    assert kept is not None
+    await world.parts[FAST].kill()
+    await world.until(lambda: state.kept.used == 1)
+    await world.until(lambda: states(world, "lost", "alive"))
+    async with asyncio.timeout(10):
+        while (active := (await world.group()).active) is None or active.devices != {SLOW}:
+            await world.later(0.1)
+    assert (active.shares, active.made_at) == (kept.plans["grey"].shares, kept.plans["grey"].made_at)
+
+
+async def test_a_new_leader_makes_its_own_plans_for_losses(world: System) -> None:
+    leads, follows = await deployed(world, "one", "two")
+    await world.until(lambda: FAST in leads._state.kept.plans)
+    assert not follows._state.kept.plans
+    await next(part for part in world.parts.values() if getattr(part, "service", None) is leads).kill()
+    await world.until(lambda: FAST in follows._state.kept.plans, within=60)
+    await world.parts[FAST].kill()
+    await world.until(lambda: follows._state.kept.used == 1)
 
 
 async def test_a_live_stream_drops_frames_of_the_lost_device_with_the_reason(world: System) -> None:

@@ -37,10 +37,21 @@ def replan(problem: Problem, current: IntArray, reference: IntArray, tolerance: 
     limit = objective.cycle(problem, reference) * tolerance
     stays = _still_valid(problem, current)
     options = [_prune(problem, stays, reference, limit)]
-    repaired = _repair(problem, stays, limit)
-    if repaired is not None:
+    placed = _placed(problem, stays)
+    repaired = None if placed is None else _improved(problem, placed, limit, 2 * len(stays))
+    if repaired is not None and objective.cycle(problem, repaired) <= limit:
         options.insert(0, _prune(problem, stays, repaired, limit))
     return min(options, key=lambda rows: (int((rows != stays).sum()), objective.cycle(problem, rows)))
+
+
+def change(problem: Problem, current: IntArray, limit: float, steps: int) -> IntArray | None:
+    """Option A alone: return M device rows of the placement after at most `steps` moves and swaps towards `limit` s.
+
+    None: some node has no place while the others keep theirs.
+    """
+    stays = _still_valid(problem, current)
+    placed = _placed(problem, stays)
+    return None if placed is None else _prune(problem, stays, _improved(problem, placed, limit, steps), limit)
 
 
 def _still_valid(problem: Problem, current: IntArray) -> IntArray:
@@ -59,8 +70,8 @@ def _still_valid(problem: Problem, current: IntArray) -> IntArray:
     return rows
 
 
-def _repair(problem: Problem, stays: IntArray, limit: float) -> IntArray | None:
-    """Option A, or None when moves and swaps do not reach the limit."""
+def _placed(problem: Problem, stays: IntArray) -> IntArray | None:
+    """`stays` with the nodes that must move placed, or None when one of them fits nowhere."""
     rows = stays.copy()
     least = problem.cost.min(axis=1)
     for row in sorted(np.nonzero(rows < 0)[0], key=lambda r: (-least[r], r)):
@@ -68,15 +79,18 @@ def _repair(problem: Problem, stays: IntArray, limit: float) -> IntArray | None:
         if column is None:
             return None
         rows[row] = column
+    return rows
+
+
+def _improved(problem: Problem, rows: IntArray, limit: float, steps: int) -> IntArray:
+    """`rows` after moves and swaps until the cycle is within `limit`, none helps, or `steps` are made."""
     now = objective.cycle(problem, rows)
-    for _ in range(2 * len(rows)):
-        if now <= limit:
-            return rows
-        best = _best_step(problem, rows, now)
+    for _ in range(steps):
+        best = _best_step(problem, rows, now) if now > limit else None
         if best is None:
-            return None
+            break
         now, rows = best
-    return rows if now <= limit else None
+    return rows
 
 
 def _nearest(problem: Problem, rows: IntArray, row: int) -> int | None:

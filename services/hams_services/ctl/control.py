@@ -183,9 +183,12 @@ class Control:
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
 
-    async def view(self, *, matrix: bool = True) -> SchedulerView:
-        """Return the scheduler's view, with or without the `matrix`. Raises NotFoundError when no scheduler runs."""
-        return await scheduler_view(self.bus, timeout=ASK_S, patience=PATIENCE_S, matrix=matrix)
+    async def view(self, *, matrix: bool = True, group: str = "") -> SchedulerView:
+        """Return the scheduler's view, with or without the `matrix`, or of one `group`.
+
+        Raises NotFoundError when no scheduler runs.
+        """
+        return await scheduler_view(self.bus, timeout=ASK_S, patience=PATIENCE_S, matrix=matrix, group=group)
 
     async def streams(self) -> PipelineView:
         """Return all streams. Raises NotFoundError when no pipeline runs."""
@@ -273,7 +276,7 @@ class Control:
         """Yield the group's state until it serves `record`. Raises the scheduler's error about it."""
         name = record.spec.name
         while True:
-            view = next((g for g in (await self.view(matrix=False)).groups if g.name == name), None)
+            view = next((g for g in (await self.view(group=name)).groups if g.name == name), None)
             if view is not None and view.deployed_at == record.deployed_at:
                 served = view.active is not None and view.active.group.deployed_at == record.deployed_at
                 if view.error is not None and not served:

@@ -113,9 +113,11 @@ async def _leader(bus: Bus) -> str:
     return leader.holder if leader is not None else ""
 
 
-async def scheduler_view(bus: Bus, *, timeout: float, patience: float = 0.0, matrix: bool = True) -> SchedulerView:
-    """Everything the scheduler knows, with or without the `matrix`; errors as :func:`ask`."""
-    request = b"" if matrix else codec.encode(ViewRequest(matrix=False))
+async def scheduler_view(
+    bus: Bus, *, timeout: float, patience: float = 0.0, matrix: bool = True, group: str = ""
+) -> SchedulerView:
+    """Everything the scheduler knows, with or without the `matrix`, or one `group`; errors as :func:`ask`."""
+    request = b"" if matrix and not group else codec.encode(ViewRequest(matrix=matrix, group=group))
     until = asyncio.get_running_loop().time() + timeout
     while True:  # a leader that is paused does not answer until another leads
         left = until - asyncio.get_running_loop().time()

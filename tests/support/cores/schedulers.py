@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hams_scheduler import core, events, profiling
+from hams_scheduler.kept_plans import Kept
 from hams_scheduler.leader.lease import Lease
 from hams_scheduler.leader.plan_store import PlanStore
 from hams_scheduler.leader.write_rules import Next, OvertakenError, after
@@ -20,11 +22,11 @@ from hams_shared.wire.messages.plan import PlanRecord
 from hams_shared.wire.messages.scheduler import PlanRequest
 from support.cores.agents import Agent
 from support.cores.parts import Part
-from support.cores.solver import solution
+from support.cores.solver import REAL, solution
 from support.cores.store import Client, Watch, run
 
 Write = events.StorePlan | events.DeletePlan | events.StoreProfile
-Job = events.Profile | events.MeasureVideo | events.Solve | events.AdoptGroup | events.AnswerPlan
+Job = events.Profile | events.MeasureVideo | events.Solve | events.Prepare | events.AdoptGroup | events.AnswerPlan
 KINDS = {
     "devices": DeviceRecord,
     "groups": GroupRecord,
@@ -53,6 +55,8 @@ class Scheduler(Part):
         self.writes: deque[tuple[int, Write]] = deque()
         self.jobs: list[Job] = []
         self.asked: set[str] = set()
+        self.made: dict[str, int] = {}
+        """By the device that is lost: the style of the solution that is kept."""
         self.watches = {name: Watch(self.client, self.world.buckets[name], kind) for name, kind in KINDS.items()}
         for bucket in KINDS:
             while self.take_news(bucket):
@@ -137,8 +141,13 @@ class Scheduler(Part):
     # ── decisions, carried out ────────────────────────────────────────────────────────────────────────────────
 
     def do(self, event: events.Event) -> None:
-        before = dict(self.state.plans.records)
-        for command in core.step(self.state, event, self.now):
+        before, used, kept = dict(self.state.plans.records), self.state.kept.used, dict(self.state.kept.plans)
+        twin = self._twin(event)
+        commands = core.step(self.state, event, self.now)
+        if self.state.kept.used > used:
+            assert twin is not None, "a kept plan is used although no device is lost"
+            self._check_kept(kept, twin, event, commands)
+        for command in commands:
             match command:
                 case events.StorePlan() | events.DeletePlan() | events.StoreProfile():
                     self.writes.append((self.state.lease.led, command))
@@ -146,6 +155,7 @@ class Scheduler(Part):
                     events.Profile()
                     | events.MeasureVideo()
                     | events.Solve()
+                    | events.Prepare()
                     | events.AdoptGroup()
                     | events.AnswerPlan()
                 ):
@@ -154,6 +164,32 @@ class Scheduler(Part):
                 self._check_ready(before.get(command.record.group), command.record)
         self.state.validate()
         profiling.validate(self.state)
+
+    def _twin(self, event: events.Event) -> SchedulerState | None:
+        """A copy of the state without kept plans, if a device is lost for which there is one, or may be by `event`."""
+        kept, live = self.state.kept.plans, self.state.devices.live
+        lost = kept.keys() - set(self.state.devices.alive())
+        late = any(self.now - peer.seen > live.lost_after for peer in live.peers.values())
+        if not kept or not (lost or late or isinstance(event, events.DeviceSeen | events.HealthSeen)):
+            return None
+        twin = copy.deepcopy(self.state)
+        twin.kept.plans.clear()
+        return twin
+
+    def _check_kept(
+        self, kept: dict[str, Kept], twin: SchedulerState, event: events.Event, commands: list[events.Command]
+    ) -> None:
+        """What a kept plan gave is what solving now would give."""
+        found = core.step(twin, event, self.now)
+        [solve] = [command for command in found if isinstance(command, events.Solve)]
+        [device] = [d for d in kept if events.Note(f"the plan for the loss of {d} was ready", d) in commands]
+        numbers = twin.learned_numbers(twin.groups.sorted(), twin.devices.alive()).table()
+        known = {name: value for name, value in kept[device].inputs.numbers.table().items() if name[1] != device}
+        if self.made[device] == REAL and numbers != known:
+            return  # about the same numbers may give another placement that is about as good
+        answer = solution(solve.snapshot, self.made[device], self.world.now)
+        found += core.step(twin, events.Solved(solve.generation, answer), self.now)
+        assert writes(commands) == writes(found), "a kept plan is not what solving gives"
 
     def _check_ready(self, before: PlanRecord | None, after: PlanRecord) -> None:
         """A plan is active only when each of its devices has said that it is ready."""
@@ -194,6 +230,11 @@ class Scheduler(Part):
         match job:
             case events.Profile():
                 self.do(self._measured(job, fails=fails))
+            case events.Prepare(generation, device, snapshot):
+                if generation == self.state.kept.generation:
+                    self.made[device] = self.style
+                answer = None if fails else solution(snapshot, self.style, self.world.now)
+                self.do(events.Prepared(generation, answer, 0.001))
             case events.MeasureVideo(key):
                 self.do(events.VideoMeasured(key, ReadCost(cpu_ms=0.0 if fails else 1.0)))
             case events.Solve(generation, snapshot):
@@ -237,3 +278,17 @@ class Scheduler(Part):
         except RefusedError:
             if run(groups.get(name)) is None:
                 self.do(events.NotAdopted(name))
+
+
+def writes(commands: list[events.Command]) -> list[events.Command]:
+    """Those that decide what is served; when a plan was made does not count."""
+    found: list[events.Command] = []
+    for command in commands:
+        if isinstance(command, events.DeletePlan):
+            found.append(command)
+        elif isinstance(command, events.StorePlan):
+            record = command.record
+            plans = {"active": record.active, "next": record.next}
+            same = {name: plan and plan.model_copy(update={"made_at": 0.0}) for name, plan in plans.items()}
+            found.append(events.StorePlan(record.model_copy(update=same)))
+    return found

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hams_scheduler.learning import BROKER_PART, FRAME_S, MESSAGE_S, OUTPUT_S, READ_S, Learned, Ratio, shared
+from hams_scheduler.learning import BROKER_PART, FRAME_S, MESSAGE_S, OUTPUT_S, READ_S, Learned, shared
+from hams_scheduler.ratio import Ratio
 from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
 from hams_shared.wire.messages.pipeline import PipelineLoad, StreamLoad
 from hams_shared.wire.messages.plan import Plan

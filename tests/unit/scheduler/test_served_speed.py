@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from hams_scheduler.learning import EMPTY
-from hams_scheduler.served_speed import PIXEL_S, VGA, ServedSpeed, batch_gain, images_at_once, served_speed
+from hams_scheduler.served_speed import (
+    PIXEL_S,
+    VGA,
+    DeviceTable,
+    ServedSpeed,
+    batch_gain,
+    images_at_once,
+    served_speed,
+)
 from hams_shared.wire.messages.agents import ProfilePoint, ProfileRecord
 from support.build import device, group_spec
 
@@ -101,3 +109,26 @@ def test_what_an_agent_does_beside_its_networks_takes_the_device_its_cores(
     """10 ms of the device per image, 9 ms of a core, and 3 ms for the message; all cores are not known here."""
     record = device("h.b.u", cores=cores, kind=kind)
     assert ServedSpeed(100.0, 0.009).device_s(record, 0.003) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("node", ["det", "age"])
+def test_all_devices_at_once_are_each_by_itself(node: str) -> None:
+    spec = group_spec(streams={"s": {"source": "/a.mp4", "mode": "lossless"}})
+    kinds = [("cpu", 1, 4.0), ("cpu", 2, 0.0), ("gpu", 4, 8.0), ("npu", 1, 0.0)]
+    devices = [
+        device(f"h.ov.{kind}{i}", cores=(), kind=kind).model_copy(update={"lanes": lanes, "host_cores": cores})
+        for i, (kind, lanes, cores) in enumerate(kinds)
+    ]
+    messages = [0.001, 0.0, 0.002, 0.0005]
+    profiles = [profile(*CURVE), profile(), profile(*CURVE), profile().model_copy(update={"cpu_ms": 0.0})]
+    table = DeviceTable(devices, messages)
+    for weight in (0.1, 1.0, 5.0):
+        for pixels in (VGA, VGA + 2e6):
+            at = [3, 0, 2, 1]
+            chosen = [profiles[j] for j in at]
+            device_s, network_s, message_s = table.served(at, chosen, spec, node, weight, pixels)
+            for index, j in enumerate(at):
+                one = served_speed(profiles[j], devices[j], spec, node, weight, pixels)
+                message = one.message_s(messages[j], weight)
+                expected = (one.device_s(devices[j], message), one.cpu_s, message)
+                assert (device_s[index], network_s[index], message_s[index]) == pytest.approx(expected)

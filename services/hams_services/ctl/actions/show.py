@@ -78,6 +78,9 @@ def _print_status(view: SchedulerView, streams: PipelineView) -> None:
     if view.leader is not None:
         out.print()
         out.print(leader_line(view.leader, view.led_s, time.time()), style="dim")
+        if view.losses:
+            of = f"{view.losses_ready} of {view.losses} devices that serve"
+            out.print(f"plans are ready for the loss of {of}", style="dim")
 
 
 def _print_source(stream: StreamView) -> None:

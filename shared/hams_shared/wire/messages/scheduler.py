@@ -40,6 +40,7 @@ class ViewRequest(Wire):
     """Request for :class:`SchedulerView`; an empty message is one for all of it."""
 
     matrix: bool = Field(True, description="false: an empty matrix, which is most of a large site's view")
+    group: str = Field("", description="only this group, if it is deployed, and no devices; empty: all")
 
 
 class MeasureRequest(Wire):
@@ -161,5 +162,7 @@ class SchedulerView(Wire):
     matrix: MatrixView
     profiling: dict[str, str] = Field({}, description="device → model being measured")
     waiting_profiles: int = 0
+    losses: int = Field(0, description="devices that serve, for whose loss the next plans are to be ready")
+    losses_ready: int = Field(0, description="those for which they are")
     leader: LeaderRecord | None = Field(None, description="the scheduler that answers")
     led_s: float = Field(0.0, description="for how long; boxes' clocks may differ, so this is what counts")

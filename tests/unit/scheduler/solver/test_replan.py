@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hams_scheduler.solver import objective
 from hams_scheduler.solver.instance import Instance, NoPlacementError, Problem
 from hams_scheduler.solver.placement import assignment_rows
-from hams_scheduler.solver.replan import TOLERANCE, replan
+from hams_scheduler.solver.replan import TOLERANCE, change, replan
 from hams_scheduler.solver.strategies.registry import solve
 from support.examples import examples
 
@@ -92,3 +92,24 @@ def test_a_large_site_is_replanned_soon(seed: int) -> None:
     begin = time.monotonic()
     replan(problem, current, reference)
     assert time.monotonic() - begin < 20
+
+
+@examples(40)
+@given(st.integers(0, 10_000), st.integers(4, 20), st.integers(3, 6), st.sampled_from([np.inf, 250.0]))
+def test_a_change_in_haste_moves_what_must_move_and_keeps_memory_and_support(
+    seed: int, models: int, devices: int, capacity: float
+) -> None:
+    try:
+        problem, current, reference = lose(instance(models, devices, seed, capacity), "d1")
+    except NoPlacementError:
+        return
+    limit = objective.cycle(problem, reference) * 1.1
+    few = change(problem, current, 0.0, 0)
+    if few is None:
+        return  # it fits nowhere unless others move
+    assert objective.breaches(problem, objective.shares_of(problem, few)) == []
+    assert (few[current >= 0] == current[current >= 0]).all()
+    more = change(problem, current, limit, 2 * devices)
+    assert more is not None
+    assert objective.breaches(problem, objective.shares_of(problem, more)) == []
+    assert objective.cycle(problem, more) <= max(limit, objective.cycle(problem, few)) * (1 + 1e-9)
