@@ -27,7 +27,6 @@ from hams_scheduler.variant_choice import (
 from hams_shared.errors import BadInputError, InfeasibleError
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import Plan
-from hams_shared.wire.messages.scheduler import StrategyAnswer
 
 SHARE_CHANGE = 0.02
 """A change of a share below this is noise."""
@@ -56,8 +55,8 @@ def place(snapshot: PlanningSnapshot) -> Placement:
         InfeasibleError: no placement keeps support, pins and memory.
         BadInputError: there is no such strategy.
     """
-    with _translated():
-        return _chosen_and_placed(snapshot)[2]
+    with translated():
+        return choose_and_place(snapshot)[2]
 
 
 def decide(snapshot: PlanningSnapshot, now: float) -> Solution:
@@ -112,8 +111,8 @@ def _order(snapshot: PlanningSnapshot, group: GroupRecord) -> tuple[int, bool, f
 
 def _decided(snapshot: PlanningSnapshot, now: float) -> Solution:
     """Solve `snapshot` with all of its groups. Raises as :func:`place`."""
-    with _translated():
-        chosen, whole, reference = _chosen_and_placed(snapshot)
+    with translated():
+        chosen, whole, reference = choose_and_place(snapshot)
         placement = _near(whole, snapshot, reference)
         gain = _gain(whole, snapshot, placement, chosen)
     anew = {n: devices_to_load(snapshot, chosen, placement, n) for n in placement.shares if n in snapshot.current}
@@ -121,22 +120,25 @@ def _decided(snapshot: PlanningSnapshot, now: float) -> Solution:
     return Solution(_plans(snapshot, placement, chosen, now), gain=gain, moves=moves, load_s=_load_s(chosen, anew))
 
 
-def _chosen_and_placed(snapshot: PlanningSnapshot) -> tuple[NetworkChoices, Instance, Placement]:
-    """Choose the fastest network for each pair; where these do not fit together, the smallest."""
+def choose_and_place(snapshot: PlanningSnapshot, *, bounds: bool = False) -> tuple[NetworkChoices, Instance, Placement]:
+    """Choose the fastest network for each pair; where these do not fit together, the smallest.
+
+    `bounds`: of several groups each gets a bound of its own.
+    """
     chosen = choose_networks(snapshot)
     whole = build_instance(snapshot, chosen)
     try:
-        return chosen, whole, _solve(whole, snapshot)
+        return chosen, whole, _solve(whole, snapshot, bounds=bounds)
     except instance.NoPlacementError:
         smallest = choose_networks(snapshot, smallest=True)
         if smallest == chosen:
             raise
         whole = build_instance(snapshot, smallest)
-        return smallest, whole, _solve(whole, snapshot)
+        return smallest, whole, _solve(whole, snapshot, bounds=bounds)
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Turn the solver's errors into those that users get."""
     try:
         yield
@@ -146,10 +148,10 @@ def _translated() -> Iterator[None]:
         raise BadInputError(error.text) from None
 
 
-def _solve(whole: Instance, snapshot: PlanningSnapshot) -> Placement:
+def _solve(whole: Instance, snapshot: PlanningSnapshot, *, bounds: bool) -> Placement:
     if snapshot.strategy not in names():
         raise BadInputError(f"there is no strategy {snapshot.strategy!r}", f"there are: {', '.join(names())}")
-    return solve(whole, snapshot.strategy, time_limit_s=snapshot.time_limit_s)
+    return solve(whole, snapshot.strategy, time_limit_s=snapshot.time_limit_s, bounds=bounds)
 
 
 def _near(whole: Instance, snapshot: PlanningSnapshot, reference: Placement) -> Placement:
@@ -163,7 +165,10 @@ def _near(whole: Instance, snapshot: PlanningSnapshot, reference: Placement) -> 
         return reference
     numbers = Problem.of(whole)
     current = assignment_rows(whole, snapshot.current)
-    rows = replan(numbers, current, assignment_rows(whole, reference.shares))
+    made = assignment_rows(whole, reference.shares)
+    rows = replan(numbers, current, made)
+    if (rows == made).all():
+        return reference
     answer = Answer.of(numbers, rows, min(_bound(whole, reference), objective.cycle(numbers, rows)))
     return build(reference.strategy, whole, numbers, answer, reference.seconds)
 
@@ -225,7 +230,7 @@ NOTHING = Prediction({}, {}, {})
 def predict(snapshot: PlanningSnapshot) -> Prediction:
     """Return the FPS of `snapshot`'s groups on the devices where they serve now; NOTHING while one is lost."""
     try:
-        with _translated():
+        with translated():
             chosen = serving(snapshot)
             if any((node, device) not in chosen for node, places in snapshot.current.items() for device in places):
                 return NOTHING
@@ -269,48 +274,9 @@ def _plans(snapshot: PlanningSnapshot, placement: Placement, chosen: NetworkChoi
             variants={n: variants[name] for n, name in nodes.items() if name in variants},
             strategy=placement.strategy,
             fps=placement.group_fps.get(group.spec.name, placement.fps),
-            bound_fps=placement.bound_fps,
+            bound_fps=placement.bound_of(group.spec.name),
             explanation={n: why.get(name, "") for n, name in nodes.items()},
             unmet=group.spec.name in placement.unmet,
             made_at=now,
         )
     return plans
-
-
-def _to_answer(placement: Placement, chosen: NetworkChoices) -> StrategyAnswer:
-    """A placement as it is shown to a person; node names are without the group where there is only one."""
-    several = len(placement.group_fps) > 1
-
-    def shown(name: str) -> str:
-        return name if several else name.split("/", 1)[-1]
-
-    return StrategyAnswer(
-        strategy=placement.strategy,
-        group_fps=dict(placement.group_fps) if several else {},
-        shares={shown(n): dict(s) for n, s in placement.shares.items()},
-        variants={shown(n): v for n, v in variants_of(placement, chosen).items()},
-        fps=placement.fps,
-        bound_fps=placement.bound_fps,
-        gap=placement.gap,
-        seconds=placement.seconds,
-        busy=dict(placement.busy),
-        bottleneck=placement.bottleneck,
-        explanation={shown(n): text for n, text in explained(placement, chosen).items()},
-    )
-
-
-def answer(snapshot: PlanningSnapshot) -> StrategyAnswer:
-    """What the strategy of `snapshot` would do; where it uses variants, also what it would do without.
-
-    Raises as :func:`place`.
-    """
-    with _translated():
-        chosen, _, placement = _chosen_and_placed(snapshot)
-    found = _to_answer(placement, chosen)
-    if not found.variants:
-        return found
-    try:
-        without = place(replace(snapshot, variants={}))
-    except InfeasibleError:
-        return found.model_copy(update={"source_fps": 0.0})
-    return found.model_copy(update={"source_fps": without.fps})

@@ -81,6 +81,11 @@ class Placement:
         """Return {node: device}; a node that is shared has {device: share} instead."""
         return {n: next(iter(s)) if len(s) == 1 else dict(s) for n, s in self.shares.items()}
 
+    def bound_of(self, group: str) -> float:
+        """Return the bound of a group's own, FPS; 0: none is known."""
+        bound = next((one.bound_fps for one in self.groups if one.group == group), 0.0)
+        return bound if np.isfinite(bound) else 0.0
+
     def to_dict(self) -> dict[str, Any]:
         """Return what `hams-ctl plan --json` prints: plain JSON values."""
         return {

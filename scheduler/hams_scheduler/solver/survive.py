@@ -108,7 +108,7 @@ def survive(
         raise _refusal(question, found, budget)
     answer = _answer(question, found[0], bound, ordinary, budget)
     made = placement.build("optimal", instance, question.problem, answer, budget.spent())
-    most = max(least, _most_kept(question, budget))
+    most = max(least, min(_most_kept(question, budget), _safest(question, budget.left())[1]))
     return Survival(made, losses, keep, reserve, least, most, ordinary.group_fps)
 
 
@@ -246,12 +246,9 @@ def _most_kept(question: _Question, budget: Budget) -> float:
 
 def _refusal(question: _Question, found: tuple[IntArray, IntArray], budget: Budget) -> NoPlacementError:
     """Return the error: which loss breaks which group, what the best is that was found, and what bounds it."""
-    options, bound = [found], _most_kept(question, budget)
-    program = FallbackProgram(question.problem, question.kept, reserve=question.reserve)
-    if program.small:
-        safest = program.safest(_longest(question, found), max(budget.left(), budget.seconds * 0.5))
-        options += _of(safest)
-        bound = min(bound, 0.0 if safest.none else question.keep / max(safest.bound, 1e-9))
+    safest, bound = _safest(question, max(budget.left(), budget.seconds * 0.5))
+    bound = min(bound, _most_kept(question, budget))
+    options = [found, *_of(safest)]
     best = max(options, key=lambda option: sorted(loss.least for loss in _losses(question, *option)))
     losses = _losses(question, *best)
     kept = min(loss.least for loss in losses)
@@ -266,13 +263,17 @@ def _refusal(question: _Question, found: tuple[IntArray, IntArray], budget: Budg
     return NoPlacementError(text)
 
 
-def _longest(question: _Question, found: tuple[IntArray, IntArray]) -> float:
-    """Return an upper limit on L for the search for the safest placement: everything on the slowest device."""
-    finite = np.where(np.isfinite(question.kept.cost), question.kept.cost, 0.0)
-    hosts = (
-        0.0 if question.kept.hosts is None else float(question.kept.hosts.base.max() + question.kept.hosts.cpu.sum())
-    )
-    return float(finite.max(axis=1).sum()) + hosts
+def _safest(question: _Question, seconds: float) -> tuple[Fallbacks, float]:
+    """Look for the placement that keeps most; return it with a bound on the part kept."""
+    program = FallbackProgram(question.problem, question.kept, reserve=question.reserve)
+    if not program.small or seconds <= 0:
+        return Fallbacks(None, None, 0.0), np.inf
+    kept = question.kept
+    longest = float(np.where(np.isfinite(kept.cost), kept.cost, 0.0).max(axis=1).sum())
+    if kept.hosts is not None:
+        longest += float(kept.hosts.base.max() + kept.hosts.cpu.sum())
+    found = program.safest(longest, seconds)
+    return found, 0.0 if found.none else question.keep / max(found.bound, 1e-9)
 
 
 def broken(losses: tuple[Loss, ...], keep: float, reference: Mapping[str, float]) -> list[str]:

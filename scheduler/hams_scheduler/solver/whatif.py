@@ -9,6 +9,8 @@ import numpy as np
 
 from hams_scheduler.solver.instance import Instance, InvalidInstanceError
 
+EACH = "remove:each"
+"""Not one change but a question for each device: see :mod:`hams_scheduler.solver.losses`."""
 FORMS = "add:DEVICE, add:PROFILE.yaml, remove:DEVICE, scale:DEVICE=1.5, cores:HOST=8 or cores:HOST=+4"
 
 

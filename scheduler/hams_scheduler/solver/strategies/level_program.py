@@ -8,7 +8,8 @@ which a pair of node m and device d works, and `r` that of a group,
 
 where `z` is 0 or 1, and `low` and `high` limit the group's rate. The sum of the k
 smallest of the rates is `max_t k t - sum_j (t - r_j)⁺`, which is linear (Ogryczak and Śliwiński, *On direct methods for
-lexicographic min-max optimization*, 2006), so a level and those before it are rows. Links and count-dependent slowdown only make plans slower: bounds hold without them.
+lexicographic min-max optimization*, 2006), so a level and those before it are rows. Links and count-dependent slowdown
+only make plans slower: bounds hold without them.
 """
 
 from __future__ import annotations
