@@ -11,8 +11,8 @@ import numpy as np
 from hams_scheduler.planning_instance import build_instance
 from hams_scheduler.solver import instance, objective
 from hams_scheduler.solver.instance import FloatArray, Instance, Problem
+from hams_scheduler.solver.near_levels import near
 from hams_scheduler.solver.placement import Answer, Placement, assignment_rows, build
-from hams_scheduler.solver.replan import replan
 from hams_scheduler.solver.strategies.registry import names, solve
 from hams_scheduler.variant_choice import (
     NetworkChoices,
@@ -166,7 +166,7 @@ def _near(whole: Instance, snapshot: PlanningSnapshot, reference: Placement) -> 
     numbers = Problem.of(whole)
     current = assignment_rows(whole, snapshot.current)
     made = assignment_rows(whole, reference.shares)
-    rows = replan(numbers, current, made)
+    rows = near(whole, numbers, current, made)
     if (rows == made).all():
         return reference
     answer = Answer.of(numbers, rows, min(_bound(whole, reference), objective.cycle(numbers, rows)))

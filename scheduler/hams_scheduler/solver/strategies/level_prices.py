@@ -25,12 +25,16 @@ BISECTIONS = 40
 
 @dataclass(frozen=True, eq=False)
 class PricedGroups:
-    """What groups pay; `group` is M numbers of groups, `pi` D (+ H) prices, `mu` D. `whole`: of whole nodes."""
+    """What groups pay; `group` is M numbers of groups, `pi` D (+ H) prices, `mu` D. `whole`: of whole nodes.
+
+    `tops` are the ratios that the groups (G) have at most with all devices to themselves.
+    """
 
     problem: Problem
     group: IntArray
     pi: FloatArray
     mu: FloatArray
+    tops: FloatArray
     whole: bool
 
     @property
@@ -50,7 +54,7 @@ class PricedGroups:
             each = each + p.hosts.cpu * self.pi[devices:][p.hosts.host]
         held = np.where(self.mu > 0, self.mu * p.memory, 0.0)
         least = np.where(open_, each * ratio + held, np.inf).min(axis=1)
-        total = np.asarray(np.bincount(self.group, weights=least), dtype=np.float64)
+        total = np.where(ratio > self.tops * (1 + 1e-9), np.inf, np.bincount(self.group, weights=least))
         return total if p.hosts is None else total + ratio * (p.hosts.fixed @ self.pi[devices:])
 
 

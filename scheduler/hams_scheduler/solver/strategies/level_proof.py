@@ -27,6 +27,8 @@ EXACT_PAIRS = 2500
 """Largest M×D in which HiGHS looks for whole nodes."""
 LINEAR_PAIRS = 20_000
 """Largest M×D of which prices are those of a linear program."""
+BEYOND = 1.001
+"""A level is priced a little beyond what it has, so that it and not a level before it has the prices."""
 PRICED_AGAIN = 3
 """Most prices that are tried for one level."""
 EXACT_PART = 0.4
@@ -112,12 +114,13 @@ class LevelProof:
     def _bound_by_prices(self, ratio: FloatArray, group: int, where: Position, budget: Budget) -> None:
         """Bound a level by the prices at which groups just pay for it, again while that makes it much tighter."""
         place = [one for one, _ in levels.order(self.instance, ratio)].index(group)
-        wish = float(ratio[group])
+        wish = float(ratio[group]) * BEYOND
         for _ in range(PRICED_AGAIN):
             before = self.bounds[where]
             aim = weighted(self.problem, self.program.group, levels.wanted(self.instance, ratio, place, wish))
             pi, mu = self._prices(aim, budget)
-            priced = PricedGroups(self.problem, self.program.group, pi, mu, self.whole)
+            tops = self.program.tops(whole=self.whole)
+            priced = PricedGroups(self.problem, self.program.group, pi, mu, tops, self.whole)
             others, mine, values = self._levels_before(ratio, where)
             self._lower(where, most(priced, others, mine, values, before))
             gap, wish = before - float(ratio[group]), self.bounds[where]
