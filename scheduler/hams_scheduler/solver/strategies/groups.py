@@ -29,6 +29,8 @@ Solve = Callable[[Problem, Budget], Answer]
 
 LIFTS = (0.5, 0.25, 0.1)
 """Parts of what is open between a level and its bound that are tried, one after the other."""
+EXACT_FIRST = 150
+"""Up to so many pairs (M×D) HiGHS has all the time."""
 WORTH_SHARING = 0.03
 """Sharing must raise a level by this part of it, or the nodes stay whole."""
 SHARED_PAIRS = 20_000
@@ -42,14 +44,15 @@ def score(instance: Instance, problem: Problem, assign: IntArray) -> tuple[float
 
 def whole(instance: Instance, problem: Problem, strategy: Solve, budget: Budget) -> Answer:
     """Return whole nodes, bettered at all levels, with a bound for each."""
-    joint = strategy(problem, budget.part(budget.left() * 0.4))
+    joint = strategy(problem, budget.part(budget.left() * 0.5))
     start = _start(instance, problem, strategy, joint, budget)
     proof = LevelProof.of(instance, problem, objective.shares_of(problem, start), joint.bound, whole=True)
-    _climb(proof, budget.part(budget.left() * 0.2))
+    _climb(proof, budget.part(budget.left() * 0.5))
     proof.run(budget.part(budget.left() * 0.3), search=False)
     if not proof.closed:
-        _lift(proof, strategy, budget.part(budget.left() * 0.6))
-        _climb(proof, budget.part(budget.left() * 0.3))
+        if problem.cost.size > EXACT_FIRST:
+            _lift(proof, strategy, budget.part(budget.left() * 0.6))
+            _climb(proof, budget.part(budget.left() * 0.3))
         proof.run(budget, search=True)
     return Answer(proof.shares, joint.bound, proof.closed, joint.notes, proof.proven)
 

@@ -31,7 +31,7 @@ BEYOND = 1.001
 """A level is priced a little beyond what it has, so that it and not a level before it has the prices."""
 PRICED_AGAIN = 3
 """Most prices that are tried for one level."""
-EXACT_PART = 0.4
+EXACT_PART = 0.5
 """Part of the time left that one search of HiGHS may take."""
 
 
