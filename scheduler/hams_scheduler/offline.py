@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from hams_scheduler.solver import instance_json
-from hams_scheduler.solver.instance import InvalidInstanceError, NoPlacementError
+from hams_scheduler.solver.instance import Instance, InvalidInstanceError, NoPlacementError
+from hams_scheduler.solver.losses import each_removed
 from hams_scheduler.solver.strategies.registry import names, solve
-from hams_scheduler.solver.whatif import apply, max_streams
+from hams_scheduler.solver.survive import survive
+from hams_scheduler.solver.whatif import EACH, apply, max_streams
 from hams_shared import errors
 from hams_shared.group import strict_yaml
 
@@ -29,8 +31,13 @@ def answers(
     changes: tuple[str, ...] = (),
     stream_fps: float | None = None,
     objective: str | None = None,
+    keep: float | None = None,
+    reserve: bool = False,
 ) -> list[dict[str, Any]]:
     """Plan the instance described by `data` with each strategy.
+
+    `keep`: place instead so that after the loss of any one device every group keeps this part of its target, with
+    memory for all fallbacks at once if `reserve`. The change ``remove:each`` adds the plan without each device.
 
     Raises:
         BadInputError: the instance, a strategy or a change is wrong.
@@ -41,10 +48,12 @@ def answers(
         if objective:
             instance = instance.replace(objective=objective)
         for change in changes:
-            instance = apply(instance, change, _profile(change))
-        chosen = names() if strategies == ("all",) else strategies
-        found = [solve(instance, name, time_limit_s=time_limit_s) for name in chosen]
-        result = [placement.to_dict() for placement in found]
+            instance = instance if change == EACH else apply(instance, change, _profile(change))
+        if keep is not None:
+            result = [_surviving(instance, keep, reserve, time_limit_s)]
+        else:
+            chosen = names() if strategies == ("all",) else strategies
+            result = [_planned(instance, name, time_limit_s, EACH in changes) for name in chosen]
         if stream_fps is not None:
             for answer in result:
                 answer["max_streams"] = max_streams(answer["fps"], stream_fps)
@@ -53,6 +62,22 @@ def answers(
         raise errors.BadInputError(error.text, "see docs/scheduling.md") from None
     except NoPlacementError as error:
         raise errors.InfeasibleError(error.text) from None
+
+
+def _planned(instance: Instance, strategy: str, time_limit_s: float, each_loss: bool) -> dict[str, Any]:
+    """What one strategy does, and without each device if `each_loss`."""
+    placement = solve(instance, strategy, time_limit_s=time_limit_s, bounds=True)
+    if not each_loss:
+        return placement.to_dict()
+    losses = each_removed(instance, placement, lambda left: solve(left, strategy, time_limit_s=time_limit_s))
+    return placement.to_dict() | {"losses": [loss.to_dict() for loss in losses]}
+
+
+def _surviving(instance: Instance, keep: float, reserve: bool, time_limit_s: float) -> dict[str, Any]:
+    """The placement that survives, with what each loss leaves."""
+    found = survive(instance, keep=keep, reserve=reserve, time_limit_s=time_limit_s)
+    survival = found.to_dict()
+    return found.placement.to_dict() | {"losses": survival.pop("losses"), "survival": survival}
 
 
 def _profile(change: str) -> dict[str, Any]:

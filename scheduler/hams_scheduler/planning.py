@@ -11,8 +11,9 @@ import numpy as np
 from hams_scheduler.planning_instance import build_instance
 from hams_scheduler.solver import instance, objective
 from hams_scheduler.solver.instance import FloatArray, Instance, Problem
+from hams_scheduler.solver.near_levels import near
 from hams_scheduler.solver.placement import Answer, Placement, assignment_rows, build
-from hams_scheduler.solver.replan import change, replan
+from hams_scheduler.solver.replan import change
 from hams_scheduler.solver.strategies.prices import sweep
 from hams_scheduler.solver.strategies.registry import names
 from hams_scheduler.solver.strategies.registry import solve as run
@@ -30,7 +31,6 @@ from hams_scheduler.variant_choice import (
 from hams_shared.errors import BadInputError, InfeasibleError
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import Plan
-from hams_shared.wire.messages.scheduler import StrategyAnswer
 
 LARGE = 10_000
 """From so many pairs of node and device on a solution from scratch takes too long for groups that stand still."""
@@ -71,8 +71,8 @@ def place(snapshot: PlanningSnapshot) -> Placement:
         InfeasibleError: no placement keeps support, pins and memory.
         BadInputError: there is no such strategy.
     """
-    with _translated():
-        return _chosen_and_placed(snapshot)[2]
+    with translated():
+        return choose_and_place(snapshot, solve)[2]
 
 
 def decide(snapshot: PlanningSnapshot, now: float) -> Solution:
@@ -127,8 +127,8 @@ def _order(snapshot: PlanningSnapshot, group: GroupRecord) -> tuple[int, bool, f
 
 def _decided(snapshot: PlanningSnapshot, now: float) -> Solution:
     """Solve `snapshot` with all of its groups. Raises as :func:`place`."""
-    with _translated():
-        chosen, whole, placement = _chosen_and_placed(snapshot, _changed)
+    with translated():
+        chosen, whole, placement = choose_and_place(snapshot, _changed)
         hasty = HASTY in placement.notes
         gain = float("inf") if hasty else _gain(whole, snapshot, placement, chosen)
     anew = {n: devices_to_load(snapshot, chosen, placement, n) for n in placement.shares if n in snapshot.current}
@@ -138,11 +138,10 @@ def _decided(snapshot: PlanningSnapshot, now: float) -> Solution:
     )
 
 
-def _chosen_and_placed(
-    snapshot: PlanningSnapshot, solve: Callable[[Instance, PlanningSnapshot], Placement] | None = None
+def choose_and_place(
+    snapshot: PlanningSnapshot, solve: Callable[[Instance, PlanningSnapshot], Placement]
 ) -> tuple[NetworkChoices, Instance, Placement]:
     """Choose the fastest network for each pair; where these do not fit together, the smallest. Then `solve`."""
-    solve = solve or _solve
     chosen = choose_networks(snapshot)
     whole = build_instance(snapshot, chosen)
     try:
@@ -156,7 +155,7 @@ def _chosen_and_placed(
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Turn the solver's errors into those that users get."""
     try:
         yield
@@ -166,21 +165,23 @@ def _translated() -> Iterator[None]:
         raise BadInputError(error.text) from None
 
 
-def _solve(whole: Instance, snapshot: PlanningSnapshot) -> Placement:
+def solve(whole: Instance, snapshot: PlanningSnapshot, *, bounds: bool = False) -> Placement:
+    """Return the placement by the strategy of `snapshot`; `bounds`: of several groups each gets a bound of its own."""
     if snapshot.strategy not in names():
         raise BadInputError(f"there is no strategy {snapshot.strategy!r}", f"there are: {', '.join(names())}")
-    return run(whole, snapshot.strategy, time_limit_s=snapshot.time_limit_s)
+    return run(whole, snapshot.strategy, time_limit_s=snapshot.time_limit_s, bounds=bounds)
 
 
 def _changed(whole: Instance, snapshot: PlanningSnapshot) -> Placement:
     """What serves, changed in haste where that will do; else what is near a solution from scratch."""
-    return _in_haste(whole, snapshot) or _near(whole, snapshot, _solve(whole, snapshot))
+    return _in_haste(whole, snapshot) or _near(whole, snapshot, solve(whole, snapshot))
 
 
 def _in_haste(whole: Instance, snapshot: PlanningSnapshot) -> Placement | None:
     """On large sites what serves, with a limited number of changes; None where that would be poor, or impossible.
 
     What has no place any more is placed, then the bottleneck is improved until the cycle is near the proven bound.
+    Where targets are missed, priorities decide who gives way, which changes off the bottleneck do not know.
     """
     shared = any(len(places) > 1 for places in snapshot.current.values())
     large = whole.fps.size >= LARGE and snapshot.strategy in WHOLE
@@ -189,7 +190,9 @@ def _in_haste(whole: Instance, snapshot: PlanningSnapshot) -> Placement | None:
     budget, numbers = Budget.start(np.inf), Problem.of(whole)
     bound = sweep(numbers, budget, SWEEPS).bound
     rows = change(numbers, assignment_rows(whole, snapshot.current), bound * GOOD_ENOUGH, len(whole.devices))
-    if rows is None or objective.cycle(numbers, rows) > bound * POOR:
+    if rows is None or (cycle := objective.cycle(numbers, rows)) > bound * POOR:
+        return None
+    if cycle > 1.0 and len({whole.priorities.get(name, 0) for name in whole.group_names}) > 1:
         return None
     return build(snapshot.strategy, whole, numbers, Answer.of(numbers, rows, bound, notes=(HASTY,)), budget.spent())
 
@@ -205,7 +208,10 @@ def _near(whole: Instance, snapshot: PlanningSnapshot, reference: Placement) -> 
         return reference
     numbers = Problem.of(whole)
     current = assignment_rows(whole, snapshot.current)
-    rows = replan(numbers, current, assignment_rows(whole, reference.shares))
+    made = assignment_rows(whole, reference.shares)
+    rows = near(whole, numbers, current, made)
+    if (rows == made).all():
+        return reference
     answer = Answer.of(numbers, rows, min(_bound(whole, reference), objective.cycle(numbers, rows)))
     return build(reference.strategy, whole, numbers, answer, reference.seconds)
 
@@ -267,7 +273,7 @@ NOTHING = Prediction({}, {}, {})
 def predict(snapshot: PlanningSnapshot) -> Prediction:
     """Return the FPS of `snapshot`'s groups on the devices where they serve now; NOTHING while one is lost."""
     try:
-        with _translated():
+        with translated():
             chosen = serving(snapshot)
             if any((node, device) not in chosen for node, places in snapshot.current.items() for device in places):
                 return NOTHING
@@ -311,48 +317,9 @@ def _plans(snapshot: PlanningSnapshot, placement: Placement, chosen: NetworkChoi
             variants={n: variants[name] for n, name in nodes.items() if name in variants},
             strategy=placement.strategy,
             fps=placement.group_fps.get(group.spec.name, placement.fps),
-            bound_fps=placement.bound_fps,
+            bound_fps=placement.bound_of(group.spec.name),
             explanation={n: why.get(name, "") for n, name in nodes.items()},
             unmet=group.spec.name in placement.unmet,
             made_at=now,
         )
     return plans
-
-
-def _to_answer(placement: Placement, chosen: NetworkChoices) -> StrategyAnswer:
-    """A placement as it is shown to a person; node names are without the group where there is only one."""
-    several = len(placement.group_fps) > 1
-
-    def shown(name: str) -> str:
-        return name if several else name.split("/", 1)[-1]
-
-    return StrategyAnswer(
-        strategy=placement.strategy,
-        group_fps=dict(placement.group_fps) if several else {},
-        shares={shown(n): dict(s) for n, s in placement.shares.items()},
-        variants={shown(n): v for n, v in variants_of(placement, chosen).items()},
-        fps=placement.fps,
-        bound_fps=placement.bound_fps,
-        gap=placement.gap,
-        seconds=placement.seconds,
-        busy=dict(placement.busy),
-        bottleneck=placement.bottleneck,
-        explanation={shown(n): text for n, text in explained(placement, chosen).items()},
-    )
-
-
-def answer(snapshot: PlanningSnapshot) -> StrategyAnswer:
-    """What the strategy of `snapshot` would do; where it uses variants, also what it would do without.
-
-    Raises as :func:`place`.
-    """
-    with _translated():
-        chosen, _, placement = _chosen_and_placed(snapshot)
-    found = _to_answer(placement, chosen)
-    if not found.variants:
-        return found
-    try:
-        without = place(replace(snapshot, variants={}))
-    except InfeasibleError:
-        return found.model_copy(update={"source_fps": 0.0})
-    return found.model_copy(update={"source_fps": without.fps})

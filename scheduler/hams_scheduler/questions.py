@@ -7,12 +7,12 @@ import dataclasses
 import logging
 import uuid
 from collections.abc import Callable
+from functools import partial
 
 from hams_scheduler import events, profiling
-from hams_scheduler.planning import answer
+from hams_scheduler.plan_answers import answer, answer_survival
 from hams_scheduler.solver.strategies.registry import names
 from hams_scheduler.state import SchedulerState
-from hams_scheduler.variant_choice import PlanningSnapshot
 from hams_scheduler.view import matrix_view
 from hams_shared.bus.protocol import Message
 from hams_shared.errors import BrokerError, HamsError, NotLeaderError, RefusedError, as_hams_error
@@ -87,20 +87,26 @@ class Questions:
 
     async def compare(self, command: events.AnswerPlan) -> None:
         """Answer what each requested strategy would do; ``all`` means every one there is."""
-        wanted = command.request.strategies
-        answers = [
-            await asyncio.to_thread(_strategy_answer, dataclasses.replace(command.snapshot, strategy=strategy))
-            for strategy in (names() if wanted == ("all",) else wanted)
-        ]
+        answers = [await asyncio.to_thread(_guarded, *question) for question in _questions(command)]
         future = self._waiting.get(command.request_id)
         if future is not None and not future.done():
             future.set_result(PlanAnswer(answers=tuple(answers), matrix=matrix_view(command.snapshot)))
 
 
-def _strategy_answer(snapshot: PlanningSnapshot) -> StrategyAnswer:
+def _questions(command: events.AnswerPlan) -> list[tuple[str, Callable[[], StrategyAnswer]]]:
+    """Return the name of a strategy and its question, for each that is asked."""
+    request, snapshot = command.request, command.snapshot
+    if request.survive is not None:
+        return [("optimal", partial(answer_survival, snapshot, request.survive))]
+    wanted = names() if request.strategies == ("all",) else request.strategies
+    asked = [dataclasses.replace(snapshot, strategy=strategy) for strategy in wanted]
+    return [(one.strategy, partial(answer, one, each_loss=request.each_loss)) for one in asked]
+
+
+def _guarded(strategy: str, question: Callable[[], StrategyAnswer]) -> StrategyAnswer:
     try:
-        return answer(snapshot)
+        return question()
     except Exception as error:
         if not isinstance(error, HamsError):
-            log.exception("strategy %s failed", snapshot.strategy)
-        return StrategyAnswer(strategy=snapshot.strategy, error=WireError(**as_hams_error(error).to_wire()))
+            log.exception("strategy %s failed", strategy)
+        return StrategyAnswer(strategy=strategy, error=WireError(**as_hams_error(error).to_wire()))

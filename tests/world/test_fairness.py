@@ -132,3 +132,43 @@ async def test_what_is_expected_of_a_group_counts_its_neighbours(world: System) 
     assert slow.measured_fps == pytest.approx(2, rel=0.2)
     assert slow.expected_fps > 3 * slow.measured_fps
     assert "of the time" in slow.expected_why
+
+
+OVER = 1.5
+"""Targets, as a part of what the devices can do."""
+
+
+@pytest.mark.parametrize("priority", [1, 0], ids=["priority", "alike"])
+async def test_who_gives_way_under_overload_is_as_the_plan_says(world: System, priority: int) -> None:
+    """Three groups whose targets are 150 % of what two devices do together."""
+    world.scheduler()
+    world.pipeline()
+    for unit, fps in (("a", 30.0), ("b", 20.0)):
+        world.agent(unit, StubDevice(fps=fps))
+    await world.alive(2)
+    targets = {"first": 35.0, "second": 20.0, "third": 20.0}
+    assert sum(targets.values()) == OVER * 50
+    groups = [
+        light(name=name, target_fps=target, strategy="optimal", priority=priority * (name == "first"))
+        for name, target in targets.items()
+    ]
+    asked = [world.record(group) for group in groups]
+    for _, files in asked:
+        await world.control.upload(files, lambda *_: None)
+    [answer] = (await world.control.plan([record for record, _ in asked], ("optimal",), 1.0)).answers
+    for group in groups:
+        await world.deploy(group)
+    results = {name: await world.listen(name) for name in targets}
+    for name in targets:
+        world.play(name)
+    got = await rates(world, results, 8.0)
+    planned = {one.group: one.fps for one in answer.groups}
+    assert got == pytest.approx(planned, abs=1.5)
+    assert {one.group: one.short_fps for one in answer.groups} == pytest.approx(
+        {name: max(0.0, target - planned[name]) for name, target in targets.items()}
+    )
+    assert all(one.proven for one in answer.groups)
+    last = (await world.group("third")).active
+    assert last is not None
+    assert last.unmet
+    assert last.fps == pytest.approx(planned["third"])

@@ -9,6 +9,7 @@ import pytest
 from hams_shared.errors import InfeasibleError, NotFoundError
 from hams_shared.wire import subjects
 from hams_shared.wire.messages.plan import Plan
+from hams_shared.wire.messages.scheduler import SurviveRequest
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, boxes_and_light, light, values
 
@@ -160,6 +161,30 @@ async def test_groups_are_asked_about_together(world: System) -> None:
     [answer] = (await world.control.plan(records, ("optimal",), 1.0)).answers
     assert answer.group_fps == pytest.approx({"first": 10, "second": 20}, rel=0.01)  # as their targets are
     assert set(answer.shares) == {"first/light", "second/light"}
+
+
+async def test_what_a_loss_leaves_is_asked_of_the_running_system(world: System) -> None:
+    """Two devices of 30 and 20 FPS; each group falls back to the other device."""
+    await world.box(a=StubDevice(fps=30), b=StubDevice(fps=20))
+    records = []
+    for name, target in (("first", 30), ("second", 20)):
+        record, files = world.record(light(name=name, target_fps=target))
+        await world.control.upload(files, lambda *_: None)
+        records.append(record)
+    [answer] = (await world.control.plan(records, ("optimal",), 1.0, each_loss=True)).answers
+    assert {loss.device: loss.group_fps for loss in answer.losses} == {
+        A: pytest.approx({"first": 12, "second": 8}, rel=0.01),
+        B: pytest.approx({"first": 18, "second": 12}, rel=0.01),
+    }
+    wanted = SurviveRequest(keep=0.4)
+    [answer] = (await world.control.plan(records, ("all",), 1.0, survive=wanted)).answers
+    assert answer.survival is not None
+    assert answer.survival.kept == pytest.approx(0.4, rel=0.01)
+    assert {loss.device: loss.moved for loss in answer.losses} == {A: {"first/light": B}, B: {"second/light": A}}
+    [answer] = (await world.control.plan(records, ("all",), 1.0, survive=SurviveRequest(keep=0.5))).answers
+    assert answer.error is not None
+    assert (answer.error.code, "The best keeps 40.0%" in answer.error.text) == ("infeasible", True)
+    assert not (await world.view()).groups
 
 
 # ── devices that come, and that are not what they were ────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hams_scheduler.solver import objective
+from hams_scheduler.solver import levels, objective
 from hams_scheduler.solver.changes import Changes, cycles
 from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, Instance, IntArray, Problem
 
@@ -21,13 +21,15 @@ class Answer:
     """What a strategy returns, in numbers.
 
     `shares` is M×D; `bound` a proven lower bound on the cycle in seconds per frame (over target) for the kind of
-    placement the strategy seeks (whole nodes, or shares); `notes` are sentences for the person who asked.
+    placement the strategy seeks (whole nodes, or shares); `notes` are sentences for the person who asked; `levels` are
+    the bounds of several groups' levels, where they were asked for.
     """
 
     shares: FloatArray
     bound: float
     optimal: bool = False
     notes: tuple[str, ...] = ()
+    levels: levels.LevelBounds | None = None
 
     @staticmethod
     def of(
@@ -47,7 +49,8 @@ class Placement:
     """Where every node runs, what that gives, what is proven, and why.
 
     `fps` is the group's FPS; with several groups it is the FPS of the group with the smallest achieved/target
-    (`group_fps` has all). `bound_fps` is proven for the same quantity: nothing is faster. `gap` is
+    (`groups` has all, the level that counts first first). `bound_fps` is proven for the same quantity: nothing is
+    faster; with bounds of levels it is that of the group's own. `gap` is
     `bound_fps / fps - 1`. `busy` is the fraction of time that a device works at that rate, `bottleneck` the device
     (link, or `host NAME's cores`) that is always busy. `explanation` holds per node why it is there, `alternatives`
     what the group's FPS (or that of the worst-off group) were if that node alone moved to another device (0: it does
@@ -66,6 +69,7 @@ class Placement:
     bottleneck: str
     explanation: Mapping[str, str]
     alternatives: Mapping[str, Mapping[str, float]]
+    groups: tuple[levels.GroupLevel, ...] = ()
     group_fps: Mapping[str, float] = field(default_factory=dict)
     unmet: tuple[str, ...] = ()
     transfer: Mapping[str, float] = field(default_factory=dict)
@@ -76,6 +80,11 @@ class Placement:
     def assignment(self) -> dict[str, Any]:
         """Return {node: device}; a node that is shared has {device: share} instead."""
         return {n: next(iter(s)) if len(s) == 1 else dict(s) for n, s in self.shares.items()}
+
+    def bound_of(self, group: str) -> float:
+        """Return the bound of a group's own, FPS; 0: none is known."""
+        bound = next((one.bound_fps for one in self.groups if one.group == group), 0.0)
+        return bound if np.isfinite(bound) else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return what `hams-ctl plan --json` prints: plain JSON values."""
@@ -90,6 +99,7 @@ class Placement:
             "busy": dict(self.busy),
             "bottleneck": self.bottleneck,
             "group_fps": dict(self.group_fps),
+            "groups": [one.to_dict() for one in self.groups],
             "unmet": list(self.unmet),
             "transfer": dict(self.transfer),
             "cores": dict(self.cores),
@@ -101,8 +111,7 @@ class Placement:
 
 def build(strategy: str, instance: Instance, problem: Problem, answer: Answer, seconds: float) -> Placement:
     """Turn a strategy's numbers into a placement. Raises AssertionError if they break a constraint (a bug)."""
-    wrong = objective.breaches(problem, answer.shares)
-    if wrong:
+    if wrong := objective.breaches(problem, answer.shares):
         raise AssertionError(f"strategy {strategy} broke a constraint: {wrong[0]}")
     cycles = objective.device_cycles(problem, answer.shares)
     links = objective.link_cycles(problem, answer.shares)
@@ -111,10 +120,10 @@ def build(strategy: str, instance: Instance, problem: Problem, answer: Answer, s
     rates = objective.group_rates(instance, problem, answer.shares)
     worst = min(rates, key=lambda name: rates[name] / instance.target(name))
     fps = rates[worst]
-    bound_fps = max(fps, (instance.target(worst) if len(rates) > 1 else 1.0) / bound)
+    groups = _groups(instance, answer, rates, bound)
+    bound_fps = _bound_fps(instance, answer, groups, worst, bound)
     busy = _busy(instance, problem, answer.shares, rates)
-    names = {f"link {a} - {b}": index for index, (a, b) in enumerate(instance.links)}
-    transfer = {name: float(links[i] / longest) for name, i in names.items() if i < len(links)}
+    transfer = {f"link {a} - {b}": float(link) / longest for (a, b), link in zip(instance.links, links, strict=False)}
     cores = objective.host_use(instance, answer.shares, rates)
     full = _bottleneck(busy, {} if problem.hosts is None else cores)
     if links.max(initial=0.0) > cycles.max() and links.max() >= longest:
@@ -132,12 +141,34 @@ def build(strategy: str, instance: Instance, problem: Problem, answer: Answer, s
         bottleneck=full,
         explanation=_explanation(instance, problem, answer.shares, alternatives, full, fps),
         alternatives=alternatives,
+        groups=groups,
         group_fps=rates,
         unmet=tuple(name for name in rates if rates[name] < instance.targets.get(name, 0.0) * (1 - 1e-9)),
         transfer=transfer,
         cores=cores,
         notes=answer.notes,
     )
+
+
+def _groups(
+    instance: Instance, answer: Answer, rates: Mapping[str, float], bound: float
+) -> tuple[levels.GroupLevel, ...]:
+    """Return what each group gets; without bounds of levels only that of the first is known, by the cycle `bound`."""
+    if len(rates) == 1:
+        [(name, fps)] = rates.items()
+        most = max(fps, 1.0 / bound)
+        return (levels.GroupLevel(name, instance.priorities.get(name, 0), fps, most, instance.targets.get(name)),)
+    return levels.of_groups(instance, rates, answer.levels or levels.of_smallest(instance, 1.0 / bound))
+
+
+def _bound_fps(
+    instance: Instance, answer: Answer, groups: tuple[levels.GroupLevel, ...], worst: str, bound: float
+) -> float:
+    """Return the bound of the worst-off group's level; without such bounds, what the cycle `bound` proves, FPS."""
+    level = next(one for one in groups if one.group == worst)
+    if answer.levels is not None:
+        return level.bound_fps
+    return max(level.fps, (instance.target(worst) if len(groups) > 1 else 1.0) / bound)
 
 
 def _bottleneck(busy: Mapping[str, float], cores: Mapping[str, float]) -> str:

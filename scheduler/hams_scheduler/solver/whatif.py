@@ -9,6 +9,8 @@ import numpy as np
 
 from hams_scheduler.solver.instance import Instance, InvalidInstanceError
 
+EACH = "remove:each"
+"""Not one change but a question for each device: see :mod:`hams_scheduler.solver.losses`."""
 FORMS = "add:DEVICE, add:PROFILE.yaml, remove:DEVICE, scale:DEVICE=1.5, cores:HOST=8 or cores:HOST=+4"
 
 
@@ -142,6 +144,30 @@ def _cores(instance: Instance, rest: str) -> Instance:
     except ValueError:
         raise InvalidInstanceError(f"cores needs a number, as in cores:HOST=8 or +4, not {number!r}") from None
     return instance.replace(cores={**instance.cores, host: cores})
+
+
+def only_groups(instance: Instance, names: list[str]) -> Instance | None:
+    """Return the instance with these groups alone; None without any."""
+    rows = [row for row, model in enumerate(instance.models) if instance.group_of(model) in names]
+    if not rows:
+        return None
+    models = tuple(instance.models[row] for row in rows)
+    memory = instance.memory_mib[rows]
+    return instance.replace(
+        models=models,
+        fps=instance.fps[rows],
+        weights=instance.weights[rows],
+        memory_mib=memory,
+        accuracy=None if instance.accuracy is None else instance.accuracy[rows],
+        accuracy_floor=None if instance.accuracy_floor is None else instance.accuracy_floor[rows],
+        cpu_ms=None if instance.cpu_ms is None else instance.cpu_ms[rows],
+        pins={node: places for node, places in instance.pins.items() if node in models},
+        groups={node: group for node, group in instance.groups.items() if node in models},
+        targets={name: target for name, target in instance.targets.items() if name in names},
+        priorities={name: level for name, level in instance.priorities.items() if name in names},
+        frame_cpu_ms={name: costs for name, costs in instance.frame_cpu_ms.items() if name in names},
+        edges=tuple(e for e in instance.edges if e.target in models and (e.source in models or ":" in e.source)),
+    )
 
 
 def _columns(instance: Instance, columns: list[int], names: tuple[str, ...], hosts: dict[str, str]) -> Instance:

@@ -13,11 +13,12 @@ import hams_shared
 from hams_services.ctl.commands import sink
 from hams_services.ctl.commands.backup import backup, restore
 from hams_services.ctl.commands.cameras import cameras
-from hams_services.ctl.commands.deploy import deploy, plan, schema, undeploy
+from hams_services.ctl.commands.deploy import deploy, schema, undeploy
 from hams_services.ctl.commands.diagnose import diagnose
 from hams_services.ctl.commands.init import init
 from hams_services.ctl.commands.jobs import nco
 from hams_services.ctl.commands.models import models
+from hams_services.ctl.commands.plan import plan
 from hams_services.ctl.commands.results import infer, results, tap
 from hams_services.ctl.commands.show import devices, matrix, status
 from hams_services.ctl.commands.up import demo, join, up

@@ -38,6 +38,7 @@ from hams_shared.wire.messages.scheduler import (
     PlanAnswer,
     PlanRequest,
     SchedulerView,
+    SurviveRequest,
 )
 from hams_shared.wire.variants import VariantRecord
 
@@ -292,8 +293,23 @@ class Control:
         answer = await ask(self.bus, subjects.measure_request(), data, "scheduler", timeout=ASK_S, patience=PATIENCE_S)
         return codec.decode(MeasureAnswer, answer).cells
 
-    async def plan(self, records: list[GroupRecord], strategies: tuple[str, ...], time_limit_s: float) -> PlanAnswer:
-        """Return each strategy's plan for these groups together. Waits for missing benchmarks."""
+    async def plan(
+        self,
+        records: list[GroupRecord],
+        strategies: tuple[str, ...],
+        time_limit_s: float,
+        *,
+        each_loss: bool = False,
+        survive: SurviveRequest | None = None,
+    ) -> PlanAnswer:
+        """Return each strategy's plan for these groups together; see :class:`PlanRequest`. Waits for benchmarks."""
         first, *others = records
-        request = PlanRequest(group=first, others=tuple(others), strategies=strategies, time_limit_s=time_limit_s)
+        request = PlanRequest(
+            group=first,
+            others=tuple(others),
+            strategies=strategies,
+            time_limit_s=time_limit_s,
+            each_loss=each_loss,
+            survive=survive,
+        )
         return await ask_plans(self.bus, request, timeout=1000.0, patience=PATIENCE_S)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import JustifyMethod
 from rich.table import Table
@@ -299,23 +299,41 @@ def leader_line(leader: LeaderRecord, led_s: float, now: float) -> str:
     )
 
 
+def plan_score(groups: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
+    """Return what plans are compared by, the larger the better; `groups` are :class:`GroupOutcome` as JSON.
+
+    By priority the parts of their targets that groups get, the smallest first; then all ratios, the smallest first.
+    """
+    ratio = [one["fps"] / (one["target_fps"] or 1.0) if len(groups) > 1 else one["fps"] for one in groups]
+    parts: list[float] = []
+    for level in sorted({one["priority"] for one in groups}, reverse=True) if len(groups) > 1 else ():
+        pairs = zip(groups, ratio, strict=True)
+        parts += sorted(min(1.0, value) for one, value in pairs if one["priority"] == level)
+    return tuple(float(f"{value:.8g}") for value in [*parts, *sorted(ratio)])
+
+
 def plans_table(answers: tuple[StrategyAnswer, ...]) -> Table:
     """Return each strategy's plan; ``*`` marks the best predicted FPS. Of several groups it is the worst-off one's."""
     groups = sorted({name for a in answers for name in a.group_fps})
-    title = "Plans, predicted FPS of the worst-off group (* best)" if groups else "Plans, predicted group FPS (* best)"
+    title = (
+        "Plans, predicted FPS of the worst-off group (* best for all)"
+        if groups
+        else "Plans, predicted group FPS (* best)"
+    )
     table = plain_table(title)
     table.add_column("strategy")
     for column in ("FPS", *groups, "bound", "gap"):
         table.add_column(column, justify="right")
     table.add_column("bottleneck", no_wrap=True)
     table.add_column("placement", min_width=PLACEMENT)
-    best = max((a.fps for a in answers), default=0.0)
+    scores = {a.strategy: plan_score([one.model_dump() for one in a.groups]) for a in answers}
+    best = max(scores.values(), default=())
     for answer in answers:
         if answer.error is not None:
             dashes = ["–"] * (len(groups) + 4)
             table.add_row(answer.strategy, *dashes, Text(answer.error.text, style="red"))
             continue
-        mark = "*" if answer.fps >= best * (1 - 1e-9) else " "
+        mark = "*" if scores[answer.strategy] == best else " "
         table.add_row(
             answer.strategy,
             Text(f"{answer.fps:.2f} {mark}", style="bold green" if mark == "*" else ""),

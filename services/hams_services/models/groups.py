@@ -43,10 +43,19 @@ def load_groups(path: Path) -> list[GroupSpec]:
     names = listed["groups"]
     if set(listed) != {"groups"} or not (isinstance(names, list) and names and all(isinstance(n, str) for n in names)):
         raise GroupSpecError(f"{path}: a list of groups is `groups: [FILE, …]` and nothing else")
-    specs = [load_group(path.parent / name) for name in names]
+    return _once([load_group(path.parent / name) for name in names], str(path))
+
+
+def load_all_groups(paths: list[Path]) -> list[GroupSpec]:
+    """Read several files as :func:`load_groups` does. Raises GroupSpecError, also where two groups have one name."""
+    return _once([spec for path in paths for spec in load_groups(path)], ", ".join(map(str, paths)))
+
+
+def _once(specs: list[GroupSpec], where: str) -> list[GroupSpec]:
+    """Return `specs`. Raises GroupSpecError if a name is there twice."""
     twice = {spec.name for spec in specs if [s.name for s in specs].count(spec.name) > 1}
     if twice:
-        raise GroupSpecError(f"{path}: two groups are called {', '.join(sorted(twice))}")
+        raise GroupSpecError(f"{where}: two groups are called {', '.join(sorted(twice))}")
     return specs
 
 

@@ -24,7 +24,8 @@ from hams_scheduler.events import (
 )
 from hams_scheduler.learning import MESSAGE_CPU, MESSAGE_S
 from hams_scheduler.network import Network
-from hams_scheduler.planning import answer, decide
+from hams_scheduler.plan_answers import answer
+from hams_scheduler.planning import decide
 from hams_scheduler.variant_choice import PlanningSnapshot, choose_networks, networks_for
 from hams_scheduler.view import scheduler_view
 from hams_shared.bus.variant_registry import excluded

@@ -32,12 +32,20 @@ def names() -> tuple[str, ...]:
     return tuple(STRATEGIES)
 
 
-def solve(instance: Instance, strategy: str, *, time_limit_s: float = 1.0, clock: Clock = default_clock) -> Placement:
+def solve(
+    instance: Instance,
+    strategy: str,
+    *,
+    time_limit_s: float = 1.0,
+    clock: Clock = default_clock,
+    bounds: bool = False,
+) -> Placement:
     """Place `instance` by the strategy of that name.
 
     `time_limit_s` bounds the anytime search of `optimal` and `replicated`; the others take what they take. `seconds`
-    of the answer is the search on `clock`, without the explanations. Raises InvalidInstanceError for an unknown
-    strategy or a time limit that is not above 0, NoPlacementError when nothing fits.
+    of the answer is the search on `clock`, without the explanations. `bounds`: of several groups each gets the bound of
+    its level from the other strategies, too, which takes `time_limit_s` more at most. Raises InvalidInstanceError for
+    an unknown strategy or a time limit that is not above 0, NoPlacementError when nothing fits.
     """
     if strategy not in STRATEGIES:
         known = ", ".join(STRATEGIES)
@@ -46,8 +54,14 @@ def solve(instance: Instance, strategy: str, *, time_limit_s: float = 1.0, clock
         raise InvalidInstanceError("the time limit must be above 0 s", field="time_limit_s")
     budget = Budget.start(time_limit_s, clock)
     problem = Problem.of(instance)
-    if strategy == "optimal" and len(instance.group_names) > 1 and not problem.one_per_device:
-        answer = groups.solve(instance, problem, STRATEGIES[strategy], budget)
+    several = len(instance.group_names) > 1 and not problem.one_per_device
+    if several and strategy == "optimal":
+        answer = groups.whole(instance, problem, optimal, budget)
+    elif several and strategy == "replicated":
+        answer = groups.shared(instance, problem, replicated, optimal, budget)
     else:
         answer = STRATEGIES[strategy](problem, budget)
-    return placement.build(strategy, instance, problem, answer, budget.spent())
+    seconds = budget.spent()
+    if several and bounds and answer.levels is None:
+        answer = groups.bounded(instance, problem, answer, Budget.start(time_limit_s, clock))
+    return placement.build(strategy, instance, problem, answer, seconds)

@@ -14,7 +14,9 @@ import cv2
 import numpy as np
 
 from hams_client import Hams, Result
-from hams_services.ctl.actions.deploy import ask_plan, bring_in, print_plan, until_served
+from hams_services.ctl.actions.deploy import bring_in, until_served
+from hams_services.ctl.actions.offline_plan import PlanOptions
+from hams_services.ctl.actions.plan import ask_plan, print_plan
 from hams_services.ctl.actions.up import with_progress
 from hams_services.ctl.console import out, without_bus
 from hams_services.ctl.control import Control
@@ -95,7 +97,7 @@ async def _play(bus: NatsBus, spec: GroupSpec, out_dir: Path) -> None:
     control = Control(bus)
     with steps() as progress:
         record = await bring_in(control, spec, progress)
-        answer = await ask_plan(control, [record], ("all",), 1.0, progress)
+        answer = await ask_plan(control, [record], PlanOptions(), progress)
     print_plan(answer)
     out.print()
     received: list[Result] = []

@@ -1,4 +1,4 @@
-"""What `hams-ctl deploy`, `undeploy` and `plan` do."""
+"""What `hams-ctl deploy` and `undeploy` do."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hams_services.ctl.actions.offline_plan import plan_offline, print_offline, print_reasons
-from hams_services.ctl.console import err, out, print_json, with_bus, without_bus
+from hams_services.ctl.console import err, out, print_json, with_bus
 from hams_services.ctl.control import Control, Progress, prepare_group
 from hams_services.ctl.progress import Creeping, steps
-from hams_services.ctl.tables import matrix_table, placement, plans_table, reasons, short_names
+from hams_services.ctl.tables import placement
 from hams_services.models.groups import load_groups
 from hams_shared.bus.protocol import Bus
-from hams_shared.errors import DeadlineError, InfeasibleError, NotFoundError, SourceError
+from hams_shared.errors import DeadlineError, NotFoundError, SourceError
 from hams_shared.group.spec import GroupSpec
 from hams_shared.runtime.process import cache_folder
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.pipeline import StreamView
-from hams_shared.wire.messages.scheduler import GroupView, PlanAnswer, StrategyAnswer
+from hams_shared.wire.messages.scheduler import GroupView
 
 _STATES = {"profiling": "measure models", "loading": "load models"}
 """The name of a group's state in progress bars."""
@@ -35,7 +34,7 @@ async def bring_in(control: Control, spec: GroupSpec, progress: Progress) -> Gro
     return record
 
 
-async def _check_scheduler(control: Control, progress: Progress) -> None:
+async def check_scheduler(control: Control, progress: Progress) -> None:
     """Raise NotFoundError when no scheduler runs, before networks are fetched."""
     progress("ask the scheduler", 0, 0)
     await control.view(matrix=False)
@@ -74,7 +73,7 @@ def deploy(
         views: list[GroupView | None] = []
         streams: list[StreamView] = []
         with steps() as progress:
-            await _check_scheduler(control, progress)
+            await check_scheduler(control, progress)
             records = [await bring_in(control, spec, progress) for spec in specs]
             for record in records:
                 await control.deploy(record)
@@ -129,8 +128,7 @@ def _report(spec: GroupSpec, view: GroupView | None) -> None:
         out.print(f"group [bold]{spec.name}[/bold] is deployed; see `hams-ctl status`", markup=True)
         return
     plan = view.active
-    # The bound is the worst-off group's; it does not hold for the others.
-    bound = f" (bound {plan.bound_fps:.2f})" if plan.fps <= plan.bound_fps * (1 + 1e-6) else ""
+    bound = f" (bound {plan.bound_fps:.2f})" if plan.bound_fps else ""  # 0: this group's own is not known
     out.print(
         f"group [bold]{spec.name}[/bold] serves: plan {plan.epoch} by {plan.strategy}, "
         f"predicted {plan.fps:.2f} FPS{bound}",
@@ -148,104 +146,3 @@ def undeploy(name: str, nats: str | None, debug: bool) -> None:
         out.print(f"group {name} is undeployed")
 
     with_bus(job, nats, debug)
-
-
-def plan_instance(
-    instance: Path,
-    strategy: str,
-    time_limit: float,
-    explain: bool,
-    what_if: list[str],
-    max_streams: float | None,
-    objective: str | None,
-    json: bool,
-    debug: bool,
-) -> None:
-    """Plan a matrix from a file, without a running system."""
-
-    async def offline(stop: asyncio.Event) -> None:
-        answers = await plan_offline(instance, strategy, time_limit, what_if, max_streams, objective)
-        if json:
-            print_json(answers)
-        else:
-            print_offline(answers, explain)
-
-    without_bus(offline, debug)
-
-
-def plan_group(
-    file: Path, strategy: str, time_limit: float, explain: bool, json: bool, nats: str | None, debug: bool
-) -> None:
-    """Plan the groups of `file` on the devices that are up."""
-
-    async def job(bus: Bus) -> None:
-        control = Control(bus)
-        with steps() as progress:
-            await _check_scheduler(control, progress)
-            records = [await bring_in(control, spec, progress) for spec in load_groups(file)]
-            answer = await ask_plan(control, records, tuple(strategy.split(",")), time_limit, progress)
-        if json:
-            print_json([a.model_dump(mode="json") for a in answer.answers])
-        else:
-            print_plan(answer, explain)
-        if answer.answers and all(a.error for a in answer.answers):
-            raise InfeasibleError(answer.answers[0].error.text if answer.answers[0].error else "no plan")
-
-    with_bus(job, nats, debug)
-
-
-async def ask_plan(
-    control: Control, records: list[GroupRecord], strategies: tuple[str, ...], time_limit: float, progress: Progress
-) -> PlanAnswer:
-    """Ask the scheduler, and show the benchmarks that it still needs."""
-
-    async def watch() -> None:
-        most = 0
-        while True:
-            await asyncio.sleep(0.3)  # the scheduler gets the request first
-            try:
-                waiting = (await control.view(matrix=False)).waiting_profiles
-            except (NotFoundError, DeadlineError):  # the request itself reports that nobody answers
-                continue
-            most = max(most, waiting)
-            if waiting:
-                progress("measure models", most - waiting, most)
-            else:
-                progress("plan", 0, 0)
-
-    async with asyncio.TaskGroup() as owner:
-        watcher = owner.create_task(watch())
-        answer = await control.plan(records, strategies, time_limit)
-        watcher.cancel()
-    return answer
-
-
-def print_plan(answer: PlanAnswer, explain: bool = False) -> None:
-    """Print the matrix and the strategies' answers."""
-    if answer.matrix is not None:
-        out.print(matrix_table(answer.matrix))
-        for line in reasons(answer.matrix):
-            out.print(line, style="dim")
-        out.print()
-    out.print(plans_table(answer.answers))
-    for one in answer.answers:
-        if one.source_fps is not None:
-            out.print(f"{one.strategy}: {gain(one)}")
-    if explain:
-        for one in answer.answers:
-            out.print(f"\n{one.strategy}", style="bold")
-            print_reasons(one.explanation)
-
-
-def gain(answer: StrategyAnswer) -> str:
-    """Return what the variants of a plan gain, in all and each on its device."""
-    without = f"{answer.source_fps:.2f} FPS without" if answer.source_fps else "no plan without"
-    factor = f", ×{answer.fps / answer.source_fps:.2f}" if answer.source_fps else ""
-    names = short_names([d for places in answer.variants.values() for d in places])
-    each = [
-        f"{node} on {names[device]} {choice.label} (agreement {choice.agreement:.3f}): {choice.fps:.1f} "
-        + (f"instead of {choice.source_fps:.1f} FPS" if choice.source_fps else "FPS; its source does not run there")
-        for node, places in answer.variants.items()
-        for device, choice in places.items()
-    ]
-    return f"{answer.fps:.2f} FPS with variants, {without}{factor}; {'; '.join(each)}"

@@ -3,37 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hams_services.ctl.actions.plan_outcomes import print_outcomes
 from hams_services.ctl.console import out
-from hams_services.ctl.tables import PLACEMENT, placement
+from hams_services.ctl.tables import PLACEMENT, placement, plan_score
 from hams_services.monitor.table_layout import FittingTable
 from hams_shared.runtime.child_process import run_in_child
 
 Answer = Mapping[str, Any]
-SEARCHES, SPARE_S = 16, 600.0
+SEARCHES, LOSSES, SPARE_S = 16, 1000, 600.0
 """The deadline: so many searches of `time_limit` s each, and the time that exact strategies may take, s."""
+EACH = "remove:each"
+"""The what-if question that asks about the loss of each device."""
 
 
-async def plan_offline(
-    instance: Path,
-    strategy: str,
-    time_limit: float,
-    what_if: list[str],
-    max_streams: float | None,
-    objective: str | None,
-) -> list[Answer]:
+@dataclass(frozen=True)
+class PlanOptions:
+    """What is asked; `time_limit` is s for each search, `max_streams` the FPS of one stream."""
+
+    strategy: str = "all"
+    time_limit: float = 1.0
+    explain: bool = False
+    what_if: tuple[str, ...] = ()
+    max_streams: float | None = None
+    objective: str | None = None
+    survive: bool = False
+    keep: float = 0.5
+    reserve: bool = False
+
+    @property
+    def each_loss(self) -> bool:
+        """Whether the loss of each device is asked about."""
+        return EACH in self.what_if
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """The strategies to ask; for losses `optimal` alone, unless another is named."""
+        return ("optimal",) if self.each_loss and self.strategy == "all" else tuple(self.strategy.split(","))
+
+
+async def plan_offline(instance: Path, options: PlanOptions) -> list[Answer]:
     """Plan the instance in the file with each strategy. Raises the scheduler's errors about it."""
     arguments = {
         "instance": str(instance),
-        "strategies": strategy.split(","),
-        "what_if": what_if,
-        "time_limit_s": time_limit,
-        "stream_fps": max_streams,
-        "objective": objective,
+        "strategies": options.strategies,
+        "what_if": options.what_if,
+        "time_limit_s": options.time_limit,
+        "stream_fps": options.max_streams,
+        "objective": options.objective,
+        "keep": options.keep if options.survive else None,
+        "reserve": options.reserve,
     }
-    timeout = SEARCHES * time_limit + SPARE_S
+    searches = LOSSES if options.each_loss else SEARCHES
+    timeout = searches * options.time_limit + SPARE_S
     return list(await run_in_child("hams_scheduler.offline:plan", arguments, what="planning", timeout=timeout))
 
 
@@ -51,9 +76,9 @@ def print_offline(answers: list[Answer], explain: bool) -> None:
     table.add_column("bottleneck", no_wrap=True)
     for column in ("busy", "placement"):
         table.add_column(column, min_width=PLACEMENT)
-    best = max((a["fps"] for a in answers), default=0.0)
-    for answer in answers:
-        mark = "*" if answer["fps"] >= best * (1 - 1e-9) else " "
+    scores = [plan_score(answer["groups"]) for answer in answers]
+    for answer, score in zip(answers, scores, strict=True):
+        mark = "*" if score == max(scores) else " "
         table.add_row(
             answer["strategy"],
             f"{answer['fps']:.3f} {mark}",
@@ -69,11 +94,10 @@ def print_offline(answers: list[Answer], explain: bool) -> None:
     for answer in answers:
         for note in answer.get("notes", ()):
             out.print(note, style="dim")
-        if answer.get("unmet"):
-            out.print(f"{answer['strategy']}: targets missed: {', '.join(answer['unmet'])}", style="yellow")
         if explain:
             out.print(f"\n{answer['strategy']}", style="bold")
             print_reasons(answer["explanation"])
+    print_outcomes(answers)
 
 
 def print_reasons(explanation: Mapping[str, str]) -> None:

@@ -31,7 +31,7 @@ class Plan(Wire):
     )
     strategy: str
     fps: float = Field(description="predicted group FPS")
-    bound_fps: float = Field(0.0, description="proven upper bound")
+    bound_fps: float = Field(0.0, description="proven upper bound of this group's own; 0: none is known")
     reason: str = Field("", description="why this plan was made")
     explanation: dict[str, str] = Field({}, description="by node: why it is where it is")
     unmet: bool = Field(False, description="whether the group's target cannot be met")

@@ -22,6 +22,13 @@ class LeaderRecord(Wire):
     since: float = Field(0.0, description="Unix time, s; for people, never compared")
 
 
+class SurviveRequest(Wire):
+    """Place so that after the loss of any one device every group keeps this part of its target."""
+
+    keep: float = Field(0.5, gt=0, le=1)
+    reserve_memory: bool = Field(False, description="memory for all fallbacks at once, so that they can be loaded")
+
+
 class PlanRequest(Wire):
     """Request: what would each strategy do with this group, or with it and others at once? Nothing is deployed."""
 
@@ -29,6 +36,8 @@ class PlanRequest(Wire):
     others: tuple[GroupRecord, ...] = Field((), description="groups that are placed together with it")
     strategies: tuple[str, ...] = Field(min_length=1)
     time_limit_s: float = Field(1.0, gt=0, le=60)
+    each_loss: bool = Field(False, description="also the plan without each device; with one strategy")
+    survive: SurviveRequest | None = Field(None, description="whole nodes, placed by a search of its own")
 
     @property
     def groups(self) -> list[GroupRecord]:
@@ -92,11 +101,47 @@ class MatrixView(Wire):
     variants: tuple[VariantRow, ...] = Field((), description="of the nodes that have any, their sources first")
 
 
+class GroupOutcome(Wire):
+    """What a plan gives one group; groups are in the order in which they count."""
+
+    group: str
+    priority: int = 0
+    fps: float
+    target_fps: float | None = None
+    short_fps: float = Field(0.0, description="what it lacks of its target")
+    bound_fps: float | None = Field(None, description="no plan that gives those before it no less gives it more")
+    proven: bool = False
+
+
+class LossOutcome(Wire):
+    """What groups get without one device."""
+
+    device: str
+    group_fps: dict[str, float] = Field({})
+    kept: dict[str, float] = Field({}, description="by group: part of its target, or of its FPS with all devices")
+    moved: dict[str, str] = Field({}, description="node → device that it falls back to")
+    reasons: dict[str, str] = Field({}, description="by group: why it gets nothing")
+    bottleneck: str = ""
+
+
+class SurvivalOutcome(Wire):
+    """What was asked of a plan that survives, and what it keeps after the worst loss."""
+
+    keep: float
+    reserve_memory: bool
+    kept: float
+    bound_kept: float | None = Field(None, description="no placement keeps more")
+    ordinary_fps: dict[str, float] = Field({}, description="by group: FPS of the plan that need not survive")
+
+
 class StrategyAnswer(Wire):
     """One strategy's answer. Of several groups nodes are named `group/node`, and `fps` is that of the worst-off."""
 
     strategy: str
     group_fps: dict[str, float] = Field({}, description="by group, where there are several")
+    groups: tuple[GroupOutcome, ...] = ()
+    losses: tuple[LossOutcome, ...] = Field((), description="by device, where losses were asked about")
+    survival: SurvivalOutcome | None = None
     shares: dict[str, dict[str, float]] = Field({})
     variants: dict[str, dict[str, VariantChoice]] = Field({})
     source_fps: float | None = Field(None, description="the same strategy's FPS without variants, where it uses some")

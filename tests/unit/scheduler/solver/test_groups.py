@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hams_scheduler.solver import objective
+from hams_scheduler.offline import read
+from hams_scheduler.solver import instance_json, objective
 from hams_scheduler.solver.instance import Edge, Instance, Problem
-from hams_scheduler.solver.strategies import groups
+from hams_scheduler.solver.placement import Placement
 from hams_scheduler.solver.strategies.local_search import climb
 from hams_scheduler.solver.strategies.registry import solve
 from hams_scheduler.solver.time_budget import Budget
@@ -42,28 +43,55 @@ def test_lower_priority_gives_way_and_is_named() -> None:
     assert "a" in placement.unmet
 
 
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("target", [1.0, 60.0])
-def test_no_placement_is_better_in_order(seed: int, target: float) -> None:
-    rng = np.random.default_rng(seed)
-    names = tuple(f"{g}/{i}" for g in "abc" for i in range(2))
-    instance = Instance(
-        names,
-        ("x", "y", "z"),
-        rng.uniform(10, 90, (6, 3)),
-        groups={name: name[0] for name in names},
-        targets={"a": target, "b": target * 0.7, "c": target * 1.4},
-        priorities={"a": 1},
-    )
-    problem = Problem.of(instance)
-    every = (np.array(rows) for rows in itertools.product(range(3), repeat=6))
-    best = max(groups.score(instance, problem, rows) for rows in every)
-    answer = solve(instance, "optimal")
-    rows = np.array([instance.devices.index(str(answer.assignment[name])) for name in names])
-    found = groups.score(instance, problem, rows)
-    if target == 1.0:
-        assert min(found) == pytest.approx(min(best))
-    assert found[0] >= best[0] * 0.9
+EXAMPLE = Path(__file__).parents[4] / "examples" / "instances" / "two-groups.json"
+
+
+def example(overload: float = 1.0, **priorities: int) -> Instance:
+    """The example of docs/scheduling.md: face and plate on a CPU, a GPU and an NPU."""
+    instance = instance_json.read(read(EXAMPLE))
+    targets = {name: target * overload for name, target in instance.targets.items()}
+    return instance.replace(targets=targets, priorities=instance.priorities | priorities)
+
+
+def outcome(placement: Placement) -> list[tuple[str, float, float, bool]]:
+    return [(one.group, round(one.fps, 1), round(one.short_fps, 1), one.proven) for one in placement.groups]
+
+
+@pytest.mark.parametrize(
+    ("overload", "priorities", "expected"),
+    [
+        (1.0, {}, [("face", 60.0, 0.0, True), ("plate", 49.9, 0.0, True)]),
+        (1.8, {}, [("plate", 27.3, 44.7, True), ("face", 90.0, 0.0, True)]),  # plate gives way
+        (1.8, {"face": 0}, [("face", 60.0, 30.0, True), ("plate", 49.9, 22.1, True)]),  # both
+        (1.8, {"plate": 2}, [("plate", 58.2, 13.8, True), ("face", 57.6, 32.4, True)]),
+        (4.0, {}, [("face", 110.0, 90.0, True), ("plate", 12.5, 147.5, True)]),
+    ],
+)
+def test_who_gives_way_and_by_how_much(
+    overload: float, priorities: dict[str, int], expected: list[tuple[str, float, float, bool]]
+) -> None:
+    placement = solve(example(overload, **priorities), "optimal", time_limit_s=20.0)
+    assert outcome(placement) == expected
+    assert placement.unmet == tuple(sorted(name for name, _, short, _ in expected if short))
+
+
+def test_a_bound_is_of_the_groups_own_level() -> None:
+    """Unless bounds are asked for, MFS knows that of the worst-off group alone."""
+    bounds = {one.group: one.bound_fps for one in solve(example(), "mfs", bounds=True).groups}
+    assert bounds == {"face": pytest.approx(60.0), "plate": pytest.approx(57.46, abs=0.01)}
+    instance = example(face=0)
+    plain = solve(instance, "mfs")
+    assert [plain.bound_of(name) > 0 for name in ("face", "plate", "none")] == [True, False, False]
+
+
+def test_shares_are_computed_for_all_groups_and_not_only_the_first() -> None:
+    """Group a is limited by its one node on x; b and c could share y and z in any way."""
+    fps = np.array([[10.0, 0, 0], [0, 40, 40], [0, 40, 40], [0, 40, 40]])
+    names = ("a/1", "b/1", "c/1", "c/2")
+    found = solve(Instance(names, ("x", "y", "z"), fps, groups={name: name[0] for name in names}), "replicated")
+    assert outcome(found) == [("a", 10.0, 0.0, True), ("b", 26.7, 0.0, True), ("c", 26.7, 0.0, True)]
+    whole = solve(Instance(names, ("x", "y", "z"), fps, groups={name: name[0] for name in names}), "optimal")
+    assert outcome(whole) == [("a", 10.0, 0.0, True), ("c", 20.0, 0.0, True), ("b", 40.0, 0.0, True)]
 
 
 def test_a_slow_link_keeps_parent_and_child_together() -> None:

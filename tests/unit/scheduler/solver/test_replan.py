@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hams_scheduler.solver import objective
 from hams_scheduler.solver.instance import Instance, NoPlacementError, Problem
+from hams_scheduler.solver.near_levels import near
 from hams_scheduler.solver.placement import assignment_rows
 from hams_scheduler.solver.replan import TOLERANCE, change, replan
 from hams_scheduler.solver.strategies.registry import solve
@@ -113,3 +114,28 @@ def test_a_change_in_haste_moves_what_must_move_and_keeps_memory_and_support(
     assert more is not None
     assert objective.breaches(problem, objective.shares_of(problem, more)) == []
     assert objective.cycle(problem, more) <= max(limit, objective.cycle(problem, few)) * (1 + 1e-9)
+
+
+def test_who_gives_way_is_as_in_the_reference() -> None:
+    """Groups of one node each on devices of 30 and 20 FPS: the third is new, and must not starve beside the first."""
+    names = ("first/n", "second/n", "third/n")
+    three = Instance(
+        names, ("a", "b"), np.tile([30.0, 20.0], (3, 1)), groups={n: n.split("/")[0] for n in names},
+        targets={"first": 35.0, "second": 20.0, "third": 20.0}, priorities={"first": 1},
+    )  # fmt: skip
+    problem = Problem.of(three)
+    reference = assignment_rows(three, solve(three, "optimal").shares)
+    assert reference.tolist() == [0, 1, 1]
+    assert replan(problem, np.array([0, 1, -1]), reference).tolist() == [0, 1, 0]  # its cycle is the shorter one
+    assert near(three, problem, np.array([0, 1, -1]), reference).tolist() == [0, 1, 1]
+
+
+def test_nodes_go_back_while_no_group_loses_by_it() -> None:
+    """The reference has swapped two equal devices; only what must move does."""
+    names = ("first/n", "first/m", "last/n")
+    three = Instance(
+        names, ("a", "b"), np.full((3, 2), 30.0), groups={n: n.split("/")[0] for n in names},
+        targets={"first": 40.0, "last": 40.0}, priorities={"first": 1},
+    )  # fmt: skip
+    found = near(three, Problem.of(three), np.array([0, 0, -1]), np.array([0, 1, 0]))
+    assert found.tolist() == [0, 1, 0]
