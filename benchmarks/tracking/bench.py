@@ -52,14 +52,19 @@ def table(result: dict[str, Any]) -> str:
     lines += ["", "| detections | tracker | IDF1 | MOTA | switches | tracks |", "|---|---|---|---|---|---|"]
     for row in result["rows"]:
         values = (row["idf1"], row["mota"], row["switches"], row["tracks"])
-        lines.append("| {} | {} | ".format(row["detections"], row["tracker"]) + "{:.3f} | {:.3f} | {:g} | {:g} |".format(*values))
+        lines.append(
+            "| {} | {} | ".format(row["detections"], row["tracker"]) + "{:.3f} | {:.3f} | {:g} | {:g} |".format(*values)
+        )
     if result["cadence"]:
         lines += ["", *_cadence(result["cadence"])]
     return "\n".join(lines) + "\n"
 
 
 def _cadence(found: dict[str, Any]) -> list[str]:
-    lines = ["| detector on every | boxes alone | with flow | ÷ ceiling {:.3f} |".format(found["ceiling"]), "|---|---|---|---|"]
+    lines = [
+        "| detector on every | boxes alone | with flow | ÷ ceiling {:.3f} |".format(found["ceiling"]),
+        "|---|---|---|---|",
+    ]
     for every in sorted({key.split()[0] for key in found["agreement"]}):
         boxes, flow = (found["agreement"][f"{every} {way}"] for way in ("boxes", "flow"))
         cells = ["{:.3f} ({:.3f}, {:.3f})".format(*one) for one in (boxes, flow)]

@@ -1,4 +1,4 @@
-"""CPU time per frame of the tracker and of the flow, at so many objects. The least of many short turns: others disturb."""
+"""CPU time per frame of the tracker and of the flow. The least of many short turns counts: others disturb."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _flow(objects: int) -> tuple[float, float]:
     noise = cv2.GaussianBlur(random.integers(0, 256, (1200, 2000)).astype(np.uint8), (0, 0), 6) * 3
     images = [np.ascontiguousarray(noise[n * 4 : n * 4 + 1080, n * 7 : n * 7 + 1920]) for n in range(10)]
     corner = random.uniform(0, 0.8, (objects, 2)) * SIZE
-    boxes = np.concatenate((corner, corner + (90, 220)), axis=1)
+    boxes = np.concatenate((corner, corner + np.array([90, 220])), axis=1)
     flow = Flow()
     return turns(
         lambda image: flow.step(small(image, flow.settings.width), boxes, SIZE), [(images[n % 10],) for n in range(200)]

@@ -1,7 +1,7 @@
 """The other ByteTrack, of `trackers` (Apache-2.0), in an environment of its own: JSON from stdin, JSON to stdout.
 
-In: ``{"fps", "sequences": [[[[x0, y0, x1, y1, score], …] of each frame] …]}``. Out: ``{"tracks": [[[[id, x0, y0, x1, y1],
-…]]], "cpu_ms": per frame}``. It needs nothing of HAMS.
+In: ``{"fps", "options", "sequences"}``, a sequence is a list of frames, a frame a list of [x0, y0, x1, y1, score].
+Out: ``{"tracks", "cpu_ms"}``, the same with [id, x0, y0, x1, y1], and ms per frame. It needs nothing of HAMS.
 """
 
 from __future__ import annotations

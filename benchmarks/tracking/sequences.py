@@ -1,8 +1,8 @@
 """Sequences with a reference: TUD-Campus and TUD-Stadtmitte, from the wheel of motmetrics (MIT), which is not run.
 
 Andriluka, Roth, Schiele, *People-Tracking-by-Detection and People-Detection-by-Tracking*, CVPR 2008, as the
-MOTChallenge 2015 annotated them: people in a street, 25 frames/s. ``gt.txt`` is the reference. ``test.txt`` is what some
-tracker found: without its ids it is what a detector may find, without scores.
+MOTChallenge 2015 annotated them: people in a street, 25 frames/s. ``gt.txt`` is the reference. ``test.txt`` is what
+some tracker found: without its ids it is what a detector may find, without scores.
 """
 
 from __future__ import annotations

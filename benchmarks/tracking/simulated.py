@@ -37,7 +37,7 @@ def scored(reference: list[Frame], seed: int) -> list[Array]:
 
 
 def visible(boxes: Array) -> Array:
-    """Return the part of each of N×4 boxes that the nearest one does not hide: the one that ends lower, in each pair."""
+    """Return the part of each of N×4 boxes that no other one hides; of two, the one that ends lower hides."""
     hidden = np.zeros(len(boxes))
     for row, box in enumerate(boxes):
         for other in boxes[boxes[:, 3] > box[3]]:

@@ -9,6 +9,8 @@ from scipy.optimize import linear_sum_assignment
 from hams_services.pipeline.tracking.boxes import Array, iou
 
 Rows = NDArray[np.intp]
+LARGER = np.array([[1, 0, -1, 0], [0, 1, 0, -1], [-1, 0, 1, 0], [0, -1, 0, 1]])
+"""A box (x0, y0, x1, y1) times this: how its corners move when it grows by its sides on each side."""
 
 
 def overlaps(one: Array, other: Array, margin: float = 0.0) -> Array:
@@ -18,15 +20,16 @@ def overlaps(one: Array, other: Array, margin: float = 0.0) -> Array:
     Irregular Motions and Similar Appearances? Make It Easier by Buffering the Matching Space*, WACV 2023).
     """
     if margin:
-        one, other = _larger(one, margin), _larger(other, margin)
+        larger = np.eye(4) + margin * LARGER
+        one, other = one @ larger, other @ larger
     return iou(one, other)
 
 
-def assign(alike: Array, least: float) -> tuple[Rows, Rows]:
+def assign(alike: Array, least: float | Array) -> tuple[Rows, Rows]:
     """Return pairs (rows, columns) of an N×M matrix with the largest sum, each row and column at most once.
 
-    Pairs below `least` (> 0) are out of the question. They are so before the assignment: removed from its answer they
-    would have kept their partners from the next best pair.
+    Pairs below `least` (> 0; one value, or N×1) are left out, and not only of the answer: they would have kept their
+    partners from the next best pair.
     """
     if not alike.size:
         nothing = np.empty(0, np.intp)
@@ -35,8 +38,3 @@ def assign(alike: Array, least: float) -> tuple[Rows, Rows]:
     rows, columns = linear_sum_assignment(gated, maximize=True)
     wanted = gated[rows, columns] > 0
     return rows[wanted], columns[wanted]
-
-
-def _larger(boxes: Array, margin: float) -> Array:
-    add = margin * (boxes[:, 2:] - boxes[:, :2])
-    return np.concatenate((boxes[:, :2] - add, boxes[:, 2:] + add), axis=1)

@@ -20,12 +20,12 @@ TO_CORNERS = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [-0.5, 0, 0.5, 0], [0, -0.5, 
 
 def centred(boxes: Array) -> Array:
     """Return N×4 (cx, cy, w, h) of N×4 (x0, y0, x1, y1)."""
-    return boxes @ TO_CENTRES
+    return np.asarray(boxes @ TO_CENTRES)
 
 
 def corners(centres: Array) -> Array:
     """Return N×4 (x0, y0, x1, y1) of N×4 (cx, cy, w, h); sides are at least SMALLEST."""
-    return np.maximum(centres, LEAST) @ TO_CORNERS
+    return np.asarray(np.maximum(centres, LEAST) @ TO_CORNERS)
 
 
 def iou(one: Array, other: Array) -> Array:
@@ -41,7 +41,6 @@ def iou(one: Array, other: Array) -> Array:
 
 def usable(boxes: Array) -> NDArray[np.bool_]:
     """Return which of N×4 boxes (x0, y0, x1, y1) are finite, within LARGEST, and have sides of at least SMALLEST."""
-    within = (boxes <= LARGEST) & (boxes >= -LARGEST)  # false for what is not a number
-    with np.errstate(invalid="ignore"):
-        sides = boxes[:, 2:] - boxes[:, :2] >= SMALLEST
-    return np.asarray((within[:, :2] & within[:, 2:] & sides).all(axis=1))
+    within = (np.abs(boxes) <= LARGEST).all(axis=1)  # false for what is not a number
+    wide = (boxes[:, 2:] >= boxes[:, :2] + SMALLEST).all(axis=1)
+    return np.asarray(within & wide)

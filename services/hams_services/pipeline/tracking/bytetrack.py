@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ from hams_services.pipeline.tracking.kalman import KalmanBank, Noise
 from hams_services.pipeline.tracking.tracks import RECORD, State, Track, listed
 
 UNMATCHED = -1
+TENTATIVE, CONFIRMED, LOST, _ = map(int, State)  # NumPy compares with an IntEnum ten times slower
 
 
 class TrackingError(AssertionError):
@@ -54,7 +55,7 @@ class Settings:
     first_overlap: float = 0.2
     """Least overlap (IoU) of a track and a detection in the first stage."""
     lost_overlap: float = 0.25
-    """The same of a lost track, in both stages: it drifts, and would take what appears beside it."""
+    """The same of a lost track: it drifts, and would take what appears beside it."""
     second_overlap: float = 0.4
     """The same in the second stage: a low score needs more proof."""
     margin: float = 0.1
@@ -63,13 +64,13 @@ class Settings:
     """A track takes detections of its own label only; else it has the label with the largest sum of scores."""
     max_objects: int = 256
     """Detections taken of one frame, the best first, and tracks at a time. It bounds the time of a frame."""
-    noise: Noise = Noise()
+    noise: Noise = field(default_factory=Noise)
 
     def __post_init__(self) -> None:
         if not 0 <= self.low_score <= self.high_score <= 1:
             raise ValueError("0 ≤ low_score ≤ high_score ≤ 1 does not hold")
-        if not (0 < self.first_overlap <= self.lost_overlap <= 1 and 0 < self.second_overlap <= 1 and 0 <= self.margin <= 1):
-            raise ValueError("overlaps and margin are in 0..1, overlaps not 0, first_overlap ≤ lost_overlap")
+        if not (0 < self.first_overlap <= self.lost_overlap <= self.second_overlap <= 1 and 0 <= self.margin <= 1):
+            raise ValueError("0 < first_overlap ≤ lost_overlap ≤ second_overlap ≤ 1 and 0 ≤ margin ≤ 1 do not hold")
         if not (0 < self.max_lost_s <= 3600 and self.confirm_hits >= 1 and self.max_objects >= 1):
             raise ValueError("max_lost_s is in 0..3600 s, confirm_hits and max_objects are at least 1")
 
@@ -102,7 +103,7 @@ class Detections:
 class Accepted(NamedTuple):
     """Detections that a tracker looks at, and which of those given they are."""
 
-    index: Rows
+    given: Rows
     boxes: Array
     scores: Array
     labels: NDArray[np.object_]
@@ -207,28 +208,29 @@ class Tracker:
         """Give tracks their detections; return which of `found` none took."""
         settings, book = self.settings, self._book
         book["detection"] = UNMATCHED
-        free = np.ones(len(found.index), np.bool_)
+        free = np.ones(len(found.given), np.bool_)
         if not len(book) or not len(free):
             return free
         alike = overlaps(self._bank.boxes, found.boxes, settings.margin)
         if settings.per_label and len({*book["label"].tolist(), *found.labels.tolist()}) > 1:
             alike *= book["label"][:, None] == found.labels
-        lost = book["state"] == State.LOST
-        if lost.any():
-            alike[lost] *= alike[lost] >= settings.lost_overlap
         taken = np.full(len(book), UNMATCHED)
-        high = found.scores >= settings.high_score
-        known = book["state"] != State.TENTATIVE
-        for tracks, which, least in (
-            (known, high, settings.first_overlap),
-            (known, ~high, settings.second_overlap),
-            (~known, high, settings.first_overlap),
-        ):
-            rows, columns = (tracks & (taken == UNMATCHED)).nonzero()[0], (which & free).nonzero()[0]
-            if len(rows) and len(columns):
-                a, b = assign(alike[rows[:, None], columns], least)
-                taken[rows[a]] = columns[b]
-                free[columns[b]] = False
+        first = np.where(book["state"] == LOST, settings.lost_overlap, settings.first_overlap)[:, None]
+        high = int(np.count_nonzero(found.scores >= settings.high_score))  # they come first
+        tentative = book["state"] == TENTATIVE
+
+        def stage(rows: Rows, columns: Rows, least: float | Array) -> None:
+            a, b = assign(alike[rows[:, None], columns], least)
+            taken[rows[a]] = columns[b]
+            free[columns[b]] = False
+
+        every = np.arange(len(free))
+        known = (~tentative).nonzero()[0]
+        stage(known, every[:high], first[known])
+        if high < len(free):
+            stage(known[taken[known] == UNMATCHED], every[high:], settings.second_overlap)
+        if len(known) < len(book):
+            stage(tentative.nonzero()[0], free[:high].nonzero()[0], settings.first_overlap)
         rows = (taken != UNMATCHED).nonzero()[0]
         self._correct(rows, found, taken[rows])
         return free
@@ -237,7 +239,7 @@ class Tracker:
         """Give the tracks in `rows` the detections `chosen` of `found`."""
         book = self._book
         self._bank.correct(rows, found.boxes[chosen])
-        book["detection"][rows] = found.index[chosen]
+        book["detection"][rows] = found.given[chosen]
         book["seen"][rows] = self._t
         book["hits"][rows] += 1
         book["score"][rows] = found.scores[chosen]
@@ -251,9 +253,9 @@ class Tracker:
         """Give each track the state that its detection, or none, makes; return those that ended."""
         book = self._book
         missed = book["detection"] == UNMATCHED
-        tentative = book["state"] == State.TENTATIVE
-        book["state"][missed & ~tentative] = State.LOST
-        book["state"][~missed & (~tentative | (book["hits"] >= self.settings.confirm_hits))] = State.CONFIRMED
+        tentative = book["state"] == TENTATIVE
+        book["state"][missed & ~tentative] = LOST
+        book["state"][~missed & (~tentative | (book["hits"] >= self.settings.confirm_hits))] = CONFIRMED
         return self._remove(missed & tentative)
 
     def _begin(self, found: Accepted, free: NDArray[np.bool_]) -> None:
@@ -267,11 +269,11 @@ class Tracker:
         added["id"] = np.arange(self._next, self._next + len(new))
         added["born"] = added["seen"] = self._t
         added["hits"] = 1
-        added["state"] = State.CONFIRMED if self.settings.confirm_hits == 1 else State.TENTATIVE
-        added["state"][found.scores[new] >= self.settings.confirm_score] = State.CONFIRMED
+        added["state"] = CONFIRMED if self.settings.confirm_hits == 1 else TENTATIVE
+        added["state"][found.scores[new] >= self.settings.confirm_score] = CONFIRMED
         added["score"] = found.scores[new]
         added["label"] = found.labels[new]
-        added["detection"] = found.index[new]
+        added["detection"] = found.given[new]
         self._next += len(new)
         self._book = np.concatenate((self._book, added))
         if not self.settings.per_label:
@@ -303,9 +305,12 @@ class Tracker:
             (not len(ids) or 0 < ids.min() <= ids.max() < self._next, "an id was not given yet"),
             (len(np.unique(matched)) == len(matched), "two tracks have one detection"),
             (self._t is None or (book["born"] <= book["seen"]).all(), "a track was seen before it was born"),
-            (self._t is None or (book["seen"] <= self._t + 1e-9 * max(1, abs(self._t))).all(), "a track is of the future"),
+            (
+                self._t is None or (book["seen"] <= self._t + 1e-9 * max(1, abs(self._t))).all(),
+                "a track is of the future",
+            ),
             ((book["hits"] >= 1).all(), "a track was never seen"),
-            (not np.isin(book["state"], (State.REMOVED,)).any(), "a removed track is kept"),
+            ((book["state"] <= LOST).all(), "a removed track is kept"),
             (settings.per_label or set(self._votes) == set(ids.tolist()), "labels are kept of other tracks"),
         ):
             if not holds:

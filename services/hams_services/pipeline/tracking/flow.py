@@ -20,7 +20,9 @@ from hams_services.pipeline.tracking.boxes import Array, centred
 
 Luma = NDArray[np.uint8]
 Points = NDArray[np.float32]
+Rows = NDArray[np.intp]
 
+NOTHING = np.empty((0, 1, 2), np.float32)
 NEAREST = 2.0
 """Points of one box are further apart, pixels of the small image."""
 
@@ -29,7 +31,7 @@ NEAREST = 2.0
 class FlowSettings:
     """What may be chosen of the flow; lengths are in pixels of the small image."""
 
-    width: int = 256
+    width: int = 384
     """Of the small image, at most; :func:`small` makes it."""
     boxes: int = 32
     """Boxes that are followed, the first of those given."""
@@ -48,16 +50,11 @@ class FlowSettings:
 
 
 def small(luma: Luma, width: int) -> Luma:
-    """Return the H×W `luma` reduced by the least whole factor that makes it no wider than `width`, by means of pixels.
-
-    OpenCV reduces by whole factors several times faster than by others.
-    """
-    factor = -(-luma.shape[1] // width)
-    if factor <= 1:
-        return luma
-    size = (luma.shape[1] // factor, max(luma.shape[0] // factor, 1))
-    whole = luma[: size[1] * factor, : size[0] * factor]
-    return np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.uint8)
+    """Return the H×W `luma` halved until it is no wider than `width`: 2×2 means, which OpenCV makes fast."""
+    while luma.shape[1] > width:
+        size = (luma.shape[1] // 2, max(luma.shape[0] // 2, 1))
+        luma = np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+    return luma
 
 
 class Flow:
@@ -90,24 +87,19 @@ class Flow:
         moved[known, 2:] = (centred(boxes)[:, 2:] * (growth[:, None] - 1))[known]
         return moved, known
 
-    def _choose(self, luma: Luma, boxes: Array) -> tuple[Points, NDArray[np.intp]]:
+    def _choose(self, luma: Luma, boxes: Array) -> tuple[Points, Rows]:
         """Return K×2 points with texture, and the box that each is in."""
-        settings, points, owners = self.settings, [], []
+        settings, points = self.settings, []
         centres = centred(boxes)
         half = np.maximum(centres[:, 2:] * settings.inner, settings.window) / 2
-        starts = np.maximum(np.floor(centres[:, :2] - half), 0).astype(int).tolist()
-        ends = np.ceil(centres[:, :2] + half).astype(int).tolist()
-        for row, ((x0, y0), (x1, y1)) in enumerate(zip(starts, ends, strict=True)):
-            part = luma[y0 : max(y1, 0), x0 : max(x1, 0)]
-            if not part.size:
-                continue
-            chosen = cv2.goodFeaturesToTrack(part, settings.points, 0.05, NEAREST, blockSize=5)
-            if chosen is not None:
-                points.append(chosen.reshape(-1, 2) + np.float32([x0, y0]))
-                owners.append(np.full(len(chosen), row))
-        if not points:
-            return np.empty((0, 2), np.float32), np.empty(0, np.intp)
-        places, owner = np.concatenate(points).astype(np.float32), np.concatenate(owners)
+        starts = np.maximum(np.floor(centres[:, :2] - half), 0).astype(int)
+        ends = np.maximum(np.ceil(centres[:, :2] + half), 0).astype(int)
+        for (x0, y0), (x1, y1) in zip(starts.tolist(), ends.tolist(), strict=True):
+            part = luma[y0:y1, x0:x1]
+            chosen = cv2.goodFeaturesToTrack(part, settings.points, 0.05, NEAREST, blockSize=5) if part.size else None
+            points.append(NOTHING if chosen is None else chosen)
+        owner = np.repeat(np.arange(len(boxes)), [len(chosen) for chosen in points])
+        places = (np.concatenate(points)[:, 0] + starts[owner]).astype(np.float32)
         own = owner == front(places, boxes)
         return places[own], owner[own]
 
@@ -128,7 +120,7 @@ class Flow:
         return there, (found.ravel() == 1) & inside
 
 
-def front(points: Points, boxes: Array) -> NDArray[np.intp]:
+def front(points: Points, boxes: Array) -> Rows:
     """Return which of N×4 `boxes` each of K×2 points belongs to: of those it is in, the one that ends lowest.
 
     What stands nearer hides what is behind it, and ends lower in the image of a camera that looks down. A point in no
@@ -136,10 +128,10 @@ def front(points: Points, boxes: Array) -> NDArray[np.intp]:
     """
     x, y = points[:, :1], points[:, 1:]
     inside = (x >= boxes[:, 0]) & (x <= boxes[:, 2]) & (y >= boxes[:, 1]) & (y <= boxes[:, 3])
-    return np.where(inside, boxes[:, 3], -np.inf).argmax(axis=1)
+    return np.asarray(np.where(inside, boxes[:, 3], -np.inf).argmax(axis=1), np.intp)
 
 
-def median_flow(points: Points, there: Points, owner: NDArray[np.intp], boxes: int) -> tuple[Array, Array, Array]:
+def median_flow(points: Points, there: Points, owner: Rows, boxes: int) -> tuple[Array, Array, Rows]:
     """Return how N `boxes` move when their points move from K×2 `points` (x, y) to `there`.
 
     `owner` is the box of each point, ascending. Returns N×2 median shifts, N median factors by which points went away
@@ -156,7 +148,7 @@ def median_flow(points: Points, there: Points, owner: NDArray[np.intp], boxes: i
     return shift, np.where(count > 0, _medians(ratio, owner, slot, count), 1.0), count
 
 
-def _medians(values: NDArray[np.floating], owner: NDArray[np.intp], slot: NDArray[np.intp], count: Array) -> Array:
+def _medians(values: NDArray[np.floating], owner: Rows, slot: Rows, count: Rows) -> Array:
     """Return the median of the `values` of each owner, 0 where there is none; `slot` counts them from 0."""
     table = np.full((len(count), max(int(count.max(initial=1)), 1)), np.inf)
     table[owner, slot] = values

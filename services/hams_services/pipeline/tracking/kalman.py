@@ -69,7 +69,7 @@ class KalmanBank:
     @property
     def velocity(self) -> Array:
         """Return N×4 velocities of cx, cy, w, h in pixels/s."""
-        return self.state[VELOCITY]
+        return np.asarray(self.state[VELOCITY])
 
     def start(self, boxes: Array) -> None:
         """Add M filters at M×4 `boxes`, with unknown velocity."""

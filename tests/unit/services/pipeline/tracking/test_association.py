@@ -91,7 +91,9 @@ def test_no_other_assignment_has_a_larger_sum(table: list[list[int]]) -> None:
     gated = np.where(alike >= 0.3, alike, 0)
     wide = np.zeros((len(table), len(table) + 3))  # a row may have no partner
     wide[:, :3] = gated
-    best = max(sum(wide[i, j] for i, j in enumerate(order)) for order in permutations(range(len(table) + 3), len(table)))
+    best = max(
+        sum(wide[i, j] for i, j in enumerate(order)) for order in permutations(range(len(table) + 3), len(table))
+    )
     assert gated[rows, columns].sum() == pytest.approx(best)
     assert (alike[rows, columns] >= 0.3).all()
     assert len(set(rows.tolist())) == len(rows) == len(set(columns.tolist()))

@@ -104,8 +104,9 @@ def test_medians(points: list[list[float]], there: list[list[float]], shift: lis
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [((1920, 1080), (240, 135)), ((768, 576), (256, 192)), ((200, 100), (200, 100)), ((300, 1), (150, 1))]
+    ("size", "expected"),
+    [((1920, 1080), (240, 135)), ((768, 576), (384, 288)), ((200, 100), (200, 100)), ((500, 1), (250, 1))],
 )
 def test_small_images(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    image = small(np.zeros((size[1], size[0]), np.uint8), 256)
+    image = small(np.zeros((size[1], size[0]), np.uint8), 384)
     assert image.shape[::-1] == expected
