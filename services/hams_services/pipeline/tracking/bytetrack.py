@@ -37,9 +37,9 @@ class TrackingError(AssertionError):
 class Settings:
     """What may be chosen of a tracker. Scores and overlaps are in 0..1.
 
-    Overlaps and noises were chosen by a random search of 74 settings on TUD-Stadtmitte and the first 400 frames of
-    OpenCV's vtest.avi, each as the best of its own averages over all other settings: single best settings differ by the
-    luck of one or two people. docs/benchmarks.md has the other sequence, and the other half.
+    Overlaps and noises are near the best averages of a random search of 74 settings on TUD-Stadtmitte and the first
+    400 frames of OpenCV's vtest.avi: single best settings differ by the luck of one or two people. `lost_overlap` and
+    `confirm_score` were then chosen among three to six values with all results in view; docs/benchmarks.md has them.
     """
 
     high_score: float = 0.5
@@ -47,9 +47,9 @@ class Settings:
     low_score: float = 0.1
     """From here on a detection is taken in the second stage."""
     max_lost_s: float = 1.0
-    """A lost track is removed so long after its last detection, s of the media's time."""
+    """A track is removed so long after its last detection, s of the media's time: more than the detector's interval."""
     confirm_score: float = 0.9
-    """From here on a detection is confirmed at once."""
+    """From here on a new track is confirmed at once; 2 is never."""
     confirm_hits: int = 2
     """Detections until a track is confirmed: a false box rarely comes twice in one place."""
     first_overlap: float = 0.2

@@ -29,7 +29,12 @@ NEAREST = 2.0
 
 @dataclass(frozen=True)
 class FlowSettings:
-    """What may be chosen of the flow; lengths are in pixels of the small image."""
+    """What may be chosen of the flow; lengths are in pixels of the small image.
+
+    Chosen on vtest.avi by the overlap of moved boxes with those detected five frames (0.5 s) later: 0.65 to 0.69 with
+    widths of 256 to 512, 6 to 20 points, windows of 9 to 21 (0.28 unmoved), so that the time decides. Points near the
+    rim of a box help: without the outer 40 % it was 0.61.
+    """
 
     width: int = 384
     """Of the small image, at most; :func:`small` makes it."""
@@ -39,8 +44,6 @@ class FlowSettings:
     """In each box."""
     least: int = 3
     """With fewer points a box is not moved."""
-    inner: tuple[float, float] = (1.0, 1.0)
-    """Part of a box's width and height, about its centre, in which points are chosen: less of the background."""
     window: int = 11
     """Side of the square around a point that is found again."""
     levels: int = 2
@@ -91,7 +94,7 @@ class Flow:
         """Return K×2 points with texture, and the box that each is in."""
         settings, points = self.settings, []
         centres = centred(boxes)
-        half = np.maximum(centres[:, 2:] * settings.inner, settings.window) / 2
+        half = np.maximum(centres[:, 2:], settings.window) / 2
         starts = np.maximum(np.floor(centres[:, :2] - half), 0).astype(int)
         ends = np.maximum(np.ceil(centres[:, :2] + half), 0).astype(int)
         for (x0, y0), (x1, y1) in zip(starts.tolist(), ends.tolist(), strict=True):
