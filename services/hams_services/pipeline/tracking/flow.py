@@ -44,7 +44,7 @@ class FlowSettings:
     """In each box."""
     least: int = 3
     """With fewer points a box is not moved."""
-    window: int = 11
+    window: int = 9
     """Side of the square around a point that is found again."""
     levels: int = 2
     """Of the pyramid, beyond the image itself: motion of up to window · 2^levels / 2 is found."""
