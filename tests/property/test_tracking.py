@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -82,6 +82,7 @@ class TrackingMachine(RuleBasedStateMachine):
 
 
 TestTracking = TrackingMachine.TestCase
+TestTracking.settings = settings(stateful_step_count=25)
 
 
 @given(st.lists(st.tuples(st.lists(detection(), max_size=6), st.randoms(use_true_random=False)), max_size=6))
