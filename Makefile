@@ -99,13 +99,15 @@ schema: $(BASE_STAMP) ## JSON Schema of group.yaml, AsyncAPI document, docs/cli.
 docs: $(VENV)/.installed-docs ## The documentation as a site, in site/; a warning or a broken link is an error
 	$(BIN)/zensical build --strict --clean
 
-bench-peers: .bench-peers/.installed ## Install what the serving benchmark compares HAMS with, in .bench-peers
+bench-peers: .bench-peers/.installed ## Install what the benchmarks of serving and tracking compare HAMS with, in .bench-peers
 
 .bench-peers/.installed: benchmarks/serving/peers/requirements.txt pyproject.toml
 	$(PYTHON) -m venv .bench-peers
 	.bench-peers/bin/python -m pip install --quiet --disable-pip-version-check --editable . -r $<
 	@# Only tritonserver is taken from this wheel; its Python package wants numpy 1, which HAMS does not.
 	.bench-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "nvidia-pytriton>=0.5.14"
+	@# Trackers wants opencv-python, which would overwrite the files of HAMS's opencv-python-headless.
+	.bench-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "trackers>=2.6" "supervision>=0.31"
 	@touch $@
 
 dist: $(VENV)/.installed-dist ## sdist and wheel

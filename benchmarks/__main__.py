@@ -12,6 +12,7 @@ from benchmarks.scheduling import bench as scheduling
 from benchmarks.services import bench as services
 from benchmarks.serving import bench as serving
 from benchmarks.sizing import bench as sizing
+from benchmarks.tracking import bench as tracking
 
 PARTS = {
     "scheduling": scheduling.main,
@@ -23,6 +24,7 @@ PARTS = {
     "nco": groups.main,
     "fuzz": fuzz.main,
     "decoding": decoding.main,
+    "tracking": tracking.main,
 }
 
 

@@ -24,7 +24,7 @@ from hams_agents.backends.registry import open_backend
 from hams_agents.devices import parse
 from hams_agents.tasks import input as preparing
 from hams_agents.tasks.base import Detected
-from hams_agents.tasks.input import IDENTITY, compose, shrink
+from hams_agents.tasks.input import IDENTITY, compose, downscale
 from hams_agents.tasks.registry import build_task, is_detection
 from hams_services.ctl.control import prepare_model
 from hams_services.models.groups import load_group
@@ -54,7 +54,7 @@ def _area(image: Pixels, x: float, y: float) -> Pixels:
     return np.asarray(cv2.resize(image, (round(width / x), round(height / y)), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-WAYS: dict[str, Callable[[Pixels, float, float], Pixels]] = {"halved": shrink, "bilinear": _plain, "area": _area}
+WAYS: dict[str, Callable[[Pixels, float, float], Pixels]] = {"halved": downscale, "bilinear": _plain, "area": _area}
 
 
 @dataclass
@@ -146,14 +146,14 @@ def measure(name: str, every: int) -> None:
         counts = {way: Counts() for way in WAYS}
         things = shown = 0
         for image in frames(source, every):
-            preparing.shrink = shrink
+            preparing.downscale = downscale
             there = knows.find(image)
             shown += 1
             for way, shrinking in WAYS.items():
-                preparing.shrink = shrinking
+                preparing.downscale = shrinking
                 found = count(detector.find(image), there, counts[way])
             things += found
-        preparing.shrink = shrink
+        preparing.downscale = downscale
         _print(f"{name}: {Path(source).name}, {shown} frames, {things} things", counts, things)
 
 

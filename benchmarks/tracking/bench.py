@@ -1,0 +1,77 @@
+"""``python -m benchmarks tracking``: CPU time per frame, IDF1 and MOTA beside `trackers`, agreement of cadences."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tracking.cadence import measure
+from benchmarks.tracking.compare import compare
+from benchmarks.tracking.cost import cost
+from benchmarks.tracking.metrics import evaluate
+from benchmarks.tracking.sequences import sequences
+from hams_shared.runtime.process import cache_folder
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs" / "benchmarks"
+PEERS = ROOT / ".bench-peers" / "bin" / "python"
+VIDEO = Path("/usr/share/doc/opencv-doc/examples/data/vtest.avi")
+OBJECTS = (5, 20, 100)
+
+
+def main(options: list[str]) -> None:
+    """Run, and write docs/benchmarks/tracking.json and tracking.md."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks tracking")
+    parser.add_argument("--peers", type=Path, default=PEERS, help="Python with `trackers` (make bench-peers)")
+    parser.add_argument("--video", type=Path, default=VIDEO, help="of people; Debian's opencv-doc has the default")
+    given = parser.parse_args(options)
+    found = sequences(cache_folder() / "tracking")
+    rows, peer = compare(found, given.peers if given.peers.exists() else None)
+    result: dict[str, Any] = {
+        "cost": {str(objects): cost(objects) for objects in OBJECTS},
+        "peer_ms": peer,
+        "check": {one.name: asdict(evaluate(one.reference, one.found)) for one in found},
+        "rows": [asdict(row) for row in rows],
+        "cadence": measure(str(given.video)) if given.video.exists() else None,
+    }
+    (DOCS / "tracking.json").write_text(json.dumps(result, indent=1) + "\n")
+    (DOCS / "tracking.md").write_text(table(result))
+    print(table(result))
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the result as Markdown."""
+    lines = ["| CPU, ms per frame: least (median) | " + " | ".join(f"{n} objects" for n in result["cost"]) + " |"]
+    lines.append("|---|" + "---|" * len(result["cost"]))
+    for key, text in (("update", "detections"), ("predict", "prediction alone"), ("flow", "optical flow, from 1080p")):
+        cells = ["{:.2f} ({:.2f})".format(*one[key]) for one in result["cost"].values()]
+        lines.append(f"| {text} | " + " | ".join(cells) + " |")
+    lines += ["", "| detections | tracker | IDF1 | MOTA | switches | tracks |", "|---|---|---|---|---|---|"]
+    for row in result["rows"]:
+        values = (row["idf1"], row["mota"], row["switches"], row["tracks"])
+        lines.append(
+            "| {} | {} | ".format(row["detections"], row["tracker"]) + "{:.3f} | {:.3f} | {:g} | {:g} |".format(*values)
+        )
+    if result["cadence"]:
+        lines += ["", *_cadence(result["cadence"])]
+    return "\n".join(lines) + "\n"
+
+
+def _cadence(found: dict[str, Any]) -> list[str]:
+    lines = [
+        "| detector on every | boxes alone | with flow | ÷ ceiling {:.3f} |".format(found["ceiling"]),
+        "|---|---|---|---|",
+    ]
+    for every in sorted({key.split()[0] for key in found["agreement"]}):
+        boxes, flow = (found["agreement"][f"{every} {way}"] for way in ("boxes", "flow"))
+        cells = ["{:.3f} ({:.3f}, {:.3f})".format(*one) for one in (boxes, flow)]
+        part = " and ".join(f"{one[0] / found['ceiling']:.2f}" for one in (boxes, flow))
+        lines.append(f"| {every}. frame | {cells[0]} | {cells[1]} | {part} |")
+    lines += ["", "| | number of objects changes | one-frame gaps | one-frame flashes |", "|---|---|---|---|"]
+    for key in ("untracked", "tracked"):
+        one = found[key]
+        lines.append("| {} | {:.1%} of frames | {} | {} |".format(key, one["changes"], one["gaps"], one["flashes"]))
+    return lines

@@ -1,0 +1,133 @@
+"""How nearly tracks with a detector on every n-th frame agree with those with one on each, on a real video.
+
+There is no truth here: the reference is HAMS's own tracking of every frame. Its ceiling is how nearly the same run
+agrees when the frames are changed by ±1 grey level and JPEG 90.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.detectors.__main__ import Detector, with_threshold
+from benchmarks.tracking.metrics import Frame, evaluate
+from hams_services.models.groups import load_group
+from hams_services.pipeline.sources.opening import open_file
+from hams_services.pipeline.tracking.boxes import Array
+from hams_services.pipeline.tracking.bytetrack import Detections, Settings, Tracker
+from hams_services.pipeline.tracking.flow import Flow, small
+from hams_services.pipeline.tracking.tracks import State, Track
+from hams_shared.runtime.process import cache_folder
+from hams_shared.wire.frames import Pixels
+
+GROUP = Path(__file__).parents[2] / "examples" / "person-omz.yaml"
+EVERY = (2, 3, 5)
+SHOWN_S = 0.3
+"""A lost track is still shown so long."""
+
+
+@dataclass
+class Video:
+    """What the detector found, and the small luma images; `times` in s, `size` is width and height in pixels."""
+
+    times: list[float]
+    size: tuple[int, int]
+    lumas: list[NDArray[np.uint8]]
+    found: list[Detections]
+    changed: list[Detections]
+    """The same of the frames that were changed."""
+
+
+def read(source: str) -> Video:
+    """Play a video once through the detector, and once more changed."""
+    detector = Detector(with_threshold(load_group(GROUP), threshold=Settings().low_score))
+    random, width = np.random.default_rng(0), Flow().settings.width
+    video = Video([], (0, 0), [], [], [])
+    for at, pixels in _frames(source):
+        video.times.append(at)
+        video.size = pixels.shape[1], pixels.shape[0]
+        video.lumas.append(small(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8), width))
+        noise = random.integers(-1, 2, pixels.shape)
+        shaken = cv2.imencode(".jpg", (pixels + noise).clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+        for image, kept in ((pixels, video.found), (cv2.imdecode(shaken, cv2.IMREAD_COLOR), video.changed)):
+            kept.append(Detections.of([(one.box, one.score, one.label) for one in detector.find(np.asarray(image))]))
+    return video
+
+
+def _frames(source: str) -> Iterator[tuple[float, Pixels]]:
+    opened = open_file(source, cache_folder())
+    while (picture := opened.read()) is not None:
+        assert picture.at is not None
+        yield picture.at, picture.pixels
+    opened.close()
+
+
+def follow(video: Video, found: list[Detections], every: int, *, flow: bool) -> list[Frame]:
+    """Return the tracks that are shown in each frame, detected or predicted."""
+    tracker, motion, tracks, shown = Tracker(), Flow(), [], []
+    for number, t in enumerate(video.times):
+        moved: dict[int, Array] = {}
+        if flow:
+            moved = _moved(motion, video.lumas[number], tracks, video.size)
+        tracks = tracker.predict_to(t, moved) if number % every else tracker.update(found[number], t, moved)
+        shown.append(_shown(tracks, t, every * 0.1 + 0.1 if every > 1 else SHOWN_S))
+    return shown
+
+
+def _moved(motion: Flow, luma: NDArray[np.uint8], tracks: list[Track], size: tuple[int, int]) -> dict[int, Array]:
+    """Return how far the boxes of the last frame moved, of tracks that are not lost."""
+    live = [track for track in tracks if track.state in (State.TENTATIVE, State.CONFIRMED)]
+    boxes = np.array([track.box for track in live], np.float64).reshape(-1, 4)
+    steps, known = motion.step(luma, boxes, size)
+    return {track.id: step for track, step, good in zip(live, steps, known, strict=True) if good}
+
+
+def _shown(tracks: list[Track], t: float, lost_s: float) -> Frame:
+    shown = [
+        track
+        for track in tracks
+        if track.state is State.CONFIRMED or (track.state is State.LOST and t - track.last_seen <= lost_s + 1e-6)
+    ]
+    return [track.id for track in shown], np.array([track.box for track in shown], np.float64).reshape(-1, 4)
+
+
+def measure(source: str) -> dict[str, Any]:
+    """Return the ceiling, IDF1 by cadence with and without flow, and how restless the numbers of objects are."""
+    video = read(source)
+    reference = follow(video, video.found, 1, flow=False)
+    ceiling = evaluate(reference, follow(video, video.changed, 1, flow=False)).idf1
+    halves = (slice(0, 400), slice(400, None))
+    agreement: dict[str, Any] = {}
+    for every in EVERY:
+        for flow in (False, True):
+            tracks = follow(video, video.found, every, flow=flow)
+            parts = [evaluate(reference[half], tracks[half]).idf1 for half in halves]
+            agreement[f"{every} {'flow' if flow else 'boxes'}"] = [evaluate(reference, tracks).idf1, *parts]
+    plain = [int(np.count_nonzero(one.scores >= Settings().high_score)) for one in video.found]
+    return {
+        "frames": len(video.times),
+        "ceiling": ceiling,
+        "agreement": agreement,
+        "untracked": restless(plain),
+        "tracked": restless([len(ids) for ids, _ in reference]),
+        "tracks": len({id for ids, _ in reference for id in ids}),
+        "tracks_200": len({id for ids, _ in reference[:200] for id in ids}),
+    }
+
+
+def restless(counts: list[int]) -> dict[str, float]:
+    """Return the part of frames whose number of objects changes, and the numbers of one-frame gaps and flashes."""
+    steps = Counter(np.sign(np.diff(counts)).tolist())
+    triples = list(zip(counts, counts[1:], counts[2:], strict=False))
+    return {
+        "changes": 1 - steps[0] / max(len(counts) - 1, 1),
+        "gaps": sum(a == c > b for a, b, c in triples),
+        "flashes": sum(a == c < b for a, b, c in triples),
+    }
