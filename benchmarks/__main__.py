@@ -6,10 +6,10 @@ import sys
 
 from benchmarks.decoding import bench as decoding
 from benchmarks.nco import fuzz, groups
+from benchmarks.paper import bench as paper
 from benchmarks.prediction import bench as prediction
 from benchmarks.reliability import bench as reliability
 from benchmarks.scheduling import bench as scheduling
-from benchmarks.services import bench as services
 from benchmarks.serving import bench as serving
 from benchmarks.sizing import bench as sizing
 from benchmarks.tracking import bench as tracking
@@ -18,7 +18,7 @@ PARTS = {
     "scheduling": scheduling.main,
     "serving": serving.main,
     "prediction": prediction.main,
-    "services": services.main,
+    "paper": paper.main,
     "reliability": reliability.main,
     "sizing": sizing.main,
     "nco": groups.main,

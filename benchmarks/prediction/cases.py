@@ -218,12 +218,15 @@ def fitted(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
 
 def weights(group: str, size: str) -> dict[str, float]:
     """Return inferences per frame of each node, counted on the video: a prediction cannot know what the video shows."""
-    path = folder() / f"{group}-{size}.weights.json"
+    return counted(group_source(group), video(group, size), folder() / f"{group}-{size}.weights.json")
+
+
+def counted(file: Path, played: Path, path: Path) -> dict[str, float]:
+    """Return inferences per frame of each node of the group `file` on the video `played`, kept in `path`."""
     if path.exists():
         found: dict[str, float] = json.loads(path.read_text())
         return found
-    file = group_source(group)
-    case = Case(group, str(file), str(video(group, size)), {}, {}, network_files(file, folder()))
+    case = Case(file.stem, str(file), str(played), {}, {}, network_files(file, folder()))
     backend, spec = open_device("openvino:CPU"), case.spec()
     nodes = {name: Node(case, name, backend) for name in spec.nodes}
     stream = frames(case.video)

@@ -70,17 +70,18 @@ def prediction(answer: dict[str, Any], names: list[str]) -> Prediction:
 
 def measure(system: System, devices: DeviceSet, case: PredictionCase) -> dict[str, dict[str, Any]]:
     """Deploy `case`, measure it between two calibrations, undeploy it; return the figures by group."""
-    asyncio.run(_quiet(system.url))
+    asyncio.run(quiet(system.url))
     before = calibration.rate()
     with tempfile.TemporaryDirectory() as scratch:
         path, names = deployment(case, Path(scratch))
         system.ctl("deploy", str(path))
         try:
-            found = asyncio.run(_measured(system.url, names, case.streams, emulated=devices.emulated))
+            warm_up = (WARM_UP_EMULATED if devices.emulated else WARM_UP) * case.streams
+            found = asyncio.run(measured(system.url, names, warm_up, LOOP * case.streams))
         finally:
             for name in names:
                 system.ctl("undeploy", name)
-    asyncio.run(_quiet(system.url))
+    asyncio.run(quiet(system.url))
     after = calibration.rate()
     for one in found.values():
         counts = (one["replayed"], one["misses"], one["resent"])
@@ -88,7 +89,7 @@ def measure(system: System, devices: DeviceSet, case: PredictionCase) -> dict[st
     return found
 
 
-async def _quiet(url: str) -> None:
+async def quiet(url: str) -> None:
     """Wait until no agent measures a network, nor computes what was queued for a group that is gone."""
     async with connect(url) as hams:
         end, last = time.monotonic() + QUIET_S, None
@@ -103,14 +104,13 @@ async def _quiet(url: str) -> None:
             await asyncio.sleep(BEATS_S)
 
 
-async def _measured(url: str, names: list[str], streams: int, *, emulated: bool) -> dict[str, dict[str, Any]]:
-    """Measure all groups at the same time."""
-    warm_up = (WARM_UP_EMULATED if emulated else WARM_UP) * streams
+async def measured(url: str, names: list[str], warm_up: int, loop: int) -> dict[str, dict[str, Any]]:
+    """Measure all groups at the same time, over whole loops of `loop` frames, after `warm_up` frames of each."""
     async with connect(url) as hams:
         ledgers = {name: Ledger(hams, name) for name in names}
         await asyncio.gather(*(ledger.reach(warm_up) for ledger in ledgers.values()))
         first = await scheduler_view(hams.bus, timeout=ASK_S)
-        fps = await asyncio.gather(*(ledger.fps(LOOP * streams) for ledger in ledgers.values()))
+        fps = await asyncio.gather(*(ledger.fps(loop) for ledger in ledgers.values()))
         last = await scheduler_view(hams.bus, timeout=ASK_S)
         replayed, misses = (_emulated(last, key) - _emulated(first, key) for key in ("replayed", "misses"))
         found = {}
@@ -126,8 +126,20 @@ async def _measured(url: str, names: list[str], streams: int, *, emulated: bool)
                 "resent": await ledgers[group.name].lost(),
                 "replayed": replayed,
                 "misses": misses,
+                "busy": busy(first, last),
             }
         return found
+
+
+def busy(first: SchedulerView, last: SchedulerView) -> dict[str, float]:
+    """Return by device the part of the time between two views that it computed; of several lanes, their mean."""
+    before = {device.record.device: device.heartbeat for device in first.devices}
+    found = {}
+    for device in last.devices:
+        old, new = before.get(device.record.device), device.heartbeat
+        if old is not None and new is not None and new.uptime_s > old.uptime_s:
+            found[new.device] = round((new.busy_s - old.busy_s) / (new.uptime_s - old.uptime_s) / new.lanes, 3)
+    return found
 
 
 def _emulated(view: SchedulerView, key: str) -> int:
