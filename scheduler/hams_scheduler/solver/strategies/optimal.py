@@ -60,7 +60,7 @@ def optimal(problem: Problem, budget: Budget) -> Answer:
     if problem.links is None and problem.hosts is not None and problem.shape[1] ** problem.shape[0] <= ENUMERATED:
         return _enumerated(problem)
     prices = sweep(problem, budget.part(budget.seconds * 0.3), 60)
-    assign = best_heuristic(problem, prices, budget)
+    assign = best_heuristic(problem, prices)
     if not problem.plain:
         return _climbed(problem, budget, assign, prices)
     search = _medium if problem.cost.size <= MILP_PAIRS else _large
@@ -133,14 +133,12 @@ def _relaxed_bound(problem: Problem, budget: Budget) -> float:
     return 0.0 if found is None else value(problem, found.pi, found.mu)
 
 
-def best_heuristic(problem: Problem, prices: Prices, budget: Budget) -> IntArray:
-    """Return the best of MFS, HFS and everything on one device; beyond `HFS_PAIRS` without HFS, which takes longest."""
-    found = [mfs.place(problem), mfs.single(problem)]
+def best_heuristic(problem: Problem, prices: Prices) -> IntArray:
+    """Return the better one of MFS and HFS; beyond `HFS_PAIRS` without HFS, which takes longest."""
+    found: list[IntArray | None] = [mfs.best_polished(problem, mfs.placements(problem), "mfs")[0]]
     if problem.cost.size <= HFS_PAIRS:
-        found.append(hfs.place(problem, prices.bound))
-    if problem.hosts is not None:  # so that it is no worse than these strategies
-        found += [mfs.polished(problem, assign) for assign in found if assign is not None]
-    return _best(problem, found) if any(a is not None for a in found) else packing.feasible_start(problem)
+        found.append(mfs.best_polished(problem, hfs.placements(problem, prices), "hfs")[0])
+    return _best(problem, found)
 
 
 def _best(problem: Problem, found: Sequence[IntArray | None]) -> IntArray:
