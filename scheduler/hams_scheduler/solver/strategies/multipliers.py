@@ -22,7 +22,7 @@ from hams_scheduler.solver.instance import FloatArray, IntArray, Problem
 from hams_scheduler.solver.strategies.prices import Prices, priced
 from hams_scheduler.solver.time_budget import Budget
 
-COARSE, FINE = 1000, 4000
+COARSE, FINE = 500, 4000
 """Parts of the cycle in which times are counted, rounded down, so that what fits still fits."""
 ROUNDING = 1e-9
 """What sums of worths, about 1, may be off by."""

@@ -24,7 +24,7 @@ from hams_scheduler.solver.instance import SLACK_MIB, IntArray, Problem
 from hams_scheduler.solver.objective import cycle
 from hams_scheduler.solver.placement import Answer
 from hams_scheduler.solver.strategies import cpsat, hfs, lp, mfs, milp, packing, paper, partition, subsets
-from hams_scheduler.solver.strategies.deadline import Filtered, below, filtered
+from hams_scheduler.solver.strategies.deadline import ROUNDS, Filtered, below, filtered
 from hams_scheduler.solver.strategies.local_search import climb, improve
 from hams_scheduler.solver.strategies.milp import MilpResult
 from hams_scheduler.solver.strategies.prices import Prices, sweep, value
@@ -148,15 +148,18 @@ def _medium(problem: Problem, budget: Budget, prices: Prices, assign: IntArray) 
 
     Each works on the pairs that can still matter (:mod:`deadline`).
     """
-    assign = _best(problem, [assign, rounded(problem, prices, budget)])
+    few = problem.shape[0] <= partition.MOST_MODELS
+    assign = assign if few else _best(problem, [assign, rounded(problem, prices, budget)])
     bound = prices.bound
     for vain, part in ((VAIN, SETS_PART), (VAIN_AGAIN, SETS_PART), (0, 1.0)):
         assign = improve(problem, assign, budget.part(budget.left() * SEARCH_PART), prices, vain) if vain else assign
-        left = filtered(problem, cycle(problem, assign), prices, bound, budget.part(budget.left() * FILTER_PART))
+        rounds = 0 if few and vain else ROUNDS
+        part_s = budget.part(budget.left() * FILTER_PART)
+        left = filtered(problem, cycle(problem, assign), prices, bound, part_s, rounds)
         bound = max(bound, left.bound)
         if left.empty or _closed(problem, assign, bound):
             return Answer.of(problem, assign, bound, optimal=True)
-        if vain and problem.shape[0] > partition.MOST_MODELS:
+        if vain and not few:
             continue
         found = _finish(left, cycle(problem, assign), bound, prices, budget.part(budget.left() * part), whole=not vain)
         if found.assign is not None and packing.fits(problem, found.assign):

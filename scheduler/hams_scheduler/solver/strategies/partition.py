@@ -40,7 +40,7 @@ BLOCK = 4_000_000
 """Pairs of sets that are compared at once."""
 GROWTH = (0.003, 0.006, 0.01, 0.015, 0.02, 0.027, 0.035, *np.arange(0.045, 0.4, 0.01).tolist())
 """By how much T is above what is impossible, one after the other."""
-STEPS, MORE_STEPS = 100, 15
+STEPS, MORE_STEPS = 60, 15
 """Subgradient steps at the incumbent, and again at each T."""
 REFINED, REFINING = 8, 20
 """Rounds of subgradient steps over the listed sets, and steps of a round."""
