@@ -43,8 +43,8 @@ FILLS = (1.006, 1.02)
 """Limits for filling by prices, times the bound."""
 VAIN, VAIN_AGAIN = 60, 600
 """Neighbourhoods without success before sets of models are joined, at first and once more."""
-SEARCH_PART, FILTER_PART, SETS_PART = 0.3, 0.2, 0.6
-"""Of the time left, what each search, each filter, and joining sets may take before HiGHS."""
+SEARCH_PART, LONG_SEARCH_PART, FILTER_PART, SETS_PART = 0.3, 0.7, 0.2, 0.6
+"""Of the time left, what each search (without sets: the only one), each filter, and joining sets may take."""
 VAIN_LARGE = 5000
 """Neighbourhoods without success before a search without HiGHS ends."""
 
@@ -151,17 +151,16 @@ def _medium(problem: Problem, budget: Budget, prices: Prices, assign: IntArray) 
     few = problem.shape[0] <= partition.MOST_MODELS
     assign = assign if few else _best(problem, [assign, rounded(problem, prices, budget)])
     bound = prices.bound
-    for vain, part in ((VAIN, SETS_PART), (VAIN_AGAIN, SETS_PART), (0, 1.0)):
-        assign = improve(problem, assign, budget.part(budget.left() * SEARCH_PART), prices, vain) if vain else assign
-        rounds = 0 if few and vain else ROUNDS
+    for vain, part in ((VAIN, SETS_PART), (VAIN_AGAIN, SETS_PART), (0, 1.0)) if few else ((VAIN_LARGE, 1.0),):
+        search = budget.part(budget.left() * (SEARCH_PART if few else LONG_SEARCH_PART))
+        assign = improve(problem, assign, search, prices, vain) if vain else assign
+        exact = not (few and vain)
         part_s = budget.part(budget.left() * FILTER_PART)
-        left = filtered(problem, cycle(problem, assign), prices, bound, part_s, rounds)
+        left = filtered(problem, cycle(problem, assign), prices, bound, part_s, ROUNDS if exact else 0)
         bound = max(bound, left.bound)
         if left.empty or _closed(problem, assign, bound):
             return Answer.of(problem, assign, bound, optimal=True)
-        if vain and not few:
-            continue
-        found = _finish(left, cycle(problem, assign), bound, prices, budget.part(budget.left() * part), whole=not vain)
+        found = _finish(left, cycle(problem, assign), bound, prices, budget.part(budget.left() * part), whole=exact)
         if found.assign is not None and packing.fits(problem, found.assign):
             assign = _best(problem, [assign, found.assign])
         bound = max(bound, min(found.bound, cycle(problem, assign)))

@@ -30,6 +30,8 @@ WAYS = ((5, 12), (3, 12), (3, 7), (2, 12), (2, 7), (2, 3))
 """Devices kept per model and stages, the best way first."""
 PART = 0.5
 """The part of the time left that rounding may take."""
+SCARCE = (0.3, 1.0)
+"""What memory counts beside time in the order of models; where models find no room, more."""
 DEADLINE = 1.05
 """A pair that alone takes more than so many bounds is left out."""
 WHOLE = 1 - 1e-6
@@ -40,13 +42,21 @@ def rounded(problem: Problem, prices: Prices, budget: Budget) -> IntArray | None
     """Return a placement, or None when memory or time stops it."""
     time = budget.left() * PART / problem.cost.size
     way = next(((kept, count) for kept, count in WAYS if count * LP_S_PER_PAIR[kept] <= time), None)
-    return None if way is None else _staged(problem, prices, way[0], STAGES[way[1]], budget)
+    if way is None:
+        return None
+    for scarce in SCARCE:
+        found = _staged(problem, prices, way[0], STAGES[way[1]], scarce, budget)
+        if found is not None or budget.left() < time * problem.cost.size:
+            return found
+    return None
 
 
-def _staged(problem: Problem, prices: Prices, kept: int, stages: tuple[float, ...], budget: Budget) -> IntArray | None:
+def _staged(
+    problem: Problem, prices: Prices, kept: int, stages: tuple[float, ...], scarce: float, budget: Budget
+) -> IntArray | None:
     rows, columns = problem.shape
     allowed = lp.pruned(deadline.below(problem, prices.bound * DEADLINE), prices, kept)
-    order = np.argsort(-problem.cost.min(axis=1), kind="stable")
+    order = np.argsort(-_sizes(problem, prices.bound, scarce), kind="stable")
     assign: IntArray = np.full(rows, -1, dtype=np.int64)
     loads, room = np.zeros(columns), problem.capacity + SLACK_MIB
     done = 0
@@ -71,6 +81,14 @@ def _staged(problem: Problem, prices: Prices, kept: int, stages: tuple[float, ..
         if done >= rows:
             break
     return assign
+
+
+def _sizes(problem: Problem, bound: float, scarce: float) -> FloatArray:
+    """Return M: the part of a cycle of `bound` seconds that a model takes at best, or `scarce` × that of a memory."""
+    time = problem.cost.min(axis=1) / max(bound, 1e-300)
+    if problem.tight:
+        time = np.maximum(time, scarce * (problem.memory / np.maximum(problem.capacity, 1e-9)).min(axis=1))
+    return np.asarray(time, dtype=np.float64)
 
 
 def filled(problem: Problem, prices: Prices, limit: float) -> IntArray | None:
