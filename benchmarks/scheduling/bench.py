@@ -1,7 +1,8 @@
 """All strategies on generated instances: how far from the best known, how large the proven gap, how long.
 
 Writes docs/benchmarks/scheduling.json (raw), scheduling.md (table) and scheduling.png (plot). With `--live` it
-measures what the live scheduler spends per event instead (:mod:`live`), with `--ranges` other instances (:mod:`ranges`).
+measures what the live scheduler spends per event instead (:mod:`live`); with `--ranges`, other instances
+(:mod:`ranges`).
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """The best placement of whole nodes, with a proof of how good it is; anytime.
 
 1. Few models: exact, by dynamic programming over subsets (:mod:`subsets`).
-2. Otherwise the best of the heuristics and of the rounded LP (:mod:`rounding`), improved (:mod:`local_search`), against
-   a bound from device prices (:mod:`prices`). The bound is sharpened by the deadline filter of Lenstra, Shmoys and
-   Tardos (1990): in a placement shorter than T no pair costs T or more, so OPT ≥ min(T, bound over pairs that cost less
-   than T), and the incumbent is such a T.
-3. What is open then goes to HiGHS (:mod:`milp`), or CP-SAT where it is installed (:mod:`cpsat`), for sizes at which
+2. Otherwise the best of the heuristics (up to `HEURISTIC_PAIRS`), of filling by prices and of the rounded LP
+   (:mod:`rounding`), improved (:mod:`local_search`), against a bound from device prices (:mod:`prices`). The bound is
+   sharpened by the deadline filter of Lenstra, Shmoys and Tardos (1990): in a placement shorter than T no pair costs T
+   or more, so OPT ≥ min(T, bound over pairs that cost less than T), and the incumbent is such a T.
+3. Up to some sixty models, sets of models per device are listed and joined, which is exact (:mod:`partition`).
+4. What is open then goes to HiGHS (:mod:`milp`), or CP-SAT where it is installed (:mod:`cpsat`), for sizes at which
    they have a chance, with the incumbent as their limit.
 
 Problems with links, hosts' cores or count-dependent slowdown are solved without them first: all three only make a
@@ -43,7 +44,7 @@ FILLS = (1.006, 1.02)
 """Limits for filling by prices, times the bound."""
 VAIN, VAIN_AGAIN = 60, 600
 """Neighbourhoods without success before sets of models are joined, at first and once more."""
-SEARCH_PART, LONG_SEARCH_PART, FILTER_PART, SETS_PART = 0.3, 0.7, 0.2, 0.6
+SEARCH_PART, LONG_SEARCH_PART, FILTER_PART, SETS_PART = 0.3, 0.7, 0.2, 0.75
 """Of the time left, what each search (without sets: the only one), each filter, and joining sets may take."""
 VAIN_LARGE = 5000
 """Neighbourhoods without success before a search without HiGHS ends."""
