@@ -1,7 +1,8 @@
 """All strategies on generated instances: how far from the best known, how large the proven gap, how long.
 
 Writes docs/benchmarks/scheduling.json (raw), scheduling.md (table) and scheduling.png (plot). With `--live` it
-measures what the live scheduler spends per event instead (:mod:`live`).
+measures what the live scheduler spends per event instead (:mod:`live`); with `--ranges`, other instances
+(:mod:`ranges`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.scheduling import live
+from benchmarks.scheduling import live, ranges
 from benchmarks.scheduling.generate import SIZES, generate
 from hams_scheduler.solver.instance import Problem
 from hams_scheduler.solver.objective import shares_of
@@ -169,9 +170,10 @@ def plot(table: list[dict[str, Any]], path: Path) -> None:
 
 def main(options: list[str]) -> None:
     if options:
-        if options[0] != "--live":
-            raise SystemExit(f"unknown option {options[0]!r}; there is --live")
-        live.main(options[1:])
+        others = {"--live": live.main, "--ranges": ranges.main}
+        if options[0] not in others:
+            raise SystemExit(f"unknown option {options[0]!r}; there are {', '.join(others)}")
+        others[options[0]](options[1:])
         return
     OUT.mkdir(parents=True, exist_ok=True)
     rows = run()

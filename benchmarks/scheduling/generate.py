@@ -11,6 +11,7 @@ import numpy as np
 
 from hams_scheduler.solver.instance import SLACK_MIB, Instance
 
+SLACK = {"loose": 1.8, "tight": 1.25}
 SIZES = ((5, 3), (11, 3), (11, 6), (30, 8), (100, 20), (1000, 50), (5000, 200))
 
 
@@ -21,10 +22,10 @@ def generate(
     *,
     affinity: float = 0.5,
     unsupported: float = 0.1,
-    memory: str = "loose",
+    memory: str | float = "loose",
     twins: bool = False,
 ) -> Instance:
-    """Return an instance; `memory` is none, loose (1.8 × what is needed) or tight (1.25 ×).
+    """Return an instance; `memory` is none, loose (1.8 × what is needed), tight (1.25 ×) or such a factor.
 
     `twins` gives every second device the same column as the one before it. A packing that fits always exists.
     """
@@ -46,7 +47,7 @@ def generate(
     if memory != "none":
         home = np.where(fps[np.arange(models), home] > 0, home, fps.argmax(axis=1))
         held = np.bincount(home, weights=size, minlength=devices)
-        slack = {"loose": 1.8, "tight": 1.25}[memory]
+        slack = SLACK[memory] if isinstance(memory, str) else memory
         even = size.sum() / devices
         capacity = np.maximum(held, even * slack * rng.uniform(0.6, 1.4, devices)).round(1) + SLACK_MIB
     return Instance(

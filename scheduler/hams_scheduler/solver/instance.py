@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -289,7 +290,7 @@ class Problem:
         """Return M, D."""
         return self.cost.shape[0], self.cost.shape[1]
 
-    @property
+    @cached_property
     def tight(self) -> bool:
         """Whether memory can matter: some device cannot hold every model that it may run."""
         held = np.where(np.isfinite(self.cost), self.memory, 0.0).sum(axis=0)

@@ -56,22 +56,27 @@ def without_expensive(problem: Problem, prices: Prices, limit: float) -> Problem
     return replace(problem, cost=np.where(required < limit * (1 + 1e-9), problem.cost, np.inf))
 
 
-def filtered(problem: Problem, incumbent: float, prices: Prices, bound: float, budget: Budget) -> Filtered:
-    """Return what may still be in a placement with a cycle below `incumbent` seconds, and the sharpened `bound`."""
+def filtered(
+    problem: Problem, incumbent: float, prices: Prices, bound: float, budget: Budget, rounds: int = ROUNDS
+) -> Filtered:
+    """Return what may still be in a placement with a cycle below `incumbent` seconds, and the sharpened `bound`.
+
+    At most so many `rounds` of deadlines are tried.
+    """
     fewer = below(without_expensive(problem, prices, incumbent), incumbent)
     found = _relaxed(fewer, budget)
     if found is not None:
         bound = max(bound, min(incumbent, found.bound))
         fewer = without_expensive(fewer, found, incumbent)
-    bound = _bisected(problem, bound, incumbent, budget)
+    bound = _bisected(problem, bound, incumbent, budget, rounds)
     result = Filtered(fewer, bound, prices if found is None else found)
     return replace(result, bound=incumbent) if result.empty else result
 
 
-def _bisected(problem: Problem, low: float, incumbent: float, budget: Budget) -> float:
+def _bisected(problem: Problem, low: float, incumbent: float, budget: Budget, rounds: int) -> float:
     """Raise the proven cycle `low` by trying deadlines between it and `incumbent`."""
     high = incumbent
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         if high - low <= 1e-4 * incumbent or budget.over():
             break
         limit = (low + high) / 2

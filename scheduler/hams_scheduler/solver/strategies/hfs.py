@@ -1,12 +1,21 @@
 """Hardware-first scheduling (HFS).
 
-Source: HAMS (SEC 2020) and its slides: walk the devices, worst case first, and give each the model that suits it
-best. Here, for a cycle time T, the devices, slowest first, take the models with the least regret against the later
-devices (least `cost here / best cost later`), while they fit into T and into memory. T is found by bisection. Then
-models leave the bottleneck as in :mod:`mfs`, and the answer is compared with everything on the best single device.
+Source: HAMS (SEC 2020) and its slides. The paper's steps have the paper's names here:
+
+    QueryWorstCaseDevice  query_worst_case_device  the device that is filled next: the worst case first
+    QueryDevice           query_device             the models that suit this device
+    DeviceAllocations     device_allocations       the result: the models of each device
+
+Here a device is filled up to a cycle time T, which is found by bisection, and to its memory. The models that suit it
+are those with the least regret: what they pay here ÷ the least that they pay on the devices that come later. The worst
+case has two readings, the slowest device and the fastest (most in demand), and what a model pays has two, its time, and
+its time and memory at the devices' prices (:mod:`prices`). Of these placements the best one is taken, after models have
+left the bottleneck as in :mod:`mfs`, and compared with everything on the best single device.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -14,31 +23,48 @@ from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, HostTable, Int
 from hams_scheduler.solver.objective import cycle
 from hams_scheduler.solver.placement import Answer
 from hams_scheduler.solver.strategies import mfs, paper
-from hams_scheduler.solver.strategies.prices import sweep
+from hams_scheduler.solver.strategies.prices import Prices, priced, sweep
 from hams_scheduler.solver.time_budget import Budget
 
 BISECTIONS = 14
+NEAR = 1e-3
+"""How near, relatively, the bisection comes to the least cycle that works."""
+MANY_PAIRS = 4000
+"""Beyond this M×D only the slowest device is the worst case, and prices are paid only where memory has one."""
+LEAST_PRICE = 1e-3
+"""Of a second, relative to the mean: a device with time left is not free."""
 
 
 def hfs(problem: Problem, budget: Budget) -> Answer:
-    """Return the HFS placement: some fourteen fills of all devices."""
+    """Return the HFS placement: some fourteen fills of all devices for each reading."""
     if problem.one_per_device:
         return paper.hfs(problem, budget)
-    bound = sweep(problem, budget, 30).bound
-    assign, notes = mfs.or_single(problem, place(problem, bound), "hfs")
-    return Answer.of(problem, assign, bound, notes=notes)
+    prices = sweep(problem, budget, 30)
+    assign, notes = mfs.best_polished(problem, placements(problem, prices), "hfs")
+    return Answer.of(problem, assign, prices.bound, notes=notes)
 
 
-def place(problem: Problem, bound: float) -> IntArray | None:
-    """Return the assignment of the smallest budget T ≥ `bound` (seconds) found to work, or None."""
-    best = problem.cost.min(axis=1)
-    speed = np.where(np.isfinite(problem.cost), best[:, None] / problem.cost, 0.0).mean(axis=0)
-    order = np.argsort(speed, kind="stable")
-    later = _later(problem, order)
+def placements(problem: Problem, prices: Prices) -> list[IntArray]:
+    """Return a placement for each reading whose fills find one."""
+    speed = paper.speeds(problem)
+    paid = priced(problem, np.maximum(prices.pi, LEAST_PRICE * float(prices.pi.mean())), prices.mu)
+    few = problem.cost.size <= MANY_PAIRS
+    pays = (problem.cost, paid) if few else (paid if prices.mu.any() else problem.cost,)
+    readings = [(worst, pay) for worst in ((speed, -speed) if few else (speed,)) for pay in pays]
+    found = [place(problem, prices.bound, worst, pay) for worst, pay in readings]
+    return [assign for assign in found if assign is not None]
+
+
+def place(problem: Problem, bound: float, speed: FloatArray, paid: FloatArray) -> IntArray | None:
+    """Return the assignment of the smallest cycle T ≥ `bound` (seconds) found to work, or None.
+
+    `speed` is D numbers that say which device is the worst case, `paid` M×D what models pay.
+    """
+    suited = _walk(problem, speed, paid)
     low, high = bound, bound
     found = None
     for _ in range(12):
-        found = fill(problem, high, order, later)
+        found = fill(problem, high, suited)
         if found is not None:
             break
         low, high = high, high * 1.6
@@ -47,10 +73,10 @@ def place(problem: Problem, bound: float) -> IntArray | None:
     least = cycle(problem, found)
     for _ in range(BISECTIONS):
         high = min(high, least)
-        if high - low <= 1e-4 * high:
+        if high - low <= NEAR * high:
             break
         middle = (low + high) / 2
-        tried = fill(problem, middle, order, later)
+        tried = fill(problem, middle, suited)
         if tried is None:
             low = middle
             continue
@@ -61,27 +87,49 @@ def place(problem: Problem, bound: float) -> IntArray | None:
     return found
 
 
-def fill(problem: Problem, limit: float, order: IntArray, later: FloatArray) -> IntArray | None:
+def _walk(problem: Problem, speed: FloatArray, paid: FloatArray) -> dict[int, IntArray]:
+    """Return all devices, the worst case first, each with the models in the order in which they suit it."""
+    suited: dict[int, IntArray] = {}
+    waiting = np.arange(len(speed))
+    while len(waiting):
+        device = query_worst_case_device(speed, waiting)
+        waiting = waiting[waiting != device]
+        suited[device] = query_device(
+            problem.cost[:, device], paid[:, device], paid[:, waiting].min(axis=1, initial=np.inf)
+        )
+    return suited
+
+
+def query_worst_case_device(speed: FloatArray, waiting: IntArray) -> int:
+    """Return the device to fill next: of those `waiting` the one with the least `speed`."""
+    return int(waiting[speed[waiting].argmin()])
+
+
+def query_device(cost: FloatArray, paid: FloatArray, later: FloatArray) -> IntArray:
+    """Return the models that suit a device, the best first: those that it can run, by regret, then the longest.
+
+    The regret is what a model pays here ÷ the least that it pays `later`; 0 where no later device can run it.
+    """
+    with np.errstate(invalid="ignore"):
+        regret = np.where(np.isfinite(later), paid / later, 0.0)
+    order = np.lexsort((-cost, regret))
+    return np.asarray(order[np.isfinite(cost[order])], dtype=np.int64)
+
+
+def fill(problem: Problem, limit: float, suited: Mapping[int, IntArray]) -> IntArray | None:
     """Return an assignment with every device's cycle ≤ `limit` seconds, or None when the fill leaves a model."""
-    rows = problem.shape[0]
-    assign = np.full(rows, -1, dtype=np.int64)
-    left = np.arange(rows)
+    device_allocations: dict[int, IntArray] = {}
+    waiting = np.ones(problem.shape[0], dtype=bool)
     spare = None if problem.hosts is None else limit * (1 + 1e-12) - problem.hosts.base
-    for rank, column in enumerate(order):
-        cost = problem.cost[left, column]
-        with np.errstate(invalid="ignore"):
-            regret = cost / later[rank, left]
-        regret[~np.isfinite(cost)] = np.inf
-        here = np.lexsort((-cost, regret))
-        here = here[np.isfinite(cost[here])]
-        taken = _take(problem, left[here], int(column), limit, spare)
-        assign[taken] = column
-        left = left[assign[left] < 0]
-        if not left.size:
-            return assign
-        if not np.isfinite(later[rank, left]).all():
-            return None
-    return None
+    for device, models in suited.items():
+        device_allocations[device] = _take(problem, models[waiting[models]], device, limit, spare)
+        waiting[device_allocations[device]] = False
+    if waiting.any():
+        return None
+    assign: IntArray = np.empty(len(waiting), dtype=np.int64)
+    for device, models in device_allocations.items():
+        assign[models] = device
+    return assign
 
 
 def _take(problem: Problem, rows: IntArray, column: int, limit: float, spare: FloatArray | None) -> IntArray:
@@ -121,11 +169,3 @@ def _on_cores(table: HostTable, rows: IntArray, column: int, spare: FloatArray) 
             left -= float(table.cpu[row, column])
             kept.append(row)
     return np.array(kept, dtype=np.int64)
-
-
-def _later(problem: Problem, order: IntArray) -> FloatArray:
-    """Return D×M: the best cost of each model on the devices after each rank; infinite at the last."""
-    later = np.full((len(order), problem.shape[0]), np.inf)
-    for rank in range(len(order) - 2, -1, -1):
-        later[rank] = np.minimum(later[rank + 1], problem.cost[:, order[rank + 1]])
-    return later

@@ -28,6 +28,14 @@ Score = Callable[[IntArray], tuple[float, ...]]
 """Of an assignment (M device rows); the larger tuple is better."""
 
 
+@dataclass(frozen=True)
+class Step:
+    """Changes (model, device), in order, and the longest cycle, s, that they leave to the devices concerned."""
+
+    cycle: float
+    changes: list[tuple[int, int]]
+
+
 @dataclass
 class Search:
     """A placement under improvement: M device rows with what they load and hold."""
@@ -61,47 +69,72 @@ class Search:
         self.assign[row] = column
 
     def step(self) -> bool:
-        """Make the best move or swap off the bottleneck; False when none shortens it."""
-        p = self.problem
+        """Make the best move or swap off the bottleneck, else the best chain; False when none shortens it."""
         full = int(self.loads.argmax())
-        cycle = self.loads[full]
-        here = np.nonzero(self.assign == full)[0]
-        left = cycle - p.cost[here, full]
-        after = np.maximum(left[:, None], self.loads[None, :] + p.cost[here])
-        after[:, full] = np.inf
-        after[p.memory[here] > self.room[None, :]] = np.inf
-        best = int(after.argmin())
-        found = float(after.flat[best])
-        move = (int(here[best // p.shape[1]]), best % p.shape[1], -1)
-        swapped = self._best_swap(here, full)
-        if swapped is not None and swapped[0] < found:
-            found, move = swapped[0], swapped[1]
-        if found >= cycle * SHRINK:
+        here, others = np.nonzero(self.assign == full)[0], np.nonzero(self.assign != full)[0]
+        options = [self._best_move(here, full)]
+        if len(others):
+            options.append(self._best_swap(here, full, others))
+        best = min(options, key=lambda option: option.cycle)
+        if len(others) and best.cycle >= self.cycle * SHRINK:
+            best = self._best_chain(here, full, others)
+        if best.cycle >= self.cycle * SHRINK:
             return False
-        row, column, other = move
-        self.put(row, column)
-        if other >= 0:
-            self.put(other, full)
+        for row, column in best.changes:
+            self.put(row, column)
         return True
 
-    def _best_swap(self, here: IntArray, full: int) -> tuple[float, tuple[int, int, int]] | None:
-        """The swap of a model `here`, on `full`, with any other that leaves both devices shortest."""
+    def _best_move(self, here: IntArray, full: int) -> Step:
+        """The move of a model `here`, on `full`, that leaves both devices shortest."""
         p = self.problem
-        others = np.nonzero((self.assign != full) & np.isfinite(p.cost[:, full]))[0]
-        if not len(others):
-            return None
-        at = self.assign[others]
+        left = self.loads[full] - p.cost[here, full]
+        after = np.maximum(left[:, None], self._added(here))
+        after[:, full] = np.inf
+        best, column = divmod(int(after.argmin()), p.shape[1])
+        return Step(float(after[best, column]), [(int(here[best]), column)])
+
+    def _best_swap(self, here: IntArray, full: int, others: IntArray) -> Step:
+        """The swap of a model `here`, on `full`, with one of `others` that leaves both devices shortest."""
+        p = self.problem
         mine = self.loads[full] - p.cost[here, full][:, None] + p.cost[others, full][None, :]
-        theirs = (self.loads[at] - p.cost[others, at])[None, :] + p.cost[here[:, None], at[None, :]]
-        after = np.maximum(mine, theirs)
+        after = np.maximum(mine, self._replaced(here, others))
         if p.tight:
-            space = self.room[at] + p.memory[others, at]
-            after[p.memory[here[:, None], at[None, :]] > space[None, :]] = np.inf
             own = self.room[full] + p.memory[here, full]
             after[p.memory[others, full][None, :] > own[:, None]] = np.inf
-        best = int(after.argmin())
-        row, other = int(here[best // len(others)]), int(others[best % len(others)])
-        return float(after.flat[best]), (row, int(self.assign[other]), other)
+        best, other = divmod(int(after.argmin()), len(others))
+        row, other = int(here[best]), int(others[other])
+        return Step(float(after.min()), [(row, int(self.assign[other])), (other, full)])
+
+    def _best_chain(self, here: IntArray, full: int, others: IntArray) -> Step:
+        """A model `here` takes the place of one of `others`, which moves on: what leaves all three devices shortest."""
+        p = self.problem
+        onward = self._added(others)
+        onward[np.arange(len(others)), self.assign[others]] = np.inf
+        onward[:, full] = np.inf
+        to = onward.argmin(axis=1)
+        left = self.loads[full] - p.cost[here, full]
+        after = np.maximum(self._replaced(here, others), onward[np.arange(len(others)), to][None, :])
+        after = np.maximum(after, left[:, None])
+        best, other = divmod(int(after.argmin()), len(others))
+        row, next_ = int(here[best]), int(others[other])
+        return Step(float(after.min()), [(next_, int(to[other])), (row, int(self.assign[next_]))])
+
+    def _added(self, rows: IntArray) -> FloatArray:
+        """Return R×D seconds of each device with one of `rows` more; infinite where it does not fit."""
+        p = self.problem
+        after: FloatArray = self.loads[None, :] + p.cost[rows]
+        if p.tight:
+            after[p.memory[rows] > self.room[None, :]] = np.inf
+        return after
+
+    def _replaced(self, here: IntArray, others: IntArray) -> FloatArray:
+        """Return H×O seconds of the device of each of `others` with one of `here` in its place."""
+        p, at = self.problem, self.assign[others]
+        after: FloatArray = (self.loads[at] - p.cost[others, at])[None, :] + np.take(p.cost[here], at, axis=1)
+        if p.tight:
+            space = self.room[at] + p.memory[others, at]
+            after[np.take(p.memory[here], at, axis=1) > space[None, :]] = np.inf
+        return after
 
 
 def descend(problem: Problem, assign: IntArray, budget: Budget, steps: int | None = None) -> IntArray:

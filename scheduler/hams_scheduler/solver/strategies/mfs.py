@@ -1,15 +1,21 @@
 """Model-first scheduling (MFS).
 
-Source: HAMS (SEC 2020) and its slides: take the worst-case model, the one whose best achievable FPS is lowest, and
-give it the device where the group stays fastest. Here models are ordered by their best achievable cycle `min_d w/F`,
-longest first, and a model with one feasible device precedes all others. Each goes where the group's cycle grows
-least; ties go to the shorter own cycle of the device, then to the faster device. A greedy order suffers where memory
-is scarce, so models then leave the bottleneck, by moves and swaps, as long as one shortens the group's cycle. The
-answer is never worse than everything on the best single device.
+Source: HAMS (SEC 2020) and its slides. The paper's steps have the paper's names here:
+
+    QueryWorstCaseModel   query_worst_case_model   the model that is placed next: the worst case first
+    QueryModel            query_model              the device that suits this model
+    ModelAllocations      model_allocations        the result: a device for each model
+
+The paper's worst case is the model whose best achievable FPS is lowest. Greedy placement depends on that order, so
+`WORST_CASES` has four readings of "worst case"; each gives a placement, and the best one is taken. A model with one
+feasible device left always goes first. A model goes where the cycle of its device grows least (so the group's does),
+ties go to the faster device. Then models leave the bottleneck, by moves, swaps and chains, as long as one shortens the
+group's cycle. The answer is never worse than everything on the best single device.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -18,71 +24,87 @@ from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, HostTable, Int
 from hams_scheduler.solver.objective import cycle
 from hams_scheduler.solver.placement import Answer
 from hams_scheduler.solver.strategies import packing, paper
+from hams_scheduler.solver.strategies.filling import Filling
 from hams_scheduler.solver.strategies.local_search import climb, descend
 from hams_scheduler.solver.strategies.prices import sweep
 from hams_scheduler.solver.time_budget import Budget
 
-POLISHED = 2000
+CLIMBED = 2000
 """Most moves and swaps of a placement, M × (M + D), that are tried one by one where hosts' cores count."""
+MANY_PAIRS = 2000
+"""Beyond this M×D regret is the only worst case."""
+
+WorstCase = Callable[[Filling], FloatArray]
+"""Returns M numbers; the waiting model with the largest one is the worst case."""
+
+
+def _alone(filling: Filling) -> FloatArray:
+    """The paper's: the best cycle of the model alone, so the lowest best FPS."""
+    return filling.alone
+
+
+def _second(filling: Filling) -> FloatArray:
+    """The second best cycle beside the models that are placed: what happens once the best device is taken."""
+    return filling.second
+
+
+def _regret(filling: Filling) -> FloatArray:
+    """What the model loses without its best device, s."""
+    return filling.second - filling.first
+
+
+def _relative_regret(filling: Filling) -> FloatArray:
+    """How many times longer the cycle is without the model's best device."""
+    return filling.second / filling.first
+
+
+WORST_CASES: tuple[WorstCase, ...] = (_alone, _second, _regret, _relative_regret)
 
 
 def mfs(problem: Problem, budget: Budget) -> Answer:
     """Return the MFS placement; M×D steps of arithmetic."""
     if problem.one_per_device:
         return paper.mfs(problem, budget)
-    assign, notes = or_single(problem, place(problem), "mfs")
+    assign, notes = best_polished(problem, placements(problem), "mfs")
     return Answer.of(problem, assign, sweep(problem, budget, 30).bound, notes=notes)
 
 
-def place(problem: Problem, start: IntArray | None = None) -> IntArray | None:
-    """Return the assignment, or None when the greedy order runs out of memory.
+def placements(problem: Problem) -> list[IntArray]:
+    """Return a placement for each worst case whose order does not run out of memory."""
+    cases = WORST_CASES if problem.cost.size <= MANY_PAIRS else (_regret,)
+    found = [place(problem, case) for case in cases]
+    return [assign for assign in found if assign is not None]
 
-    `start` (M device rows, -1: not placed) holds nodes that stay.
-    """
-    rows, columns = problem.shape
-    best = problem.cost.min(axis=1)
-    only = np.isfinite(problem.cost).sum(axis=1) == 1
-    assign = np.full(rows, -1, dtype=np.int64) if start is None else start.copy()
-    fixed = np.nonzero(assign >= 0)[0]
-    at = assign[fixed]
-    used, room, count = np.zeros(columns), problem.capacity.copy(), np.bincount(at, minlength=columns)
-    np.add.at(used, at, problem.cost[fixed, at])
-    np.subtract.at(room, at, problem.memory[fixed, at])
-    every = np.arange(columns)
-    longest = float(used.max())
-    spent = np.zeros(0)
-    if problem.hosts is not None:
-        spent = spent_on(problem.hosts, assign)
-        longest = max(longest, float(spent.max()))
-    for row in np.lexsort((-best, ~only)):
-        if assign[row] >= 0:
-            continue
-        own = used + problem.cost[row]
-        if problem.slowdown is not None:
-            own = own * problem.slowdown[every, count + 1]
-        if problem.hosts is not None:
-            own = np.maximum(own, spent[problem.hosts.host] + problem.hosts.cpu[row])
-        own = np.where(problem.memory[row] <= room + SLACK_MIB, own, np.inf)
-        if not np.isfinite(own.min()):
+
+def place(problem: Problem, worst_case: WorstCase = _alone) -> IntArray | None:
+    """Return the model allocations (M device rows), or None when the order runs out of memory."""
+    filling = Filling(problem)
+    model_allocations = filling.allocations
+    while (model := query_worst_case_model(filling, worst_case)) is not None:
+        device = query_model(filling, model)
+        if device is None:
             return None
-        column = _shortest(own, longest, problem.cost[row])
-        assign[row] = column
-        used[column] += problem.cost[row, column]
-        room[column] -= problem.memory[row, column]
-        count[column] += 1
-        if problem.hosts is not None:
-            spent[problem.hosts.host[column]] += problem.hosts.cpu[row, column]
-        longest = max(longest, float(own[column]))
-    return assign
+        filling.put(model, device)
+    return model_allocations
 
 
-def _shortest(own: FloatArray, longest: float, cost: FloatArray) -> int:
-    """Return the device that leaves the shortest cycle: `own` by device, `longest` of all so far; then the cheapest."""
-    grown = np.maximum(own, longest)
-    tied = np.nonzero(grown <= grown.min() * (1 + 1e-12))[0]
-    if tied.size > 1:
-        tied = tied[own[tied] <= own[tied].min() * (1 + 1e-12)]
-    return int(tied[cost[tied].argmin()])
+def query_worst_case_model(filling: Filling, worst_case: WorstCase) -> int | None:
+    """Return the waiting model that is worst off; those with one feasible device left first. None: all are placed."""
+    waiting = np.nonzero(filling.waiting)[0]
+    if not len(waiting):
+        return None
+    only = ~np.isfinite(filling.second[waiting])
+    worst = filling.alone if only.any() else worst_case(filling)
+    return int(waiting[np.where(only | ~only.any(), worst[waiting], -np.inf).argmax()])
+
+
+def query_model(filling: Filling, model: int) -> int | None:
+    """Return the device that suits the model: where the cycle grows least, then the faster; None: it fits nowhere."""
+    own = filling.own[model]
+    if not np.isfinite(own.min()):
+        return None
+    tied = np.nonzero(own <= own.min() * (1 + 1e-12))[0]
+    return int(tied[filling.problem.cost[model, tied].argmin()])
 
 
 def spent_on(table: HostTable, assign: IntArray) -> FloatArray:
@@ -104,31 +126,34 @@ def single(problem: Problem) -> IntArray | None:
     return np.full(problem.shape[0], column, dtype=np.int64) if np.isfinite(total[column]) else None
 
 
-def or_single(problem: Problem, assign: IntArray | None, name: str) -> tuple[IntArray, tuple[str, ...]]:
-    """Return `assign` or, when better, everything on one device; if both fail, some feasible packing."""
+def best_polished(problem: Problem, found: Iterable[IntArray], name: str) -> tuple[IntArray, tuple[str, ...]]:
+    """Return the best of the placements `found`, polished, or, when better, everything on one device.
+
+    If there is neither, some feasible packing is polished.
+    """
+    options = [polished(problem, assign) for assign in found]
     alone = single(problem)
     notes: tuple[str, ...] = ()
-    if assign is None:
-        if alone is None:
-            alone = packing.feasible_start(problem)
-        return polished(problem, alone), (f"{name}: its order runs out of memory; a placement that fits was used",)
-    if alone is not None and cycle(problem, alone) < cycle(problem, assign):
+    if not options:
+        notes = (f"{name}: its order runs out of memory; a placement that fits was used",)
+        options = [polished(problem, packing.feasible_start(problem) if alone is None else alone)]
+    best = min(options, key=lambda assign: cycle(problem, assign))
+    if alone is not None and cycle(problem, alone) < cycle(problem, best):
         return alone, (f"{name}: everything on {problem.devices[alone[0]]} is faster than its own placement",)
-    return polished(problem, assign), notes
+    rows, columns = problem.shape
+    if problem.plain or rows * (rows + columns) > CLIMBED or problem.hosts is None:
+        return best, notes
+    return climb(problem, best, lambda tried: (-cycle(problem, tried),), Budget.start(np.inf), 2 * columns), notes
 
 
 def polished(problem: Problem, assign: IntArray) -> IntArray:
-    """Return `assign` after moves and swaps off the bottleneck, as many as there are devices twice over.
+    """Return `assign` after moves, swaps and chains off the bottleneck, as many as there are devices twice over.
 
-    Where hosts' cores count, it improves the placement without them first, then small ones with them.
+    Hosts' cores only count in whether that is better; nothing is tried where devices slow down with their models.
     """
-    rows, columns = problem.shape
     if problem.plain:
-        return descend(problem, assign, Budget.start(np.inf), 2 * columns)
+        return descend(problem, assign, Budget.start(np.inf), 2 * problem.shape[1])
     if problem.hosts is None:
         return assign
     free = polished(replace(problem, hosts=None), assign)
-    assign = free if cycle(problem, free) < cycle(problem, assign) else assign
-    if rows * (rows + columns) > POLISHED:
-        return assign
-    return climb(problem, assign, lambda tried: (-cycle(problem, tried),), Budget.start(np.inf), 2 * columns)
+    return free if cycle(problem, free) < cycle(problem, assign) else assign

@@ -1,11 +1,12 @@
 """The best placement of whole nodes, with a proof of how good it is; anytime.
 
 1. Few models: exact, by dynamic programming over subsets (:mod:`subsets`).
-2. Otherwise the best of the heuristics and of the rounded LP (:mod:`rounding`), improved (:mod:`local_search`), against
-   a bound from device prices (:mod:`prices`). The bound is sharpened by the deadline filter of Lenstra, Shmoys and
-   Tardos (1990): in a placement shorter than T no pair costs T or more, so OPT ≥ min(T, bound over pairs that cost less
-   than T), and the incumbent is such a T.
-3. What is open then goes to HiGHS (:mod:`milp`), or CP-SAT where it is installed (:mod:`cpsat`), for sizes at which
+2. Otherwise the best of the heuristics (up to `HEURISTIC_PAIRS`), of filling by prices and of the rounded LP
+   (:mod:`rounding`), improved (:mod:`local_search`), against a bound from device prices (:mod:`prices`). The bound is
+   sharpened by the deadline filter of Lenstra, Shmoys and Tardos (1990): in a placement shorter than T no pair costs T
+   or more, so OPT ≥ min(T, bound over pairs that cost less than T), and the incumbent is such a T.
+3. Up to some sixty models, sets of models per device are listed and joined, which is exact (:mod:`partition`).
+4. What is open then goes to HiGHS (:mod:`milp`), or CP-SAT where it is installed (:mod:`cpsat`), for sizes at which
    they have a chance, with the incumbent as their limit.
 
 Problems with links, hosts' cores or count-dependent slowdown are solved without them first: all three only make a
@@ -23,9 +24,10 @@ import numpy as np
 from hams_scheduler.solver.instance import SLACK_MIB, IntArray, Problem
 from hams_scheduler.solver.objective import cycle
 from hams_scheduler.solver.placement import Answer
-from hams_scheduler.solver.strategies import cpsat, hfs, lp, mfs, milp, packing, paper, subsets
-from hams_scheduler.solver.strategies.deadline import filtered
+from hams_scheduler.solver.strategies import cpsat, hfs, lp, mfs, milp, packing, paper, partition, subsets
+from hams_scheduler.solver.strategies.deadline import ROUNDS, Filtered, below, filtered
 from hams_scheduler.solver.strategies.local_search import climb, improve
+from hams_scheduler.solver.strategies.milp import MilpResult
 from hams_scheduler.solver.strategies.prices import Prices, sweep, value
 from hams_scheduler.solver.strategies.rounding import filled, rounded
 from hams_scheduler.solver.time_budget import Budget
@@ -36,17 +38,14 @@ ENUMERATED = 20_000
 """Most placements, D^M, of which each is looked at where hosts' cores count."""
 MILP_PAIRS = 4000
 """Largest M×D that is handed to HiGHS."""
-HFS_PAIRS = 200_000
-"""Largest M×D on which HFS is tried as a start."""
-LP_S_PER_PAIR = 5e-6
-"""Rounding the LP takes about so many seconds per pair; it is not begun without them."""
+HEURISTIC_PAIRS = 20_000
+"""Largest M×D on which MFS and HFS are starts; beyond, filling by prices and rounding the LP are faster and better."""
 FILLS = (1.006, 1.02)
 """Limits for filling by prices, times the bound."""
-VAIN = 60
-"""Neighbourhoods without success before the search is left to HiGHS."""
-SEARCH_S = 1.0
-SEARCH_PART = 0.3
-"""Longest search before HiGHS, s, and as a part of the budget."""
+VAIN, VAIN_AGAIN = 60, 600
+"""Neighbourhoods without success before sets of models are joined, at first and once more."""
+SEARCH_PART, LONG_SEARCH_PART, FILTER_PART, SETS_PART = 0.3, 0.7, 0.2, 0.75
+"""Of the time left, what each search (without sets: the only one), each filter, and joining sets may take."""
 VAIN_LARGE = 5000
 """Neighbourhoods without success before a search without HiGHS ends."""
 
@@ -60,11 +59,13 @@ def optimal(problem: Problem, budget: Budget) -> Answer:
     if problem.links is None and problem.hosts is not None and problem.shape[1] ** problem.shape[0] <= ENUMERATED:
         return _enumerated(problem)
     prices = sweep(problem, budget.part(budget.seconds * 0.3), 60)
-    assign = best_heuristic(problem, prices, budget)
+    if problem.plain and problem.cost.size > HEURISTIC_PAIRS:
+        return _large(problem, budget, prices)
+    assign = best_heuristic(problem, prices)
     if not problem.plain:
         return _climbed(problem, budget, assign, prices)
     search = _medium if problem.cost.size <= MILP_PAIRS else _large
-    return search(problem, budget, assign, prices)
+    return search(problem, budget, prices, assign)
 
 
 def _exact(problem: Problem) -> Answer:
@@ -133,45 +134,61 @@ def _relaxed_bound(problem: Problem, budget: Budget) -> float:
     return 0.0 if found is None else value(problem, found.pi, found.mu)
 
 
-def best_heuristic(problem: Problem, prices: Prices, budget: Budget) -> IntArray:
-    """Return the best of MFS, HFS and everything on one device; beyond `HFS_PAIRS` without HFS, which takes longest."""
-    found = [mfs.place(problem), mfs.single(problem)]
-    if problem.cost.size <= HFS_PAIRS:
-        found.append(hfs.place(problem, prices.bound))
-    if problem.hosts is not None:  # so that it is no worse than these strategies
-        found += [mfs.polished(problem, assign) for assign in found if assign is not None]
-    return _best(problem, found) if any(a is not None for a in found) else packing.feasible_start(problem)
+def best_heuristic(problem: Problem, prices: Prices) -> IntArray:
+    """Return the better one of MFS and HFS."""
+    found = (mfs.placements(problem), hfs.placements(problem, prices))
+    return _best(problem, [mfs.best_polished(problem, some, "optimal")[0] for some in found])
 
 
 def _best(problem: Problem, found: Sequence[IntArray | None]) -> IntArray:
     return min((a for a in found if a is not None), key=lambda assign: cycle(problem, assign))
 
 
-def _medium(problem: Problem, budget: Budget, assign: IntArray, prices: Prices) -> Answer:
-    """A short search, then HiGHS on the pairs that can still matter (:mod:`deadline`)."""
-    assign = _best(problem, [assign, rounded(problem, prices, budget)])
-    search = budget.part(min(SEARCH_S, budget.left() * SEARCH_PART))
-    assign = improve(problem, assign, search, prices, VAIN)
-    left = filtered(problem, cycle(problem, assign), prices, prices.bound, budget.part(budget.left() * 0.2))
-    if left.empty or _closed(problem, assign, left.bound):
-        return Answer.of(problem, assign, left.bound, optimal=True)
+def _medium(problem: Problem, budget: Budget, prices: Prices, assign: IntArray) -> Answer:
+    """A short search, then the sets of models (:mod:`partition`); the same once more; then HiGHS.
+
+    Each works on the pairs that can still matter (:mod:`deadline`).
+    """
+    few = problem.shape[0] <= partition.MOST_MODELS
+    assign = assign if few else _best(problem, [assign, rounded(problem, prices, budget)])
+    bound = prices.bound
+    for vain, part in ((VAIN, SETS_PART), (VAIN_AGAIN, SETS_PART), (0, 1.0)) if few else ((VAIN_LARGE, 1.0),):
+        search = budget.part(budget.left() * (SEARCH_PART if few else LONG_SEARCH_PART))
+        assign = improve(problem, assign, search, prices, vain) if vain else assign
+        exact = not (few and vain)
+        part_s = budget.part(budget.left() * FILTER_PART)
+        left = filtered(problem, cycle(problem, assign), prices, bound, part_s, ROUNDS if exact else 0)
+        bound = max(bound, left.bound)
+        if left.empty or _closed(problem, assign, bound):
+            return Answer.of(problem, assign, bound, optimal=True)
+        found = _finish(left, cycle(problem, assign), bound, prices, budget.part(budget.left() * part), whole=exact)
+        if found.assign is not None and packing.fits(problem, found.assign):
+            assign = _best(problem, [assign, found.assign])
+        bound = max(bound, min(found.bound, cycle(problem, assign)))
+        if found.proven or _closed(problem, assign, bound):
+            return Answer.of(problem, assign, bound, optimal=True)
+    return Answer.of(problem, assign, bound)
+
+
+def _finish(left: Filtered, upper: float, lower: float, even: Prices, budget: Budget, *, whole: bool) -> MilpResult:
+    """Search what is left exactly: by sets of models, or `whole` by HiGHS or CP-SAT."""
+    if not whole:
+        return partition.shortest_cycle(left.problem, upper, lower, left.prices, even, budget)
     finish = cpsat.shortest_cycle if cpsat.available() else milp.shortest_cycle
-    found = finish(left.problem, cycle(problem, assign), left.bound, budget.left())
-    if found.assign is not None and packing.fits(problem, found.assign):
-        assign = _best(problem, [assign, found.assign])
-    bound = max(left.bound, min(found.bound, cycle(problem, assign)))
-    return Answer.of(problem, assign, bound, optimal=found.proven or _closed(problem, assign, bound))
+    return finish(left.problem, upper, lower, budget.left())
 
 
-def _large(problem: Problem, budget: Budget, assign: IntArray, prices: Prices) -> Answer:
+def _large(problem: Problem, budget: Budget, prices: Prices, start: IntArray | None = None) -> Answer:
     """Prices, the LP where there is time for it, and local search to the end of the budget."""
-    options: list[IntArray | None] = [assign]
+    options = [start, rounded(problem, prices, budget)]
     for factor in FILLS:
         if not budget.over():
             options.append(filled(problem, prices, prices.bound * factor))
-    if budget.left() > LP_S_PER_PAIR * problem.cost.size:
-        options.append(rounded(problem, prices, budget))
-    assign = improve(problem, _best(problem, options), budget, prices, VAIN_LARGE)
+    if all(option is None for option in options):
+        options.append(best_heuristic(problem, prices))
+    best = _best(problem, options)
+    near = below(problem, cycle(problem, best) * (1 + CLOSE))
+    assign = improve(near, best, budget, prices, VAIN_LARGE)
     bound = max(prices.bound, filtered_bound(problem, cycle(problem, assign), prices, budget))
     return Answer.of(problem, assign, bound, optimal=_closed(problem, assign, bound))
 

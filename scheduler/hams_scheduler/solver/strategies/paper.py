@@ -2,7 +2,7 @@
 
 With one model per device the placement is a linear bottleneck assignment (Burkard, Dell'Amico, Martello: Assignment
 Problems, chapter 6), which is solved exactly in polynomial time. Memory is per pair here, so `cost` already excludes a
-model that does not fit.
+model that does not fit. The heuristics' steps have the paper's names, as in :mod:`mfs` and :mod:`hfs`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from hams_scheduler.solver.instance import IntArray, NoPlacementError, Problem
+from hams_scheduler.solver.instance import FloatArray, IntArray, NoPlacementError, Problem
 from hams_scheduler.solver.placement import Answer
 from hams_scheduler.solver.time_budget import Budget
 
@@ -48,39 +48,74 @@ def optimal(problem: Problem, budget: Budget) -> Answer:
 
 def mfs(problem: Problem, budget: Budget) -> Answer:
     """Model-first: the model whose best FPS is lowest first, each to its fastest free device."""
-    order = np.argsort(-problem.cost.min(axis=1), kind="stable")
-    return _greedy(problem, [(int(row), None) for row in order], "mfs")
+    model_allocations: dict[int, int] = {}
+    models, devices = np.arange(problem.shape[0]), np.arange(problem.shape[1])
+    while len(models):
+        model = query_worst_case_model(problem, models)
+        device = query_model(problem, model, devices)
+        if device is None:
+            return _matched(problem, model, "mfs")
+        model_allocations[model] = device
+        models, devices = models[models != model], devices[devices != device]
+    return _answer(problem, model_allocations)
 
 
 def hfs(problem: Problem, budget: Budget) -> Answer:
     """Hardware-first: the strongest device (highest mean speed) takes the slowest model that it can run."""
-    best = problem.cost.min(axis=1)
-    speed = np.where(np.isfinite(problem.cost), best[:, None] / problem.cost, 0.0).mean(axis=0)
-    devices = np.argsort(-speed, kind="stable")
-    left = [int(row) for row in np.argsort(-best, kind="stable")]
-    pairs = []
-    for column in devices:
-        row = next((row for row in left if np.isfinite(problem.cost[row, column])), None)
-        if row is not None:
-            left.remove(row)
-            pairs.append((row, int(column)))
-    return _greedy(problem, [*pairs, *((row, None) for row in left)], "hfs")
+    device_allocations: dict[int, int] = {}
+    models, devices = np.arange(problem.shape[0]), np.arange(problem.shape[1])
+    while len(models) and len(devices):
+        device = query_worst_case_device(problem, devices)
+        model = query_device(problem, device, models)
+        devices = devices[devices != device]
+        if model is not None:
+            device_allocations[device] = model
+            models = models[models != model]
+    if len(models):
+        return _matched(problem, query_worst_case_model(problem, models), "hfs")
+    return _answer(problem, {model: device for device, model in device_allocations.items()})
 
 
-def _greedy(problem: Problem, order: list[tuple[int, int | None]], name: str) -> Answer:
+def query_worst_case_model(problem: Problem, models: IntArray) -> int:
+    """Return which of the waiting `models` has the lowest best FPS."""
+    return int(models[problem.cost[models].min(axis=1).argmax()])
+
+
+def query_model(problem: Problem, model: int, devices: IntArray) -> int | None:
+    """Return which of the free `devices` suits the model: its fastest; None: it can run on none."""
+    cost = problem.cost[model, devices]
+    return int(devices[cost.argmin()]) if np.isfinite(cost.min(initial=np.inf)) else None
+
+
+def query_worst_case_device(problem: Problem, devices: IntArray) -> int:
+    """Return which of the free `devices` is the strongest."""
+    return int(devices[speeds(problem)[devices].argmax()])
+
+
+def query_device(problem: Problem, device: int, models: IntArray) -> int | None:
+    """Return which of the waiting `models` suits the device: the slowest that it can run; None: it can run none."""
+    able = models[np.isfinite(problem.cost[models, device])]
+    return query_worst_case_model(problem, able) if len(able) else None
+
+
+def speeds(problem: Problem) -> FloatArray:
+    """Return D: the mean over models of the device's speed relative to the model's best; unsupported counts as 0."""
+    best = problem.cost.min(axis=1, keepdims=True)
+    supported = np.isfinite(problem.cost)
+    speed = np.where(supported, best / np.where(supported, problem.cost, 1.0), 0.0)
+    return np.asarray(speed.mean(axis=0), dtype=np.float64)
+
+
+def _answer(problem: Problem, model_allocations: dict[int, int]) -> Answer:
+    assign = np.array([model_allocations[row] for row in range(problem.shape[0])], dtype=np.int64)
+    return Answer.of(problem, assign, _cycle(problem, bottleneck_assignment(problem)))
+
+
+def _matched(problem: Problem, left: int, name: str) -> Answer:
+    """Return the exact assignment, because the order left no device for the model `left`."""
     exact = bottleneck_assignment(problem)
-    bound = _cycle(problem, exact)
-    assign = np.full(problem.shape[0], -1, dtype=np.int64)
-    free = np.ones(problem.shape[1], dtype=bool)
-    for row, column in order:
-        options = np.where(free, problem.cost[row], np.inf)
-        chosen = int(options.argmin()) if column is None else column
-        if not np.isfinite(options[chosen]):
-            note = f"{name}: taking devices in turn left none for {problem.models[row]}; a matching was used"
-            return Answer.of(problem, exact, bound, notes=(note,))
-        assign[row] = chosen
-        free[chosen] = False
-    return Answer.of(problem, assign, bound)
+    note = f"{name}: taking devices in turn left none for {problem.models[left]}; a matching was used"
+    return Answer.of(problem, exact, _cycle(problem, exact), notes=(note,))
 
 
 def _match(problem: Problem, limit: float) -> IntArray:

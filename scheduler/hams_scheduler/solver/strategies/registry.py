@@ -42,10 +42,11 @@ def solve(
 ) -> Placement:
     """Place `instance` by the strategy of that name.
 
-    `time_limit_s` bounds the anytime search of `optimal` and `replicated`; the others take what they take. `seconds`
-    of the answer is the search on `clock`, without the explanations. `bounds`: of several groups each gets the bound of
-    its level from the other strategies, too, which takes `time_limit_s` more at most. Raises InvalidInstanceError for
-    an unknown strategy or a time limit that is not above 0, NoPlacementError when nothing fits.
+    `time_limit_s` bounds the anytime search of `optimal` and `replicated` (sharing may take a fifth of it more); the
+    others take what they take. `seconds` of the answer is the search on `clock`, without the explanations. `bounds`: of
+    several groups each gets the bound of its level from the other strategies, too, which takes `time_limit_s` more at
+    most. Raises InvalidInstanceError for an unknown strategy or a time limit that is not above 0, NoPlacementError when
+    nothing fits.
     """
     if strategy not in STRATEGIES:
         known = ", ".join(STRATEGIES)

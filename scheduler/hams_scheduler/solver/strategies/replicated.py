@@ -13,6 +13,8 @@ detector that was shared out for 1 % made the group 11 % slower). The bound is t
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, Problem
@@ -20,7 +22,7 @@ from hams_scheduler.solver.objective import breaches, share_cycle
 from hams_scheduler.solver.placement import Answer
 from hams_scheduler.solver.strategies import lp
 from hams_scheduler.solver.strategies.optimal import optimal
-from hams_scheduler.solver.strategies.prices import sweep, value
+from hams_scheduler.solver.strategies.prices import Prices, sweep, value
 from hams_scheduler.solver.time_budget import Budget
 
 LEAST_SHARE = 0.05
@@ -29,6 +31,8 @@ FULL_LP_PAIRS = 20_000
 """Largest M×D solved with all pairs; beyond it each model keeps its cheapest devices only."""
 ROUNDS = 60
 """Most solutions of the LP on one way."""
+EXTRA = 0.2
+"""By how much sharing may exceed the time limit, as a part of it."""
 WORTH_SHARING = 0.03
 """Sharing must shorten the cycle of whole nodes by this part of it."""
 WORTH = 1e-4
@@ -36,28 +40,47 @@ WORTH = 1e-4
 
 
 def replicated(problem: Problem, budget: Budget) -> Answer:
-    """Return shares with the shortest cycle found, and a proven bound for shares."""
-    whole = optimal(problem, budget.part(budget.seconds * 0.5))
+    """Return shares with the shortest cycle found, and a proven bound for shares.
+
+    The search for whole nodes is that of `optimal` with the whole budget, so the answer is no worse. Sharing takes what
+    that leaves, and up to `EXTRA` of the budget more.
+    """
+    whole = optimal(problem, budget)
     if problem.one_per_device:
         return Answer(whole.shares, whole.bound, whole.optimal, ("replicated: the objective paper shares nothing",))
+    budget = replace(budget, seconds=budget.seconds * (1 + EXTRA))
     prices = sweep(problem, budget.part(budget.left() * 0.3), 60)
+    bound, undivided = value(problem, prices.pi, prices.mu), share_cycle(problem, whole.shares)
+    if bound > undivided * (1 - WORTH_SHARING):
+        return _undivided(whole, undivided, bound, bound)
+    best, bound = _shared(problem, whole.shares, prices, bound, budget)
+    length = share_cycle(problem, best)
+    if undivided * (1 - WORTH_SHARING) < length < undivided:
+        return _undivided(whole, undivided, bound, length)
+    return Answer(best, min(bound, length), length <= bound * (1 + 1e-6))
+
+
+def _undivided(whole: Answer, undivided: float, bound: float, shared: float) -> Answer:
+    """Return whole nodes, with a cycle of `undivided` seconds, because sharing them gives `shared` seconds at best."""
+    notes = (f"replicated: sharing nodes would gain {undivided / shared - 1:.1%}, too little to be worth it",)
+    proven = undivided <= bound * (1 + 1e-6)
+    return Answer(whole.shares, min(bound, undivided), proven, () if proven else notes)
+
+
+def _shared(
+    problem: Problem, whole: FloatArray, prices: Prices, bound: float, budget: Budget
+) -> tuple[FloatArray, float]:
+    """Return the best shares found both ways, no worse than `whole`, and the bound of the LP where that is higher."""
     full = problem.cost.size <= FULL_LP_PAIRS
-    allowed = np.isfinite(problem.cost) if full else lp.pruned(problem, prices) | (whole.shares > 0)
-    bound = value(problem, prices.pi, prices.mu)
+    allowed = np.isfinite(problem.cost) if full else lp.pruned(problem, prices) | (whole > 0)
     first = lp.solve(problem, allowed, budget.left())
-    options = [whole.shares]
+    options = [whole]
     if first is not None:
         if full:
             bound = max(bound, first.cycle * (1 - 1e-7))
-        options += [_from_above(problem, allowed, first.shares, budget), _from_below(problem, whole.shares, budget)]
+        options += [_from_above(problem, allowed, first.shares, budget), _from_below(problem, whole, budget)]
     kept = [shares for shares in options if not breaches(problem, shares)]
-    best = min(kept, key=lambda shares: share_cycle(problem, shares))
-    length, undivided = share_cycle(problem, best), share_cycle(problem, whole.shares)
-    if undivided * (1 - WORTH_SHARING) < length < undivided:
-        gain = undivided / length - 1
-        why = f"replicated: sharing nodes would gain {gain:.1%}, too little to be worth it"
-        return Answer(whole.shares, min(bound, undivided), undivided <= bound * (1 + 1e-6), (why,))
-    return Answer(best, min(bound, length), length <= bound * (1 + 1e-6))
+    return min(kept, key=lambda shares: share_cycle(problem, shares)), bound
 
 
 def _from_above(problem: Problem, allowed: np.ndarray, shares: FloatArray, budget: Budget) -> FloatArray:

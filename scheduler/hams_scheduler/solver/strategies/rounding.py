@@ -14,29 +14,53 @@ from dataclasses import replace
 import numpy as np
 
 from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, IntArray, Problem
-from hams_scheduler.solver.strategies import lp
+from hams_scheduler.solver.strategies import deadline, lp
 from hams_scheduler.solver.strategies.prices import Prices, priced
 from hams_scheduler.solver.time_budget import Budget
 
-STAGES = (0.05, 0.12, 0.25, 0.5, 0.8, 1.0)
-"""Parts of all models that are fixed after each stage."""
-FEW_STAGES = (0.12, 0.4, 1.0)
-"""The same where an LP takes a second or so."""
-MANY_PAIRS = 300_000
-"""Largest M×D with all stages."""
+STAGES = {
+    12: (0.03, 0.06, 0.12, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+    7: (0.05, 0.12, 0.25, 0.45, 0.65, 0.85, 1.0),
+    3: (0.12, 0.4, 1.0),
+}
+"""Parts of all models that are fixed after each stage, by number of stages."""
+LP_S_PER_PAIR = {5: 2.5e-6, 3: 1.5e-6, 2: 6e-7}
+"""About how long an LP takes per pair of the whole problem, s, by how many devices per model it keeps."""
+WAYS = ((5, 12), (3, 12), (3, 7), (2, 12), (2, 7), (2, 3))
+"""Devices kept per model and stages, the best way first."""
+PART = 0.5
+"""The part of the time left that rounding may take."""
+SCARCE = (0.3, 1.0)
+"""What memory counts beside time in the order of models; where models find no room, more."""
+DEADLINE = 1.05
+"""A pair that alone takes more than so many bounds is left out."""
 WHOLE = 1 - 1e-6
 """A larger share is all of a model."""
 
 
 def rounded(problem: Problem, prices: Prices, budget: Budget) -> IntArray | None:
     """Return a placement, or None when memory or time stops it."""
+    time = budget.left() * PART / problem.cost.size
+    way = next(((kept, count) for kept, count in WAYS if count * LP_S_PER_PAIR[kept] <= time), None)
+    if way is None:
+        return None
+    for scarce in SCARCE:
+        found = _staged(problem, prices, way[0], STAGES[way[1]], scarce, budget)
+        if found is not None or budget.left() < time * problem.cost.size:
+            return found
+    return None
+
+
+def _staged(
+    problem: Problem, prices: Prices, kept: int, stages: tuple[float, ...], scarce: float, budget: Budget
+) -> IntArray | None:
     rows, columns = problem.shape
-    allowed = lp.pruned(problem, prices)
-    order = np.argsort(-problem.cost.min(axis=1), kind="stable")
+    allowed = lp.pruned(deadline.below(problem, prices.bound * DEADLINE), prices, kept)
+    order = np.argsort(-_sizes(problem, prices.bound, scarce), kind="stable")
     assign: IntArray = np.full(rows, -1, dtype=np.int64)
     loads, room = np.zeros(columns), problem.capacity + SLACK_MIB
     done = 0
-    for part in STAGES if problem.cost.size <= MANY_PAIRS else FEW_STAGES:
+    for part in stages:
         left, last = order[done:], max(done + 1, round(part * rows))
         rest = replace(problem, models=(), cost=problem.cost[left], memory=problem.memory[left])
         found = lp.solve(rest, allowed[left], budget.left(), loads, room)
@@ -57,6 +81,14 @@ def rounded(problem: Problem, prices: Prices, budget: Budget) -> IntArray | None
         if done >= rows:
             break
     return assign
+
+
+def _sizes(problem: Problem, bound: float, scarce: float) -> FloatArray:
+    """Return M: the part of a cycle of `bound` seconds that a model takes at best, or `scarce` × that of a memory."""
+    time = problem.cost.min(axis=1) / max(bound, 1e-300)
+    if problem.tight:
+        time = np.maximum(time, scarce * (problem.memory / np.maximum(problem.capacity, 1e-9)).min(axis=1))
+    return np.asarray(time, dtype=np.float64)
 
 
 def filled(problem: Problem, prices: Prices, limit: float) -> IntArray | None:
