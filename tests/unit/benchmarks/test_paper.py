@@ -129,7 +129,7 @@ def test_every_further_network_on_the_cpu_costs_21_ms() -> None:
 def test_the_strategies_choose_a_row_within_one_percent_of_the_best(service: str) -> None:
     path = intel_report.INSTANCES / f"intel-{service}.json"
     assert path.read_text() == intel_report.instance_text(service)
-    for answer in offline.plan(str(path), ["mfs", "optimal"], [], time_limit_s=1.0):
+    for answer in offline.plan(str(path), ["mfs", "hfs", "optimal"], [], time_limit_s=1.0):
         places = tuple(answer["assignment"][network] for network in intel.services()[service])
         lost = intel.loss(intel.rows(), service, places)
         assert lost is not None, places

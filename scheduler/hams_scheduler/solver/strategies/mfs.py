@@ -30,7 +30,8 @@ from hams_scheduler.solver.strategies.prices import sweep
 from hams_scheduler.solver.time_budget import Budget
 
 CLIMBED = 2000
-"""Most moves and swaps of a placement, M × (M + D), that are tried one by one where hosts' cores count."""
+"""Most moves and swaps of a placement, M × (M + D), that are tried one by one where hosts' cores count, or devices
+slow down with their models."""
 MANY_PAIRS = 2000
 """Beyond this M×D regret is the only worst case."""
 
@@ -127,7 +128,7 @@ def single(problem: Problem) -> IntArray | None:
 
 
 def best_polished(problem: Problem, found: Iterable[IntArray], name: str) -> tuple[IntArray, tuple[str, ...]]:
-    """Return the best of the placements `found`, polished, or, when better, everything on one device.
+    """Return the best of the placements `found`, polished, or, when better, everything on one device, polished too.
 
     If there is neither, some feasible packing is polished.
     """
@@ -138,18 +139,22 @@ def best_polished(problem: Problem, found: Iterable[IntArray], name: str) -> tup
         notes = (f"{name}: its order runs out of memory; a placement that fits was used",)
         options = [polished(problem, packing.feasible_start(problem) if alone is None else alone)]
     best = min(options, key=lambda assign: cycle(problem, assign))
-    if alone is not None and cycle(problem, alone) < cycle(problem, best):
-        return alone, (f"{name}: everything on {problem.devices[alone[0]]} is faster than its own placement",)
+    starts = [best]
+    if alone is not None:
+        starts.append(polished(problem, alone))
+        if cycle(problem, alone) < cycle(problem, best):
+            notes = (f"{name}: everything on {problem.devices[alone[0]]} is faster than its own placement",)
     rows, columns = problem.shape
-    if problem.plain or rows * (rows + columns) > CLIMBED or problem.hosts is None:
-        return best, notes
-    return climb(problem, best, lambda tried: (-cycle(problem, tried),), Budget.start(np.inf), 2 * columns), notes
+    if not problem.plain and rows * (rows + columns) <= CLIMBED:
+        score, budget = (lambda tried: (-cycle(problem, tried),)), Budget.start(np.inf)
+        starts = [climb(problem, assign, score, budget, 2 * columns) for assign in starts]
+    return min(starts, key=lambda assign: cycle(problem, assign)), notes
 
 
 def polished(problem: Problem, assign: IntArray) -> IntArray:
     """Return `assign` after moves, swaps and chains off the bottleneck, as many as there are devices twice over.
 
-    Hosts' cores only count in whether that is better; nothing is tried where devices slow down with their models.
+    Hosts' cores only count in whether that is better; nothing is done where devices slow down with their models.
     """
     if problem.plain:
         return descend(problem, assign, Budget.start(np.inf), 2 * problem.shape[1])
