@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from typing import TypeVar
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -21,6 +20,7 @@ from hams_shared.wire.messages.scheduler import PlanRequest
 from support.build import group_record, group_spec
 from support.cores.store import BUCKETS
 from support.cores.world import DEVICES, GROUPS, World
+from support.examples import examples
 
 STEPS = 50
 T = TypeVar("T")
@@ -278,4 +278,4 @@ class Cores(RuleBasedStateMachine):
 
 
 TestCores = Cores.TestCase
-TestCores.settings = settings(stateful_step_count=STEPS, deadline=None)
+TestCores.settings = examples(60, stateful_step_count=STEPS, deadline=None)

@@ -45,6 +45,8 @@ MOST_SKIPPED = 32
 """Pixels of a crop, before it begins, among which one is looked for that begins at a whole pixel of the image."""
 MOST_OFF = 1 / 32
 """Of an image pixel: as exact as OpenCV's warping."""
+ROUNDING = 1e-6
+"""Image pixels: a crop that was mapped there and back begins where it began, whatever the rounding."""
 
 
 @dataclass(frozen=True)
@@ -238,8 +240,8 @@ def _sample(image: Pixels, to_image: Affine, quad: NDArray[np.float64] | None, t
         return
     factors, low, high = bounds
     margin = 2 * float(factors.max()) + 2
-    x0, y0 = (int(v) for v in np.clip(np.floor(low - margin), 0, (columns - 1, rows - 1)))
-    x1, y1 = (int(v) for v in np.clip(np.ceil(high + margin), (x0 + 1, y0 + 1), (columns, rows)))
+    x0, y0 = (int(v) for v in np.clip(np.floor(low - margin + ROUNDING), 0, (columns - 1, rows - 1)))
+    x1, y1 = (int(v) for v in np.clip(np.ceil(high + margin - ROUNDING), (x0 + 1, y0 + 1), (columns, rows)))
     part = image[y0:y1, x0:x1]
     factor_x, factor_y = factors if upright else (factors.min(), factors.min())
     small = downscale(part, float(factor_x), float(factor_y))
