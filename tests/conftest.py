@@ -30,7 +30,7 @@ def _denormal_numbers() -> Iterator[None]:
     LIBM.fesetenv(FE_DFL_ENV)
 
 
-# About the same examples in every run: hypothesis also tries numbers that stand in the modules that happen to be loaded.
+# About the same examples in every run: hypothesis also tries numbers of the modules that are loaded.
 settings.register_profile("hams", deadline=None, derandomize=True)
 settings.register_profile("thorough", deadline=None, max_examples=300, print_blob=True)  # others in every run
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "hams"))
