@@ -79,7 +79,7 @@ def scored(instance: Instance, placement: Placement) -> tuple[float, ...]:
 
 def solved(instance: Instance, name: str) -> Placement:
     try:
-        return solve(instance, name, time_limit_s=5.0, bounds=True)
+        return solve(instance, name, time_limit_s=30.0, bounds=True)
     except NoPlacementError:
         assume(False)
         raise
@@ -166,7 +166,7 @@ def test_what_survives_is_the_best_of_all_that_do(instance: Instance, keep: floa
             score = levels.score(instance, problem, objective.shares_of(problem, rows))
             best = score if best is None else max(best, score)
     try:
-        found = survive(instance, keep=keep, reserve=reserve, time_limit_s=5.0)
+        found = survive(instance, keep=keep, reserve=reserve, time_limit_s=30.0)
     except NoPlacementError as error:
         assert best is None or most < keep * (1 + 1e-5)
         assert f"best keeps {most:.1%}" in error.text or most == pytest.approx(keep, rel=1e-4)

@@ -29,15 +29,15 @@ def two(priority_b: int = 0, target: float = 10.0, **more: Any) -> Instance:
 
 
 def test_the_group_off_the_bottleneck_gets_what_is_left() -> None:
-    placement = solve(two(), "optimal")
+    placement = solve(two(), "optimal", time_limit_s=20.0)
     assert placement.group_fps["a"] == pytest.approx(12.0)
     assert placement.group_fps["b"] == pytest.approx(1 / (1 / 20 + 1 / 25))
     assert placement.unmet == ()
 
 
 def test_lower_priority_gives_way_and_is_named() -> None:
-    placement = solve(two(priority_b=5, target=40.0), "optimal")
-    other = solve(two(priority_b=-5, target=40.0), "optimal")
+    placement = solve(two(priority_b=5, target=40.0), "optimal", time_limit_s=20.0)
+    other = solve(two(priority_b=-5, target=40.0), "optimal", time_limit_s=20.0)
     assert placement.group_fps["b"] > other.group_fps["b"]
     assert other.group_fps["a"] > placement.group_fps["a"]
     assert "a" in placement.unmet
@@ -88,9 +88,13 @@ def test_shares_are_computed_for_all_groups_and_not_only_the_first() -> None:
     """Group a is limited by its one node on x; b and c could share y and z in any way."""
     fps = np.array([[10.0, 0, 0], [0, 40, 40], [0, 40, 40], [0, 40, 40]])
     names = ("a/1", "b/1", "c/1", "c/2")
-    found = solve(Instance(names, ("x", "y", "z"), fps, groups={name: name[0] for name in names}), "replicated")
+    found = solve(
+        Instance(names, ("x", "y", "z"), fps, groups={name: name[0] for name in names}), "replicated", time_limit_s=20.0
+    )
     assert outcome(found) == [("a", 10.0, 0.0, True), ("b", 26.7, 0.0, True), ("c", 26.7, 0.0, True)]
-    whole = solve(Instance(names, ("x", "y", "z"), fps, groups={name: name[0] for name in names}), "optimal")
+    whole = solve(
+        Instance(names, ("x", "y", "z"), fps, groups={name: name[0] for name in names}), "optimal", time_limit_s=20.0
+    )
     assert outcome(whole) == [("a", 10.0, 0.0, True), ("c", 20.0, 0.0, True), ("b", 40.0, 0.0, True)]
 
 
@@ -103,10 +107,10 @@ def test_a_slow_link_keeps_parent_and_child_together() -> None:
         links={("box1", "box2"): 1.0},
         edges=(Edge("host:box1", "det", 0), Edge("det", "head", 2**20)),
     )
-    placement = solve(instance, "optimal")
+    placement = solve(instance, "optimal", time_limit_s=20.0)
     assert len(set(placement.assignment.values())) == 1
     assert placement.fps == pytest.approx(5.5)
-    free = solve(instance.replace(links={("box1", "box2"): 1000.0}), "optimal")
+    free = solve(instance.replace(links={("box1", "box2"): 1000.0}), "optimal", time_limit_s=20.0)
     assert free.fps == pytest.approx(10.0)
 
 
