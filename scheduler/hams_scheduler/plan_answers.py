@@ -8,10 +8,9 @@ from functools import partial
 from hams_scheduler import planning
 from hams_scheduler.planning import choose_and_place, place, translated
 from hams_scheduler.planning_instance import build_instance
-from hams_scheduler.solver.instance import Instance, NoPlacementError
+from hams_scheduler.solver.instance import NoPlacementError
 from hams_scheduler.solver.losses import Loss, each_removed
 from hams_scheduler.solver.placement import Placement
-from hams_scheduler.solver.strategies.registry import solve
 from hams_scheduler.solver.survive import Survival, survive
 from hams_scheduler.variant_choice import NetworkChoices, PlanningSnapshot, choose_networks, explained, variants_of
 from hams_shared.errors import InfeasibleError
@@ -31,7 +30,7 @@ def answer(snapshot: PlanningSnapshot, *, each_loss: bool = False) -> StrategyAn
     """
     with translated():
         chosen, whole, placement = choose_and_place(snapshot, partial(planning.solve, bounds=True))
-        losses = each_removed(whole, placement, lambda left: _placed(left, snapshot)) if each_loss else ()
+        losses = each_removed(whole, placement, lambda left: planning.solve(left, snapshot)) if each_loss else ()
     found = _to_answer(placement, chosen, losses)
     if not found.variants:
         return found
@@ -40,10 +39,6 @@ def answer(snapshot: PlanningSnapshot, *, each_loss: bool = False) -> StrategyAn
     except InfeasibleError:
         return found.model_copy(update={"source_fps": 0.0})
     return found.model_copy(update={"source_fps": without.fps})
-
-
-def _placed(instance: Instance, snapshot: PlanningSnapshot) -> Placement:
-    return solve(instance, snapshot.strategy, time_limit_s=snapshot.time_limit_s)
 
 
 def answer_survival(snapshot: PlanningSnapshot, wanted: SurviveRequest) -> StrategyAnswer:

@@ -19,9 +19,10 @@ from hams_scheduler.heartbeat_reader import HeartbeatReader
 from hams_scheduler.leader.lease import Lease
 from hams_scheduler.leader.lease_store import Leadership
 from hams_scheduler.leader.plan_store import WRITE_RETRY_S, PlanStore, Write, WriteQueue
-from hams_scheduler.planning import decide
+from hams_scheduler.planning import Solution, decide
 from hams_scheduler.questions import Questions
 from hams_scheduler.state import SchedulerState
+from hams_scheduler.variant_choice import PlanningSnapshot
 from hams_scheduler.view import scheduler_view
 from hams_shared.bus.protocol import Bus, KeyValue, Message, Registration
 from hams_shared.bus.records import changes, opened, restore, watched
@@ -361,25 +362,23 @@ class SchedulerService:
         self._do(events.VideoMeasured(command.key, cost))
 
     async def _solve(self, command: events.Solve) -> None:
-        """Run the solver in a thread."""
-        try:
-            solution = await asyncio.to_thread(decide, command.snapshot, time.time())
-        except Exception as error:
-            if not isinstance(error, HamsError):
-                log.exception("solving failed")
-            self._do(events.Solved(command.generation, None, as_hams_error(error)))
-        else:
-            self._do(events.Solved(command.generation, solution))
+        self._do(events.Solved(command.generation, *await _decided(command.snapshot)))
 
     async def _prepare(self, command: events.Prepare) -> None:
         """Compute the plans for a loss that may come, in a thread; its CPU time decides when the next is computed.
 
         What the whole process spends meanwhile counts, since a strategy may have threads of its own.
         """
-        begin, solution = time.process_time(), None
-        try:
-            solution = await asyncio.to_thread(decide, command.snapshot, time.time())
-        except Exception as error:
-            if not isinstance(error, HamsError):
-                log.exception("solving failed")
+        begin = time.process_time()
+        solution, _ = await _decided(command.snapshot)
         self._do(events.Prepared(command.generation, solution, time.process_time() - begin))
+
+
+async def _decided(snapshot: PlanningSnapshot) -> tuple[Solution | None, HamsError | None]:
+    """Run the solver in a thread; return its solution, or None and why there is none."""
+    try:
+        return await asyncio.to_thread(decide, snapshot, time.time()), None
+    except Exception as error:
+        if not isinstance(error, HamsError):
+            log.exception("solving failed")
+        return None, as_hams_error(error)

@@ -95,10 +95,9 @@ class LevelBounds:
 
 def stages(instance: Instance) -> list[Stage]:
     """Return a stage for each priority, the highest first, then that of all groups."""
-    names = instance.group_names
-    priority = np.array([instance.priorities.get(name, 0) for name in names])
+    priority = objective.priorities(instance)
     of = [Stage(np.nonzero(priority == level)[0], 1.0) for level in sorted(set(priority.tolist()), reverse=True)]
-    return [*of, Stage(np.arange(len(names)), np.inf)]
+    return [*of, Stage(np.arange(len(priority)), np.inf)]
 
 
 def ratios(instance: Instance, problem: Problem, shares: FloatArray) -> FloatArray:
@@ -146,7 +145,7 @@ def wanted(instance: Instance, ratio: FloatArray, place: int, wish: float) -> Fl
     before = [group for group, _ in places[:place]]
     aim = np.minimum(1.0, ratio)
     if np.isfinite(stage.cap):
-        priority = np.array([instance.priorities.get(name, 0) for name in instance.group_names])
+        priority = objective.priorities(instance)
         aim[priority < priority[places[place][0]]] = 0.0
     raised = [group for group in stage.groups if group not in before]
     aim[before] = ratio[before]

@@ -107,6 +107,17 @@ def breaches(problem: Problem, shares: FloatArray) -> list[str]:
     return wrong
 
 
+def group_rows(instance: Instance) -> IntArray:
+    """Return M numbers of the models' groups, in the order of :attr:`Instance.group_names`."""
+    number = {name: index for index, name in enumerate(instance.group_names)}
+    return np.array([number[instance.group_of(model)] for model in instance.models], dtype=np.int64)
+
+
+def priorities(instance: Instance) -> IntArray:
+    """Return the priorities of the G groups."""
+    return np.array([instance.priorities.get(name, 0) for name in instance.group_names], dtype=np.int64)
+
+
 def group_rates(instance: Instance, problem: Problem, shares: FloatArray) -> dict[str, float]:
     """Return FPS by group for fixed shares: highest priority first up to its target, then all by max-min.
 
@@ -118,7 +129,7 @@ def group_rates(instance: Instance, problem: Problem, shares: FloatArray) -> dic
         return {names[0]: 1.0 / share_cycle(problem, shares)}
     use = _use(instance, problem, shares)
     ratio = np.zeros(len(names))
-    priority = np.array([instance.priorities.get(name, 0) for name in names])
+    priority = priorities(instance)
     if (use.sum(axis=0) <= 1 + 1e-12).all():
         ratio = _fill(use, ratio, np.ones(len(names), dtype=bool), np.inf)
     else:
@@ -130,9 +141,7 @@ def group_rates(instance: Instance, problem: Problem, shares: FloatArray) -> dic
 
 def _use(instance: Instance, problem: Problem, shares: FloatArray) -> FloatArray:
     """Return G×(D+links+hosts) busy fractions that each group causes at its target."""
-    names = instance.group_names
-    number = {name: index for index, name in enumerate(names)}
-    rows = np.array([number[instance.group_of(model)] for model in instance.models])
+    names, rows = instance.group_names, group_rows(instance)
     part = np.where(shares > 0, shares * np.where(shares > 0, problem.cost, 0.0), 0.0)
     if problem.slowdown is not None:
         count = (shares > 0).sum(axis=0)
@@ -162,11 +171,9 @@ def host_use(instance: Instance, shares: FloatArray, rates: dict[str, float]) ->
     table = HostTable.of(instance)
     if table is None:
         return {}
-    number = {name: index for index, name in enumerate(instance.group_names)}
-    used = _host_use(table, shares, np.array([number[instance.group_of(model)] for model in instance.models]))
     total = np.zeros(len(table.names))
-    for name, one in number.items():
-        total += rates[name] / (instance.target(name) if len(rates) > 1 else 1.0) * used[one]
+    for name, used in zip(instance.group_names, _host_use(table, shares, group_rows(instance)), strict=True):
+        total += rates[name] / (instance.target(name) if len(rates) > 1 else 1.0) * used
     return {name: float(value) for name, value in zip(table.names, total, strict=True)}
 
 
@@ -236,11 +243,13 @@ __all__ = [
     "demand",
     "device_cycles",
     "group_rates",
+    "group_rows",
     "host_cycles",
     "host_seconds",
     "host_use",
     "limits",
     "link_cycles",
+    "priorities",
     "satisfaction",
     "share_cycle",
     "shares_of",

@@ -116,10 +116,10 @@ def _question(instance: Instance, ordinary: Placement, keep: float, reserve: boo
     problem = Problem.of(instance)
     reference = references(instance, ordinary)
     several = len(instance.group_names) > 1
-    names = {name: number for number, name in enumerate(instance.group_names)}
+    names = instance.group_names
     ratio = np.array([keep * reference[name] / (instance.target(name) if several else 1.0) for name in names])
-    group = np.array([names[instance.group_of(model)] for model in instance.models])
-    return _Question(instance, problem, weighted(problem, group, ratio), reference, keep, reserve)
+    kept = weighted(problem, objective.group_rows(instance), ratio)
+    return _Question(instance, problem, kept, reference, keep, reserve)
 
 
 def _answer(question: _Question, assign: IntArray, bound: float, ordinary: Placement, budget: Budget) -> Answer:

@@ -8,7 +8,10 @@ import typer
 
 from hams_shared.runtime.options import Debug
 
-__all__ = ["Debug", "Devices", "GroupName", "Json", "Nats", "Strategy"]
+__all__ = ["EACH", "Debug", "Devices", "GroupName", "Json", "Nats", "Strategy"]
+
+EACH = "remove:each"
+"""The what-if question that asks about the loss of each device."""
 
 GroupName = Annotated[str, typer.Argument(help="The group's name.")]
 

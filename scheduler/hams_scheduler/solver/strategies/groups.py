@@ -21,8 +21,9 @@ from hams_scheduler.solver import levels, objective
 from hams_scheduler.solver.instance import FloatArray, Instance, IntArray, Problem
 from hams_scheduler.solver.placement import Answer
 from hams_scheduler.solver.strategies.level_proof import LevelProof, weighted
-from hams_scheduler.solver.strategies.level_shares import LEAST_SHARE, filled, fitting
+from hams_scheduler.solver.strategies.level_shares import filled, fitting
 from hams_scheduler.solver.strategies.local_search import climb
+from hams_scheduler.solver.strategies.replicated import LEAST_SHARE, WORTH_SHARING
 from hams_scheduler.solver.time_budget import Budget
 
 Solve = Callable[[Problem, Budget], Answer]
@@ -31,8 +32,6 @@ LIFTS = (0.5, 0.25, 0.1)
 """Parts of what is open between a level and its bound that are tried, one after the other."""
 EXACT_FIRST = 150
 """Up to so many pairs (M×D) HiGHS has all the time."""
-WORTH_SHARING = 0.03
-"""Sharing must raise a level by this part of it, or the nodes stay whole."""
 SHARED_PAIRS = 20_000
 """Largest M×D of which shares are computed level by level."""
 
@@ -60,9 +59,7 @@ def whole(instance: Instance, problem: Problem, strategy: Solve, budget: Budget)
 def _start(instance: Instance, problem: Problem, strategy: Solve, joint: Answer, budget: Budget) -> IntArray:
     """Return the best of the joint placement and, where it misses targets, those made for the higher priorities."""
     options = [np.asarray(joint.shares.argmax(axis=1), dtype=np.int64)]
-    priority = np.array([instance.priorities.get(name, 0) for name in instance.group_names])
-    names = {name: number for number, name in enumerate(instance.group_names)}
-    group = np.array([names[instance.group_of(model)] for model in instance.models])
+    priority, group = objective.priorities(instance), objective.group_rows(instance)
     if objective.cycle(problem, options[0]) > 1.0:
         for level in sorted(set(priority.tolist()), reverse=True)[:-1]:
             high = np.where(priority >= level, 1.0, 0.0)

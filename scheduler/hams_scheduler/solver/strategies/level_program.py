@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from hams_scheduler.solver import objective
 from hams_scheduler.solver.instance import FloatArray, Instance, IntArray, Problem
 from hams_scheduler.solver.levels import Stage
 from hams_scheduler.solver.strategies.linear_rows import LinearRows
@@ -51,9 +52,8 @@ class LevelProgram:
 
     def __init__(self, instance: Instance, problem: Problem, *, unit: float) -> None:
         self.problem, self.unit = problem, unit
-        names = {name: number for number, name in enumerate(instance.group_names)}
-        self.group = np.array([names[instance.group_of(model)] for model in problem.models])
-        self.groups = len(names)
+        self.group = objective.group_rows(instance)
+        self.groups = len(instance.group_names)
         rows, columns = np.nonzero(np.isfinite(problem.cost))
         self.rows, self.columns = rows.astype(np.int64), columns.astype(np.int64)
         self.cost = problem.cost[rows, columns] * unit

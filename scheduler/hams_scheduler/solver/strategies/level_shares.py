@@ -17,14 +17,13 @@ from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, Instance, Prob
 from hams_scheduler.solver.levels import stages
 from hams_scheduler.solver.strategies.level_program import LevelProgram
 from hams_scheduler.solver.strategies.linear_rows import LinearRows
+from hams_scheduler.solver.strategies.replicated import LEAST_SHARE
 from hams_scheduler.solver.time_budget import Budget
 
 PRICED = 1e-6
 """Dual prices of a level add up to 1; above this a group is fixed."""
 FIXED = 1e-7
 """A level that is fixed is loosened by this part of it."""
-LEAST_SHARE = 0.05
-"""A replica with less is not worth its memory."""
 
 
 def filled(instance: Instance, problem: Problem, used: np.ndarray, unit: float, budget: Budget) -> FloatArray | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from hams_services.ctl.actions.plan_outcomes import print_outcomes
 from hams_services.ctl.console import out
+from hams_services.ctl.options import EACH
 from hams_services.ctl.tables import PLACEMENT, placement, plan_score
 from hams_services.monitor.table_layout import FittingTable
 from hams_shared.runtime.child_process import run_in_child
@@ -16,8 +17,6 @@ from hams_shared.runtime.child_process import run_in_child
 Answer = Mapping[str, Any]
 SEARCHES, LOSSES, SPARE_S = 16, 1000, 600.0
 """The deadline: so many searches of `time_limit` s each, and the time that exact strategies may take, s."""
-EACH = "remove:each"
-"""The what-if question that asks about the loss of each device."""
 
 
 @dataclass(frozen=True)

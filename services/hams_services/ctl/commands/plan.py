@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hams_services.ctl.options import Debug, Json, Nats
+from hams_services.ctl.options import EACH, Debug, Json, Nats
 
 Files = Annotated[list[Path] | None, typer.Argument(help="Group files (YAML), which are placed together.")]
 Matrix = Annotated[Path | None, typer.Option(help="Plan a matrix from a JSON file, without a system.")]
@@ -40,7 +40,6 @@ Keep = Annotated[
 Reserve = Annotated[
     bool, typer.Option("--reserve-memory", help="With --survive: keep memory for all fallbacks at once, to load them.")
 ]
-EACH = "remove:each"
 
 
 def plan(
