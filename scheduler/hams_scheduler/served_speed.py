@@ -7,6 +7,7 @@ lanes takes its part of them. Elsewhere fewer wait, and the device has time to s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -65,7 +66,7 @@ def served_speed(
     Batches gain throughput, and CPU time where a CPU computes. Frames of more `pixels` than VGA, with which it was
     measured, cost the root CPU time; in devices of several lanes these lanes do it.
     """
-    images = images_at_once(spec, node, weight, device.lanes, pixels) if profile.curve else 1.0
+    images = images_at_once(spec, node, weight, device.lanes, pixels, profile.fps) if profile.curve else 1.0
     gain = batch_gain(profile, images)
     more_s = PIXEL_S * max(pixels - VGA, 0.0) if node == spec.root else 0.0
     spent = cpu_s(profile, device)
@@ -108,7 +109,7 @@ class DeviceTable:
         gain, batch = np.ones(len(fps)), np.ones(len(fps))
         for index, profile in enumerate(profiles):
             if profile.curve:
-                images = images_at_once(spec, node, weight, self.devices[at[index]].lanes, pixels)
+                images = images_at_once(spec, node, weight, self.devices[at[index]].lanes, pixels, profile.fps)
                 gain[index] = batch_gain(profile, images)
                 batch[index] = min(images, float(max(point.batch for point in profile.curve)))
         more_s = PIXEL_S * max(pixels - VGA, 0.0) if node == spec.root else 0.0
@@ -120,19 +121,23 @@ class DeviceTable:
         return np.where(known, np.maximum(device_s, on_cores), device_s), network_s, message_s
 
 
-def images_at_once(spec: GroupSpec, node: str, weight: float, lanes: int, pixels: float = VGA) -> float:
+def images_at_once(
+    spec: GroupSpec, node: str, weight: float, lanes: int, pixels: float = VGA, fps: float = math.inf
+) -> float:
     """Images of `node` that each of the lanes of a device finds waiting, where the group waits for that device.
 
-    `weight` is the inferences of the node per frame. The root gets new frames one by one, as others are done, so that
-    fewer wait: a quarter, measured on emulated GPUs with 8, 16 and 32 frames in flight. It is sent no more live frames
-    than its device has lanes, and one that waits (hams_services.pipeline.routing).
+    `weight` is the inferences of the node per frame, `fps` the images/s of its network there. The root gets new frames
+    one by one, as others are done, so that fewer wait: a quarter, measured on emulated GPUs with 8, 16 and 32 frames in
+    flight. It is sent no more live frames than its device has lanes, and one that waits
+    (hams_services.pipeline.routing).
     """
     lossless = sum(stream.mode == "lossless" for stream in spec.streams.values())
     live = (len(spec.streams) - lossless) * spec.window(lossless=False)
+    window = spec.window(lossless=True, pixels=pixels, fps=fps / weight / max(lossless, 1))
     part = 1.0
     if node == spec.root:
         live, part = min(live, lanes + 1), ROOT_PART
-    return max(1.0, part * (lossless * spec.window(lossless=True, pixels=pixels) + live) * weight / max(lanes, 1))
+    return max(1.0, part * (lossless * window + live) * weight / max(lanes, 1))
 
 
 def batch_gain(profile: ProfileRecord, images: float) -> float:

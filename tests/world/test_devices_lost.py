@@ -151,6 +151,20 @@ async def test_a_slow_link(world: System, delay_s: float) -> None:
     results.check()
 
 
+async def test_frames_that_wait_for_slow_devices_are_not_sent_again(world: System) -> None:
+    """Not so many are under way that each would wait for longer than its deadline."""
+    world.scheduler()
+    world.pipeline()
+    world.agent("a", StubDevice(fps=6))
+    await world.until(lambda: states(world, "alive"))
+    await world.deploy(light(deadline_s=4.0))
+    results = await world.listen()
+    world.play(count=60)
+    await world.until(lambda: len(results.received) == 60, within=60)
+    stream = await world.stream()
+    assert (stream.delivered, stream.resent) == (60, 0)
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_messages_that_are_lost_are_sent_again(world: System, seed: int) -> None:
     """Core NATS may lose what is under way when a connection breaks; here one message of twenty, all the time."""

@@ -72,7 +72,7 @@ class Flow:
         self, context: GroupContext, stream: str, *, lossless: bool, publish: bool, on_close: OnClose | None = None
     ) -> None:
         spec = context.spec
-        self._room, self._pixels = 0, VGA
+        self._room, self._pixels, self._fps = 0, VGA, np.inf
         window = spec.window(lossless=lossless)
         self.core = StreamCore(stream, lossless, window, spec.deadline_s, replicas=context.replicas)
         self.frames = FrameStore(window + SPARE)
@@ -166,7 +166,7 @@ class Flow:
         """The plan to send under changed, or devices lost their work. It is for `streams` of this kind."""
         plan, lanes = command.plan, command.lanes
         if plan is not None:
-            self._room = room(plan.devices, streams, lanes)
+            self._room, self._fps = room(plan.devices, streams, lanes), plan.fps / max(streams, 1)
             self._set_window()
             if not self.core.lossless:
                 self.core.limits = {node: room(places, streams, lanes) for node, places in plan.shares.items()}
@@ -174,7 +174,7 @@ class Flow:
 
     def _set_window(self) -> None:
         spec, core = self._context.spec, self.core
-        core.window = window = spec.window(lossless=core.lossless, room=self._room, pixels=self._pixels)
+        core.window = window = spec.window(lossless=core.lossless, room=self._room, pixels=self._pixels, fps=self._fps)
         self.frames.slots = self._reduced.slots = window + SPARE
 
     def tick(self) -> None:

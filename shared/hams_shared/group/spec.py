@@ -7,6 +7,7 @@ record that travels to the scheduler all come from them.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -209,6 +210,9 @@ LOSSLESS, LIVE = (8, 32), 3
 `WINDOW_BYTES` reach, at most; of a live one."""
 WINDOW_BYTES = 96 << 20
 """Memory of the frames of one lossless stream, bytes."""
+WINDOW_PART = 0.25
+"""The part of the deadline of lossless frames for which they wait for each other: else slow devices would get all of
+them again and again."""
 MOST_IN_FLIGHT = 64
 """Where many devices need more."""
 
@@ -265,16 +269,16 @@ class GroupSpec(Strict):
             seen.add(parent)
             parent = self.nodes[parent].parent
 
-    def window(self, *, lossless: bool, room: int = 0, pixels: float = VGA) -> int:
+    def window(self, *, lossless: bool, room: int = 0, pixels: float = VGA, fps: float = math.inf) -> int:
         """Frames of one stream under way at once.
 
-        `room`: how many its devices need so that they always have work; `pixels`: of a frame. Lossless streams take
-        more where memory allows: frames that need much of one device come in bursts, and the others must not wait for
-        them. A live frame would grow old.
+        `room`: how many its devices need so that they always have work; `pixels`: of a frame; `fps`: of the stream.
+        Lossless streams take more where memory and the deadline allow: frames that need much of one device come in
+        bursts, and the others must not wait for them. A live frame would grow old.
         """
         if self.in_flight:
             return self.in_flight
-        spare = min(int(WINDOW_BYTES / (3 * pixels)), LOSSLESS[1])
+        spare = int(min(WINDOW_BYTES / (3 * pixels), fps * self.deadline_s * WINDOW_PART, LOSSLESS[1]))
         return min(max(room, LOSSLESS[0], spare) if lossless else max(room, LIVE), MOST_IN_FLIGHT)
 
     @property

@@ -63,6 +63,11 @@ def test_images_that_wait_for_a_lane(
     assert images_at_once(spec, node, weight, lanes) == pytest.approx(images)
 
 
+def test_fewer_images_wait_where_the_network_is_slow() -> None:
+    spec = group_spec(streams={"s": {"source": "/a.mp4", "mode": "lossless"}})
+    assert images_at_once(spec, "age", 2.0, 1, fps=10.0) == pytest.approx(24.0)  # 12 frames in a quarter of 10 s
+
+
 @pytest.mark.parametrize(("kind", "emulated", "cpu_ms"), [("cpu", False, 5.0), ("cpu", True, 8.0), ("gpu", False, 8.0)])
 def test_only_a_cpu_that_computes_saves_cpu_time(kind: str, emulated: bool, cpu_ms: float) -> None:
     spec = group_spec(streams={"s": {"source": "/a.mp4", "mode": "lossless"}})
