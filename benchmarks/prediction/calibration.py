@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 
-KERNEL_S = 0.5
+KERNEL_S = 1.5
 START_S = 0.7
 """The processes start to count together, so long after they were made."""
 SIDE = 256
