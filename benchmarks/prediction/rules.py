@@ -1,7 +1,8 @@
 """The rules of the benchmark, fixed before it ran: what is void, how drift is corrected, what an error is. Pure.
 
-- A measurement is void when its calibrations before and after differ by more than 10 %; when an emulated device computed
-  more than 1 % of its images instead of replaying them; or when a frame was sent again or failed; or when it failed.
+- A measurement is void when its calibrations before and after differ by more than 10 %; when an emulated device
+  computed more than 1 % of its images instead of replaying them; or when a frame was sent again or failed; or when it
+  failed.
 - A void measurement is repeated at most once in its round, and not after 50 minutes. Rows of void measurements are
   kept and never averaged.
 - Drift-corrected FPS = measured FPS × calibration while the networks were profiled ÷ mean calibration of the bracket.

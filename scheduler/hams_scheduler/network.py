@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from hams_shared.group.spec import InputSpec
+from hams_shared.group.node_spec import InputSpec
 from hams_shared.wire.messages.agents import DeviceRecord, profile_key_begin, profile_key_end
 from hams_shared.wire.messages.group import ModelRef
 

@@ -21,7 +21,8 @@ from msgspec.structs import replace
 from accuracy.cases import CASES, Case, answers, thresholds_of
 from accuracy.compare import Comparison
 from accuracy.group import Bend, Load, Networks, places
-from hams_shared.group.spec import GroupSpec, NodeSpec
+from hams_shared.group.node_spec import NodeSpec
+from hams_shared.group.spec import GroupSpec
 from hams_shared.wire.frames import Work
 
 Change = Callable[[NodeSpec], NodeSpec]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hams_agents.tasks.base import Detected
 from hams_agents.tasks.crops import cut
 from hams_agents.tasks.input import apply, compose, invert, opencv_map, prepare
-from hams_shared.group.spec import CropSpec, InputSpec
+from hams_shared.group.node_spec import CropSpec, InputSpec
 from support.examples import examples
 
 numbers = st.floats(-1000, 1000, allow_nan=False)

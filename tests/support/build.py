@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from hams_shared.group.spec import GroupSpec, NodeSpec, Precision, parse_group
+from hams_shared.group.node_spec import NodeSpec, Precision
+from hams_shared.group.spec import GroupSpec, parse_group
 from hams_shared.wire.frames import FrameId, Output
 from hams_shared.wire.messages.agents import AssignmentState, DeviceRecord, Heartbeat, ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord, ModelPart, ModelRef

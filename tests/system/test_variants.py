@@ -16,7 +16,7 @@ from hams_client import Result
 from hams_services.ctl.control import Control, prepare_group
 from hams_services.models.groups import load_group
 from hams_shared.bus.nats.client import NatsBus
-from hams_shared.group.spec import NodeSpec
+from hams_shared.group.node_spec import NodeSpec
 from hams_shared.wire.messages.group import ModelRef
 from hams_shared.wire.variants import (
     Agreement,

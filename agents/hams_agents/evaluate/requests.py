@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hams_shared.group.spec import GroupSpec, InputSpec, NodeSpec
+from hams_shared.group.node_spec import InputSpec, NodeSpec
+from hams_shared.group.spec import GroupSpec
 
 
 class _Request(BaseModel):

@@ -22,7 +22,8 @@ from hams_agents.tasks.crops import render, views_of
 from hams_agents.tasks.input import IDENTITY, Pixels, compose, inside, invert
 from hams_agents.tasks.registry import build_task, gives_objects, is_detection, used_outputs, with_lower_threshold
 from hams_shared.errors import BadInputError, HamsError
-from hams_shared.group.spec import GroupSpec, InputSpec, NodeSpec
+from hams_shared.group.node_spec import InputSpec, NodeSpec
+from hams_shared.group.spec import GroupSpec
 
 ROUNDS = 3
 """How often each network is timed."""

@@ -19,7 +19,7 @@ import numpy as np
 from hams_agents.backends.base import ModelFile, Network
 from hams_agents.backends.network import MAX_BATCH, noise
 from hams_agents.tasks.input import prepare
-from hams_shared.group.spec import InputSpec
+from hams_shared.group.node_spec import InputSpec
 from hams_shared.wire.messages.agents import ProfilePoint
 
 TURN_S = 0.1

@@ -25,7 +25,7 @@ from hams_agents.tasks.crops import View, cut, maps_of, render, views_of
 from hams_agents.tasks.input import IDENTITY, compose
 from hams_agents.tasks.registry import gives_objects, is_detection
 from hams_shared.errors import HamsError, InferenceError, MessageError, TaskError, as_hams_error
-from hams_shared.group.spec import CropSpec, InputSpec, NodeSpec
+from hams_shared.group.node_spec import CropSpec, InputSpec, NodeSpec
 from hams_shared.wire.frames import DeferredCrops, Output, Pixels, Work, onto_frame
 from hams_shared.wire.messages.plan import Plan
 

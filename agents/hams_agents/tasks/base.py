@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from hams_shared.group.spec import InputSpec
+from hams_shared.group.node_spec import InputSpec
 
 Affine = NDArray[np.float64]
 """2×3 matrix that maps (x, y, 1) of one pixel grid to (x, y) of another; pixel centres are at integers + 0.5."""

@@ -34,7 +34,7 @@ from hams_agents.tasks.input import (
     perspective,
 )
 from hams_shared.errors import MessageError
-from hams_shared.group.spec import CropSpec
+from hams_shared.group.node_spec import CropSpec
 
 MIN_EYES = 0.05
 """Eyes nearer to each other than this part of the box's width (a profile) do not give its tilt."""

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams
 from hams_agents.tasks.decoding import pick, rows
-from hams_shared.group.spec import GallerySpec
+from hams_shared.group.node_spec import GallerySpec
 
 
 class EmbeddingParams(TaskParams):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hams_agents.tasks.base import Affine
 from hams_shared.errors import BadInputError
-from hams_shared.group.spec import InputSpec
+from hams_shared.group.node_spec import InputSpec
 
 Pixels = NDArray[np.uint8]
 Homography = NDArray[np.float64]

@@ -29,7 +29,7 @@ from hams_agents.tasks.text import Text
 from hams_agents.tasks.yolo import Yolo
 from hams_shared.errors import HamsError, TaskError
 from hams_shared.group.findings import describe_all
-from hams_shared.group.spec import InputSpec, TaskSpec
+from hams_shared.group.node_spec import InputSpec, TaskSpec
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs

@@ -14,7 +14,8 @@ from hams_services.models.manifest import Manifest, ZooEntry, find_entry, zoo
 from hams_shared.errors import BadInputError, GroupSpecError
 from hams_shared.group import spec, strict_yaml
 from hams_shared.group.findings import Strict
-from hams_shared.group.spec import GroupSpec, TaskSpec
+from hams_shared.group.node_spec import TaskSpec
+from hams_shared.group.spec import GroupSpec
 
 PREFIX = "zoo:"
 

@@ -21,7 +21,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from hams_shared.errors import BadInputError
 from hams_shared.group.findings import Strict, describe_all
-from hams_shared.group.spec import CropSpec, InputSpec, Name, Sha256, Sha384, TaskSpec
+from hams_shared.group.node_spec import CropSpec, InputSpec, Name, Sha256, Sha384, TaskSpec
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9.-]*[a-z0-9]$")]
 Variant = Literal["FP32", "FP16", "INT8"]

@@ -37,7 +37,7 @@ from hams_shared.bus.protocol import Bus, KeyValue
 from hams_shared.bus.records import opened, watched
 from hams_shared.bus.variant_registry import register
 from hams_shared.errors import DeadlineError, HamsError, NotFoundError, RefusedError, as_hams_error, from_wire
-from hams_shared.group.spec import NodeSpec
+from hams_shared.group.node_spec import NodeSpec
 from hams_shared.runtime.child_limits import Limits
 from hams_shared.runtime.child_process import Bounds
 from hams_shared.runtime.lifecycle import ended

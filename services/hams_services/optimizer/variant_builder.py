@@ -17,7 +17,7 @@ from hams_services.optimizer.accuracy.samples import NodeSamples
 from hams_services.optimizer.progress import ProgressCallback
 from hams_services.optimizer.sandbox.process import JobProcess
 from hams_services.optimizer.variant_folder import VariantStore
-from hams_shared.group.spec import NodeSpec
+from hams_shared.group.node_spec import NodeSpec
 from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.variants import Agreement, Made, RuntimeFormat, VariantRecord
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from hams_shared.group.spec import GallerySpec, GroupSpec
+from hams_shared.group.node_spec import GallerySpec
+from hams_shared.group.spec import GroupSpec
 
 
 @dataclass

@@ -11,7 +11,7 @@ import re
 
 from hams_shared.bus.protocol import KeyValue
 from hams_shared.errors import BadInputError, MessageError, RefusedError
-from hams_shared.group.spec import InputSpec, NodeSpec
+from hams_shared.group.node_spec import InputSpec, NodeSpec
 from hams_shared.wire import codec
 from hams_shared.wire.messages.group import ModelRef
 from hams_shared.wire.variants import VariantRecord, shortfall

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from hams_shared.group.camera_url import redacted
 from hams_shared.group.findings import Strict
+from hams_shared.group.regions import Regions
 from hams_shared.group.source_kind import check_source, source_kind
 
 Hardware = Literal["none", "auto", "cuda", "vaapi", "v4l2"]
@@ -24,8 +25,8 @@ class DecodeSpec(Strict):
     )
 
 
-class StreamSpec(Strict):
-    """One source of frames and how it is played."""
+class StreamSpec(Regions):
+    """One source of frames, how it is played, and the places in its picture."""
 
     source: str = Field(
         min_length=1,

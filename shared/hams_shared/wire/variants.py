@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, field_validator
 
-from hams_shared.group.spec import InputSpec, NodeSpec, Precision
+from hams_shared.group.node_spec import InputSpec, NodeSpec, Precision
 from hams_shared.wire.messages.base import Wire, WireError
 from hams_shared.wire.messages.group import ModelPart, ModelRef
 

@@ -14,7 +14,8 @@ from hams_client.client import Hams
 from hams_services.ctl.control import Control
 from hams_shared.bus.memory.client import InMemoryBus
 from hams_shared.errors import HamsError
-from hams_shared.group.spec import GroupSpec, Precision
+from hams_shared.group.node_spec import Precision
+from hams_shared.group.spec import GroupSpec
 from hams_shared.wire.messages.group import GroupRecord, ModelPart, ModelRef
 from hams_shared.wire.messages.pipeline import StreamView
 from hams_shared.wire.messages.scheduler import GroupView, SchedulerView

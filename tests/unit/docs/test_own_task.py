@@ -14,7 +14,7 @@ PAGE = (ROOT / "docs" / "extend.md").read_text()
 CHECK = """
 import numpy as np
 from hams_agents.tasks.registry import build_task, is_detection
-from hams_shared.group.spec import InputSpec, TaskSpec
+from hams_shared.group.node_spec import InputSpec, TaskSpec
 task = build_task(TaskSpec.model_validate({"type": "blobs", "threshold": 0.6}), InputSpec(size=(40, 20)))
 assert is_detection(task)
 maps = np.zeros((1, 2, 4), np.float32)

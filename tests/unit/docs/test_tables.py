@@ -15,7 +15,8 @@ from hams_services.models.manifest import zoo
 from hams_services.monitor.core import SystemSnapshot
 from hams_services.monitor.exporter import HamsCollector
 from hams_shared import errors
-from hams_shared.group.spec import CropSpec, GroupSpec, InputSpec, NodeSpec
+from hams_shared.group.node_spec import CropSpec, InputSpec, NodeSpec
+from hams_shared.group.spec import GroupSpec
 from hams_shared.group.stream_spec import DecodeSpec, StreamSpec
 from hams_shared.wire.messages.pipeline import StreamView
 from hams_shared.wire.messages.scheduler import DeviceView

@@ -29,7 +29,7 @@ from hams_scheduler.planning import decide
 from hams_scheduler.variant_choice import PlanningSnapshot, choose_networks, networks_for
 from hams_scheduler.view import scheduler_view
 from hams_shared.bus.variant_registry import excluded
-from hams_shared.group.spec import InputSpec
+from hams_shared.group.node_spec import InputSpec
 from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import Plan

@@ -23,7 +23,8 @@ from hams_services.optimizer.sandbox.process import JobProcess
 from hams_services.optimizer.variant_builder import DEVICES, Imported, VariantBuilder
 from hams_services.optimizer.variant_folder import VariantStore
 from hams_shared.errors import BadInputError, UnsupportedModelError
-from hams_shared.group.spec import GroupSpec, NodeSpec
+from hams_shared.group.node_spec import NodeSpec
+from hams_shared.group.spec import GroupSpec
 from hams_shared.runtime.child_limits import Limits
 from hams_shared.runtime.process import cache_folder
 from hams_shared.wire.variants import VariantRecord, shortfall, task_key

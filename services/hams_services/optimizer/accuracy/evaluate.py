@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hams_shared.errors import HamsError, from_wire
-from hams_shared.group.spec import GroupSpec, InputSpec, NodeSpec
+from hams_shared.group.node_spec import InputSpec, NodeSpec
+from hams_shared.group.spec import GroupSpec
 from hams_shared.runtime.child_limits import UNLIMITED
 from hams_shared.runtime.child_process import Bounds, ChildProcess
 

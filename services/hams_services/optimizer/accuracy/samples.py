@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hams_shared.errors import BadInputError
-from hams_shared.group.spec import NodeSpec
+from hams_shared.group.node_spec import NodeSpec
 from hams_shared.wire.variants import task_key
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"})

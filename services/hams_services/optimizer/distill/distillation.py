@@ -17,7 +17,7 @@ from hams_services.optimizer.passes.precision.precision_pass import convert
 from hams_services.optimizer.sandbox.process import JobProcess
 from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_shared.errors import BadInputError
-from hams_shared.group.spec import NodeSpec
+from hams_shared.group.node_spec import NodeSpec
 from hams_shared.wire.messages.optimizer import JobRecord
 from hams_shared.wire.variants import VariantRecord
 

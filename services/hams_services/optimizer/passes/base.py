@@ -13,7 +13,7 @@ from hams_services.optimizer.passes.trial import Start, Trial, TrialContext
 from hams_services.optimizer.site import SiteFormats
 from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_shared.errors import UnsupportedModelError
-from hams_shared.group.spec import NodeSpec
+from hams_shared.group.node_spec import NodeSpec
 from hams_shared.wire.variants import Form, RuntimeFormat, VariantRecord
 
 Networks = Mapping[RuntimeFormat, VariantRecord]

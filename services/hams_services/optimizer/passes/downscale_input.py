@@ -13,7 +13,7 @@ from hams_services.optimizer.passes.share import SharePass
 from hams_services.optimizer.passes.trial import Trial, TrialContext
 from hams_services.optimizer.sandbox.reason import reason
 from hams_shared.errors import UnsupportedModelError
-from hams_shared.group.spec import NodeSpec
+from hams_shared.group.node_spec import NodeSpec
 
 OPSET = 11
 """The first whose Resize defines where pixels lie."""

@@ -13,7 +13,7 @@ from hams_services.optimizer.accuracy.samples import NodeSamples
 from hams_services.optimizer.passes.search import S, Scale, Search
 from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_shared.errors import BadInputError
-from hams_shared.group.spec import InputSpec, Precision
+from hams_shared.group.node_spec import InputSpec, Precision
 from hams_shared.wire.variants import CalibrationInfo, VariantRecord
 
 Compute = Literal["", "fp32", "bf16"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from hams_shared.group.spec import InputSpec
+from hams_shared.group.node_spec import InputSpec
 from hams_shared.wire.messages.base import Wire
 from hams_shared.wire.messages.group import GroupRecord, ModelRef
 

@@ -9,7 +9,7 @@ from hams_agents.tasks.base import DetectionTask
 from hams_agents.tasks.decoding import keep_best
 from hams_agents.tasks.registry import build_task, is_detection
 from hams_shared.errors import TaskError
-from hams_shared.group.spec import InputSpec, TaskSpec
+from hams_shared.group.node_spec import InputSpec, TaskSpec
 
 SPEC = InputSpec(size=(128, 64))
 IDENTITY = np.eye(2, 3)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from hams_agents.tasks.base import Detected
 from hams_agents.tasks.crops import cut
 from hams_agents.tasks.input import apply
-from hams_shared.group.spec import CropSpec
+from hams_shared.group.node_spec import CropSpec
 
 
 def found(box: tuple[float, float, float, float], score: float = 0.9, label: str = "face") -> Detected:

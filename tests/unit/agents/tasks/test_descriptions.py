@@ -11,7 +11,7 @@ from hams_agents.tasks.base import DescriptionTask
 from hams_agents.tasks.head_pose import DISTANCE_CM, FACING, INDICES, MESH_POINTS, MODEL, head_pose
 from hams_agents.tasks.registry import build_task, gives_objects, is_detection, used_outputs
 from hams_shared.errors import TaskError
-from hams_shared.group.spec import InputSpec, TaskSpec
+from hams_shared.group.node_spec import InputSpec, TaskSpec
 
 IDENTITY = np.eye(2, 3)
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from hams_agents.tasks.input import prepare
 from hams_shared.errors import BadInputError
-from hams_shared.group.spec import InputSpec
+from hams_shared.group.node_spec import InputSpec
 
 
 def picture(width: int, height: int, color: tuple[int, int, int] = (10, 20, 30)) -> np.ndarray:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hams_agents.tasks.decoding import MAX_CANDIDATES, keep_best, over_threshold
 from hams_agents.tasks.registry import build_task, is_detection
-from hams_shared.group.spec import InputSpec, TaskSpec
+from hams_shared.group.node_spec import InputSpec, TaskSpec
 from support.examples import examples
 
 IDENTITY = np.eye(2, 3)

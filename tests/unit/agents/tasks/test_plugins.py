@@ -15,7 +15,7 @@ from hams_agents.tasks import plugins
 from hams_agents.tasks.plugins import Changes
 from hams_agents.tasks.registry import build_task, is_detection, used_outputs
 from hams_shared.errors import TaskError
-from hams_shared.group.spec import InputSpec, TaskSpec
+from hams_shared.group.node_spec import InputSpec, TaskSpec
 
 CODE = """
 from hams_agents.tasks.base import Detected, TaskParams

@@ -13,7 +13,7 @@ from hams_agents.tasks.base import DetectionTask
 from hams_agents.tasks.registry import build_task, is_detection
 from hams_agents.tasks.retinaface import priors
 from hams_shared.errors import TaskError
-from hams_shared.group.spec import InputSpec, TaskSpec
+from hams_shared.group.node_spec import InputSpec, TaskSpec
 
 IDENTITY = np.eye(2, 3)
 LEVELS: dict[str, Any] = {"min_sizes": [[8, 16], [32]], "steps": [16, 32]}

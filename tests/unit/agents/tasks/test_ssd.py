@@ -12,7 +12,8 @@ from hams_agents.tasks.anchors import MediapipeAnchors, TensorFlowAnchors
 from hams_agents.tasks.base import DetectionTask
 from hams_agents.tasks.registry import build_task, is_detection, used_outputs
 from hams_shared.errors import TaskError
-from hams_shared.group.spec import GroupSpec, InputSpec, TaskSpec, parse_group
+from hams_shared.group.node_spec import InputSpec, TaskSpec
+from hams_shared.group.spec import GroupSpec, parse_group
 from hams_shared.wire import codec
 
 IDENTITY = np.eye(2, 3)

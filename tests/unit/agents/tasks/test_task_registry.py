@@ -9,7 +9,7 @@ from hams_agents.tasks import registry
 from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams
 from hams_agents.tasks.registry import build_task, is_detection, with_lower_threshold
 from hams_shared.errors import TaskError
-from hams_shared.group.spec import InputSpec, TaskSpec
+from hams_shared.group.node_spec import InputSpec, TaskSpec
 
 INPUT = InputSpec(size=(64, 64))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hams_agents.tasks.base import DescriptionTask
 from hams_agents.tasks.registry import build_task, is_detection
 from hams_shared.errors import TaskError
-from hams_shared.group.spec import InputSpec, TaskSpec
+from hams_shared.group.node_spec import InputSpec, TaskSpec
 
 IDENTITY = np.eye(2, 3)
 

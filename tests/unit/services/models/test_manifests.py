@@ -15,7 +15,8 @@ from hams_services.models.manifest import Manifest, ZooEntry, find_entry, parse_
 from hams_services.models.pull import places
 from hams_shared.errors import BadInputError, GroupSpecError
 from hams_shared.group import spec as group_spec
-from hams_shared.group.spec import CropSpec, GroupSpec, NodeSpec, parse_group
+from hams_shared.group.node_spec import CropSpec, NodeSpec
+from hams_shared.group.spec import GroupSpec, parse_group
 from support.networks import OMZ
 
 EXAMPLES = Path(__file__).parents[4] / "examples"

@@ -14,7 +14,7 @@ from hams_agents.tasks.base import Detected
 from hams_agents.tasks.crops import cut
 from hams_agents.tasks.input import IDENTITY, prepare
 from hams_agents.tasks.registry import build_task, is_detection
-from hams_shared.group.spec import CropSpec, InputSpec, TaskSpec
+from hams_shared.group.node_spec import CropSpec, InputSpec, TaskSpec
 from support.networks import OMZ
 from support.plates import corners, plate, put
 from support.zoo import parked_car

@@ -26,7 +26,8 @@ from hams_services.optimizer.sandbox.process import JobProcess
 from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_services.optimizer.variant_folder import VariantStore
 from hams_shared.errors import BadInputError, DigestError, UnsupportedModelError
-from hams_shared.group.spec import NodeSpec, Precision, parse_group
+from hams_shared.group.node_spec import NodeSpec, Precision
+from hams_shared.group.spec import parse_group
 from hams_shared.wire.variants import RuntimeFormat, VariantRecord, shortfall, task_key
 from support.hostile import convolutions
 from support.networks import graph, write

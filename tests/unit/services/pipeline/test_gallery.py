@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hams_services.pipeline.gallery import Gallery, galleries_of, identify
-from hams_shared.group.spec import GallerySpec, parse_group
+from hams_shared.group.node_spec import GallerySpec
+from hams_shared.group.spec import parse_group
 
 
 def unit(*degrees: float) -> np.ndarray:

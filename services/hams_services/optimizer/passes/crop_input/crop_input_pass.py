@@ -12,7 +12,7 @@ from hams_services.optimizer.passes.downscale_input import ALONG
 from hams_services.optimizer.passes.search import steps
 from hams_services.optimizer.passes.trial import Start, Trial, TrialContext
 from hams_shared.errors import UnsupportedModelError
-from hams_shared.group.spec import NodeSpec
+from hams_shared.group.node_spec import NodeSpec
 from hams_shared.wire.variants import VariantRecord
 
 STEP = 16

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from hams_services.optimizer.accuracy.evaluate import Candidate
 from hams_services.optimizer.passes.base import Pass
 from hams_services.optimizer.passes.trial import Trial, TrialContext
-from hams_shared.group.spec import NodeSpec
+from hams_shared.group.node_spec import NodeSpec
 
 SAME = 0.999
 """The agreement of a network that computes less, but nothing else, but for rounding."""

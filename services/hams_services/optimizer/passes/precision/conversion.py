@@ -16,7 +16,7 @@ from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from hams_services.models import openvino_ir
 from hams_shared.errors import UnsupportedModelError
-from hams_shared.group.spec import InputSpec
+from hams_shared.group.node_spec import InputSpec
 
 
 def convert(

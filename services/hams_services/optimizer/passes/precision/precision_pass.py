@@ -7,8 +7,8 @@ from hams_services.optimizer.passes.trial import Start, Trial, TrialContext
 from hams_services.optimizer.site import SiteFormats
 from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_shared.errors import BadInputError
-from hams_shared.group.spec import InputSpec
-from hams_shared.group.spec import Precision as Kind
+from hams_shared.group.node_spec import InputSpec
+from hams_shared.group.node_spec import Precision as Kind
 from hams_shared.wire.variants import VariantRecord, embedded_input
 
 

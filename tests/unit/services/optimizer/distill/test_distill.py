@@ -27,7 +27,7 @@ from hams_services.optimizer.sandbox.process import JOBS, JobProcess
 from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_services.optimizer.variant_folder import VariantStore
 from hams_shared.errors import BadInputError, HamsError, ModelError
-from hams_shared.group.spec import NodeSpec
+from hams_shared.group.node_spec import NodeSpec
 from hams_shared.runtime.child_limits import Limits
 from hams_shared.wire.messages.optimizer import JobRecord
 from support.networks import graph, write

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hams_services.optimizer.passes.crop_input.crop_input_pass import CropInput
 from hams_services.optimizer.passes.drop_outputs.drop_outputs_pass import DropOutputs
-from hams_shared.group.spec import NodeSpec
+from hams_shared.group.node_spec import NodeSpec
 
 NODE = NodeSpec.model_validate(
     {

@@ -20,7 +20,7 @@ import pytest
 from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator
 from hams_services.optimizer.sandbox.process import JobProcess
 from hams_shared.errors import BadInputError, HamsError, ModelError
-from hams_shared.group.spec import NodeSpec
+from hams_shared.group.node_spec import NodeSpec
 from hams_shared.runtime.child_limits import Limits
 from hams_shared.runtime.child_process import Bounds
 from support.hostile import bomb, convolutions

@@ -18,7 +18,7 @@ from hams_services.optimizer.sandbox.process import JobProcess
 from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_services.optimizer.variant_folder import VariantStore
 from hams_shared.errors import UnsupportedModelError
-from hams_shared.group.spec import NodeSpec
+from hams_shared.group.node_spec import NodeSpec
 from support.hostile import convolutions
 
 SIDE = 128
