@@ -7,8 +7,9 @@ import gc
 from collections import Counter
 from pathlib import Path
 
-from hams_services.pipeline.core import Close, Outcome
-from hams_services.pipeline.flow import Flow, GroupContext
+from hams_services.pipeline.dispatch import GroupContext
+from hams_services.pipeline.flight import Close, Outcome
+from hams_services.pipeline.flow import Flow
 from hams_services.pipeline.gallery import galleries_of
 from hams_services.pipeline.routing import Replicas, Reroute, SharedMemoryPeers
 from hams_services.pipeline.sources.base import Picture

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from hams_services.pipeline.flow import Flow, GroupContext, StreamState
+from hams_services.pipeline.dispatch import GroupContext
+from hams_services.pipeline.flow import Flow, StreamState
 from hams_services.pipeline.sources.base import Picture, Source
 from hams_services.pipeline.sources.opening import open_source
 from hams_services.pipeline.sources.reader import Reader

@@ -75,12 +75,15 @@ class Regions(Strict):
     mask: tuple[Polygon, ...] = Field(
         (), description="where nothing is looked for: objects standing there are left out"
     )
-    roi: Rectangle | None = Field(
-        None, description="the part that the detector is given: x0, y0, x1, y1"
-    )
+    roi: Rectangle | None = Field(None, description="the part that the detector is given: x0, y0, x1, y1")
     tiles: TilesSpec | None = None
     zones: dict[Name, Polygon] = Field({}, description="areas by name; objects say in which their foot point is")
     lines: dict[Name, Line] = Field({}, description="lines by name; a track that crosses one is counted")
+
+    @property
+    def changes_view(self) -> bool:
+        """Whether the objects of the stream are not just what the detector finds in the whole picture."""
+        return bool(self.mask or self.roi is not None or self.tiles is not None)
 
     @model_validator(mode="after")
     def _names(self) -> Regions:

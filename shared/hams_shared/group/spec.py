@@ -10,7 +10,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,6 +116,17 @@ class GroupSpec(Strict):
     def root(self) -> str:
         """The node that sees whole frames."""
         return next(name for name, node in self.nodes.items() if node.parent is None)
+
+    @cached_property
+    def chosen(self) -> frozenset[str]:
+        """Nodes whose objects the pipeline chooses and sends to them; agents give the others their parent's."""
+        root = self.root
+        looks_again = self.nodes[root].track is not None or any(s.changes_view for s in self.streams.values())
+        return frozenset(
+            name
+            for name, node in self.nodes.items()
+            if node.when is not None or node.cadence is not None or (looks_again and node.parent == root)
+        ) - {root}
 
     def children(self, node: str) -> tuple[str, ...]:
         """Nodes that run on the crops `node` finds, in file order."""

@@ -60,6 +60,11 @@ def small(luma: Luma, width: int) -> Luma:
     return luma
 
 
+def luma_of(pixels: NDArray[np.uint8]) -> Luma:
+    """Return the small grey image of a picture, H×W×3 in B, G, R."""
+    return small(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8), FlowSettings().width)
+
+
 class Flow:
     """The motion in one stream."""
 
