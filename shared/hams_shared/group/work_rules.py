@@ -43,11 +43,13 @@ class CadenceSpec(Strict):
     seconds: float | None = Field(None, gt=0, le=86_400, description="once in so many seconds of the video")
     track: bool = Field(False, description="a child: once per track, and again when a better crop appears")
     auto: bool = Field(False, description="a detector: more often while tracks are uncertain or motion is high")
-    min_fps: float = Field(1.0, gt=0, le=1000, description="of auto: detections a second at least")
+    min_fps: float | None = Field(None, gt=0, le=1000, description="of auto: detections a second at least [1]")
     max: int | None = Field(
         None, ge=2, le=1000, description="a detector: HAMS measures how many frames it may leave out"
     )
-    min_agreement: float = Field(0.95, gt=0, le=1, description="of max: IDF1 against detection on every frame")
+    min_agreement: float | None = Field(
+        None, gt=0, le=1, description="of max: least IDF1 against detection on every frame [0.95]"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -66,9 +68,19 @@ class CadenceSpec(Strict):
         if len(given) != 1:
             raise ValueError(f"give one of frames, seconds, track, auto, max; found {', '.join(given) or 'none'}")
         for key, of in (("min_fps", "auto"), ("min_agreement", "max")):
-            if key in self.model_fields_set and of not in given:
+            if getattr(self, key) is not None and of not in given:
                 raise ValueError(f"{key} goes with {of} only")
         return self
+
+    @property
+    def least_fps(self) -> float:
+        """Of ``auto``: detections a second at least."""
+        return 1.0 if self.min_fps is None else self.min_fps
+
+    @property
+    def floor(self) -> float:
+        """Of ``max``: the least agreement."""
+        return 0.95 if self.min_agreement is None else self.min_agreement
 
     @property
     def every_frame(self) -> bool:

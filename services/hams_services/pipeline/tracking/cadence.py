@@ -56,7 +56,7 @@ class Cadence:
         """Take the tracks after a look, and how far detections overlap with what was expected."""
         if not self.spec.auto:
             return
-        longest = 1.0 / self.spec.min_fps
+        longest = 1.0 / self.spec.least_fps
         pause = max(self._pause, 0.02)
         calm = all(overlap >= OVERLAP for overlap in overlaps) and all(_certain(one, pause) for one in tracks)
         self._pause = min(pause * 1.5, longest) if calm else min(pause / 2, longest)
