@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable
@@ -61,6 +62,8 @@ class Flow:
         chosen = selection_of(spec, spec.streams.get(stream))
         self.core = StreamCore(stream, lossless, window, spec.deadline_s, replicas=context.replicas, selection=chosen)
         self._looks = chosen is not None and chosen.looks_at_pixels
+        self.run_id = secrets.token_hex(4) if chosen is not None and chosen.follower is not None else ""
+        """Of the stream's tracks: their ids begin again with another one."""
         self.frames = FrameStore(window + SPARE)
         self._reduced = FrameStore(window + SPARE)
         """Of the frames that have one: the smaller picture."""
@@ -252,7 +255,9 @@ class Flow:
         self._recent.append(now)
         self._first, self._last = self._first or now, now
         shot = command.shot
-        result = frame_result(command.id, command.join, command.objects, shot.size, shot.media_time_s, latency_ms)
+        result = frame_result(
+            command.id, command.join, command.objects, shot.size, shot.media_time_s, latency_ms, self.run_id
+        )
         if self._publish:
             await self._publish_result(self._pack(result))
         self._queue(self.core.published(self._clock.now()))

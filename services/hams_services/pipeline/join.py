@@ -94,13 +94,14 @@ def frame_result(
     size: tuple[int, int],
     media_time_s: float | None,
     latency_ms: float,
+    run: str = "",
 ) -> FrameResult:
     """Return the result of one frame, as applications get it; `size` is the frame's width and height in pixels.
 
     Where the root describes the whole frame, its one object is the frame.
     """
     whole = ResultObject(box=(0, 0, *size), score=1.0, label="frame")
-    return FrameResult(
+    result = FrameResult(
         version=1,
         group=id.group,
         stream=id.stream,
@@ -114,3 +115,6 @@ def frame_result(
         objects=[cast(ResultObject, one if "box" in one else {**whole, **one}) for one in objects],
         nodes=join.nodes(),
     )
+    if run:
+        result["run"] = run
+    return result

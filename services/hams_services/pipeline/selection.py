@@ -141,7 +141,8 @@ class Selection:
             return True
         known = self.known.setdefault(track, {}).get(node)
         shows = quality(one, flight.shot.luma, flight.shot.size) if cadence.track else 1.0
-        if known is not None and not self._again(cadence, known, flight.frame, at, shows):
+        seen = shows if not one.get("predicted") else 0.0
+        if known is not None and not self._again(cadence, known, flight.frame, at, seen):
             return False
         fresh = Known(flight.frame, at, shows)
         if known is not None:
@@ -156,7 +157,7 @@ class Selection:
             return at - known.at >= cadence.seconds - 1e-3 or at < known.at
         if known.waits:
             return False
-        return shows >= BETTER * known.quality or (known.answer is None and at - known.at >= AGAIN_S)
+        return shows > BETTER * known.quality or (known.answer is None and at - known.at >= AGAIN_S)
 
     def nothing(self, flight: Flight, node: str) -> Output:
         """Return the answer of a node that is not asked about a frame."""

@@ -4,8 +4,8 @@
 
 `area` is that of the box in pixels of the frame, as far as it lies within; `score` the detector's, 0..1; `frontal`
 tells for faces with five key points (eyes, nose, mouth) how near the nose is to the middle between the eyes: 1 in the
-middle, 0.25 at one eye or beyond; `sharp` is 1 - 1 / (1 + v / 100), v the variance of the Laplacian (Pech-Pacheco et
-al., *Diatom autofocusing in brightfield microscopy*, ICPR 2000) of the box in a small grey image.
+middle, 0.25 at one eye or beyond; `sharp` is 1 - 1 / (1 + v / 100), at least 0.1, v the variance of the Laplacian
+(Pech-Pacheco et al., *Diatom autofocusing in brightfield microscopy*, ICPR 2000) of the box in a small grey image.
 """
 
 from __future__ import annotations
@@ -54,4 +54,4 @@ def _sharp(box: tuple[float, float, float, float], luma: Luma | None, size: tupl
     if min(part.shape) < 3:
         return 0.5
     variance = float(np.var(cv2.Laplacian(part, cv2.CV_32F)))
-    return 1.0 - 1.0 / (1.0 + variance / TYPICAL)
+    return max(1.0 - 1.0 / (1.0 + variance / TYPICAL), 0.1)

@@ -164,7 +164,10 @@ def test_a_lost_device_costs_a_child_and_no_track() -> None:
     assert world.asked("age") == [1, 1]
     assert world.sent[-1].id.attempt == 1
     world.answer(1, "age")
-    assert [[(one["track"], one["age"]) for one in objects] for _, objects in world.results] == [[], [(1, {"value": 1})]]
+    assert [[(one["track"], one["age"]) for one in objects] for _, objects in world.results] == [
+        [],
+        [(1, {"value": 1})],
+    ]
 
 
 def test_a_failed_look_is_made_up_for_at_the_next_frame() -> None:

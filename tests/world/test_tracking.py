@@ -1,0 +1,76 @@
+"""Groups with tracks: devices do only what is due, and tracks outlive devices and plans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.world.stub import StubDevice
+from support.world.system import Listener, System, boxes_and_light
+
+FRAMES = 40
+
+
+def tracked(find: dict[str, Any], child: dict[str, Any], **more: Any) -> dict[str, Any]:
+    group = boxes_and_light(**more)
+    group["nodes"]["find"] |= find
+    group["nodes"]["light"] |= child
+    return group
+
+
+def tracks(results: Listener) -> list[list[int]]:
+    return [[one["track"] for one in result.data["objects"]] for result in results.received]
+
+
+async def test_devices_do_what_is_due_and_no_more(world: System) -> None:
+    device = StubDevice(fps=40)
+    world.scheduler()
+    world.pipeline()
+    world.agent("one", device)
+    await world.alive(1)
+    await world.deploy(tracked({"track": {"confirm_hits": 1}, "cadence": 4}, {"cadence": "track"}))
+    results = await world.listen()
+    before = {name: len(runs) for name, runs in device.runs.items()}
+    world.play(count=FRAMES)
+    await world.until(lambda: len(results.received) == FRAMES)
+    done = {name: len(runs) - before[name] for name, runs in device.runs.items()}
+    assert done["boxes"] == FRAMES / 4
+    assert done["brightness"] <= 2
+    shown = [track for track in tracks(results) if track]  # picture 0 is black: nothing is in it
+    assert set(map(tuple, shown)) == {(1, 2)}
+    last = results.received[-1].data
+    assert [one["light"]["from_frame"] for one in last["objects"]] == [4, 4]
+    assert all(one["predicted"] for one in last["objects"])
+    assert last["nodes"] == {}
+    assert len({result.data["run"] for result in results.received}) == 1
+
+
+async def test_tracks_outlive_a_lost_device(world: System) -> None:
+    world.scheduler()
+    world.pipeline()
+    world.agent("one", StubDevice(fps=40))
+    world.agent("two", StubDevice(fps=15))
+    await world.alive(2)
+    await world.deploy(tracked({"track": {"confirm_hits": 1}}, {}))
+    results = await world.listen()
+    world.play()
+    await world.until(lambda: len(results.received) >= FRAMES)
+    await world.parts["box.stub.one"].kill()
+    seen = len(results.received)
+    await world.until(lambda: len(results.received) >= seen + FRAMES)
+    results.check(one_owner=False)
+    assert set(map(tuple, filter(None, tracks(results)))) == {(1, 2)}
+
+
+async def test_tracks_begin_again_with_the_pipeline(world: System) -> None:
+    world.scheduler()
+    pipeline = world.pipeline()
+    world.agent("one", StubDevice(fps=40))
+    await world.alive(1)
+    await world.deploy(tracked({"track": {"confirm_hits": 1}}, {}))
+    results = await world.listen()
+    player = world.play()
+    await world.until(lambda: len(results.received) >= FRAMES)
+    pipeline.restarts = True
+    await pipeline.kill()
+    await world.until(lambda: results.received[-1].data["run"] != results.received[0].data["run"])
+    assert player is not None
