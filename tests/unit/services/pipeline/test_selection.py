@@ -1,4 +1,4 @@
-"""What is computed of each frame: the root by its cadence, children by track; what is not is answered in the pipeline."""
+"""What is computed of each frame: the root by its cadence, children by track; the rest is answered in the pipeline."""
 
 from __future__ import annotations
 
