@@ -27,6 +27,7 @@ SPECS = [
     spec_of({"track": {}}, {}),
     spec_of({"track": {}, "cadence": 3}, {"cadence": "track"}),
     spec_of({"track": {"confirm_hits": 1}, "cadence": "auto"}, {"cadence": 2}),
+    spec_of({}, {"when": "score > 0.5 and box.cx < 100"}),
 ]
 """Without rules, and with those of tracks."""
 

@@ -21,7 +21,7 @@ from hams_services.pipeline.flight import Flight, Shot
 from hams_services.pipeline.tracking.follower import Follower
 from hams_services.pipeline.tracking.quality import quality
 from hams_shared.errors import MessageError
-from hams_shared.group.node_spec import NodeSpec
+from hams_shared.group.conditions import child_condition, object_values, waits_for
 from hams_shared.group.spec import GroupSpec
 from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.group.work_rules import CadenceSpec
@@ -64,7 +64,13 @@ class Selection:
     """By track and node."""
 
     def __post_init__(self) -> None:
-        self.order = ordered(self.spec)
+        nodes = self.spec.nodes
+        found = {node: child_condition(nodes, node) for node in self.spec.chosen}
+        self._conditions = {node: one for node, one in found.items() if one is not None}
+        self._waits = {
+            node: frozenset() if one is None else frozenset(waits_for(one, nodes, node)) for node, one in found.items()
+        }
+        self.order = ordered(self.spec, self._waits)
         self.left = frozenset().union(*(below(self.spec, node) for node in self.order))
         root = self.spec.nodes[self.spec.root]
         if self.stream is not None and root.track is not None:
@@ -115,7 +121,8 @@ class Selection:
         assert flight.join is not None
         outputs = flight.join.outputs
         for node in self.order:
-            if node not in outputs and node not in flight.outstanding and needs(self.spec, node) <= outputs.keys():
+            due = node not in outputs and node not in flight.outstanding
+            if due and self.spec.nodes[node].parent in outputs and outputs.keys() >= self._waits[node]:
                 yield node
 
     def pick(self, flight: Flight, node: str) -> list[Given]:
@@ -125,14 +132,54 @@ class Selection:
         assert spec.parent is not None
         objects, _ = flight.join.found_by(spec.parent)
         if node not in flight.picks:
-            wanted = [index for index, one in enumerate(objects) if self._wants(spec, node, flight, one)]
+            wanted = [index for index in range(len(objects)) if self._wants(node, flight, objects, index)]
             if spec.cadence is not None:
                 wanted = [index for index in wanted if self._asks(spec.cadence, node, flight, objects[index])]
             flight.picks[node] = wanted
         return [_given(objects[index]) for index in flight.picks[node] if index < len(objects)]
 
-    def _wants(self, spec: NodeSpec, node: str, flight: Flight, one: dict[str, Any]) -> bool:
-        return not spec.crop.labels or one["label"] in spec.crop.labels
+    def _wants(self, node: str, flight: Flight, objects: list[dict[str, Any]], index: int) -> bool:
+        """Whether the object is one for the node at all."""
+        one, crop = objects[index], self.spec.nodes[node].crop
+        if crop.labels and one["label"] not in crop.labels:
+            return False
+        condition = self._conditions.get(node)
+        if condition is None:
+            return True
+        around = self._around(node, flight, index)
+        if holds := condition.holds(object_values(self._described(node, flight, one, index), flight.shot.size, around)):
+            return holds
+        one.setdefault("skipped", {})[node] = "when"
+        return False
+
+    def _described(self, node: str, flight: Flight, one: dict[str, Any], index: int) -> dict[str, Any]:
+        """Return the object with the answers about it that the node's condition refers to, older ones too."""
+        assert flight.join is not None
+        found = dict(one)
+        for sibling in self._waits[node]:
+            output = flight.join.outputs[sibling]
+            if index in output.sources:
+                item = output.items[output.sources.index(index)]
+                found[sibling] = {"objects": item} if isinstance(item, list) else item
+            elif known := self.known.get(one.get("track", -1), {}).get(sibling):
+                found[sibling] = known.answer or {}
+        return found
+
+    def _around(self, node: str, flight: Flight, index: int) -> dict[str, dict[str, Any]]:
+        """Return the objects that contain the one with this index, and the answers that they were found in, by node."""
+        assert flight.join is not None
+        around: dict[str, dict[str, Any]] = {}
+        parent = self.spec.nodes[node].parent
+        while parent is not None:
+            objects, parents = flight.join.found_by(parent)
+            if parent == self.spec.root:
+                around[parent] = objects[index]
+            else:
+                output = flight.join.outputs[parent]
+                item = output.items[output.sources.index(parents[index])]
+                around[parent] = {"objects": item} if isinstance(item, list) else item
+            index, parent = parents[index], self.spec.nodes[parent].parent
+        return around
 
     def _asks(self, cadence: CadenceSpec, node: str, flight: Flight, one: dict[str, Any]) -> bool:
         """Whether the node is due for the object, by its cadence; if so it counts as asked."""
@@ -183,7 +230,7 @@ class Selection:
             known.waits = False
             if (answer := one.get(node)) is not None:
                 known.answer, known.answered = answer, frame
-        if node not in one and known is not None and known.answer is not None:
+        if node not in one and node not in one.get("skipped", ()) and known is not None and known.answer is not None:
             one[node] = {**known.answer, "from_frame": known.answered}
 
     def ended(self, flight: Flight) -> None:
@@ -211,19 +258,12 @@ def below(spec: GroupSpec, node: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def needs(spec: GroupSpec, node: str) -> frozenset[str]:
-    """Return the nodes that must have answered before it is known what `node` is given."""
-    parent = spec.nodes[node].parent
-    assert parent is not None
-    return frozenset({parent})
-
-
-def ordered(spec: GroupSpec) -> tuple[str, ...]:
-    """Return the chosen nodes, each after those it needs."""
+def ordered(spec: GroupSpec, waits: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
+    """Return the chosen nodes, each after its parent and the siblings in `waits`, whose answers it needs."""
     left = [node for node in spec.depth_first() if node in spec.chosen]
     order: list[str] = []
     while left:
-        ready = [n for n in left if not any(other in needs(spec, n) for other in left)]
+        ready = [n for n in left if not any(other in waits[n] or other == spec.nodes[n].parent for other in left)]
         order += ready or left  # a circle is refused at deploy
         left = [node for node in left if node not in order]
     return tuple(order)

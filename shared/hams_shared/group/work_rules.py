@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from hams_shared.group.findings import Strict
-
-if TYPE_CHECKING:
-    from hams_shared.group.node_spec import NodeSpec
 
 
 class TrackSpec(Strict):
@@ -86,23 +82,3 @@ class CadenceSpec(Strict):
     def every_frame(self) -> bool:
         """Whether nothing is left out."""
         return self.frames == 1
-
-
-def faults(nodes: Mapping[str, NodeSpec]) -> Iterator[str]:
-    """What is wrong with tracks and cadences of a group's nodes."""
-    for name, node in nodes.items():
-        of = nodes.get(node.parent) if node.parent is not None else None
-        if node.track is not None and node.parent is not None:
-            yield f"node {name}: track is for the node without parent, which sees whole frames"
-        if (cadence := node.cadence) is None:
-            continue
-        if node.parent is None:
-            if cadence.track:
-                yield f"node {name}: cadence: track is for children; a detector takes frames, seconds, auto or max"
-            if node.track is None and not cadence.every_frame:
-                yield f"node {name}: cadence needs track: boxes between two detections are predicted by the tracker"
-        elif cadence.auto or cadence.max:
-            key = "auto" if cadence.auto else "max"
-            yield f"node {name}: cadence: {key} is for the detector; a child takes track, frames or seconds"
-        elif of is not None and of.track is None:
-            yield f"node {name}: cadence needs a parent with track, which carries answers on; {node.parent} has none"

@@ -206,3 +206,58 @@ def test_answers_of_ended_tracks_are_forgotten() -> None:
             world.answer(frame, "age")
     assert isinstance(world.core.selection, Selection)
     assert world.core.selection.known == {}
+
+
+def test_a_condition_chooses_objects_and_the_others_say_why() -> None:
+    world = World(spec_of({}, {"age": {"when": "score > 0.6 and box.height > 80"}}))
+    world.submit()
+    world.answer(0, "det", [thing(100), thing(300, 0.5), thing(500)])
+    assert world.sent[-1].sources == [0, 2]
+    world.answer(0, "age")
+    [(_, objects)] = world.results
+    assert [one.get("age") for one in objects] == [{"value": 0}, None, {"value": 0}]
+    assert [one.get("skipped") for one in objects] == [None, {"age": "when"}, None]
+
+
+def test_a_condition_over_a_sibling_waits_for_its_answer_and_two_make_a_switch() -> None:
+    nodes = {
+        "kind": {},
+        "adult": {"when": "kind.value >= 18"},
+        "child": {"when": "not kind.value >= 18"},
+    }
+    world = World(spec_of({}, nodes))
+    world.submit()
+    world.answer(0, "det", [thing(100), thing(300)])
+    assert world.asked("adult") == []
+    sent = world.sent[-1] if world.sent[-1].node == "kind" else world.sent[0]
+    world.take(world.core.output(output(sent.id, "kind", [{"value": 30}, {"value": 3}], [0, 1]), world.now))
+    picked = {one.node: one.sources for one in world.sent if one.node in ("adult", "child")}
+    assert picked == {"adult": [0], "child": [1]}
+    world.answer(0, "adult")
+    world.answer(0, "child")
+    [(_, objects)] = world.results
+    assert [set(one) & {"adult", "child"} for one in objects] == [{"adult"}, {"child"}]
+
+
+def test_a_condition_of_a_grandchild_sees_the_objects_around() -> None:
+    nodes = {"plate": {}, "text": {"parent": "plate", "when": "det.label == 'car' and score > 0.5"}}
+    world = World(spec_of({}, nodes))
+    world.submit()
+    world.answer(0, "det", [thing(100) | {"label": "car"}, thing(300) | {"label": "bus"}])
+    send = world.sent[0]
+    plates = [[{"box": [110, 150, 130, 160], "score": 0.9, "label": "plate"}]] * 2
+    world.take(world.core.output(output(send.id, "plate", [list(map(dict, one)) for one in plates], [0, 1]), world.now))
+    assert [(one.node, one.sources) for one in world.sent[1:]] == [("text", [0])]
+    world.answer(0, "text")
+    [(_, objects)] = world.results
+    assert objects[0]["plate"]["objects"][0]["text"] == {"value": 0}
+    assert objects[1]["plate"]["objects"][0]["skipped"] == {"text": "when"}
+
+
+def test_nothing_is_asked_where_no_object_is_one_for_the_node() -> None:
+    world = World(spec_of({}, {"age": {"when": "label == 'cat'"}}))
+    world.submit()
+    world.answer(0, "det", [thing(100)])
+    assert len(world.results) == 1
+    assert world.asked("age") == []
+    assert list(world.closed[0].join.nodes()) == ["det"]  # type: ignore[union-attr]

@@ -56,12 +56,12 @@ def test_wrong_cadences(text: Any, why: str) -> None:
 @pytest.mark.parametrize(
     ("det", "age", "why"),
     [
-        ({}, {"track": {}}, "node age: track is for the node without parent"),
-        ({"cadence": 2}, {}, "node det: cadence needs track"),
-        ({"track": {}, "cadence": "track"}, {}, "node det: cadence: track is for children"),
-        ({}, {"cadence": "track"}, "node age: cadence needs a parent with track, which carries answers on; det has"),
-        ({"track": {}}, {"cadence": "auto"}, "node age: cadence: auto is for the detector"),
-        ({"track": {}}, {"cadence": {"max": 5}}, "node age: cadence: max is for the detector"),
+        ({}, {"track": {}}, "nodes.age.track: is for the node without parent"),
+        ({"cadence": 2}, {}, "nodes.det.cadence: needs track"),
+        ({"track": {}, "cadence": "track"}, {}, "nodes.det.cadence: track is for children"),
+        ({}, {"cadence": "track"}, "nodes.age.cadence: needs a parent with track, which carries answers on; det has"),
+        ({"track": {}}, {"cadence": "auto"}, "nodes.age.cadence: auto is for the detector"),
+        ({"track": {}}, {"cadence": {"max": 5}}, "nodes.age.cadence: max is for the detector"),
     ],
 )
 def test_what_goes_with_what(det: dict[str, Any], age: dict[str, Any], why: str) -> None:
