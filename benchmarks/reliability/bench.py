@@ -112,10 +112,11 @@ async def kill_brokers(rig: Rig, watcher: Watcher, kills: int) -> list[dict[str,
 async def ledger(watcher: Watcher) -> dict[str, Any]:
     """The stream's account."""
     [stream] = (await pipeline_view(watcher.hams.bus, timeout=5)).streams
-    closed = stream.delivered + sum(stream.dropped.values()) + sum(stream.failed.values())
+    closed = stream.delivered + stream.gated + sum(stream.dropped.values()) + sum(stream.failed.values())
     return {
         "submitted": stream.submitted,
         "delivered": stream.delivered,
+        "gated": stream.gated,
         "dropped": sum(stream.dropped.values()),
         "failed": sum(stream.failed.values()),
         "in_flight": stream.in_flight,

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from benchmarks.detectors.__main__ import Detector, with_threshold
 from benchmarks.tracking.metrics import Frame, evaluate
 from hams_services.models.groups import load_group
+from hams_services.pipeline.luma import small_luma
 from hams_services.pipeline.sources.opening import open_file
 from hams_services.pipeline.tracking.boxes import Array
 from hams_services.pipeline.tracking.bytetrack import Detections, Settings, Tracker
-from hams_services.pipeline.tracking.flow import Flow, small
+from hams_services.pipeline.tracking.flow import Flow
 from hams_services.pipeline.tracking.tracks import State, Track
 from hams_shared.runtime.process import cache_folder
 from hams_shared.wire.frames import Pixels
@@ -48,12 +49,12 @@ class Video:
 def read(source: str) -> Video:
     """Play a video once through the detector, and once more changed."""
     detector = Detector(with_threshold(load_group(GROUP), threshold=Settings().low_score))
-    random, width = np.random.default_rng(0), Flow().settings.width
+    random = np.random.default_rng(0)
     video = Video([], (0, 0), [], [], [])
     for at, pixels in _frames(source):
         video.times.append(at)
         video.size = pixels.shape[1], pixels.shape[0]
-        video.lumas.append(small(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8), width))
+        video.lumas.append(small_luma(pixels))
         noise = random.integers(-1, 2, pixels.shape)
         shaken = cv2.imencode(".jpg", (pixels + noise).clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
         for image, kept in ((pixels, video.found), (cv2.imdecode(shaken, cv2.IMREAD_COLOR), video.changed)):

@@ -10,8 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from hams_services.pipeline.luma import small_luma
 from hams_services.pipeline.tracking.bytetrack import Detections, Tracker
-from hams_services.pipeline.tracking.flow import Flow, small
+from hams_services.pipeline.tracking.flow import Flow
 
 FRAMES, TURN, FPS = 2000, 10, 25
 SIZE = (1920, 1080)
@@ -52,14 +53,12 @@ def cost(objects: int) -> dict[str, tuple[float, float]]:
 
 
 def _flow(objects: int) -> tuple[float, float]:
-    """Of a step with the reduction of a 1080p luma image; one thread."""
+    """Of a step with the reduction of a 1080p image; one thread."""
     cv2.setNumThreads(1)
     random = np.random.default_rng(0)
     noise = cv2.GaussianBlur(random.integers(0, 256, (1200, 2000)).astype(np.uint8), (0, 0), 6) * 3
-    images = [np.ascontiguousarray(noise[n * 4 : n * 4 + 1080, n * 7 : n * 7 + 1920]) for n in range(10)]
+    images = [cv2.merge([noise[n * 4 : n * 4 + 1080, n * 7 : n * 7 + 1920]] * 3) for n in range(10)]
     corner = random.uniform(0, 0.8, (objects, 2)) * SIZE
     boxes = np.concatenate((corner, corner + np.array([90, 220])), axis=1)
     flow = Flow()
-    return turns(
-        lambda image: flow.step(small(image, flow.settings.width), boxes, SIZE), [(images[n % 10],) for n in range(200)]
-    )
+    return turns(lambda image: flow.step(small_luma(image), boxes, SIZE), [(images[n % 10],) for n in range(200)])

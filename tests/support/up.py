@@ -148,7 +148,8 @@ class Up:
     def check_ledger(self) -> dict[str, Any]:
         """Frame conservation, as `status` shows it."""
         stream = self.stream()
-        closed = stream["delivered"] + sum(stream["dropped"].values()) + sum(stream["failed"].values())
+        closed = sum(stream[end] for end in ("delivered", "gated"))
+        closed += sum(sum(stream[end].values()) for end in ("dropped", "failed"))
         assert stream["submitted"] == closed + stream["in_flight"]
         return stream
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from support.world.stub import StubDevice
-from support.world.system import Listener, System, boxes_and_light
+from support.world.system import Listener, System, boxes_and_light, picture
 
 FRAMES = 40
 
@@ -74,3 +74,21 @@ async def test_tracks_begin_again_with_the_pipeline(world: System) -> None:
     await pipeline.kill()
     await world.until(lambda: results.received[-1].data["run"] != results.received[0].data["run"])
     assert player is not None
+
+
+async def test_a_stream_in_which_nothing_moves_costs_devices_next_to_nothing(world: System) -> None:
+    device = StubDevice(fps=40)
+    world.scheduler()
+    world.pipeline()
+    world.agent("one", device)
+    await world.alive(1)
+    stream = {"mode": "lossless", "gate": {"hold_s": 0.2, "min_fps": 1}}
+    await world.deploy(boxes_and_light(stream))
+    before = len(device.runs.get("boxes", []))
+    for _ in range(100):
+        await world.hams.push("grey", "s0", picture(7))
+        await world.later(0.1)
+    view = await world.stream()
+    assert view.submitted == view.delivered + view.gated == 100
+    assert view.gated >= 80
+    assert len(device.runs["boxes"]) - before == view.delivered <= 20

@@ -247,13 +247,15 @@ def streams_table(pipeline: PipelineView, *, compact: bool = False) -> Table:
     table = plain_table("Streams")
     for column in ("stream", "state"):
         table.add_column(column, no_wrap=True, overflow="fold")
-    ledger = () if compact else ("submitted", "delivered", "dropped", "failed", "in flight", "resent")
+    gates = any(view.gated for view in pipeline.streams)
+    ends = ("submitted", "delivered", *(["gated"] if gates else []), "dropped", "failed", "in flight", "resent")
+    ledger = () if compact else ends
     for column in ("FPS", "p50", "p99", *ledger):
         table.add_column(column, justify="right", no_wrap=compact)
     if compact:
         table.add_column("frames", min_width=18)
     for view in pipeline.streams:
-        table.add_row(*_stream_row(view), *([_sentence(view)] if compact else _ledger(view)))
+        table.add_row(*_stream_row(view), *([_sentence(view)] if compact else _ledger(view, gates)))
     return table
 
 
@@ -268,14 +270,15 @@ def _stream_row(view: StreamView) -> list[Text | str]:
     ]
 
 
-def _ledger(view: StreamView) -> list[str]:
-    numbers = (str(view.submitted), str(view.delivered), _counts(view.dropped), _counts(view.failed))
-    return [*numbers, str(view.in_flight), str(view.resent)]
+def _ledger(view: StreamView, gates: bool) -> list[str]:
+    done = [str(view.submitted), str(view.delivered), *([str(view.gated)] if gates else [])]
+    return [*done, _counts(view.dropped), _counts(view.failed), str(view.in_flight), str(view.resent)]
 
 
 def _sentence(view: StreamView) -> str:
     parts = [
         f"{view.delivered} of {view.submitted} delivered",
+        f"{view.gated} gated",
         f"{_counts(view.dropped)} dropped",
         f"{_counts(view.failed)} failed",
         f"{view.in_flight} in flight",

@@ -57,6 +57,7 @@ def _streams(streams: tuple[StreamView, ...]) -> Iterator[Metric]:
     for one in streams:
         names = [one.group, one.stream]
         frames.add_metric([*names, "delivered", ""], one.delivered)
+        frames.add_metric([*names, "gated", ""], one.gated)
         for outcome, reasons in (("dropped", one.dropped), ("failed", one.failed)):
             for reason, count in reasons.items():
                 frames.add_metric([*names, outcome, reason], count)

@@ -36,7 +36,9 @@ def _table(*columns: str) -> Table:
 def _streams(streams: tuple[StreamView, ...]) -> RenderableType:
     if not streams:
         return Text("no streams", style="dim")
-    table = _table("STREAM", "state", "FPS", "p50", "p99", "in flight", "dropped", "failed", "resent")
+    gates = any(one.gated for one in streams)
+    ends = (*(["gated"] if gates else []), "dropped", "failed")
+    table = _table("STREAM", "state", "FPS", "p50", "p99", "in flight", *ends, "resent")
     for one in streams:
         dropped, failed = sum(one.dropped.values()), sum(one.failed.values())
         table.add_row(
@@ -46,6 +48,7 @@ def _streams(streams: tuple[StreamView, ...]) -> RenderableType:
             f"{one.p50_ms:.0f} ms",
             f"{one.p99_ms:.0f} ms",
             str(one.in_flight),
+            *([str(one.gated)] if gates else []),
             Text(str(dropped), style="yellow" if dropped else ""),
             Text(str(failed), style="bold red" if failed else ""),
             str(one.resent),

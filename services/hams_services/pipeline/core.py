@@ -113,6 +113,12 @@ class StreamCore:
                 return frame, commands
         return frame, commands + self._launch(frame, captured, now, shot, now)
 
+    def leave_out(self, media_time_s: float) -> None:
+        """Take a frame that the gate leaves out: it ends at once."""
+        self.ledger.gate(self.ledger.submit())
+        if self.selection is not None:
+            self.selection.left_out(media_time_s)
+
     def route(self, plan: Plan | None, broken: Iterable[str], now: float) -> list[Command]:
         """The route changed: `plan` is the plan to send under (None: wait), `broken` the devices whose work is lost."""
         gone = frozenset(broken)
@@ -242,9 +248,9 @@ class StreamCore:
 
     def _launch(self, frame: int, captured: float, submitted: float, shot: Shot, now: float) -> list[Command]:
         detect = self._needs_devices(shot)
-        if self.selection is not None:
-            self.selection.launched(shot, detect=detect)
         self.flights[frame] = flight = Flight(frame, captured, submitted, retry_at=now, shot=shot, detect=detect)
+        if self.selection is not None:
+            flight.paused_s = self.selection.launched(shot, detect=detect)
         return self._send(flight, now)
 
     def _send(self, flight: Flight, now: float) -> list[Command]:

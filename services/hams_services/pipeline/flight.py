@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from hams_services.pipeline.join import Join
-from hams_services.pipeline.tracking.flow import Luma
+from hams_services.pipeline.luma import Luma
 from hams_shared.wire.frames import FrameId, Given, Output
 from hams_shared.wire.messages.plan import Plan
 
@@ -114,6 +114,8 @@ class Flight:
     shot: Shot = UNKNOWN
     detect: bool = True
     """Whether the root looks at it; else its objects are predicted."""
+    paused_s: float = 0.0
+    """How long the gate was closed before it, in all, s of the media."""
     root: Output | None = None
     """The root's answer to this attempt, before tracks were made of it."""
     chosen: Output | None = None

@@ -20,12 +20,13 @@ from hams_services.pipeline.core import HELD, StreamCore
 from hams_services.pipeline.dispatch import Dispatch, GroupContext
 from hams_services.pipeline.flight import Close, Command, Hold, Outcome, Send, Shot
 from hams_services.pipeline.gallery import identify
+from hams_services.pipeline.gate import MotionGate
 from hams_services.pipeline.join import frame_result
+from hams_services.pipeline.luma import small_luma
 from hams_services.pipeline.routing import Reroute, room
 from hams_services.pipeline.selection import selection_of
 from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.taps import Taps
-from hams_services.pipeline.tracking.flow import luma_of
 from hams_shared.bus import chunks
 from hams_shared.bus.protocol import Message, Subscription
 from hams_shared.errors import FrameUnreachableError, HamsError, RefusedError
@@ -64,6 +65,8 @@ class Flow:
         self._looks = chosen is not None and chosen.looks_at_pixels
         self.run_id = secrets.token_hex(4) if chosen is not None and chosen.follower is not None else ""
         """Of the stream's tracks: their ids begin again with another one."""
+        source = spec.streams.get(stream)
+        self._gate = None if source is None or source.gate is None else MotionGate(source.gate, source.mask)
         self.frames = FrameStore(window + SPARE)
         self._reduced = FrameStore(window + SPARE)
         """Of the frames that have one: the smaller picture."""
@@ -111,11 +114,15 @@ class Flow:
         if width * height > self._pixels:  # of single images of many sizes the largest counts
             self._pixels = width * height
             self._set_window()
+        luma = small_luma(picture.pixels) if self._looks or self._gate is not None else None
+        if self._gate is not None and luma is not None and not self._gate.take(luma, media_time_s or 0.0):
+            self.core.leave_out(media_time_s or 0.0)
+            return frame
         self.frames.put(frame, picture.pixels)
         if picture.reduced is not None:
             self._reduced.put(frame, picture.reduced)
         captured = time.time() if picture.captured is None else picture.captured
-        shot = Shot(media_time_s, (width, height), luma_of(picture.pixels) if self._looks else None)
+        shot = Shot(media_time_s, (width, height), luma)
         number, commands = self.core.submit(captured, self._clock.now(), shot)
         assert number == frame
         self._queue(commands, more=more)
@@ -301,6 +308,7 @@ class Flow:
             submitted=ledger.submitted,
             delivered=ledger.delivered,
             in_flight=len(ledger.open),
+            gated=ledger.gated,
             dropped=dict(ledger.dropped),
             failed=dict(ledger.failed),
             resent=self.core.resent,

@@ -1,8 +1,8 @@
-"""The frame ledger: every frame ends as exactly one of delivered, dropped(reason), failed(reason). Pure.
+"""The frame ledger: every frame ends as exactly one of delivered, gated, dropped(reason), failed(reason). Pure.
 
 The invariant, at all times and checked by :meth:`Ledger.validate`:
 
-    submitted = delivered + dropped + failed + in flight
+    submitted = delivered + gated + dropped + failed + in flight
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ class Ledger:
 
     submitted: int = 0
     delivered: int = 0
+    gated: int = 0
+    """Not computed, since nothing moved."""
     dropped: Counter[str] = field(default_factory=Counter)
     """By reason."""
     failed: Counter[str] = field(default_factory=Counter)
@@ -42,6 +44,11 @@ class Ledger:
         self._close(frame)
         self.delivered += 1
 
+    def gate(self, frame: int) -> None:
+        """Close `frame` as not computed. Raises LedgerError when it is not open."""
+        self._close(frame)
+        self.gated += 1
+
     def drop(self, frame: int, reason: str) -> None:
         """Close `frame` as dropped on purpose. Raises LedgerError when it is not open."""
         self._close(frame)
@@ -59,6 +66,6 @@ class Ledger:
 
     def validate(self) -> None:
         """Raise LedgerError unless frames are conserved."""
-        closed = self.delivered + self.dropped.total() + self.failed.total()
+        closed = self.delivered + self.gated + self.dropped.total() + self.failed.total()
         if self.submitted != closed + len(self.open):
             raise LedgerError(f"{self.submitted} submitted, {closed} closed, {len(self.open)} in flight")

@@ -63,6 +63,9 @@ class Selection:
     known: dict[int, dict[str, Known]] = field(default_factory=dict)
     """By track and node."""
 
+    _paused_s: float = 0.0
+    _newest: float = 0.0
+
     def __post_init__(self) -> None:
         nodes = self.spec.nodes
         found = {node: child_condition(nodes, node) for node in self.spec.chosen}
@@ -93,10 +96,19 @@ class Selection:
         """Whether the root is to look at the frame."""
         return self.follower is None or shot.media_time_s is None or self.follower.cadence.due(shot.media_time_s)
 
-    def launched(self, shot: Shot, *, detect: bool) -> None:
-        """The frame is on its way; `detect`: the root looks at it."""
+    def launched(self, shot: Shot, *, detect: bool) -> float:
+        """The frame is on its way; `detect`: the root looks at it. Return how long frames were left out so far, s."""
         if self.follower is not None and shot.media_time_s is not None:
             self.follower.cadence.launched(shot.media_time_s, looks=detect)
+            self._newest = shot.media_time_s
+        return self._paused_s
+
+    def left_out(self, media_time_s: float) -> None:
+        """The gate leaves a frame out: tracks rest until one is computed, which the root looks at."""
+        if self.follower is not None:
+            self.follower.cadence.missed()
+            self._paused_s += max(media_time_s - self._newest, 0.0)
+            self._newest = media_time_s
 
     def look(self, flight: Flight) -> Output:
         """Return what the root's answer about the frame is taken to be. Raises MessageError: it is no objects."""
@@ -107,7 +119,7 @@ class Selection:
         items = None if root is None else root.items[0] if len(root.items) == 1 else root.items
         if items is not None and not all(isinstance(one, dict) and "box" in one for one in items):
             raise MessageError(f"node {self.spec.root} has track, and found no objects")
-        objects = self.follower.follow(items, shot.media_time_s or 0.0, shot.size, shot.luma)
+        objects = self.follower.follow(items, shot.media_time_s or 0.0, shot.size, shot.luma, flight.paused_s)
         for track in self.follower.ended:
             self.known.pop(track.id, None)
         at = FrameId(self.spec.name, "-", flight.frame, 0, 0, flight.captured) if root is None else root.id

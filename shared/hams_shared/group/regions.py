@@ -61,11 +61,29 @@ class GateSpec(Strict):
     """Frames without motion are not computed: they end as gated."""
 
     type: Literal["motion"] = "motion"
-    threshold: int = Field(12, ge=1, le=255, description="least change of a pixel's luma, grey levels")
-    area: float = Field(0.002, gt=0, le=1, description="least part of the picture, outside masks, that must change")
-    hold_s: float = Field(2.0, ge=0, le=3600, description="frames are computed so long after the last motion")
-    min_fps: float = Field(0.2, ge=0, le=1000, description="frames a second that are computed without motion, at least")
-    mask: tuple[Polygon, ...] = Field((), description="where motion does not count: trees, clocks")
+    threshold: int = Field(
+        12,
+        ge=1,
+        le=255,
+        description="least change of a pixel's luma, grey levels of 255, beyond what changes everywhere; more where a "
+        "noisy camera opens the gate",
+    )
+    area: float = Field(
+        0.0005,
+        gt=0,
+        le=1,
+        description="least part of the picture, outside masks, that must change (in 1080p a person of 60 pixels)",
+    )
+    hold_s: float = Field(
+        2.0, ge=0, le=3600, description="frames are computed for so long after the last motion, by the stream's time"
+    )
+    min_fps: float = Field(
+        0.2, ge=0, le=1000, description="frames a second that are computed without motion, at least; 0: none"
+    )
+    mask: tuple[Polygon, ...] = Field(
+        (),
+        description="where motion does not count: trees, a clock in the picture; the stream's `mask` is left out, too",
+    )
 
 
 class Regions(Strict):

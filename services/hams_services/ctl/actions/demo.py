@@ -144,9 +144,10 @@ def _report(plan: Plan, stream: StreamView, received: list[Result]) -> None:
     error = f" ({measured / plan.fps - 1:+.0%})" if plan.fps > 0 else ""
     out.print(f"group FPS: predicted {plan.fps:.2f}, measured {measured:.2f}{error}")
     out.print(f"end-to-end latency: p50 {stream.p50_ms:.1f} ms, p99 {stream.p99_ms:.1f} ms")
+    gated = f"{stream.gated} gated + " if stream.gated else ""
     out.print(
-        f"frame ledger: {stream.submitted} submitted = {stream.delivered} delivered + {sum(stream.dropped.values())} "
-        f"dropped + {sum(stream.failed.values())} failed + {stream.in_flight} in flight"
+        f"frame ledger: {stream.submitted} submitted = {stream.delivered} delivered + {gated}"
+        f"{sum(stream.dropped.values())} dropped + {sum(stream.failed.values())} failed + {stream.in_flight} in flight"
     )
     objects = sum(len(r.objects) for r in received)
     out.print(f"found: {objects} objects in {sum(bool(r.objects) for r in received)} of {len(received)} frames")

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hams_services.pipeline.luma import Luma
 from hams_services.pipeline.tracking.boxes import Array, centred
 
-Luma = NDArray[np.uint8]
 Points = NDArray[np.float32]
 Rows = NDArray[np.intp]
 
@@ -36,8 +36,6 @@ class FlowSettings:
     rim of a box help: without the outer 40 % it was 0.61.
     """
 
-    width: int = 384
-    """Of the small image, at most; :func:`small` makes it."""
     boxes: int = 32
     """Boxes that are followed, the first of those given."""
     points: int = 8
@@ -52,19 +50,6 @@ class FlowSettings:
     """Iterations at each level."""
 
 
-def small(luma: Luma, width: int) -> Luma:
-    """Return the H×W `luma` halved until it is no wider than `width`: 2×2 means, which OpenCV makes fast."""
-    while luma.shape[1] > width:
-        size = (luma.shape[1] // 2, max(luma.shape[0] // 2, 1))
-        luma = np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-    return luma
-
-
-def luma_of(pixels: NDArray[np.uint8]) -> Luma:
-    """Return the small grey image of a picture, H×W×3 in B, G, R."""
-    return small(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8), FlowSettings().width)
-
-
 class Flow:
     """The motion in one stream."""
 
@@ -73,7 +58,7 @@ class Flow:
         self._last: Luma | None = None
 
     def step(self, luma: Luma, boxes: Array, frame_size: tuple[int, int]) -> tuple[Array, NDArray[np.bool_]]:
-        """Take the next frame's small image, H×W; return how far N×4 `boxes` of the last frame have moved.
+        """Take the next frame's :func:`small_luma`, H×W; return how far N×4 `boxes` of the last frame have moved.
 
         `boxes` are x0, y0, x1, y1 in pixels of the frame, `frame_size` is its width and height in pixels. Returns N×4
         changes of cx, cy, w, h in pixels of the frame, and which are known. None is known of the first image, and of

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from hams_services.pipeline.luma import Luma
 from hams_services.pipeline.tracking.association import overlaps
 from hams_services.pipeline.tracking.boxes import Array
 from hams_services.pipeline.tracking.bytetrack import Detections, Settings, Tracker
 from hams_services.pipeline.tracking.cadence import Cadence
-from hams_services.pipeline.tracking.flow import Flow, Luma
+from hams_services.pipeline.tracking.flow import Flow
 from hams_services.pipeline.tracking.tracks import State, Track
 from hams_shared.group.work_rules import CadenceSpec, TrackSpec
 
@@ -38,6 +39,9 @@ class Follower:
         self._looked: float | None = None
         self._pause = 0.0
         """Of the two last looks of the detector, or since the last one, s."""
+        self._paused_s = 0.0
+        self._paused_before: dict[int, float] = {}
+        """By track: how long frames were left out before it began, in all."""
         self.ended: list[Track] = []
         """Tracks that ended with the newest frame."""
 
@@ -47,7 +51,12 @@ class Follower:
         return self._flow is not None
 
     def follow(
-        self, found: Sequence[dict[str, Any]] | None, t: float, size: tuple[int, int], luma: Luma | None
+        self,
+        found: Sequence[dict[str, Any]] | None,
+        t: float,
+        size: tuple[int, int],
+        luma: Luma | None = None,
+        paused_s: float = 0.0,
     ) -> list[dict[str, Any]]:
         """Take the next frame; return its objects by track.
 
@@ -56,22 +65,29 @@ class Follower:
             t: the frame's media time, s.
             size: its width and height, pixels.
             luma: a small image of it, where one is needed.
+            paused_s: how long frames were left out before it, in all, since nothing moved.
         """
+        self._paused_s, t = paused_s, t - paused_s
         moved = self._moved(luma, size)
         self._pauses(t, looks=found is not None)
         if found is None:
             self._tracks = self._tracker.predict_to(t, moved)
-            self.ended = [track for track in self._tracks if track.state is State.REMOVED]
+            self._end(self._tracks)
             return [self._object(track, None) for track in self._tracks if self._shown(track, t)]
         expected = self._tracker.predict_to(t, moved)
         self._tracks = self._tracker.update(self._detections(found), t)
-        self.ended = [track for track in (*expected, *self._tracks) if track.state is State.REMOVED]
+        self._end([*expected, *self._tracks])
         self.cadence.looked(self._tracks, _agreement({one.id: one.box for one in expected}, self._tracks, found))
         return [
             self._object(track, None if track.detection is None else found[track.detection])
             for track in self._tracks
             if self._shown(track, t)
         ]
+
+    def _end(self, tracks: Sequence[Track]) -> None:
+        self.ended = [track for track in tracks if track.state is State.REMOVED]
+        for track in self.ended:
+            self._paused_before.pop(track.id, None)
 
     def _pauses(self, t: float, *, looks: bool) -> None:
         """Let tracks live as much longer as the detector pauses."""
@@ -105,13 +121,14 @@ class Follower:
 
     def _object(self, track: Track, detection: dict[str, Any] | None) -> dict[str, Any]:
         """Return a track as an object of a result; `detection` is what it took in this frame."""
+        paused_before = self._paused_before.setdefault(track.id, self._paused_s)
         if detection is not None:
             one = {key: value for key, value in detection.items() if key != "low"}
         else:
             one = {"box": [round(v, 2) for v in track.box], "score": round(track.score, 4), "label": track.label}
         one |= {
             "track": track.id,
-            "age_s": round(track.age_s, 3),
+            "age_s": round(track.age_s + self._paused_s - paused_before, 3),
             "velocity": [round(v, 1) for v in track.velocity],
         }
         if detection is None:

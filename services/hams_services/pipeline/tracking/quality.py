@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hams_services.pipeline.tracking.flow import Luma
+from hams_services.pipeline.luma import Luma
 
 FACE_POINTS = 5
 TYPICAL = 100.0

@@ -50,6 +50,16 @@ def test_streams_in_full_width() -> None:
     assert lines[2].split()[-6:] == ["16982", "(newer-frame", "16982)", "0", "3", "0"]
 
 
+def test_frames_without_motion_are_shown_where_there_is_a_gate() -> None:
+    gated = STREAM.model_copy(update={"gated": 512})
+    heads, *rows = shown(streams_table(PipelineView(streams=(STREAM, gated))), 160)[1:]
+    assert heads.split()[-7:] == ["delivered", "gated", "dropped", "failed", "in", "flight", "resent"]
+    assert [row.split()[9] for row in rows if row.startswith("person/")] == ["0", "512"]
+    sentence = " ".join(" ".join(shown(streams_table(PipelineView(streams=(gated,)), compact=True))).split())
+    assert "512 gated" in sentence
+    assert "gated" not in " ".join(shown(streams_table(PipelineView(streams=(STREAM,)))))
+
+
 def test_groups_and_devices_in_80_columns() -> None:
     serving = GroupView(name="face", state="serving", active=plan(3, {"det": "box.openvino.cpu0", "age": "box.b.u"}))
     lines = shown(groups_table((serving,), compact=True))

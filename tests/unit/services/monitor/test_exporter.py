@@ -34,7 +34,14 @@ LOOK = SystemSnapshot(
     ),
     streams=(
         StreamView(
-            group="g", stream="cam", state="playing", submitted=9, delivered=7, dropped={"deadline": 2}, p50_ms=5
+            group="g",
+            stream="cam",
+            state="playing",
+            submitted=14,
+            delivered=7,
+            gated=5,
+            dropped={"deadline": 2},
+            p50_ms=5,
         ),
     ),
 )
@@ -71,6 +78,7 @@ def test_a_fresh_look_is_shown() -> None:
     found = samples(over_http(registered(collector)))
     assert found[("hams_up",)] == 1
     assert found[("hams_stream_frames_total", *sorted(["g", "cam", "delivered", ""]))] == 7
+    assert found[("hams_stream_frames_total", *sorted(["g", "cam", "gated", ""]))] == 5
     assert found[("hams_stream_frames_total", *sorted(["g", "cam", "dropped", "deadline"]))] == 2
     assert found[("hams_stream_latency_seconds", *sorted(["g", "cam", "0.5"]))] == 0.005
     assert found[("hams_device_memory_bytes", *sorted(["h.b.u", "false"]))] == 2**20

@@ -261,3 +261,16 @@ def test_nothing_is_asked_where_no_object_is_one_for_the_node() -> None:
     assert len(world.results) == 1
     assert world.asked("age") == []
     assert list(world.closed[0].join.nodes()) == ["det"]  # type: ignore[union-attr]
+
+
+def test_tracks_rest_while_the_gate_leaves_frames_out() -> None:
+    world = World(spec_of({"track": {"max_lost_s": 0.5}, "cadence": 3}, {}))
+    world.submit()
+    world.answer(0, "det", [thing(100)])
+    for _ in range(50):  # 5 s in which nothing moves
+        world.core.leave_out(world.core.ledger.submitted * STEP_S)
+    world.submit()
+    assert world.asked("det") == [0, 51]
+    world.answer(51, "det", [thing(102)])
+    assert [(one["track"], one["age_s"]) for one in world.results[-1][1]] == [(1, 5.1)]
+    assert world.core.ledger.gated == 50

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hams_services.pipeline.tracking.flow import Flow, FlowSettings, front, median_flow, small
+from hams_services.pipeline.tracking.flow import Flow, FlowSettings, front, median_flow
 
 SIZE = (640, 360)
 """Of the frame; the luma image is half as large."""
@@ -101,12 +101,3 @@ def test_medians(points: list[list[float]], there: list[list[float]], shift: lis
     assert count.tolist() == [0, len(points), 0]
     assert shifts.tolist() == [[0, 0], pytest.approx(shift), [0, 0]]
     assert growths.tolist() == [1, pytest.approx(growth), 1]
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [((1920, 1080), (240, 135)), ((768, 576), (384, 288)), ((200, 100), (200, 100)), ((500, 1), (250, 1))],
-)
-def test_small_images(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    image = small(np.zeros((size[1], size[0]), np.uint8), 384)
-    assert image.shape[::-1] == expected
