@@ -89,12 +89,12 @@ def _group(state: SchedulerState, name: str, predicted: Prediction, costs: Costs
         next=_shown(following),
         error=state.groups.errors.get(name),
         target_fps=record.spec.target_fps,
-        measured_fps=round(state.learned.measured_fps(name), 3),
+        measured_fps=round(state.measured_fps(name), 3),
         predicted_fps=round(predicted.fps.get(name, 0.0), 3),
         bottleneck=predicted.limits.get(name, ""),
         expected_fps=round(now.fps, 3) if now is not None else 0.0,
         expected_why=now.why if now is not None else "",
-        weights={n: round(state.weight(record, n), 3) for n in record.spec.depth_first()},
+        weights={n: round(state.work(record, n).weight, 3) for n in record.spec.depth_first()},
         confidence={n: round(state.learned.confidence(name, n), 3) for n in record.spec.depth_first()},
     )
     return view.model_copy(update=_condition(state, record, active, following, predicted))
