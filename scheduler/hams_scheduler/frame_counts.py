@@ -23,8 +23,9 @@ from hams_shared.wire.messages.pipeline import PipelineLoad, StreamLoad
 
 MEMORY_FRAMES = 2000.0
 """Frames after which an observation has lost 63 % of its weight: scenes change."""
-PRIOR_FRAMES = 100.0
-"""What is expected counts as much as this many frames."""
+PRIOR_FRAMES = 25.0
+"""What is expected counts as much as this many frames: few, since rules are regular, and quiet scenes have few pieces
+among many frames."""
 RATE_MEMORY_S = 5.0
 """The measured frame rate is a mean over about this long, s."""
 SILENT_S = 3.0
@@ -51,19 +52,19 @@ class GroupFrames:
 
     def per_frame(self, node: str, prior: float, root_prior: float) -> float:
         """Pieces of work of `node` per frame; `prior` are those of the node and of the root that are expected."""
-        known, root = self.pieces.get(node), self._root()
+        known = self.pieces.get(node)
         if known is None:
             return prior
-        found, lost = known.value(prior, PRIOR_FRAMES), self.lost.value(0.0, PRIOR_FRAMES)
-        if root > 0:
-            wanted = min((root + lost) / (1.0 + lost), max(root, root_prior), 1.0)
-            found *= wanted / root
-        return max(found, LEAST)
+        wanted = known.above * self._wanted(root_prior)
+        return max((wanted + prior * PRIOR_FRAMES) / (known.below + PRIOR_FRAMES), LEAST)
 
-    def _root(self) -> float:
-        """Pieces of the root per frame, as counted."""
+    def _wanted(self, root_prior: float) -> float:
+        """The pieces that would have come, had no frame been lost, in times of those that did."""
         known = self.pieces.get(self.root)
-        return 0.0 if known is None or known.below <= 0 else known.value(0.0, 0.0)
+        if known is None or known.above <= 0:
+            return 1.0
+        root, lost = known.value(0.0, 0.0), self.lost.value(0.0, PRIOR_FRAMES)
+        return min((root + lost) / (1.0 + lost), max(root, root_prior), 1.0) / root
 
 
 @dataclass

@@ -146,15 +146,16 @@ def images_at_once(
     of its work per frame: where frames are left out, fewer of those in flight wait for it. The root gets new frames
     one by one, as others are done, so that fewer wait: a quarter, measured on emulated GPUs with 8, 16 and 32 frames in
     flight. It is sent no more live frames than its device has lanes, and one that waits
-    (hams_services.pipeline.routing).
+    (hams_services.pipeline.routing). The tiles of a frame are one batch.
     """
     lossless = sum(stream.mode == "lossless" for stream in spec.streams.values())
     live: float = (len(spec.streams) - lossless) * spec.window(lossless=False)
     window = spec.window(lossless=True, pixels=pixels, fps=fps / weight / max(lossless, 1))
-    part = 1.0
+    part, least = 1.0, 1.0
     if node == spec.root:
         live, part = min(live, (lanes + 1) / pieces), ROOT_PART
-    return max(1.0, part * (lossless * window + live) * weight / max(lanes, 1))
+        least = weight / pieces if any(stream.tiles for stream in spec.streams.values()) else 1.0
+    return max(least, part * (lossless * window + live) * weight / max(lanes, 1))
 
 
 def batch_gain(profile: ProfileRecord, images: float) -> float:
