@@ -82,3 +82,24 @@ class CadenceSpec(Strict):
     def every_frame(self) -> bool:
         """Whether nothing is left out."""
         return self.frames == 1
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Of `max`: the cadences whose agreement is measured, 2, 3, 5, 10, 20 … and `max` itself; else none."""
+        if self.max is None:
+            return ()
+        known = (step * 10**power for power in range(3) for step in (2, 3, 5, 10))
+        return (*sorted({one for one in known if one < self.max}), self.max)
+
+    def chosen(self, agreement: Mapping[int, float]) -> int:
+        """Of `max`: on every how many frames the detector may run, with the measured `agreement` (IDF1) by cadence.
+
+        It is the largest up to which all that were measured agree: a larger one that agrees where a smaller one does
+        not is luck. It is also the cheapest, so no target asks for another. 1 until something was measured.
+        """
+        best = 1
+        for frames in sorted(one for one in agreement if 1 < one <= (self.max or 1)):
+            if agreement[frames] < self.floor:
+                break
+            best = frames
+        return best
