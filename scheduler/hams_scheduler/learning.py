@@ -246,7 +246,8 @@ class Learned:
     def _agreements(self, load: PipelineLoad) -> None:
         """Keep what was measured of cadences."""
         for group in {stream.group for stream in load.streams}:
-            found = {one.stream: one.agreement for one in load.streams if one.group == group and one.agreement}
+            mine = [one for one in load.streams if one.group == group and one.agreement]
+            found = {one.stream: {int(n): value for n, value in one.agreement.items()} for one in mine}
             if found != self.agreements.get(group, {}):
                 self.agreements[group] = found
                 self.revision += 1

@@ -92,3 +92,18 @@ async def test_a_stream_in_which_nothing_moves_costs_devices_next_to_nothing(wor
     assert view.submitted == view.delivered + view.gated == 100
     assert view.gated >= 80
     assert len(device.runs["boxes"]) - before == view.delivered <= 20
+
+
+async def test_hams_finds_out_how_often_the_detector_must_look(world: System) -> None:
+    device = StubDevice(fps=200)
+    world.scheduler()
+    world.pipeline()
+    world.agent("one", device)
+    await world.alive(1)
+    await world.deploy(tracked({"track": {}, "cadence": {"max": 5}}, {"cadence": "track"}))
+    results = await world.listen()
+    world.play(fps=25)
+    await world.until(lambda: len(results.received) >= 600, within=120)
+    looked = ["find" in result.data["nodes"] for result in results.received]
+    assert all(looked[:300])
+    assert sum(looked[-50:]) == 10

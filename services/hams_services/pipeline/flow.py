@@ -27,6 +27,7 @@ from hams_services.pipeline.routing import Reroute, room
 from hams_services.pipeline.selection import selection_of
 from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.taps import Taps
+from hams_services.pipeline.tracking.cadence_agreement import tried
 from hams_shared.bus import chunks
 from hams_shared.bus.protocol import Message, Subscription
 from hams_shared.errors import FrameUnreachableError, HamsError, RefusedError
@@ -43,6 +44,8 @@ RECENT_S = 5.0
 """Span over which a playing stream's FPS is taken, s."""
 TAPPED_LIMIT = 1024
 """What waits to be carried out, from which on tapped outputs are left out."""
+TRIAL_S = 1.0
+"""How often it is asked whether a trial is full, s."""
 SPARE = 2
 """Slots in shared memory beyond the window: one frame waits, one is being read."""
 StreamState = Literal["waiting", "playing", "reconnecting", "ended", "failed"]
@@ -224,6 +227,18 @@ class Flow:
     def _drop(self, frame: int) -> None:
         self._reduced.drop(frame)
         self.frames.drop(frame)
+
+    async def tune(self) -> None:
+        """Find out how often the detector must look, where HAMS is to choose; until that is known, or cancelled."""
+        follower = None if self.core.selection is None else self.core.selection.follower
+        while follower is not None and (trial := follower.trial) is not None:
+            await asyncio.sleep(TRIAL_S)
+            if trial.full:
+                follower.tried(await asyncio.to_thread(tried, trial))
+                if follower.agreement:
+                    found = ", ".join(f"{n}: {value:.2f}" for n, value in follower.agreement.items())
+                    text = "stream %s: the detector looks at every %d. frame (agreement by cadence: %s)"
+                    self.log.info(text, self.name, follower.cadence.frames, found)
 
     async def run(self) -> None:
         """Carry out commands as they come, until cancelled."""

@@ -52,7 +52,7 @@ class DeployedGroup:
         """Take outputs and carry frames; :meth:`play` reads the sources."""
         for flow in self.flows.values():
             self._subscriptions.append(await flow.subscribe())
-            self._tasks.append(owner.create_task(flow.run()))
+            self._tasks += [owner.create_task(flow.run()), owner.create_task(flow.tune())]
 
     def play(self, owner: asyncio.TaskGroup) -> None:
         """Read the sources of all streams."""

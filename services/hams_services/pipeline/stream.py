@@ -93,8 +93,17 @@ class StreamRunner:
     def load(self) -> StreamLoad:
         """What the stream has cost so far."""
         cpu_s = self._reader.cpu_s if self._reader is not None else 0.0
-        frames = self.flow.core.ledger.submitted
-        return StreamLoad(group=self.flow.group, stream=self.flow.stream, frames=frames, read_cpu_s=round(cpu_s, 6))
+        core = self.flow.core
+        ledger, follower = core.ledger, None if core.selection is None else core.selection.follower
+        return StreamLoad(
+            group=self.flow.group,
+            stream=self.flow.stream,
+            frames=ledger.submitted,
+            read_cpu_s=round(cpu_s, 6),
+            completed=ledger.delivered + ledger.gated,
+            lost=ledger.dropped.total() + ledger.failed.total(),
+            agreement={} if follower is None else {f"{n}": value for n, value in follower.agreement.items()},
+        )
 
     def _with_source(self, view: StreamView) -> StreamView:
         if self._source is None:

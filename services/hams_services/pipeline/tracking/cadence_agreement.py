@@ -16,6 +16,7 @@ import numpy as np
 from hams_services.pipeline.luma import Luma
 from hams_services.pipeline.tracking.follower import Follower
 from hams_services.pipeline.tracking.identity import Frame, idf1
+from hams_services.pipeline.tracking.trial import Trial
 from hams_shared.group.work_rules import TrackSpec
 
 LEAST_BOXES = 100
@@ -48,6 +49,12 @@ class Watched:
     def interval_s(self) -> float:
         """Between two frames, median, s; 0 of fewer than two."""
         return float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.0
+
+
+def tried(trial: Trial) -> dict[int, float]:
+    """Return what a full trial shows: IDF1 by cadence. It takes seconds of CPU time."""
+    lumas = trial.lumas if len(trial.lumas) == len(trial.times) else ()
+    return agreement_by_cadence(Watched(trial.times, trial.found, trial.size, lumas), trial.cadence.steps, trial.track)
 
 
 def agreement_by_cadence(

@@ -20,6 +20,7 @@ from hams_services.pipeline.tracking.bytetrack import Detections, Settings, Trac
 from hams_services.pipeline.tracking.cadence import Cadence
 from hams_services.pipeline.tracking.flow import Flow
 from hams_services.pipeline.tracking.tracks import State, Track
+from hams_services.pipeline.tracking.trial import Trial
 from hams_shared.group.work_rules import CadenceSpec, TrackSpec
 
 LATER = 1.5
@@ -33,6 +34,10 @@ class Follower:
     def __init__(self, spec: TrackSpec, cadence: CadenceSpec | None) -> None:
         self.spec = spec
         self.cadence = Cadence(cadence or CadenceSpec(frames=1))
+        self.trial = Trial(spec, cadence) if cadence is not None and cadence.max else None
+        """Of how often the detector must look, until that is known."""
+        self.agreement: dict[int, float] = {}
+        """What the trial gave: by cadence, IDF1 of its tracks with those of detection on every frame."""
         self._tracker = Tracker(settings_of(spec))
         self._flow = Flow() if spec.motion == "flow" else None
         self._tracks: list[Track] = []
@@ -74,6 +79,8 @@ class Follower:
             self._tracks = self._tracker.predict_to(t, moved)
             self._end(self._tracks)
             return [self._object(track, None) for track in self._tracks if self._shown(track, t)]
+        if self.trial is not None:
+            self.trial.watch(found, t, size, luma)
         expected = self._tracker.predict_to(t, moved)
         self._tracks = self._tracker.update(self._detections(found), t)
         self._end([*expected, *self._tracks])
@@ -83,6 +90,16 @@ class Follower:
             for track in self._tracks
             if self._shown(track, t)
         ]
+
+    def tried(self, agreement: dict[int, float]) -> None:
+        """Take what the trial gave; where that is nothing, it begins again."""
+        if self.trial is None:
+            return
+        if not agreement:
+            self.trial.clear()
+            return
+        self.agreement, self.cadence.frames = agreement, self.cadence.spec.chosen(agreement)
+        self.trial = None
 
     def _end(self, tracks: Sequence[Track]) -> None:
         self.ended = [track for track in tracks if track.state is State.REMOVED]
