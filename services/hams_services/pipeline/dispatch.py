@@ -10,11 +10,13 @@ from msgspec.structs import replace
 
 from hams_services.pipeline.flight import Send
 from hams_services.pipeline.gallery import Gallery
+from hams_services.pipeline.regions import as_crops, views
 from hams_services.pipeline.routing import Replicas, SharedMemoryPeers
 from hams_shared.bus import chunks
 from hams_shared.bus.mailbox import Mailboxes, Outgoing
 from hams_shared.bus.protocol import Bus
 from hams_shared.group.spec import GroupSpec
+from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.runtime.clock import Clock
 from hams_shared.wire import subjects
 from hams_shared.wire.frame_pool import FrameStore
@@ -48,6 +50,8 @@ class Dispatch:
     frames: FrameStore
     reduced: FrameStore
     """Of the frames that have one: the smaller picture."""
+    stream: StreamSpec | None = None
+    """None: single images, which are given whole."""
 
     def by_mailbox(self, sends: Iterable[Send]) -> list[Send]:
         """Send frames into the mailboxes of their devices; return those that have to go by the broker."""
@@ -98,7 +102,11 @@ class Dispatch:
             answer_to=self.answer_to,
         )
         if command.node != spec.root:
-            work = replace(work, to_frame=NO_MAPS, sources=[*command.sources], objects=[*command.objects])
+            return replace(work, to_frame=NO_MAPS, sources=[*command.sources], objects=[*command.objects])
+        if self.stream is not None and (self.stream.tiles is not None or self.stream.roi is not None):
+            parts = views(self.stream.tiles, self.stream.roi, work.frame_size)
+            crops, maps = as_crops(parts, command.plan.input_on(spec.root, command.device))
+            return replace(work, to_frame=maps, sources=[0] * len(parts), deferred=crops)
         if reduced is not None:
             pixels, place = reduced
             work = replace(work, reduced=Reduced(pixels, place if maps else None))

@@ -93,7 +93,7 @@ class Flow:
         self._outbox: asyncio.Queue[Command | Output] = asyncio.Queue()  # bounded by the window and TAPPED_LIMIT
         self._parts = chunks.Assembler()
         self._mailbox = context.mailboxes.open()
-        self._dispatch = Dispatch(context, self._mailbox.address, self.frames, self._reduced)
+        self._dispatch = Dispatch(context, self._mailbox.address, self.frames, self._reduced, spec.streams.get(stream))
         self._closed = False
         self._sends: list[Send] = []
         """Frames that wait for others to be sent with them."""

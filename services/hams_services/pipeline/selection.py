@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hams_services.pipeline.flight import Flight, Shot
+from hams_services.pipeline.regions import merged, unmasked, views
 from hams_services.pipeline.tracking.follower import Follower
 from hams_services.pipeline.tracking.quality import quality
 from hams_shared.errors import MessageError
@@ -113,18 +114,38 @@ class Selection:
     def look(self, flight: Flight) -> Output:
         """Return what the root's answer about the frame is taken to be. Raises MessageError: it is no objects."""
         root, shot = flight.root, flight.shot
-        if self.follower is None:
+        if self.follower is None and self._as_found:
             assert root is not None
             return _without_low(root)
-        items = None if root is None else root.items[0] if len(root.items) == 1 else root.items
-        if items is not None and not all(isinstance(one, dict) and "box" in one for one in items):
-            raise MessageError(f"node {self.spec.root} has track, and found no objects")
+        items = None if root is None else self._seen(root, shot.size)
+        if self.follower is None:
+            assert root is not None
+            assert items is not None
+            kept = [one for one in items if not one.get("low")]
+            return Output(root.id, root.node, root.device, [kept], [0], root.timing)
         objects = self.follower.follow(items, shot.media_time_s or 0.0, shot.size, shot.luma, flight.paused_s)
         for track in self.follower.ended:
             self.known.pop(track.id, None)
         at = FrameId(self.spec.name, "-", flight.frame, 0, 0, flight.captured) if root is None else root.id
         device, timing = ("", {}) if root is None else (root.device, root.timing)
         return Output(id=at, node=self.spec.root, device=device, items=[objects], sources=[0], timing=timing)
+
+    @property
+    def _as_found(self) -> bool:
+        """Whether objects are just those that the root finds in the whole picture."""
+        return self.stream is None or not self.stream.changes_view
+
+    def _seen(self, root: Output, size: tuple[int, int]) -> list[dict[str, Any]]:
+        """Return what the root found in all that it was given, without what stands in masks. Raises MessageError."""
+        for found in root.items:
+            if not (isinstance(found, list) and all(isinstance(one, dict) and "box" in one for one in found)):
+                raise MessageError(f"node {self.spec.root} has track or regions, and found no objects")
+        if self._as_found or self.stream is None:
+            return [one for found in root.items for one in found]
+        parts = views(self.stream.tiles, self.stream.roi, size)
+        if len(parts) != len(root.items):
+            raise MessageError(f"node {self.spec.root} was given {len(parts)} parts of the frame, not {len(root.items)}")
+        return unmasked(merged(parts, root.items), self.stream.mask, size)
 
     # ── the chosen nodes ──────────────────────────────────────────────────────────────────────────────────────
 
