@@ -84,7 +84,9 @@ def test_each_object_comes_out_once_whatever_the_order(
         assert merged([parts[at] for at in order], [found[at] for at in order]) == together
 
 
-boxes = st.tuples(*[st.floats(0, 400)] * 4).map(lambda b: [min(b[0], b[2]), min(b[1], b[3]), max(b[0], b[2]), max(b[1], b[3])])
+boxes = st.tuples(*[st.floats(0, 400)] * 4).map(
+    lambda b: [min(b[0], b[2]), min(b[1], b[3]), max(b[0], b[2]), max(b[1], b[3])]
+)
 anything = st.lists(
     st.fixed_dictionaries({"box": boxes, "score": st.sampled_from([0.3, 0.5, 0.9]), "label": st.sampled_from("ab")}),
     max_size=6,

@@ -107,3 +107,24 @@ async def test_hams_finds_out_how_often_the_detector_must_look(world: System) ->
     looked = ["find" in result.data["nodes"] for result in results.received]
     assert all(looked[:300])
     assert sum(looked[-50:]) == 10
+
+
+async def test_tiles_are_one_batch_and_their_boxes_are_those_of_the_frame(world: System) -> None:
+    device = StubDevice(fps=40, batches=True)
+    world.scheduler()
+    world.pipeline()
+    world.agent("one", device)
+    await world.alive(1)
+    await world.deploy(boxes_and_light({"tiles": {"grid": [2, 1], "overlap": 0.0}}))
+    results = await world.listen()
+    world.play(count=20)
+    await world.until(lambda: len(results.received) == 20)
+    last = results.received[-1].data
+    assert [one["box"] for one in last["objects"]] == [
+        [0, 0, 16, 24],
+        [16, 24, 32, 48],
+        [32, 0, 48, 24],
+        [48, 24, 64, 48],
+    ]
+    assert all("light" in one for one in last["objects"])
+    assert device.runs["boxes"][-1] % 2 == 0

@@ -23,10 +23,12 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from hams_services.pipeline.polygons import inside
-from hams_shared.group.regions import Polygon, Rectangle, TilesSpec
+from hams_services.pipeline.zones import Zones
+from hams_shared.group.node_spec import InputSpec
+from hams_shared.group.regions import Rectangle, TilesSpec
+from hams_shared.wire.frames import DeferredCrops
 
 Found = dict[str, Any]
 """An object: box (x0, y0, x1, y1), score, label, perhaps points, and whatever else; in pixels of the frame."""
@@ -74,6 +76,24 @@ def views(tiles: TilesSpec | None, roi: Rectangle | None, frame_size: tuple[int,
     return tuple(dict.fromkeys([*parts, *([whole] if tiles.whole else [])]))
 
 
+def as_crops(parts: Sequence[View], takes: InputSpec) -> tuple[DeferredCrops, NDArray[np.float64]]:
+    """Return what the root's device takes from the frame in place of the whole, and its N×2×3 maps to frame pixels.
+
+    `takes` is the input of the root's network there. The crops are of its size, filled as it fits images into it.
+    """
+    (width, height), filled = takes.size, []
+    for view in parts:
+        across, down = view.size
+        scale = min(width / across, height / down)
+        fitted = (min(width, max(1, round(across * scale))), min(height, max(1, round(down * scale))))
+        filled.append(fitted if takes.fit == "letterbox" else takes.size)
+    scales = np.array([view.size for view in parts]) / np.array(filled)
+    to_frame = np.zeros((len(parts), 2, 3))
+    to_frame[:, 0, 0], to_frame[:, 1, 1] = scales.T
+    to_frame[:, :, 2] = [(view.x0, view.y0) for view in parts]
+    return DeferredCrops(takes.size, takes.pad, filled, [None] * len(parts)), to_frame
+
+
 def _spans(start: int, stop: int, count: int, overlap: float) -> list[tuple[int, int]]:
     """Return `count` spans of one length that cover `start` to `stop`; a length is `overlap` longer than its step."""
     length = stop - start
@@ -83,19 +103,12 @@ def _spans(start: int, stop: int, count: int, overlap: float) -> list[tuple[int,
     return [(first, first + part) for first in firsts]
 
 
-def unmasked(objects: Sequence[Found], masks: Sequence[Polygon], frame_size: tuple[int, int]) -> list[Found]:
-    """Return the objects whose foot point is in none of the `masks` (relative); `frame_size` is width and height."""
-    if not (objects and masks):
+def unmasked(objects: Sequence[Found], masks: Zones, frame_size: tuple[int, int]) -> list[Found]:
+    """Return the objects whose foot point is in none of the `masks`; `frame_size` is width and height."""
+    if not (objects and masks.names):
         return list(objects)
-    feet = foot_points(np.array([one["box"] for one in objects], np.float64)) / frame_size
-    hidden = np.any([inside(mask, feet) for mask in masks], axis=0)
+    hidden = masks.of(np.array([one["box"] for one in objects], np.float64), frame_size)
     return [one for one, out in zip(objects, hidden, strict=True) if not out]
-
-
-def foot_points(boxes: ArrayLike) -> Boxes:
-    """Return where the objects of N×4 `boxes` (x0, y0, x1, y1) stand: N×2, the middles of their lower edges."""
-    box = np.asarray(boxes, np.float64).reshape(-1, 4)
-    return np.stack([(box[:, 0] + box[:, 2]) / 2, box[:, 3]], axis=1)
 
 
 def merged(parts: Sequence[View], found: Sequence[Sequence[Found]]) -> list[Found]:
@@ -162,7 +175,9 @@ class _Merge:
         same = overlaps(boxes[:count], boxes[:count])
         shown = _clipped(boxes[:count, None], self._views[None, count:])  # of each whole box in the view of each part
         parts = boxes[None, count:]
-        explained = (_overlap(shown, parts) >= SAME) | (_area(_clipped(boxes[:count, None], parts)) >= PART * _area(parts))
+        explained = (_overlap(shown, parts) >= SAME) | (
+            _area(_clipped(boxes[:count, None], parts)) >= PART * _area(parts)
+        )
         explained &= self._other[:count, count:]
         for row in range(count):
             if not self._left[row]:

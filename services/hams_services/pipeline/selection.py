@@ -17,10 +17,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from hams_services.pipeline.flight import Flight, Shot
 from hams_services.pipeline.regions import merged, unmasked, views
 from hams_services.pipeline.tracking.follower import Follower
 from hams_services.pipeline.tracking.quality import quality
+from hams_services.pipeline.zones import Zones
 from hams_shared.errors import MessageError
 from hams_shared.group.conditions import child_condition, object_values, waits_for
 from hams_shared.group.spec import GroupSpec
@@ -75,6 +78,9 @@ class Selection:
             node: frozenset() if one is None else frozenset(waits_for(one, nodes, node)) for node, one in found.items()
         }
         self.order = ordered(self.spec, self._waits)
+        masks, zones = ((), {}) if self.stream is None else (self.stream.mask, self.stream.zones)
+        self._masks = Zones({f"{number}": mask for number, mask in enumerate(masks)})
+        self._zones = Zones(zones)
         self.left = frozenset().union(*(below(self.spec, node) for node in self.order))
         root = self.spec.nodes[self.spec.root]
         if self.stream is not None and root.track is not None:
@@ -113,6 +119,15 @@ class Selection:
 
     def look(self, flight: Flight) -> Output:
         """Return what the root's answer about the frame is taken to be. Raises MessageError: it is no objects."""
+        output = self._look(flight)
+        objects = output.items[0] if self._zones.names and len(output.items) == 1 else []
+        if objects and isinstance(objects, list):
+            boxes = np.array([one["box"] for one in objects], np.float64)
+            for one, zones in zip(objects, self._zones.of(boxes, flight.shot.size), strict=True):
+                one["zones"] = [*zones]
+        return output
+
+    def _look(self, flight: Flight) -> Output:
         root, shot = flight.root, flight.shot
         if self.follower is None and self._as_found:
             assert root is not None
@@ -144,8 +159,10 @@ class Selection:
             return [one for found in root.items for one in found]
         parts = views(self.stream.tiles, self.stream.roi, size)
         if len(parts) != len(root.items):
-            raise MessageError(f"node {self.spec.root} was given {len(parts)} parts of the frame, not {len(root.items)}")
-        return unmasked(merged(parts, root.items), self.stream.mask, size)
+            raise MessageError(
+                f"node {self.spec.root} was given {len(parts)} parts of the frame, not {len(root.items)}"
+            )
+        return unmasked(merged(parts, root.items), self._masks, size)
 
     # ── the chosen nodes ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -278,8 +295,9 @@ class Selection:
 
 def selection_of(spec: GroupSpec, stream: StreamSpec | None) -> Selection | None:
     """Return the choices for a stream of a group; None where nothing is chosen. `stream` None: single images."""
-    tracked = spec.nodes[spec.root].track is not None
-    return Selection(spec, stream) if spec.chosen or tracked else None
+    rules = spec.chosen or spec.nodes[spec.root].track is not None
+    places = stream is not None and (stream.changes_view or stream.zones)
+    return Selection(spec, stream) if rules or places else None
 
 
 def below(spec: GroupSpec, node: str) -> frozenset[str]:

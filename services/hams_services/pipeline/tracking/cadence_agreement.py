@@ -57,9 +57,7 @@ def tried(trial: Trial) -> dict[int, float]:
     return agreement_by_cadence(Watched(trial.times, trial.found, trial.size, lumas), trial.cadence.steps, trial.track)
 
 
-def agreement_by_cadence(
-    watched: Watched, cadences: Iterable[int], spec: TrackSpec | None = None
-) -> dict[int, float]:
+def agreement_by_cadence(watched: Watched, cadences: Iterable[int], spec: TrackSpec | None = None) -> dict[int, float]:
     """Return IDF1 of the tracks with detection on every n-th frame against those with it on each, by n.
 
     Where detections of changed frames are given, it is in parts of the IDF1 of these, at most 1: no cadence agrees more

@@ -274,3 +274,32 @@ def test_tracks_rest_while_the_gate_leaves_frames_out() -> None:
     world.answer(51, "det", [thing(102)])
     assert [(one["track"], one["age_s"]) for one in world.results[-1][1]] == [(1, 5.1)]
     assert world.core.ledger.gated == 50
+
+
+def test_objects_say_in_which_zones_they_are_and_masks_leave_them_out() -> None:
+    half = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
+    world = World(
+        spec_of({}, {"age": {"when": "zone == 'left'"}}, zones={"left": half}, mask=[[[0.9, 0], [1, 0], [1, 1]]])
+    )
+    world.submit()
+    world.answer(0, "det", [thing(100), thing(400), thing(590)])
+    world.answer(0, "age")
+    [(_, objects)] = world.results
+    assert [(one["zones"], "age" in one) for one in objects] == [(["left"], True), ([], False)]
+
+
+def test_what_tiles_find_is_put_together() -> None:
+    world = World(spec_of({}, {}, tiles={"grid": [2, 1], "overlap": 0.2}))
+    world.submit()
+    send = world.sent[0]
+    found = [[thing(100), thing(300)], [thing(301), thing(500)]]
+    world.take(world.core.output(output(send.id, "det", found, [0, 0]), world.now))
+    [(_, objects)] = world.results
+    assert sorted(one["box"][0] for one in objects) == [100, 300, 500]
+
+
+def test_a_root_that_was_given_other_parts_fails_the_frame() -> None:
+    world = World(spec_of({}, {}, tiles={"grid": [2, 1]}))
+    world.submit()
+    world.answer(0, "det", [thing(100)])
+    assert [(one.outcome, one.reason) for one in world.closed] == [(Outcome.FAILED, "bad-message")]
