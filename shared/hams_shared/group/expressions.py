@@ -347,7 +347,9 @@ class _Compiler:
             self._check_known(ast.unparse(left.node), left.shape, *items.elts)
             return three_valued.overlap(left.run, known)
         if left.shape not in (kind, None):
-            self._fail(items, f"{_what(left)} is looked for in a list of {kind.removeprefix('a ')}s")
+            listed = "truth values" if kind is Kind.TRUTH else f"{kind.removeprefix('a ')}s"
+            advice = f"write 'TEXT' in {ast.unparse(left.node)}" if isinstance(left.shape, Texts) else ""
+            self._fail(items, f"{_what(left)} is looked for in a list of {listed}", advice)
         return three_valued.member(left.run, kind, known)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from hams_shared.errors import GroupSpecError
 from hams_shared.group.condition_text import ConditionError
@@ -99,6 +100,14 @@ def test_all_mistakes_are_told_at_once() -> None:
         "nodes.ocr.parent: its parent 'plat'",
     ):
         assert said in text
+
+
+def test_a_mistake_in_a_message_has_its_place_too() -> None:
+    data = group().model_dump(mode="json", exclude_unset=True)
+    data["nodes"]["color"]["when"] = "scor > 1"
+    with pytest.raises(ValidationError, match=r"nodes\.color\.when: column 1: unknown name scor") as caught:
+        GroupSpec.model_validate(data)
+    assert "unknown name scor" in caught.value.json()
 
 
 def test_circles_of_any_length() -> None:
