@@ -1,7 +1,7 @@
 """Measures by the stream's own frames how often its detector must look (``cadence: {max: …}``). Pure.
 
-Until it is done the detector looks at every frame; what it finds in `FRAMES` of them is kept, and then followed with the
-cadences that are allowed (:mod:`hams_services.pipeline.tracking.cadence_agreement`).
+Until it is done the detector looks at every frame; what it finds in `FRAMES` of them is kept, and then followed with
+the cadences that are allowed (:mod:`hams_services.pipeline.tracking.cadence_agreement`).
 """
 
 from __future__ import annotations
