@@ -19,6 +19,7 @@ observes (:mod:`hams_scheduler.learning`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hams_shared.group.spec import GroupSpec
@@ -38,6 +39,8 @@ TRACK_S, FLOW_S = 0.0004, 0.0016
 """CPU time of a frame in the tracker, and with ``motion: flow`` in the flow beside it, s (docs/benchmarks.md)."""
 GATE_S = 0.0005
 """CPU time of a frame in the motion gate, s."""
+KNOWN_LIMIT = 65_536
+"""Most nodes of which it is kept."""
 
 Agreements = Mapping[str, Mapping[int, float]]
 """By stream, then cadence: IDF1 with detection on every frame, where that was measured."""
@@ -69,6 +72,24 @@ class Work(NamedTuple):
             return ""
         known = "" if self.measured else ", expected"
         return f"runs {', '.join(self.rules)}: {self.weight:.3g} of {self.whole:.1f} inferences per frame{known}"
+
+
+@dataclass
+class ExpectedWorks:
+    """:func:`expected_work` of nodes, kept: each heartbeat needs it of all nodes that it counts."""
+
+    _known: dict[tuple[str, str], tuple[GroupSpec, Agreements | None, Work]] = field(default_factory=dict)
+    """By (group, node), of that very group file and those agreements."""
+
+    def of(self, spec: GroupSpec, node: str, agreements: Agreements | None) -> Work:
+        """What `node` is expected to do."""
+        known = self._known.get((spec.name, node))
+        if known is None or known[0] is not spec or known[1] is not agreements:
+            if len(self._known) >= KNOWN_LIMIT:
+                self._known.clear()
+            known = spec, agreements, expected_work(spec, node, agreements)
+            self._known[spec.name, node] = known
+        return known[2]
 
 
 def leaves_out(spec: GroupSpec) -> bool:

@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from hams_scheduler.expected_work import Agreements, leaves_out
+from hams_scheduler.expected_work import Agreements, ExpectedWorks, leaves_out
 from hams_scheduler.frame_counts import FrameCounts, new_frames
 from hams_scheduler.ratio import Ratio
 from hams_scheduler.served_rates import RATE_MEMORY_S, Delta, ServedRates
@@ -108,6 +108,7 @@ class Learned:
     seen: dict[str, _Seen] = field(default_factory=dict)
     runs: dict[tuple[str, str], Ratio] = field(default_factory=dict)
     """By (group, node): inferences over pieces of work."""
+    expected: ExpectedWorks = field(default_factory=ExpectedWorks)
     frames: FrameCounts = field(default_factory=FrameCounts)
     agreements: dict[str, Agreements] = field(default_factory=dict)
     """By group, then stream: what the pipeline measured of cadences."""
