@@ -247,7 +247,8 @@ class Learned:
     def _agreements(self, load: PipelineLoad) -> None:
         """Keep what was measured of cadences."""
         for group in {stream.group for stream in load.streams}:
-            found = {one.stream: one.agreement for one in load.streams if one.group == group and one.agreement}
+            mine = [stream for stream in load.streams if stream.group == group and stream.agreement]
+            found = {stream.stream: dict(stream.agreement) for stream in mine}
             if found != self.agreements.get(group, {}):
                 self.agreements[group] = found
                 self.revision += 1
