@@ -6,8 +6,8 @@ A frame is one that the pipeline delivers or gates. It brings a node at most one
 
 Where the group file leaves nothing out, each frame brings each node one piece. Else
 
-- a detector's cadence leaves pieces out, for itself and for all that looks at what it finds; a child's own cadence does
-  so only where it is rarer than that of its parent,
+- a detector's cadence leaves pieces out, for itself and for all that looks at what it finds, but for children with a
+  cadence of their own: they look at predicted boxes, too,
 - a motion gate leaves pieces of all nodes out,
 - `when` leaves images out: the condition is looked at object by object,
 - tiles bring a detector one image each.
@@ -105,16 +105,17 @@ def expected_work(spec: GroupSpec, node: str, agreements: Agreements | None = No
     while one.parent is not None:
         path.append((one.parent, one := spec.nodes[one.parent]))
     whole = own.weight or (_views(spec) if own.parent is None else CHILD_WEIGHT)
-    gated, rules = _gated(spec)
-    rate, held = 1.0, 1.0
+    gated, gates = _gated(spec)
+    rate, often = 1.0, ""
+    held: list[str] = []
     for name, one in reversed(path):
-        if one.cadence is not None:
+        if one.cadence is not None:  # the nearest one counts
             rate = _rate(spec, one.cadence, agreements or {})
-            rules += [(_says(one.cadence, spec, agreements or {}) if name == node else f"as often as {name}")]
+            often = _says(one.cadence, spec, agreements or {}) if name == node else f"as often as {name}"
         if one.when is not None:
-            held *= WHEN
-            rules += ["only where its condition holds" if name == node else f"as {name}'s condition holds"]
-    return Work(whole * rate * gated * held, rate * gated, whole, tuple(rules))
+            held.append("only where its condition holds" if name == node else f"as {name}'s condition holds")
+    rules = (*gates, *([often] if rate < 1 else []), *held)
+    return Work(whole * rate * gated * WHEN ** len(held), rate * gated, whole, rules)
 
 
 def follow_s(spec: GroupSpec) -> float:

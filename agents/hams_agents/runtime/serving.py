@@ -83,10 +83,11 @@ class ServedNode:
         """The terms on which its work waits.
 
         A turn has the pieces of work that the group's frames bring here, per frame, times what its frames weigh. A
-        frame brings one piece to each node, however many crops it has.
+        frame brings one piece to each node, however many crops it has, or none by the node's cadence.
         """
         spec = self.plan.group.spec
-        here = sum(self.plan.share(node, self.device) for node in self.plan.shares)
+        plan = self.plan
+        here = sum(plan.share(node, self.device) * plan.pieces.get(node, 1.0) for node in plan.shares)
         return Terms(
             priority=spec.priority,
             pieces=here * (spec.target_fps or 1.0) * spec.share,

@@ -35,7 +35,7 @@ from hams_shared.group.spec import VGA
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import FrameStore
 from hams_shared.wire.frames import Output, unpack_outputs
-from hams_shared.wire.messages.pipeline import StreamView
+from hams_shared.wire.messages.pipeline import StreamLoad, StreamView
 from hams_shared.wire.results import FrameResult
 
 log = logging.getLogger("hams.pipeline")
@@ -302,7 +302,21 @@ class Flow:
                     return
                 await asyncio.sleep(0.25)
 
-    # ── what `status` shows ───────────────────────────────────────────────────────────────────────────────────
+    # ── what others are told ───────────────────────────────────────────────────────────────────────────────────
+
+    def load(self, read_cpu_s: float = 0.0) -> StreamLoad:
+        """What the frames have cost so far; `read_cpu_s`: CPU time of reading them."""
+        ledger, selection = self.core.ledger, self.core.selection
+        follower = None if selection is None else selection.follower
+        return StreamLoad(
+            group=self.group,
+            stream=self.stream,
+            frames=ledger.submitted,
+            read_cpu_s=round(read_cpu_s, 6),
+            completed=ledger.delivered + ledger.gated,
+            lost=ledger.dropped.total() + ledger.failed.total(),
+            agreement=() if follower is None else tuple(follower.agreement.items()),
+        )
 
     def view(self, state: StreamState, text: str) -> StreamView:
         """Return counters and timings."""

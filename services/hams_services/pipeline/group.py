@@ -81,8 +81,8 @@ class DeployedGroup:
             flow.reroute(command, streams=playing[flow.core.lossless])
 
     def loads(self) -> list[StreamLoad]:
-        """Return what each stream has cost so far."""
-        return [runner.load() for runner in self.runners.values()]
+        """Return what each stream, and the single images, have cost so far."""
+        return [self._infer.load(), *(runner.load() for runner in self.runners.values())]
 
     @property
     def results(self) -> int:

@@ -237,8 +237,10 @@ class Selection:
         track, at, seen = one["track"], flight.shot.media_time_s or 0.0, not one.get("predicted")
         known = self.known.setdefault(track, {}).get(node)
         shows = quality(one, flight.shot.luma, flight.shot.size) if cadence is not None and cadence.track else 1.0
-        if not seen if cadence is None else (
-            known is not None and not self._again(cadence, known, flight.frame, at, shows if seen else 0.0)
+        if (
+            not seen
+            if cadence is None
+            else (known is not None and not self._again(cadence, known, flight.frame, at, shows if seen else 0.0))
         ):
             return False
         fresh = Known(flight.frame, at, shows)
@@ -276,8 +278,8 @@ class Selection:
                 self._carry(self.known.get(one.get("track", -1), {}).get(node), node, flight.frame, one, index in asked)
 
     def _carry(self, known: Known | None, node: str, frame: int, one: dict[str, Any], asked: bool) -> None:
-        if asked and known is not None and known.frame == frame:
-            known.waits = False
+        if asked and known is not None:
+            known.waits = known.waits and known.frame != frame
             if (answer := one.get(node)) is not None:
                 known.answer, known.answered = answer, frame
         if node not in one and node not in one.get("skipped", ()) and known is not None and known.answer is not None:

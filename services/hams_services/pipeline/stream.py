@@ -93,17 +93,7 @@ class StreamRunner:
     def load(self) -> StreamLoad:
         """What the stream has cost so far."""
         cpu_s = self._reader.cpu_s if self._reader is not None else 0.0
-        core = self.flow.core
-        ledger, follower = core.ledger, None if core.selection is None else core.selection.follower
-        return StreamLoad(
-            group=self.flow.group,
-            stream=self.flow.stream,
-            frames=ledger.submitted,
-            read_cpu_s=round(cpu_s, 6),
-            completed=ledger.delivered + ledger.gated,
-            lost=ledger.dropped.total() + ledger.failed.total(),
-            agreement=() if follower is None else tuple(follower.agreement.items()),
-        )
+        return self.flow.load(cpu_s)
 
     def _with_source(self, view: StreamView) -> StreamView:
         if self._source is None:

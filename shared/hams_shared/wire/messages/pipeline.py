@@ -21,6 +21,7 @@ class StreamView(Wire):
     damaged: int = Field(0, description="packets and frames of the source that were lost or damaged")
     submitted: int = 0
     delivered: int = 0
+    gated: int = Field(0, description="frames that were not computed, since nothing moved")
     in_flight: int = 0
     dropped: dict[str, int] = Field({})
     failed: dict[str, int] = Field({})
