@@ -19,13 +19,16 @@ class Painter:
 
     def __init__(self, regions: Mapping[str, Regions] | None = None) -> None:
         self.regions: Mapping[str, Regions] = regions or {}
-        self._trails: dict[str, Trails] = {}
-        """By stream, the one painted last at the end."""
+        self._trails: dict[str, tuple[str, Trails]] = {}
+        """By stream, the one painted last at the end; and of which run they are."""
 
     def follow(self, result: Result) -> Trails:
         """Take a frame that is not painted: its tracks are in the trails of later ones. Return the stream's trails."""
-        trails = self._trails.pop(result.stream, None) or Trails()
-        self._trails[result.stream] = trails
+        run = str(result.data.get("run", ""))
+        before, trails = self._trails.pop(result.stream, (run, Trails()))
+        if before != run:
+            trails = Trails()  # ids of tracks begin again
+        self._trails[result.stream] = run, trails
         if len(self._trails) > STREAMS:
             del self._trails[next(iter(self._trails))]
         time = result.captured if result.media_time_s is None else result.media_time_s

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hams_services.sinks.painter import Painter  # half a second of imports that `jsonl` saves
 
 
-async def _pictures(
+async def pictures(
     bus: Bus,
     group: str,
     stream: str,
@@ -36,18 +36,18 @@ async def _pictures(
     if err.is_terminal:
         err.print(f"waiting for frames of {group} …", style="dim")
     seen, epoch = 0, 0
-    async with aclosing(Hams(bus).pictures(group, stream)) as pictures:
-        async for result, image in pictures:
+    async with aclosing(Hams(bus).pictures(group, stream)) as found:
+        async for result, image in found:
             if painter is not None and result.data["epoch"] != epoch:  # the group may have been deployed anew
                 epoch = result.data["epoch"]
-                painter.regions = await _places(bus, group) or painter.regions
+                painter.regions = await places(bus, group) or painter.regions
             write(result, image)
             seen += 1
             if seen == count:
                 return
 
 
-async def _places(bus: Bus, group: str) -> Mapping[str, Regions]:
+async def places(bus: Bus, group: str) -> Mapping[str, Regions]:
     """Return the zones, lines and masks of a group's streams; none for applications, which may not ask."""
     try:
         view = None if is_app() else await Control(bus).deployed(group)
@@ -66,7 +66,7 @@ def video(group: str, file: Path, stream: str, count: int | None, nats: str | No
         painter = Painter()
         files = VideoFiles(file, painter)
         try:
-            await _pictures(bus, group, stream, count, files.write, painter)
+            await pictures(bus, group, stream, count, files.write, painter)
         finally:
             for path in files.close():
                 out.print(f"written: {path}")
@@ -86,7 +86,7 @@ def mjpeg(group: str, listen: str, stream: str, nats: str | None, debug: bool) -
         server = MjpegServer(host, port, group, painter)
         out.print(f"live at http://{host_port(host, server.port)}/")
         try:
-            await _pictures(bus, group, stream, None, server.write, painter)
+            await pictures(bus, group, stream, None, server.write, painter)
         finally:
             server.close()
 
@@ -109,7 +109,7 @@ def crops(
     async def job(bus: Bus) -> None:
         into = CropFolder(folder, frozenset(labels), least)
         try:
-            await _pictures(bus, group, stream, count, into.write)
+            await pictures(bus, group, stream, count, into.write)
         finally:
             out.print(f"{into.written} pictures in {folder}")
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hams_client import Result
 from hams_services.sinks import painter as painting
 from hams_services.sinks.painter import Painter
 from hams_services.sinks.trails import POINTS, TRACKS, TRAIL_S, Trails
@@ -107,3 +108,14 @@ def test_each_stream_has_its_own_trails_and_places(monkeypatch: pytest.MonkeyPat
     assert not other[432].any()
     drawn(0, 320, "c")
     assert not drawn(11, 340, "a")[300, :290].any()  # of three streams, the one painted least recently
+
+
+def test_with_another_run_ids_are_of_other_tracks() -> None:
+    painter = Painter()
+
+    def follow(frame: int, run: str) -> int:
+        one = result(frame, frame / 10, at(100 + frame))
+        return len(painter.follow(Result({**one.data, "run": run})).trails())
+
+    assert [follow(frame, "a") for frame in range(3)] == [0, 1, 1]
+    assert [follow(frame, "b") for frame in range(3, 6)] == [0, 1, 1]
