@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 import cv2
 
 from hams_client import Result
-from hams_services.sinks.draw import annotate
+from hams_services.sinks.painter import Painter
 from hams_shared.bus.urls import host_port
 from hams_shared.errors import BadInputError
 from hams_shared.wire.frames import Pixels
@@ -40,11 +40,14 @@ class _Server(ThreadingHTTPServer):
 class MjpegServer:
     """``/`` lists the streams seen so far, ``/STREAM`` shows one; leading folders, as of a proxy, are ignored.
 
+    `painter` draws the results.
+
     Raises:
         BadInputError: the address is in use.
     """
 
-    def __init__(self, host: str, port: int, group: str) -> None:
+    def __init__(self, host: str, port: int, group: str, painter: Painter | None = None) -> None:
+        self._painter = painter or Painter()
         self._pictures: dict[str, tuple[int, bytes]] = {}
         """By stream: the frame's number, and its part of the answer, with a head of its own."""
         self._new = threading.Condition()
@@ -71,7 +74,7 @@ class MjpegServer:
 
     def write(self, result: Result, image: Pixels) -> None:
         """Show one frame."""
-        jpeg = cv2.imencode(".jpg", annotate(image, result.objects))[1].tobytes()
+        jpeg = cv2.imencode(".jpg", self._painter.paint(result, image))[1].tobytes()
         head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\nX-Timestamp: {result.captured:.6f}\r\n"
         if result.media_time_s is not None:
             head += f"X-Media-Time: {result.media_time_s:.6f}\r\n"

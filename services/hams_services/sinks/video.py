@@ -14,7 +14,7 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from hams_client import Result
-from hams_services.sinks.draw import annotate
+from hams_services.sinks.painter import Painter
 from hams_shared.errors import SourceError
 from hams_shared.wire.frames import Pixels
 
@@ -39,40 +39,41 @@ ONE_FRAME_S = 0.04
 
 
 class VideoFiles:
-    """``OUT.mp4`` for the first stream, ``OUT-STREAM.mp4`` for further ones.
+    """``OUT.mp4`` for the first stream, ``OUT-STREAM.mp4`` for further ones. `painter` draws the results.
 
     Raises:
         SourceError: the name does not end in one of `FORMATS`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, painter: Painter | None = None) -> None:
         if path.suffix.lower() not in FORMATS:
             raise SourceError(f"cannot write a video into {path}", f"use a name that ends in {' or '.join(FORMATS)}")
         self._path = path
-        self._tracks: dict[str, VideoFile] = {}
+        self._painter = painter or Painter()
+        self._files: dict[str, VideoFile] = {}
 
     def write(self, result: Result, image: Pixels) -> None:
         """Write one frame at its time. Raises SourceError when the file cannot be written."""
         time = result.captured if result.media_time_s is None else result.media_time_s
-        picture = _even(annotate(image, result.objects))
-        track = self._tracks.get(result.stream)
-        if track is None:
-            path = self._path.with_stem(f"{self._path.stem}-{result.stream}") if self._tracks else self._path
+        picture = _even(self._painter.paint(result, image))
+        file = self._files.get(result.stream)
+        if file is None:
+            path = self._path.with_stem(f"{self._path.stem}-{result.stream}") if self._files else self._path
             height, width = picture.shape[:2]
-            track = self._tracks[result.stream] = VideoFile(path, (width, height), time)
-        track.write(picture, time)
+            file = self._files[result.stream] = VideoFile(path, (width, height), time)
+        file.write(picture, time)
 
     def close(self) -> list[Path]:
         """Finish the files; return their names. Raises SourceError when one cannot be finished; the others are."""
         failure: SourceError | None = None
-        for track in self._tracks.values():
+        for file in self._files.values():
             try:
-                track.close()
+                file.close()
             except SourceError as error:
                 failure = failure or error
         if failure is not None:
             raise failure
-        return [track.path for track in self._tracks.values()]
+        return [file.path for file in self._files.values()]
 
 
 class VideoFile:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 from hams_shared.group.findings import Strict
 
@@ -58,6 +59,11 @@ class CadenceSpec(Strict):
                 raise ValueError(f"must be a number of frames, auto, track or a map, not {data!r}")
             return {data: True}
         return data
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        short: list[dict[str, Any]] = [{"type": "integer", "minimum": 1}, {"enum": ["auto", "track"]}]
+        return {"anyOf": [*short, handler(core)]}
 
     @model_validator(mode="after")
     def _one(self) -> CadenceSpec:

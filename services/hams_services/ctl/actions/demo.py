@@ -25,10 +25,11 @@ from hams_services.ctl.system.up import SystemOptions, system
 from hams_services.ctl.tables import NARROW, placement, streams_table
 from hams_services.models.groups import load_group
 from hams_services.pipeline.sources.opening import open_source
-from hams_services.sinks.draw import OWN_KEYS, annotate
+from hams_services.sinks.painter import Painter
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.errors import DeadlineError, GroupSpecError, RefusedError
 from hams_shared.group.camera_url import redacted
+from hams_shared.group.node_spec import RESERVED_NODE_NAMES
 from hams_shared.group.source_kind import source_kind
 from hams_shared.group.spec import GroupSpec
 from hams_shared.runtime.process import cache_folder
@@ -156,7 +157,7 @@ def _report(plan: Plan, stream: StreamView, received: list[Result]) -> None:
 def _pictures(spec: GroupSpec, received: list[Result], out_dir: Path) -> list[Path]:
     """Write some frames with their results drawn in."""
     out_dir.mkdir(parents=True, exist_ok=True)
-    stream = next(iter(spec.streams.values()))
+    stream, painter = next(iter(spec.streams.values())), Painter(spec.streams)
     by_frame = {r.frame: r for r in received}
     wanted = set(worth_showing({frame: findings_in(result.objects) for frame, result in by_frame.items()}, PICTURES))
     source = open_source(stream, cache_folder())
@@ -168,8 +169,10 @@ def _pictures(spec: GroupSpec, received: list[Result], out_dir: Path) -> list[Pa
                 break
             if frame in wanted:
                 path = out_dir / f"{spec.name}-{frame:05d}.png"
-                cv2.imwrite(str(path), annotate(picture.pixels, by_frame[frame].objects))
+                cv2.imwrite(str(path), painter.paint(by_frame[frame], picture.pixels))
                 written.append(path)
+            elif frame in by_frame:
+                painter.follow(by_frame[frame])
     finally:
         source.close()
     return written
@@ -181,7 +184,7 @@ def findings_in(objects: Sequence[Mapping[str, Any]]) -> int:
     for one in objects:
         total += 1
         for key, output in one.items():
-            if key not in OWN_KEYS and isinstance(output, Mapping):
+            if key not in RESERVED_NODE_NAMES and isinstance(output, Mapping):
                 inner = output.get("objects")
                 total += findings_in(inner) if isinstance(inner, Sequence) else bool(output.get("text", True))
     return total

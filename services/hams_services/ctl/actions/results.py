@@ -17,6 +17,7 @@ from hams_services.ctl.control import Control, check_known, is_app
 from hams_services.sinks.quantity import quantity
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import NotFoundError, SourceError
+from hams_shared.group.node_spec import RESERVED_NODE_NAMES
 from hams_shared.wire.frames import Output
 
 
@@ -87,7 +88,7 @@ def summary(one: Mapping[str, Any]) -> str:
     """Return an object in a few words."""
     words = [f"{one.get('label') or 'object'} {one['score']:.2f}"]
     for node, value in one.items():
-        if node in ("box", "score", "label", "points") or not isinstance(value, dict):
+        if node in RESERVED_NODE_NAMES or not isinstance(value, dict):
             continue
         if "label" in value:
             words.append(f"{node} {value['label']}")

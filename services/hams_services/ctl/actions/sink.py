@@ -4,45 +4,69 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from hams_client import Hams, Result
 from hams_services.ctl.console import err, out, with_bus
-from hams_services.ctl.control import check_known
+from hams_services.ctl.control import Control, check_known, is_app
 from hams_services.ctl.options import address
 from hams_shared.bus.protocol import Bus
 from hams_shared.bus.urls import host_port
-from hams_shared.errors import SourceError
+from hams_shared.errors import HamsError, SourceError
+from hams_shared.group.regions import Regions
 from hams_shared.wire.frames import Pixels
 
+if TYPE_CHECKING:
+    from hams_services.sinks.painter import Painter  # half a second of imports that `jsonl` saves
 
-async def _pictures(
-    bus: Bus, group: str, stream: str, count: int | None, write: Callable[[Result, Pixels], None]
+
+async def pictures(
+    bus: Bus,
+    group: str,
+    stream: str,
+    count: int | None,
+    write: Callable[[Result, Pixels], None],
+    painter: Painter | None = None,
 ) -> None:
-    """Pass frames with their results to `write`, `count` of them or without end."""
+    """Pass frames with their results to `write`, `count` of them or without end. `painter` gets the group's places."""
     await check_known(bus, group)
     if err.is_terminal:
         err.print(f"waiting for frames of {group} …", style="dim")
-    seen = 0
-    async with aclosing(Hams(bus).pictures(group, stream)) as pictures:
-        async for result, image in pictures:
+    seen, epoch = 0, 0
+    async with aclosing(Hams(bus).pictures(group, stream)) as found:
+        async for result, image in found:
+            if painter is not None and result.data["epoch"] != epoch:  # the group may have been deployed anew
+                epoch = result.data["epoch"]
+                painter.regions = await places(bus, group) or painter.regions
             write(result, image)
             seen += 1
             if seen == count:
                 return
 
 
+async def places(bus: Bus, group: str) -> Mapping[str, Regions]:
+    """Return the zones, lines and masks of a group's streams; none for applications, which may not ask."""
+    try:
+        view = None if is_app() else await Control(bus).deployed(group)
+    except HamsError:
+        return {}  # a picture without them is better than none
+    plan = view and (view.active or view.next)
+    return plan.group.spec.streams if plan else {}
+
+
 def video(group: str, file: Path, stream: str, count: int | None, nats: str | None, debug: bool) -> None:
     """Write videos with the results drawn in."""
+    from hams_services.sinks.painter import Painter
     from hams_services.sinks.video import VideoFiles
 
     async def job(bus: Bus) -> None:
-        files = VideoFiles(file)
+        painter = Painter()
+        files = VideoFiles(file, painter)
         try:
-            await _pictures(bus, group, stream, count, files.write)
+            await pictures(bus, group, stream, count, files.write, painter)
         finally:
             for path in files.close():
                 out.print(f"written: {path}")
@@ -53,14 +77,16 @@ def video(group: str, file: Path, stream: str, count: int | None, nats: str | No
 def mjpeg(group: str, listen: str, stream: str, nats: str | None, debug: bool) -> None:
     """Serve the streams as Motion JPEG on `listen`, HOST:PORT."""
     from hams_services.sinks.mjpeg_server import MjpegServer
+    from hams_services.sinks.painter import Painter
 
     host, port = address(listen)
 
     async def job(bus: Bus) -> None:
-        server = MjpegServer(host, port, group)
+        painter = Painter()
+        server = MjpegServer(host, port, group, painter)
         out.print(f"live at http://{host_port(host, server.port)}/")
         try:
-            await _pictures(bus, group, stream, None, server.write)
+            await pictures(bus, group, stream, None, server.write, painter)
         finally:
             server.close()
 
@@ -83,7 +109,7 @@ def crops(
     async def job(bus: Bus) -> None:
         into = CropFolder(folder, frozenset(labels), least)
         try:
-            await _pictures(bus, group, stream, count, into.write)
+            await pictures(bus, group, stream, count, into.write)
         finally:
             out.print(f"{into.written} pictures in {folder}")
 

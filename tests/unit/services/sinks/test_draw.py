@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from hams_services.sinks import draw_text
-from hams_services.sinks.draw import annotate, caption
+from hams_services.sinks.draw import annotate
 from hams_services.sinks.draw_text import fold, printable
+from hams_services.sinks.draw_words import caption
 
 FACE: dict[str, Any] = {
     "box": [100, 100, 200, 240],

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from hams_services.ctl.actions import results
-from hams_services.sinks.draw import caption
+from hams_services.sinks.draw_words import caption
 from hams_services.sinks.quantity import quantity
 
 
