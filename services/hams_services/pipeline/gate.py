@@ -2,9 +2,9 @@
 
 A frame differs from the reference where its grey level, blurred by 3×3, is `threshold` levels off. Before that, mean
 and deviation of the reference are made those of the frame, so that a change of the light or of the exposure that is
-the same everywhere is none. The reference is a running average. While the gate is open it follows within 1 s, so that what
-has changed for good (a light switched on, a car that has parked) closes the gate soon; while it is closed it follows
-within 5 s, so that noise is averaged out and slow motion adds up until it is seen.
+the same everywhere is none. The reference is a running average. While the gate is open it follows within 1 s, so that
+what has changed for good (a light switched on, a car that has parked) closes the gate soon; while it is closed it
+follows within 5 s, so that noise is averaged out and slow motion adds up until it is seen.
 
 Measured on 60 s each of a real background at 1080p, 10 frames/s, defaults, hold of 2 s, part of frames computed:
 sensor noise of 16 grey levels, dusk, a step of the exposure, flicker of 4 %: none; a light switched on at one side 6 %;

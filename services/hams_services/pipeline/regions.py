@@ -10,8 +10,12 @@ boxes of different views, of one label, are of one object when
 - both are cut, and agree (IoU `SAME`) in what both views show: they are joined to the box around them, with the better
   score. So an object larger than the strip, which no view shows whole, is one box.
 
-This is non-maximum suppression and the joining of SAHI (Akyon et al., *Slicing Aided Hyper Inference*, ICIP 2022), which
-do not know of cut boxes: they compare all by one overlap, and a half person beside the whole one stays, or takes it.
+This goes beyond non-maximum suppression and the joining of SAHI (Akyon et al., *Slicing Aided Hyper Inference*, ICIP
+2022), which compare all boxes by one overlap: a half person then stays beside the whole one, or takes their place.
+
+Measured on vtest.avi (768×576), 40 frames, pedestrian-detection-adas-0002 (672×384); what is there is what
+crossroad-0078 finds at 1024×1024, 204 people: the whole frame finds 90.2 % of them; tiles of 3×2 97.5 %, with the whole
+98.5 %; tiles of 2×2 that share 0.3 99.0 %. Of 299, 495, 346 boxes, 1, 2, 0 are of an object that another box has.
 """
 
 from __future__ import annotations
@@ -26,7 +30,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hams_services.pipeline.polygons import inside
+from hams_shared.group.node_spec import InputSpec
 from hams_shared.group.regions import Polygon, Rectangle, TilesSpec
+from hams_shared.wire.frames import DeferredCrops
 
 Found = dict[str, Any]
 """An object: box (x0, y0, x1, y1), score, label, perhaps points, and whatever else; in pixels of the frame."""
@@ -36,7 +42,7 @@ SAME = 0.5
 """Least overlap (IoU) of two boxes of one object."""
 PART = 0.8
 """Of a cut box in another one."""
-EDGE = 0.01
+EDGE = 0.02
 """A box this near to an edge of its view, as part of the view's side, is cut by it: detectors are as exact as that."""
 
 
@@ -72,6 +78,24 @@ def views(tiles: TilesSpec | None, roi: Rectangle | None, frame_size: tuple[int,
     rows = _spans(whole.y0, whole.y1, tiles.grid[1], tiles.overlap)
     parts = [View(left, top, right, bottom) for top, bottom in rows for left, right in columns]
     return tuple(dict.fromkeys([*parts, *([whole] if tiles.whole else [])]))
+
+
+def as_crops(parts: Sequence[View], takes: InputSpec) -> tuple[DeferredCrops, NDArray[np.float64]]:
+    """Return what the root's device takes from the frame in place of the whole, and its N×2×3 maps to frame pixels.
+
+    `takes` is the input of the root's network there. The crops are of its size, filled as it fits images into it.
+    """
+    (width, height), filled = takes.size, []
+    for view in parts:
+        across, down = view.size
+        scale = min(width / across, height / down)
+        fitted = (min(width, max(1, round(across * scale))), min(height, max(1, round(down * scale))))
+        filled.append(fitted if takes.fit == "letterbox" else takes.size)
+    scales = np.array([view.size for view in parts]) / np.array(filled)
+    to_frame = np.zeros((len(parts), 2, 3))
+    to_frame[:, 0, 0], to_frame[:, 1, 1] = scales.T
+    to_frame[:, :, 2] = [(view.x0, view.y0) for view in parts]
+    return DeferredCrops(takes.size, takes.pad, filled, [None] * len(parts)), to_frame
 
 
 def _spans(start: int, stop: int, count: int, overlap: float) -> list[tuple[int, int]]:
@@ -141,7 +165,7 @@ class _Merge:
     """Of the objects of one label: what belongs together. Rows are sorted: whole boxes first, then by score."""
 
     def __init__(self, rows: list[tuple[Found, View]], hull: Boxes) -> None:
-        cut = _cut(_boxes(rows), _views(rows), hull).any(axis=1).tolist()
+        cut = [bool(sides.any()) for sides in _cut(_boxes(rows), _views(rows), hull)]
         order = sorted(range(len(rows)), key=lambda row: (cut[row], _rank(rows[row][0]), rows[row][1]))
         self._objects = [rows[row][0] for row in order]
         rows = [rows[row] for row in order]
@@ -162,7 +186,9 @@ class _Merge:
         same = overlaps(boxes[:count], boxes[:count])
         shown = _clipped(boxes[:count, None], self._views[None, count:])  # of each whole box in the view of each part
         parts = boxes[None, count:]
-        explained = (_overlap(shown, parts) >= SAME) | (_area(_clipped(boxes[:count, None], parts)) >= PART * _area(parts))
+        explained = (_overlap(shown, parts) >= SAME) | (
+            _area(_clipped(boxes[:count, None], parts)) >= PART * _area(parts)
+        )
         explained &= self._other[:count, count:]
         for row in range(count):
             if not self._left[row]:
