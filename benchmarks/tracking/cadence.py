@@ -17,21 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.detectors.__main__ import Detector, with_threshold
-from benchmarks.tracking.metrics import Frame, evaluate
+from hams_agents.runtime.serving import plain
 from hams_services.models.groups import load_group
 from hams_services.pipeline.luma import small_luma
 from hams_services.pipeline.sources.opening import open_file
-from hams_services.pipeline.tracking.boxes import Array
-from hams_services.pipeline.tracking.bytetrack import Detections, Settings, Tracker
-from hams_services.pipeline.tracking.flow import Flow
-from hams_services.pipeline.tracking.tracks import State, Track
+from hams_services.pipeline.tracking.bytetrack import Settings
+from hams_services.pipeline.tracking.cadence_agreement import Watched, follow
+from hams_services.pipeline.tracking.identity import idf1
 from hams_shared.runtime.process import cache_folder
 from hams_shared.wire.frames import Pixels
 
 GROUP = Path(__file__).parents[2] / "examples" / "person-omz.yaml"
 EVERY = (2, 3, 5)
-SHOWN_S = 0.3
-"""A lost track is still shown so long."""
 
 
 @dataclass
@@ -41,9 +38,13 @@ class Video:
     times: list[float]
     size: tuple[int, int]
     lumas: list[NDArray[np.uint8]]
-    found: list[Detections]
-    changed: list[Detections]
+    found: list[list[dict[str, Any]]]
+    changed: list[list[dict[str, Any]]]
     """The same of the frames that were changed."""
+
+    def watched(self, *, flow: bool = False, changed: bool = False) -> Watched:
+        """Return it as the tracker gets it."""
+        return Watched(self.times, self.changed if changed else self.found, self.size, self.lumas if flow else ())
 
 
 def read(source: str) -> Video:
@@ -58,7 +59,7 @@ def read(source: str) -> Video:
         noise = random.integers(-1, 2, pixels.shape)
         shaken = cv2.imencode(".jpg", (pixels + noise).clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
         for image, kept in ((pixels, video.found), (cv2.imdecode(shaken, cv2.IMREAD_COLOR), video.changed)):
-            kept.append(Detections.of([(one.box, one.score, one.label) for one in detector.find(np.asarray(image))]))
+            kept.append([plain(one, Settings().high_score) for one in detector.find(np.asarray(image))])
     return video
 
 
@@ -70,48 +71,19 @@ def _frames(source: str) -> Iterator[tuple[float, Pixels]]:
     opened.close()
 
 
-def follow(video: Video, found: list[Detections], every: int, *, flow: bool) -> list[Frame]:
-    """Return the tracks that are shown in each frame, detected or predicted."""
-    tracker, motion, tracks, shown = Tracker(), Flow(), [], []
-    for number, t in enumerate(video.times):
-        moved: dict[int, Array] = {}
-        if flow:
-            moved = _moved(motion, video.lumas[number], tracks, video.size)
-        tracks = tracker.predict_to(t, moved) if number % every else tracker.update(found[number], t, moved)
-        shown.append(_shown(tracks, t, every * 0.1 + 0.1 if every > 1 else SHOWN_S))
-    return shown
-
-
-def _moved(motion: Flow, luma: NDArray[np.uint8], tracks: list[Track], size: tuple[int, int]) -> dict[int, Array]:
-    """Return how far the boxes of the last frame moved, of tracks that are not lost."""
-    live = [track for track in tracks if track.state in (State.TENTATIVE, State.CONFIRMED)]
-    boxes = np.array([track.box for track in live], np.float64).reshape(-1, 4)
-    steps, known = motion.step(luma, boxes, size)
-    return {track.id: step for track, step, good in zip(live, steps, known, strict=True) if good}
-
-
-def _shown(tracks: list[Track], t: float, lost_s: float) -> Frame:
-    shown = [
-        track
-        for track in tracks
-        if track.state is State.CONFIRMED or (track.state is State.LOST and t - track.last_seen <= lost_s + 1e-6)
-    ]
-    return [track.id for track in shown], np.array([track.box for track in shown], np.float64).reshape(-1, 4)
-
-
 def measure(source: str) -> dict[str, Any]:
     """Return the ceiling, IDF1 by cadence with and without flow, and how restless the numbers of objects are."""
     video = read(source)
-    reference = follow(video, video.found, 1, flow=False)
-    ceiling = evaluate(reference, follow(video, video.changed, 1, flow=False)).idf1
+    reference = follow(video.watched(), 1)
+    ceiling = idf1(reference, follow(video.watched(changed=True), 1))
     halves = (slice(0, 400), slice(400, None))
     agreement: dict[str, Any] = {}
     for every in EVERY:
         for flow in (False, True):
-            tracks = follow(video, video.found, every, flow=flow)
-            parts = [evaluate(reference[half], tracks[half]).idf1 for half in halves]
-            agreement[f"{every} {'flow' if flow else 'boxes'}"] = [evaluate(reference, tracks).idf1, *parts]
-    plain = [int(np.count_nonzero(one.scores >= Settings().high_score)) for one in video.found]
+            tracks = follow(video.watched(flow=flow), every)
+            parts = [idf1(reference[half], tracks[half]) for half in halves]
+            agreement[f"{every} {'flow' if flow else 'boxes'}"] = [idf1(reference, tracks), *parts]
+    plain = [sum(not one.get("low") for one in objects) for objects in video.found]
     return {
         "frames": len(video.times),
         "ceiling": ceiling,

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.tracking.metrics import Frame, Score, evaluate
+from benchmarks.tracking.metrics import Score, evaluate
 from benchmarks.tracking.sequences import FPS, Sequence
 from benchmarks.tracking.simulated import scored
 from hams_services.pipeline.tracking.boxes import Array
 from hams_services.pipeline.tracking.bytetrack import Detections, Settings, Tracker
+from hams_services.pipeline.tracking.identity import Frame
 from hams_services.pipeline.tracking.tracks import State
 
 SEEDS = range(10)

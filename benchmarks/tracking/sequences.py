@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.tracking.metrics import Frame
+from hams_services.pipeline.tracking.identity import Frame
 
 WHEEL = "motmetrics==1.4.0"
 NAMES = ("TUD-Campus", "TUD-Stadtmitte")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.tracking.metrics import Frame
 from hams_services.pipeline.tracking.boxes import Array
+from hams_services.pipeline.tracking.identity import Frame
 
 JITTER = 0.04
 """Standard deviation of each edge, in parts of the box's sides."""

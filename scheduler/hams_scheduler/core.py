@@ -65,6 +65,9 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
                 return commands
         case Tick():
             commands = _tick(state, now)
+        case PipelineSeen(load):
+            state.piped(load, now)
+            commands = []
         case ProfileDone():
             commands = _profile_done(state, event, now)
         case Solved():
@@ -93,8 +96,6 @@ def _seen(state: SchedulerState, event: Event) -> list[Command]:
             return _variant_seen(state, event)
         case ProfileSeen(record):
             state.profiles.seen(record)
-        case PipelineSeen(load):
-            state.piped(load)
         case VideoMeasured(key, cost):
             state.videos.measured(key, cost)
         case PlanSeen(record):
@@ -331,6 +332,7 @@ def _tick(state: SchedulerState, now: float) -> list[Command]:
     lost = state.devices.expire(now)
     how = f"sent no heartbeat for {LOST_AFTER_S:g} s"
     commands = [command for device in lost for command in _lost(state, device, how)]
+    state.learned.frames.expire(now)
     plan_switching.request_on_drift(state, now)
     return commands
 

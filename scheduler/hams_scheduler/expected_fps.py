@@ -118,7 +118,7 @@ def _turn(state: SchedulerState, group: str, costs: Costs) -> float:
 def _rate(state: SchedulerState, group: str, costs: Costs) -> float:
     """Frames/s of `group` now."""
     if group not in costs.rates:
-        costs.rates[group] = state.learned.measured_fps(group)
+        costs.rates[group] = state.measured_fps(group)
     return costs.rates[group]
 
 
@@ -139,7 +139,7 @@ def _find_spent(state: SchedulerState, plan: Plan, device: str) -> float:
         fps = state.fps_of(group, node, device)
         if not fps:
             return state.learned.spent_s(group, device, 0.0, 0.0)
-        planned += plan.share(node, device) * state.weight(plan.group, node) / fps
+        planned += plan.share(node, device) * state.work(plan.group, node).weight / fps
     resident = sum(len(nodes) for nodes in on_device.values())
     return state.learned.spent_s(group, device, planned * state.learned.kappa(device, resident), SEEN_FRAMES)
 

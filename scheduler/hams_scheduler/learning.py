@@ -4,7 +4,7 @@ Agents count in their heartbeats, per node: frames, inferences, busy seconds. In
 lanes to themselves show nothing of what it can do, so they count for weights only. From the differences between two
 heartbeats come
 
-    w_n       = inferences of n / frames of its group's root         (inferences per frame)
+    w_n       = pieces of work of n per frame · inferences of n / pieces of n       (inferences per frame)
     o_d       = busy seconds of d beyond sum over nodes of inferences_n / F[n, d], per inference, at most OVERHEAD_S
     eta_d(k)  = sum over nodes of inferences_n / F[n, d], over the rest of d's busy seconds, with k nodes resident
 
@@ -13,6 +13,9 @@ small network as for a large one, so it must not stretch the large one's time. `
 each other nothing; ``kappa = 1 / eta`` stretches the device's cycle in the objective. All are means with exponential
 forgetting, shrunk to a prior by how much has been seen: a node's weight to the group file's, eta(d, k) to the device's
 mean, that to 1.
+
+Each frame brings each node one piece of work, with many crops or none. Where the group file leaves some out (cadences,
+conditions, gates), the pipeline counts the frames: :mod:`hams_scheduler.frame_counts`.
 
 While the cores of a host are full (`crowded`), busy time includes waiting for cores, which says nothing of the device:
 then neither `o` nor `eta` is observed. What counts then is the CPU time of a frame, learned from the process times in
@@ -25,6 +28,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from hams_scheduler.expected_work import Agreements, leaves_out
+from hams_scheduler.frame_counts import FrameCounts, new_frames
 from hams_scheduler.ratio import Ratio
 from hams_scheduler.served_rates import RATE_MEMORY_S, Delta, ServedRates
 from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
@@ -80,6 +85,8 @@ FpsOf = Callable[[str, str, str], float]
 """(group, node, device) → frames/s alone, 0 when unknown."""
 CpuOf = Callable[[str, str, str], float]
 """(group, node, device) → CPU time of an image, s, 0 when unknown."""
+FollowOf = Callable[[str], float]
+"""group → CPU time of tracking a frame until it is measured, s."""
 
 
 @dataclass
@@ -100,7 +107,10 @@ class Learned:
 
     seen: dict[str, _Seen] = field(default_factory=dict)
     runs: dict[tuple[str, str], Ratio] = field(default_factory=dict)
-    """By (group, node): inferences over frames of the root."""
+    """By (group, node): inferences over pieces of work."""
+    frames: FrameCounts = field(default_factory=FrameCounts)
+    agreements: dict[str, Agreements] = field(default_factory=dict)
+    """By group, then stream: what the pipeline measured of cadences."""
     eta: dict[tuple[str, int], Ratio] = field(default_factory=dict)
     """By (device, resident nodes)."""
     device_eta: dict[str, Ratio] = field(default_factory=dict)
@@ -123,7 +133,7 @@ class Learned:
     """Grows with what changes predictions: not with heartbeats of devices that serve nothing."""
 
     def weight(self, group: str, node: str, prior: float) -> float:
-        """Inferences of `node` per frame of its group."""
+        """Inferences of `node` per piece of work: per frame of its group, where each brings one piece."""
         ratio = self.runs.get((group, node))
         return prior if ratio is None else max(ratio.value(prior, WEIGHT_PRIOR_FRAMES), 1e-3)
 
@@ -169,16 +179,19 @@ class Learned:
         ratio = self.networks.get(device)
         return shared(nodes) if ratio is None else ratio.value(shared(nodes), ETA_PRIOR_S)
 
-    def frame_s(self, group: str, reading: Mapping[str, float], nodes: int) -> float:
+    def frame_s(self, group: str, reading: Mapping[str, float], outputs: float, follow_s: float = 0.0) -> float:
         """CPU time of a frame of `group` on the host of its pipeline, the broker's included, s.
 
-        `reading` has the CPU time of reading a frame of each stream before it is played, s.
+        `reading` has the CPU time of reading a frame of each stream before it is played, s; `outputs` are those of
+        nodes per frame; `follow_s` is what tracking a frame is taken to cost until it is measured, s.
         """
         known = [
             self.reading.get((group, stream), Ratio(CPU_MEMORY)).value(prior, CPU_PRIOR)
             for stream, prior in reading.items()
         ]
-        return sum(known) / max(len(known), 1) + (FRAME_S + nodes * OUTPUT_S) * self.joining.value(1.0, CPU_PRIOR)
+        return sum(known) / max(len(known), 1) + (FRAME_S + outputs * OUTPUT_S + follow_s) * self.joining.value(
+            1.0, CPU_PRIOR
+        )
 
     def cpu_load(self, name: str) -> float:
         """CPU seconds per second of a device's agent, or of the pipeline on a host."""
@@ -190,17 +203,36 @@ class Learned:
         """The host of the pipeline that reported last; empty: none did."""
         return next(reversed(self.pipelines), "")
 
-    def piped(self, load: PipelineLoad) -> None:
-        """Take what a pipeline reports of its CPU time."""
+    def piped(self, load: PipelineLoad, now: float = 0.0, follow_s: FollowOf = lambda group: 0.0) -> None:
+        """Take what a pipeline reports of its CPU time and its frames; `follow_s` as for :meth:`frame_s`, by group."""
         self.revision += self.pipeline_host != load.host
         last = self.pipelines.pop(load.host, None)
         self.pipelines[load.host] = load
+        self._agreements(load)
         if last is None or last.incarnation != load.incarnation or load.uptime_s <= last.uptime_s:
             self.cpu.pop(load.host, None)
+            groups = {stream.group for stream in load.streams}
+            self.frames.begin(groups)
+            self.rates.begin(groups)
             return
-        spent = load.cpu_s - last.cpu_s
-        self.cpu.setdefault(load.host, Ratio(RATE_MEMORY_S)).add(spent, load.uptime_s - last.uptime_s)
-        before = {(one.group, one.stream): one for one in last.streams}
+        seconds, spent = load.uptime_s - last.uptime_s, load.cpu_s - last.cpu_s
+        self.cpu.setdefault(load.host, Ratio(RATE_MEMORY_S)).add(spent, seconds)
+        spent -= self._reading(load, last)
+        counts = new_frames(load, last)
+        for group, (frames, lost) in counts.items():
+            if self.frames.add_frames(group, frames, lost, seconds, now):
+                self.rates.counted(group, frames)
+                self.revision += 1
+        results, outputs = load.results - last.results, load.outputs - last.outputs
+        if results > 0 and outputs >= 0 and spent >= LOADED * seconds:
+            followed = sum(frames * follow_s(group) for group, (frames, _) in counts.items())
+            assumed = (FRAME_S + outputs / results * OUTPUT_S) * (1.0 - BROKER_PART) + followed / results
+            self.joining.add(spent / assumed, results)
+            self.revision += 1
+
+    def _reading(self, load: PipelineLoad, last: PipelineLoad) -> float:
+        """Learn what frames cost to read; return what reading took in all, s."""
+        before, spent = {(one.group, one.stream): one for one in last.streams}, 0.0
         for stream in load.streams:
             known = before.get((stream.group, stream.stream))
             if known is None or stream.frames <= known.frames:
@@ -208,12 +240,17 @@ class Learned:
             frames, cpu_s = stream.frames - known.frames, stream.read_cpu_s - known.read_cpu_s
             self.reading.setdefault((stream.group, stream.stream), Ratio(CPU_MEMORY)).add(cpu_s, frames)
             self.revision += 1
-            spent -= cpu_s
-        results, outputs = load.results - last.results, load.outputs - last.outputs
-        if results > 0 and outputs >= 0 and spent >= LOADED * (load.uptime_s - last.uptime_s):
-            assumed = (FRAME_S + outputs / results * OUTPUT_S) * (1.0 - BROKER_PART)
-            self.joining.add(spent / assumed, results)
-            self.revision += 1
+            spent += cpu_s
+        return spent
+
+    def _agreements(self, load: PipelineLoad) -> None:
+        """Keep what was measured of cadences."""
+        for group in {stream.group for stream in load.streams}:
+            mine = [one for one in load.streams if one.group == group and one.agreement]
+            found = {one.stream: {int(n): value for n, value in one.agreement.items()} for one in mine}
+            if found != self.agreements.get(group, {}):
+                self.agreements[group] = found
+                self.revision += 1
 
     def spent_s(self, group: str, device: str, planned: float, strength: float) -> float:
         """Seconds of `device` per frame of the group; `planned` counts as much as `strength` frames."""
@@ -297,11 +334,15 @@ class Learned:
                 self.networks.setdefault(device, Ratio(ETA_MEMORY_S)).add(spent - extra, networks)
 
     def _weights(self, fresh: dict[tuple[str, str], Delta], plans: Mapping[str, Plan], device: str) -> None:
-        """Each frame of a group sends each of its nodes one message, with crops or none."""
+        """A piece of work is one message, with crops or none."""
+        counted = {group for group, plan in plans.items() if leaves_out(plan.group.spec)}
         for (group, node), delta in fresh.items():
             plan = plans.get(group)
             if delta.frames > 0 and plan is not None and device in plan.shares.get(node, {}):
                 self.runs.setdefault((group, node), Ratio(WEIGHT_MEMORY_FRAMES)).add(delta.inferences, delta.frames)
+                if group in counted:
+                    root, deployed_at = plan.group.spec.root, plan.group.deployed_at
+                    self.frames.add_pieces(group, deployed_at, root, node, delta.frames)
                 self.revision += 1
 
     def _contention(self, fresh: dict[tuple[str, str], Delta], device: str, fps_of: FpsOf, *, resident: int) -> None:

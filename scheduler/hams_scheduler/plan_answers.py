@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
 from hams_scheduler import planning
+from hams_scheduler.expected_work import Work
 from hams_scheduler.planning import choose_and_place, place, translated
 from hams_scheduler.planning_instance import build_instance
 from hams_scheduler.solver.instance import NoPlacementError
@@ -31,7 +33,7 @@ def answer(snapshot: PlanningSnapshot, *, each_loss: bool = False) -> StrategyAn
     with translated():
         chosen, whole, placement = choose_and_place(snapshot, partial(planning.solve, bounds=True))
         losses = each_removed(whole, placement, lambda left: planning.solve(left, snapshot)) if each_loss else ()
-    found = _to_answer(placement, chosen, losses)
+    found = _to_answer(placement, chosen, losses, snapshot.all_works)
     if not found.variants:
         return found
     try:
@@ -57,7 +59,9 @@ def answer_survival(snapshot: PlanningSnapshot, wanted: SurviveRequest) -> Strat
                 raise
             chosen, found = smallest, _survive(snapshot, smallest, wanted)
     outcome = SurvivalOutcome(**{k: v for k, v in found.to_dict().items() if k != "losses"})
-    return _to_answer(found.placement, chosen, found.losses).model_copy(update={"survival": outcome})
+    return _to_answer(found.placement, chosen, found.losses, snapshot.all_works).model_copy(
+        update={"survival": outcome}
+    )
 
 
 def _survive(snapshot: PlanningSnapshot, chosen: NetworkChoices, wanted: SurviveRequest) -> Survival:
@@ -65,7 +69,9 @@ def _survive(snapshot: PlanningSnapshot, chosen: NetworkChoices, wanted: Survive
     return survive(instance, keep=wanted.keep, reserve=wanted.reserve_memory, time_limit_s=snapshot.time_limit_s)
 
 
-def _to_answer(placement: Placement, chosen: NetworkChoices, losses: tuple[Loss, ...]) -> StrategyAnswer:
+def _to_answer(
+    placement: Placement, chosen: NetworkChoices, losses: tuple[Loss, ...], works: Mapping[str, Work]
+) -> StrategyAnswer:
     """A placement as it is shown to a person; node names are without the group where there is only one."""
     several = len(placement.group_fps) > 1
 
@@ -86,5 +92,5 @@ def _to_answer(placement: Placement, chosen: NetworkChoices, losses: tuple[Loss,
         seconds=placement.seconds,
         busy=dict(placement.busy),
         bottleneck=placement.bottleneck,
-        explanation={shown(n): text for n, text in explained(placement, chosen).items()},
+        explanation={shown(n): text for n, text in explained(placement, chosen, works).items()},
     )

@@ -306,7 +306,7 @@ def _load_s(chosen: NetworkChoices, anew: Mapping[str, tuple[str, ...]]) -> floa
 def _plans(snapshot: PlanningSnapshot, placement: Placement, chosen: NetworkChoices, now: float) -> dict[str, Plan]:
     """Split a placement of all groups into their plans."""
     plans = {}
-    why = explained(placement, chosen)
+    why = explained(placement, chosen, snapshot.all_works)
     variants = variants_of(placement, chosen)
     for group in snapshot.groups:
         nodes = {n: node_name(group, n) for n in group.spec.depth_first()}
@@ -319,6 +319,7 @@ def _plans(snapshot: PlanningSnapshot, placement: Placement, chosen: NetworkChoi
             fps=placement.group_fps.get(group.spec.name, placement.fps),
             bound_fps=placement.bound_of(group.spec.name),
             explanation={n: why.get(name, "") for n, name in nodes.items()},
+            pieces={n: round(p, 4) for n, name in nodes.items() if (p := snapshot.all_works[name].pieces) != 1.0},
             unmet=group.spec.name in placement.unmet,
             made_at=now,
         )

@@ -22,15 +22,6 @@ from hams_shared.group.spec import VGA
 from hams_shared.wire.messages.agents import DeviceRecord
 from hams_shared.wire.messages.group import GroupRecord
 
-CHILD_WEIGHT = 1.0
-"""Inferences per frame of a child node until they are measured: one object a frame."""
-
-
-def prior_weight(group: GroupRecord, node: str) -> float:
-    """Inferences of `node` per frame until they are measured: the group file's, or one per frame."""
-    spec = group.spec.nodes[node]
-    return spec.weight or (1.0 if spec.parent is None else CHILD_WEIGHT)
-
 
 def build_instance(snapshot: PlanningSnapshot, chosen: NetworkChoices | None = None) -> Instance:
     """Arrange `snapshot` as an instance; rows are the nodes of all groups, ``group/node``.
@@ -42,7 +33,7 @@ def build_instance(snapshot: PlanningSnapshot, chosen: NetworkChoices | None = N
     """
     rows = [(group, node) for group in snapshot.groups for node in group.spec.depth_first()]
     models = tuple(node_name(group, node) for group, node in rows)
-    weights = np.array([snapshot.weights.get(node_name(g, n), prior_weight(g, n)) for g, n in rows])
+    weights = np.array([snapshot.all_works[name].weight for name in models])
     fps, memory, cpu_ms = _tables(snapshot, choose_networks(snapshot) if chosen is None else chosen, rows, weights)
     for i, (group, node) in enumerate(rows):
         pin = group.spec.nodes[node].pin
@@ -89,7 +80,8 @@ def _tables(
     for i, ((group, node), weight) in enumerate(zip(rows, weights.tolist(), strict=True)):
         pixels = snapshot.pixels.get(group.spec.name, VGA)
         at, profiles, mib = row_of(node_name(group, node))
-        device_s, network_s, message_s = table.served(at, profiles, group.spec, node, weight, pixels)
+        per_frame = (weight, pixels, snapshot.all_works[node_name(group, node)].pieces)
+        device_s, network_s, message_s = table.served(at, profiles, group.spec, node, *per_frame)
         fps[i, at] = 1.0 / (device_s + overhead[at])
         memory[i, at] = mib
         cpu_ms[i, at] = 1e3 * (network_s * factors[len(group.spec.nodes)][at] + message_s)

@@ -2,6 +2,9 @@
 
 A heartbeat of an idle device adds nothing to these means but time. It costs one step for the device, whatever number of
 groups it serves: the time is added to their means when these are read.
+
+Where each frame brings each node a piece of work, heartbeats count the frames. Where a group leaves some out, the
+pipeline does (:mod:`hams_scheduler.frame_counts`): what a device did waits for its next report.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
+from hams_scheduler.expected_work import leaves_out
 from hams_scheduler.ratio import Ratio
 from hams_shared.wire.messages.plan import Plan
 
@@ -42,6 +46,20 @@ class Served:
     """Busy seconds for the group over seconds."""
     rate: Ratio = field(default_factory=lambda: Ratio(RATE_MEMORY_S))
     """Frames of the root over seconds."""
+    waiting: list[Delta] = field(default_factory=list)
+    """What was done since the pipeline last counted the frames of a group that leaves some out; one sum."""
+
+    def wait(self, done: Collection[Delta]) -> None:
+        """Keep what was done until its frames are counted."""
+        known = (*self.waiting, *done)
+        busy, alone = sum(one.busy_s for one in known), sum(one.alone_s for one in known)
+        self.waiting = [Delta(0, 0, 0, busy, 0, alone)]
+
+    def counted(self, frames: int) -> None:
+        """The pipeline counted so many frames of the group (> 0) since the last time."""
+        if (alone := _alone(self.waiting)) < 1:
+            self.busy.add(sum(one.busy_s - one.alone_s for one in self.waiting), frames * (1 - alone))
+        self.waiting = []
 
 
 @dataclass
@@ -111,13 +129,26 @@ class ServedRates:
                 continue
             served = self.served.setdefault(group, {}).setdefault(device, Served())
             served.load.add(sum(delta.busy_s for delta in mine.values()), seconds)
-            busy = sum(delta.busy_s - delta.alone_s for delta in mine.values())
-            frames = max((delta.frames / max(plan.share(n, device), 1e-6) for n, delta in mine.items()), default=0.0)
-            if frames > 0 and (alone := _alone(mine.values())) < 1:
-                served.busy.add(busy, frames * (1 - alone))
+            if leaves_out(plan.group.spec):
+                served.wait(mine.values())
+            else:
+                busy = sum(delta.busy_s - delta.alone_s for delta in mine.values())
+                frames = max((one.frames / max(plan.share(n, device), 1e-6) for n, one in mine.items()), default=0.0)
+                if frames > 0 and (alone := _alone(mine.values())) < 1:
+                    served.busy.add(busy, frames * (1 - alone))
             root = mine.get(plan.group.spec.root)
             if root is not None:
                 served.rate.add(root.frames, seconds)
+
+    def begin(self, groups: Collection[str]) -> None:
+        """The pipeline of these groups counts anew: what was done for frames that it did not report is forgotten."""
+        for served in (one for group in groups for one in self.served.get(group, {}).values()):
+            served.waiting = []
+
+    def counted(self, group: str, frames: int) -> None:
+        """The pipeline counted so many frames (> 0) of a group that leaves some out."""
+        for served in self.served.get(group, {}).values():
+            served.counted(frames)
 
     def rest(
         self, device: str, counted: Collection[tuple[str, str]], plans: Mapping[str, Plan], seconds: float

@@ -36,12 +36,12 @@ class ServedSpeed(NamedTuple):
     batch: float = 1.0
     """Images per inference."""
 
-    def message_s(self, message_s: float, weight: float) -> float:
-        """What the node's message adds to an image, s; `message_s`: one with one image, `weight`: images per message.
+    def message_s(self, message_s: float, images: float) -> float:
+        """What the node's message adds to an image, s; `message_s`: one with one image, `images`: images per message.
 
         A batch is handled once, whatever it holds.
         """
-        return message_s * (EMPTY / weight + (1.0 - EMPTY) / self.batch)
+        return message_s * (EMPTY / images + (1.0 - EMPTY) / self.batch)
 
     def device_s(self, device: DeviceRecord, message_s: float) -> float:
         """Seconds of the device per image, where the message adds `message_s`.
@@ -59,14 +59,22 @@ def own_cores(device: DeviceRecord) -> float:
 
 
 def served_speed(
-    profile: ProfileRecord, device: DeviceRecord, spec: GroupSpec, node: str, weight: float, pixels: float = VGA
+    profile: ProfileRecord,
+    device: DeviceRecord,
+    spec: GroupSpec,
+    node: str,
+    weight: float,
+    pixels: float = VGA,
+    pieces: float = 1.0,
 ) -> ServedSpeed:
-    """Return how fast the network of `profile` (FPS > 0) serves `node`.
+    """Return how fast the network of `profile` (FPS > 0) serves `node`; `weight` and `pieces` as for
+    :func:`images_at_once`.
 
     Batches gain throughput, and CPU time where a CPU computes. Frames of more `pixels` than VGA, with which it was
     measured, cost the root CPU time; in devices of several lanes these lanes do it.
     """
-    images = images_at_once(spec, node, weight, device.lanes, pixels, profile.fps) if profile.curve else 1.0
+    many = (spec, node, weight, device.lanes, pixels, profile.fps, pieces)
+    images = images_at_once(*many) if profile.curve else 1.0
     gain = batch_gain(profile, images)
     more_s = PIXEL_S * max(pixels - VGA, 0.0) if node == spec.root else 0.0
     spent = cpu_s(profile, device)
@@ -96,6 +104,7 @@ class DeviceTable:
         node: str,
         weight: float,
         pixels: float = VGA,
+        pieces: float = 1.0,
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """:func:`served_speed` of each of P profiles on the devices numbered `at`, at once.
 
@@ -109,35 +118,44 @@ class DeviceTable:
         gain, batch = np.ones(len(fps)), np.ones(len(fps))
         for index, profile in enumerate(profiles):
             if profile.curve:
-                images = images_at_once(spec, node, weight, self.devices[at[index]].lanes, pixels, profile.fps)
+                lanes_there = self.devices[at[index]].lanes
+                images = images_at_once(spec, node, weight, lanes_there, pixels, profile.fps, pieces)
                 gain[index] = batch_gain(profile, images)
                 batch[index] = min(images, float(max(point.batch for point in profile.curve)))
         more_s = PIXEL_S * max(pixels - VGA, 0.0) if node == spec.root else 0.0
         device_s = 1.0 / (fps * gain) + np.where(lanes > 1, more_s / lanes, 0.0)
         network_s = np.where(on_cpu, spent / gain, spent) + np.where(spent > 0, more_s, 0.0)
-        message_s = self.messages_s[at] * (EMPTY / weight + (1.0 - EMPTY) / batch)
+        message_s = self.messages_s[at] * (EMPTY * pieces / weight + (1.0 - EMPTY) / batch)
         known = cores > 0
         on_cores = (network_s + message_s * MESSAGE_CPU) / np.where(known, cores, 1.0)
         return np.where(known, np.maximum(device_s, on_cores), device_s), network_s, message_s
 
 
 def images_at_once(
-    spec: GroupSpec, node: str, weight: float, lanes: int, pixels: float = VGA, fps: float = math.inf
+    spec: GroupSpec,
+    node: str,
+    weight: float,
+    lanes: int,
+    pixels: float = VGA,
+    fps: float = math.inf,
+    pieces: float = 1.0,
 ) -> float:
     """Images of `node` that each of the lanes of a device finds waiting, where the group waits for that device.
 
-    `weight` is the inferences of the node per frame, `fps` the images/s of its network there. The root gets new frames
+    `weight` is the inferences of the node per frame, `fps` the images/s of its network there, `pieces` are the pieces
+    of its work per frame: where frames are left out, fewer of those in flight wait for it. The root gets new frames
     one by one, as others are done, so that fewer wait: a quarter, measured on emulated GPUs with 8, 16 and 32 frames in
     flight. It is sent no more live frames than its device has lanes, and one that waits
-    (hams_services.pipeline.routing).
+    (hams_services.pipeline.routing). The tiles of a frame are one batch.
     """
     lossless = sum(stream.mode == "lossless" for stream in spec.streams.values())
-    live = (len(spec.streams) - lossless) * spec.window(lossless=False)
+    live: float = (len(spec.streams) - lossless) * spec.window(lossless=False)
     window = spec.window(lossless=True, pixels=pixels, fps=fps / weight / max(lossless, 1))
-    part = 1.0
+    part, least = 1.0, 1.0
     if node == spec.root:
-        live, part = min(live, lanes + 1), ROOT_PART
-    return max(1.0, part * (lossless * window + live) * weight / max(lanes, 1))
+        live, part = min(live, (lanes + 1) / pieces), ROOT_PART
+        least = weight / pieces if any(stream.tiles for stream in spec.streams.values()) else 1.0
+    return max(least, part * (lossless * window + live) * weight / max(lanes, 1))
 
 
 def batch_gain(profile: ProfileRecord, images: float) -> float:

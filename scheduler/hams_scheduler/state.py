@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hams_scheduler.expected_work import Work, follow_s, leaves_out
 from hams_scheduler.kept_plans import KeptPlans, Numbers
+from hams_scheduler.known_work import known_work
 from hams_scheduler.leader.lease import Lease
 from hams_scheduler.learning import CROWDED, READ_S, Learned
 from hams_scheduler.network import Network
 from hams_scheduler.plan_index import Plans
 from hams_scheduler.planning import NOTHING, Prediction, predict
-from hams_scheduler.planning_instance import prior_weight
 from hams_scheduler.served_speed import ServedSpeed, served_speed
 from hams_scheduler.state_parts import Devices, Groups, Profiles, Replanning, check
 from hams_scheduler.variant_choice import PlanningSnapshot, comparable, node_name, source_of
@@ -64,9 +65,10 @@ class SchedulerState:
         """The groups that questions are about; they are not deployed."""
         return [group for request in self.questions.values() for group in request.groups]
 
-    def piped(self, load: PipelineLoad) -> None:
+    def piped(self, load: PipelineLoad, now: float) -> None:
         """Take a pipeline's report."""
-        self.learned.piped(load)
+        records = self.groups.records
+        self.learned.piped(load, now, lambda group: follow_s(records[group].spec) if group in records else 0.0)
         self.videos.pipeline_seen(load.incarnation)
 
     def forget_earlier_incarnations(self) -> None:
@@ -100,9 +102,16 @@ class SchedulerState:
 
     # ── numbers ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def weight(self, record: GroupRecord, node: str) -> float:
-        """Inferences of `node` per frame: the group file's, corrected by what was observed."""
-        return self.learned.weight(record.spec.name, node, prior_weight(record, node))
+    def work(self, record: GroupRecord, node: str) -> Work:
+        """What `node` does per frame, by what is known now."""
+        return known_work(self.learned, record, node)
+
+    def measured_fps(self, group: str) -> float:
+        """Frames/s that `group` does now, those included that no device looks at; 0 when unknown."""
+        plan = self.plans.active(group)
+        if plan is not None and leaves_out(plan.group.spec):
+            return self.learned.frames.fps(group, plan.group.deployed_at)
+        return self.learned.measured_fps(group)
 
     def measured(self, network: Network, source: Network, device: str) -> ProfileRecord | None:
         """How fast `network`, the `source` of a node or a variant of it, is on `device`; None: not measured."""
@@ -142,12 +151,12 @@ class SchedulerState:
         found = self._speed_of(group, node, device)
         if found is None:
             return 0.0
-        speed, weight = found
-        message_s = speed.message_s(self._message_s(device), weight)
+        speed, images = found
+        message_s = speed.message_s(self._message_s(device), images)
         return 1.0 / speed.device_s(self.devices.records[device], message_s)
 
     def _speed_of(self, group: str, node: str, device: str) -> tuple[ServedSpeed, float] | None:
-        """How fast the network that serves a node on `device` does so, and the node's weight; None: not known."""
+        """How fast the network that serves a node on `device` does so, and images per piece of work; None: unknown."""
         record = self.plans.records.get(group)
         plan = (record.active or record.next) if record else None
         if plan is None or node not in plan.group.spec.nodes or device not in self.devices.records:
@@ -155,8 +164,10 @@ class SchedulerState:
         profile = self._serving_profile(plan, node, device)
         if profile is None or profile.fps <= 0:
             return None
-        weight, pixels = self.weight(plan.group, node), self.videos.pixels(plan.group)
-        return served_speed(profile, self.devices.records[device], plan.group.spec, node, weight, pixels), weight
+        work = self.work(plan.group, node)
+        per_frame = (work.weight, self.videos.pixels(plan.group), work.pieces)
+        speed = served_speed(profile, self.devices.records[device], plan.group.spec, node, *per_frame)
+        return speed, work.images
 
     def _serving_profile(self, plan: Plan, node: str, device: str) -> ProfileRecord | None:
         """The measurement of the network that serves a node on `device`; kept, since heartbeats need it again."""
@@ -201,7 +212,7 @@ class SchedulerState:
             refused=self._refused(lives),
             strategy=strategy,
             time_limit_s=time_limit_s,
-            weights={node_name(r, n): self.weight(r, n) for r, n in nodes if self.learned.confidence(r.spec.name, n)},
+            works={node_name(record, node): self.work(record, node) for record, node in nodes},
             kappa=self.learned.kappas(alive, self.learned.levels(len(nodes)), self._cpus(alive)),
             overhead={device: self.learned.overhead_s(device) for device in alive},
             cores={host: cores for host, cores in hosts.items() if cores > 0},
@@ -253,7 +264,8 @@ class SchedulerState:
     def _frame_s(self, record: GroupRecord) -> float:
         """CPU time of a frame on the host of its pipeline, s."""
         reading = {name: self.videos.cost(stream, READ_S) for name, stream in record.spec.streams.items()}
-        return self.learned.frame_s(record.spec.name, reading, len(record.spec.nodes))
+        outputs = sum(self.work(record, node).pieces for node in record.spec.nodes)
+        return self.learned.frame_s(record.spec.name, reading, outputs, follow_s(record.spec))
 
     def prediction(self) -> Prediction:
         """What all groups that serve reach together, by what is known now; kept while that is the same."""
@@ -314,7 +326,7 @@ class SchedulerState:
             group = record.spec.name
             found["frame", group] = self._frame_s(record)
             for node in record.spec.nodes:
-                found["weight", group, node] = self.weight(record, node)
+                found["weight", group, node] = self.work(record, node).weight
         for device in devices:
             found["overhead", device] = learned.overhead_s(device)
             found["message", device] = self._message_s(device)

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from hams_scheduler.expected_work import Work, expected_work
 from hams_scheduler.network import Network, device_key
 from hams_scheduler.network_choices import Choices, Measured, NetworkChoice, Row
 from hams_scheduler.solver.placement import Placement
@@ -43,8 +44,8 @@ class PlanningSnapshot:
     time_limit_s: float = 1.0
     hasty: bool = False
     """Whether groups stand still until there is a plan: on large sites one that is good enough will do."""
-    weights: Mapping[str, float] = field(default_factory=dict)
-    """By ``group/node``: learned inferences per frame; the group file's where there is none."""
+    works: Mapping[str, Work] = field(default_factory=dict)
+    """By ``group/node``: what it does per frame, as learned; what is expected where there is none."""
     kappa: Mapping[tuple[str, int], float] = field(default_factory=dict)
     """By (device, resident nodes): learned interference; 1 where there is none."""
     overhead: Mapping[str, float] = field(default_factory=dict)
@@ -76,6 +77,16 @@ class PlanningSnapshot:
     def image_cpu_s(self, profile: ProfileRecord, device: DeviceRecord, group: GroupRecord) -> float:
         """CPU time of a single image and its message, s."""
         return self.cpu_s(cpu_s(profile, device), device, group, self.messages.get(device.device, 0.0))
+
+    @cached_property
+    def all_works(self) -> dict[str, Work]:
+        """By ``group/node``: what it does per frame."""
+        found: dict[str, Work] = {}
+        for group in self.groups:
+            for node in group.spec.depth_first():
+                known = self.works.get(name := node_name(group, node))
+                found[name] = expected_work(group.spec, node) if known is None else known
+        return found
 
     def measured(self, network: Network) -> Measured:
         """The measurements of `network`, by device."""
@@ -257,11 +268,11 @@ def variants_of(placement: Placement, chosen: NetworkChoices) -> dict[str, dict[
     return found
 
 
-def explained(placement: Placement, chosen: NetworkChoices) -> dict[str, str]:
-    """Why each node is on its device, and what its variants gain."""
+def explained(placement: Placement, chosen: NetworkChoices, works: Mapping[str, Work]) -> dict[str, str]:
+    """Why each node is on its device, what its variants gain, and what leaving work out saves."""
     reasons = {}
     for node, text in placement.explanation.items():
         gains = {d: chosen[node, d].gain for d in placement.shares[node]}
         parts = [f"{d} {gain}" if len(gains) > 1 else gain for d, gain in gains.items() if gain]
-        reasons[node] = "; ".join([text, *parts])
+        reasons[node] = "; ".join([text, *parts, *([saved] if (saved := works[node].saved) else [])])
     return reasons

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hams_scheduler import profiling, replanning
 from hams_scheduler.expected_fps import Costs, expected
+from hams_scheduler.expected_work import leaves_out
 from hams_scheduler.network import Network
 from hams_scheduler.planning import NOTHING, Prediction
 from hams_scheduler.state import SchedulerState
@@ -89,12 +90,12 @@ def _group(state: SchedulerState, name: str, predicted: Prediction, costs: Costs
         next=_shown(following),
         error=state.groups.errors.get(name),
         target_fps=record.spec.target_fps,
-        measured_fps=round(state.learned.measured_fps(name), 3),
+        measured_fps=round(state.measured_fps(name), 3),
         predicted_fps=round(predicted.fps.get(name, 0.0), 3),
         bottleneck=predicted.limits.get(name, ""),
         expected_fps=round(now.fps, 3) if now is not None else 0.0,
         expected_why=now.why if now is not None else "",
-        weights={n: round(state.weight(record, n), 3) for n in record.spec.depth_first()},
+        weights={n: round(state.work(record, n).weight, 3) for n in record.spec.depth_first()},
         confidence={n: round(state.learned.confidence(name, n), 3) for n in record.spec.depth_first()},
     )
     return view.model_copy(update=_condition(state, record, active, following, predicted))
@@ -170,9 +171,8 @@ def matrix_view(snapshot: PlanningSnapshot) -> MatrixView:
             keys = {device.device: source.key(device) for device in snapshot.devices}
             cells[name] = {d: profile for d, key in keys.items() if (profile := snapshot.profiles.get(key))}
             good = {d: profile for d, profile in cells[name].items() if profile.reason is None}
-            spent = {
-                d.device: snapshot.image_cpu_s(good[d.device], d, group) for d in snapshot.devices if d.device in good
-            }
+            there = [device for device in snapshot.devices if device.device in good]
+            spent = {d.device: snapshot.image_cpu_s(good[d.device], d, group) for d in there}
             table.append(tuple(round(good[d].fps, 3) if d in good else None for d in keys))
             costs.append(tuple(round(1e3 * spent[d], 4) if d in good else None for d in keys))
             for device, key in keys.items():
@@ -184,6 +184,7 @@ def matrix_view(snapshot: PlanningSnapshot) -> MatrixView:
         models=tuple(rows.values()),
         devices=tuple(d.device for d in snapshot.devices),
         fps=tuple(table),
+        weights=_row_weights(snapshot),
         reasons=reasons,
         cells=cells,
         emulated=tuple(d.device for d in snapshot.devices if d.emulated),
@@ -193,6 +194,18 @@ def matrix_view(snapshot: PlanningSnapshot) -> MatrixView:
         frame_cpu_ms=_frame_cpu_ms(snapshot),
         variants=variant_rows(snapshot),
     )
+
+
+def _row_weights(snapshot: PlanningSnapshot) -> tuple[float, ...] | None:
+    """Inferences per frame of all nodes of each row; None where no group leaves work out."""
+    if not any(leaves_out(group.spec) for group in snapshot.groups):
+        return None
+    found: dict[tuple[str, tuple[int, ...]], float] = {}
+    for group in snapshot.groups:
+        for node in group.spec.depth_first():
+            identity = group.models[node].digest, group.spec.nodes[node].input.shape()
+            found[identity] = found.get(identity, 0.0) + snapshot.all_works[node_name(group, node)].weight
+    return tuple(round(weight, 4) for weight in found.values())
 
 
 def _row_name(model: ModelRef, shape: tuple[int, ...], taken: set[str]) -> str:

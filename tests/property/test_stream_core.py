@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from hams_services.pipeline.core import Close, Command, Outcome, Send, StreamCore
-from support.build import output, plan
+from hams_services.pipeline.core import StreamCore
+from hams_services.pipeline.flight import UNKNOWN, Close, Command, Outcome, Send, Shot
+from hams_services.pipeline.selection import selection_of
+from hams_shared.group.spec import GroupSpec, parse_group
+from hams_shared.wire.messages.plan import Plan
+from support.build import group_spec, output, plan
 
-PLANS = [
-    plan(1, {"det": "h.b.one", "age": "h.b.two"}),
-    plan(2, {"det": "h.b.two", "age": "h.b.two"}),
-    plan(3, {"det": "h.b.three", "age": "h.b.one"}),
+
+def spec_of(det: dict[str, Any], age: dict[str, Any]) -> GroupSpec:
+    spec = group_spec(streams={"cam": {"source": "push"}}).model_dump(mode="json", exclude_unset=True)
+    spec["nodes"]["det"] |= det
+    spec["nodes"]["age"] |= age
+    return parse_group(spec)
+
+
+SPECS = [
+    group_spec(),
+    spec_of({"track": {}}, {}),
+    spec_of({"track": {}, "cadence": 3}, {"cadence": "track"}),
+    spec_of({"track": {"confirm_hits": 1}, "cadence": "auto"}, {"cadence": 2}),
+    spec_of({}, {"when": "score > 0.5 and box.cx < 100"}),
 ]
-BOX = {"box": [0, 0, 1, 1], "score": 1.0, "label": "face"}
+"""Without rules, and with those of tracks."""
+
+
+def plans(spec: GroupSpec) -> list[Plan]:
+    return [
+        plan(1, {"det": "h.b.one", "age": "h.b.two"}, spec),
+        plan(2, {"det": "h.b.two", "age": "h.b.two"}, spec),
+        plan(3, {"det": "h.b.three", "age": "h.b.one"}, spec),
+    ]
+
+
+BOX = {"box": [0, 0, 40, 40], "score": 1.0, "label": "face"}
 
 
 class StreamMachine(RuleBasedStateMachine):
-    @initialize(lossless=st.booleans(), window=st.integers(1, 4))
-    def start(self, lossless: bool, window: int) -> None:
-        self.core = StreamCore("cam", lossless, window, deadline_s=1.0)
+    @initialize(lossless=st.booleans(), window=st.integers(1, 4), spec=st.sampled_from(SPECS))
+    def start(self, lossless: bool, window: int, spec: GroupSpec) -> None:
+        chosen = selection_of(spec, spec.streams.get("cam"))
+        self.core = StreamCore("cam", lossless, window, deadline_s=1.0, selection=chosen)
+        self.plans = plans(spec)
+        self.media_s = 0.0
         self.now = 0.0
         self.sent: list[Send] = []
         self.closed: dict[int, Outcome] = {}
@@ -41,14 +71,17 @@ class StreamMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.core.wants_frame)
     @rule()
     def submit(self) -> None:
-        self.take(self.core.submit(self.now, self.now)[1])
+        self.media_s += 0.04
+        shot = UNKNOWN if self.core.selection is None else Shot(self.media_s, (64, 64))
+        self.take(self.core.submit(self.now, self.now, shot)[1])
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data(), node=st.sampled_from(["det", "age"]), objects=st.integers(0, 2))
     def answer(self, data: st.DataObject, node: str, objects: int) -> None:
         send = data.draw(st.sampled_from(self.sent))
-        items = [[dict(BOX)]] if node == "det" else [{"value": 1}] * min(objects, 1)
-        self.take(self.core.output(output(send.id, node, items, [0] * len(items)), self.now))
+        sources = [*send.sources] if send.node == node == "age" else [0] * min(objects, 1)
+        items = [[dict(BOX)] * objects] if node == "det" else [{"value": 1} for _ in sources]
+        self.take(self.core.output(output(send.id, node, items, [0] if node == "det" else sources), self.now))
 
     @precondition(lambda self: self.sent)
     @rule(
@@ -60,9 +93,9 @@ class StreamMachine(RuleBasedStateMachine):
         send = data.draw(st.sampled_from(self.sent))
         self.take(self.core.output(output(send.id, node, [], error=code), self.now))
 
-    @rule(chosen=st.sampled_from([None, *PLANS]), broken=st.sets(st.sampled_from(["h.b.one", "h.b.two", "h.b.three"])))
-    def route(self, chosen: object, broken: set[str]) -> None:
-        self.take(self.core.route(chosen, broken, self.now))  # type: ignore[arg-type]
+    @rule(chosen=st.sampled_from([None, 0, 1, 2]), broken=st.sets(st.sampled_from(["h.b.one", "h.b.two", "h.b.three"])))
+    def route(self, chosen: int | None, broken: set[str]) -> None:
+        self.take(self.core.route(None if chosen is None else self.plans[chosen], broken, self.now))
 
     @rule(seconds=st.sampled_from([0.01, 0.3, 1.1, 20.0]))
     def wait(self, seconds: float) -> None:

@@ -12,7 +12,7 @@ from hams_agents.core import LoadNode, NetworkKey
 from hams_agents.runtime.progress import FIRST_S, LOAD_S, Progress
 from hams_agents.runtime.serving import ServedNode
 from hams_agents.tasks.base import Outputs, Task
-from hams_agents.tasks.registry import build_task, gives_objects, is_detection
+from hams_agents.tasks.registry import build_task, gives_objects, is_detection, threshold_of
 from hams_shared.errors import TaskError
 
 NodeKey = tuple[str, int, str]
@@ -43,7 +43,10 @@ class Loaded:
         with self._lock:
             known = self._networks.get(command.key)
         network, outputs = known or self._load(model)
-        task = build_task(node.task, node.input, network.metadata)
+        wanted, threshold = node.task, threshold_of(node.task) if node.track is not None else None
+        if node.track is not None and threshold is not None:
+            wanted = wanted.model_copy(update={"threshold": min(threshold, node.track.low_score)})
+        task = build_task(wanted, node.input, network.metadata)
         children = spec.children(command.node)
         if children and not gives_objects(task):
             raise TaskError(
@@ -52,7 +55,7 @@ class Loaded:
                 "give them another parent; a landmarks task gives `parts`",
             )
         _try(task, outputs, node.input.size)
-        served = ServedNode(device, command.plan, command.node, network, task)
+        served = ServedNode(device, command.plan, command.node, network, task, threshold or 0.0)
         key = (spec.name, command.plan.epoch, command.node)
         with self._lock:
             self._networks[command.key] = network, outputs

@@ -26,7 +26,7 @@ from hams_agents.tasks.input import IDENTITY, compose
 from hams_agents.tasks.registry import gives_objects, is_detection
 from hams_shared.errors import HamsError, InferenceError, MessageError, TaskError, as_hams_error
 from hams_shared.group.node_spec import CropSpec, InputSpec, NodeSpec
-from hams_shared.wire.frames import DeferredCrops, Output, Pixels, Work, onto_frame
+from hams_shared.wire.frames import DeferredCrops, Given, Output, Pixels, Work, onto_frame
 from hams_shared.wire.messages.plan import Plan
 
 
@@ -39,6 +39,8 @@ class ServedNode:
     node: str
     network: Network
     task: Task
+    threshold: float = 0.0
+    """The task's own, where its detections from a lower one on are given to the tracker."""
 
     @property
     def spec(self) -> NodeSpec:
@@ -64,6 +66,12 @@ class ServedNode:
     def finds_objects(self) -> bool:
         """Whether its outputs hold objects, so that it may have children."""
         return gives_objects(self.task)
+
+    @cached_property
+    def children(self) -> tuple[str, ...]:
+        """The children that are given work here; the pipeline gives the others theirs."""
+        spec = self.plan.group.spec
+        return tuple(child for child in spec.children(self.node) if child not in spec.chosen)
 
     @cached_property
     def takes(self) -> InputSpec:
@@ -148,7 +156,7 @@ def prepare(batch: Batch) -> None:
     """Make the input tensor."""
     batch.started = time.perf_counter()
     clock = _Clock(batch.timing, batch.cpu_s)
-    if any(piece.work.deferred is not None for piece in batch.pieces):
+    if any(piece.work.deferred is not None or piece.work.objects is not None for piece in batch.pieces):
         batch.pieces = [_cut_out(piece) for piece in batch.pieces]
         clock.lap("crop")
     if not any(piece.work.count for piece in batch.pieces):
@@ -173,7 +181,8 @@ def _shown(work: Work) -> list[tuple[Pixels, Affine, tuple[int, int]]]:
 
 def _cut_out(piece: Piece) -> Piece:
     """Take deferred crops from the frame; a frame that was dropped meanwhile is the error of this piece alone."""
-    work, deferred = piece.work, piece.work.deferred
+    work = piece.work if piece.work.objects is None else _located(piece.served, piece.work, piece.work.objects)
+    deferred = work.deferred
     if deferred is None:
         return piece
     parts = zip(deferred.filled, work.to_frame, deferred.corners, strict=True)
@@ -186,6 +195,16 @@ def _cut_out(piece: Piece) -> Piece:
             piece, work=replace(nothing, deferred=None, pointer=None, view=None), error=as_hams_error(error)
         )
     return replaced(piece, work=replace(work, images=images, deferred=None, pointer=None, view=None))
+
+
+def _located(served: ServedNode, work: Work, objects: list[Given]) -> Work:
+    """Return the work with the places of its crops, where the pipeline chose the objects."""
+    found = [
+        Detected(one.box, one.score, one.label, None if one.points is None else np.array(one.points, np.float64))
+        for one in objects
+    ]
+    there = _deferred(work, work.node, served.spec.crop, served.takes, found)
+    return replace(there, sources=[work.sources[index] for index in there.sources], objects=None)
 
 
 def infer(batch: Batch, *, alone: bool = True) -> None:
@@ -242,7 +261,7 @@ def _finish(piece: Piece, batch: Batch, first: int, last: int) -> Finished:
             found = served.detector.detect(outputs, to_frame, work.frame_size)
             clock.lap("decode")
             children = _crops(served, work, found, clock)
-            items = [[plain(one) for one in objects] for objects in found]
+            items = [[plain(one, served.threshold) for one in objects] for objects in found]
         elif served.describer is not None:
             items = served.describer.describe(outputs, to_frame)
             clock.lap("decode")
@@ -273,8 +292,8 @@ class _Clock:
         self._last, self._last_cpu = now, cpu
 
 
-def plain(one: Detected) -> dict[str, Any]:
-    """Return an object as it goes on the wire."""
+def plain(one: Detected, threshold: float = 0.0) -> dict[str, Any]:
+    """Return an object as it goes on the wire; those below `threshold` are for the tracker only."""
     item: dict[str, Any] = {
         "box": [round(v, 2) for v in one.box],
         "score": round(one.score, 4),
@@ -282,6 +301,8 @@ def plain(one: Detected) -> dict[str, Any]:
     }
     if one.points is not None:
         item["points"] = np.round(one.points, 2).tolist()
+    if one.score < threshold:
+        item["low"] = True
     return item
 
 
@@ -294,7 +315,7 @@ def _crops(served: ServedNode, work: Work, found: list[list[Detected]], clock: _
     children: list[tuple[str, Work]] = []
     spec = served.plan.group.spec
     whole = len(found) == 1 and any(found) and np.array_equal(work.to_frame[0], IDENTITY)
-    for child in spec.children(served.node):
+    for child in served.children:
         device = _device(served.plan, child, work.route)
         crop, takes = spec.nodes[child].crop, served.plan.input_on(child, device)
         here = device == served.device

@@ -74,14 +74,20 @@ def build_task(task: TaskSpec, input: InputSpec, metadata: Mapping[str, str] | N
     return own
 
 
+def threshold_of(task: TaskSpec) -> float | None:
+    """Return the least score of what a detection task finds; None where it has none. Raises as :func:`build_task`."""
+    cls = _class(task.type)
+    threshold = getattr(_params(task, cls.Params), "threshold", None)
+    return threshold if isinstance(threshold, float) and callable(getattr(cls, "detect", None)) else None
+
+
 def with_lower_threshold(task: TaskSpec, margin: float) -> tuple[TaskSpec, float | None]:
     """Return `task` with its threshold lowered by `margin` (at most by half), and the threshold that it has.
 
     A task without a threshold is returned unchanged, with None. Raises as :func:`build_task`.
     """
-    cls = _class(task.type)
-    threshold = getattr(_params(task, cls.Params), "threshold", None)
-    if not isinstance(threshold, float) or not callable(getattr(cls, "detect", None)):
+    threshold = threshold_of(task)
+    if threshold is None:
         return task, None
     return task.model_copy(update={"threshold": max(threshold - margin, threshold / 2)}), threshold
 

@@ -6,19 +6,23 @@ no newer one can replace it.
 Lossless streams read no further than the window, and send a frame again when its device is lost, its deadline passes or
 an agent refuses it for now. Results leave in frame order, each frame once. A complete frame that waits for an older one
 has left the window: devices need other frames meanwhile.
+
+Where a group has tracks, cadences or conditions, its :class:`Selection` says which frames the root looks at and which
+objects the other nodes are given. Tracks are made in frame order; what is not computed is answered here.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any
 
+from hams_services.pipeline.flight import MAX_ATTEMPTS, UNKNOWN, Close, Command, Flight, Hold, Outcome, Send, Shot
 from hams_services.pipeline.join import Join
 from hams_services.pipeline.ledger import Ledger
 from hams_services.pipeline.routing import Replicas
+from hams_services.pipeline.selection import Selection, below
 from hams_shared.errors import MessageError
 from hams_shared.runtime.backoff import Backoff
 from hams_shared.wire.frames import FrameId, Output
@@ -29,9 +33,6 @@ RETRYABLE = frozenset({"stale-epoch", "refused", "frame-gone", "frame-unreachabl
 
 RETRY = Backoff(first=0.1, longest=6.4)
 """Pauses before a failed frame is sent again."""
-
-MAX_ATTEMPTS = 8
-"""A lossless frame fails after so many failed attempts (deadline or refusal). A lost device is no failed attempt."""
 
 HELD = 3
 """At most so many windows of frames are open, those that are complete and wait for an older one included."""
@@ -49,97 +50,6 @@ def may_pass(code: str) -> bool:
     return code in RETRYABLE or code == "deadline"
 
 
-class Outcome(Enum):
-    """How a frame ends."""
-
-    DELIVERED = "delivered"
-    DROPPED = "dropped"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class Send:
-    """Publish the frame to the root's device."""
-
-    id: FrameId
-    plan: Plan
-    route: dict[str, str]
-    """By node: the device that serves it."""
-
-
-@dataclass(frozen=True)
-class Close:
-    """The frame has ended: publish its result if it was delivered, and forget its pixels."""
-
-    frame: int
-    outcome: Outcome
-    reason: str = ""
-    detail: str = ""
-    """The failed node's error text."""
-    objects: list[dict[str, Any]] = field(default_factory=list)
-    id: FrameId | None = None
-    """Of the attempt that was delivered."""
-    join: Join | None = None
-    submitted: float = 0.0
-    """Monotonic time, s."""
-
-
-@dataclass(frozen=True)
-class Hold:
-    """The frame is complete and waits for an older one: its pixels are needed no more."""
-
-    frame: int
-
-
-Command = Send | Close | Hold
-
-
-@dataclass
-class Flight:
-    """One frame under way."""
-
-    frame: int
-    captured: float
-    submitted: float
-    attempt: int = -1
-    failed_attempts: int = 0
-    """Attempts that ended by deadline or refusal."""
-    plan: Plan | None = None
-    join: Join | None = None
-    route: dict[str, str] = field(default_factory=dict)
-    """By node: the device that serves it."""
-    outstanding: set[str] = field(default_factory=set)
-    """Nodes that have not answered this attempt."""
-    deadline: float = 0.0
-    retry_at: float | None = None
-    """When to send (again), if not under way; None while an attempt runs."""
-    objects: list[dict[str, Any]] | None = None
-    """The joined result, once complete."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether all nodes have answered."""
-        return self.objects is not None
-
-    def validate(self) -> None:
-        """Raise AssertionError unless its outstanding nodes, route and plan fit together; for tests."""
-        at = f"frame {self.frame}, attempt {self.attempt}"
-        assert self.outstanding <= self.route.keys(), f"{at}: {self.outstanding} outstanding, but were not sent"
-        assert self.failed_attempts < MAX_ATTEMPTS, f"{at}: it should have been given up"
-        assert self.failed_attempts <= self.attempt + 1, f"{at}: {self.failed_attempts} attempts have failed"
-        assert (self.attempt < 0) == (self.plan is None) == (self.join is None), f"{at}: sent under no plan"
-        if self.plan is not None:
-            assert self.route.keys() == self.plan.shares.keys(), f"{at}: its route misses nodes"
-            assert all(to in self.plan.shares[node] for node, to in self.route.items()), (
-                f"{at}: its route is not the plan's"
-            )
-        if self.complete:
-            assert not self.outstanding, f"{at}: it is complete, and {self.outstanding} are outstanding"
-            assert self.retry_at is None, f"{at}: it is complete, and will be sent again"
-        elif self.retry_at is None:
-            assert self.outstanding, f"{at}: it waits for no node"
-
-
 @dataclass
 class StreamCore:
     """The state of one stream. `now` is a monotonic time in s throughout."""
@@ -153,7 +63,7 @@ class StreamCore:
     """In frame order."""
     plan: Plan | None = None
     """The active plan, or None while some device of it is not ready: then nothing is sent."""
-    waiting: deque[tuple[int, float, float]] = field(default_factory=lambda: deque(maxlen=1))
+    waiting: deque[tuple[int, float, float, Shot]] = field(default_factory=lambda: deque(maxlen=1))
     """Live only: the newest frame, when the window is full."""
     unpublished: int = 0
     """Complete frames whose results are not published yet: they hold their part of the window."""
@@ -164,6 +74,8 @@ class StreamCore:
     """Shared by all streams of the group."""
     limits: Mapping[str, int] = field(default_factory=dict)
     """Live only, by node: how many frames may wait for the node's devices."""
+    selection: Selection | None = None
+    """None: every node runs on every frame, and looks at all its parent's objects."""
 
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -174,8 +86,10 @@ class StreamCore:
 
     @property
     def under_way(self) -> int:
-        """Frames in the window."""
-        return len(self.flights) - self.held + self.unpublished
+        """Frames in the window; of a live stream with predicted ones, those that devices have."""
+        if self.selection is None or self.lossless:
+            return len(self.flights) - self.held + self.unpublished
+        return sum(bool(f.outstanding) or f.retry_at is not None for f in self.flights.values()) + self.unpublished
 
     @property
     def room(self) -> int:
@@ -187,17 +101,23 @@ class StreamCore:
         """Whether no frame is under way or waiting."""
         return not (self.flights or self.unpublished or self.waiting)
 
-    def submit(self, captured: float, now: float) -> tuple[int, list[Command]]:
+    def submit(self, captured: float, now: float, shot: Shot = UNKNOWN) -> tuple[int, list[Command]]:
         """Take a frame read at Unix time `captured`; return its number and what to do."""
         frame = self.ledger.submit()
         commands: list[Command] = []
         if not self.lossless and not self._has_room():
             while self.waiting:
                 commands.append(self._drop(self.waiting.popleft()[0], "newer-frame"))
-            self.waiting.append((frame, captured, now))
-        else:
-            commands += self._launch(frame, captured, now, now)
-        return frame, commands
+            if self._needs_devices(shot) or not self._may_open():
+                self.waiting.append((frame, captured, now, shot))
+                return frame, commands
+        return frame, commands + self._launch(frame, captured, now, shot, now)
+
+    def leave_out(self, media_time_s: float) -> None:
+        """Take a frame that the gate leaves out: it ends at once."""
+        self.ledger.gate(self.ledger.submit())
+        if self.selection is not None:
+            self.selection.left_out(media_time_s)
 
     def route(self, plan: Plan | None, broken: Iterable[str], now: float) -> list[Command]:
         """The route changed: `plan` is the plan to send under (None: wait), `broken` the devices whose work is lost."""
@@ -226,23 +146,20 @@ class StreamCore:
             or output.id.captured != flight.captured  # another run of a stream of this name
         ):
             return []  # late, from an attempt given up
-        if output.node in flight.outstanding:
-            flight.outstanding.remove(output.node)
-            self.replicas.release(output.node, flight.route[output.node])
+        self._answered(flight, output.node)
         if output.error is not None:
             if flight.retry_at is not None:
                 return []  # the attempt has failed, or was lost, already
             return self._failed(flight, output.error["code"], now, f"{output.node}: {output.error.get('text', '')}")
-        if not flight.join.add(output):
-            return self._go(now) if output.node == flight.plan.group.spec.root else []
-        try:
-            flight.objects = flight.join.objects()
-        except MessageError as error:
-            return self._failed(flight, error.code, now, error.text)
-        flight.retry_at = None
-        self.held += 1
-        commands = self._deliver_complete()
-        return [*(commands or [Hold(flight.frame)]), *self._go(now)]
+        if self.selection is not None and output.node == flight.plan.group.spec.root:
+            flight.root = output
+            flight.deadline = math.inf  # it may wait for older frames
+            return self._track(now) + self._go(now)
+        flight.join.add(output)
+        commands = self._give(flight, now)
+        if not flight.join.complete:
+            return [*commands, *self._go(now)] if commands or output.node == flight.plan.group.spec.root else []
+        return [*commands, *self._complete(flight, now), *self._go(now)]
 
     def published(self, now: float) -> list[Command]:
         """The result of a delivered frame is published: there is room for another frame."""
@@ -296,8 +213,15 @@ class StreamCore:
         return self._window_has_room() and all(self._waiting_for(node) < most for node, most in self.limits.items())
 
     def _window_has_room(self) -> bool:
-        opened = len(self.flights) + self.unpublished
-        return self.plan is not None and self.under_way < self.window and opened < HELD * self.window
+        return self._may_open() and self.under_way < self.window
+
+    def _may_open(self) -> bool:
+        """Whether another frame may be open at all, under way or not."""
+        return self.plan is not None and len(self.flights) + self.unpublished < HELD * self.window
+
+    def _needs_devices(self, shot: Shot) -> bool:
+        """Whether the root is to look at the frame."""
+        return self.selection is None or self.selection.detects(shot)
 
     def _waiting_for(self, node: str) -> int:
         """Frames that the node's devices have, or will have once they are sent again, and have not answered."""
@@ -310,27 +234,101 @@ class StreamCore:
 
     def _release(self, flight: Flight) -> None:
         """The attempt is over: nothing is outstanding for it at any device."""
-        for node in flight.outstanding:
+        for node in flight.reserved:
             self.replicas.release(node, flight.route[node])
+        flight.reserved.clear()
         flight.outstanding.clear()
 
-    def _launch(self, frame: int, captured: float, submitted: float, now: float) -> list[Command]:
-        self.flights[frame] = flight = Flight(frame, captured, submitted, retry_at=now)
+    def _answered(self, flight: Flight, node: str) -> None:
+        """The node has answered the attempt, or is not asked."""
+        flight.outstanding.discard(node)
+        if node in flight.reserved:
+            flight.reserved.remove(node)
+            self.replicas.release(node, flight.route[node])
+
+    def _launch(self, frame: int, captured: float, submitted: float, shot: Shot, now: float) -> list[Command]:
+        detect = self._needs_devices(shot)
+        self.flights[frame] = flight = Flight(frame, captured, submitted, retry_at=now, shot=shot, detect=detect)
+        if self.selection is not None:
+            flight.paused_s = self.selection.launched(shot, detect=detect)
         return self._send(flight, now)
 
     def _send(self, flight: Flight, now: float) -> list[Command]:
         if self.plan is None:
             return []
         self._release(flight)
+        spec = self.plan.group.spec
         flight.route = self.replicas.choose(self.plan, flight.route)
-        flight.outstanding = set(flight.route)
+        flight.reserved = set(flight.route)
         flight.attempt += 1
         self.resent += flight.attempt > 0
         flight.plan = self.plan
-        flight.join = Join(self.plan.group.spec)
-        flight.deadline = now + self.deadline_s
+        flight.join, flight.root = Join(spec), None
         flight.retry_at = None
-        return [Send(self._id(flight, self.plan), self.plan, flight.route)]
+        if flight.chosen is not None or not flight.detect:
+            self._answered(flight, spec.root)
+            flight.deadline = math.inf
+            return self._track(now) if flight.chosen is None else self._resume(flight, flight.chosen, now)
+        flight.outstanding = set(flight.route) - (self.selection.left if self.selection is not None else set())
+        flight.deadline = now + self.deadline_s
+        return [Send(self._id(flight, self.plan), self.plan, flight.route, spec.root)]
+
+    # ── what is chosen here ───────────────────────────────────────────────────────────────────────────────────
+
+    def _track(self, now: float) -> list[Command]:
+        """Make tracks of the frames whose root has answered, in frame order."""
+        commands: list[Command] = []
+        if self.selection is None:
+            return commands
+        for flight in list(self.flights.values()):
+            if flight.chosen is None and not flight.seen and self.selection.in_order:
+                break
+            if flight.chosen is None and flight.seen and flight.retry_at is None:
+                try:
+                    flight.chosen = self.selection.look(flight)
+                except MessageError as error:
+                    flight.root = None
+                    commands += self._failed(flight, error.code, now, error.text)
+                    break
+                commands += self._resume(flight, flight.chosen, now)
+        return commands
+
+    def _resume(self, flight: Flight, root: Output, now: float) -> list[Command]:
+        """Go on with an attempt whose root's answer is known."""
+        assert flight.join is not None
+        flight.join.add(root)
+        commands = self._give(flight, now)
+        return [*commands, *self._complete(flight, now)] if flight.join.complete else commands
+
+    def _give(self, flight: Flight, now: float) -> list[Command]:
+        """Send the frame to the nodes whose objects can be chosen now; answer for those that have none."""
+        commands: list[Command] = []
+        if self.selection is None or flight.join is None or flight.plan is None or flight.retry_at is not None:
+            return commands
+        for node in self.selection.due(flight):
+            objects = self.selection.pick(flight, node)
+            nodes = below(flight.plan.group.spec, node)
+            if not objects:
+                for one in nodes:
+                    self._answered(flight, one)
+                    flight.join.add(self.selection.nothing(flight, one))
+                continue
+            flight.outstanding |= nodes
+            flight.deadline = now + self.deadline_s
+            at = self._id(flight, flight.plan)
+            commands.append(Send(at, flight.plan, flight.route, node, objects, flight.picks[node]))
+        return commands
+
+    def _complete(self, flight: Flight, now: float) -> list[Command]:
+        """Join a frame of which all nodes have answered."""
+        assert flight.join is not None
+        try:
+            flight.objects = flight.join.objects()
+        except MessageError as error:
+            return self._failed(flight, error.code, now, error.text)
+        flight.retry_at = None
+        self.held += 1
+        return self._deliver_complete() or [Hold(flight.frame)]
 
     def _id(self, flight: Flight, plan: Plan) -> FrameId:
         name = plan.group.spec.name
@@ -344,7 +342,7 @@ class StreamCore:
                 commands += self._send(flight, now)
         while self.waiting and self._has_room():
             commands += self._launch(*self.waiting.popleft(), now)
-        return commands
+        return commands + self._track(now)
 
     def _failed(self, flight: Flight, code: str, now: float, detail: str = "") -> list[Command]:
         flight.failed_attempts += 1
@@ -357,12 +355,15 @@ class StreamCore:
         return self._end(flight, Outcome.DROPPED if dropped else Outcome.FAILED, code, detail) + self._go(now)
 
     def _drop(self, frame: int, reason: str) -> Close:
+        """End a frame that was not sent."""
         self.ledger.drop(frame, reason)
         return Close(frame, Outcome.DROPPED, reason)
 
     def _end(self, flight: Flight, outcome: Outcome, reason: str, detail: str = "") -> list[Command]:
         del self.flights[flight.frame]
         self._release(flight)
+        if self.selection is not None:
+            self.selection.ended(flight)
         if outcome is Outcome.DROPPED:
             self.ledger.drop(flight.frame, reason)
         else:
@@ -378,6 +379,8 @@ class StreamCore:
                 break
             del self.flights[frame]
             self.ledger.deliver(frame)
+            if self.selection is not None:
+                self.selection.delivered(flight)
             self.held -= 1
             self.unpublished += 1
             close = Close(
@@ -387,6 +390,7 @@ class StreamCore:
                 id=self._id(flight, flight.plan),
                 join=flight.join,
                 submitted=flight.submitted,
+                shot=flight.shot,
             )
             commands.append(close)
         return commands

@@ -8,30 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from msgspec.structs import replace
 
-from hams_services.pipeline.core import Close, Command, Hold, Outcome, Send, StreamCore
-from hams_services.pipeline.gallery import Gallery, identify
+from hams_services.pipeline.core import HELD, StreamCore
+from hams_services.pipeline.dispatch import Dispatch, GroupContext
+from hams_services.pipeline.flight import Close, Command, Hold, Outcome, Send, Shot
+from hams_services.pipeline.gallery import identify
+from hams_services.pipeline.gate import MotionGate
 from hams_services.pipeline.join import frame_result
-from hams_services.pipeline.routing import Replicas, Reroute, SharedMemoryPeers, room
+from hams_services.pipeline.luma import small_luma
+from hams_services.pipeline.routing import Reroute, room
+from hams_services.pipeline.selection import selection_of
 from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.taps import Taps
+from hams_services.pipeline.tracking.cadence_agreement import tried
 from hams_shared.bus import chunks
-from hams_shared.bus.mailbox import Mailboxes, Outgoing
-from hams_shared.bus.protocol import Bus, Message, Subscription
+from hams_shared.bus.protocol import Message, Subscription
 from hams_shared.errors import FrameUnreachableError, HamsError, RefusedError
-from hams_shared.group.spec import VGA, GroupSpec
-from hams_shared.runtime.clock import Clock
+from hams_shared.group.spec import VGA
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import FrameStore
-from hams_shared.wire.frames import Output, Reduced, Work, pack_works, unpack_outputs
+from hams_shared.wire.frames import Output, unpack_outputs
 from hams_shared.wire.messages.pipeline import StreamView
 from hams_shared.wire.results import FrameResult
 
@@ -41,28 +44,14 @@ RECENT_S = 5.0
 """Span over which a playing stream's FPS is taken, s."""
 TAPPED_LIMIT = 1024
 """What waits to be carried out, from which on tapped outputs are left out."""
+TRIAL_S = 1.0
+"""How often it is asked whether a trial is full, s."""
 SPARE = 2
 """Slots in shared memory beyond the window: one frame waits, one is being read."""
-NO_PIXELS = np.empty((1, 0, 0, 3), np.uint8)
-IDENTITY = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
-
 StreamState = Literal["waiting", "playing", "reconnecting", "ended", "failed"]
 
 OnClose = Callable[[Close, FrameResult | None], None]
 """Called with every frame that ends; with its result when it was delivered."""
-
-
-@dataclass(frozen=True)
-class GroupContext:
-    """What all streams of a group use together."""
-
-    bus: Bus
-    spec: GroupSpec
-    clock: Clock
-    peers: SharedMemoryPeers
-    mailboxes: Mailboxes
-    replicas: Replicas
-    galleries: dict[str, Gallery]
 
 
 class Flow:
@@ -74,7 +63,13 @@ class Flow:
         spec = context.spec
         self._room, self._pixels, self._fps = 0, VGA, np.inf
         window = spec.window(lossless=lossless)
-        self.core = StreamCore(stream, lossless, window, spec.deadline_s, replicas=context.replicas)
+        chosen = selection_of(spec, spec.streams.get(stream))
+        self.core = StreamCore(stream, lossless, window, spec.deadline_s, replicas=context.replicas, selection=chosen)
+        self._looks = chosen is not None and chosen.looks_at_pixels
+        self.run_id = secrets.token_hex(4) if chosen is not None and chosen.follower is not None else ""
+        """Of the stream's tracks: their ids begin again with another one."""
+        source = spec.streams.get(stream)
+        self._gate = None if source is None or source.gate is None else MotionGate(source.gate, source.mask)
         self.frames = FrameStore(window + SPARE)
         self._reduced = FrameStore(window + SPARE)
         """Of the frames that have one: the smaller picture."""
@@ -93,14 +88,12 @@ class Flow:
         self._recent: deque[float] = deque(maxlen=2000)
         self.complaint = ""
         """Why the newest failed frame failed."""
-        self._about: dict[int, tuple[float | None, int, int]] = {}
-        """Of the frames under way: media time, width, height."""
         self._first: float | None = None
         self._last: float | None = None
         self._outbox: asyncio.Queue[Command | Output] = asyncio.Queue()  # bounded by the window and TAPPED_LIMIT
         self._parts = chunks.Assembler()
         self._mailbox = context.mailboxes.open()
-        self._dispatch = Dispatch(context, self._mailbox.address, self.frames, self._reduced)
+        self._dispatch = Dispatch(context, self._mailbox.address, self.frames, self._reduced, spec.streams.get(stream))
         self._closed = False
         self._sends: list[Send] = []
         """Frames that wait for others to be sent with them."""
@@ -124,12 +117,16 @@ class Flow:
         if width * height > self._pixels:  # of single images of many sizes the largest counts
             self._pixels = width * height
             self._set_window()
+        luma = small_luma(picture.pixels) if self._looks or self._gate is not None else None
+        if self._gate is not None and luma is not None and not self._gate.take(luma, media_time_s or 0.0):
+            self.core.leave_out(media_time_s or 0.0)
+            return frame
         self.frames.put(frame, picture.pixels)
         if picture.reduced is not None:
             self._reduced.put(frame, picture.reduced)
-        self._about[frame] = (media_time_s, width, height)
         captured = time.time() if picture.captured is None else picture.captured
-        number, commands = self.core.submit(captured, self._clock.now())
+        shot = Shot(media_time_s, (width, height), luma)
+        number, commands = self.core.submit(captured, self._clock.now(), shot)
         assert number == frame
         self._queue(commands, more=more)
         return frame
@@ -175,7 +172,8 @@ class Flow:
     def _set_window(self) -> None:
         spec, core = self._context.spec, self.core
         core.window = window = spec.window(lossless=core.lossless, room=self._room, pixels=self._pixels, fps=self._fps)
-        self.frames.slots = self._reduced.slots = window + SPARE
+        opened = window if core.selection is None or core.lossless else HELD * window  # predicted frames wait, too
+        self.frames.slots = self._reduced.slots = opened + SPARE
 
     def tick(self) -> None:
         """Deadlines and due retries."""
@@ -218,7 +216,6 @@ class Flow:
 
     def _forget(self, command: Close) -> None:
         self._drop(command.frame)
-        self._about.pop(command.frame)
         if command.outcome is Outcome.FAILED:
             self.complaint = f"frame {command.frame} failed: {command.detail or command.reason}"
             failures = self.core.ledger.failed.total()
@@ -230,6 +227,18 @@ class Flow:
     def _drop(self, frame: int) -> None:
         self._reduced.drop(frame)
         self.frames.drop(frame)
+
+    async def tune(self) -> None:
+        """Find out how often the detector must look, where HAMS is to choose; until that is known, or cancelled."""
+        follower = None if self.core.selection is None else self.core.selection.follower
+        while follower is not None and (trial := follower.trial) is not None:
+            await asyncio.sleep(TRIAL_S)
+            if trial.full:
+                follower.tried(await asyncio.to_thread(tried, trial))
+                if follower.agreement:
+                    found = ", ".join(f"{n}: {value:.2f}" for n, value in follower.agreement.items())
+                    text = "stream %s: the detector looks at every %d. frame (agreement by cadence: %s)"
+                    self.log.info(text, self.name, follower.cadence.frames, found)
 
     async def run(self) -> None:
         """Carry out commands as they come, until cancelled."""
@@ -267,8 +276,10 @@ class Flow:
         self._latency.append(latency_ms)
         self._recent.append(now)
         self._first, self._last = self._first or now, now
-        time_s, *size = self._about.pop(command.frame)
-        result = frame_result(command.id, command.join, command.objects, (size[0], size[1]), time_s, latency_ms)
+        shot = command.shot
+        result = frame_result(
+            command.id, command.join, command.objects, shot.size, shot.media_time_s, latency_ms, self.run_id
+        )
         if self._publish:
             await self._publish_result(self._pack(result))
         self._queue(self.core.published(self._clock.now()))
@@ -312,6 +323,7 @@ class Flow:
             submitted=ledger.submitted,
             delivered=ledger.delivered,
             in_flight=len(ledger.open),
+            gated=ledger.gated,
             dropped=dict(ledger.dropped),
             failed=dict(ledger.failed),
             resent=self.core.resent,
@@ -319,82 +331,3 @@ class Flow:
             p50_ms=round(float(p50), 3),
             p99_ms=round(float(p99), 3),
         )
-
-
-@dataclass(frozen=True)
-class Dispatch:
-    """Sends the frames of one stream to the devices of their root node; frames for one device share a message."""
-
-    context: GroupContext
-    answer_to: str
-    """The mailbox of the stream."""
-    frames: FrameStore
-    reduced: FrameStore
-    """Of the frames that have one: the smaller picture."""
-
-    def by_mailbox(self, sends: Iterable[Send]) -> list[Send]:
-        """Send frames into the mailboxes of their devices; return those that have to go by the broker."""
-        left: list[Send] = []
-        for device, some in _by_device(sends).items():
-            # A message with pixels is too large for a mailbox, and is packed once.
-            small = self.context.peers.mailbox(device) and all(self._in_memory(command.id.frame) for command in some)
-            message = self._message(device, some) if small else None
-            if message is None or not self.context.mailboxes.send(message):
-                left += some
-        return left
-
-    async def by_broker(self, sends: Iterable[Send]) -> None:
-        """Publish frames. Raises BrokerError and DeadlineError."""
-        for device, some in _by_device(sends).items():
-            message = self._message(device, some)
-            if message is not None:
-                await chunks.publish(self.context.bus, message.subject, message.data)
-
-    def _in_memory(self, frame: int) -> bool:
-        found = self.frames.get(frame)
-        return found is not None and found[1] is not None
-
-    def _message(self, device: str, sends: list[Send]) -> Outgoing | None:
-        """Return the work of frames for one device; None when all were closed meanwhile."""
-        works = [work for command in sends if (work := self._work(command)) is not None]
-        return Outgoing(subjects.work(device), pack_works(works), self.context.peers.mailbox(device)) if works else None
-
-    def _work(self, command: Send) -> Work | None:
-        """Return the root's work for a frame; None when the frame was closed meanwhile."""
-        found = self.frames.get(command.id.frame)
-        if found is None:
-            return None
-        image, pointer = found
-        spec = command.plan.group.spec
-        maps = self.context.peers.maps(_device(command))
-        reduced = self.reduced.get(command.id.frame)
-        work = Work(
-            command.id,
-            spec.root,
-            image[None],
-            IDENTITY,
-            [0],
-            (image.shape[1], image.shape[0]),
-            {node: to for node, to in command.route.items() if len(command.plan.shares[node]) > 1},
-            pointer if maps else None,
-            peers=self.context.peers.mailboxes(command.plan.devices),
-            answer_to=self.answer_to,
-        )
-        if reduced is not None:
-            pixels, place = reduced
-            work = replace(work, reduced=Reduced(pixels, place if maps else None))
-            if not spec.children(spec.root):  # nobody cuts crops
-                work = replace(work, images=NO_PIXELS, pointer=None)
-        return work
-
-
-def _by_device(sends: Iterable[Send]) -> dict[str, list[Send]]:
-    found: dict[str, list[Send]] = {}
-    for command in sends:
-        found.setdefault(_device(command), []).append(command)
-    return found
-
-
-def _device(command: Send) -> str:
-    """Return the device that a frame is sent to."""
-    return command.route[command.plan.group.spec.root]

@@ -7,8 +7,9 @@ import gc
 from collections import Counter
 from pathlib import Path
 
-from hams_services.pipeline.core import Close, Outcome
-from hams_services.pipeline.flow import Flow, GroupContext
+from hams_services.pipeline.dispatch import GroupContext
+from hams_services.pipeline.flight import Close, Outcome
+from hams_services.pipeline.flow import Flow
 from hams_services.pipeline.gallery import galleries_of
 from hams_services.pipeline.routing import Replicas, Reroute, SharedMemoryPeers
 from hams_services.pipeline.sources.base import Picture
@@ -51,7 +52,7 @@ class DeployedGroup:
         """Take outputs and carry frames; :meth:`play` reads the sources."""
         for flow in self.flows.values():
             self._subscriptions.append(await flow.subscribe())
-            self._tasks.append(owner.create_task(flow.run()))
+            self._tasks += [owner.create_task(flow.run()), owner.create_task(flow.tune())]
 
     def play(self, owner: asyncio.TaskGroup) -> None:
         """Read the sources of all streams."""

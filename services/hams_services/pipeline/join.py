@@ -24,11 +24,27 @@ class Join:
     spec: GroupSpec
     outputs: dict[str, Output] = field(default_factory=dict)
 
+    @property
+    def complete(self) -> bool:
+        """Whether all nodes have answered."""
+        return len(self.outputs) == len(self.spec.nodes)
+
     def add(self, output: Output) -> bool:
         """Take a node's output; True when it was the last one missing. A second answer of a node is ignored."""
         if output.node in self.spec.nodes:
             self.outputs.setdefault(output.node, output)
-        return len(self.outputs) == len(self.spec.nodes)
+        return self.complete
+
+    def found_by(self, node: str) -> tuple[list[dict[str, Any]], list[int]]:
+        """Return all objects that `node` found in the frame, and which of its parent's objects each is in."""
+        objects: list[dict[str, Any]] = []
+        parents: list[int] = []
+        output = self.outputs[node]
+        for source, item in zip(output.sources or range(len(output.items)), output.items, strict=False):
+            found = item if isinstance(item, list) else _parts(item)
+            objects += found
+            parents += [source] * len(found)
+        return objects, parents
 
     def objects(self) -> list[dict[str, Any]]:
         """Put the outputs together. Raises MessageError when they contradict each other."""
@@ -57,10 +73,11 @@ class Join:
             self._extend(child, found)
 
     def nodes(self) -> dict[str, NodeReport]:
-        """Return each node's device and timings in ms."""
+        """Return the device and timings in ms of each node that was asked."""
         return {
             name: cast(NodeReport, {"device": output.device, **output.timing})
             for name, output in sorted(self.outputs.items())
+            if output.device
         }
 
 
@@ -77,13 +94,14 @@ def frame_result(
     size: tuple[int, int],
     media_time_s: float | None,
     latency_ms: float,
+    run: str = "",
 ) -> FrameResult:
     """Return the result of one frame, as applications get it; `size` is the frame's width and height in pixels.
 
     Where the root describes the whole frame, its one object is the frame.
     """
     whole = ResultObject(box=(0, 0, *size), score=1.0, label="frame")
-    return FrameResult(
+    result = FrameResult(
         version=1,
         group=id.group,
         stream=id.stream,
@@ -97,3 +115,6 @@ def frame_result(
         objects=[cast(ResultObject, one if "box" in one else {**whole, **one}) for one in objects],
         nodes=join.nodes(),
     )
+    if run:
+        result["run"] = run
+    return result

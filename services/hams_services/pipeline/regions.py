@@ -27,11 +27,11 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from hams_services.pipeline.polygons import inside
+from hams_services.pipeline.zones import Zones
 from hams_shared.group.node_spec import InputSpec
-from hams_shared.group.regions import Polygon, Rectangle, TilesSpec
+from hams_shared.group.regions import Rectangle, TilesSpec
 from hams_shared.wire.frames import DeferredCrops
 
 Found = dict[str, Any]
@@ -107,19 +107,12 @@ def _spans(start: int, stop: int, count: int, overlap: float) -> list[tuple[int,
     return [(first, first + part) for first in firsts]
 
 
-def unmasked(objects: Sequence[Found], masks: Sequence[Polygon], frame_size: tuple[int, int]) -> list[Found]:
-    """Return the objects whose foot point is in none of the `masks` (relative); `frame_size` is width and height."""
-    if not (objects and masks):
+def unmasked(objects: Sequence[Found], masks: Zones, frame_size: tuple[int, int]) -> list[Found]:
+    """Return the objects whose foot point is in none of the `masks`; `frame_size` is width and height."""
+    if not (objects and masks.names):
         return list(objects)
-    feet = foot_points(np.array([one["box"] for one in objects], np.float64)) / frame_size
-    hidden = np.any([inside(mask, feet) for mask in masks], axis=0)
+    hidden = masks.of(np.array([one["box"] for one in objects], np.float64), frame_size)
     return [one for one, out in zip(objects, hidden, strict=True) if not out]
-
-
-def foot_points(boxes: ArrayLike) -> Boxes:
-    """Return where the objects of N×4 `boxes` (x0, y0, x1, y1) stand: N×2, the middles of their lower edges."""
-    box = np.asarray(boxes, np.float64).reshape(-1, 4)
-    return np.stack([(box[:, 0] + box[:, 2]) / 2, box[:, 3]], axis=1)
 
 
 def merged(parts: Sequence[View], found: Sequence[Sequence[Found]]) -> list[Found]:

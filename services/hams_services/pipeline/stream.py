@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from hams_services.pipeline.flow import Flow, GroupContext, StreamState
+from hams_services.pipeline.dispatch import GroupContext
+from hams_services.pipeline.flow import Flow, StreamState
 from hams_services.pipeline.sources.base import Picture, Source
 from hams_services.pipeline.sources.opening import open_source
 from hams_services.pipeline.sources.reader import Reader
@@ -92,8 +93,17 @@ class StreamRunner:
     def load(self) -> StreamLoad:
         """What the stream has cost so far."""
         cpu_s = self._reader.cpu_s if self._reader is not None else 0.0
-        frames = self.flow.core.ledger.submitted
-        return StreamLoad(group=self.flow.group, stream=self.flow.stream, frames=frames, read_cpu_s=round(cpu_s, 6))
+        core = self.flow.core
+        ledger, follower = core.ledger, None if core.selection is None else core.selection.follower
+        return StreamLoad(
+            group=self.flow.group,
+            stream=self.flow.stream,
+            frames=ledger.submitted,
+            read_cpu_s=round(cpu_s, 6),
+            completed=ledger.delivered + ledger.gated,
+            lost=ledger.dropped.total() + ledger.failed.total(),
+            agreement={} if follower is None else {f"{n}": value for n, value in follower.agreement.items()},
+        )
 
     def _with_source(self, view: StreamView) -> StreamView:
         if self._source is None:

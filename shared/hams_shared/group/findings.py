@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,47}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
@@ -46,6 +46,33 @@ class Strict(BaseModel):
         if isinstance(value, bool) and {kind, *get_args(kind)} & {int, float}:
             raise ValueError(f"must be a number, not {str(value).lower()}")
         return value
+
+
+class Fault(NamedTuple):
+    """What is wrong with parts of a file that do not go together: found by a check of the whole."""
+
+    path: tuple[str | int, ...]
+    """Keys and list indexes of the part to change, from the top of what is checked."""
+    text: str
+    column: int | None = None
+    """In the value at `path`, a text: the character that is wrong, from 1."""
+
+
+def refused(faults: Sequence[Fault]) -> PydanticCustomError:
+    """The error that a validator of the whole raises; `describe_all` takes it apart again."""
+    texts = [f"{'.'.join(map(str, path))}: {f'column {at}: ' if at else ''}{text}" for path, text, at in faults]
+    context = {"text": "; ".join(texts), "faults": [tuple(fault) for fault in faults]}
+    return PydanticCustomError("faults", "{text}", context)
+
+
+def _apart(findings: Iterable[ErrorDetails]) -> Iterable[tuple[ErrorDetails, int | None]]:
+    """Each finding with its column; those of a check of the whole one by one."""
+    for finding in findings:
+        if finding["type"] != "faults":
+            yield finding, None
+            continue
+        for path, text, column in finding["ctx"]["faults"]:
+            yield {**finding, "type": "fault", "loc": (*finding["loc"], *path), "msg": text}, column
 
 
 def describe(finding: ErrorDetails) -> str:
@@ -94,14 +121,16 @@ def describe_all(
     findings: Iterable[ErrorDetails],
     otherwise: str,
     model: type[BaseModel] | None = None,
-    line: Callable[[tuple[str | int, ...]], int | None] = lambda _: None,
+    place: Callable[[tuple[str | int, ...], int | None], str] = lambda path, column: "",
 ) -> str:
-    """All findings in one line; with suggestions for keys that `model` does not know, and each with its `line`."""
+    """All findings in one line; with suggestions for keys that `model` does not know, and each with its `place`.
+
+    `place` takes a path and perhaps a column of the value there.
+    """
     texts = []
-    all_found = list(findings)
-    for finding in all_found[:MOST]:
-        number = line(finding["loc"])
-        at = f"line {number}: " if number is not None else ""
+    all_found = list(_apart(findings))
+    for finding, column in all_found[:MOST]:
+        at = place(finding["loc"], column)
         texts.append(f"{at}{where(finding, otherwise)}: {describe(finding)}{_suggestion(finding, model)}")
     if len(all_found) > MOST:
         texts.append(f"and {len(all_found) - MOST} more")

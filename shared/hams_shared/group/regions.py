@@ -118,6 +118,11 @@ class Regions(Strict):
     zones: dict[Name, Polygon] = Field({}, description="areas by name; objects say in which their foot point is")
     lines: dict[Name, Line] = Field({}, description="lines by name; a track that crosses one is counted")
 
+    @property
+    def changes_view(self) -> bool:
+        """Whether the objects of the stream are not just what the detector finds in the whole picture."""
+        return bool(self.mask or self.roi is not None or self.tiles is not None)
+
     @model_validator(mode="after")
     def _names(self) -> Regions:
         if both := sorted(self.zones.keys() & self.lines.keys()):

@@ -6,11 +6,10 @@ record that travels to the scheduler all come from them.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +21,11 @@ from pydantic import (
 )
 
 from hams_shared.errors import GroupSpecError
-from hams_shared.group import strict_yaml, work_rules
+from hams_shared.group import conditions, node_faults, strict_yaml
 from hams_shared.group.camera_url import redacted
 from hams_shared.group.event_rules import EventsSpec
-from hams_shared.group.findings import Strict, describe_all
-from hams_shared.group.node_spec import RESERVED_NODE_NAMES, Name, NodeSpec
+from hams_shared.group.findings import Strict, describe_all, refused
+from hams_shared.group.node_spec import Name, NodeSpec
 from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.group.strict_yaml import Document
 
@@ -74,31 +73,10 @@ class GroupSpec(Strict):
 
     @model_validator(mode="after")
     def _graph(self) -> GroupSpec:
-        faults = [text for name in self.nodes for text in self._faults(name)] + [*work_rules.faults(self.nodes)]
-        roots = [name for name, node in self.nodes.items() if node.parent is None]
-        if len(roots) != 1:
-            found = ", ".join(roots) or "none"
-            faults.append(f"a group has exactly one node without parent, this one has {len(roots)}: {found}")
+        faults = [*node_faults.faults(self.nodes), *conditions.faults(self.nodes, self.streams, self.events)]
         if faults:
-            raise ValueError("; ".join(faults))
+            raise refused(faults)
         return self
-
-    def _faults(self, name: str) -> Iterator[str]:
-        """What is wrong with a node's place in the group."""
-        if name in RESERVED_NODE_NAMES:
-            yield f"a node cannot be called {name!r}: results use that key"
-        seen, parent = {name}, self.nodes[name].parent
-        if parent is not None and parent not in self.nodes:
-            close = difflib.get_close_matches(parent, list(self.nodes), n=1)
-            yield f"node {name}: its parent {parent!r} is not a node of this group" + (
-                f" (did you mean {close[0]}?)" if close else ""
-            )
-        while parent in self.nodes and parent is not None:
-            if parent in seen:
-                yield f"node {name}: its parents form a circle"
-                return
-            seen.add(parent)
-            parent = self.nodes[parent].parent
 
     def window(self, *, lossless: bool, room: int = 0, pixels: float = VGA, fps: float = math.inf) -> int:
         """Frames of one stream under way at once.
@@ -116,6 +94,17 @@ class GroupSpec(Strict):
     def root(self) -> str:
         """The node that sees whole frames."""
         return next(name for name, node in self.nodes.items() if node.parent is None)
+
+    @cached_property
+    def chosen(self) -> frozenset[str]:
+        """Nodes whose objects the pipeline chooses and sends to them; agents give the others their parent's."""
+        root = self.root
+        looks_again = self.nodes[root].track is not None or any(s.changes_view for s in self.streams.values())
+        return frozenset(
+            name
+            for name, node in self.nodes.items()
+            if node.when is not None or node.cadence is not None or (looks_again and node.parent == root)
+        ) - {root}
 
     def children(self, node: str) -> tuple[str, ...]:
         """Nodes that run on the crops `node` finds, in file order."""
@@ -154,8 +143,8 @@ def parse_group(data: Any, origin: str = "group", document: Document | None = No
     try:
         return GroupSpec.model_validate(data)
     except ValidationError as error:
-        line = document.line if document is not None else lambda _: None
-        text = describe_all(error.errors(include_url=False), "group", GroupSpec, line)
+        place = (document or Document(None, {}, {})).place
+        text = describe_all(error.errors(include_url=False), "group", GroupSpec, place)
         raise GroupSpecError(f"{origin}: {text}", "see docs/group-yaml.md") from None
 
 

@@ -34,6 +34,18 @@ class Document:
     data: Any
     lines: Mapping[KeyPath, int]
     """Line, from 1, by the path of keys and list indexes."""
+    texts: Mapping[KeyPath, tuple[int, int]]
+    """Line and column, from 1, where a text begins that stands in one line of the file as it is."""
+
+    def place(self, path: KeyPath, column: int | None = None) -> str:
+        """``line 7: ``, and for a `column` of the value at `path` its column in the file or else in the value."""
+        begins = self.texts.get(path)
+        if begins is not None and column is not None:
+            return f"line {begins[0]}, column {begins[1] + column - 1}: "
+        line = self.line(path)
+        parts = [] if line is None else [f"line {line}"]
+        parts += [] if column is None else [f"column {column} of the value"]
+        return f"{', '.join(parts)}: " if parts else ""
 
     def line(self, path: KeyPath) -> int | None:
         """The line of a value, or of the nearest one around it that the file has."""
@@ -82,12 +94,12 @@ def load(text: str, constructors: Mapping[str, Constructor] | None = None) -> Do
         try:
             root = loader.get_single_node()
             if root is None:
-                return Document(None, {})
+                return Document(None, {}, {})
             _check_size(root)
             twice = list(_twice(root, loader))
             if twice:
                 raise StrictYamlError("; ".join(twice))
-            return Document(_constructed(loader, root), dict(_lines(root, ())))
+            return Document(_constructed(loader, root), dict(_lines(root, ())), dict(_texts(root, ())))
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
@@ -180,3 +192,18 @@ def _lines(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             yield from _lines(value, (*path, index))
+
+
+def _texts(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, tuple[int, int]]]:
+    """Where texts begin, but for folded ones and those with escapes, whose columns are not those of the file."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                yield from _texts(value, (*path, str(key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _texts(value, (*path, index))
+    elif isinstance(node, yaml.ScalarNode) and node.tag.endswith(":str") and node.start_mark.line == node.end_mark.line:
+        quotes = 0 if node.style is None else 1
+        if node.end_mark.column - node.start_mark.column == len(node.value) + 2 * quotes:
+            yield path, (node.start_mark.line + 1, node.start_mark.column + 1 + quotes)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from hams_shared.group.findings import Strict
-
-if TYPE_CHECKING:
-    from hams_shared.group.node_spec import NodeSpec
 
 
 class TrackSpec(Strict):
@@ -43,11 +40,13 @@ class CadenceSpec(Strict):
     seconds: float | None = Field(None, gt=0, le=86_400, description="once in so many seconds of the video")
     track: bool = Field(False, description="a child: once per track, and again when a better crop appears")
     auto: bool = Field(False, description="a detector: more often while tracks are uncertain or motion is high")
-    min_fps: float = Field(1.0, gt=0, le=1000, description="of auto: detections a second at least")
+    min_fps: float | None = Field(None, gt=0, le=1000, description="of auto: detections a second at least [1]")
     max: int | None = Field(
         None, ge=2, le=1000, description="a detector: HAMS measures how many frames it may leave out"
     )
-    min_agreement: float = Field(0.95, gt=0, le=1, description="of max: IDF1 against detection on every frame")
+    min_agreement: float | None = Field(
+        None, gt=0, le=1, description="of max: least IDF1 against detection on every frame [0.95]"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -66,31 +65,42 @@ class CadenceSpec(Strict):
         if len(given) != 1:
             raise ValueError(f"give one of frames, seconds, track, auto, max; found {', '.join(given) or 'none'}")
         for key, of in (("min_fps", "auto"), ("min_agreement", "max")):
-            if key in self.model_fields_set and of not in given:
+            if getattr(self, key) is not None and of not in given:
                 raise ValueError(f"{key} goes with {of} only")
         return self
+
+    @property
+    def least_fps(self) -> float:
+        """Of ``auto``: detections a second at least."""
+        return 1.0 if self.min_fps is None else self.min_fps
+
+    @property
+    def floor(self) -> float:
+        """Of ``max``: the least agreement."""
+        return 0.95 if self.min_agreement is None else self.min_agreement
 
     @property
     def every_frame(self) -> bool:
         """Whether nothing is left out."""
         return self.frames == 1
 
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Of `max`: the cadences whose agreement is measured, 2, 3, 5, 10, 20 … and `max` itself; else none."""
+        if self.max is None:
+            return ()
+        known = (step * 10**power for power in range(3) for step in (2, 3, 5, 10))
+        return (*sorted({one for one in known if one < self.max}), self.max)
 
-def faults(nodes: Mapping[str, NodeSpec]) -> Iterator[str]:
-    """What is wrong with tracks and cadences of a group's nodes."""
-    for name, node in nodes.items():
-        of = nodes.get(node.parent) if node.parent is not None else None
-        if node.track is not None and node.parent is not None:
-            yield f"node {name}: track is for the node without parent, which sees whole frames"
-        if (cadence := node.cadence) is None:
-            continue
-        if node.parent is None:
-            if cadence.track:
-                yield f"node {name}: cadence: track is for children; a detector takes frames, seconds, auto or max"
-            if node.track is None and not cadence.every_frame:
-                yield f"node {name}: cadence needs track: boxes between two detections are predicted by the tracker"
-        elif cadence.auto or cadence.max:
-            key = "auto" if cadence.auto else "max"
-            yield f"node {name}: cadence: {key} is for the detector; a child takes track, frames or seconds"
-        elif of is not None and of.track is None:
-            yield f"node {name}: cadence needs a parent with track, which carries answers on; {node.parent} has none"
+    def chosen(self, agreement: Mapping[int, float]) -> int:
+        """Of `max`: on every how many frames the detector may run, with the measured `agreement` (IDF1) by cadence.
+
+        It is the largest up to which all that were measured agree: a larger one that agrees where a smaller one does
+        not is luck. It is also the cheapest, so no target asks for another. 1 until something was measured.
+        """
+        best = 1
+        for frames in sorted(one for one in agreement if 1 < one <= (self.max or 1)):
+            if agreement[frames] < self.floor:
+                break
+            best = frames
+        return best

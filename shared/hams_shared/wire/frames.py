@@ -73,6 +73,20 @@ class Reduced(Struct, frozen=True, eq=False):
     """Received by pointer: must be checked after the last look at the pixels."""
 
 
+class Given(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """An object of the parent, of which a child is to take its crop from the frame."""
+
+    box: tuple[float, float, float, float]
+    """x0, y0, x1, y1 in pixels of the frame."""
+    score: float
+    label: str
+    points: list[tuple[float, float]] | None = None
+
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, self.box)):
+            raise ValueError("objects: a box is not finite")
+
+
 class Work(Struct, frozen=True, eq=False):
     """Images for one node: the whole frame for the root, all crops of one frame for a child (possibly none)."""
 
@@ -95,6 +109,8 @@ class Work(Struct, frozen=True, eq=False):
     """Received by pointer: must be checked after the last look at the pixels."""
     deferred: DeferredCrops | None = None
     """The receiver takes the images from the frame."""
+    objects: list[Given] | None = None
+    """Of a child whose objects the pipeline chooses: the receiver cuts their crops from `images`, the frame."""
     peers: dict[str, str] = {}
     """Shared-memory peers: devices that can map a frame that travels by pointer, and so take their crops from it; with
     their mailboxes."""
@@ -211,9 +227,16 @@ class _Work(Struct, omit_defaults=True):
     answer_to: str = ""
     deferred: _Deferred | None = None
     reduced: _Pixels | None = None
+    objects: list[Given] | None = None
 
     def __post_init__(self) -> None:
         images = self.images.shape[0]
+        if self.objects is not None:
+            if images != 1 or self.deferred is not None or self.reduced is not None or self.to_frame:
+                raise ValueError("objects: crops are cut from one frame, and nothing else is given")
+            if len(self.sources) != len(self.objects):
+                raise ValueError(f"{len(self.objects)} objects, {len(self.sources)} sources")
+            return
         if self.deferred is not None and images != 1:
             raise ValueError(f"crops are taken from one frame, not from {images}")
         count = images if self.deferred is None else len(self.deferred.filled)
@@ -279,6 +302,7 @@ def _to_wire(work: Work) -> _Work:
         work.answer_to,
         deferred,
         None if reduced is None else _Pixels.of(reduced.pixels[None], reduced.pointer),
+        work.objects,
     )
 
 
@@ -313,6 +337,7 @@ def _from_wire(one: _Work, reader: FrameReader | None) -> Work:
         one.images.pointer,
         view,
         None if one.deferred is None else _deferred(one.deferred),
+        one.objects,
         one.peers,
         one.answer_to,
         reduced,

@@ -18,6 +18,14 @@ class ResultObject(TypedDict):
     points: NotRequired[
         Annotated[list[tuple[float, float]] | None, Field(description="key points, where the detector gives them")]
     ]
+    track: NotRequired[Annotated[int, Field(ge=1, description="the object over frames; unique in its stream's `run`")]]
+    age_s: NotRequired[Annotated[float, Field(description="since the track's first detection")]]
+    velocity: NotRequired[Annotated[tuple[float, float], Field(description="to the right and down, pixels/s")]]
+    predicted: NotRequired[
+        Annotated[bool, Field(description="true: the detector did not find it in this frame; the box is expected")]
+    ]
+    zones: NotRequired[Annotated[list[str], Field(description="in which its foot point is")]]
+    skipped: NotRequired[Annotated[dict[str, str], Field(description="child nodes that did not run on it, and why")]]
 
 
 @with_config(ConfigDict(extra="allow"))
@@ -61,7 +69,10 @@ class FrameResult(TypedDict):
         list[ResultObject],
         Field(description="what the root node found; where the root describes the whole frame, one object: the frame"),
     ]
-    nodes: dict[str, NodeReport]
+    nodes: Annotated[dict[str, NodeReport], Field(description="that ran on it")]
+    run: NotRequired[
+        Annotated[str, Field(description="where there are tracks: their ids begin again with another one")]
+    ]
 
 
 RESULT: TypeAdapter[FrameResult] = TypeAdapter(FrameResult)

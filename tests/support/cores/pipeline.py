@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from hams_services.pipeline.core import HELD, Close, Command, Outcome, Send, StreamCore
+from hams_services.pipeline.core import HELD, StreamCore
+from hams_services.pipeline.flight import Close, Command, Outcome, Send
 from hams_services.pipeline.routing import Replicas, Reroute, Routes, room
 from hams_shared.wire.frames import Output
 from hams_shared.wire.messages.agents import Heartbeat

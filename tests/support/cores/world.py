@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 
 from hams_scheduler.leader.lease import LEASE_S
-from hams_services.pipeline.core import Outcome
+from hams_services.pipeline.flight import Outcome
 from hams_shared.bus.protocol import Entry
 from hams_shared.wire import codec
 from hams_shared.wire.frames import Output

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
-from benchmarks.tracking.metrics import Frame, evaluate
+from benchmarks.tracking.metrics import evaluate
 from benchmarks.tracking.sequences import frames
+
+from hams_services.pipeline.tracking.identity import Frame
 
 
 def frame(*found: tuple[int, float]) -> Frame:

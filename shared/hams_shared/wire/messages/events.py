@@ -28,11 +28,73 @@ class Event(Wire):
     score: float
     box: tuple[float, float, float, float] = Field(description="x0, y0, x1, y1 in pixels of the frame")
     age_s: float = Field(description="since the track's first detection")
-    zones: tuple[str, ...] = Field((), description="in which it is now")
+    zones: tuple[str, ...] = Field((), description="in which it is now; of end: where it was last found")
     zone: str = Field("", description="of zone_entered, zone_left, zone_dwell")
     line: str = Field("", description="of line_crossed")
     direction: Literal["", "in", "out"] = Field("", description="of line_crossed")
-    dwell_s: float = Field(0.0, description="of zone_left and zone_dwell: how long it has been there")
+    dwell_s: float = Field(
+        0.0, description="of zone_left and zone_dwell: how long it has been there; after a restart: at least"
+    )
     rule: str = Field("", description="of rule: its name")
     reason: str = Field("", description="of end: lost, stream-ended, undeployed, restart")
     crop: bytes | None = Field(None, description="JPEG of the object at its best, where the consumer asked for it")
+
+
+class OpenZone(Wire):
+    """A zone that an open track is in."""
+
+    zone: str
+    visit: int = Field(description="of this track to this zone, from 1")
+    dwell_s: float = Field(description="how long it had been there")
+
+
+class OpenTrack(Wire):
+    """A track that had its `new` and not yet its `end`, as it was last found."""
+
+    track: int
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+    age_s: float
+    zones: tuple[OpenZone, ...] = ()
+
+
+class OpenTracks(Wire):
+    """The open tracks of one stream, kept by the pipeline so that they end even if it does not live to end them.
+
+    It is stored before the events of its last frame are published, and holds them: whatever happens then, the next
+    pipeline publishes them again, with the same ids.
+    """
+
+    version: Literal[1] = 1
+    group: str
+    stream: str
+    run: str
+    frame: int
+    captured: float
+    media_time_s: float | None = None
+    tracks: tuple[OpenTrack, ...] = ()
+    unpublished: tuple[Event, ...] = Field((), description="perhaps not published yet, in order")
+
+
+class ZoneCounts(Wire):
+    """What happened in one zone of one stream since its run began."""
+
+    inside: int = Field(description="tracks in it now")
+    entries: int
+    exits: int
+    dwell_s: float = Field(description="sum of the stays that ended")
+
+
+class LineCounts(Wire):
+    """Tracks that crossed one line of one stream since its run began, by direction."""
+
+    ins: int = Field(description="direction `in`")
+    outs: int = Field(description="direction `out`")
+
+
+class PlaceCounts(Wire):
+    """The counts of one stream, by name."""
+
+    zones: dict[str, ZoneCounts] = Field({})
+    lines: dict[str, LineCounts] = Field({})

@@ -60,6 +60,11 @@ class StreamLoad(Wire):
     stream: str
     frames: int = Field(0, description="frames read")
     read_cpu_s: float = Field(0.0, description="CPU time of reading and decoding them")
+    completed: int | None = Field(None, description="frames delivered or gated; none: the pipeline does not count them")
+    lost: int = Field(0, description="frames dropped or failed")
+    agreement: dict[str, float] = Field(
+        {}, description="of cadence: max, once measured: cadence → IDF1 of its tracks with those of every frame"
+    )
 
 
 class PipelineLoad(Wire):

@@ -34,6 +34,9 @@ class Plan(Wire):
     bound_fps: float = Field(0.0, description="proven upper bound of this group's own; 0: none is known")
     reason: str = Field("", description="why this plan was made")
     explanation: dict[str, str] = Field({}, description="by node: why it is where it is")
+    pieces: dict[str, float] = Field(
+        {}, description="by node: pieces of work per frame, where cadences, conditions or gates leave some out; else 1"
+    )
     unmet: bool = Field(False, description="whether the group's target cannot be met")
     made_at: float = 0.0
 

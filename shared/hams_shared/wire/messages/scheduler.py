@@ -86,6 +86,9 @@ class MatrixView(Wire):
     models: tuple[str, ...]
     devices: tuple[str, ...]
     fps: tuple[tuple[float | None, ...], ...]
+    weights: tuple[float, ...] | None = Field(
+        None, description="inferences per frame of each row; None: no group leaves work out, and each is 1"
+    )
     reasons: dict[str, str] = Field({}, description="`model @ device` → why there is no number")
     cells: dict[str, dict[str, ProfileRecord]] = Field({}, description="model → device → the whole measurement")
     emulated: tuple[str, ...] = ()

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hams_services.pipeline.regions import View, foot_points, merged, unmasked, views
+from hams_services.pipeline.regions import View, merged, unmasked, views
+from hams_services.pipeline.zones import Zones
 from hams_shared.group.regions import TilesSpec
 
 LEFT, RIGHT = View(0, 0, 120, 100), View(80, 0, 200, 100)
@@ -112,7 +113,7 @@ def test_across_the_corner_of_four_tiles() -> None:
 def test_what_stands_in_a_mask_is_left_out() -> None:
     masks = (((0.0, 0.5), (0.5, 0.5), (0.5, 1.0), (0.0, 1.0)), ((0.9, 0.0), (1.0, 0.0), (1.0, 1.0), (0.9, 1.0)))
     feet = [thing(10, 10, 30, 80), thing(10, 0, 30, 40), thing(90, 0, 130, 100), thing(190, 50, 200, 100)]
-    assert unmasked(feet, masks, (200, 100)) == feet[1:3]
-    assert unmasked(feet, (), (200, 100)) == feet
-    assert unmasked([], masks, (200, 100)) == []
-    assert foot_points([[10, 10, 30, 80]]).tolist() == [[20, 80]]
+    hidden = Zones(dict(zip("ab", masks, strict=True)))
+    assert unmasked(feet, hidden, (200, 100)) == feet[1:3]
+    assert unmasked(feet, Zones({}), (200, 100)) == feet
+    assert unmasked([], hidden, (200, 100)) == []

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hams_services.pipeline.core import HELD, MAX_ATTEMPTS, Close, Command, Hold, Outcome, Send, StreamCore, retry_pause
+from hams_services.pipeline.core import HELD, StreamCore, retry_pause
+from hams_services.pipeline.flight import MAX_ATTEMPTS, Close, Command, Hold, Outcome, Send
 from support.build import output, plan
 
 A = plan(1, {"det": "h.b.one", "age": "h.b.two"})
@@ -220,7 +221,7 @@ def test_outputs_of_another_run_of_the_stream_are_ignored() -> None:
 
     stream = core(lossless=True)
     [send] = sends(submit(stream))
-    stranger = Send(msgspec.structs.replace(send.id, captured=99.0), send.plan, send.route)
+    stranger = Send(msgspec.structs.replace(send.id, captured=99.0), send.plan, send.route, send.node)
     assert answer(stream, stranger) == []
     assert not stream.idle
 

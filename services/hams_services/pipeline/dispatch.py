@@ -1,0 +1,122 @@
+"""Sends the frames of a stream to devices: into their mailboxes at once, else by the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from msgspec.structs import replace
+
+from hams_services.pipeline.flight import Send
+from hams_services.pipeline.gallery import Gallery
+from hams_services.pipeline.regions import as_crops, views
+from hams_services.pipeline.routing import Replicas, SharedMemoryPeers
+from hams_shared.bus import chunks
+from hams_shared.bus.mailbox import Mailboxes, Outgoing
+from hams_shared.bus.protocol import Bus
+from hams_shared.group.spec import GroupSpec
+from hams_shared.group.stream_spec import StreamSpec
+from hams_shared.runtime.clock import Clock
+from hams_shared.wire import subjects
+from hams_shared.wire.frame_pool import FrameStore
+from hams_shared.wire.frames import Reduced, Work, pack_works
+
+NO_PIXELS = np.empty((1, 0, 0, 3), np.uint8)
+IDENTITY = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+NO_MAPS = np.empty((0, 2, 3))
+
+
+@dataclass(frozen=True)
+class GroupContext:
+    """What all streams of a group use together."""
+
+    bus: Bus
+    spec: GroupSpec
+    clock: Clock
+    peers: SharedMemoryPeers
+    mailboxes: Mailboxes
+    replicas: Replicas
+    galleries: dict[str, Gallery]
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """Sends the frames of one stream to the devices of their root node; frames for one device share a message."""
+
+    context: GroupContext
+    answer_to: str
+    """The mailbox of the stream."""
+    frames: FrameStore
+    reduced: FrameStore
+    """Of the frames that have one: the smaller picture."""
+    stream: StreamSpec | None = None
+    """None: single images, which are given whole."""
+
+    def by_mailbox(self, sends: Iterable[Send]) -> list[Send]:
+        """Send frames into the mailboxes of their devices; return those that have to go by the broker."""
+        left: list[Send] = []
+        for device, some in _by_device(sends).items():
+            # A message with pixels is too large for a mailbox, and is packed once.
+            small = self.context.peers.mailbox(device) and all(self._in_memory(command.id.frame) for command in some)
+            message = self._message(device, some) if small else None
+            if message is None or not self.context.mailboxes.send(message):
+                left += some
+        return left
+
+    async def by_broker(self, sends: Iterable[Send]) -> None:
+        """Publish frames. Raises BrokerError and DeadlineError."""
+        for device, some in _by_device(sends).items():
+            message = self._message(device, some)
+            if message is not None:
+                await chunks.publish(self.context.bus, message.subject, message.data)
+
+    def _in_memory(self, frame: int) -> bool:
+        found = self.frames.get(frame)
+        return found is not None and found[1] is not None
+
+    def _message(self, device: str, sends: list[Send]) -> Outgoing | None:
+        """Return the work of frames for one device; None when all were closed meanwhile."""
+        works = [work for command in sends if (work := self._work(command)) is not None]
+        return Outgoing(subjects.work(device), pack_works(works), self.context.peers.mailbox(device)) if works else None
+
+    def _work(self, command: Send) -> Work | None:
+        """Return a node's work for a frame; None when the frame was closed meanwhile."""
+        found = self.frames.get(command.id.frame)
+        if found is None:
+            return None
+        image, pointer = found
+        spec = command.plan.group.spec
+        maps = self.context.peers.maps(command.device)
+        reduced = self.reduced.get(command.id.frame) if command.node == spec.root else None
+        work = Work(
+            command.id,
+            command.node,
+            image[None],
+            IDENTITY,
+            [0],
+            (image.shape[1], image.shape[0]),
+            {node: to for node, to in command.route.items() if len(command.plan.shares[node]) > 1},
+            pointer if maps else None,
+            peers=self.context.peers.mailboxes(command.plan.devices),
+            answer_to=self.answer_to,
+        )
+        if command.node != spec.root:
+            return replace(work, to_frame=NO_MAPS, sources=[*command.sources], objects=[*command.objects])
+        if self.stream is not None and (self.stream.tiles is not None or self.stream.roi is not None):
+            parts = views(self.stream.tiles, self.stream.roi, work.frame_size)
+            crops, maps = as_crops(parts, command.plan.input_on(spec.root, command.device))
+            return replace(work, to_frame=maps, sources=[0] * len(parts), deferred=crops)
+        if reduced is not None:
+            pixels, place = reduced
+            work = replace(work, reduced=Reduced(pixels, place if maps else None))
+            if not spec.children(spec.root):  # nobody cuts crops
+                work = replace(work, images=NO_PIXELS, pointer=None)
+        return work
+
+
+def _by_device(sends: Iterable[Send]) -> dict[str, list[Send]]:
+    found: dict[str, list[Send]] = {}
+    for command in sends:
+        found.setdefault(command.device, []).append(command)
+    return found

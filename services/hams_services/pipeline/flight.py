@@ -1,0 +1,155 @@
+"""One frame on its way through a group, and what is to be done about it. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from hams_services.pipeline.join import Join
+from hams_services.pipeline.luma import Luma
+from hams_shared.wire.frames import FrameId, Given, Output
+from hams_shared.wire.messages.plan import Plan
+
+MAX_ATTEMPTS = 8
+"""A lossless frame fails after so many failed attempts (deadline or refusal). A lost device is no failed attempt."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What is known of a frame when it is read."""
+
+    media_time_s: float | None = None
+    """s since the stream's first frame; None: a single image."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height, pixels."""
+    luma: Luma | None = None
+    """A small grey image of it, where the group's rules look at one."""
+
+
+UNKNOWN = Shot()
+
+
+class Outcome(Enum):
+    """How a frame ends."""
+
+    DELIVERED = "delivered"
+    DROPPED = "dropped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Send:
+    """Publish the frame to the device of the root, or of a node whose objects are chosen here."""
+
+    id: FrameId
+    plan: Plan
+    route: dict[str, str]
+    """By node: the device that serves it."""
+    node: str
+    objects: Sequence[Given] = ()
+    """Of a child: what it is to look at."""
+    sources: Sequence[int] = ()
+    """Which of its parent's objects these are."""
+
+    @property
+    def device(self) -> str:
+        """Where the frame goes."""
+        return self.route[self.node]
+
+
+@dataclass(frozen=True)
+class Close:
+    """The frame has ended: publish its result if it was delivered, and forget its pixels."""
+
+    frame: int
+    outcome: Outcome
+    reason: str = ""
+    detail: str = ""
+    """The failed node's error text."""
+    objects: list[dict[str, Any]] = field(default_factory=list)
+    id: FrameId | None = None
+    """Of the attempt that was delivered."""
+    join: Join | None = None
+    submitted: float = 0.0
+    """Monotonic time, s."""
+    shot: Shot = UNKNOWN
+
+
+@dataclass(frozen=True)
+class Hold:
+    """The frame is complete and waits for an older one: its pixels are needed no more."""
+
+    frame: int
+
+
+Command = Send | Close | Hold
+
+
+@dataclass
+class Flight:
+    """One frame under way."""
+
+    frame: int
+    captured: float
+    submitted: float
+    attempt: int = -1
+    failed_attempts: int = 0
+    """Attempts that ended by deadline or refusal."""
+    plan: Plan | None = None
+    join: Join | None = None
+    route: dict[str, str] = field(default_factory=dict)
+    """By node: the device that serves it."""
+    outstanding: set[str] = field(default_factory=set)
+    """Nodes that have this attempt, and have not answered."""
+    reserved: set[str] = field(default_factory=set)
+    """Those, and the nodes whose objects are not chosen yet: the attempt counts at their devices."""
+    deadline: float = 0.0
+    retry_at: float | None = None
+    """When to send (again), if not under way; None while an attempt runs."""
+    objects: list[dict[str, Any]] | None = None
+    """The joined result, once complete."""
+    shot: Shot = UNKNOWN
+    detect: bool = True
+    """Whether the root looks at it; else its objects are predicted."""
+    paused_s: float = 0.0
+    """How long the gate was closed before it, in all, s of the media."""
+    root: Output | None = None
+    """The root's answer to this attempt, before tracks were made of it."""
+    chosen: Output | None = None
+    """What the root's answer is taken to be in all attempts, once tracks were made of it."""
+    picks: dict[str, list[int]] = field(default_factory=dict)
+    """By node whose objects are chosen here: which of its parent's."""
+
+    @property
+    def seen(self) -> bool:
+        """Whether all is known of it that its tracks are made of."""
+        return self.join is not None and (not self.detect or self.root is not None)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all nodes have answered."""
+        return self.objects is not None
+
+    def validate(self) -> None:
+        """Raise AssertionError unless its outstanding nodes, route and plan fit together; for tests."""
+        at = f"frame {self.frame}, attempt {self.attempt}"
+        assert self.outstanding <= self.route.keys(), f"{at}: {self.outstanding} outstanding, but were not sent"
+        assert self.failed_attempts < MAX_ATTEMPTS, f"{at}: it should have been given up"
+        assert self.failed_attempts <= self.attempt + 1, f"{at}: {self.failed_attempts} attempts have failed"
+        assert (self.attempt < 0) == (self.plan is None) == (self.join is None), f"{at}: sent under no plan"
+        if self.plan is not None:
+            assert self.route.keys() == self.plan.shares.keys(), f"{at}: its route misses nodes"
+            assert self.outstanding <= self.reserved, f"{at}: {self.outstanding - self.reserved} are not counted"
+            assert all(to in self.plan.shares[node] for node, to in self.route.items()), (
+                f"{at}: its route is not the plan's"
+            )
+        if self.complete:
+            assert not self.outstanding, f"{at}: it is complete, and {self.outstanding} are outstanding"
+            assert self.retry_at is None, f"{at}: it is complete, and will be sent again"
+        elif self.retry_at is None:
+            waits = self.seen and self.chosen is None
+            assert self.outstanding or waits, f"{at}: it waits for no node"
+            assert not waits or self.deadline == math.inf, f"{at}: it waits for older frames, and has a deadline"

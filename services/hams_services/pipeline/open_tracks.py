@@ -1,0 +1,93 @@
+"""The tracks of a stream that are open, and how they end when the pipeline that followed them is no more. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hams_services.pipeline.rules import Rule
+from hams_services.pipeline.tracking.tracks import Track
+from hams_shared.wire.messages.events import Event, OpenTrack, OpenTracks, OpenZone
+
+CHANGED = 0.25
+"""A box has changed much once one of its sides moved by this part of the box's width or height."""
+
+
+@dataclass(slots=True)
+class Open:
+    """A track between its `new` and its `end`."""
+
+    slot: int
+    """Of its places."""
+    track: Track
+    """As it was last found."""
+    found: float
+    """When that was, s of the core's time."""
+    sent: Track
+    """As it was in its last `new` or `update`."""
+    update_at: float
+    """When the next `update` may be sent."""
+    rules: tuple[Rule, ...]
+    """Those that did not fire yet."""
+    sent_zones: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
+    """Where it is, in the order of the group file."""
+    since: dict[str, float] = field(default_factory=dict)
+    """Of each of these, since when."""
+    due: dict[str, float] = field(default_factory=dict)
+    """Of each of these whose dwell time is not over, when it will be."""
+    numbers: dict[str, int] = field(default_factory=dict)
+    """How many events there were of what comes again: visits by zone, crossings by line, and updates."""
+
+    def number(self, of: str) -> int:
+        """Return the next number of the events `of`."""
+        self.numbers[of] = number = self.numbers.get(of, 0) + 1
+        return number
+
+    def changed(self, track: Track) -> bool:
+        """Return whether `track`, as it is now, differs much from what was last sent."""
+        sent = self.sent
+        if self.zones != self.sent_zones or track.label != sent.label:
+            return True
+        (a, b, c, d), (x0, y0, x1, y1) = sent.box, track.box
+        wide, high = CHANGED * (c - a), CHANGED * (d - b)
+        return abs(x0 - a) > wide or abs(x1 - c) > wide or abs(y0 - b) > high or abs(y1 - d) > high
+
+    def record(self) -> OpenTrack:
+        """Return the track as it is stored."""
+        track = self.track
+        return OpenTrack(
+            track=track.id,
+            label=track.label,
+            score=track.score,
+            box=track.box,
+            age_s=track.age_s,
+            zones=tuple(
+                OpenZone(zone=zone, visit=self.numbers[f"zone {zone}"], dwell_s=self.found - self.since[zone])
+                for zone in self.zones
+            ),
+        )
+
+
+def restart_events(record: OpenTracks) -> tuple[Event, ...]:
+    """Return the events with which the tracks of a run that broke off end, after those that it may not have published.
+
+    They have the ids that the run itself would have given: where it did end a track, it ends once for consumers.
+    """
+    events = list(record.unpublished)
+    run = record.model_dump(include={"group", "stream", "run", "frame", "captured", "media_time_s"})
+    for one in record.tracks:
+        begin = f"{record.group}.{record.stream}.{record.run}.{one.track}"
+        of = run | one.model_dump(exclude={"zones"})
+        events += [
+            Event(
+                id=f"{begin}.zone_left.{at.zone}.{at.visit}",
+                kind="zone_left",
+                zone=at.zone,
+                dwell_s=at.dwell_s,
+                **of,
+            )
+            for at in one.zones
+        ]
+        zones = tuple(at.zone for at in one.zones)
+        events.append(Event(id=f"{begin}.end", kind="end", zones=zones, reason="restart", **of))
+    return tuple(events)

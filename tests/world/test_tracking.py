@@ -1,0 +1,130 @@
+"""Groups with tracks: devices do only what is due, and tracks outlive devices and plans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.world.stub import StubDevice
+from support.world.system import Listener, System, boxes_and_light, picture
+
+FRAMES = 40
+
+
+def tracked(find: dict[str, Any], child: dict[str, Any], **more: Any) -> dict[str, Any]:
+    group = boxes_and_light(**more)
+    group["nodes"]["find"] |= find
+    group["nodes"]["light"] |= child
+    return group
+
+
+def tracks(results: Listener) -> list[list[int]]:
+    return [[one["track"] for one in result.data["objects"]] for result in results.received]
+
+
+async def test_devices_do_what_is_due_and_no_more(world: System) -> None:
+    device = StubDevice(fps=40)
+    world.scheduler()
+    world.pipeline()
+    world.agent("one", device)
+    await world.alive(1)
+    await world.deploy(tracked({"track": {"confirm_hits": 1}, "cadence": 4}, {"cadence": "track"}))
+    results = await world.listen()
+    before = {name: len(runs) for name, runs in device.runs.items()}
+    world.play(count=FRAMES)
+    await world.until(lambda: len(results.received) == FRAMES)
+    done = {name: len(runs) - before[name] for name, runs in device.runs.items()}
+    assert done["boxes"] == FRAMES / 4
+    assert done["brightness"] <= 2
+    shown = [track for track in tracks(results) if track]  # picture 0 is black: nothing is in it
+    assert set(map(tuple, shown)) == {(1, 2)}
+    last = results.received[-1].data
+    assert [one["light"]["from_frame"] for one in last["objects"]] == [4, 4]
+    assert all(one["predicted"] for one in last["objects"])
+    assert last["nodes"] == {}
+    assert len({result.data["run"] for result in results.received}) == 1
+
+
+async def test_tracks_outlive_a_lost_device(world: System) -> None:
+    world.scheduler()
+    world.pipeline()
+    world.agent("one", StubDevice(fps=40))
+    world.agent("two", StubDevice(fps=15))
+    await world.alive(2)
+    await world.deploy(tracked({"track": {"confirm_hits": 1}}, {}))
+    results = await world.listen()
+    world.play()
+    await world.until(lambda: len(results.received) >= FRAMES)
+    await world.parts["box.stub.one"].kill()
+    seen = len(results.received)
+    await world.until(lambda: len(results.received) >= seen + FRAMES)
+    results.check(one_owner=False)
+    assert set(map(tuple, filter(None, tracks(results)))) == {(1, 2)}
+
+
+async def test_tracks_begin_again_with_the_pipeline(world: System) -> None:
+    world.scheduler()
+    pipeline = world.pipeline()
+    world.agent("one", StubDevice(fps=40))
+    await world.alive(1)
+    await world.deploy(tracked({"track": {"confirm_hits": 1}}, {}))
+    results = await world.listen()
+    player = world.play()
+    await world.until(lambda: len(results.received) >= FRAMES)
+    pipeline.restarts = True
+    await pipeline.kill()
+    await world.until(lambda: results.received[-1].data["run"] != results.received[0].data["run"])
+    assert player is not None
+
+
+async def test_a_stream_in_which_nothing_moves_costs_devices_next_to_nothing(world: System) -> None:
+    device = StubDevice(fps=40)
+    world.scheduler()
+    world.pipeline()
+    world.agent("one", device)
+    await world.alive(1)
+    stream = {"mode": "lossless", "gate": {"hold_s": 0.2, "min_fps": 1}}
+    await world.deploy(boxes_and_light(stream))
+    before = len(device.runs.get("boxes", []))
+    for _ in range(100):
+        await world.hams.push("grey", "s0", picture(7))
+        await world.later(0.1)
+    view = await world.stream()
+    assert view.submitted == view.delivered + view.gated == 100
+    assert view.gated >= 80
+    assert len(device.runs["boxes"]) - before == view.delivered <= 20
+
+
+async def test_hams_finds_out_how_often_the_detector_must_look(world: System) -> None:
+    device = StubDevice(fps=200)
+    world.scheduler()
+    world.pipeline()
+    world.agent("one", device)
+    await world.alive(1)
+    await world.deploy(tracked({"track": {}, "cadence": {"max": 5}}, {"cadence": "track"}))
+    results = await world.listen()
+    world.play(fps=25)
+    await world.until(lambda: len(results.received) >= 600, within=120)
+    looked = ["find" in result.data["nodes"] for result in results.received]
+    assert all(looked[:300])
+    assert sum(looked[-50:]) == 10
+
+
+async def test_tiles_are_one_batch_and_their_boxes_are_those_of_the_frame(world: System) -> None:
+    device = StubDevice(fps=40, batches=True)
+    world.scheduler()
+    world.pipeline()
+    world.agent("one", device)
+    await world.alive(1)
+    await world.deploy(boxes_and_light({"tiles": {"grid": [2, 1], "overlap": 0.0}}))
+    results = await world.listen()
+    world.play(count=20)
+    await world.until(lambda: len(results.received) == 20)
+    last = results.received[-1].data
+    assert [one["box"] for one in last["objects"]] == [
+        [0, 0, 16, 24],
+        [16, 24, 32, 48],
+        [32, 0, 48, 24],
+        [48, 24, 64, 48],
+    ]
+    assert all("light" in one for one in last["objects"])
+    assert device.runs["boxes"][-1] % 2 == 0
