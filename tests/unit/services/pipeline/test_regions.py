@@ -70,6 +70,13 @@ def test_a_part_gives_way_to_the_whole_whatever_its_score() -> None:
     assert boxes((LEFT, RIGHT), [thing(60, 20, 84, 80, 0.6)], [thing(80, 30, 83.5, 60, 0.99)]) == [[60, 20, 84, 80]]
 
 
+def test_the_whole_is_as_sure_as_its_surest_part() -> None:
+    """Candidates that only the tracker gets are marked `low`."""
+    whole, part = thing(60, 20, 110, 80, 0.2, low=True), thing(80, 20, 110, 80, 0.9)
+    assert merged((LEFT, RIGHT), ([whole], [part])) == [thing(60, 20, 110, 80, 0.9)]
+    assert merged((LEFT, RIGHT), ([whole], [{**part, "score": 0.3, "low": True}])) == [{**whole, "score": 0.3}]
+
+
 def test_what_no_view_shows_whole_is_joined() -> None:
     left, right = thing(30, 20, 120, 80, 0.8, label="bus"), thing(80, 22, 170, 78, 0.9, label="bus", colour="red")
     assert merged((LEFT, RIGHT), ([left], [right])) == [thing(30, 20, 170, 80, 0.9, label="bus", colour="red")]
