@@ -19,6 +19,7 @@ observes (:mod:`hams_scheduler.learning`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hams_shared.group.spec import GroupSpec
@@ -38,6 +39,8 @@ TRACK_S, FLOW_S = 0.0004, 0.0016
 """CPU time of a frame in the tracker, and with ``motion: flow`` in the flow beside it, s (docs/benchmarks.md)."""
 GATE_S = 0.0005
 """CPU time of a frame in the motion gate, s."""
+KNOWN_LIMIT = 65_536
+"""Most nodes of which it is kept."""
 
 Agreements = Mapping[str, Mapping[int, float]]
 """By stream, then cadence: IDF1 with detection on every frame, where that was measured."""
@@ -71,6 +74,24 @@ class Work(NamedTuple):
         return f"runs {', '.join(self.rules)}: {self.weight:.3g} of {self.whole:.1f} inferences per frame{known}"
 
 
+@dataclass
+class ExpectedWorks:
+    """:func:`expected_work` of nodes, kept: each heartbeat needs it of all nodes that it counts."""
+
+    _known: dict[tuple[str, str], tuple[GroupSpec, Agreements | None, Work]] = field(default_factory=dict)
+    """By (group, node), of that very group file and those agreements."""
+
+    def of(self, spec: GroupSpec, node: str, agreements: Agreements | None) -> Work:
+        """What `node` is expected to do."""
+        known = self._known.get((spec.name, node))
+        if known is None or known[0] is not spec or known[1] is not agreements:
+            if len(self._known) >= KNOWN_LIMIT:
+                self._known.clear()
+            known = spec, agreements, expected_work(spec, node, agreements)
+            self._known[spec.name, node] = known
+        return known[2]
+
+
 def leaves_out(spec: GroupSpec) -> bool:
     """Whether some frames of the group bring some nodes no work, or less of it."""
     rules = any(node.when or (node.cadence and not node.cadence.every_frame) for node in spec.nodes.values())
@@ -87,8 +108,8 @@ def expected_work(spec: GroupSpec, node: str, agreements: Agreements | None = No
     gated, rules = _gated(spec)
     rate, held = 1.0, 1.0
     for name, one in reversed(path):
-        if one.cadence is not None and (part := _rate(spec, one.cadence, agreements or {})) < rate:
-            rate = part
+        if one.cadence is not None:
+            rate = _rate(spec, one.cadence, agreements or {})
             rules += [(_says(one.cadence, spec, agreements or {}) if name == node else f"as often as {name}")]
         if one.when is not None:
             held *= WHEN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hams_scheduler.expected_work import Work, expected_work
+from hams_scheduler.expected_work import Work
 from hams_scheduler.learning import Learned
 from hams_shared.wire.messages.group import GroupRecord
 
@@ -10,11 +10,11 @@ from hams_shared.wire.messages.group import GroupRecord
 def known_work(learned: Learned, record: GroupRecord, node: str) -> Work:
     """Return the inferences and pieces of work of `node` per frame, and the rules that lower them."""
     spec, agreements = record.spec, learned.agreements.get(record.spec.name)
-    work = expected_work(spec, node, agreements)
+    work = learned.expected.of(spec, node, agreements)
     images = learned.weight(spec.name, node, work.images)
     counted = learned.frames.of(spec.name, record.deployed_at)
     if counted is None:
         return Work(work.pieces * images, *work[1:])
-    root = expected_work(spec, spec.root, agreements).pieces
+    root = learned.expected.of(spec, spec.root, agreements).pieces
     pieces = counted.per_frame(node, work.pieces, root)
     return Work(pieces * images, pieces, work.whole, work.rules, measured=node in counted.pieces)

@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from hams_scheduler.expected_work import Agreements, leaves_out
+from hams_scheduler.expected_work import Agreements, ExpectedWorks, leaves_out
 from hams_scheduler.frame_counts import FrameCounts, new_frames
 from hams_scheduler.ratio import Ratio
 from hams_scheduler.served_rates import RATE_MEMORY_S, Delta, ServedRates
@@ -108,6 +108,7 @@ class Learned:
     seen: dict[str, _Seen] = field(default_factory=dict)
     runs: dict[tuple[str, str], Ratio] = field(default_factory=dict)
     """By (group, node): inferences over pieces of work."""
+    expected: ExpectedWorks = field(default_factory=ExpectedWorks)
     frames: FrameCounts = field(default_factory=FrameCounts)
     agreements: dict[str, Agreements] = field(default_factory=dict)
     """By group, then stream: what the pipeline measured of cadences."""
@@ -246,8 +247,8 @@ class Learned:
     def _agreements(self, load: PipelineLoad) -> None:
         """Keep what was measured of cadences."""
         for group in {stream.group for stream in load.streams}:
-            mine = [one for one in load.streams if one.group == group and one.agreement]
-            found = {one.stream: {int(n): value for n, value in one.agreement.items()} for one in mine}
+            mine = [stream for stream in load.streams if stream.group == group and stream.agreement]
+            found = {stream.stream: dict(stream.agreement) for stream in mine}
             if found != self.agreements.get(group, {}):
                 self.agreements[group] = found
                 self.revision += 1

@@ -5,7 +5,8 @@ The root looks at the frames of its cadence; between them the tracker says where
 
 - have one of its crop's labels,
 - fulfil its condition (``when``), and
-- by its cadence are due: have no answer yet, an old one, or show the object much better than when it was answered.
+- by its cadence are due: have no answer yet, an old one, or show the object much better than when it was answered;
+  without one, those that its parent found in this very frame.
 
 The others carry on the last answer about their track, with ``from_frame``, or say in ``skipped`` why they have none.
 Frames are seen, and delivered, in frame order.
@@ -183,7 +184,7 @@ class Selection:
         objects, _ = flight.join.found_by(spec.parent)
         if node not in flight.picks:
             wanted = [index for index in range(len(objects)) if self._wants(node, flight, objects, index)]
-            if spec.cadence is not None:
+            if spec.parent == self.spec.root and self.follower is not None:
                 wanted = [index for index in wanted if self._asks(spec.cadence, node, flight, objects[index])]
             flight.picks[node] = wanted
         return [_given(objects[index]) for index in flight.picks[node] if index < len(objects)]
@@ -231,15 +232,14 @@ class Selection:
             index, parent = parents[index], self.spec.nodes[parent].parent
         return around
 
-    def _asks(self, cadence: CadenceSpec, node: str, flight: Flight, one: dict[str, Any]) -> bool:
-        """Whether the node is due for the object, by its cadence; if so it counts as asked."""
-        track, at = one.get("track"), flight.shot.media_time_s
-        if track is None or at is None:
-            return True
+    def _asks(self, cadence: CadenceSpec | None, node: str, flight: Flight, one: dict[str, Any]) -> bool:
+        """Whether the node is due for the object, by its cadence, else as its parent; if so it counts as asked."""
+        track, at, seen = one["track"], flight.shot.media_time_s or 0.0, not one.get("predicted")
         known = self.known.setdefault(track, {}).get(node)
-        shows = quality(one, flight.shot.luma, flight.shot.size) if cadence.track else 1.0
-        seen = shows if not one.get("predicted") else 0.0
-        if known is not None and not self._again(cadence, known, flight.frame, at, seen):
+        shows = quality(one, flight.shot.luma, flight.shot.size) if cadence is not None and cadence.track else 1.0
+        if not seen if cadence is None else (
+            known is not None and not self._again(cadence, known, flight.frame, at, shows if seen else 0.0)
+        ):
             return False
         fresh = Known(flight.frame, at, shows)
         if known is not None:
@@ -268,7 +268,7 @@ class Selection:
         assert flight.join is not None
         for node in self.order:
             spec = self.spec.nodes[node]
-            if spec.cadence is None or spec.parent != self.spec.root or self.follower is None:
+            if spec.parent != self.spec.root or self.follower is None:
                 continue
             objects, _ = flight.join.found_by(spec.parent)
             asked = set(flight.picks.get(node, ()))

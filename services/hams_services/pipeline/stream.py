@@ -102,7 +102,7 @@ class StreamRunner:
             read_cpu_s=round(cpu_s, 6),
             completed=ledger.delivered + ledger.gated,
             lost=ledger.dropped.total() + ledger.failed.total(),
-            agreement={} if follower is None else {f"{n}": value for n, value in follower.agreement.items()},
+            agreement=() if follower is None else tuple(follower.agreement.items()),
         )
 
     def _with_source(self, view: StreamView) -> StreamView:

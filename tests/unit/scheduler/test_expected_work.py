@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hams_scheduler.expected_work import FLOW_S, GATE_S, TRACK_S, expected_work, follow_s, leaves_out
+from hams_scheduler.expected_work import FLOW_S, GATE_S, TRACK_S, ExpectedWorks, expected_work, follow_s, leaves_out
 from hams_shared.group.spec import GroupSpec, parse_group
 
 GATE = {"gate": {"type": "motion"}}
@@ -162,6 +162,14 @@ def test_a_measured_agreement_chooses_the_cadence_of_its_stream(
 )
 def test_which_groups_leave_work_out(spec: GroupSpec, out: bool) -> None:
     assert leaves_out(spec) == out
+
+
+def test_what_is_kept_is_of_the_same_group_file_and_agreements() -> None:
+    known, first, again = ExpectedWorks(), group({"cadence": 5}), group({"cadence": 2})
+    assert known.of(first, "det", None) is known.of(first, "det", None)
+    assert known.of(again, "det", None) == expected_work(again, "det")
+    chosen, measured = group({"cadence": {"max": 10}}), {"s0": {2: 0.99}}
+    assert [known.of(chosen, "det", one).weight for one in (None, measured)] == [0.1, 0.5]
 
 
 def test_what_tracking_and_gates_cost_the_pipeline() -> None:

@@ -14,6 +14,7 @@ from hams_scheduler.known_work import known_work
 from hams_scheduler.learning import BROKER_PART, CPU_PRIOR, FRAME_S, OUTPUT_S, Learned
 from hams_scheduler.ratio import Ratio
 from hams_shared.group.spec import GroupSpec, parse_group
+from hams_shared.wire import codec
 from hams_shared.wire.messages.agents import Heartbeat, NodeLoad
 from hams_shared.wire.messages.pipeline import PipelineLoad, StreamLoad
 from hams_shared.wire.messages.plan import Plan
@@ -180,8 +181,8 @@ def test_measured_agreements_reach_what_is_expected() -> None:
     learned, record = Learned(), group_record(spec({"max": 10, "min_agreement": 0.9}))
     assert known_work(learned, record, "det").weight == pytest.approx(0.1)
     load = report(1.0, 10)
-    found = load.streams[0].model_copy(update={"agreement": {2: 0.97, 5: 0.91, 10: 0.8}})
-    learned.piped(load.model_copy(update={"streams": (found,)}))
+    found = load.streams[0].model_copy(update={"agreement": ((2, 0.97), (5, 0.91), (10, 0.8))})
+    learned.piped(codec.decode(PipelineLoad, codec.encode(load.model_copy(update={"streams": (found,)}))))
     assert known_work(learned, record, "det").weight == pytest.approx(0.2)
     learned.piped(load.model_copy(update={"uptime_s": 2.0}))
     assert known_work(learned, record, "det").weight == pytest.approx(0.1)

@@ -63,6 +63,22 @@ def test_images_that_wait_for_a_lane(
     assert images_at_once(spec, node, weight, lanes) == pytest.approx(images)
 
 
+@pytest.mark.parametrize(
+    ("mode", "keys", "weight", "pieces", "images"),
+    [
+        ("live", {}, 0.2, 0.2, 1.0),  # of three frames in flight on each of 9 streams, 5.4 are for the detector
+        ("lossless", {}, 0.2, 0.2, 14.4),  # of 32 on each of 9
+        ("live", {"tiles": {"grid": [3, 2]}}, 6.0, 1.0, 6.0),  # the tiles of a frame come together
+        ("live", {"tiles": {"grid": [3, 2]}}, 1.2, 0.2, 6.0),
+    ],
+)
+def test_images_that_wait_where_frames_are_left_out(
+    mode: str, keys: dict[str, object], weight: float, pieces: float, images: float
+) -> None:
+    spec = group_spec(streams={f"s{i}": {"source": "/a.mp4", "mode": mode, **keys} for i in range(9)})
+    assert images_at_once(spec, "det", weight, 1, pieces=pieces) == pytest.approx(images)
+
+
 def test_fewer_images_wait_where_the_network_is_slow() -> None:
     spec = group_spec(streams={"s": {"source": "/a.mp4", "mode": "lossless"}})
     assert images_at_once(spec, "age", 2.0, 1, fps=10.0) == pytest.approx(24.0)  # 12 frames in a quarter of 10 s
@@ -127,13 +143,13 @@ def test_all_devices_at_once_are_each_by_itself(node: str) -> None:
     messages = [0.001, 0.0, 0.002, 0.0005]
     profiles = [profile(*CURVE), profile(), profile(*CURVE), profile().model_copy(update={"cpu_ms": 0.0})]
     table = DeviceTable(devices, messages)
-    for weight in (0.1, 1.0, 5.0):
+    for weight, pieces in ((0.1, 1.0), (1.0, 1.0), (5.0, 1.0), (0.4, 0.2)):
         for pixels in (VGA, VGA + 2e6):
             at = [3, 0, 2, 1]
             chosen = [profiles[j] for j in at]
-            device_s, network_s, message_s = table.served(at, chosen, spec, node, weight, pixels)
+            device_s, network_s, message_s = table.served(at, chosen, spec, node, weight, pixels, pieces)
             for index, j in enumerate(at):
-                one = served_speed(profiles[j], devices[j], spec, node, weight, pixels)
-                message = one.message_s(messages[j], weight)
+                one = served_speed(profiles[j], devices[j], spec, node, weight, pixels, pieces)
+                message = one.message_s(messages[j], weight / pieces)
                 expected = (one.device_s(devices[j], message), one.cpu_s, message)
                 assert (device_s[index], network_s[index], message_s[index]) == pytest.approx(expected)

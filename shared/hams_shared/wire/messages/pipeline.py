@@ -21,7 +21,6 @@ class StreamView(Wire):
     damaged: int = Field(0, description="packets and frames of the source that were lost or damaged")
     submitted: int = 0
     delivered: int = 0
-    gated: int = Field(0, description="frames that were not computed, since nothing moved")
     in_flight: int = 0
     dropped: dict[str, int] = Field({})
     failed: dict[str, int] = Field({})
@@ -62,8 +61,8 @@ class StreamLoad(Wire):
     read_cpu_s: float = Field(0.0, description="CPU time of reading and decoding them")
     completed: int | None = Field(None, description="frames delivered or gated; none: the pipeline does not count them")
     lost: int = Field(0, description="frames dropped or failed")
-    agreement: dict[str, float] = Field(
-        {}, description="of cadence: max, once measured: cadence → IDF1 of its tracks with those of every frame"
+    agreement: tuple[tuple[int, float], ...] = Field(
+        (), description="of cadence: max, once measured: (cadence, IDF1 of its tracks with those of every frame)"
     )
 
 

@@ -145,8 +145,19 @@ def test_a_child_by_frames_and_by_time(cadence: dict[str, Any], asked: list[int]
     assert world.asked("age") == asked
 
 
-def test_predicted_boxes_are_looked_at_too() -> None:
+def test_a_child_without_cadence_runs_when_its_parent_does() -> None:
     world = World(spec_of({"track": {}, "cadence": 2}, {"age": {}}))
+    world.submit(3)
+    world.answer(0, "det", [thing(100)])
+    world.answer(2, "det", [thing(100), thing(300, 0.3, low=True)])
+    assert world.asked("age") == [0, 2]
+    world.answer(0, "age")
+    world.answer(2, "age")
+    assert [objects[0]["age"].get("from_frame") for _, objects in world.results] == [None, 0, None]
+
+
+def test_predicted_boxes_are_looked_at_where_the_cadence_says_so() -> None:
+    world = World(spec_of({"track": {}, "cadence": 2}, {"age": {"cadence": 1}}))
     world.submit(2)
     world.answer(0, "det", [thing(100)])
     assert world.asked("age") == [0, 1]
