@@ -82,7 +82,7 @@ def background() -> Pixels:
 
 def frames(scene: Scene, still: Pixels, grain: NDArray[np.float32]) -> Iterable[tuple[float, Pixels]]:
     """Yield time and small image of each frame; only the rows that :func:`small_luma` reads are made."""
-    random, rows = np.random.default_rng(1), slice(2, 1080, 5)
+    random, rows = np.random.default_rng(1), slice(3, 1080, 6)
     for number in range(FPS * SECONDS):
         t, image = number / FPS, still
         if scene.shake:
@@ -96,7 +96,7 @@ def frames(scene: Scene, still: Pixels, grain: NDArray[np.float32]) -> Iterable[
             part[:] = np.minimum(part, 225) + 30
         lit = image[rows] * np.float32(1) * scene.light(t) + scene.noise * np.roll(grain, random.integers(0, 1920), 1)
         shown = np.clip(lit, 0, 255).astype(np.uint8)
-        yield t, small_luma(np.repeat(shown, 5, axis=0))
+        yield t, small_luma(np.repeat(shown, 6, axis=0))
 
 
 def opened(scene: Scene, still: Pixels, grain: NDArray[np.float32], spec: GateSpec) -> float:
@@ -133,7 +133,7 @@ def main() -> None:
         least, middle, alone = cost(size)
         print(f"| {size[0]}×{size[1]} | {least:.2f} ({middle:.2f}) | {alone:.2f} |")
     still = background()
-    grain = np.random.default_rng(0).normal(0, 1, (216, 1920, 3)).astype(np.float32)
+    grain = np.random.default_rng(0).normal(0, 1, (180, 1920, 3)).astype(np.float32)
     print("\n| scene | computed: hold of 2 s | hold of 0 s |\n|---|---|---|")
     for name, scene in SCENES.items():
         parts = [opened(scene, still, grain, GateSpec(min_fps=0, hold_s=hold)) for hold in (2, 0)]

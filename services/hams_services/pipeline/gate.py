@@ -2,9 +2,9 @@
 
 A frame differs from the reference where its grey level, blurred by 3×3, is `threshold` levels off. Before that, mean
 and deviation of the reference are made those of the frame, so that a change of the light or of the exposure that is
-the same everywhere is none. The reference is a running average. While the gate is open it follows within 1 s, so that what
-has changed for good (a light switched on, a car that has parked) closes the gate soon; while it is closed it follows
-within 5 s, so that noise is averaged out and slow motion adds up until it is seen.
+the same everywhere is none. The reference is a running average. While the gate is open it follows within 1 s, so that
+what has changed for good (a light switched on, a car that has parked) closes the gate soon; while it is closed it
+follows within 5 s, so that noise is averaged out and slow motion adds up until it is seen.
 
 Measured on 60 s each of a real background at 1080p, 10 frames/s, defaults, hold of 2 s, part of frames computed:
 sensor noise of 16 grey levels, dusk, a step of the exposure, flicker of 4 %: none; a light switched on at one side 6 %;
@@ -30,6 +30,9 @@ OPEN_S, CLOSED_S = 1.0, 5.0
 BLUR = (3, 3)
 GAIN = 2.0
 """The reference's contrast is changed by this factor at most: that of a frame without contrast is noise."""
+NOISE, MOST = 6.5, 2.0
+"""A change counts from so many times the mean one on (5 deviations), where that is more than the threshold, and up to
+so many thresholds. What moves adds little to the mean, since no pixel counts there for more than the threshold."""
 ROUNDING = 1e-6
 """Of media times, s."""
 
@@ -109,10 +112,14 @@ class MotionGate:
         old_mean, old_deviation = self._moments(expected)
         gain = min(max(deviation / max(old_deviation, 1.0), 1 / GAIN), GAIN)
         expected = cv2.addWeighted(expected, gain, expected, 0.0, mean - gain * old_mean)
-        off = cv2.threshold(cv2.absdiff(image, expected), self._spec.threshold - 1, 255, cv2.THRESH_BINARY)[1]
+        off = cv2.absdiff(image, expected)
         if self._seen is not None:
             off = cv2.bitwise_and(off, self._seen)
-        return cv2.countNonZero(off) / self._pixels
+        least = self._spec.threshold - 1.0
+        noise = cv2.mean(cv2.threshold(off, least, 0, cv2.THRESH_TRUNC)[1])[0] * image.size / self._pixels
+        least = min(max(least, NOISE * noise), MOST * least)
+        moved = cv2.threshold(off, least, 255, cv2.THRESH_BINARY)[1]
+        return cv2.countNonZero(moved) / self._pixels
 
     def _moments(self, image: NDArray[np.uint8]) -> tuple[float, float]:
         """Return mean and deviation of the pixels that count, where the others are 0: OpenCV takes 50 µs for a mask."""

@@ -16,19 +16,22 @@ Luma = NDArray[np.uint8]
 
 GREEN = 0.66
 """Weight of green beside red, as in BT.601; blue, which has a ninth of grey there, is left out of large frames."""
-WIDTH = 384
-"""Widest small image, pixels: the width at which the optical flow is as good as with more, see tracking/flow.py."""
+WIDTH, SAMPLED_WIDTH = 384, 320
+"""Widest small image, pixels, of means and of samples: the optical flow is as good as with more, see
+tracking/flow.py."""
 
 
 def small_luma(pixels: NDArray[np.uint8]) -> Luma:
-    """Return the grey levels (BT.601) of an H×W×3 B, G, R image, reduced by the whole number that makes it narrow.
+    """Return the grey levels (BT.601) of an H×W×3 B, G, R image, reduced by a whole number k.
 
-    The result has H//k × W//k pixels, 1×1 at least, with the least k for which W/k <= `WIDTH`. Frames up to twice as
-    wide are reduced by means of 2×2 pixels, wider ones by samples, without blue. Pixels at the right and lower edge
-    that are no whole `k` are left out.
+    The result has H//k × W//k pixels, 1×1 at least. Frames up to twice as wide as `WIDTH` are reduced by means of 2×2
+    pixels, if at all; wider ones by samples, without blue, with the least k for which W/k <= `SAMPLED_WIDTH`. Pixels
+    at the right and lower edge that are no whole `k` are left out.
     """
     height, width = pixels.shape[:2]
     k = -(-width // WIDTH)
+    if k > 2:
+        k = -(-width // SAMPLED_WIDTH)
     down, across = max(height // k, 1), width // k
     if k <= 2:
         grey = np.asarray(cv2.cvtColor(pixels[: down * k, : across * k], cv2.COLOR_BGR2GRAY), np.uint8)

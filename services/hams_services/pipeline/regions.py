@@ -3,15 +3,19 @@
 Neighbouring tiles show a strip twice. An object in it is found twice, and one on a tile's edge is found in part. Two
 boxes of different views, of one label, are of one object when
 
-- neither is cut by its view's edge, and their overlap (IoU) is `SAME`: the better score stays, once per view, so that
-  of a crowd nobody is lost;
+- neither is cut by its view's edge, and their overlap (IoU) is `SAME`: that of the better score stays; of each other
+  view it takes the place of one only, so that of a crowd nobody is lost;
 - one is cut, and it covers what its view should show of the other (IoU `SAME`), or `PART` of it lies in the other: the
-  one that is not cut stays;
+  one that is not cut stays, with the better score;
 - both are cut, and agree (IoU `SAME`) in what both views show: they are joined to the box around them, with the better
   score. So an object larger than the strip, which no view shows whole, is one box.
 
-This is non-maximum suppression and the joining of SAHI (Akyon et al., *Slicing Aided Hyper Inference*, ICIP 2022), which
-do not know of cut boxes: they compare all by one overlap, and a half person beside the whole one stays, or takes it.
+This goes beyond non-maximum suppression and the joining of SAHI (Akyon et al., *Slicing Aided Hyper Inference*, ICIP
+2022), which compare all boxes by one overlap: a half person then stays beside the whole one, or takes their place.
+
+Measured on vtest.avi (768×576), 40 frames, pedestrian-detection-adas-0002 (672×384); what is there is what
+crossroad-0078 finds at 1024×1024, 204 people: the whole frame finds 90.2 % of them; tiles of 3×2 97.5 %, with the whole
+98.5 %; tiles of 2×2 that share 0.3 99.0 %. Of 299, 495, 346 boxes, 1, 2, 0 are of an object that another box has.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ SAME = 0.5
 """Least overlap (IoU) of two boxes of one object."""
 PART = 0.8
 """Of a cut box in another one."""
-EDGE = 0.01
+EDGE = 0.02
 """A box this near to an edge of its view, as part of the view's side, is cut by it: detectors are as exact as that."""
 
 
@@ -154,7 +158,7 @@ class _Merge:
     """Of the objects of one label: what belongs together. Rows are sorted: whole boxes first, then by score."""
 
     def __init__(self, rows: list[tuple[Found, View]], hull: Boxes) -> None:
-        cut = _cut(_boxes(rows), _views(rows), hull).any(axis=1).tolist()
+        cut = [bool(sides.any()) for sides in _cut(_boxes(rows), _views(rows), hull)]
         order = sorted(range(len(rows)), key=lambda row: (cut[row], _rank(rows[row][0]), rows[row][1]))
         self._objects = [rows[row][0] for row in order]
         rows = [rows[row] for row in order]
@@ -182,16 +186,16 @@ class _Merge:
         for row in range(count):
             if not self._left[row]:
                 continue
-            self._left[row] = False
-            self._left[count:] &= ~explained[row]
+            parts_of = count + np.flatnonzero(self._left[count:] & explained[row])
+            self._left[row] = self._left[parts_of] = False
             others = np.flatnonzero(self._left[:count] & self._other[row, :count] & (same[row] >= SAME))
-            taken: set[tuple[int, ...]] = set()
+            taken: dict[tuple[int, ...], int] = {}
             for other in others[np.argsort(-same[row, others], kind="stable")].tolist():
                 view = tuple(self._views[other].tolist())
                 if view not in taken:  # of one view, two boxes are two objects
-                    taken.add(view)
+                    taken[view] = other
                     self._left[other] = False
-            yield self._objects[row]
+            yield _as_sure(self._objects[row], [self._objects[one] for one in (*taken.values(), *parts_of.tolist())])
 
     def _of_parts(self) -> Iterator[Found]:
         """Join what is left: parts of objects that no view shows whole."""
@@ -207,10 +211,19 @@ class _Merge:
                 group |= front
                 front = {int(other) for row in front for other in np.flatnonzero(agree[row])} - group
             todo -= group
-            best = self._objects[rows[min(group)]]
-            if len(group) > 1:
+            best, *others = (self._objects[row] for row in rows[sorted(group)])
+            if others:
                 best = {**best, "box": [round(v, 2) for v in _hull(boxes[sorted(group)]).tolist()]}
-            yield best
+            yield _as_sure(best, others)
+
+
+def _as_sure(one: Found, others: Sequence[Found]) -> Found:
+    """Return the object as sure as the surest of it: its score, and no `low` where another one has none."""
+    surest = min((one, *others), key=lambda other: (bool(other.get("low")), -other["score"]))
+    if surest is one:
+        return one
+    low = {"low": surest["low"]} if "low" in surest else {}
+    return {**{key: value for key, value in one.items() if key != "low"}, "score": surest["score"], **low}
 
 
 def _boxes(rows: Sequence[tuple[Found, View]]) -> Boxes:

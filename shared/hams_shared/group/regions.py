@@ -47,14 +47,34 @@ def _rectangle(box: tuple[float, float, float, float]) -> tuple[float, float, fl
 Rectangle = Annotated[tuple[Coordinate, Coordinate, Coordinate, Coordinate], AfterValidator(_rectangle)]
 
 
+MOST_TILES = 36
+"""They are one batch: more would not fit the memory of small devices."""
+
+
+def _grid(grid: tuple[int, int]) -> tuple[int, int]:
+    if grid[0] * grid[1] > MOST_TILES:
+        raise ValueError(f"{grid[0]} × {grid[1]} tiles are {grid[0] * grid[1]}, at most {MOST_TILES} are allowed")
+    return grid
+
+
+Count = Annotated[int, Field(ge=1, le=16)]
+
+
 class TilesSpec(Strict):
     """The detector is given parts of the picture, for objects that are small in the whole."""
 
-    grid: tuple[Annotated[int, Field(ge=1, le=16)], Annotated[int, Field(ge=1, le=16)]] = Field(
-        description="tiles across and down"
+    grid: Annotated[tuple[Count, Count], AfterValidator(_grid)] = Field(
+        description="tiles across and down; each costs an inference"
     )
-    overlap: float = Field(0.15, ge=0, lt=0.9, description="part of a tile that it shares with the next")
-    whole: bool = Field(False, description="the whole picture is looked at, too, for objects larger than a tile")
+    overlap: float = Field(
+        0.15,
+        ge=0,
+        le=0.8,
+        description="part of a tile that it shares with the next; best as much as the largest objects of interest have",
+    )
+    whole: bool = Field(
+        False, description="the whole picture (with `roi`: that part) is looked at, too, for objects larger than a tile"
+    )
 
 
 class GateSpec(Strict):

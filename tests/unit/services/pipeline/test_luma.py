@@ -12,14 +12,14 @@ from hams_services.pipeline.tracking.flow import Flow
 @pytest.mark.parametrize(
     ("size", "expected"),
     [
-        ((3840, 2160), (384, 216)),
-        ((1920, 1080), (384, 216)),
+        ((3840, 2160), (320, 180)),
+        ((1920, 1080), (320, 180)),
         ((1280, 720), (320, 180)),
         ((768, 576), (384, 288)),
         ((641, 481), (320, 240)),
         ((384, 200), (384, 200)),
         ((500, 1), (250, 1)),
-        ((4000, 2), (363, 1)),
+        ((4000, 2), (307, 1)),
         ((1, 1000), (1, 1000)),
     ],
 )
@@ -42,10 +42,10 @@ def test_grey_levels_are_those_of_the_frame(width: int, levels: tuple[int, ...])
 
 def test_things_are_where_they_are_in_the_frame() -> None:
     frame = np.zeros((1080, 1920, 3), np.uint8)
-    frame[500:600, 1000:1100] = 255
+    frame[480:600, 1020:1140] = 255
     rows, columns = np.nonzero(small_luma(frame))
-    assert (rows.min() * 5, columns.min() * 5) == (500, 1000)
-    assert (rows.max() * 5 + 5, columns.max() * 5 + 5) == (600, 1100)
+    assert (rows.min() * 6, columns.min() * 6) == (480, 1020)
+    assert (rows.max() * 6 + 6, columns.max() * 6 + 6) == (600, 1140)
 
 
 def test_the_flow_follows_what_moves_in_a_large_frame() -> None:

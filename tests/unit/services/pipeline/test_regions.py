@@ -47,7 +47,7 @@ def test_the_whole_comes_last_and_no_view_twice() -> None:
         View(0, 0, 100, 100),
     )
     assert views(TilesSpec(grid=(1, 1), whole=True), roi, (200, 100)) == (View(0, 0, 100, 100),)
-    assert views(TilesSpec(grid=(16, 16)), None, (1, 1)) == (View(0, 0, 1, 1),)
+    assert views(TilesSpec(grid=(6, 6)), None, (1, 1)) == (View(0, 0, 1, 1),)
 
 
 # ── merge ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -68,6 +68,13 @@ def test_found_whole_in_both_the_better_score_stays() -> None:
 def test_a_part_gives_way_to_the_whole_whatever_its_score() -> None:
     assert boxes((LEFT, RIGHT), [thing(60, 20, 110, 80, 0.6)], [thing(80, 20, 110, 80, 0.99)]) == [[60, 20, 110, 80]]
     assert boxes((LEFT, RIGHT), [thing(60, 20, 84, 80, 0.6)], [thing(80, 30, 83.5, 60, 0.99)]) == [[60, 20, 84, 80]]
+
+
+def test_the_whole_is_as_sure_as_its_surest_part() -> None:
+    """Candidates that only the tracker gets are marked `low`."""
+    whole, part = thing(60, 20, 110, 80, 0.2, low=True), thing(80, 20, 110, 80, 0.9)
+    assert merged((LEFT, RIGHT), ([whole], [part])) == [thing(60, 20, 110, 80, 0.9)]
+    assert merged((LEFT, RIGHT), ([whole], [{**part, "score": 0.3, "low": True}])) == [{**whole, "score": 0.3}]
 
 
 def test_what_no_view_shows_whole_is_joined() -> None:

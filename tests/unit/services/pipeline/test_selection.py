@@ -303,10 +303,10 @@ def test_what_tiles_find_is_put_together() -> None:
     world = World(spec_of({}, {}, tiles={"grid": [2, 1], "overlap": 0.2}))
     world.submit()
     send = world.sent[0]
-    found = [[thing(100), thing(290)], [thing(291, 0.9), thing(500)]]
+    found = [[thing(100), thing(285)], [thing(286, 0.9), thing(500)]]
     world.take(world.core.output(output(send.id, "det", found, [0, 0]), world.now))
     [(_, objects)] = world.results
-    assert sorted(one["box"][0] for one in objects) == [100, 290, 500]
+    assert sorted(one["box"][0] for one in objects) == [100, 285, 500]
 
 
 def test_a_root_that_was_given_other_parts_fails_the_frame() -> None:
