@@ -228,12 +228,13 @@ def sequence(seed: int) -> tuple[int, int]:
     last: Shot | None = None
     given: list[tuple[Shot, list[Track]]] = []
     told: list[Event] = []
-    doomed = False
+    doomed, live = False, set[int]()
     for tracks in frames(random, 60):
         last = shot(random, last)
         if random.random() < 0.05:
             continue  # the frame is not delivered
         now, doomed = doomed, random.random() < 0.03
+        live = {track.id for track in tracks if track.state in (State.CONFIRMED, State.LOST)}
         events = shell.core.observe(last, tracks, values)
         given.append((last, tracks))
         told += events
@@ -246,6 +247,7 @@ def sequence(seed: int) -> tuple[int, int]:
             given, told = [], []
     shell.core.validate()
     shell.reader.agrees(shell.core)
+    assert {one.track for one in shell.core.open_tracks().tracks} <= live
     if not seed % 5:
         again = core(shell.runs, shell.regions)
         assert [event for frame, tracks in given for event in again.observe(frame, tracks, values)] == told

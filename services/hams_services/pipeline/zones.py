@@ -7,7 +7,10 @@ The border of a zone belongs to it. A zone whose corners' order crosses itself i
 the border an odd number of times (even-odd), as OpenCV fills polygons.
 
 Detected boxes tremble, so that a track that stands on a border would enter and leave all the time. Hence a **margin**
-of 5 % of the box's size (the root of its area; 2 pixels at least), which each change has to pass:
+of 10 % of the box's size (the root of its area; 2 pixels at least), which each change has to pass. About 99 % of the
+foot points that a person detector finds in 250 frames of OpenCV's vtest.avi tremble less. There, with 40 zones and 40
+lines at random, the margin lessens changes of zones that are taken back within a second from 98 to 34 (people do walk
+along borders), and such crossings from 32 of 219 to 3 of 187.
 
 - a track enters a zone as soon as its foot point is in it, and leaves once that is farther outside than the margin;
 - a track crosses a line once its foot point is farther beyond it than the margin, if it went through between the line's
@@ -30,7 +33,7 @@ from numpy.typing import NDArray
 from hams_services.pipeline.tracking.boxes import Array
 from hams_shared.group.regions import Line, Polygon
 
-MARGIN = 0.05
+MARGIN = 0.1
 """Part of the root of a box's area, which has to be passed; see above."""
 LEAST_MARGIN = 2.0
 """Of it, pixels."""

@@ -162,7 +162,7 @@ def test_updates_tell_of_changes(change: dict[str, Any], updates: bool) -> None:
 
 def test_a_zone_is_a_change_too() -> None:
     scene = Scene(update_s=0.5)
-    assert scene.follow(97, 100, 97, 99, 100, 100, 100) == [
+    assert scene.follow(97, 100, 95, 99, 100, 100, 100) == [
         ["new"],
         ["zone_entered yard"],
         ["zone_left yard 0.1"],

@@ -96,14 +96,14 @@ def test_distances_from_a_border_are_in_pixels() -> None:
 
 
 def test_the_margin_grows_with_the_box() -> None:
-    assert margins(np.array([(0, 0, 10, 10), (0, 0, 50, 200)], np.float64)).tolist() == [2.0, 5.0]
+    assert margins(np.array([(0, 0, 10, 10), (0, 0, 50, 200)], np.float64)).tolist() == [2.0, 10.0]
 
 
 # ── tracks that move ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 HALF = ((0.5, 0.0), (1.0, 0.0), (1.0, 1.0), (0.5, 1.0))
 """From x = 100 on."""
-BOX = 40.0
+BOX = 20.0
 """Side of the boxes: their margin is 2 pixels."""
 
 
@@ -216,7 +216,7 @@ def test_many_tracks_move_at_once() -> None:
     places = Places(Zones({"half": HALF, "square": SQUARE}), Lines(lines), 4)
 
     def boxes(*feet: tuple[float, float]) -> np.ndarray:
-        return np.array([(x - 20, y - 40, x + 20, y) for x, y in feet], np.float64)
+        return np.array([(x - 10, y - 20, x + 10, y) for x, y in feet], np.float64)
 
     slots = np.array([2, 0, 3])
     assert places.move(slots, boxes((90, 40), (110, 40), (190, 90)), SIZE) == Moves(
