@@ -149,7 +149,9 @@ class NodeSpec(Strict):
     )
     pin: tuple[str, ...] = Field((), description="device ids this node may run on; empty: all")
     track: TrackSpec | None = Field(None, description="the node without parent: follow its objects over frames")
-    cadence: CadenceSpec | None = Field(None, description="how often it runs; none: on every frame, a child for all that its parent finds")
+    cadence: CadenceSpec | None = Field(
+        None, description="how often it runs; none: on every frame, a child for all that its parent finds"
+    )
     when: str | None = Field(None, description="a child: only for objects for which this condition holds")
     min_agreement: float = Field(
         0.98, ge=0, le=1, description="least agreement with its source that a variant of the network must have measured"
