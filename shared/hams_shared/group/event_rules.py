@@ -11,9 +11,7 @@ from hams_shared.group.node_spec import Name
 class EventRule(Strict):
     """An event of its own, once per track, as soon as all that the rule asks for holds."""
 
-    min_age_s: float = Field(
-        0.0, ge=0, le=86_400, description="the track is so old; with zones: so long in one"
-    )
+    min_age_s: float = Field(0.0, ge=0, le=86_400, description="the track is so old; with zones: so long in one")
     zones: tuple[Name, ...] = Field((), description="in one of these zones; empty: anywhere")
     labels: tuple[str, ...] = Field((), description="of one of these labels; empty: any")
     when: str | None = Field(None, description="a condition on the object (docs/conditions.md)")

@@ -75,9 +75,7 @@ class Regions(Strict):
     mask: tuple[Polygon, ...] = Field(
         (), description="where nothing is looked for: objects standing there are left out"
     )
-    roi: Rectangle | None = Field(
-        None, description="the part that the detector is given: x0, y0, x1, y1"
-    )
+    roi: Rectangle | None = Field(None, description="the part that the detector is given: x0, y0, x1, y1")
     tiles: TilesSpec | None = None
     zones: dict[Name, Polygon] = Field({}, description="areas by name; objects say in which their foot point is")
     lines: dict[Name, Line] = Field({}, description="lines by name; a track that crosses one is counted")
