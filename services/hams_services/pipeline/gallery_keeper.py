@@ -69,6 +69,7 @@ class Shelves:
             found = await self.store.load(own, empty.spec)
         except MessageError as error:
             self._complain(self.damaged, node, f"the stored gallery is damaged, and begins empty: {error.text}")
+            empty.next = max(empty.next, self.store.next.get(own, 0))
             return empty
         if found is not None and found.network == empty.network:
             log.info("gallery %s of group %s: %d identities", node, self.store.group, len(found))

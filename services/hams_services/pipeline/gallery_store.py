@@ -49,6 +49,8 @@ class GalleryStore:
         """By head: the newest one that was read or written here."""
         self._pages: dict[str, int] = {}
         """By head: how many pages are stored."""
+        self.next: dict[str, int] = {}
+        """By head: its next number, also where its pages are damaged."""
 
     @classmethod
     async def open(cls, bus: Bus, group: str) -> GalleryStore:
@@ -75,6 +77,7 @@ class GalleryStore:
             return None
         self._revisions[head_key] = entry.revision
         head = read_head(entry.value or b"")
+        self.next[head_key] = head.next
         return restored(spec, head, {number: data for number, data in pages.items() if number < head.pages})
 
     async def save(self, head_key: str, gallery: Gallery, now: float) -> Gallery:

@@ -100,7 +100,9 @@ class DeployedGroup:
         """Return the streams as `status` shows them."""
         views = [runner.view() for _, runner in sorted(self.runners.items())]
         more = {"deployed_at": self.record.deployed_at}
-        return [v.model_copy(update={**more, "text": v.text or self._keeper.text}) for v in views]
+        return [
+            v.model_copy(update={**more, "text": "; ".join(filter(None, (v.text, self._keeper.text)))}) for v in views
+        ]
 
     async def infer(self, image: Pixels, deadline_s: float) -> FrameResult:
         """Return the result of one image. Raises DeadlineError and RefusedError."""
