@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from hams_services.ctl.actions.gallery import ask_gallery
+from hams_services.ctl.app import app
 from hams_services.pipeline.gallery import DAY_S, Gallery
 from hams_services.pipeline.gallery_keeper import Shelves
 from hams_services.pipeline.gallery_pages import key
 from hams_services.pipeline.gallery_store import GalleryStore
+from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import MessageError, NotFoundError
 from hams_shared.group.node_spec import GallerySpec
 from hams_shared.wire import subjects
 from hams_shared.wire.messages.gallery import GalleryRequest
+from support.nats_server import NatsServer
 
 from .conftest import Connect
 
@@ -190,3 +201,39 @@ async def test_a_damaged_gallery_is_named_begins_empty_and_is_replaced(connect: 
         assert not again.text("who")
         assert list(names(again.galleries["who"])) == [0 if part == "head" else 70]
         assert set(await new.store._read(f"{name}.>")) == {head, head.replace("head", "0")}
+
+
+@pytest.fixture
+def ctl(nats_server: NatsServer) -> Iterator[Callable[..., Result]]:
+    """Run `hams-ctl gallery` against the broker."""
+    before = signal.getsignal(signal.SIGINT)
+    runner = CliRunner()
+    yield lambda *words, **more: runner.invoke(app, ["gallery", *words, "--nats", nats_server.url], **more)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_commands_on_a_broker(ctl: Callable[..., Result], nats_server: NatsServer, name: str) -> None:
+    async def seed() -> None:
+        async with NatsBus(nats_server.url) as bus:
+            pipeline = await shelves(bus, name)
+            pipeline.galleries["who"].identify(persons(20), time.time())
+            await pipeline.save(time.time())
+
+    asyncio.run(seed())
+    assert ctl("name", name, "3", "Anna").stdout == f"identity 3 of group {name} is Anna\n"
+    listed = ctl("list", name, "--limit", "5").stdout
+    assert "just now" in listed
+    assert "5 of 20 shown" in listed
+    (view,) = json.loads(ctl("list", name, "--json").stdout)
+    assert {one["identity"]: one["name"] for one in view["identities"]}[3] == "Anna"
+    refused = ctl("forget", name, "--older-than", "0s")
+    assert refused.exit_code == 2
+    assert "20 identities" in refused.stderr
+    assert "--yes" in refused.stderr
+    assert ctl("forget", name, "Anna").stdout == f"1 identity of group {name} forgotten\n"
+    assert json.loads(ctl("forget", name, "7", "--json").stdout) == {"group": name, "forgotten": 1}
+    wrong = ctl("forget", name, "7")
+    assert wrong.exit_code == 5
+    assert f"group {name} has no identity 7" in wrong.stderr
+    assert ctl("forget", name, "--all", "--yes").stdout == f"18 identities of group {name} forgotten\n"
+    assert ctl("list", name).exit_code == 5

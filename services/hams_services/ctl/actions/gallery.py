@@ -10,6 +10,7 @@ import time
 from datetime import datetime
 
 import typer
+from rich.table import Table
 from rich.text import Text
 
 from hams_services.ctl.console import err, out, print_json, with_bus
@@ -54,37 +55,34 @@ def list_identities(group: str, node: str, limit: int, json: bool, nats: str | N
         if json:
             print_json([view.model_dump(mode="json") for view in answer.galleries])
             return
-        print_galleries(answer.galleries, limit, time.time())
+        print_galleries(answer.galleries, time.time())
 
     with_bus(job, nats, debug)
 
 
-def print_galleries(views: tuple[GalleryView, ...], limit: int, now: float) -> None:
-    """Print a table of all identities, then what is not in it; `now` is Unix time."""
-    several = len({view.node for view in views}) > 1
-    shown = [view for view in views if view.count]
-    if shown:
-        table = plain_table("Identities")
-        for column in (*(["node"] if several else []), "identity", "name", "last seen", "", "first seen"):
-            table.add_column(column, justify="right" if column == "identity" else "left", no_wrap=column != "name")
-    for view in shown:
-        for one in view.identities:
-            cells = [str(one.identity), one.name or "–", _date(one.seen), _ago(now - one.seen), _date(one.since)]
-            row = [view.node, *cells] if several else cells
-            table.add_row(*(Text(cell, style="dim" if view.aside else "") for cell in row))
-    if shown:
-        out.print(table)
+def print_galleries(views: tuple[GalleryView, ...], now: float) -> None:
+    """Print a table of each gallery, and what is to be known about it; `now` is Unix time."""
     for view in views:
-        if view.aside:
-            out.print(f"  {view.node}: {view.count} of network {view.network[:12]}, set aside", style="dim")
+        if view.identities:
+            out.print(gallery_table(view, now))
         elif not view.count:
-            out.print(f"  {view.node}: no identities yet")
+            out.print(f"{view.node}: no identities")
         if view.count > len(view.identities):
-            out.print(
-                f"  {view.node}: {len(view.identities)} of {view.count}, newest first; more: --limit", style="dim"
-            )
+            out.print(f"  {len(view.identities)} of {view.count} shown; more: --limit", style="dim")
         if view.text:
             out.print(f"  {view.node}: {view.text}", style="yellow")
+
+
+def gallery_table(view: GalleryView, now: float) -> Table:
+    """Return the identities of one gallery, last seen first; `now` is Unix time."""
+    where = f", set aside: of network {view.network[:12]}" if view.aside else ""
+    table = plain_table(f"Identities of {view.node}{where}")
+    for column in ("identity", "name", "seen", "last seen", "first seen"):
+        table.add_column(column, justify="right" if column == "identity" else "left", no_wrap=column != "name")
+    for one in view.identities:
+        cells = (str(one.identity), one.name or "–", _ago(now - one.seen), _date(one.seen), _date(one.since))
+        table.add_row(*(Text(cell, style="dim" if view.aside else "") for cell in cells))
+    return table
 
 
 def _date(at: float) -> str:

@@ -62,7 +62,7 @@ def name(
 @gallery.command()
 def forget(
     group: GroupName,
-    who: Annotated[str | None, typer.Argument(metavar="[IDENTITY|NAME]", help="A number, or all with a name.")] = None,
+    who: Annotated[str | None, typer.Argument(metavar="IDENTITY|NAME", help="A number, or all with a name.")] = None,
     older_than: Annotated[
         str | None, typer.Option(metavar="AGE", help="Those not seen for so long: 30d, 12h, 90m, 45s.")
     ] = None,
