@@ -27,6 +27,8 @@ BYTES = 2
 """Of one number of a stored vector, a float16."""
 PAGE_BYTES = 32 << 10
 """Of the vectors of one stored page: a person in view costs one such page at each save."""
+BLOCK = 1 << 17
+"""Numbers of a block of vectors that are multiplied at once."""
 DAY_S = 86_400.0
 
 Answer = tuple[int | None, float]
@@ -36,6 +38,21 @@ Answer = tuple[int | None, float]
 def rows_of(dims: int) -> int:
     """Return how many vectors of `dims` numbers one page holds."""
     return max(1, PAGE_BYTES // (BYTES * max(dims, 1)))
+
+
+def products(queries: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the K×N scalar products of K×D and N×D vectors.
+
+    In blocks, and a query at a time: OpenBLAS spreads larger products over threads that wait for each other by
+    spinning, at 9 ms of CPU time for 10 × 1000 vectors of 256 numbers on two cores instead of 0.3 ms.
+    """
+    found = np.empty((len(queries), len(vectors)), np.float32)
+    rows = max(1, BLOCK // vectors.shape[1])
+    for begin in range(0, len(vectors), rows):
+        block = vectors[begin : begin + rows]
+        for one, query in enumerate(queries):
+            found[one, begin : begin + rows] = block @ query
+    return found
 
 
 class Gallery:
@@ -107,7 +124,7 @@ class Gallery:
         tracks = self._take(found, sightings if learn else ())
         taken = self._kept(found, tracks)
         queries = np.stack([found[i] if track is None else track.mean for i, track in enumerate(tracks)])
-        cosines = queries @ self.vectors.T
+        cosines = products(queries, self.vectors)
         self._match(cosines, tracks, taken)
         answers: list[Answer] = []
         for one in range(len(found)):
