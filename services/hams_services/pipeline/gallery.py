@@ -338,7 +338,9 @@ def _sighting(id: FrameId, one: Mapping[str, Any], output: Mapping[str, Any]) ->
     track, age = one.get("track"), one.get("age_s", 0.0)
     if not isinstance(track, int):
         return None
-    return Sighting((id.stream, track), output.get("from_frame", id.frame), age)
+    return Sighting(
+        (id.stream, track), output.get("from_frame", id.frame), age if isinstance(age, int | float) else 0.0
+    )
 
 
 def _vector(embedding: Any) -> NDArray[np.float32] | None:

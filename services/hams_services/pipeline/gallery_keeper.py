@@ -245,11 +245,12 @@ class GalleryKeeper:
         """Run; an error is reported, and a later call tries again."""
         try:
             await what()
-        except HamsError as error:
+        except Exception as error:
             self._failures += 1
-            self._trouble = [f"galleries are not stored: {error.text}"]
+            self._trouble = [f"galleries are not stored: {as_hams_error(error).text}"]
             if self._failures & (self._failures - 1) == 0:
-                log.warning("group %s: galleries are not stored: %s (%d so far)", self._group, error, self._failures)
+                text = "group %s: galleries are not stored: %s (%d so far)"
+                log.warning(text, self._group, error, self._failures, exc_info=not isinstance(error, HamsError))
         else:
             self._failures, self._trouble = 0, []
 

@@ -17,6 +17,8 @@ from hams_shared.group.node_spec import GallerySpec
 from hams_shared.wire import codec
 from hams_shared.wire.messages.gallery import GALLERY_VERSION, GalleryHead, GalleryPage, Identity
 
+CAPACITY = 100_000
+"""Most identities of any gallery (`GallerySpec.capacity`)."""
 NETWORK = 16
 """Hexadecimal digits of a network's digest in a key."""
 
@@ -80,8 +82,9 @@ def read_head(data: bytes) -> GalleryHead:
     head = codec.decode(GalleryHead, data)
     if head.version != GALLERY_VERSION:
         raise MessageError(f"it has version {head.version}, and this HAMS knows version {GALLERY_VERSION}")
-    if head.pages * max(head.dims, 1) * BYTES > 4 * MAX_BYTES:
-        raise MessageError(f"its head claims {head.pages} pages")
+    slots = min(CAPACITY, MAX_BYTES // (BYTES * max(head.dims, 1)))
+    if head.pages > (-(-slots // rows_of(head.dims)) if head.dims else 0):
+        raise MessageError(f"its head claims {head.pages} pages of vectors of {head.dims} numbers")
     return head
 
 

@@ -140,7 +140,13 @@ def test_a_damaged_page_is_named(damage: Callable[[GalleryHead, dict[int, bytes]
 
 @pytest.mark.parametrize(
     ("change", "text"),
-    [({"version": 2}, "version 2"), ({"pages": 150_000, "dims": 60_000}, "150000 pages"), ({"pages": -1}, "pages")],
+    [
+        ({"version": 2}, "version 2"),
+        ({"pages": 150_000, "dims": 60_000}, "150000 pages"),
+        ({"pages": -1}, "pages"),
+        ({"pages": 1564, "dims": 256}, "1564 pages"),
+        ({"pages": 1}, "1 pages of vectors of 0 numbers"),
+    ],
 )
 def test_a_head_that_cannot_be_is_named(change: dict[str, int], text: str) -> None:
     with pytest.raises(MessageError, match=text):
