@@ -12,16 +12,23 @@ from pathlib import Path
 
 import cv2
 import nats
+import numpy as np
 import pytest
 
 import hams_client
+from hams_services.ctl.actions.gallery import ask_gallery
 from hams_services.ctl.system.broker import MAX_PAYLOAD, Broker
+from hams_services.pipeline.gallery import Gallery
+from hams_services.pipeline.gallery_keeper import Shelves
+from hams_services.pipeline.gallery_store import GalleryStore
 from hams_services.security.folder import set_up_site
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.protocol import Message
 from hams_shared.errors import BadInputError, BrokerError, CredentialsError
+from hams_shared.group.node_spec import GallerySpec
 from hams_shared.runtime.credentials import Credentials, load
 from hams_shared.wire import subjects
+from hams_shared.wire.messages.gallery import GalleryRequest
 from support.grey import LENGTH, group_file, picture, video
 from support.results import Subscriber
 from support.up import Up
@@ -243,6 +250,30 @@ async def test_who_is_not_known_is_told_what_to_do(broker: Broker, site: Path, t
     with pytest.raises(CredentialsError, match="not for the host in"):
         async with NatsBus(f"tls://127.0.0.2:{port}", credentials=load(site / "app.creds"), connect_timeout=6):
             pass
+
+
+async def test_galleries_are_the_pipelines_alone(broker: Broker, site: Path) -> None:
+    async def shelves(bus: NatsBus) -> Shelves:
+        gallery = Gallery(GallerySpec(threshold=0.9), "ab" * 32)
+        found = Shelves(await GalleryStore.open(bus, "face"), {"who": gallery})
+        await found.load(0.0)
+        return found
+
+    async with NatsBus(broker.url, credentials=load(site / "pipeline.creds")) as bus:
+        first = await shelves(bus)
+        first.galleries["who"].identify(np.eye(4), 1.0)
+        await first.save(1.0)
+        again = await shelves(bus)
+        assert (await again.answer(GalleryRequest(verb="forget", identity=2), 2.0)).changed == 1
+        for one in await again.store.heads():
+            await again.store.delete(one)
+        assert not await again.store.heads()
+    for user in ("agent-box", "optimizer", "scheduler", "dashboard", "app"):
+        async with NatsBus(broker.url, credentials=load(site / f"{user}.creds")) as bus:
+            with pytest.raises(CredentialsError):
+                await GalleryStore.open(bus, "face")
+            with pytest.raises(CredentialsError):
+                await ask_gallery(bus, "face", GalleryRequest(verb="list"))
 
 
 async def test_the_deadline_holds_whenever_it_comes(broker: Broker, tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ def _pipeline() -> Role:
             f"{HAMS}.scheduler.view",  # for the reason why a group is not placed
             *_read(*subjects.BUCKETS),
             *_write("groups", "plans"),  # only to restore what the broker lost
+            *_read(subjects.GALLERIES),  # nobody else but the admin: it tells who was seen when
+            *_write(subjects.GALLERIES),
             *PING,
         ),
         (

@@ -7,6 +7,7 @@ Control (small, rare)
     hams.v1.pipeline.status                          request: streams and their ledgers
     hams.v1.pipeline.read-cost                       request: what reading a video costs
     hams.v1.pipeline.load                            pipeline → all, once a second: what it costs its host
+    hams.v1.pipeline.gallery.<group>                 request: list, name or forget identities of a group
 Data (large, many)
     hams.v1.work.<host>.<backend>.<unit>             frames and crops for one device
     hams.v1.answer.<group>.<stream>                  an agent's outputs for frames, of all nodes that it serves
@@ -31,6 +32,9 @@ LOST_AFTER_S = 1.5
 
 BUCKETS = ("groups", "devices", "profiles", "plans", "variants", "health", "leader", "jobs")
 """KV buckets of the control plane; each is called ``hams-<name>`` on the broker."""
+
+GALLERIES = "galleries"
+"""KV bucket of the identities' vectors. It is not one of BUCKETS: only pipeline and admin may read it."""
 
 MODEL_STORE = "hams-models"
 """Object store bucket: model files under their SHA-256."""
@@ -79,6 +83,11 @@ def read_cost() -> str:
 def pipeline_load() -> str:
     """Subject on which the pipeline reports what it costs its host."""
     return f"{PREFIX}.pipeline.load"
+
+
+def gallery(group: str) -> str:
+    """Request subject: list, name or forget the identities of a group."""
+    return f"{PREFIX}.pipeline.gallery.{group}"
 
 
 def work(device: str) -> str:
