@@ -15,7 +15,7 @@ from typing import IO
 
 import pytest
 
-from hams_client import Event, Hams
+from hams_client import Event, Hams, sync
 from hams_services.pipeline.event_history import EventHistory
 from hams_services.pipeline.event_outbox import EventOutbox
 from hams_shared.bus.nats.client import NatsBus
@@ -89,6 +89,12 @@ async def test_nothing_is_lost_over_restarts_of_broker_and_consumer(
     assert len({one.id for one in got}) == len(got) == outbox.published
     assert [one.sequence for one in got] == list(range(1, len(got) + 1))
     assert check_tracks(got) > 20
+
+    def blocking() -> list[Event]:
+        with sync.connect(own_nats_server.url) as hams:
+            return list(hams.events("grey", after=0, follow=False))
+
+    assert await asyncio.to_thread(blocking) == got
 
 
 async def test_hams_ctl_follows_over_a_restart_of_the_broker(
