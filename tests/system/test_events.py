@@ -21,7 +21,8 @@ from hams_services.pipeline.event_outbox import EventOutbox
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.runtime.lifecycle import ended
 from hams_shared.wire import subjects
-from support.events import TrackSource, check_tracks
+from support.events import TrackSource, check_tracks, event
+from support.hook_server import hook_server
 from support.nats_server import NatsServer, own_nats_server
 from support.wait import until
 
@@ -135,3 +136,31 @@ async def test_hams_ctl_follows_over_a_restart_of_the_broker(
     assert (code, "no stream s7" in err, "it has s0" in err) == (5, True, True)
     code, _, err = await printed(ctl(own_nats_server, "gray"))
     assert (code, "group gray is not deployed" in err) == (5, True)
+
+
+async def test_a_webhook_gets_every_event_of_a_rule_over_its_own_death(
+    own_nats_server: NatsServer, outbox: EventOutbox, tmp_path: Path
+) -> None:
+    def post(url: str) -> subprocess.Popen[bytes]:
+        options = ("--rule", "stays", "--state", str(tmp_path / "last"), "--nats", own_nats_server.url)
+        return subprocess.Popen([sys.executable, "-m", "hams_services.ctl", "sink", "webhook", "grey", url, *options])
+
+    with hook_server() as hooks:
+        (tmp_path / "last").write_text("0")  # from the oldest
+        hooks.statuses = [204, 503, 204, 0]
+        process = post(hooks.url)
+        outbox.put([event("rule", track, rule=("stays", "other")[track % 2]) for track in range(8)])
+        await until(lambda: len(hooks.posted) >= 3, timeout=30, what="a first event")
+        process.kill()
+        process.wait(10)
+        process = post(hooks.url)
+        outbox.put([event("rule", track, rule="stays") for track in range(8, 11)])
+        wanted = [0, 2, 4, 6, 8, 9, 10]
+        try:
+            await until(lambda: hooks.posted and hooks.posted[-1]["track"] == 10, timeout=30, what="all events")
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+    tracks = [one["track"] for one in hooks.posted]
+    assert sorted(set(tracks)) == wanted
+    assert tracks == sorted(tracks)
