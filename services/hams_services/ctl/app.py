@@ -15,6 +15,7 @@ from hams_services.ctl.commands.backup import backup, restore
 from hams_services.ctl.commands.cameras import cameras
 from hams_services.ctl.commands.deploy import deploy, schema, undeploy
 from hams_services.ctl.commands.diagnose import diagnose
+from hams_services.ctl.commands.events import events
 from hams_services.ctl.commands.gallery import gallery
 from hams_services.ctl.commands.init import init
 from hams_services.ctl.commands.jobs import nco
@@ -56,7 +57,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (up, join, demo, init),
     "Groups": (deploy, undeploy, plan, schema, backup, restore),
     "Observe": (status, top, metrics, matrix, diagnose),
-    "Results": (results, infer, tap),
+    "Results": (results, events, infer, tap),
 }
 for panel, commands in _PANELS.items():
     for command in commands:

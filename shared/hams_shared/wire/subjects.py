@@ -18,6 +18,8 @@ Data (large, many)
     hams.v1.pictures-wanted.<group>                  a request for pictures; holds for a while
     hams.v1.picture.<group>.<stream>                 a delivered frame as JPEG, while a client requests it
     hams.v1.result.<group>.<stream>                  joined results, for apps
+    hams.v1.event.<group>.<stream>                   events of tracks, for apps; the broker keeps them for a while
+    hams.v1.events-after.<group>                     request: events that the broker has kept
 """
 
 from __future__ import annotations
@@ -35,6 +37,11 @@ BUCKETS = ("groups", "devices", "profiles", "plans", "variants", "health", "lead
 
 GALLERIES = "galleries"
 """KV bucket of the identities' vectors. It is not one of BUCKETS: only pipeline and admin may read it."""
+TRACKS = "hams-tracks"
+"""KV bucket in which a pipeline keeps the record of each stream's open tracks, to end them after a restart."""
+
+EVENTS = "hams-events"
+"""JetStream stream of the events of all groups."""
 
 MODEL_STORE = "hams-models"
 """Object store bucket: model files under their SHA-256."""
@@ -133,6 +140,16 @@ def picture(group: str, stream: str = "*") -> str:
 def result(group: str, stream: str = "*") -> str:
     """Subject of joined results."""
     return f"{PREFIX}.result.{group}.{stream}"
+
+
+def event(group: str, stream: str = "*") -> str:
+    """Subject of the events of tracks."""
+    return f"{PREFIX}.event.{group}.{stream}"
+
+
+def events_after(group: str = "*") -> str:
+    """Request subject: stored events of a group."""
+    return f"{PREFIX}.events-after.{group}"
 
 
 def token(text: str) -> str:
