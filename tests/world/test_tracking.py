@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from support.world.stub import StubDevice
@@ -128,3 +129,40 @@ async def test_tiles_are_one_batch_and_their_boxes_are_those_of_the_frame(world:
     ]
     assert all("light" in one for one in last["objects"])
     assert device.runs["boxes"][-1] % 2 == 0
+
+
+YARD = {"zones": {"left": [[0, 0], [0.6, 0], [0.6, 1], [0, 1]]}}
+RULES = {"rules": {"stays": {"zones": ["left"], "min_age_s": 2, "when": "light.value < 1000"}}}
+
+
+async def event_kinds(world: System, group: str = "grey") -> list[tuple[str, int, str]]:
+    """Kind, track and reason or rule of all events that are stored."""
+    found: list[tuple[str, int, str]] = []
+    async with asyncio.timeout(30):
+        async for event in world.hams.events(group, since=3600, follow=False):
+            found.append((event.kind, event.track, event.reason or event.rule or event.zone))
+    return found
+
+
+async def test_events_of_tracks_zones_and_rules_outlive_a_pipeline(world: System) -> None:
+    world.scheduler()
+    pipeline = world.pipeline()
+    world.agent("one", StubDevice(fps=40))
+    await world.alive(1)
+    await world.deploy(tracked({"track": {"confirm_hits": 1}}, {}, stream=YARD, events=RULES))
+    results = await world.listen()
+    world.play(fps=10)
+    await world.until(lambda: len(results.received) >= FRAMES)
+    await world.later(2.0)  # the record of open tracks is a second old at most
+    kinds = await event_kinds(world)
+    assert kinds[:2] == [("new", 1, ""), ("new", 2, "")]
+    assert ("zone_entered", 1, "left") in kinds
+    assert [one for one in kinds if one[0] == "rule"] == [("rule", 1, "stays")]
+    pipeline.restarts = True
+    await pipeline.kill()
+    await world.until(lambda: results.received[-1].data["run"] != results.received[0].data["run"])
+    await world.later(2.0)
+    kinds = await event_kinds(world)
+    assert sorted(one for one in kinds if one[0] == "end") == [("end", 1, "restart"), ("end", 2, "restart")]
+    await world.control.undeploy("grey")
+    await world.later(3.0)

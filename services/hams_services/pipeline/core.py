@@ -391,6 +391,7 @@ class StreamCore:
                 join=flight.join,
                 submitted=flight.submitted,
                 shot=flight.shot,
+                tracks=flight.tracks,
             )
             commands.append(close)
         return commands

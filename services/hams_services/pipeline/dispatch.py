@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from hams_services.pipeline.flight import Send
 from hams_services.pipeline.gallery import Gallery
+from hams_services.pipeline.group_events import GroupEvents
 from hams_services.pipeline.regions import as_crops, views
 from hams_services.pipeline.routing import Replicas, SharedMemoryPeers
 from hams_shared.bus import chunks
@@ -38,6 +39,8 @@ class GroupContext:
     mailboxes: Mailboxes
     replicas: Replicas
     galleries: dict[str, Gallery]
+    events: GroupEvents | None = None
+    """None: its root has no tracks."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from hams_services.pipeline.join import Join
 from hams_services.pipeline.luma import Luma
+from hams_services.pipeline.tracking.tracks import Track
 from hams_shared.wire.frames import FrameId, Given, Output
 from hams_shared.wire.messages.plan import Plan
 
@@ -76,6 +77,7 @@ class Close:
     submitted: float = 0.0
     """Monotonic time, s."""
     shot: Shot = UNKNOWN
+    tracks: Sequence[Track] = ()
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ class Flight:
     """The root's answer to this attempt, before tracks were made of it."""
     chosen: Output | None = None
     """What the root's answer is taken to be in all attempts, once tracks were made of it."""
+    tracks: Sequence[Track] = ()
+    """As the tracker has them, where there is one."""
     picks: dict[str, list[int]] = field(default_factory=dict)
     """By node whose objects are chosen here: which of its parent's."""
 

@@ -188,6 +188,11 @@ class Flow:
         self._closed = True
         self._queue(self.core.close(reason))
 
+    def end_tracks(self) -> None:
+        """The stream has ended: so have its tracks."""
+        if self._context.events is not None:
+            self._context.events.ended(self.stream, "stream-ended")
+
     def release(self) -> None:
         """Delete the shared memory and the mailbox; the pixels of frames under way are gone."""
         self._mailbox.close()
@@ -272,6 +277,8 @@ class Flow:
         self._drop(command.frame)
         if self._context.galleries:  # single images are recognised, not remembered
             identify(self._context.galleries, command.objects, command.id, time.time(), learn=self._publish)
+        if self._context.events is not None:
+            self._context.events.observe(self.stream, command, command.tracks)
         latency_ms = (now - command.submitted) * 1e3
         self._latency.append(latency_ms)
         self._recent.append(now)

@@ -11,6 +11,7 @@ from hams_services.pipeline.dispatch import GroupContext
 from hams_services.pipeline.flight import Close, Outcome
 from hams_services.pipeline.flow import Flow
 from hams_services.pipeline.gallery_keeper import GalleryKeeper
+from hams_services.pipeline.group_events import GroupEvents
 from hams_services.pipeline.routing import Replicas, Reroute, SharedMemoryPeers
 from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.stream import StreamRunner
@@ -22,6 +23,9 @@ from hams_shared.wire.frames import Pixels
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.pipeline import StreamLoad, StreamView
 from hams_shared.wire.results import FrameResult
+
+STOPPED = "pipeline-stopped"
+"""Why a group is stopped that is not taken away."""
 
 
 class DeployedGroup:
@@ -39,7 +43,8 @@ class DeployedGroup:
     ) -> None:
         spec = record.spec
         self._keeper = GalleryKeeper(bus, record)
-        context = GroupContext(bus, spec, clock, peers, mailboxes, Replicas(), self._keeper.galleries)
+        self._events = GroupEvents(bus, spec) if spec.nodes[spec.root].track is not None else None
+        context = GroupContext(bus, spec, clock, peers, mailboxes, Replicas(), self._keeper.galleries, self._events)
         self.record = record
         self.runners = {name: StreamRunner(context, name, cache) for name in spec.streams}
         self._infer = Flow(context, infer_stream, lossless=True, publish=False, on_close=self._closed)
@@ -52,6 +57,8 @@ class DeployedGroup:
     async def start(self, owner: asyncio.TaskGroup) -> None:
         """Load the galleries, take outputs and carry frames; :meth:`play` reads the sources."""
         await self._keeper.start(owner)
+        if self._events is not None:
+            await self._events.start(owner, {name: runner.flow.run_id for name, runner in self.runners.items()})
         for flow in self.flows.values():
             self._subscriptions.append(await flow.subscribe())
             self._tasks += [owner.create_task(flow.run()), owner.create_task(flow.tune())]
@@ -73,6 +80,8 @@ class DeployedGroup:
         for flow in self.flows.values():
             await flow.flush()
             flow.release()
+        if self._events is not None:
+            await self._events.stop(for_good=reason != STOPPED)
         await self._keeper.stop()
         self._tasks.clear()
         gc.collect()  # the tracebacks of cancelled tasks are cycles that hold views of the frames, and so a mapping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hams_services.pipeline.rules import Rule
@@ -91,3 +92,30 @@ def restart_events(record: OpenTracks) -> tuple[Event, ...]:
         zones = tuple(at.zone for at in one.zones)
         events.append(Event(id=f"{begin}.end", kind="end", zones=zones, reason="restart", **of))
     return tuple(events)
+
+
+def resumed(record: OpenTracks, later: Sequence[Event]) -> tuple[Event, ...]:
+    """Return the events with which the tracks of a run that broke off end, by a record and what was published `later`.
+
+    A record may be older than the last events; what they say of its run is made up for.
+    """
+    tracks = {one.track: one for one in record.tracks}
+    last = record
+    for event in later:
+        if event.run != record.run:
+            continue
+        last = record.model_copy(
+            update={"frame": event.frame, "captured": event.captured, "media_time_s": event.media_time_s}
+        )
+        if event.kind == "end":
+            tracks.pop(event.track, None)
+            continue
+        known = tracks.get(event.track)
+        zones = {at.zone: at for at in known.zones} if known is not None else {}
+        if event.kind == "zone_entered":
+            zones[event.zone] = OpenZone(zone=event.zone, visit=int(event.id.rpartition(".")[2]), dwell_s=0.0)
+        elif event.kind == "zone_left":
+            zones.pop(event.zone, None)
+        seen = event.model_dump(include={"track", "label", "score", "box", "age_s"})
+        tracks[event.track] = OpenTrack(**seen, zones=tuple(zones.values()))
+    return restart_events(last.model_copy(update={"tracks": tuple(tracks.values())}))

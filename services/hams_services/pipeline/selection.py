@@ -140,6 +140,7 @@ class Selection:
             kept = [one for one in items if not one.get("low")]
             return Output(root.id, root.node, root.device, [kept], [0], root.timing)
         objects = self.follower.follow(items, shot.media_time_s or 0.0, shot.size, shot.luma, flight.paused_s)
+        flight.tracks = self.follower.tracks
         for track in self.follower.ended:
             self.known.pop(track.id, None)
         at = FrameId(self.spec.name, "-", flight.frame, 0, 0, flight.captured) if root is None else root.id

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import hams_shared
 from hams_services.pipeline.event_history import EventHistory
-from hams_services.pipeline.group import DeployedGroup
+from hams_services.pipeline.group import STOPPED, DeployedGroup
 from hams_services.pipeline.read_cost import read_cost
 from hams_services.pipeline.routing import Reroute, Routes, SharedMemoryPeers
 from hams_services.pipeline.sources.images import as_frame, size_of
@@ -171,7 +171,7 @@ class PipelineService:
             log.info("pipeline %s is ready", self._id)
             await stop.wait()
             for group in list(self._groups):
-                await self._remove(group, "pipeline-stopped")
+                await self._remove(group, STOPPED)
             await ended(watchers)
             await self._jobs.end(GRACE_S)
 

@@ -113,11 +113,13 @@ class StreamRunner:
                     await self._play_endless()
             await self._wait(lambda: self.flow.core.idle)
             self.state = "ended"
+            self.flow.end_tracks()
         except Exception as error:
             if not isinstance(error, HamsError):
                 self.flow.log.exception("stream %s broke", self.flow.name)
             await self._wait(lambda: self.flow.core.idle)
             self.state, self.text = "failed", str(as_hams_error(error))
+            self.flow.end_tracks()
             self.flow.log.error("stream %s: %s", self.flow.name, self.text)
 
     async def push(self, image: Pixels) -> PushAnswer:

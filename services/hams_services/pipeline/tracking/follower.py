@@ -51,6 +51,13 @@ class Follower:
         """Tracks that ended with the newest frame."""
 
     @property
+    def tracks(self) -> list[Track]:
+        """All tracks of the newest frame, those that ended with it too."""
+        found = {track.id: track for track in (*self._tracks, *self.ended)}
+        rested = {id: self._paused_s - self._paused_before.get(id, self._paused_s) for id in found}
+        return [track._replace(age_s=track.age_s + rested[id]) if rested[id] else track for id, track in found.items()]
+
+    @property
     def looks_at_pixels(self) -> bool:
         """Whether it needs a small image of each frame."""
         return self._flow is not None
