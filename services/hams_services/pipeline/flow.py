@@ -10,7 +10,6 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
@@ -27,6 +26,7 @@ from hams_services.pipeline.routing import Reroute, room
 from hams_services.pipeline.selection import selection_of
 from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.taps import Taps
+from hams_services.pipeline.timings import Timings
 from hams_services.pipeline.tracking.cadence_agreement import tried
 from hams_shared.bus import chunks
 from hams_shared.bus.protocol import Message, Subscription
@@ -40,8 +40,6 @@ from hams_shared.wire.results import FrameResult
 
 log = logging.getLogger("hams.pipeline")
 
-RECENT_S = 5.0
-"""Span over which a playing stream's FPS is taken, s."""
 TAPPED_LIMIT = 1024
 """What waits to be carried out, from which on tapped outputs are left out."""
 TRIAL_S = 1.0
@@ -84,12 +82,9 @@ class Flow:
         self.outputs = 0
         """Taken since the start."""
         self._on_close = on_close
-        self._latency: deque[float] = deque(maxlen=2000)
-        self._recent: deque[float] = deque(maxlen=2000)
+        self._timings = Timings()
         self.complaint = ""
         """Why the newest failed frame failed."""
-        self._first: float | None = None
-        self._last: float | None = None
         self._outbox: asyncio.Queue[Command | Output] = asyncio.Queue()  # bounded by the window and TAPPED_LIMIT
         self._parts = chunks.Assembler()
         self._mailbox = context.mailboxes.open()
@@ -280,9 +275,7 @@ class Flow:
         if self._context.events is not None:
             self._context.events.observe(self.stream, command, command.tracks)
         latency_ms = (now - command.submitted) * 1e3
-        self._latency.append(latency_ms)
-        self._recent.append(now)
-        self._first, self._last = self._first or now, now
+        self._timings.delivered(latency_ms, now)
         shot = command.shot
         result = frame_result(
             command.id, command.join, command.objects, shot.size, shot.media_time_s, latency_ms, self.run_id
@@ -329,13 +322,8 @@ class Flow:
         """Return counters and timings."""
         ledger = self.core.ledger
         ledger.validate()
-        now = self._clock.now()
-        span = (self._last or 0.0) - (self._first or 0.0)
-        fps = (ledger.delivered - 1) / span if span > 0 else 0.0
-        if state == "playing":
-            recent = sum(1 for at in self._recent if now - at <= RECENT_S)
-            fps = recent / min(RECENT_S, max(now - (self._first or now), 0.2))
-        p50, p99 = np.percentile(self._latency, [50, 99]) if self._latency else (0.0, 0.0)
+        fps = self._timings.fps(ledger.delivered, self._clock.now(), playing=state == "playing")
+        p50, p99 = self._timings.percentiles_ms
         return StreamView(
             group=self.group,
             stream=self.stream,
@@ -349,6 +337,6 @@ class Flow:
             failed=dict(ledger.failed),
             resent=self.core.resent,
             fps=round(fps, 3),
-            p50_ms=round(float(p50), 3),
-            p99_ms=round(float(p99), 3),
+            p50_ms=round(p50, 3),
+            p99_ms=round(p99, 3),
         )
