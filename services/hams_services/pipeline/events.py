@@ -151,7 +151,10 @@ class EventCore:
         return tuple(events)
 
     def end_all(self, reason: Reason) -> tuple[Event, ...]:
-        """End all tracks: the stream ends or begins anew, or its group is taken away. More frames may follow."""
+        """End all tracks: the stream ends or begins anew, or its group is taken away.
+
+        More frames may follow, if the tracker ended its tracks too: an id that came again would be a new track.
+        """
         return tuple(event for id in list(self._open) for event in self._end(id, reason))
 
     def zones_of(self, track: int) -> tuple[str, ...]:
