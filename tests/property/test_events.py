@@ -123,7 +123,7 @@ class Reader:
         self.counts[run, way, place] = self.counts.get((run, way, place), 0) + 1
 
     def agrees(self, events: EventCore) -> None:
-        counts, run = events.counts(), events.run
+        counts, run = events.counts(), events.open_tracks().run
         for name, zone in counts.zones.items():
             assert zone.entries == self.counts.get((run, "in", name), 0)
             assert zone.exits == self.counts.get((run, "out", name), 0)
@@ -188,7 +188,7 @@ BOXES = [(x - 5.0, y - 20.0, x + 5.0, float(y)) for x in PLACES for y in PLACES]
 
 def frames(random: Random, count: int) -> Iterator[list[Track]]:
     """Yield what a tracker could return of each frame, in any order of states; ids are never given again."""
-    ends, stays = random.choice((0.1, 0.5, 0.6)), random.random()
+    ends, stays = random.choice((0.1, 0.6, 0.7)), random.choice((0.3, 0.8, 0.9))
     live: dict[int, Track] = {}
     last = 0
     for _ in range(count):

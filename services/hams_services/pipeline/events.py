@@ -97,7 +97,10 @@ class EventCore:
         Raises:
             ValueError: see :class:`rules.Rules`.
         """
-        self.group, self.stream, self.run = group, stream, run
+        self._run: dict[str, Any] = {"group": group, "stream": stream, "run": run}
+        self._of_frame: dict[str, Any] = {}
+        """What all events of the last frame have."""
+        self._begin_of_ids = f"{group}.{stream}.{run}."
         self.refused = 0
         """Times that a new track found no room in a frame."""
         self._update_s = spec.update_s - SLACK_S
@@ -151,7 +154,10 @@ class EventCore:
         return tuple(events)
 
     def end_all(self, reason: Reason) -> tuple[Event, ...]:
-        """End all tracks: the stream ends or begins anew, or its group is taken away. More frames may follow."""
+        """End all tracks: the stream ends or begins anew, or its group is taken away.
+
+        More frames may follow, if the tracker ended its tracks too: an id that came again would be a new track.
+        """
         return tuple(event for id in list(self._open) for event in self._end(id, reason))
 
     def zones_of(self, track: int) -> tuple[str, ...]:
@@ -175,9 +181,7 @@ class EventCore:
         """
         shot = self._shot
         return OpenTracks(
-            group=self.group,
-            stream=self.stream,
-            run=self.run,
+            **self._run,
             frame=shot.frame,
             captured=shot.captured,
             media_time_s=shot.media_time_s,
@@ -217,6 +221,8 @@ class EventCore:
         if shot.frame <= self._shot.frame:
             raise EventError(f"frame {shot.frame} comes after frame {self._shot.frame}")
         last, self._shot = self._shot, shot
+        frame, captured, media_time_s, _ = shot
+        self._of_frame = {**self._run, "frame": frame, "captured": captured, "media_time_s": media_time_s}
         if last.frame < 0:
             return
         media = (last.media_time_s, shot.media_time_s)
@@ -299,21 +305,15 @@ class EventCore:
 
     def _event(self, kind: EventKind, track: Track, zones: tuple[str, ...], id: str, **more: Any) -> Event:
         """Return an event of the last frame; `id` is what its id has after track and kind."""
-        shot = self._shot
         return Event(
-            id=f"{self.group}.{self.stream}.{self.run}.{track.id}.{kind}{'.' if id else ''}{id}",
-            group=self.group,
-            stream=self.stream,
-            run=self.run,
+            id=f"{self._begin_of_ids}{track.id}.{kind}{'.' if id else ''}{id}",
             kind=kind,
-            captured=shot.captured,
-            media_time_s=shot.media_time_s,
-            frame=shot.frame,
             track=track.id,
             label=track.label,
             score=track.score,
             box=track.box,
             age_s=track.age_s,
             zones=zones,
+            **self._of_frame,
             **more,
         )
