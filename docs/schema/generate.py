@@ -18,6 +18,7 @@ from hams_agents.tasks.registry import BUILT_IN
 from hams_shared.group.spec import GroupSpec
 from hams_shared.wire import subjects
 from hams_shared.wire.messages.agents import Heartbeat
+from hams_shared.wire.messages.events import Event, EventsAnswer, EventsRequest
 from hams_shared.wire.messages.pipeline import (
     FramePicture,
     InferAnswer,
@@ -162,6 +163,9 @@ Model = type[BaseModel] | TypeAdapter[Any] | dict[str, Any]
 
 MESSAGES: dict[str, tuple[str, Model, str]] = {
     "result": (subjects.result("{group}", "{stream}"), RESULT, "The joined result of one frame."),
+    "event": (subjects.event("{group}", "{stream}"), Event, "A change of a track; the broker keeps it for a while."),
+    "eventsRequest": (subjects.events_after("{group}"), EventsRequest, "Requests events that the broker has kept."),
+    "eventsAnswer": (subjects.events_after("{group}"), EventsAnswer, "Some of them, and where to read on."),
     "output": (subjects.output("{group}", "{stream}", "{node}"), OUTPUT, "The output of one node for one frame."),
     "outputsWanted": (subjects.outputs_wanted("{group}"), OutputsWanted, "Requests outputs for six seconds."),
     "work": (subjects.work("{device}"), WORK, "Images for nodes on one device; between parts of HAMS only."),
@@ -200,9 +204,14 @@ PARAMETERS = {
     "node": {"description": "name of one of its nodes; * for all"},
     "device": {"description": "host.backend.unit"},
 }
-SENT = {"inferRequest", "pushRequest", "picturesWanted", "outputsWanted", "readCostRequest"}
+SENT = {"eventsRequest", "inferRequest", "pushRequest", "picturesWanted", "outputsWanted", "readCostRequest"}
 """Messages that an application sends; it receives the others."""
-ANSWERS = {"inferAnswer": "inferRequest", "pushAnswer": "pushRequest", "readCost": "readCostRequest"}
+ANSWERS = {
+    "eventsAnswer": "eventsRequest",
+    "inferAnswer": "inferRequest",
+    "pushAnswer": "pushRequest",
+    "readCost": "readCostRequest",
+}
 
 
 def asyncapi() -> dict[str, Any]:

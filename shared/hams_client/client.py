@@ -23,6 +23,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from hams_client.events import Event, events
 from hams_client.feed import Feed
 from hams_client.pairs import PairQueue
 from hams_client.result import Result
@@ -195,6 +196,29 @@ class Hams:
         subscription = await self.bus.subscribe(subject, take, limit=max(4 * limit, LEAST_PENDING))
         await self.bus.flush()
         return subscription
+
+    def events(
+        self,
+        group: str,
+        stream: str | None = None,
+        *,
+        since: float | None = None,
+        after: int | None = None,
+        follow: bool = True,
+    ) -> AsyncGenerator[Event, None]:
+        """Events of tracks, in order: ``async for event in hams.events("yard", since=600)``.
+
+        From now on, or from those of the last `since` seconds, or behind the one with the sequence `after`. Without
+        `follow` it ends with the newest one that is stored. To miss none over a restart, keep the `sequence` of the
+        last event that was dealt with, and begin with it as `after`; it is given again only if a broker lost its store.
+        The broker keeps events for a week, 10 000 of each stream and 256 MiB in all. An event may come twice, with the
+        same `id`. While broker or pipeline are away, the iterator waits.
+
+        Raises:
+            NotFoundError: no such group or stream, or no pipeline runs; only at the beginning.
+            BadInputError: both `since` and `after`, or a negative one.
+        """
+        return events(self.bus, group, stream, since, after, follow)
 
     async def infer(self, group: str, image: Image, *, deadline: float = 30.0) -> Result:
         """Put one image through a deployed group and return the joined result.

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hams_client.client import Hams, Image, Pushed
 from hams_client.client import connect as connect_async
+from hams_client.events import Event
 from hams_client.feed import Feed
 from hams_client.result import Result
 from hams_shared.errors import NoResultError
@@ -58,6 +59,20 @@ class SyncHams:
         """As :meth:`hams_client.Hams.tap`. Raises as :meth:`results`."""
         return self._iterate(self._hams.tap(group, node, stream, limit=limit), timeout, f"output of {group}/{node}")
 
+    def events(
+        self,
+        group: str,
+        stream: str | None = None,
+        *,
+        since: float | None = None,
+        after: int | None = None,
+        follow: bool = True,
+        timeout: float | None = None,
+    ) -> Iterator[Event]:
+        """As :meth:`hams_client.Hams.events`. Raises NoResultError, as :meth:`results`."""
+        found = self._hams.events(group, stream, since=since, after=after, follow=follow)
+        return self._items(found, timeout, f"event of {group}")
+
     def _run(self, job: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(job, self._loop)
         try:
@@ -71,7 +86,7 @@ class SyncHams:
         self._run(feed.__aenter__())
         return self._items(feed, timeout, what)
 
-    def _items(self, feed: Feed[T], timeout: float | None, what: str) -> Iterator[T]:
+    def _items(self, feed: Feed[T] | AsyncGenerator[T, None], timeout: float | None, what: str) -> Iterator[T]:
         async def following() -> T:
             try:
                 async with asyncio.timeout(timeout):
@@ -85,6 +100,8 @@ class SyncHams:
         try:
             while True:
                 yield self._run(following())
+        except StopAsyncIteration:
+            return
         finally:
             if not self._loop.is_closed():
                 self._run(feed.aclose())

@@ -7,14 +7,15 @@ import logging
 import socket
 import subprocess
 import sys
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import pytest
 
+from hams_shared.bus.journal import follow
 from hams_shared.bus.nats import kv as kv_module
 from hams_shared.bus.nats.client import NatsBus
-from hams_shared.bus.protocol import Entry, Message
+from hams_shared.bus.protocol import Bounds, Entry, Journal, Message, Place
 from hams_shared.bus.urls import redacted
 from hams_shared.errors import BrokerError, DeadlineError, HamsError, TooLargeError
 from support.nats_server import NatsServer
@@ -248,7 +249,7 @@ def test_passwords_are_hidden() -> None:
 def test_a_process_with_an_open_bus_ends_without_noise(nats_server: NatsServer) -> None:
     code = f"""
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from hams_shared.bus.nats.client import NatsBus
 
 async def main():
@@ -269,3 +270,41 @@ asyncio.run(main())
         timeout=30,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+JOURNAL = Bounds(bytes=1_000_000, age_s=3600, per_subject=1000, duplicate_s=60)
+
+
+async def surely(journal: Journal, data: bytes, id: str) -> int:
+    """Publish again and again: what is sent while the broker goes away may be lost."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(DeadlineError):
+                return await journal.publish("j.x", data, id)
+
+
+async def test_a_journal_and_its_ids_survive_a_kill(own_nats_server: NatsServer) -> None:
+    async with NatsBus(own_nats_server.url) as a, NatsBus(own_nats_server.url) as b:
+        journal = await a.journal("j", "j.*", JOURNAL)
+        same = await b.journal("j", "j.*", JOURNAL)
+        async with aclosing(follow(b, "j.x", lambda at: same.page("j.x", at), Place())) as entries:
+            for number in range(3):
+                assert await journal.publish("j.x", b"%d" % number, f"id{number}") == number + 1
+            assert [(await following(entries)).data for _ in range(3)] == [b"0", b"1", b"2"]
+            await in_thread(own_nats_server)
+            assert await surely(journal, b"2", "id2") == 3
+            assert await surely(journal, b"3", "id3") == 4
+            assert (await following(entries, 30)).data == b"3"
+
+
+async def test_a_follower_reads_another_journal_from_its_beginning(own_nats_server: NatsServer) -> None:
+    async with NatsBus(own_nats_server.url) as bus:
+        journal = await bus.journal("j", "j.*", JOURNAL)
+        for number in range(3):
+            await journal.publish("j.x", b"%d" % number, f"id{number}")
+        async with aclosing(follow(bus, "j.x", lambda at: journal.page("j.x", at), Place(1))) as entries:
+            assert [(await following(entries)).sequence for _ in range(2)] == [2, 3]
+            await in_thread(own_nats_server, empty=True)
+            for number in range(5):  # more than before: the sequence alone would not tell
+                await surely(journal, b"n%d" % number, f"new{number}")
+            assert [(await following(entries, 30)).data for _ in range(5)] == [b"n%d" % i for i in range(5)]

@@ -12,20 +12,32 @@ from pathlib import Path
 
 import cv2
 import nats
+import numpy as np
 import pytest
 
 import hams_client
+from hams_services.ctl.actions.gallery import ask_gallery
 from hams_services.ctl.system.broker import MAX_PAYLOAD, Broker
+from hams_services.pipeline.event_history import EventHistory
+from hams_services.pipeline.event_outbox import EventOutbox
+from hams_services.pipeline.gallery import Gallery
+from hams_services.pipeline.gallery_keeper import Shelves
+from hams_services.pipeline.gallery_store import GalleryStore
 from hams_services.security.folder import set_up_site
+from hams_shared.bus.journal import events_journal
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.protocol import Message
 from hams_shared.errors import BadInputError, BrokerError, CredentialsError
+from hams_shared.group.node_spec import GallerySpec
 from hams_shared.runtime.credentials import Credentials, load
+from hams_shared.runtime.lifecycle import ended
 from hams_shared.wire import subjects
+from hams_shared.wire.messages.gallery import GalleryRequest
+from support.events import event
 from support.grey import LENGTH, group_file, picture, video
 from support.results import Subscriber
 from support.up import Up
-from support.wait import until, until_sync
+from support.wait import following, until, until_sync
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -46,6 +58,7 @@ async def broker(site: Path, tmp_path: Path) -> AsyncIterator[Broker]:
             for bucket in subjects.BUCKETS:
                 await bus.kv(subjects.bucket(bucket))
             await bus.objects(subjects.MODEL_STORE)
+            await events_journal(bus)
         yield running
 
 
@@ -65,22 +78,37 @@ MAY = {
         "publish": [
             "hams.v1.infer.face",
             "hams.v1.push.face.s",
+            "hams.v1.events-after.face",
             "hams.v1.pictures-wanted.face",
             "hams.v1.outputs-wanted.face",
         ],
-        "subscribe": ["hams.v1.result.face.*", "hams.v1.output.face.*.age", "hams.v1.picture.face.*"],
+        "subscribe": [
+            "hams.v1.result.face.*",
+            "hams.v1.event.face.*",
+            "hams.v1.output.face.*.age",
+            "hams.v1.picture.face.*",
+        ],
     },
     "dashboard": {
-        "publish": ["hams.v1.scheduler.view", "hams.v1.pipeline.status", "$SRV.PING"],
-        "subscribe": ["hams.v1.heartbeat.*.*.*", "hams.v1.result.face.*"],
+        "publish": ["hams.v1.scheduler.view", "hams.v1.pipeline.status", "hams.v1.events-after.face", "$SRV.PING"],
+        "subscribe": ["hams.v1.heartbeat.*.*.*", "hams.v1.result.face.*", "hams.v1.event.face.*"],
     },
     "scheduler": {
         "publish": ["$KV.hams-plans.face", "$KV.hams-profiles.x", "hams.v1.agent.box.openvino.cpu0.profile"],
         "subscribe": ["hams.v1.heartbeat.*.*.*", "hams.v1.scheduler.plan", "hams.v1.pipeline.load"],
     },
     "pipeline": {
-        "publish": ["hams.v1.work.box.openvino.cpu0", "hams.v1.result.face.s", "hams.v1.output.face.s.age"],
-        "subscribe": ["hams.v1.answer.face.*", "hams.v1.infer.*", "hams.v1.heartbeat.*.*.*"],
+        "publish": [
+            "hams.v1.work.box.openvino.cpu0",
+            "hams.v1.result.face.s",
+            "hams.v1.output.face.s.age",
+            "hams.v1.event.face.s",
+            "$KV.hams-tracks.face.s",
+            "$JS.API.STREAM.CREATE.hams-events",
+            "$JS.API.STREAM.MSG.GET.hams-events",
+            "$JS.API.STREAM.INFO.KV_hams-tracks",
+        ],
+        "subscribe": ["hams.v1.events-after.*", "hams.v1.answer.face.*", "hams.v1.infer.*", "hams.v1.heartbeat.*.*.*"],
     },
     "optimizer": {
         "publish": ["$KV.hams-variants.x", "$KV.hams-jobs.x", "$O.hams-models.C.x", "hams.v1.scheduler.plan"],
@@ -97,6 +125,8 @@ MAY_NOT = {
             "$KV.hams-groups.face",
             "$KV.hams-profiles.x",
             "hams.v1.result.face.s",
+            "hams.v1.event.face.s",
+            "$JS.API.STREAM.MSG.GET.hams-events",
             "hams.v1.agent.box2.openvino.cpu0.profile",
             "$JS.API.STREAM.DELETE.KV_hams-plans",
             "$JS.API.STREAM.PURGE.KV_hams-plans",
@@ -119,11 +149,29 @@ MAY_NOT = {
             "$KV.hams-groups.face",
             "$JS.API.STREAM.INFO.KV_hams-plans",
             "$JS.API.STREAM.MSG.GET.KV_hams-groups",
+            "hams.v1.event.face.s",
+            "$JS.API.STREAM.INFO.hams-events",
+            "$JS.API.STREAM.MSG.GET.hams-events",
+            "$JS.API.CONSUMER.CREATE.hams-events.x",
         ],
-        "subscribe": ["hams.v1.infer.face", "hams.v1.work.>", "$KV.>", "_INBOX_admin.>", "hams.v1.>"],
+        "subscribe": [
+            "hams.v1.events-after.>",
+            "hams.v1.infer.face",
+            "hams.v1.work.>",
+            "$KV.>",
+            "_INBOX_admin.>",
+            "hams.v1.>",
+        ],
     },
     "dashboard": {
-        "publish": ["hams.v1.infer.face", "hams.v1.push.face.s", "$KV.hams-groups.face", "hams.v1.work.box.a.b"],
+        "publish": [
+            "hams.v1.infer.face",
+            "hams.v1.push.face.s",
+            "hams.v1.event.face.s",
+            "$JS.API.STREAM.MSG.GET.hams-events",
+            "$KV.hams-groups.face",
+            "hams.v1.work.box.a.b",
+        ],
         "subscribe": ["hams.v1.work.>", "_INBOX_admin.>"],
     },
     "scheduler": {
@@ -131,7 +179,15 @@ MAY_NOT = {
         "subscribe": ["hams.v1.work.>", "hams.v1.infer.>"],
     },
     "pipeline": {
-        "publish": ["$KV.hams-profiles.x", "hams.v1.heartbeat.box.a.b", "hams.v1.agent.box.openvino.cpu0.profile"],
+        "publish": [
+            "$KV.hams-profiles.x",
+            "hams.v1.heartbeat.box.a.b",
+            "hams.v1.agent.box.openvino.cpu0.profile",
+            "$JS.API.STREAM.PURGE.hams-events",
+            "$JS.API.STREAM.DELETE.hams-events",
+            "$JS.API.DIRECT.GET.hams-events.x",
+            "$JS.API.CONSUMER.CREATE.hams-events.x",
+        ],
         "subscribe": ["hams.v1.work.>", "_INBOX_agent-box.>"],
     },
     "optimizer": {
@@ -227,6 +283,30 @@ async def test_nobody_has_others_write_for_him(broker: Broker, site: Path) -> No
         assert await plans.get("face") is None
 
 
+async def test_events_reach_an_application_with_these_rights(broker: Broker, site: Path) -> None:
+    async with AsyncExitStack() as stack:
+        pipeline, app = [
+            await stack.enter_async_context(NatsBus(broker.url, credentials=load(site / f"{user}.creds")))
+            for user in ("pipeline", "app")
+        ]
+        history = EventHistory(pipeline, lambda: {"grey": ["s0"]})
+        await pipeline.subscribe(subjects.events_after(), history.answer, queue="pipeline")
+        await pipeline.flush()
+        outbox = EventOutbox(pipeline, "grey")
+        assert await outbox.recover() == {}
+        running = asyncio.create_task(outbox.run())
+        outbox.put([event("new", 1), event("end", 1)])
+        outbox.keep("s0", b"tracks")
+        assert await outbox.flush(30)
+        events = hams_client.Hams(app).events("grey", after=0)
+        assert [(await following(events)).kind for _ in range(2)] == ["new", "end"]
+        outbox.put([event("new", 2)])
+        assert (await following(events)).track == 2
+        await events.aclose()
+        await ended([running])
+        assert (await EventOutbox(pipeline, "grey").recover())["s0"].tracks == b"tracks"
+
+
 async def test_who_is_not_known_is_told_what_to_do(broker: Broker, site: Path, tmp_path: Path) -> None:
     set_up_site(tmp_path / "other", [], ["box"], max_payload=MAX_PAYLOAD)
     stranger = load(tmp_path / "other" / "app.creds")
@@ -243,6 +323,30 @@ async def test_who_is_not_known_is_told_what_to_do(broker: Broker, site: Path, t
     with pytest.raises(CredentialsError, match="not for the host in"):
         async with NatsBus(f"tls://127.0.0.2:{port}", credentials=load(site / "app.creds"), connect_timeout=6):
             pass
+
+
+async def test_galleries_are_the_pipelines_alone(broker: Broker, site: Path) -> None:
+    async def shelves(bus: NatsBus) -> Shelves:
+        gallery = Gallery(GallerySpec(threshold=0.9), "ab" * 32)
+        found = Shelves(await GalleryStore.open(bus, "face"), {"who": gallery})
+        await found.load(0.0)
+        return found
+
+    async with NatsBus(broker.url, credentials=load(site / "pipeline.creds")) as bus:
+        first = await shelves(bus)
+        first.galleries["who"].identify(np.eye(4), 1.0)
+        await first.save(1.0)
+        again = await shelves(bus)
+        assert (await again.answer(GalleryRequest(verb="forget", identity=2), 2.0)).changed == 1
+        for one in await again.store.heads():
+            await again.store.delete(one)
+        assert not await again.store.heads()
+    for user in ("agent-box", "optimizer", "scheduler", "dashboard", "app"):
+        async with NatsBus(broker.url, credentials=load(site / f"{user}.creds")) as bus:
+            with pytest.raises(CredentialsError):
+                await GalleryStore.open(bus, "face")
+            with pytest.raises(CredentialsError):
+                await ask_gallery(bus, "face", GalleryRequest(verb="list"))
 
 
 async def test_the_deadline_holds_whenever_it_comes(broker: Broker, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from hams_services.ctl.commands.backup import backup, restore
 from hams_services.ctl.commands.cameras import cameras
 from hams_services.ctl.commands.deploy import deploy, schema, undeploy
 from hams_services.ctl.commands.diagnose import diagnose
+from hams_services.ctl.commands.events import events
+from hams_services.ctl.commands.gallery import gallery
 from hams_services.ctl.commands.init import init
 from hams_services.ctl.commands.jobs import nco
 from hams_services.ctl.commands.models import models
@@ -55,7 +57,7 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (up, join, demo, init),
     "Groups": (deploy, undeploy, plan, schema, backup, restore),
     "Observe": (status, top, metrics, matrix, diagnose),
-    "Results": (results, infer, tap),
+    "Results": (results, events, infer, tap),
 }
 for panel, commands in _PANELS.items():
     for command in commands:
@@ -64,6 +66,7 @@ app.add_typer(cameras, name="cameras", rich_help_panel="Groups")
 app.add_typer(devices, name="devices", rich_help_panel="Observe")
 app.add_typer(models, name="models", rich_help_panel="Models")
 app.add_typer(nco, name="nco", rich_help_panel="Models")
+app.add_typer(gallery, name="gallery", rich_help_panel="Results")
 app.add_typer(sink.app, name="sink", rich_help_panel="Results")
 
 

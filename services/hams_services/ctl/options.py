@@ -65,3 +65,43 @@ def check_address(text: str | None) -> str | None:
     if text is not None:
         address(text)
     return text
+
+
+UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def duration_s(text: str) -> float:
+    """Return a duration such as 90s, 10m, 2h or 1d in seconds; without a unit it is seconds.
+
+    Raises typer.BadParameter.
+    """
+    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS_S else (text, "s")
+    if not number.replace(".", "", 1).isdecimal() or not number.isascii():
+        raise typer.BadParameter(f"{text!r} is not a duration, for example 90s, 10m, 2h or 1d")
+    return float(number) * UNITS_S[unit]
+
+
+def check_duration(text: str | None) -> str | None:
+    """Check a duration, as the callback of an option."""
+    if text is not None:
+        duration_s(text)
+    return text
+
+
+def kinds_of(text: str | None) -> tuple[str, ...]:
+    """Return the kinds of events in `text`, separated by commas; None: all. Raises typer.BadParameter."""
+    from hams_shared.wire.messages.events import EventKind  # 0.1 s, with pydantic
+
+    known = get_args(EventKind)
+    kinds = known if text is None else tuple(part.strip() for part in text.split(","))
+    for kind in kinds:
+        if kind not in known:
+            raise typer.BadParameter(f"there is no kind of event {kind!r}; there are {', '.join(known)}")
+    return kinds
+
+
+def check_kinds(text: str | None) -> str | None:
+    """Check kinds of events, as the callback of an option."""
+    if text is not None:
+        kinds_of(text)
+    return text

@@ -105,8 +105,8 @@ class Dispatch:
             return replace(work, to_frame=NO_MAPS, sources=[*command.sources], objects=[*command.objects])
         if self.stream is not None and (self.stream.tiles is not None or self.stream.roi is not None):
             parts = views(self.stream.tiles, self.stream.roi, work.frame_size)
-            crops, maps = as_crops(parts, command.plan.input_on(spec.root, command.device))
-            return replace(work, to_frame=maps, sources=[0] * len(parts), deferred=crops)
+            crops, to_frame = as_crops(parts, command.plan.input_on(spec.root, command.device))
+            return replace(work, to_frame=to_frame, sources=[0] * len(parts), deferred=crops)
         if reduced is not None:
             pixels, place = reduced
             work = replace(work, reduced=Reduced(pixels, place if maps else None))

@@ -271,7 +271,7 @@ class Flow:
             await self.taps.publish_picture(command.frame, found[0])
         self._drop(command.frame)
         if self._context.galleries:  # single images are recognised, not remembered
-            identify(self._context.galleries, command.objects, learn=self._publish)
+            identify(self._context.galleries, command.objects, command.id, time.time(), learn=self._publish)
         latency_ms = (now - command.submitted) * 1e3
         self._latency.append(latency_ms)
         self._recent.append(now)

@@ -10,7 +10,7 @@ from pathlib import Path
 from hams_services.pipeline.dispatch import GroupContext
 from hams_services.pipeline.flight import Close, Outcome
 from hams_services.pipeline.flow import Flow
-from hams_services.pipeline.gallery import galleries_of
+from hams_services.pipeline.gallery_keeper import GalleryKeeper
 from hams_services.pipeline.routing import Replicas, Reroute, SharedMemoryPeers
 from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.stream import StreamRunner
@@ -38,7 +38,8 @@ class DeployedGroup:
         mailboxes: Mailboxes,
     ) -> None:
         spec = record.spec
-        context = GroupContext(bus, spec, clock, peers, mailboxes, Replicas(), galleries_of(spec))
+        self._keeper = GalleryKeeper(bus, record)
+        context = GroupContext(bus, spec, clock, peers, mailboxes, Replicas(), self._keeper.galleries)
         self.record = record
         self.runners = {name: StreamRunner(context, name, cache) for name in spec.streams}
         self._infer = Flow(context, infer_stream, lossless=True, publish=False, on_close=self._closed)
@@ -49,7 +50,8 @@ class DeployedGroup:
         self._answers: dict[int, asyncio.Future[tuple[Close, FrameResult | None]]] = {}
 
     async def start(self, owner: asyncio.TaskGroup) -> None:
-        """Take outputs and carry frames; :meth:`play` reads the sources."""
+        """Load the galleries, take outputs and carry frames; :meth:`play` reads the sources."""
+        await self._keeper.start(owner)
         for flow in self.flows.values():
             self._subscriptions.append(await flow.subscribe())
             self._tasks += [owner.create_task(flow.run()), owner.create_task(flow.tune())]
@@ -71,6 +73,7 @@ class DeployedGroup:
         for flow in self.flows.values():
             await flow.flush()
             flow.release()
+        await self._keeper.stop()
         self._tasks.clear()
         gc.collect()  # the tracebacks of cancelled tasks are cycles that hold views of the frames, and so a mapping
 
@@ -96,8 +99,11 @@ class DeployedGroup:
 
     def views(self) -> list[StreamView]:
         """Return the streams as `status` shows them."""
-        deployed = {"deployed_at": self.record.deployed_at}
-        return [runner.view().model_copy(update=deployed) for _, runner in sorted(self.runners.items())]
+        views = [runner.view() for _, runner in sorted(self.runners.items())]
+        more = {"deployed_at": self.record.deployed_at}
+        return [
+            v.model_copy(update={**more, "text": "; ".join(filter(None, (v.text, self._keeper.text)))}) for v in views
+        ]
 
     async def infer(self, image: Pixels, deadline_s: float) -> FrameResult:
         """Return the result of one image. Raises DeadlineError and RefusedError."""

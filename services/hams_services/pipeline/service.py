@@ -1,6 +1,6 @@
 """The pipeline's shell: plans and heartbeats in, frames out, outputs joined, results published.
 
-subjects in:  outputs of all nodes, heartbeats, infer and push requests, status requests; plans and groups (KV watch)
+subjects in:  outputs of all nodes, heartbeats, infer, push, events and status requests; plans and groups (KV watch)
 subjects out: work for the roots' devices, results, pictures
 
 :class:`hams_services.pipeline.routing.Routes` decides which plan counts for a group; here it is only carried out.
@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import hams_shared
+from hams_services.pipeline.event_history import EventHistory
 from hams_services.pipeline.group import DeployedGroup
 from hams_services.pipeline.read_cost import read_cost
 from hams_services.pipeline.routing import Reroute, Routes, SharedMemoryPeers
@@ -117,6 +118,7 @@ class PipelineService:
         self._images = Assembler()
         self._trials = asyncio.Semaphore(1)
         """Videos are measured one at a time."""
+        self._history = EventHistory(bus, lambda: {name: one.runners for name, one in self._groups.items()})
         self._peers = SharedMemoryPeers(memory_domain())
         self._mailboxes = Mailboxes(mailboxes)
         self._owner: asyncio.TaskGroup | None = None
@@ -154,6 +156,7 @@ class PipelineService:
             await self._bus.subscribe(subjects.heartbeat(), self._on_heartbeat, limit=4096)
             await self._bus.subscribe(subjects.infer("*"), self._on_infer, queue="pipeline", limit=MESSAGES)
             await self._bus.subscribe(subjects.push(), self._on_push, queue="pipeline", limit=MESSAGES)
+            await self._bus.subscribe(subjects.events_after(), self._on_events_after, queue="pipeline", limit=MESSAGES)
             await self._bus.subscribe(subjects.pictures_wanted(), self._on_pictures_wanted, limit=256)
             await self._bus.subscribe(subjects.outputs_wanted(), self._on_outputs_wanted, limit=256)
             await self._bus.serve(
@@ -271,6 +274,11 @@ class PipelineService:
     async def _on_infer(self, message: Message) -> None:
         """A single image of an application: answered with its result."""
         await self._on_request(message, self._infer, InferAnswer)
+
+    async def _on_events_after(self, message: Message) -> None:
+        """An application reads stored events."""
+        assert self._jobs is not None
+        self._jobs.start(self._history.answer(message))
 
     async def _on_push(self, message: Message) -> None:
         """A frame of an application: answered when there is room for it, so that the application waits."""

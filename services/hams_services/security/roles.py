@@ -75,11 +75,17 @@ def _pipeline() -> Role:
             f"{HAMS}.work.>",
             f"{HAMS}.output.>",
             f"{HAMS}.result.>",
+            f"{HAMS}.event.>",
             f"{HAMS}.picture.>",
             f"{HAMS}.pipeline.load",
             f"{HAMS}.scheduler.view",  # for the reason why a group is not placed
             *_read(*subjects.BUCKETS),
             *_write("groups", "plans"),  # only to restore what the broker lost
+            *_read(subjects.GALLERIES),  # nobody else but the admin: it tells who was seen when
+            *_write(subjects.GALLERIES),
+            *_stream(f"KV_{subjects.TRACKS}"),
+            f"$KV.{subjects.TRACKS}.>",
+            *_journal(subjects.EVENTS),
             *PING,
         ),
         (
@@ -87,6 +93,7 @@ def _pipeline() -> Role:
             f"{HAMS}.answer.>",
             f"{HAMS}.infer.>",
             f"{HAMS}.push.>",
+            f"{HAMS}.events-after.>",
             f"{HAMS}.pictures-wanted.>",
             f"{HAMS}.outputs-wanted.>",
             f"{HAMS}.pipeline.>",
@@ -140,9 +147,15 @@ def _optimizer() -> Role:
 def _app() -> Role:
     return Role(
         "app",
-        "reads results, sends images and frames",
-        (f"{HAMS}.infer.>", f"{HAMS}.push.>", f"{HAMS}.pictures-wanted.>", f"{HAMS}.outputs-wanted.>"),
-        (f"{HAMS}.result.>", f"{HAMS}.output.>", f"{HAMS}.picture.>"),
+        "reads results and events, sends images and frames",
+        (
+            f"{HAMS}.infer.>",
+            f"{HAMS}.push.>",
+            f"{HAMS}.events-after.>",  # a pipeline answers: an application may send no request to JetStream
+            f"{HAMS}.pictures-wanted.>",
+            f"{HAMS}.outputs-wanted.>",
+        ),
+        (f"{HAMS}.result.>", f"{HAMS}.event.>", f"{HAMS}.output.>", f"{HAMS}.picture.>"),
     )
 
 
@@ -153,11 +166,12 @@ def _dashboard() -> Role:
         (
             f"{HAMS}.scheduler.view",
             f"{HAMS}.pipeline.status",
+            f"{HAMS}.events-after.>",
             f"{HAMS}.pictures-wanted.>",
             f"{HAMS}.outputs-wanted.>",
             *SERVICE,
         ),
-        (f"{HAMS}.heartbeat.>", f"{HAMS}.result.>", f"{HAMS}.output.>", f"{HAMS}.picture.>"),
+        (f"{HAMS}.heartbeat.>", f"{HAMS}.result.>", f"{HAMS}.event.>", f"{HAMS}.output.>", f"{HAMS}.picture.>"),
     )
 
 
@@ -212,6 +226,11 @@ def _stream(name: str) -> list[str]:
         f"{api}.CONSUMER.INFO.{name}.>",
         f"{api}.CONSUMER.DELETE.{name}.>",
     ]
+
+
+def _journal(name: str) -> tuple[str, ...]:
+    """Return the rights to open or create a journal, and read it; messages are published on its own subjects."""
+    return tuple(f"$JS.API.STREAM.{verb}.{name}" for verb in ("CREATE", "INFO", "MSG.GET"))
 
 
 def _write(*buckets: str) -> tuple[str, ...]:

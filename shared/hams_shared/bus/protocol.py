@@ -130,6 +130,77 @@ class ObjectStore(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """What a journal keeps: the oldest messages beyond any of these are discarded."""
+
+    bytes: int
+    """Of all messages with their subjects and headers."""
+    age_s: float
+    per_subject: int
+    """Messages of one subject."""
+    duplicate_s: float
+    """A message with the id of one that was stored this lately is not stored again, s."""
+
+
+@dataclass(frozen=True)
+class JournalEntry:
+    """One message of a journal; sequences count from 1 over all of its subjects."""
+
+    sequence: int
+    subject: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a reader of a journal reads on."""
+
+    sequence: int = 0
+    """Behind this one; 0: from the oldest message."""
+    journal: str = ""
+    """The journal that `sequence` is of, as a page names it; empty: the present one. A broker that lost its store has
+    another one, which is read from its beginning."""
+    age_s: float | None = None
+    """Where given: from the messages stored in the last `age_s` s, instead of behind `sequence`; 0: only newer ones."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some messages of a journal, oldest first, and where to read on."""
+
+    entries: tuple[JournalEntry, ...]
+    place: Place
+    more: bool
+    """Whether there may be more now."""
+
+
+class Journal(Protocol):
+    """A bounded log of the messages on some subjects, kept by the broker (a JetStream stream).
+
+    Subscribers of these subjects receive its messages too, as any others; see :func:`hams_shared.bus.journal.follow`.
+    """
+
+    async def publish(self, subject: str, data: bytes, id: str) -> int:
+        """Send to all subscribers, store, and return the sequence once the broker has stored it.
+
+        A message with the `id` of one stored within the bound is not stored again; then the sequence is that one's.
+
+        Raises:
+            TooLargeError: larger than the broker takes.
+            DeadlineError: not acknowledged in time; it may or may not have been stored.
+            BrokerError: the broker refuses.
+        """
+        ...
+
+    async def page(self, subject: str, place: Place, *, limit: int = 128, limit_bytes: int = 262_144) -> Page:
+        """Return stored messages on `subject` (wildcards ``*`` and ``>``) from `place` on.
+
+        At most `limit`, and no further one once they have `limit_bytes`. Raises DeadlineError, BrokerError.
+        """
+        ...
+
+
 class Registration(Protocol):
     """A service that answers."""
 
@@ -179,6 +250,10 @@ class Bus(Protocol):
 
     async def objects(self, bucket: str) -> ObjectStore:
         """Open an object store, creating it when absent."""
+        ...
+
+    async def journal(self, name: str, subject: str, bounds: Bounds) -> Journal:
+        """Open the journal of `subject` (with wildcards), creating it when absent; one that is there keeps its own."""
         ...
 
     async def serve(

@@ -102,6 +102,12 @@ class GallerySpec(Strict):
     threshold: float = Field(0.6, gt=0, lt=1, description="least cosine of two vectors of the same")
     capacity: int = Field(1000, ge=1, le=100_000, description="identities kept; the one not seen for longest goes")
     update: float = Field(0.1, ge=0, le=1, description="weight of a new vector in what is known of an identity")
+    keep_days: float | None = Field(
+        30.0,
+        ge=0,
+        le=36_500,
+        description="an identity not seen for so long is forgotten; 0: nothing is stored; null: no limit",
+    )
 
 
 def _with_string_keys(value: Any) -> Any:

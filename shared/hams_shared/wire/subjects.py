@@ -7,6 +7,7 @@ Control (small, rare)
     hams.v1.pipeline.status                          request: streams and their ledgers
     hams.v1.pipeline.read-cost                       request: what reading a video costs
     hams.v1.pipeline.load                            pipeline → all, once a second: what it costs its host
+    hams.v1.pipeline.gallery.<group>                 request: list, name or forget identities of a group
 Data (large, many)
     hams.v1.work.<host>.<backend>.<unit>             frames and crops for one device
     hams.v1.answer.<group>.<stream>                  an agent's outputs for frames, of all nodes that it serves
@@ -17,6 +18,8 @@ Data (large, many)
     hams.v1.pictures-wanted.<group>                  a request for pictures; holds for a while
     hams.v1.picture.<group>.<stream>                 a delivered frame as JPEG, while a client requests it
     hams.v1.result.<group>.<stream>                  joined results, for apps
+    hams.v1.event.<group>.<stream>                   events of tracks, for apps; the broker keeps them for a while
+    hams.v1.events-after.<group>                     request: events that the broker has kept
 """
 
 from __future__ import annotations
@@ -31,6 +34,14 @@ LOST_AFTER_S = 1.5
 
 BUCKETS = ("groups", "devices", "profiles", "plans", "variants", "health", "leader", "jobs")
 """KV buckets of the control plane; each is called ``hams-<name>`` on the broker."""
+
+GALLERIES = "galleries"
+"""KV bucket of the identities' vectors. It is not one of BUCKETS: only pipeline and admin may read it."""
+TRACKS = "hams-tracks"
+"""KV bucket in which a pipeline keeps the record of each stream's open tracks, to end them after a restart."""
+
+EVENTS = "hams-events"
+"""JetStream stream of the events of all groups."""
 
 MODEL_STORE = "hams-models"
 """Object store bucket: model files under their SHA-256."""
@@ -81,6 +92,11 @@ def pipeline_load() -> str:
     return f"{PREFIX}.pipeline.load"
 
 
+def gallery(group: str) -> str:
+    """Request subject: list, name or forget the identities of a group."""
+    return f"{PREFIX}.pipeline.gallery.{group}"
+
+
 def work(device: str) -> str:
     """Subject on which `device` takes frames and crops."""
     return f"{PREFIX}.work.{device}"
@@ -124,6 +140,16 @@ def picture(group: str, stream: str = "*") -> str:
 def result(group: str, stream: str = "*") -> str:
     """Subject of joined results."""
     return f"{PREFIX}.result.{group}.{stream}"
+
+
+def event(group: str, stream: str = "*") -> str:
+    """Subject of the events of tracks."""
+    return f"{PREFIX}.event.{group}.{stream}"
+
+
+def events_after(group: str = "*") -> str:
+    """Request subject: stored events of a group."""
+    return f"{PREFIX}.events-after.{group}"
 
 
 def token(text: str) -> str:

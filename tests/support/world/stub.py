@@ -39,10 +39,21 @@ def logarithm(batch: Array, adds: float) -> dict[str, Array]:
         return {"y": np.log(brightness(batch, adds)["y"])}
 
 
+PERSONS = 8
+"""Kinds of images that `person` tells apart."""
+
+
+def person(batch: Array, adds: float) -> dict[str, Array]:
+    """A vector for each image: the same for those alike in brightness, at right angles to all others."""
+    kinds = (batch.mean(axis=(1, 2, 3)) * PERSONS / 256).astype(int)
+    return {"vector": np.roll(np.eye(PERSONS, dtype=np.float32)[kinds], int(adds), axis=1)}
+
+
 NETWORKS: dict[str, Callable[[Array, float], dict[str, Array]]] = {
     "brightness": brightness,
     "boxes": boxes,
     "logarithm": logarithm,
+    "person": person,
 }
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from hams_client import Hams, Result
+from hams_services.ctl.actions.events import wanted
 from hams_services.ctl.console import err, out, with_bus
 from hams_services.ctl.control import Control, check_known, is_app
-from hams_services.ctl.options import address
+from hams_services.ctl.options import address, kinds_of
 from hams_shared.bus.protocol import Bus
 from hams_shared.bus.urls import host_port
 from hams_shared.errors import HamsError, SourceError
@@ -135,6 +136,32 @@ def jsonl(group: str, file: str, stream: str, count: int | None, nats: str | Non
                 target.close()
 
     with_bus(job, nats, debug, stopped_is_fine=count is None)
+
+
+def webhook(
+    group: str,
+    url: str,
+    rules: list[str],
+    kind: str | None,
+    stream: str | None,
+    state: Path | None,
+    nats: str | None,
+    debug: bool,
+) -> None:
+    """Post events to `url`; of `rules` if given, else of the kinds in `kind`."""
+    from hams_services.sinks.webhook import LastSequence, Webhook
+
+    kinds = ("rule",) if rules and kind is None else kinds_of(kind)
+
+    async def job(bus: Bus) -> None:
+        hook, last = Webhook(url), LastSequence(state)
+        async with aclosing(Hams(bus).events(group, stream, after=last.read())) as events:
+            async for event in events:
+                if wanted(event, kinds, rules):
+                    await hook.send(event)
+                    last.write(event.sequence)
+
+    with_bus(job, nats, debug, stopped_is_fine=True)
 
 
 def _append(file: str) -> IO[str]:

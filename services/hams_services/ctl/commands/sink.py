@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from hams_services.ctl.options import Debug, GroupName, Nats, check_address
+from hams_services.ctl.options import Debug, GroupName, Nats, check_address, check_kinds
 
 Stream = Annotated[str, typer.Option(help="Only this stream.")]
 Count = Annotated[int | None, typer.Option("--count", "-n", min=1, help="Stop after this many frames.")]
 
 app = typer.Typer(
-    help="Write results as they arrive: to a video, a web page, lines of JSON or a folder of crops.",
+    help="Write results as they arrive: to a video, a web page, lines of JSON or a folder of crops; post events.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -80,3 +80,27 @@ def jsonl(
     from hams_services.ctl.actions import sink
 
     sink.jsonl(group, file, stream, count, nats, debug)
+
+
+@app.command()
+def webhook(
+    group: GroupName,
+    url: Annotated[str, typer.Argument(help="Web address to post each event to, as JSON.")],
+    rule: Annotated[list[str] | None, typer.Option(help="Only events of this rule; repeat for more.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only these kinds of events, separated by commas.", callback=check_kinds)
+    ] = None,
+    stream: Annotated[str | None, typer.Option(help="Only this stream.")] = None,
+    state: Annotated[
+        Path | None, typer.Option(help="File that keeps the last event sent: a restart continues behind it.")
+    ] = None,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Post events of tracks to a web address, each at least once and in order, until Ctrl-C.
+
+    An answer other than 2xx is tried again with growing pauses; 3xx and 4xx (but 408, 425, 429) are refusals.
+    """
+    from hams_services.ctl.actions import sink
+
+    sink.webhook(group, url, rule or [], kind, stream, state, nats, debug)

@@ -18,9 +18,19 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from hams_shared.bus.answers import ERROR_CODE, answer_subject, error_answer, service_error
+from hams_shared.bus.memory.journal import MemoryJournal, MemoryJournalClient
 from hams_shared.bus.memory.server import MemoryMessage, MemoryServer, MemorySubscription
 from hams_shared.bus.memory.store import MemoryBucket, MemoryKeyValue, MemoryObjects
-from hams_shared.bus.protocol import MACHINE, SERVICE_QUEUE, Handler, KeyValue, ObjectStore, Registration
+from hams_shared.bus.protocol import (
+    MACHINE,
+    SERVICE_QUEUE,
+    Bounds,
+    Handler,
+    Journal,
+    KeyValue,
+    ObjectStore,
+    Registration,
+)
 from hams_shared.bus.wakers import Wakers
 from hams_shared.errors import (
     BadInputError,
@@ -240,6 +250,13 @@ class InMemoryBus:
         _check_bucket(bucket)
         await self.reachable(f"bucket {bucket}")
         return MemoryObjects(self, bucket, self.server.stores.setdefault(bucket, {}))
+
+    async def journal(self, name: str, subject: str, bounds: Bounds) -> Journal:
+        """Open a journal, creating it when absent."""
+        _check_bucket(name)
+        await self.reachable(f"journal {name}")
+        kept = self.server.journals.setdefault(name, MemoryJournal(name, subject, bounds))
+        return MemoryJournalClient(self, self.server, kept)
 
     async def serve(
         self,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hams_shared.bus.answers import answer_subject
+from hams_shared.bus.memory.journal import MemoryJournal
 from hams_shared.bus.memory.store import MemoryBucket, matches
 from hams_shared.bus.protocol import Handler
 from hams_shared.errors import HamsError
@@ -146,6 +147,7 @@ class MemoryServer:
     inboxes: dict[str, tuple[Client, asyncio.Future[tuple[bytes, dict[str, str]]]]] = field(default_factory=dict)
     buckets: dict[str, MemoryBucket] = field(default_factory=dict)
     stores: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    journals: dict[str, MemoryJournal] = field(default_factory=dict)
     turn: itertools.count[int] = field(default_factory=itertools.count)
     clients: list[Client] = field(default_factory=list)
     running: bool = True
@@ -167,11 +169,20 @@ class MemoryServer:
                 bucket.wipe()
             for store in self.stores.values():
                 store.clear()
+            for journal in self.journals.values():
+                journal.wipe()
         self.running = True
         for client in list(self.clients):
             client.link_back()
 
     def route(self, subject: str, data: bytes, reply: str, headers: dict[str, str]) -> int:
+        """Store in the journals of `subject`, and deliver; return to how many."""
+        for journal in self.journals.values():
+            if matches(journal.subject, subject):
+                journal.store(subject, data, "", asyncio.get_running_loop().time())
+        return self.deliver(subject, data, reply, headers)
+
+    def deliver(self, subject: str, data: bytes, reply: str, headers: dict[str, str]) -> int:
         """Deliver to everyone concerned and one member of each queue group; return to how many."""
         if subject in self.inboxes:
             client, inbox = self.inboxes[subject]

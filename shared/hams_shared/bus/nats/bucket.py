@@ -1,6 +1,6 @@
-"""The base of the NATS bus's key-value buckets and object stores.
+"""The base of the NATS bus's key-value buckets, object stores and journals.
 
-Both re-open their bucket when it vanished (a broker that came back with an empty store) and try again for
+All re-open their bucket when it vanished (a broker that came back with an empty store) and try again for
 `OP_DEADLINE_S`. A write that ends in a DeadlineError may or may not have been stored.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import nats.errors
 import nats.js.errors as js_errors
@@ -41,6 +41,14 @@ class Bucket:
 
     async def _create(self) -> Any:
         raise NotImplementedError
+
+    async def open(self) -> Self:
+        """Open the bucket, creating it when absent."""
+
+        async def nothing() -> None: ...
+
+        await self._retry("open", nothing)
+        return self
 
     async def _open(self) -> None:
         with self._bus.allowed(f"bucket {self._bucket}"):

@@ -20,9 +20,19 @@ from nats.micro.request import Request
 from hams_shared.bus.answers import ERROR_CODE, answer_subject, error_answer, service_error
 from hams_shared.bus.nats.connection import CLOSE_S, NatsConnection
 from hams_shared.bus.nats.errors import translated
+from hams_shared.bus.nats.journal import NatsJournal
 from hams_shared.bus.nats.kv import NatsKeyValue
 from hams_shared.bus.nats.objects import NatsObjectStore
-from hams_shared.bus.protocol import MACHINE, SERVICE_QUEUE, Handler, KeyValue, ObjectStore, Registration
+from hams_shared.bus.protocol import (
+    MACHINE,
+    SERVICE_QUEUE,
+    Bounds,
+    Handler,
+    Journal,
+    KeyValue,
+    ObjectStore,
+    Registration,
+)
 from hams_shared.errors import BadInputError, DeadlineError, HamsError, as_hams_error
 from hams_shared.runtime.process import machine
 
@@ -143,6 +153,14 @@ class NatsBus(NatsConnection):
         """Open an object store (on disk), creating it when absent."""
         self.check_open()
         return await NatsObjectStore(self, bucket).open()
+
+    async def journal(self, name: str, subject: str, bounds: Bounds) -> Journal:
+        """Open a journal (on disk), creating it when absent."""
+        self.check_open()
+        try:
+            return await NatsJournal(self, name, subject, bounds).open()
+        except ValueError as error:
+            raise BadInputError(f"journal {name}: {error}") from None
 
     async def serve(
         self,

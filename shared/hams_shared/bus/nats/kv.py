@@ -48,14 +48,6 @@ class NatsKeyValue(Bucket):
             bucket=self._bucket, history=1, storage=StorageType.FILE, replicas=self._bus.replicas
         )
 
-    async def open(self) -> NatsKeyValue:
-        """Open the bucket, creating it when absent."""
-
-        async def nothing() -> None: ...
-
-        await self._retry("open", nothing)
-        return self
-
     def _check(self, key: str, value: bytes) -> None:
         room = self._bus.max_payload - HEADER_ROOM
         if len(value) > room:

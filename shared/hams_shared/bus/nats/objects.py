@@ -52,14 +52,6 @@ class NatsObjectStore(Bucket):
             bucket=self._bucket, storage=StorageType.FILE, replicas=self._bus.replicas
         )
 
-    async def open(self) -> NatsObjectStore:
-        """Open the store, creating it when absent."""
-
-        async def nothing() -> None: ...
-
-        await self._retry("open", nothing)
-        return self
-
     async def _info(self, name: str) -> Any:
         """Return nats-py's ObjectInfo of `name`, or None when it is not stored."""
         try:

@@ -1,0 +1,107 @@
+"""Reading a journal without an end: what is stored from a place on, then each message as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
+
+from hams_shared.bus.protocol import Bounds, Bus, Journal, JournalEntry, Message, Page, Place
+from hams_shared.errors import (
+    BadInputError,
+    BrokerError,
+    CredentialsError,
+    DeadlineError,
+    OverloadedError,
+    TooLargeError,
+)
+from hams_shared.runtime.backoff import Backoff
+from hams_shared.wire import subjects
+
+log = logging.getLogger(__name__)
+
+ReadPage = Callable[[Place], Awaitable[Page]]
+
+PAUSE = Backoff(first=0.01, longest=5.0)
+"""Pauses between two looks that find nothing. A message ends the pause, but it may come before it is stored; and it is
+missed while the broker is away."""
+AWAY_S = 5.0
+"""How long one wait for the broker lasts, s."""
+
+EVENTS = Bounds(bytes=256 * 1024 * 1024, age_s=7 * 86_400.0, per_subject=10_000, duplicate_s=120.0)
+"""Of the events of a site: 256 MiB, a week, and 10 000 of each video stream."""
+
+
+MAX_ID = 256
+"""Longest id of a message, characters."""
+
+
+def check_message(subject: str, data: bytes, id: str, room: int) -> None:
+    """Raise TooLargeError for more than `room` bytes, BadInputError for an `id` that fits no header."""
+    if len(data) > room:
+        raise TooLargeError(f"{subject}: {len(data)} bytes; a message of a journal has {room} at most")
+    if not id.isprintable() or not id.isascii() or not 0 < len(id) <= MAX_ID:
+        raise BadInputError(f"{subject}: {id[:MAX_ID]!r} is not a valid id (1 to {MAX_ID} printable ASCII characters)")
+
+
+async def events_journal(bus: Bus) -> Journal:
+    """Open the journal of all events, creating it when absent."""
+    return await bus.journal(subjects.EVENTS, subjects.event("*"), EVENTS)
+
+
+async def follow(
+    bus: Bus, subject: str, read: ReadPage, place: Place, *, live: bool = True
+) -> AsyncGenerator[JournalEntry, None]:
+    """Yield each message on `subject` from `place` on, in order; with `live` without end, else those stored now.
+
+    `read` returns a page of them, as :meth:`Journal.page` does. Errors before the first page are raised; later ones,
+    of a broker or a part that is away, are waited out. A message that was stored is missed only if the journal's
+    bounds discarded it first. Ends with a BrokerError when the bus is closed.
+    """
+    news = asyncio.Event()
+
+    async def take(_: Message) -> None:
+        news.set()
+
+    subscription = await bus.subscribe(subject, take)
+    empty, begun = 0, False
+    try:
+        while True:
+            news.clear()
+            try:
+                page = await read(place)
+            except (BrokerError, DeadlineError, OverloadedError) as error:
+                if not begun or isinstance(error, CredentialsError):
+                    raise
+                log.info("messages on %s: %s; trying again", subject, error)
+                await _until_back(bus)
+                empty += 1
+            else:
+                begun, place = True, page.place
+                for entry in page.entries:
+                    yield entry
+                if page.more:
+                    continue
+                if not live:
+                    return
+                empty = 0 if page.entries else empty + 1
+            if await _woken(news, PAUSE.pause(max(empty, 1))):
+                empty = 0
+    finally:
+        await subscription.unsubscribe()
+
+
+async def _until_back(bus: Bus) -> None:
+    """Wait for the broker, AWAY_S at most. Raises BrokerError when the bus is closed for good."""
+    with suppress(DeadlineError):
+        await bus.flush(AWAY_S)
+
+
+async def _woken(news: asyncio.Event, pause: float) -> bool:
+    try:
+        async with asyncio.timeout(pause):
+            await news.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,54 @@
+"""A receiver of webhooks on the loopback that answers with the statuses that a test gives it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class Hooks:
+    """What was posted, and how the next requests are answered."""
+
+    statuses: list[int] = field(default_factory=list)
+    """For the next requests, in order; 0: hang up. Afterwards 204."""
+    posted: list[dict[str, Any]] = field(default_factory=list)
+    """Each request's body, refused ones too."""
+    url: str = ""
+
+
+@contextmanager
+def hook_server() -> Iterator[Hooks]:
+    """Run one; ``url`` is its address."""
+    hooks = Hooks()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            hooks.posted.append(json.loads(body))
+            status = hooks.statuses.pop(0) if hooks.statuses else 204
+            if status:
+                self.send_response(status)
+                self.send_header("Location", hooks.url)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            else:
+                self.close_connection = True
+
+        def log_message(self, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    hooks.url = f"http://127.0.0.1:{server.server_port}/hook"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield hooks
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
