@@ -85,7 +85,7 @@ class GalleryStore:
 
         Raises BrokerError and DeadlineError; what was not written is written by the next call.
         """
-        if not gallery.dirty:
+        if not gallery.dirty and await self._is_newest(head_key):
             return gallery
         head = head_of(gallery, now, self._writer)
         try:
@@ -104,6 +104,14 @@ class GalleryStore:
         self._pages[head_key] = head.pages
         gallery.dirty -= set(range(gallery.pages, max(gallery.dirty, default=0) + 1))  # of longer vectors than now
         return gallery
+
+    async def _is_newest(self, head_key: str) -> bool:
+        """Whether the stored head is the one that is known here, or there is none; else it was lost or changed."""
+        known = self._revisions.get(head_key)
+        if known is None:
+            return True
+        newest = await self._bucket.get(head_key)
+        return newest is not None and newest.revision == known
 
     async def _write_page(self, head_key: str, gallery: Gallery, number: int) -> None:
         gallery.dirty.discard(number)  # what changes while it is written makes it dirty again

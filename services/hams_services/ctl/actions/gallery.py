@@ -14,14 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from hams_services.ctl.console import err, out, print_json, with_bus
+from hams_services.ctl.control import ASK_S
 from hams_services.ctl.tables import plain_table
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import BadInputError, NotFoundError, from_wire
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.gallery import GalleryAnswer, GalleryRequest, GalleryView
 
-ASK_S = 20.0
-"""Deadline of a request; the pipeline stores what it changed before it answers."""
 MANY = 10
 """More identities than these are forgotten only after a question."""
 
