@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hams_services.pipeline.event_backlog import Backlog, Waiting
@@ -73,12 +74,15 @@ class EventOutbox:
         self._place = Place()
         """Of the last event published."""
         self._pending: dict[str, _Kept] = {}
-        """By stream: the record that is written next. It is not replaced: with a busy queue none would be written."""
+        """By stream: the record that is written next. One of later events does not replace it: with a busy queue it
+        would never be written."""
         self._newest: dict[str, _Kept] = {}
         """By stream: the record after that one."""
         self._events_news, self._records_news = asyncio.Event(), asyncio.Event()
         self._done = asyncio.Event()
         self._done.set()
+        self._hurry = asyncio.Event()
+        """Set while someone waits for everything: records are written without a pause."""
         self.published = 0
         """Events that the broker has stored."""
         self.refused: Counter[str] = Counter()
@@ -125,7 +129,8 @@ class EventOutbox:
         no tracks: then even what is killed in its first second is recovered.
         """
         kept = _Kept(tracks, self._backlog.put, self._place.sequence)
-        (self._newest if stream in self._pending else self._pending)[stream] = kept
+        before = self._pending.get(stream)
+        (self._pending if before is None or before.put == kept.put else self._newest)[stream] = kept
         self._done.clear()
         self._records_news.set()
 
@@ -169,12 +174,15 @@ class EventOutbox:
 
         :meth:`run` must run meanwhile.
         """
+        self._hurry.set()
         try:
             async with asyncio.timeout(deadline):
                 await self._done.wait()
         except TimeoutError:
             log.error("group %s: %d events are not stored, %g s passed", self._group, self.waiting, deadline)
             return False
+        finally:
+            self._hurry.clear()
         return True
 
     async def run(self) -> None:
@@ -231,16 +239,22 @@ class EventOutbox:
                             log.warning("group %s: record of tracks not written: %s", self._group, error)
                         break
                     failures, wrote = 0, True
-                    del self._pending[stream]
-                    if stream in self._newest:
-                        self._pending[stream] = self._newest.pop(stream)
+                    self._written(stream, kept)
             self._settle()
             if failures:
                 await asyncio.sleep(AGAIN.pause(failures))
             elif wrote:
-                await asyncio.sleep(KEEP_S)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(KEEP_S):
+                        await self._hurry.wait()
             else:
                 await self._records_news.wait()
+
+    def _written(self, stream: str, kept: _Kept) -> None:
+        if self._pending[stream] is kept:  # else it was replaced meanwhile
+            del self._pending[stream]
+            if stream in self._newest:
+                self._pending[stream] = self._newest.pop(stream)
 
     async def _write(self, stream: str, kept: _Kept) -> None:
         bucket, key = await self._opened_bucket(), f"{self._group}.{stream}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 
@@ -24,8 +25,11 @@ log = logging.getLogger(__name__)
 ReadPage = Callable[[Place], Awaitable[Page]]
 
 PAUSE = Backoff(first=0.01, longest=5.0)
-"""Pauses between two looks that find nothing. A message ends the pause, but it may come before it is stored; and it is
-missed while the broker is away."""
+"""Pauses between two looks while a message that was heard is not stored yet, or a part is away."""
+MANY = 10
+"""After so many looks, and where nothing is missing, the next one is after the longest pause, or when one is heard:
+what is published while the broker is away is not heard."""
+REMEMBERED = 1024
 AWAY_S = 5.0
 """How long one wait for the broker lasts, s."""
 
@@ -50,6 +54,38 @@ async def events_journal(bus: Bus) -> Journal:
     return await bus.journal(subjects.EVENTS, subjects.event("*"), EVENTS)
 
 
+class _News:
+    """The messages that were heard and not read yet: one is heard before it is stored, or after it was read."""
+
+    def __init__(self) -> None:
+        self.came = asyncio.Event()
+        self.missing: set[int] = set()
+        """Hashes; at most REMEMBERED."""
+        self._read: deque[int] = deque(maxlen=REMEMBERED)
+
+    async def heard(self, message: Message) -> None:
+        """Take a message of the subscription."""
+        key = hash(message.data)
+        if key not in self._read and len(self.missing) < REMEMBERED:
+            self.missing.add(key)
+            self.came.set()
+
+    def read(self, entry: JournalEntry) -> None:
+        """Take a message of a page."""
+        key = hash(entry.data)
+        self.missing.discard(key)
+        self._read.append(key)
+
+    async def wait(self, pause: float) -> bool:
+        """Wait for a message, `pause` s at most; return whether one came."""
+        try:
+            async with asyncio.timeout(pause):
+                await self.came.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
 async def follow(
     bus: Bus, subject: str, read: ReadPage, place: Place, *, live: bool = True
 ) -> AsyncGenerator[JournalEntry, None]:
@@ -59,16 +95,12 @@ async def follow(
     of a broker or a part that is away, are waited out. A message that was stored is missed only if the journal's
     bounds discarded it first. Ends with a BrokerError when the bus is closed.
     """
-    news = asyncio.Event()
-
-    async def take(_: Message) -> None:
-        news.set()
-
-    subscription = await bus.subscribe(subject, take)
-    empty, begun = 0, False
+    news = _News()
+    subscription = await bus.subscribe(subject, news.heard)
+    tries, begun = 0, False
     try:
         while True:
-            news.clear()
+            news.came.clear()
             try:
                 page = await read(place)
             except (BrokerError, DeadlineError, OverloadedError) as error:
@@ -76,18 +108,22 @@ async def follow(
                     raise
                 log.info("messages on %s: %s; trying again", subject, error)
                 await _until_back(bus)
-                empty += 1
             else:
                 begun, place = True, page.place
                 for entry in page.entries:
+                    news.read(entry)
                     yield entry
                 if page.more:
                     continue
                 if not live:
                     return
-                empty = 0 if page.entries else empty + 1
-            if await _woken(news, PAUSE.pause(max(empty, 1))):
-                empty = 0
+                if not news.missing:
+                    tries = MANY
+            tries += 1
+            if tries > MANY:
+                news.missing.clear()  # for example one that is stored already, under its id
+            if await news.wait(PAUSE.pause(tries)):
+                tries = 0
     finally:
         await subscription.unsubscribe()
 
@@ -96,12 +132,3 @@ async def _until_back(bus: Bus) -> None:
     """Wait for the broker, AWAY_S at most. Raises BrokerError when the bus is closed for good."""
     with suppress(DeadlineError):
         await bus.flush(AWAY_S)
-
-
-async def _woken(news: asyncio.Event, pause: float) -> bool:
-    try:
-        async with asyncio.timeout(pause):
-            await news.wait()
-    except TimeoutError:
-        return False
-    return True

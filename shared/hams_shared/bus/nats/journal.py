@@ -90,6 +90,8 @@ class NatsJournal(Bucket):
             at = int(found.seq)
             entries.append(JournalEntry(at, found.subject, found.data or b""))
             size += len(entries[-1].data)
+            if at >= last:
+                return Page(tuple(entries), Place(at, journal), more=False)
         return Page(tuple(entries), Place(at, journal), more=True)
 
     async def _before(self, age_s: float, first: int, last: int) -> int:
