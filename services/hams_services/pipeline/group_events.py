@@ -89,7 +89,8 @@ class GroupEvents:
             self._keep(core)
 
     def _keep(self, core: EventCore) -> None:
-        self._outbox.keep(core.stream, codec.encode(core.open_tracks()))
+        record = core.open_tracks()
+        self._outbox.keep(record.stream, codec.encode(record))
 
     async def stop(self, *, for_good: bool) -> None:
         """Publish what waits; `for_good`: the group is taken away, and its tracks end."""

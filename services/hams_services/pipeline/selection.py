@@ -15,7 +15,7 @@ Frames are seen, and delivered, in frame order.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,39 +54,32 @@ class Known:
     """The frame that the answer is of."""
 
 
-@dataclass
 class Selection:
     """The choices for one stream. `stream` None: single images, which have no tracks."""
 
-    spec: GroupSpec
-    stream: StreamSpec | None
-    order: tuple[str, ...] = ()
-    """The chosen nodes, each after those it depends on."""
-    left: frozenset[str] = frozenset()
-    """Nodes that the root's device does not send its objects to, nor others in its place."""
-    follower: Follower | None = None
-    known: dict[int, dict[str, Known]] = field(default_factory=dict)
-    """By track and node."""
-
-    _paused_s: float = 0.0
-    _newest: float = 0.0
-
-    def __post_init__(self) -> None:
-        nodes = self.spec.nodes
-        found = {node: child_condition(nodes, node) for node in self.spec.chosen}
+    def __init__(self, spec: GroupSpec, stream: StreamSpec | None) -> None:
+        self.spec, self.stream = spec, stream
+        found = {node: child_condition(spec.nodes, node) for node in spec.chosen}
         self._conditions = {node: one for node, one in found.items() if one is not None}
         self._waits = {
-            node: frozenset() if one is None else frozenset(waits_for(one, nodes, node)) for node, one in found.items()
+            node: frozenset() if one is None else frozenset(waits_for(one, spec.nodes, node))
+            for node, one in found.items()
         }
-        self.order = ordered(self.spec, self._waits)
-        masks, zones = ((), {}) if self.stream is None else (self.stream.mask, self.stream.zones)
+        self.order = ordered(spec, self._waits)
+        """The chosen nodes, each after those it depends on."""
+        self.left = frozenset[str]().union(*(below(spec, node) for node in self.order))
+        """Nodes that the root's device does not send its objects to, nor others in its place."""
+        masks, zones = ((), {}) if stream is None else (stream.mask, stream.zones)
         self._masks = Zones({f"{number}": mask for number, mask in enumerate(masks)})
         self._zones = Zones(zones)
-        self.left = frozenset().union(*(below(self.spec, node) for node in self.order))
-        root = self.spec.nodes[self.spec.root]
-        if self.stream is not None and root.track is not None:
-            self.follower = Follower(root.track, root.cadence)
-        self._better = any(self.spec.nodes[n].cadence and self.spec.nodes[n].cadence.track for n in self.order)  # type: ignore[union-attr]
+        root = spec.nodes[spec.root]
+        self.follower = Follower(root.track, root.cadence) if stream is not None and root.track is not None else None
+        self.known: dict[int, dict[str, Known]] = {}
+        """By track and node."""
+        cadences = [spec.nodes[node].cadence for node in self.order]
+        self._better = any(one is not None and one.track for one in cadences)
+        """Whether better crops are looked for."""
+        self._paused_s = self._newest = 0.0
 
     # ── the root ──────────────────────────────────────────────────────────────────────────────────────────────
 
