@@ -93,8 +93,9 @@ class DeployedGroup:
             flow.reroute(command, streams=playing[flow.core.lossless])
 
     def loads(self) -> list[StreamLoad]:
-        """Return what each stream, and the single images, have cost so far."""
-        return [self._infer.load(), *(runner.load() for runner in self.runners.values())]
+        """Return what each stream has cost so far, and the single images if there were any."""
+        images = [self._infer.load()] if self._infer.core.ledger.submitted else []
+        return images + [runner.load() for runner in self.runners.values()]
 
     @property
     def results(self) -> int:
