@@ -158,6 +158,8 @@ async def test_events_of_tracks_zones_and_rules_outlive_a_pipeline(world: System
     assert kinds[:2] == [("new", 1, ""), ("new", 2, "")]
     assert ("zone_entered", 1, "left") in kinds
     assert [one for one in kinds if one[0] == "rule"] == [("rule", 1, "stays")]
+    left = (await world.stream()).places.zones["left"]
+    assert (left.inside, left.entries, left.exits) == (1, 1, 0)
     pipeline.restarts = True
     await pipeline.kill()
     await world.until(lambda: results.received[-1].data["run"] != results.received[0].data["run"])

@@ -37,6 +37,7 @@ class HamsCollector(Collector):
         )
         if fresh:
             yield from _streams(snapshot.streams)
+            yield from _places(snapshot.streams)
             yield from _devices(snapshot.devices)
             yield from _nodes(snapshot.devices)
 
@@ -69,6 +70,26 @@ def _streams(streams: tuple[StreamView, ...]) -> Iterator[Metric]:
         latency.add_metric([*names, "0.5"], one.p50_ms / 1e3)
         latency.add_metric([*names, "0.99"], one.p99_ms / 1e3)
     yield from (frames, submitted, damaged, resent, flight, fps, latency)
+
+
+def _places(streams: tuple[StreamView, ...]) -> Iterator[Metric]:
+    labels = ["group", "stream", "zone"]
+    inside = GaugeMetricFamily("hams_zone_tracks", "Tracks that are in a zone now", labels=labels)
+    entries = CounterMetricFamily("hams_zone_entries", "Times that a track entered a zone", labels=labels)
+    dwell = CounterMetricFamily("hams_zone_dwell_seconds", "Stays in a zone that ended, in all", labels=labels)
+    crossed = CounterMetricFamily(
+        "hams_line_crossings", "Times that a track crossed a line", labels=["group", "stream", "line", "direction"]
+    )
+    for one in streams:
+        for zone, count in one.places.zones.items():
+            names = [one.group, one.stream, zone]
+            inside.add_metric(names, count.inside)
+            entries.add_metric(names, count.entries)
+            dwell.add_metric(names, count.dwell_s)
+        for line, passed in one.places.lines.items():
+            crossed.add_metric([one.group, one.stream, line, "in"], passed.ins)
+            crossed.add_metric([one.group, one.stream, line, "out"], passed.outs)
+    yield from (inside, entries, dwell, crossed)
 
 
 def _devices(devices: tuple[DeviceView, ...]) -> Iterator[Metric]:

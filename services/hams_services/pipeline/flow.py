@@ -35,6 +35,7 @@ from hams_shared.group.spec import VGA
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import FrameStore
 from hams_shared.wire.frames import Output, unpack_outputs
+from hams_shared.wire.messages.events import PlaceCounts
 from hams_shared.wire.messages.pipeline import StreamLoad, StreamView
 from hams_shared.wire.results import FrameResult
 
@@ -333,6 +334,7 @@ class Flow:
             delivered=ledger.delivered,
             in_flight=len(ledger.open),
             gated=ledger.gated,
+            places=PlaceCounts() if self._context.events is None else self._context.events.counts(self.stream),
             dropped=dict(ledger.dropped),
             failed=dict(ledger.failed),
             resent=self.core.resent,

@@ -21,7 +21,7 @@ from hams_shared.errors import HamsError
 from hams_shared.group.conditions import object_values, rule_condition
 from hams_shared.group.spec import GroupSpec
 from hams_shared.wire import codec
-from hams_shared.wire.messages.events import OpenTracks
+from hams_shared.wire.messages.events import OpenTracks, PlaceCounts
 
 log = logging.getLogger("hams.pipeline")
 
@@ -81,6 +81,11 @@ class GroupEvents:
         if found := core.observe(shot, tracks, values):
             self._outbox.put(found)
             self._keep(core)
+
+    def counts(self, stream: str) -> PlaceCounts:
+        """What tracks did in the zones and at the lines of a stream since its run began."""
+        core = self._cores.get(stream)
+        return PlaceCounts() if core is None else core.counts()
 
     def ended(self, stream: str, reason: Reason) -> None:
         """The stream has ended, or is taken away: so have its tracks."""

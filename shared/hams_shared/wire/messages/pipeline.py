@@ -8,6 +8,7 @@ from pydantic import Field
 
 from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.wire.messages.base import Wire, WireError
+from hams_shared.wire.messages.events import PlaceCounts
 
 
 class StreamView(Wire):
@@ -30,6 +31,7 @@ class StreamView(Wire):
     p50_ms: float = 0.0
     p99_ms: float = 0.0
     deployed_at: float = Field(0.0, description="of the group's record that the stream is of")
+    places: PlaceCounts = Field(PlaceCounts(), description="what tracks did in zones and at lines since the run began")
 
 
 class PipelineView(Wire):
