@@ -26,7 +26,8 @@ from hams_scheduler.solver.objective import cycle
 from hams_scheduler.solver.placement import Answer
 from hams_scheduler.solver.strategies import cpsat, hfs, lp, mfs, milp, packing, paper, partition, subsets
 from hams_scheduler.solver.strategies.deadline import ROUNDS, Filtered, below, filtered
-from hams_scheduler.solver.strategies.local_search import climb, improve
+from hams_scheduler.solver.strategies.levelling import Levelling
+from hams_scheduler.solver.strategies.local_search import climb, descend, improve
 from hams_scheduler.solver.strategies.milp import MilpResult
 from hams_scheduler.solver.strategies.prices import Prices, sweep, value
 from hams_scheduler.solver.strategies.rounding import filled, rounded
@@ -179,17 +180,18 @@ def _finish(left: Filtered, upper: float, lower: float, even: Prices, budget: Bu
 
 
 def _large(problem: Problem, budget: Budget, prices: Prices, start: IntArray | None = None) -> Answer:
-    """Prices, the LP where there is time for it, and local search to the end of the budget."""
+    """Prices, the LP where there is time for it, and levelling to the end of the budget."""
     options = [start, rounded(problem, prices, budget)]
     for factor in FILLS:
         if not budget.over():
             options.append(filled(problem, prices, prices.bound * factor))
     if all(option is None for option in options):
         options.append(best_heuristic(problem, prices))
-    best = _best(problem, options)
+    best = descend(problem, _best(problem, options), budget)
+    bound = max(prices.bound, filtered_bound(problem, cycle(problem, best), prices, budget))
     near = below(problem, cycle(problem, best) * (1 + CLOSE))
-    assign = improve(near, best, budget, prices, VAIN_LARGE)
-    bound = max(prices.bound, filtered_bound(problem, cycle(problem, assign), prices, budget))
+    assign = Levelling(near, best, prices).run(bound, budget)
+    bound = max(bound, filtered_bound(problem, cycle(problem, assign), prices, budget))
     return Answer.of(problem, assign, bound, optimal=_closed(problem, assign, bound))
 
 
