@@ -35,17 +35,25 @@ ROUNDING = 1e-9
 
 
 class Levelling(local_search.Search):
-    """A placement with what its models pay; `problem` must be plain."""
+    """A placement with what its models pay; `problem` must be plain.
 
-    def __init__(self, problem: Problem, assign: IntArray, at: Prices) -> None:
+    `pi` is D prices per second, what weights begin at; `table` M×D what models pay where.
+    """
+
+    def __init__(self, problem: Problem, assign: IntArray, pi: FloatArray, table: FloatArray) -> None:
         start = local_search.Search.of(problem, assign)
         super().__init__(problem, start.assign, start.loads, start.room)
-        self.pi = np.maximum(at.pi, LEAST_PRICE * float(at.pi.mean()))
-        self.table = prices.priced(problem, at.pi, at.mu)
+        self.pi, self.table = pi, table
         self.least: FloatArray = self.table.min(axis=1)
         index = np.arange(len(assign))
         self.cost: FloatArray = problem.cost[index, assign]
         self.paid: FloatArray = self.table[index, assign]
+
+    @staticmethod
+    def at(problem: Problem, assign: IntArray, at: Prices) -> Levelling:
+        """Begin at `assign`, with the prices of devices."""
+        pi = np.maximum(at.pi, LEAST_PRICE * float(at.pi.mean()))
+        return Levelling(problem, assign, pi, prices.priced(problem, at.pi, at.mu))
 
     def put(self, row: int, column: int) -> None:
         """Move one model."""

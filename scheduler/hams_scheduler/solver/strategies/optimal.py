@@ -47,6 +47,8 @@ VAIN, VAIN_AGAIN = 60, 600
 """Neighbourhoods without success before sets of models are joined, at first and once more."""
 SEARCH_PART, LONG_SEARCH_PART, FILTER_PART, SETS_PART = 0.3, 0.7, 0.2, 0.75
 """Of the time left, what each search (without sets: the only one), each filter, and joining sets may take."""
+LEVELLED_PART = 0.25
+"""Of a search without sets, what levelling takes."""
 VAIN_LARGE = 5000
 """Neighbourhoods without success before a search without HiGHS ends."""
 
@@ -155,6 +157,9 @@ def _medium(problem: Problem, budget: Budget, prices: Prices, assign: IntArray) 
     bound = prices.bound
     for vain, part in ((VAIN, SETS_PART), (VAIN_AGAIN, SETS_PART), (0, 1.0)) if few else ((VAIN_LARGE, 1.0),):
         search = budget.part(budget.left() * (SEARCH_PART if few else LONG_SEARCH_PART))
+        if not few:
+            levelled = search.part(search.left() * LEVELLED_PART)
+            assign = Levelling.at(problem, assign, prices).run(max(bound, prices.bound), levelled)
         assign = improve(problem, assign, search, prices, vain) if vain else assign
         exact = not (few and vain)
         part_s = budget.part(budget.left() * FILTER_PART)
@@ -190,7 +195,7 @@ def _large(problem: Problem, budget: Budget, prices: Prices, start: IntArray | N
     best = descend(problem, _best(problem, options), budget)
     bound = max(prices.bound, filtered_bound(problem, cycle(problem, best), prices, budget))
     near = below(problem, cycle(problem, best) * (1 + CLOSE))
-    assign = Levelling(near, best, prices).run(bound, budget)
+    assign = Levelling.at(near, best, prices).run(bound, budget)
     bound = max(bound, filtered_bound(problem, cycle(problem, assign), prices, budget))
     return Answer.of(problem, assign, bound, optimal=_closed(problem, assign, bound))
 
