@@ -32,6 +32,8 @@ NEAR = 1e-3
 """How near, relatively, the bisection comes to the least cycle that works."""
 MANY_PAIRS = 4000
 """Beyond this M×D only the slowest device is the worst case, and models pay prices only where memory has one."""
+FEW_PAIRS = 1000
+"""Up to this M×D the device with the fewest models may be the worst case, and models may pay the scarcer resource."""
 LEAST_PRICE = 1e-3
 """Of a second, relative to the mean: a device with time left is not free."""
 
@@ -51,11 +53,11 @@ def placements(problem: Problem, prices: Prices) -> list[IntArray]:
     worst_cases: tuple[FloatArray, ...]
     pays: tuple[FloatArray, ...]
     paid = priced(problem, np.maximum(prices.pi, LEAST_PRICE * float(prices.pi.mean())), prices.mu)
-    few = problem.cost.size <= MANY_PAIRS
     worst_cases, pays = (speed,), (paid if prices.mu.any() else problem.cost,)
-    if few:
-        choice = np.isfinite(problem.cost).sum(axis=0).astype(np.float64)
-        worst_cases, pays = (speed, -speed, choice), (problem.cost, paid)
+    if problem.cost.size <= MANY_PAIRS:
+        worst_cases, pays = (speed, -speed), (problem.cost, paid)
+    if problem.cost.size <= FEW_PAIRS:
+        worst_cases += (np.isfinite(problem.cost).sum(axis=0).astype(np.float64),)
         pays += (_scarcer(problem, prices.bound),) if problem.tight else ()
     readings = [(worst, pay) for worst in worst_cases for pay in pays]
     found = [place(problem, prices.bound, worst, pay) for worst, pay in readings]
