@@ -2,9 +2,10 @@
 
 1. Few models: exact, by dynamic programming over subsets (:mod:`subsets`).
 2. Otherwise the best of the heuristics (up to `HEURISTIC_PAIRS`), of filling by prices and of the rounded LP
-   (:mod:`rounding`), improved (:mod:`local_search`), against a bound from device prices (:mod:`prices`). The bound is
-   sharpened by the deadline filter of Lenstra, Shmoys and Tardos (1990): in a placement shorter than T no pair costs T
-   or more, so OPT ≥ min(T, bound over pairs that cost less than T), and the incumbent is such a T.
+   (:mod:`rounding`), improved (:mod:`levelling` beyond some sixty models, :mod:`local_search` up to `MILP_PAIRS`),
+   against a bound from device prices (:mod:`prices`). The bound is sharpened by the deadline filter of Lenstra, Shmoys
+   and Tardos (1990): in a placement shorter than T no pair costs T or more, so OPT ≥ min(T, bound over pairs that cost
+   less than T), and the incumbent is such a T.
 3. Up to some sixty models, sets of models per device are listed and joined, which is exact (:mod:`partition`).
 4. What is open then goes to HiGHS (:mod:`milp`), or CP-SAT where it is installed (:mod:`cpsat`), for sizes at which
    they have a chance, with the incumbent as their limit.
