@@ -8,20 +8,29 @@ that. Two options are made and pruned, and the one that moves fewer nodes is tak
         most off the cycle per node moved
     B   the reference; nodes go back to their devices while the cycle stays within the limit
 
-The rule comes from an experiment (30×8, a device lost: 7.8 moves, against 17.3 from scratch and 6.4 proven fewest).
+Of few nodes and devices, a search from both (:class:`Levelling`) then lets nodes go back against the overload that this
+makes, and takes the placement with the fewest moves that it meets within the limit. 30×8, a device lost: within 1.05
+times the proven fewest moves; 1.3 times without that search.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from hams_scheduler.solver import objective
 from hams_scheduler.solver.changes import Changes, cycles, fitting, off
 from hams_scheduler.solver.instance import SLACK_MIB, FloatArray, IntArray, Problem
+from hams_scheduler.solver.strategies.levelling import GROWTH, Levelling
 from hams_scheduler.solver.strategies.mfs import spent_on
 
 TOLERANCE = 1.05
 """How much longer than the reference's the cycle may be."""
+FEW_PAIRS, STEPS = 1000, 100
+"""Up to this M×D fewer moves are searched for, in so many steps from each option."""
+OVERLOAD = 5.0
+"""Moves that a whole limit beyond the limit is worth at first."""
 SAME = 1e-9
 """Cycles that differ by this part or less differ by rounding: of such changes the first is taken, by node, then device,
 then the node it changes places with, so that the choice does not depend on how sums are rounded."""
@@ -41,6 +50,7 @@ def replan(problem: Problem, current: IntArray, reference: IntArray, tolerance: 
     repaired = None if placed is None else _improved(problem, placed, limit, 2 * len(stays))
     if repaired is not None and objective.cycle(problem, repaired) <= limit:
         options.insert(0, _prune(problem, stays, repaired, limit))
+    options += [fewer for start in (*options, placed) for fewer in _fewer(problem, stays, start, limit)]
     return min(options, key=lambda rows: (int((rows != stays).sum()), objective.cycle(problem, rows)))
 
 
@@ -52,6 +62,44 @@ def change(problem: Problem, current: IntArray, limit: float, steps: int) -> Int
     stays = _still_valid(problem, current)
     placed = _placed(problem, stays)
     return None if placed is None else _prune(problem, stays, _improved(problem, placed, limit, steps), limit)
+
+
+def _fewer(problem: Problem, stays: IntArray, start: IntArray | None, limit: float) -> list[IntArray]:
+    """Return placements within `limit` s found from `start` (None: nothing), each with fewer moves than the last.
+
+    A node pays 1 where it has moved. Within the limit, one node after another is sent back to look further.
+    """
+    free = replace(problem, hosts=None)
+    if start is None or problem.cost.size > FEW_PAIRS or not free.plain:
+        return []
+    moved = np.where(np.arange(problem.shape[1]) == stays[:, None], 0.0, 1.0)
+    moved[~np.isfinite(free.cost)] = np.inf
+    search = Levelling(free, start, np.full(problem.shape[1], OVERLOAD / limit), moved)
+    weight, least, turn, found = search.pi.copy(), np.inf, 0, []
+    for _ in range(STEPS):
+        if search.cycle <= limit:
+            if search.paid.sum() < least and objective.cycle(problem, search.assign) <= limit:
+                least = float(search.paid.sum())
+                found.append(search.assign.copy())
+            weight = search.pi.copy()
+            for column in range(len(weight)):
+                search.waste_less(column, limit, weight)
+            if search.cycle <= limit and not _one_back(search, stays, turn := turn + 1):
+                break
+        full = int(((search.loads - limit) * weight).argmax())
+        if not search.waste_less(full, limit, weight):
+            weight[full] *= GROWTH
+    return found
+
+
+def _one_back(search: Levelling, stays: IntArray, turn: int) -> bool:
+    """Send a node back to its device, another one each turn; False when none has memory there."""
+    away = np.nonzero((search.assign != stays) & (stays >= 0))[0]
+    away = away[search.problem.memory[away, stays[away]] <= search.room[stays[away]]]
+    if len(away):
+        row = int(away[turn % len(away)])
+        search.put(row, int(stays[row]))
+    return bool(len(away))
 
 
 def _still_valid(problem: Problem, current: IntArray) -> IntArray:

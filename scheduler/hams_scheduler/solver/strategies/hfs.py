@@ -8,9 +8,10 @@ Source: HAMS (SEC 2020) and its slides. The paper's steps have the paper's names
 
 Here a device is filled up to a cycle time T, which is found by bisection, and to its memory. The models that suit it
 are those with the least regret: what they pay here ÷ the least that they pay on the devices that come later. The worst
-case has two readings, the slowest device and the fastest (most in demand), and what a model pays has two, its time, and
-its time and memory at the devices' prices (:mod:`prices`). Of these placements the best one is taken, after models have
-left the bottleneck as in :mod:`mfs`, and compared with everything on the best single device.
+case has three readings: the slowest device, the fastest (most in demand), and the one that can run the fewest models.
+What a model pays has three: its time, its time and memory at the devices' prices (:mod:`prices`), and the larger part
+that it takes, of the cycle or of the memory. Of these placements the best one is taken, after models have left the
+bottleneck as in :mod:`mfs`, and compared with everything on the best single device.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ BISECTIONS = 14
 NEAR = 1e-3
 """How near, relatively, the bisection comes to the least cycle that works."""
 MANY_PAIRS = 4000
-"""Beyond this M×D only the slowest device is the worst case, and prices are paid only where memory has one."""
+"""Beyond this M×D only the slowest device is the worst case, and models pay prices only where memory has one."""
+FEW_PAIRS = 1000
+"""Up to this M×D the device with the fewest models may be the worst case, and models may pay the scarcer resource."""
 LEAST_PRICE = 1e-3
 """Of a second, relative to the mean: a device with time left is not free."""
 
@@ -47,12 +50,24 @@ def hfs(problem: Problem, budget: Budget) -> Answer:
 def placements(problem: Problem, prices: Prices) -> list[IntArray]:
     """Return a placement for each reading whose fills find one."""
     speed = paper.speeds(problem)
+    worst_cases: tuple[FloatArray, ...]
+    pays: tuple[FloatArray, ...]
     paid = priced(problem, np.maximum(prices.pi, LEAST_PRICE * float(prices.pi.mean())), prices.mu)
-    few = problem.cost.size <= MANY_PAIRS
-    pays = (problem.cost, paid) if few else (paid if prices.mu.any() else problem.cost,)
-    readings = [(worst, pay) for worst in ((speed, -speed) if few else (speed,)) for pay in pays]
+    worst_cases, pays = (speed,), (paid if prices.mu.any() else problem.cost,)
+    if problem.cost.size <= MANY_PAIRS:
+        worst_cases, pays = (speed, -speed), (problem.cost, paid)
+    if problem.cost.size <= FEW_PAIRS:
+        worst_cases += (np.isfinite(problem.cost).sum(axis=0).astype(np.float64),)
+        pays += (_scarcer(problem, prices.bound),) if problem.tight else ()
+    readings = [(worst, pay) for worst in worst_cases for pay in pays]
     found = [place(problem, prices.bound, worst, pay) for worst, pay in readings]
     return [assign for assign in found if assign is not None]
+
+
+def _scarcer(problem: Problem, bound: float) -> FloatArray:
+    """Return M×D the part that a model takes of a cycle of `bound` seconds, or of the memory where that is more."""
+    held = np.where(np.isfinite(problem.capacity), problem.memory / np.maximum(problem.capacity, 1e-9), 0.0)
+    return np.maximum(problem.cost / max(bound, 1e-300), held)
 
 
 def place(problem: Problem, bound: float, speed: FloatArray, paid: FloatArray) -> IntArray | None:

@@ -2,9 +2,10 @@
 
 1. Few models: exact, by dynamic programming over subsets (:mod:`subsets`).
 2. Otherwise the best of the heuristics (up to `HEURISTIC_PAIRS`), of filling by prices and of the rounded LP
-   (:mod:`rounding`), improved (:mod:`local_search`), against a bound from device prices (:mod:`prices`). The bound is
-   sharpened by the deadline filter of Lenstra, Shmoys and Tardos (1990): in a placement shorter than T no pair costs T
-   or more, so OPT ≥ min(T, bound over pairs that cost less than T), and the incumbent is such a T.
+   (:mod:`rounding`), improved (:mod:`levelling` beyond some sixty models, :mod:`local_search` up to `MILP_PAIRS`),
+   against a bound from device prices (:mod:`prices`). The bound is sharpened by the deadline filter of Lenstra, Shmoys
+   and Tardos (1990): in a placement shorter than T no pair costs T or more, so OPT ≥ min(T, bound over pairs that cost
+   less than T), and the incumbent is such a T.
 3. Up to some sixty models, sets of models per device are listed and joined, which is exact (:mod:`partition`).
 4. What is open then goes to HiGHS (:mod:`milp`), or CP-SAT where it is installed (:mod:`cpsat`), for sizes at which
    they have a chance, with the incumbent as their limit.
@@ -26,7 +27,8 @@ from hams_scheduler.solver.objective import cycle
 from hams_scheduler.solver.placement import Answer
 from hams_scheduler.solver.strategies import cpsat, hfs, lp, mfs, milp, packing, paper, partition, subsets
 from hams_scheduler.solver.strategies.deadline import ROUNDS, Filtered, below, filtered
-from hams_scheduler.solver.strategies.local_search import climb, improve
+from hams_scheduler.solver.strategies.levelling import Levelling
+from hams_scheduler.solver.strategies.local_search import climb, descend, improve
 from hams_scheduler.solver.strategies.milp import MilpResult
 from hams_scheduler.solver.strategies.prices import Prices, sweep, value
 from hams_scheduler.solver.strategies.rounding import filled, rounded
@@ -46,6 +48,8 @@ VAIN, VAIN_AGAIN = 60, 600
 """Neighbourhoods without success before sets of models are joined, at first and once more."""
 SEARCH_PART, LONG_SEARCH_PART, FILTER_PART, SETS_PART = 0.3, 0.7, 0.2, 0.75
 """Of the time left, what each search (without sets: the only one), each filter, and joining sets may take."""
+LEVELLED_PART = 0.25
+"""Of a search without sets, what levelling takes."""
 VAIN_LARGE = 5000
 """Neighbourhoods without success before a search without HiGHS ends."""
 
@@ -154,6 +158,9 @@ def _medium(problem: Problem, budget: Budget, prices: Prices, assign: IntArray) 
     bound = prices.bound
     for vain, part in ((VAIN, SETS_PART), (VAIN_AGAIN, SETS_PART), (0, 1.0)) if few else ((VAIN_LARGE, 1.0),):
         search = budget.part(budget.left() * (SEARCH_PART if few else LONG_SEARCH_PART))
+        if not few:
+            levelled = search.part(search.left() * LEVELLED_PART)
+            assign = Levelling.at(problem, assign, prices).run(max(bound, prices.bound), levelled)
         assign = improve(problem, assign, search, prices, vain) if vain else assign
         exact = not (few and vain)
         part_s = budget.part(budget.left() * FILTER_PART)
@@ -179,17 +186,18 @@ def _finish(left: Filtered, upper: float, lower: float, even: Prices, budget: Bu
 
 
 def _large(problem: Problem, budget: Budget, prices: Prices, start: IntArray | None = None) -> Answer:
-    """Prices, the LP where there is time for it, and local search to the end of the budget."""
+    """Prices, the LP where there is time for it, and levelling to the end of the budget."""
     options = [start, rounded(problem, prices, budget)]
     for factor in FILLS:
         if not budget.over():
             options.append(filled(problem, prices, prices.bound * factor))
     if all(option is None for option in options):
         options.append(best_heuristic(problem, prices))
-    best = _best(problem, options)
+    best = descend(problem, _best(problem, options), budget)
+    bound = max(prices.bound, filtered_bound(problem, cycle(problem, best), prices, budget))
     near = below(problem, cycle(problem, best) * (1 + CLOSE))
-    assign = improve(near, best, budget, prices, VAIN_LARGE)
-    bound = max(prices.bound, filtered_bound(problem, cycle(problem, assign), prices, budget))
+    assign = Levelling.at(near, best, prices).run(bound, budget)
+    bound = max(bound, filtered_bound(problem, cycle(problem, assign), prices, budget))
     return Answer.of(problem, assign, bound, optimal=_closed(problem, assign, bound))
 
 

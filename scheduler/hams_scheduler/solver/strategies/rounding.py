@@ -28,7 +28,7 @@ LP_S_PER_PAIR = {5: 2.5e-6, 3: 1.5e-6, 2: 6e-7}
 """About how long an LP takes per pair of the whole problem, s, by how many devices per model it keeps."""
 WAYS = ((5, 12), (3, 12), (3, 7), (2, 12), (2, 7), (2, 3))
 """Devices kept per model and stages, the best way first."""
-PART = 0.5
+PART = 0.35
 """The part of the time left that rounding may take."""
 SCARCE = (0.3, 1.0)
 """What memory counts beside time in the order of models; where models find no room, more."""
