@@ -87,6 +87,8 @@ def line(result: Result) -> str:
 def summary(one: Mapping[str, Any]) -> str:
     """Return an object in a few words."""
     words = [f"{one.get('label') or 'object'} {one['score']:.2f}"]
+    if "track" in one:
+        words.append(f"track {one['track']}")
     for node, value in one.items():
         if node in RESERVED_NODE_NAMES or not isinstance(value, dict):
             continue
