@@ -7,7 +7,8 @@ Source: HAMS (SEC 2020) and its slides. The paper's steps have the paper's names
     ModelAllocations      model_allocations        the result: a device for each model
 
 The paper's worst case is the model whose best achievable FPS is lowest. Greedy placement depends on that order, so
-`WORST_CASES` has four readings of "worst case"; each gives a placement, and the best one is taken. A model with one
+`WORST_CASES` has four readings of "worst case", and the model that takes most memory is a fifth where memory is
+limited; each gives a placement, and the best one is taken. A model with one
 feasible device left always goes first. A model goes where the cycle of its device grows least (so the group's does),
 ties go to the faster device. Then models leave the bottleneck, by moves, swaps and chains, as long as one shortens the
 group's cycle. The answer is never worse than everything on the best single device.
@@ -59,6 +60,12 @@ def _relative_regret(filling: Filling) -> FloatArray:
     return filling.second / filling.first
 
 
+def _memory(filling: Filling) -> FloatArray:
+    """The part of a device's memory that the model takes where that is least: large models find no room later."""
+    problem = filling.problem
+    return np.asarray((problem.memory / np.maximum(problem.capacity, SLACK_MIB)).min(axis=1), dtype=np.float64)
+
+
 WORST_CASES: tuple[WorstCase, ...] = (_alone, _second, _regret, _relative_regret)
 
 
@@ -73,6 +80,8 @@ def mfs(problem: Problem, budget: Budget) -> Answer:
 def placements(problem: Problem) -> list[IntArray]:
     """Return a placement for each worst case whose order does not run out of memory."""
     cases = WORST_CASES if problem.cost.size <= MANY_PAIRS else (_regret,)
+    if problem.tight and problem.cost.size <= MANY_PAIRS:
+        cases = (*cases, _memory)
     found = [place(problem, case) for case in cases]
     return [assign for assign in found if assign is not None]
 
