@@ -82,6 +82,10 @@ def describe(finding: ErrorDetails) -> str:
         known = _PATTERNS.get(finding["ctx"]["pattern"])
         if known is not None:
             return known
+    if kind in ("too_short", "too_long"):
+        most = kind == "too_long"
+        number = finding["ctx"]["max_length" if most else "min_length"]
+        return f"must have at {'most' if most else 'least'} {number} entr{'y' if number == 1 else 'ies'}"
     text = _TYPES.get(kind) or re.sub(r"^Value error, |, unable to .*$", "", finding["msg"])
     return re.sub(r"^Input should (be|have) ", r"must \1 ", text)
 
