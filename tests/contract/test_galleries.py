@@ -7,10 +7,10 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from hams_services.ctl.actions.gallery import ask_gallery
@@ -204,7 +204,7 @@ async def test_a_damaged_gallery_is_named_begins_empty_and_is_replaced(connect: 
 
 
 @pytest.fixture
-def ctl(nats_server: NatsServer) -> Iterator[Callable[..., Result]]:
+def ctl(nats_server: NatsServer) -> Iterator[Callable[..., Any]]:
     """Run `hams-ctl gallery` against the broker."""
     before = signal.getsignal(signal.SIGINT)
     runner = CliRunner()
@@ -212,7 +212,7 @@ def ctl(nats_server: NatsServer) -> Iterator[Callable[..., Result]]:
     signal.signal(signal.SIGINT, before)
 
 
-def test_the_commands_on_a_broker(ctl: Callable[..., Result], nats_server: NatsServer, name: str) -> None:
+def test_the_commands_on_a_broker(ctl: Callable[..., Any], nats_server: NatsServer, name: str) -> None:
     async def seed() -> None:
         async with NatsBus(nats_server.url) as bus:
             pipeline = await shelves(bus, name)

@@ -62,7 +62,7 @@ def serve(world: World, seconds: int, *, frames: float, det: float, age: float, 
         (None, {}, 10.0, {}),
         (1, {}, 10.0, {}),
         (5, {}, 50.0, {"det": 0.2, "age": 0.2}),
-        (20, {"cadence": "track", "weight": 10.0}, 200.0, {"det": 0.05, "age": 0.05}),
+        (20, {"cadence": "track"}, 200.0, {"det": 0.05, "age": 0.1}),
         (None, {"when": "score > 0.6"}, 10.0, {}),
     ],
 )
