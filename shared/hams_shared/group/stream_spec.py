@@ -79,6 +79,8 @@ class StreamSpec(Regions):
             raise ValueError("substream needs a camera as source (rtsp://…, http://…, camera:…): its larger stream")
         if self.substream == self.source:
             raise ValueError("substream and source are the same stream: give the camera's smaller one, or leave it out")
+        if self.tiles is not None or self.roi is not None:
+            raise ValueError("substream does not go with tiles or roi: their parts are cut from the larger stream")
         if self.decode.every == "keyframe":
             raise ValueError(
                 "substream does not go with decode: {every: keyframe}: key frames of two streams are of different times"

@@ -47,6 +47,7 @@ def test_what_goes_together_survives_the_wire(stream: dict[str, Any]) -> None:
         ({"source": MAIN, "substream": ""}, "streams.s.substream"),
         ({"source": MAIN, "substream": MAIN}, "the same stream"),
         ({"source": MAIN, "substream": SUB, "decode": KEYFRAMES}, "key frames of two streams are of different times"),
+        ({"source": MAIN, "substream": SUB, "tiles": {"grid": [2, 2]}}, "substream does not go with tiles or roi"),
         ({"source": "http://cam/x", "transport": "udp"}, "transport: udp is for rtsp:// addresses only"),
         ({"source": "a.mp4", "transport": "udp"}, "transport: udp is for rtsp:// addresses only"),
         ({"source": "rtsps://cam/x", "transport": "udp"}, "rtsps:// carries the video over TLS"),
