@@ -71,6 +71,10 @@ class Prediction(TypedDict, total=False):
     similarity: float
     objects: list[ResultObject]
     """Of a detector, or a task with parts; see :meth:`Object.found_by`."""
+    from_frame: int
+    """It was carried on: the frame that it is of. Coordinates in it are of that frame, too."""
+    name: str
+    """Of the known object, where it was given one."""
 
 
 class Object(Mapping[str, Any]):
@@ -104,6 +108,37 @@ class Object(Mapping[str, Any]):
         """The detector's key points, K×2 (x, y), pixels of the frame; None when it has none."""
         points = self._data.get("points")
         return None if points is None else np.asarray(points, np.float64).reshape(-1, 2)
+
+    @property
+    def track(self) -> int | None:
+        """The object over frames, unique in the stream's :attr:`Result.run`; None: its group has no tracks."""
+        return self._data.get("track")
+
+    @property
+    def age_s(self) -> float:
+        """Since the track's first detection, s; 0 without tracks."""
+        return float(self._data.get("age_s", 0.0))
+
+    @property
+    def velocity(self) -> tuple[float, float]:
+        """To the right and down, pixels/s; 0 without tracks."""
+        right, down = self._data.get("velocity", (0.0, 0.0))
+        return float(right), float(down)
+
+    @property
+    def predicted(self) -> bool:
+        """Whether the detector did not find it in this frame: then the box is where it is expected."""
+        return bool(self._data.get("predicted", False))
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """The zones of its stream in which its foot point is."""
+        return tuple(self._data.get("zones", ()))
+
+    def skipped(self, node: str) -> str | None:
+        """Why the child `node` did not run on it, as ``when``; None: it did, or was not due."""
+        reason: str | None = self._data.get("skipped", {}).get(node)
+        return reason
 
     def found_by(self, node: str) -> list[Object]:
         """What the child detector `node` found in it; empty when it found nothing."""
@@ -201,8 +236,13 @@ class Result:
         return [Object(one) for one in self.data["objects"]]
 
     @property
+    def run(self) -> str | None:
+        """Of the stream, where it has tracks: their ids begin again with another one."""
+        return self.data.get("run")
+
+    @property
     def nodes(self) -> dict[str, NodeReport]:
-        """Per node: its device, and timings in ms."""
+        """Per node that ran on it: its device, and timings in ms."""
         return self.data["nodes"]
 
     @classmethod

@@ -58,3 +58,27 @@ def test_a_timeout_is_a_named_error(loop: asyncio.AbstractEventLoop, call: str, 
     assert isinstance(caught.value, HamsError)
     assert type(from_wire(caught.value.to_wire())) is NoResultError
     asyncio.run_coroutine_threadsafe(bus.__aexit__(None, None, None), loop).result(5)
+
+
+def test_tracks_are_typed_and_absent_without_them() -> None:
+    plain = Object({"box": [0, 0, 1, 1], "score": 1.0, "label": "x"})
+    assert (plain.track, plain.age_s, plain.velocity, plain.predicted, plain.zones) == (
+        None,
+        0.0,
+        (0.0, 0.0),
+        False,
+        (),
+    )
+    more = {
+        "track": 3,
+        "age_s": 2.5,
+        "velocity": [1, -2],
+        "predicted": True,
+        "zones": ["yard"],
+        "skipped": {"age": "when"},
+    }
+    tracked = Object({**plain, **more})
+    assert (tracked.track, tracked.age_s, tracked.velocity) == (3, 2.5, (1.0, -2.0))
+    assert (tracked.predicted, tracked.zones, tracked.skipped("age"), tracked.skipped("who")) == (
+        True, ("yard",), "when", None,
+    )  # fmt: skip
