@@ -2,8 +2,8 @@
 
 The ring of a stream holds its newest frames; it is also the queue of those that write clips. A clip has the frames of
 one run of a stream from `before` s before its first event to `after` s after its last one, by the media's time, in
-order. An event extends the newest clip when its own span begins in that of the clip, and the clip does not become too
-long; else it begins another. So what happens at one place at one time is one file, and is encoded once.
+order. An event whose frame is in a clip that still takes frames extends it, unless the clip becomes too long; else it
+begins another. So each stream is encoded once, or twice where one clip follows another closely, however much happens.
 
 A clip takes no more frames once one beyond its end came, or one of another run, or none for a while.
 """
@@ -171,10 +171,11 @@ class ClipCore:
         """Take an event that is to be in a clip. Events of a stream come in the order of their time."""
         event = event.model_copy(update={"crop": None})
         self._seen = event.sequence
-        begin, end = time_of(event) - self._before, time_of(event) + self._after
+        time = time_of(event)
+        begin, end = time - self._before, time + self._after
         clips = self._open(event.stream)
         for clip in reversed(clips):
-            if clip.run == event.run and self._extends(clip, begin, end):
+            if clip.run == event.run and self._extends(clip, time):
                 clip.end = max(clip.end, end)
                 clip.events.append(event)
                 return
@@ -238,9 +239,9 @@ class ClipCore:
         """The sequence up to which all events are dealt with."""
         return min((event.sequence - 1 for clip in self.clips for event in clip.events), default=self._seen)
 
-    def _extends(self, clip: Clip, begin: float, end: float) -> bool:
-        fits = end - clip.begin <= self._longest and len(clip.events) < JOINED
-        return fits and clip.begin <= begin <= clip.end
+    def _extends(self, clip: Clip, time: float) -> bool:
+        fits = time + self._after - clip.begin <= self._longest and len(clip.events) < JOINED
+        return fits and clip.begin <= time - self._before and time <= clip.end
 
     def _open(self, stream: str) -> list[Clip]:
         return [clip for clip in self.clips if clip.stream == stream and clip.stop is None]
