@@ -33,6 +33,7 @@ LAST = "last"
 KNOWN = 10_000
 """Events at the end of the list that are not written again."""
 TICK_S = 0.5
+"""How long one wait lasts, s."""
 WAITING = 64
 """Clips that take no more frames and wait to be written; with more, events are not read meanwhile."""
 
@@ -179,7 +180,9 @@ class ClipSink:
             return
         while self._core.complete >= WAITING:
             self._room.clear()
-            await self._room.wait()  # the writer ends, or makes room
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._room.wait()
         self._core.add_event(event, self._now())
         self._keep()
         self._news.set()
