@@ -187,3 +187,13 @@ def test_crops_of_events_are_not_kept() -> None:
     core = ClipCore(0.0, 1.0)
     core.add_event(at(0, crop=b"\xff\xd8"), 0.0)
     assert core.clips[0].events[0].crop is None
+
+
+def test_a_clip_is_complete_with_the_first_frame_beyond_its_end() -> None:
+    core = ClipCore(1.0, 1.0)
+    played(core, range(31))
+    core.add_event(at(30), 3.0)
+    played(core, range(31, 41))
+    assert core.complete == 0
+    played(core, range(41, 42))
+    assert core.complete == 1
