@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -156,11 +156,24 @@ class Hams:
     ) -> AsyncGenerator[tuple[Result, NDArray[np.uint8]], None]:
         """Yield delivered frames with their results, until the caller stops: height×width×3, B, G, R.
 
-        The pipeline sends pictures (JPEG of `quality`, 1–100) only while a client requests them, as this method does;
-        each costs it some ms of CPU time. A slow caller loses the oldest.
+        See :meth:`jpegs`, which does not decode them.
         """
         import cv2  # only pictures need it
 
+        async with aclosing(self.jpegs(group, stream, quality=quality, limit=limit)) as found:
+            async for result, jpeg in found:
+                image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+                if image is not None:
+                    yield result, np.asarray(image, np.uint8)
+
+    async def jpegs(
+        self, group: str, stream: str = "*", *, quality: int = 90, limit: int = 64
+    ) -> AsyncGenerator[tuple[Result, bytes], None]:
+        """Yield delivered frames as JPEG with their results, until the caller stops.
+
+        The pipeline sends pictures (JPEG of `quality`, 1–100) only while a client requests them, as this method does;
+        each costs it some ms of CPU time. A slow caller loses the oldest.
+        """
         pairs = PairQueue(limit)
         subscriptions = [
             await self._assembled(subjects.picture(group, stream), pairs.on_picture, limit),
@@ -171,10 +184,7 @@ class Hams:
         asking.add_done_callback(pairs.on_end)
         try:
             while True:
-                result, jpeg = await pairs.next()
-                image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-                if image is not None:
-                    yield result, np.asarray(image, np.uint8)
+                yield await pairs.next()
         finally:
             await ended([asking])
             for subscription in subscriptions:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from hams_client import Result
-from hams_shared.errors import SourceError
+from hams_services.sinks.disk import write
 from hams_shared.wire.frames import Pixels
 
 
@@ -36,21 +36,10 @@ class CropFolder:
             label = "".join(c if c.isalnum() else "-" for c in one.label)
             path = folder / f"{result.frame:06d}-{index}-{label}.jpg"
             jpeg = cv2.imencode(".jpg", image[y0:y1, x0:x1])[1].tobytes()
-            _write(path, jpeg, "wb")
+            write(path, jpeg, "wb")
             entry = {"file": path.name, "frame": result.frame, "captured": result.captured}
             entry |= {"media_time_s": result.media_time_s, "object": one.data}
             lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
             self.written += 1
         if lines:
-            _write(folder / "crops.jsonl", "".join(lines).encode(), "ab")
-
-
-def _write(path: Path, data: bytes, mode: str) -> None:
-    """Write `data`, and make the folder where it is missing. Raises SourceError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open(mode) as file:
-            file.write(data)
-    except OSError as error:
-        hint = "is the folder writable, and the disk not full?"
-        raise SourceError(f"cannot write {path}: {error.strerror}", hint) from None
+            write(folder / "crops.jsonl", "".join(lines).encode(), "ab")

@@ -55,7 +55,7 @@ class VideoFiles:
     def write(self, result: Result, image: Pixels) -> None:
         """Write one frame at its time. Raises SourceError when the file cannot be written."""
         time = result.captured if result.media_time_s is None else result.media_time_s
-        picture = _even(self._painter.paint(result, image))
+        picture = even(self._painter.paint(result, image))
         file = self._files.get(result.stream)
         if file is None:
             path = self._path.with_stem(f"{self._path.stem}-{result.stream}") if self._files else self._path
@@ -178,7 +178,7 @@ class MonotonicTimes:
         return time - self._begin
 
 
-def _even(picture: Pixels) -> Pixels:
+def even(picture: Pixels) -> Pixels:
     """Return `picture` with even sides, as H.264 needs them: its last column and row are repeated where needed."""
     height, width = picture.shape[:2]
     if height % 2 == width % 2 == 0:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeVar
 
 from hams_client import Hams, Result
 from hams_services.ctl.actions.events import wanted
@@ -23,6 +23,8 @@ from hams_shared.wire.frames import Pixels
 if TYPE_CHECKING:
     from hams_services.sinks.painter import Painter  # half a second of imports that `jsonl` saves
 
+T = TypeVar("T")
+
 
 async def pictures(
     bus: Bus,
@@ -33,11 +35,23 @@ async def pictures(
     painter: Painter | None = None,
 ) -> None:
     """Pass frames with their results to `write`, `count` of them or without end. `painter` gets the group's places."""
+    await frames(bus, group, Hams(bus).pictures(group, stream), count, write, painter)
+
+
+async def frames(
+    bus: Bus,
+    group: str,
+    source: AsyncGenerator[tuple[Result, T], None],
+    count: int | None,
+    write: Callable[[Result, T], None],
+    painter: Painter | None = None,
+) -> None:
+    """Pass the frames of `source` to `write`; see :func:`pictures`."""
     await check_known(bus, group)
     if err.is_terminal:
         err.print(f"waiting for frames of {group} …", style="dim")
     seen, epoch = 0, 0
-    async with aclosing(Hams(bus).pictures(group, stream)) as found:
+    async with aclosing(source) as found:
         async for result, image in found:
             if painter is not None and result.data["epoch"] != epoch:  # the group may have been deployed anew
                 epoch = result.data["epoch"]

@@ -13,7 +13,7 @@ Stream = Annotated[str, typer.Option(help="Only this stream.")]
 Count = Annotated[int | None, typer.Option("--count", "-n", min=1, help="Stop after this many frames.")]
 
 app = typer.Typer(
-    help="Write results as they arrive: to a video, a web page, lines of JSON or a folder of crops; post events.",
+    help="Write results as they arrive: to a video, a web page, lines of JSON, folders of crops or clips; post events.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -104,3 +104,31 @@ def webhook(
     from hams_services.ctl.actions import sink
 
     sink.webhook(group, url, rule or [], kind, stream, state, nats, debug)
+
+
+@app.command()
+def clips(
+    group: GroupName,
+    folder: Annotated[Path, typer.Argument(help="Folder to write into; one for each `sink clips` that runs.")],
+    stream: Annotated[str | None, typer.Option(help="Only this stream.")] = None,
+    rule: Annotated[list[str] | None, typer.Option(help="Only events of this rule; repeat for more.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="These kinds of events, separated by commas. Default: events of rules.", callback=check_kinds
+        ),
+    ] = None,
+    before: Annotated[float, typer.Option(min=0, max=60, help="Begin so long before the event, s.")] = 5.0,
+    after: Annotated[float, typer.Option(min=0, max=600, help="Go on so long after the event, s.")] = 5.0,
+    annotate: Annotated[bool, typer.Option("--annotate/--plain", help="Draw the results in, or not.")] = True,
+    crop: Annotated[bool, typer.Option("--crop", help="Write the best crop of each event's track, too.")] = False,
+    nats: Nats = None,
+    debug: Debug = False,
+) -> None:
+    """Write a short video of each event, from before to after it, until Ctrl-C.
+
+    Events that follow each other closely share a video. FOLDER/clips.jsonl has a line for each event.
+    """
+    from hams_services.ctl.actions import clips
+
+    clips.clips(group, folder, stream, rule or [], kind, (before, after), annotate, crop, nats, debug)
