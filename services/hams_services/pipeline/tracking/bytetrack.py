@@ -3,7 +3,9 @@
 Zhang et al., *ByteTrack: Multi-Object Tracking by Associating Every Detection Box*, ECCV 2022: tracks take detections
 with high scores first; what is left of them takes detections with low scores, which are mostly objects that others
 hide. Only a detection with a high score begins a track. Unlike there, time is real (the media's, in s), so that frames
-may be missing and the detector need not run on each of them.
+may be missing and the detector need not run on each of them; and new tracks take low scores, too. A small person has a
+high score in one look and a low one in the next, and a detector that looks rarely would never confirm it;
+docs/benchmarks.md has what that gives.
 
 A track is *tentative* until it was detected `confirm_hits` times, without a miss; then *confirmed*; *lost* while the
 detector does not find it; and *removed* for good, when it was lost for `max_lost_s`, or missed while tentative. Its id
@@ -230,7 +232,9 @@ class Tracker:
         if high < len(free):
             stage(known[taken[known] == UNMATCHED], every[high:], settings.second_overlap)
         if len(known) < len(book):
-            stage(tentative.nonzero()[0], free[:high].nonzero()[0], settings.first_overlap)
+            new = tentative.nonzero()[0]
+            stage(new, free[:high].nonzero()[0], settings.first_overlap)
+            stage(new[taken[new] == UNMATCHED], high + free[high:].nonzero()[0], settings.second_overlap)
         rows = (taken != UNMATCHED).nonzero()[0]
         self._correct(rows, found, taken[rows])
         return free

@@ -61,8 +61,8 @@ def agreement_by_cadence(watched: Watched, cadences: Iterable[int], spec: TrackS
     """Return IDF1 of the tracks with detection on every n-th frame against those with it on each, by n.
 
     Where detections of changed frames are given, it is in parts of the IDF1 of these, at most 1: no cadence agrees more
-    than a change that nobody sees. On OpenCV's vtest.avi that ceiling is 0.892, and without it even a cadence of 2
-    (0.907 with flow) would not reach 0.95.
+    than a change that nobody sees. On OpenCV's vtest.avi that ceiling is 0.890, and without it even a cadence of 2
+    (0.924 with flow) would not reach 0.95.
 
     What there is too little of to measure is left out: cadences with fewer than `LEAST_DETECTIONS` detections, and all
     of them where the tracks have fewer than `LEAST_BOXES` boxes. A caller measures those again later.

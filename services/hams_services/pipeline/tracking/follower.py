@@ -25,6 +25,9 @@ from hams_shared.group.work_rules import CadenceSpec, TrackSpec
 
 LATER = 1.5
 """Tracks outlive the pause between two looks of the detector by this part of it, beside their time."""
+MARGIN_PER_S, LARGEST_MARGIN = 1.0, 0.2
+"""The tracker's margin grows with the pause, since objects go further meanwhile: in parts of a box's sides, for each
+second. docs/benchmarks.md has what it gives."""
 LIVE = (State.TENTATIVE, State.CONFIRMED)
 
 
@@ -39,6 +42,7 @@ class Follower:
         self.agreement: dict[int, float] = {}
         """What the trial gave: by cadence, IDF1 of its tracks with those of detection on every frame."""
         self._tracker = Tracker(settings_of(spec))
+        self._margin = self._tracker.settings.margin
         self._flow = Flow() if spec.motion == "flow" else None
         self._tracks: list[Track] = []
         self._looked: float | None = None
@@ -114,14 +118,16 @@ class Follower:
             self._paused_before.pop(track.id, None)
 
     def _pauses(self, t: float, *, looks: bool) -> None:
-        """Let tracks live as much longer as the detector pauses."""
+        """Let tracks live as much longer as the detector pauses, and be found further away."""
         since = 0.0 if self._looked is None else max(t - self._looked, 0.0)
         if looks:
             self._looked, self._pause = t, since
         self._pause = max(self._pause, since)
         lives_s = self.spec.max_lost_s + LATER * self._pause
-        if abs(lives_s - self._tracker.settings.max_lost_s) > 0.01:
-            self._tracker.settings = replace(self._tracker.settings, max_lost_s=min(lives_s, 3600.0))
+        settings = self._tracker.settings
+        if abs(lives_s - settings.max_lost_s) > 0.01:
+            margin = min(max(MARGIN_PER_S * self._pause, self._margin), LARGEST_MARGIN)
+            self._tracker.settings = replace(settings, max_lost_s=min(lives_s, 3600.0), margin=margin)
 
     def _detections(self, found: Sequence[dict[str, Any]]) -> Detections:
         high = self._tracker.settings.high_score

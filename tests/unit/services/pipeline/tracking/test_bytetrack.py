@@ -60,6 +60,14 @@ def test_a_flash_is_never_confirmed() -> None:
     assert seen(look(tracker, 0.2, at(300))) == {2: State.CONFIRMED}
 
 
+def test_a_new_track_takes_a_low_score_that_no_known_one_takes() -> None:
+    tracker = Tracker()
+    look(tracker, 0.0, at(100))
+    assert seen(look(tracker, 0.1, at(100, score=0.2))) == {1: State.CONFIRMED}
+    look(tracker, 0.2, at(100), at(112))
+    assert seen(look(tracker, 0.3, at(108, score=0.2))) == {1: State.CONFIRMED, 2: State.REMOVED}
+
+
 def test_a_sure_detection_is_confirmed_at_once() -> None:
     assert seen(look(Tracker(), 0.0, at(100, score=0.9), at(200, score=0.89))) == {
         1: State.CONFIRMED,

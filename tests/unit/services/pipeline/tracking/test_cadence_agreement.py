@@ -32,6 +32,13 @@ def scene(frames: int, *people: tuple[float, float, float]) -> Watched:
     return Watched([number / FPS for number in range(frames)], found, (640, 480))
 
 
+@pytest.mark.parametrize(("pause", "ids"), [(0.1, [1, 2]), (0.5, [1])])
+def test_objects_may_go_further_where_the_detector_pauses(pause: float, ids: list[int]) -> None:
+    """Boxes of 40×80 shifted by 35: with a margin of 0.1 they overlap by 13 / 83 = 0.16, with 0.2 by 21 / 91 = 0.23."""
+    found = [[{"box": [x, 0.0, x + 40, 80.0], "score": 0.95, "label": "person"}] for x in (100.0, 135.0)]
+    assert follow(Watched([0.0, pause], found), 1)[1][0] == ids
+
+
 def test_who_walks_straight_agrees_at_any_cadence() -> None:
     found = agreement_by_cadence(scene(200, (0, 20, 0), (100, -5, 0)), (2, 5, 10))
     assert list(found) == [2, 5, 10]
@@ -41,7 +48,7 @@ def test_who_walks_straight_agrees_at_any_cadence() -> None:
 def test_who_turns_often_agrees_less_at_larger_cadences() -> None:
     found = agreement_by_cadence(scene(400, (200, 120, 1.7), (300, -90, 2.3)), (2, 5, 20))
     assert found[2] > 2 * max(found[5], found[20])
-    assert max(found[5], found[20]) < 0.2
+    assert max(found[5], found[20]) < 0.3
 
 
 def test_the_image_helps_where_people_turn() -> None:
