@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from hams_services.pipeline.events import EventCore, Shot
+from hams_services.pipeline.events import Delivered, EventCore
+from hams_services.pipeline.open_tracks import resumed
 from hams_services.pipeline.tracking.bytetrack import Detections, Settings, Tracker
 from hams_services.pipeline.tracking.tracks import State, Track
 from hams_shared.group.event_rules import EventsSpec
@@ -142,10 +143,7 @@ class DeathError(Exception):
 
 
 class Shell:
-    """As the pipeline's: it stores, then publishes; but it may die before, between and after.
-
-    To save time it stores only what will be read.
-    """
+    """As the pipeline's: it publishes, and stores a record now and then; but it may die before, between and after."""
 
     def __init__(self, random: Random, regions: Regions) -> None:
         self.random, self.regions, self.reader = random, regions, Reader()
@@ -155,27 +153,31 @@ class Shell:
     def begin(self) -> None:
         self.runs += 1
         self.core = core(self.runs, self.regions)
-        self.record = self.core.open_tracks()
+        self.store()
+
+    def store(self) -> None:
+        self.record, self.later = self.core.open_tracks(), list[Event]()
 
     def hand(self, events: tuple[Event, ...], *, doomed: bool = False) -> None:
-        """Store and publish the events of a frame; who is `doomed` dies at it."""
+        """Publish the events of a frame, and store perhaps; who is `doomed` dies at it."""
         if doomed and self.random.random() < 0.2:
             raise DeathError
-        if doomed:
-            self.record = self.core.open_tracks(events)
         self.publish(events, doomed=doomed)
         if doomed:
             raise DeathError
+        if self.random.random() < 0.2:
+            self.store()
 
     def publish(self, events: tuple[Event, ...], *, doomed: bool) -> None:
         for event in events[: self.random.randrange(len(events) + 1) if doomed else None]:
             self.reader.take(event)
+            self.later.append(event)
 
     def resume(self) -> None:
         """Begin the next run; the first try may end early."""
         record = decode(OpenTracks, encode(self.record))
         for doomed in (self.random.random() < 0.3, False):
-            self.publish(EventCore.resumed(record), doomed=doomed)
+            self.publish(resumed(record, self.later), doomed=doomed)
         self.begin()
 
 
@@ -211,22 +213,22 @@ def frames(random: Random, count: int) -> Iterator[list[Track]]:
         yield tracks
 
 
-def shot(random: Random, last: Shot | None) -> Shot:
+def shot(random: Random, last: Delivered | None) -> Delivered:
     """Return a next frame: some are missing, clocks stand still or are set back, and the picture's size changes."""
     if last is None:
-        return Shot(0, NIGHT - 5, random.choice((None, 0.0)), (SIDE, SIDE))
+        return Delivered(0, NIGHT - 5, random.choice((None, 0.0)), (SIDE, SIDE))
     step = random.choice((0.1, 0.1, 0.1, 0.3, 0.0, -0.5))
     media = None if last.media_time_s is None else last.media_time_s + step
     size = (SIDE, SIDE) if random.random() < 0.95 else (2 * SIDE, SIDE)
-    return Shot(last.frame + random.choice((1, 1, 2)), last.captured + step, media, size)
+    return Delivered(last.frame + random.choice((1, 1, 2)), last.captured + step, media, size)
 
 
 def sequence(seed: int) -> tuple[int, int]:
     """Play one stream; return how many tracks had a `new`, and how often the pipeline died."""
     random = Random(seed)
     shell = Shell(random, random.choice(REGIONS))
-    last: Shot | None = None
-    given: list[tuple[Shot, list[Track]]] = []
+    last: Delivered | None = None
+    given: list[tuple[Delivered, list[Track]]] = []
     told: list[Event] = []
     doomed, live = False, set[int]()
     for tracks in frames(random, 60):
@@ -240,8 +242,6 @@ def sequence(seed: int) -> tuple[int, int]:
         told += events
         try:
             shell.hand(events, doomed=now)
-            if doomed:
-                shell.record = shell.core.open_tracks()
         except DeathError:
             shell.resume()
             given, told = [], []
@@ -254,7 +254,6 @@ def sequence(seed: int) -> tuple[int, int]:
     if random.random() < 0.5:
         shell.hand(shell.core.end_all("stream-ended"))
     else:
-        shell.record = shell.core.open_tracks()
         shell.resume()
     assert all(life.ended for life in shell.reader.lives.values()), "one has no end"
     return len(shell.reader.lives), shell.runs
@@ -278,7 +277,7 @@ def test_the_tracks_of_the_real_tracker_do_the_same() -> None:
             found = [(random.choice(BOXES), random.choice((0.2, 0.6, 0.95)), "car") for _ in range(random.randrange(5))]
             t = number / 10
             tracks = tracker.update(Detections.of(found), t) if number % 3 else tracker.predict_to(t)
-            for event in events.observe(Shot(number, NIGHT + t, t, (SIDE, SIDE)), tracks, values):
+            for event in events.observe(Delivered(number, NIGHT + t, t, (SIDE, SIDE)), tracks, values):
                 reader.take(event)
             events.validate()
         reader.agrees(events)

@@ -12,19 +12,19 @@ when it was last found, and its stays in zones are counted up to there.
 of the kind, a name and a number. So the same frames give the same ids, and an event that is published again, by this
 process or by the next, has the id that it had.
 
-**Restart.** The shell stores :meth:`EventCore.open_tracks` with the events of a frame *before* it publishes them. The
-next pipeline publishes what :meth:`EventCore.resumed` makes of the record, and then stores that of its own, new run.
+**Restart.** The shell stores :meth:`EventCore.open_tracks` now and then, after the events so far. The next pipeline
+publishes what :func:`open_tracks.resumed` makes of the record and of the events published after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from hams_services.pipeline.open_tracks import Open, restart_events
+from hams_services.pipeline.open_tracks import Open
 from hams_services.pipeline.rules import SLACK_S, Condition, Rule, Rules
 from hams_services.pipeline.tracking.tracks import State, Track
 from hams_services.pipeline.zones import Lines, Places, Size, Zones
@@ -55,7 +55,7 @@ class EventError(AssertionError):
     """Frames came out of order, or the state contradicts itself: a defect, never a condition of the outside world."""
 
 
-class Shot(NamedTuple):
+class Delivered(NamedTuple):
     """One delivered frame."""
 
     frame: int
@@ -113,12 +113,12 @@ class EventCore:
         """By track."""
         self._zones = {name: Count() for name in regions.zones}
         self._lines = {name: Count() for name in regions.lines}
-        self._shot = Shot(-1, 0.0, None, (1, 1))
+        self._shot = Delivered(-1, 0.0, None, (1, 1))
         """The last frame."""
         self._now = 0.0
         """Time since the first frame, s; see above."""
 
-    def observe(self, shot: Shot, tracks: Sequence[Track], values: Values = lambda *_: {}) -> tuple[Event, ...]:
+    def observe(self, shot: Delivered, tracks: Sequence[Track], values: Values = lambda *_: {}) -> tuple[Event, ...]:
         """Take all tracks of the next delivered frame, as the tracker returned them; return what happened, in order.
 
         Those that were open and are not among them have ended: on a frame that was not delivered.
@@ -174,11 +174,8 @@ class EventCore:
         lines = {name: LineCounts(ins=one.entries, outs=one.exits) for name, one in self._lines.items()}
         return PlaceCounts(zones=zones, lines=lines)
 
-    def open_tracks(self, unpublished: Iterable[Event] = ()) -> OpenTracks:
-        """Return the record to store before `unpublished` events are published.
-
-        It changes with each frame that had events; ages and stays in it, with each frame.
-        """
+    def open_tracks(self) -> OpenTracks:
+        """Return the record of the tracks that are open, by the last frame."""
         shot = self._shot
         return OpenTracks(
             **self._run,
@@ -186,13 +183,7 @@ class EventCore:
             captured=shot.captured,
             media_time_s=shot.media_time_s,
             tracks=tuple(one.record() for one in self._open.values()),
-            unpublished=tuple(unpublished),
         )
-
-    @staticmethod
-    def resumed(record: OpenTracks) -> tuple[Event, ...]:
-        """Return the events with which the tracks of a run that broke off end, after those not published then."""
-        return restart_events(record)
 
     def validate(self) -> None:
         """Raise EventError unless the state is one that can be."""
@@ -216,7 +207,7 @@ class EventCore:
 
     # ── steps of a frame ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _advance(self, shot: Shot) -> None:
+    def _advance(self, shot: Delivered) -> None:
         """Go to the time of `shot`."""
         if shot.frame <= self._shot.frame:
             raise EventError(f"frame {shot.frame} comes after frame {self._shot.frame}")

@@ -168,7 +168,8 @@ class Flow:
     def _set_window(self) -> None:
         spec, core = self._context.spec, self.core
         core.window = window = spec.window(lossless=core.lossless, room=self._room, pixels=self._pixels, fps=self._fps)
-        opened = window if core.selection is None or core.lossless else HELD * window  # predicted frames wait, too
+        ordered = core.selection is not None and core.selection.in_order
+        opened = HELD * window if ordered and not core.lossless else window  # predicted frames wait, too
         self.frames.slots = self._reduced.slots = opened + SPARE
 
     def tick(self) -> None:
@@ -274,7 +275,7 @@ class Flow:
         if self._context.galleries:  # single images are recognised, not remembered
             identify(self._context.galleries, command.objects, command.id, time.time(), learn=self._publish)
         if self._context.events is not None:
-            self._context.events.observe(self.stream, command, command.tracks)
+            self._context.events.observe(self.stream, command)
         latency_ms = (now - command.submitted) * 1e3
         self._timings.delivered(latency_ms, now)
         shot = command.shot

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from hams_services.pipeline.event_outbox import EventOutbox, Recovered
-from hams_services.pipeline.events import EventCore, Reason, Shot
+from hams_services.pipeline.events import Delivered, EventCore, Reason
 from hams_services.pipeline.flight import Close
 from hams_services.pipeline.open_tracks import resumed
 from hams_services.pipeline.tracking.tracks import Track
@@ -67,7 +67,7 @@ class GroupEvents:
         if stream not in self._spec.streams:
             self._outbox.keep(stream, None)
 
-    def observe(self, stream: str, close: Close, tracks: Sequence[Track]) -> None:
+    def observe(self, stream: str, close: Close) -> None:
         """Take the tracks of a frame that is delivered."""
         core = self._cores.get(stream)
         if core is None or close.id is None:
@@ -77,8 +77,8 @@ class GroupEvents:
         def values(track: Track, zones: tuple[str, ...]) -> dict[str, Any]:
             return object_values({**objects.get(track.id, {}), "zones": [*zones]}, close.shot.size)
 
-        shot = Shot(close.frame, close.id.captured, close.shot.media_time_s, close.shot.size)
-        if found := core.observe(shot, tracks, values):
+        shot = Delivered(close.frame, close.id.captured, close.shot.media_time_s, close.shot.size)
+        if found := core.observe(shot, close.tracks, values):
             self._outbox.put(found)
             self._keep(core)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from hams_services.pipeline.rules import Rule
 from hams_services.pipeline.tracking.tracks import Track
@@ -69,53 +70,42 @@ class Open:
         )
 
 
-def restart_events(record: OpenTracks) -> tuple[Event, ...]:
-    """Return the events with which the tracks of a run that broke off end, after those that it may not have published.
-
-    They have the ids that the run itself would have given: where it did end a track, it ends once for consumers.
-    """
-    events = list(record.unpublished)
-    run = record.model_dump(include={"group", "stream", "run", "frame", "captured", "media_time_s"})
-    for one in record.tracks:
-        begin = f"{record.group}.{record.stream}.{record.run}.{one.track}"
-        of = run | one.model_dump(exclude={"zones"})
-        events += [
-            Event(
-                id=f"{begin}.zone_left.{at.zone}.{at.visit}",
-                kind="zone_left",
-                zone=at.zone,
-                dwell_s=at.dwell_s,
-                **of,
-            )
-            for at in one.zones
-        ]
-        zones = tuple(at.zone for at in one.zones)
-        events.append(Event(id=f"{begin}.end", kind="end", zones=zones, reason="restart", **of))
-    return tuple(events)
-
-
-def resumed(record: OpenTracks, later: Sequence[Event]) -> tuple[Event, ...]:
+def resumed(record: OpenTracks, later: Sequence[Event] = ()) -> tuple[Event, ...]:
     """Return the events with which the tracks of a run that broke off end, by a record and what was published `later`.
 
-    A record may be older than the last events; what they say of its run is made up for.
+    They have the ids that the run itself would have given: where it did end a track, it ends once for consumers.
     """
     tracks = {one.track: one for one in record.tracks}
     last = record
     for event in later:
-        if event.run != record.run:
-            continue
-        last = record.model_copy(
-            update={"frame": event.frame, "captured": event.captured, "media_time_s": event.media_time_s}
-        )
-        if event.kind == "end":
-            tracks.pop(event.track, None)
-            continue
-        known = tracks.get(event.track)
-        zones = {at.zone: at for at in known.zones} if known is not None else {}
-        if event.kind == "zone_entered":
-            zones[event.zone] = OpenZone(zone=event.zone, visit=int(event.id.rpartition(".")[2]), dwell_s=0.0)
-        elif event.kind == "zone_left":
-            zones.pop(event.zone, None)
-        seen = event.model_dump(include={"track", "label", "score", "box", "age_s"})
-        tracks[event.track] = OpenTrack(**seen, zones=tuple(zones.values()))
-    return restart_events(last.model_copy(update={"tracks": tuple(tracks.values())}))
+        if event.run == record.run:
+            last = record.model_copy(update=event.model_dump(include={"frame", "captured", "media_time_s"}))
+            _take(tracks, event)
+    run = last.model_dump(include={"group", "stream", "run", "frame", "captured", "media_time_s"})
+    return tuple(event for one in tracks.values() for event in _ends(run, one))
+
+
+def _take(tracks: dict[int, OpenTrack], event: Event) -> None:
+    """Let an event of its run count for the open `tracks`."""
+    if event.kind == "end":
+        tracks.pop(event.track, None)
+        return
+    known = tracks.get(event.track)
+    zones = {at.zone: at for at in known.zones} if known is not None else {}
+    if event.kind == "zone_entered":
+        zones[event.zone] = OpenZone(zone=event.zone, visit=int(event.id.rpartition(".")[2]), dwell_s=0.0)
+    elif event.kind == "zone_left":
+        zones.pop(event.zone, None)
+    seen = event.model_dump(include={"track", "label", "score", "box", "age_s"})
+    tracks[event.track] = OpenTrack(**seen, zones=tuple(zones.values()))
+
+
+def _ends(run: dict[str, Any], one: OpenTrack) -> Iterator[Event]:
+    """Yield how an open track leaves its zones, and ends."""
+    begin = f"{run['group']}.{run['stream']}.{run['run']}.{one.track}"
+    of = run | one.model_dump(exclude={"zones"})
+    for at in one.zones:
+        id = f"{begin}.zone_left.{at.zone}.{at.visit}"
+        yield Event(id=id, kind="zone_left", zone=at.zone, dwell_s=at.dwell_s, **of)
+    zones = tuple(at.zone for at in one.zones)
+    yield Event(id=f"{begin}.end", kind="end", zones=zones, reason="restart", **of)

@@ -60,11 +60,7 @@ class OpenTrack(Wire):
 
 
 class OpenTracks(Wire):
-    """The open tracks of one stream, kept by the pipeline so that they end even if it does not live to end them.
-
-    It is stored before the events of its last frame are published, and holds them: whatever happens then, the next
-    pipeline publishes them again, with the same ids.
-    """
+    """The open tracks of one stream, kept by the pipeline so that they end even if it does not live to end them."""
 
     version: Literal[1] = 1
     group: str
@@ -74,7 +70,6 @@ class OpenTracks(Wire):
     captured: float
     media_time_s: float | None = None
     tracks: tuple[OpenTrack, ...] = ()
-    unpublished: tuple[Event, ...] = Field((), description="perhaps not published yet, in order")
 
 
 class ZoneCounts(Wire):
