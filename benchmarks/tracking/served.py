@@ -19,11 +19,11 @@ import numpy as np
 import yaml
 
 from benchmarks.serving.hams import System
-from benchmarks.tracking.metrics import evaluate
 from hams_client import connect
 from hams_services.models.groups import load_group
 from hams_services.optimizer.accuracy.compare import compare
 from hams_services.pipeline.tracking.boxes import iou
+from hams_services.pipeline.tracking.identity import idf1
 from hams_shared.bus.ask import pipeline_view, scheduler_view
 
 POLL_S = 0.3
@@ -132,7 +132,7 @@ def compared(case: str, plain: Run, ruled: Run, tracked: Run | None, children: S
         len(ruled.results),
         busy[1] / busy[0],
         {node: ruled.inferences.get(node, 0) / max(plain.inferences[node], 1) for node in sorted(plain.inferences)},
-        None if tracked is None else evaluate(tracked.tracks, ruled.tracks).idf1,
+        None if tracked is None else idf1(tracked.tracks, ruled.tracks),
         {child: _agreement(plain.results, ruled.results, child) for child in children},
     )
 

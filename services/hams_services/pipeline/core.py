@@ -22,7 +22,7 @@ from hams_services.pipeline.flight import MAX_ATTEMPTS, UNKNOWN, Close, Command,
 from hams_services.pipeline.join import Join
 from hams_services.pipeline.ledger import Ledger
 from hams_services.pipeline.routing import Replicas
-from hams_services.pipeline.selection import Selection, below
+from hams_services.pipeline.selection import Selection
 from hams_shared.errors import MessageError
 from hams_shared.runtime.backoff import Backoff
 from hams_shared.wire.frames import FrameId, Output
@@ -263,6 +263,7 @@ class StreamCore:
         flight.attempt += 1
         self.resent += flight.attempt > 0
         flight.plan = self.plan
+        flight.id = FrameId(spec.name, self.stream, flight.frame, flight.attempt, self.plan.epoch, flight.captured)
         flight.join, flight.root = Join(spec), None
         flight.retry_at = None
         if flight.chosen is not None or not flight.detect:
@@ -271,7 +272,7 @@ class StreamCore:
             return self._track(now) if flight.chosen is None else self._resume(flight, flight.chosen, now)
         flight.outstanding = set(flight.route) - (self.selection.left if self.selection is not None else set())
         flight.deadline = now + self.deadline_s
-        return [Send(self._id(flight, self.plan), self.plan, flight.route, spec.root)]
+        return [Send(flight.id, self.plan, flight.route, spec.root)]
 
     # ── what is chosen here ───────────────────────────────────────────────────────────────────────────────────
 
@@ -303,20 +304,22 @@ class StreamCore:
     def _give(self, flight: Flight, now: float) -> list[Command]:
         """Send the frame to the nodes whose objects can be chosen now; answer for those that have none."""
         commands: list[Command] = []
-        if self.selection is None or flight.join is None or flight.plan is None or flight.retry_at is not None:
+        if self.selection is None or flight.retry_at is not None:
             return commands
+        assert flight.join is not None
+        assert flight.plan is not None
+        assert flight.id is not None
         for node in self.selection.due(flight):
             objects = self.selection.pick(flight, node)
-            nodes = below(flight.plan.group.spec, node)
+            nodes = self.selection.below[node]
             if not objects:
                 for one in nodes:
                     self._answered(flight, one)
-                    flight.join.add(self.selection.nothing(flight, one))
+                    flight.join.add(Output(id=flight.id, node=one, device="", items=[]))
                 continue
             flight.outstanding |= nodes
             flight.deadline = now + self.deadline_s
-            at = self._id(flight, flight.plan)
-            commands.append(Send(at, flight.plan, flight.route, node, objects, flight.picks[node]))
+            commands.append(Send(flight.id, flight.plan, flight.route, node, objects, flight.picks[node]))
         return commands
 
     def _complete(self, flight: Flight, now: float) -> list[Command]:
@@ -329,10 +332,6 @@ class StreamCore:
         flight.retry_at = None
         self.held += 1
         return self._deliver_complete() or [Hold(flight.frame)]
-
-    def _id(self, flight: Flight, plan: Plan) -> FrameId:
-        name = plan.group.spec.name
-        return FrameId(name, self.stream, flight.frame, flight.attempt, plan.epoch, flight.captured)
 
     def _go(self, now: float) -> list[Command]:
         """Send frames that are due, and start the one that waits."""
@@ -375,7 +374,7 @@ class StreamCore:
         commands: list[Command] = []
         while self.flights:
             frame, flight = next(iter(self.flights.items()))
-            if flight.objects is None or flight.plan is None:
+            if flight.objects is None:
                 break
             del self.flights[frame]
             self.ledger.deliver(frame)
@@ -387,7 +386,7 @@ class StreamCore:
                 frame,
                 Outcome.DELIVERED,
                 objects=flight.objects,
-                id=self._id(flight, flight.plan),
+                id=flight.id,
                 join=flight.join,
                 submitted=flight.submitted,
                 shot=flight.shot,

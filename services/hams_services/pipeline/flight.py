@@ -101,6 +101,8 @@ class Flight:
     failed_attempts: int = 0
     """Attempts that ended by deadline or refusal."""
     plan: Plan | None = None
+    id: FrameId | None = None
+    """Of this attempt."""
     join: Join | None = None
     route: dict[str, str] = field(default_factory=dict)
     """By node: the device that serves it."""

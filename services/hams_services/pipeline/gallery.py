@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from hams_services.pipeline.gallery_tracks import Sighting, Track, Tracks, Vector, unit
+from hams_services.pipeline.gallery_tracks import Sighting, TrackIdentity, Tracks, Vector, unit
 from hams_shared.group.node_spec import GallerySpec
 from hams_shared.group.spec import GroupSpec
 from hams_shared.wire.frames import FrameId
@@ -135,11 +135,11 @@ class Gallery:
                 answers.append((None, float(cosines[one].max(initial=0.0))))
         return self._learn(queries, tracks, taken, answers, now) if learn else answers
 
-    def _take(self, vectors: Vector, sightings: Sequence[Sighting | None]) -> list[Track | None]:
+    def _take(self, vectors: Vector, sightings: Sequence[Sighting | None]) -> list[TrackIdentity | None]:
         padded = [*sightings, *[None] * (len(vectors) - len(sightings))]
         return [None if s is None else self._tracks.take(s, vectors[i]) for i, s in enumerate(padded)]
 
-    def _kept(self, vectors: Vector, tracks: Sequence[Track | None]) -> dict[int, int]:
+    def _kept(self, vectors: Vector, tracks: Sequence[TrackIdentity | None]) -> dict[int, int]:
         """Return the slots of the tracks that keep their identity, by object; the others lose theirs."""
         held = []
         for one, track in enumerate(tracks):
@@ -158,7 +158,7 @@ class Gallery:
                 taken[one] = slot
         return taken
 
-    def _match(self, cosines: Vector, tracks: Sequence[Track | None], taken: dict[int, int]) -> None:
+    def _match(self, cosines: Vector, tracks: Sequence[TrackIdentity | None], taken: dict[int, int]) -> None:
         """Add the best pairs of objects and free identities to `taken`."""
         alike = np.argwhere(cosines >= self.spec.threshold)
         order = np.argsort(-cosines[alike[:, 0], alike[:, 1]], kind="stable")
@@ -173,7 +173,7 @@ class Gallery:
     def _learn(
         self,
         queries: Vector,
-        tracks: Sequence[Track | None],
+        tracks: Sequence[TrackIdentity | None],
         taken: Mapping[int, int],
         answers: list[Answer],
         now: float,

@@ -47,7 +47,7 @@ class Sighting:
 
 
 @dataclass
-class Track:
+class TrackIdentity:
     """What is known of one track."""
 
     mean: Vector
@@ -91,14 +91,14 @@ class Track:
 class Tracks:
     """The tracks of all streams of a group, as one gallery knows them; at most TRACKS."""
 
-    _tracks: OrderedDict[Key, Track] = field(default_factory=OrderedDict)
+    _tracks: OrderedDict[Key, TrackIdentity] = field(default_factory=OrderedDict)
 
     def __len__(self) -> int:
         return len(self._tracks)
 
-    def take(self, sighting: Sighting, vector: Vector) -> Track:
+    def take(self, sighting: Sighting, vector: Vector) -> TrackIdentity:
         """Return the track of a sighting, with its vector."""
-        track = self._tracks.setdefault(sighting.key, Track(vector, begun_s=sighting.age_s))
+        track = self._tracks.setdefault(sighting.key, TrackIdentity(vector, begun_s=sighting.age_s))
         self._tracks.move_to_end(sighting.key)
         if len(self._tracks) > TRACKS:
             self._tracks.popitem(last=False)

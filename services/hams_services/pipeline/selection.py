@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from hams_services.pipeline.flight import Flight, Shot
 from hams_services.pipeline.regions import merged, unmasked, views
@@ -30,7 +31,7 @@ from hams_shared.group.conditions import child_condition, object_values, waits_f
 from hams_shared.group.spec import GroupSpec
 from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.group.work_rules import CadenceSpec
-from hams_shared.wire.frames import FrameId, Given, Output
+from hams_shared.wire.frames import Given, Output
 
 BETTER = 1.5
 """A crop that is better by this factor is worth another inference."""
@@ -49,6 +50,8 @@ class Known:
     quality: float
     waits: bool = True
     """No answer yet."""
+    lost: bool = False
+    """The frame ended without a result."""
     answer: dict[str, Any] | None = None
     answered: int = 0
     """The frame that the answer is of."""
@@ -67,7 +70,9 @@ class Selection:
         }
         self.order = ordered(spec, self._waits)
         """The chosen nodes, each after those it depends on."""
-        self.left = frozenset[str]().union(*(below(spec, node) for node in self.order))
+        self.below = {node: below(spec, node) for node in self.order}
+        """Each with the nodes that get their objects by its device and theirs."""
+        self.left = frozenset[str]().union(*self.below.values())
         """Nodes that the root's device does not send its objects to, nor others in its place."""
         masks, zones = ((), {}) if stream is None else (stream.mask, stream.zones)
         self._masks = Zones({f"{number}": mask for number, mask in enumerate(masks)})
@@ -123,22 +128,17 @@ class Selection:
 
     def _look(self, flight: Flight) -> Output:
         root, shot = flight.root, flight.shot
-        if self.follower is None and self._as_found:
-            assert root is not None
-            return _without_low(root)
-        items = None if root is None else self._seen(root, shot.size)
         if self.follower is None:
             assert root is not None
-            assert items is not None
-            kept = [one for one in items if not one.get("low")]
-            return Output(root.id, root.node, root.device, [kept], [0], root.timing)
-        objects = self.follower.follow(items, shot.media_time_s or 0.0, shot.size, shot.luma, flight.paused_s)
+            items = root.items if self._as_found else [self._seen(root, shot.size)]
+            return replace(root, items=[_sure(item) for item in items], sources=[0] * len(items))
+        assert flight.id is not None
+        found = None if root is None else self._seen(root, shot.size)
+        objects = self.follower.follow(found, shot.media_time_s or 0.0, shot.size, shot.luma, flight.paused_s)
         flight.tracks = self.follower.tracks
         for track in self.follower.ended:
             self.known.pop(track.id, None)
-        at = FrameId(self.spec.name, "-", flight.frame, 0, 0, flight.captured) if root is None else root.id
-        device, timing = ("", {}) if root is None else (root.device, root.timing)
-        return Output(id=at, node=self.spec.root, device=device, items=[objects], sources=[0], timing=timing)
+        return replace(root or Output(flight.id, self.spec.root, "", []), items=[objects], sources=[0])
 
     @property
     def _as_found(self) -> bool:
@@ -175,25 +175,27 @@ class Selection:
         assert flight.join is not None
         spec = self.spec.nodes[node]
         assert spec.parent is not None
-        objects, _ = flight.join.found_by(spec.parent)
+        objects, parents = flight.join.found_by(spec.parent)
         if node not in flight.picks:
-            wanted = [index for index in range(len(objects)) if self._wants(node, flight, objects, index)]
+            wanted = [index for index in range(len(objects)) if self._wants(node, flight, objects, parents, index)]
             if spec.parent == self.spec.root and self.follower is not None:
                 wanted = [index for index in wanted if self._asks(spec.cadence, node, flight, objects[index])]
             flight.picks[node] = wanted
         return [_given(objects[index]) for index in flight.picks[node] if index < len(objects)]
 
-    def _wants(self, node: str, flight: Flight, objects: list[dict[str, Any]], index: int) -> bool:
-        """Whether the object is one for the node at all."""
+    def _wants(self, node: str, flight: Flight, objects: list[dict[str, Any]], parents: list[int], index: int) -> bool:
+        """Whether the object is one for the node at all. `parents`: which of their parent's objects each is in."""
         one, crop = objects[index], self.spec.nodes[node].crop
         if crop.labels and one["label"] not in crop.labels:
             return False
         condition = self._conditions.get(node)
         if condition is None:
             return True
-        around = self._around(node, flight, index)
-        if holds := condition.holds(object_values(self._described(node, flight, one, index), flight.shot.size, around)):
-            return holds
+        parent = self.spec.nodes[node].parent
+        assert parent is not None
+        around = {parent: one} if parent == self.spec.root else self._around(parent, flight, parents[index])
+        if condition.holds(object_values(self._described(node, flight, one, index), flight.shot.size, around)):
+            return True
         one.setdefault("skipped", {})[node] = "when"
         return False
 
@@ -211,19 +213,17 @@ class Selection:
         return found
 
     def _around(self, node: str, flight: Flight, index: int) -> dict[str, dict[str, Any]]:
-        """Return the objects that contain the one with this index, and the answers that they were found in, by node."""
+        """Return by node what is around an object that `node` found in its parent's object `index`, and its answer."""
         assert flight.join is not None
         around: dict[str, dict[str, Any]] = {}
-        parent = self.spec.nodes[node].parent
-        while parent is not None:
+        while (parent := self.spec.nodes[node].parent) is not None:
+            output = flight.join.outputs[node]
+            item = output.items[output.sources.index(index)]
+            around[node] = {"objects": item} if isinstance(item, list) else item
             objects, parents = flight.join.found_by(parent)
             if parent == self.spec.root:
                 around[parent] = objects[index]
-            else:
-                output = flight.join.outputs[parent]
-                item = output.items[output.sources.index(parents[index])]
-                around[parent] = {"objects": item} if isinstance(item, list) else item
-            index, parent = parents[index], self.spec.nodes[parent].parent
+            node, index = parent, parents[index]
         return around
 
     def _asks(self, cadence: CadenceSpec | None, node: str, flight: Flight, one: dict[str, Any]) -> bool:
@@ -231,11 +231,11 @@ class Selection:
         track, at, seen = one["track"], flight.shot.media_time_s or 0.0, not one.get("predicted")
         known = self.known.setdefault(track, {}).get(node)
         shows = quality(one, flight.shot.luma, flight.shot.size) if cadence is not None and cadence.track else 1.0
-        if (
-            not seen
-            if cadence is None
-            else (known is not None and not self._again(cadence, known, flight.frame, at, shows if seen else 0.0))
-        ):
+        if cadence is None:
+            due = seen
+        else:
+            due = known is None or self._again(cadence, known, flight.frame, at, shows if seen else 0.0)
+        if not due:
             return False
         fresh = Known(flight.frame, at, shows)
         if known is not None:
@@ -244,6 +244,8 @@ class Selection:
         return True
 
     def _again(self, cadence: CadenceSpec, known: Known, frame: int, at: float, shows: float) -> bool:
+        if known.lost:
+            return True
         if cadence.frames is not None:
             return frame - known.frame >= cadence.frames
         if cadence.seconds is not None:
@@ -251,11 +253,6 @@ class Selection:
         if known.waits:
             return False
         return shows > BETTER * known.quality or (known.answer is None and at - known.at >= AGAIN_S)
-
-    def nothing(self, flight: Flight, node: str) -> Output:
-        """Return the answer of a node that is not asked about a frame."""
-        at = FrameId(self.spec.name, "-", flight.frame, 0, 0, flight.captured)
-        return Output(id=at, node=node, device="", items=[])
 
     # ── how frames end ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -286,7 +283,7 @@ class Selection:
         for node in flight.picks:
             for nodes in self.known.values():
                 if (known := nodes.get(node)) is not None and known.frame == flight.frame:
-                    known.waits, known.at, known.quality = False, -AGAIN_S, 0.0
+                    known.lost = True
 
 
 def selection_of(spec: GroupSpec, stream: StreamSpec | None) -> Selection | None:
@@ -322,9 +319,6 @@ def _given(one: Mapping[str, Any]) -> Given:
     return Given((x0, y0, x1, y1), one["score"], one["label"], points and [(x, y) for x, y in points])
 
 
-def _without_low(root: Output) -> Output:
-    """Return a detector's answer without what is for the tracker only."""
-    if len(root.items) != 1 or not isinstance(root.items[0], list):
-        return root
-    kept = [one for one in root.items[0] if not one.get("low")]
-    return Output(root.id, root.node, root.device, [kept], root.sources, root.timing)
+def _sure(item: Any) -> Any:
+    """Return what a detector found without what is for the tracker only; what is no list of objects, as it is."""
+    return [one for one in item if not one.get("low")] if isinstance(item, list) else item

@@ -64,30 +64,25 @@ def field(of: Run, name: str) -> Run:
 
 def every(parts: list[Run]) -> Run:
     """Whether all parts are true."""
-
-    def run(values: Values) -> bool | None:
-        known: bool | None = True
-        for part in parts:
-            found = part(values)
-            if found is False:
-                return False
-            if found is not True:
-                known = None
-        return known
-
-    return run
+    return _unless(parts, decides=False)
 
 
 def some(parts: list[Run]) -> Run:
     """Whether one part at least is true."""
+    return _unless(parts, decides=True)
+
+
+def _unless(parts: list[Run], *, decides: bool) -> Run:
+    """`decides` if one part is so, its opposite if all are that, else unknown."""
+    other = not decides
 
     def run(values: Values) -> bool | None:
-        known: bool | None = False
+        known: bool | None = other
         for part in parts:
             found = part(values)
-            if found is True:
-                return True
-            if found is not False:
+            if found is decides:
+                return bool(decides)
+            if found is not other:
                 known = None
         return known
 

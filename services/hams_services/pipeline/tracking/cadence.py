@@ -53,9 +53,7 @@ class Cadence:
         self._last = None
 
     def looked(self, tracks: Sequence[Track], overlaps: Sequence[float]) -> None:
-        """Take the tracks after a look, and how far detections overlap with what was expected."""
-        if not self.spec.auto:
-            return
+        """Of `auto`: take the tracks after a look, and how far detections overlap with what was expected."""
         longest = 1.0 / self.spec.least_fps
         pause = max(self._pause, 0.02)
         calm = all(overlap >= OVERLAP for overlap in overlaps) and all(_certain(one, pause) for one in tracks)

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from hams_services.pipeline.luma import Luma
-from hams_services.pipeline.tracking.association import overlaps
-from hams_services.pipeline.tracking.boxes import Array
+from hams_services.pipeline.tracking.boxes import Array, iou
 from hams_services.pipeline.tracking.bytetrack import Detections, Settings, Tracker
 from hams_services.pipeline.tracking.cadence import Cadence
 from hams_services.pipeline.tracking.flow import Flow
@@ -58,8 +57,13 @@ class Follower:
     def tracks(self) -> list[Track]:
         """All tracks of the newest frame, those that ended with it too."""
         found = {track.id: track for track in (*self._tracks, *self.ended)}
-        rested = {id: self._paused_s - self._paused_before.get(id, self._paused_s) for id in found}
-        return [track._replace(age_s=track.age_s + rested[id]) if rested[id] else track for id, track in found.items()]
+        if not self._paused_s:
+            return list(found.values())
+        return [track._replace(age_s=self._age_s(track)) for track in found.values()]
+
+    def _age_s(self, track: Track) -> float:
+        """The age of a track, in which time has passed while frames were left out, too."""
+        return track.age_s + self._paused_s - self._paused_before.get(track.id, self._paused_s)
 
     @property
     def looks_at_pixels(self) -> bool:
@@ -92,10 +96,13 @@ class Follower:
             return [self._object(track, None) for track in self._tracks if self._shown(track, t)]
         if self.trial is not None:
             self.trial.watch(found, t, size, luma)
-        expected = self._tracker.predict_to(t, moved)
-        self._tracks = self._tracker.update(self._detections(found), t)
+        expected: list[Track] = []
+        if self.cadence.spec.auto:
+            expected, moved = self._tracker.predict_to(t, moved), {}
+        self._tracks = self._tracker.update(self._detections(found), t, moved)
         self._end([*expected, *self._tracks])
-        self.cadence.looked(self._tracks, _agreement({one.id: one.box for one in expected}, self._tracks, found))
+        if self.cadence.spec.auto:
+            self.cadence.looked(self._tracks, _agreement(expected, self._tracks, found))
         return [
             self._object(track, None if track.detection is None else found[track.detection])
             for track in self._tracks
@@ -151,14 +158,14 @@ class Follower:
 
     def _object(self, track: Track, detection: dict[str, Any] | None) -> dict[str, Any]:
         """Return a track as an object of a result; `detection` is what it took in this frame."""
-        paused_before = self._paused_before.setdefault(track.id, self._paused_s)
+        self._paused_before.setdefault(track.id, self._paused_s)
         if detection is not None:
             one = {key: value for key, value in detection.items() if key != "low"}
         else:
             one = {"box": [round(v, 2) for v in track.box], "score": round(track.score, 4), "label": track.label}
         one |= {
             "track": track.id,
-            "age_s": round(track.age_s + self._paused_s - paused_before, 3),
+            "age_s": round(self._age_s(track), 3),
             "velocity": [round(v, 1) for v in track.velocity],
         }
         if detection is None:
@@ -179,11 +186,11 @@ def settings_of(spec: TrackSpec) -> Settings:
     )
 
 
-def _agreement(before: dict[int, Any], tracks: Sequence[Track], found: Sequence[dict[str, Any]]) -> list[float]:
+def _agreement(expected: Sequence[Track], tracks: Sequence[Track], found: Sequence[dict[str, Any]]) -> list[float]:
     """Return the overlap (IoU) of each detection with the box in which its track was expected."""
-    pairs = [(before[one.id], found[one.detection]["box"]) for one in tracks
-             if one.detection is not None and one.id in before]  # fmt: skip
-    if not pairs:
-        return []
-    expected, seen = (np.array(side, np.float64).reshape(-1, 4) for side in zip(*pairs, strict=True))
-    return [float(v) for v in np.diagonal(overlaps(expected, seen, 0.0))]
+    before = {one.id: one.box for one in expected}
+    return [
+        float(iou(np.array([before[one.id]]), np.array([found[one.detection]["box"]], np.float64))[0, 0])
+        for one in tracks
+        if one.detection is not None and one.id in before
+    ]

@@ -314,3 +314,15 @@ def test_a_root_that_was_given_other_parts_fails_the_frame() -> None:
     world.submit()
     world.answer(0, "det", [thing(100)])
     assert [(one.outcome, one.reason) for one in world.closed] == [(Outcome.FAILED, "bad-message")]
+
+
+@pytest.mark.parametrize("cadence", ["track", {"seconds": 10}, {"frames": 50}])
+def test_what_was_asked_about_a_frame_that_is_lost_is_asked_again(cadence: Any) -> None:
+    world = World(spec_of({"track": {}}, {"age": {"cadence": cadence}}), lossless=False)
+    world.submit()
+    world.answer(0, "det", [thing(100)])
+    world.route(2, lost=("h.b.age",))
+    assert [(one.frame, one.reason) for one in world.closed] == [(0, "device-lost")]
+    world.submit()
+    world.answer(1, "det", [thing(100)])
+    assert world.asked("age") == [0, 1]
