@@ -4,12 +4,14 @@
 #   cuda      for NVIDIA GPUs
 #   optimizer runtime + NNCF and onnxifier: the neural computing optimizer
 #   demo      runtime + the networks and the video of examples/face.yaml
+#   sbom      no image: what the image OF contains, for `make sbom`
 # An own package index or certificates: --secret id=pip.conf,src=… --secret id=ca.pem,src=… (seen while building only).
 ARG BASE=python:3.12-slim-bookworm
+ARG OF=runtime
 
 # ── the wheel ────────────────────────────────────────────────────────────────────────────────────────────────────────
 FROM ${BASE} AS tools
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 COPY deploy/image/build.lock .
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.pem \
@@ -21,6 +23,7 @@ COPY shared shared
 COPY agents agents
 COPY scheduler scheduler
 COPY services services
+ARG SOURCE_DATE_EPOCH=1580601600
 RUN /tools/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel .
 
 # ── what it stands on: dependencies first, so that a change of HAMS does not fetch them again ─────────────────────────
@@ -28,21 +31,21 @@ FROM tools AS libraries
 COPY deploy/image/runtime.lock deploy/image/strip.py ./
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.pem \
     python -m venv --without-pip /opt/hams \
- && /tools/bin/pip --python /opt/hams/bin/python install --require-hashes -r runtime.lock \
+ && /tools/bin/pip --python /opt/hams/bin/python install --no-compile --require-hashes -r runtime.lock \
  && python strip.py /opt/hams
 
 FROM tools AS libraries-cuda
 COPY deploy/image/cuda.lock deploy/image/strip.py ./
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.pem \
     python -m venv --without-pip /opt/hams \
- && /tools/bin/pip --python /opt/hams/bin/python install --require-hashes -r cuda.lock \
+ && /tools/bin/pip --python /opt/hams/bin/python install --no-compile --require-hashes -r cuda.lock \
  && python strip.py /opt/hams
 
 FROM tools AS libraries-nco
 COPY deploy/image/nco.lock deploy/image/strip.py ./
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.pem \
     python -m venv --without-pip /opt/hams \
- && /tools/bin/pip --python /opt/hams/bin/python install --require-hashes -r nco.lock \
+ && /tools/bin/pip --python /opt/hams/bin/python install --no-compile --require-hashes -r nco.lock \
  && python strip.py /opt/hams
 
 # ── the networks of the demo, fetched while building: running it needs no network ─────────────────────────────────────
@@ -69,20 +72,23 @@ FROM base AS cuda
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=libraries-cuda /opt/hams /opt/hams
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel --mount=type=bind,from=tools,source=/tools,target=/tools \
-    /tools/bin/pip --python /opt/hams/bin/python install --no-cache-dir --no-deps --no-index --compile /wheel/*.whl
+    /tools/bin/pip --python /opt/hams/bin/python install --no-cache-dir --no-deps --no-index --no-compile /wheel/*.whl \
+ && python -m compileall -q --invalidation-mode unchecked-hash /opt/hams/lib/python3*/site-packages/hams_*
 COPY examples /opt/hams/examples
 USER 10001:10001
 
 FROM base AS optimizer
 COPY --from=libraries-nco /opt/hams /opt/hams
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel --mount=type=bind,from=tools,source=/tools,target=/tools \
-    /tools/bin/pip --python /opt/hams/bin/python install --no-cache-dir --no-deps --no-index --compile /wheel/*.whl
+    /tools/bin/pip --python /opt/hams/bin/python install --no-cache-dir --no-deps --no-index --no-compile /wheel/*.whl \
+ && python -m compileall -q --invalidation-mode unchecked-hash /opt/hams/lib/python3*/site-packages/hams_*
 USER 10001:10001
 
 FROM base AS runtime
 COPY --from=libraries /opt/hams /opt/hams
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel --mount=type=bind,from=tools,source=/tools,target=/tools \
-    /tools/bin/pip --python /opt/hams/bin/python install --no-cache-dir --no-deps --no-index --compile /wheel/*.whl
+    /tools/bin/pip --python /opt/hams/bin/python install --no-cache-dir --no-deps --no-index --no-compile /wheel/*.whl \
+ && python -m compileall -q --invalidation-mode unchecked-hash /opt/hams/lib/python3*/site-packages/hams_*
 COPY examples /opt/hams/examples
 USER 10001:10001
 
@@ -96,5 +102,22 @@ USER 10001:10001
 
 FROM runtime AS demo
 COPY --from=demo-files /demo /opt/hams/demo
+
+# ── what an image contains: CycloneDX ────────────────────────────────────────────────────────────────────────────────
+FROM tools AS sbom-tools
+COPY deploy/image/sbom.lock .
+RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.pem \
+    python -m venv /sbom && /tools/bin/pip --python /sbom/bin/python install --require-hashes -r sbom.lock
+
+FROM ${OF} AS sbom-of
+ARG OF
+USER root
+RUN --mount=type=bind,from=sbom-tools,source=/sbom,target=/sbom \
+    --mount=type=bind,source=tools/image_contents.py,target=/image_contents.py \
+    mkdir /out && /sbom/bin/cyclonedx-py environment --output-reproducible -o /out/${OF}.cdx.json /opt/hams/bin/python \
+ && /opt/hams/bin/python /image_contents.py /out/${OF}.cdx.json ${OF}
+
+FROM scratch AS sbom
+COPY --from=sbom-of /out /
 
 FROM runtime

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 BASE_STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test-unit test test-all lint shape format bench bench-check bench-peers schema docs clean dist image lock
+.PHONY: help setup demo test-unit test test-all lint shape format bench bench-check bench-peers schema web-editor docs clean dist dist-check image lock sbom
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -13,14 +13,14 @@ help: ## Show this list
 # ── the virtual environment: a stamp file says what is in it ─────────────────────────────────────────────────────────
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
-setup: $(BASE_STAMP) ## Make the virtual environment: what `pip install .` installs, and no more
+setup: $(BASE_STAMP) ## Make the virtual environment: what `pip install .[web]` installs, and no more
 
 $(BASE_STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "HAMS needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
 	@echo "Installing HAMS in $(VENV): downloads about 500 MB, takes 1.1 GB of disk and about a minute on two cores."
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) --quiet --upgrade "pip>=25.1"
-	$(INSTALL) --editable .
+	$(INSTALL) --editable ".[web]"
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BASE_STAMP)
@@ -49,8 +49,13 @@ $(VENV)/.installed-docs: pyproject.toml | $(BASE_STAMP)
 	$(INSTALL) --quiet --group docs
 	@touch $@
 
-$(VENV)/.installed-dist: pyproject.toml | $(BASE_STAMP)
-	$(INSTALL) --quiet --group dist
+# An environment of its own: what makes the wheel is pinned, also that inside the image (deploy/image/build.lock).
+DIST := $(VENV)/dist/bin/python
+$(VENV)/dist/.installed: pyproject.toml deploy/image/build.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "HAMS needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)/dist
+	$(DIST) -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/image/build.lock
+	$(DIST) -m pip install --quiet --disable-pip-version-check --group dist
 	@touch $@
 
 # ── use ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -96,6 +101,9 @@ schema: $(BASE_STAMP) ## JSON Schema of group.yaml, AsyncAPI document, docs/cli.
 	$(BIN)/python docs/schema/generate.py
 	$(BIN)/python docs/schema/generate_cli.py
 
+web-editor: ## Renew the editor of the page, services/hams_services/web/static/vendor; needs npm
+	cd tools/web-editor && npm ci && npm run build && npm test
+
 docs: $(VENV)/.installed-docs ## The documentation as a site, in site/; a warning or a broken link is an error
 	$(BIN)/zensical build --strict --clean
 
@@ -110,20 +118,33 @@ bench-peers: .bench-peers/.installed ## Install what the benchmarks of serving a
 	.bench-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "trackers>=2.6" "supervision>=0.31"
 	@touch $@
 
-dist: $(VENV)/.installed-dist ## sdist and wheel
-	$(BIN)/python -m build --outdir dist .
+# The time of the commit stands for the time of building: two builds of a commit are equal, byte for byte.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600)
+dist: $(VENV)/dist/.installed ## sdist and wheel, in dist/
+	$(DIST) -m build --no-isolation --outdir dist .
+	$(DIST) -m twine check --strict dist/hams-*.whl dist/hams-*.tar.gz
+
+dist-check: $(VENV)/dist/.installed ## Build the committed tree twice, elsewhere and at another time: equal, byte for byte?
+	$(DIST) tools/dist_check.py
 
 TARGET ?= runtime
+BUILD := DOCKER_BUILDKIT=1 docker build --build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH)
 image: ## Container image hams:TARGET (runtime, intel, cuda, optimizer, demo); needs Docker with BuildKit
-	DOCKER_BUILDKIT=1 docker build --target $(TARGET) --tag hams:$(TARGET) $(IMAGE_OPTIONS) .
+	$(BUILD) --target $(TARGET) --tag hams:$(TARGET) $(IMAGE_OPTIONS) .
+
+sbom: $(VENV)/dist/.installed ## What the image TARGET contains: CycloneDX and its licences, in dist/sbom; fails on one not allowed
+	$(BUILD) --target sbom --build-arg OF=$(TARGET) --output dist/sbom $(IMAGE_OPTIONS) .
+	$(DIST) tools/licences.py deploy/image/licences.toml dist/sbom/$(TARGET).cdx.json
 
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header --python-version 3.11
+IMAGE_EXTRAS := --extra web --extra gateway --extra mqtt --extra otel
 lock: $(BASE_STAMP) ## Renew deploy/image/*.lock: the versions, with their hashes, that images are made of
 	$(INSTALL) --quiet uv
-	$(LOCK) pyproject.toml deploy/image/also.txt --override deploy/image/without-cuda.txt --output-file deploy/image/runtime.lock
-	$(LOCK) pyproject.toml deploy/image/also.txt --extra cuda --override deploy/image/with-cuda.txt --output-file deploy/image/cuda.lock
-	$(LOCK) pyproject.toml deploy/image/also.txt --extra nco --override deploy/image/without-cuda.txt --output-file deploy/image/nco.lock
+	$(LOCK) pyproject.toml deploy/image/also.txt $(IMAGE_EXTRAS) --override deploy/image/without-cuda.txt --output-file deploy/image/runtime.lock
+	$(LOCK) pyproject.toml deploy/image/also.txt $(IMAGE_EXTRAS) --extra cuda --override deploy/image/with-cuda.txt --output-file deploy/image/cuda.lock
+	$(LOCK) pyproject.toml deploy/image/also.txt $(IMAGE_EXTRAS) --extra nco --override deploy/image/without-cuda.txt --output-file deploy/image/nco.lock
 	$(LOCK) deploy/image/build.txt --output-file deploy/image/build.lock
+	$(LOCK) deploy/image/sbom.txt --output-file deploy/image/sbom.lock
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .bench-peers dist site .cache demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import sys
 
+from benchmarks import live_changes, web
+from benchmarks.chaos import bench as chaos
 from benchmarks.decoding import bench as decoding
+from benchmarks.messages import bench as messages
 from benchmarks.nco import fuzz, groups
 from benchmarks.paper import bench as paper
 from benchmarks.prediction import bench as prediction
 from benchmarks.reliability import bench as reliability
+from benchmarks.reliability import journal
 from benchmarks.scheduling import bench as scheduling
 from benchmarks.serving import bench as serving
 from benchmarks.sizing import bench as sizing
+from benchmarks.soak import bench as soak
 from benchmarks.tracking import bench as tracking
 
 PARTS = {
@@ -20,12 +25,18 @@ PARTS = {
     "prediction": prediction.main,
     "paper": paper.main,
     "reliability": reliability.main,
+    "journal": journal.main,
     "sizing": sizing.main,
     "nco": groups.main,
     "fuzz": fuzz.main,
+    "messages": messages.main,
     "decoding": decoding.main,
     "tracking": tracking.main,
+    "web": web.main,
+    "live": live_changes.main,
 }
+BY_NAME = {"chaos": chaos.main, "soak": soak.main}
+"""Those that take hours: not among all."""
 
 
 def main() -> None:
@@ -34,10 +45,10 @@ def main() -> None:
     if name == "all":
         for part in PARTS.values():
             part([])
-    elif name in PARTS:
-        PARTS[name](options)
+    elif part := (PARTS | BY_NAME).get(name):
+        part(options)
     else:
-        raise SystemExit(f"no benchmark {name!r}; there are {', '.join(PARTS)}")
+        raise SystemExit(f"no benchmark {name!r}; there are {', '.join(PARTS | BY_NAME)}")
 
 
 if __name__ == "__main__":

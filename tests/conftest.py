@@ -16,6 +16,10 @@ WIDTH = shutil.get_terminal_size().columns
 os.environ["COLUMNS"] = "200"
 """Of what commands print under test. Whoever starts pytest may have set it, and GNU readline, which pytest loads, sets
 it to 80 for all child processes, pytest-xdist's among them."""
+os.environ.setdefault("HAMS_ALLOW_PRIVATE_URLS", "127.0.0.0/8")
+"""The servers of tests are on this host; tests of what is refused take it away."""
+os.environ.setdefault("HAMS_TRUST_MODELS", "1")
+"""Agents of tests know their networks; tests of the sandbox take it away."""
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # tests run beside each other; threads that wait for a core burn the others'
 

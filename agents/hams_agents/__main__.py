@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import tempfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +17,8 @@ from hams_shared.runtime.lifecycle import report, run, setup_logging
 from hams_shared.runtime.options import DEFAULT_NATS, Cache, Credentials, Debug, Host, Nats
 from hams_shared.runtime.process import cache_folder, host_name
 
+CONFINED = ("openvino", "onnxruntime", "litert", "emulated")
+"""Backends of which it is known what they write."""
 SWITCH_S = 0.0005
 """Longest time a thread that decodes may keep Python's lock from the one that computes, s; Python's own is 5 ms."""
 
@@ -22,8 +27,9 @@ def command(
     device: Annotated[
         str,
         typer.Option(
-            help="openvino:CPU@0 · openvino:GPU · openvino:NPU · onnxruntime:CPU@1 · onnxruntime:CUDA:0 · "
-            "emulated:PROFILE.yaml; @CORES pins the process."
+            help="BACKEND:TARGET: openvino:CPU@0 · openvino:GPU.1 · openvino:NPU · onnxruntime:CUDA:0 · "
+            "onnxruntime:TensorRT:0 · onnxruntime:WebGpu:0 · emulated:PROFILE.yaml · one of a plug-in; "
+            "@CORES pins the process."
         ),
     ],
     nats: Nats = DEFAULT_NATS,
@@ -51,25 +57,47 @@ def _serve(device: str, nats: str, cache: Path, host: str, *, debug: bool) -> in
         spec = parse(device)
         everywhere = here().allowed  # asked before it is pinned
         pin(spec.cores)  # before any runtime starts its threads
+        confine_writing(spec.backend, cache)
     except HamsError as error:
         return report(error)
 
     async def serve(stop: asyncio.Event) -> None:
         from hams_agents.backends.registry import open_backend
-        from hams_agents.service import AgentService
+        from hams_agents.runtime.presence import device_file, until_there
+        from hams_agents.service import NOTES, AgentService
         from hams_shared.bus.nats.client import NatsBus
 
         sys.setswitchinterval(SWITCH_S)
-        backend = await asyncio.to_thread(open_backend, spec, cache / "outputs")
+        await until_there(cache / NOTES, spec.device_id(host), stop)
+        if stop.is_set():
+            return
+        backend = await asyncio.to_thread(open_backend, spec, cache)
         pin_thread(everywhere)  # the device computes on its cores; messages are handled wherever there is time
         # a box's agents write only their own device: they may not write profiles
         profiles = identity is None or not identity.box
         async with NatsBus(nats, name=f"hams-agent {device}", on_reconnect=lambda: agent.on_reconnect()) as bus:
             pin_device = partial(pin_thread, spec.cores)
-            agent = AgentService(bus, backend, host, cache, pin_device, may_write_profiles=profiles)
+            file = device_file(spec)
+            agent = AgentService(bus, backend, host, cache, pin_device, may_write_profiles=profiles, device_file=file)
             await agent.run(stop)
 
     return run(serve, debug=debug)
+
+
+def confine_writing(backend: str, cache: Path) -> bool:
+    """Let this process and its children write only to the cache, to temporary files and to devices, for good.
+
+    Return whether it is so. What other backends' drivers write nobody knows: their agents are not confined, nor any
+    where HAMS_CONFINE is ``off`` or the kernel has no Landlock. Reading and connecting stay free: docs/security.md.
+    """
+    from hams_shared.runtime.confine import confine
+
+    if os.environ.get("HAMS_CONFINE", "").lower() == "off" or backend not in CONFINED:
+        return False
+    with suppress(OSError):  # named when a model is stored
+        cache.mkdir(parents=True, exist_ok=True)
+    own = (Path.home() / ".cache", Path.home() / ".nv")  # of drivers: compiled kernels
+    return confine([cache, tempfile.gettempdir(), "/dev", "/proc/self", *own], sockets=True)
 
 
 def main() -> None:

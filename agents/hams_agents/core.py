@@ -16,7 +16,7 @@ from typing import Literal
 from hams_shared.errors import HamsError, RefusedError, StaleEpochError
 from hams_shared.wire.messages.agents import AssignmentState
 from hams_shared.wire.messages.base import WireError
-from hams_shared.wire.messages.group import ModelRef
+from hams_shared.wire.messages.group import FurtherInput, ModelRef
 from hams_shared.wire.messages.plan import Plan, PlanRecord
 
 RETIRE_S = 5.0
@@ -36,6 +36,7 @@ class NetworkKey:
     digest: str
     input_shape: tuple[int, ...]
     dtype: str
+    further: tuple[FurtherInput, ...] = ()
 
 
 @dataclass
@@ -48,6 +49,8 @@ class Assignment:
     loaded: set[str] = field(default_factory=set)
     """Nodes whose network is loaded and whose task is built."""
     error: HamsError | None = None
+    at_fault: str = ""
+    """Digest of the network that the error is of, where the device may serve the group's other nodes."""
     retire_at: float | None = None
 
     @property
@@ -77,16 +80,19 @@ class NodeLoaded:
     epoch: int
     node: str
     error: HamsError | None = None
+    digest: str = ""
+    """Its network, where that is out on this device."""
 
 
 @dataclass(frozen=True)
 class NodeFailed:
-    """A node that is loaded fails at each inference."""
+    """The network of a node that is loaded fails, and is out on this device."""
 
     group: str
     epoch: int
     node: str
     error: HamsError
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,7 @@ class AgentState:
                 loaded=len(a.loaded),
                 total=len(a.networks),
                 error=WireError(**a.error.to_wire()) if a.error else None,
+                digest=a.at_fault,
             )
             for (group, epoch), a in sorted(self.assignments.items())
         )
@@ -223,8 +230,8 @@ def step(state: AgentState, event: Event, now: float) -> list[Command]:
             return _plan_seen(state, group, record, now)
         case NodeLoaded():
             return _node_loaded(state, event)
-        case NodeFailed(group, epoch, _, error):
-            return _node_failed(state, group, epoch, error)
+        case NodeFailed():
+            return _node_failed(state, event)
         case Tick():
             return _retire(state, now)
 
@@ -262,7 +269,8 @@ def _plan_seen(state: AgentState, group: str, record: PlanRecord | None, now: fl
 
 def _network_key(plan: Plan, node: str, device: str) -> NetworkKey:
     takes = plan.input_on(node, device)
-    return NetworkKey(plan.model_on(node, device).digest, takes.shape(), takes.dtype)
+    model = plan.model_on(node, device)
+    return NetworkKey(model.digest, takes.shape(), takes.dtype, model.further)
 
 
 def _node_loaded(state: AgentState, event: NodeLoaded) -> list[Command]:
@@ -270,18 +278,19 @@ def _node_loaded(state: AgentState, event: NodeLoaded) -> list[Command]:
     if assignment is None:  # dropped while it was loading
         return [DropNode(event.group, event.epoch, event.node)]
     if event.error is not None:
-        assignment.error = assignment.error or event.error
+        if assignment.error is None:
+            assignment.error, assignment.at_fault = event.error, event.digest
     else:
         assignment.loaded.add(event.node)
     return [Announce()]
 
 
-def _node_failed(state: AgentState, group: str, epoch: int, error: HamsError) -> list[Command]:
-    """Refuse the plan that was accepted: the scheduler then makes one without this device."""
-    assignment = state.assignments.get((group, epoch))
+def _node_failed(state: AgentState, event: NodeFailed) -> list[Command]:
+    """Refuse the plan that was accepted: the scheduler then makes one without this pair."""
+    assignment = state.assignments.get((event.group, event.epoch))
     if assignment is None or assignment.error is not None:
         return []
-    assignment.error = error
+    assignment.error, assignment.at_fault = event.error, event.digest
     return [Announce()]
 
 

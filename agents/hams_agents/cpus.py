@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path("/")
+NICE = 10
+"""How far threads that give way are behind the others (nice): they get about a tenth of a core that both want."""
 
 
 @dataclass(frozen=True)
@@ -147,3 +151,12 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="ascii", errors="replace").strip()
     except OSError:
         return ""
+
+
+def give_way() -> None:
+    """Have the calling thread, and those that it starts, give way to the device's other threads, from now on.
+
+    On Linux each thread has a nice value of its own, which its children inherit; only root may lower it again.
+    """
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

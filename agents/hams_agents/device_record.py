@@ -11,6 +11,7 @@ from hams_agents.backends.base import Backend, Capabilities
 from hams_agents.cpus import here
 from hams_shared.wire import subjects
 from hams_shared.wire.messages.agents import DeviceRecord
+from hams_shared.wire.protocol import SPOKEN
 
 
 def device_record(backend: Backend, host: str) -> DeviceRecord:
@@ -36,6 +37,7 @@ def device_record(backend: Backend, host: str) -> DeviceRecord:
         idle_w=able.idle_w,
         busy_w=able.busy_w,
         version=hams_shared.__version__,
+        protocol=SPOKEN,
         started_at=time.time(),
     )
 

@@ -14,6 +14,7 @@ text                   unit        meaning
 ``openvino:NPU``       ``npu``     the NPU
 ``onnxruntime:CUDA:0`` ``cuda0``   the first NVIDIA GPU
 ``emulated:vpu.yaml``  its name    a device that keeps a stated speed profile
+``NAME:TARGET``        its own     a device of the plug-in NAME (:mod:`hams_agents.backend_types`)
 =====================  ==========  ==============================================================
 
 ``@cores`` behind a device that is not a CPU pins the process that feeds it.
@@ -25,24 +26,15 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-from hams_agents import cpus
-from hams_agents.emulation_profile import read_profile
+from hams_agents import backend_types, cpus
 from hams_shared.errors import DeviceSpecError
 from hams_shared.wire import subjects
-
-BACKENDS = ("openvino", "onnxruntime", "emulated")
 
 MOST_LANES = 8
 MOST_REQUESTS = 4
 """Lanes of a GPU or NPU; each takes a thread of the host and memory of the device."""
-_TARGETS = {
-    "openvino": (re.compile(r"CPU|GPU(\.\d+)?|NPU"), "CPU, GPU, GPU.1 or NPU"),
-    "onnxruntime": (re.compile(r"CPU|CUDA(:\d+)?"), "CPU or CUDA:0"),
-}
 _CORES = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
-_EXAMPLES = "for example openvino:CPU@0, onnxruntime:CUDA:0, openvino:GPU or emulated:PROFILE.yaml"
 
 
 @dataclass(frozen=True)
@@ -50,10 +42,9 @@ class DeviceSpec:
     """A parsed device name."""
 
     backend: str
-    """``openvino``, ``onnxruntime`` or ``emulated``."""
+    """Its name: ``openvino``, ``onnxruntime``, ``emulated`` or that of a plug-in."""
     target: str
-    """The unit as its runtime names it (``CPU``, ``GPU.1``, ``CUDA:0``), or the path of the emulation
-    profile."""
+    """The unit as its runtime names it (``CPU``, ``GPU.1``, ``CUDA:0``), or the path of the emulation profile."""
     unit: str
     """The unit's short name, a subject token."""
     cores: tuple[int, ...] = ()
@@ -85,21 +76,16 @@ def parse(text: str) -> DeviceSpec:
         DeviceSpecError: it is not a device name, this host lacks such a core, or the profile is missing or
         wrong.
     """
-    backend, colon, rest = text.strip().partition(":")
-    backend = backend.lower()
-    if not colon or not rest or backend not in BACKENDS:
-        raise DeviceSpecError(f"device {text!r} does not begin with one of {', '.join(BACKENDS)} and ':'", _EXAMPLES)
-    target, cores = _split_cores(text, backend, rest)
-    if backend == "emulated":
-        profile = read_profile(Path(target))
-        return DeviceSpec(backend, str(Path(target).resolve()), profile.name, cores)
-    pattern, choice = _TARGETS[backend]
-    target = target.upper()
-    if not pattern.fullmatch(target):
-        raise DeviceSpecError(f"device {text!r}: {backend} has no unit {target!r}", _other_backend(target, choice))
-    if target == "CUDA":
-        target = "CUDA:0"
-    return DeviceSpec(backend, target, _unit(target, cores), cores)
+    name, colon, rest = text.strip().partition(":")
+    if not colon or not rest:
+        raise DeviceSpecError(f"device {text!r} is not BACKEND:TARGET", backend_types.EXAMPLES)
+    backend = name.lower()
+    target, cores = _split_cores(text, rest)
+    try:
+        target, unit = backend_types.parse(backend, target)
+    except DeviceSpecError as error:
+        raise DeviceSpecError(f"device {text!r}: {error.text}", error.hint) from error
+    return DeviceSpec(backend, target, unit + _ranges(cores, "_") if unit == "cpu" else unit, cores)
 
 
 def lanes(threads: int) -> int:
@@ -155,10 +141,10 @@ def pin_thread(cores: Iterable[int]) -> None:
         os.sched_setaffinity(0, wanted)
 
 
-def _split_cores(text: str, backend: str, rest: str) -> tuple[str, tuple[int, ...]]:
-    """Split ``target@cores``. The path of a profile may hold an ``@`` of its own."""
+def _split_cores(text: str, rest: str) -> tuple[str, tuple[int, ...]]:
+    """Split ``target@cores``. A target that is a path may hold an ``@`` of its own."""
     target, at, listed = rest.rpartition("@")
-    if not at or (backend == "emulated" and not _CORES.fullmatch(listed)):
+    if not at or (not _CORES.fullmatch(listed) and re.search(r"[./]", listed)):
         return rest, ()
     if not _CORES.fullmatch(listed):
         raise DeviceSpecError(f"device {text!r}: {listed!r} is not a list of cores", "write @0, @0-3 or @0,2")
@@ -177,22 +163,6 @@ def _split_cores(text: str, backend: str, rest: str) -> tuple[str, tuple[int, ..
 
 def _core_hint() -> str:
     return f"this process may use core {_ranges(tuple(sorted(allowed_cores())), ',')}"
-
-
-def _other_backend(target: str, choice: str) -> str:
-    if target.startswith(("CUDA", "NVIDIA")):
-        return "NVIDIA GPUs are onnxruntime:CUDA:0"
-    if target.startswith(("GPU", "NPU")):
-        return f"Intel's GPUs and NPUs are openvino:{target}"
-    if target.startswith(("AUTO", "MULTI", "HETERO")):
-        return "name one unit; dividing work over units is what HAMS does"
-    return f"use {choice}"
-
-
-def _unit(target: str, cores: tuple[int, ...]) -> str:
-    if target == "CPU":
-        return "cpu" + _ranges(cores, "_")
-    return re.sub(r"[.:]", "", target.lower())
 
 
 def _ranges(cores: tuple[int, ...], separator: str) -> str:

@@ -16,9 +16,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hams_agents.emulated_faults import AbortFault, FailFault, HangFault, NanFault
 from hams_shared.errors import DeviceSpecError
 from hams_shared.group import strict_yaml
 
+_FAULTS = ("hang", "fail", "nan", "abort", "device_file")
 _DIGITS = frozenset("0123456789abcdef")
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -32,21 +34,6 @@ class Power(BaseModel):
 
     idle: Watts
     busy: Watts = Field(description="with all lanes busy")
-
-
-class HangFault(BaseModel):
-    """A fault for tests: an inference that never returns, as a broken driver's."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    models: tuple[str, ...] = Field(("*",), min_length=1, description="by name; '*': any")
-    after: int = Field(0, ge=0, description="inferences of these models that still return")
-    while_exists: Path | None = Field(None, description="hang only while this file exists")
-
-    def hangs(self, model: str, done: int) -> bool:
-        """Whether the inference after `done` others hangs."""
-        named = model in self.models or "*" in self.models
-        return named and done >= self.after and (self.while_exists is None or self.while_exists.exists())
 
 
 class EmulationProfile(BaseModel):
@@ -79,6 +66,12 @@ class EmulationProfile(BaseModel):
     replay: bool = Field(True, description="real outputs are recorded, and replayed for the same input; false: never")
     load_ms: float = Field(0.0, ge=0, le=60_000, description="loading takes at least this long, ms")
     hang: HangFault | None = Field(None, description="a fault for tests: inferences that never return")
+    fail: FailFault | None = Field(None, description="a fault for tests: inferences that fail")
+    nan: NanFault | None = Field(None, description="a fault for tests: inferences whose outputs are NaN")
+    abort: AbortFault | None = Field(None, description="a fault for tests: the process ends")
+    device_file: Path | None = Field(
+        None, description="for tests: the device is there while this file exists, as a USB stick is with its /dev file"
+    )
     note: str = Field("", description="where the numbers come from")
 
     def fps_of(self, name: str, digest: str) -> float | None:
@@ -115,9 +108,16 @@ class EmulationProfile(BaseModel):
             raise ValueError("batch: the time of 1 image is 1, and more images take longer")
         return self
 
+    @property
+    def made_to(self) -> str:
+        """Its faults for people: ``made to hang, fail``; empty: none."""
+        faults = {"hang": self.hang, "fail": self.fail, "give NaN": self.nan, "abort": self.abort}
+        named = ", ".join(name for name, fault in faults.items() if fault is not None)
+        return f"made to {named}" if named else ""
+
     def digest(self) -> str:
         """Return 16 hex digits of all that a measurement depends on."""
-        content = self.model_dump_json(exclude={"note", "name", "hang", "power_w"})
+        content = self.model_dump_json(exclude={"note", "name", "power_w", *_FAULTS})
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

@@ -9,7 +9,8 @@ from hams_shared.bus.protocol import Bus
 from hams_shared.bus.records import restore
 from hams_shared.errors import HamsError
 from hams_shared.wire import codec, subjects
-from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord, profile_key
+from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord, profile_key_begin, profile_key_end
+from hams_shared.wire.messages.group import ModelRef
 
 log = logging.getLogger("hams.agent")
 
@@ -44,11 +45,12 @@ class Registration:
             for key, record in list(self.measured.items()):
                 await restore(profiles, key, codec.encode(record))
 
-    async def lanes(self, digest: str, shape: tuple[int, ...]) -> int:
+    async def lanes(self, model: ModelRef, shape: tuple[int, ...]) -> int:
         """Return how many inferences of a network at a time are best by its measurement on this device; 0: not
         known."""
         device = self._record
-        key = profile_key(digest, shape, device.fingerprint, device.runtime, device.precisions[0])
+        begin = profile_key_begin(model.digest, shape, model.further_key)
+        key = f"{begin}.{profile_key_end(device.fingerprint, device.runtime, device.precisions[0])}"
         try:
             if key not in self.measured:
                 entry = await (await self._bus.kv(subjects.bucket("profiles"))).get(key)
@@ -56,7 +58,7 @@ class Registration:
                     return 0
                 return codec.decode(ProfileRecord, entry.value).lanes
         except HamsError as error:
-            log.warning("the measurement of network %s cannot be read: %s", digest[:12], error)
+            log.warning("the measurement of network %s cannot be read: %s", model.digest[:12], error)
             return 0
         return self.measured[key].lanes
 

@@ -14,7 +14,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -23,28 +23,33 @@ from pathlib import Path
 import hams_shared
 from hams_agents import core
 from hams_agents.backends.base import Backend, ModelFile
+from hams_agents.backends.further import tensor_specs
 from hams_agents.backends.replay import replays_of
 from hams_agents.device_record import device_record
 from hams_agents.profiling.profiler import Profiler
 from hams_agents.registration import Registration
 from hams_agents.runtime.data_plane import DataPlane
+from hams_agents.runtime.device_faults import DeviceFaults
 from hams_agents.runtime.executor import Executor
+from hams_agents.runtime.failure_watch import FailureWatch
+from hams_agents.runtime.health import until_resumed
 from hams_agents.runtime.loaded import Loaded
 from hams_agents.runtime.progress import Progress
-from hams_agents.runtime.serving import ServedNode
-from hams_agents.runtime.watchdog import HangReporter, Watchdog, until_resumed
+from hams_agents.runtime.served_node import ServedNode
+from hams_agents.runtime.watchdog import Watchdog
 from hams_agents.tasks.plugins import Changes
 from hams_shared.bus.mailbox import Mailboxes
 from hams_shared.bus.model_store import ModelStore
 from hams_shared.bus.protocol import Bus, Message
 from hams_shared.bus.records import opened, watched
-from hams_shared.errors import HamsError, as_hams_error
+from hams_shared.errors import HamsError, UnsupportedModelError, as_hams_error
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.runtime.lifecycle import ended, log_always
 from hams_shared.runtime.process import resident_mib
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import FOLDER, FrameReader
 from hams_shared.wire.messages.agents import Heartbeat, ProfileRequest
+from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.messages.plan import PlanRecord
 
 log = logging.getLogger("hams.agent")
@@ -52,6 +57,8 @@ log = logging.getLogger("hams.agent")
 DRAIN_S = 5.0
 """How long a stopping agent may take to finish its queue, s."""
 
+NOTES = "notes"
+"""Folder in the cache: what an agent's next life needs to know."""
 TICK_S = 0.5
 """How often decisions that depend on time are made, and answers that still wait are sent, s."""
 REGISTER_S = 1.0
@@ -78,27 +85,30 @@ class AgentService:
         own_process: bool = True,
         memory: Path = FOLDER,
         mailboxes: Path | None = FOLDER,
+        device_file: str = "",
     ) -> None:
-        self._bus, self._cache = bus, cache
+        self._bus, self._cache, self._own_process = bus, cache, own_process
         self._record = device_record(backend, host)
-        self._state = core.AgentState(self.device)
+        self._state, self._announce = core.AgentState(self.device), asyncio.Event()
         self._clock, self._started = clock, clock.now()
-        self._announce = asyncio.Event()
+        self._unread: dict[str, WireError] = {}  # by group: why its newest plan cannot be read
         self._loads: asyncio.Queue[core.LoadNode] = asyncio.Queue()  # bounded by the plans' nodes
+        self._rebuilds: asyncio.Queue[core.LoadNode] = asyncio.Queue()  # of loaded networks: wait for no benchmark
         # Loading starts the runtimes' own threads, which inherit the cores of the thread that starts them.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loader", initializer=pin)
         self._loop = asyncio.get_running_loop()
         self._broken: asyncio.Future[None] = self._loop.create_future()
-        self._loading = Progress()
-        self._loaded = Loaded(backend, self._loading)
+        able, loading = backend.capabilities, Progress()
+        self._faults = DeviceFaults(bus, self._record, cache / NOTES, able.device_file or device_file, end, clock)
+        self._loaded = Loaded(backend, loading, self._faults.notes)
         self._frames, self._mailboxes = FrameReader(memory), Mailboxes(mailboxes)
-        failing, lanes = self._failing, backend.capabilities.lanes
-        executor = partial(Executor, pin=pin, lanes=lanes, failing=failing, ended=self._broke, clock=clock)
+        failures = FailureWatch(self._loaded.all, self._network_out, self._faults.device_out, clock)
+        executor = partial(Executor, pin=pin, lanes=able.lanes, failures=failures, ended=self._broke, clock=clock)
         self._data = DataPlane(bus, self._mailboxes, self._frames, self._state, self._loaded, executor, clock)
         self.executor = self._data.executor
-        self._profiler = Profiler(backend, self._record, self._loader, self._loading, self.executor)
-        on_hang = HangReporter(bus, self.device, self._loop, end)
-        self._watchdog = Watchdog((*self.executor.progress, self._loading), on_hang, clock, own_process=own_process)
+        self._profiler = Profiler(backend, self._record, self._loader, loading, self.executor, self._faults)
+        jobs = (*self.executor.progress, loading)
+        self._watchdog = Watchdog(jobs, self._faults.hung, clock, own_process=own_process)
         self._changes, self._replays = Changes(), replays_of(backend)
         self._registration = Registration(bus, self._record, may_write_profiles=may_write_profiles)
 
@@ -116,27 +126,27 @@ class AgentService:
             self.executor.stop(0)
             self._loader.shutdown(wait=False, cancel_futures=True)
             self._mailboxes.close()
+            self._faults.notes.end()
 
     async def _run(self, stop: asyncio.Event) -> None:
         log_always(device=self.device)
         objects = await opened(self._bus.objects, subjects.MODEL_STORE, stop)
         self._store = ModelStore(objects, self._cache / "models")
+        await self._faults.begin(stop, own_process=self._own_process)
         self.executor.start()
         self._watchdog.start()
         async with asyncio.TaskGroup() as owner:
-            jobs = (self._watch_plans, self._load_nodes, self._tick, self._data.run)
+            loads = (self._watch_plans, self._load_nodes, self._rebuild_nodes)
+            jobs = (*loads, self._tick, self._data.run, self._faults.run)
             tasks = [owner.create_task(job()) for job in jobs]
             await self._data.listen()
-            await self._bus.serve(
-                "hams-agent",
-                hams_shared.__version__,
-                {
-                    "device": self.device,
-                    "name": self._record.name,
-                    "emulated": str(self._record.emulated).lower(),
-                },
-                {"profile": (subjects.profile(self.device), self._on_profile)},
-            )
+            about = {
+                "device": self.device,
+                "name": self._record.name,
+                "emulated": str(self._record.emulated).lower(),
+            }
+            profile = (subjects.profile(self.device), self._on_profile)
+            await self._bus.serve("hams-agent", hams_shared.__version__, about, {"profile": profile})
             tasks += [owner.create_task(job()) for job in (self._until_broken, self._heartbeats)]
             registered = owner.create_task(self._keep_registered())
             log.info("%s serves %s (%s)", self.device, self._record.name, self._record.runtime)
@@ -205,12 +215,11 @@ class AgentService:
 
     # ── out ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _failing(self, served: ServedNode, error: HamsError) -> None:
-        """Called in the device thread."""
+    def _network_out(self, served: ServedNode, error: HamsError) -> None:
+        """A network fails here. Called in a lane."""
         group, epoch = served.plan.group.spec.name, served.plan.epoch
-        about = {"group": group, "node": served.node, "epoch": epoch}
-        log.error("%s; it is given up for group %s: that happens too often", error, group, extra=about)
-        self._in_loop(self._do, core.NodeFailed(group, epoch, served.node, error))
+        self._in_loop(self._faults.network_out, served, error.text)
+        self._in_loop(self._do, core.NodeFailed(group, epoch, served.node, error, served.digest))
 
     def _broke(self, error: HamsError) -> None:
         """Called in the executor's threads; the first error counts."""
@@ -242,7 +251,7 @@ class AgentService:
                 mailbox=self._data.mailbox.address,
                 replayed=self._replays.replayed,
                 misses=self._replays.misses,
-                remarks=(*self._changes.check(self._clock.now()), *self._replays.remarks()),
+                remarks=(*self._changes.check(self._clock.now()), *self._replays.remarks(), *_remarks(self._unread)),
             )
             try:
                 await self._bus.publish(subjects.heartbeat(self.device), codec.encode(beat))
@@ -263,17 +272,20 @@ class AgentService:
         model = await self._model_file(request)
         baseline = await self._model_file(request.baseline) if request.baseline is not None else None
         record = await self._profiler.measure(model, baseline)
+        record = record.model_copy(update={"further": request.model.further_key})
         self._registration.measured[record.key] = record
         await message.respond(codec.encode(record))
 
     async def _model_file(self, request: ProfileRequest) -> ModelFile:
         assert self._store is not None
         path = await self._store.path(request.model)
-        return ModelFile(request.model.name, request.model.digest, path, request.input_shape, request.dtype)
+        about, further = request.model, tensor_specs(request.model.further)
+        return ModelFile(about.name, about.digest, path, request.input_shape, request.dtype, further=further)
 
     async def _watch_plans(self) -> None:
+        bucket = await opened(self._bus.kv, subjects.bucket("plans"))
         await until_resumed(await opened(self._bus.kv, subjects.bucket("health")), self.device)
-        async for group, record in watched(await opened(self._bus.kv, subjects.bucket("plans")), PlanRecord):
+        async for group, record in watched(bucket, PlanRecord, unread=self._unread):
             self._do(core.PlanSeen(group, record))
 
     async def _tick(self) -> None:
@@ -288,7 +300,7 @@ class AgentService:
         for command in core.step(self._state, event, self._clock.now()):
             match command:
                 case core.LoadNode():
-                    self._loads.put_nowait(command)
+                    (self._rebuilds if self._loaded.has(command.key) else self._loads).put_nowait(command)
                 case core.DropNode(group, epoch, node):
                     self._loaded.drop((group, epoch, node))
                     if not self._loaded.serves(group):
@@ -298,27 +310,53 @@ class AgentService:
 
     async def _load_nodes(self) -> None:
         while True:
-            command = await self._loads.get()
-            group, epoch = command.plan.group.spec.name, command.plan.epoch
-            if (group, epoch) not in self._state.assignments:
-                continue  # replaced while it waited
-            error: HamsError | None = None
-            about = {"group": group, "node": command.node, "epoch": epoch}
-            try:
-                await self._load_node(command)
-                log.info("loaded %s/%s for epoch %d", group, command.node, epoch, extra=about)
-            except Exception as caught:
-                if not isinstance(caught, HamsError):
-                    log.exception("loading %s/%s", group, command.node, extra=about)
-                error = as_hams_error(caught)
-                log.error("cannot load %s/%s: %s", group, command.node, error, extra=about)
-            self._do(core.NodeLoaded(group, epoch, command.node, error))
+            await self._built(await self._loads.get(), self._load_node, "loaded")
 
-    async def _load_node(self, command: core.LoadNode) -> None:
+    async def _rebuild_nodes(self) -> None:
+        while True:
+            await self._built(await self._rebuilds.get(), self._rebuild_node, "rebuilt")
+
+    async def _built(
+        self, command: core.LoadNode, build: Callable[[core.LoadNode], Awaitable[bool]], what: str
+    ) -> None:
+        """Have a node built, and report how that ended, unless another queue takes it."""
+        group, epoch = command.plan.group.spec.name, command.plan.epoch
+        if (group, epoch) not in self._state.assignments:
+            return  # replaced while it waited
+        error: HamsError | None = None
+        about = {"group": group, "node": command.node, "epoch": epoch}
+        try:
+            if not await build(command):
+                return
+            log.info("%s %s/%s for epoch %d", what, group, command.node, epoch, extra=about)
+        except Exception as caught:
+            if not isinstance(caught, HamsError):
+                log.exception("loading %s/%s", group, command.node, extra=about)
+            error = as_hams_error(caught)
+            log.error("cannot load %s/%s: %s", group, command.node, error, extra=about)
+        failed = error is not None and self._faults.load_failed(command.model, error)
+        digest = command.model.digest if failed else ""
+        self._do(core.NodeLoaded(group, epoch, command.node, error, digest))
+
+    async def _rebuild_node(self, command: core.LoadNode) -> bool:
+        if await asyncio.to_thread(self._loaded.rebuild, command, self.device):
+            return True
+        self._loads.put_nowait(command)  # its network was dropped meanwhile
+        return False
+
+    async def _load_node(self, command: core.LoadNode) -> bool:
         assert self._store is not None
+        if fault := self._faults.health.fault(command.model.digest):
+            raise UnsupportedModelError(fault, f"hams-ctl devices resume {self.device} tries it again")
         path = await self._store.path(command.model)
         key = command.key
-        lanes = await self._registration.lanes(command.model.digest, key.input_shape)
-        model = ModelFile(command.model.name, command.model.digest, path, key.input_shape, key.dtype, lanes)
+        lanes, further = await self._registration.lanes(command.model, key.input_shape), tensor_specs(key.further)
+        model = ModelFile(command.model.name, command.model.digest, path, key.input_shape, key.dtype, lanes, further)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._loader, self._loaded.load, command, self.device, model)
+        return True
+
+
+def _remarks(unread: Mapping[str, WireError]) -> Iterator[str]:
+    for group, error in unread.items():
+        yield f"the plan of group {group} cannot be read: {error.text}; {error.hint}"

@@ -26,8 +26,8 @@ from hams_agents.tasks import input as preparing
 from hams_agents.tasks.base import Detected
 from hams_agents.tasks.input import IDENTITY, compose, downscale
 from hams_agents.tasks.registry import build_task, is_detection
-from hams_services.ctl.control import prepare_model
 from hams_services.models.groups import load_group
+from hams_services.models.prepare import prepare_model
 from hams_services.pipeline.sources.opening import open_file
 from hams_shared.group.spec import GroupSpec
 from hams_shared.runtime.process import cache_folder

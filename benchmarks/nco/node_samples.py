@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from benchmarks.serving.cases import ROOT
-from hams_services.ctl.control import prepare_group
 from hams_services.models.groups import load_group
+from hams_services.models.prepare import prepare_group
 from hams_services.models.sources import fetch
 from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator
 from hams_shared.group.spec import GroupSpec

@@ -33,7 +33,7 @@ from benchmarks.serving.hams import System
 from hams_client import connect
 from hams_scheduler.solver.instance import NoPlacementError
 from hams_scheduler.solver.strategies.registry import names, solve
-from hams_services.ctl.control import Control
+from hams_shared.bus.control import Control
 from hams_shared.errors import HamsError
 
 MINUTES = 45.0

@@ -23,7 +23,7 @@ from benchmarks.prediction.cases import folder as prediction_folder
 from benchmarks.serving.cases import ROOT, SIZES
 from hams_scheduler.solver import instance_json
 from hams_scheduler.solver.instance import Instance
-from hams_services.ctl.control import prepare_group
+from hams_services.models.prepare import prepare_group
 from hams_shared.group.spec import load_group
 from hams_shared.runtime.process import cache_folder
 

@@ -47,12 +47,16 @@ class Rig:
         devices: dict[str, str] | None = None,
         before: tuple[str, ...] = (),
         monitor: int | None = None,
+        fps: float = 40.0,
     ) -> None:
         self.folder = folder
+        self.logs = folder
         self.port = check_port("127.0.0.1", 0)
         self.url = f"nats://127.0.0.1:{self.port}"
         self.env = {**os.environ, "HAMS_HOME": str(folder / "home"), "HAMS_HOST": "box"}
         self.parts: dict[str, subprocess.Popen[bytes]] = {}
+        self.env_of: dict[str, dict[str, str]] = {}
+        """By part: what its environment has besides `env`."""
         self._argv: dict[str, list[str]] = {}
         if secrets is not None:
             self.env[VARIABLE] = str(secrets / "admin.creds")
@@ -64,7 +68,7 @@ class Rig:
             ("pipeline", "hams_services.pipeline"),
         ):
             self._argv[name] = [sys.executable, "-m", module, "--nats", self.url]
-        for name, device in (devices or {name: self.profile(name) for name in ("a", "b")}).items():
+        for name, device in (devices or {name: self.profile(name, fps) for name in ("a", "b")}).items():
             self._argv[f"agent-{name}"] = [
                 *(*before, sys.executable, "-m", "hams_agents", "--nats", self.url, "--device", device)
             ]
@@ -102,8 +106,9 @@ class Rig:
     def start(self, name: str) -> None:
         """Start a part; the broker is waited for."""
         self.parts.pop(name, None)
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.parts[name] = subprocess.Popen(self._argv[name], env=self.env, stdout=log, stderr=log)
+        env = self.env | self.env_of.get(name, {})
+        with (self.logs / f"{name}.log").open("ab") as log:
+            self.parts[name] = subprocess.Popen(self._argv[name], env=env, stdout=log, stderr=log)
         if name == "broker":
             wait(self._listens, 20, "the broker")
 
@@ -121,8 +126,8 @@ class Rig:
         self.parts[name].wait(10)
         return at
 
-    def group_file(self) -> Path:
-        """A group that says how bright a frame is; its stream is lossless and endless."""
+    def group_file(self, **keys: object) -> Path:
+        """A group that says how bright a frame is; its stream is lossless and endless. `keys`: more of the group."""
         nodes = [
             helper.make_node("ReduceMean", ["x"], ["m"], axes=[2, 3], keepdims=0),
             helper.make_node("ReduceMean", ["m"], ["y"], axes=[1], keepdims=1),
@@ -135,11 +140,12 @@ class Rig:
             self.folder / "light.onnx",
         )
         video = self.folder / "grey.avi"
-        motion_jpeg.write(video, (np.full((SIZE[1], SIZE[0], 3), n * 4, np.uint8) for n in range(LENGTH)), SIZE)
+        if not video.exists():  # a pipeline may be reading it
+            motion_jpeg.write(video, (np.full((SIZE[1], SIZE[0], 3), n * 4, np.uint8) for n in range(LENGTH)), SIZE)
         node = {"model": str(self.folder / "light.onnx"), "input": {"size": [8, 8]}, "task": {"type": "regression"}}
         stream = {"source": str(video), "mode": "lossless", "pace": "max", "loop": True}
         path = self.folder / "group.yaml"
-        path.write_text(yaml.safe_dump({"name": "grey", "nodes": {"light": node}, "streams": {"s": stream}}))
+        path.write_text(yaml.safe_dump({"name": "grey", "nodes": {"light": node}, "streams": {"s": stream}, **keys}))
         return path
 
     def ctl(self, *args: str) -> str:

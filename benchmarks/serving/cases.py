@@ -13,7 +13,7 @@ import yaml
 
 from benchmarks import motion_jpeg
 from benchmarks.serving.case import Case
-from hams_services.ctl.control import prepare_group
+from hams_services.models.prepare import prepare_group
 from hams_services.pipeline.sources.opening import open_file
 from hams_shared.group.spec import load_group
 from hams_shared.runtime.process import cache_folder

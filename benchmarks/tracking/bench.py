@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tracking import served
-from benchmarks.tracking.cadence import measure
-from benchmarks.tracking.compare import compare
+from benchmarks.tracking.cadence import measure, read
+from benchmarks.tracking.compare import compare, on_video
 from benchmarks.tracking.cost import cost
 from benchmarks.tracking.metrics import evaluate
 from benchmarks.tracking.sequences import sequences
@@ -37,13 +37,16 @@ def main(options: list[str]) -> None:
         _write(result, raw)
         return
     found = sequences(cache_folder() / "tracking")
-    rows, peer = compare(found, given.peers if given.peers.exists() else None)
+    peers = given.peers if given.peers.exists() else None
+    rows, peer = compare(found, peers)
+    video = read(str(given.video)) if given.video.exists() else None
+    rows += on_video(video, peers) if video and peers else []
     result: dict[str, Any] = {
         "cost": {str(objects): cost(objects) for objects in OBJECTS},
         "peer_ms": peer,
         "check": {one.name: asdict(evaluate(one.reference, one.found)) for one in found},
         "rows": [asdict(row) for row in rows],
-        "cadence": measure(str(given.video)) if given.video.exists() else None,
+        "cadence": measure(video) if video else None,
         "served": json.loads(raw.read_text()).get("served", []) if raw.exists() else [],
     }
     _write(result, raw)

@@ -71,9 +71,8 @@ def _frames(source: str) -> Iterator[tuple[float, Pixels]]:
     opened.close()
 
 
-def measure(source: str) -> dict[str, Any]:
+def measure(video: Video) -> dict[str, Any]:
     """Return the ceiling, IDF1 by cadence with and without flow, and how restless the numbers of objects are."""
-    video = read(source)
     reference = follow(video.watched(), 1)
     ceiling = idf1(reference, follow(video.watched(changed=True), 1))
     halves = (slice(0, 400), slice(400, None))

@@ -20,8 +20,8 @@ import yaml
 
 from benchmarks.serving.hams import System
 from hams_client import connect
+from hams_services.agreement.compare import compare
 from hams_services.models.groups import load_group
-from hams_services.optimizer.accuracy.compare import compare
 from hams_services.pipeline.tracking.boxes import iou
 from hams_services.pipeline.tracking.identity import idf1
 from hams_shared.bus.ask import pipeline_view, scheduler_view

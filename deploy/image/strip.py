@@ -1,11 +1,13 @@
 """Make an installed environment smaller: what HAMS never opens goes, the rest is compiled. ``strip.py FOLDER``.
 
-A read-only image cannot keep compiled modules for the next start, so they are made here.
+A read-only image cannot keep compiled modules for the next start, so they are made here. They hold no time of their
+source, so that two builds of an image have the same files.
 """
 
 from __future__ import annotations
 
 import compileall
+import py_compile
 import shutil
 import sys
 from pathlib import Path
@@ -24,7 +26,9 @@ def main(root: Path) -> None:
             relative = folder.relative_to(packages).as_posix()
             if folder.is_dir() and folder.parent != packages and not relative.startswith(KEEP):
                 shutil.rmtree(folder)
-    compileall.compile_dir(packages, quiet=2, workers=0)
+    compileall.compile_dir(
+        packages, quiet=2, workers=0, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+    )
     sys.stdout.write(f"{before >> 20} MiB of packages before, {_size(packages) >> 20} MiB now, compiled\n")
 
 

@@ -1,6 +1,6 @@
 """Writes the machine-readable documents from the code: ``make schema``.
 
-- ``services/hams_services/ctl/group.schema.json``: JSON Schema of group.yaml, with every built-in task, for editors;
+- ``services/hams_services/models/group.schema.json``: JSON Schema of group.yaml, with every built-in task, for editors;
 - ``asyncapi.yaml``: AsyncAPI 3 of the subjects that applications use, with the schema of every message.
 """
 
@@ -19,19 +19,27 @@ from hams_shared.group.spec import GroupSpec
 from hams_shared.wire import subjects
 from hams_shared.wire.messages.agents import Heartbeat
 from hams_shared.wire.messages.events import Event, EventsAnswer, EventsRequest
+from hams_shared.wire.messages.history import HistoryAnswer, HistoryEntry, HistoryRequest
 from hams_shared.wire.messages.pipeline import (
     FramePicture,
+    FramePreview,
+    GroupsView,
     InferAnswer,
     InferRequest,
     OutputsWanted,
     PicturesWanted,
     PipelineLoad,
     PipelineView,
+    PreviewWanted,
     PushAnswer,
     PushRequest,
     ReadCost,
     ReadCostRequest,
+    Still,
+    StillRequest,
 )
+from hams_shared.wire.messages.results import ResultsAnswer, ResultsRequest
+from hams_shared.wire.messages.trace import FrameTrace, TracesWanted
 from hams_shared.wire.results import RESULT
 
 HERE = Path(__file__).parent
@@ -64,6 +72,10 @@ OUTPUT: dict[str, Any] = {
             "description": "ms: queue, prepare, infer, decode, crop",
         },
         "error": {"anyOf": [{"type": "null"}, {"$ref": "#/components/schemas/WireError"}]},
+        "trace": {
+            "type": "array",
+            "description": "of a traced frame only: traceparent, arrival (Unix time, s), steps (name, begin, end; ms)",
+        },
     },
 }
 PIXELS: dict[str, Any] = {
@@ -90,6 +102,8 @@ WORK: dict[str, Any] = {
             "route": {"type": "object", "additionalProperties": {"type": "string"}, "description": "device by node"},
             "peers": {"type": "array", "items": {"type": "string"}, "description": "devices that can map the frame"},
             "deferred": {"type": "array", "description": "crops to take from the frame: size, pad, filled, corners"},
+            "traceparent": {"type": "string", "description": "W3C, of a traced frame only"},
+            "filled": {"type": "array", "description": "of letterboxed crops: width and height of what each shows"},
             "reduced": {**PIXELS, "description": "the frame in fewer pixels, for the input of the root node"},
         },
     },
@@ -166,8 +180,15 @@ MESSAGES: dict[str, tuple[str, Model, str]] = {
     "event": (subjects.event("{group}", "{stream}"), Event, "A change of a track; the broker keeps it for a while."),
     "eventsRequest": (subjects.events_after("{group}"), EventsRequest, "Requests events that the broker has kept."),
     "eventsAnswer": (subjects.events_after("{group}"), EventsAnswer, "Some of them, and where to read on."),
+    "resultsRequest": (subjects.results_after("{group}"), ResultsRequest, "Requests results that the broker has kept."),
+    "resultsAnswer": (subjects.results_after("{group}"), ResultsAnswer, "Some of them, and where to read on."),
+    "history": (subjects.history("{by}"), HistoryEntry, "What happened and why; the broker keeps it for a while."),
+    "historyRequest": (subjects.history_after(), HistoryRequest, "Requests entries that the broker has kept."),
+    "historyAnswer": (subjects.history_after(), HistoryAnswer, "Some of them, and where to read on."),
     "output": (subjects.output("{group}", "{stream}", "{node}"), OUTPUT, "The output of one node for one frame."),
     "outputsWanted": (subjects.outputs_wanted("{group}"), OutputsWanted, "Requests outputs for six seconds."),
+    "tracesWanted": (subjects.traces_wanted("{group}"), TracesWanted, "Requests traces of the next frames."),
+    "trace": (subjects.trace("{group}", "{stream}"), FrameTrace, "What happened to a frame, while requested."),
     "work": (subjects.work("{device}"), WORK, "Images for nodes on one device; between parts of HAMS only."),
     "answer": (
         subjects.answer("{group}", "{stream}"),
@@ -188,29 +209,43 @@ MESSAGES: dict[str, tuple[str, Model, str]] = {
         FramePicture,
         "A delivered frame, while requested.",
     ),
+    "previewWanted": (subjects.preview_wanted("{group}"), PreviewWanted, "Requests previews for six seconds."),
+    "preview": (subjects.preview("{group}", "{stream}"), FramePreview, "A small picture with its result."),
     "streams": (subjects.pipeline_status(), PipelineView, "All streams and their frame ledgers."),
+    "groups": (subjects.pipeline_groups(), GroupsView, "The deployed groups, as applications may know them."),
     "readCostRequest": (
         subjects.read_cost(),
         ReadCostRequest,
         "What does reading a video cost? Sent by schedulers.",
     ),
     "readCost": (subjects.read_cost(), ReadCost, "The CPU time of a frame, or an error."),
+    "stillRequest": (subjects.still(), StillRequest, "One picture of a source. Sent by the page, for admins."),
+    "still": (subjects.still(), Still, "The picture, or an error."),
     "pipelineLoad": (subjects.pipeline_load(), PipelineLoad, "The cost of the pipeline, once a second."),
     "heartbeat": (subjects.heartbeat("{device}"), Heartbeat, "The state of an agent, twice a second."),
 }
-PARAMETERS = {
-    "group": {"description": "name of a deployed group"},
-    "stream": {"description": "name of one of its streams; * for all"},
-    "node": {"description": "name of one of its nodes; * for all"},
-    "device": {"description": "host.backend.unit"},
+SENT = {
+    "eventsRequest",
+    "resultsRequest",
+    "historyRequest",
+    "inferRequest",
+    "pushRequest",
+    "picturesWanted",
+    "previewWanted",
+    "outputsWanted",
+    "readCostRequest",
+    "stillRequest",
+    "tracesWanted",
 }
-SENT = {"eventsRequest", "inferRequest", "pushRequest", "picturesWanted", "outputsWanted", "readCostRequest"}
 """Messages that an application sends; it receives the others."""
 ANSWERS = {
     "eventsAnswer": "eventsRequest",
+    "resultsAnswer": "resultsRequest",
+    "historyAnswer": "historyRequest",
     "inferAnswer": "inferRequest",
     "pushAnswer": "pushRequest",
     "readCost": "readCostRequest",
+    "still": "stillRequest",
 }
 
 
@@ -232,7 +267,7 @@ def asyncapi() -> dict[str, Any]:
             {
                 "address": address,
                 "parameters": {
-                    p: {"description": p} for p in ("group", "stream", "node", "device") if f"{{{p}}}" in address
+                    p: {"description": p} for p in ("group", "stream", "node", "device", "by") if f"{{{p}}}" in address
                 },
                 "messages": {},
             },
@@ -268,7 +303,7 @@ def asyncapi() -> dict[str, Any]:
 def documents() -> dict[Path, str]:
     """Return each file and its contents."""
     return {
-        ROOT / "services" / "hams_services" / "ctl" / "group.schema.json": json.dumps(
+        ROOT / "services" / "hams_services" / "models" / "group.schema.json": json.dumps(
             group_schema(), indent=2, ensure_ascii=False
         )
         + "\n",

@@ -16,11 +16,13 @@ from typer.models import ArgumentInfo, OptionInfo
 from hams_agents.__main__ import command as agent
 from hams_scheduler.__main__ import command as scheduler
 from hams_services.ctl.app import app as ctl
+from hams_services.gateway.__main__ import command as gateway
 from hams_services.optimizer.__main__ import command as optimizer
 from hams_services.pipeline.__main__ import command as pipeline
 
 ROOT = Path(__file__).parents[2]
 PARTS = {"hams-agent": agent, "hams-scheduler": scheduler, "hams-pipeline": pipeline, "hams-optimizer": optimizer}
+PARTS["hams-gateway"] = gateway
 KINDS = {str: "TEXT", int: "N", float: "NUMBER", Path: "PATH"}
 Row = tuple[str, str, str, str]
 HEAD = """\

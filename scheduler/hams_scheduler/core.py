@@ -12,7 +12,7 @@ from ticks, four a second.
 
 from __future__ import annotations
 
-from hams_scheduler import plan_switching, profiling, replanning
+from hams_scheduler import failing_networks, group_changes, history, plan_switching, profiling, replanning
 from hams_scheduler.events import (
     AdoptGroup,
     AnswerPlan,
@@ -26,6 +26,8 @@ from hams_scheduler.events import (
     GroupSeen,
     HealthSeen,
     HeartbeatSeen,
+    HistoryRead,
+    HistoryTold,
     Lead,
     MeasureAsked,
     NotAdopted,
@@ -58,13 +60,20 @@ RECONNECT_S = 2.0
 
 def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
     """Take one event, change `state`, return what to do. `now` is a monotonic time, s."""
+    commands = _take(state, event, now)
+    news = history.news(state, now)
+    return [*news, *commands] if state.leading else []
+
+
+def _take(state: SchedulerState, event: Event, now: float) -> list[Command]:
     match event:
         case HeartbeatSeen(heartbeat):
             commands, news = _heartbeat(state, heartbeat, now)
             if not news:
                 return commands
         case Tick():
-            commands = _tick(state, now)
+            _tick(state, now)
+            commands = []
         case PipelineSeen(load):
             state.piped(load, now)
             commands = []
@@ -74,13 +83,20 @@ def step(state: SchedulerState, event: Event, now: float) -> list[Command]:
             commands = plan_switching.take(state, event, now)
         case Prepared():
             commands = replanning.prepared(state, event, now)
+        case HistoryRead(entries, complete):
+            state.told.read(entries, complete=complete)
+            commands = []
+        case HistoryTold(entry):
+            if not state.leading:  # it knows its own
+                state.told.take(entry)
+            commands = []
         case BrokerBack():
             state.devices.live.grant_grace(now, RECONNECT_S)
             state.profiles.running.clear()  # answers may be lost: they are requested again
             commands = []
         case _:
             commands = _seen(state, event)
-    return commands + _advance(state, now) if state.leading else []
+    return commands + _advance(state, now) if state.leading else commands
 
 
 def _seen(state: SchedulerState, event: Event) -> list[Command]:
@@ -89,11 +105,11 @@ def _seen(state: SchedulerState, event: Event) -> list[Command]:
         case DeviceSeen(device, record):
             return _device_seen(state, device, record)
         case HealthSeen(device, health):
-            return _health_seen(state, device, health)
+            _health_seen(state, device, health)
         case GroupSeen(group, record):
             return _group_seen(state, group, record)
         case VariantSeen():
-            return _variant_seen(state, event)
+            _variant_seen(state, event)
         case ProfileSeen(record):
             state.profiles.seen(record)
         case VideoMeasured(key, cost):
@@ -112,6 +128,7 @@ def _seen(state: SchedulerState, event: Event) -> list[Command]:
         case Follow():
             state.replanning.generation += 1  # questions about plans wait: this scheduler may lead again
             state.kept.clear()
+            state.told.ready = False  # what it told and did not write is dropped
         case PlanAsked(request_id, request):
             state.questions[request_id] = request
         case AskWithdrawn(request_id):
@@ -140,6 +157,8 @@ def _lead(state: SchedulerState, event: Lead) -> list[Command]:
     for group in state.groups.records:
         state.request_replan("a scheduler took over", mandatory=state.unplaced(group))
     lost = sorted(absent & event.written)  # lost with the store
+    where = f" on {event.host}" if event.host else ""
+    history.tell(state, "leader", f"scheduler {state.lease.me}{where} leads (term {state.lease.led})")
     return [StorePlan(state.plans.records[group]) for group in lost]
 
 
@@ -176,35 +195,34 @@ def _device_seen(state: SchedulerState, device: str, record: DeviceRecord | None
     known = state.devices.records.get(device)
     state.devices.set_record(device, record)
     if record is None:
-        return _lost(state, device, "stopped") if state.devices.leave(device) else []
+        if state.devices.leave(device):
+            _lost(state, device, "stopped")
+        return []
     if device not in state.devices.live.peers or (known is not None and known.fingerprint == record.fingerprint):
         return []
     state.request_replan(f"device {device} joined")
-    return [Note(f"device {device} is here", device=device)]
+    return []
 
 
-def _health_seen(state: SchedulerState, device: str, health: DeviceHealth | None) -> list[Command]:
-    before = state.devices.quarantined(device)
-    state.devices.set_health(device, health)
-    if state.devices.quarantined(device) == before:
-        return []
-    if not before:
-        return _lost(state, device, f"is quarantined: {health.reason if health else ''}")
-    state.request_replan(f"device {device} was resumed")
-    return [Note(f"device {device} was resumed")]
+def _health_seen(state: SchedulerState, device: str, health: DeviceHealth | None) -> None:
+    devices = state.devices
+    before, sound = devices.health.get(device), devices.sound(device)
+    devices.set_health(device, health)
+    failing_networks.changed(state, device, before, health)
+    if sound and health is not None and not devices.sound(device):
+        _lost(state, device, f"is gone: {health.gone}" if health.gone else f"is quarantined: {health.reason}")
+    elif not sound and devices.sound(device):
+        state.request_replan(f"device {device} {'is back' if before and before.gone else 'was resumed'}")
 
 
 def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> tuple[list[Command], bool]:
     """Take a heartbeat; return commands, and whether it brings more than what its own plans are waiting for."""
     device = heartbeat.device
     news = state.devices.heard(heartbeat, now)
-    commands: list[Command] = []
     if news is not None:
         state.profiles.running.pop(device, None)
         state.forget_earlier_incarnations()
         if device in state.devices.records:  # one that said goodbye may still finish its work
-            how = "here" if news == "new" else "back after a restart"
-            commands.append(Note(f"device {device} is {how}", device=device))
             state.request_replan(f"device {device} joined")
     _learn(state, heartbeat)
     # Epochs grow even over a store that was lost, and over plans that were deleted.
@@ -215,7 +233,7 @@ def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> tuple
     if news is None and not refusals and state.leading:
         pending = state.plans.pending
         return plan_switching.activate(state, {one.group for one in heartbeat.assignments} if pending else ()), False
-    return commands + refusals, True
+    return refusals, True
 
 
 def _learn(state: SchedulerState, heartbeat: Heartbeat) -> None:
@@ -241,26 +259,27 @@ def _refusal(state: SchedulerState, heartbeat: Heartbeat, assignment: Assignment
     refused = next((p for p in plans if p and p.epoch == assignment.epoch), None)
     if record is None or refused is None or refused.group != state.groups.records.get(group):
         return []  # an answer to an earlier plan
-    variants = {(heartbeat.incarnation, digest) for digest in refused.variants_on(heartbeat.device)}
-    if key in state.groups.refused or (variants and variants <= state.groups.banned):
+    digests = {assignment.digest} if assignment.digest else refused.variants_on(heartbeat.device)
+    networks = {(heartbeat.incarnation, digest): error.text for digest in digests}
+    if key in state.groups.refused or (networks and networks.keys() <= state.groups.banned.keys()):
         return []
-    if variants:  # the device may serve the group with the sources
-        state.groups.banned |= variants
+    if networks:  # the device may serve the group with others: with the sources of variants, or its other nodes
+        state.groups.banned.update(networks)
     else:
         state.groups.refused[key] = error
     state.request_replan(f"{heartbeat.device} refused: {error.text}", mandatory=True)
-    text = f"{heartbeat.device} refused group {group}: {error.text}"
-    commands: list[Command] = [Note(text, heartbeat.device, group, assignment.epoch)]
-    if refused is record.next:
-        commands.append(plan_switching.store(state, PlanRecord(group=group, active=record.active)))
-    return commands
+    about = {"device": heartbeat.device, "group": group, "epoch": assignment.epoch}
+    text = f"{heartbeat.device} refuses plan {assignment.epoch} of {group}"
+    history.tell(state, "refused", text, error.text, **about)
+    return (
+        [plan_switching.store(state, PlanRecord(group=group, active=record.active))] if refused is record.next else []
+    )
 
 
-def _lost(state: SchedulerState, device: str, how: str) -> list[Command]:
+def _lost(state: SchedulerState, device: str, how: str) -> None:
     state.profiles.running.pop(device, None)
     state.kept.lost(device)
     state.request_replan(f"device {device} {how}", mandatory=device in state.plans.by_device)
-    return [Note(f"device {device} {how}", device=device)]
 
 
 # ── groups and profiles ───────────────────────────────────────────────────────────────────────────────────────────
@@ -269,28 +288,25 @@ def _lost(state: SchedulerState, device: str, how: str) -> list[Command]:
 def _group_seen(state: SchedulerState, group: str, record: GroupRecord | None) -> list[Command]:
     if record is not None and record == state.groups.records.get(group):
         return []  # a renewed watch repeats
-    state.groups.set_record(group, record)
     state.profiles.needed.pop(group, None)
     if record is None:
+        state.groups.set_record(group, None)
         state.request_replan(f"group {group} undeployed")
         return [DeletePlan(group)] if state.plans.remove(group) is not None else []
-    state.plans.adopting.discard(group)
-    newest = state.plans.serving(group)
-    state.request_replan(f"group {group} deployed", mandatory=newest is None or newest.group != record)
-    return []
+    return group_changes.take(state, group, record)
 
 
-def _variant_seen(state: SchedulerState, event: VariantSeen) -> list[Command]:
+def _variant_seen(state: SchedulerState, event: VariantSeen) -> None:
     if event.record == state.groups.variants.get(event.source, {}).get(event.variant):
-        return []  # a renewed watch repeats
+        return  # a renewed watch repeats
     state.groups.set_variant(event.source, event.variant, event.record)
     groups = state.groups.records.items()
     used = [(g, n) for g, record in groups for n, m in record.models.items() if m.digest == event.source]
     if not used:
-        return []
+        return
     why = f"{event.record.label} of {'/'.join(used[0])} appeared" if event.record else "a variant is gone"
     state.request_replan(why, mandatory=any(state.not_admitted(*one, event.variant) for one in used))
-    return [Note(why)]
+    history.tell(state, "variant", why, group=used[0][0])
 
 
 def _profile_done(state: SchedulerState, event: ProfileDone, now: float) -> list[Command]:
@@ -304,7 +320,11 @@ def _profile_done(state: SchedulerState, event: ProfileDone, now: float) -> list
         text = event.error.text if event.error else "no answer"
         state.profiles.failed(running[1], event.cell, f"benchmark failed: {text}")
         _new_number(state, event, False)
-        return [Note(f"benchmark of {event.cell.model} on {event.device} failed: {text}", device=event.device)]
+        what = f"the benchmark of {event.cell.model} on {event.device} failed"
+        if state.profiles.given_up(running[1], event.cell) is not None:
+            history.tell(state, "benchmark-failed", what, text, device=event.device)
+            return []
+        return [Note(f"{what}: {text}", device=event.device)]
     known = state.profiles.records.get(record.key)
     if not profiling.replaces(state, event.device, record, now):
         return []
@@ -328,13 +348,11 @@ def _new_number(state: SchedulerState, event: ProfileDone, wanted: bool) -> None
 # ── what follows from the state ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _tick(state: SchedulerState, now: float) -> list[Command]:
-    lost = state.devices.expire(now)
-    how = f"sent no heartbeat for {LOST_AFTER_S:g} s"
-    commands = [command for device in lost for command in _lost(state, device, how)]
+def _tick(state: SchedulerState, now: float) -> None:
+    for device in state.devices.expire(now):
+        _lost(state, device, f"sent no heartbeat for {LOST_AFTER_S:g} s")
     state.learned.frames.expire(now)
     plan_switching.request_on_drift(state, now)
-    return commands
 
 
 def _advance(state: SchedulerState, now: float) -> list[Command]:

@@ -11,6 +11,7 @@ from hams_shared.errors import HamsError
 from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord, ModelRef
+from hams_shared.wire.messages.history import HistoryEntry
 from hams_shared.wire.messages.pipeline import PipelineLoad, ReadCost
 from hams_shared.wire.messages.plan import PlanRecord
 from hams_shared.wire.messages.scheduler import PlanRequest
@@ -106,6 +107,8 @@ class Lead:
 
     plans: tuple[PlanRecord, ...] = ()
     written: frozenset[str] = frozenset()
+    host: str = ""
+    """Where this scheduler runs."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,21 @@ class MeasureAsked:
 
 
 @dataclass(frozen=True)
+class HistoryRead:
+    """What the journal holds of the history, oldest first; `complete`: from its first entry ever."""
+
+    entries: tuple[HistoryEntry, ...] = ()
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class HistoryTold:
+    """What the leading scheduler told."""
+
+    entry: HistoryEntry
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time has passed."""
 
@@ -212,6 +230,8 @@ Event = (
     | PlanAsked
     | AskWithdrawn
     | MeasureAsked
+    | HistoryRead
+    | HistoryTold
     | Tick
 )
 
@@ -301,6 +321,23 @@ class Note:
     epoch: int | None = None
 
 
+@dataclass(frozen=True)
+class Tell:
+    """Write to the history, and to the log. The shell adds the time."""
+
+    entry: HistoryEntry
+
+
 Command = (
-    Profile | MeasureVideo | StoreProfile | Solve | Prepare | StorePlan | DeletePlan | AdoptGroup | AnswerPlan | Note
+    Profile
+    | MeasureVideo
+    | StoreProfile
+    | Solve
+    | Prepare
+    | StorePlan
+    | DeletePlan
+    | AdoptGroup
+    | AnswerPlan
+    | Note
+    | Tell
 )

@@ -136,6 +136,8 @@ def _find_spent(state: SchedulerState, plan: Plan, device: str) -> float:
     planned = 0.0
     on_device = state.plans.nodes_on(device)
     for node in on_device[group]:
+        if node in plan.group.spec.slow:
+            continue  # it runs beside the others
         fps = state.fps_of(group, node, device)
         if not fps:
             return state.learned.spent_s(group, device, 0.0, 0.0)

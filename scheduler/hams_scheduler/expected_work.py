@@ -18,6 +18,7 @@ observes (:mod:`hams_scheduler.learning`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -114,8 +115,18 @@ def expected_work(spec: GroupSpec, node: str, agreements: Agreements | None = No
             often = _says(one.cadence, spec, agreements or {}) if name == node else f"as often as {name}"
         if one.when is not None:
             held.append("only where its condition holds" if name == node else f"as {name}'s condition holds")
-    rules = (*gates, *([often] if rate < 1 else []), *held)
+    slow = [] if own.budget is None else [f"in at most {own.budget:.0%} of a device's time, beside other nodes"]
+    rules = (*gates, *([often] if rate < 1 else []), *held, *slow)
     return Work(whole * rate * gated * WHEN ** len(held), rate * gated, whole, rules)
+
+
+def most_s(spec: GroupSpec, node: str) -> float:
+    """Seconds of a device per frame that a node may take at most, by its budget, at the group's frames/s; infinite
+    without one. What is beyond it is not computed, so it never limits the group."""
+    budget = spec.nodes[node].budget
+    if budget is None:
+        return math.inf
+    return budget / (spec.target_fps or sum(one.fps or STREAM_FPS for one in spec.streams.values()) or STREAM_FPS)
 
 
 def follow_s(spec: GroupSpec) -> float:

@@ -85,6 +85,12 @@ class FrameCounts:
             known = self.groups[group] = GroupFrames(root, deployed_at)
         known.waiting[node] = known.waiting.get(node, 0) + pieces
 
+    def carry_on(self, group: str, before: float, deployed_at: float) -> None:
+        """What was counted of the deployment `before` counts for a later one, which does the same work per frame."""
+        known = self.of(group, before)
+        if known is not None:
+            known.deployed_at = deployed_at
+
     def add_frames(self, group: str, frames: int, lost: int, seconds: float, now: float) -> bool:
         """Take the frames that the pipeline counted in `seconds`; return whether pieces of them are counted."""
         known = self.groups.get(group)

@@ -315,6 +315,9 @@ class Learned:
         spent = beat.cpu_s - last.cpu_s
         if spent >= 0:
             self.cpu.setdefault(beat.device, Ratio(RATE_MEMORY_S)).add(spent, seconds)
+        # Slow nodes compute through several heartbeats, each time for another while.
+        slow = (plan.shares.get(node, {}) for plan in plans.values() for node in plan.group.spec.slow)
+        disturbed = disturbed or any(beat.device in devices for devices in slow)
         if spent >= LOADED * seconds and not (disturbed or last.disturbed):
             self._messages(fresh, beat.device, cpu_of, spent)
         if not crowded:

@@ -52,4 +52,4 @@ class Network:
     @cached_property
     def key_begin(self) -> str:
         """The part of the key that names the network."""
-        return profile_key_begin(self.model.digest, self.input.shape())
+        return profile_key_begin(self.model.digest, self.input.shape(), self.model.further_key)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hams_scheduler.events import Command, DeletePlan, Note, Solved, StorePlan
+from hams_scheduler.events import Command, DeletePlan, Solved, StorePlan
 from hams_scheduler.kept_plans import same
 from hams_scheduler.planning import Solution
 from hams_scheduler.state import SchedulerState
+from hams_shared.group.difference import Effect, difference
 from hams_shared.wire.messages.base import WireError
+from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import Plan, PlanRecord
 
 WORTH_MOVING = 1.10
@@ -24,6 +26,8 @@ DRIFT = 0.15
 """A prediction by what was learned this far from the earlier one requests a new solution."""
 LOOK_S = 2.0
 """Pause between two searches for such groups, s."""
+COUNTED_ALIKE = frozenset({Effect.NONE, Effect.DECODE, Effect.PLAN, Effect.STREAM})
+"""Effects of changes that leave it as it is which frames and objects nodes are given; thresholds are learned anew."""
 
 
 def take(state: SchedulerState, event: Solved, now: float) -> list[Command]:
@@ -31,17 +35,16 @@ def take(state: SchedulerState, event: Solved, now: float) -> list[Command]:
     if event.generation != state.replanning.generation:
         return []
     why, mandatory = state.replanning.solving or ("", False)
-    state.replanning.solving = None
+    state.replanning.solving, state.replanning.last = None, why
     if event.solution is None:
         error = WireError(**event.error.to_wire()) if event.error else WireError(code="internal", text="no solution")
         state.groups.errors.update(dict.fromkeys(state.groups.records, error))
-        return [Note(f"no plan: {error.text}")]
+        return []
     commands: list[Command] = []
     for group, failure in event.solution.failed.items():
         if group not in state.groups.records:
             continue  # it was undeployed meanwhile
         state.groups.errors[group] = WireError(**failure.to_wire())
-        commands.append(Note(f"no plan for group {group}: {failure.text}", group=group))
     if not mandatory and not _worth_switching(state, event.solution, why, now):
         return commands
     if event.solution.hasty:
@@ -79,12 +82,10 @@ def _propose(state: SchedulerState, plan: Plan, why: str, now: float) -> list[Co
         return []
     back = known.active
     if known.next is not None and back is not None and same(back, plan):
-        note = Note(f"group {group}: plan {back.epoch} stays", group=group, epoch=back.epoch)
-        return [store(state, PlanRecord(group=group, active=back)), note]
+        return [store(state, PlanRecord(group=group, active=back))]
     plan = plan.model_copy(update={"epoch": state.plans.epoch + 1, "reason": why})
     state.replanning.changed_at = now
-    note = Note(f"group {group}: plan {plan.epoch} proposed: {why}", group=group, epoch=plan.epoch)
-    return [store(state, PlanRecord(group=group, active=known.active, next=plan)), note]
+    return [store(state, PlanRecord(group=group, active=known.active, next=plan))]
 
 
 def store(state: SchedulerState, record: PlanRecord) -> StorePlan:
@@ -94,13 +95,18 @@ def store(state: SchedulerState, record: PlanRecord) -> StorePlan:
 
 
 def _withdraw(state: SchedulerState, group: str) -> list[Command]:
-    """Delete the plan of a group that was left out: others take its place. One that lost a device waits for it."""
+    """Delete the plan of a group that was left out: others take its place.
+
+    One that lost a device waits for it. One that was changed serves on as before, if that is all that is in its way.
+    """
     record = state.plans.records.get(group)
     plan = (record.active or record.next) if record is not None else None
-    if plan is None or not plan.devices <= set(state.devices.alive()):
+    if record is None or plan is None or not plan.devices <= set(state.devices.alive()):
         return []
+    if plan.group != state.groups.records.get(group):
+        return [store(state, PlanRecord(group=group, active=record.active))] if record.next is not None else []
     state.plans.remove(group)
-    return [DeletePlan(group), Note(f"group {group}: plan {plan.epoch} is withdrawn", group=group, epoch=plan.epoch)]
+    return [DeletePlan(group)]
 
 
 def activate(state: SchedulerState, groups: Iterable[str]) -> list[Command]:
@@ -111,10 +117,23 @@ def activate(state: SchedulerState, groups: Iterable[str]) -> list[Command]:
     for group in sorted(state.plans.pending.intersection(groups)):
         plan = state.plans.records[group].next
         if plan is not None and all(state.devices.live.ready(d, group, plan.epoch) for d in plan.devices):
-            state.learned.forget_placement(group)
-            note = Note(f"group {group}: plan {plan.epoch} is active", group=group, epoch=plan.epoch)
-            commands += [store(state, PlanRecord(group=group, active=plan)), note]
+            _carry_on(state, state.plans.active(group), plan)
+            commands.append(store(state, PlanRecord(group=group, active=plan)))
     return commands
+
+
+def _carry_on(state: SchedulerState, before: Plan | None, plan: Plan) -> None:
+    """Keep what was learned under the plan `before` where it holds under `plan`."""
+    group = plan.group.spec.name
+    if before is None or (before.shares, before.models) != (plan.shares, plan.models):
+        state.learned.forget_placement(group)
+    if before is not None and counted_alike(before.group, plan.group):
+        state.learned.frames.carry_on(group, before.group.deployed_at, plan.group.deployed_at)
+
+
+def counted_alike(old: GroupRecord, new: GroupRecord) -> bool:
+    """Whether what was counted of frames under `old` holds under `new`: which work is left out has not changed."""
+    return old == new or COUNTED_ALIKE.issuperset(change.effect for change in difference(old, new).changes)
 
 
 def refused(state: SchedulerState, record: PlanRecord, error: WireError) -> list[Command]:
@@ -127,7 +146,7 @@ def refused(state: SchedulerState, record: PlanRecord, error: WireError) -> list
         state.plans.put(PlanRecord(group=group, active=record.active))
     else:
         state.plans.remove(group)
-    return [Note(f"no plan for group {group}: {error.text}", group=group, epoch=record.newest)]
+    return []
 
 
 def request_on_drift(state: SchedulerState, now: float) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hams_scheduler.expected_work import most_s
 from hams_scheduler.network_choices import rows_of
 from hams_scheduler.served_speed import DeviceTable
 from hams_scheduler.solver.instance import FloatArray, Instance
@@ -82,9 +83,11 @@ def _tables(
         at, profiles, mib = row_of(node_name(group, node))
         per_frame = (weight, pixels, snapshot.all_works[node_name(group, node)].pieces)
         device_s, network_s, message_s = table.served(at, profiles, group.spec, node, *per_frame)
-        fps[i, at] = 1.0 / (device_s + overhead[at])
+        spent_s = device_s + overhead[at]
+        part = np.minimum(1.0, most_s(group.spec, node) / (weight * spent_s))  # of what it could do, a slow node does
+        fps[i, at] = 1.0 / (part * spent_s)
         memory[i, at] = mib
-        cpu_ms[i, at] = 1e3 * (network_s * factors[len(group.spec.nodes)][at] + message_s)
+        cpu_ms[i, at] = 1e3 * part * (network_s * factors[len(group.spec.nodes)][at] + message_s)
     return fps, memory, cpu_ms
 
 
@@ -112,6 +115,9 @@ def _why_not(snapshot: PlanningSnapshot, group: GroupRecord, node: str, device: 
     refusal = snapshot.refused.get((group.spec.name, device.device))
     if refusal:
         return f"refused: {refusal}"
+    banned = snapshot.banned.get((device.device, group.models[node].digest))
+    if banned:
+        return f"out: {banned}"
     key = source_of(group, node).key(device)
     profile = snapshot.profiles.get(key)
     why = profile.reason if profile is not None else snapshot.unanswered.get((device.device, key))

@@ -13,6 +13,8 @@ from hams_scheduler import events, profiling
 from hams_scheduler.plan_answers import answer, answer_survival
 from hams_scheduler.solver.strategies.registry import names
 from hams_scheduler.state import SchedulerState
+from hams_scheduler.supposed import supposed
+from hams_scheduler.variant_choice import PlanningSnapshot
 from hams_scheduler.view import matrix_view
 from hams_shared.bus.protocol import Message
 from hams_shared.errors import BrokerError, HamsError, NotLeaderError, RefusedError, as_hams_error
@@ -97,10 +99,15 @@ def _questions(command: events.AnswerPlan) -> list[tuple[str, Callable[[], Strat
     """Return the name of a strategy and its question, for each that is asked."""
     request, snapshot = command.request, command.snapshot
     if request.survive is not None:
-        return [("optimal", partial(answer_survival, snapshot, request.survive))]
+        survive = request.survive
+        return [("optimal", lambda: answer_survival(supposed(snapshot, request), survive))]
     wanted = names() if request.strategies == ("all",) else request.strategies
     asked = [dataclasses.replace(snapshot, strategy=strategy) for strategy in wanted]
-    return [(one.strategy, partial(answer, one, each_loss=request.each_loss)) for one in asked]
+    return [(one.strategy, partial(_answer, one, request)) for one in asked]
+
+
+def _answer(snapshot: PlanningSnapshot, request: PlanRequest) -> StrategyAnswer:
+    return answer(supposed(snapshot, request), each_loss=request.each_loss)
 
 
 def _guarded(strategy: str, question: Callable[[], StrategyAnswer]) -> StrategyAnswer:

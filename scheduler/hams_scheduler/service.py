@@ -16,15 +16,17 @@ from collections.abc import Callable, Coroutine
 import hams_shared
 from hams_scheduler import core, events, profiling
 from hams_scheduler.heartbeat_reader import HeartbeatReader
+from hams_scheduler.history_keeper import HistoryKeeper
 from hams_scheduler.leader.lease import Lease
 from hams_scheduler.leader.lease_store import Leadership
 from hams_scheduler.leader.plan_store import WRITE_RETRY_S, PlanStore, Write, WriteQueue
+from hams_scheduler.model_keeper import ModelKeeper
 from hams_scheduler.planning import Solution, decide
 from hams_scheduler.questions import Questions
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.variant_choice import PlanningSnapshot
 from hams_scheduler.view import scheduler_view
-from hams_shared.bus.protocol import Bus, KeyValue, Message, Registration
+from hams_shared.bus.protocol import Bus, Handler, KeyValue, Message, Registration
 from hams_shared.bus.records import changes, opened, restore, watched
 from hams_shared.bus.variant_registry import parse_key
 from hams_shared.errors import (
@@ -37,8 +39,10 @@ from hams_shared.errors import (
 )
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.runtime.lifecycle import Jobs, ended
+from hams_shared.runtime.process import host_name
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, ProfileRecord, ProfileRequest
+from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.pipeline import PipelineLoad, ReadCost, ReadCostRequest
 from hams_shared.wire.messages.plan import PlanRecord
@@ -82,14 +86,19 @@ class SchedulerService:
         self._service: Registration | None = None
         self._read = {name: asyncio.Event() for name in WATCHED}
         """By bucket: set when all that was present at the start is read."""
+        self._unread: dict[str, WireError] = {}
+        """By group: why its newest record cannot be read."""
         self._away = False
         self._heartbeats = HeartbeatReader()
         self._questions = Questions(self._do)
+        self._history = HistoryKeeper(bus, self._lease, self._do, clock)
+        self._models = ModelKeeper(bus, self._lease, clock)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Schedule until `stop` is set."""
         # Every scheduler, whether it leads or stands by, answers health checks (hams_shared.healthcheck).
-        await self._bus.serve("hams-scheduler-replica", hams_shared.__version__, {}, {})
+        answers: dict[str, tuple[str, Handler]] = {"history": (subjects.history_after(), self._history.answer)}
+        await self._bus.serve("hams-scheduler-replica", hams_shared.__version__, {}, answers)
         for name in subjects.BUCKETS:
             self._buckets[name] = await opened(self._bus.kv, subjects.bucket(name), stop)
         leadership = self._join()
@@ -132,6 +141,8 @@ class SchedulerService:
             self._watch_health,
             self._tick,
             self._writes.run,
+            self._history.run,
+            self._models.run,
         )
 
     def validate(self) -> None:
@@ -166,7 +177,7 @@ class SchedulerService:
             queue=self._lease.me,  # a paused leader, not yet known to be lost, takes no question from its successor
         )
         self._lease.begin()
-        self._do(events.Lead(tuple(plans), self._plans.written))
+        self._do(events.Lead(tuple(plans), self._plans.written, host_name()))
 
     async def _follow(self) -> None:
         """Decide no more; what was decided and not written is dropped.
@@ -174,6 +185,7 @@ class SchedulerService:
         Questions about plans wait on, for this scheduler may lead again, until it sees that another does.
         """
         self._do(events.Follow())
+        self._history.read_again()
         if self._writes is not None:
             self._writes.drop()
         service, self._service = self._service, None
@@ -213,7 +225,8 @@ class SchedulerService:
             self._do(events.DeviceSeen(device, record))
 
     async def _watch_groups(self) -> None:
-        async for group, record in watched(self._buckets["groups"], GroupRecord, self._read["groups"]):
+        unread = self._unread
+        async for group, record in watched(self._buckets["groups"], GroupRecord, self._read["groups"], unread):
             self._do(events.GroupSeen(group, record))
 
     async def _watch_plans(self) -> None:
@@ -267,7 +280,8 @@ class SchedulerService:
         now = self._clock.now()
         wanted = codec.decode(ViewRequest, message.data) if message.data else ViewRequest()
         led_s = now - self._leadership.began
-        view = scheduler_view(self._state, now, self._leadership.record, led_s, wanted=wanted)
+        record, unread = self._leadership.record, self._unread
+        view = scheduler_view(self._state, now, record, led_s, wanted=wanted, unread=unread)
         await message.respond(codec.encode(view))
 
     async def _on_measure(self, message: Message) -> None:
@@ -291,6 +305,8 @@ class SchedulerService:
             match command:
                 case events.Note(text, device, group, epoch):
                     log.info("%s", text, extra={"device": device, "group": group, "epoch": epoch})
+                case events.Tell(entry):
+                    self._history.tell(entry)
                 case events.StorePlan() | events.DeletePlan() | events.StoreProfile():
                     self._write(command)
                 case events.Profile():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hams_scheduler.expected_work import Work, follow_s, leaves_out
+from hams_scheduler.history_told import Told
 from hams_scheduler.kept_plans import KeptPlans, Numbers
 from hams_scheduler.known_work import known_work
 from hams_scheduler.leader.lease import Lease
@@ -40,6 +41,8 @@ class SchedulerState:
     kept: KeptPlans = field(default_factory=KeptPlans)
     learned: Learned = field(default_factory=Learned)
     videos: Videos = field(default_factory=Videos)
+    told: Told = field(default_factory=Told)
+    """What the history tells of so far."""
     questions: dict[str, PlanRequest] = field(default_factory=dict)
     """By request: what the strategies would do; answered when all is measured."""
     _serving: dict[tuple[str, str, str], ProfileRecord | None] = field(default_factory=dict)
@@ -224,7 +227,7 @@ class SchedulerState:
             current=current,
             variants={source: dict(known) for source, known in self.groups.variants.items()},
             loaded=loaded,
-            banned=frozenset((d, digest) for d, life in lives for of, digest in self.groups.banned if of == life),
+            banned=self._banned(lives),
         )
 
     def _cores_by_host(self, devices: list[str]) -> dict[str, float]:
@@ -260,6 +263,13 @@ class SchedulerState:
             for (group, of), error in found
             if of == life
         }
+
+    def _banned(self, lives: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """By (device, digest): why it does not run a network; `lives` are the devices and their incarnations."""
+        found = {(d, digest): why for d, _ in lives for digest, why in self.devices.faulty(d).items()}
+        for (of, digest), why in self.groups.banned.items():
+            found.update({(d, digest): why for d, life in lives if of == life})
+        return found
 
     def _frame_s(self, record: GroupRecord) -> float:
         """CPU time of a frame on the host of its pipeline, s."""

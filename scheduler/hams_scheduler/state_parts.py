@@ -19,6 +19,7 @@ from hams_shared.runtime.liveness import Liveness
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
 from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.protocol import SPOKEN, common
 from hams_shared.wire.variants import VariantRecord
 
 V = TypeVar("V")
@@ -73,7 +74,8 @@ class Devices:
         return self._alive
 
     def _find_alive(self) -> list[str]:
-        return sorted(d for d in self.live.peers if d in self.records and not self.quarantined(d))
+        known = {d: self.records[d].protocol for d in self.live.peers if d in self.records}
+        return sorted(d for d, spoken in known.items() if common(spoken, SPOKEN) is not None and self.sound(d))
 
     def on_host(self, host: str) -> list[DeviceRecord]:
         """The devices of `host` that can be given work, in a fixed order."""
@@ -98,10 +100,24 @@ class Devices:
         self._on_host = {}
         self.revision += 1
 
+    def gone(self, device: str) -> str:
+        """Why a device is not there; empty: it is, or nobody knows."""
+        health = self.health.get(device)
+        return health.gone if health is not None else ""
+
+    def faulty(self, device: str) -> dict[str, str]:
+        """The networks that the device gets no work for: the reason by digest."""
+        health = self.health.get(device)
+        return health.faulty if health is not None else {}
+
     def quarantined(self, device: str) -> bool:
-        """Whether a device hung so often that it gets no work."""
+        """Whether a device hung or failed so often that it gets no work."""
         health = self.health.get(device)
         return health is not None and health.quarantined
+
+    def sound(self, device: str) -> bool:
+        """Whether a device is neither quarantined nor gone."""
+        return not self.quarantined(device) and not self.gone(device)
 
     def incarnation(self, device: str) -> str:
         """The incarnation of the agent that serves a living device."""
@@ -168,8 +184,8 @@ class Groups:
     """By group: why it has no plan."""
     refused: dict[tuple[str, str], WireError] = field(default_factory=dict)
     """By (group, incarnation): why an agent refused a plan. That incarnation gets no node of the group again."""
-    banned: set[tuple[str, str]] = field(default_factory=set)
-    """(incarnation, digest) of variants that an agent could not load."""
+    banned: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By (incarnation, digest): why an agent does not run a network that was measured."""
     revision: int = 0
     variants_revision: int = 0
     """Grows when the networks that may serve change."""
@@ -180,10 +196,11 @@ class Groups:
         """All groups by name."""
         return [self.records[name] for name in sorted(self.records)]
 
-    def set_record(self, group: str, record: GroupRecord | None) -> None:
-        """Store a group's record (None: undeployed); errors and refusals of the earlier one are dropped."""
+    def set_record(self, group: str, record: GroupRecord | None, *, keep_refused: bool = False) -> None:
+        """Store a group's record (None: undeployed); errors of the earlier one are dropped, and what was refused."""
         self.errors.pop(group, None)
-        self.refused = {key: why for key, why in self.refused.items() if key[0] != group}
+        if not keep_refused:
+            self.refused = {key: why for key, why in self.refused.items() if key[0] != group}
         _set(self.records, group, record)
         self.revision += 1
 
@@ -211,7 +228,7 @@ class Groups:
 
     def forget(self, incarnations: set[str]) -> None:
         """Drop what agents refused in other than these incarnations."""
-        self.banned = {one for one in self.banned if one[0] in incarnations}
+        self.banned = {one: why for one, why in self.banned.items() if one[0] in incarnations}
         self.refused = {one: why for one, why in self.refused.items() if one[1] in incarnations}
 
     def validate(self) -> None:
@@ -334,6 +351,8 @@ class Replanning:
     """Whether the new solution is taken whatever the move costs."""
     solving: tuple[str, bool] | None = None
     """Reason and `forced` of the solution being made; others may be requested meanwhile."""
+    last: str = ""
+    """Reason of the solution that was made last."""
     generation: int = 0
     """Number of the newest solution; an answer to an earlier one is dropped."""
     changed_at: float = float("-inf")

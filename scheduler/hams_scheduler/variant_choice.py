@@ -66,8 +66,8 @@ class PlanningSnapshot:
     variants: Variants = field(default_factory=dict)
     loaded: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By ``group/node``, then device: digest of the variant that serves there now; absent: the source serves."""
-    banned: frozenset[tuple[str, str]] = frozenset()
-    """(device, digest) of variants that the agent could not load."""
+    banned: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """By (device, digest): why the device does not run a network that it has measured."""
 
     def cpu_s(self, network_s: float, device: DeviceRecord, group: GroupRecord, message_s: float) -> float:
         """CPU time that an image takes from the device's host, s: `network_s` alone, as learned beside others, and
@@ -113,7 +113,7 @@ def networks_for(group: GroupRecord, node: str, variants: Variants) -> tuple[Net
     spec, source = group.spec.nodes[node], source_of(group, node)
     admitted = [
         Network(
-            model=record.model,
+            model=record.model.model_copy(update={"further": source.model.further}),
             input=record.made.input or spec.input,
             label=record.short_label,
             agreement=record.agreements[task_key(spec)].value,
@@ -158,8 +158,10 @@ def choose_networks(snapshot: PlanningSnapshot, *, smallest: bool = False) -> Ch
             networks = networks_for(group, node, snapshot.variants)
             measured = tuple(snapshot.measured(network) for network in networks)
             memory = tuple(map(_most_mib, measured))
-            if len(networks) == 1:  # a source is never banned
+            if len(networks) == 1:
                 chosen = [0 if p is not None and p.fps > 0 and p.reason is None else -1 for p in measured[0]]
+                for j in _banned(snapshot, names, networks[0]):
+                    chosen[j] = -1
             else:
                 running = _running(snapshot, names, networks, measured)
                 chosen = [
@@ -169,6 +171,13 @@ def choose_networks(snapshot: PlanningSnapshot, *, smallest: bool = False) -> Ch
                 chosen[j] = -1
             rows[node_name(group, node)] = Row(networks, measured, memory, chosen)
     return Choices(names, rows)
+
+
+def _banned(snapshot: PlanningSnapshot, devices: tuple[str, ...], network: Network) -> list[int]:
+    """The numbers of the devices that may not run `network`."""
+    if not snapshot.banned:
+        return []
+    return [j for j, device in enumerate(devices) if (device, network.model.digest) in snapshot.banned]
 
 
 def _running(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+import hams_shared
 from hams_scheduler import profiling, replanning
 from hams_scheduler.expected_fps import Costs, expected
 from hams_scheduler.expected_work import leaves_out
@@ -11,6 +16,7 @@ from hams_scheduler.state import SchedulerState
 from hams_scheduler.variant_choice import PlanningSnapshot, node_name, source_of
 from hams_shared.bus.variant_registry import excluded
 from hams_shared.wire.messages.agents import ProfileRecord
+from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.messages.group import GroupRecord, ModelRef
 from hams_shared.wire.messages.plan import Plan
 from hams_shared.wire.messages.scheduler import (
@@ -22,6 +28,7 @@ from hams_shared.wire.messages.scheduler import (
     VariantRow,
     ViewRequest,
 )
+from hams_shared.wire.protocol import SPOKEN, misfit
 from hams_shared.wire.variants import task_key
 
 ALL = ViewRequest()
@@ -35,8 +42,12 @@ def scheduler_view(
     led_s: float = 0.0,
     *,
     wanted: ViewRequest = ALL,
+    unread: Mapping[str, WireError] = MappingProxyType({}),
 ) -> SchedulerView:
-    """All that is wanted, for `hams-ctl status`, `devices`, `matrix` and `deploy`."""
+    """All that is wanted, for `hams-ctl status`, `devices`, `matrix` and `deploy`.
+
+    `unread`: by group, why its newest record cannot be read.
+    """
     groups, drafts, one = state.groups.sorted(), state.drafts(), wanted.group
     shown = [name for name in sorted(state.groups.records) if one in ("", name)]
     predicted = state.prediction() if not one or state.plans.active(one) is not None else NOTHING
@@ -46,7 +57,11 @@ def scheduler_view(
     return SchedulerView(
         devices=() if one else tuple(_device(state, name, now) for name in sorted(state.devices.records)),
         groups=tuple(_group(state, name, predicted, costs) for name in shown),
+        unread={name: error for name, error in sorted(unread.items()) if one in ("", name)},
+        version=hams_shared.__version__,
+        protocol=SPOKEN,
         matrix=_doubted(state, matrix_view(state.snapshot(groups, ""))) if wanted.matrix and not one else NO_MATRIX,
+        epoch=state.plans.epoch,
         losses=losses,
         losses_ready=ready,
         leader=leader,
@@ -67,14 +82,28 @@ def _doubted(state: SchedulerState, matrix: MatrixView) -> MatrixView:
 
 
 def _device(state: SchedulerState, device: str, now: float) -> DeviceView:
-    peer = state.devices.live.peers.get(device)
+    peer, record = state.devices.live.peers.get(device), state.devices.records[device]
+    strange = misfit(f"agent {device}", record.version, record.protocol)
     return DeviceView(
-        record=state.devices.records[device],
-        state="quarantined" if state.devices.quarantined(device) else "alive" if peer else "lost",
+        record=record,
+        state=_state(state, device, strange),
+        misfit=strange,
         health=state.devices.health.get(device),
         heartbeat=peer.heartbeat if peer else None,
         silent_s=round(max(0.0, now - peer.seen), 3) if peer else 0.0,
     )
+
+
+def _state(
+    state: SchedulerState, device: str, strange: str
+) -> Literal["alive", "lost", "quarantined", "gone", "incompatible"]:
+    if state.devices.quarantined(device):
+        return "quarantined"
+    if state.devices.gone(device):
+        return "gone"
+    if device not in state.devices.live.peers:
+        return "lost"
+    return "incompatible" if strange else "alive"
 
 
 def _group(state: SchedulerState, name: str, predicted: Prediction, costs: Costs) -> GroupView:
@@ -112,6 +141,9 @@ def _condition(
     if not state.devices.alive():
         quarantined = ", ".join(d for d in sorted(state.devices.records) if state.devices.quarantined(d))
         text = f"no device is alive{f' but those quarantined: {quarantined}' if quarantined else ''}"
+        text += "".join(
+            f"; {d} is gone: {why}" for d in sorted(state.devices.records) if (why := state.devices.gone(d))
+        )
         return {"state": "waiting", "text": text}
     missing = profiling.missing(state, [record])
     if missing and (active is None or profiling.waits_for_benchmark(state, record)):
@@ -260,7 +292,7 @@ def _row(
         good = profile is not None and profile.reason is None
         numbers.append(round(profile.fps, 3) if good and profile else None)
         if (device.device, digest) in snapshot.banned:
-            reasons[device.device] = "the agent could not load it"
+            reasons[device.device] = f"the agent does not run it: {snapshot.banned[device.device, digest]}"
         elif not good and not why:
             found = profile.reason if profile else snapshot.unanswered.get((device.device, cell.key))
             reasons[device.device] = found or "not measured yet"

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +25,17 @@ from numpy.typing import NDArray
 
 from hams_client.events import Event, events
 from hams_client.feed import Feed
+from hams_client.history import HistoryEntry, history
+from hams_client.kept import kept
 from hams_client.pairs import PairQueue
+from hams_client.requested import Requested, repeat
 from hams_client.result import Result
 from hams_shared.bus import chunks
+from hams_shared.bus.ask import ask
 from hams_shared.bus.chunks import MAX_BYTES, Assembler
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.protocol import Bus, Message, Subscription
-from hams_shared.errors import BadInputError, BrokerError, MessageError, SourceError, from_wire
+from hams_shared.errors import BadInputError, MessageError, NotFoundError, SourceError, from_wire
 from hams_shared.runtime.credentials import load
 from hams_shared.runtime.lifecycle import ended
 from hams_shared.runtime.options import DEFAULT_NATS
@@ -39,7 +43,8 @@ from hams_shared.runtime.runfile import running
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frames import Output
 from hams_shared.wire.messages.pipeline import (
-    REQUEST_LEASE_S,
+    GroupSummary,
+    GroupsView,
     InferAnswer,
     InferRequest,
     OutputsWanted,
@@ -47,6 +52,7 @@ from hams_shared.wire.messages.pipeline import (
     PushAnswer,
     PushRequest,
 )
+from hams_shared.wire.messages.trace import FrameTrace, TracesWanted
 from hams_shared.wire.results import FrameResult
 
 log = logging.getLogger("hams.client")
@@ -88,32 +94,6 @@ class Pushed:
     """A live stream dropped an older frame for it: frames are pushed faster than the group works."""
 
 
-async def _request(bus: Bus, subject: str, data: bytes) -> None:
-    """Send a request again and again, since each holds for a while only; without a broker, later."""
-    while True:
-        try:
-            await bus.publish(subject, data)
-        except BrokerError as error:
-            log.warning("cannot send a request on %s: %s", subject, error)
-        await asyncio.sleep(REQUEST_LEASE_S / 3)
-
-
-class _Requested:
-    """A subscription to what comes only while it is requested."""
-
-    def __init__(self, subscription: Subscription, bus: Bus, subject: str, data: bytes) -> None:
-        self._subscription = subscription
-        self._asking = asyncio.create_task(_request(bus, subject, data))
-
-    @property
-    def dropped(self) -> int:
-        return self._subscription.dropped
-
-    async def unsubscribe(self) -> None:
-        await ended([self._asking])
-        await self._subscription.unsubscribe()
-
-
 class Hams:
     """A connection to a HAMS system; made by :func:`connect`."""
 
@@ -127,6 +107,40 @@ class Hams:
         """
         return self._feed(subjects.result(group, stream), Result.from_bytes, limit)
 
+    def kept_results(
+        self,
+        group: str,
+        stream: str | None = None,
+        *,
+        since: float | None = None,
+        after: int | None = None,
+        durable: str = "",
+        follow: bool = True,
+    ) -> AsyncGenerator[Result, bool | None]:
+        """Joined results that the broker keeps, in order, each once: ``async for r in hams.kept_results("face")``.
+
+        The group file says for how long: ``results: {keep: 1h}``. From now on, or from those of the last `since`
+        seconds, or behind the one with the sequence `after`. With `durable`, a name of your choice, the pipeline keeps
+        the place of the reader: it goes on where the last reader of this name was, at the first time as above. A result
+        counts as dealt with once the next one is asked for, or by ``asend(True)``, which ends the iterator. A reader
+        that is killed may get some again: to get each exactly once, keep `sequence` with what you made of the result,
+        and begin with it as `after`.
+
+        Without `follow` it ends with the newest one that is stored. While broker or pipeline are away, it waits. Of a
+        group that keeps nothing, results from now on come as they come, see :meth:`results`.
+
+        Raises:
+            NotKeptError: the group keeps no results, and earlier ones or a `durable` reader are wanted.
+            NotFoundError: no such group or stream, or no pipeline runs; only at the beginning.
+            BadInputError: both `since` and `after`, a negative one, or no name of a reader.
+        """
+
+        async def otherwise() -> AsyncGenerator[Result, None]:
+            async for result in self.results(group, stream or "*"):
+                yield result
+
+        return kept(self.bus, group, stream, since, after, durable, follow, otherwise)
+
     def tap(self, group: str, node: str, stream: str = "*", *, limit: int = 256) -> Feed[Output]:
         """One node's outputs as they come, before the join; a slow caller loses the oldest beyond `limit`.
 
@@ -135,6 +149,19 @@ class Hams:
         wanted = codec.encode(OutputsWanted(node=node, stream=stream))
         return self._feed(
             subjects.output(group, stream, node), Output.unpack, limit, (subjects.outputs_wanted(group), wanted)
+        )
+
+    def traces(self, group: str, stream: str = "*", *, count: int = 1, limit: int = 256) -> Feed[FrameTrace]:
+        """What happened to frames, and when, once each has ended: of each stream, those that are read next.
+
+        The pipeline traces `count` frames (1-100) at a time while a client requests them, as this method does.
+        """
+        wanted = codec.encode(TracesWanted(stream=stream, count=count))
+        return self._feed(
+            subjects.trace(group, stream),
+            lambda data: codec.decode(FrameTrace, data),
+            limit,
+            (subjects.traces_wanted(group), wanted),
         )
 
     def _feed(
@@ -147,7 +174,7 @@ class Hams:
                 put(decode(data))
 
             subscription = await self._assembled(subject, take, limit)
-            return subscription if request is None else _Requested(subscription, self.bus, *request)
+            return subscription if request is None else Requested(subscription, self.bus, *request)
 
         return Feed(subscribe, limit)
 
@@ -180,7 +207,7 @@ class Hams:
             await self._assembled(subjects.result(group, stream), pairs.on_result, limit),
         ]
         wanted = codec.encode(PicturesWanted(stream=stream, quality=quality))
-        asking = asyncio.create_task(_request(self.bus, subjects.pictures_wanted(group), wanted))
+        asking = asyncio.create_task(repeat(self.bus, subjects.pictures_wanted(group), wanted))
         asking.add_done_callback(pairs.on_end)
         try:
             while True:
@@ -230,8 +257,32 @@ class Hams:
         """
         return events(self.bus, group, stream, since, after, follow)
 
-    async def infer(self, group: str, image: Image, *, deadline: float = 30.0) -> Result:
+    def history(
+        self,
+        *,
+        group: str | None = None,
+        device: str | None = None,
+        kinds: Collection[str] = (),
+        since: float | None = None,
+        after: int | None = None,
+        follow: bool = True,
+    ) -> AsyncGenerator[HistoryEntry, None]:
+        """What happened in the system and why, in order: ``async for entry in hams.history(since=3600)``.
+
+        Only what concerns `group` or `device` and is of one of `kinds`, where these are given. `since`, `after` and
+        `follow` are as of :meth:`events`, and `sequence` is for the next `after`. The broker keeps 30 days, 10 000
+        entries of scheduler and optimizer each and 16 MiB in all. A scheduler answers; any will do.
+
+        Raises:
+            NotFoundError: no scheduler runs; only at the beginning.
+            BadInputError: both `since` and `after`, or a negative one.
+        """
+        return history(self.bus, group, device, kinds, since, after, follow)
+
+    async def infer(self, group: str, image: Image, *, deadline: float = 30.0, traceparent: str = "") -> Result:
         """Put one image through a deployed group and return the joined result.
+
+        `traceparent` (W3C) names a span of the application, of which the frame's becomes a child.
 
         Raises:
             NotFoundError: no such group is deployed, or no pipeline runs.
@@ -240,32 +291,67 @@ class Hams:
             RefusedError: too many are under way, or a node failed on it.
         """
         data, shape = _payload(image)
-        request = InferRequest(image=data, shape=shape, deadline_s=deadline)
+        request = InferRequest(image=data, shape=shape, deadline_s=deadline, traceparent=traceparent)
         answer = codec.decode(InferAnswer, await self._ask(subjects.infer(group), codec.encode(request), deadline))
         if answer.error is not None or answer.result is None:
             raise from_wire(answer.error.model_dump() if answer.error else {})
         return Result(cast(FrameResult, answer.result))
 
-    async def push(self, group: str, stream: str, image: Image, *, deadline: float = 30.0) -> Pushed:
+    async def groups(self, *, deadline: float = 8.0) -> tuple[GroupSummary, ...]:
+        """Return the deployed groups, by name.
+
+        Raises:
+            NotFoundError: no pipeline runs.
+            DeadlineError: no answer within `deadline` seconds.
+        """
+        answer = await ask(self.bus, subjects.pipeline_groups(), b"", "pipeline", timeout=deadline)
+        return codec.decode(GroupsView, answer).groups
+
+    async def push(
+        self,
+        group: str,
+        stream: str,
+        image: Image,
+        *,
+        deadline: float = 30.0,
+        traceparent: str = "",
+        frame: int | None = None,
+    ) -> Pushed:
         """Give the next frame to a stream whose source is ``push``; return its number once it was taken.
 
         A lossless stream takes it when there is room in its window, so a loop of pushes runs as fast as the group; a
         live one takes it at once, and drops an older frame that still waits, which `overloaded` reports. The result
-        comes with the others: see :meth:`results`.
+        comes with the others: see :meth:`results`. `traceparent`: as of :meth:`infer`. `frame` is the number that the
+        frame must get: one that was taken already is not taken again, so a push may be repeated after an error.
 
         Raises:
             NotFoundError: no such group or stream, or no pipeline runs.
+            RefusedError: `frame` is not the next: the text says which is, and so does :meth:`next_frame`.
             BadInputError, SourceError: `image` is no image, or cannot be read or decoded.
             OverloadedError: there was no room within `deadline` seconds, or too many pushes wait already.
         """
         data, shape = _payload(image)
-        request = PushRequest(image=data, shape=shape, deadline_s=deadline)
+        request = PushRequest(image=data, shape=shape, deadline_s=deadline, traceparent=traceparent, frame=frame)
         answer = codec.decode(
             PushAnswer, await self._ask(subjects.push(group, stream), codec.encode(request), deadline)
         )
         if answer.error is not None or answer.frame is None:
             raise from_wire(answer.error.model_dump() if answer.error else {})
         return Pushed(answer.frame, answer.overloaded)
+
+    async def next_frame(self, group: str, stream: str, *, deadline: float = 8.0) -> int:
+        """Return the number of the frame to push next.
+
+        After a restart of the pipeline it is the first frame of a lossless stream whose result was not published.
+
+        Raises:
+            NotFoundError: no such group or stream with ``source: push``, or no pipeline runs.
+            DeadlineError: no answer within `deadline` seconds.
+        """
+        for one in await self.groups(deadline=deadline):
+            if one.name == group and stream in one.next_frames:
+                return one.next_frames[stream]
+        raise NotFoundError(f"group {group} with a stream {stream} with source: push is not deployed")
 
     async def _ask(self, subject: str, data: bytes, deadline: float) -> bytes:
         if len(data) > MAX_BYTES:

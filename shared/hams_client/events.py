@@ -9,20 +9,14 @@ from contextlib import aclosing
 
 from pydantic import Field
 
-from hams_shared.bus.ask import ask
-from hams_shared.bus.journal import follow
-from hams_shared.bus.protocol import Bus, JournalEntry, Page, Place
-from hams_shared.errors import BadInputError, MessageError, from_wire
+from hams_client.stored import Asked, request, stored
+from hams_shared.bus.protocol import Bus, JournalEntry, Place
+from hams_shared.errors import MessageError
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.events import Event as WireEvent
 from hams_shared.wire.messages.events import EventsAnswer, EventsRequest
 
 log = logging.getLogger("hams.client")
-
-ASK_S = 10.0
-"""Deadline of one request, s."""
-PATIENCE_S = 6.0
-"""How long to wait for a pipeline that is absent, s: a killed one is back by then."""
 
 
 class Event(WireEvent):
@@ -35,26 +29,15 @@ async def events(
     bus: Bus, group: str, stream: str | None, since: float | None, after: int | None, live: bool
 ) -> AsyncGenerator[Event, None]:
     """See :meth:`hams_client.Hams.events`."""
-    if since is not None and after is not None:
-        raise BadInputError("give `since` or `after`, not both")
-    if (after is not None and after < 0) or (since is not None and not since >= 0):
-        raise BadInputError("`since` and `after` are 0 or more")
-    request = subjects.events_after(group)
 
-    async def read(place: Place) -> Page:
-        data = codec.encode(
-            EventsRequest(stream=stream or "*", after=place.sequence, journal=place.journal, since_s=place.age_s)
-        )
-        answer = codec.decode(
-            EventsAnswer, await ask(bus, request, data, "pipeline", timeout=ASK_S, patience=PATIENCE_S)
-        )
-        if answer.error is not None:
-            raise from_wire(answer.error.model_dump())
+    async def read(place: Place) -> Asked:
+        wanted = EventsRequest(stream=stream or "*", after=place.sequence, journal=place.journal, since_s=place.age_s)
+        data = await request(bus, subjects.events_after(group), codec.encode(wanted), "pipeline")
+        answer = codec.decode(EventsAnswer, data)
         entries = tuple(JournalEntry(one.sequence, "", one.event) for one in answer.events)
-        return Page(entries, Place(answer.after, answer.journal), answer.more)
+        return answer.error, entries, Place(answer.after, answer.journal), answer.more
 
-    place = Place(after) if after is not None else Place(age_s=since if since is not None else 0.0)
-    async with aclosing(follow(bus, subjects.event(group, stream or "*"), read, place, live=live)) as entries:
+    async with aclosing(stored(bus, subjects.event(group, stream or "*"), read, since, after, live)) as entries:
         async for entry in entries:
             try:
                 event = codec.decode(WireEvent, entry.data)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hams_shared.errors import MessageError
-from hams_shared.wire import codec
+from hams_shared.wire import codec, maps, masks
 from hams_shared.wire.results import FrameResult, NodeReport, ResultObject
 
 
@@ -48,6 +48,24 @@ class Label(TypedDict):
     score: float
 
 
+class Map(TypedDict, total=False):
+    """Something for each pixel; read it with :meth:`Object.map`."""
+
+    size: list[int]
+    """Height, width."""
+    png: bytes
+    """Grey, 8 or 16 bits; base64 where the group file has ``results: json``."""
+    to_frame: list[list[float]]
+    """2×3: pixels of the map → pixels of the frame."""
+    labels: dict[str, str]
+    """Of classes: the number of each that is seen, but the background, and its label."""
+    kind: str
+    """Of depths: ``inverse`` or ``metric``."""
+    scale: float
+    """Of depths: a value is ``pixel * scale + offset``."""
+    offset: float
+
+
 class Prediction(TypedDict, total=False):
     """A child node's prediction for an object; its keys depend on the node's task, as docs/messages.md lists."""
 
@@ -60,6 +78,8 @@ class Prediction(TypedDict, total=False):
     unit: str
     points: list[list[float]]
     """Landmarks: x, y in pixels of the frame."""
+    visibility: list[float]
+    """For each point, 0-1: how sure it can be seen."""
     pose: Pose
     open: float
     """Of an eye: how far, height over width."""
@@ -75,6 +95,18 @@ class Prediction(TypedDict, total=False):
     """It was carried on: the frame that it is of. Coordinates in it are of that frame, too."""
     name: str
     """Of the known object, where it was given one."""
+    shares: dict[str, float]
+    """Segmentation: label → the part of the image that it covers, the largest first."""
+    scores: dict[str, float]
+    """Labels given as texts: the best ones."""
+    min: float
+    """Depth, as max, mean and quantiles."""
+    max: float
+    mean: float
+    quantiles: dict[str, float]
+    kind: str
+    map: Map
+    """Segmentation and depth, with ``png: true``."""
 
 
 class Object(Mapping[str, Any]):
@@ -108,6 +140,38 @@ class Object(Mapping[str, Any]):
         """The detector's key points, K×2 (x, y), pixels of the frame; None when it has none."""
         points = self._data.get("points")
         return None if points is None else np.asarray(points, np.float64).reshape(-1, 2)
+
+    @property
+    def visibility(self) -> NDArray[np.float64] | None:
+        """For each of `points`, 0–1: how sure the detector is that it can be seen; None: it does not give that."""
+        sure = self._data.get("visibility")
+        return None if sure is None else np.asarray(sure, np.float64)
+
+    @property
+    def angle(self) -> float | None:
+        """Of a turned box, whose corners are `points`: of its upper side, clockwise, degrees; None: it is upright."""
+        return self._data.get("angle")
+
+    @property
+    def mask(self) -> NDArray[np.bool_] | None:
+        """H×W: which pixels of its box, from pixel `mask_offset` of the frame, are the object; None: it has no mask.
+
+        Raises:
+            MessageError: it cannot be read.
+        """
+        mask = self._data.get("mask")
+        return None if mask is None else masks.decode(mask)
+
+    @property
+    def mask_offset(self) -> tuple[int, int]:
+        """x, y of the frame's pixel at the top left of `mask`; 0, 0 without one."""
+        x, y = (self._data.get("mask") or {}).get("offset", (0, 0))
+        return int(x), int(y)
+
+    def mask_in(self, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """`mask` in a whole frame of `size` (width, height): height×width. Raises as `mask`."""
+        mask = self._data.get("mask")
+        return None if mask is None else masks.in_frame(mask, size)
 
     @property
     def track(self) -> int | None:
@@ -154,6 +218,17 @@ class Object(Mapping[str, Any]):
         """
         return np.asarray(self._data[node][key], np.float64)
 
+    def map(self, node: str) -> NDArray[Any]:
+        """What a node with ``png: true`` gave for each pixel, H×W: numbers of classes, or float32 depths.
+
+        ``["map"]["to_frame"]`` of its prediction maps its pixels to those of the frame.
+
+        Raises:
+            KeyError: it gave no map for this object.
+            MessageError: the map cannot be read.
+        """
+        return maps.values(self._data[node]["map"])
+
     def prediction(self, node: str) -> Prediction | None:
         """The prediction of the child `node`; None: the node did not run on it, or is no child of this detector."""
         found: Prediction | None = self._data.get(node)
@@ -187,6 +262,8 @@ class Result:
     """The joined result of one frame. The raw map, as docs/messages.md describes it, is in `data`."""
 
     data: FrameResult
+    sequence: int = 0
+    """Of a stored result: its place among those of the site; `after` takes it."""
 
     @property
     def group(self) -> str:
@@ -239,6 +316,11 @@ class Result:
     def run(self) -> str | None:
         """Of the stream, where it has tracks: their ids begin again with another one."""
         return self.data.get("run")
+
+    @property
+    def traceparent(self) -> str | None:
+        """W3C trace context of the frame, where its trace is exported: spans of the application become its children."""
+        return self.data.get("traceparent")
 
     @property
     def nodes(self) -> dict[str, NodeReport]:

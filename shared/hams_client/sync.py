@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,9 +21,11 @@ from hams_client.client import Hams, Image, Pushed
 from hams_client.client import connect as connect_async
 from hams_client.events import Event
 from hams_client.feed import Feed
+from hams_client.history import HistoryEntry
 from hams_client.result import Result
 from hams_shared.errors import NoResultError
 from hams_shared.wire.frames import Output
+from hams_shared.wire.messages.pipeline import GroupSummary
 
 T = TypeVar("T")
 
@@ -35,13 +37,46 @@ class SyncHams:
         self._hams = hams
         self._loop = loop
 
-    def infer(self, group: str, image: Image, *, deadline: float = 30.0) -> Result:
+    def infer(self, group: str, image: Image, *, deadline: float = 30.0, traceparent: str = "") -> Result:
         """As :meth:`hams_client.Hams.infer`."""
-        return self._run(self._hams.infer(group, image, deadline=deadline))
+        return self._run(self._hams.infer(group, image, deadline=deadline, traceparent=traceparent))
 
-    def push(self, group: str, stream: str, image: Image, *, deadline: float = 30.0) -> Pushed:
+    def groups(self, *, deadline: float = 8.0) -> tuple[GroupSummary, ...]:
+        """As :meth:`hams_client.Hams.groups`."""
+        return self._run(self._hams.groups(deadline=deadline))
+
+    def push(
+        self,
+        group: str,
+        stream: str,
+        image: Image,
+        *,
+        deadline: float = 30.0,
+        traceparent: str = "",
+        frame: int | None = None,
+    ) -> Pushed:
         """As :meth:`hams_client.Hams.push`."""
-        return self._run(self._hams.push(group, stream, image, deadline=deadline))
+        push = self._hams.push(group, stream, image, deadline=deadline, traceparent=traceparent, frame=frame)
+        return self._run(push)
+
+    def next_frame(self, group: str, stream: str, *, deadline: float = 8.0) -> int:
+        """As :meth:`hams_client.Hams.next_frame`."""
+        return self._run(self._hams.next_frame(group, stream, deadline=deadline))
+
+    def kept_results(
+        self,
+        group: str,
+        stream: str | None = None,
+        *,
+        since: float | None = None,
+        after: int | None = None,
+        durable: str = "",
+        follow: bool = True,
+        timeout: float | None = None,
+    ) -> Iterator[Result]:
+        """As :meth:`hams_client.Hams.kept_results`. Raises NoResultError, as :meth:`results`."""
+        found = self._hams.kept_results(group, stream, since=since, after=after, durable=durable, follow=follow)
+        return self._items(found, timeout, f"result of {group}")
 
     def results(
         self, group: str, stream: str = "*", *, limit: int = 256, timeout: float | None = None
@@ -72,6 +107,21 @@ class SyncHams:
         """As :meth:`hams_client.Hams.events`. Raises NoResultError, as :meth:`results`."""
         found = self._hams.events(group, stream, since=since, after=after, follow=follow)
         return self._items(found, timeout, f"event of {group}")
+
+    def history(
+        self,
+        *,
+        group: str | None = None,
+        device: str | None = None,
+        kinds: Collection[str] = (),
+        since: float | None = None,
+        after: int | None = None,
+        follow: bool = True,
+        timeout: float | None = None,
+    ) -> Iterator[HistoryEntry]:
+        """As :meth:`hams_client.Hams.history`. Raises NoResultError, as :meth:`results`."""
+        found = self._hams.history(group=group, device=device, kinds=kinds, since=since, after=after, follow=follow)
+        return self._items(found, timeout, "entry of the history")
 
     def _run(self, job: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(job, self._loop)

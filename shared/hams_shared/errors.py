@@ -11,18 +11,24 @@
     │   ├── ModelFetchError      model-fetch     3     its source does not give it
     │   │   └── NoSpaceError     no-space        3     the disk is too full for it
     │   ├── InferenceError       inference-failed 3    a device fails at a network that it ran before
+    │   ├── NotFiniteError       not-finite      3     a network's outputs for a frame are NaN or infinite
+    │   ├── FrameFailsError      frame-fails     3    an inference fails for this frame only
     │   ├── DigestError          bad-digest      3     its bytes are not the promised ones
     │   └── UnsupportedModelError unsupported    3     this device or runtime cannot run it
     ├── MessageError             bad-message     4     bytes on a subject are not a HAMS message
     ├── BrokerError              broker          5     the broker is away or refuses
     │   ├── NotFoundError        not-found       5     no such key, group or device
+    │   │   └── NotKeptError     not-kept        5     the group keeps no results
     │   └── CredentialsError     credentials     5     the broker rejects the credentials, or requires some
     ├── DeadlineError            deadline        6     no answer in time
     │   └── NoResultError        no-result       6     no result within the caller's timeout; a TimeoutError, too
     ├── RefusedError             refused         7     the other side refused, with a reason
     │   ├── StaleEpochError      stale-epoch     7
     │   ├── NotLeaderError       not-leader      7     another scheduler leads: ask again
+    │   ├── ConflictError        conflict        7     someone else has changed it meanwhile: look, and do it again
     │   ├── OverloadedError      overloaded      7     no room now: try again later, or bring less
+    │   ├── UnauthenticatedError unauthenticated 7 a request without a valid token
+    │   ├── ForbiddenError       forbidden       7     its token's role or groups do not allow it
     │   ├── FrameGoneError       frame-gone      7     its owner reused a frame's memory
     │   └── FrameUnreachableError frame-unreachable 7  shared memory that this process cannot map
     ├── InfeasibleError          infeasible      8     no placement can exist
@@ -36,7 +42,7 @@ to this tree where they are caught, in the module that talks to the foreign libr
 from __future__ import annotations
 
 import errno
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a full disk and of an exhausted quota."""
@@ -68,10 +74,25 @@ class BadInputError(HamsError):
     exit_code = 2
 
 
+class Finding(NamedTuple):
+    """One thing that is wrong in a file that a person wrote."""
+
+    line: int | None
+    """From 1, as `column`; None: not known."""
+    column: int | None
+    path: str
+    """Keys from the top of the file, by dots."""
+    text: str
+
+
 class GroupSpecError(BadInputError):
-    """A group file does not describe a group."""
+    """A group file does not describe a group. `findings`: the same one by one, where that is known."""
 
     code = "bad-group"
+
+    def __init__(self, text: str, hint: str = "", findings: tuple[Finding, ...] = ()) -> None:
+        super().__init__(text, hint)
+        self.findings = findings
 
 
 class DeviceSpecError(BadInputError):
@@ -123,6 +144,18 @@ class InferenceError(ModelError):
     code = "inference-failed"
 
 
+class NotFiniteError(ModelError):
+    """A network's outputs for a frame are NaN or infinite; the same frame would give them again."""
+
+    code = "not-finite"
+
+
+class FrameFailsError(ModelError):
+    """A frame fails on a device again that passes its self-test: the fault is the frame's."""
+
+    code = "frame-fails"
+
+
 class DigestError(ModelError):
     """A model's bytes are not the ones promised by its digest."""
 
@@ -153,6 +186,12 @@ class NotFoundError(BrokerError):
     """No such key, object, group or device."""
 
     code = "not-found"
+
+
+class NotKeptError(NotFoundError):
+    """Stored results are wanted of a group that keeps none."""
+
+    code = "not-kept"
 
 
 class CredentialsError(BrokerError):
@@ -193,10 +232,28 @@ class NotLeaderError(RefusedError):
     code = "not-leader"
 
 
+class ConflictError(RefusedError):
+    """Someone else has changed what a change was made from: look at it, and do it again."""
+
+    code = "conflict"
+
+
 class OverloadedError(RefusedError):
     """A bounded queue is full: try again later, or bring less."""
 
     code = "overloaded"
+
+
+class UnauthenticatedError(RefusedError):
+    """A request came without a token, or with one that is unknown or has expired."""
+
+    code = "unauthenticated"
+
+
+class ForbiddenError(RefusedError):
+    """The token's role or groups, or the page that a browser shows, do not allow the request."""
+
+    code = "forbidden"
 
 
 class FrameGoneError(RefusedError):

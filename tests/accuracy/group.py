@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from hams_agents.backends.base import Backend, ModelFile
+from hams_agents.backends.further import tensor_specs
 from hams_agents.backends.registry import open_backend
 from hams_agents.core import LoadNode, NetworkKey
 from hams_agents.devices import parse
 from hams_agents.runtime.loaded import Loaded
-from hams_agents.runtime.serving import Batch, Piece, ServedNode, finish, infer, prepare
+from hams_agents.runtime.served_node import ServedNode
+from hams_agents.runtime.serving import Batch, Piece, finish, infer, prepare
 from hams_agents.tasks.input import IDENTITY
-from hams_services.ctl.control import prepare_group
+from hams_services.models.prepare import prepare_group
 from hams_services.pipeline.join import Join
 from hams_services.pipeline.sources.opening import open_file
 from hams_shared.group.spec import GroupSpec
@@ -70,8 +72,10 @@ class Networks:
         if device not in self._loaded:
             self._loaded[device] = Loaded(_opened(device))
         ref, takes = plan.model_on(node, device), plan.input_on(node, device)
-        key = NetworkKey(ref.digest, takes.shape(), takes.dtype)
-        model = ModelFile(ref.name, ref.digest, self._paths[node], key.input_shape, key.dtype)
+        key = NetworkKey(ref.digest, takes.shape(), takes.dtype, ref.further)
+        model = ModelFile(
+            ref.name, ref.digest, self._paths[node], key.input_shape, key.dtype, further=tensor_specs(key.further)
+        )
         self._loaded[device].load(LoadNode(plan, node, ref, key), device, model)
         return self._loaded[device].nodes[plan.group.spec.name, plan.epoch, node]
 
@@ -80,7 +84,7 @@ class Group:
     """A group that is loaded."""
 
     def __init__(self, plan: Plan, nodes: dict[str, ServedNode]) -> None:
-        self._plan, self._nodes = plan, nodes
+        self._plan, self.nodes = plan, nodes
         self._frames = 0
 
     def objects(self, image: Pixels, bend: Bend = lambda work: work) -> list[dict[str, Any]]:
@@ -96,7 +100,7 @@ class Group:
         todo = deque([Work(frame_id, spec.root, image[None], IDENTITY[None], [0], size)])
         done = False
         while todo:
-            batch = Batch([Piece(self._nodes[work.node], work, 0.0) for work in (bend(todo.popleft()),)])
+            batch = Batch([Piece(self.nodes[work.node], work, 0.0) for work in (bend(todo.popleft()),)])
             prepare(batch)
             infer(batch)
             for one in finish(batch):

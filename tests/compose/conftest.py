@@ -1,15 +1,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from compose.docker import Docker, ImpossibleError, Project
 from hams_services.ctl.system.broker import check_port
+from support.up import ROOT
+
+
+def has(room: str) -> bool:
+    """Whether `hams_services` has a room: services of compose files that it makes are tested only then."""
+    return find_spec(f"hams_services.{room}") is not None
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` takes its choice
@@ -52,9 +60,19 @@ def address(docker: Docker) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="session")
-def secrets(tmp_path_factory: pytest.TempPathFactory, address: tuple[str, str]) -> Path:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of docker-compose.yml: it has folders for a user's own files, still empty."""
+    folder = tmp_path_factory.mktemp("site")
+    for name in ("groups", "models", "media"):
+        (folder / name).mkdir()
+    shutil.copytree(ROOT / "deploy/prometheus", folder / "deploy/prometheus")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def secrets(site: Path, address: tuple[str, str]) -> Path:
     """What `hams-ctl init` writes for two boxes, readable by the containers' user."""
-    folder = tmp_path_factory.mktemp("site") / "secrets"
+    folder = site / "secrets"
     init = [sys.executable, "-m", "hams_services.ctl", "init", "--dir", str(folder)]
     subprocess.run([*init, "--host", "nats", "--host", address[0], "--box", "box", "--box", "box2"], check=True)
     for file in folder.glob("*.creds"):
@@ -63,14 +81,24 @@ def secrets(tmp_path_factory: pytest.TempPathFactory, address: tuple[str, str]) 
 
 
 @pytest.fixture(scope="session")
-def box(docker: Docker, address: tuple[str, str], secrets: Path) -> Iterator[Project]:
-    """The first box, up, everything healthy."""
+def ports(address: tuple[str, str]) -> dict[str, str]:
+    """Free ports for what optional services publish, and for an MQTT broker, at the broker's address."""
+    return {name: str(check_port(address[0], 0)) for name in ("WEB", "HTTP", "GRPC", "PROMETHEUS", "MQTT")}
+
+
+@pytest.fixture(scope="session")
+def box(
+    docker: Docker, address: tuple[str, str], ports: dict[str, str], site: Path, secrets: Path
+) -> Iterator[Project]:
+    """The first box, up, everything healthy; with no camera, and no files but the secrets."""
     host, port = address
     with Project(
-        docker, "hams-test", "docker-compose.yml", HAMS_IMAGE="hams-test", HAMS_BIND=host, HAMS_PORT=port,
-        HAMS_SECRETS=str(secrets), HAMS_SCHEDULERS="2",
+        docker, "hams-test", "docker-compose.yml", site, HAMS_IMAGE="hams-test", HAMS_BIND=host, HAMS_PORT=port,
+        HAMS_SCHEDULERS="2", HAMS_MQTT_URL=f"mqtt://{host}:{ports['MQTT']}",
+        **{f"HAMS_{name}_PORT": port for name, port in ports.items()},
     ) as project:  # fmt: skip
-        project("up", "--detach", "--no-build", "--wait", "--wait-timeout", "150")
+        left_out = () if has("web") else ("--scale", "web=0")
+        project("up", "--detach", "--no-build", "--wait", "--wait-timeout", "150", *left_out)
         yield project
 
 

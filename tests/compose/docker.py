@@ -1,8 +1,9 @@
 """Docker on a test machine: found or installed, started, and given stand-ins for the images that cannot be pulled.
 
 The stand-ins carry the official images' names, so that Dockerfile and compose files are used unchanged: Debian bookworm
-by debootstrap with its Python 3.11 in place of python:3.12-slim-bookworm, and the wheel's nats-server with busybox in
-place of the NATS image. Where an official image is there or can be pulled, it is used.
+by debootstrap with its Python 3.11 in place of python:3.12-slim-bookworm, the wheel's nats-server with busybox in place
+of the NATS image, and Debian's Prometheus with busybox in place of its. Where an official image is there or can be
+pulled, it is used.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import io
 import ipaddress
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -26,6 +28,7 @@ from support.wait import until_sync
 
 PYTHON = "python:3.12-slim-bookworm"
 NATS = "nats:2.12-alpine"
+PROMETHEUS = "prom/prometheus:v3.5.0"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
@@ -75,6 +78,12 @@ def install(*programs: str) -> None:
 
 def _which(program: str) -> str | None:
     return shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin:/usr/bin")
+
+
+def _libraries(program: Path) -> list[str]:
+    """What a program is linked with, and its loader; none for a static one."""
+    listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True)
+    return re.findall(r"(/\S+) \(0x", listed.stdout)
 
 
 class Docker:
@@ -138,7 +147,11 @@ class Docker:
         if not self.has(PYTHON):
             self._import(PYTHON, self._debian(), "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin")
         if not self.has(NATS):
-            self._import(NATS, self._nats(), "PATH=/bin", 'ENTRYPOINT ["/bin/nats-server"]')
+            files = {"nats-server": find_nats_server()}
+            self._import(NATS, self._programs(files), "PATH=/bin", 'ENTRYPOINT ["/bin/nats-server"]')
+        if not self.has(PROMETHEUS):
+            files = {"prometheus": self._of_package("prometheus", "usr/bin/prometheus")}
+            self._import(PROMETHEUS, self._programs(files), "PATH=/bin", 'ENTRYPOINT ["/bin/prometheus"]')
 
     def _import(self, image: str, archive: Path, path: str, *changes: str) -> None:
         options = [word for change in (f"ENV {path}", "LABEL hams.stand-in=true", *changes) for word in ("-c", change)]
@@ -166,26 +179,31 @@ class Docker:
             )
         return archive
 
-    def _nats(self) -> Path:
-        archive = self._folder / "nats.tar"
+    def _programs(self, files: dict[str, Path]) -> Path:
+        """An image's files: these programs, and busybox."""
+        archive = self._folder / "programs.tar"
         with tarfile.open(archive, "w") as tar:
-            tar.add(find_nats_server(), "bin/nats-server")
-            tar.add(self._busybox(), "bin/busybox")
+            for name, path in files.items():
+                tar.add(path, f"bin/{name}")
+                for library in _libraries(path):
+                    tar.add(os.path.realpath(library), library)
+            tar.add(self._of_package("busybox-static", "bin/busybox", "usr/bin/busybox"), "bin/busybox")
             for name in ("sh", "wget"):
                 link = tarfile.TarInfo(f"bin/{name}")
                 link.type, link.linkname = tarfile.SYMTYPE, "busybox"
                 tar.addfile(link, io.BytesIO())
         return archive
 
-    def _busybox(self) -> Path:
-        """Debian's static busybox, taken out of its package: nothing is installed for it."""
-        folder = self._folder / "busybox"
-        folder.mkdir()
-        folder.chmod(0o777)  # apt-get downloads as another user
-        subprocess.run(["apt-get", "download", "-q", "busybox-static"], cwd=folder, check=True, capture_output=True)
-        [package] = folder.glob("*.deb")
-        run("dpkg", "-x", package, folder)
-        return next(path for path in (folder / "bin/busybox", folder / "usr/bin/busybox") if path.exists())
+    def _of_package(self, package: str, *names: str) -> Path:
+        """A program out of one of Debian's packages, under the first of these names: nothing is installed for it."""
+        folder = self._folder / package
+        if not folder.exists():
+            folder.mkdir()
+            folder.chmod(0o777)  # apt-get downloads as another user
+            subprocess.run(["apt-get", "download", "-q", package], cwd=folder, check=True, capture_output=True)
+            [archive] = folder.glob("*.deb")
+            run("dpkg", "-x", archive, folder)
+        return next(path for path in (folder / name for name in names) if path.exists())
 
     def build(self, target: str, image: str) -> None:
         """Build as `make image` does, with this machine's certificates and package index as secrets."""
@@ -212,17 +230,27 @@ class Docker:
 
 
 class Project:
-    """A compose project: one file, one name, one environment. Within its `with` nothing is there of earlier runs."""
+    """A compose project: one name, one environment. Within its `with` nothing is there of earlier runs.
 
-    def __init__(self, docker: Docker, name: str, file: str, **settings: str) -> None:
+    `folder` is where relative paths of the files begin, by default the source tree.
+    """
+
+    def __init__(self, docker: Docker, name: str, file: str, folder: Path = ROOT, **settings: str) -> None:
         self._docker = docker
         self._name = name
-        self._file = ROOT / file
+        self._files = [ROOT / file]
+        self._folder = folder
         self._settings = settings
 
     def __call__(self, *words: str, timeout: float = 180) -> str:
-        argv = [self._docker.compose, "--ansi", "never", "--project-name", self._name, "--file", self._file]
+        argv = [self._docker.compose, "--ansi", "never", "--project-name", self._name]
+        argv += ["--project-directory", self._folder]
+        argv += [word for file in self._files for word in ("--file", file)]
         return run(*argv, *words, timeout=timeout, env=self._settings)
+
+    def add(self, file: Path) -> None:
+        """Take one more compose file, which changes what the others say."""
+        self._files.append(file)
 
     def container(self, service: str) -> str:
         """Id of the one container of a service, running or not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -197,3 +198,59 @@ async def test_what_is_published_without_an_acknowledgement_is_stored_too(connec
         await bus.publish(f"{name}.x", b"1")
         await bus.flush()
         await until_stored(journal, name, [b"1"])
+
+
+RESULTS = Bounds(bytes=1_000_000, age_s=3600, per_subject=-1, duplicate_s=0.3, ages=True)
+
+
+async def test_what_is_stored_is_sent_on_once(connect: Any, name: str) -> None:
+    """A subscriber hears what was stored, on another subject, and nothing twice. After the window it is stored anew."""
+    heard: list[tuple[str, bytes]] = []
+
+    async def take(message: Message) -> None:
+        heard.append((message.subject, message.data))
+
+    async with connect() as bus:
+        journal = await bus.journal(name, f"{name}.kept.*.*", replace(RESULTS, heard_on=f"{name}.heard.>"))
+        await bus.subscribe(f"{name}.heard.g.*", take)
+        await bus.flush()
+        for number in (0, 1, 1, 0, 2):
+            await journal.publish(f"{name}.kept.g.s", b"%d" % number, f"id{number}", 60)
+        await until(lambda: len(heard) == 3)
+        assert heard == [(f"{name}.heard.g.s", b"%d" % number) for number in range(3)]
+        async with asyncio.timeout(30):
+            sequence = 3
+            while sequence == 3:
+                sequence = await journal.publish(f"{name}.kept.g.s", b"2", "id2", 60)
+                await asyncio.sleep(0.05)
+        await until(lambda: len(heard) == 4)
+        assert await stored(journal, f"{name}.kept") == [b"0", b"1", b"2", b"2"]
+
+
+async def test_the_newest_message_has_its_id(connect: Any, name: str) -> None:
+    async with connect() as bus:
+        journal = await opened(bus, name)
+        assert await journal.last(f"{name}.x") is None
+        for at in "xxyx":
+            await journal.publish(f"{name}.{at}", at.encode(), f"{at}.{len(await stored(journal, name))}")
+        assert await journal.last(f"{name}.x") == JournalEntry(4, f"{name}.x", b"x", "x.3")
+        assert await journal.last(f"{name}.y") == JournalEntry(3, f"{name}.y", b"y", "y.2")
+
+
+async def test_the_oldest_of_some_subjects_are_discarded(connect: Any, name: str) -> None:
+    async with connect() as bus:
+        journal = await opened(bus, name)
+        for number in range(10):
+            await journal.publish(f"{name}.{'ab'[number % 2]}.s", b"%d" % number, str(number))
+        await journal.discard(f"{name}.a.*", 6)
+        assert await stored(journal, name) == [b"1", b"3", b"5", b"6", b"7", b"8", b"9"]
+        await journal.discard(f"{name}.a.*", 6)
+        assert (await journal.page(f"{name}.>", Place())).place.sequence == 10
+
+
+async def test_a_message_has_an_age_of_its_own(connect: Any, name: str) -> None:
+    async with connect() as bus:
+        journal = await bus.journal(name, f"{name}.*", RESULTS)
+        await journal.publish(f"{name}.x", b"short", "1", 1)
+        await journal.publish(f"{name}.x", b"long", "2", 600)
+        await until_stored(journal, name, [b"long"])

@@ -229,6 +229,20 @@ async def test_an_object_is_stored_once(connect: Any, name: str) -> None:
         assert await store.get("m") == b"another"
 
 
+async def test_a_list_of_objects_has_those_that_are_stored_now(connect: Any, name: str) -> None:
+    async with connect() as bus:
+        store = await bus.objects(name)
+        assert await store.sizes() == {}
+        for number in range(300):
+            await store.put(f"m{number}", bytes(number))
+        assert await store.sizes() == {f"m{number}": number for number in range(300)}
+        await store.put("m7", b"another")
+        await store.delete("m299")
+        await store.delete("m8")
+        sizes = await store.sizes()
+        assert (len(sizes), sizes["m7"], sizes["m9"]) == (298, 7, 9)
+
+
 async def test_objects_that_are_not_there(connect: Any, name: str) -> None:
     async with connect() as bus:
         store = await bus.objects(name)

@@ -278,4 +278,4 @@ class Cores(RuleBasedStateMachine):
 
 
 TestCores = Cores.TestCase
-TestCores.settings = examples(60, stateful_step_count=STEPS, deadline=None)
+TestCores.settings = examples(30, stateful_step_count=STEPS, deadline=None)

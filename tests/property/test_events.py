@@ -112,7 +112,7 @@ class Reader:
             assert event.dwell_s >= 0
         elif kind == "zone_dwell":
             assert event.zone in life.zones - life.dwelt
-            assert event.dwell_s >= SPEC.dwell_s[event.zone] - 1e-3
+            assert event.dwell_s >= SPEC.dwell_s.get(event.zone, 0.3) - 1e-3
             life.dwelt.add(event.zone)
         elif kind == "line_crossed":
             self.count(event.run, event.direction, event.line)
@@ -266,6 +266,54 @@ def test_each_track_begins_and_ends_once_through_every_death_of_the_pipeline(seq
         more, lived = sequence(seed)
         tracks, runs, seed = tracks + more, runs + lived, seed + 1
     assert runs > 2 * seed
+
+
+CORNERS = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.25, 0.5), (0.75, 0.25), (0.5, 0.75)]
+
+
+def other(random: Random) -> tuple[Regions, EventsSpec]:
+    """Places and rules that a group may be changed to; those of a name that comes again may be elsewhere."""
+    zones = {}
+    for name in random.sample(["yard", "left", "right", "angle"], random.randrange(5)):
+        a, b, c = random.sample(CORNERS, 3)
+        if abs((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])) > 0.01:
+            zones[name] = [a, b, c]
+    lines = {name: random.sample(CORNERS, 2) for name in random.sample(["door", "sill"], random.randrange(3))}
+    named = SPEC.rules.items()
+    rules = {
+        name: {**rule.model_dump(), "zones": [z for z in rule.zones if z in zones]}
+        for name, rule in named
+        if random.random() < 0.6
+    }
+    dwell_s = {name: SPEC.dwell_s.get(name, 0.3) for name in zones if random.random() < 0.6}
+    spec = SPEC.model_dump() | {"rules": rules, "dwell_s": dwell_s, "update_s": random.choice((0.1, 0.4))}
+    return Regions.model_validate({"zones": zones, "lines": lines}), EventsSpec.model_validate(spec)
+
+
+def test_places_and_rules_may_change_at_any_time_while_tracks_go_on() -> None:
+    changes = 0
+    for seed in range(60):
+        random, reader, last = Random(seed), Reader(), None
+        events = core(1, random.choice(REGIONS))
+        for tracks in frames(random, 40):
+            last = shot(random, last)
+            if random.random() < 0.2:
+                changes += 1
+                regions, spec = other(random)
+                conditions = {"car": Even()} if "car" in spec.rules else {}
+                for event in events.change(regions, spec, conditions, random.choice((ROOM - 2, 8))):
+                    reader.take(event)
+                events.validate()
+            for event in events.observe(last, tracks, values):
+                reader.take(event)
+            events.validate()
+            inside = {name: zone.inside for name, zone in events.counts().zones.items()}
+            assert inside == {name: sum(name in one.zones for one in reader.lives.values()) for name in inside}
+            assert {zone for one in reader.lives.values() for zone in one.zones} <= inside.keys()
+        for event in events.end_all("undeployed"):
+            reader.take(event)
+        assert all(life.ended for life in reader.lives.values())
+    assert changes > 200
 
 
 def test_the_tracks_of_the_real_tracker_do_the_same() -> None:

@@ -19,6 +19,12 @@ class Hooks:
     """For the next requests, in order; 0: hang up. Afterwards 204."""
     posted: list[dict[str, Any]] = field(default_factory=list)
     """Each request's body, refused ones too."""
+    bodies: list[bytes] = field(default_factory=list)
+    """The same, as they came."""
+    headers: list[dict[str, str]] = field(default_factory=list)
+    """Those of each request; names in lower case."""
+    retry_after: str | None = None
+    """A header of each answer."""
     url: str = ""
 
 
@@ -30,11 +36,15 @@ def hook_server() -> Iterator[Hooks]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            hooks.headers.append({name.lower(): value for name, value in self.headers.items()})
+            hooks.bodies.append(body)
             hooks.posted.append(json.loads(body))
             status = hooks.statuses.pop(0) if hooks.statuses else 204
             if status:
                 self.send_response(status)
                 self.send_header("Location", hooks.url)
+                if hooks.retry_after is not None:
+                    self.send_header("Retry-After", hooks.retry_after)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
             else:

@@ -43,6 +43,8 @@ class Up:
             argv += ["--device", device]
         if "--nats" not in self._options:
             argv += ["--port", "0"]
+        if "--web" not in self._options:
+            argv += ["--no-web"]
         with self._output.open("w") as out:
             self._process = subprocess.Popen(argv, env=self.env, stdout=out, stderr=out, text=True)
         until_sync(lambda: "next: " in self.output() or self._process.poll() is not None, 120, "hams-ctl up")  # type: ignore[union-attr]
@@ -76,6 +78,11 @@ class Up:
         url = json.loads((self.home / "up.json").read_text())["url"]
         assert isinstance(url, str)
         return url
+
+    @property
+    def page(self) -> str:
+        """Address of the page, where `--web` asked for one."""
+        return next(line.split()[1] for line in self.output().splitlines() if line.strip().startswith("page: "))
 
     def _run(self, args: tuple[str | Path | int, ...], timeout: float) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "hams_services.ctl", *map(str, args)]

@@ -66,6 +66,6 @@ def test_a_box_is_lost_and_its_backup_and_a_copy_of_its_store_serve(tmp_path: Pa
         until_served(up)
         assert group(up)["deployed_at"] == before["deployed_at"]
         group_file(tmp_path, tmp_path / "grey.avi", mode="lossless", pace="max", loop=True)
-        up.ctl("deploy", path)
+        up.ctl("deploy", path, "--strategy", "mfs")
         assert "--replace" in up.ctl("restore", saved, code=7)
         up.ctl("restore", saved, "--replace")

@@ -32,7 +32,6 @@ def changed(face: Path, path: Path, node: str, **changes: Any) -> Path:
     return write(path, group)
 
 
-@pytest.mark.smoke
 def test_bad_files_and_messages_are_named_and_harm_nobody(
     up: Up, face_file: Path, astronaut: Path, tmp_path: Path
 ) -> None:

@@ -15,9 +15,9 @@ import nats.errors
 import pytest
 
 import hams_client
-from hams_services.ctl.control import Control
 from hams_services.ctl.system.broker import MAX_PAYLOAD
 from hams_services.security.folder import set_up_site
+from hams_shared.bus.control import Control
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.protocol import Message
 from hams_shared.errors import CredentialsError, DeadlineError, HamsError, NotFoundError

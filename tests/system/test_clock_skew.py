@@ -83,7 +83,8 @@ def test_clocks_hours_apart_change_nothing(parts: Parts, tmp_path: Path) -> None
         # deployed again from a box whose clock is behind: it counts all the same
         before = parts.json("status")["groups"][0]
         parts.env |= Skew(tmp_path).env(-9)
-        parts.ctl("deploy", group_file(tmp_path, tmp_path / "grey.avi", mode="lossless", pace="max", loop=True))
+        again = group_file(tmp_path, tmp_path / "grey.avi", mode="lossless", pace="max", loop=True)
+        parts.ctl("deploy", again, "--strategy", "mfs")
         after = parts.json_when(lambda s: s["groups"][0]["state"] == "serving", "status")["groups"][0]
         assert after["deployed_at"] < before["deployed_at"]
         assert after["active"]["epoch"] > before["active"]["epoch"]

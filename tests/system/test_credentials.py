@@ -25,6 +25,7 @@ from hams_services.pipeline.gallery_keeper import Shelves
 from hams_services.pipeline.gallery_store import GalleryStore
 from hams_services.security.folder import set_up_site
 from hams_shared.bus.journal import events_journal
+from hams_shared.bus.model_prune import prune, stored
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.protocol import Message
 from hams_shared.errors import BadInputError, BrokerError, CredentialsError
@@ -37,7 +38,7 @@ from support.events import event
 from support.grey import LENGTH, group_file, picture, video
 from support.results import Subscriber
 from support.up import Up
-from support.wait import following, until, until_sync
+from support.wait import following, until_sync
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -79,6 +80,7 @@ MAY = {
             "hams.v1.infer.face",
             "hams.v1.push.face.s",
             "hams.v1.events-after.face",
+            "hams.v1.pipeline.groups",
             "hams.v1.pictures-wanted.face",
             "hams.v1.outputs-wanted.face",
         ],
@@ -90,12 +92,30 @@ MAY = {
         ],
     },
     "dashboard": {
-        "publish": ["hams.v1.scheduler.view", "hams.v1.pipeline.status", "hams.v1.events-after.face", "$SRV.PING"],
-        "subscribe": ["hams.v1.heartbeat.*.*.*", "hams.v1.result.face.*", "hams.v1.event.face.*"],
+        "publish": [
+            "hams.v1.scheduler.view",
+            "hams.v1.pipeline.status",
+            "hams.v1.events-after.face",
+            "hams.v1.history-after",
+            "$SRV.PING",
+        ],
+        "subscribe": ["hams.v1.heartbeat.*.*.*", "hams.v1.result.face.*", "hams.v1.event.face.*", "hams.v1.history.*"],
     },
     "scheduler": {
-        "publish": ["$KV.hams-plans.face", "$KV.hams-profiles.x", "hams.v1.agent.box.openvino.cpu0.profile"],
-        "subscribe": ["hams.v1.heartbeat.*.*.*", "hams.v1.scheduler.plan", "hams.v1.pipeline.load"],
+        "publish": [
+            "$KV.hams-plans.face",
+            "$KV.hams-profiles.x",
+            "hams.v1.agent.box.openvino.cpu0.profile",
+            "hams.v1.history.scheduler",
+            "$JS.API.STREAM.CREATE.hams-history",
+            "$JS.API.STREAM.MSG.GET.hams-history",
+        ],
+        "subscribe": [
+            "hams.v1.heartbeat.*.*.*",
+            "hams.v1.scheduler.plan",
+            "hams.v1.pipeline.load",
+            "hams.v1.history-after",
+        ],
     },
     "pipeline": {
         "publish": [
@@ -153,8 +173,11 @@ MAY_NOT = {
             "$JS.API.STREAM.INFO.hams-events",
             "$JS.API.STREAM.MSG.GET.hams-events",
             "$JS.API.CONSUMER.CREATE.hams-events.x",
+            "hams.v1.history-after",
+            "hams.v1.history.scheduler",
         ],
         "subscribe": [
+            "hams.v1.history.>",
             "hams.v1.events-after.>",
             "hams.v1.infer.face",
             "hams.v1.work.>",
@@ -169,13 +192,20 @@ MAY_NOT = {
             "hams.v1.push.face.s",
             "hams.v1.event.face.s",
             "$JS.API.STREAM.MSG.GET.hams-events",
+            "$JS.API.STREAM.MSG.GET.hams-history",
+            "hams.v1.history.scheduler",
             "$KV.hams-groups.face",
             "hams.v1.work.box.a.b",
         ],
         "subscribe": ["hams.v1.work.>", "_INBOX_admin.>"],
     },
     "scheduler": {
-        "publish": ["hams.v1.work.box.openvino.cpu0", "hams.v1.result.face.s", "$JS.API.STREAM.DELETE.KV_hams-plans"],
+        "publish": [
+            "hams.v1.work.box.openvino.cpu0",
+            "hams.v1.result.face.s",
+            "$JS.API.STREAM.DELETE.KV_hams-plans",
+            "$JS.API.STREAM.PURGE.hams-history",
+        ],
         "subscribe": ["hams.v1.work.>", "hams.v1.infer.>"],
     },
     "pipeline": {
@@ -389,28 +419,12 @@ async def test_a_new_box_is_let_in_without_a_restart(broker: Broker, site: Path)
     assert broker.restarts == 0
 
 
-async def test_who_is_no_longer_known_is_told_while_he_runs(
-    broker: Broker, site: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with NatsBus(broker.url, credentials=load(site / "app.creds")) as bus:
-        (site / "app.creds").unlink()
-        set_up_site(site, [], [], max_payload=MAX_PAYLOAD)
-        assert broker.pid is not None
-        os.kill(broker.pid, signal.SIGHUP)
-        await until(lambda: "rejects the credentials of app" in caplog.text)
-        with pytest.raises(CredentialsError, match="rejects the credentials of app"):
-            await bus.request("hams.v1.infer.face", b"", timeout=1)
-    async with NatsBus(broker.url, credentials=load(site / "app.creds")):
-        pass
-
-
 async def test_without_credentials_the_broker_is_for_this_machine_only(tmp_path: Path) -> None:
     with pytest.raises(CredentialsError, match="is open to everybody.*hams-ctl init"):
         async with Broker(tmp_path, host="0.0.0.0"):
             pass
 
 
-@pytest.mark.smoke
 def test_a_whole_system(site: Path, tmp_path: Path) -> None:
     group = group_file(tmp_path, video(tmp_path), mode="lossless", pace="max")
     options = ("--secrets", str(site), "--host", "0.0.0.0")
@@ -423,6 +437,7 @@ def test_a_whole_system(site: Path, tmp_path: Path) -> None:
         assert parts["credentials"] == str(site / "admin.creds")
         for user in ("dashboard", "admin"):
             assert "grey" in up.ctl("--credentials", site / f"{user}.creds", "status")
+            assert "plan 1 of grey is active" in up.ctl("--credentials", site / f"{user}.creds", "history")
         said = up.ctl("--credentials", site / "app.creds", "undeploy", "grey", code=5)
         assert "our credentials do not allow it" in said, said
         assert "cannot read the credentials" in up.ctl("--credentials", tmp_path / "none", "status", code=5)
@@ -450,3 +465,18 @@ def test_a_whole_system(site: Path, tmp_path: Path) -> None:
         until_sync(lambda: up.logs().count(has) > before, 60, "the agent is back")
         back()
         assert "do not allow it" not in up.logs(), up.logs()
+
+
+async def test_the_scheduler_may_delete_model_files_without_use(broker: Broker, site: Path) -> None:
+    admin, scheduler = (
+        NatsBus(broker.url, credentials=load(site / f"{user}.creds")) for user in ("admin", "scheduler")
+    )
+    async with admin, scheduler:
+        store = await admin.objects(subjects.MODEL_STORE)
+        for number in (1, 2):
+            await store.put(f"{number}" * 64, bytes(number))
+        await (await admin.kv(subjects.bucket(subjects.UPLOADS))).put("mine", b"needs " + b"1" * 64)
+        found = await stored(scheduler)
+        assert list(found.unused) == ["2" * 64]
+        assert await prune(scheduler, found.sizes) == ["2" * 64]
+        assert await store.sizes() == {"1" * 64: 1}

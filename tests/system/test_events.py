@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -18,6 +20,7 @@ import pytest
 from hams_client import Event, Hams, sync
 from hams_services.pipeline.event_history import EventHistory
 from hams_services.pipeline.event_outbox import EventOutbox
+from hams_services.sinks.event_queue import EventQueue
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.runtime.lifecycle import ended
 from hams_shared.wire import subjects
@@ -142,11 +145,13 @@ async def test_a_webhook_gets_every_event_of_a_rule_over_its_own_death(
     own_nats_server: NatsServer, outbox: EventOutbox, tmp_path: Path
 ) -> None:
     def post(url: str) -> subprocess.Popen[bytes]:
-        options = ("--rule", "stays", "--state", str(tmp_path / "last"), "--nats", own_nats_server.url)
+        options = ("--rule", "stays", "--queue", str(tmp_path / "queue"), "--nats", own_nats_server.url)
         return subprocess.Popen([sys.executable, "-m", "hams_services.ctl", "sink", "webhook", "grey", url, *options])
 
     with hook_server() as hooks:
-        (tmp_path / "last").write_text("0")  # from the oldest
+        queue = EventQueue(tmp_path / "queue")
+        queue.pass_by(0)  # from the oldest
+        queue.close()
         hooks.statuses = [204, 503, 204, 0]
         process = post(hooks.url)
         outbox.put([event("rule", track, rule=("stays", "other")[track % 2]) for track in range(8)])
@@ -164,3 +169,49 @@ async def test_a_webhook_gets_every_event_of_a_rule_over_its_own_death(
     tracks = [one["track"] for one in hooks.posted]
     assert sorted(set(tracks)) == wanted
     assert tracks == sorted(tracks)
+
+
+async def test_events_wait_in_the_queue_while_nobody_takes_them(
+    own_nats_server: NatsServer, outbox: EventOutbox, tmp_path: Path
+) -> None:
+    """Longer than HAMS keeps them: its broker loses all, and the sink is killed; the receiver comes back."""
+    queue = EventQueue(tmp_path / "queue")
+    queue.pass_by(0)
+    queue.close()
+
+    def post(url: str) -> subprocess.Popen[bytes]:
+        options = ("--queue", str(tmp_path / "queue"), "--nats", own_nats_server.url)
+        command = [sys.executable, "-m", "hams_services.ctl", "sink", "webhook", "grey", url, *options]
+        return subprocess.Popen(command, stderr=subprocess.PIPE)
+
+    def waiting() -> int:
+        with sqlite3.connect(f"file:{tmp_path / 'copy'}?mode=ro", uri=True) as file:
+            return int(file.execute("SELECT COUNT(*) FROM events").fetchone()[0])
+
+    def copied() -> int:
+        for end in ("", "-wal"):
+            if (path := tmp_path / f"queue{end}").exists():
+                shutil.copy(path, tmp_path / f"copy{end}")
+        try:
+            return waiting()
+        except sqlite3.Error:
+            return 0  # copied in the middle of a write
+
+    with hook_server() as hooks:
+        hooks.statuses = [503] * 10_000
+        process = post(hooks.url)
+        outbox.put([event("new", track) for track in range(8)])
+        await until(lambda: copied() == 8, timeout=30, what="all events in the queue")
+        process.kill()
+        process.communicate()
+        await asyncio.to_thread(own_nats_server.restart, kill=True, empty=True)
+        hooks.statuses = []
+        hooks.posted.clear()
+        process = post(hooks.url)
+        try:
+            await until(lambda: len(hooks.posted) >= 8, timeout=60, what="all events")
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, err = await asyncio.to_thread(process.communicate, timeout=60)
+            assert process.returncode == 0, err.decode()
+    assert [one["track"] for one in hooks.posted[:8]] == list(range(8))

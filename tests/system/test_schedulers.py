@@ -1,7 +1,8 @@
-"""A leading scheduler that is paused (SIGSTOP); all other ways to lose one are in tests/world/test_schedulers.py."""
+"""A leading scheduler that is paused (SIGSTOP) or killed; all other ways to lose one: world/test_schedulers.py."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -49,7 +50,6 @@ def plan(up: Up) -> dict[str, Any]:
     return active
 
 
-@pytest.mark.smoke
 def test_a_leader_that_was_paused_finds_itself_deposed(pair: Up, tmp_path: Path) -> None:
     up = pair
     group = group_file(tmp_path, video(tmp_path), mode="lossless", pace="max", loop=True)
@@ -60,7 +60,7 @@ def test_a_leader_that_was_paused_finds_itself_deposed(pair: Up, tmp_path: Path)
         os.kill(first["pid"], signal.SIGSTOP)
         try:
             until_sync(lambda: leader(up)["term"] > first["term"], 20, "another leader")
-            up.ctl("deploy", group)  # a new plan, made by the other
+            up.ctl("deploy", group, "--strategy", "mfs")  # a new plan, made by the other
             after = plan(up)
             assert after["epoch"] > before["epoch"]
         finally:
@@ -71,4 +71,26 @@ def test_a_leader_that_was_paused_finds_itself_deposed(pair: Up, tmp_path: Path)
         assert leader(up)["term"] > first["term"]
         assert plan(up) == after
         results.until(len(results.received) + 10)
+        check_history(up)
     up.check_ledger()
+
+
+def check_history(up: Up) -> None:
+    """It tells everything once, and outlives a scheduler that is killed."""
+    before, first = history(up), leader(up)
+    told = [(one["kind"], one["group"], one["device"], one["epoch"], one["text"]) for one in before]
+    assert len(set(told)) == len(told)
+    plans = [one["epoch"] for one in before if one["kind"] == "plan"]
+    assert plans == sorted(set(plans))
+    assert plans[-1] == plan(up)["epoch"]
+    os.kill(first["pid"], signal.SIGKILL)
+    until_sync(lambda: leader(up)["term"] > first["term"], 20, "another leader")
+    until_sync(lambda: len(history(up)) > len(before), 20, "it is told")
+    after = history(up)
+    assert after[: len(before)] == before
+    assert {one["kind"] for one in after[len(before) :]} <= {"leader", "plan", "plan-active"}
+
+
+def history(up: Up) -> list[dict[str, Any]]:
+    """All that is told."""
+    return [json.loads(line) for line in up.ctl("history", "--json").splitlines()]

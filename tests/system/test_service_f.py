@@ -57,6 +57,12 @@ def test_from_group_file_to_results(up: Up, lossless_face: Path, astronaut: Path
     assert len(matrix["models"]) == 6
     assert matrix["devices"] == ["box.onnxruntime.cpu1", "box.openvino.cpu0"]
     assert [len(row) for row in matrix["fps"]] == [2] * 6
+    assert set(matrix["hosts"].values()) == {"box"}
+    assert matrix["cores"]["box"] > 0
+    assert [len(row) for row in matrix["cpu_ms"]] == [2] * 6
+    (tmp_path / "matrix.json").write_text(json.dumps(matrix))
+    again = up.ctl("plan", "--instance", tmp_path / "matrix.json", "--strategy", "hfs", "--max-streams", 1, "--json")
+    assert json.loads(again)[0]["max_streams"] >= 1
     tflite = [reason for pair, reason in matrix["reasons"].items() if "onnxruntime" in pair]
     assert len(tflite) == 3
     assert all("tflite" in reason.lower() for reason in tflite)
@@ -113,7 +119,6 @@ def test_from_group_file_to_results(up: Up, lossless_face: Path, astronaut: Path
     assert "not deployed" in up.ctl("infer", "face", astronaut, code=5)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("number", [0, 1])
 def test_kill_9_of_an_agent_loses_no_frame(up: Up, lossless_face: Path, number: int) -> None:
     device = cores()[number]
@@ -161,7 +166,6 @@ def test_a_device_that_stays_away_is_replaced(tmp_path: Path, lossless_face: Pat
             agent.wait(10)
 
 
-@pytest.mark.smoke
 def test_kill_9_of_scheduler_and_broker_while_serving(up: Up, lossless_face: Path) -> None:
     with Subscriber(up.url, "face") as results:
         up.ctl("deploy", lossless_face)

@@ -41,7 +41,6 @@ def plan(up: Up) -> dict[str, Any]:
     return active
 
 
-@pytest.mark.smoke
 def test_store_scheduler_and_pipeline_lost_at_once(box: Up, own_nats_server: NatsServer, tmp_path: Path) -> None:
     """Only the agent remembers: the plan it serves carries its group."""
     up = box

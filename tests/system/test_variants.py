@@ -13,8 +13,9 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from hams_client import Result
-from hams_services.ctl.control import Control, prepare_group
 from hams_services.models.groups import load_group
+from hams_services.models.prepare import prepare_group
+from hams_shared.bus.control import Control
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.group.node_spec import NodeSpec
 from hams_shared.wire.messages.group import ModelRef

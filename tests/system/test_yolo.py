@@ -60,4 +60,5 @@ def test_yolo_finds_what_its_weights_say(up: Up, tmp_path: Path) -> None:
 
     wrong = group(tmp_path, "v8", devices["openvino"], "v5")
     said = up.ctl("deploy", wrong, code=8)
-    assert "the output is 1×6×84, expected 1×P×7 for 2 labels (check version and labels)" in said
+    assert "the output is 1×6×84, expected 1×P×7 for 2 labels" in said
+    assert "version v8 with 2 labels fits this shape" in said

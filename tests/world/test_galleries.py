@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,27 @@ async def test_identities_and_names_outlive_pipeline_and_group_and_are_those_of_
     assert await box.names() == {0: "", 1: "Anna", 2: ""}  # read from the broker
     await box.redeploy(group())
     assert [(await box.sees(who))["identity"] for who in (3, 5, 6, 7)] == [0, 1, 2, 3]
+
+
+async def test_a_pipeline_that_starts_while_another_network_is_loaded_has_the_gallery_of_the_one_that_serves(
+    world: System,
+) -> None:
+    box = await site(world)
+    assert (await box.sees(3))["identity"] == 0
+    await box.ask(verb="name", identity=0, name="Anna")
+    world.devices["box.stub.sim"].load_s = 60.0
+    record, files = world.record(group("person +1"))
+    await world.control.upload(files, lambda *_: None)
+    await world.control.deploy(record)
+    await box.restart()
+    await world.later(2 * SAVE_S)
+    assert (await box.sees(3)).get("name") == "Anna"
+    await world.later(2 * SAVE_S)
+    async with asyncio.timeout(300):
+        async for _ in world.control.follow(record):
+            pass
+    await world.deploy(group())
+    assert (await box.sees(3)).get("name") == "Anna"
 
 
 async def test_a_pipeline_that_is_killed_has_what_was_saved_every_few_seconds(world: System) -> None:

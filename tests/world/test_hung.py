@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hams_agents.runtime.progress import HANGS
+from hams_shared.wire.messages.agents import HANGS
 from support.world.stub import StubDevice
 from support.world.system import System, light
 

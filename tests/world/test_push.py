@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hams_client import Pushed
+from hams_services.pipeline.retries import NOT_FINITE_ATTEMPTS
 from hams_services.pipeline.service import UNDER_WAY
 from hams_shared.errors import BadInputError, DeadlineError, NotFoundError, OverloadedError, RefusedError, SourceError
 from support.world.stub import StubDevice
@@ -168,7 +169,14 @@ async def test_a_frame_that_cannot_be_decoded_is_counted_with_the_reason_and_the
     assert values(results.received) == pytest.approx([np.log(STEP)], abs=0.01)
     stream = await world.stream()
     assert (stream.delivered, sum(stream.failed.values())) == (1, 1)
-    assert "frame 0 failed: light: task regression: the network gave values that are not finite" in stream.text
+    assert "frame 0 failed: light: node light: 1 of 1 numbers of output y are not finite (infinity)" in stream.text
+    assert stream.failed == {"not-finite": 1}
+
+    async def counted() -> bool:
+        beats = [device.heartbeat for device in (await world.view()).devices if device.heartbeat is not None]
+        return [one.not_finite for beat in beats for one in beat.nodes] == [2 * NOT_FINITE_ATTEMPTS]
+
+    await world.until(counted, every=0.5)  # the stream's frame and the single image
 
 
 async def test_one_image_is_answered_beside_a_busy_stream(world: System) -> None:

@@ -11,7 +11,7 @@ import cv2
 import pytest
 
 from hams_services.ctl.actions.deploy import check_streams
-from hams_services.ctl.control import prepare_group
+from hams_services.models.prepare import prepare_group
 from hams_shared.errors import ModelFetchError, NotFoundError, SourceError
 from hams_shared.group.spec import GroupSpec
 from hams_shared.wire.messages.pipeline import StreamView

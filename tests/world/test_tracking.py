@@ -168,3 +168,34 @@ async def test_events_of_tracks_zones_and_rules_outlive_a_pipeline(world: System
     assert sorted(one for one in kinds if one[0] == "end") == [("end", 1, "restart"), ("end", 2, "restart")]
     await world.control.undeploy("grey")
     await world.later(3.0)
+
+
+async def test_tracks_end_when_a_camera_gives_no_frames(world: System) -> None:
+    """The system is told that nobody is known to be there any more; what comes later is new."""
+    world.scheduler()
+    world.pipeline()
+    world.agent("one", StubDevice(fps=40))
+    await world.alive(1)
+    await world.deploy(tracked({"track": {"confirm_hits": 1}}, {"cadence": "track"}, stream=YARD))
+    results = await world.listen()
+
+    async def show(numbers: range) -> None:
+        for number in numbers:
+            await world.hams.push("grey", "s0", picture(number))
+            await world.later(0.1)
+
+    await show(range(1, 11))
+    await world.until(lambda: len(results.received) == 10)
+    await world.later(9.0)
+    assert (await world.stream()).places.zones["left"].inside == 1
+    await world.later(3.0)
+    left = (await world.stream()).places.zones["left"]
+    assert (left.inside, left.entries, left.exits) == (0, 1, 1)
+    ends = [one for one in await event_kinds(world) if one[0] == "end"]
+    assert ends == [("end", 1, "no-frames"), ("end", 2, "no-frames")]
+    await world.later(60.0)
+    await show(range(11, 21))
+    await world.until(lambda: len(results.received) == 20)
+    assert tracks(results) == [[1, 2]] * 10 + [[3, 4]] * 10
+    assert len({result.data["run"] for result in results.received}) == 1
+    assert sum(one[0] == "end" for one in await event_kinds(world)) == 2

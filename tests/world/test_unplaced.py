@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hams_services.ctl.control import known
+from hams_shared.bus.control import known
 from hams_shared.errors import HamsError, NotFoundError
 from support.world.stub import StubDevice
 from support.world.system import System, light, picture

@@ -7,13 +7,17 @@ threads, one per lane, are inside :meth:`Network.infer`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hams_agents.devices import DeviceSpec
+from hams_agents.question import Question
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Capabilities:
     """Properties of a device, as its agent advertises them."""
 
     backend: str
-    """``openvino``, ``onnxruntime`` or ``emulated``."""
+    """The backend's name, as device names begin with it: ``openvino``."""
     unit: str
     """The unit's short name, a subject token: ``cpu0``, ``gpu``, ``cuda0``, ``vpu``."""
     kind: str
@@ -35,7 +39,8 @@ class Capabilities:
     precisions: tuple[str, ...]
     """Precisions the device computes in, e.g. ``("fp32", "bf16")``; the first is the one used."""
     runtime: str
-    """Runtime and version, e.g. ``openvino 2026.4.1``."""
+    """Runtime and version, and of a device with a driver its version, too: ``openvino 2026.4.1, driver 1.19.0``. A
+    measurement holds for these versions."""
     lanes: int = 1
     """Inferences that run at the same time, each on its part of the device."""
     threads: int = 0
@@ -51,6 +56,31 @@ class Capabilities:
     """Power, W; 0: not known."""
     busy_w: float = 0.0
     """Power with all lanes busy, W; 0: not known."""
+    device_file: str = ""
+    """A file that is there while the device is, such as ``/dev/memx0``: when it disappears, the device is gone."""
+    compile_apart: bool = False
+    """Whether a network is compiled in a child process first, since the device's driver may abort the process."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A further input of a network, next to its image."""
+
+    name: str
+    """As the file names it."""
+    shape: tuple[int, ...]
+    """For ONE image, batch axis first, e.g. (1, 2); -1: any size."""
+    dtype: str = "float32"
+    """Element type, as NumPy names it: ``float32``, ``int64`` …"""
+    batched: bool = True
+    """Whether the network's own input has the batch axis; if not, it takes ``shape[1:]``, and one image at a time."""
+    example: tuple[float, ...] = ()
+    """Values where no frame gives any (measuring, the first inference), broadcast to the shape; empty: zeros."""
+
+
+Further = Mapping[str, NDArray[Any]]
+"""Values of further inputs by name, N first: one row per image."""
+NO_FURTHER: Further = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -70,6 +100,8 @@ class ModelFile:
     """Element type of the input: ``f32`` or ``u8``."""
     lanes: int = 0
     """Inferences of it at a time, where fewer than the device's lanes give more throughput; 0: one per lane."""
+    further: tuple[TensorSpec, ...] = ()
+    """The network's inputs besides the image, in the order of the file."""
 
 
 class Network(Protocol):
@@ -95,10 +127,13 @@ class Network(Protocol):
         """Time to read and compile, ms."""
         ...
 
-    def infer(self, batch: NDArray[np.generic], *, alone: bool = True) -> Mapping[str, NDArray[np.generic]]:
+    def infer(
+        self, batch: NDArray[np.generic], *, further: Further = NO_FURTHER, alone: bool = True
+    ) -> Mapping[str, NDArray[np.generic]]:
         """Run `batch` (N×…, as ``ModelFile.input_shape`` with N images) and return outputs by name, N first.
 
-        With `alone` it uses the whole device, otherwise one lane's part of it.
+        `further` holds the values of all inputs in ``ModelFile.further``, each N×… with a row per image. With `alone`
+        it uses the whole device, otherwise one lane's part of it.
 
         Raises:
             ModelError: the runtime failed; the text is its reason in one line.
@@ -119,6 +154,19 @@ class Counting(Protocol):
         ...
 
 
+@runtime_checkable
+class Generating(Protocol):
+    """A network that writes text over seconds, one picture at a time: it is run beside the device's lanes."""
+
+    def asked(self, question: Question) -> Network:
+        """Return the same network, asked `question` about each picture."""
+        ...
+
+    def end(self) -> None:
+        """Write no more: what is being written ends at its next token."""
+        ...
+
+
 class Backend(Protocol):
     """One opened compute unit."""
 
@@ -131,11 +179,57 @@ class Backend(Protocol):
         """Read, check and compile `model`.
 
         Raises:
-            UnsupportedModelError: this runtime or device cannot run such a model (format, operator, shape).
+            UnsupportedModelError: this runtime or device cannot run such a model (format, operator, shape, further
+                inputs).
             ModelError: the file is corrupt, or does not take `model.input_shape`.
         """
         ...
 
     def close(self) -> None:
         """Release the device."""
+        ...
+
+
+class BackendType(Protocol):
+    """What an entry point of the group ``hams.backends`` names: a class; its name begins the names of its devices.
+
+    The class may also be the :class:`Backend` itself, whose `open` returns an instance. Its module must not import the
+    runtime: it is loaded before the process is pinned to cores, and a runtime counts them when it is imported.
+    """
+
+    note: str = ""
+    """What people should know of its devices, in `hams-ctl devices --discover`: ``never run on real hardware``."""
+
+    @staticmethod
+    def parse(target: str) -> tuple[str, str]:
+        """Return the `target` of a device name, ``NAME:TARGET@CORES``, as the runtime writes it, and its unit.
+
+        The unit is the device's short name on its host, a subject token (lower-case letters, digits, ``-``, ``_``).
+        The cores are appended to a unit ``cpu``. Called before the process is pinned: it imports no runtime.
+
+        Raises:
+            DeviceSpecError: there can be no such target; the hint says how they are written.
+        """
+        ...
+
+    @staticmethod
+    def targets() -> Sequence[str]:
+        """Return the targets that this host has, for discovery, in a process of its own. Empty: none.
+
+        Raises:
+            ImportError: the runtime is not installed.
+            DeviceSpecError: it cannot be asked; the text says why.
+        """
+        ...
+
+    @staticmethod
+    def open(spec: DeviceSpec, cache: Path | None = None) -> Backend:
+        """Open the device `spec`; it may keep files, compiled networks for example, in its own folder under `cache`.
+
+        The process is pinned to ``spec.cores``; a CPU computes with ``spec.threads`` threads.
+
+        Raises:
+            ImportError: the runtime is not installed.
+            DeviceSpecError: there is no such device on this host; the hint lists those that are.
+        """
         ...

@@ -12,7 +12,7 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from hams_shared.errors import DeviceSpecError
+from hams_agents.backends.base import ModelFile
+from hams_shared.errors import DeviceSpecError, ModelError
 
 PROVIDER = "CUDAExecutionProvider"
 REQUESTS = 4
@@ -52,6 +53,50 @@ def provider(index: int) -> tuple[str, dict[str, str]]:
         "cudnn_conv_algo_search": "EXHAUSTIVE",
         "arena_extend_strategy": "kSameAsRequested",
     }
+
+
+class CudaUnit:
+    """One NVIDIA GPU through CUDA; see :class:`hams_agents.backends.onnxruntime.Unit`.
+
+    Raises:
+        DeviceSpecError: CUDA does not work there.
+    """
+
+    kind = "gpu"
+    precision = "fp32"
+    requests = REQUESTS
+    batches = True
+    static = False
+    apart = False
+
+    def __init__(self, index: int) -> None:
+        check(index)
+        self._index = index
+        self.name = name(index)
+        driver = driver_version()
+        self.runtime = f"onnxruntime {ort.__version__}" + (f", driver {driver}" if driver else "")
+
+    def memory_mib(self) -> tuple[float, float] | None:
+        """Return used and total memory, MiB; None: not known."""
+        return memory_mib(self._index)
+
+    def open(self, model: ModelFile, options: Any, sizes: Mapping[str, int]) -> Any:
+        """Open a session on the GPU.
+
+        Raises:
+            ModelError: CUDA is gone.
+            Exception: of ONNX Runtime: it cannot read or compile the model.
+        """
+        providers = [provider(self._index)]
+        session = ort.InferenceSession(str(model.path), options, providers=providers, enable_fallback=0)
+        if PROVIDER not in session.get_providers():
+            raise ModelError(f"model {model.name}: CUDA is gone, ONNX Runtime would use the CPU", "restart the agent")
+        return session
+
+
+def driver_version(root: Path = Path("/")) -> str:
+    """Return the version of NVIDIA's kernel driver; empty: not known. `root` is that of the host's files."""
+    return _first_line(root / "sys/module/nvidia/version")
 
 
 def check(index: int) -> None:

@@ -9,6 +9,8 @@ profile states (:meth:`hams_agents.emulation_profile.EmulationProfile.service_s`
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,12 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hams_agents.backends.base import Backend, Capabilities, ModelFile, Network
+from hams_agents.backends.base import NO_FURTHER, Backend, Capabilities, Further, ModelFile, Network
+from hams_agents.backends.further import examples
 from hams_agents.backends.network import Array, noise
 from hams_agents.backends.replay import Replay, Replays, Store, prune, store_path
 from hams_agents.devices import DeviceSpec
 from hams_agents.emulation_profile import EmulationProfile, read_profile
-from hams_shared.errors import ModelError, UnsupportedModelError
+from hams_shared.errors import DeviceSpecError, ModelError, UnsupportedModelError
 
 _MOST_LATE_S = 0.01
 """A sleep that ended later than this was disturbed; only what is below it is made up for. On two cores with five times
@@ -56,6 +59,9 @@ class EmulatedBackend:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._profile = read_profile(Path(spec.target))
+        self._faults = Faults(self._profile, clock)
+        if self._faults.gone:
+            raise DeviceSpecError(f"device {spec} is not there: no {self._profile.device_file}", "plug it in")
         self._clock = clock
         self._pacer = Pacer(clock, sleep)
         self._busy = Busy()
@@ -75,6 +81,8 @@ class EmulatedBackend:
     def load(self, model: ModelFile) -> EmulatedNetwork:
         """Load `model`, and on the CPU behind the profile what it needs; see
         :meth:`hams_agents.backends.base.Backend.load`."""
+        if model.path.suffix.lower() == ".zip":
+            raise UnsupportedModelError(f"model {model.name}: an emulated device runs no vision language model")
         fps = self._profile.fps_of(model.name, model.digest)
         if fps is None:
             raise UnsupportedModelError(
@@ -83,9 +91,10 @@ class EmulatedBackend:
             )
         start = self._clock()
         with self._pacer.at_least(self._profile.load_ms / 1e3):
+            self._faults.load(model.name)
             source = self._source(model)
         load_ms = max((self._clock() - start) * 1e3, self._profile.load_ms)
-        return EmulatedNetwork(model, source, self._profile, fps, self._pacer, self._busy, load_ms)
+        return EmulatedNetwork(model, source, self._profile, fps, self._pacer, self._busy, load_ms, self._faults)
 
     def _source(self, model: ModelFile) -> Network | Replay | Zeros:
         """Return what gives the outputs."""
@@ -119,6 +128,7 @@ class EmulatedNetwork:
         pacer: Pacer,
         busy: Busy,
         load_ms: float,
+        faults: Faults,
     ) -> None:
         self.dynamic_batch = bool(profile.batch)
         self.metadata = source.metadata
@@ -130,23 +140,27 @@ class EmulatedNetwork:
         self._fps = fps
         self._pacer = pacer
         self._busy = busy
+        self._faults = faults
         self._done = 0
 
-    def infer(self, batch: Array, *, alone: bool = True) -> Mapping[str, Array]:
+    def infer(self, batch: Array, *, further: Further = NO_FURTHER, alone: bool = True) -> Mapping[str, Array]:
         """Run N images in no less than the stated time; the lanes that are busy count, `alone` does not."""
         if self._source is None:
             raise ModelError(f"model {self._model.name} is closed")
-        hang = self._profile.hang
-        if hang is not None and hang.hangs(self._model.name, self._done):
-            threading.Event().wait()
-        self._done += 1
+        done, self._done = self._done, self._done + 1
+        failure = self._faults.inference(self._model.name, done)
+        if failure is not None and self._profile.fail is not None and self._profile.fail.fast:
+            raise failure
         with (
             self._busy.one_more() as lanes,
             self._pacer.at_least(self._profile.service_s(self._fps, len(batch), lanes)),
         ):
             if self._profile.host_cpu_ms:
                 burn(self._profile.host_cpu_ms * len(batch) / 1e3)
-            return self._source.infer(batch)
+            outputs = self._source.infer(batch, further=further)
+        if failure is not None:
+            raise failure
+        return self._faults.outputs(self._model.name, done, outputs)
 
     def leave_out(self) -> None:
         """See :class:`hams_agents.backends.base.Counting`."""
@@ -158,6 +172,54 @@ class EmulatedNetwork:
         if self._source is not None:
             self._source.close()
         self._source = None
+
+
+class Faults:
+    """What the profile lets fail."""
+
+    def __init__(self, profile: EmulationProfile, clock: Callable[[], float]) -> None:
+        self._profile = profile
+        self._clock = clock
+        self._opened = clock()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the device is not there."""
+        file = self._profile.device_file
+        return file is not None and not file.exists()
+
+    def load(self, model: str) -> None:
+        """End the process where the profile wants it. Raises ModelError: the device is gone."""
+        self._abort("load", model, 0)
+        if self.gone:
+            raise ModelError(f"model {model}: the device is gone")
+
+    def inference(self, model: str, done: int) -> ModelError | None:
+        """Hang or end the process where the profile wants it; return the error that the inference fails with."""
+        profile = self._profile
+        if profile.hang is not None and profile.hang.hangs(model, done):
+            threading.Event().wait()
+        self._abort("inference", model, done)
+        if self.gone:
+            return ModelError(f"model {model}: the device is gone")
+        if profile.fail is None or not profile.fail.strikes(model, done, self._clock() - self._opened):
+            return None
+        return ModelError(f"model {model} failed: {profile.fail.text}")
+
+    def outputs(self, model: str, done: int, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Return the outputs of an inference: NaN where the profile wants it."""
+        nan = self._profile.nan
+        if nan is None or not nan.strikes(model, done, self._clock() - self._opened):
+            return outputs
+        return {
+            name: np.full_like(value, np.nan) if value.dtype.kind == "f" else value for name, value in outputs.items()
+        }
+
+    def _abort(self, at: str, model: str, done: int) -> None:
+        abort = self._profile.abort
+        if abort is not None and abort.at == at and done >= abort.after and abort.concerns(model):
+            os.kill(os.getpid(), signal.Signals[abort.signal])
+            threading.Event().wait()  # the signal is on its way
 
 
 class Busy:
@@ -240,9 +302,10 @@ class Zeros:
         self.metadata = network.metadata
         self.memory_mib = network.memory_mib
         self._model = model
-        self._like = {name: np.zeros_like(value) for name, value in network.infer(noise(model, 1)).items()}
+        outputs = network.infer(noise(model, 1), further=examples(model, 1))
+        self._like = {name: np.zeros_like(value) for name, value in outputs.items()}
 
-    def infer(self, batch: Array) -> dict[str, Array]:
+    def infer(self, batch: Array, *, further: Further = NO_FURTHER) -> dict[str, Array]:
         """Return zeros for N images."""
         if batch.shape[1:] != self._model.input_shape[1:]:
             raise ModelError(f"model {self._model.name} was given images of another shape than it was loaded for")
@@ -258,7 +321,7 @@ def _capabilities(profile: EmulationProfile, inner: Capabilities, spec: DeviceSp
         backend="emulated",
         unit=spec.unit,
         kind=profile.kind,
-        name=f"emulated {profile.kind.upper()}{' (made to hang)' if profile.hang else ''}",
+        name=f"emulated {profile.kind.upper()}{f' ({profile.made_to})' if profile.made_to else ''}",
         cores=spec.cores,
         memory_mib=profile.memory_mib,
         precisions=inner.precisions[:1],
@@ -268,4 +331,5 @@ def _capabilities(profile: EmulationProfile, inner: Capabilities, spec: DeviceSp
         emulated=True,
         idle_w=profile.power_w.idle if profile.power_w else 0.0,
         busy_w=profile.power_w.busy if profile.power_w else 0.0,
+        device_file=str(profile.device_file or ""),
     )

@@ -12,6 +12,7 @@ import ctypes
 import logging
 import queue
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,15 +22,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from hams_agents.backends.base import ModelFile
+from hams_agents.backends.base import NO_FURTHER, Further, ModelFile
+from hams_agents.backends.further import FurtherInputs, examples, rows
 from hams_shared.errors import ModelError, UnsupportedModelError
 
 log = logging.getLogger("hams.agent")
 
 Array = NDArray[Any]
-Run = Callable[[Array], list[Array]]
-"""Runs one batch, given as C-contiguous array of the network's element type; returns fresh arrays, one per
-output."""
+Run = Callable[..., list[Array]]
+"""Runs one batch, given as C-contiguous array of the network's element type; returns fresh arrays, one per output. A
+network with further inputs gets those as second argument: arrays by name, as the network takes them."""
 
 MAX_BATCH = 8
 SLOW_MS = 10.0
@@ -48,6 +50,8 @@ _CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 class BatchNetwork:
     """A loaded network of any runtime; see :class:`hams_agents.backends.base.Network`.
+
+    Outputs in float16 are given as float32: tasks compute with them, and float16 overflows at 65504.
 
     Args:
         model: the file it came from.
@@ -80,21 +84,23 @@ class BatchNetwork:
         self._names = tuple(names)
         self._one: Run | None = one
         self._lane: Run | None = lanes or one
+        self._further = FurtherInputs(model)
         images = self._cast(noise(model, MAX_BATCH))
-        singles = [self._run(one, images[i : i + 1]) for i in (0, 1)]
+        further = self._further.checked(examples(model, MAX_BATCH), MAX_BATCH)
+        singles = [self._run(one, images[i : i + 1], rows(further, i, i + 1)) for i in (0, 1)]
         self._has_batch_axis = tuple(_is_one(a) and _is_one(b) for a, b in zip(*singles, strict=True))
         self._empty = self._joined(singles[:1])
-        self._many = self._try_batches(one, open_many, 1 - least_gain, images, singles)
+        self._many = self._try_batches(one, open_many, 1 - least_gain, images, further, singles)
         if lanes is not None and lanes is not one:  # the first inference of each takes its memory
             with ThreadPoolExecutor(lanes.count) as pool:
-                list(pool.map(lambda _: self._run(lanes, images[:1]), range(lanes.count)))
+                list(pool.map(lambda _: self._run(lanes, images[:1], rows(further, 0, 1)), range(lanes.count)))
 
     @property
     def dynamic_batch(self) -> bool:
         """Whether several images are run at once."""
         return self._many is not None
 
-    def infer(self, batch: Array, *, alone: bool = True) -> dict[str, Array]:
+    def infer(self, batch: Array, *, further: Further = NO_FURTHER, alone: bool = True) -> dict[str, Array]:
         """Run N images; see :meth:`hams_agents.backends.base.Network.infer`.
 
         An output whose length depends on the image (boxes after suppression) gets a batch axis, and zeros up
@@ -111,7 +117,13 @@ class BatchNetwork:
         images = self._cast(batch)
         if not len(images):
             return {name: value[:0] for name, value in self._empty.items()}
-        return self._joined([self._run(run, part) for run, part in self._parts(images, one)])
+        values = self._further.checked(further, len(images))
+        done: list[list[Array]] = []
+        first = 0
+        for run, part in self._parts(images, one):
+            done.append(self._run(run, part, rows(values, first, first + len(part))))
+            first += len(part)
+        return self._joined(done)
 
     def close(self) -> None:
         """Release the network's memory."""
@@ -121,15 +133,15 @@ class BatchNetwork:
     def _cast(self, batch: Array) -> Array:
         return np.ascontiguousarray(batch, dtype=self._element)
 
-    def _run(self, run: Run, images: Array) -> list[Array]:
+    def _run(self, run: Run, images: Array, further: Further = NO_FURTHER) -> list[Array]:
         try:
-            outputs = run(images)
+            outputs = run(*self._further.arguments(images, further))
         except Exception as error:
             reason = one_line(error, self._model.path)
             raise ModelError(f"model {self._model.name} failed on {shape_text(images.shape)}: {reason}") from error
         if not all(isinstance(output, np.ndarray) and output.dtype != object for output in outputs):
             raise ModelError(f"model {self._model.name}: an output is not a tensor of numbers")
-        return outputs
+        return [one.astype(np.float32) if one.dtype == np.float16 else one for one in outputs]
 
     def _parts(self, images: Array, one: Run) -> list[tuple[Run, Array]]:
         """Cut a batch into what is run at once: 13 images are 8 + 4 + 1."""
@@ -159,19 +171,21 @@ class BatchNetwork:
         open_many: Callable[[], Run | None],
         share: float,
         images: Array,
+        further: Further,
         singles: list[list[Array]],
     ) -> Run | None:
-        if not all(self._has_batch_axis):
+        if not all(self._has_batch_axis) or not self._further.batched:
             return None
-        alone_s = _fastest(one, images[:1])
+        arguments = self._further.arguments
+        alone_s = _fastest(one, arguments(images[:1], further))
         if alone_s * 1e3 > SLOW_MS:
             return None
         try:
             many = open_many()
-            if many is None or not _agree(singles, many(images[:2])):
+            if many is None or not _agree(singles, many(*arguments(images[:2], further))):
                 return None
-            many(images)
-            together_s = _fastest(many, images[:4])
+            many(*arguments(images, further))
+            together_s = _fastest(many, arguments(images[:4], further))
         except Exception as error:  # the runtime cannot: then one by one, which works
             why = one_line(error, self._model.path)
             log.info("model %s runs one by one, not in batches: %s", self._model.name, why)
@@ -195,16 +209,16 @@ def _agree(singles: list[list[Array]], batch: list[Array]) -> bool:
     return True
 
 
-def _fastest(run: Run, images: Array) -> float:
+def _fastest(run: Run, arguments: tuple[Any, ...]) -> float:
     """The shortest of a few runs after one to warm up, s.
 
     The two forms are timed one after the other, never in turns: a batch evicts the weights of the other from the cache.
     """
-    run(images)
+    run(*arguments)
     best = float("inf")
     for _ in range(5):
         start = time.perf_counter()
-        run(images)
+        run(*arguments)
         best = min(best, time.perf_counter() - start)
     return best
 
@@ -217,8 +231,9 @@ def _stack(outputs: list[Array]) -> Array:
     """Stack outputs of unlike lengths along a new first axis, filled with zeros."""
     longest = np.max([output.shape for output in outputs], axis=0)
     stacked = np.zeros((len(outputs), *longest), outputs[0].dtype)
-    for row, output in zip(stacked, outputs, strict=True):
-        row[tuple(slice(size) for size in output.shape)] = output
+    for index, output in enumerate(outputs):
+        place: tuple[int | slice, ...] = (index, *(slice(size) for size in output.shape))
+        stacked[place] = output
     return stacked
 
 
@@ -231,13 +246,35 @@ class Lanes:
         for run in runs:
             self._free.put(run)
 
-    def __call__(self, images: Array) -> list[Array]:
+    def __call__(self, images: Array, *further: Further) -> list[Array]:
         """Run a batch on a lane that is free, or becomes it."""
         run = self._free.get()
         try:
-            return run(images)
+            return run(images, *further)
         finally:
             self._free.put(run)
+
+
+class BySize:
+    """Runs batches, those of each size in a form of the network of its own, which `new` opens for the first of them.
+
+    A runtime that is given more or fewer images than the time before plans its work anew. A session on CUDA tunes all
+    of its convolutions each time: seconds for a detector, in which it would count as hung.
+    """
+
+    def __init__(self, new: Callable[[int], Run]) -> None:
+        self._new = new
+        self._runs: dict[int, Run] = {}
+        self._lock = threading.Lock()
+        """Lanes that meet a new size at the same time open one form."""
+
+    def __call__(self, images: Array, *further: Further) -> list[Array]:
+        """Run a batch; as many threads at a time as the form itself admits."""
+        with self._lock:
+            run = self._runs.get(len(images))
+            if run is None:
+                run = self._runs[len(images)] = self._new(len(images))
+        return run(images, *further)
 
 
 def release_memory() -> None:
@@ -336,7 +373,7 @@ def check_type(model: ModelFile, element: DTypeLike) -> None:
 
 
 def one_input(model: ModelFile, names: Sequence[str]) -> None:
-    """Check that the network has exactly one real input.
+    """Check that the network has exactly one real input: for runtimes that take no further ones (of packages).
 
     Raises:
         UnsupportedModelError: it has another number.
@@ -344,7 +381,7 @@ def one_input(model: ModelFile, names: Sequence[str]) -> None:
     if len(names) != 1:
         listed = f": {', '.join(names)}" if names else ""
         raise UnsupportedModelError(
-            f"model {model.name} has {len(names)} inputs{listed}", "HAMS runs networks with one image input"
+            f"model {model.name} has {len(names)} inputs{listed}", "this runtime runs networks with one image input"
         )
 
 

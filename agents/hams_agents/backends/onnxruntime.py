@@ -1,32 +1,34 @@
-"""ONNX Runtime: any CPU, and NVIDIA GPUs through CUDA. Reads ONNX."""
+"""ONNX Runtime: any CPU, NVIDIA's GPUs through CUDA or TensorRT, and devices of plug-in providers. Reads ONNX."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
 
-from hams_agents.backends import cuda, host
-from hams_agents.backends.base import Capabilities, ModelFile
+from hams_agents.backends import host
+from hams_agents.backends.base import NO_FURTHER, Capabilities, Further, ModelFile
+from hams_agents.backends.further import image_input
 from hams_agents.backends.network import (
     Array,
     BatchNetwork,
+    BySize,
     Lanes,
     Run,
     check_file,
     check_shape,
     check_type,
     file_mib,
-    one_input,
     one_line,
     release_memory,
 )
+from hams_agents.backends.onnx_sizes import free_sizes
 from hams_agents.devices import DeviceSpec, lanes, request_lanes
-from hams_shared.errors import ModelError, UnsupportedModelError
+from hams_shared.errors import HamsError, ModelError, UnsupportedModelError
 from hams_shared.runtime.process import resident_mib
 
 FORMATS = frozenset({".onnx"})
@@ -53,20 +55,49 @@ _QUIET = 4
 """Log severity `fatal`: every failure is an exception already."""
 
 
+class Unit(Protocol):
+    """A device that is not the CPU under ONNX Runtime's own code for it."""
+
+    kind: str
+    """``gpu``, ``npu``, or ``cpu`` under a provider of its own."""
+    name: str
+    runtime: str
+    """ONNX Runtime, provider and driver, with their versions."""
+    precision: str
+    requests: int
+    """Inferences at a time that keep it busy."""
+    batches: bool
+    """Whether batches are tried; each size of them takes a session of its own: memory, and time to load."""
+    static: bool
+    """Whether it compiles a network for fixed sizes only."""
+    apart: bool
+    """Whether its driver may abort the process that compiles."""
+
+    def memory_mib(self) -> tuple[float, float] | None:
+        """Return used and total memory of the device, MiB; None: it does not say."""
+        ...
+
+    def open(self, model: ModelFile, options: Any, sizes: Mapping[str, int]) -> Any:
+        """Open a session on the device and nowhere else; `sizes` are those of its free axes, by name."""
+        ...
+
+
 class OnnxRuntimeBackend:
-    """The CPU or one NVIDIA GPU.
+    """The CPU, or one device of a provider.
+
+    Args:
+        spec: the device; its target was checked by `hams_agents.backends.built_in`.
+        cache: a folder for compiled networks.
 
     Raises:
-        DeviceSpecError: CUDA was asked for and does not work here.
+        DeviceSpecError: the device does not work here.
     """
 
-    def __init__(self, spec: DeviceSpec) -> None:
+    def __init__(self, spec: DeviceSpec, cache: Path | None = None) -> None:
         ort.set_default_logger_severity(_QUIET)
-        self._gpu = int(spec.target.partition(":")[2]) if spec.target.startswith("CUDA") else None
-        if self._gpu is not None:
-            cuda.check(self._gpu)
+        self._unit = open_unit(spec.target, cache)
         self._threads = spec.threads
-        self._capabilities = _capabilities(spec, self._gpu)
+        self._capabilities = _capabilities(spec, self._unit)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -79,8 +110,11 @@ class OnnxRuntimeBackend:
         release_memory()
         used = self._used()
         memory, start = used(), time.perf_counter()
-        session = self._open(model, self._threads)
+        unit = self._unit
+        free = free_sizes(model) if unit is not None and unit.static else {}
+        session = self._open(model, self._threads, free)
         port, any_batch = _image_input(session, model)
+        any_batch |= 0 in free.values()
         names = [output.name for output in session.get_outputs()]
         run = _Session(session, port.name)
         lanes = self._capabilities.lanes
@@ -88,16 +122,18 @@ class OnnxRuntimeBackend:
         one, every = Lanes([run]), Lanes([run] * at_a_time)  # a session runs in all threads that call it
         if at_a_time == 1:
             every = one
-        elif self._gpu is None:  # besides them, it computes in threads of its own
+        elif unit is None:  # besides them, it computes in threads of its own
             every = Lanes([_Session(self._open(model, self._threads // lanes), port.name)] * at_a_time)
         compiled_ms = (time.perf_counter() - start) * 1e3
 
         def many() -> Run | None:
-            if not any_batch or (self._gpu is None and lanes > 1):
+            if not any_batch or (lanes > 1 if unit is None else not unit.batches):
                 return None
-            return run if self._gpu is None else _BySize(lambda: _Session(self._open(model, self._threads), port.name))
+            if unit is None:
+                return run
+            return BySize(lambda images: _Session(self._open(model, self._threads, free, images), port.name))
 
-        least_gain = _LEAST_GAIN if self._gpu is None else _LEAST_GAIN_BY_SIZE
+        least_gain = _LEAST_GAIN if unit is None else _LEAST_GAIN_BY_SIZE
         network = BatchNetwork(model, _TYPES[port.type], names, one, many, least_gain, every)
         network.load_ms = compiled_ms
         network.metadata = dict(session.get_modelmeta().custom_metadata_map)
@@ -109,12 +145,13 @@ class OnnxRuntimeBackend:
         """Release the device."""
 
     def _used(self) -> Callable[[], float]:
-        gpu = self._gpu
-        if gpu is None or cuda.memory_mib(gpu) is None:
+        unit = self._unit
+        if unit is None or unit.memory_mib() is None:
             return resident_mib
-        return lambda: (cuda.memory_mib(gpu) or (0.0, 0.0))[0]
+        return lambda: (unit.memory_mib() or (0.0, 0.0))[0]
 
-    def _open(self, model: ModelFile, threads: int) -> Any:
+    def _open(self, model: ModelFile, threads: int, free: Mapping[str, int] | None = None, images: int = 1) -> Any:
+        """Open a session; a device of fixed sizes gets them for so many `images`, by the axes of `free`."""
         options = ort.SessionOptions()
         options.log_severity_level = _QUIET
         options.intra_op_num_threads = threads
@@ -124,14 +161,16 @@ class OnnxRuntimeBackend:
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         # For the session's own threads; those that ask for an inference take part in it.
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
-        providers: list[Any] = ["CPUExecutionProvider"] if self._gpu is None else [cuda.provider(self._gpu)]
         try:
-            session = ort.InferenceSession(str(model.path), options, providers=providers, enable_fallback=0)
+            if self._unit is not None:
+                shape = (images, *model.input_shape[1:])
+                return self._unit.open(model, options, {name: shape[axis] for name, axis in (free or {}).items()})
+            cpu = ["CPUExecutionProvider"]
+            return ort.InferenceSession(str(model.path), options, providers=cpu, enable_fallback=0)
+        except HamsError:
+            raise
         except Exception as error:
             raise _error(model, error) from error
-        if self._gpu is not None and cuda.PROVIDER not in session.get_providers():
-            raise ModelError(f"model {model.name}: CUDA is gone, ONNX Runtime would use the CPU", "restart the agent")
-        return session
 
 
 class _Session:
@@ -141,31 +180,10 @@ class _Session:
         self._session = session
         self._name = name
 
-    def __call__(self, images: Array) -> list[Array]:
+    def __call__(self, images: Array, further: Further = NO_FURTHER) -> list[Array]:
         host.ignore_denormals()
-        outputs: list[Array] = self._session.run(None, {self._name: images})
+        outputs: list[Array] = self._session.run(None, {self._name: images, **further})
         return outputs
-
-
-class _BySize:
-    """Runs batches, those of each size in a session of its own.
-
-    On CUDA a session whose images are more or fewer than the time before plans all of its convolutions anew, each
-    time: seconds for a detector, in which it would count as hung.
-    """
-
-    def __init__(self, new: Callable[[], Run]) -> None:
-        self._new = new
-        self._runs: dict[int, Run] = {}
-        self._lock = threading.Lock()
-        """Lanes that meet a new size at the same time open one session."""
-
-    def __call__(self, images: Array) -> list[Array]:
-        with self._lock:
-            run = self._runs.get(len(images))
-            if run is None:
-                run = self._runs[len(images)] = self._new()
-        return run(images)
 
 
 def _error(model: ModelFile, error: Exception) -> ModelError:
@@ -176,10 +194,9 @@ def _error(model: ModelFile, error: Exception) -> ModelError:
 
 
 def _image_input(session: Any, model: ModelFile) -> tuple[Any, bool]:
-    """Return the one input that has no initializer, and whether it takes any number of images."""
-    ports = session.get_inputs()
-    one_input(model, [port.name for port in ports])
-    port = ports[0]
+    """Return the input that takes the image, and whether it takes any number of images."""
+    ports = {port.name: port for port in session.get_inputs()}
+    port = ports[image_input(model, list(ports))]
     if port.type not in _TYPES:
         raise UnsupportedModelError(f"model {model.name} takes {port.type}, not images")
     check_type(model, np.dtype(_TYPES[port.type]))
@@ -195,19 +212,39 @@ def _image_input(session: Any, model: ModelFile) -> tuple[Any, bool]:
     return port, stated[0] is None
 
 
-def _capabilities(spec: DeviceSpec, gpu: int | None) -> Capabilities:
-    is_cpu = gpu is None
-    total = None if gpu is None else cuda.memory_mib(gpu)
+def open_unit(target: str, cache: Path | None = None) -> Unit | None:
+    """Return the device that a target names; None: the CPU. Raises DeviceSpecError: it does not work here."""
+    provider, _, index = target.partition(":")
+    match provider:
+        case "CPU":
+            return None
+        case "CUDA":
+            from hams_agents.backends.cuda import CudaUnit
+
+            return CudaUnit(int(index))
+        case "TensorRT":
+            from hams_agents.backends.tensorrt import TensorRtUnit
+
+            return TensorRtUnit(int(index), cache)
+    from hams_agents.backends import plugin_ep
+
+    return plugin_ep.find(target)
+
+
+def _capabilities(spec: DeviceSpec, unit: Unit | None) -> Capabilities:
+    on_cpu = unit is None or unit.kind == "cpu"
+    total = None if unit is None else unit.memory_mib()
     return Capabilities(
         backend="onnxruntime",
         unit=spec.unit,
-        kind="cpu" if is_cpu else "gpu",
-        name=host.cpu_name() if gpu is None else cuda.name(gpu),
+        kind="cpu" if unit is None else unit.kind,
+        name=host.cpu_name() if unit is None else unit.name,
         cores=spec.cores,
         memory_mib=host.memory_share_mib(spec.cores) if total is None else int(total[1]),
-        precisions=("fp32",),
-        runtime=f"onnxruntime {ort.__version__}",
-        lanes=lanes(spec.threads) if is_cpu else request_lanes(cuda.REQUESTS, spec.threads),
-        threads=spec.threads if is_cpu else 0,
-        limit=spec.limit if is_cpu else "",
+        precisions=("fp32" if unit is None else unit.precision,),
+        runtime=f"onnxruntime {ort.__version__}" if unit is None else unit.runtime,
+        lanes=lanes(spec.threads) if unit is None else request_lanes(unit.requests, spec.threads),
+        threads=spec.threads if on_cpu else 0,
+        limit=spec.limit if on_cpu else "",
+        compile_apart=unit is not None and unit.apart,
     )

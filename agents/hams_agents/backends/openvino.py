@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,9 @@ import openvino as ov
 from openvino import opset13
 from openvino.frontend import FrontEndManager, OpConversionFailure
 
-from hams_agents.backends import host
-from hams_agents.backends.base import Capabilities, ModelFile
+from hams_agents.backends import genai, host
+from hams_agents.backends.base import NO_FURTHER, Capabilities, Further, ModelFile, Network, TensorSpec
+from hams_agents.backends.further import image_input
 from hams_agents.backends.network import (
     Array,
     BatchNetwork,
@@ -24,7 +27,6 @@ from hams_agents.backends.network import (
     check_shape,
     check_type,
     file_mib,
-    one_input,
     one_line,
     release_memory,
     shape_text,
@@ -32,12 +34,13 @@ from hams_agents.backends.network import (
 from hams_agents.devices import DeviceSpec, lanes, request_lanes
 from hams_shared.errors import DeviceSpecError, ModelError, UnsupportedModelError
 from hams_shared.runtime.openvino_errors import unknown_operators
+from hams_shared.runtime.openvino_tflite import real_outputs, take_images
 from hams_shared.runtime.process import resident_mib
 
 log = logging.getLogger("hams.agent")
 
-_FRONTENDS = {".onnx": "onnx", ".tflite": "tflite", ".pb": "tf", ".pdmodel": "paddle"}
-FORMATS = frozenset({*_FRONTENDS, ".xml"})
+FRONTENDS = {".onnx": "onnx", ".tflite": "tflite", ".pb": "tf", ".pdmodel": "paddle"}
+FORMATS = frozenset({*FRONTENDS, ".xml"})
 _LEAST_GAIN = 0.2
 """Batches take a second compiled form, next to the one for single images: as much memory again, and time to load.
 
@@ -65,12 +68,7 @@ class OpenVinoBackend:
         self._core = ov.Core()
         self._frontends = FrontEndManager()
         self._target = spec.target
-        available = list(self._core.available_devices)
-        if spec.target not in available and f"{spec.target}.0" not in available:
-            raise DeviceSpecError(
-                f"OpenVINO finds no {spec.target} on this host",
-                f"it finds {', '.join(available) or 'nothing'}",
-            )
+        check_target(spec.target, self._core.available_devices, lambda one: _full_name(self._core, one))
         self._capabilities = _capabilities(self._core, spec)
         self._config = _config(spec, self._capabilities.precisions[0])
         self._lanes = self._capabilities.lanes
@@ -80,8 +78,10 @@ class OpenVinoBackend:
         """The device's properties."""
         return self._capabilities
 
-    def load(self, model: ModelFile) -> BatchNetwork:
+    def load(self, model: ModelFile) -> Network:
         """Read, check and compile `model`; see :meth:`hams_agents.backends.base.Backend.load`."""
+        if model.path.suffix.lower() == genai.FORMAT:
+            return genai.load(model, self._target, self._config)
         check_file(model, FORMATS, "OpenVINO")
         release_memory()
         memory, start = resident_mib(), time.perf_counter()
@@ -96,7 +96,7 @@ class OpenVinoBackend:
         compiled_ms = (time.perf_counter() - start) * 1e3
 
         def many() -> Run | None:
-            if self._target == "CPU":
+            if self._target == "CPU" or self._target.startswith("NPU"):  # which compiles for fixed sizes only
                 return None
             return Lanes(self._compile(graph, port, model, -1, self._in_lanes(config), at_a_time))
 
@@ -111,14 +111,17 @@ class OpenVinoBackend:
         """Release the device."""
 
     def _read(self, model: ModelFile) -> Any:
-        """Read with the frontend of the file's own format: Core.read_model tries the others too, and they
-        print."""
-        framework = _FRONTENDS.get(model.path.suffix.lower())
+        """Read the file. The frontend of its format is asked first: Core.read_model tries all, and they print."""
+        framework = FRONTENDS.get(model.path.suffix.lower())
         try:
             if framework is None:
                 return self._core.read_model(model.path)
             frontend = self._frontends.load_by_framework(framework)
-            return frontend.convert(frontend.load(str(model.path)))
+            graph = self._converted(frontend, model.path)
+            if framework == "tflite":
+                real_outputs(graph)
+                take_images(graph, model.dtype)
+            return graph
         except OpConversionFailure as error:
             why = unknown_operators(error) or one_line(error, model.path)
             raise UnsupportedModelError(f"model {model.name}: {why}") from error
@@ -127,6 +130,15 @@ class OpenVinoBackend:
                 f"model {model.name} cannot be read: {one_line(error, model.path)}",
                 "fetch or export it again",
             ) from error
+
+    def _converted(self, frontend: Any, path: Path) -> Any:
+        """Convert with the core, which leaves other threads Python's lock; heartbeats would wait for a frontend's."""
+        try:
+            if frontend.supported(str(path)):
+                return self._core.read_model(path)
+        except RuntimeError:
+            log.debug("the core does not read %s: the frontend says why", path.name)
+        return frontend.convert(frontend.load(str(path)))
 
     def _run_lanes(self, graph: Any, port: Any, model: ModelFile, config: dict[str, Any], at_a_time: int) -> list[Run]:
         """Return what runs single images in `at_a_time` lanes.
@@ -167,9 +179,12 @@ class OpenVinoBackend:
         """Compile for `batch` images, -1 for any number; return what runs it, one per request. Reshapes `graph`."""
         shape = (batch, *model.input_shape[1:])
         try:
-            graph.reshape({port: list(shape)})
+            names = _names(graph, model)
+            further = {names.index(spec.name): _shape_of(spec, batch) for spec in model.further}
+            graph.reshape({port: list(shape), **{graph.inputs[place]: dims for place, dims in further.items()}})
             compiled = self._core.compile_model(graph, self._target, config)
-            return [_Request(compiled.create_infer_request()) for _ in range(requests)]
+            image = next(place for place in range(len(names)) if place not in further)
+            return [_Request(compiled.create_infer_request(), names, image) for _ in range(requests)]
         except Exception as error:
             raise UnsupportedModelError(
                 f"model {model.name} cannot be compiled for {self._target} with input {shape_text(shape)}: "
@@ -178,14 +193,55 @@ class OpenVinoBackend:
 
 
 class _Request:
-    """Runs one compiled network; owns its input and output memory."""
+    """Runs one compiled network; owns its input and output memory.
 
-    def __init__(self, request: Any) -> None:
+    `names` are those of its inputs, and `image` is the place of the image's among them.
+    """
+
+    def __init__(self, request: Any, names: Sequence[str], image: int) -> None:
         self._request = request
+        self._places = {name: place for place, name in enumerate(names)}
+        self._image = image
 
-    def __call__(self, images: Array) -> list[Array]:
-        self._request.infer({0: images}, share_inputs=True)
+    def __call__(self, images: Array, further: Further = NO_FURTHER) -> list[Array]:
+        given = {self._places[name]: value for name, value in further.items()} if further else {}
+        self._request.infer({self._image: images, **given}, share_inputs=True)
         return [np.array(tensor.data) for tensor in self._request.output_tensors]
+
+
+def check_target(target: str, available: Sequence[str], name: Callable[[str], str]) -> None:
+    """Check that `target` is one of the `available` devices, and only one; `name` gives the hardware's own name.
+
+    Raises:
+        DeviceSpecError: there is no such device, or several; the hint lists those that are.
+    """
+    several = [one for one in available if one.startswith(f"{target}.")]
+    if len(several) > 1:
+        listed = ", ".join(f"openvino:{one} is {name(one)}" for one in several)
+        raise DeviceSpecError(f"openvino:{target} could be any of {len(several)} devices of this host", listed)
+    if not {target, f"{target}.0", target.removesuffix(".0")} & set(available):
+        raise DeviceSpecError(
+            f"OpenVINO finds no {target} on this host", f"it finds {', '.join(available) or 'nothing'}"
+        )
+
+
+def _full_name(core: Any, target: str) -> str:
+    try:
+        return str(core.get_property(target, "FULL_DEVICE_NAME"))
+    except Exception as error:  # OpenVINO has many kinds
+        return f"not named ({one_line(error)})"
+
+
+def with_driver(runtime: str, core: Any, target: str) -> str:
+    """Return `runtime` with the version of the device's driver; of a CPU, or where none is reported, as it is."""
+    names = {"GPU": ("GPU_DRIVER_VERSION",), "NPU": ("NPU_DRIVER_VERSION", "NPU_COMPILER_VERSION")}
+    texts = [runtime]
+    for name in names.get(target.partition(".")[0], ()):
+        try:
+            texts.append(f"{name.split('_')[1].lower()} {core.get_property(target, name)}")
+        except Exception as error:  # OpenVINO has many kinds
+            log.info("%s does not report its %s: %s", target, name, one_line(error))
+    return ", ".join(texts)
 
 
 def _capabilities(core: Any, spec: DeviceSpec) -> Capabilities:
@@ -200,10 +256,11 @@ def _capabilities(core: Any, spec: DeviceSpec) -> Capabilities:
         cores=spec.cores,
         memory_mib=host.memory_share_mib(spec.cores) if is_cpu else _device_memory_mib(core, spec.target),
         precisions=(first, *(p for p in offered if p != first)),
-        runtime=f"openvino {ov.__version__.partition('-')[0]}",
+        runtime=with_driver(f"openvino {ov.__version__.partition('-')[0]}", core, spec.target),
         lanes=lanes(spec.threads) if is_cpu else request_lanes(_requests(core, spec.target), spec.threads),
         threads=spec.threads if is_cpu else 0,
         limit=spec.limit if is_cpu else "",
+        compile_apart=spec.target.startswith("NPU"),
     )
 
 
@@ -248,14 +305,28 @@ def _config(spec: DeviceSpec, precision: str) -> dict[str, Any]:
 
 
 def _image_input(graph: Any, model: ModelFile) -> Any:
-    """Return the network's one input, after checking that it takes the model's images."""
-    one_input(model, [_name(port, index) for index, port in enumerate(graph.inputs)])
-    port = graph.inputs[0]
+    """Return the input that takes the image, after checking that it takes the model's."""
+    names = _names(graph, model)
+    port = graph.inputs[names.index(image_input(model, names))]
     shape = port.get_partial_shape()
     if shape.rank.is_static:
         check_shape(model, [_dim(d) for d in shape])
     check_type(model, port.get_element_type().to_dtype())
     return port
+
+
+def _names(graph: Any, model: ModelFile) -> list[str]:
+    """Return the names of the inputs; of several names of one, that which the model's further inputs use."""
+    known = {spec.name for spec in model.further}
+    return [
+        next((name for name in sorted(port.get_names()) if name in known), _name(port, index))
+        for index, port in enumerate(graph.inputs)
+    ]
+
+
+def _shape_of(spec: TensorSpec, batch: int) -> list[int]:
+    """Return the shape of a further input for `batch` images, -1: any number."""
+    return [batch, *spec.shape[1:]] if spec.batched else list(spec.shape[1:])
 
 
 def _metadata(graph: Any) -> dict[str, str]:

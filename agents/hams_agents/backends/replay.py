@@ -20,7 +20,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from hams_agents.backends.base import Backend, ModelFile, Network
+from hams_agents.backends.base import NO_FURTHER, Backend, Further, ModelFile, Network
+from hams_agents.backends.further import examples, rows
 from hams_agents.backends.network import Array, noise, shape_text
 from hams_shared.errors import ModelError
 
@@ -190,10 +191,11 @@ class Replay:
         known: dict[str, Any] = json.loads(facts)
         self.memory_mib: float = known["memory_mib"]
         self.metadata: Mapping[str, str] = known["metadata"]
-        self._empty = {name: value[:0] for name, value in self.infer(image).items()}
+        example = self.infer(image, further=examples(model, 1))
+        self._empty = {name: value[:0] for name, value in example.items()}
         self._counts = counts
 
-    def infer(self, batch: Array) -> dict[str, Array]:
+    def infer(self, batch: Array, *, further: Further = NO_FURTHER) -> dict[str, Array]:
         """Return the outputs of N images, each as the real network gives it alone."""
         if batch.shape[1:] != self._model.input_shape[1:]:
             raise ModelError(
@@ -203,9 +205,10 @@ class Replay:
         parts: list[dict[str, Array]] = []
         misses = 0
         for index, image in enumerate(batch):
-            digest = self._digest(image)
+            row = rows(further, index, index + 1)
+            digest = self._digest(image) + b"".join(_digest_of(row[name]) for name in sorted(row))
             recorded = self._store.get(digest)
-            parts.append(unpack(recorded) if recorded else self._compute(digest, batch[index : index + 1]))
+            parts.append(unpack(recorded) if recorded else self._compute(digest, batch[index : index + 1], row))
             misses += recorded is None
         self._counts.add(len(batch) - misses, misses)
         return _joined(parts) if parts else self._empty
@@ -214,12 +217,12 @@ class Replay:
         """Count what comes from now on apart from the device."""
         self._counts = Replays()
 
-    def _compute(self, digest: bytes, image: Array) -> dict[str, Array]:
+    def _compute(self, digest: bytes, image: Array, further: Further) -> dict[str, Array]:
         """Compute the outputs of one image and record them; one at a time."""
         with self._lock:
             if self._network is None:
                 self._network = self._load()
-            outputs = dict(self._network.infer(image))
+            outputs = dict(self._network.infer(image, further=further))
         self._store.put(digest, pack(outputs))
         if self._store.full:
             self._counts.full = str(self._store.path)
@@ -232,6 +235,10 @@ class Replay:
             if self._network is not None:
                 self._network.close()
             self._network = None
+
+
+def _digest_of(value: Array) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(value).tobytes()).digest()[:16]
 
 
 def pack(outputs: Mapping[str, Array]) -> bytes:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hams_shared.group.node_spec import InputSpec, NodeSpec
 from hams_shared.group.spec import GroupSpec
+from hams_shared.wire.messages.group import FurtherInput
 
 
 class _Request(BaseModel):
@@ -24,6 +25,7 @@ class ModelAt(_Request):
     path: str
     digest: str = ""
     input: InputSpec | None = None
+    further: tuple[FurtherInput, ...] = ()
 
 
 class Decode(_Job):

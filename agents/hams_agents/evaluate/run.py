@@ -11,19 +11,30 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hams_agents.backends.base import Backend, ModelFile, Network
+from hams_agents.backends.further import examples, tensor_specs
 from hams_agents.backends.network import noise
 from hams_agents.evaluate.requests import Collect, Decode, ModelAt, Tensors, UsedOutputs
 from hams_agents.evaluate.samples import Sample, Samples, Writer
 from hams_agents.profiling.measurement import SamplerLimits, profile
+from hams_agents.runtime.further_values import FurtherValues, in_image_pixels
 from hams_agents.runtime.serving import plain
 from hams_agents.tasks import input as tensors
 from hams_agents.tasks.base import Affine, Detected, Outputs, Reads, Task
 from hams_agents.tasks.crops import render, views_of
 from hams_agents.tasks.input import IDENTITY, Pixels, compose, inside, invert
-from hams_agents.tasks.registry import build_task, gives_objects, is_detection, used_outputs, with_lower_threshold
+from hams_agents.tasks.registry import (
+    build_task,
+    describe,
+    gives_objects,
+    in_full,
+    is_detection,
+    used_outputs,
+    with_lower_threshold,
+)
 from hams_shared.errors import BadInputError, HamsError
 from hams_shared.group.node_spec import InputSpec, NodeSpec
 from hams_shared.group.spec import GroupSpec
+from hams_shared.wire.frames import FrameId, Work
 
 ROUNDS = 3
 """How often each network is timed."""
@@ -35,7 +46,7 @@ def decode(request: Decode, backend: Backend) -> dict[str, Any]:
     samples = Samples(Path(request.samples))
     names = request.names or tuple(samples.names)
     task, threshold = with_lower_threshold(request.node.task, request.margin)
-    spec = request.node.model_copy(update={"task": task})
+    spec = request.node.model_copy(update={"task": in_full(task)})
     results: list[dict[str, Any]] = []
     timed: list[tuple[dict[str, Any], _Node]] = []
     for at in request.models:
@@ -92,9 +103,10 @@ def collect(request: Collect, backend: Backend) -> dict[str, int]:
         todo = [_Input(group.root, frame.image, IDENTITY, (width, height))]
         while todo:
             node, image, to_frame, (width, height) = todo.pop()
-            writers[node].add(image[:height, :width], to_frame, frame.frame_size)
+            shown = image[:height, :width]
+            writers[node].add(shown, to_frame, frame.frame_size)
             if node in loaded:
-                found = loaded[node].objects(image, to_frame, frame.frame_size)
+                found = loaded[node].objects(shown, to_frame, frame.frame_size)
                 todo += _crops(group, node, image, to_frame, found)
     return {node: writer.close() for node, writer in writers.items()}
 
@@ -117,45 +129,63 @@ def _parents(request: Collect, backend: Backend) -> dict[str, _Node]:
 def used_outputs_of(request: UsedOutputs, backend: Backend) -> Reads:
     """Return which outputs of the network the node's task uses."""
     node = _Node.load(backend, request.name, request.model, request.node)
-    return used_outputs(node.task, node.network.infer(noise(node.file, 1)))
+    return used_outputs(node.task, node.network.infer(noise(node.file, 1), further=examples(node.file, 1)))
 
 
 @dataclass(frozen=True)
 class _Node:
     """A network with the task that decodes its outputs."""
 
+    name: str
     file: ModelFile
     network: Network
     task: Task
     input: InputSpec
+    further: FurtherValues | None
 
     @classmethod
     def load(cls, backend: Backend, name: str, at: ModelAt, spec: NodeSpec) -> _Node:
         """Load it. Raises ModelError and TaskError."""
         given = at.input or spec.input
-        file = ModelFile(name, at.digest, Path(at.path), given.shape(), given.dtype)
+        file = ModelFile(name, at.digest, Path(at.path), given.shape(), given.dtype, further=tensor_specs(at.further))
         network = backend.load(file)
-        return cls(file, network, build_task(spec.task, spec.input, network.metadata), given)
+        task = build_task(spec.task, spec.input, network.metadata, in_image=in_image_pixels(spec.inputs))
+        values = FurtherValues(at.further, spec.inputs, given, detects=is_detection(task)) if at.further else None
+        return cls(name, file, network, task, given, values)
 
     def predict(self, sample: Sample) -> Any:
         """Return the node's predictions for one image, in plain values."""
-        outputs, to = self._infer(sample.image, sample.to_frame)
+        outputs, to = self._infer(sample.image, sample.to_frame, sample.frame_size)
         if is_detection(self.task):
             return [plain(one) for one in self.task.detect(outputs, to, sample.frame_size)[0]]
-        found = self.task.describe(outputs, to)[0]
+        found = self._describe(sample.image, outputs, to)
         return {**found, "objects": [plain(one) for one in found["objects"]]} if "objects" in found else found
 
     def objects(self, image: Pixels, to_frame: Affine, frame_size: tuple[int, int]) -> Sequence[Detected]:
         """Return the objects it finds, for its children."""
-        outputs, to = self._infer(image, to_frame)
+        outputs, to = self._infer(image, to_frame, frame_size)
         if is_detection(self.task):
             return self.task.detect(outputs, to, frame_size)[0]
-        found: list[Detected] = self.task.describe(outputs, to)[0]["objects"]
+        found: list[Detected] = self._describe(image, outputs, to)["objects"]
         return found
 
-    def _infer(self, image: Pixels, to_frame: Affine) -> tuple[Outputs, list[Affine]]:
+    def _describe(self, image: Pixels, outputs: Outputs, to: list[Affine]) -> dict[str, Any]:
+        task: Any = self.task
+        return describe(task, outputs, to, [self._filled(image)])[0]
+
+    def _filled(self, image: Pixels) -> tuple[int, int]:
+        return tensors.filled(self.input, (image.shape[1], image.shape[0]))
+
+    def _infer(self, image: Pixels, to_frame: Affine, size: tuple[int, int]) -> tuple[Outputs, list[Affine]]:
         tensor, (to_image,) = tensors.prepare([image], self.input)
-        return self.network.infer(tensor), [compose(to_frame, to_image)]
+        to = [compose(to_frame, to_image)]
+        if self.further is None:
+            return self.network.infer(tensor), to
+        work = Work(FrameId(self.name, self.name, 0, 0, 0, 0.0), self.name, image[None], to_frame[None], [0], size)
+        if (refusal := self.further.refusal(work)) is not None:
+            raise refusal
+        values, to = self.further.feed([work], [self._filled(image)], to)
+        return self.network.infer(tensor, further=values), to
 
 
 class _Input(NamedTuple):

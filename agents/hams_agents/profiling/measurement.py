@@ -1,8 +1,9 @@
 """Measures a loaded network on its device, one short step after another.
 
 Single images are timed alone first; then as many at a time as the device has lanes, fewer of them, and batches. Images
-are random noise (f32 in 0..1, u8 in 0..255): convolutions take the same time whatever they see. Networks that suppress
-overlapping boxes inside their graph are somewhat slower on a crowd than on noise. Clocks are arguments.
+are random noise (f32 in 0..1, u8 in 0..255), and further inputs have the examples of their specs: convolutions take the
+same time whatever they see. Networks that suppress overlapping boxes inside their graph are somewhat slower on a crowd
+than on noise. Clocks are arguments.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Literal
 
 import numpy as np
 
-from hams_agents.backends.base import ModelFile, Network
+from hams_agents.backends.base import Further, ModelFile, Network
+from hams_agents.backends.further import examples
 from hams_agents.backends.network import MAX_BATCH, noise
 from hams_agents.tasks.input import prepare
 from hams_shared.group.node_spec import InputSpec
@@ -200,7 +202,7 @@ class _Turn:
     def __init__(self, network: Network, model: ModelFile, clock: Callable[[], float], sampler: Sampler) -> None:
         self.sampler = sampler
         self._network = network
-        self._image = noise(model, 1)
+        self._image, self._further = noise(model, 1), examples(model, 1)
         self._clock = clock
         self._slow = False
         """One run takes a whole turn, so that it fills the caches in a small part of its time."""
@@ -208,12 +210,12 @@ class _Turn:
     def take(self, *, alone: bool) -> Generator[None, None, float]:
         """Run for a turn; return the median duration, s."""
         if not alone and not self._slow:  # the other network's weights are in the caches
-            _timed(self._network, self._image, self._clock)
+            _timed(self._network, self._image, self._further, self._clock)
             yield None
         spent = 0.0
         durations: list[float] = []
         while spent < TURN_S:
-            seconds = _timed(self._network, self._image, self._clock)
+            seconds = _timed(self._network, self._image, self._further, self._clock)
             spent += max(seconds, 1e-9)
             durations.append(seconds)
             self._slow = self._slow or seconds >= TURN_S
@@ -232,7 +234,7 @@ class _Way:
         self._curve = curve
         several, limits = curve.lanes > 1, curve.limits
         self._every = every = several and batch == 1 and lanes == curve.lanes
-        self._images = noise(curve.model, batch)
+        self._images, self._further = noise(curve.model, batch), examples(curve.model, batch)
         self._prepare = _preparation(curve.model, batch) if several or batch == 1 else lambda: None
         least = 2 if every and curve.alone_s < SLOW_S else 1
         burst_s = BURST_S if every else BURST_S / 2
@@ -283,7 +285,7 @@ class _Way:
     def _run(self) -> None:
         for _ in range(self._each):
             self._prepare()
-            self._curve.network.infer(self._images, alone=self.lanes == 1)
+            self._curve.network.infer(self._images, further=self._further, alone=self.lanes == 1)
 
 
 @dataclass
@@ -354,7 +356,7 @@ def profile(
     return next(step for step in profile_steps(network, model, clock, limits) if step is not None)
 
 
-def _timed(network: Network, batch: object, clock: Callable[[], float]) -> float:
+def _timed(network: Network, batch: object, further: Further, clock: Callable[[], float]) -> float:
     start = clock()
-    network.infer(batch)  # type: ignore[arg-type]
+    network.infer(batch, further=further)  # type: ignore[arg-type]
     return clock() - start

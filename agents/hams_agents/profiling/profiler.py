@@ -14,10 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from hams_agents.backends.base import Backend, Counting, ModelFile, Network
+from hams_agents.backends.base import Backend, Counting, Generating, ModelFile, Network
 from hams_agents.cpus import here
-from hams_agents.profiling.measurement import profile_steps
+from hams_agents.profiling.measurement import SamplerLimits, profile_steps
+from hams_agents.runtime.device_faults import DeviceFaults
 from hams_agents.runtime.executor import Executor
+from hams_agents.runtime.load_notes import NO_NOTES
 from hams_agents.runtime.progress import LOAD_S, Progress
 from hams_shared.errors import ModelError
 from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
@@ -25,6 +27,8 @@ from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
 log = logging.getLogger("hams.agent")
 
 STAT = Path("/proc/stat")
+FEW = SamplerLimits(warm_up_runs=1, warm_up_s=0.0, min_runs=3, min_s=0.0, max_s=10.0, few_runs=3, precision=0.1)
+"""For networks that write text, seconds a picture: the device's lanes wait meanwhile."""
 BUSY = (0, 1, 2, 5, 6, 7)
 """Fields of a CPU's line that are not idle: user, nice, system, irq, softirq, and what other virtual machines took."""
 
@@ -38,6 +42,8 @@ class Profiler:
     loader: ThreadPoolExecutor
     loading: Progress
     executor: Executor
+    faults: DeviceFaults | None = None
+    """None: loads are not noted."""
 
     async def measure(self, model: ModelFile, baseline: ModelFile | None = None) -> ProfileRecord:
         """Load `model` next to what is served, measure it, in turns with `baseline` if given, and drop both.
@@ -54,12 +60,16 @@ class Profiler:
             measured_on=self.device.device,
             measured_at=time.time(),
         )
+        if self.faults is not None and (reason := self.faults.health.aborts(model.digest)):
+            return record.model_copy(update={"reason": reason})
+        notes = self.faults.notes if self.faults is not None else NO_NOTES
         try:
-            network = await self._load(model)
-            try:
-                return record.model_copy(update=await self._measured(network, model, baseline))
-            finally:
-                network.close()
+            with notes.loading(model.digest, model.name):
+                network = await self._load(model)
+                try:
+                    return record.model_copy(update=await self._measured(network, model, baseline))
+                finally:
+                    network.close()
         except ModelError as error:
             return record.model_copy(update={"reason": error.text})
 
@@ -69,8 +79,9 @@ class Profiler:
         try:
             pair = (other, baseline) if other is not None and baseline is not None else None
             before = cpu_use()
-            lanes = self.backend.capabilities.lanes
-            steps = profile_steps(network, model, self.executor.clock.now, baseline=pair, lanes=lanes)
+            slow = isinstance(network, Generating)
+            lanes, limits = (1, FEW) if slow else (self.backend.capabilities.lanes, None)
+            steps = profile_steps(network, model, self.executor.clock.now, limits, baseline=pair, lanes=lanes)
             measured = await self.executor.run_steps(steps)
             used = 0.0
             if not self.device.emulated:

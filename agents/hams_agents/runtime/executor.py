@@ -2,6 +2,7 @@
 
     one lane:       submit → fair queue → [prepare] → ready → [lane] → done → [finish] → deliver
     several lanes:  submit → fair queue → [lane: prepare, compute, finish] → deliver
+    slow nodes:     submit → [beside: prepare, compute, finish, rest] → deliver
 
 A device with several lanes (a CPU of several cores) computes as many batches at a time, each on its part. A batch that
 is alone uses all of it. With one lane, two more threads work on the batches before and behind it: one is made ready
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import threading
 import time
 from collections import deque
@@ -27,10 +27,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
 
+from hams_agents.runtime.beside import Beside
+from hams_agents.runtime.failure_watch import FailureWatch
 from hams_agents.runtime.fair_queue import FairQueue, Turn
 from hams_agents.runtime.progress import FIRST_S, Load, Progress
-from hams_agents.runtime.serving import Batch, Finished, Piece, ServedNode, Visit, failures, finish, infer, prepare
-from hams_shared.errors import HamsError, InferenceError, InternalError, RefusedError, as_hams_error
+from hams_agents.runtime.served_node import ServedNode
+from hams_agents.runtime.serving import Batch, Finished, Piece, Visit, alike, failures, finish, infer, prepare
+from hams_shared.errors import HamsError, InternalError, RefusedError, as_hams_error
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.wire.frames import Work
 from hams_shared.wire.messages.agents import NodeLoad
@@ -41,11 +44,6 @@ T = TypeVar("T")
 
 QUEUE_LIMIT = 512
 """Most pieces of work waiting on a device."""
-FAILURES = 5
-"""After so many failed batches the device refuses the node. A success releases a quarter of a failure, so a node that
-fails more often than every fifth time is refused as well."""
-RELEASED = 0.25
-"""Failures that a success releases."""
 DONE_LIMIT = 2
 """Batches computed and not finished: then the device waits."""
 
@@ -69,8 +67,8 @@ class Executor:
     """Called first thing in the threads that compute."""
     lanes: int = 1
     """Batches computed at a time."""
-    failing: Callable[[ServedNode, HamsError], None] = lambda _served, _error: None
-    """Called in a lane when a node has failed too often (:data:`FAILURES`), once per epoch."""
+    failures: FailureWatch | None = None
+    """Takes what was inferred and what it gave; None: errors have no consequences."""
     ended: Callable[[HamsError], None] = lambda _error: None
     """Called in one of the threads when it ends by an error: nothing is computed any more."""
     clock: Clock = SYSTEM_CLOCK
@@ -82,8 +80,6 @@ class Executor:
     _done: deque[Batch] = field(default_factory=deque)
     _jobs: deque[_Job[object]] = field(default_factory=deque)
     _loads: dict[tuple[str, str], Load] = field(default_factory=dict)
-    _failed_batches: dict[tuple[str, str, int], float] = field(default_factory=dict)
-    """By group, node, epoch: batches failed since one was computed; bounded by what is served."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
     _preparing: bool = False
@@ -96,11 +92,12 @@ class Executor:
     _stepping: bool = False
     """A step of a job runs: no lane begins a batch."""
     threads: list[threading.Thread] = field(default_factory=list)
-    """Those that compute first, then those that prepare and finish."""
+    """Those that compute first, then those that prepare and finish, and the one beside them where there is one."""
 
     def __post_init__(self) -> None:
-        self.progress = tuple(Progress() for _ in range(self.lanes))
-        """Of each lane; see :mod:`hams_agents.runtime.watchdog`."""
+        self._beside = Beside(self._run_beside, self.deliver, self._start, self.pin, self.clock)
+        self.progress = (*(Progress() for _ in range(self.lanes)), self._beside.progress)
+        """Of each lane, and of the thread beside them; see :mod:`hams_agents.runtime.watchdog`."""
         self._to_prepare = threading.Condition(self._lock)
         self._to_compute = threading.Condition(self._lock)
         self._to_finish = threading.Condition(self._lock)
@@ -108,7 +105,7 @@ class Executor:
     @property
     def waiting(self) -> int:
         """Pieces of work that wait."""
-        return self._queue.size
+        return self._queue.size + self._beside.size
 
     @property
     def behind(self) -> bool:
@@ -117,13 +114,16 @@ class Executor:
 
     def start(self) -> None:
         """Start the threads."""
-        loops = [(f"lane {n}", partial(self._compute, progress)) for n, progress in enumerate(self.progress)]
+        loops = [(f"lane {n}", partial(self._compute, self.progress[n])) for n in range(self.lanes)]
         if self.lanes == 1:
             loops += [("prepare", partial(self._prepare)), ("finish", partial(self._finish))]
         for name, loop in loops:
-            thread = threading.Thread(target=self._watched, args=(name, loop), name=name, daemon=True)
-            self.threads.append(thread)
-            thread.start()
+            self._start(name, loop)
+
+    def _start(self, name: str, loop: Callable[[], None]) -> None:
+        thread = threading.Thread(target=self._watched, args=(name, loop), name=name, daemon=True)
+        self.threads.append(thread)
+        thread.start()
 
     def _watched(self, name: str, loop: Callable[[], None]) -> None:
         try:
@@ -134,6 +134,8 @@ class Executor:
 
     def submit(self, served: ServedNode, work: Work, visit: Visit) -> bool:
         """Queue one piece of work; False when the queue is full or closing."""
+        if served.slow:
+            return self._beside.submit(Piece(served, work, time.perf_counter(), visit))
         with self._lock:
             if self._stopping or self._queue.size >= QUEUE_LIMIT:
                 return False
@@ -165,13 +167,15 @@ class Executor:
         """Drop the accounts of a group that is no longer served here."""
         with self._lock:
             self._queue.forget(group)
+            self._beside.forget(group)
             for key in [key for key in self._loads if key[0] == group]:
                 del self._loads[key]
-            for failed in [key for key in self._failed_batches if key[0] == group]:
-                del self._failed_batches[failed]
+        if self.failures is not None:
+            self.failures.forget(group)
 
     def stop(self, timeout: float) -> bool:
         """Finish what is queued, then end the threads; False when they did not end within `timeout` s."""
+        self._beside.stop()
         with self._lock:
             self._stopping = True
             for condition in (self._to_prepare, self._to_compute, self._to_finish):
@@ -189,7 +193,7 @@ class Executor:
                 turn = self._take()
                 if turn is None:
                     return
-            for batch in _alike(turn.items):
+            for batch in alike(turn.items):
                 prepare(batch)
                 with self._lock:
                     self._ready.append((turn, batch))
@@ -220,7 +224,7 @@ class Executor:
                 case Batch():
                     self._run(work, progress, self.clock.now())
                 case Turn():
-                    for batch in _alike(work.items):
+                    for batch in alike(work.items):
                         begun = self.clock.now()
                         prepare(batch)
                         self._run(batch, progress, begun)
@@ -276,20 +280,21 @@ class Executor:
         served = batch.pieces[0].served
         key = served.key
         images = sum(piece.work.count for piece in batch.pieces)
-        known = self._loads.get(key, Load())
         alone = self._computing == 1 and not self._queue.size
-        start = self.clock.now()
+        start, known = self.clock.now(), self._loads.get(key, Load())
         with progress.job(f"inference of {key[0]}/{key[1]}", known.limit_s(images)):
             infer(batch, alone=alone)
         spent = self.clock.now() - start
-        self._watch_failures(batch)
+        failed = batch.failed
+        if self.failures is not None:
+            self.failures.inferred(batch, progress)
         if self.lanes > 1:
             self._finish_one(batch)
             lane_s = self.clock.now() - begun
-            cost = Load(len(batch.pieces), images, lane_s if alone else lane_s / self.lanes, spent)
-            self._account(key, cost, alone=alone)
+            busy_s = lane_s if alone else lane_s / self.lanes
+            self._account(key, Load(len(batch.pieces), images, busy_s, spent, failed=failed), alone=alone)
             return
-        self._account(key, Load(len(batch.pieces), images, spent, spent), alone=False)
+        self._account(key, Load(len(batch.pieces), images, spent, spent, failed=failed), alone=False)
         with self._lock:
             more = bool(self._ready or self._preparing or self._queue.size or self._jobs or self._done)
             if more:
@@ -298,24 +303,36 @@ class Executor:
         if not more:
             self._finish_one(batch)
 
+    def _run_beside(self, batch: Batch, progress: Progress) -> float:
+        """Compute a batch of a slow node, in the thread beside the lanes; return how long the network took, s.
+
+        It counts as alone: what it costs says nothing of how networks in lanes slow each other down.
+        """
+        served = batch.pieces[0].served
+        key, images = served.key, sum(piece.work.count for piece in batch.pieces)
+        prepare(batch)
+        start = self.clock.now()
+        limit_s = max(FIRST_S * max(images, 1), self._loads.get(key, Load()).limit_s(images))
+        with progress.job(f"inference of {key[0]}/{key[1]}", limit_s):
+            infer(batch, alone=False)
+        spent = self.clock.now() - start
+        cost = Load(len(batch.pieces), images, spent / self.lanes, spent, failed=batch.failed)
+        if self.failures is not None:
+            self.failures.inferred(batch, progress, beside=True)
+        self._finish_one(batch)
+        with self._lock:
+            self._loads.setdefault(key, Load()).add(cost, alone=True)
+        return spent
+
     def _account(self, key: tuple[str, str], cost: Load, *, alone: bool) -> None:
         """Add what a batch cost to the account of its node (group, node), and to the node's place in the queue."""
         with self._lock:
-            self._queue.charge(key, cost.frames, cost.busy_s if cost.inferences else 0.0)
-            self._loads.setdefault(key, Load()).add(cost, alone=alone)
+            known = self._loads.setdefault(key, Load())
+            # who fails fast is not fast: a failure costs no less than the usual time
+            usual = known.busy_s * cost.inferences / known.inferences if cost.failed and known.inferences else 0.0
+            self._queue.charge(key, cost.frames, max(cost.busy_s, usual) if cost.inferences else 0.0)
+            known.add(cost, alone=alone)
             self.busy_s += cost.busy_s
-
-    def _watch_failures(self, batch: Batch) -> None:
-        served = batch.pieces[0].served
-        key = (*served.key, served.plan.epoch)
-        if not isinstance(batch.error, InferenceError):
-            if key in self._failed_batches:
-                self._failed_batches[key] = max(0.0, self._failed_batches[key] - RELEASED)
-            return
-        self._failed_batches[key] = self._failed_batches.get(key, 0.0) + 1.0
-        if FAILURES <= self._failed_batches[key] < math.inf:
-            self._failed_batches[key] = math.inf
-            self.failing(served, batch.error)
 
     def _step(self, job: _Job[object], progress: Progress) -> None:
         result, error = None, None
@@ -353,17 +370,10 @@ class Executor:
             finished = finish(batch)
         except Exception as error:
             finished = failures(batch, as_hams_error(error))
+        served = batch.pieces[0].served
+        wrong = self.failures.finished(served, [one.output for one in finished]) if self.failures is not None else 0
         with self._lock:
-            self._loads.setdefault(batch.pieces[0].served.key, Load()).add_cpu(batch.cpu_s)
+            load = self._loads.setdefault(served.key, Load())
+            load.add_cpu(batch.cpu_s)
+            load.not_finite += wrong
         self.deliver(finished)
-
-
-def _alike(pieces: list[Piece]) -> list[Batch]:
-    """Group pieces by the assignment they belong to."""
-    batches: list[Batch] = []
-    for piece in pieces:
-        if batches and batches[-1].pieces[0].served is piece.served:
-            batches[-1].pieces.append(piece)
-        else:
-            batches.append(Batch([piece]))
-    return batches

@@ -1,4 +1,4 @@
-"""The progress of a device's work: what each node has cost, what does not end, and when a device is quarantined. Pure.
+"""The progress of a device's work: what each node has cost, and what does not end. Pure.
 
 An inference, a benchmark or a load that does not end is a *hang*. The limit of an inference is `FACTOR` times what its
 network was measured to take for as many images, at least `FLOOR_S` (a starved CPU makes short inferences many times as
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from hams_shared.wire.messages.agents import DeviceHealth, NodeLoad
+from hams_shared.wire.messages.agents import NodeLoad
 
 FACTOR = 20.0
 FLOOR_S = 5.0
@@ -20,9 +20,6 @@ FIRST_S = 30.0
 LOAD_S = 300.0
 MOST_S = 1.0
 """A tick counts for at most this much: what lies beyond, the process itself was stopped or starved."""
-HANGS = 3
-"""So many hangs within `WINDOW_S` s and the device is quarantined: it gets no more work."""
-WINDOW_S = 900.0
 
 
 @dataclass
@@ -42,11 +39,18 @@ class Load:
     alone_s: float = 0.0
     batches: int = 0
     """In which the images were computed."""
+    not_finite: int = 0
+    """Frames for which its network gave NaN or infinity."""
+    failed: int = 0
+    """Frames for which the inference failed."""
     cpu_s: dict[str, float] = field(default_factory=dict)
     """By step: CPU time of the threads that did it, s."""
 
     def add(self, cost: Load, *, alone: bool) -> None:
-        """Add what one batch cost; `alone`: it had several lanes to itself."""
+        """Add what one batch cost; `alone`: it had several lanes to itself. One that failed says nothing of speed."""
+        self.failed += cost.failed
+        if cost.failed:
+            return
         self.frames += cost.frames
         self.inferences += cost.inferences
         self.batches += cost.inferences > 0
@@ -76,6 +80,8 @@ class Load:
             busy_s=round(self.busy_s, 6),
             alone=self.alone,
             alone_s=round(self.alone_s, 6),
+            not_finite=self.not_finite,
+            failed=self.failed,
             cpu_s={step: round(seconds, 6) for step, seconds in self.cpu_s.items()},
         )
 
@@ -116,15 +122,3 @@ class Progress:
             return None
         self._spent += min(passed, MOST_S)
         return job if job is not None and self._spent >= job.limit_s else None
-
-
-def after_hang(health: DeviceHealth, what: str, now: float) -> DeviceHealth:
-    """The record after one more hang at Unix time `now`, s; a clock that was set back leaves none in the future."""
-    hangs = tuple(at for at in (*health.hangs, now) if abs(now - at) <= WINDOW_S)[-HANGS:]
-    reason = f"hung {len(hangs)} times within {WINDOW_S / 60:.0f} min; last: {what}" if len(hangs) > 1 else what
-    return DeviceHealth(
-        device=health.device,
-        hangs=hangs,
-        quarantined=health.quarantined or len(hangs) >= HANGS,
-        reason=reason,
-    )

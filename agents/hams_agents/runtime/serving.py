@@ -7,94 +7,30 @@ and makes crops. All are blocking. An error of the network or the task becomes a
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
-from functools import cached_property
 from typing import Any
 
 import numpy as np
+from msgspec import UNSET
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from hams_agents.backends.base import Network
-from hams_agents.runtime.fair_queue import Terms
+from hams_agents.backends.base import NO_FURTHER, Further
+from hams_agents.runtime.crop_work import cut_crops, deferred_crops
+from hams_agents.runtime.finite import refuse_not_finite
+from hams_agents.runtime.further_values import FurtherValues, with_given
+from hams_agents.runtime.served_node import ServedNode
+from hams_agents.runtime.steps import Lap, StepClock, steps
 from hams_agents.tasks import input as tensors
-from hams_agents.tasks.base import Affine, DescriptionTask, Detected, DetectionTask, Task
-from hams_agents.tasks.crops import View, cut, maps_of, render, views_of
-from hams_agents.tasks.input import IDENTITY, compose
-from hams_agents.tasks.registry import gives_objects, is_detection
-from hams_shared.errors import HamsError, InferenceError, MessageError, TaskError, as_hams_error
-from hams_shared.group.node_spec import CropSpec, InputSpec, NodeSpec
-from hams_shared.wire.frames import DeferredCrops, Given, Output, Pixels, Work, onto_frame
-from hams_shared.wire.messages.plan import Plan
-
-
-@dataclass(frozen=True)
-class ServedNode:
-    """A node that is loaded and ready."""
-
-    device: str
-    plan: Plan
-    node: str
-    network: Network
-    task: Task
-    threshold: float = 0.0
-    """The task's own, where its detections from a lower one on are given to the tracker."""
-
-    @property
-    def spec(self) -> NodeSpec:
-        """The node's part of the group file."""
-        return self.plan.group.spec.nodes[self.node]
-
-    @cached_property
-    def key(self) -> tuple[str, str]:
-        """Its group and node."""
-        return self.plan.group.spec.name, self.node
-
-    @cached_property
-    def detector(self) -> DetectionTask | None:
-        """Its task, where that finds objects."""
-        return self.task if is_detection(self.task) else None
-
-    @cached_property
-    def describer(self) -> DescriptionTask | None:
-        """Its task, where that describes images."""
-        return None if is_detection(self.task) else self.task
-
-    @cached_property
-    def finds_objects(self) -> bool:
-        """Whether its outputs hold objects, so that it may have children."""
-        return gives_objects(self.task)
-
-    @cached_property
-    def children(self) -> tuple[str, ...]:
-        """The children that are given work here; the pipeline gives the others theirs."""
-        spec = self.plan.group.spec
-        return tuple(child for child in spec.children(self.node) if child not in spec.chosen)
-
-    @cached_property
-    def takes(self) -> InputSpec:
-        """The input of its network."""
-        return self.plan.input_on(self.node, self.device)
-
-    @cached_property
-    def terms(self) -> Terms:
-        """The terms on which its work waits.
-
-        A turn has the pieces of work that the group's frames bring here, per frame, times what its frames weigh. A
-        frame brings one piece to each node, however many crops it has, or none by the node's cadence.
-        """
-        spec = self.plan.group.spec
-        plan = self.plan
-        here = sum(plan.share(node, self.device) * plan.pieces.get(node, 1.0) for node in plan.shares)
-        return Terms(
-            priority=spec.priority,
-            pieces=here * (spec.target_fps or 1.0) * spec.share,
-            depth=spec.depth(self.node),
-            joins=self.network.dynamic_batch,
-            wait_s=self.spec.max_wait_ms / 1e3,
-        )
+from hams_agents.tasks.base import Affine, Detected, Outputs
+from hams_agents.tasks.crops import View, render
+from hams_agents.tasks.input import IDENTITY, compose, scaling
+from hams_agents.tasks.masks import decoded, encoded
+from hams_agents.tasks.registry import describe
+from hams_shared.errors import HamsError, InferenceError, TaskError, as_hams_error
+from hams_shared.wire.frames import Given, Output, Pixels, Reduced, Work
 
 
 def failure(work: Work, device: str, error: HamsError) -> Output:
@@ -143,7 +79,10 @@ class Batch:
     pieces: list[Piece]
     tensor: NDArray[np.generic] | None = None
     to_frame: list[Affine] = field(default_factory=list)
-    """Per image, over all pieces: input pixels → frame pixels."""
+    """Per image, over all pieces: input pixels → frame pixels; of a task whose boxes are in other ones, those."""
+    further: Further = field(default_factory=lambda: NO_FURTHER)
+    filled: list[tuple[int, int]] = field(default_factory=list)
+    """Per image: width and height of the part of the input that is not padding."""
     outputs: Mapping[str, NDArray[np.generic]] | None = None
     error: HamsError | None = None
     timing: dict[str, float] = field(default_factory=dict)
@@ -151,21 +90,38 @@ class Batch:
     cpu_s: dict[str, float] = field(default_factory=dict)
     """By step: CPU time of the threads that did it, s."""
     started: float = 0.0
+    laps: list[Lap] | None = None
+    """The steps so far, where a piece is of a traced frame."""
+
+    @property
+    def failed(self) -> int:
+        """Pieces for which the inference failed."""
+        return sum(isinstance(self.error or piece.error, InferenceError) for piece in self.pieces)
 
 
 def prepare(batch: Batch) -> None:
     """Make the input tensor."""
     batch.started = time.perf_counter()
-    clock = _Clock(batch.timing, batch.cpu_s)
+    batch.laps = [] if any(piece.work.traceparent for piece in batch.pieces) else None
+    clock = StepClock(batch.timing, batch.cpu_s, batch.laps)
     if any(piece.work.deferred is not None or piece.work.objects is not None for piece in batch.pieces):
         batch.pieces = [_cut_out(piece) for piece in batch.pieces]
         clock.lap("crop")
+    further = batch.pieces[0].served.further
+    if further is not None and further.needs:
+        batch.pieces = [_with_parents_part(piece, further) for piece in batch.pieces]
     if not any(piece.work.count for piece in batch.pieces):
         return
     try:
         images, to_work, shapes = zip(*(one for piece in batch.pieces for one in _shown(piece.work)), strict=True)
-        batch.tensor, to_image = tensors.prepare(images, batch.pieces[0].served.takes, shapes)
+        takes = batch.pieces[0].served.takes
+        batch.tensor, to_image = tensors.prepare(images, takes, shapes)
         batch.to_frame = [compose(outer, inner) for outer, inner in zip(to_work, to_image, strict=True)]
+        works = [piece.work for piece in batch.pieces]
+        parts = [None if work.filled is None else work.filled[n] for work in works for n in range(work.count)]
+        batch.filled = [tensors.filled(takes, size, part) for size, part in zip(shapes, parts, strict=True)]
+        if further is not None:
+            batch.further, batch.to_frame = further.feed(works, batch.filled, batch.to_frame)
     except Exception as error:
         batch.error = as_hams_error(error)
     clock.lap("prepare")
@@ -177,49 +133,113 @@ def _shown(work: Work) -> list[tuple[Pixels, Affine, tuple[int, int]]]:
     if work.reduced is None:
         size = (work.images.shape[2], work.images.shape[1])
         return [(image, to_frame, size) for image, to_frame in zip(work.images, work.to_frame, strict=True)]
-    return [(work.reduced.pixels, onto_frame(work.reduced.pixels.shape, work.frame_size), work.frame_size)]
+    return [(work.reduced.pixels, _onto_frame(work, work.reduced), work.frame_size)]
+
+
+def _onto_frame(work: Work, reduced: Reduced) -> Affine:
+    height, width = reduced.pixels.shape[:2]
+    return scaling(work.frame_size[0] / width, work.frame_size[1] / height)
 
 
 def _cut_out(piece: Piece) -> Piece:
     """Take deferred crops from the frame; a frame that was dropped meanwhile is the error of this piece alone."""
-    work = piece.work if piece.work.objects is None else _located(piece.served, piece.work, piece.work.objects)
-    deferred = work.deferred
-    if deferred is None:
-        return piece
-    parts = zip(deferred.filled, work.to_frame, deferred.corners, strict=True)
+    work = piece.work
     try:
-        images = render(work.images[0], None, [View(*part) for part in parts], deferred.size, deferred.pad)
+        if work.objects is not None:
+            work = _located(piece.served, work, work.objects)
+        deferred = work.deferred
+        if deferred is None:
+            return piece
+        masks = deferred.masks or [None] * len(deferred.filled)
+        parts = zip(deferred.filled, work.to_frame, deferred.corners, masks, strict=True)
+        views = [View(filled, to_frame, corners, decoded(mask)) for filled, to_frame, corners, mask in parts]
+        images = render(work.images[0], None, views, deferred.size, deferred.pad)
         work.check()
     except Exception as error:
-        nothing = replace(work, images=work.images[:0], to_frame=work.to_frame[:0], sources=[])
-        return replaced(
-            piece, work=replace(nothing, deferred=None, pointer=None, view=None), error=as_hams_error(error)
-        )
-    return replaced(piece, work=replace(work, images=images, deferred=None, pointer=None, view=None))
+        return _without_images(piece, as_hams_error(error))
+    there = replace(work, images=images, deferred=None, pointer=None, view=None, filled=deferred.filled)
+    return replaced(piece, work=there)
+
+
+def _without_images(piece: Piece, error: HamsError) -> Piece:
+    """Return a piece that cannot be done, while others of its batch are."""
+    work = piece.work
+    nothing = replace(work, images=work.images[:0], to_frame=work.to_frame[:0], sources=[], given={}, filled=None)
+    return replaced(piece, work=replace(nothing, objects=None, deferred=None, pointer=None, view=None), error=error)
+
+
+def _with_parents_part(piece: Piece, further: FurtherValues) -> Piece:
+    """Return a piece; without what the parent should have given, it alone is an error."""
+    refusal = further.refusal(piece.work) if piece.error is None else None
+    return piece if refusal is None else _without_images(piece, refusal)
 
 
 def _located(served: ServedNode, work: Work, objects: list[Given]) -> Work:
     """Return the work with the places of its crops, where the pipeline chose the objects."""
     found = [
-        Detected(one.box, one.score, one.label, None if one.points is None else np.array(one.points, np.float64))
+        Detected(
+            one.box,
+            one.score,
+            one.label,
+            None if one.points is None else np.array(one.points, np.float64),
+            mask=decoded(one.mask) if served.spec.crop.mask else None,
+        )
         for one in objects
     ]
-    there = _deferred(work, work.node, served.spec.crop, served.takes, found)
+    there = deferred_crops(work, work.node, served.spec.crop, served.takes, found)
+    if served.further is not None:
+        there = with_given(there, served.spec, [found])
     return replace(there, sources=[work.sources[index] for index in there.sources], objects=None)
 
 
 def infer(batch: Batch, *, alone: bool = True) -> None:
-    """Run the network."""
+    """Run the network. Of several pieces that fail together each is run alone: one may be the others' misfortune."""
     if batch.tensor is None or batch.error is not None:
         return
-    clock = _Clock(batch.timing, batch.cpu_s)
+    clock = StepClock(batch.timing, batch.cpu_s, batch.laps)
     served = batch.pieces[0].served
     try:
-        batch.outputs = served.network.infer(batch.tensor, alone=alone)
+        batch.outputs = served.network.infer(batch.tensor, further=batch.further, alone=alone)
     except Exception as error:
-        batch.error = InferenceError(f"node {served.node} failed on {served.device}: {as_hams_error(error).text}")
-    batch.tensor = None
+        batch.error = _failure_of(served, error)
+        if sum(piece.work.count > 0 for piece in batch.pieces) > 1:
+            _infer_alone(batch, batch.tensor, batch.error, alone=alone)
+    batch.tensor, batch.further = None, NO_FURTHER
     clock.lap("infer")
+
+
+def _failure_of(served: ServedNode, error: Exception) -> InferenceError:
+    return InferenceError(f"node {served.node} failed on {served.device}: {as_hams_error(error).text}")
+
+
+def _infer_alone(batch: Batch, tensor: NDArray[np.generic], error: HamsError, *, alone: bool) -> None:
+    """Run each piece on its own; the batch fails with `error` only if all do. `alone`: no other lane computes."""
+    served, first = batch.pieces[0].served, 0
+    results: list[Mapping[str, NDArray[np.generic]] | InferenceError | None] = []
+    for piece in batch.pieces:
+        last = first + piece.work.count
+        further = {name: value[first:last] for name, value in batch.further.items()}
+        try:
+            found = served.network.infer(tensor[first:last], further=further, alone=alone) if last > first else None
+            results.append(found)
+        except Exception as again:
+            results.append(_failure_of(served, again))
+        first = last
+    like = next((one for one in results if isinstance(one, Mapping)), None)
+    if like is None:
+        return
+    batch.error = None
+    pieces, rows = [], []
+    for piece, result in zip(batch.pieces, results, strict=True):
+        if isinstance(result, InferenceError):
+            piece = replaced(piece, error=result)
+        pieces.append(piece)
+        if isinstance(result, Mapping):
+            rows.append(result)
+        elif piece.work.count:  # never read: the piece is an error
+            rows.append({name: np.repeat(value[:1], piece.work.count, axis=0) for name, value in like.items()})
+    batch.pieces = pieces
+    batch.outputs = {name: np.concatenate([row[name] for row in rows]) for name in like}
 
 
 def failures(batch: Batch, error: HamsError) -> list[Finished]:
@@ -248,7 +268,8 @@ def finish(batch: Batch) -> list[Finished]:
 def _finish(piece: Piece, batch: Batch, first: int, last: int) -> Finished:
     served, work = piece.served, piece.work
     timing = {"queue": round((batch.started - piece.since) * 1e3, 3), **batch.timing}
-    clock = _Clock(timing, batch.cpu_s)
+    laps = [*batch.laps] if batch.laps is not None and work.traceparent else None
+    clock = StepClock(timing, batch.cpu_s, laps)
     items: list[Any] = []
     children: list[tuple[str, Work]] = []
     if batch.outputs is None or first == last:
@@ -258,39 +279,24 @@ def _finish(piece: Piece, batch: Batch, first: int, last: int) -> Finished:
         whole = len(batch.pieces) == 1
         outputs = batch.outputs if whole else {name: value[first:last] for name, value in batch.outputs.items()}
         to_frame = batch.to_frame[first:last]
+        refuse_not_finite(served.node, served.device, served.checked, outputs)
         if served.detector is not None:
             found = served.detector.detect(outputs, to_frame, work.frame_size)
             clock.lap("decode")
-            children = _crops(served, work, found, clock)
+            children = _crops(served, work, found, clock, outputs)
             items = [[plain(one, served.threshold) for one in objects] for objects in found]
         elif served.describer is not None:
-            items = served.describer.describe(outputs, to_frame)
+            items = describe(served.describer, outputs, to_frame, batch.filled[first:last])
             clock.lap("decode")
             if served.finds_objects:
-                children = _crops(served, work, [item["objects"] for item in items], clock)
+                children = _crops(served, work, [item["objects"] for item in items], clock, outputs, items)
                 items = [{**item, "objects": [plain(one) for one in item["objects"]]} for item in items]
         if len(items) != last - first:
             raise TaskError(f"node {served.node}: the task gave {len(items)} answers for {last - first} images")
     work.check()
-    output = Output(
-        id=work.id, node=served.node, device=served.device, items=items, sources=work.sources, timing=timing
-    )
+    trace = UNSET if laps is None else steps(work.traceparent, piece.since, batch.started, laps)
+    output = Output(work.id, served.node, served.device, items, work.sources, timing, trace=trace)
     return Finished(piece.visit, output, children)
-
-
-class _Clock:
-    """Splits the time spent into named laps, ms, and the CPU time of this thread, s."""
-
-    def __init__(self, timing: dict[str, float], cpu_s: dict[str, float]) -> None:
-        self._timing = timing
-        self._cpu_s = cpu_s
-        self._last, self._last_cpu = time.perf_counter(), time.thread_time()
-
-    def lap(self, name: str) -> None:
-        now, cpu = time.perf_counter(), time.thread_time()
-        self._timing[name] = round(self._timing.get(name, 0.0) + (now - self._last) * 1e3, 3)
-        self._cpu_s[name] = self._cpu_s.get(name, 0.0) + cpu - self._last_cpu
-        self._last, self._last_cpu = now, cpu
 
 
 def plain(one: Detected, threshold: float = 0.0) -> dict[str, Any]:
@@ -302,12 +308,27 @@ def plain(one: Detected, threshold: float = 0.0) -> dict[str, Any]:
     }
     if one.points is not None:
         item["points"] = np.round(one.points, 2).tolist()
+    if one.visibility is not None:
+        item["visibility"] = np.round(one.visibility, 3).tolist()
+    if one.skeleton is not None:
+        item["skeleton"] = [list(pair) for pair in one.skeleton]
+    if one.angle is not None:
+        item["angle"] = round(one.angle, 2)
+    if one.mask is not None:
+        item["mask"] = encoded(one.mask)
     if one.score < threshold:
         item["low"] = True
     return item
 
 
-def _crops(served: ServedNode, work: Work, found: list[list[Detected]], clock: _Clock) -> list[tuple[str, Work]]:
+def _crops(
+    served: ServedNode,
+    work: Work,
+    found: list[list[Detected]],
+    clock: StepClock,
+    outputs: Outputs | None = None,
+    items: Sequence[Any] = (),
+) -> list[tuple[str, Work]]:
     """All crops of each child, even when there are none, so that the join knows what it waits for.
 
     A device that can map the frame takes its crops from it: no pixels are sent, and the detector's device, mostly the
@@ -317,63 +338,26 @@ def _crops(served: ServedNode, work: Work, found: list[list[Detected]], clock: _
     spec = served.plan.group.spec
     whole = len(found) == 1 and any(found) and np.array_equal(work.to_frame[0], IDENTITY)
     for child in served.children:
-        device = _device(served.plan, child, work.route)
+        device = served.plan.device_of(child, work.route)
         crop, takes = spec.nodes[child].crop, served.plan.input_on(child, device)
         here = device == served.device
         if whole and (here or (work.pointer is not None and device in work.peers)):
-            child_work = _deferred(work, child, crop, takes, found[0])
+            child_work = deferred_crops(work, child, crop, takes, found[0])
         else:
-            child_work = _cut(work, child, crop, takes, found)
+            child_work = cut_crops(work, child, crop, takes, found)
+        if spec.nodes[child].inputs:
+            child_work = with_given(child_work, spec.nodes[child], found, outputs, items)
         children.append((device, child_work))
     clock.lap("crop")
     return children
 
 
-def _pad(takes: InputSpec) -> int | None:
-    """The value of pixels that a crop leaves empty; None: it is stretched and leaves none."""
-    return takes.pad if takes.fit == "letterbox" else None
-
-
-def _deferred(work: Work, child: str, crop: CropSpec, takes: InputSpec, objects: list[Detected]) -> Work:
-    """Return work for a device that can map the frame: where its crops are."""
-    pad = _pad(takes)
-    height, width = work.images.shape[1:3]
-    views, kept = views_of((height, width), None, objects, crop, takes.size, pad)
-    deferred = DeferredCrops(takes.size, pad or 0, [view.size for view in views], [view.corners for view in views])
-    return replace(work, node=child, to_frame=maps_of(views), sources=kept, deferred=deferred, reduced=None)
-
-
-def _cut(work: Work, child: str, crop: CropSpec, takes: InputSpec, found: list[list[Detected]]) -> Work:
-    """Return work with the crops themselves."""
-    width, height = takes.size
-    pixels: list[Any] = []
-    transforms: list[Any] = []
-    sources: list[int] = []
-    first = 0
-    for image, to_frame, objects in zip(work.images, work.to_frame, found, strict=True) if found else ():
-        crops, maps, kept = cut(image, to_frame, objects, crop, takes.size, _pad(takes))
-        pixels.append(crops)
-        transforms.append(maps)
-        sources += [first + index for index in kept]
-        first += len(objects)
-    return replace(
-        work,
-        node=child,
-        images=np.concatenate(pixels) if pixels else np.empty((0, height, width, 3), np.uint8),
-        to_frame=np.concatenate(transforms) if transforms else np.empty((0, 2, 3)),
-        sources=sources,
-        pointer=None,
-        view=None,
-        reduced=None,
-    )
-
-
-def _device(plan: Plan, node: str, route: Mapping[str, str]) -> str:
-    """Return the device that does `node`'s part of a frame. Raises MessageError when `route` does not fit the plan."""
-    places = plan.shares[node]
-    if len(places) == 1:
-        return next(iter(places))
-    device = route.get(node, "")
-    if device not in places:
-        raise MessageError(f"the frame's route has no device of the plan for node {node}")
-    return device
+def alike(pieces: list[Piece]) -> list[Batch]:
+    """Group pieces by the assignment they belong to."""
+    batches: list[Batch] = []
+    for piece in pieces:
+        if batches and batches[-1].pieces[0].served is piece.served:
+            batches[-1].pieces.append(piece)
+        else:
+            batches.append(Batch([piece]))
+    return batches

@@ -9,7 +9,7 @@ All values are parts of the input's sides.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,3 +86,36 @@ def _grid(cells: Cells, sides: NDArray[np.float64]) -> NDArray[np.float64]:
     y, x = np.divmod(np.arange(columns * rows), columns)
     centres = (np.column_stack((x, y)) + 0.5) / (columns, rows)
     return np.column_stack((np.repeat(centres, len(sides), axis=0), np.tile(sides, (len(centres), 1))))
+
+
+_MEDIAPIPE = {
+    (896, 16): ([16, 8], [2, 6], "face"),
+    (2016, 18): ([24, 12], [2, 6], "hand"),
+    (2254, 12): ([28, 14, 7], [2, 2, 6], "person"),
+}
+"""By number of anchors and numbers per anchor: BlazeFace, palm detection, pose detection."""
+
+
+def known_anchors(
+    count: int | None, numbers: int | None, classes: int | None, size: tuple[int, int]
+) -> dict[str, Any] | None:
+    """Return a single-shot detector's `anchors`, and what goes with them, by its shapes; None: no known family.
+
+    `count` anchors with so many `numbers` for a box, and scores of so many `classes`; `size`: of the input.
+    """
+    if count is None:
+        return None
+    if classes == 1 and (found := _MEDIAPIPE.get((count, numbers or 0))):
+        cells, per_cell, label = found
+        return {
+            "anchors": {"style": "mediapipe", "cells": cells, "per_cell": per_cell},
+            "background": False,
+            "labels": [label],
+        }
+    cells = [math.ceil(min(size) / 16)]
+    while cells[-1] > 1 and len(cells) < 8:
+        cells.append(math.ceil(cells[-1] / 2))
+    if numbers != 4 or size[0] != size[1] or (classes or 0) < 2:
+        return None
+    fits = 3 * cells[0] ** 2 + 6 * sum(side**2 for side in cells[1:]) == count
+    return {"anchors": {"style": "tensorflow", "cells": cells}} if fits else None

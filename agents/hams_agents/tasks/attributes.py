@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams
+from hams_agents.tasks import layouts
+from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams, TensorInfo
 from hams_agents.tasks.decoding import pick, probabilities, rows
 from hams_agents.tasks.input import apply
 
@@ -53,10 +54,23 @@ class Attributes:
     """
 
     Params: ClassVar[type[TaskParams]] = AttributesParams
+    layout: ClassVar[str] = "yes-or-no flags, or one vector for each attribute"
 
     def __init__(self, params: AttributesParams, context: TaskContext) -> None:
         self._params = params
         self._size = np.array(context.input.size, np.float64)
+
+    @classmethod
+    def fits(
+        cls, outputs: Sequence[TensorInfo], input: TensorInfo, metadata: Mapping[str, str]
+    ) -> dict[str, Any] | None:
+        """See :class:`hams_agents.tasks.base.BaseTask`."""
+        widths = [layouts.width(one) or 0 for one in outputs]
+        if len(outputs) == 1 and 2 <= widths[0] <= layouts.MOST_FLAGS:
+            return {"flags": {}}
+        if len(outputs) < 2 or not all(2 <= width <= layouts.MOST_FLAGS for width in widths):
+            return None
+        return {"classes": {layouts.key(one.name): {"output": one.name} for one in outputs}}
 
     def describe(self, outputs: Outputs, to_frame: Sequence[Affine]) -> list[dict[str, Any]]:
         """Decode; see :class:`hams_agents.tasks.base.DescriptionTask`."""

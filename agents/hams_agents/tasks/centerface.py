@@ -8,14 +8,15 @@ in units of the box). For cell (r, c) the centre is ``(c + offset_x + 0.5) * 4``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams
+from hams_agents.tasks import layouts
+from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams, TensorInfo
 from hams_agents.tasks.decoding import MAX_CANDIDATES, Selection, best, choose, did_you_mean
 from hams_shared.errors import TaskError
 
@@ -41,6 +42,7 @@ class CenterFace:
     """Points are, in the image: left eye, right eye, nose, left and right corner of the mouth."""
 
     Params: ClassVar[type[TaskParams]] = CenterFaceParams
+    layout: ClassVar[str] = "heat map, scale, offset and five points at a quarter of the size"
 
     def __init__(self, params: CenterFaceParams, context: TaskContext) -> None:
         width, height = context.input.size
@@ -49,6 +51,24 @@ class CenterFace:
         self._params = params
         self._size = np.array([width, height], np.float64)
         self._choice = Selection({0: params.label}, params.iou, params.min_size, params.max_objects)
+
+    @classmethod
+    def fits(
+        cls, outputs: Sequence[TensorInfo], input: TensorInfo, metadata: Mapping[str, str]
+    ) -> dict[str, Any] | None:
+        """See :class:`hams_agents.tasks.base.BaseTask`."""
+        if len(outputs) != 4 or any(len(one.shape) != 4 for one in outputs):
+            return None
+        order = sorted(outputs, key=lambda one: CHANNELS.index(one.shape[1]) if one.shape[1] in CHANNELS else 0)
+        size = layouts.image_size(input)
+        sides = None if size is None else (size[1] // STRIDE, size[0] // STRIDE)
+        right = all(
+            one.shape[1] == channels and (sides is None or None in one.shape or one.shape[2:] == sides)
+            for one, channels in zip(order, CHANNELS, strict=True)
+        )
+        if not right:
+            return None
+        return {} if order == list(outputs) else {"outputs": [one.name for one in order]}
 
     def detect(
         self, outputs: Outputs, to_frame: Sequence[Affine], frame_size: tuple[int, int] | None = None

@@ -19,10 +19,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hams_agents.tasks.base import Affine, Detected
+from hams_agents.tasks.base import Affine, Detected, Mask
 from hams_agents.tasks.input import (
     HALVED,
-    Homography,
     Pixels,
     apply,
     compose,
@@ -31,8 +30,10 @@ from hams_agents.tasks.input import (
     invert,
     nearest_affine,
     opencv_map,
+    opencv_perspective,
     perspective,
 )
+from hams_agents.tasks.masks import blank
 from hams_shared.errors import MessageError
 from hams_shared.group.node_spec import CropSpec
 
@@ -59,6 +60,8 @@ class View:
     """Crop pixels → frame pixels."""
     corners: NDArray[np.float64] | None = None
     """4×2, frame pixels: of the filled part's corners, clockwise from top left; None: by `to_frame`."""
+    mask: Mask | None = None
+    """All that is shown; None: the whole rectangle."""
 
 
 def cut(
@@ -105,7 +108,10 @@ def views_of(
 
 
 def render(image: Pixels, to_image: Affine | None, views: Sequence[View], size: tuple[int, int], pad: int) -> Pixels:
-    """Return what `views` show of `image` (H×W×3): N×height×width×3. Raises MessageError when one shows nothing."""
+    """Return what `views` show of `image` (H×W×3): N×height×width×3. Raises MessageError when one shows nothing.
+
+    `pad` is the value of what a view does not fill, and of what its mask hides.
+    """
     width, height = size
     crops = np.empty((len(views), height, width, 3), np.uint8)
     for view, target in zip(views, crops, strict=True):
@@ -113,6 +119,8 @@ def render(image: Pixels, to_image: Affine | None, views: Sequence[View], size: 
         if view.size != size:
             target[down:], target[:, across:] = pad, pad
         _sample(image, *_in_image(view, to_image), target[:down, :across])
+        if view.mask is not None:
+            blank(target[:down, :across], view.mask, view.to_frame, view.corners, pad)
     return crops
 
 
@@ -141,7 +149,8 @@ def view_of(one: Detected, crop: CropSpec, size: tuple[int, int], letterbox: boo
     """Return what the crop of one object shows."""
     corners = _corners(one) if crop.align == "corners" else None
     view = _upright(one, crop, size, letterbox) if corners is None else _rectified(corners, crop, size, letterbox)
-    return _mirrored(view) if one.label in crop.mirror else view
+    view = _mirrored(view) if one.label in crop.mirror else view
+    return replace(view, mask=one.mask) if crop.mask else view
 
 
 def _upright(one: Detected, crop: CropSpec, size: tuple[int, int], letterbox: bool) -> View:
@@ -254,7 +263,7 @@ def _sample(image: Pixels, to_image: Affine, quad: NDArray[np.float64] | None, t
         cv2.warpAffine(small, opencv_map(to_small), (width, height), dst=target, **how)
     else:
         to_quad = perspective((quad - (x0, y0)) * ratio, (width, height))
-        cv2.warpPerspective(small, _opencv_perspective(to_quad), (width, height), dst=target, **how)
+        cv2.warpPerspective(small, opencv_perspective(to_quad), (width, height), dst=target, **how)
 
 
 def _resize(image: Pixels, to_image: Affine, target: Pixels) -> bool:
@@ -304,11 +313,3 @@ def _whole(scale: float, start: float, count: int) -> _Whole | None:
     begin, skip = round(float(begins[best])), int(skips[best])
     stop = begin + math.ceil(scale * (skip + count) + 2)
     return _Whole(begin, stop, skip) if off[best] <= MOST_OFF else None
-
-
-def _opencv_perspective(to: Homography) -> Homography:
-    """Return the same map for coordinates that count pixel centres at integers."""
-    centre = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
-    back = np.array([[1.0, 0.0, -0.5], [0.0, 1.0, -0.5], [0.0, 0.0, 1.0]])
-    result: Homography = back @ to @ centre
-    return result

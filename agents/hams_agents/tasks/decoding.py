@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hams_agents.tasks.base import Affine, Detected, Outputs
+from hams_agents.tasks.base import Affine, Detected, Outputs, Reads
 from hams_agents.tasks.input import apply, boxes_through
 from hams_shared.errors import TaskError
 
@@ -44,6 +44,12 @@ def pick(outputs: Outputs, name: str | None, task: str) -> NDArray[np.generic]:
             f"task {task}: the network has {len(outputs)} outputs", f"name one with `output`: {', '.join(outputs)}"
         )
     return next(iter(outputs.values()))
+
+
+def only(outputs: Outputs, name: str | None, task: str) -> Reads:
+    """Return the one output that :func:`pick` picks, as all that a task reads. Raises as there."""
+    pick(outputs, name, task)
+    return {name or next(iter(outputs)): None}
 
 
 def rows(values: NDArray[np.generic], count: int, task: str, width: int | None = None) -> NDArray[np.float32]:
@@ -106,8 +112,8 @@ class Selection:
 
     names: Mapping[int, str]
     """By class number; one class is number 0."""
-    iou: float
-    """Of two boxes of one class that overlap more, the lower score goes."""
+    iou: float | None
+    """Of two boxes of one class that overlap more, the lower score goes; None: the network left one box per object."""
     min_size: float
     """Least side of a box, pixels of the input."""
     max_objects: int
@@ -131,23 +137,43 @@ def choose(
     """
     if classes is None:
         classes = np.zeros(len(scores), np.intp)
+    finite: NDArray[np.bool_] = np.isfinite(points).all(axis=(1, 2))  # type: ignore[assignment]
+    kept, found = placed(boxes, scores, selection, size, to_frame, frame_size, classes, finite)
+    moved = apply(to_frame, points[kept]) if points.shape[1] else [None] * len(kept)
+    return [
+        Detected((box[0], box[1], box[2], box[3]), float(scores[i]), selection.names[int(classes[i])], at)
+        for i, box, at in zip(kept, found.tolist(), moved, strict=True)
+    ]
+
+
+def placed(
+    boxes: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    selection: Selection,
+    size: NDArray[np.float64],
+    to_frame: Affine,
+    frame_size: tuple[int, int] | None,
+    classes: NDArray[np.intp],
+    good: NDArray[np.bool_] | None = None,
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return which of K candidates are objects, best score first, and the boxes of these in frame pixels.
+
+    As :func:`choose`; candidates that are not `good` are left out.
+    """
     clipped = boxes.clip(0, np.tile(size, 2))
     sides = clipped[:, 2:] - clipped[:, :2]
-    finite = np.isfinite(clipped).all(axis=1) & np.isfinite(points).all(axis=(1, 2))
-    good = finite & (sides > 0).all(axis=1) & (sides >= selection.min_size).all(axis=1)
-    clipped, points, scores, classes = clipped[good], points[good], scores[good], classes[good]
-    apart = classes if len(selection.names) > 1 else None
-    kept = keep_best(clipped, scores, selection.iou, apart, selection.max_objects)
+    fit = np.isfinite(clipped).all(axis=1) & (sides > 0).all(axis=1) & (sides >= selection.min_size).all(axis=1)
+    rest = np.flatnonzero(fit if good is None else fit & good)
+    if selection.iou is None:
+        kept = rest[best(scores[rest], selection.max_objects)]
+    else:
+        apart = classes[rest] if len(selection.names) > 1 else None
+        kept = rest[keep_best(clipped[rest], scores[rest], selection.iou, apart, selection.max_objects)]
     found = boxes_through(to_frame, clipped[kept])
     if frame_size is not None:
         found = found.clip(0, np.tile(frame_size, 2))
-    points, scores = apply(to_frame, points[kept]), scores[kept]
-    names = [selection.names[number] for number in classes[kept].tolist()]
-    return [
-        Detected((box[0], box[1], box[2], box[3]), float(scores[i]), names[i], points[i] if points.shape[1] else None)
-        for i, box in enumerate(found.tolist())
-        if box[2] > box[0] and box[3] > box[1]
-    ]
+    there = (found[:, 2:] > found[:, :2]).all(axis=1)
+    return kept[there], found[there]
 
 
 def best(scores: NDArray[np.float64], most: int) -> NDArray[np.intp]:

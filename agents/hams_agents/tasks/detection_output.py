@@ -7,14 +7,14 @@ https://docs.openvino.ai/2025/documentation/openvino-ir-format/operation-sets/op
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams
+from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams, TensorInfo
 from hams_agents.tasks.decoding import Selection, choose, pick
 from hams_shared.errors import TaskError
 
@@ -36,12 +36,20 @@ class DetectionOutput:
     """Finds objects of one or more classes."""
 
     Params: ClassVar[type[TaskParams]] = DetectionOutputParams
+    layout: ClassVar[str] = "a list of image, class, score and box, by the network itself (SSD)"
 
     def __init__(self, params: DetectionOutputParams, context: TaskContext) -> None:
         self._params = params
         self._size = np.array(context.input.size, np.float64)
         self._classes = np.array(sorted(params.labels))
         self._choice = Selection(params.labels, params.iou, params.min_size, params.max_objects)
+
+    @classmethod
+    def fits(
+        cls, outputs: Sequence[TensorInfo], input: TensorInfo, metadata: Mapping[str, str]
+    ) -> dict[str, Any] | None:
+        """See :class:`hams_agents.tasks.base.BaseTask`."""
+        return {} if len(outputs) == 1 and len(outputs[0].shape) == 4 and outputs[0].shape[-1] == WIDTH else None
 
     def detect(
         self, outputs: Outputs, to_frame: Sequence[Affine], frame_size: tuple[int, int] | None = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams
+from hams_agents.tasks import layouts
+from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams, TensorInfo
 from hams_agents.tasks.decoding import pick, rows
 from hams_shared.group.node_spec import GallerySpec
 
@@ -30,9 +31,20 @@ class Embedding:
     """
 
     Params: ClassVar[type[TaskParams]] = EmbeddingParams
+    layout: ClassVar[str] = "a vector that identifies what is seen"
 
     def __init__(self, params: EmbeddingParams, context: TaskContext) -> None:
         self._params = params
+
+    @classmethod
+    def fits(
+        cls, outputs: Sequence[TensorInfo], input: TensorInfo, metadata: Mapping[str, str]
+    ) -> dict[str, Any] | None:
+        """See :class:`hams_agents.tasks.base.BaseTask`: one vector, perhaps beside maps of tokens (CLIP)."""
+        vectors = [one for one in outputs if (layouts.width(one) or 0) > 1]
+        if len(vectors) != 1 or (layouts.width(vectors[0]) or 0) < layouts.SHORTEST_VECTOR:
+            return None
+        return layouts.named(vectors[0], outputs)
 
     def describe(self, outputs: Outputs, to_frame: Sequence[Affine]) -> list[dict[str, Any]]:
         """Decode; see :class:`hams_agents.tasks.base.DescriptionTask`."""

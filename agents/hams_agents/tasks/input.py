@@ -64,6 +64,14 @@ def opencv_map(affine: Affine) -> Affine:
     return result
 
 
+def opencv_perspective(to: Homography) -> Homography:
+    """Return the same map for coordinates that count pixel centres at integers."""
+    centre = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
+    back = np.array([[1.0, 0.0, -0.5], [0.0, 1.0, -0.5], [0.0, 0.0, 1.0]])
+    result: Homography = back @ to @ centre
+    return result
+
+
 def boxes_through(affine: Affine, boxes: NDArray[np.floating]) -> NDArray[np.float64]:
     """Map K×4 boxes (x0, y0, x1, y1) to the upright boxes around their images."""
     corners = apply(affine, boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2))
@@ -74,6 +82,16 @@ def inside(width: float, height: float, size: tuple[int, int]) -> tuple[int, int
     """Return the largest (width, height) within `size` that has the proportions `width` : `height`; 1 at least."""
     factor = min(size[0] / width, size[1] / height)
     return min(size[0], max(1, round(width * factor))), min(size[1], max(1, round(height * factor)))
+
+
+def filled(spec: InputSpec, size: tuple[int, int], part: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Return width and height of the part of the input, from the top left, that an image of `size` fills.
+
+    `part`: what of an image that is a crop shows something, pixels.
+    """
+    if part is not None:
+        return part
+    return inside(*size, spec.size) if spec.fit == "letterbox" else spec.size
 
 
 def perspective(corners: NDArray[np.float64], size: tuple[int, int]) -> Homography:

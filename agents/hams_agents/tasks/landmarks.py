@@ -1,19 +1,25 @@
-"""Points on an image: face meshes, key points of bodies, corners of plates."""
+"""Points on an image: face meshes, key points of bodies, corners of plates.
+
+As coordinates, or as heat maps or vectors: :mod:`hams_agents.tasks.heatmaps`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hams_agents.tasks.base import Affine, Detected, Outputs, Reads, TaskContext, TaskParams
+from hams_agents.tasks import layouts
+from hams_agents.tasks.base import Affine, Detected, Outputs, Reads, TaskContext, TaskParams, TensorInfo
 from hams_agents.tasks.decoding import pick, rows, sigmoid
 from hams_agents.tasks.head_pose import MESH_POINTS, head_pose
+from hams_agents.tasks.heatmaps import fits, from_maps, from_vectors
 from hams_agents.tasks.input import apply
+from hams_agents.tasks.skeletons import Skeleton, joined
 from hams_shared.errors import TaskError
 
 Index = Annotated[int, Field(ge=0)]
@@ -37,6 +43,16 @@ class LandmarksParams(TaskParams):
     visibility: int | None = Field(
         None, ge=2, le=7, description="which of a point's numbers, from 0, gives whether it can be seen; its logit"
     )
+    decode: Literal["coordinates", "heatmaps", "simcc"] = Field(
+        "coordinates",
+        description="as numbers, as a heat map of each point (HRNet, ViTPose), or as vectors along x and y (RTMPose)",
+    )
+    udp: bool = Field(
+        False, description="heatmaps: the outer cells are the input's outer pixels, as of ViTPose and UDP"
+    )
+    skeleton: Skeleton = Field(
+        None, description="pairs of points that are joined; none: of COCO's 17 and mediapipe's 33 points of bodies"
+    )
     normalized: bool = Field(False, description="points are in 0..1 of the input; if not, in its pixels")
     output: str | None = Field(None, description="name of the points' output; not needed when there is one only")
     score_output: str | None = Field(None, description="name of the output that gives whether the object is there")
@@ -52,21 +68,25 @@ class LandmarksParams(TaskParams):
 
 
 class Landmarks:
-    """Describes an image as ``{"points": [[x, y], …]}``; ``score``, ``visibility``, ``pose``, ``open`` where asked for.
+    """Describes an image as ``{"points": [[x, y], …]}``; ``score``, ``visibility``, ``skeleton``, ``pose``, ``open``
+    where asked for; heat maps and vectors always give ``visibility``.
 
     With `parts` there are ``objects`` too: each the square about the middle of its points, whose side is the greatest
     distance between two of them, with these points as its own; so that it turns and grows as they do.
     """
 
     Params: ClassVar[type[TaskParams]] = LandmarksParams
+    layout: ClassVar[str] = "x and y of points"
 
     def __init__(self, params: LandmarksParams, context: TaskContext) -> None:
         if params.head_pose and params.points < MESH_POINTS:
             raise TaskError(f"task landmarks: head_pose needs a face mesh of {MESH_POINTS} points, not {params.points}")
+        used = min(params.first or params.points, params.points)
         for label, indices in params.parts.items():
-            used = min(params.first or params.points, params.points)
             if len(set(indices)) < 2 or max(indices) >= used:
                 raise TaskError(f"task landmarks: part {label} needs two or more points from 0 to {used - 1}")
+        if params.decode != "coordinates" and (params.openness or params.visibility is not None or params.normalized):
+            raise TaskError("task landmarks: openness, visibility and normalized go with decode: coordinates only")
         if params.visibility is not None and params.visibility >= params.dims:
             raise TaskError(
                 f"task landmarks: visibility {params.visibility} is not among {params.dims} numbers per point"
@@ -74,16 +94,23 @@ class Landmarks:
         outline = params.openness
         if outline is not None and max(*outline.corners, *(i for pair in outline.lids for i in pair)) >= outline.points:
             raise TaskError(f"task landmarks: openness needs points from 0 to {outline.points - 1}")
+        joined("landmarks", params.skeleton, used)
         self.parts = bool(params.parts)
         self._params = params
+        self._size = context.input.size
         self._unit = np.array(context.input.size if params.normalized else (1, 1), np.float64)
+
+    @classmethod
+    def fits(
+        cls, outputs: Sequence[TensorInfo], input: TensorInfo, metadata: Mapping[str, str]
+    ) -> dict[str, Any] | None:
+        """See :class:`hams_agents.tasks.base.BaseTask`."""
+        return fits(outputs, input) or layouts.points_in(outputs)
 
     def describe(self, outputs: Outputs, to_frame: Sequence[Affine]) -> list[dict[str, Any]]:
         """Decode; see :class:`hams_agents.tasks.base.DescriptionTask`."""
         params, count = self._params, len(to_frame)
-        values = rows(pick(outputs, params.output, "landmarks"), count, "landmarks", params.points * params.dims)
-        numbers = values.reshape(count, params.points, params.dims)[:, : params.first]
-        local = numbers[:, :, :2] * self._unit
+        local, seen = self._points(outputs, count)
         scores = self._scores(outputs, count)
         openness = self._openness(outputs, count)
         found: list[dict[str, Any]] = []
@@ -92,8 +119,10 @@ class Landmarks:
             item: dict[str, Any] = {"points": points.round(2).tolist()}
             if scores is not None:
                 item["score"] = round(float(scores[i]), 4)
-            if params.visibility is not None:
-                item["visibility"] = sigmoid(numbers[i, :, params.visibility]).round(3).tolist()
+            if seen is not None:
+                item["visibility"] = seen[i].round(3).tolist()
+            if params.skeleton is not None:
+                item["skeleton"] = [list(pair) for pair in params.skeleton]
             if openness is not None:
                 item["open"] = round(float(openness[i]), 4)
             if params.head_pose:
@@ -103,8 +132,29 @@ class Landmarks:
             found.append(item)
         return found
 
+    def _points(self, outputs: Outputs, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Return N×K×2 points in pixels of the input, and N×K how sure it is that each can be seen, or None."""
+        params = self._params
+        if params.decode == "coordinates":
+            values = rows(pick(outputs, params.output, "landmarks"), count, "landmarks", params.points * params.dims)
+            numbers = values.reshape(count, params.points, params.dims)[:, : params.first]
+            seen = None if params.visibility is None else sigmoid(numbers[:, :, params.visibility]).astype(np.float64)
+            return numbers[:, :, :2] * self._unit, seen
+        if params.decode == "heatmaps":
+            local, scores = from_maps(outputs, params.output, count, params.points, self._size, params.udp)
+        else:
+            local, scores = from_vectors(outputs, count, params.points, self._size)
+        if not np.isfinite(scores).all():
+            raise TaskError(
+                "task landmarks: the network gave values that are not finite",
+                "check the input's mean and scale, or use a device that computes in fp32",
+            )
+        return local[:, : params.first], scores[:, : params.first].clip(0, 1)
+
     def reads(self, outputs: Outputs) -> Reads:
         """The points, and the score and the outline where asked for."""
+        if self._params.decode == "simcc":
+            return dict.fromkeys(outputs)
         outline = self._params.openness
         named = {self._params.output, self._params.score_output, outline.output if outline else None}
         return {name: None for name in outputs if self._params.output is None or name in named}

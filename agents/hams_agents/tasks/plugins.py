@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, version
@@ -17,6 +16,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hams_agents.faults import FAULTS, fault
 from hams_agents.tasks.base import Affine, Detected, Outputs, Reads
 from hams_shared.errors import HamsError, TaskError
 from hams_shared.wire import codec
@@ -24,8 +24,6 @@ from hams_shared.wire import codec
 log = logging.getLogger("hams.agent")
 
 T = TypeVar("T")
-FAULTS = (Exception, SystemExit, KeyboardInterrupt)
-"""Errors that foreign code may raise. KeyboardInterrupt is not among them: the agent handles that signal."""
 
 LOOK_S = 5.0
 """Between two looks at the files, s."""
@@ -120,32 +118,6 @@ def _state(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size
-
-
-def fault(error: BaseException, origin: str) -> str:
-    """Describe an exception of a task's own code: its type and text, and its innermost line below `origin`.
-
-    `origin` is the task's top module. The line is the innermost of all where none is of that module.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    folder = _folder(origin)
-    own = [frame for frame in frames if folder and frame.filename.startswith(folder)] or list(frames)
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:300].removesuffix(":")
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{text} [{error.filename}:{error.lineno}]"
-    if not own:
-        return text
-    last = own[-1]
-    line = f": {last.line}" if last.line else ""
-    return f"{text} [{last.filename}:{last.lineno}, in {last.name}{line}]"
-
-
-def _folder(origin: str) -> str:
-    """Where the code of the module `origin` lies: a package's folder, else its file."""
-    path: str | None = getattr(sys.modules.get(origin), "__file__", None)
-    if path is None:
-        return ""
-    return str(Path(path).parent) + "/" if Path(path).name == "__init__.py" else path
 
 
 class _Guarded:

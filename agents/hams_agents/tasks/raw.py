@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams
+from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams, TensorInfo
 from hams_shared.errors import TaskError
 
 
@@ -27,9 +27,18 @@ class Raw:
     """
 
     Params: ClassVar[type[TaskParams]] = RawParams
+    not_finite = True
+    layout: ClassVar[str] = "numbers; every network has them"
 
     def __init__(self, params: RawParams, context: TaskContext) -> None:
         self._limit = params.max_values
+
+    @classmethod
+    def fits(
+        cls, outputs: Sequence[TensorInfo], input: TensorInfo, metadata: Mapping[str, str]
+    ) -> dict[str, Any] | None:
+        """See :class:`hams_agents.tasks.base.BaseTask`."""
+        return {} if outputs else None
 
     def describe(self, outputs: Outputs, to_frame: Sequence[Affine]) -> list[dict[str, Any]]:
         """Decode; see :class:`hams_agents.tasks.base.DescriptionTask`."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams
+from hams_agents.tasks import layouts
+from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams, TensorInfo
 from hams_agents.tasks.decoding import pick, probabilities, rows
 
 
@@ -32,9 +33,22 @@ class Regression:
     """Describes an image as ``{"value": x}``, or ``{name: x, …}`` with `outputs`; x is a list when it has several."""
 
     Params: ClassVar[type[TaskParams]] = RegressionParams
+    layout: ClassVar[str] = "single numbers"
 
     def __init__(self, params: RegressionParams, context: TaskContext) -> None:
         self._params = params
+
+    @classmethod
+    def fits(
+        cls, outputs: Sequence[TensorInfo], input: TensorInfo, metadata: Mapping[str, str]
+    ) -> dict[str, Any] | None:
+        """See :class:`hams_agents.tasks.base.BaseTask`."""
+        single = [one for one in outputs if layouts.width(one) == 1]
+        if single:
+            named = {layouts.key(one.name): one.name for one in single}
+            return {"outputs": named} if len(single) > 1 else layouts.named(single[0], outputs)
+        few = len(outputs) == 1 and (layouts.width(outputs[0]) or layouts.MOST_FLAGS) <= layouts.MOST_NUMBERS
+        return {} if few else None
 
     def describe(self, outputs: Outputs, to_frame: Sequence[Affine]) -> list[dict[str, Any]]:
         """Decode; see :class:`hams_agents.tasks.base.DescriptionTask`."""
@@ -73,10 +87,19 @@ class Expectation:
     """
 
     Params: ClassVar[type[TaskParams]] = ExpectationParams
+    layout: ClassVar[str] = "one number per class, of which each stands for a value"
 
     def __init__(self, params: ExpectationParams, context: TaskContext) -> None:
         self._params = params
         self._values = params.first + params.step * np.arange(params.classes)
+
+    @classmethod
+    def fits(
+        cls, outputs: Sequence[TensorInfo], input: TensorInfo, metadata: Mapping[str, str]
+    ) -> dict[str, Any] | None:
+        """See :class:`hams_agents.tasks.base.BaseTask`."""
+        width = layouts.width(outputs[0]) if len(outputs) == 1 else None
+        return {"classes": width} if width in layouts.AGES else None
 
     def describe(self, outputs: Outputs, to_frame: Sequence[Affine]) -> list[dict[str, Any]]:
         """Decode; see :class:`hams_agents.tasks.base.DescriptionTask`."""

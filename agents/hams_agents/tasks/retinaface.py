@@ -10,14 +10,15 @@ in each the sizes in turn. For a prior with centre p and side s, and variances v
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams
+from hams_agents.tasks import layouts
+from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams, TensorInfo
 from hams_agents.tasks.decoding import MAX_CANDIDATES, Selection, best, choose, did_you_mean
 from hams_shared.errors import TaskError
 
@@ -68,12 +69,35 @@ class RetinaFace:
     """Points come in the network's own order, or in `order`."""
 
     Params: ClassVar[type[TaskParams]] = RetinaFaceParams
+    layout: ClassVar[str] = "boxes, scores and points for each prior box"
 
     def __init__(self, params: RetinaFaceParams, context: TaskContext) -> None:
         self._params = params
         self._size = np.array(context.input.size, np.float64)
         self._centres, self._sides = priors(context.input.size, params.min_sizes, params.steps)
         self._choice = Selection({0: params.label}, params.iou, params.min_size, params.max_objects)
+
+    @classmethod
+    def fits(
+        cls, outputs: Sequence[TensorInfo], input: TensorInfo, metadata: Mapping[str, str]
+    ) -> dict[str, Any] | None:
+        """See :class:`hams_agents.tasks.base.BaseTask`."""
+        widths = [one.shape[-1] if len(one.shape) == 3 else None for one in outputs]
+        if len(outputs) not in (2, 3) or sorted(width or 0 for width in widths)[:2] not in ([1, 4], [2, 4]):
+            return None
+        boxes = outputs[widths.index(4)]
+        scores = next(one for one, width in zip(outputs, widths, strict=True) if width in (1, 2))
+        marks = [one for one in outputs if one not in (boxes, scores)]
+        points = (marks[0].shape[-1] or 1) if marks else 0
+        size, count = layouts.image_size(input), boxes.shape[1]
+        if points % 2 or len({one.shape[1] for one in outputs}) != 1:
+            return None
+        if count is None or size is None:
+            return None if not marks else _named(boxes, scores, marks, points // 2)
+        default = cls.Params.model_validate({})
+        assert isinstance(default, RetinaFaceParams)
+        expected = len(priors(size, default.min_sizes, default.steps)[1])
+        return _named(boxes, scores, marks, points // 2) if count == expected else None
 
     def detect(
         self, outputs: Outputs, to_frame: Sequence[Affine], frame_size: tuple[int, int] | None = None
@@ -135,6 +159,11 @@ class RetinaFace:
             points = points[:, list(self._params.order)]
         found = np.concatenate((middle - half, middle + half), axis=1)
         return choose(found, points, scores[chosen], self._choice, self._size, affine, frame_size)
+
+
+def _named(boxes: TensorInfo, scores: TensorInfo, marks: Sequence[TensorInfo], points: int) -> dict[str, Any]:
+    names = [one.name for one in (boxes, scores, *marks)]
+    return {**({} if points == 5 else {"points": points}), "outputs": names}
 
 
 def priors(

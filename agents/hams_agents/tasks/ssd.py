@@ -8,15 +8,16 @@ Liu et al., *SSD: Single Shot MultiBox Detector*, 2016 (https://arxiv.org/abs/15
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from hams_agents.tasks.anchors import Anchors, MediapipeAnchors, TensorFlowAnchors
-from hams_agents.tasks.base import Affine, Detected, Outputs, Reads, TaskContext, TaskParams
+from hams_agents.tasks import layouts
+from hams_agents.tasks.anchors import Anchors, MediapipeAnchors, TensorFlowAnchors, known_anchors
+from hams_agents.tasks.base import Affine, Detected, Outputs, Reads, TaskContext, TaskParams, TensorInfo
 from hams_agents.tasks.decoding import MAX_CANDIDATES, Activation, Selection, choose, did_you_mean, over_threshold
 from hams_shared.errors import TaskError
 
@@ -62,6 +63,7 @@ class Ssd:
     """Finds objects of one or more classes; BlazeFace has points, too."""
 
     Params: ClassVar[type[TaskParams]] = SsdParams
+    layout: ClassVar[str] = "boxes relative to anchors, and scores of classes for each"
 
     def __init__(self, params: SsdParams, context: TaskContext) -> None:
         self._params = params
@@ -70,6 +72,23 @@ class Ssd:
         names = params.names()
         self._classes = np.array(sorted(names))
         self._choice = Selection(names, params.iou, params.min_size, params.max_objects)
+
+    @classmethod
+    def fits(
+        cls, outputs: Sequence[TensorInfo], input: TensorInfo, metadata: Mapping[str, str]
+    ) -> dict[str, Any] | None:
+        """See :class:`hams_agents.tasks.base.BaseTask`."""
+        flat = [(one, tuple(s for i, s in enumerate(one.shape) if i != 2 or s != 1)) for one in outputs]
+        flat = [(one, shape if len(one.shape) == 4 else one.shape) for one, shape in flat]
+        size = layouts.image_size(input)
+        if len(flat) != 2 or size is None or any(len(shape) != 3 for _, shape in flat):
+            return None
+        for (boxes, at), (scores, of) in (flat, flat[::-1]):
+            known = known_anchors(at[1], at[2], of[2], size)
+            if known is not None and at[1] == of[1]:
+                twice = {"outputs": [boxes.name, scores.name]} if of[2] is not None and of[2] >= 4 else {}
+                return {**known, **twice}
+        return None
 
     def detect(
         self, outputs: Outputs, to_frame: Sequence[Affine], frame_size: tuple[int, int] | None = None

@@ -7,15 +7,17 @@ and, as PaddleOCR's do, a space that comes last: the number of classes gives whe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams
+from hams_agents.tasks import layouts
+from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams, TensorInfo
 from hams_agents.tasks.decoding import pick, probabilities, rows
+from hams_agents.tasks.families import fit
 from hams_shared.errors import TaskError
 
 METADATA_KEY = "character"
@@ -42,6 +44,7 @@ class Text:
     """Describes an image as ``{"text": str, "score": mean probability of its characters}``; `indices` has no score."""
 
     Params: ClassVar[type[TaskParams]] = TextParams
+    layout: ClassVar[str] = "one number per step and character, or the characters themselves"
 
     def __init__(self, params: TextParams, context: TaskContext) -> None:
         self._params = params
@@ -51,6 +54,22 @@ class Text:
                 f"task text: the network file does not list its characters (metadata {METADATA_KEY!r})",
                 "give them under `characters`, as a string, a list, or !lines FILE",
             )
+
+    @classmethod
+    def fits(
+        cls, outputs: Sequence[TensorInfo], input: TensorInfo, metadata: Mapping[str, str]
+    ) -> dict[str, Any] | None:
+        """See :class:`hams_agents.tasks.base.BaseTask`."""
+        known = metadata.get(METADATA_KEY, "").splitlines()
+        if len(outputs) != 1:
+            return None
+        sizes = [size for size in outputs[0].shape[1:] if size != 1]
+        if known:
+            return {} if {len(known) + 1, len(known) + 2} & set(sizes) else None
+        if len(sizes) == 2:
+            return {} if layouts.is_text(sizes) and fit("yolo", outputs, input, metadata) is None else None
+        few = len(sizes) == 1 and sizes[0] is not None and 2 <= sizes[0] <= layouts.MOST_CHARACTERS
+        return {"decode": "indices"} if few else None
 
     def describe(self, outputs: Outputs, to_frame: Sequence[Affine]) -> list[dict[str, Any]]:
         """Decode; see :class:`hams_agents.tasks.base.DescriptionTask`."""

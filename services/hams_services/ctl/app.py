@@ -10,19 +10,27 @@ from typing import Annotated
 import typer
 
 import hams_shared
-from hams_services.ctl.commands import sink
+from hams_services.ctl.commands import credentials as users
+from hams_services.ctl.commands import sink, token
+from hams_services.ctl.commands.audit import audit
 from hams_services.ctl.commands.backup import backup, restore
 from hams_services.ctl.commands.cameras import cameras
+from hams_services.ctl.commands.candidate import candidate
+from hams_services.ctl.commands.change import diff, export, rollback, set_, stream, versions
 from hams_services.ctl.commands.deploy import deploy, schema, undeploy
 from hams_services.ctl.commands.diagnose import diagnose
 from hams_services.ctl.commands.events import events
+from hams_services.ctl.commands.forget_events import forget_events
 from hams_services.ctl.commands.gallery import gallery
+from hams_services.ctl.commands.history import history
 from hams_services.ctl.commands.init import init
+from hams_services.ctl.commands.init_group import init_group
 from hams_services.ctl.commands.jobs import nco
 from hams_services.ctl.commands.models import models
 from hams_services.ctl.commands.plan import plan
 from hams_services.ctl.commands.results import infer, results, tap
 from hams_services.ctl.commands.show import devices, matrix, status
+from hams_services.ctl.commands.trace import trace
 from hams_services.ctl.commands.up import demo, join, up
 from hams_services.ctl.commands.watch import metrics, top
 from hams_shared.runtime.options import Credentials
@@ -55,14 +63,19 @@ def _root(
 
 _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (up, join, demo, init),
-    "Groups": (deploy, undeploy, plan, schema, backup, restore),
-    "Observe": (status, top, metrics, matrix, diagnose),
-    "Results": (results, events, infer, tap),
+    "Groups": (init_group, deploy, undeploy, plan, schema, backup, restore),
+    "Change what runs": (diff, set_, versions, rollback, export),
+    "Observe": (status, top, history, audit, metrics, matrix, trace, diagnose),
+    "Results": (results, events, forget_events, infer, tap),
 }
 for panel, commands in _PANELS.items():
     for command in commands:
-        app.command(rich_help_panel=panel)(command)
+        app.command(command.__name__.rstrip("_").replace("_", "-"), rich_help_panel=panel)(command)
+app.add_typer(users.app, name="credentials", rich_help_panel="Run")
+app.add_typer(token.app, name="token", rich_help_panel="Run")
+app.add_typer(stream, name="stream", rich_help_panel="Change what runs")
 app.add_typer(cameras, name="cameras", rich_help_panel="Groups")
+app.add_typer(candidate, name="candidate", rich_help_panel="Change what runs")
 app.add_typer(devices, name="devices", rich_help_panel="Observe")
 app.add_typer(models, name="models", rich_help_panel="Models")
 app.add_typer(nco, name="nco", rich_help_panel="Models")

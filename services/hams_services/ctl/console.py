@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import sys
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from hams_services.ctl.process import leave_at_once, raise_interrupt
 from hams_shared.bus.protocol import Bus
+from hams_shared.errors import HamsError
 from hams_shared.runtime.credentials import VARIABLE
 from hams_shared.runtime.lifecycle import debug_wanted, report, run, setup_logging
 from hams_shared.runtime.options import DEFAULT_NATS
@@ -58,6 +58,14 @@ def with_bus(
                 await job(bus)
 
     without_bus(connected, debug, stopped_is_fine=stopped_is_fine)
+
+
+def checked(make: Callable[[], T]) -> T:
+    """Return what `make` returns, before anything is connected; an error becomes one line and an exit code."""
+    try:
+        return make()
+    except HamsError as error:
+        raise typer.Exit(report(error)) from None
 
 
 def without_bus(
@@ -125,9 +133,11 @@ def print_json(value: Any) -> None:
     """Print plain JSON for programs."""
     from pydantic import BaseModel
 
+    from hams_shared.wire import codec
+
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.write(codec.pack_json(value).decode() + "\n")
     sys.stdout.flush()
 
 

@@ -6,9 +6,9 @@ from typing import Annotated, get_args
 
 import typer
 
-from hams_shared.runtime.options import Debug
+from hams_shared.runtime.options import Debug, address
 
-__all__ = ["EACH", "Debug", "Devices", "GroupName", "Json", "Nats", "Strategy"]
+__all__ = ["EACH", "Debug", "Devices", "GroupName", "Json", "Nats", "Strategy", "Timeout", "Wait"]
 
 EACH = "remove:each"
 """The what-if question that asks about the loss of each device."""
@@ -29,23 +29,17 @@ Strategy = Annotated[
         callback=lambda text: check_strategy(text),
     ),
 ]
+Wait = Annotated[bool, typer.Option(help="Wait until the group serves.")]
+Timeout = Annotated[float, typer.Option(min=1, help="Seconds to wait.")]
 Devices = Annotated[
     list[str] | None,
     typer.Option(
         "--device",
         "-d",
         help="A device to serve; repeat for more: openvino:CPU@0, onnxruntime:CUDA:0, openvino:GPU, "
-        "emulated:PROFILE.yaml. Default: all devices of this host.",
+        "emulated:PROFILE.yaml, BACKEND:TARGET of a plug-in. Default: all devices of this host.",
     ),
 ]
-
-
-def address(text: str) -> tuple[str, int]:
-    """Split HOST:PORT. Raises typer.BadParameter, which typer shows with the command's usage."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
-        raise typer.BadParameter(f"{text!r} is not HOST:PORT, for example 127.0.0.1:9464")
-    return host.strip("[]"), int(port)
 
 
 def check_strategy(text: str | None) -> str | None:
@@ -88,15 +82,44 @@ def check_duration(text: str | None) -> str | None:
     return text
 
 
+def share(text: str) -> float:
+    """Return a share of the frames such as 10% or 0.1. Raises typer.BadParameter."""
+    number, whole = (text[:-1], 100.0) if text.endswith("%") else (text, 1.0)
+    try:
+        found = float(number) / whole
+    except ValueError:
+        found = 0.0
+    if not 0.0 < found <= 1.0:
+        raise typer.BadParameter(f"{text!r} is not a share of the frames, for example 10%, 2.5% or 0.1")
+    return found
+
+
+def check_share(text: str | None) -> str | None:
+    """Check a share of the frames, as the callback of an option."""
+    if text is not None:
+        share(text)
+    return text
+
+
 def kinds_of(text: str | None) -> tuple[str, ...]:
     """Return the kinds of events in `text`, separated by commas; None: all. Raises typer.BadParameter."""
     from hams_shared.wire.messages.events import EventKind  # 0.1 s, with pydantic
 
-    known = get_args(EventKind)
+    return _kinds(text, get_args(EventKind), "event")
+
+
+def history_kinds_of(text: str | None) -> tuple[str, ...]:
+    """Return the kinds of entries of the history in `text`, as :func:`kinds_of` does."""
+    from hams_shared.wire.messages.history import HistoryKind
+
+    return _kinds(text, get_args(HistoryKind), "entry")
+
+
+def _kinds(text: str | None, known: tuple[str, ...], what: str) -> tuple[str, ...]:
     kinds = known if text is None else tuple(part.strip() for part in text.split(","))
     for kind in kinds:
         if kind not in known:
-            raise typer.BadParameter(f"there is no kind of event {kind!r}; there are {', '.join(known)}")
+            raise typer.BadParameter(f"there is no kind of {what} {kind!r}; there are {', '.join(known)}")
     return kinds
 
 
@@ -104,4 +127,11 @@ def check_kinds(text: str | None) -> str | None:
     """Check kinds of events, as the callback of an option."""
     if text is not None:
         kinds_of(text)
+    return text
+
+
+def check_history_kinds(text: str | None) -> str | None:
+    """Check kinds of entries of the history, as the callback of an option."""
+    if text is not None:
+        history_kinds_of(text)
     return text

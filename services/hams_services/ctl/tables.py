@@ -123,8 +123,10 @@ def variant_remarks(matrix: MatrixView) -> list[str]:
 
 
 def _of_another_runtime(label: str, device: str) -> bool:
-    """Whether a variant is in OpenVINO's format and the device runs ONNX Runtime."""
-    return label.startswith("openvino") and device.split(".")[1:2] == ["onnxruntime"]
+    """Whether a variant is in a format that the device's runtime does not read; a plug-in may read ONNX."""
+    from hams_shared.wire.variants import READ
+
+    return label.partition(" ")[0] not in READ.get(device.split(".")[1], ("onnx",))
 
 
 def reasons(matrix: MatrixView) -> list[str]:
@@ -161,6 +163,17 @@ def devices_table(devices: tuple[DeviceView, ...]) -> Table:
             busy,
             str(beat.queue) if beat else "–",
         )
+    return table
+
+
+def discovered_table(found: list[dict[str, Any]]) -> Table:
+    """Return the devices of a host as its agents' code finds them."""
+    table = plain_table("Devices of this host")
+    notes = any(one["note"] for one in found)
+    for column in ("option", "hardware", "runtime", *(("note",) if notes else ())):
+        table.add_column(column, no_wrap=column == "option", overflow="fold")
+    for one in found:
+        table.add_row(f"--device {one['device']}", one["name"], one["runtime"], *((one["note"],) if notes else ()))
     return table
 
 
@@ -315,8 +328,21 @@ def plan_score(groups: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
     return tuple(float(f"{value:.8g}") for value in [*parts, *sorted(ratio)])
 
 
-def plans_table(answers: tuple[StrategyAnswer, ...]) -> Table:
-    """Return each strategy's plan; ``*`` marks the best predicted FPS. Of several groups it is the worst-off one's."""
+def _streams(answer: StrategyAnswer, stream_fps: float) -> str:
+    found = max_streams(answer, stream_fps)
+    return ", ".join(str(count) if len(found) == 1 else f"{group} {count}" for group, count in found.items())
+
+
+def max_streams(answer: StrategyAnswer, stream_fps: float) -> dict[str, int]:
+    """Return how many streams of `stream_fps` frames/s each group of a plan carries."""
+    return {one.group: int(one.fps / stream_fps * (1 + 1e-9)) for one in answer.groups}
+
+
+def plans_table(answers: tuple[StrategyAnswer, ...], stream_fps: float | None = None) -> Table:
+    """Return each strategy's plan; ``*`` marks the best predicted FPS. Of several groups it is the worst-off one's.
+
+    With `stream_fps` a column has the number of such streams that fit, of several groups each one's.
+    """
     groups = sorted({name for a in answers for name in a.group_fps})
     title = (
         "Plans, predicted FPS of the worst-off group (* best for all)"
@@ -325,7 +351,7 @@ def plans_table(answers: tuple[StrategyAnswer, ...]) -> Table:
     )
     table = plain_table(title)
     table.add_column("strategy")
-    for column in ("FPS", *groups, "bound", "gap"):
+    for column in ("FPS", *groups, *([] if stream_fps is None else ["streams"]), "bound", "gap"):
         table.add_column(column, justify="right")
     table.add_column("bottleneck", no_wrap=True)
     table.add_column("placement", min_width=PLACEMENT)
@@ -333,7 +359,7 @@ def plans_table(answers: tuple[StrategyAnswer, ...]) -> Table:
     best = max(scores.values(), default=())
     for answer in answers:
         if answer.error is not None:
-            dashes = ["–"] * (len(groups) + 4)
+            dashes = ["–"] * (len(groups) + 4 + (stream_fps is not None))
             table.add_row(answer.strategy, *dashes, Text(answer.error.text, style="red"))
             continue
         mark = "*" if scores[answer.strategy] == best else " "
@@ -341,6 +367,7 @@ def plans_table(answers: tuple[StrategyAnswer, ...]) -> Table:
             answer.strategy,
             Text(f"{answer.fps:.2f} {mark}", style="bold green" if mark == "*" else ""),
             *(f"{answer.group_fps[group]:.2f}" for group in groups),
+            *([] if stream_fps is None else [_streams(answer, stream_fps)]),
             f"{answer.bound_fps:.2f}",
             f"{answer.gap:.1%}",
             answer.bottleneck.split(".", 1)[-1],

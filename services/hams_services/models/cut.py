@@ -19,11 +19,13 @@ import openvino as ov
 from openvino.frontend import FrontEndManager
 
 from hams_services.models import openvino_ir
+from hams_services.models.onnx_files import read_onnx
 from hams_shared.errors import ModelError
+from hams_shared.runtime.openvino_tflite import real_outputs
 
 log = logging.getLogger("hams.models")
 
-_FRONTENDS = {".tflite": "tflite", ".pb": "tf", ".pdmodel": "paddle"}
+FRONTENDS = {".tflite": "tflite", ".pb": "tf", ".pdmodel": "paddle"}
 
 Files = list[tuple[str, bytes]]
 """Suffix and content; an IR's ``.xml`` comes before its ``.bin``."""
@@ -37,7 +39,9 @@ def cut(path: Path, outputs: Sequence[str]) -> Files:
     """
     suffix = path.suffix.lower()
     if suffix == ".onnx":
-        return [(suffix, cut_onnx(path.read_bytes(), outputs))]
+        model = read_onnx(path)
+        cut_model(model, outputs)
+        return [(suffix, model.SerializeToString(deterministic=True))]
     try:
         graph = _cut_ir(path, outputs) if suffix == ".xml" else _convert(path, suffix, outputs)
         return _saved(graph, path.stem, outputs)
@@ -47,19 +51,13 @@ def cut(path: Path, outputs: Sequence[str]) -> Files:
         raise ModelError(f"{path.name} cannot be cut: {' '.join(str(error).split())[:300]}") from error
 
 
-def cut_onnx(data: bytes, outputs: Sequence[str]) -> bytes:
-    """Return the ONNX file `data` with the tensors `outputs` as outputs; see :func:`cut`."""
-    try:
-        model = onnx.load_model_from_string(data)
-    except Exception as error:  # protobuf's own DecodeError
-        raise ModelError(f"not an ONNX file: {error}", "check its source, and export it again") from error
+def cut_model(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
+    """Make the tensors `outputs` the outputs of `model`; see :func:`cut`."""
     makers = {name: node for node in model.graph.node for name in node.output}
     for name in outputs:
         if name not in makers:
             raise _unknown(name, makers)
     _keep_outputs(model, outputs)
-    result: bytes = model.SerializeToString(deterministic=True)
-    return result
 
 
 def _keep_outputs(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
@@ -110,7 +108,7 @@ def _inferred(model: Any) -> Sequence[Any]:
 
 def _convert(path: Path, suffix: str, outputs: Sequence[str]) -> Any:
     """Read with the frontend of the file's format, which converts no further than `outputs`."""
-    framework = _FRONTENDS.get(suffix)
+    framework = FRONTENDS.get(suffix)
     if framework is None:
         raise ModelError(f"{path.name}: files of format {suffix or '(none)'} cannot be cut")
     frontend = FrontEndManager().load_by_framework(framework)
@@ -122,7 +120,10 @@ def _convert(path: Path, suffix: str, outputs: Sequence[str]) -> Any:
             raise ModelError(f"{path.name} has no tensor {name!r}", "a viewer such as Netron shows their names")
         places.append(place)
     source.override_all_outputs(places)
-    return frontend.convert(source)
+    graph = frontend.convert(source)
+    if framework == "tflite":
+        real_outputs(graph)
+    return graph
 
 
 def _cut_ir(path: Path, outputs: Sequence[str]) -> Any:

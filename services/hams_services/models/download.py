@@ -13,12 +13,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from hams_services.models.files import CHUNK, MAX_BYTES, Progress, algorithm_of, cached, need
 from hams_services.models.partial import Part, claimed
 from hams_shared.errors import ModelFetchError
+from hams_shared.runtime.addresses import opener
 from hams_shared.runtime.backoff import Backoff
+from hams_shared.runtime.reach import Use
 
 SILENCE_S = 30.0
 """Longest time the server may send nothing, s."""
@@ -29,6 +31,7 @@ TRIES = 3
 RETRY = Backoff(first=0.5, longest=2.0)
 """Pauses between attempts."""
 _WEIGHTS = re.compile(r"^weights=([0-9a-f]{64}|[0-9a-f]{96})$")
+_COMPANION = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]*=([0-9a-f]{64}|[0-9a-f]{96})$")
 _RANGE = re.compile(r"^bytes (?:(\d+)-\d+|\*)/(\d+|\*)$")
 
 
@@ -57,8 +60,9 @@ def place(source: str, digest: str, cache: Path) -> Path:
 def fetch(source: str, digest: str | None, cache: Path, progress: Progress) -> Path:
     """Return the file's path in `cache`; see :func:`hams_services.models.sources.fetch`.
 
-    The ``.bin`` of an OpenVINO ``.xml`` comes from the same folder; its digest stands in the URL's fragment:
-    ``https://host/net.xml#weights=DIGEST``.
+    Files of weights come from the same folder; their digests stand in the URL's fragment. The ``.bin`` of an OpenVINO
+    ``.xml``: ``https://host/net.xml#weights=DIGEST``; those of an ONNX file by their names, with ``&`` between them:
+    ``https://host/net.onnx#net.onnx.data=DIGEST``.
     """
     path = place(source, digest or "", cache)
     if digest is None:
@@ -77,33 +81,50 @@ def fetch(source: str, digest: str | None, cache: Path, progress: Progress) -> P
         )
     if not cached(path, digest):
         download(url, digest, path, progress)
-    if path.suffix == ".xml" and weights is not None:
-        weights_path = path.with_suffix(".bin")
-        if not cached(weights_path, weights.group(1)):
-            bin_path = parts.path.removesuffix(".xml") + ".bin"
-            download(urlunsplit(parts._replace(path=bin_path, fragment="")), weights.group(1), weights_path, progress)
+    for name, promised in _companions(path, parts.fragment):
+        if not cached(path.with_name(name), promised):
+            beside = f"{parts.path.rpartition('/')[0]}/{quote(name)}"
+            download(urlunsplit(parts._replace(path=beside, fragment="")), promised, path.with_name(name), progress)
     return path
 
 
-def download(url: str, digest: str, path: Path, progress: Progress, size: int = 0) -> None:
+def _companions(path: Path, fragment: str) -> list[tuple[str, str]]:
+    """Return name and digest of each file of weights that an URL's fragment names. Raises ModelFetchError."""
+    if not fragment:
+        return []
+    found = []
+    for pair in fragment.split("&"):
+        name, _, digest = unquote(pair).partition("=")
+        if name == "weights" and path.suffix == ".xml":
+            name = path.with_suffix(".bin").name
+        if not _COMPANION.match(f"{name}={digest}") or name == path.name:
+            raise ModelFetchError(
+                f"{pair!r} after # is not FILE=DIGEST", "a file in the same folder, SHA-256 or SHA-384"
+            )
+        found.append((name, digest))
+    return found
+
+
+def download(url: str, digest: str, path: Path, progress: Progress, size: int = 0, use: Use = "download") -> None:
     """Download `url` to `path`; a broken connection is retried, and the part that arrived is kept for the next call.
 
-    `size` is the expected length, bytes; 0: unknown.
+    `size` is the expected length, bytes; 0: unknown. `use`: which addresses it may lead to.
 
     Raises:
-        ModelFetchError: the server cannot be reached or does not give the file, or it has another length.
+        ModelFetchError: the server cannot be reached or does not give the file, or it has another length; the address,
+            or one that it redirects to, is refused (:mod:`hams_shared.runtime.reach`).
         DigestError: it sends another file, which is not kept.
         NoSpaceError: the disk is too full; the part that arrived is kept.
     """
     deadline = time.monotonic() + DEADLINE_S
     with claimed(path, deadline, progress) as part:
         if part is None:
-            return None if cached(path, digest) else download(url, digest, path, progress, size)
+            return None if cached(path, digest) else download(url, digest, path, progress, size, use)
         best, failures = part.size, 0
         while True:
             resumed = part.size > 0
             try:
-                whole = _once(url, part, size, progress, deadline)
+                whole = _once(url, part, size, progress, deadline, use)
             except (ModelFetchError, _CutError, OSError, http.client.HTTPException) as error:
                 if isinstance(error, urllib.error.HTTPError):
                     error.close()
@@ -120,7 +141,7 @@ def download(url: str, digest: str, path: Path, progress: Progress, size: int = 
             return part.finish(found, digest, url)
 
 
-def _once(url: str, part: Part, size: int, progress: Progress, deadline: float) -> bool:
+def _once(url: str, part: Part, size: int, progress: Progress, deadline: float, use: Use) -> bool:
     """Fetch the rest of a part; return whether this one answer held the whole file."""
     request = urllib.request.Request(url, headers={"User-Agent": "hams", "Accept-Encoding": "identity"})
     if part.size:
@@ -128,12 +149,12 @@ def _once(url: str, part: Part, size: int, progress: Progress, deadline: float) 
         if validator := part.validator(url):
             request.add_header("If-Range", validator)
     try:
-        opened = urllib.request.build_opener(_OnlyHttps(urlsplit(url).scheme)).open(request, timeout=SILENCE_S)
+        opened = opener(use, ModelFetchError, _OnlyHttps(urlsplit(url).scheme)).open(request, timeout=SILENCE_S)
     except urllib.error.HTTPError as error:
         if error.code != 416 or not part.size:
             raise
         error.close()
-        return _beyond(error, url, part, size, progress, deadline)
+        return _beyond(error, url, part, size, progress, deadline, use)
     with opened as answer:
         total = _begin(answer, url, part, size)
         whole = part.size == 0
@@ -181,13 +202,15 @@ def _begin(answer: http.client.HTTPResponse, url: str, part: Part, size: int) ->
     return total or size
 
 
-def _beyond(error: urllib.error.HTTPError, url: str, part: Part, size: int, progress: Progress, end: float) -> bool:
+def _beyond(
+    error: urllib.error.HTTPError, url: str, part: Part, size: int, progress: Progress, end: float, use: Use
+) -> bool:
     """The server has nothing beyond the part's end: the part is complete, or wrong."""
     match = _RANGE.match(error.headers.get("Content-Range", ""))
     if match is not None and match.group(2) == str(part.size):
         return False
     part.restart()
-    return _once(url, part, size, progress, end)
+    return _once(url, part, size, progress, end, use)
 
 
 def _validator(answer: http.client.HTTPResponse) -> str:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from hams_services.models.manifest import Manifest, ZooEntry, find_entry, zoo
-from hams_shared.errors import BadInputError, GroupSpecError
+from hams_shared.errors import BadInputError, Finding, GroupSpecError
 from hams_shared.group import spec, strict_yaml
 from hams_shared.group.findings import Strict
 from hams_shared.group.node_spec import TaskSpec
 from hams_shared.group.spec import GroupSpec
+from hams_shared.runtime.process import mounted_hint
 
 PREFIX = "zoo:"
 
@@ -35,6 +36,8 @@ def load_groups(path: Path) -> list[GroupSpec]:
     Raises:
         GroupSpecError: as :func:`load_group`; or the list is malformed, or names a group twice.
     """
+    if not path.exists() and (hint := mounted_hint()):
+        raise GroupSpecError(f"{path} does not exist", hint)
     try:
         listed = strict_yaml.load(strict_yaml.read_text(path)).data
     except strict_yaml.StrictYamlError:
@@ -45,6 +48,12 @@ def load_groups(path: Path) -> list[GroupSpec]:
     if set(listed) != {"groups"} or not (isinstance(names, list) and names and all(isinstance(n, str) for n in names)):
         raise GroupSpecError(f"{path}: a list of groups is `groups: [FILE, …]` and nothing else")
     return _once([load_group(path.parent / name) for name in names], str(path))
+
+
+def load_groups_with(path: Path, strategy: str | None) -> list[GroupSpec]:
+    """As :func:`load_groups`, each with `strategy` if one is given."""
+    specs = load_groups(path)
+    return [spec.model_copy(update={"strategy": strategy}) for spec in specs] if strategy else specs
 
 
 def load_all_groups(paths: list[Path]) -> list[GroupSpec]:
@@ -77,7 +86,9 @@ def _node(name: object, node: Any, manifests: Mapping[str, Manifest]) -> Any:
     try:
         return merge(node, find_entry(str(node["model"]), manifests))
     except BadInputError as error:
-        raise GroupSpecError(f"nodes.{name}.model: {error.text}", error.hint) from None
+        where = f"nodes.{name}.model"
+        found = Finding(None, None, where, f"{error.text} ({error.hint})" if error.hint else error.text)
+        raise GroupSpecError(f"{where}: {error.text}", error.hint, (found,)) from None
 
 
 def merge(node: Mapping[str, Any], entry: ZooEntry) -> dict[str, Any]:

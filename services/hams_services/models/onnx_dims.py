@@ -40,15 +40,24 @@ def normalize_onnx(data: bytes, input_shape: Sequence[int] | None = None) -> byt
         ModelError: not an ONNX file, its weights are in other files, or it cannot take `input_shape`.
     """
     model = _read(data)
+    if not normalize(model, input_shape):
+        return data
+    result: bytes = model.SerializeToString(deterministic=True)
+    return result
+
+
+def normalize(model: onnx.ModelProto, input_shape: Sequence[int] | None = None) -> bool:
+    """Do to `model` what :func:`normalize_onnx` does; return whether something changed. Raises as there.
+
+    Dimensions are freed of networks with one input only: of further ones nothing is known.
+    """
     graph = model.graph
     changed = _drop_weights(model)
     if len(graph.input) == 1:
         changed |= _free(graph, graph.input[0], input_shape)
-    if not changed:
-        return data
-    del graph.value_info[:]
-    result: bytes = model.SerializeToString(deterministic=True)
-    return result
+    if changed:
+        del graph.value_info[:]
+    return changed
 
 
 def constants_to_initializers(model: onnx.ModelProto) -> onnx.ModelProto:

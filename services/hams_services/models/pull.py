@@ -93,7 +93,7 @@ def _mirrored(entry: ZooEntry, file: File, path: Path, base: str, progress: Prog
     if urlsplit(base).scheme in ("http", "https"):
         for way in ways:
             try:
-                return download.download(f"{base}/{quote(way)}", file.digest, path, progress, file.size)
+                return download.download(f"{base}/{quote(way)}", file.digest, path, progress, file.size, "typed")
             except ModelFetchError as error:
                 if not download.absent(error):
                     raise

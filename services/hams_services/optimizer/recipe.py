@@ -114,7 +114,8 @@ class Optimize:
     def collect_samples(self, frames: Path, folder: Path) -> dict[str, int]:
         """Run the group on frames and keep the inputs of each node in `folder`; return how many each has."""
         shutil.rmtree(folder, ignore_errors=True)
-        models = {node: Candidate(path, self.record.models[node].digest) for node, path in self.models.items()}
+        known = self.record.models
+        models = {n: Candidate(path, known[n].digest, None, known[n].further) for n, path in self.models.items()}
         errors: list[HamsError] = []
         for device in self.builder.devices.values():  # one runtime may not read all of the group's networks
             try:
@@ -127,6 +128,9 @@ class Optimize:
         node = self.record.spec.nodes[name]
         if node.variants is False:
             outcome.notes.append("the group file allows no variants")
+            return
+        if not self.site.read:
+            outcome.notes.append("no device reads variants: they run networks as the group file names them")
             return
         if not outcome.samples:
             raise BadInputError("no sample was found for it", "frames with its objects: --samples")

@@ -23,6 +23,7 @@ import hams_shared
 from hams_services.optimizer import calibration_frames as framing
 from hams_services.optimizer import report_plot
 from hams_services.optimizer.distill.distillation import Distill
+from hams_services.optimizer.job_history import told
 from hams_services.optimizer.queue import forgotten, given_up, next_job
 from hams_services.optimizer.recipe import NodeOutcome, Optimize, costs
 from hams_services.optimizer.report import gain, markdown
@@ -32,6 +33,7 @@ from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_services.optimizer.variant_folder import VariantStore
 from hams_shared.bus.ask import plans as ask_plans
 from hams_shared.bus.ask import scheduler_view
+from hams_shared.bus.history import HistoryOutbox
 from hams_shared.bus.model_store import ModelStore
 from hams_shared.bus.protocol import Bus, KeyValue
 from hams_shared.bus.records import opened, watched
@@ -87,6 +89,7 @@ class OptimizerService:
         """Of the job under way."""
         self._progress: tuple[str, int, int] = ("", 0, 0)
         self._bucket: KeyValue | None = None
+        self._history = HistoryOutbox(bus, "optimizer")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Do jobs until `stop` is set; a job under way is left as it is, for the next process to continue."""
@@ -94,7 +97,7 @@ class OptimizerService:
         await asyncio.to_thread(clean, self._scratch.parent)
         self._scratch.mkdir(parents=True, exist_ok=True)
         async with asyncio.TaskGroup() as owner:
-            tasks = [owner.create_task(self._watch()), owner.create_task(self._take_jobs())]
+            tasks = [owner.create_task(job()) for job in (self._watch, self._take_jobs, self._history.run)]
             await self._bus.serve("hams-optimizer", hams_shared.__version__, {"host": self._host}, {})
             log.info("optimizer on %s is ready", self._host)
             await stop.wait()
@@ -108,12 +111,19 @@ class OptimizerService:
             if record is None:
                 self._jobs.pop(key, None)
             else:
-                self._jobs[key] = record
+                self._seen(record)
             job = self._jobs.get(self._current or "")
             if self._current is not None and (job is None or job.over or job.host != self._host):
                 log.info("job %s was cancelled", self._current)
                 self._cancel()
             self._changed.set()
+
+    def _seen(self, record: JobRecord) -> None:
+        """Take a job's record, this optimizer's or another's, and tell what happened to it."""
+        before, self._jobs[record.id] = self._jobs.get(record.id), record
+        entry = told(before, record)
+        if entry is not None and record.host in ("", self._host):
+            self._history.put(entry.model_copy(update={"at": time.time()}))
 
     def _cancel(self) -> None:
         """End what the thread waits for."""
@@ -194,7 +204,7 @@ class OptimizerService:
                 return False
             found = codec.decode(JobRecord, entry.value)
             if found.over or (found.host not in ("", self._host)):
-                self._jobs[job.id] = found
+                self._seen(found)
                 return False
             await self._bucket.update(job.id, codec.encode(job), entry.revision)
         except RefusedError:
@@ -202,7 +212,7 @@ class OptimizerService:
         except HamsError as error:
             log.warning("job %s cannot be written: %s", job.id, error)
             return False
-        self._jobs[job.id] = job
+        self._seen(job)
         return True
 
     # ── jobs ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hams_shared.wire.messages.agents import DeviceRecord
+from hams_shared.wire.variants import READ
 
 
 @dataclass(frozen=True)
@@ -20,13 +21,15 @@ class SiteFormats:
 
     @classmethod
     def of(cls, devices: Iterable[DeviceRecord]) -> SiteFormats:
-        """From the devices there are; all formats where none is known."""
-        names = {"openvino": "openvino", "onnxruntime": "onnx"}
-        known = [(names[device.backend], device) for device in devices if device.backend in names]
+        """From the devices there are; all formats where none is known.
+
+        No variant is made for devices that read none: they run networks as the group file names them.
+        """
+        known = [(READ[device.backend][:1], device) for device in devices if device.backend in READ]
         if not known:
             return cls()
         return cls(
-            frozenset(f for f, _ in known),
-            frozenset(f for f, device in known if device.kind != "cpu"),
-            any(f == "openvino" and "bf16" in device.precisions for f, device in known),
+            frozenset(f for made, _ in known for f in made),
+            frozenset(f for made, device in known for f in made if device.kind != "cpu"),
+            any("openvino" in made and "bf16" in device.precisions for made, device in known),
         )

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from hams_services.agreement.compare import compare
 from hams_services.optimizer.accuracy import samples as sampling
-from hams_services.optimizer.accuracy.compare import compare
 from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator, Predictions
 from hams_services.optimizer.accuracy.samples import NodeSamples
 from hams_services.optimizer.progress import ProgressCallback

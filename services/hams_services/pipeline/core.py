@@ -18,36 +18,23 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from hams_services.pipeline.flight import MAX_ATTEMPTS, UNKNOWN, Close, Command, Flight, Hold, Outcome, Send, Shot
-from hams_services.pipeline.join import Join
+from msgspec.structs import replace
+
+from hams_services.pipeline.canary import Canary
+from hams_services.pipeline.core_check import check
+from hams_services.pipeline.flight import UNKNOWN, Close, Command, Flight, Hold, Outcome, Send, Shot
+from hams_services.pipeline.handing_out import hand_out
 from hams_services.pipeline.ledger import Ledger
+from hams_services.pipeline.retries import OF_DEVICE, may_pass, retry_pause
 from hams_services.pipeline.routing import Replicas
 from hams_services.pipeline.selection import Selection
+from hams_services.pipeline.selection_rules import SelectionRules
 from hams_shared.errors import MessageError
-from hams_shared.runtime.backoff import Backoff
-from hams_shared.wire.frames import FrameId, Output
+from hams_shared.wire.frames import Output
 from hams_shared.wire.messages.plan import Plan
-
-RETRYABLE = frozenset({"stale-epoch", "refused", "frame-gone", "frame-unreachable", "inference-failed"})
-"""Errors after which a lossless frame is sent again; a live one is dropped."""
-
-RETRY = Backoff(first=0.1, longest=6.4)
-"""Pauses before a failed frame is sent again."""
 
 HELD = 3
 """At most so many windows of frames are open, those that are complete and wait for an older one included."""
-
-
-def retry_pause(code: str, failed_attempts: int, *, lossless: bool) -> float | None:
-    """Return the pause in s before a frame that failed with `code` is sent again; None when it ends."""
-    if not lossless or not may_pass(code) or failed_attempts >= MAX_ATTEMPTS:
-        return None
-    return RETRY.pause(failed_attempts)
-
-
-def may_pass(code: str) -> bool:
-    """Whether another attempt may succeed after `code`."""
-    return code in RETRYABLE or code == "deadline"
 
 
 @dataclass
@@ -65,8 +52,10 @@ class StreamCore:
     """The active plan, or None while some device of it is not ready: then nothing is sent."""
     waiting: deque[tuple[int, float, float, Shot]] = field(default_factory=lambda: deque(maxlen=1))
     """Live only: the newest frame, when the window is full."""
-    unpublished: int = 0
+    to_publish: deque[int] = field(default_factory=deque)
     """Complete frames whose results are not published yet: they hold their part of the window."""
+    stopped_at: int | None = None
+    """The first frame that did not end before the stream was stopped."""
     held: int = 0
     """Complete frames that wait for an older one."""
     resent: int = 0
@@ -76,6 +65,8 @@ class StreamCore:
     """Live only, by node: how many frames may wait for the node's devices."""
     selection: Selection | None = None
     """None: every node runs on every frame, and looks at all its parent's objects."""
+    canary: Canary | None = None
+    """The candidate that gets a share of the frames, where there is one."""
 
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -92,6 +83,17 @@ class StreamCore:
         return sum(bool(f.outstanding) or f.retry_at is not None for f in self.flights.values()) + self.unpublished
 
     @property
+    def unpublished(self) -> int:
+        """Complete frames whose results are not published yet."""
+        return len(self.to_publish)
+
+    @property
+    def goes_on_at(self) -> int:
+        """The first frame that has not ended, or whose result is not published."""
+        begun = min(self.ledger.open, default=self.ledger.submitted) if self.stopped_at is None else self.stopped_at
+        return min(begun, self.to_publish[0]) if self.to_publish else begun
+
+    @property
     def room(self) -> int:
         """How many frames a lossless stream may read at once; few while few are under way: devices wait for them."""
         return max(1, min(self.window - self.under_way, self.under_way))
@@ -105,7 +107,7 @@ class StreamCore:
         """Take a frame read at Unix time `captured`; return its number and what to do."""
         frame = self.ledger.submit()
         commands: list[Command] = []
-        if not self.lossless and not self._has_room():
+        if not self.lossless and not self.has_room:
             while self.waiting:
                 commands.append(self._drop(self.waiting.popleft()[0], "newer-frame"))
             if self._needs_devices(shot) or not self._may_open():
@@ -119,23 +121,40 @@ class StreamCore:
         if self.selection is not None:
             self.selection.left_out(media_time_s)
 
+    def change(self, deadline_s: float, rules: SelectionRules) -> None:
+        """Have a deadline and rules count for the frames that are sent from now on."""
+        self.deadline_s = deadline_s
+        if self.selection is not None:
+            self.selection.change(rules)
+        elif rules.needed:
+            self.selection = Selection(rules)
+
     def route(self, plan: Plan | None, broken: Iterable[str], now: float) -> list[Command]:
         """The route changed: `plan` is the plan to send under (None: wait), `broken` the devices whose work is lost."""
-        gone = frozenset(broken)
+        if plan is not None and (self.plan is None or plan.epoch != self.plan.epoch):
+            for flight in self.flights.values():  # what failed may be another device's work now
+                flight.retry_at = None if flight.retry_at is None else min(flight.retry_at, now)
         self.plan = plan
-        commands: list[Command] = []
-        for flight in list(self.flights.values()):
-            if flight.complete or not any(flight.route[node] in gone for node in flight.outstanding):
-                continue
-            if self.lossless:
-                flight.retry_at = now
-            else:
-                commands += self._end(flight, Outcome.DROPPED, "device-lost")
-        return commands + self._go(now)
+        return self._lose(frozenset(broken), now) + self._go(now)
+
+    def route_canary(self, plan: Plan | None, broken: Iterable[str], now: float) -> list[Command]:
+        """The same of the candidate; while it has no plan its frames go to what serves."""
+        if self.canary is not None:
+            self.canary.route(plan, self.flights.values(), now)
+        return self._lose(frozenset(broken), now) + self._go(now)
+
+    def set_canary(self, canary: Canary | None, now: float) -> list[Command]:
+        """From now on another candidate, or none, gets frames; those of the old one go to what serves."""
+        if self.canary is not None:
+            self.canary.return_all(self.flights.values(), "ended", now)
+        self.canary = canary
+        return self._go(now)
 
     def output(self, output: Output, now: float) -> list[Command]:
         """Take a node's output."""
         flight = self.flights.get(output.id.frame)
+        if self.selection is not None and self.selection.take(output, flight):
+            return []
         if (
             flight is None
             or flight.complete
@@ -146,24 +165,23 @@ class StreamCore:
             or output.id.captured != flight.captured  # another run of a stream of this name
         ):
             return []  # late, from an attempt given up
-        self._answered(flight, output.node)
+        flight.answered(output.node)
         if output.error is not None:
-            if flight.retry_at is not None:
-                return []  # the attempt has failed, or was lost, already
-            return self._failed(flight, output.error["code"], now, f"{output.node}: {output.error.get('text', '')}")
-        if self.selection is not None and output.node == flight.plan.group.spec.root:
+            return self._erred(flight, output.node, output.error, now)
+        flight.served(output.node)
+        if flight.rules is not None and output.node == flight.plan.group.spec.root:
             flight.root = output
             flight.deadline = math.inf  # it may wait for older frames
             return self._track(now) + self._go(now)
         flight.join.add(output)
-        commands = self._give(flight, now)
+        commands = hand_out(self.selection, flight, self.deadline_s, now)
         if not flight.join.complete:
             return [*commands, *self._go(now)] if commands or output.node == flight.plan.group.spec.root else []
         return [*commands, *self._complete(flight, now), *self._go(now)]
 
     def published(self, now: float) -> list[Command]:
         """The result of a delivered frame is published: there is room for another frame."""
-        self.unpublished -= 1
+        self.to_publish.popleft()
         return self._go(now)
 
     def give_up(self, frame: int, reason: str, now: float) -> list[Command]:
@@ -179,36 +197,41 @@ class StreamCore:
                 commands += self._failed(flight, "deadline", now)
         return commands + self._go(now)
 
-    def close(self, reason: str) -> list[Command]:
-        """The stream is removed: drop all frames under way."""
+    def close(self, reason: str, *, resumed: bool = False) -> list[Command]:
+        """The stream is removed: drop all frames under way; where it is `resumed` later, complete ones behind, too."""
+        if resumed:
+            self.stopped_at = min(self.ledger.open, default=self.ledger.submitted)
         commands: list[Command] = [self._drop(frame, reason) for frame, *_ in self.waiting]
         self.waiting.clear()
-        for flight in list(self.flights.values()):
-            if not flight.complete:
+        flights = list(self.flights.values())
+        for flight in reversed(flights) if resumed else flights:
+            if resumed or not flight.complete:
+                self.held -= flight.complete
                 commands += self._end(flight, Outcome.DROPPED, reason)
         return commands
 
     def validate(self) -> None:
         """Raise AssertionError unless flights, waiting frames and the ledger fit together; for tests."""
-        self.ledger.validate()
-        waiting = [frame for frame, *_ in self.waiting]
-        assert self.ledger.open == set(self.flights) | set(waiting), "the ledger has other frames than the stream"
-        assert list(self.flights) == sorted(self.flights), "flights are not in frame order"
-        if self.lossless:
-            assert not waiting, "a lossless frame waits outside the window"
-        else:
-            assert all(frame > max(self.flights, default=-1) for frame in waiting), "an older frame waits"
-        assert self.held == sum(flight.complete for flight in self.flights.values()), "held frames are miscounted"
-        assert not self.flights or not next(iter(self.flights.values())).complete, (
-            "a frame is complete and not delivered"
-        )
-        for frame, flight in self.flights.items():
-            assert flight.frame == frame, f"flight {flight.frame} is kept as {frame}"
-            flight.validate()
+        check(self.ledger, self.flights, [frame for frame, *_ in self.waiting], self.held, lossless=self.lossless)
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _has_room(self) -> bool:
+    def _lose(self, gone: frozenset[str], now: float) -> list[Command]:
+        """The work that these devices had is lost."""
+        commands: list[Command] = []
+        for flight in list(self.flights.values()):
+            if flight.complete or not any(flight.route[node] in gone for node in flight.outstanding):
+                continue
+            if flight.canary and self.canary is not None:
+                self.canary.fall_back(flight, "device-lost", now)
+            elif self.lossless:
+                flight.retry_at = now
+            else:
+                commands += self._end(flight, Outcome.DROPPED, "device-lost")
+        return commands
+
+    @property
+    def has_room(self) -> bool:
         """Whether a live frame may be sent now."""
         return self._window_has_room() and all(self._waiting_for(node) < most for node, most in self.limits.items())
 
@@ -227,28 +250,12 @@ class StreamCore:
         """Frames that the node's devices have, or will have once they are sent again, and have not answered."""
         assert self.plan is not None
         parent = self.plan.group.spec.nodes[node].parent
-        return sum(
-            (node in f.outstanding and parent not in f.outstanding) or (parent is None and f.retry_at is not None)
-            for f in self.flights.values()
-        )
-
-    def _release(self, flight: Flight) -> None:
-        """The attempt is over: nothing is outstanding for it at any device."""
-        for node in flight.reserved:
-            self.replicas.release(node, flight.route[node])
-        flight.reserved.clear()
-        flight.outstanding.clear()
-
-    def _answered(self, flight: Flight, node: str) -> None:
-        """The node has answered the attempt, or is not asked."""
-        flight.outstanding.discard(node)
-        if node in flight.reserved:
-            flight.reserved.remove(node)
-            self.replicas.release(node, flight.route[node])
+        return sum(flight.waits_for(node, parent) for flight in self.flights.values())
 
     def _launch(self, frame: int, captured: float, submitted: float, shot: Shot, now: float) -> list[Command]:
         detect = self._needs_devices(shot)
         self.flights[frame] = flight = Flight(frame, captured, submitted, retry_at=now, shot=shot, detect=detect)
+        flight.canary = self.canary is not None and self.canary.takes(frame, now)
         if self.selection is not None:
             flight.paused_s = self.selection.launched(shot, detect=detect)
         return self._send(flight, now)
@@ -256,23 +263,20 @@ class StreamCore:
     def _send(self, flight: Flight, now: float) -> list[Command]:
         if self.plan is None:
             return []
-        self._release(flight)
-        spec = self.plan.group.spec
-        flight.route = self.replicas.choose(self.plan, flight.route)
-        flight.reserved = set(flight.route)
-        flight.attempt += 1
+        flight.release()
+        plan, flight.replicas, flight.record = self.plan, self.replicas, self.plan.group
+        if flight.canary and self.canary is not None and self.canary.plan is not None:
+            plan, flight.replicas = self.canary.plan, self.canary.replicas
+        rules, spec = self.selection.rules if self.selection is not None else None, plan.group.spec
+        sent = flight.begin(self.stream, plan, flight.replicas, rules)
         self.resent += flight.attempt > 0
-        flight.plan = self.plan
-        flight.id = FrameId(spec.name, self.stream, flight.frame, flight.attempt, self.plan.epoch, flight.captured)
-        flight.join, flight.root = Join(spec), None
-        flight.retry_at = None
         if flight.chosen is not None or not flight.detect:
-            self._answered(flight, spec.root)
+            flight.answered(spec.root)
             flight.deadline = math.inf
             return self._track(now) if flight.chosen is None else self._resume(flight, flight.chosen, now)
-        flight.outstanding = set(flight.route) - (self.selection.left if self.selection is not None else set())
-        flight.deadline = now + self.deadline_s
-        return [Send(flight.id, self.plan, flight.route, spec.root)]
+        flight.outstanding = set(flight.route) - (rules.left if rules is not None else set())
+        flight.deadline = now + flight.patience_s(self.deadline_s)
+        return [Send(sent, plan, flight.route, spec.root)]
 
     # ── what is chosen here ───────────────────────────────────────────────────────────────────────────────────
 
@@ -282,6 +286,8 @@ class StreamCore:
         if self.selection is None:
             return commands
         for flight in list(self.flights.values()):
+            if flight.plan is not None and flight.rules is None:
+                continue  # sent before anything was chosen
             if flight.chosen is None and not flight.seen and self.selection.in_order:
                 break
             if flight.chosen is None and flight.seen and flight.retry_at is None:
@@ -297,30 +303,9 @@ class StreamCore:
     def _resume(self, flight: Flight, root: Output, now: float) -> list[Command]:
         """Go on with an attempt whose root's answer is known."""
         assert flight.join is not None
-        flight.join.add(root)
-        commands = self._give(flight, now)
+        flight.join.add(root if root.node == flight.join.spec.root else replace(root, node=flight.join.spec.root))
+        commands = hand_out(self.selection, flight, self.deadline_s, now)
         return [*commands, *self._complete(flight, now)] if flight.join.complete else commands
-
-    def _give(self, flight: Flight, now: float) -> list[Command]:
-        """Send the frame to the nodes whose objects can be chosen now; answer for those that have none."""
-        commands: list[Command] = []
-        if self.selection is None or flight.retry_at is not None:
-            return commands
-        assert flight.join is not None
-        assert flight.plan is not None
-        assert flight.id is not None
-        for node in self.selection.due(flight):
-            objects = self.selection.pick(flight, node)
-            nodes = self.selection.below[node]
-            if not objects:
-                for one in nodes:
-                    self._answered(flight, one)
-                    flight.join.add(Output(id=flight.id, node=one, device="", items=[]))
-                continue
-            flight.outstanding |= nodes
-            flight.deadline = now + self.deadline_s
-            commands.append(Send(flight.id, flight.plan, flight.route, node, objects, flight.picks[node]))
-        return commands
 
     def _complete(self, flight: Flight, now: float) -> list[Command]:
         """Join a frame of which all nodes have answered."""
@@ -330,24 +315,45 @@ class StreamCore:
         except MessageError as error:
             return self._failed(flight, error.code, now, error.text)
         flight.retry_at = None
+        if flight.canary and self.canary is not None:
+            self.canary.serves()
         self.held += 1
         return self._deliver_complete() or [Hold(flight.frame)]
 
     def _go(self, now: float) -> list[Command]:
         """Send frames that are due, and start the one that waits."""
         commands: list[Command] = []
+        if self.selection is not None:
+            self.selection.give_up(self.plan, now)
         for flight in list(self.flights.values()):
             if flight.retry_at is not None and now >= flight.retry_at:
                 commands += self._send(flight, now)
-        while self.waiting and self._has_room():
+        while self.waiting and self.has_room:
             commands += self._launch(*self.waiting.popleft(), now)
         return commands + self._track(now)
 
+    def _erred(self, flight: Flight, node: str, error: Mapping[str, str], now: float) -> list[Command]:
+        """Take an error of a node. One that may be its device's fault is tried at once on another, if there is one."""
+        code = error["code"]
+        if code in OF_DEVICE:
+            flight.erred(node)
+        if flight.retry_at is not None:
+            return []  # the attempt has failed, or was lost, already
+        if code in OF_DEVICE and self.lossless and not flight.canary and flight.another_may_do(node):
+            flight.release()
+            flight.failed_attempts += 1
+            flight.retry_at = now
+            return self._go(now)
+        return self._failed(flight, code, now, f"{node}: {error.get('text', '')}")
+
     def _failed(self, flight: Flight, code: str, now: float, detail: str = "") -> list[Command]:
+        if flight.canary and self.canary is not None:
+            self.canary.fails(flight, code, now)
+            return self._go(now)
         flight.failed_attempts += 1
         pause = retry_pause(code, flight.failed_attempts, lossless=self.lossless)
         if pause is not None:
-            self._release(flight)
+            flight.release()
             flight.retry_at = now + pause
             return []
         dropped = not self.lossless and may_pass(code)
@@ -360,13 +366,11 @@ class StreamCore:
 
     def _end(self, flight: Flight, outcome: Outcome, reason: str, detail: str = "") -> list[Command]:
         del self.flights[flight.frame]
-        self._release(flight)
+        flight.release()
         if self.selection is not None:
             self.selection.ended(flight)
-        if outcome is Outcome.DROPPED:
-            self.ledger.drop(flight.frame, reason)
-        else:
-            self.ledger.fail(flight.frame, reason)
+        count = self.ledger.drop if outcome is Outcome.DROPPED else self.ledger.fail
+        count(flight.frame, reason)
         return [Close(flight.frame, outcome, reason, detail), *self._deliver_complete()]
 
     def _deliver_complete(self) -> list[Command]:
@@ -381,16 +385,6 @@ class StreamCore:
             if self.selection is not None:
                 self.selection.delivered(flight)
             self.held -= 1
-            self.unpublished += 1
-            close = Close(
-                frame,
-                Outcome.DELIVERED,
-                objects=flight.objects,
-                id=flight.id,
-                join=flight.join,
-                submitted=flight.submitted,
-                shot=flight.shot,
-                tracks=flight.tracks,
-            )
-            commands.append(close)
+            self.to_publish.append(frame)
+            commands.append(flight.delivered())
         return commands

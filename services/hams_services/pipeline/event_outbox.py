@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from hams_services.pipeline.backlog_sender import send
 from hams_services.pipeline.event_backlog import Backlog, Waiting
 from hams_shared.bus.journal import events_journal, follow
 from hams_shared.bus.protocol import Bus, Journal, KeyValue, Place
@@ -116,10 +117,10 @@ class EventOutbox:
             self._events_news.set()
 
     def _encoded(self, event: Event) -> bytes:
-        data = codec.encode(event)
+        data = codec.encode(event, without=() if event.traceparent else ("traceparent",))
         if event.crop is not None and len(data) > min(MAX_EVENT_BYTES, self._bus.max_payload // 2):
             self.without_crop += 1
-            data = codec.encode(event.model_copy(update={"crop": None}))
+            return self._encoded(event.model_copy(update={"crop": None}))
         return data
 
     def keep(self, stream: str, tracks: bytes | None) -> None:
@@ -188,32 +189,28 @@ class EventOutbox:
     async def run(self) -> None:
         """Publish events and write records until cancelled."""
         async with asyncio.TaskGroup() as owner:
-            owner.create_task(self._publish())
+            owner.create_task(
+                send(
+                    self._backlog,
+                    self._events_news,
+                    self._store,
+                    AGAIN,
+                    idle=self._settle,
+                    settled=self._sent,
+                    waits=self._waits,
+                )
+            )
             owner.create_task(self._write_records())
 
-    async def _publish(self) -> None:
-        failures = 0
-        while True:
-            self._events_news.clear()
-            event = self._backlog.first()
-            if event is None:
-                self._settle()
-                await self._events_news.wait()
-                continue
-            try:
-                await self._store(event)
-                failures = 0
-            except BadInputError as error:
-                log.error("group %s: event %s is lost: %s", self._group, event.id, error)
-                self.refused[event.kind] += 1
-            except HamsError as error:
-                failures += 1
-                if failures & (failures - 1) == 0:  # 1, 2, 4, 8 …: a broker that stays away does not fill the log
-                    log.warning("group %s: %d events wait: %s", self._group, self.waiting, error)
-                await asyncio.sleep(AGAIN.pause(failures))
-                continue
-            self._backlog.settle(event.number)
-            self._records_news.set()
+    def _sent(self, event: Waiting, lost: BadInputError | None) -> None:
+        if lost is not None:
+            log.error("group %s: event %s is lost: %s", self._group, event.id, lost)
+            self.refused[event.kind] += 1
+        self._records_news.set()
+
+    def _waits(self, error: HamsError, tell: bool) -> None:
+        if tell:
+            log.warning("group %s: %d events wait: %s", self._group, self.waiting, error)
 
     async def _store(self, event: Waiting) -> None:
         journal = await self._opened_journal()

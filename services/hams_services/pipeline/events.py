@@ -19,11 +19,12 @@ publishes what :func:`open_tracks.resumed` makes of the record and of the events
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from hams_services.pipeline.buckets import DWELL_S, Buckets
 from hams_services.pipeline.open_tracks import Open
 from hams_services.pipeline.rules import SLACK_S, Condition, Rule, Rules
 from hams_services.pipeline.tracking.tracks import State, Track
@@ -39,7 +40,7 @@ from hams_shared.wire.messages.events import (
     ZoneCounts,
 )
 
-Reason = Literal["lost", "stream-ended", "undeployed"]
+Reason = Literal["lost", "no-frames", "stream-ended", "undeployed"]
 
 Values = Callable[[Track, tuple[str, ...]], Mapping[str, Any]]
 """Makes what conditions read of a track and its zones. It is called for tracks for which a `when` decides, and only
@@ -65,6 +66,8 @@ class Delivered(NamedTuple):
     """Since the stream's first frame, s."""
     size: Size
     """Width and height, pixels."""
+    traceparent: str = ""
+    """Of a traced frame."""
 
 
 @dataclass(slots=True)
@@ -74,6 +77,12 @@ class Count:
     entries: int = 0
     exits: int = 0
     dwell_s: float = 0.0
+    dwell: Buckets = field(default_factory=lambda: Buckets(DWELL_S))
+
+    def zone(self) -> ZoneCounts:
+        """As a message, of a zone."""
+        inside, stays = self.entries - self.exits, self.dwell.histogram
+        return ZoneCounts(inside=inside, entries=self.entries, exits=self.exits, dwell_s=self.dwell_s, dwell=stays)
 
 
 class EventCore:
@@ -117,6 +126,43 @@ class EventCore:
         """The last frame."""
         self._now = 0.0
         """Time since the first frame, s; see above."""
+
+    def change(
+        self,
+        regions: Regions,
+        spec: EventsSpec,
+        conditions: Mapping[str, Condition] | None = None,
+        max_objects: int = 256,
+    ) -> tuple[Event, ...]:
+        """Have other places and rules count from the next frame on; return how tracks leave zones that are gone.
+
+        Tracks stay open, and in zones of the same name, until a detection shows them outside. A rule that fired for a
+        track, by its name, does not fire again. Counts of places of the same names go on.
+        """
+        dwell_s = {zone: one - SLACK_S for zone, one in spec.dwell_s.items()}
+        tracks = list(self._open.values())
+        events = [
+            self._event(kind, one.track, tuple(z for z in one.zones if z in regions.zones), id, **more)
+            for one in tracks
+            for zone in one.zones
+            if zone not in regions.zones
+            for kind, _, id, more in [self._leave(one, zone, one.found)]
+        ]
+        rules = Rules(spec, conditions or {})
+        most = max(max_objects, len(tracks))
+        places = Zones(regions.zones), Lines(regions.lines)
+        self._places = self._places.changed(*places, most, [one.slot for one in tracks])
+        for slot, one in enumerate(tracks):
+            one.slot = slot
+            one.zones = tuple(name for name in regions.zones if name in one.since)
+            one.rules = tuple(rule for rule in rules.all if rule.name not in one.fired)
+            waits = dwell_s.keys() - one.dwelt
+            one.due = {zone: one.since[zone] + dwell_s[zone] for zone in one.zones if zone in waits}
+        self._free = list(range(len(tracks), most))[::-1]
+        self._update_s, self._dwell_s, self._rules = spec.update_s - SLACK_S, dwell_s, rules
+        self._zones = {name: self._zones.get(name) or Count() for name in regions.zones}
+        self._lines = {name: self._lines.get(name) or Count() for name in regions.lines}
+        return tuple(events)
 
     def observe(self, shot: Delivered, tracks: Sequence[Track], values: Values = lambda *_: {}) -> tuple[Event, ...]:
         """Take all tracks of the next delivered frame, as the tracker returned them; return what happened, in order.
@@ -165,12 +211,13 @@ class EventCore:
         one = self._open.get(track)
         return one.zones if one is not None else ()
 
+    def is_open(self, track: int) -> bool:
+        """Whether a track had its `new` and not yet its `end`."""
+        return track in self._open
+
     def counts(self) -> PlaceCounts:
         """Return what happened in zones and at lines since the run began."""
-        zones = {
-            name: ZoneCounts(inside=one.entries - one.exits, entries=one.entries, exits=one.exits, dwell_s=one.dwell_s)
-            for name, one in self._zones.items()
-        }
+        zones = {name: one.zone() for name, one in self._zones.items()}
         lines = {name: LineCounts(ins=one.entries, outs=one.exits) for name, one in self._lines.items()}
         return PlaceCounts(zones=zones, lines=lines)
 
@@ -212,8 +259,9 @@ class EventCore:
         if shot.frame <= self._shot.frame:
             raise EventError(f"frame {shot.frame} comes after frame {self._shot.frame}")
         last, self._shot = self._shot, shot
-        frame, captured, media_time_s, _ = shot
+        frame, captured, media_time_s, _, traceparent = shot
         self._of_frame = {**self._run, "frame": frame, "captured": captured, "media_time_s": media_time_s}
+        self._of_frame |= {"traceparent": traceparent} if traceparent else {}
         if last.frame < 0:
             return
         media = (last.media_time_s, shot.media_time_s)
@@ -248,9 +296,11 @@ class EventCore:
     def _leave(self, one: Open, zone: str, now: float) -> Happening:
         dwell_s = now - one.since.pop(zone)
         one.due.pop(zone, None)
+        one.dwelt.discard(zone)
         count = self._zones[zone]
         count.exits += 1
         count.dwell_s += dwell_s
+        count.dwell.add(dwell_s)
         return "zone_left", one, f"{zone}.{one.numbers[f'zone {zone}']}", {"zone": zone, "dwell_s": dwell_s}
 
     def _cross(self, one: Open, line: str, *, inward: bool) -> Happening:
@@ -266,10 +316,12 @@ class EventCore:
         events = []
         for zone in [zone for zone, at in one.due.items() if self._now >= at] if one.due else ():
             del one.due[zone]
+            one.dwelt.add(zone)
             id, stay = f"{zone}.{one.numbers[f'zone {zone}']}", self._now - one.since[zone]
             events.append(self._event("zone_dwell", track, one.zones, id, zone=zone, dwell_s=stay))
         if one.rules and (fired := self._fired(one, track, active, values)):
             one.rules = tuple(rule for rule in one.rules if rule not in fired)
+            one.fired.update(rule.name for rule in fired)
             events += [self._event("rule", track, one.zones, rule.name, rule=rule.name) for rule in fired]
         if self._now >= one.update_at and one.changed(track):
             one.sent, one.update_at, one.sent_zones = track, self._now + self._update_s, one.zones

@@ -10,12 +10,18 @@ from typing import Any
 
 from hams_services.pipeline.join import Join
 from hams_services.pipeline.luma import Luma
+from hams_services.pipeline.routing import Replicas
+from hams_services.pipeline.selection_rules import SelectionRules
 from hams_services.pipeline.tracking.tracks import Track
 from hams_shared.wire.frames import FrameId, Given, Output
+from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import Plan
 
 MAX_ATTEMPTS = 8
 """A lossless frame fails after so many failed attempts (deadline or refusal). A lost device is no failed attempt."""
+
+CANARY_S = 2.0
+"""How long a frame waits for the canary's answer at most, s: later results of the stream wait with it."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class Send:
     """Of a child: what it is to look at."""
     sources: Sequence[int] = ()
     """Which of its parent's objects these are."""
+    later: bool = False
+    """No frame waits for the answer: the frame's pixels go along, since its memory is soon used again."""
 
     @property
     def device(self) -> str:
@@ -73,6 +81,8 @@ class Close:
     objects: list[dict[str, Any]] = field(default_factory=list)
     id: FrameId | None = None
     """Of the attempt that was delivered."""
+    record: GroupRecord | None = None
+    """Of the group, that it ran under."""
     join: Join | None = None
     submitted: float = 0.0
     """Monotonic time, s."""
@@ -104,12 +114,18 @@ class Flight:
     id: FrameId | None = None
     """Of this attempt."""
     join: Join | None = None
+    rules: SelectionRules | None = None
+    """By which this attempt is computed; None: nothing is chosen."""
+    followed: bool = False
+    """Whether its objects have tracks."""
     route: dict[str, str] = field(default_factory=dict)
     """By node: the device that serves it."""
     outstanding: set[str] = field(default_factory=set)
     """Nodes that have this attempt, and have not answered."""
     reserved: set[str] = field(default_factory=set)
     """Those, and the nodes whose objects are not chosen yet: the attempt counts at their devices."""
+    failed_on: dict[str, set[str]] = field(default_factory=dict)
+    """By node: devices on which its inference failed for this frame."""
     deadline: float = 0.0
     retry_at: float | None = None
     """When to send (again), if not under way; None while an attempt runs."""
@@ -128,6 +144,46 @@ class Flight:
     """As the tracker has them, where there is one."""
     picks: dict[str, list[int]] = field(default_factory=dict)
     """By node whose objects are chosen here: which of its parent's."""
+    record: GroupRecord | None = None
+    """Of the group, that this attempt runs under."""
+    canary: bool = False
+    """Whether the candidate of the group is to compute it."""
+    replicas: Replicas | None = None
+    """Where `reserved` counts."""
+
+    def begin(self, stream: str, plan: Plan, replicas: Replicas, rules: SelectionRules | None) -> FrameId:
+        """Begin another attempt, under `plan`, and return its id."""
+        if rules is not None:
+            self.rules, self.picks = rules, rules.picks_of(self.rules, self.picks)
+            self.detect = self.detect or not rules.tracks
+            if not rules.gives_all:
+                self.chosen, self.followed = None, False
+        self.route = replicas.choose(plan, self.route)
+        self.reserved = set(self.route)
+        self.attempt += 1
+        self.plan = plan
+        self.id = FrameId(plan.group.spec.name, stream, self.frame, self.attempt, plan.epoch, self.captured)
+        self.join, self.root = Join(plan.group.spec), None
+        self.retry_at = None
+        return self.id
+
+    def served(self, node: str) -> None:
+        """The device of `node` has done its work."""
+        assert self.replicas is not None
+        self.replicas.served(node, self.route[node])
+
+    def erred(self, node: str) -> None:
+        """The device of `node` may be at fault that there is no answer."""
+        assert self.replicas is not None
+        self.replicas.failed(node, self.route[node])
+
+    def another_may_do(self, node: str) -> bool:
+        """Take a failure of the attempt at `node`; return whether it is the first, and another device may do it."""
+        assert self.plan is not None
+        failed_on = self.failed_on.setdefault(node, set())
+        failed_on.add(self.route[node])
+        others = self.plan.shares[node].keys() - failed_on
+        return len(failed_on) == 1 and bool(others) and self.failed_attempts + 1 < MAX_ATTEMPTS
 
     @property
     def seen(self) -> bool:
@@ -138,6 +194,46 @@ class Flight:
     def complete(self) -> bool:
         """Whether all nodes have answered."""
         return self.objects is not None
+
+    def waits_for(self, node: str, parent: str | None) -> bool:
+        """Whether the group's devices of `node`, below `parent`, have it or will have it, and have not answered."""
+        if self.canary:
+            return False
+        sent = node in self.outstanding and parent not in self.outstanding
+        return sent or (parent is None and self.retry_at is not None)
+
+    def patience_s(self, deadline_s: float) -> float:
+        """How long an attempt may take, s."""
+        return min(deadline_s, CANARY_S) if self.canary else deadline_s
+
+    def answered(self, node: str) -> None:
+        """The node has answered the attempt, or is not asked."""
+        self.outstanding.discard(node)
+        if node in self.reserved:
+            assert self.replicas is not None
+            self.reserved.remove(node)
+            self.replicas.release(node, self.route[node])
+
+    def release(self) -> None:
+        """The attempt is over: nothing is outstanding for it at any device."""
+        for node in tuple(self.reserved):
+            self.answered(node)
+        self.outstanding.clear()
+
+    def delivered(self) -> Close:
+        """Return its end, once it is complete."""
+        assert self.objects is not None
+        return Close(
+            self.frame,
+            Outcome.DELIVERED,
+            objects=self.objects,
+            id=self.id,
+            record=self.record,
+            join=self.join,
+            submitted=self.submitted,
+            shot=self.shot,
+            tracks=self.tracks,
+        )
 
     def validate(self) -> None:
         """Raise AssertionError unless its outstanding nodes, route and plan fit together; for tests."""

@@ -10,93 +10,139 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 
+from hams_services.pipeline.answers import Answers
 from hams_services.pipeline.core import HELD, StreamCore
 from hams_services.pipeline.dispatch import Dispatch, GroupContext
+from hams_services.pipeline.events import Reason
 from hams_services.pipeline.flight import Close, Command, Hold, Outcome, Send, Shot
 from hams_services.pipeline.gallery import identify
-from hams_services.pipeline.gate import MotionGate
-from hams_services.pipeline.join import frame_result
+from hams_services.pipeline.gate import StreamGate
+from hams_services.pipeline.listeners import OnClose, OnFrame
 from hams_services.pipeline.luma import small_luma
+from hams_services.pipeline.previews import Previews
+from hams_services.pipeline.publishing import Publisher, result_of
 from hams_services.pipeline.routing import Reroute, room
 from hams_services.pipeline.selection import selection_of
+from hams_services.pipeline.selection_rules import SelectionRules, networks_of
 from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.taps import Taps
 from hams_services.pipeline.timings import Timings
-from hams_services.pipeline.tracking.cadence_agreement import tried
-from hams_shared.bus import chunks
-from hams_shared.bus.protocol import Message, Subscription
+from hams_services.pipeline.traces import FrameTraces
+from hams_services.pipeline.tracking.follower import Follower
+from hams_services.pipeline.tuning import tune
+from hams_services.pipeline.views import StreamState, stream_load, stream_view
+from hams_shared.bus.mailbox import Outgoing
+from hams_shared.bus.protocol import Subscription
 from hams_shared.errors import FrameUnreachableError, HamsError, RefusedError
 from hams_shared.group.spec import VGA
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import FrameStore
-from hams_shared.wire.frames import Output, unpack_outputs
-from hams_shared.wire.messages.events import PlaceCounts
+from hams_shared.wire.frames import Output, Pixels
+from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.pipeline import StreamLoad, StreamView
-from hams_shared.wire.results import FrameResult
+from hams_shared.wire.messages.trace import FrameTrace
 
 log = logging.getLogger("hams.pipeline")
 
 TAPPED_LIMIT = 1024
 """What waits to be carried out, from which on tapped outputs are left out."""
-TRIAL_S = 1.0
-"""How often it is asked whether a trial is full, s."""
+QUIET_S = 10.0
+"""A camera, or an application, that gives no frame for so long shows nothing of what is there: tracks end, s."""
 SPARE = 2
 """Slots in shared memory beyond the window: one frame waits, one is being read."""
-StreamState = Literal["waiting", "playing", "reconnecting", "ended", "failed"]
-
-OnClose = Callable[[Close, FrameResult | None], None]
-"""Called with every frame that ends; with its result when it was delivered."""
+Todo = Command | Outgoing | Output | FrameTrace
+"""What is carried out in turn: commands, and what clients requested beside the results."""
 
 
 class Flow:
     """Carries frames of one stream through the group."""
 
+    outputs = 0
+    """Taken since the start."""
+    on_frame: OnFrame | None = None
+    complaint = ""
+    """Why the newest failed frame failed."""
+    endless = False
+    """Whether its source is one that has no end."""
+    run_id = ""
+    """Of the stream's tracks: their ids begin again with another one."""
+    _closed = False
+    _follower: Follower | None = None
+    """Whose tracks they are."""
+    _quiet_at = np.inf
+    """When it has given no frame for `QUIET_S`, monotonic s; never: a file, or no frame since its tracks ended."""
+
     def __init__(
         self, context: GroupContext, stream: str, *, lossless: bool, publish: bool, on_close: OnClose | None = None
     ) -> None:
-        spec = context.spec
-        self._room, self._pixels, self._fps = 0, VGA, np.inf
-        window = spec.window(lossless=lossless)
-        chosen = selection_of(spec, spec.streams.get(stream))
-        self.core = StreamCore(stream, lossless, window, spec.deadline_s, replicas=context.replicas, selection=chosen)
-        self._looks = chosen is not None and chosen.looks_at_pixels
-        self.run_id = secrets.token_hex(4) if chosen is not None and chosen.follower is not None else ""
-        """Of the stream's tracks: their ids begin again with another one."""
-        source = spec.streams.get(stream)
-        self._gate = None if source is None or source.gate is None else MotionGate(source.gate, source.mask)
-        self.frames = FrameStore(window + SPARE)
-        self._reduced = FrameStore(window + SPARE)
-        """Of the frames that have one: the smaller picture."""
+        self.record = context.record
+        """By which frames are read and sent: that of the newest plan, of the group as deployed before the first."""
+        spec, source = self.record.spec, self.record.spec.streams.get(stream)
         self._context = context
-        self._bus, self._clock = context.bus, context.clock
+        self._clock = context.clock
         self.group, self.stream = spec.name, stream
         self.name = f"{spec.name}/{stream}"
         self.log = logging.LoggerAdapter(log, {"group": spec.name, "stream": stream})
+        self._room, self._pixels, self._fps = 0, VGA, np.inf
+        window = spec.window(lossless=lossless)
+        chosen = selection_of(spec, source, networks_of(self.record))
+        self.core = StreamCore(stream, lossless, window, spec.deadline_s, replicas=context.replicas, selection=chosen)
+        self._gate = StreamGate()
+        self.frames, self._reduced = FrameStore(window + SPARE), FrameStore(window + SPARE)
+        """Of frames, and of those that have one: the smaller picture."""
         self._publish = publish
-        self._pack = codec.pack_json if spec.results == "json" else codec.pack
         self.taps = Taps(context.bus, context.clock, spec.name, stream, spec.nodes, self.log)
-        self.outputs = 0
-        """Taken since the start."""
-        self._on_close = on_close
+        self.previews = Previews(context.bus, context.clock, spec.name, stream, self.log)
+        self.series = secrets.token_hex(4)
+        """Frames are counted from 0 again with another one; a restarted pipeline goes on with it."""
+        self.publisher = Publisher(context.bus, context.kept, self.core, self.log, self._published)
+        self.on_close = on_close
         self._timings = Timings()
-        self.complaint = ""
-        """Why the newest failed frame failed."""
-        self._outbox: asyncio.Queue[Command | Output] = asyncio.Queue()  # bounded by the window and TAPPED_LIMIT
-        self._parts = chunks.Assembler()
+        self.traces = FrameTraces(spec, stream, context.tracing, context.clock)
+        self._outbox: asyncio.Queue[Todo] = asyncio.Queue()  # bounded by the window and TAPPED_LIMIT
         self._mailbox = context.mailboxes.open()
-        self._dispatch = Dispatch(context, self._mailbox.address, self.frames, self._reduced, spec.streams.get(stream))
-        self._closed = False
+        self._answers = Answers(context.bus, context.clock, self._mailbox, self._take)
+        self._dispatch = Dispatch(context, self._mailbox.address, self.frames, self._reduced, self.traces, stream)
         self._sends: list[Send] = []
         """Frames that wait for others to be sent with them."""
         self.changed = asyncio.Event()
         """Set whenever :attr:`StreamCore.wants_frame` or `idle` may have changed."""
+        self._read_by(self.record)
 
-    # ── events ────────────────────────────────────────────────────────────────────────────────────────────────
+    def _read_by(self, record: GroupRecord) -> None:
+        """Take what `record` says of frames before they are sent, and of their results."""
+        spec, source, selection = record.spec, record.spec.streams.get(self.stream), self.core.selection
+        follower = None if selection is None else selection.follower
+        if follower is not None and follower is not self._follower:
+            self._follower, self.run_id = follower, secrets.token_hex(4)
+        self._looks = selection is not None and selection.looks_at_pixels
+        self._gate.change(source)
+        self._pack = codec.pack_json if spec.results.format == "json" else codec.pack
+        self._context.kept.change(spec.results)
+        self.taps.nodes, self.traces.spec = spec.nodes, spec
+
+    def _change(self, record: GroupRecord) -> None:
+        """Compute frames by `record` from now on; those under way end by the record that they were sent under."""
+        self.record, spec = record, record.spec
+        rules = SelectionRules(spec, spec.streams.get(self.stream), networks_of(record))
+        self.core.change(spec.deadline_s, rules)
+        self._read_by(record)
+
+    async def begin_anew(self, *, lossless: bool, tracks: bool) -> None:
+        """Another source follows, while no frame is under way; its objects are others unless `tracks` go on."""
+        self.core.lossless, self.core.limits = lossless, {}
+        self.publisher.change()
+        self._set_window()
+        if not tracks:
+            self._gate.begin_anew()
+            await self.end_tracks("stream-ended")
+
+    def drop(self, reason: str) -> None:
+        """Drop the frames under way."""
+        self.carry_out(self.core.close(reason))
 
     def submit(self, picture: Picture, media_time_s: float | None, *, more: bool = False) -> int:
         """Start a frame, shown `media_time_s` after its stream's first one; return its number.
@@ -109,86 +155,104 @@ class Flow:
         if self._closed:
             raise RefusedError(f"stream {self.name} is removed")
         frame = self.core.ledger.submitted
+        if self.endless:
+            self._quiet_at = self._clock.now() + QUIET_S
         height, width = picture.pixels.shape[:2]
         if width * height > self._pixels:  # of single images of many sizes the largest counts
             self._pixels = width * height
             self._set_window()
-        luma = small_luma(picture.pixels) if self._looks or self._gate is not None else None
-        if self._gate is not None and luma is not None and not self._gate.take(luma, media_time_s or 0.0):
+        captured = time.time() if picture.captured is None else picture.captured
+        notes = self.traces.begin(frame, picture, captured) if self.traces.active else None
+        luma = small_luma(picture.pixels) if self._looks or self._gate.there else None
+        if not self._gate.take(luma, media_time_s or 0.0):
             self.core.leave_out(media_time_s or 0.0)
+            if notes is not None:
+                self._show(self.traces.gated(notes))
             return frame
+        if notes is not None and self._gate.there:
+            notes.gated_at = self._clock.now()
         self.frames.put(frame, picture.pixels)
         if picture.reduced is not None:
             self._reduced.put(frame, picture.reduced)
-        captured = time.time() if picture.captured is None else picture.captured
         shot = Shot(media_time_s, (width, height), luma)
         number, commands = self.core.submit(captured, self._clock.now(), shot)
         assert number == frame
-        self._queue(commands, more=more)
+        self.carry_out(commands, more=more)
+        if self.on_frame is not None:
+            self.on_frame(frame, picture, media_time_s)
         return frame
 
-    async def subscribe(self) -> Subscription:
-        """Take the answers of agents: from the mailbox, and by the broker."""
-        self._mailbox.listen(self._take_answer)
-        return await self._bus.subscribe(subjects.answer(self.group, self.stream), self._on_answer, limit=4096)
-
-    async def _on_answer(self, message: Message) -> None:
-        self._take_answer(message.data)
-
-    def _take_answer(self, part: bytes) -> None:
-        now = self._clock.now()
-        data = self._parts.take(part, now)
-        if data is None:
-            return
-        for output in unpack_outputs(data):
-            if self.taps.outputs_until and self.taps.wants(output.node, now) and self._outbox.qsize() < TAPPED_LIMIT:
-                self._outbox.put_nowait(output)
-            self._take(output, now)
+    async def subscribe(self, group: str = "") -> Subscription:
+        """Take the answers of agents, from the mailbox and by the broker; `group`: of frames sent under its plan."""
+        return await self._answers.subscribe(subjects.answer(group or self.group, self.stream))
 
     def _take(self, output: Output, now: float) -> None:
+        if self.taps.outputs_until and self.taps.wants(output.node, now) and self._outbox.qsize() < TAPPED_LIMIT:
+            self._outbox.put_nowait(output)
         unreachable = output.error is not None and output.error["code"] == FrameUnreachableError.code
         if unreachable and self._context.peers.cannot_map(output.device):
             text = "%s cannot map frames in shared memory: its frames carry their pixels"
             log.warning(text, output.device, extra={"device": output.device})
         self.outputs += 1
+        if self.traces.open:
+            self.traces.answered(output, now)
         # Without commands the source would be woken before the frames that this completes have left their memory.
         if commands := self.core.output(output, now):
-            self._queue(commands)
+            self.carry_out(commands)
 
     def reroute(self, command: Reroute, *, streams: int) -> None:
         """The plan to send under changed, or devices lost their work. It is for `streams` of this kind."""
         plan, lanes = command.plan, command.lanes
+        if plan is not None and self._publish and self.stream not in plan.group.spec.streams:
+            plan = None  # of the record before the stream was added
         if plan is not None:
+            if plan.group != self.record:
+                self._change(plan.group)
             self._room, self._fps = room(plan.devices, streams, lanes), plan.fps / max(streams, 1)
             self._set_window()
             if not self.core.lossless:
                 self.core.limits = {node: room(places, streams, lanes) for node, places in plan.shares.items()}
-        self._queue(self.core.route(command.plan, command.broken, self._clock.now()))
+        self.carry_out(self.core.route(plan, command.broken, self._clock.now()))
 
     def _set_window(self) -> None:
-        spec, core = self._context.spec, self.core
+        spec, core = self.record.spec, self.core
         core.window = window = spec.window(lossless=core.lossless, room=self._room, pixels=self._pixels, fps=self._fps)
         ordered = core.selection is not None and core.selection.in_order
         opened = HELD * window if ordered and not core.lossless else window  # predicted frames wait, too
         self.frames.slots = self._reduced.slots = opened + SPARE
 
-    def tick(self) -> None:
-        """Deadlines and due retries."""
-        self._queue(self.core.tick(self._clock.now()))
+    async def tick(self) -> None:
+        """Deadlines, due retries, and the end of tracks of which nothing is seen."""
+        now = self._clock.now()
+        self.carry_out(self.core.tick(now))
+        if now >= self._quiet_at and self.core.idle:
+            self._quiet_at = np.inf
+            await self.end_tracks("no-frames")
 
     def give_up(self, frame: int, reason: str) -> None:
         """Drop a frame with `reason`: its application no longer waits."""
-        self._queue(self.core.give_up(frame, reason, self._clock.now()))
+        self.carry_out(self.core.give_up(frame, reason, self._clock.now()))
 
-    def close(self, reason: str) -> None:
-        """The stream is removed; complete frames are still delivered by :meth:`flush`, if the broker is there."""
+    def close(self, reason: str, *, resumed: bool = False) -> None:
+        """The stream is removed, or `resumed` by a later pipeline.
+
+        Complete frames are still delivered by :meth:`flush`, if the broker is there.
+        """
         self._closed = True
-        self._queue(self.core.close(reason))
+        self.publisher.close()
+        self.previews.close()
+        self.carry_out(self.core.close(reason, resumed=resumed))
 
-    def end_tracks(self) -> None:
-        """The stream has ended: so have its tracks."""
-        if self._context.events is not None:
-            self._context.events.ended(self.stream, "stream-ended")
+    async def end_tracks(self, reason: Reason) -> None:
+        """End all tracks, once no frame is under way."""
+        if self.core.selection is not None:
+            self.core.selection.end_tracks()
+        await self._context.events.ended(self.stream, reason)
+
+    @property
+    def _seen(self) -> bool:
+        """Whether the pixels of delivered frames are looked at, for the crops of events."""
+        return self._context.events.looks(self.stream)
 
     def release(self) -> None:
         """Delete the shared memory and the mailbox; the pixels of frames under way are gone."""
@@ -198,21 +262,24 @@ class Flow:
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _queue(self, commands: list[Command], *, more: bool = False) -> None:
+    def carry_out(self, commands: list[Command], *, more: bool = False) -> None:
         """Take commands. With `more`, frames wait for others that are sent with them, at the next call."""
+        if self.traces.open:
+            self.traces.note(commands)
         for command in commands:
             if isinstance(command, Send):
                 self._sends.append(command)
             elif isinstance(command, Hold):
-                if self._clock.now() >= self.taps.pictures_until:
+                now = self._clock.now()
+                if now >= self.taps.pictures_until and not self.previews.wanted(now) and not self._seen:
                     self._drop(command.frame)
             elif command.outcome is not Outcome.DELIVERED:
                 self._forget(command)  # at once: while the broker is away a live stream drops frame after frame
             else:
                 self._outbox.put_nowait(command)
         if self._sends and not more:
-            for command in self._dispatch.by_mailbox(self._sends):
-                self._outbox.put_nowait(command)
+            for left in self._dispatch.by_mailbox(self._sends):
+                self._outbox.put_nowait(left)
             self._sends.clear()
         self.changed.set()
 
@@ -223,24 +290,27 @@ class Flow:
             failures = self.core.ledger.failed.total()
             if failures & (failures - 1) == 0:  # 1, 2, 4, 8 …: a broken node does not fill the log
                 self.log.warning("stream %s: %s (%d so far)", self.name, self.complaint, failures)
-        if self._on_close is not None:
-            self._on_close(command, None)
+        self._end_trace(command)
+        if self.on_close is not None:
+            self.on_close(command, None)
+
+    def _end_trace(self, command: Close) -> None:
+        if self.traces.open:
+            self._show(self.traces.closed(command))
+
+    def _show(self, trace: FrameTrace | None) -> None:
+        """Publish a trace, if a client wants it."""
+        if trace is not None and self._outbox.qsize() < TAPPED_LIMIT:
+            self._outbox.put_nowait(trace)
 
     def _drop(self, frame: int) -> None:
         self._reduced.drop(frame)
         self.frames.drop(frame)
 
     async def tune(self) -> None:
-        """Find out how often the detector must look, where HAMS is to choose; until that is known, or cancelled."""
-        follower = None if self.core.selection is None else self.core.selection.follower
-        while follower is not None and (trial := follower.trial) is not None:
-            await asyncio.sleep(TRIAL_S)
-            if trial.full:
-                follower.tried(await asyncio.to_thread(tried, trial))
-                if follower.agreement:
-                    found = ", ".join(f"{n}: {value:.2f}" for n, value in follower.agreement.items())
-                    text = "stream %s: the detector looks at every %d. frame (agreement by cadence: %s)"
-                    self.log.info(text, self.name, follower.cadence.frames, found)
+        """Find out how often the detector must look, where HAMS is to choose; until cancelled."""
+        core = self.core
+        await tune(self.name, lambda: None if core.selection is None else core.selection.follower, self.log)
 
     async def run(self) -> None:
         """Carry out commands as they come, until cancelled."""
@@ -248,18 +318,24 @@ class Flow:
             first = await self._outbox.get()
             await self.flush(first)
 
-    async def flush(self, *first: Command | Output) -> None:
+    async def run_previews(self) -> None:
+        """Make previews of delivered frames, until cancelled."""
+        await self.previews.run(self._drop)
+
+    async def flush(self, *first: Todo) -> None:
         """Carry out the commands that are queued, those in `first` before them; frames for one device go together."""
-        sends: list[Send] = []
+        sends: list[Send | Outgoing] = []
         todo = [*first]
         while todo or not self._outbox.empty():
             match todo.pop() if todo else self._outbox.get_nowait():
-                case Send() as command:
+                case Send() | Outgoing() as command:
                     sends.append(command)
                 case Close() as command:
                     await self._deliver(command)
                 case Output() as output:
                     await self.taps.publish_output(output)
+                case FrameTrace() as trace:
+                    await self.taps.publish_trace(trace)
         try:
             await self._dispatch.by_broker(sends)
         except HamsError as error:  # the frames' deadlines will send them again
@@ -267,79 +343,58 @@ class Flow:
 
     async def _deliver(self, command: Close) -> None:
         assert command.id is not None
-        assert command.join is not None
         now = self._clock.now()  # the wall clock may be set meanwhile
-        if now < self.taps.pictures_until and (found := self.frames.get(command.frame)) is not None:
-            await self.taps.publish_picture(command.frame, found[0])
-        self._drop(command.frame)
-        if self._context.galleries:  # single images are recognised, not remembered
-            identify(self._context.galleries, command.objects, command.id, time.time(), learn=self._publish)
-        if self._context.events is not None:
-            self._context.events.observe(self.stream, command)
+        notes = self.traces.open.get(command.frame)
+        traceparent = notes.traceparent if notes is not None and notes.context.sampled else ""
+        shown = await self._pixels_of(command, now)
+        assert command.record is not None
+        if galleries := self._context.galleries.serving(command.record):  # single images are recognised, not remembered
+            identify(galleries, command.objects, command.id, time.time(), learn=self._publish)
+        if self._publish:
+            await self._context.events.observe(self.stream, self.run_id, command, traceparent)
         latency_ms = (now - command.submitted) * 1e3
         self._timings.delivered(latency_ms, now)
-        shot = command.shot
-        result = frame_result(
-            command.id, command.join, command.objects, shot.size, shot.media_time_s, latency_ms, self.run_id
-        )
+        result = result_of(command, latency_ms, self.run_id, traceparent)
+        data = self._pack(result) if self._publish else b""
+        if notes is not None:
+            notes.delivering, notes.joined = now, self._clock.now()
         if self._publish:
-            await self._publish_result(self._pack(result))
-        self._queue(self.core.published(self._clock.now()))
-        if self._on_close is not None:
-            self._on_close(command, result)
+            await self.publisher.publish(self.series, command.frame, data)
+            if shown is not None:
+                self.previews.offer(command.frame, shown, data)
+        else:
+            self._published()
+        self._end_trace(command)
+        if self.on_close is not None:
+            self.on_close(command, result)
 
-    async def _publish_result(self, data: bytes) -> None:
-        """Publish a result; while the broker is away it waits, and the full window stops the source.
+    def _published(self) -> None:
+        self.carry_out(self.core.published(self._clock.now()))
 
-        Once the stream is closed it is lost then.
-        """
-        while True:
-            try:
-                await chunks.publish(self._bus, subjects.result(self.group, self.stream), data)
-                return
-            except HamsError as error:
-                what = "lost" if self._closed else "waits"
-                self.log.warning("stream %s: result %s: %s", self.name, what, error)
-                if self._closed:
-                    return
-                await asyncio.sleep(0.25)
+    async def _pixels_of(self, command: Close, now: float) -> Pixels | None:
+        """Give a frame's pixels to who wants them; return those that a preview is made of, which drops them."""
+        found = self.frames.get(command.frame)
+        if found is None:
+            self._drop(command.frame)
+            return None
+        if now < self.taps.pictures_until:
+            await self.taps.publish_picture(command.frame, found[0])
+        if self._seen:
+            self._context.events.see(self.stream, command, found[0])
+        if self._publish and self.previews.due(now):
+            return found[0]
+        del found  # the view of a frame keeps its memory
+        self._drop(command.frame)
+        return None
 
     # ── what others are told ───────────────────────────────────────────────────────────────────────────────────
 
     def load(self, read_cpu_s: float = 0.0) -> StreamLoad:
         """What the frames have cost so far; `read_cpu_s`: CPU time of reading them."""
-        ledger, selection = self.core.ledger, self.core.selection
-        follower = None if selection is None else selection.follower
-        return StreamLoad(
-            group=self.group,
-            stream=self.stream,
-            frames=ledger.submitted,
-            read_cpu_s=round(read_cpu_s, 6),
-            completed=ledger.delivered + ledger.gated,
-            lost=ledger.dropped.total() + ledger.failed.total(),
-            agreement=() if follower is None else tuple(follower.agreement.items()),
-        )
+        return stream_load(self.group, self.core, read_cpu_s)
 
     def view(self, state: StreamState, text: str) -> StreamView:
         """Return counters and timings."""
-        ledger = self.core.ledger
-        ledger.validate()
-        fps = self._timings.fps(ledger.delivered, self._clock.now(), playing=state == "playing")
-        p50, p99 = self._timings.percentiles_ms
-        return StreamView(
-            group=self.group,
-            stream=self.stream,
-            state=state,
-            text=text or self.complaint,
-            submitted=ledger.submitted,
-            delivered=ledger.delivered,
-            in_flight=len(ledger.open),
-            gated=ledger.gated,
-            places=PlaceCounts() if self._context.events is None else self._context.events.counts(self.stream),
-            dropped=dict(ledger.dropped),
-            failed=dict(ledger.failed),
-            resent=self.core.resent,
-            fps=round(fps, 3),
-            p50_ms=round(p50, 3),
-            p99_ms=round(p99, 3),
-        )
+        places, now = self._context.events.counts(self.stream), self._clock.now()
+        text = text or self.publisher.complaint or self.complaint
+        return stream_view(self.group, self.core, self._timings, places, state, text, now)

@@ -99,6 +99,14 @@ class Gallery:
         """Most identities."""
         return max(1, min(self.spec.capacity, MAX_BYTES // (BYTES * max(self.dims, 1))))
 
+    def change(self, spec: GallerySpec) -> None:
+        """Recognise and keep by `spec` from now on; what is more than its capacity goes."""
+        self.spec = spec
+        more = len(self.known) - self.limit
+        if more > 0:
+            oldest = sorted(self.known.values(), key=lambda one: (bool(one.name), one.seen))
+            self.forget([one.identity for one in oldest[:more]])
+
     # ── recognising ───────────────────────────────────────────────────────────────────────────────────────────
 
     def identify(

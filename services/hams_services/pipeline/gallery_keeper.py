@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -17,6 +17,7 @@ from hams_services.pipeline.gallery import Gallery, galleries_of
 from hams_services.pipeline.gallery_pages import key, node_of
 from hams_services.pipeline.gallery_requests import Shelf, change, views
 from hams_services.pipeline.gallery_store import EVERYTHING, GalleryStore
+from hams_services.pipeline.selection_rules import networks_of
 from hams_shared.bus.protocol import Bus, Message, Subscription
 from hams_shared.errors import HamsError, MessageError, as_hams_error
 from hams_shared.wire import codec, subjects
@@ -49,20 +50,27 @@ class Shelves:
     """By node: why its stored gallery could not be read."""
     set_aside: dict[str, str] = field(default_factory=dict)
     """By node: that there is a gallery of another network."""
+    left: dict[str, Gallery] = field(default_factory=dict)
+    """By key: galleries that are in use no more, and are written a last time."""
 
-    async def load(self, now: float) -> None:
-        """Load the galleries in use, instead of those that are there. Raises BrokerError and DeadlineError."""
+    async def load(self, now: float, into: dict[str, Gallery] | None = None) -> None:
+        """Replace the galleries in use, or those of `into`, by what is stored. Raises BrokerError and DeadlineError."""
+        galleries = self.galleries if into is None else into
         heads = await self.store.heads()
-        for node, gallery in self.galleries.items():
+        for node, gallery in list(galleries.items()):
             own = key(self.store.group, node, gallery.network)
             if gallery.spec.keep_days == 0:
-                for one in [one for one in heads if node_of(one) == node]:
-                    await self.store.delete(one)
+                await self._delete_of(node, heads)
                 continue
+            self.set_aside.pop(node, None)
             if own in heads:
-                self.galleries[node] = await self._load(node, own, gallery)
-            await self._set_aside(node, [one for one in heads if node_of(one) == node and one != own])
-            self.galleries[node].expire(now)
+                galleries[node] = await self._load(node, own, gallery)
+            await self._set_aside(galleries[node], node, [one for one in heads if node_of(one) == node and one != own])
+            galleries[node].expire(now)
+
+    async def _delete_of(self, node: str, heads: list[str]) -> None:
+        for one in [one for one in heads if node_of(one) == node]:
+            await self.store.delete(one)
 
     async def _load(self, node: str, own: str, empty: Gallery) -> Gallery:
         try:
@@ -76,7 +84,7 @@ class Shelves:
             return found
         return empty
 
-    async def _set_aside(self, node: str, others: list[str]) -> None:
+    async def _set_aside(self, mine: Gallery, node: str, others: list[str]) -> None:
         """Leave galleries of other networks as they are, but for the oldest; numbers go on after theirs."""
         found: list[tuple[str, Gallery]] = []
         for one in others:
@@ -87,7 +95,6 @@ class Shelves:
                 log.warning("gallery %s is damaged, and deleted: %s", one, error.text)
                 await self.store.delete(one)
         found.sort(key=lambda pair: max((k.seen for k in pair[1].known.values()), default=0.0), reverse=True)
-        mine = self.galleries[node]
         mine.next = max([mine.next, *(gallery.next for _, gallery in found)])
         for one, _ in found[ASIDE:]:
             await self.store.delete(one)
@@ -111,11 +118,18 @@ class Shelves:
 
     async def save(self, now: float) -> None:
         """Forget what is too old, and write what changed. Raises BrokerError and DeadlineError."""
+        for one, gallery in list(self.left.items()):
+            await self.store.save(one, gallery, now)
+            self.left.pop(one, None)
         for node, gallery in list(self.galleries.items()):
             gallery.expire(now)
+            own = key(self.store.group, node, gallery.network)
             if gallery.spec.keep_days != 0:
-                own = key(self.store.group, node, gallery.network)
-                self.galleries[node] = await self.store.save(own, gallery, now)
+                saved = await self.store.save(own, gallery, now)
+                if self.galleries.get(node) is gallery:  # else the group was changed meanwhile
+                    self.galleries[node] = saved
+            elif self.store.holds(own):  # it was stored before the group was changed
+                await self._delete_of(node, await self.store.heads())
 
     async def aside(self) -> dict[str, Gallery]:
         """Return the galleries that are not in use, by key; a damaged one is empty.
@@ -178,7 +192,13 @@ class GalleryKeeper:
     """The galleries of a deployed group. `galleries` changes in place; a group without any costs nothing."""
 
     def __init__(self, bus: Bus, record: GroupRecord) -> None:
-        self.galleries = galleries_of(record.spec, {node: ref.digest for node, ref in record.models.items()})
+        self.galleries = _galleries_of(record)
+        self._before: dict[str, Gallery] = {}
+        """By node: of the network that it had before, for the frames that are still under way with it."""
+        self._ready: dict[str, Gallery] = {}
+        """By node: loaded for a network that a plan is to bring."""
+        self._missing: dict[str, Gallery] = {}
+        """By node: in use, and not loaded yet: its plan came unannounced."""
         self._bus, self._group = bus, record.spec.name
         self._shelves: Shelves | None = None
         self._subscription: Subscription | None = None
@@ -187,6 +207,56 @@ class GalleryKeeper:
         self._stopping = asyncio.Event()
         self._failures = 0
         self._trouble: list[str] = []
+
+    def serving(self, record: GroupRecord) -> Mapping[str, Gallery]:
+        """Return the galleries for the vectors of a frame that ran under `record`, by node."""
+        if not self._before:
+            return self.galleries
+        found = {}
+        for node, ref in record.models.items():
+            for gallery in (self.galleries.get(node), self._before.get(node)):
+                if gallery is not None and gallery.network == ref.digest:
+                    found[node] = gallery
+                    break
+        return found
+
+    async def prepare(self, record: GroupRecord, owner: asyncio.TaskGroup) -> None:
+        """The group is to be changed: load the galleries of the networks that are new in `record`."""
+        known = self.galleries
+        new = {n: one for n, one in _galleries_of(record).items() if n not in known or known[n].network != one.network}
+        self._ready = new
+        if not new:
+            return
+        if known:
+            await self._tried(self._save)
+
+        async def load() -> None:
+            async with self._lock:
+                await (await self._open()).load(time.time(), new)
+
+        await self._tried(load)
+        await self._start(owner)
+
+    def take(self, record: GroupRecord) -> None:
+        """From now on frames run under `record`; galleries of networks that stay go on, by its rules."""
+        wanted, self._before = _galleries_of(record), {}
+        for node, gallery in list(self.galleries.items()):
+            if node in wanted and wanted[node].network == gallery.network:
+                gallery.change(wanted[node].spec)
+                continue
+            self._before[node] = self.galleries.pop(node)
+            if self._shelves is not None and gallery.spec.keep_days != 0:
+                self._shelves.left[key(self._group, node, gallery.network)] = gallery
+        for node in wanted.keys() - self.galleries.keys():
+            ready, gallery = self._ready.pop(node, None), wanted[node]
+            if ready is not None and ready.network == gallery.network:
+                ready.change(gallery.spec)
+                gallery = ready
+            else:
+                self._missing[node] = gallery
+            if (before := self._before.get(node)) is not None:
+                gallery.next = max(gallery.next, before.next)
+            self.galleries[node] = gallery
 
     @property
     def text(self) -> str:
@@ -199,6 +269,10 @@ class GalleryKeeper:
         """Load the galleries; while the broker does not give them, they begin empty. Then save every SAVE_S."""
         if self.galleries:
             await self._tried(self._open)
+            await self._start(owner)
+
+    async def _start(self, owner: asyncio.TaskGroup) -> None:
+        if self._task is None:
             self._subscription = await self._bus.subscribe(subjects.gallery(self._group), self._on_request, limit=64)
             self._task = owner.create_task(self._run())
 
@@ -235,7 +309,22 @@ class GalleryKeeper:
 
     async def _save(self) -> None:
         async with self._lock:
-            await (await self._open()).save(time.time())
+            shelves, now = await self._open(), time.time()
+            await self._load_missing(shelves, now)
+            await shelves.save(now)
+
+    async def _load_missing(self, shelves: Shelves, now: float) -> None:
+        """Load what is in use and is not loaded, before anything is written over it."""
+        missing = dict(self._missing)
+        if not missing:
+            return
+        found = dict(missing)
+        await shelves.load(now, found)
+        for node, empty in missing.items():
+            if self.galleries.get(node) is empty:
+                self.galleries[node] = found[node]
+            if self._missing.get(node) is empty:
+                del self._missing[node]
 
     async def _expire_aside(self) -> None:
         async with self._lock:
@@ -258,9 +347,15 @@ class GalleryKeeper:
         try:
             request = codec.decode(GalleryRequest, message.data)
             async with self._lock:
-                answer = await (await self._open()).answer(request, time.time())
+                shelves, now = await self._open(), time.time()
+                await self._load_missing(shelves, now)
+                answer = await shelves.answer(request, now)
         except Exception as error:
             if not isinstance(error, HamsError):
                 log.exception("%s failed", message.subject)
             answer = GalleryAnswer(error=WireError(**as_hams_error(error).to_wire()))
         await message.respond(codec.encode(answer))
+
+
+def _galleries_of(record: GroupRecord) -> dict[str, Gallery]:
+    return galleries_of(record.spec, networks_of(record))

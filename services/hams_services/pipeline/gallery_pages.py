@@ -61,6 +61,7 @@ def head_of(gallery: Gallery, now: float, writer: str = "") -> GalleryHead:
         pages=gallery.pages,
         count=len(gallery),
         saved=now,
+        keep_days=gallery.spec.keep_days,
         writer=writer,
     )
 

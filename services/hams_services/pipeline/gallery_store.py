@@ -1,8 +1,8 @@
 """Galleries on the broker: read, and written page by page.
 
 They lie in a KV bucket and not in the object store: a page replaces its predecessor in one step, so that a save that is
-interrupted leaves a whole gallery; the old bytes go at once, without the right to purge a stream; and a save writes
-only the pages that changed. An object would be rewritten whole, and its old chunks be purged afterwards.
+interrupted leaves a whole gallery; the old bytes are overwritten at once; and a save writes only the pages that
+changed. An object would be rewritten whole, and its old chunks stay on the broker's disk.
 """
 
 from __future__ import annotations
@@ -55,14 +55,18 @@ class GalleryStore:
     @classmethod
     async def open(cls, bus: Bus, group: str) -> GalleryStore:
         """Open the bucket, creating it when absent. Raises BrokerError and DeadlineError."""
-        return cls(await bus.kv(subjects.bucket(subjects.GALLERIES)), group)
+        return cls(await bus.kv(subjects.bucket(subjects.GALLERIES), erase=True), group)
+
+    def holds(self, head_key: str) -> bool:
+        """Whether this head was read or written here, and is not deleted."""
+        return head_key in self._revisions
 
     async def heads(self) -> list[str]:
         """Return the keys of all heads of the group. Raises BrokerError and DeadlineError."""
         return sorted(await self._read(key(self.group, "*", "*")))
 
-    async def load(self, head_key: str, spec: GallerySpec = EVERYTHING) -> Gallery | None:
-        """Return a stored gallery, None where there is none.
+    async def load(self, head_key: str, spec: GallerySpec | None = None) -> Gallery | None:
+        """Return a stored gallery, None where there is none. Without a `spec` it has the one it was stored with.
 
         Raises:
             MessageError: it is damaged, or of another version.
@@ -78,6 +82,9 @@ class GalleryStore:
         self._revisions[head_key] = entry.revision
         head = read_head(entry.value or b"")
         self.next[head_key] = head.next
+        if spec is None:
+            stored = None if head.keep_days is None or head.keep_days < 0 else head.keep_days
+            spec = EVERYTHING.model_copy(update={"keep_days": stored})
         return restored(spec, head, {number: data for number, data in pages.items() if number < head.pages})
 
     async def save(self, head_key: str, gallery: Gallery, now: float) -> Gallery:

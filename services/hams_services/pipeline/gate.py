@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hams_services.pipeline.luma import Luma
-from hams_shared.group.regions import GateSpec, Polygon
+from hams_shared.group.regions import GateSpec, Polygon, Regions
 
 OPEN_S, CLOSED_S = 1.0, 5.0
 """Within these times the reference follows the image, s, while the gate is open, and while it is closed."""
@@ -131,3 +131,31 @@ class MotionGate:
         mean, deviation = float(found[0][0, 0]), float(found[1][0, 0])
         more = image.size / self._pixels
         return mean * more, math.sqrt(max(more * (deviation**2 + mean**2) - (mean * more) ** 2, 0.0))
+
+
+class StreamGate:
+    """The gate of a stream, which may be given one, another one, or none."""
+
+    def __init__(self) -> None:
+        self._by: tuple[GateSpec, tuple[Polygon, ...]] | None = None
+        self._gate: MotionGate | None = None
+
+    def change(self, regions: Regions | None) -> None:
+        """Have the gate of these regions from the next frame on; where it is the same, it goes on."""
+        by = None if regions is None or regions.gate is None else (regions.gate, regions.mask)
+        if by != self._by:
+            self._by = by
+            self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """The next frame is of another picture."""
+        self._gate = None if self._by is None else MotionGate(*self._by)
+
+    @property
+    def there(self) -> bool:
+        """Whether there is one."""
+        return self._gate is not None
+
+    def take(self, luma: Luma | None, t: float) -> bool:
+        """Whether a frame is computed; see :meth:`MotionGate.take`."""
+        return self._gate is None or luma is None or self._gate.take(luma, t)

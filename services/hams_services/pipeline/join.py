@@ -41,7 +41,7 @@ class Join:
         parents: list[int] = []
         output = self.outputs[node]
         for source, item in zip(output.sources or range(len(output.items)), output.items, strict=False):
-            found = item if isinstance(item, list) else _parts(item)
+            found = _parts(answer_of(item))
             objects += found
             parents += [source] * len(found)
         return objects, parents
@@ -64,12 +64,8 @@ class Join:
             for source, item in zip(output.sources, output.items, strict=False):
                 if source >= len(objects):
                     raise MessageError(f"node {child} refers to object {source}, its parent found {len(objects)}")
-                if isinstance(item, list):
-                    objects[source][child] = {"objects": item}
-                    found += item
-                else:
-                    objects[source][child] = item
-                    found += _parts(item)
+                objects[source][child] = answer = answer_of(item)
+                found += _parts(answer)
             self._extend(child, found)
 
     def nodes(self) -> dict[str, NodeReport]:
@@ -79,6 +75,11 @@ class Join:
             for name, output in sorted(self.outputs.items())
             if output.device
         }
+
+
+def answer_of(item: Any) -> Any:
+    """Return what a child output for one object as it stands in the object: of a detector the list gets a key."""
+    return {"objects": item} if isinstance(item, list) else item
 
 
 def _parts(item: Any) -> list[dict[str, Any]]:
@@ -95,6 +96,8 @@ def frame_result(
     media_time_s: float | None,
     latency_ms: float,
     run: str = "",
+    traceparent: str = "",
+    group_version: int = 0,
 ) -> FrameResult:
     """Return the result of one frame, as applications get it; `size` is the frame's width and height in pixels.
 
@@ -117,4 +120,8 @@ def frame_result(
     )
     if run:
         result["run"] = run
+    if traceparent:
+        result["traceparent"] = traceparent
+    if group_version:
+        result["group_version"] = group_version
     return result

@@ -8,6 +8,7 @@ The invariant, at all times and checked by :meth:`Ledger.validate`:
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -38,6 +39,22 @@ class Ledger:
         self.submitted += 1
         self.open.add(frame)
         return frame
+
+    def resume(self, frame: int, gated: int, dropped: Mapping[str, int], failed: Mapping[str, int]) -> None:
+        """Go on at `frame` with the counts of an earlier life: what was not left out was delivered."""
+        self._next = self.submitted = frame
+        self.gated, self.dropped, self.failed = gated, Counter(dropped), Counter(failed)
+        others = self.gated + self.dropped.total() + self.failed.total()
+        if others > frame:  # some of the frames that come again had ended so
+            self.gated, self.dropped, self.failed, others = 0, Counter(), Counter(), 0
+        self.delivered = frame - others
+
+    def withdraw(self, reason: str) -> None:
+        """A frame that was delivered is dropped after all: nobody got its result. Raises LedgerError: none was."""
+        if not self.delivered:
+            raise LedgerError("no frame was delivered")
+        self.delivered -= 1
+        self.dropped[reason] += 1
 
     def deliver(self, frame: int) -> None:
         """Close `frame` as delivered. Raises LedgerError when it is not open."""

@@ -37,6 +37,10 @@ class Open:
     """Of each of these, since when."""
     due: dict[str, float] = field(default_factory=dict)
     """Of each of these whose dwell time is not over, when it will be."""
+    dwelt: set[str] = field(default_factory=set)
+    """Of the zones where it is: those whose dwell time was over."""
+    fired: set[str] = field(default_factory=set)
+    """Names of the rules that fired."""
     numbers: dict[str, int] = field(default_factory=dict)
     """How many events there were of what comes again: visits by zone, crossings by line, and updates."""
 

@@ -2,7 +2,9 @@
 
 :class:`Routes` decides which plan counts for each group. Its rules:
 
-- A plan counts while all its devices are alive and have loaded it, and while it is for the group as deployed now.
+- A plan counts while all its devices are alive and have loaded it. A group that is changed goes on under the plan of
+  the record before, until the one of the new record counts; one that is undeployed and deployed again does not.
+- Until a new plan's devices have all reported that they have loaded it, the plan before counts, while theirs have it.
 - A record whose active plan is older than the known one comes from a scheduler that no longer leads: it is ignored.
 - A deleted record, or a device that is not ready, means: frames wait for the next plan.
 - A device that is lost or has restarted has lost its work. After an outage of the broker all devices have.
@@ -20,6 +22,10 @@ from hams_shared.wire.messages.agents import Heartbeat
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import Plan, PlanRecord
 
+FLOOR = 6.0
+"""Failures that lower a replica's share, at most: each halves it. With 6 it gets 1 of 64 of its frames: to be tried."""
+RELEASED = 0.25
+"""Failures that a success releases: what fails more often than every fifth time goes down to the floor."""
 SLACK = 2.0
 """Frames a replica may have outstanding beyond its share before others take its turn."""
 
@@ -59,6 +65,10 @@ class Routes:
     """The groups as deployed here."""
     epochs: dict[str, int | None] = field(default_factory=dict)
     """By group: the epoch that its frames are sent under; None while they wait."""
+    over: dict[str, int] = field(default_factory=dict)
+    """By group that was undeployed: the newest epoch of that time."""
+    used: dict[str, Plan] = field(default_factory=dict)
+    """By group: the plan that frames were sent under last."""
     away: bool = False
     """Whether the broker is away."""
 
@@ -71,21 +81,24 @@ class Routes:
         """Take the group's plan record, None for a deleted one; one that :meth:`believes` rejects is ignored."""
         if record is None:
             self.plans.pop(group, None)
+            self.used.pop(group, None)
+            self.over.pop(group, None)  # the next plan has a new epoch
         elif self.believes(group, record):
             self.plans[group] = record
         return self._reroute(group)
 
     def deployed(self, record: GroupRecord) -> list[Reroute]:
-        """Take a group that has just been set up."""
-        name = record.spec.name
-        self.groups[name] = record
-        self.epochs.pop(name, None)
-        return self._reroute(name)
+        """Take a group that has just been set up, or changed."""
+        self.groups[record.spec.name] = record
+        return self._reroute(record.spec.name)
 
     def removed(self, group: str) -> None:
         """Forget a group that has been taken down."""
         self.groups.pop(group, None)
         self.epochs.pop(group, None)
+        self.used.pop(group, None)
+        if (known := self.plans.get(group)) is not None:
+            self.over[group] = known.newest
 
     def heartbeat(self, heartbeat: Heartbeat, now: float) -> list[Reroute]:
         """Take a heartbeat."""
@@ -112,10 +125,14 @@ class Routes:
     def plan_of(self, group: str) -> Plan | None:
         """Return the plan that counts for `group` now."""
         plans, deployed = self.plans.get(group), self.groups.get(group)
-        plan = plans.active if plans else None
-        if plan is None or deployed is None or plan.group.spec.nodes != deployed.spec.nodes:
+        if plans is None or plans.active is None or deployed is None:
             return None
-        return plan if all(self.live.ready(d, group, plan.epoch) for d in plan.devices) else None
+        fits = plans.active.epoch > self.over.get(group, 0) or plans.active.group.spec.nodes == deployed.spec.nodes
+        found = (plans.active, self.used.get(group)) if fits else ()
+        return next((plan for plan in found if plan is not None and self._ready(group, plan)), None)
+
+    def _ready(self, group: str, plan: Plan) -> bool:
+        return all(self.live.ready(device, group, plan.epoch) for device in plan.devices)
 
     def validate(self) -> None:
         """Raise AssertionError unless each group's frames go under the plan that counts; for tests."""
@@ -135,6 +152,8 @@ class Routes:
         known = group in self.epochs
         changed = epoch != self.epochs.get(group)
         self.epochs[group] = epoch
+        if plan is not None:
+            self.used[group] = plan
         if known and not changed and not broken:
             return []
         peers = self.live.peers
@@ -194,11 +213,16 @@ class Replicas:
     The pipeline chooses the devices for all nodes of a frame when it sends the frame, since it alone sees every output
     and so knows what is outstanding at each device. A replica with `SLACK` frames more than its share of all that is
     outstanding is passed over: it is slower than planned, or has stalled.
+
+    Errors count as load: each failure halves a replica's share, and successes restore it. Otherwise a device that fails
+    fast would always be idle, and attract the work.
     """
 
     epoch: int = 0
     outstanding: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By (node, device): frames sent and not answered, over all epochs."""
+    failures: dict[tuple[str, str], float] = field(default_factory=dict)
+    """By (node, device): failures that successes have not released."""
     _credit: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def choose(self, plan: Plan, avoid: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -209,6 +233,8 @@ class Replicas:
         if plan.epoch != self.epoch:
             self.epoch = plan.epoch
             self._credit.clear()
+            served = {(node, device) for node, shares in plan.shares.items() for device in shares}
+            self.failures = {key: count for key, count in self.failures.items() if key in served}
         route: dict[str, str] = {}
         for node, shares in plan.shares.items():
             route[node] = self._pick(node, shares, (avoid or {}).get(node))
@@ -222,11 +248,30 @@ class Replicas:
         if self.outstanding[key] <= 0:
             del self.outstanding[key]
 
+    def failed(self, node: str, device: str) -> None:
+        """A frame failed there: its share falls at once."""
+        key = (node, device)
+        self.failures[key] = min(self.failures.get(key, 0.0) + 1.0, FLOOR)
+
+    def served(self, node: str, device: str) -> None:
+        """A frame was served there."""
+        key = (node, device)
+        if key in self.failures:
+            self.failures[key] -= RELEASED
+            if self.failures[key] <= 0:
+                del self.failures[key]
+
+    def _shares(self, node: str, shares: Mapping[str, float]) -> dict[str, float]:
+        """The shares of a node's replicas as their failures leave them, 1 in all."""
+        if self.failures:
+            shares = {d: share * 0.5 ** self.failures.get((node, d), 0.0) for d, share in shares.items()}
+        total = sum(shares.values())
+        return {device: share / total for device, share in shares.items()}
+
     def _pick(self, node: str, shares: Mapping[str, float], avoid: str | None) -> str:
         if len(shares) == 1:
             return next(iter(shares))
-        total = sum(shares.values())
-        weights = {device: share / total for device, share in shares.items()}
+        weights = self._shares(node, shares)
         outstanding = {device: self.outstanding[(node, device)] for device in weights}
         everything = sum(outstanding.values())
         fit = [d for d in weights if d != avoid and outstanding[d] - weights[d] * everything < SLACK]

@@ -9,6 +9,7 @@ The root looks at the frames of its cadence; between them the tracker says where
   without one, those that its parent found in this very frame.
 
 The others carry on the last answer about their track, with ``from_frame``, or say in ``skipped`` why they have none.
+No frame waits for the answers of nodes with a budget: see :mod:`hams_services.pipeline.later`.
 Frames are seen, and delivered, in frame order.
 """
 
@@ -18,20 +19,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from msgspec.structs import replace
 
-from hams_services.pipeline.flight import Flight, Shot
-from hams_services.pipeline.regions import merged, unmasked, views
+from hams_services.pipeline.flight import Flight, Send, Shot
+from hams_services.pipeline.join import answer_of
+from hams_services.pipeline.later import BUDGET, FAILED, PENDING, Ask, Later
+from hams_services.pipeline.selection_rules import SelectionRules
 from hams_services.pipeline.tracking.follower import Follower
 from hams_services.pipeline.tracking.quality import quality
-from hams_services.pipeline.zones import Zones
-from hams_shared.errors import MessageError
-from hams_shared.group.conditions import child_condition, object_values, waits_for
+from hams_shared.group.conditions import object_values
 from hams_shared.group.spec import GroupSpec
 from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.group.work_rules import CadenceSpec
 from hams_shared.wire.frames import Given, Output
+from hams_shared.wire.messages.plan import Plan
 
 BETTER = 1.5
 """A crop that is better by this factor is worth another inference."""
@@ -58,33 +59,32 @@ class Known:
 
 
 class Selection:
-    """The choices for one stream. `stream` None: single images, which have no tracks."""
+    """The choices for one stream, by `rules` that may be followed by others."""
 
-    def __init__(self, spec: GroupSpec, stream: StreamSpec | None) -> None:
-        self.spec, self.stream = spec, stream
-        found = {node: child_condition(spec.nodes, node) for node in spec.chosen}
-        self._conditions = {node: one for node, one in found.items() if one is not None}
-        self._waits = {
-            node: frozenset() if one is None else frozenset(waits_for(one, spec.nodes, node))
-            for node, one in found.items()
-        }
-        self.order = ordered(spec, self._waits)
-        """The chosen nodes, each after those it depends on."""
-        self.below = {node: below(spec, node) for node in self.order}
-        """Each with the nodes that get their objects by its device and theirs."""
-        self.left = frozenset[str]().union(*self.below.values())
-        """Nodes that the root's device does not send its objects to, nor others in its place."""
-        masks, zones = ((), {}) if stream is None else (stream.mask, stream.zones)
-        self._masks = Zones({f"{number}": mask for number, mask in enumerate(masks)})
-        self._zones = Zones(zones)
-        root = spec.nodes[spec.root]
-        self.follower = Follower(root.track, root.cadence) if stream is not None and root.track is not None else None
+    def __init__(self, rules: SelectionRules) -> None:
+        self.rules = self._looked = rules
+        """The newest, and those of the newest frame that was looked at."""
+        root = rules.spec.nodes[rules.spec.root]
+        self.follower = Follower(root.track, root.cadence) if rules.tracks and root.track is not None else None
+        self.later = Later()
         self.known: dict[int, dict[str, Known]] = {}
         """By track and node."""
-        cadences = [spec.nodes[node].cadence for node in self.order]
-        self._better = any(one is not None and one.track for one in cadences)
-        """Whether better crops are looked for."""
         self._paused_s = self._newest = 0.0
+
+    def change(self, rules: SelectionRules) -> None:
+        """Have `rules` count for the frames that are sent from now on; tracks and what is known of them stay."""
+        before, self.rules = self.rules, rules
+        rules.number = before.number + 1
+        root = rules.spec.nodes[rules.spec.root]
+        if rules.tracks and root.track is not None:
+            if self.follower is None:
+                self.follower = Follower(root.track, root.cadence)
+            else:
+                self.follower.look_by(root.track, root.cadence)
+        anew = rules.answers_anew(before)
+        for nodes in self.known.values():
+            for node in anew & nodes.keys():
+                nodes[node].lost = True
 
     # ── the root ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -96,11 +96,15 @@ class Selection:
     @property
     def looks_at_pixels(self) -> bool:
         """Whether it needs a small image of each frame."""
-        return self.follower is not None and (self.follower.looks_at_pixels or self._better)
+        rules = self.rules
+        flows = rules.tracks and rules.spec.nodes[rules.spec.root].track.motion == "flow"  # type: ignore[union-attr]
+        return rules.tracks and (flows or rules.better)
 
     def detects(self, shot: Shot) -> bool:
         """Whether the root is to look at the frame."""
-        return self.follower is None or shot.media_time_s is None or self.follower.cadence.due(shot.media_time_s)
+        if self.follower is None or not self.rules.tracks or shot.media_time_s is None:
+            return True
+        return self.follower.cadence.due(shot.media_time_s)
 
     def launched(self, shot: Shot, *, detect: bool) -> float:
         """The frame is on its way; `detect`: the root looks at it. Return how long frames were left out so far, s."""
@@ -116,84 +120,91 @@ class Selection:
             self._paused_s += max(media_time_s - self._newest, 0.0)
             self._newest = media_time_s
 
+    def end_tracks(self) -> None:
+        """End all tracks, while no frame is under way."""
+        if self.follower is not None:
+            self.follower.end_all()
+            self.known.clear()
+
     def look(self, flight: Flight) -> Output:
         """Return what the root's answer about the frame is taken to be. Raises MessageError: it is no objects."""
-        output = self._look(flight)
-        objects = output.items[0] if self._zones.names and len(output.items) == 1 else []
-        if objects and isinstance(objects, list):
-            boxes = np.array([one["box"] for one in objects], np.float64)
-            for one, zones in zip(objects, self._zones.of(boxes, flight.shot.size), strict=True):
-                one["zones"] = [*zones]
+        assert flight.rules is not None
+        self._look_by(flight.rules)
+        output = self._look(flight, flight.rules)
+        self._looked.place(output, flight.shot.size)
         return output
 
-    def _look(self, flight: Flight) -> Output:
-        root, shot = flight.root, flight.shot
+    def _look_by(self, rules: SelectionRules) -> None:
+        """Follow objects by `rules` from this frame on, unless a frame before had newer ones: it was sent again."""
+        if rules.number <= self._looked.number:
+            return
+        self._looked = rules
+        track = rules.spec.nodes[rules.spec.root].track
         if self.follower is None:
-            assert root is not None
-            items = root.items if self._as_found else [self._seen(root, shot.size)]
+            return
+        if rules.tracks and track is not None:
+            self.follower.change(track)
+            return
+        self.end_tracks()
+        if not self.rules.tracks:
+            self.follower = None
+
+    def _look(self, flight: Flight, rules: SelectionRules) -> Output:
+        root, shot = flight.root, flight.shot
+        if self.follower is None or not self._looked.tracks:
+            if root is None:  # it was to be predicted, and nothing is followed any more
+                assert flight.id is not None
+                return Output(flight.id, rules.spec.root, "", [[]], [0])
+            items = root.items if rules.as_found else [rules.seen(root, shot.size)]
             return replace(root, items=[_sure(item) for item in items], sources=[0] * len(items))
         assert flight.id is not None
-        found = None if root is None else self._seen(root, shot.size)
+        found = None if root is None else rules.seen(root, shot.size)
         objects = self.follower.follow(found, shot.media_time_s or 0.0, shot.size, shot.luma, flight.paused_s)
-        flight.tracks = self.follower.tracks
+        flight.tracks, flight.followed = self.follower.tracks, True
         for track in self.follower.ended:
             self.known.pop(track.id, None)
-        return replace(root or Output(flight.id, self.spec.root, "", []), items=[objects], sources=[0])
-
-    @property
-    def _as_found(self) -> bool:
-        """Whether objects are just those that the root finds in the whole picture."""
-        return self.stream is None or not self.stream.changes_view
-
-    def _seen(self, root: Output, size: tuple[int, int]) -> list[dict[str, Any]]:
-        """Return what the root found in all that it was given, without what stands in masks. Raises MessageError."""
-        for found in root.items:
-            if not (isinstance(found, list) and all(isinstance(one, dict) and "box" in one for one in found)):
-                raise MessageError(f"node {self.spec.root} has track or regions, and found no objects")
-        if self._as_found or self.stream is None:
-            return [one for found in root.items for one in found]
-        parts = views(self.stream.tiles, self.stream.roi, size)
-        if len(parts) != len(root.items):
-            raise MessageError(
-                f"node {self.spec.root} was given {len(parts)} parts of the frame, not {len(root.items)}"
-            )
-        return unmasked(merged(parts, root.items), self._masks, size)
+        return replace(root or Output(flight.id, rules.spec.root, "", []), items=[objects], sources=[0])
 
     # ── the chosen nodes ──────────────────────────────────────────────────────────────────────────────────────
 
     def due(self, flight: Flight) -> Iterator[str]:
         """Yield the nodes that can be given their objects now; what was answered meanwhile counts."""
         assert flight.join is not None
-        outputs = flight.join.outputs
-        for node in self.order:
+        assert flight.rules is not None
+        outputs, rules = flight.join.outputs, flight.rules
+        for node in rules.order:
             due = node not in outputs and node not in flight.outstanding
-            if due and self.spec.nodes[node].parent in outputs and outputs.keys() >= self._waits[node]:
+            if due and rules.spec.nodes[node].parent in outputs and outputs.keys() >= rules.waits[node]:
                 yield node
 
     def pick(self, flight: Flight, node: str) -> list[Given]:
         """Return the objects that `node` is to look at; keep which these are in :attr:`Flight.picks`."""
         assert flight.join is not None
-        spec = self.spec.nodes[node]
+        assert flight.rules is not None
+        rules, spec = flight.rules, flight.rules.spec.nodes[node]
         assert spec.parent is not None
         objects, parents = flight.join.found_by(spec.parent)
         if node not in flight.picks:
             wanted = [index for index in range(len(objects)) if self._wants(node, flight, objects, parents, index)]
-            if spec.parent == self.spec.root and self.follower is not None:
+            if node in rules.slow and flight.followed:
+                wanted = self._next(node, flight, objects, wanted)
+            elif spec.parent == rules.spec.root and flight.followed:
                 wanted = [index for index in wanted if self._asks(spec.cadence, node, flight, objects[index])]
             flight.picks[node] = wanted
-        return [_given(objects[index]) for index in flight.picks[node] if index < len(objects)]
+        return [_given(objects[index], spec.crop.mask) for index in flight.picks[node] if index < len(objects)]
 
     def _wants(self, node: str, flight: Flight, objects: list[dict[str, Any]], parents: list[int], index: int) -> bool:
         """Whether the object is one for the node at all. `parents`: which of their parent's objects each is in."""
-        one, crop = objects[index], self.spec.nodes[node].crop
+        assert flight.rules is not None
+        rules, one, crop = flight.rules, objects[index], flight.rules.spec.nodes[node].crop
         if crop.labels and one["label"] not in crop.labels:
             return False
-        condition = self._conditions.get(node)
+        condition = rules.conditions.get(node)
         if condition is None:
             return True
-        parent = self.spec.nodes[node].parent
+        parent = rules.spec.nodes[node].parent
         assert parent is not None
-        around = {parent: one} if parent == self.spec.root else self._around(parent, flight, parents[index])
+        around = {parent: one} if parent == rules.spec.root else self._around(parent, flight, parents[index])
         if condition.holds(object_values(self._described(node, flight, one, index), flight.shot.size, around)):
             return True
         one.setdefault("skipped", {})[node] = "when"
@@ -202,12 +213,13 @@ class Selection:
     def _described(self, node: str, flight: Flight, one: dict[str, Any], index: int) -> dict[str, Any]:
         """Return the object with the answers about it that the node's condition refers to, older ones too."""
         assert flight.join is not None
+        assert flight.rules is not None
         found = dict(one)
-        for sibling in self._waits[node]:
+        for sibling in flight.rules.waits[node]:
             output = flight.join.outputs[sibling]
             if index in output.sources:
                 item = output.items[output.sources.index(index)]
-                found[sibling] = {"objects": item} if isinstance(item, list) else item
+                found[sibling] = answer_of(item)
             elif known := self.known.get(one.get("track", -1), {}).get(sibling):
                 found[sibling] = known.answer or {}
         return found
@@ -215,19 +227,76 @@ class Selection:
     def _around(self, node: str, flight: Flight, index: int) -> dict[str, dict[str, Any]]:
         """Return by node what is around an object that `node` found in its parent's object `index`, and its answer."""
         assert flight.join is not None
-        around: dict[str, dict[str, Any]] = {}
-        while (parent := self.spec.nodes[node].parent) is not None:
+        assert flight.rules is not None
+        spec, around = flight.rules.spec, dict[str, dict[str, Any]]()
+        while (parent := spec.nodes[node].parent) is not None:
             output = flight.join.outputs[node]
             item = output.items[output.sources.index(index)]
-            around[node] = {"objects": item} if isinstance(item, list) else item
+            around[node] = answer_of(item)
             objects, parents = flight.join.found_by(parent)
-            if parent == self.spec.root:
+            if parent == spec.root:
                 around[parent] = objects[index]
             node, index = parent, parents[index]
         return around
 
-    def _asks(self, cadence: CadenceSpec | None, node: str, flight: Flight, one: dict[str, Any]) -> bool:
-        """Whether the node is due for the object, by its cadence, else as its parent; if so it counts as asked."""
+    def _next(self, node: str, flight: Flight, objects: list[dict[str, Any]], wanted: list[int]) -> list[int]:
+        """Return the one object of those `wanted` that a slow node is asked about now; say why others have no answer.
+
+        New objects come before those that only show a better crop, larger scores before smaller ones.
+        """
+        assert flight.rules is not None
+        cadence, ask = flight.rules.spec.nodes[node].cadence, self.later.asks.get(node)
+        due = [i for i in wanted if self._asks(cadence, node, flight, objects[i], look_only=True)]
+        new = [i for i in due if self._answer(node, objects[i]) is None]
+        chosen = [max(new or due, key=lambda i: objects[i]["score"])] if due and ask is None else []
+        for i in chosen:
+            self._asks(cadence, node, flight, objects[i])
+        for i in wanted:
+            if self._answer(node, objects[i]) is not None:
+                continue
+            known = self.known.get(objects[i]["track"], {}).get(node)
+            under_way = i in chosen or (ask is not None and ask.track == objects[i]["track"])
+            why = PENDING if under_way else BUDGET if known is None or i in due else FAILED
+            objects[i].setdefault("skipped", {})[node] = why
+        return chosen
+
+    def _answer(self, node: str, one: dict[str, Any]) -> dict[str, Any] | None:
+        known = self.known.get(one["track"], {}).get(node)
+        return None if known is None else known.answer
+
+    def ask(self, flight: Flight, node: str, objects: list[Given], now: float) -> Send:
+        """Ask a slow node about what :meth:`pick` returned; nothing of the frame waits for it."""
+        assert flight.join is not None
+        assert flight.id is not None
+        assert flight.plan is not None
+        picks, flight.picks[node] = flight.picks[node], []
+        found, _ = flight.join.found_by(flight.plan.group.spec.root)
+        self.later.asks[node] = Ask(flight.id, found[picks[0]]["track"], flight.route[node], now)
+        return Send(flight.id, flight.plan, flight.route, node, objects, picks, later=True)
+
+    def take(self, output: Output, flight: Flight | None = None) -> bool:
+        """Take the answer of a slow node; False when it is another node's, which its frame (`flight`) waits for."""
+        ask = self.later.answered(output)
+        known = self.known.get(ask.track, {}).get(output.node) if ask is not None else None
+        if ask is not None and known is not None:
+            known.waits = False
+            if output.error is None and output.items:
+                known.answer, known.answered = answer_of(output.items[0]), ask.id.frame
+        if ask is not None or flight is None or flight.rules is None:
+            return ask is not None
+        return flight.followed and output.node in flight.rules.slow
+
+    def give_up(self, plan: Plan | None, now: float) -> None:
+        """Ask again where slow nodes do not answer: they were asked too long ago, or are gone from `plan`."""
+        for node, ask in self.later.give_up(plan, now).items():
+            if (known := self.known.get(ask.track, {}).get(node)) is not None:
+                known.lost = True
+
+    def _asks(
+        self, cadence: CadenceSpec | None, node: str, flight: Flight, one: dict[str, Any], *, look_only: bool = False
+    ) -> bool:
+        """Whether the node is due for the object, by its cadence, else as its parent; if so it counts as asked, unless
+        `look_only`."""
         track, at, seen = one["track"], flight.shot.media_time_s or 0.0, not one.get("predicted")
         known = self.known.setdefault(track, {}).get(node)
         shows = quality(one, flight.shot.luma, flight.shot.size) if cadence is not None and cadence.track else 1.0
@@ -235,8 +304,8 @@ class Selection:
             due = seen
         else:
             due = known is None or self._again(cadence, known, flight.frame, at, shows if seen else 0.0)
-        if not due:
-            return False
+        if not due or look_only:
+            return due
         fresh = Known(flight.frame, at, shows)
         if known is not None:
             fresh.answer, fresh.answered = known.answer, known.answered
@@ -259,11 +328,13 @@ class Selection:
     def delivered(self, flight: Flight) -> None:
         """The frame is complete, and leaves in frame order: carry answers on."""
         assert flight.join is not None
-        for node in self.order:
-            spec = self.spec.nodes[node]
-            if spec.parent != self.spec.root or self.follower is None:
+        if flight.rules is None or not flight.followed:
+            return
+        spec = flight.rules.spec
+        for node in flight.rules.order:
+            if spec.nodes[node].parent != spec.root:
                 continue
-            objects, _ = flight.join.found_by(spec.parent)
+            objects, _ = flight.join.found_by(spec.root)
             asked = set(flight.picks.get(node, ()))
             for index, one in enumerate(objects):
                 self._carry(self.known.get(one.get("track", -1), {}).get(node), node, flight.frame, one, index in asked)
@@ -280,43 +351,25 @@ class Selection:
         """The frame has ended without a result: what was asked is asked again."""
         if self.follower is not None and flight.detect and flight.chosen is None:
             self.follower.cadence.missed()
-        for node in flight.picks:
+        for node in flight.picks.keys() - (flight.rules.slow if flight.rules is not None else frozenset()):
             for nodes in self.known.values():
                 if (known := nodes.get(node)) is not None and known.frame == flight.frame:
                     known.lost = True
 
 
-def selection_of(spec: GroupSpec, stream: StreamSpec | None) -> Selection | None:
+def selection_of(
+    spec: GroupSpec, stream: StreamSpec | None, networks: Mapping[str, str] | None = None
+) -> Selection | None:
     """Return the choices for a stream of a group; None where nothing is chosen. `stream` None: single images."""
-    rules = spec.chosen or spec.nodes[spec.root].track is not None
-    places = stream is not None and (stream.changes_view or stream.zones)
-    return Selection(spec, stream) if rules or places else None
+    rules = SelectionRules(spec, stream, networks)
+    return Selection(rules) if rules.needed else None
 
 
-def below(spec: GroupSpec, node: str) -> frozenset[str]:
-    """Return `node`, and the nodes that get their objects by its device and theirs."""
-    found = {node}
-    for child in spec.children(node):
-        if child not in spec.chosen:
-            found |= below(spec, child)
-    return frozenset(found)
-
-
-def ordered(spec: GroupSpec, waits: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
-    """Return the chosen nodes, each after its parent and the siblings in `waits`, whose answers it needs."""
-    left = [node for node in spec.depth_first() if node in spec.chosen]
-    order: list[str] = []
-    while left:
-        ready = [n for n in left if not any(other in waits[n] or other == spec.nodes[n].parent for other in left)]
-        order += ready or left  # a circle is refused at deploy
-        left = [node for node in left if node not in order]
-    return tuple(order)
-
-
-def _given(one: Mapping[str, Any]) -> Given:
+def _given(one: Mapping[str, Any], masked: bool) -> Given:
     x0, y0, x1, y1 = one["box"]
     points = one.get("points")
-    return Given((x0, y0, x1, y1), one["score"], one["label"], points and [(x, y) for x, y in points])
+    mask = one.get("mask") if masked else None
+    return Given((x0, y0, x1, y1), one["score"], one["label"], points and [(x, y) for x, y in points], mask)
 
 
 def _sure(item: Any) -> Any:

@@ -1,7 +1,7 @@
 """The pipeline's shell: plans and heartbeats in, frames out, outputs joined, results published.
 
 subjects in:  outputs of all nodes, heartbeats, infer, push, events and status requests; plans and groups (KV watch)
-subjects out: work for the roots' devices, results, pictures
+subjects out: work for the roots' devices, results, pictures, traces
 
 :class:`hams_services.pipeline.routing.Routes` decides which plan counts for a group; here it is only carried out.
 """
@@ -13,22 +13,32 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import closing
 from pathlib import Path
 
 import hams_shared
+from hams_services.pipeline.candidate import CandidateGroup, Candidates
 from hams_services.pipeline.event_history import EventHistory
-from hams_services.pipeline.group import STOPPED, DeployedGroup
+from hams_services.pipeline.gallery_janitor import keep_clean
+from hams_services.pipeline.group import DeployedGroup
+from hams_services.pipeline.pixel_budget import PixelBudget
 from hams_services.pipeline.read_cost import read_cost
+from hams_services.pipeline.result_history import ResultHistory
 from hams_services.pipeline.routing import Reroute, Routes, SharedMemoryPeers
+from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.sources.images import as_frame, size_of
+from hams_services.pipeline.still import still
+from hams_services.pipeline.stream_place import STOPPED
+from hams_services.pipeline.traces import Tracing
+from hams_services.pipeline.wishes import Wishes
 from hams_shared.bus.ask import scheduler_view
 from hams_shared.bus.chunks import Assembler
 from hams_shared.bus.mailbox import Mailboxes
-from hams_shared.bus.protocol import Bus, Message
+from hams_shared.bus.protocol import Bus, Handler, Message
 from hams_shared.bus.records import opened, watched
 from hams_shared.errors import BrokerError, HamsError, NotFoundError, OverloadedError, as_hams_error, from_wire
+from hams_shared.group.difference import difference
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.runtime.lifecycle import Jobs, ended
 from hams_shared.runtime.process import host_name
@@ -38,23 +48,25 @@ from hams_shared.wire.messages.agents import Heartbeat
 from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.pipeline import (
+    GroupsView,
     InferAnswer,
     InferRequest,
-    OutputsWanted,
-    PicturesWanted,
     PipelineLoad,
     PipelineView,
     PushAnswer,
     PushRequest,
     ReadCost,
     ReadCostRequest,
+    Still,
+    StillRequest,
 )
 from hams_shared.wire.messages.plan import PlanRecord
+from hams_shared.wire.protocol import SPOKEN
 
 log = logging.getLogger("hams.pipeline")
 
-Kind = type[InferAnswer] | type[PushAnswer] | type[ReadCost]
-Handle = Callable[[Message, bytes], Awaitable[InferAnswer | PushAnswer | ReadCost]]
+Kind = type[InferAnswer] | type[PushAnswer] | type[ReadCost] | type[Still]
+Handle = Callable[[Message, bytes], Awaitable[InferAnswer | PushAnswer | ReadCost | Still]]
 """Answers a request that takes a while."""
 
 TICK_S = 0.05
@@ -68,30 +80,6 @@ MESSAGES = 1024
 """Images, or parts of them, that may wait to be taken."""
 ASK_S = 2.0
 """Deadline of a request to the scheduler, s."""
-MAX_PIXELS_UNDER_WAY = 1 << 27
-"""Most pixels of applications' images under way, 403 MB as B, G, R; a single image is taken whatever its size."""
-
-
-class PixelBudget:
-    """Counts the pixels of images from before they are decoded until their answer."""
-
-    def __init__(self, limit: int = MAX_PIXELS_UNDER_WAY) -> None:
-        self._limit = limit
-        self._taken = 0
-
-    @contextmanager
-    def taken(self, width: int, height: int) -> Iterator[None]:
-        """Hold width × height pixels during the block. Raises OverloadedError: too many are under way."""
-        pixels = width * height
-        if self._taken and self._taken + pixels > self._limit:
-            raise OverloadedError(
-                f"images of {self._taken / 1e6:.0f} million pixels are under way already", "send one after another"
-            )
-        self._taken += pixels
-        try:
-            yield
-        finally:
-            self._taken -= pixels
 
 
 class PipelineService:
@@ -104,21 +92,27 @@ class PipelineService:
         clock: Clock = SYSTEM_CLOCK,
         host: str = "",
         mailboxes: Path | None = FOLDER,
+        tracing: Tracing | None = None,
     ) -> None:
         self._bus = bus
+        self._tracing = tracing
         self._host = subjects.token(host or host_name())
         self._cache = cache
         self._clock = clock
         self._id = uuid.uuid4().hex[:6]
         self._routes = Routes()
+        self._unread: dict[str, WireError] = {}
+        """By group: why its newest record cannot be read."""
         self._groups: dict[str, DeployedGroup] = {}
+        self._candidates = Candidates(self._groups)
         self._under_way: Counter[str] = Counter()
         """By subject, so by group or stream: each has a bound of its own."""
         self._infer_pixels, self._push_pixels = PixelBudget(), PixelBudget()
         self._images = Assembler()
         self._trials = asyncio.Semaphore(1)
         """Videos are measured one at a time."""
-        self._history = EventHistory(bus, lambda: {name: one.runners for name, one in self._groups.items()})
+        self._events = EventHistory(bus, self._deployed)
+        self._results = ResultHistory(bus, self._deployed, self._keeping, clock)
         self._peers = SharedMemoryPeers(memory_domain())
         self._mailboxes = Mailboxes(mailboxes)
         self._owner: asyncio.TaskGroup | None = None
@@ -153,26 +147,33 @@ class PipelineService:
             self._jobs = Jobs(owner)
             watchers = [owner.create_task(self._watch_plans()), owner.create_task(self._watch_groups())]
             watchers += [owner.create_task(self._tick()), owner.create_task(self._report_load())]
+            watchers.append(owner.create_task(keep_clean(self._bus)))
             await self._bus.subscribe(subjects.heartbeat(), self._on_heartbeat, limit=4096)
-            await self._bus.subscribe(subjects.infer("*"), self._on_infer, queue="pipeline", limit=MESSAGES)
-            await self._bus.subscribe(subjects.push(), self._on_push, queue="pipeline", limit=MESSAGES)
-            await self._bus.subscribe(subjects.events_after(), self._on_events_after, queue="pipeline", limit=MESSAGES)
-            await self._bus.subscribe(subjects.pictures_wanted(), self._on_pictures_wanted, limit=256)
-            await self._bus.subscribe(subjects.outputs_wanted(), self._on_outputs_wanted, limit=256)
+            await self._bus.subscribe(
+                subjects.infer("*"), self._answering(self._infer, InferAnswer), queue="pipeline", limit=MESSAGES
+            )
+            await self._bus.subscribe(
+                subjects.push(), self._answering(self._push, PushAnswer), queue="pipeline", limit=MESSAGES
+            )
+            await self._events.subscribe(self._jobs)
+            await self._results.subscribe(self._jobs)
+            await Wishes(self._groups).subscribe(self._bus)
             await self._bus.serve(
                 "hams-pipeline",
                 hams_shared.__version__,
                 {"id": self._id},
                 {
                     "status": (subjects.pipeline_status(), self._on_status),
-                    "read-cost": (subjects.read_cost(), self._on_read_cost),
+                    "groups": (subjects.pipeline_groups(), self._on_groups),
+                    "read-cost": (subjects.read_cost(), self._answering(self._read_cost, ReadCost)),
+                    "still": (subjects.still(), self._answering(self._still, Still)),
                 },
             )
             log.info("pipeline %s is ready", self._id)
             await stop.wait()
+            await ended(watchers)  # none of them changes a group that is stopped
             for group in list(self._groups):
                 await self._remove(group, STOPPED)
-            await ended(watchers)
             await self._jobs.end(GRACE_S)
 
     # ── groups and routes ─────────────────────────────────────────────────────────────────────────────────────
@@ -184,28 +185,45 @@ class PipelineService:
             self._reroute(self._routes.plan_seen(group, record))
 
     async def _watch_groups(self) -> None:
-        async for group, record in watched(await opened(self._bus.kv, subjects.bucket("groups")), GroupRecord):
+        bucket = await opened(self._bus.kv, subjects.bucket("groups"))
+        async for group, record in watched(bucket, GroupRecord, unread=self._unread):
             known = self._groups.get(group)
             if known is not None and record == known.record:
                 continue  # the watch was renewed
-            await self._remove(group, "redeployed" if record else "undeployed")
-            if record is not None:
+            if record is None:
+                await self._remove(group, "undeployed")
+            elif known is None:
+                await self._add(record)
+            elif record.candidate is None:
+                await self._change(known, record)
+            else:
+                await self._remove(group, "redeployed")
                 await self._add(record)
 
     async def _add(self, record: GroupRecord) -> None:
         assert self._owner is not None
         name, cache = f"_infer-{self._id}", self._cache
-        group = DeployedGroup(self._bus, record, name, cache, self._clock, self._peers, self._mailboxes)
+        peers, mailboxes = self._peers, self._mailboxes
+        kind = DeployedGroup if record.candidate is None else CandidateGroup
+        group = kind(self._bus, record, name, cache, self._clock, peers, mailboxes, self._tracing)
         self._groups[record.spec.name] = group
         await group.start(self._owner)
         self._reroute(self._routes.deployed(record))
         group.play(self._owner)
 
+    async def _change(self, group: DeployedGroup, record: GroupRecord) -> None:
+        assert self._owner is not None
+        touched = ", ".join(change.path for change in difference(group.record, record).changes) or "nothing"
+        log.info("group %s is changed: %s", record.spec.name, touched, extra={"group": record.spec.name})
+        self._reroute(self._routes.deployed(record))
+        await group.change(record, self._owner)
+
     async def _remove(self, name: str, reason: str) -> None:
         self._routes.removed(name)
         group = self._groups.pop(name, None)
-        if group is not None:
-            await group.stop(reason)
+        if group is not None and self._owner is not None:
+            self._candidates.gone(name, group)
+            await asyncio.shield(self._owner.create_task(group.stop(reason)))  # it ends though the pipeline stops
 
     async def _on_heartbeat(self, message: Message) -> None:
         heartbeat = codec.decode(Heartbeat, message.data)
@@ -216,9 +234,10 @@ class PipelineService:
         while True:
             await asyncio.sleep(TICK_S)
             self._reroute(self._routes.tick(self._clock.now()))
+            await self._candidates.follow()
             for group in list(self._groups.values()):
-                for flow in group.flows.values():
-                    flow.tick()
+                for flow in list(group.flows.values()):
+                    await flow.tick()
 
     async def _report_load(self) -> None:
         """Report what the pipeline costs its host, once a second."""
@@ -251,38 +270,34 @@ class PipelineService:
 
     async def _on_status(self, message: Message) -> None:
         views = [view for _, group in sorted(self._groups.items()) for view in group.views()]
-        await message.respond(codec.encode(PipelineView(streams=tuple(views))))
+        events = tuple(found for _, group in sorted(self._groups.items()) if (found := group.events()) is not None)
+        view = PipelineView(
+            streams=tuple(views),
+            events=events,
+            candidates=self._candidates.views(),
+            host=self._host,
+            cpu_s=round(time.process_time(), 3),
+            version=hams_shared.__version__,
+            protocol=SPOKEN,
+            unread=self._unread,
+        )
+        await message.respond(codec.encode(view))
 
-    async def _on_read_cost(self, message: Message) -> None:
-        """A scheduler asks what reading a video costs."""
-        await self._on_request(message, self._read_cost, ReadCost)
+    async def _on_groups(self, message: Message) -> None:
+        groups = (one.summary(self._routes.epochs.get(name) is not None) for name, one in self._played())
+        await message.respond(codec.encode(GroupsView(groups=tuple(groups))))
 
-    async def _on_pictures_wanted(self, message: Message) -> None:
-        wanted = codec.decode(PicturesWanted, message.data)
-        group = self._groups.get(message.subject.rsplit(".", 1)[-1])
-        for name, runner in group.runners.items() if group else ():
-            if wanted.stream in ("*", name):
-                runner.flow.taps.show(wanted.quality)
+    def _played(self) -> list[tuple[str, DeployedGroup]]:
+        """The groups that applications may know: no candidates."""
+        return sorted((name, one) for name, one in self._groups.items() if one.record.candidate is None)
 
-    async def _on_outputs_wanted(self, message: Message) -> None:
-        wanted = codec.decode(OutputsWanted, message.data)
-        group = self._groups.get(message.subject.rsplit(".", 1)[-1])
-        for name, flow in group.flows.items() if group else ():
-            if wanted.stream in ("*", name):
-                flow.taps.tap(wanted.node)
+    def _answering(self, handle: Handle, kind: Kind) -> Handler:
+        """Have requests answered by `handle`, which takes a while."""
 
-    async def _on_infer(self, message: Message) -> None:
-        """A single image of an application: answered with its result."""
-        await self._on_request(message, self._infer, InferAnswer)
+        async def on_request(message: Message) -> None:
+            await self._on_request(message, handle, kind)
 
-    async def _on_events_after(self, message: Message) -> None:
-        """An application reads stored events."""
-        assert self._jobs is not None
-        self._jobs.start(self._history.answer(message))
-
-    async def _on_push(self, message: Message) -> None:
-        """A frame of an application: answered when there is room for it, so that the application waits."""
-        await self._on_request(message, self._push, PushAnswer)
+        return on_request
 
     async def _on_request(self, message: Message, handle: Handle, kind: Kind) -> None:
         """Take a request, or a part of one; answer later, others are taken meanwhile."""
@@ -292,7 +307,7 @@ class PipelineService:
             if data is None:
                 return
             if self._under_way[message.subject] >= UNDER_WAY:
-                what = "videos" if kind is ReadCost else "images"
+                what = "videos" if kind in (ReadCost, Still) else "images"
                 raise OverloadedError(f"{UNDER_WAY} {what} are under way already", "send one after another")
         except HamsError as error:
             await message.respond(_failure(kind, error))
@@ -321,6 +336,11 @@ class PipelineService:
         async with self._trials:
             return await read_cost(request.stream, self._cache)
 
+    async def _still(self, message: Message, data: bytes) -> Still:
+        request = codec.decode(StillRequest, data)
+        async with self._trials:
+            return await still(request.stream, request.width, self._cache)
+
     async def _infer(self, message: Message, data: bytes) -> InferAnswer:
         request = codec.decode(InferRequest, data)
         name = message.subject.rsplit(".", 1)[-1]
@@ -328,8 +348,8 @@ class PipelineService:
         if self._routes.epochs.get(name) is None:
             await self._raise_placement_error(name)
         with self._infer_pixels.taken(*size_of(request.image, request.shape)):
-            image = await asyncio.to_thread(as_frame, request.image, request.shape)
-            return InferAnswer(result=dict(await group.infer(image, request.deadline_s)))
+            picture = await self._picture(request)
+            return InferAnswer(result=dict(await group.infer(picture, request.deadline_s)))
 
     async def _push(self, message: Message, data: bytes) -> PushAnswer:
         request = codec.decode(PushRequest, data)
@@ -341,12 +361,23 @@ class PipelineService:
             raise NotFoundError(f"group {name} has no stream {stream} with source: push", f"it has {fit}")
         try:
             with self._push_pixels.taken(*size_of(request.image, request.shape)):
-                image = await asyncio.to_thread(as_frame, request.image, request.shape)
+                picture = await self._picture(request)
                 async with asyncio.timeout(request.deadline_s):
-                    return await runner.push(image)
+                    return await runner.push(picture, request.frame)
         except TimeoutError:
             text = f"group {name} had no room for the frame within {request.deadline_s:g} s"
             raise OverloadedError(text, "push less, or wait longer; see `hams-ctl status`") from None
+
+    async def _picture(self, request: InferRequest) -> Picture:
+        began = self._clock.now()
+        pixels = await asyncio.to_thread(as_frame, request.image, request.shape)
+        return Picture(pixels, read_s=self._clock.now() - began, traceparent=request.traceparent)
+
+    def _deployed(self) -> dict[str, Collection[str]]:
+        return {name: one.runners for name, one in self._groups.items()}
+
+    def _keeping(self) -> set[str]:
+        return {name for name, one in self._groups.items() if one.record.spec.results.keep is not None}
 
     def _group(self, name: str) -> DeployedGroup:
         if name in self._groups:

@@ -6,26 +6,33 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hams_services.pipeline.dispatch import GroupContext
-from hams_services.pipeline.flow import Flow, StreamState
+from hams_services.pipeline.flow import Flow
+from hams_services.pipeline.media_time import MediaTime
 from hams_services.pipeline.sources.base import Picture, Source
 from hams_services.pipeline.sources.opening import open_source
 from hams_services.pipeline.sources.reader import Reader
 from hams_services.pipeline.sources.wall_clock import credible
-from hams_shared.errors import HamsError, SourceError, as_hams_error
+from hams_services.pipeline.stream_place import StreamPlace
+from hams_services.pipeline.views import StreamState
+from hams_shared.errors import HamsError, RefusedError, SourceError, as_hams_error
 from hams_shared.group.camera_url import redacted
-from hams_shared.group.source_kind import source_kind
+from hams_shared.group.regions import Regions
+from hams_shared.group.source_kind import SourceKind, source_kind
 from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.runtime.backoff import Backoff
-from hams_shared.wire.frames import Pixels
 from hams_shared.wire.messages.pipeline import PushAnswer, StreamLoad, StreamView
 
 T = TypeVar("T")
+
+CLOSE_S = 5.0
+"""How long the source of before may take to be closed, s; then the next one is opened all the same."""
 
 REOPEN = Backoff(first=0.625, longest=18.75, jitter=0.2)
 """Pauses before a lost source is opened again; the cameras of a site do not all come back at once."""
@@ -38,9 +45,11 @@ STALLED_S = 5.0
 OPEN_S, SILENT_S = 30.0, 60.0
 """A live source must open, and answer within these times, s. Network cameras have shorter deadlines of their own:
 what exceeds these hangs, in a driver for example."""
-LONGEST_STEP_S = 3600.0
-"""A clock that goes back, or on by more than this, is another one: two files were joined, or a camera restarted."""
-LONGEST_LAST_S = 1.0
+
+
+def reading(spec: StreamSpec) -> dict[str, Any]:
+    """Return what a spec says of the source and of how it is read; the rest counts between two frames."""
+    return spec.model_dump(exclude=set(Regions.model_fields))
 
 
 def push_state(age: float | None) -> tuple[StreamState, str]:
@@ -53,36 +62,108 @@ def push_state(age: float | None) -> tuple[StreamState, str]:
 class StreamRunner:
     """A flow fed from a source."""
 
-    def __init__(self, context: GroupContext, stream: str, cache: Path) -> None:
-        self.spec: StreamSpec = context.spec.streams[stream]
+    def __init__(
+        self, context: GroupContext, stream: str, cache: Path, on_change: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_change` is called when it has become live or lossless."""
+        self._on_change = on_change
+        self.spec: StreamSpec = context.record.spec.streams[stream]
+        self._begun = self.spec
+        """That the flow has begun anew for; a change may be overtaken by the next one."""
         self.flow = Flow(context, stream, lossless=self.spec.mode == "lossless", publish=True)
+        self.flow.endless = self._kind != "file"
         self.state: StreamState = "waiting"
         self.text = ""
         self._failures = 0
         """Of the source, since the newest frame."""
-        self._kind = source_kind(self.spec.source)
         self._cache = cache
         self._clock = context.clock
         self._pushing = asyncio.Lock()
         self._pushed: float | None = None
         """When the newest pushed frame was taken, monotonic s."""
-        self._media = MediaTime(None)
-        """Of pushed and live frames."""
+        self._media = MediaTime()
         self._asked: float | None = None
         """When the read began that the source has not answered, monotonic s."""
         self._reader: Reader | None = None
         self._source: Source | None = None
         """Read by its reader's thread; here only what it reports of itself is read."""
+        self.place = StreamPlace(self.flow, lambda: self._kind, lambda: self.state == "ended")
+        self._task: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+        """Earlier tasks whose source is still being closed."""
+
+    @property
+    def _kind(self) -> SourceKind:
+        return source_kind(self.spec.source)
+
+    def play(self, owner: asyncio.TaskGroup) -> None:
+        """Read the source, in a task."""
+        self._task = owner.create_task(self.run())
+
+    async def halt(self) -> None:
+        """Close the source, and read no more."""
+        self._cancel()
+        await self._until_closed()
+
+    def change(self, spec: StreamSpec, owner: asyncio.TaskGroup) -> None:
+        """Read by another spec: where the source or the way of reading it is another, or failed, it is opened anew."""
+        if reading(spec) == reading(self.spec) and self.state != "failed":
+            self.spec = spec
+            return
+        self._cancel()
+        self._task = owner.create_task(self._go_on(spec))
+
+    def _cancel(self) -> None:
+        task, self._task = self._task, None
+        if task is not None and not task.done():
+            task.cancel()
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    async def _until_closed(self) -> None:
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=CLOSE_S)
+
+    async def _go_on(self, spec: StreamSpec) -> None:
+        """Close the source and go on by `spec`. Frame numbers go on; tracks do where the source is the same."""
+        await self._until_closed()
+        before, self.spec = self._begun, spec
+        self._source = None
+        if spec.addresses != before.addresses:
+            self.place.other_source()
+            self._media.restart()
+        if spec.addresses != before.addresses or spec.mode != before.mode:
+            async with self._pushing:  # applications wait meanwhile
+                await self._idle()
+                self.flow.endless = self._kind != "file"
+                await self.flow.begin_anew(lossless=spec.mode == "lossless", tracks=spec.addresses == before.addresses)
+            self._on_change()
+        self._begun = spec
+        self.text = ""
+        await self.run()
+
+    async def _idle(self) -> None:
+        """Wait until no frame is under way; those that no device takes are dropped."""
+        try:
+            async with asyncio.timeout(self.flow.core.deadline_s):
+                await self._wait(lambda: self.flow.core.idle)
+        except TimeoutError:
+            self.flow.drop("stream-changed")
 
     @property
     def pushed(self) -> bool:
         """Whether applications send its frames."""
         return self._kind == "push"
 
+    @property
+    def resumable(self) -> bool:
+        """Whether a later pipeline goes on where this one was."""
+        return self.place.resumable
+
     def view(self) -> StreamView:
         """As `status` shows it."""
         now = self._clock.now()
-        if self.pushed and self.flow.core.plan is not None:
+        if self.pushed and self.flow.core.plan is not None and not self.spec.paused:
             self.state, self.text = push_state(None if self._pushed is None else now - self._pushed)
         stalled = now - self._asked if self._asked is not None else 0.0
         if stalled > (STALLED_S if self.spec.decode.every == "frame" else SILENT_S) and self.state != "reconnecting":
@@ -101,7 +182,14 @@ class StreamRunner:
         return view.model_copy(update={"decoder": self._source.decoder, "damaged": self._source.damaged})
 
     async def run(self) -> None:
-        """Play the source to its end, then wait for the last frame. Ends in state ``ended`` or ``failed``."""
+        """Play the source to its end, then wait for the last frame.
+
+        Ends in state ``ended``, ``failed`` or, at once, ``paused``.
+        """
+        if self.spec.paused:
+            self.state, self.text = "paused", ""
+            return
+        self.state = "waiting"
         try:
             await self._wait(lambda: self.flow.core.plan is not None)
             match self._kind:
@@ -113,24 +201,41 @@ class StreamRunner:
                     await self._play_endless()
             await self._wait(lambda: self.flow.core.idle)
             self.state = "ended"
-            self.flow.end_tracks()
+            await self.flow.end_tracks("stream-ended")
         except Exception as error:
             if not isinstance(error, HamsError):
                 self.flow.log.exception("stream %s broke", self.flow.name)
             await self._wait(lambda: self.flow.core.idle)
             self.state, self.text = "failed", str(as_hams_error(error))
-            self.flow.end_tracks()
+            await self.flow.end_tracks("stream-ended")
             self.flow.log.error("stream %s: %s", self.flow.name, self.text)
 
-    async def push(self, image: Pixels) -> PushAnswer:
-        """Take a frame from an application, once there is room for it."""
+    async def push(self, picture: Picture, number: int | None = None) -> PushAnswer:
+        """Take a frame from an application, once there is room for it.
+
+        Where the application gives its `number`, one that was taken already is not taken again. Raises RefusedError for
+        one that is not the next.
+        """
         core = self.flow.core
+        if self.spec.paused:
+            raise RefusedError(f"stream {self.flow.name} is paused", "hams-ctl stream resume")
         async with self._pushing:
+            if number is not None and number != core.ledger.submitted:
+                return self._not_next(number)
             await self._wait(lambda: core.plan is not None and core.wants_frame)
             self._pushed = self._clock.now()
             before = core.ledger.dropped.total()
-            frame = self.flow.submit(Picture(image), self._media.next(None, self._clock.now()))
+            frame = self.flow.submit(picture, self._media.next(None, self._clock.now()))
             return PushAnswer(frame=frame, overloaded=core.ledger.dropped.total() > before)
+
+    def _not_next(self, number: int) -> PushAnswer:
+        due = self.flow.core.ledger.submitted
+        if number < due:
+            return PushAnswer(frame=number)
+        text = f"stream {self.flow.name} goes on at frame {due}, not {number}"
+        raise RefusedError(
+            text, f"push frame {due} next: those from there on are not taken, or their results were lost"
+        )
 
     async def _wait(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -166,23 +271,34 @@ class StreamRunner:
 
     async def _play_through(self, reader: Reader) -> None:
         source = self._source = await self._answer(reader.open(self._opener()))
+        media = self._media
+        media.period = period = 1.0 / (self.spec.fps or source.fps or 25.0)
+        if not await self._answer(self.place.find(reader, source, media, own_clock=not self.spec.fps)):
+            return
         self.state = "playing"
-        period = 1.0 / (self.spec.fps or source.fps or 25.0)
-        media = MediaTime(period)
-        begin = self._clock.now()
+        begin = self._clock.now() - media.now
         while True:
             await self._wait(lambda: self.flow.core.wants_frame)
             count = self.flow.core.room if self.spec.pace == "max" else 1
             blanks = self.flow.frames.blanks(min(count, READ_AHEAD))
+            reader.timed = self.flow.traces.active
             pictures = await self._answer(reader.read(blanks))
             self.flow.frames.taken([picture.pixels for picture in pictures])
             self._note(source.note)
             for picture in pictures:
                 now = self._clock.now()
                 time_s = media.next(None if self.spec.fps else picture.at, now)
+                if not self.place.read(picture.at, media):
+                    begin = now - time_s
+                    continue
                 if self.spec.pace == "realtime":
                     begin = max(begin, now - period - time_s)  # after a stall go on by the clock, do not catch up
-                    await asyncio.sleep(max(0.0, begin + time_s - now))
+                    try:
+                        await asyncio.sleep(max(0.0, begin + time_s - now))
+                    except asyncio.CancelledError:  # the frame is read and counted: it is not lost
+                        with suppress(RefusedError):
+                            self.flow.submit(picture, time_s)
+                        raise
                 self.flow.submit(picture, time_s, more=picture is not pictures[-1])
             if len(pictures) == len(blanks) or reader.failed:
                 continue
@@ -190,6 +306,7 @@ class StreamRunner:
                 return
             await self._answer(reader.rewind())
             media.restart()
+            self.place.bookmarks.restart()
 
     def _note(self, note: str) -> None:
         """Show and log a note of the source; one that only counts on is logged once."""
@@ -200,6 +317,8 @@ class StreamRunner:
     async def _play_endless(self) -> None:
         """Take frames at the source's pace; a source that is lost, or not there yet, is opened again and again."""
         reader = self._reader = Reader(self.flow.name)
+        self._media.period = None
+        self._media.restart()
         try:
             while True:
                 try:
@@ -219,6 +338,7 @@ class StreamRunner:
     async def _take_all(self, reader: Reader, source: Source) -> None:
         while True:
             await self._wait(lambda: self.flow.core.wants_frame)
+            reader.timed = self.flow.traces.active
             pictures = await self._answer_within(SILENT_S, reader.read(self.flow.frames.blanks(1)))
             if not pictures:
                 raise SourceError(f"{redacted(self.spec.source)} has ended")
@@ -238,38 +358,3 @@ def with_credible_time(picture: Picture, now: float) -> tuple[Picture, str]:
     off = picture.captured - now
     note = f"the camera's clock is {abs(off):.0f} s {'ahead' if off > 0 else 'behind'}: `captured` is by arrival"
     return replace(picture, captured=None), note
-
-
-class MediaTime:
-    """The time of each frame, s since the stream's first one; it goes on where a file starts over or a camera returns.
-
-    `period` is the time between two frames of a file that have no times of their own, s; None: a live source, whose
-    frames without times take that of their arrival.
-    """
-
-    def __init__(self, period: float | None) -> None:
-        self._period = period
-        self._step = period or 0.0
-        self._at: float | None = None
-        self._arrived: float | None = None
-        self.now = 0.0
-        """Of the newest frame."""
-
-    def next(self, at: float | None, arrived: float) -> float:
-        """Take the next frame; return its time.
-
-        `at` is its presentation time by the source's own clock (None: it has none), `arrived` the host's clock, both s.
-        """
-        if self._arrived is not None:
-            step = self._period if self._period is not None else max(0.0, arrived - self._arrived)
-            if at is not None and self._at is not None and 0 < at - self._at <= LONGEST_STEP_S:
-                step = self._step = at - self._at
-            self.now += step
-        self._at, self._arrived = at, arrived
-        return self.now
-
-    def restart(self) -> None:
-        """The source starts over. The last frame of a file is shown for as long as the one before."""
-        if self._arrived is not None and self._period is not None:
-            self.now += max(self._period, min(self._step, LONGEST_LAST_S)) - self._period
-        self._at = None

@@ -1,4 +1,5 @@
-"""Published of a stream beside its results, while an application asks for it: pictures, and outputs of single nodes."""
+"""Published of a stream beside its results, while an application asks for it: pictures, outputs of single nodes, and
+traces."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from hams_shared.runtime.clock import Clock
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frames import Output, Pixels
 from hams_shared.wire.messages.pipeline import REQUEST_LEASE_S, FramePicture
+from hams_shared.wire.messages.trace import FrameTrace
 
 
 class Taps:
@@ -30,7 +32,7 @@ class Taps:
         log: logging.LoggerAdapter[logging.Logger],
     ) -> None:
         self._bus, self._clock, self._log = bus, clock, log
-        self._group, self._stream, self._nodes = group, stream, nodes
+        self._group, self._stream, self.nodes = group, stream, nodes
         self.pictures_until = 0.0
         """Monotonic time, s: until then delivered frames are published as JPEG."""
         self.outputs_until: dict[str, float] = {}
@@ -44,7 +46,7 @@ class Taps:
 
     def tap(self, node: str) -> None:
         """Publish the outputs of `node` (``*``: of all) by themselves for a while: an application requested them."""
-        if node == "*" or node in self._nodes:
+        if node == "*" or node in self.nodes:
             self.outputs_until[node] = self._clock.now() + REQUEST_LEASE_S
 
     def wants(self, node: str, now: float) -> bool:
@@ -58,6 +60,13 @@ class Taps:
             await chunks.publish(self._bus, subject, output.pack())
         except HamsError as error:
             self._log.warning("stream %s/%s: output of %s lost: %s", self._group, self._stream, output.node, error)
+
+    async def publish_trace(self, trace: FrameTrace) -> None:
+        """Publish what happened to a frame."""
+        try:
+            await chunks.publish(self._bus, subjects.trace(self._group, self._stream), codec.encode(trace))
+        except HamsError as error:
+            self._log.warning("stream %s/%s: a trace is lost: %s", self._group, self._stream, error)
 
     async def publish_picture(self, frame: int, pixels: Pixels) -> None:
         """Publish a frame as JPEG."""

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hams_services.pipeline.buckets import LATENCY_S, Buckets
+from hams_shared.wire.messages.histogram import Histogram
+
 RECENT_S = 5.0
 """Span over which a playing stream's FPS is taken, s."""
 KEPT = 2000
@@ -19,12 +22,14 @@ class Timings:
 
     latency_ms: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
+    _all: Buckets = field(default_factory=lambda: Buckets(LATENCY_S))
     _first: float | None = None
     _last: float | None = None
 
     def delivered(self, latency_ms: float, now: float) -> None:
         """Take a frame."""
         self.latency_ms.append(latency_ms)
+        self._all.add(latency_ms / 1e3)
         self._recent.append(now)
         self._first, self._last = self._first or now, now
 
@@ -35,6 +40,11 @@ class Timings:
             return recent / min(RECENT_S, max(now - (self._first or now), 0.2))
         span = (self._last or 0.0) - (self._first or 0.0)
         return (frames - 1) / span if span > 0 else 0.0
+
+    @property
+    def histogram(self) -> Histogram:
+        """The latency of all frames, s."""
+        return self._all.histogram
 
     @property
     def percentiles_ms(self) -> tuple[float, float]:

@@ -24,7 +24,7 @@ between two detections is taken as straight.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -138,6 +138,11 @@ class Lines:
         away += self._offset
         return away
 
+    def same(self, line: int, other: Lines, number: int) -> bool:
+        """Whether a line is where line `number` of `other` is."""
+        a, b = (self._a[line], self._along[line]), (other._a[number], other._along[number])
+        return bool(np.array_equal(a, b))
+
     def through(self, line: int, point: Array, size: Size) -> bool:
         """Return whether a relative `point` of a line that had no ends is between its ends."""
         along = self._along[line] * size
@@ -170,6 +175,24 @@ class Places:
         """How often it went through between the ends since it was on `_side`: to the right less to the left."""
         self._near = np.zeros(most, np.bool_)
         """Whether it is anything but farther than the margin on `_side` of all lines."""
+
+    def changed(self, zones: Zones, lines: Lines, most: int, slots: Sequence[int]) -> Places:
+        """Return the places for other zones and lines, where the tracks in `slots` have the slots 0, 1 …
+
+        They are where they were: in zones of the same names, and on the same side of lines that are the same.
+        """
+        new, rows = Places(zones, lines, most), np.array(slots, np.intp)
+        count = len(rows)
+        new._foot[:count], new._near[:count] = self._foot[rows], True
+        for column, name in enumerate(zones.names):
+            if name in self.zones.names:
+                new.inside[:count, column] = self.inside[rows, self.zones.names.index(name)]
+        for column, name in enumerate(lines.names):
+            old = self.lines.names.index(name) if name in self.lines.names else -1
+            if old >= 0 and lines.same(column, self.lines, old):
+                for state, before in ((new._side, self._side), (new._now, self._now), (new._net, self._net)):
+                    state[:count, column] = before[rows, old]
+        return new
 
     def begin(self, slot: int) -> None:
         """Put a new track in `slot`: nowhere yet."""

@@ -7,6 +7,9 @@
                                  cluster.conf, and the credentials of its agents
     DIR/leaf/NAME/               the same for a box whose broker is a leaf of the cluster, with leaf.conf
     DIR/{admin,scheduler,pipeline,optimizer,app,dashboard,agent-BOX,leaf-NAME}.creds
+    DIR/{app-NAME,dashboard-NAME}.creds   further applications, each with a key of its own
+    DIR/system.creds             by which `hams-ctl credentials` asks the brokers to read their users again
+    DIR/credentials.json         old keys that are still accepted, and users that are revoked (keyring.py)
 
 Running `init` again keeps what is there and adds what is missing.
 """
@@ -25,7 +28,8 @@ from pathlib import Path
 import nkeys
 
 from hams_services.security import certificates, server_conf
-from hams_services.security.roles import Role, accounts, leaf_accounts, roles
+from hams_services.security.keyring import SYSTEM, Keyring
+from hams_services.security.roles import NAMED, Role, accounts, leaf_accounts, roles
 from hams_shared.errors import BadInputError
 from hams_shared.runtime.credentials import AGENT, Credentials, load
 from hams_shared.runtime.files import write
@@ -143,21 +147,24 @@ def _set_up(
     broker = folder / "broker"
     renewed = _certify(broker, authority, [*ALWAYS, *hosts], renew=renew)
     known = {path.stem.removeprefix(AGENT) for path in folder.glob(f"{AGENT}*.creds")}
-    entries, added = _users(folder, authority, roles(sorted(known | set(boxes)), map(token, brokers["leaf"])))
-    _write(broker / "accounts.conf", accounts(entries).encode(), 0o644)
+    named = [path.stem for prefix in NAMED for path in sorted(folder.glob(f"{prefix}*.creds"))]
+    users = _Users(folder, authority, keyring(folder))
+    entries, added = users.of(roles(sorted(known | set(boxes)), map(token, brokers["leaf"]), named))
+    system = users.keys(SYSTEM)
+    _write(broker / "accounts.conf", accounts(entries, system).encode(), 0o644)
     _write_once(broker / "nats.conf", server_conf.alone(place))
     for name in brokers["cluster"]:
         own = server_conf.cluster_conf(name, brokers["cluster"], authority.derived("cluster"))
-        _box(folder, "cluster", name, authority, renew, place, accounts(entries), own)
+        _box(folder, "cluster", name, authority, renew, place, accounts(entries, system), own)
     for name in brokers["leaf"]:
         own = server_conf.leaf_conf(name, brokers["cluster"], load(folder / f"leaf-{token(name)}.creds").seed)
-        _box(folder, "leaf", name, authority, renew, place, leaf_accounts(entries), own)
+        _box(folder, "leaf", name, authority, renew, place, leaf_accounts(entries, system), own)
     certificate = (broker / "broker.crt").read_bytes()
     return SiteReport(
         hosts=certificates.hosts_of(certificate),
         expires=certificates.expires(certificate),
         added=added,
-        users=[role.user for role, _ in entries],
+        users=list(dict.fromkeys(role.user for role, _ in entries)),
         new_site=new_site,
         renewed=renewed,
         cluster=brokers["cluster"],
@@ -180,18 +187,51 @@ def _authority(folder: Path, now: datetime) -> tuple[_Authority, bool]:
     return _Authority((broker / "ca.crt").read_bytes(), (folder / "authority.key").read_bytes(), now), new
 
 
-def _users(folder: Path, authority: _Authority, wanted: list[Role]) -> tuple[list[tuple[Role, str]], list[str]]:
-    """Return each role with its user's public key, and the new users."""
-    entries = []
-    added = []
-    for role in wanted:
-        path = folder / f"{role.user}.creds"
+@dataclass(frozen=True)
+class _Users:
+    """The users' credentials files and keys."""
+
+    folder: Path
+    authority: _Authority
+    ring: Keyring
+
+    def of(self, wanted: list[Role]) -> tuple[list[tuple[Role, str]], list[str]]:
+        """Return each role with each public key that the broker accepts for it, and the new users."""
+        valid = [role for role in wanted if role.user not in self.ring.revoked]
+        added = [role.user for role in valid if not (self.folder / f"{role.user}.creds").exists()]
+        return [(role, key) for role in valid for key in self.keys(role.user)], added
+
+    def keys(self, user: str) -> list[str]:
+        """Return the public keys of `user`, who gets one if it has none: the present one first."""
+        path = self.folder / f"{user}.creds"
         if not path.exists():
-            seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode()
-            _write(path, Credentials(role.user, authority.certificate.decode(), seed).to_text().encode(), 0o600)
-            added.append(role.user)
-        entries.append((role, public_key(load(path).seed)))
-    return entries, added
+            write_new(path, user, self.authority.certificate.decode())
+        following = [path.with_suffix(NEXT)] if path.with_suffix(NEXT).exists() else []
+        keys = [public_key(load(one).seed) for one in (path, *following)]
+        return list(dict.fromkeys((*keys, *self.ring.old.get(user, ()))))
+
+
+NEXT = ".creds.next"
+"""Suffix of the credentials that will replace a user's."""
+
+
+def write_new(path: Path, user: str, authority: str) -> None:
+    """Write credentials of `user` with a new key."""
+    seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode()
+    _write(path, Credentials(user, authority, seed).to_text().encode(), 0o600)
+
+
+def keyring(folder: Path) -> Keyring:
+    """Return what `folder` holds of old and revoked keys. Raises BadInputError: the file is damaged."""
+    path = folder / KEYRING
+    try:
+        return Keyring.model_validate_json(path.read_bytes()) if path.exists() else Keyring()
+    except ValueError:
+        raise BadInputError(f"{path} is damaged", "restore it from a backup; without it revoked users return") from None
+
+
+KEYRING = "credentials.json"
+"""The file of old and revoked keys."""
 
 
 def _box(
@@ -215,7 +255,10 @@ def _box(
     _write_once(broker / "tls.conf", server_conf.mutual_tls(place))
     _write_once(broker / "nats.conf", server_conf.member(place) if kind == "cluster" else server_conf.leaf(place))
     agents = f"{AGENT}{token(name)}.creds"
-    _write(box / agents, (folder / agents).read_bytes(), 0o600)
+    if (folder / agents).exists():
+        _write(box / agents, (folder / agents).read_bytes(), 0o600)
+    else:
+        (box / agents).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

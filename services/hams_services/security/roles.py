@@ -19,6 +19,12 @@ ACCOUNT = "HAMS"
 DOMAIN = "hams"
 """JetStream domain of a cluster, by which leaves find it."""
 ALL = (">",)
+KEPT = tuple(
+    f"$JS.{domain}API.STREAM.{verb}.{subjects.AUDIT}"
+    for domain in ("", f"{DOMAIN}.")
+    for verb in ("UPDATE", "DELETE", "PURGE", "MSG.DELETE", "RESTORE")
+)
+"""What nobody may do, not even the admin: change what the audit keeps."""
 SERVICE = ("$SRV.>",)
 """Requests for a service's identity and statistics."""
 PING = ("$SRV.PING.>",)
@@ -41,9 +47,19 @@ class Role:
     """Whether it is a broker that connects to a cluster as a leaf."""
 
 
-def roles(boxes: Iterable[str], leaves: Iterable[str] = ()) -> list[Role]:
-    """Return all users of a site with these boxes and leaves; a box has the name in its devices' ids."""
-    parts = [_admin(), _scheduler(), _pipeline(), _optimizer(), _app(), _dashboard(), *(_agent(box) for box in boxes)]
+NAMED = ("app-", "dashboard-")
+"""Prefixes of users that have the rights of ``app`` and ``dashboard``, and keys of their own."""
+
+
+def roles(boxes: Iterable[str], leaves: Iterable[str] = (), named: Iterable[str] = ()) -> list[Role]:
+    """Return all users of a site with these boxes and leaves; a box has the name in its devices' ids.
+
+    `named` are further users, such as ``app-door``, with the rights of ``app`` or ``dashboard``.
+    """
+    more = [replace(_app() if user.startswith("app-") else _dashboard(), user=user) for user in named]
+    apps = ["app", *(role.user for role in more if role.user.startswith("app-"))]
+    parts = [_admin(), _scheduler(), _pipeline(apps), _optimizer(), _app(), _dashboard()]
+    parts += [*more, *(_agent(box) for box in boxes)]
     return [*parts, *(_leaf(name, parts) for name in leaves)]
 
 
@@ -60,14 +76,25 @@ def _scheduler() -> Role:
             f"{HAMS}.pipeline.read-cost",
             *_read(*subjects.BUCKETS),
             *_write(*subjects.BUCKETS),
+            subjects.history("scheduler"),
+            *_journal(subjects.HISTORY),
+            *_read(subjects.VERSIONS, subjects.UPLOADS),  # what of the model files is still needed
+            *_collect_models(),
             *PING,
         ),
-        (f"{HAMS}.heartbeat.>", f"{HAMS}.pipeline.load", f"{HAMS}.scheduler.>", *SERVICE),
+        (
+            f"{HAMS}.heartbeat.>",
+            f"{HAMS}.pipeline.load",
+            f"{HAMS}.scheduler.>",
+            subjects.history("scheduler"),  # what another one told while it led
+            subjects.history_after(),
+            *SERVICE,
+        ),
         answers=True,
     )
 
 
-def _pipeline() -> Role:
+def _pipeline(apps: Iterable[str]) -> Role:
     return Role(
         "pipeline",
         "plays streams, joins outputs, publishes results",
@@ -75,18 +102,22 @@ def _pipeline() -> Role:
             f"{HAMS}.work.>",
             f"{HAMS}.output.>",
             f"{HAMS}.result.>",
+            f"{HAMS}.kept.>",
             f"{HAMS}.event.>",
             f"{HAMS}.picture.>",
+            f"{HAMS}.trace.>",
             f"{HAMS}.pipeline.load",
             f"{HAMS}.scheduler.view",  # for the reason why a group is not placed
-            *_read(*subjects.BUCKETS),
-            *_write("groups", "plans"),  # only to restore what the broker lost
-            *_read(subjects.GALLERIES),  # nobody else but the admin: it tells who was seen when
+            *_read(*subjects.BUCKETS, subjects.VERSIONS, subjects.GALLERIES),  # galleries: else the admin alone
+            *_write("groups", "plans", subjects.VERSIONS),  # to restore what was lost, to end candidates by rules
             *_write(subjects.GALLERIES),
+            f"$JS.API.STREAM.MSG.DELETE.KV_{subjects.bucket(subjects.GALLERIES)}",  # erases what is replaced
             *_stream(f"KV_{subjects.TRACKS}"),
             f"$KV.{subjects.TRACKS}.>",
             *_journal(subjects.EVENTS),
+            *_kept_results(),
             *PING,
+            *(_inbox(user) for user in apps),  # a broker that reads its users again forgets whom a service may answer
         ),
         (
             f"{HAMS}.heartbeat.>",
@@ -94,8 +125,10 @@ def _pipeline() -> Role:
             f"{HAMS}.infer.>",
             f"{HAMS}.push.>",
             f"{HAMS}.events-after.>",
+            f"{HAMS}.results-after.>",
             f"{HAMS}.pictures-wanted.>",
             f"{HAMS}.outputs-wanted.>",
+            f"{HAMS}.traces-wanted.>",
             f"{HAMS}.pipeline.>",
             *SERVICE,
         ),
@@ -135,6 +168,8 @@ def _optimizer() -> Role:
             f"{HAMS}.pictures-wanted.>",
             *_read(*subjects.BUCKETS),
             *_write("variants", "jobs"),
+            subjects.history("optimizer"),
+            *_journal(subjects.HISTORY),
             *_read_models(),
             f"$O.{subjects.MODEL_STORE}.>",
             *PING,
@@ -151,11 +186,14 @@ def _app() -> Role:
         (
             f"{HAMS}.infer.>",
             f"{HAMS}.push.>",
+            f"{HAMS}.pipeline.groups",
             f"{HAMS}.events-after.>",  # a pipeline answers: an application may send no request to JetStream
+            f"{HAMS}.results-after.>",
             f"{HAMS}.pictures-wanted.>",
             f"{HAMS}.outputs-wanted.>",
+            f"{HAMS}.traces-wanted.>",
         ),
-        (f"{HAMS}.result.>", f"{HAMS}.event.>", f"{HAMS}.output.>", f"{HAMS}.picture.>"),
+        (f"{HAMS}.result.>", f"{HAMS}.event.>", f"{HAMS}.output.>", f"{HAMS}.picture.>", f"{HAMS}.trace.>"),
     )
 
 
@@ -166,12 +204,26 @@ def _dashboard() -> Role:
         (
             f"{HAMS}.scheduler.view",
             f"{HAMS}.pipeline.status",
+            f"{HAMS}.pipeline.groups",
             f"{HAMS}.events-after.>",
+            f"{HAMS}.results-after.>",
+            subjects.history_after(),
             f"{HAMS}.pictures-wanted.>",
             f"{HAMS}.outputs-wanted.>",
+            f"{HAMS}.traces-wanted.>",
             *SERVICE,
         ),
-        (f"{HAMS}.heartbeat.>", f"{HAMS}.result.>", f"{HAMS}.event.>", f"{HAMS}.output.>", f"{HAMS}.picture.>"),
+        (
+            f"{HAMS}.heartbeat.>",
+            f"{HAMS}.result.>",
+            f"{HAMS}.event.>",
+            subjects.history(),
+            f"{HAMS}.output.>",
+            f"{HAMS}.picture.>",
+            f"{HAMS}.trace.>",
+            "$SRV.PING.hams-web",  # the page runs with these credentials, and its health check asks it
+        ),
+        answers=True,
     )
 
 
@@ -183,11 +235,12 @@ def _leaf(name: str, parts: Sequence[Role]) -> Role:
     without them a leaf would not send answers.
     """
     common = [part for part in parts if part.publish != ALL]
+    audit = (*(subjects.audit("*", part.user) for part in parts if part.publish == ALL), *_journal(subjects.AUDIT))
     inboxes = [_inbox(part.user) for part in parts]
     return Role(
         f"leaf-{name}",
         f"the broker {name}, for its clients",
-        (*(one for part in common for one in _of_cluster(part.publish)), *inboxes),
+        (*(one for part in common for one in _of_cluster(part.publish)), *_of_cluster(audit), *inboxes),
         (*(one for part in common for one in part.subscribe), *inboxes),
         leaf=True,
     )
@@ -208,6 +261,12 @@ def _read(*buckets: str) -> tuple[str, ...]:
 
 def _read_models() -> tuple[str, ...]:
     return tuple(_stream(f"OBJ_{subjects.MODEL_STORE}"))
+
+
+def _collect_models() -> tuple[str, ...]:
+    """Return the rights to delete files: a marker in place of an object's description, and its chunks purged."""
+    name = f"OBJ_{subjects.MODEL_STORE}"
+    return (*_stream(name), f"$JS.API.STREAM.PURGE.{name}", f"$O.{subjects.MODEL_STORE}.M.>")
 
 
 def _stream(name: str) -> list[str]:
@@ -233,6 +292,16 @@ def _journal(name: str) -> tuple[str, ...]:
     return tuple(f"$JS.API.STREAM.{verb}.{name}" for verb in ("CREATE", "INFO", "MSG.GET"))
 
 
+def _kept_results() -> tuple[str, ...]:
+    """Return the rights of a pipeline to keep results and its positions in streams."""
+    return (
+        *_journal(subjects.RESULTS),
+        f"$JS.API.STREAM.PURGE.{subjects.RESULTS}",  # the oldest of a group that has more than it may keep
+        *_stream(f"KV_{subjects.POSITIONS}"),
+        f"$KV.{subjects.POSITIONS}.>",
+    )
+
+
 def _write(*buckets: str) -> tuple[str, ...]:
     return tuple(f"$KV.{subjects.bucket(name)}.>" for name in buckets)
 
@@ -245,7 +314,8 @@ def permissions(role: Role, public_key: str) -> str:
     """Return the role as an entry of nats-server's list of users."""
     inbox = _inbox(role.user)
     if role.publish == ALL:
-        return f"    # {role.about}\n    {{ nkey: {public_key} }}\n"
+        denied = f"permissions: {{ publish: {{ deny: {_list(KEPT)} }} }}"
+        return f"    # {role.about}\n    {{ nkey: {public_key}, {denied} }}\n"
     lines = [
         f"    # {role.user}: {role.about}",
         f"    {{ nkey: {public_key}, {'allowed_connection_types: [LEAFNODE], ' if role.leaf else ''}permissions: {{",
@@ -261,16 +331,29 @@ def _list(subjects_: Iterable[str]) -> str:
     return "[" + ", ".join(f'"{one}"' for one in dict.fromkeys(subjects_)) + "]"
 
 
-def accounts(users: Iterable[tuple[Role, str]]) -> str:
-    """Return the broker's accounts: HAMS with these users (role, public key) and no others."""
-    return _accounts("    jetstream: enabled\n", users)
+def accounts(users: Iterable[tuple[Role, str]], system: Iterable[str] = ()) -> str:
+    """Return the broker's accounts: HAMS with these users (role, public key) and no others.
+
+    `system` are public keys that may ask the broker for its connections and to read its users again, and no more.
+    """
+    return _accounts("    jetstream: enabled\n", users, system)
 
 
-def leaf_accounts(users: Iterable[tuple[Role, str]]) -> str:
+def leaf_accounts(users: Iterable[tuple[Role, str]], system: Iterable[str] = ()) -> str:
     """Return the same for a leaf: it uses the buckets of the cluster."""
-    return _accounts("", ((replace(r, publish=tuple(_of_cluster(r.publish))), key) for r, key in users if not r.leaf))
+    own = ((replace(r, publish=tuple(_of_cluster(r.publish))), key) for r, key in users if not r.leaf)
+    return _accounts("", own, system)
 
 
-def _accounts(store: str, users: Iterable[tuple[Role, str]]) -> str:
+def _accounts(store: str, users: Iterable[tuple[Role, str]], system: Iterable[str]) -> str:
     entries = "".join(permissions(role, key) for role, key in users)
-    return f"accounts {{\n  {ACCOUNT} {{\n{store}    users: [\n{entries}    ]\n  }}\n}}\n"
+    own = f"  {ACCOUNT} {{\n{store}    users: [\n{entries}    ]\n  }}\n"
+    keepers = "".join(f"    {{ nkey: {key}, permissions: {{ {_SYSTEM} }} }}\n" for key in system)
+    server = f"  $SYS {{\n    # hams-ctl credentials\n    users: [\n{keepers}    ]\n  }}\n" if keepers else ""
+    return f"accounts {{\n{server}{own}}}\n"
+
+
+_SYSTEM = (
+    'publish: ["$SYS.REQ.SERVER.PING.STATSZ", "$SYS.REQ.SERVER.*.CONNZ", "$SYS.REQ.SERVER.*.RELOAD", "_INBOX_system.>"]'
+    ', subscribe: ["_INBOX_system.>"]'
+)

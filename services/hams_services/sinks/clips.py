@@ -19,9 +19,10 @@ from hams_client import Event, Result
 from hams_services.sinks.best_crops import BestCrops
 from hams_services.sinks.clip_core import Clip, ClipCore, Frame, time_of
 from hams_services.sinks.disk import write
+from hams_services.sinks.last_sequence import LastSequence
 from hams_services.sinks.painter import Painter
+from hams_services.sinks.retention import KeptList
 from hams_services.sinks.video import VideoFile, even
-from hams_services.sinks.webhook import LastSequence
 from hams_shared.runtime.lifecycle import ended
 from hams_shared.wire import codec
 from hams_shared.wire.frames import Pixels
@@ -57,7 +58,8 @@ class ClipFolder:
         """Clips with at least one frame."""
         self.missed = 0
         """Events of which no frame was left."""
-        write(self.list, b"", "ab")
+        self.kept = KeptList(self.list)
+        self.kept.append(b"")
         self.known = deque[str](maxlen=KNOWN)
         """Ids of the events in the list."""
         self._read_list()
@@ -69,7 +71,7 @@ class ClipFolder:
                 with suppress(ValueError, KeyError, TypeError):  # one that was cut by a crash
                     self.known.append(str(json.loads(line)["event"]["id"]))
         if not line.endswith(b"\n"):
-            write(self.list, b"\n", "ab")
+            self.kept.append(b"\n")
 
     def add(self, clip: Clip, frame: Frame) -> None:
         """Write the next frame of a clip. Raises SourceError. One thread at a time for one clip."""
@@ -101,7 +103,7 @@ class ClipFolder:
                 beside = path.with_name(f"{path.stem}-best-{event.track}.jpg")
                 write(beside, jpeg)
                 line["crop"] = beside.name
-        write(self.list, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode(), "ab")
+        self.kept.append("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
         self.known += (event.id for event in clip.events)
         self.written += path is not None
         self.missed += len(clip.events) if path is None else 0

@@ -10,7 +10,10 @@ import numpy as np
 
 from hams_client import Result
 from hams_services.sinks.disk import write
+from hams_services.sinks.retention import KeptList
 from hams_shared.wire.frames import Pixels
+
+LIST = "crops.jsonl"
 
 
 class CropFolder:
@@ -21,6 +24,7 @@ class CropFolder:
         self._labels = labels
         self._least = least
         self.written = 0
+        self._lists: dict[Path, KeptList] = {}
 
     def write(self, result: Result, image: Pixels) -> None:
         """Write the wanted objects of one frame. Raises SourceError when a file cannot be written."""
@@ -42,4 +46,10 @@ class CropFolder:
             lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
             self.written += 1
         if lines:
-            write(folder / "crops.jsonl", "".join(lines).encode(), "ab")
+            self._lists.setdefault(folder, KeptList(folder / LIST)).append("".join(lines).encode())
+
+    def lists(self) -> list[KeptList]:
+        """Return the lists of all streams, those of earlier runs, too."""
+        for path in self._folder.glob(f"*/{LIST}"):
+            self._lists.setdefault(path.parent, KeptList(path))
+        return list(self._lists.values())

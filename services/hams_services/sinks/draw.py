@@ -1,4 +1,4 @@
-"""Draws results on their image, for people: boxes, points, head pose, outputs of child nodes, tracks and places.
+"""Draws results on their image, for people: boxes, points, head pose, maps, outputs of child nodes, tracks and places.
 
 It takes the plain maps of a result message (``objects``), with any names of nodes, and skips keys that it does not
 know. Lines and letters scale with the image, and a small image is enlarged first.
@@ -13,8 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from hams_services.sinks.draw_maps import maps_on
 from hams_services.sinks.draw_places import places_on, track_color, trails_on
 from hams_services.sinks.draw_plates import Caption, captions_on
+from hams_services.sinks.draw_shapes import mask_on, quad_on, skeleton
 from hams_services.sinks.draw_strokes import (
     DARK,
     PALETTE,
@@ -47,12 +49,6 @@ AXES: tuple[tuple[tuple[float, float, float], Color], ...] = (
     ((0.0, 0.0, -1.0), (255, 140, 60)),
 )
 """Axes of a head that faces the camera (x right, y down, z away): right red, up green, nose blue."""
-BODY_POINTS = 33
-LIMBS = (
-    (11, 12), (11, 13), (13, 15), (12, 14), (14, 16), (11, 23), (12, 24), (23, 24),
-    (23, 25), (25, 27), (24, 26), (26, 28), (27, 31), (28, 32), (15, 19), (16, 20),
-)  # fmt: skip
-"""Which of mediapipe's pose points are joined (shoulders 11 and 12, hips 23 and 24, ankles 27 and 28 …)."""
 
 
 def annotate(
@@ -63,8 +59,8 @@ def annotate(
 ) -> Pixels:
     """Return a copy of `image` (H×W×3, B, G, R) with `objects` drawn on it, coordinates in pixels of `image`.
 
-    Under them are the stream's `regions` (masks hatched, zones and lines by name) and the `trails` of its tracks. An
-    object with a track has the track's colour and its id; dashes where it is predicted. Words carried on from an
+    Under them are maps, the stream's `regions` (masks hatched, zones and lines by name) and the `trails` of its tracks.
+    An object with a track has the track's colour and its id; dashes where it is predicted. Words carried on from an
     earlier frame are grey. An image whose shorter side is below 480 pixels is enlarged by a whole factor.
     """
     factor = max(1, math.ceil(LEAST_SIDE / max(1, min(image.shape[:2]))))
@@ -74,7 +70,8 @@ def annotate(
     if factor > 1:
         canvas = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
     line = max(2, round(min(canvas.shape[:2]) / 360))
-    names = places_on(canvas, regions, _busy(objects), line) if regions is not None else []
+    names = maps_on(canvas, objects, factor)
+    names += places_on(canvas, regions, _busy(objects), line) if regions is not None else []
     trails_on(canvas, trails, factor, line)
     notes: list[Caption] = []
     for one in objects:
@@ -117,10 +114,15 @@ def _points(value: Any, factor: int) -> Points | None:
 
 def _outline(canvas: Pixels, one: Mapping[str, Any], box: Box, factor: int, line: int, color: Color) -> None:
     """Draw everything of one object but its text."""
-    (dashed_rectangle if one.get("predicted") is True else rectangle)(canvas, box, color, line)
-    width = box[2] - box[0]
     own = _points(one.get("points"), factor)
-    if own is not None:
+    if one.get("mask") is not None:
+        mask_on(canvas, one["mask"], factor, color)
+    if quad_on(canvas, one, own, line, color):
+        own = None
+    else:
+        (dashed_rectangle if one.get("predicted") is True else rectangle)(canvas, box, color, line)
+    width = box[2] - box[0]
+    if own is not None and not skeleton(canvas, own, one, line, color):
         dots(canvas, own, max(1.2 * line, width / 50), color)
     _outputs(canvas, one, box, factor, line, color)
 
@@ -132,9 +134,7 @@ def _outputs(canvas: Pixels, one: Mapping[str, Any], box: Box, factor: int, line
         if is_carried(child):
             continue
         mesh = _points(child.get("points"), factor) if number(child.get("score"), 1.0) >= SEEN else None
-        if mesh is not None and isinstance(child.get("visibility"), list):
-            _skeleton(canvas, mesh, child["visibility"], line, color)
-        elif mesh is not None:
+        if mesh is not None and not skeleton(canvas, mesh, child, line, color):
             dense = len(mesh) > 30  # a mesh on a small face must not hide it
             radius = max(0.5, width / 220) if dense else max(min(line, width / 24), width / 60)
             dots(canvas, mesh, radius, WHITE, 0.65 * min(1.0, width / 140) if dense else 0.8)
@@ -167,19 +167,6 @@ def _ring(canvas: Pixels, part: Mapping[str, Any], factor: int, line: int) -> No
             (x, y), radius = cv2.minEnclosingCircle(points.astype(np.float32))
             for shade, thickness in ((DARK, line + 1), (RING, max(1, line - 1))):
                 cv2.circle(canvas, fixed((x, y)), round(radius * (1 << SUB)), shade, thickness, cv2.LINE_AA, SUB)
-
-
-def _skeleton(canvas: Pixels, points: Points, visibility: Sequence[Any], line: int, color: Color) -> None:
-    """Draw the visible joints of a body and, for mediapipe's 33 points, its limbs."""
-    seen = [number(one, 0.0) >= SEEN for one in visibility]
-    if len(seen) != len(points):
-        return
-    for a, b in LIMBS if len(points) == BODY_POINTS else ():
-        if seen[a] and seen[b]:
-            ends = [tuple(np.rint(points[i] * (1 << SUB)).astype(int).tolist()) for i in (a, b)]
-            cv2.line(canvas, ends[0], ends[1], color, line + 1, cv2.LINE_AA, SUB)
-    if any(seen):
-        dots(canvas, points[np.array(seen)], 1.2 * line, WHITE)
 
 
 def _axes(canvas: Pixels, centre: Points, pose: Mapping[str, Any], length: float, line: int) -> None:

@@ -13,6 +13,8 @@ from hams_shared.group.node_spec import RESERVED_NODE_NAMES
 SEEN = 0.5
 """Flags and points with a lower score are not shown: the network found nothing there."""
 BETWEEN = " · "
+MOST_SHARES = 3
+"""Of the classes of an image, the largest ones."""
 
 
 class Words(NamedTuple):
@@ -70,6 +72,10 @@ def _deeper(one: Mapping[str, Any], carried: bool = False) -> Iterator[Words]:
 
 
 def _words(item: Mapping[str, Any]) -> str:
+    if isinstance(item.get("shares"), Mapping):
+        return BETWEEN.join(
+            f"{label} {number(share, 0.0):.0%}" for label, share in [*item["shares"].items()][:MOST_SHARES]
+        )
     text = next((item[key] for key in ("text", "label") if isinstance(item.get(key), str) and item[key]), None)
     score = item.get("score")
     if text is not None:

@@ -13,8 +13,8 @@ import cv2
 
 from hams_client import Result
 from hams_services.sinks.painter import Painter
-from hams_shared.bus.urls import host_port
 from hams_shared.errors import BadInputError
+from hams_shared.runtime.listen import host_port
 from hams_shared.wire.frames import Pixels
 
 IDLE_S = 5.0

@@ -1,31 +1,39 @@
-"""Events sent to a web address, each at least once: what fails for now is tried again until it succeeds."""
+"""A web address that takes events as JSON, signed as Standard Webhooks are.
+
+Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md. The signature is the
+HMAC-SHA256 of ``ID.TIMESTAMP.BODY``, in Base64 after ``v1,``. The timestamp is that of the attempt (Unix time, s), the
+id is the same in each attempt. Several secrets give several signatures, so that a secret can be replaced.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import base64
+import binascii
+import email.utils
+import hashlib
+import hmac
 import http.client
-import logging
-import random
+import os
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping, Sequence
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
-from hams_client import Event
-from hams_shared.errors import BadInputError, SourceError
-from hams_shared.runtime import files
-from hams_shared.runtime.backoff import Backoff
-from hams_shared.wire import codec
+from hams_services.sinks.courier import LaterError, RefusedForGoodError
+from hams_shared.errors import BadInputError, CredentialsError
 
-log = logging.getLogger("hams.sinks")
-
-ANSWER_S = 10.0
-"""Deadline of one request, s."""
-AGAIN = Backoff(first=0.5, longest=60.0, jitter=0.25)
-"""Pauses between two tries."""
+ANSWER_S = 20.0
+"""Deadline of one request, s; the standard recommends 15 to 30."""
 FOR_NOW = (408, 425, 429)
 """Statuses below 500 that another try may change."""
+SECRET = "HAMS_WEBHOOK_SECRET"
+PREFIX = "whsec_"
+KEY_BYTES = (24, 64)
+"""Least and most bytes of a secret."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -35,68 +43,93 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-class Webhook:
-    """Posts events as JSON to `url`, one after another. Raises BadInputError for what is no address of the web."""
+def secrets_of(file: Path | None, environment: Mapping[str, str] = os.environ) -> tuple[bytes, ...]:
+    """Return the secrets in `file`, one a line, or in the environment; none: requests are not signed.
 
-    def __init__(self, url: str, again: Backoff = AGAIN) -> None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise BadInputError(f"{url!r} is not a web address", "for example https://example.org/hook")
-        self._url = url
-        self._again = again
-        self._where = f"{parts.scheme}://{parts.hostname}"  # the rest may hold a secret
-        self._opener = urllib.request.build_opener(_NoRedirect)
-        self.sent = 0
-        self.refused = 0
-        """Events that the receiver refused for good; they are lost to it."""
-
-    async def send(self, event: Event) -> None:
-        """Post one event; return once the receiver has taken it (2xx), or refused it for good."""
-        body = codec.pack_json(event.model_dump())
-        failures = 0
-        while True:
-            try:
-                await asyncio.to_thread(self._post, body)
-            except (OSError, http.client.HTTPException) as error:
-                status = error.code if isinstance(error, urllib.error.HTTPError) else None
-                if status is not None and status < 500 and status not in FOR_NOW:
-                    self.refused += 1
-                    log.error("%s refuses event %s: %s", self._where, event.id, error)
-                    return
-                failures += 1
-                pause = self._again.pause(failures, random.random())
-                if failures & (failures - 1) == 0:
-                    log.warning("%s takes no event: %s; trying again in %.1f s", self._where, error, pause)
-                await asyncio.sleep(pause)
-                continue
-            self.sent += 1
-            return
-
-    def _post(self, body: bytes) -> None:
-        request = urllib.request.Request(self._url, body, {"Content-Type": "application/json", "User-Agent": "hams"})
-        with self._opener.open(request, timeout=ANSWER_S) as answer:
-            answer.read(1)
-
-
-class LastSequence:
-    """The sequence of the last event that was dealt with, in a file; None: it is not kept."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-
-    def read(self) -> int | None:
-        """Return it, or None where there is no file yet. Raises SourceError."""
-        if self._path is None or not self._path.exists():
-            return None
+    Raises:
+        CredentialsError: the file cannot be read, or a secret is none. The secret is not repeated.
+    """
+    where, text = f"the secret in {SECRET}", environment.get(SECRET, "")
+    if file is not None:
+        where = f"the secret in {file}"
         try:
-            return int(self._path.read_text())
-        except (OSError, ValueError) as error:
-            raise SourceError(f"cannot read {self._path}: {error}", "delete it to begin with new events") from None
+            text = file.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not a text file"
+            raise CredentialsError(f"cannot read {where}: {reason}") from None
+        if not text.split():
+            raise CredentialsError(f"{where} is empty", _MAKE)
+    return tuple(_secret(word, where) for word in text.split())
 
-    def write(self, sequence: int) -> None:
-        """Keep it. Raises SourceError."""
-        if self._path is not None:
-            try:
-                files.write(self._path, b"%d\n" % sequence)
-            except OSError as error:
-                raise SourceError(f"cannot write {self._path}: {error.strerror}") from None
+
+_MAKE = 'make one: echo "whsec_$(openssl rand -base64 32)" > secret'
+
+
+def _secret(word: str, where: str) -> bytes:
+    try:
+        key = base64.b64decode(word.removeprefix(PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not word.startswith(PREFIX) or not KEY_BYTES[0] <= len(key) <= KEY_BYTES[1]:
+        raise CredentialsError(f"{where} is not {PREFIX} and 24 to 64 bytes in Base64", _MAKE)
+    return key
+
+
+def message_id(event_id: str) -> str:
+    """Return an event's id as `webhook-id`: without dots, which separate the parts of what is signed."""
+    return urllib.parse.quote(event_id, safe="").replace(".", "~") if "~" not in event_id else _digest(event_id)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def signed(keys: Sequence[bytes], id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """Return the headers of one attempt; without `keys` there is no signature."""
+    content = b"%s.%d.%s" % (id.encode(), timestamp, body)
+    signatures = (b"v1," + base64.b64encode(hmac.digest(key, content, "sha256")) for key in keys)
+    headers = {"webhook-id": id, "webhook-timestamp": str(timestamp), "Idempotency-Key": id}
+    return headers | ({"webhook-signature": b" ".join(signatures).decode()} if keys else {})
+
+
+class Webhook:
+    """Posts events as JSON to `url`. Raises BadInputError for what is no address of the web."""
+
+    def __init__(self, url: str, keys: Sequence[bytes] = ()) -> None:
+        try:
+            parts = urllib.parse.urlsplit(url)
+            valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) and url.isprintable()
+        except ValueError:
+            valid = False
+        if not valid or " " in url:
+            raise BadInputError(f"{url!r} is not a web address", "for example https://example.org/hook")
+        self._url, self._keys = url, keys
+        self.where = f"{parts.scheme}://{parts.hostname}"  # the rest may hold a secret
+        self._opener = urllib.request.build_opener(_NoRedirect)
+
+    def deliver(self, id: str, body: bytes) -> None:
+        """Post one event; it blocks. Raises LaterError or RefusedForGoodError unless the receiver takes it (2xx)."""
+        headers = {"Content-Type": "application/json", "User-Agent": "hams"}
+        headers |= signed(self._keys, message_id(id), int(time.time()), body)
+        request = urllib.request.Request(self._url, body, headers)
+        try:
+            with self._opener.open(request, timeout=ANSWER_S) as answer:
+                answer.read(1)
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code < 500 and error.code not in FOR_NOW:
+                raise RefusedForGoodError(str(error)) from None
+            raise LaterError(str(error), _retry_after(error.headers)) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise LaterError(str(error) or type(error).__name__) from None
+
+
+def _retry_after(headers: Message) -> float:
+    """Return what the receiver asks to wait, s; 0: nothing."""
+    text = headers.get("Retry-After", "")
+    if text.isdecimal():
+        return float(text[:9])
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return 0.0

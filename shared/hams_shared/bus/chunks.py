@@ -28,15 +28,15 @@ MAX_UNDER_WAY = 64
 MAX_AGE_S = 10.0
 
 
-def split(data: bytes, limit: int) -> list[bytes]:
-    """Return `data` as messages of at most `limit` bytes: itself when it fits."""
+def split(data: bytes, limit: int, name: bytes = b"") -> list[bytes]:
+    """Return `data` as messages of at most `limit` bytes: itself when it fits. `name`: 16 bytes, else random ones."""
     if len(data) <= limit:
         return [data]
     room = limit - _HEADER.size
     if room <= 0:
         raise ValueError(f"a limit of {limit} bytes leaves no room for a part")
     count = -(-len(data) // room)
-    name = secrets.token_bytes(16)
+    name = name or secrets.token_bytes(16)
     view = memoryview(data)
     return [_HEADER.pack(MAGIC, name, i, count) + view[i * room : (i + 1) * room] for i in range(count)]
 
@@ -76,6 +76,11 @@ class Assembler:
     _under_way: OrderedDict[bytes, _Partial] = field(default_factory=OrderedDict)
     _bytes: int = 0
 
+    @property
+    def waits(self) -> bool:
+        """Whether a message waits for its further parts."""
+        return bool(self._under_way)
+
     def take(self, data: bytes, now: float) -> bytes | None:
         """Take what arrived: a whole message is returned as it is, a part returns its message once complete.
 
@@ -83,6 +88,7 @@ class Assembler:
             MessageError: not a sound part.
         """
         if data[: len(MAGIC)] != MAGIC:
+            self._make_room(now)
             return data
         if len(data) <= _HEADER.size:
             raise MessageError("part of a message: too short")

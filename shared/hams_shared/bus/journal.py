@@ -35,7 +35,17 @@ AWAY_S = 5.0
 
 EVENTS = Bounds(bytes=256 * 1024 * 1024, age_s=7 * 86_400.0, per_subject=10_000, duplicate_s=120.0)
 """Of the events of a site: 256 MiB, a week, and 10 000 of each video stream."""
-
+HISTORY = Bounds(bytes=16 * 1024 * 1024, age_s=30 * 86_400.0, per_subject=10_000, duplicate_s=120.0)
+"""Of what happened in the system: 16 MiB, 30 days, and 10 000 entries of each part that tells."""
+RESULTS = Bounds(
+    bytes=8 * 1024 * 1024 * 1024,
+    age_s=7 * 86_400.0,
+    per_subject=-1,
+    duplicate_s=120.0,
+    heard_on=f"{subjects.PREFIX}.result.>",
+    ages=True,
+)
+"""Of the kept results of a site: 8 GiB and a week. Each group has bounds of its own, see :mod:`group.results_spec`."""
 
 MAX_ID = 256
 """Longest id of a message, characters."""
@@ -52,6 +62,27 @@ def check_message(subject: str, data: bytes, id: str, room: int) -> None:
 async def events_journal(bus: Bus) -> Journal:
     """Open the journal of all events, creating it when absent."""
     return await bus.journal(subjects.EVENTS, subjects.event("*"), EVENTS)
+
+
+async def history_journal(bus: Bus) -> Journal:
+    """Open the journal of what happened in the system, creating it when absent."""
+    return await bus.journal(subjects.HISTORY, subjects.history(), HISTORY)
+
+
+async def results_journal(bus: Bus) -> Journal:
+    """Open the journal of kept results, creating it when absent. Subscribers of results receive what it stores."""
+    return await bus.journal(subjects.RESULTS, subjects.kept("*"), RESULTS)
+
+
+async def entries(journal: Journal, subject: str, place: Place) -> AsyncGenerator[JournalEntry, None]:
+    """Yield what is stored from a place on, to the end. Raises BrokerError, DeadlineError."""
+    while True:
+        page = await journal.page(subject, place)
+        for one in page.entries:
+            yield one
+        if not page.more or not page.entries:
+            return
+        place = page.place
 
 
 class _News:
@@ -76,24 +107,26 @@ class _News:
         self.missing.discard(key)
         self._read.append(key)
 
-    async def wait(self, pause: float) -> bool:
-        """Wait for a message, `pause` s at most; return whether one came."""
+    async def wait(self, pause: float, gather_s: float) -> bool:
+        """Wait for a message, `pause` s at most, then for others for `gather_s`; return whether one came."""
         try:
             async with asyncio.timeout(pause):
                 await self.came.wait()
         except TimeoutError:
             return False
+        if gather_s:
+            await asyncio.sleep(gather_s)
         return True
 
 
 async def follow(
-    bus: Bus, subject: str, read: ReadPage, place: Place, *, live: bool = True
+    bus: Bus, subject: str, read: ReadPage, place: Place, *, live: bool = True, gather_s: float = 0.0
 ) -> AsyncGenerator[JournalEntry, None]:
     """Yield each message on `subject` from `place` on, in order; with `live` without end, else those stored now.
 
-    `read` returns a page of them, as :meth:`Journal.page` does. Errors before the first page are raised; later ones,
-    of a broker or a part that is away, are waited out. A message that was stored is missed only if the journal's
-    bounds discarded it first. Ends with a BrokerError when the bus is closed.
+    `read` returns a page of them, as :meth:`Journal.page` does. Errors before the first page are raised; later ones, of
+    a broker or a part that is away, are waited out. A stored message is missed only if the journal's bounds discarded
+    it first. Those that come within `gather_s` are read together. Ends with a BrokerError when the bus is closed.
     """
     news = _News()
     subscription = await bus.subscribe(subject, news.heard)
@@ -122,7 +155,7 @@ async def follow(
             tries += 1
             if tries > MANY:
                 news.missing.clear()  # for example one that is stored already, under its id
-            if await news.wait(PAUSE.pause(tries)):
+            if await news.wait(PAUSE.pause(tries), gather_s):
                 tries = 0
     finally:
         await subscription.unsubscribe()

@@ -117,12 +117,16 @@ class ObjectStore(Protocol):
         digest."""
         ...
 
-    async def get(self, name: str, progress: Callable[[int], None] | None = None) -> bytes:
+    async def get(self, name: str, progress: Callable[[int], None] | None = None) -> bytes | bytearray:
         """Return the object. Raises NotFoundError."""
         ...
 
     async def exists(self, name: str) -> bool:
         """Whether `name` is stored."""
+        ...
+
+    async def sizes(self) -> dict[str, int]:
+        """Bytes of all objects, by name."""
         ...
 
     async def delete(self, name: str) -> None:
@@ -138,9 +142,16 @@ class Bounds:
     """Of all messages with their subjects and headers."""
     age_s: float
     per_subject: int
-    """Messages of one subject."""
+    """Messages of one subject; -1: no bound of their own."""
     duplicate_s: float
     """A message with the id of one that was stored this lately is not stored again, s."""
+    heard_on: str = ""
+    """Where given, a pattern that ends in ``>`` as the journal's does: a message that was stored is then sent to the
+    subscribers of this subject; one that was not stored again is not sent either."""
+    ages: bool = False
+    """Whether each message may have an age of its own."""
+    append_only: bool = False
+    """Whether nobody may take out messages: the broker refuses to purge or delete, for good."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +161,8 @@ class JournalEntry:
     sequence: int
     subject: str
     data: bytes
+    id: str = ""
+    """Of :meth:`Journal.last` only."""
 
 
 @dataclass(frozen=True)
@@ -181,10 +194,11 @@ class Journal(Protocol):
     Subscribers of these subjects receive its messages too, as any others; see :func:`hams_shared.bus.journal.follow`.
     """
 
-    async def publish(self, subject: str, data: bytes, id: str) -> int:
+    async def publish(self, subject: str, data: bytes, id: str, age_s: float | None = None) -> int:
         """Send to all subscribers, store, and return the sequence once the broker has stored it.
 
         A message with the `id` of one stored within the bound is not stored again; then the sequence is that one's.
+        It is discarded once it is `age_s` old, where the journal's bounds allow ages (a nats-server from 2.11 on).
 
         Raises:
             TooLargeError: larger than the broker takes.
@@ -198,6 +212,21 @@ class Journal(Protocol):
 
         At most `limit`, and no further one once they have `limit_bytes`. Raises DeadlineError, BrokerError.
         """
+        ...
+
+    async def erase(self, sequence: int) -> None:
+        """Take a message out, and overwrite it on the broker's disk; no error when it is not there.
+
+        Raises RefusedError where the journal is append-only, DeadlineError, BrokerError. Only the admin may.
+        """
+        ...
+
+    async def last(self, subject: str) -> JournalEntry | None:
+        """Return the newest stored message on `subject`, with its id; None: there is none. Raises as :meth:`page`."""
+        ...
+
+    async def discard(self, subject: str, before: int) -> None:
+        """Discard the messages on `subject` whose sequence is less than `before`. Raises as :meth:`page`."""
         ...
 
 
@@ -217,8 +246,18 @@ class Bus(Protocol):
     async def __aexit__(self, *exc: object) -> None: ...
 
     @property
+    def connected(self) -> bool:
+        """Whether the broker is there now."""
+        ...
+
+    @property
     def max_payload(self) -> int:
         """Largest message, bytes."""
+        ...
+
+    @property
+    def user(self) -> str:
+        """The broker's user that this connection is; empty: the broker knows no users."""
         ...
 
     async def publish(self, subject: str, data: bytes, reply: str = "") -> None:
@@ -244,8 +283,12 @@ class Bus(Protocol):
         """Wait until the broker has taken everything published and every subscription made so far."""
         ...
 
-    async def kv(self, bucket: str) -> KeyValue:
-        """Open a KV bucket, creating it when absent."""
+    async def kv(self, bucket: str, *, erase: bool = False) -> KeyValue:
+        """Open a KV bucket, creating it when absent.
+
+        With `erase` what is replaced or deleted by this client is overwritten on the broker's disk, at the price of
+        two requests for each change; without, its bytes stay there until the broker happens to reuse their place.
+        """
         ...
 
     async def objects(self, bucket: str) -> ObjectStore:

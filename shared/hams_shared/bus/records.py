@@ -14,9 +14,11 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+import hams_shared
 from hams_shared.bus.protocol import Entry, KeyValue
 from hams_shared.errors import BrokerError, CredentialsError, DeadlineError, HamsError, MessageError, RefusedError
 from hams_shared.wire import codec
+from hams_shared.wire.messages.base import Wire, WireError
 
 log = logging.getLogger(__name__)
 
@@ -60,19 +62,22 @@ async def restore(bucket: KeyValue, key: str, value: bytes) -> bool:
 
 
 async def changes(
-    bucket: KeyValue, kind: type[M], complete: asyncio.Event | None = None
+    bucket: KeyValue, kind: type[M], complete: asyncio.Event | None = None, unread: dict[str, WireError] | None = None
 ) -> AsyncGenerator[tuple[Entry, M | None], None]:
     """Yield every entry and change of `bucket` with its record, None for one deleted or lost; a bad one is logged.
 
     `complete` is set when the reader has taken all entries that were present at the beginning. A lost entry
-    (``Entry.lost``) has been written back before it is yielded, by this process or another.
+    (``Entry.lost``) has been written back before it is yielded, by this process or another. `unread` holds, by key, why
+    a record that is there cannot be read: a newer version may have written it.
     """
     held: dict[str, bytes] = {}
+    unread = {} if unread is None else unread
     async for entry in bucket.watch():
         if entry is None:
             if complete is not None:
                 complete.set()
             continue
+        unread.pop(entry.key, None)
         if entry.lost:
             value = held.get(entry.key)
             try:
@@ -87,21 +92,32 @@ async def changes(
             yield entry, None
             continue
         held[entry.key] = entry.value
-        try:
-            record = codec.decode(kind, entry.value)
-        except MessageError as error:
-            log.error("record %s ignored: %s", entry.key, error)
-            continue
-        yield entry, record
+        record = _decoded(kind, entry.key, entry.value, unread)
+        if record is not None:
+            yield entry, record
+
+
+def _decoded(kind: type[M], key: str, value: bytes, unread: dict[str, WireError]) -> M | None:
+    """Return a record; None for one that is bad, of something else or not whole: it is logged, and held in `unread`."""
+    try:
+        record = codec.decode(kind, value)
+        if isinstance(record, Wire) and not record.belongs(key):
+            raise MessageError("it is of something else, or not whole")
+    except MessageError as error:
+        log.error("record %s ignored: %s", key, error)
+        hint = f"if a newer version wrote it, upgrade this part, which is of {hams_shared.__version__}"
+        unread[key] = WireError(code=error.code, text=error.text, hint=hint)
+        return None
+    return record
 
 
 async def watched(
-    bucket: KeyValue, kind: type[M], complete: asyncio.Event | None = None
+    bucket: KeyValue, kind: type[M], complete: asyncio.Event | None = None, unread: dict[str, WireError] | None = None
 ) -> AsyncGenerator[tuple[str, M | None], None]:
     """Yield (key, record) for every entry and change of `bucket`, None for one deleted, nothing for one lost.
 
-    `complete` as of :func:`changes`.
+    `complete` and `unread` as of :func:`changes`.
     """
-    async for entry, record in changes(bucket, kind, complete):
+    async for entry, record in changes(bucket, kind, complete, unread):
         if not entry.lost:
             yield entry.key, record

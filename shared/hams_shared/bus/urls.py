@@ -13,9 +13,12 @@ def redacted(urls: str) -> str:
     )
 
 
-def host_port(host: str, port: int) -> str:
-    """Return HOST:PORT as it stands in a URL: an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def for_child(urls: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return arguments and environment by which a child process gets the broker's addresses.
+
+    Those with a password are no argument: other users of the host can read arguments.
+    """
+    return (("--nats", urls), {}) if redacted(urls) == urls else ((), {"HAMS_NATS_URL": urls})
 
 
 def is_tls(url: str) -> bool:

@@ -133,6 +133,7 @@ class EventRule(Strict):
     hours: tuple[Annotated[str, AfterValidator(_hours_text)], ...] = Field(
         (), description="only then: `mon-fri 08:00-18:00`, `sat,sun`, `22:00-05:00`; empty: always"
     )
+    crop: bool = Field(False, description="its event has a small JPEG of the track at its best so far")
 
 
 class EventsSpec(Strict):
@@ -146,3 +147,19 @@ class EventsSpec(Strict):
         "", description="of hours, as in Europe/Berlin; empty: that of the pipeline's host"
     )
     update_s: float = Field(1.0, gt=0, le=3600, description="least time between two `update` events of a track, s")
+    crop: bool = Field(False, description="all events but `update` have a small JPEG of the track at its best so far")
+
+    @property
+    def crops(self) -> bool:
+        """Whether any event has a crop."""
+        return self.crop or any(rule.crop for rule in self.rules.values())
+
+    def has_crop(self, kind: str, rule: str) -> bool:
+        """Whether an event of `kind`, and of `rule` if it is one of a rule, has a crop."""
+        return kind != "update" and (self.crop or (kind == "rule" and self.rules[rule].crop))
+
+    @property
+    def crop_labels(self) -> frozenset[str]:
+        """The labels of the tracks whose events may have a crop; empty: all."""
+        asking = [rule.labels for rule in self.rules.values() if rule.crop]
+        return frozenset() if self.crop or not all(asking) else frozenset(label for of in asking for label in of)

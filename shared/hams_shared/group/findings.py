@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
+
+from hams_shared.errors import Finding
 
 NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,47}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
@@ -92,10 +94,11 @@ def describe(finding: ErrorDetails) -> str:
 
 def known_keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     """The keys that `model` knows at `path`, in which names, indexes and pydantic's tags are passed over."""
-    here = [model]
+    here, named = [model], False
     for part in path:
-        fields = [one.model_fields.get(str(part)) for one in here]
-        here = [found for field in fields if field is not None for found in _models(field.annotation)] or here
+        fields = [] if named else [field for one in here if (field := one.model_fields.get(str(part))) is not None]
+        here = [found for field in fields for found in _models(field.annotation)] or here
+        named = any(get_origin(field.annotation) is dict for field in fields)  # the next part is a name, of any kind
     return list(here[0].model_fields) if len(here) == 1 else []
 
 
@@ -121,21 +124,54 @@ def where(finding: ErrorDetails, otherwise: str) -> str:
     return ".".join(p for p in parts if p not in ("[key]", "bool") and not p.startswith("tuple[")) or otherwise
 
 
+class Described(NamedTuple):
+    """A finding in the terms of the file."""
+
+    loc: tuple[str | int, ...]
+    column: int | None
+    """In the value there, from 1."""
+    where: str
+    text: str
+
+
+def describe_each(
+    findings: Iterable[ErrorDetails], otherwise: str, model: type[BaseModel] | None = None
+) -> list[Described]:
+    """All findings one by one; with suggestions for keys that `model` does not know."""
+    return [
+        Described(one["loc"], column, where(one, otherwise), f"{describe(one)}{_suggestion(one, model)}")
+        for one, column in _apart(findings)
+    ]
+
+
 def describe_all(
     findings: Iterable[ErrorDetails],
     otherwise: str,
     model: type[BaseModel] | None = None,
     place: Callable[[tuple[str | int, ...], int | None], str] = lambda path, column: "",
 ) -> str:
-    """All findings in one line; with suggestions for keys that `model` does not know, and each with its `place`.
+    """All findings in one line, each with its `place`, which takes a path and perhaps a column of the value there."""
+    return in_a_line(describe_each(findings, otherwise, model), place)
 
-    `place` takes a path and perhaps a column of the value there.
-    """
-    texts = []
-    all_found = list(_apart(findings))
-    for finding, column in all_found[:MOST]:
-        at = place(finding["loc"], column)
-        texts.append(f"{at}{where(finding, otherwise)}: {describe(finding)}{_suggestion(finding, model)}")
-    if len(all_found) > MOST:
-        texts.append(f"and {len(all_found) - MOST} more")
+
+def in_a_line(found: Sequence[Described], place: Callable[[tuple[str | int, ...], int | None], str]) -> str:
+    """What was found as one text; see :func:`describe_all`."""
+    texts = [f"{place(one.loc, one.column)}{one.where}: {one.text}" for one in found[:MOST]]
+    if len(found) > MOST:
+        texts.append(f"and {len(found) - MOST} more")
     return "; ".join(texts)
+
+
+_PLACED = re.compile(r"(?:^|; )line (\d+)(?:, column (\d+))?: ")
+
+
+def findings_in(text: str) -> tuple[Finding, ...]:
+    """Take a text such as ``line 3, column 7: not YAML; line 9: …`` apart; a text without lines is one finding."""
+    starts = list(_PLACED.finditer(text))
+    if not starts or starts[0].start():
+        return (Finding(None, None, "", text),)
+    ends = [*(one.start() for one in starts[1:]), len(text)]
+    return tuple(
+        Finding(int(one[1]), int(one[2]) if one[2] else None, "", text[one.end() : end])
+        for one, end in zip(starts, ends, strict=True)
+    )

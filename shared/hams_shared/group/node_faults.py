@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 
 from hams_shared.group.findings import Fault
+from hams_shared.group.input_sources import OBJECT
 from hams_shared.group.node_spec import RESERVED_NODE_NAMES, NodeSpec
 
 Nodes = Mapping[str, NodeSpec]
@@ -24,6 +25,8 @@ def faults(nodes: Nodes) -> Iterator[Fault]:
             yield Fault(("nodes", name, "track"), "is for the node without parent, which sees whole frames")
         if text := _cadence(nodes, node):
             yield Fault(("nodes", name, "cadence"), text)
+        if text := _budget(nodes, name):
+            yield Fault(("nodes", name, "budget"), text)
 
 
 def ancestors(nodes: Nodes, name: str) -> list[str]:
@@ -50,6 +53,17 @@ def _place(nodes: Nodes, name: str) -> Iterator[Fault]:
         yield Fault(("nodes", name, "parent"), "its parents form a circle")
 
 
+def _budget(nodes: Nodes, name: str) -> str:
+    """Why a node whose answers come later cannot be where it is."""
+    node = nodes[name]
+    if node.budget is None:
+        return "the task describe needs one, and a parent with track" if node.task.type == "describe" else ""
+    if node.parent is None or node.cadence is None:
+        return "needs a cadence, and a parent with track: its answers come later, and a track carries them on"
+    below = [child for child, one in nodes.items() if one.parent == name]
+    return f"a node with a budget has no children; {', '.join(below)} would wait for it" if below else ""
+
+
 def _cadence(nodes: Nodes, node: NodeSpec) -> str:
     cadence, of = node.cadence, nodes.get(node.parent or "")
     if cadence is None:
@@ -64,3 +78,15 @@ def _cadence(nodes: Nodes, node: NodeSpec) -> str:
     elif of is not None and of.track is None:
         return f"needs a parent with track, which carries answers on; {node.parent} has none"
     return ""
+
+
+def inputs(nodes: Nodes, chosen: frozenset[str]) -> Iterator[Fault]:
+    """What is wrong with what feeds further inputs; `chosen`: nodes whose objects the pipeline chooses."""
+    for name, node in nodes.items():
+        for key, source in node.inputs.items():
+            at = ("nodes", name, "inputs", key)
+            if source.from_parent and node.parent is None:
+                yield Fault(at, f"{source.text}: this node has no parent")
+            elif source.from_parent and name in chosen and source.parent not in OBJECT:
+                why = "of objects that tracks, cadence or when choose, only these go to a child"
+                yield Fault(at, f"{source.text}: {why}: {', '.join(OBJECT)}")

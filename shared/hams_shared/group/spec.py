@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -20,12 +20,13 @@ from pydantic import (
     model_validator,
 )
 
-from hams_shared.errors import GroupSpecError
+from hams_shared.errors import BadInputError, Finding, GroupSpecError
 from hams_shared.group import conditions, node_faults, strict_yaml
 from hams_shared.group.camera_url import redacted
 from hams_shared.group.event_rules import EventsSpec
-from hams_shared.group.findings import Strict, describe_all, refused
+from hams_shared.group.findings import MOST, Strict, describe_each, findings_in, in_a_line, refused
 from hams_shared.group.node_spec import Name, NodeSpec
+from hams_shared.group.results_spec import ResultsSpec
 from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.group.strict_yaml import Document
 
@@ -66,7 +67,7 @@ class GroupSpec(Strict):
         le=256,
         description="frames of one stream under way at once [lossless: 8 to 32; live: 3, more for many devices]",
     )
-    results: Literal["msgpack", "json"] = Field("msgpack", description="how joined results are written")
+    results: ResultsSpec = ResultsSpec()
     nodes: dict[Name, NodeSpec] = Field(min_length=1)
     streams: dict[Name, StreamSpec] = Field({})
     events: EventsSpec = EventsSpec()
@@ -74,6 +75,7 @@ class GroupSpec(Strict):
     @model_validator(mode="after")
     def _graph(self) -> GroupSpec:
         faults = [*node_faults.faults(self.nodes), *conditions.faults(self.nodes, self.streams, self.events)]
+        faults = faults or [*node_faults.inputs(self.nodes, self.chosen)]
         if faults:
             raise refused(faults)
         return self
@@ -105,6 +107,11 @@ class GroupSpec(Strict):
             for name, node in self.nodes.items()
             if node.when is not None or node.cadence is not None or (looks_again and node.parent == root)
         ) - {root}
+
+    @cached_property
+    def slow(self) -> frozenset[str]:
+        """Nodes with a budget: no frame waits for their answers."""
+        return frozenset(name for name, node in self.nodes.items() if node.budget is not None)
 
     def children(self, node: str) -> tuple[str, ...]:
         """Nodes that run on the crops `node` finds, in file order."""
@@ -143,9 +150,16 @@ def parse_group(data: Any, origin: str = "group", document: Document | None = No
     try:
         return GroupSpec.model_validate(data)
     except ValidationError as error:
-        place = (document or Document(None, {}, {})).place
-        text = describe_all(error.errors(include_url=False), "group", GroupSpec, place)
-        raise GroupSpecError(f"{origin}: {text}", "see docs/group-yaml.md") from None
+        document = document or Document(None, {}, {})
+        each = describe_each(error.errors(include_url=False), "group", GroupSpec)
+        findings = tuple(Finding(*document.position(one.loc, one.column), one.where, one.text) for one in each[:MOST])
+        text = f"{origin}: {in_a_line(each, document.place)}"
+        raise GroupSpecError(text, "see docs/group-yaml.md", findings) from None
+
+
+T = TypeVar("T")
+Find = Callable[[str], Path]
+"""Returns the absolute path of a file that a group file names. Raises GroupSpecError: it may not name it."""
 
 
 def load_group(path: Path, complete: Callable[[Any], Any] | None = None) -> GroupSpec:
@@ -157,39 +171,87 @@ def load_group(path: Path, complete: Callable[[Any], Any] | None = None) -> Grou
         GroupSpecError: the file is missing, is not YAML, or does not describe a group.
     """
     try:
-        document = strict_yaml.load(strict_yaml.read_text(path), {"!lines": partial(_lines, path.resolve().parent)})
+        text = strict_yaml.read_text(path)
     except strict_yaml.StrictYamlError as error:
         raise GroupSpecError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    return group_of(text, str(path), partial(_file, base=path.resolve().parent), complete)
+
+
+def group_of(text: str, origin: str, find: Find, complete: Callable[[Any], Any] | None = None) -> GroupSpec:
+    """Return the group that the content of a group file describes, as :func:`load_group`; `find` finds its files."""
+    try:
+        document = strict_yaml.load(text, {"!lines": partial(_lines, find), "!embeddings": partial(_embeddings, find)})
+    except strict_yaml.StrictYamlError as error:
+        raise GroupSpecError(f"{origin}: {error}", findings=findings_in(str(error))) from None
     try:
         data = document.data if complete is None else complete(document.data)
-        spec = parse_group(data, str(path), document)
+        return with_paths(parse_group(data, origin, document), find)
     except GroupSpecError as error:
-        raise (
-            error if error.text.startswith(str(path)) else GroupSpecError(f"{path}: {error.text}", error.hint)
-        ) from None
-    base = path.resolve().parent
-    nodes = {n: node.model_copy(update={"model": absolute(node.model, base)}) for n, node in spec.nodes.items()}
-    streams = {s: st.model_copy(update={"source": absolute(st.source, base)}) for s, st in spec.streams.items()}
+        text = error.text if error.text.startswith(origin) else f"{origin}: {error.text}"
+        raise GroupSpecError(text, error.hint, tuple(_placed(one, document) for one in error.findings)) from None
+
+
+def with_paths(spec: GroupSpec, find: Find) -> GroupSpec:
+    """Return `spec` with the paths of its files as `find` gives them. Raises GroupSpecError."""
+    nodes = {
+        name: node.model_copy(update={"model": _absolute(f"nodes.{name}.model", node.model, find)})
+        for name, node in spec.nodes.items()
+    }
+    streams = {
+        name: stream.model_copy(update={"source": _absolute(f"streams.{name}.source", stream.source, find)})
+        for name, stream in spec.streams.items()
+    }
     return spec.model_copy(update={"nodes": nodes, "streams": streams})
 
 
-def _lines(base: Path, _loader: yaml.SafeLoader, node: yaml.Node) -> list[str]:
-    """``!lines FILE``: the lines of a text file, found relative to `base`, as a list."""
+def with_paths_in(spec: GroupSpec, folder: Path) -> GroupSpec:
+    """Return `spec` with absolute paths: those that are relative begin in `folder`. Raises GroupSpecError."""
+    return with_paths(spec, partial(_file, base=folder.resolve()))
+
+
+def _placed(finding: Finding, document: Document) -> Finding:
+    """The finding with its line, where only its path was known."""
+    if finding.line is not None or not finding.path:
+        return finding
+    line, column = document.position(tuple(finding.path.split(".")))
+    return finding._replace(line=line, column=column)
+
+
+def _lines(find: Find, _loader: yaml.SafeLoader, node: yaml.Node) -> list[str]:
+    """``!lines FILE``: the lines of a text file, as a list."""
+    return _from_file("!lines", find, node, lambda path: strict_yaml.read_text(path).splitlines())
+
+
+def _embeddings(find: Find, _loader: yaml.SafeLoader, node: yaml.Node) -> dict[str, Any]:
+    """``!embeddings FILE``: the vectors of labels, as they travel."""
+    from hams_shared.group import label_vectors  # numpy: a tenth of a second of commands that need none
+
+    return _from_file("!embeddings", find, node, label_vectors.read)
+
+
+def _from_file(tag: str, find: Find, node: yaml.Node, read: Callable[[Path], T]) -> T:
+    """Return what `read` makes of the file that a tag names. Raises GroupSpecError with the line."""
     name = str(node.value) if isinstance(node, yaml.ScalarNode) else ""
-    at = f"line {node.start_mark.line + 1}: !lines {name or '…'}"
-    if not name:
-        raise GroupSpecError(f"{at}: not the name of a file")
+    line = node.start_mark.line + 1
+    at = f"{tag} {name or '…'}"
     try:
-        return strict_yaml.read_text(_file(name, base)).splitlines()
-    except strict_yaml.StrictYamlError as error:
-        raise GroupSpecError(f"{at}: {error}") from None
+        if not name:
+            raise GroupSpecError("not the name of a file")
+        return read(find(name))
+    except (strict_yaml.StrictYamlError, GroupSpecError, BadInputError) as error:
+        found = Finding(line, node.start_mark.column + 1, "", f"{at}: {error}")
+        raise GroupSpecError(f"line {line}: {at}: {error}", findings=(found,)) from None
 
 
-def absolute(source: str, base: Path) -> str:
+def _absolute(where: str, source: str, find: Find) -> str:
     """Return `source` unchanged when it has a scheme (``pypi:``, ``https://`` …), else as an absolute path."""
     if source == "push" or re.match(r"^[a-z][a-z0-9+]+:", source):
         return source
-    return str(_file(source, base))
+    try:
+        return str(find(source))
+    except GroupSpecError as error:
+        found = error.findings or (Finding(None, None, where, str(error)),)
+        raise GroupSpecError(f"{where}: {error.text}", error.hint, found) from None
 
 
 def _file(name: str, base: Path) -> Path:

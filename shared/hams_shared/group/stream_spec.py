@@ -47,6 +47,7 @@ class StreamSpec(Regions):
     pace: Literal["realtime", "max"] = Field("realtime", description="by the file's clock, or as fast as possible")
     loop: bool = False
     fps: float | None = Field(None, gt=0, le=1000, description="frames/s to play at; none: the file's own")
+    paused: bool = Field(False, description="no frame is taken of it; hams-ctl stream pause")
 
     @field_validator("source", "substream")
     @classmethod

@@ -32,8 +32,8 @@ class Document:
     """The content of a file, with line numbers."""
 
     data: Any
-    lines: Mapping[KeyPath, int]
-    """Line, from 1, by the path of keys and list indexes."""
+    marks: Mapping[KeyPath, tuple[int, int]]
+    """Line and column, from 1, of keys and list entries, by the path of keys and list indexes."""
     texts: Mapping[KeyPath, tuple[int, int]]
     """Line and column, from 1, where a text begins that stands in one line of the file as it is."""
 
@@ -42,18 +42,21 @@ class Document:
         begins = self.texts.get(path)
         if begins is not None and column is not None:
             return f"line {begins[0]}, column {begins[1] + column - 1}: "
-        line = self.line(path)
+        line = self.position(path)[0]
         parts = [] if line is None else [f"line {line}"]
         parts += [] if column is None else [f"column {column} of the value"]
         return f"{', '.join(parts)}: " if parts else ""
 
-    def line(self, path: KeyPath) -> int | None:
-        """The line of a value, or of the nearest one around it that the file has."""
+    def position(self, path: KeyPath, column: int | None = None) -> tuple[int | None, int | None]:
+        """Line and column of a part, or of the nearest one around it that the file has; `column` as in `place`."""
+        begins = self.texts.get(path)
+        if begins is not None and column is not None:
+            return begins[0], begins[1] + column - 1
         while path:
-            if path in self.lines:
-                return self.lines[path]
+            if path in self.marks:
+                return self.marks[path]
             path = path[:-1]
-        return None
+        return None, None
 
 
 def read_text(path: Path) -> str:
@@ -99,7 +102,7 @@ def load(text: str, constructors: Mapping[str, Constructor] | None = None) -> Do
             twice = list(_twice(root, loader))
             if twice:
                 raise StrictYamlError("; ".join(twice))
-            return Document(_constructed(loader, root), dict(_lines(root, ())), dict(_texts(root, ())))
+            return Document(_constructed(loader, root), dict(_marks(root, ())), dict(_texts(root, ())))
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
@@ -181,17 +184,17 @@ def _twice(node: yaml.Node, loader: yaml.SafeLoader, done: set[int] | None = Non
         yield from _twice(part, loader, done)
 
 
-def _lines(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, int]]:
-    yield path, node.start_mark.line + 1
+def _marks(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, tuple[int, int]]]:
+    yield path, (node.start_mark.line + 1, node.start_mark.column + 1)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):
                 inner = (*path, str(key.value))
-                yield from _lines(value, inner)
-                yield inner, key.start_mark.line + 1
+                yield from _marks(value, inner)
+                yield inner, (key.start_mark.line + 1, key.start_mark.column + 1)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            yield from _lines(value, (*path, index))
+            yield from _marks(value, (*path, index))
 
 
 def _texts(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, tuple[int, int]]]:

@@ -39,7 +39,10 @@ class CadenceSpec(Strict):
 
     frames: int | None = Field(None, ge=1, le=10_000, description="on every so many frames")
     seconds: float | None = Field(None, gt=0, le=86_400, description="once in so many seconds of the video")
-    track: bool = Field(False, description="a child: once per track, and again when a better crop appears")
+    track: bool = Field(
+        False,
+        description="a child: once per track, and again when a better crop appears; of the task describe the default",
+    )
     auto: bool = Field(False, description="a detector: more often while tracks are uncertain or motion is high")
     min_fps: float | None = Field(None, gt=0, le=1000, description="of auto: detections a second at least [1]")
     max: int | None = Field(

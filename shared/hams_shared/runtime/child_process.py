@@ -11,6 +11,7 @@ import asyncio
 import json
 import math
 import os
+import re
 import select
 import signal
 import socket
@@ -288,6 +289,25 @@ class ChildProcess:
         self._log.seek(max(0, end - _LOG_TAIL))
         lines = self._log.read().decode(errors="replace").split("\n")
         return " ".join(next((line for line in reversed(lines) if line.strip()), "").split())[:300]
+
+
+_SECRET = re.compile(r"CREDENTIAL|TOKEN|SECRET|PASSW|_KEY|_URL$")
+"""Variables that a child which reads foreign files has no use for, by their names."""
+
+
+def sandboxed(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a child that reads foreign files: no secrets, temporary files go to `folder`, and
+    PyTorch unpickles nothing."""
+    return {
+        **{name: value for name, value in environment.items() if not _SECRET.search(name.upper())},
+        "TMPDIR": str(folder),
+        "HOME": str(folder),
+        "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
+    }
 
 
 async def run_in_child(

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hams_shared.errors import CredentialsError
@@ -37,6 +37,8 @@ class Credentials:
     """PEM certificates; the broker's must be signed by one of them."""
     seed: str = field(repr=False)
     """The user's NKey seed."""
+    path: Path | None = field(default=None, compare=False)
+    """The file they were read from, which a connection reads again when it changes."""
 
     @property
     def box(self) -> str:
@@ -64,8 +66,8 @@ class Credentials:
         )
 
 
-def load(path: Path) -> Credentials:
-    """Read a credentials file; a warning is logged when other users may read it.
+def load(path: Path, *, warn: bool = True) -> Credentials:
+    """Read a credentials file; with `warn`, a warning is logged when other users may read it.
 
     Raises:
         CredentialsError: it is not there, not readable, or something else.
@@ -76,21 +78,31 @@ def load(path: Path) -> Credentials:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
         raise CredentialsError(f"cannot read the credentials {path}: {reason}", _HINT) from None
+    credentials = replace(parse(text, str(path)), path=path)
+    if warn and os.name == "posix" and mode & 0o007:
+        log.warning("every user of this machine may use the credentials %s: chmod o-rwx them", path)
+    return credentials
+
+
+def parse(text: str, what: str) -> Credentials:
+    """Read the content of a credentials file, which errors call `what`.
+
+    Raises:
+        CredentialsError: it is something else.
+    """
     user, seed, authority = _USER.search(text), _SEED.search(text), "".join(_CERTIFICATE.findall(text))
     missing = [
-        what
-        for what, found in (("the user's name", user), ("a certificate", authority), ("an NKey seed", seed))
+        part
+        for part, found in (("the user's name", user), ("a certificate", authority), ("an NKey seed", seed))
         if not found
     ]
     if user is None or seed is None or missing:
-        raise CredentialsError(f"{path} is no credentials file: it lacks {', '.join(missing)}", _HINT)
+        raise CredentialsError(f"{what} is no credentials file: it lacks {', '.join(missing)}", _HINT)
     credentials = Credentials(user[1], authority, seed[1])
     try:
         credentials.tls()
     except ssl.SSLError as error:
-        raise CredentialsError(f"{path}: its certificate cannot be read: {error.reason}", _HINT) from None
-    if os.name == "posix" and mode & 0o007:
-        log.warning("every user of this machine may use the credentials %s: chmod o-rwx them", path)
+        raise CredentialsError(f"{what}: its certificate cannot be read: {error.reason}", _HINT) from None
     return credentials
 
 

@@ -30,7 +30,7 @@ def replaced(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
         raise
 
 
-def write(path: Path, data: bytes, mode: int = 0o644) -> None:
+def write(path: Path, data: bytes | bytearray, mode: int = 0o644) -> None:
     """Replace `path` by a file that holds `data`; see :func:`replaced`."""
     with replaced(path, mode) as file:
         file.write(data)

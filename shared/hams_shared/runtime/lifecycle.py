@@ -16,7 +16,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -135,17 +135,17 @@ def setup_logging(part: str, *, debug: bool | None = None) -> None:
 # Running
 
 
-def run(main: Main, *, debug: bool | None = None, drain: float = DRAIN_S) -> int:
+def run(main: Main, *, debug: bool | None = None, drain: float = DRAIN_S, tls: bool = False) -> int:
     """Run a process's async main to its end and return the exit code.
 
     The first SIGINT or SIGTERM sets the stop event, and `main` has `drain` seconds to return; a second one
     ends the process at once. An error becomes one line on stderr (a traceback as well with `debug` or
-    HAMS_DEBUG).
+    HAMS_DEBUG). `tls`: `main` uses TLS whatever the credentials are.
     """
     debug = debug_wanted() if debug is None else debug
     _collect_rarely()
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=_loop_factory(tls)) as runner:
             runner.run(_supervised(main, drain))
     except KeyboardInterrupt:
         # Before our handlers were in place, or where the event loop has none (Windows).
@@ -188,13 +188,13 @@ def leaves_of(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def _loop_factory(tls: bool) -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop's where it is installed: it halves the cost of small messages.
 
     Not with credentials, hence TLS: uvloop 0.23's TLS stalls for good in both directions when much comes in over a slow
     link (tests/system/test_two_boxes.py, 50 ms; asyncio's own does not).
     """
-    if os.environ.get(VARIABLE):
+    if tls or os.environ.get(VARIABLE):
         return None
     try:
         import uvloop
@@ -244,6 +244,25 @@ async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+
+
+async def happens(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, for so long at most."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+async def first_of(*works: Coroutine[Any, Any, Any]) -> None:
+    """Run `works` side by side until one ends, then cancel the others. Raises what one of them raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await ended(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
 
 
 class Jobs:

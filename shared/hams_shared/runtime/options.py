@@ -39,3 +39,11 @@ Credentials = Annotated[
         help="Credentials file from `hams-ctl init`. The connection then uses TLS.",
     ),
 ]
+
+
+def address(text: str, option: str | None = None, example: str = "127.0.0.1:9464") -> tuple[str, int]:
+    """Split HOST:PORT, the value of `option`. Raises typer.BadParameter, which typer shows with the command's usage."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise typer.BadParameter(f"{text!r} is not HOST:PORT, for example {example}", param_hint=option)
+    return host.strip("[]"), int(port)

@@ -47,6 +47,20 @@ def in_container(root: Path = Path("/")) -> bool:
     return (root / ".dockerenv").exists() or (root / "run/.containerenv").exists()
 
 
+MOUNTED = (
+    "this container sees the folders groups, models and media beside docker-compose.yml, and cameras; docs/docker.md: "
+    "your own files"
+)
+
+
+def mounted_hint(folder: Path = Path("/opt/hams/groups")) -> str:
+    """Return what to do about a file that is missing here: where Compose has mounted its `folder`, what else it mounts.
+
+    Any other container may have the whole file system of its user.
+    """
+    return MOUNTED if folder.is_dir() else ""
+
+
 def kv_replicas() -> int:
     """How many servers of a NATS cluster are to hold each bucket: HAMS_KV_REPLICAS, or 1.
 

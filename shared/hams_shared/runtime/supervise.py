@@ -22,6 +22,8 @@ from typing import Literal, Self
 from hams_shared.errors import DeadlineError, HamsError, InternalError
 from hams_shared.runtime.backoff import Backoff
 from hams_shared.runtime.child_process import describe_exit, kill_group
+from hams_shared.runtime.lifecycle import ended
+from hams_shared.runtime.log_files import LOOK_S, rotate
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +86,7 @@ class ChildSpec:
     """Added to this process's own."""
     cwd: Path | None = None
     log: Path | None = None
-    """Standard output and error are appended here; None: inherited."""
+    """Standard output and error are appended here, and kept small (see :mod:`.log_files`); None: inherited."""
     stop_timeout: float = 10.0
     """From SIGTERM to SIGKILL, s."""
     policy: RestartPolicy | None = field(default_factory=RestartPolicy)
@@ -264,15 +266,19 @@ class Supervisor:
         self._on_event = on_event
         self._group = asyncio.TaskGroup()
         self._changed = asyncio.Event()
+        self._tidying: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
+        self._tidying = self._group.create_task(self._keep_logs_small(), name="keep logs small")
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         try:
             await self.stop()
         finally:
+            if self._tidying is not None:
+                await ended([self._tidying])
             # Keepers end with their processes; those that a failed or cancelled stop has left would be waited
             # for.
             for child in self.children.values():
@@ -323,6 +329,15 @@ class Supervisor:
                 if child.failed:
                     return child
             await self._changed.wait()
+
+    async def _keep_logs_small(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for path in {child.spec.log for child in self.children.values() if child.spec.log is not None}:
+                try:
+                    await asyncio.to_thread(rotate, path)
+                except OSError as error:
+                    log.warning("the log %s cannot be kept small: %s", path, error.strerror)
 
     def _event(self, event: ChildEvent) -> None:
         self._changed.set()

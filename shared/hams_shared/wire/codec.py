@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgpack
@@ -51,9 +52,9 @@ def unpack(data: bytes) -> Any:
         raise MessageError(f"not msgpack: {type(error).__name__}: {error}"[:200]) from None
 
 
-def encode(message: BaseModel) -> bytes:
-    """Encode a control message."""
-    return pack(message.model_dump(mode="python"))
+def encode(message: BaseModel, without: Iterable[str] = ()) -> bytes:
+    """Encode a control message; of its fields those in `without` do not travel."""
+    return pack(message.model_dump(mode="python", exclude=set(without) or None))
 
 
 def decode(kind: type[M], data: bytes) -> M:

@@ -14,11 +14,14 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from numpy.typing import NDArray
 
 from hams_shared.errors import FrameUnreachableError, MessageError, RefusedError
 from hams_shared.wire.frame_pool import FramePointer, FrameReader, FrameView
+from hams_shared.wire.masks import ObjectMask
+from hams_shared.wire.numbers import Numbers
+from hams_shared.wire.trace_context import own
 
 Pixels = NDArray[np.uint8]
 T = TypeVar("T")
@@ -60,6 +63,8 @@ class DeferredCrops(Struct, frozen=True, eq=False):
     """For each crop: width and height of the part that shows something, from the top left."""
     corners: list[NDArray[np.float64] | None]
     """For each crop: 4×2, frame pixels of that part's corners; None: by `to_frame`."""
+    masks: list[ObjectMask | None] = []
+    """For each crop: all that it shows; None: the whole rectangle. Empty: no crop has one."""
 
 
 class Reduced(Struct, frozen=True, eq=False):
@@ -81,6 +86,7 @@ class Given(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     score: float
     label: str
     points: list[tuple[float, float]] | None = None
+    mask: ObjectMask | None = None
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, self.box)):
@@ -112,14 +118,19 @@ class Work(Struct, frozen=True, eq=False):
     objects: list[Given] | None = None
     """Of a child whose objects the pipeline chooses: the receiver cuts their crops from `images`, the frame."""
     peers: dict[str, str] = {}
-    """Shared-memory peers: devices that can map a frame that travels by pointer, and so take their crops from it; with
-    their mailboxes."""
+    """Shared-memory peers: they can map a frame that travels by pointer, and cut crops of it; with their mailboxes."""
     answer_to: str = ""
     """The sender's mailbox; see :mod:`hams_shared.bus.mailbox`."""
     reduced: Reduced | None = None
     """Of the root only: the input is prepared from it; crops are cut from `images`."""
     unreadable: RefusedError | None = None
     """Why the pixels that it points to cannot be had here: the answer to its sender."""
+    traceparent: str = ""
+    """Of a frame that is traced."""
+    given: dict[str, NDArray[Any]] = {}
+    """What the further inputs of a child's network need of its parent, by name: a row per image, or one for all."""
+    filled: list[tuple[int, int]] | None = None
+    """For each crop: width and height of the part, from the top left, that shows something; None: all of it."""
 
     @property
     def count(self) -> int:
@@ -131,6 +142,17 @@ class Work(Struct, frozen=True, eq=False):
         for view in (self.view, self.reduced.view if self.reduced is not None else None):
             if view is not None:
                 view.check()
+
+
+class Steps(Struct, frozen=True, array_like=True):
+    """When a node of a traced frame did what."""
+
+    traceparent: str
+    """Of the frame."""
+    arrived: float
+    """When the work came, Unix time by the clock of the agent's host, s."""
+    steps: list[tuple[str, float, float]]
+    """Name, begin and end of each, ms since then."""
 
 
 class Output(Struct, frozen=True):
@@ -149,6 +171,8 @@ class Output(Struct, frozen=True):
     """Milliseconds: queue, prepare, infer, decode, crop."""
     error: dict[str, str] | None = None
     """Code, text, hint."""
+    trace: Steps | UnsetType = UNSET
+    """Of a traced frame only; of others it does not travel."""
 
     def __post_init__(self) -> None:
         if self.error is not None and "code" not in self.error:
@@ -172,9 +196,12 @@ class _Deferred(Struct, array_like=True, forbid_unknown_fields=True):
     pad: Annotated[int, Meta(ge=0, le=255)]
     filled: list[tuple[Side, Side]]
     corners: list[tuple[float, float, float, float, float, float, float, float] | None]
+    masks: list[ObjectMask | None] = []
 
     def __post_init__(self) -> None:
         width, height = self.size
+        if self.masks and len(self.masks) != len(self.filled):
+            raise ValueError("deferred: not one mask per crop")
         if len(self.filled) * width * height * 3 > MAX_PIXELS or len(self.filled) != len(self.corners):
             raise ValueError("deferred: not one part and its corners per crop, or too many pixels")
         if any(across > width or down > height for across, down in self.filled):
@@ -228,9 +255,20 @@ class _Work(Struct, omit_defaults=True):
     deferred: _Deferred | None = None
     reduced: _Pixels | None = None
     objects: list[Given] | None = None
+    traceparent: str = ""
+    given: dict[str, Numbers] = {}
+    filled: list[tuple[Side, Side]] | None = None
 
     def __post_init__(self) -> None:
         images = self.images.shape[0]
+        width, height = self.frame_size
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"a frame of {width}×{height} is too large")
+        masks = [one.mask for one in self.objects or ()] + (self.deferred.masks if self.deferred is not None else [])
+        if any(one is not None and (one["size"][0] > height or one["size"][1] > width) for one in masks):
+            raise ValueError(f"a mask is larger than its frame of {width}×{height}")
+        if any(value.shape[0] not in (1, len(self.sources)) for value in self.given.values()):
+            raise ValueError("given: not one row per image, nor one for all")
         if self.objects is not None:
             if images != 1 or self.deferred is not None or self.reduced is not None or self.to_frame:
                 raise ValueError("objects: crops are cut from one frame, and nothing else is given")
@@ -242,6 +280,8 @@ class _Work(Struct, omit_defaults=True):
         count = images if self.deferred is None else len(self.deferred.filled)
         if len(self.to_frame) != count * 48 or len(self.sources) != count:
             raise ValueError(f"{count} images, {len(self.sources)} sources, {len(self.to_frame)} bytes of transforms")
+        if self.filled is not None and len(self.filled) != count:
+            raise ValueError(f"filled: {len(self.filled)} parts of {count} images")
         if self.reduced is not None:
             if images != 1 or self.deferred is not None:
                 raise ValueError("reduced: only with one frame that comes whole")
@@ -288,7 +328,7 @@ def _to_wire(work: Work) -> _Work:
     crops, deferred = work.deferred, None
     if crops is not None:
         corners = [None if quad is None else tuple(quad.ravel().tolist()) for quad in crops.corners]
-        deferred = _Deferred(crops.size, crops.pad, crops.filled, corners)  # type: ignore[arg-type]
+        deferred = _Deferred(crops.size, crops.pad, crops.filled, corners, crops.masks)  # type: ignore[arg-type]
     reduced = work.reduced
     return _Work(
         work.id,
@@ -303,6 +343,9 @@ def _to_wire(work: Work) -> _Work:
         deferred,
         None if reduced is None else _Pixels.of(reduced.pixels[None], reduced.pointer),
         work.objects,
+        work.traceparent,
+        {name: Numbers.of(values) for name, values in work.given.items()} if work.given else {},
+        work.filled,
     )
 
 
@@ -342,21 +385,16 @@ def _from_wire(one: _Work, reader: FrameReader | None) -> Work:
         one.answer_to,
         reduced,
         unreadable,
+        own(one.traceparent) if one.traceparent else "",
+        {name: value.read() for name, value in one.given.items()} if one.given else {},
+        one.filled,
     )
 
 
 def _deferred(one: _Deferred) -> DeferredCrops:
     corners = [None if quad is None else np.array(quad).reshape(4, 2) for quad in one.corners]
-    return DeferredCrops(one.size, one.pad, one.filled, corners)
+    return DeferredCrops(one.size, one.pad, one.filled, corners, one.masks)
 
 
 UNREAD: Pixels = np.empty((0, 1, 1, 3), np.uint8)
 """The images of work whose pixels cannot be had here."""
-
-
-def onto_frame(shape: tuple[int, ...], frame_size: tuple[int, int]) -> NDArray[np.float64]:
-    """Return the 2×3 map from pixels of a picture of `shape` (H, W, …) to those of the whole frame that it shows.
-
-    `frame_size` is the frame's width and height, pixels.
-    """
-    return np.array([[frame_size[0] / shape[1], 0.0, 0.0], [0.0, frame_size[1] / shape[0], 0.0]])

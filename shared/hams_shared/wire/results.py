@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
+from hams_shared.wire.masks import ObjectMask
+
 
 @with_config(ConfigDict(extra="allow"))
 class ResultObject(TypedDict):
@@ -16,8 +18,19 @@ class ResultObject(TypedDict):
     score: Annotated[float, Field(ge=0, le=1)]
     label: str
     points: NotRequired[
-        Annotated[list[tuple[float, float]] | None, Field(description="key points, where the detector gives them")]
+        Annotated[
+            list[tuple[float, float]] | None,
+            Field(description="key points, where the detector gives them; with `angle`, the box's four corners"),
+        ]
     ]
+    visibility: NotRequired[Annotated[list[float], Field(description="for each point: how sure it is seen, 0-1")]]
+    skeleton: NotRequired[
+        Annotated[list[tuple[int, int]], Field(description="points that are joined, where the group file says so")]
+    ]
+    angle: NotRequired[
+        Annotated[float, Field(description="of a turned box: of its upper side, clockwise, degrees, -90 to 90")]
+    ]
+    mask: NotRequired[Annotated[ObjectMask, Field(description="the object's pixels, in the grid of its box")]]
     track: NotRequired[Annotated[int, Field(ge=1, description="the object over frames; unique in its stream's `run`")]]
     age_s: NotRequired[Annotated[float, Field(description="since the track's first detection")]]
     velocity: NotRequired[Annotated[tuple[float, float], Field(description="to the right and down, pixels/s")]]
@@ -72,6 +85,13 @@ class FrameResult(TypedDict):
     nodes: Annotated[dict[str, NodeReport], Field(description="that ran on it")]
     run: NotRequired[
         Annotated[str, Field(description="where there are tracks: their ids begin again with another one")]
+    ]
+    group_version: NotRequired[
+        Annotated[int, Field(ge=1, description="of the group's record it ran under: grows with each deploy")]
+    ]
+    traceparent: NotRequired[Annotated[str, Field(description="W3C, of a traced frame: the span of the frame")]]
+    candidate: NotRequired[
+        Annotated[bool, Field(description="true: it is from the group's candidate, and `epoch` is of the plan of that")]
     ]
 
 

@@ -17,6 +17,16 @@ from hams_shared.wire.messages.base import Wire, WireError
 from hams_shared.wire.messages.group import ModelPart, ModelRef
 
 RuntimeFormat = Literal["openvino", "onnx"]
+READ: dict[str, tuple[RuntimeFormat, ...]] = {
+    "openvino": ("openvino", "onnx"),
+    "onnxruntime": ("onnx",),
+    "litert": (),
+    "hailo": (),
+    "rknn": (),
+    "memryx": (),
+}
+"""By backend: formats of variants that its devices read, the one made for them first. Those with none run networks as
+the group file names them (TFLite, a vendor's compiled file). What another package's backend reads is not known."""
 Form = Literal["student", "pruned", "downscaled", "cropped", "dropped-outputs"]
 FORMS: tuple[Form, ...] = get_args(Form)
 """Settings that tell how a network was changed; the first of them that is set names it."""
@@ -115,7 +125,8 @@ class VariantRecord(Wire):
 
 def task_key(node: NodeSpec) -> str:
     """Return a short digest of the node's task and input: what an agreement of a variant depends on."""
-    given = {"task": node.task.model_dump(mode="json"), "input": node.input.model_dump(mode="json")}
+    task, size = (part.model_dump(mode="json", exclude_defaults=True) for part in (node.task, node.input))
+    given = {"task": task, "input": size}  # without defaults: a version that adds a key keeps all agreements
     return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
 
 

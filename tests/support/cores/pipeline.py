@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hams_services.pipeline.core import HELD, StreamCore
 from hams_services.pipeline.flight import Close, Command, Outcome, Send
 from hams_services.pipeline.routing import Replicas, Reroute, Routes, room
+from hams_services.pipeline.selection_rules import SelectionRules
 from hams_shared.wire.frames import Output
 from hams_shared.wire.messages.agents import Heartbeat
 from hams_shared.wire.messages.group import GroupRecord
@@ -17,7 +18,7 @@ from support.cores.store import Client, Watch
 
 FAILURES = frozenset({"bad-model", "deadline", "stale-epoch", "refused"})
 """Why a lossless frame may fail: its network broke, or MAX_ATTEMPTS attempts did."""
-REMOVED = frozenset({"undeployed", "redeployed"})
+REMOVED = frozenset({"undeployed"})
 GIVEN_UP = "nobody waits"
 DROPS = frozenset({"newer-frame", "device-lost", "deadline", "stale-epoch", "refused", GIVEN_UP}) | REMOVED
 
@@ -151,10 +152,14 @@ class Pipeline(Part):
         return True
 
     def _group_seen(self, name: str, record: GroupRecord | None) -> None:
+        if record is not None and name in self.groups:
+            self.groups[name].record = record  # all streams go on
+            self.reroute(self.routes.deployed(record))
+            return
         self.routes.removed(name)
         known = self.groups.pop(name, None)
         for stream in known.streams.values() if known else ():
-            self.do(stream, stream.core.close("redeployed" if record else "undeployed"))
+            self.do(stream, stream.core.close("undeployed"))
             assert not stream.core.ledger.open, "a frame outlives its stream"
         if record is None:
             return
@@ -182,10 +187,16 @@ class Pipeline(Part):
             group = self.groups[command.group]
             for stream in group.streams.values():
                 if command.plan is not None:
+                    self._take_rules(stream.core, command.plan.group)
                     places = {} if stream.core.lossless else command.plan.shares
                     stream.core.limits = {node: room(at, 1, command.lanes) for node, at in places.items()}
                 self.do(stream, stream.core.route(command.plan, command.broken, self.now))
             group.validate()
+
+    @staticmethod
+    def _take_rules(core: StreamCore, record: GroupRecord) -> None:
+        core.window = record.spec.window(lossless=core.lossless)
+        core.change(record.spec.deadline_s, SelectionRules(record.spec, None))
 
     def submit(self, name: str, stream: str) -> int:
         """Bring a frame; its number."""

@@ -6,6 +6,7 @@ import copy
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from hams_scheduler import core, events, profiling
 from hams_scheduler.kept_plans import Kept
@@ -17,13 +18,15 @@ from hams_shared.errors import DeadlineError, HamsError, NotLeaderError, Refused
 from hams_shared.wire import codec
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
 from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.history import HistoryEntry
 from hams_shared.wire.messages.pipeline import ReadCost
 from hams_shared.wire.messages.plan import PlanRecord
 from hams_shared.wire.messages.scheduler import PlanRequest
 from support.cores.agents import Agent
-from support.cores.parts import Part
+from support.cores.history import Journal, check_plans
+from support.cores.parts import Link, Message, Part
 from support.cores.solver import REAL, solution
-from support.cores.store import Client, Watch, run
+from support.cores.store import Bucket, Client, Watch, run
 
 Write = events.StorePlan | events.DeletePlan | events.StoreProfile
 Job = events.Profile | events.MeasureVideo | events.Solve | events.Prepare | events.AdoptGroup | events.AnswerPlan
@@ -36,9 +39,22 @@ KINDS = {
 }
 
 
+class Place(Protocol):
+    """What a scheduler sees of the world, beside what every part sees."""
+
+    now: float
+    buckets: dict[str, Bucket]
+    journal: Journal
+    schedulers: list[Scheduler]
+
+    def send(self, link: Link, message: Message) -> None: ...
+
+
 @dataclass(eq=False, repr=False)
 class Scheduler(Part):
     """One scheduler process."""
+
+    world: Place
 
     agents: dict[str, Agent] = field(kw_only=True)
     fps: Callable[[str, str], float] = field(kw_only=True)
@@ -58,9 +74,14 @@ class Scheduler(Part):
         self.made: dict[str, int] = {}
         """By the device that is lost: the style of the solution that is kept."""
         self.watches = {name: Watch(self.client, self.world.buckets[name], kind) for name, kind in KINDS.items()}
+        self.untold: list[HistoryEntry] = []
+        """Entries that are not stored yet."""
+        self.history_due = True
+        """Whether the journal is to be read."""
         for bucket in KINDS:
             while self.take_news(bucket):
                 pass
+        self.history()
 
     def die(self) -> None:
         self.alive, self.client.closed = False, True
@@ -79,6 +100,8 @@ class Scheduler(Part):
         """Decide no more."""
         self.state.lease.led = 0
         self.do(events.Follow())
+        self.untold.clear()
+        self.history_due = True
         for request_id in sorted(self.asked):
             self.do(events.AskWithdrawn(request_id))
         self.asked.clear()
@@ -109,7 +132,7 @@ class Scheduler(Part):
         for bucket in KINDS:
             while f"kv {self.name}" not in slow and self.take_news(bucket):
                 moved = True
-        while f"writes {self.name}" not in slow and self.write():
+        while f"writes {self.name}" not in slow and (self.write() or self.history()):
             moved = True
         for job in list(self.jobs) if f"jobs {self.name}" not in slow else ():
             moved |= self.finish(job)
@@ -142,8 +165,10 @@ class Scheduler(Part):
 
     def do(self, event: events.Event) -> None:
         before, used, kept = dict(self.state.plans.records), self.state.kept.used, dict(self.state.kept.plans)
-        twin = self._twin(event)
+        twin, telling = self._twin(event), self.state.leading and self.state.told.ready
         commands = core.step(self.state, event, self.now)
+        if telling and self.state.leading and not isinstance(event, events.HistoryRead | events.Lead):
+            check_plans(before, self.state, commands)
         if self.state.kept.used > used:
             assert twin is not None, "a kept plan is used although no device is lost"
             self._check_kept(kept, twin, event, commands)
@@ -160,6 +185,8 @@ class Scheduler(Part):
                     | events.AnswerPlan()
                 ):
                     self.jobs.append(command)
+            if isinstance(command, events.Tell):
+                self.untold.append(command.entry)
             if isinstance(command, events.StorePlan):
                 self._check_ready(before.get(command.record.group), command.record)
         self.state.validate()
@@ -199,6 +226,21 @@ class Scheduler(Part):
         for device in plan.devices:
             key = (after.group, plan.epoch)
             assert key in self.agents[device].readied, f"{key} is active, and {device} was never ready"
+
+    def history(self) -> bool:
+        """Read the journal, or store the next entry; whether there was something to do."""
+        if not self.client.connected or not (self.history_due or self.untold):
+            return False
+        if self.history_due:
+            self.history_due = False
+            self.do(events.HistoryRead(tuple(self.world.journal.entries)))
+        elif self.state.leading:
+            entry = self.untold.pop(0)
+            self.world.journal.store(entry)
+            for other in self.world.schedulers:
+                if other.reachable:
+                    other.do(events.HistoryTold(entry))
+        return True
 
     def write(self) -> bool:
         """Carry out the next write; whether there was one that can be."""

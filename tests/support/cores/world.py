@@ -15,6 +15,7 @@ from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import Plan, PlanRecord
 from support.build import device, group_record, group_spec
 from support.cores.agents import Agent
+from support.cores.history import Journal, check_end
 from support.cores.parts import Link, Message, Part, Queue, Work
 from support.cores.pipeline import Pipeline
 from support.cores.schedulers import Job, Scheduler
@@ -39,6 +40,8 @@ class World:
         self.now = 1000.0
         self.buckets = {name: Bucket() for name in BUCKETS}
         self.buckets["plans"].written = self._plan_written
+        self.journal = Journal()
+        self.schedulers: list[Scheduler] = []
         self.links: dict[Link, Queue] = {}
         self.term = 0
         self.leaderless = self.now
@@ -318,6 +321,8 @@ class World:
         self.flow(LEASE_S, feed=False)  # who began anew has been heard
         self.flow(SETTLE_S, feed=False, until=lambda: not self.unrest())
         assert not self.unrest(), self.unrest()
+        assert self.leader is not None
+        check_end(self.journal, self.leader.state)
         frames = [
             (group, name, stream, self.pipeline.submit(group, name))
             for group, known in self.pipeline.groups.items()

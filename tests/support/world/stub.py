@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hams_agents.backends.base import Capabilities, ModelFile
+from hams_agents.backends.base import NO_FURTHER, Capabilities, Further, ModelFile
 from hams_shared.errors import ModelError, UnsupportedModelError
 from support.world.clock import WorldClock
 
@@ -39,6 +39,13 @@ def logarithm(batch: Array, adds: float) -> dict[str, Array]:
         return {"y": np.log(brightness(batch, adds)["y"])}
 
 
+def touchy(batch: Array, adds: float) -> dict[str, Array]:
+    """How bright each image is; a black one it cannot do, on any device."""
+    if any(image.mean() == 0 for image in batch):
+        raise ModelError("CUDA error: device-side assert triggered by a black image")
+    return brightness(batch, adds)
+
+
 PERSONS = 8
 """Kinds of images that `person` tells apart."""
 
@@ -54,6 +61,7 @@ NETWORKS: dict[str, Callable[[Array, float], dict[str, Array]]] = {
     "boxes": boxes,
     "logarithm": logarithm,
     "person": person,
+    "touchy": touchy,
 }
 
 
@@ -161,7 +169,7 @@ class StubNetwork:
         """Whether several images are run at once."""
         return self._backend.device.batches
 
-    def infer(self, batch: Array, *, alone: bool = True) -> Mapping[str, Array]:
+    def infer(self, batch: Array, *, further: Further = NO_FURTHER, alone: bool = True) -> Mapping[str, Array]:
         """Run N images in N / fps seconds of the world's time."""
         device = self._backend.device
         if device.hangs:

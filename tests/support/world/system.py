@@ -11,7 +11,7 @@ import numpy as np
 
 from hams_client import Result
 from hams_client.client import Hams
-from hams_services.ctl.control import Control
+from hams_shared.bus.control import Control
 from hams_shared.bus.memory.client import InMemoryBus
 from hams_shared.errors import HamsError
 from hams_shared.group.node_spec import Precision
@@ -102,7 +102,7 @@ class System(World):
         """Deploy a group, and wait until it serves."""
         record, files = self.record(spec)
         await self.control.upload(files, lambda *_: None)
-        await self.control.deploy(record)
+        record = await self.control.deploy(record)
         async with asyncio.timeout(within):
             async for _ in self.control.follow(record):
                 pass
@@ -240,11 +240,11 @@ class Listener:
         self.received: list[Result] = []
         self.ready = False
         self._hams = hams
-        self._group = group
+        self.group = group
 
     async def run(self) -> None:
         """Listen until cancelled."""
-        async with self._hams.results(self._group, limit=100_000) as results:
+        async with self._hams.results(self.group, limit=100_000) as results:
             self.ready = True
             async for result in results:
                 self.received.append(result)

@@ -61,10 +61,10 @@ def test_emulated_device_takes_its_unit_from_the_profile(tmp_path: Path, path: s
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "does not begin with one of openvino, onnxruntime, emulated"),
-        ("openvino", "does not begin with"),
-        ("openvino:", "does not begin with"),
-        ("tensorrt:0", "does not begin with"),
+        ("", "is not BACKEND:TARGET (for example openvino:CPU@0"),
+        ("openvino", "is not BACKEND:TARGET"),
+        ("openvino:", "is not BACKEND:TARGET"),
+        ("tensorrt:0", "no backend 'tensorrt' is installed (installed are openvino, onnxruntime, emulated"),
         ("openvino:TPU", "openvino has no unit 'TPU' (use CPU, GPU, GPU.1 or NPU)"),
         ("openvino:CUDA:0", "NVIDIA GPUs are onnxruntime:CUDA:0"),
         ("onnxruntime:GPU", "openvino:GPU"),

@@ -7,6 +7,7 @@ import pytest
 
 from hams_agents import discover
 from hams_agents.backends import cuda
+from hams_agents.backends.built_in import OnnxRuntime, OpenVino
 from hams_agents.backends.registry import open_backend
 from hams_agents.devices import DeviceSpec, parse
 from hams_shared.errors import DeviceSpecError
@@ -26,8 +27,8 @@ def test_the_cpu_is_listed_without_openvino(monkeypatch: pytest.MonkeyPatch) -> 
     def missing() -> list[str]:
         raise ImportError("No module named 'openvino'")
 
-    monkeypatch.setattr(discover, "_openvino_targets", missing)
-    monkeypatch.setattr(discover, "_cuda_targets", list)
+    monkeypatch.setattr(OpenVino, "targets", staticmethod(missing))
+    monkeypatch.setattr(OnnxRuntime, "targets", staticmethod(lambda: ["CPU"]))
     result = discover.discover()
     assert [found.device for found in result.found] == ["onnxruntime:CPU"]
     assert result.skipped[0].reason == "cannot be imported: No module named 'openvino'"

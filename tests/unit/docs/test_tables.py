@@ -12,15 +12,12 @@ from hams_agents.tasks.registry import BUILT_IN
 from hams_scheduler.offline import answers, read
 from hams_scheduler.solver.strategies.registry import names
 from hams_services.models.manifest import zoo
-from hams_services.monitor.core import SystemSnapshot
 from hams_services.monitor.exporter import HamsCollector
 from hams_shared import errors
 from hams_shared.group.node_spec import CropSpec, InputSpec, NodeSpec
 from hams_shared.group.spec import GroupSpec
 from hams_shared.group.stream_spec import DecodeSpec, StreamSpec
-from hams_shared.wire.messages.pipeline import StreamView
-from hams_shared.wire.messages.scheduler import DeviceView
-from support.build import device
+from support.snapshots import system
 
 ROOT = Path(__file__).parents[3]
 
@@ -68,12 +65,10 @@ def test_the_first_answer_of_the_page_on_scheduling_is_what_is_computed() -> Non
 
 def test_metrics() -> None:
     collector = HamsCollector()
-    stream = StreamView(group="g", stream="s", state="playing")
-    collector.show(
-        SystemSnapshot(devices=(DeviceView(record=device("h.b.u"), state="alive"),), streams=(stream,)), float("inf")
-    )
-    counted = {f"{one.name}{'_total' if one.type == 'counter' else ''}" for one in collector.collect()}
-    assert first_cells(section("observing.md", "`hams-ctl metrics`")) == counted
+    collector.show(system(), float("inf"))
+    ends = {"counter": "_total", "info": "_info"}
+    counted = {f"{one.name}{ends.get(one.type, '')}" for one in collector.collect()}
+    assert first_cells(section("monitoring.md", "Metrics")) == counted
 
 
 def test_networks_of_the_zoo() -> None:

@@ -9,6 +9,7 @@ from hams_services.ctl.console import out, with_bus
 from hams_services.ctl.progress import steps
 from hams_services.ctl.system.backup import back_up, read
 from hams_services.ctl.system.backup import restore as write_back
+from hams_shared.bus.audit import Audit
 from hams_shared.bus.protocol import Bus
 
 
@@ -31,6 +32,7 @@ def restore(file: Path, keep: bool, replace: bool, nats: str | None, debug: bool
         found = await asyncio.to_thread(read, file)
         with steps() as progress:
             kept = await write_back(bus, found, keep, replace, progress)
+        await Audit(bus).tell("restore", file.name, f"the backup of {found.made_at} restored: {found}")
         out.print(f"restored the backup of {found.made_at}: {found}", markup=False, soft_wrap=True)
         for one in kept:
             out.print(f"  kept as it is: {one}", markup=False, soft_wrap=True)

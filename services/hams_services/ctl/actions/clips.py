@@ -37,6 +37,8 @@ class Asked:
     after: float
     annotate: bool
     crop: bool
+    keep_s: float | None = None
+    """Clips are deleted after so long, s; None: never."""
 
 
 def clips(
@@ -48,11 +50,12 @@ def clips(
     spans: tuple[float, float],
     annotate: bool,
     crop: bool,
+    keep_s: float | None,
     nats: str | None,
     debug: bool,
 ) -> None:
     """Write short videos of events of `rules`, or of the kinds in `kind`; `spans`: s before and after an event."""
-    asked = Asked(group, folder, stream, rules, kinds_of(kind or "rule"), *spans, annotate, crop)
+    asked = Asked(group, folder, stream, rules, kinds_of(kind or "rule"), *spans, annotate, crop, keep_s)
 
     async def job(bus: Bus) -> None:
         await write_clips(bus, asked)
@@ -65,13 +68,17 @@ async def write_clips(bus: Bus, asked: Asked) -> None:
     from hams_services.sinks.clip_core import ClipCore
     from hams_services.sinks.clips import ClipFolder, ClipSink
     from hams_services.sinks.painter import Painter
+    from hams_services.sinks.retention import keep_clean
 
     painter = Painter() if asked.annotate else None
     folder = ClipFolder(asked.folder, painter, crops=asked.crop)
     core = ClipCore(asked.before, asked.after)
     sink = ClipSink(core, folder, asyncio.get_running_loop().time, lambda path: out.print(f"written: {path}"))
     try:
-        await sink.run([_read_frames(bus, asked, sink, painter), _read_events(bus, asked, sink)])
+        jobs = [_read_frames(bus, asked, sink, painter), _read_events(bus, asked, sink)]
+        if asked.keep_s is not None:
+            jobs.append(keep_clean(lambda: [folder.kept], asked.keep_s))
+        await sink.run(jobs)
     finally:
         if folder.missed:
             err.print(f"{folder.missed} events without a clip: their frames were gone; {folder.list} has them")

@@ -14,18 +14,19 @@ import cv2
 import numpy as np
 
 from hams_client import Hams, Result
-from hams_services.ctl.actions.deploy import bring_in, until_served
+from hams_services.ctl.actions.deploy import until_served
 from hams_services.ctl.actions.offline_plan import PlanOptions
 from hams_services.ctl.actions.plan import ask_plan, print_plan
 from hams_services.ctl.actions.up import with_progress
 from hams_services.ctl.console import out, without_bus
-from hams_services.ctl.control import Control
 from hams_services.ctl.progress import Steps, steps
 from hams_services.ctl.system.up import SystemOptions, system
 from hams_services.ctl.tables import NARROW, placement, streams_table
 from hams_services.models.groups import load_group
+from hams_services.models.prepare import bring_in
 from hams_services.pipeline.sources.opening import open_source
 from hams_services.sinks.painter import Painter
+from hams_shared.bus.control import Control
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.errors import DeadlineError, GroupSpecError, RefusedError
 from hams_shared.group.camera_url import redacted

@@ -37,5 +37,11 @@ def diagnose(file: Path | None, nats: str | None, debug: bool) -> None:
 
 
 async def _devices() -> Any:
-    devices, skipped, cores = await discover()
-    return {"devices": devices, "skipped": skipped, "cores": cores}
+    here = await discover()
+    return {
+        "devices": here.names,
+        "details": here.found,
+        "spare": here.spare,
+        "skipped": here.skipped,
+        "cores": here.cores,
+    }

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import re
 from collections.abc import Collection, Sequence
 from contextlib import aclosing
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from hams_client import Event, Hams
 from hams_services.ctl.console import err, out, print_json, with_bus
 from hams_services.ctl.options import duration_s, kinds_of
+from hams_services.sinks.disk import write
 from hams_shared.bus.protocol import Bus
 
 SINCE_S = 3600.0
@@ -27,6 +31,7 @@ def events(
     follow: bool,
     since: str | None,
     kind: str | None,
+    crops: Path | None,
     json: bool,
     nats: str | None,
     debug: bool,
@@ -43,12 +48,29 @@ def events(
         async with aclosing(found):
             async for event in found:
                 if event.kind in kinds:
+                    if crops is not None:
+                        await asyncio.to_thread(write_crop, crops, event)
                     _print(event, json, first=not printed)
                     printed += 1
         if not printed and not json:
             err.print(f"no such events in the last {since or '1h'}; for older ones: --since 7d")
 
     with_bus(job, nats, debug, stopped_is_fine=follow)
+
+
+def write_crop(folder: Path, event: Event) -> Path | None:
+    """Write the crop of an event, if it has one; return its file. Raises SourceError.
+
+    Its name has the time (UTC), the stream, and what makes the event's id unique: one that comes again is written over.
+    """
+    if event.crop is None:
+        return None
+    time = datetime.fromtimestamp(event.captured, UTC)
+    what = event.id.removeprefix(f"{event.group}.{event.stream}.")
+    name = f"{time:%Y%m%dT%H%M%S}.{time.microsecond // 1000:03d}Z-{event.stream}-{what}.jpg"
+    path = folder / re.sub(r"[^\w.-]", "_", name)
+    write(path, event.crop, "wb")
+    return path
 
 
 def _print(event: Event, json: bool, *, first: bool) -> None:

@@ -13,14 +13,22 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from hams_services.ctl.actions.forget_events import erase_about
+from hams_services.ctl.actions.forget_events import events as of_events
 from hams_services.ctl.console import err, out, print_json, with_bus
-from hams_services.ctl.control import ASK_S
 from hams_services.ctl.tables import plain_table
+from hams_shared.bus.audit import Audit
+from hams_shared.bus.control import ASK_S
+from hams_shared.bus.nats.connection import NatsConnection
+from hams_shared.bus.nats.erasing import erases
+from hams_shared.bus.nats.erasing import rewrite as rewritten
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import BadInputError, NotFoundError, from_wire
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.gallery import GalleryAnswer, GalleryRequest, GalleryView
 
+MOST = 5000
+"""Identities of each gallery that are looked at for their sightings, the newest ones."""
 MANY = 10
 """More identities than these are forgotten only after a question."""
 
@@ -101,6 +109,7 @@ def name_identity(group: str, identity: int, name: str, node: str, json: bool, n
     async def job(bus: Bus) -> None:
         request = GalleryRequest(verb="name", node=node, identity=identity, name=name, limit=0)
         await ask_gallery(bus, group, request)
+        await Audit(bus).tell("gallery", group, f"identity {identity} {'gets' if name else 'loses'} a name")
         if json:
             print_json({"group": group, "identity": identity, "name": name})
         elif name:
@@ -119,6 +128,7 @@ def forget(
     older_than_s: float | None,
     everything: bool,
     node: str,
+    events: bool,
     yes: bool,
     json: bool,
     nats: str | None,
@@ -142,11 +152,49 @@ def forget(
         _ask_first(group, request, nats, debug)
 
     async def job(bus: Bus) -> None:
-        answer = await ask_gallery(bus, group, request)
-        if json:
-            print_json({"group": group, "forgotten": answer.changed})
-        else:
-            out.print(f"{_count(answer.changed)} of group {group} forgotten")
+        await _forget(bus, group, request, events, json)
+
+    with_bus(job, nats, debug)
+
+
+async def _forget(bus: Bus, group: str, request: GalleryRequest, events: bool, json: bool) -> None:
+    """Carry out and report a request to forget; with `events`, also those between the sightings."""
+    seen = await sightings(bus, group, request, time.time()) if events else None
+    answer = await ask_gallery(bus, group, request)
+    await Audit(bus).tell("gallery", group, f"{_count(answer.changed)} forgotten")
+    gone = await erase_about(bus, group, seen) if seen is not None else 0
+    if json:
+        print_json({"group": group, "forgotten": answer.changed, **({"events": gone} if events else {})})
+        return
+    also = f", and {of_events(gone)} deleted" if events else ""
+    out.print(f"{_count(answer.changed)} of group {group} forgotten{also}")
+    if isinstance(bus, NatsConnection) and not await erases(bus, subjects.bucket(subjects.GALLERIES)):
+        err.print("an earlier version of HAMS made the store: `hams-ctl gallery rewrite` takes them off the disk, too")
+
+
+async def sightings(bus: Bus, group: str, request: GalleryRequest, now: float) -> tuple[float, float] | None:
+    """Return when those who are to be forgotten were first and last seen, Unix times; None: there is nobody."""
+    listed = await ask_gallery(bus, group, GalleryRequest(verb="list", node=request.node, limit=MOST))
+    found = [
+        one
+        for view in listed.galleries
+        for one in view.identities
+        if request.everything
+        or (request.identity is not None and one.identity == request.identity)
+        or (request.name is not None and one.name == request.name)
+        or (request.older_than_s is not None and one.seen < now - request.older_than_s)
+    ]
+    return (min(one.since for one in found), max(one.seen for one in found)) if found else None
+
+
+def rewrite(nats: str | None, debug: bool) -> None:
+    """Delete the bucket of all galleries with its bytes, and write it again."""
+
+    async def job(bus: Bus) -> None:
+        assert isinstance(bus, NatsConnection)
+        count = await rewritten(bus, subjects.bucket(subjects.GALLERIES))
+        await Audit(bus).tell("gallery", "", f"the store of all galleries rewritten: {count} pages")
+        out.print(f"the store of all galleries is rewritten: {count} pages")
 
     with_bus(job, nats, debug)
 

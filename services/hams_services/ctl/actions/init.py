@@ -11,6 +11,7 @@ from shlex import quote
 from rich.text import Text
 
 from hams_services.ctl.console import err, out, run_sync
+from hams_services.ctl.system.audit_file import tell
 from hams_services.ctl.system.broker import MAX_PAYLOAD
 from hams_services.security.folder import SiteReport, set_up_site
 from hams_shared.runtime.credentials import AGENT
@@ -49,6 +50,9 @@ def init(
             max_payload=MAX_PAYLOAD,
         )
         _report(folder, site, own)
+        changed = [*site.added, *(["the broker's certificate"] if site.renewed else [])]
+        if changed:
+            tell("credentials", str(folder), f"made: {', '.join(changed)}")
 
     run_sync(main, debug)
 

@@ -7,15 +7,16 @@ import time
 from pathlib import Path
 
 from hams_services.ctl.console import err, out, print_json, with_bus
-from hams_services.ctl.control import Control
 from hams_services.ctl.progress import Steps, steps
 from hams_services.ctl.tables import plain_table
-from hams_services.optimizer.submit import cancel as cancel_job
-from hams_services.optimizer.submit import new_id, submit
+from hams_shared.bus.control import Control
+from hams_shared.bus.jobs import cancel as cancel_job
+from hams_shared.bus.jobs import jobs as all_jobs
+from hams_shared.bus.jobs import new_id, submit
 from hams_shared.bus.protocol import Bus
 from hams_shared.bus.records import watched
 from hams_shared.errors import NotFoundError, from_wire
-from hams_shared.wire import codec, subjects
+from hams_shared.wire import subjects
 from hams_shared.wire.messages.optimizer import JobRecord
 
 TAKEN_S = 20.0
@@ -92,7 +93,7 @@ def jobs(json: bool, nats: str | None, debug: bool) -> None:
     """Print the jobs, newest first."""
 
     async def job(bus: Bus) -> None:
-        found = await _all(bus)
+        found = await all_jobs(bus)
         if json:
             print_json([one.model_dump(mode="json") for one in found])
             return
@@ -116,7 +117,7 @@ def report(group: str, json: bool, nats: str | None, debug: bool) -> None:
     """Print a group's newest report."""
 
     async def job(bus: Bus) -> None:
-        for one in await _all(bus):
+        for one in await all_jobs(bus):
             if one.group == group and one.report:
                 if json:
                     print_json({"job": one.id, "report": one.report})
@@ -195,9 +196,3 @@ async def _followed(bus: Bus, job_id: str, progress: Steps) -> JobRecord:
     finally:
         warning.cancel()
     raise NotFoundError(f"job {job_id} cannot be followed: the broker is not reachable")
-
-
-async def _all(bus: Bus) -> list[JobRecord]:
-    entries = await (await bus.kv(subjects.bucket("jobs"))).entries()
-    found = [codec.decode(JobRecord, entry.value) for entry in entries.values() if entry.value is not None]
-    return sorted(found, key=lambda one: -one.created_at)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-import yaml
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +18,7 @@ from hams_services.ctl.tables import plain_table
 from hams_services.models.files import mib
 from hams_services.models.groups import node_yaml, plain
 from hams_services.models.manifest import SERVICES, Manifest, Service, ZooEntry, find_entry, zoo
+from hams_services.models.node_text import node_lines
 from hams_services.models.pull import State, check_base, places, pull, state
 from hams_services.models.verify_cache import Checked, verify
 from hams_shared.errors import BadInputError, HamsError, from_wire
@@ -208,33 +208,11 @@ def _fact(key: str, value: str, style: str = "") -> None:
     out.print(Text.assemble((f"  {key:<9}", "dim"), (value, style)), soft_wrap=True)
 
 
-class _Flow(yaml.SafeDumper):
-    """Lists and small maps in one line, as people write them."""
-
-
-def _list(dumper: yaml.SafeDumper, value: list[Any]) -> yaml.Node:
-    return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True)
-
-
-def _map(dumper: yaml.SafeDumper, value: dict[str, Any]) -> yaml.Node:
-    return dumper.represent_mapping("tag:yaml.org,2002:map", value.items(), flow_style=len(str(value)) < 90)
-
-
-_Flow.add_representer(list, _list)
-_Flow.add_representer(dict, _map)
-
-
 def _paste(node: Mapping[str, Any]) -> None:
-    """Print YAML that can be pasted: no wrapping by the console, two spaces of indent as below `nodes:`."""
+    """Print YAML that can be pasted: no wrapping by the console."""
     for name, content in node.items():
-        out.print(f"  {name}:", markup=False)
-        for key, value in content.items():
-            text = yaml.dump({key: value}, Dumper=_Flow, sort_keys=False, allow_unicode=True, width=100)
-            if text.startswith("{"):
-                text = f"{key}: {yaml.dump(value, Dumper=_Flow, sort_keys=False, allow_unicode=True, width=1000)}"
-                text = text.removesuffix("...\n")
-            for line in text.splitlines():
-                out.print(f"    {line}", markup=False, soft_wrap=True)
+        for line in node_lines(name, content):
+            out.print(line, markup=False, soft_wrap=True)
 
 
 def pull_models(names: list[str], all_: bool, service: str | None, base: str | None, json: bool, debug: bool) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hams_services.ctl.console import err, out, print_json, run_sync
-from hams_services.ctl.control import prepare_model
 from hams_services.ctl.tables import plain_table
 from hams_services.models.files import mib
 from hams_services.models.groups import load_group
+from hams_services.models.prepare import prepare_model
 from hams_services.optimizer.accuracy.samples import NodeSamples
 from hams_services.optimizer.importing.formats import recognise
 from hams_services.optimizer.passes.precision.precision_pass import convert as convert_variant
@@ -27,7 +27,7 @@ from hams_shared.group.node_spec import NodeSpec
 from hams_shared.group.spec import GroupSpec
 from hams_shared.runtime.child_limits import Limits
 from hams_shared.runtime.process import cache_folder
-from hams_shared.wire.variants import VariantRecord, shortfall, task_key
+from hams_shared.wire.variants import READ, VariantRecord, shortfall, task_key
 
 
 def variants_folder() -> Path:
@@ -40,12 +40,20 @@ def variant_builder(memory_mib: int, device: str | None = None) -> Iterator[Vari
     """Open a variant builder, whose process ends with it."""
     devices = dict(DEVICES)
     if device is not None:
-        devices["onnx" if device.startswith("onnxruntime") else "openvino"] = device
+        devices[_format(device)] = device
     with (
         tempfile.TemporaryDirectory(prefix="hams-job-") as folder,
         JobProcess(Path(folder), Limits(memory_mib=memory_mib)) as job,
     ):
         yield VariantBuilder(VariantStore(variants_folder()), job, _progress, devices)
+
+
+def _format(device: str) -> str:
+    """Return the format of variants that are measured on a device. Raises BadInputError where it reads none."""
+    backend = device.partition(":")[0].lower()
+    if not (read := READ.get(backend, ("onnx",))):
+        raise BadInputError(f"device {device}: variants are not made for {backend}", "measure on openvino:CPU@1, say")
+    return read[0]
 
 
 def _progress(text: str, done: int = 0, total: int = 0, /) -> None:

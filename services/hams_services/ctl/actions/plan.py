@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
-from hams_services.ctl.actions.deploy import bring_in, check_scheduler
+from hams_services.ctl.actions.deploy import check_scheduler
 from hams_services.ctl.actions.offline_plan import PlanOptions, plan_offline, print_offline, print_reasons
 from hams_services.ctl.actions.plan_outcomes import print_outcomes
 from hams_services.ctl.console import out, print_json, with_bus, without_bus
-from hams_services.ctl.control import Control, Progress
 from hams_services.ctl.progress import steps
-from hams_services.ctl.tables import matrix_table, plans_table, reasons, short_names
+from hams_services.ctl.tables import matrix_table, max_streams, plans_table, reasons, short_names
 from hams_services.models.groups import load_all_groups
+from hams_services.models.prepare import bring_in
+from hams_shared.bus.control import Control, Progress
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import DeadlineError, NotFoundError, from_wire
 from hams_shared.wire.messages.group import GroupRecord
@@ -43,9 +45,9 @@ def plan_groups(files: list[Path], options: PlanOptions, json: bool, nats: str |
             records = [await bring_in(control, spec, progress) for spec in specs]
             answer = await ask_plan(control, records, options, progress)
         if json:
-            print_json([a.model_dump(mode="json") for a in answer.answers])
+            print_json([_as_json(a, options.max_streams) for a in answer.answers])
         elif not (options.survive and answer.answers[0].error):
-            print_plan(answer, options.explain)
+            print_plan(answer, options.explain, options.max_streams)
         if answer.answers and answer.answers[0].error and all(a.error for a in answer.answers):
             raise from_wire(answer.answers[0].error.model_dump())
 
@@ -84,14 +86,19 @@ async def ask_plan(
     return answer
 
 
-def print_plan(answer: PlanAnswer, explain: bool = False) -> None:
-    """Print the matrix and the strategies' answers."""
+def _as_json(answer: StrategyAnswer, stream_fps: float | None) -> dict[str, Any]:
+    streams = {} if stream_fps is None else {"max_streams": max_streams(answer, stream_fps)}
+    return answer.model_dump(mode="json") | streams
+
+
+def print_plan(answer: PlanAnswer, explain: bool = False, stream_fps: float | None = None) -> None:
+    """Print the matrix and the strategies' answers, with how many streams of `stream_fps` each group carries."""
     if answer.matrix is not None:
         out.print(matrix_table(answer.matrix))
         for line in reasons(answer.matrix):
             out.print(line, style="dim")
         out.print()
-    out.print(plans_table(answer.answers))
+    out.print(plans_table(answer.answers, stream_fps))
     for one in answer.answers:
         if one.source_fps is not None:
             out.print(f"{one.strategy}: {gain(one)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,41 @@ from numpy.typing import NDArray
 
 from hams_client import Hams, Result
 from hams_services.ctl.console import out, print_each, print_json, with_bus
-from hams_services.ctl.control import Control, check_known, is_app
+from hams_services.ctl.options import duration_s
 from hams_services.sinks.quantity import quantity
+from hams_shared.bus.control import Control, check_known, is_app
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import NotFoundError, SourceError
 from hams_shared.group.node_spec import RESERVED_NODE_NAMES
 from hams_shared.wire.frames import Output
 
 
-def results(group: str, follow: bool, count: int, stream: str, json: bool, nats: str | None, debug: bool) -> None:
-    """Print `count` results, or all if `follow`."""
+def results(
+    group: str,
+    follow: bool,
+    count: int | None,
+    stream: str,
+    since: str | None,
+    durable: str | None,
+    json: bool,
+    nats: str | None,
+    debug: bool,
+) -> None:
+    """Print `count` results, or all if `follow`; with `since` or `durable` kept ones."""
 
     async def job(bus: Bus) -> None:
-        await check_known(bus, group)
-        found = Hams(bus).results(group, stream)
-        await print_each(found, f"results of {group}", lambda r: r.data, line, json, None if follow else count)
+        if since is None and durable is None:
+            await check_known(bus, group)
+            found, most = Hams(bus).results(group, stream), None if follow else count or 1
+            await print_each(found, f"results of {group}", lambda r: r.data, line, json, most)
+            return
+        seconds = duration_s(since) if since is not None else None
+        only = None if stream == "*" else stream
+        kept = Hams(bus).kept_results(group, only, since=seconds, durable=durable or "", follow=follow)
+        async with aclosing(kept):
+            await print_each(kept, f"results of {group}", lambda r: r.data, line, json, count)
+            with suppress(StopAsyncIteration):
+                await kept.asend(True)  # the last one was printed: a reader with a name goes on behind it
 
     with_bus(job, nats, debug, stopped_is_fine=follow)
 

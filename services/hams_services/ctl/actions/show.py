@@ -6,13 +6,15 @@ import asyncio
 import csv
 import sys
 import time
+from typing import Any
 
+from hams_services.ctl.actions.candidate import in_a_line
 from hams_services.ctl.console import out, print_json, with_bus, without_bus
-from hams_services.ctl.control import Control
 from hams_services.ctl.progress import steps
 from hams_services.ctl.tables import (
     NARROW,
     devices_table,
+    discovered_table,
     doubts,
     groups_table,
     leader_line,
@@ -24,10 +26,13 @@ from hams_services.ctl.tables import (
     variant_remarks,
     variants_table,
 )
+from hams_shared.bus.control import Control
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import DeadlineError, NotFoundError
+from hams_shared.wire.messages.agents import HANGS, DeviceHealth, NetworkFault
 from hams_shared.wire.messages.pipeline import PipelineView, StreamView
 from hams_shared.wire.messages.scheduler import DeviceView, GroupView, MatrixView, SchedulerView
+from hams_shared.wire.protocol import misfit
 
 MEASURE_S = 1800.0
 """How long `matrix --measure` waits, s."""
@@ -55,6 +60,7 @@ def _status_json(view: SchedulerView, streams: PipelineView) -> dict[str, object
     return {
         "groups": [g.model_dump(mode="json") for g in view.groups],
         "streams": streams.model_dump(mode="json")["streams"],
+        "candidates": [one.model_dump(mode="json") for one in streams.candidates or ()],
         "devices": [d.model_dump(mode="json") for d in view.devices],
         "leader": view.leader.model_dump(mode="json") if view.leader else None,
     }
@@ -68,19 +74,38 @@ def _print_status(view: SchedulerView, streams: PipelineView) -> None:
             _print_remarks(group, compact)
     else:
         out.print("no group is deployed: hams-ctl deploy FILE")
+    for part, unread in (("scheduler", view.unread), ("pipeline", streams.unread)):
+        for name, error in unread.items():
+            out.print(f"  the {part} cannot read group {name}: {error.text}", style="red", soft_wrap=True)
+            out.print(f"  {error.hint}", style="dim", soft_wrap=True)
     if streams.streams:
         out.print()
         out.print(streams_table(streams, compact=compact))
         for stream in streams.streams:
             _print_source(stream)
+    for one in streams.candidates or ():
+        out.print(f"  candidate for {in_a_line(one)}", soft_wrap=True)
     out.print()
     _print_devices(view.devices, False)
     if view.leader is not None:
         out.print()
         out.print(leader_line(view.leader, view.led_s, time.time()), style="dim")
+        for part, said in (("scheduler", view), ("pipeline", streams)):
+            if strange := misfit(part, said.version, said.protocol):
+                out.print(strange, style="red", soft_wrap=True)
+        if mixed := _versions(view, streams):
+            out.print(f"of several versions: {mixed}", style="yellow", soft_wrap=True)
         if view.losses:
             of = f"{view.losses_ready} of {view.losses} devices that serve"
             out.print(f"plans are ready for the loss of {of}", style="dim")
+
+
+def _versions(view: SchedulerView, streams: PipelineView) -> str:
+    """Which part is of which version, where they differ."""
+    named = [("scheduler", view.version), ("pipeline", streams.version)]
+    named += [(device.record.device, device.record.version) for device in view.devices if device.state == "alive"]
+    known = {version or "an earlier one" for _, version in named}
+    return ", ".join(f"{name} {version or 'an earlier one'}" for name, version in named) if len(known) > 1 else ""
 
 
 def _print_source(stream: StreamView) -> None:
@@ -115,17 +140,23 @@ def discovered(json: bool, debug: bool) -> None:
     async def refresh(stop: object) -> None:
         with steps() as progress:
             progress("look for devices", 0, 0)
-            found, remarks, cores = await discover()
+            here = await discover()
         if json:
-            print_json({"devices": found, "skipped": remarks, "cores": cores})
+            about = {"details": here.found, "spare": here.spare}
+            print_json({"devices": here.names, "skipped": here.skipped, "cores": here.cores, **about})
             return
-        for device in found:
-            out.print(f"--device {device}")
-        out.print(f"CPU: {cores}", style="dim")
-        for remark in remarks:
-            out.print(f"not used: {remark}", style="dim")
+        out.print(discovered_table(here.found))
+        out.print(f"CPU: {here.cores}", style="dim")
+        for one in here.spare:
+            out.print(f"the CPU once more: --device {one['device']} ({one['runtime']}{_note(one)})", style="dim")
+        for text in here.skipped:
+            out.print(f"not used: {text}", style="dim")
 
     without_bus(refresh, debug)
+
+
+def _note(one: dict[str, Any]) -> str:
+    return f"; {one['note']}" if one["note"] else ""
 
 
 def devices(json: bool, nats: str | None, debug: bool) -> None:
@@ -157,10 +188,35 @@ def _print_devices(views: tuple[DeviceView, ...], json: bool) -> None:
             out.print(f"  {view.record.device}: {view.record.limit}", style="dim", soft_wrap=True)
         for remark in view.heartbeat.remarks if view.heartbeat is not None else ():
             out.print(f"  {view.record.device}: {remark}", style="yellow", soft_wrap=True)
-        if view.state == "quarantined" and view.health is not None:
-            name = view.record.device
-            out.print(f"  {name} is quarantined: {view.health.reason}", style="red", soft_wrap=True)
-            out.print(f"  once it is repaired: hams-ctl devices resume {name}", style="dim", soft_wrap=True)
+        if view.misfit:
+            out.print(f"  {view.misfit}", style="red", soft_wrap=True)
+        if view.health is not None:
+            _print_faults(view.record.device, view.health)
+
+
+def _print_faults(name: str, health: DeviceHealth) -> None:
+    times = len(health.hangs) + len(health.failures)
+    if health.gone:
+        out.print(f"  {name} is gone: {health.gone}", style="red", soft_wrap=True)
+    if health.quarantined:
+        out.print(f"  {name} is quarantined: {health.reason}", style="red", soft_wrap=True)
+        out.print(f"  once it is repaired: hams-ctl devices resume {name}", style="dim", soft_wrap=True)
+    elif times:
+        out.print(
+            f"  {name} has hung or failed {times} of {HANGS} times: {health.reason}", style="yellow", soft_wrap=True
+        )
+    for fault in health.networks:
+        if fault.out:
+            out.print(f"  {name} does not run {fault.model}: {fault.reason}", style="red", soft_wrap=True)
+            out.print(f"  {_again(name, fault)}", style="dim", soft_wrap=True)
+
+
+def _again(name: str, fault: NetworkFault) -> str:
+    """When a network that is out is tried again."""
+    by_hand = f"hams-ctl devices resume {name}"
+    if not fault.until:
+        return f"it is tried again with another version of the runtime or driver, or now: {by_hand}"
+    return f"it is tried again at {time.strftime('%H:%M:%S', time.localtime(fault.until))}, or now: {by_hand}"
 
 
 def matrix(
@@ -173,9 +229,7 @@ def matrix(
             await _measure(Control(bus), *again)
         view = (await Control(bus).view()).matrix
         if json:
-            keys = ("models", "devices", "fps", "reasons", "cells", "emulated", "doubts")
-            data = view.model_dump(mode="json")
-            print_json({key: data[key] for key in (*keys, *(["variants"] if variants else []))})
+            print_json(view.model_dump(mode="json", exclude=None if variants else {"variants"}))
         elif as_csv:
             _csv(view)
         elif not view.models:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from hams_client import Hams, Result
-from hams_services.ctl.actions.events import wanted
 from hams_services.ctl.console import err, out, with_bus
-from hams_services.ctl.control import Control, check_known, is_app
-from hams_services.ctl.options import address, kinds_of
+from hams_shared.bus.control import Control, check_known, is_app
 from hams_shared.bus.protocol import Bus
-from hams_shared.bus.urls import host_port
 from hams_shared.errors import HamsError, SourceError
 from hams_shared.group.regions import Regions
+from hams_shared.runtime.listen import host_port
+from hams_shared.runtime.options import address
+from hams_shared.wire import codec
 from hams_shared.wire.frames import Pixels
 
 if TYPE_CHECKING:
@@ -115,16 +115,21 @@ def crops(
     least: float,
     stream: str,
     count: int | None,
+    keep_s: float | None,
     nats: str | None,
     debug: bool,
 ) -> None:
-    """Write an image of each object found."""
+    """Write an image of each object found; those of `keep_s` s ago are deleted, None: never."""
     from hams_services.sinks.crops import CropFolder
+    from hams_services.sinks.retention import keep_clean
 
     async def job(bus: Bus) -> None:
         into = CropFolder(folder, frozenset(labels), least)
         try:
-            await pictures(bus, group, stream, count, into.write)
+            async with asyncio.TaskGroup() as owner:
+                cleaning = owner.create_task(keep_clean(into.lists, keep_s))
+                await pictures(bus, group, stream, count, into.write)
+                cleaning.cancel()
         finally:
             out.print(f"{into.written} pictures in {folder}")
 
@@ -140,7 +145,7 @@ def jsonl(group: str, file: str, stream: str, count: int | None, nats: str | Non
         seen = 0
         try:
             async for result in Hams(bus).results(group, stream):
-                target.write(json.dumps(result.data, ensure_ascii=False) + "\n")
+                target.write(codec.pack_json(result.data).decode() + "\n")
                 target.flush()
                 seen += 1
                 if seen == count:
@@ -150,32 +155,6 @@ def jsonl(group: str, file: str, stream: str, count: int | None, nats: str | Non
                 target.close()
 
     with_bus(job, nats, debug, stopped_is_fine=count is None)
-
-
-def webhook(
-    group: str,
-    url: str,
-    rules: list[str],
-    kind: str | None,
-    stream: str | None,
-    state: Path | None,
-    nats: str | None,
-    debug: bool,
-) -> None:
-    """Post events to `url`; of `rules` if given, else of the kinds in `kind`."""
-    from hams_services.sinks.webhook import LastSequence, Webhook
-
-    kinds = ("rule",) if rules and kind is None else kinds_of(kind)
-
-    async def job(bus: Bus) -> None:
-        hook, last = Webhook(url), LastSequence(state)
-        async with aclosing(Hams(bus).events(group, stream, after=last.read())) as events:
-            async for event in events:
-                if wanted(event, kinds, rules):
-                    await hook.send(event)
-                    last.write(event.sequence)
-
-    with_bus(job, nats, debug, stopped_is_fine=True)
 
 
 def _append(file: str) -> IO[str]:

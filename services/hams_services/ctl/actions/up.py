@@ -11,14 +11,16 @@ from pathlib import Path
 from rich.text import Text
 
 from hams_services.ctl.console import err, out, without_bus
-from hams_services.ctl.control import Progress
-from hams_services.ctl.options import address
 from hams_services.ctl.progress import steps
 from hams_services.ctl.system.join import joined, name_box
-from hams_services.ctl.system.up import Running, SystemOptions, discover, system
-from hams_shared.bus.urls import host_port, redacted
+from hams_services.ctl.system.up import Running, SystemOptions, discover, next_port, system
+from hams_services.ctl.system.web import page_address
+from hams_shared.bus.control import Progress
+from hams_shared.bus.urls import redacted
 from hams_shared.errors import InternalError
 from hams_shared.runtime.credentials import of_environment
+from hams_shared.runtime.listen import host_port
+from hams_shared.runtime.options import address
 
 LOOPBACK = "127.0.0.1"
 """The default address of HAMS's own broker."""
@@ -30,12 +32,12 @@ async def choose_devices(named: list[str] | None) -> list[str]:
         return list(dict.fromkeys(named))
     with steps() as progress:
         progress("look for devices", 0, 0)
-        found, remarks, cores = await discover()
-    for remark in remarks:
+        here = await discover()
+    for remark in here.skipped:
         err.print(f"not used: {remark}", style="dim")
-    if " of " in cores:
-        err.print(f"CPU: {cores}", style="dim")
-    return found
+    if " of " in here.cores:
+        err.print(f"CPU: {here.cores}", style="dim")
+    return here.names
 
 
 def unused_options(nats: str | None, port: int | None, host: str) -> str:
@@ -88,9 +90,12 @@ def up(
     port: int | None,
     host: str,
     metrics: str | None,
+    gateway: str | None,
     schedulers: int,
     optimizer: bool,
     secrets: Path | None,
+    web: str | None,
+    no_web: bool,
     debug: bool,
 ) -> None:
     """Start everything, and keep it running until Ctrl-C."""
@@ -98,12 +103,20 @@ def up(
     async def main(stop: asyncio.Event) -> None:
         if unused := unused_options(nats, port, host):
             err.print(unused)
+        shown = None if no_web else page_address(web, secrets is not None)
         devices = await choose_devices(device)
         err.print(f"starting {len(devices)} device{'s' * (len(devices) != 1)}: {', '.join(devices)}")
-        options = SystemOptions(devices, nats, port, host, metrics, schedulers, secrets, optimizer)
+        options = SystemOptions(devices, nats, port, host, metrics, gateway, schedulers, secrets, optimizer, shown)
         async with _until_stopped(partial(system, options), "HAMS is up", " at") as running:
             if metrics is not None:
                 out.print(f"  metrics: http://{host_port(*address(metrics))}/metrics")
+            if gateway is not None:
+                http, rpc = (host_port(*address(one)) for one in (gateway, next_port(gateway)))
+                out.print(f"  gateway: http://{http}, gRPC at {rpc}")
+            if running.page:
+                out.print(f"  page: {running.page}")
+            elif not no_web:
+                out.print("  no page: install hams\\[web]", style="dim")
             out.print(f"  logs: {running.logs}")
             out.print("next: hams-ctl deploy examples/face.yaml   (Ctrl-C here stops everything)")
 

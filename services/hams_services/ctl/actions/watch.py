@@ -9,13 +9,13 @@ from dataclasses import asdict
 from rich.live import Live
 
 from hams_services.ctl.console import out, print_json, with_bus
-from hams_services.ctl.options import address
 from hams_services.monitor.core import SystemSnapshot, device_rates, node_rates
 from hams_services.monitor.screen import screen
 from hams_services.monitor.snapshot import take_snapshot
 from hams_shared.bus.protocol import Bus
-from hams_shared.bus.urls import host_port
-from hams_shared.errors import BadInputError, BrokerError
+from hams_shared.errors import BrokerError
+from hams_shared.runtime.listen import host_port
+from hams_shared.runtime.options import address
 
 LOOK_S = 1.0
 """Time between two snapshots for Prometheus, s."""
@@ -47,29 +47,18 @@ def top(interval: float, once: bool, json: bool, nats: str | None, debug: bool) 
 
 def metrics(listen: str, nats: str | None, debug: bool) -> None:
     """Serve the numbers on `listen`, HOST:PORT."""
-    from prometheus_client import CollectorRegistry, start_http_server
-
     from hams_services.monitor.exporter import HamsCollector
+    from hams_services.monitor.server import served
 
     host, port = address(listen)
 
     async def job(bus: Bus) -> None:
         collector = HamsCollector()
-        registry = CollectorRegistry()
-        registry.register(collector)
-        try:
-            server, thread = start_http_server(port, host, registry)
-        except OSError as error:
-            raise BadInputError(f"cannot listen on {listen}: {error.strerror or error}") from None
-        out.print(f"metrics at http://{host_port(host, server.server_port)}/metrics")
-        try:
+        with served(collector, host, port) as listening:
+            out.print(f"metrics at http://{host_port(host, listening)}/metrics")
             while True:
                 collector.show(await take_snapshot(bus), time.monotonic())
                 await asyncio.sleep(LOOK_S)
-        finally:
-            await asyncio.to_thread(server.shutdown)
-            thread.join(5)
-            server.server_close()
 
     with_bus(job, nats, debug, stopped_is_fine=True)
 

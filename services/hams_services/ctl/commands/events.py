@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,9 @@ def events(
     kind: Annotated[
         str | None, typer.Option(help="Only these kinds, separated by commas: new,rule.", callback=check_kinds)
     ] = None,
+    crops: Annotated[
+        Path | None, typer.Option(help="Write the crops of events (`crop: true` of the group file) into this folder.")
+    ] = None,
     json: Json = False,
     nats: Nats = None,
     debug: Debug = False,
@@ -30,4 +34,4 @@ def events(
     """Print the events of a group's tracks: new and ended ones, zones, lines and rules."""
     from hams_services.ctl.actions import events
 
-    events.events(group, stream, follow, since, kind, json, nats, debug)
+    events.events(group, stream, follow, since, kind, crops, json, nats, debug)

@@ -68,6 +68,10 @@ def forget(
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="All, and what is stored for other networks.")] = False,
     node: Node = "",
+    events: Annotated[
+        bool,
+        typer.Option("--events", help="And all events of the group, with crops, from their first to last sighting."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before more than 10 are forgotten.")] = False,
     json: Json = False,
     nats: Nats = None,
@@ -75,11 +79,22 @@ def forget(
 ) -> None:
     """Delete identities, their vectors and names, in the running pipeline and on the broker; it cannot be undone.
 
-    A person who is still in view is learned again, under a new number.
+    On the broker's disk they are overwritten. A person who is still in view is learned again, under a new number.
     """
     age = seconds(older_than)
     if (who is not None) + (age is not None) + all_ != 1:
         raise typer.BadParameter("give one of IDENTITY, NAME, --older-than and --all")
     from hams_services.ctl.actions import gallery
 
-    gallery.forget(group, who, age, all_, node, yes, json, nats, debug)
+    gallery.forget(group, who, age, all_, node, events, yes, json, nats, debug)
+
+
+@gallery.command()
+def rewrite(nats: Nats = None, debug: Debug = False) -> None:
+    """Take all that was ever forgotten off the broker's disk, at a site that an earlier version of HAMS began.
+
+    The bucket of all galleries is deleted and written again. Do not interrupt it.
+    """
+    from hams_services.ctl.actions import gallery
+
+    gallery.rewrite(nats, debug)

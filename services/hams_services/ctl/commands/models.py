@@ -1,4 +1,4 @@
-"""Options of `hams-ctl models list`, `show`, `pull` and `verify`; what they do is in `actions`."""
+"""Options of `hams-ctl models list`, `show`, `inspect`, `pull`, `verify` and `prune`; what they do is in `actions`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from hams_services.ctl.options import Debug, Json
+from hams_services.ctl.options import Debug, Json, Nats
 
-models = typer.Typer(no_args_is_help=True, help="The zoo: networks that HAMS knows by name.")
+models = typer.Typer(no_args_is_help=True, help="Networks: those that HAMS knows by name (the zoo), and your own.")
 
 ModelService = Annotated[
     str | None, typer.Option("--service", "-s", help="Only those of F (faces), P (persons) or V (vehicles).")
@@ -33,6 +33,25 @@ def show(
     from hams_services.ctl.actions import models
 
     models.show(name, json, debug)
+
+
+@models.command("inspect")
+def inspect_(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE|SOURCE", help="A file, a folder with an IR, zoo:NAME, pypi:… or https://….")
+    ],
+    digest: Annotated[str | None, typer.Option("--digest", help="SHA-256 or SHA-384 of what https:// gives.")] = None,
+    task: Annotated[str | None, typer.Option(help="Show the node for this task instead of the likeliest.")] = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what is in a network file, on what it runs here, which tasks fit, and the node to paste into a group file.
+
+    Reads ONNX, OpenVINO IR, TensorFlow Lite, TensorFlow (.pb) and Paddle (.pdmodel), in a process with limits.
+    """
+    from hams_services.ctl.actions import inspect
+
+    inspect.inspect_model(source, digest, task, json, debug)
 
 
 @models.command("pull")
@@ -67,3 +86,20 @@ def verify_(json: Json = False, debug: Debug = False) -> None:
     from hams_services.ctl.actions import models
 
     models.verify_models(json, debug)
+
+
+@models.command()
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")] = False,
+    nats: Nats = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Delete model files from the broker's store that no group, kept version, plan, variant or upload needs.
+
+    The leading scheduler does that by itself with files that nothing has needed for an hour. Do not prune while
+    somebody deploys: files are uploaded before the record that needs them.
+    """
+    from hams_services.ctl.actions import model_prune
+
+    model_prune.prune_models(dry_run, nats, json, debug)

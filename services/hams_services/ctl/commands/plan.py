@@ -24,7 +24,7 @@ WhatIf = Annotated[
     ),
 ]
 Streams = Annotated[
-    float | None, typer.Option(help="With --instance: also the number of streams of this FPS that fit.")
+    float | None, typer.Option(min=0.01, help="Also the number of streams of this FPS that fit, by group.")
 ]
 Objective = Annotated[str | None, typer.Option(help="With --instance: hams (default), or paper: one model per device.")]
 Survive = Annotated[
@@ -65,8 +65,8 @@ def plan(
     """
     if (not files) == (instance is None):
         raise typer.BadParameter("give group files, or --instance FILE")
-    if instance is None and (set(what_if or ()) - {EACH} or max_streams or objective):
-        raise typer.BadParameter("--what-if but remove:each, --max-streams and --objective go with --instance")
+    if instance is None and (set(what_if or ()) - {EACH} or objective):
+        raise typer.BadParameter("--what-if but remove:each, and --objective go with --instance")
     if survive is None and (keep is not None or reserve_memory):
         raise typer.BadParameter("--keep and --reserve-memory go with --survive 1")
     if survive is not None and (strategy != "all" or EACH in (what_if or ())):

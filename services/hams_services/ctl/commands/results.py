@@ -7,22 +7,39 @@ from typing import Annotated
 
 import typer
 
-from hams_services.ctl.options import Debug, GroupName, Json, Nats
+from hams_services.ctl.options import Debug, GroupName, Json, Nats, check_duration
 
 
 def results(
     group: GroupName,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until Ctrl-C.")] = False,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Stop after this many results.")] = 1,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", "-n", min=1, help="Stop after this many results. Default: 1; of kept results: all."),
+    ] = None,
     stream: Annotated[str, typer.Option(help="Only this stream.")] = "*",
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Begin with kept results this old: 90s, 10m, 2h, 1d. The group file says `results: {keep: 1h}`.",
+            callback=check_duration,
+        ),
+    ] = None,
+    durable: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Go on with kept results where the last reader of this name ended; at the first time with --since.",
+        ),
+    ] = None,
     json: Json = False,
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """Print joined results of a group's streams as they arrive, one line each."""
+    """Print joined results of a group's streams as they arrive, or those that the broker keeps, one line each."""
     from hams_services.ctl.actions import results
 
-    results.results(group, follow, count, stream, json, nats, debug)
+    results.results(group, follow, count, stream, since, durable, json, nats, debug)
 
 
 def infer(

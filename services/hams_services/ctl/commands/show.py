@@ -54,7 +54,7 @@ def resume(
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
-    """End the quarantine of a device that hung: it gets work again."""
+    """End the quarantine of a device that hung or failed: it gets work again, also for networks that were out."""
     from hams_services.ctl.actions import show
 
     show.resume(device, nats, debug)

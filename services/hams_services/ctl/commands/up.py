@@ -22,6 +22,13 @@ def up(
         str | None,
         typer.Option(help="Serve metrics for Prometheus on HOST:PORT, as `metrics` does.", callback=check_address),
     ] = None,
+    gateway: Annotated[
+        str | None,
+        typer.Option(
+            help="Serve groups over HTTP on HOST:PORT, and over gRPC on the next port (127.0.0.1:8000).",
+            callback=check_address,
+        ),
+    ] = None,
     schedulers: Annotated[
         int, typer.Option(min=1, max=5, help="Schedulers to start: one leads, the others stand by.")
     ] = 1,
@@ -30,6 +37,10 @@ def up(
         Path | None,
         typer.Option(help="Folder of `hams-ctl init`: TLS, and only clients with credentials."),
     ] = None,
+    web: Annotated[
+        str | None, typer.Option(help="Serve the page on HOST:PORT (default: 127.0.0.1:8090, or a free port).")
+    ] = None,
+    no_web: Annotated[bool, typer.Option("--no-web", help="Start no page.")] = False,
     debug: Debug = False,
 ) -> None:
     """Start broker, scheduler, pipeline and one agent per device; Ctrl-C stops everything.
@@ -38,7 +49,7 @@ def up(
     """
     from hams_services.ctl.actions import up
 
-    up.up(device, nats, port, host, metrics, schedulers, optimizer, secrets, debug)
+    up.up(device, nats, port, host, metrics, gateway, schedulers, optimizer, secrets, web, no_web, debug)
 
 
 def join(

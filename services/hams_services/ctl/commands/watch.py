@@ -26,10 +26,18 @@ def top(
 
 def metrics(
     listen: Annotated[str, typer.Option(help="Address and port to serve on.", callback=check_address)] = METRICS,
+    otlp: Annotated[
+        bool, typer.Option("--otlp", help="Send them to OTEL_EXPORTER_OTLP_ENDPOINT instead. Needs hams[otel].")
+    ] = False,
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:
     """Serve the numbers of `top` for Prometheus at /metrics, until Ctrl-C."""
+    if otlp:
+        from hams_services.ctl.actions import otlp as sending
+
+        sending.metrics(nats, debug)
+        return
     from hams_services.ctl.actions import watch
 
     watch.metrics(listen, nats, debug)

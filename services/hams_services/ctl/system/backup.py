@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import io
 import tarfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ from typing import IO, TypeVar
 from pydantic import BaseModel, ValidationError
 
 import hams_shared
-from hams_services.ctl.control import Progress
+from hams_shared.bus.audit import login
+from hams_shared.bus.control import Progress
+from hams_shared.bus.deployments import Deployments, conflict
 from hams_shared.bus.protocol import Bus, Entry, KeyValue
 from hams_shared.errors import DISK_FULL, BadInputError, MessageError, NotFoundError, RefusedError
 from hams_shared.runtime.files import replaced
@@ -95,10 +98,10 @@ async def back_up(bus: Bus, path: Path, replace: bool, progress: Progress) -> Ba
         done = 0
         for digest, size in sizes.items():
             progress("back up networks", done, total)
-            data = await store.get(digest)
-            if _digest(data) != digest:
+            network = await store.get(digest)
+            if _digest(network) != digest:
                 raise MessageError(f"network {digest[:12]}… is damaged in the store", "deploy its group again")
-            await asyncio.to_thread(_add, tar, f"models/{digest}", data)
+            await asyncio.to_thread(_add, tar, f"models/{digest}", network)
             done += size
         progress("back up networks", total, total)
     return Backup(path, made_at, groups, variants, tuple(sizes))
@@ -168,7 +171,7 @@ async def restore(bus: Bus, backup: Backup, keep: bool, replace: bool, progress:
             await store.put(digest, _content(tar, tar.getmember(f"models/{digest}")))
         progress("restore networks", len(backup.models), len(backup.models))
     await _put(buckets["variants"], there["variants"], backup.variants, replace)
-    await _put(buckets["groups"], there["groups"], backup.groups, replace)  # last: its networks are there by now
+    await _put_groups(bus, there["groups"], backup.groups, replace)  # last: their networks are there by now
     return [] if replace else others
 
 
@@ -181,6 +184,20 @@ async def _put(bucket: KeyValue, there: Mapping[str, Entry], records: Mapping[st
             await bucket.update(key, codec.encode(record), entry.revision)
 
 
+async def _put_groups(bus: Bus, there: Mapping[str, Entry], records: Mapping[str, GroupRecord], replace: bool) -> None:
+    """Restore groups; one that is replaced stays among the versions of its group."""
+    groups, deployments = await bus.kv(subjects.bucket("groups")), Deployments(bus)
+    for name, record in records.items():
+        entry = there.get(name)
+        if entry is None:
+            await groups.create(name, codec.encode(record))
+        elif replace and not _same(entry, record):
+            base = await deployments.running(name)
+            if base.revision != entry.revision:
+                raise conflict(name, base)
+            await deployments.write(record, base, login(), time.time())
+
+
 def _others(there: Mapping[str, Entry], records: Mapping[str, R]) -> Iterator[tuple[str, Entry]]:
     """Yield the keys with another record in the store."""
     for key, record in records.items():
@@ -190,9 +207,14 @@ def _others(there: Mapping[str, Entry], records: Mapping[str, R]) -> Iterator[tu
 
 def _same(entry: Entry, record: R) -> bool:
     try:
-        return codec.decode(type(record), entry.value or b"") == record
+        return _content_of(codec.decode(type(record), entry.value or b"")) == _content_of(record)
     except MessageError:
         return False
+
+
+def _content_of(record: R) -> BaseModel:
+    """A record without what says which version of its group it is, and who made it."""
+    return record.model_copy(update={"version": 0, "by": ""}) if isinstance(record, GroupRecord) else record
 
 
 def _ages(entry: Entry, record: GroupRecord) -> str:
@@ -227,7 +249,7 @@ def _needed(groups: Mapping[str, GroupRecord], variants: Mapping[str, VariantRec
     return {part.digest: part.size for model in models for part in model.parts}
 
 
-def _digest(data: bytes) -> str:
+def _digest(data: bytes | bytearray) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
@@ -249,7 +271,7 @@ def _written(path: Path, replace: bool) -> Iterator[IO[bytes]]:
         raise BadInputError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+def _add(tar: tarfile.TarFile, name: str, data: bytes | bytearray) -> None:
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(data), 0o600
     tar.addfile(info, io.BytesIO(data))

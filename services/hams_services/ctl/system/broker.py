@@ -32,11 +32,11 @@ from hams_services.ctl.store_disk import (
 )
 from hams_services.security.folder import server_options
 from hams_shared.bus.nats.client import NatsBus
-from hams_shared.bus.urls import host_port
 from hams_shared.errors import BrokerError, CredentialsError, DeadlineError, HamsError, NotFoundError
 from hams_shared.locks import lock
 from hams_shared.runtime.credentials import load
 from hams_shared.runtime.lifecycle import ended
+from hams_shared.runtime.listen import answers, host_port, own_address
 from hams_shared.runtime.runfile import PID_FILE
 from hams_shared.runtime.supervise import Child, ChildEvent, ChildSpec, RestartPolicy, Supervisor, log_event
 
@@ -225,8 +225,7 @@ class Broker:
     @property
     def url(self) -> str:
         """Its address for clients on this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        return f"nats://[{host}]:{self.port}" if ":" in host else f"nats://{host}:{self.port}"
+        return f"nats://{host_port(own_address(self.host), self.port)}"
 
     @property
     def pid(self) -> int | None:
@@ -330,13 +329,8 @@ class Broker:
 
     async def _answers(self) -> bool:
         # A plain connection attempt first: that is cheap, and fails at once.
-        try:
-            _, writer = await asyncio.open_connection(
-                {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port
-            )
-        except OSError:
+        if not await answers(self.host, self.port):
             return False
-        writer.close()
         try:
             admin = load(self._secrets / "admin.creds") if self._secrets is not None else None
             async with NatsBus(self.url, name="hams-ctl", credentials=admin, connect_timeout=2.0) as bus:

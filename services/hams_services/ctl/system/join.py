@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from hams_services.ctl.control import Progress
 from hams_services.ctl.system.up import READY_S, STARTING, Running, agent_name, check_children, log_trouble, part
+from hams_shared.bus.control import Progress
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.protocol import KeyValue
 from hams_shared.errors import DeadlineError, MessageError

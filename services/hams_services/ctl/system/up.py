@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from hams_services.ctl.control import Control, Progress
 from hams_services.ctl.store_disk import instead
 from hams_services.ctl.system.broker import DEFAULT_PORT, Broker, check_port
+from hams_services.ctl.system.web import page
+from hams_services.web.options import WebOptions
+from hams_shared.bus.control import Control, Progress
 from hams_shared.bus.nats.client import NatsBus
+from hams_shared.bus.urls import for_child
 from hams_shared.errors import (
+    BadInputError,
     BrokerError,
     CredentialsError,
     DeadlineError,
@@ -24,6 +30,8 @@ from hams_shared.errors import (
 )
 from hams_shared.runtime.child_process import run_in_child
 from hams_shared.runtime.credentials import VARIABLE, load
+from hams_shared.runtime.listen import until_answering
+from hams_shared.runtime.options import address
 from hams_shared.runtime.process import host_name, state_folder
 from hams_shared.runtime.runfile import announced, refuse_second
 from hams_shared.runtime.supervise import ChildEvent, ChildSpec, RestartPolicy, Supervisor
@@ -34,6 +42,8 @@ log = logging.getLogger("hams.up")
 READY_S = 90.0
 """How long the parts may take to be ready, s; two inference runtimes load slowly on a small box."""
 DISCOVERY_S = 120.0
+ANSWER_S = 20.0
+"""How long what serves HTTP may take to answer from then on, s."""
 STARTING = "start devices"
 """The step that :func:`system` and `join` report."""
 
@@ -47,10 +57,31 @@ class Running:
     """Device ids, ready."""
     logs: Path
     supervisor: Supervisor
+    page: str = ""
+    """Address of the page; empty: there is none."""
 
 
-async def discover() -> tuple[list[str], list[str], str]:
-    """Return this host's devices: names for ``--device``, why others were skipped, and its usable cores for people.
+@dataclass(frozen=True)
+class HostDevices:
+    """The devices of this host, as its agents' code finds them."""
+
+    found: list[dict[str, Any]]
+    """Each with `device`, the name for ``--device``, `name` of the hardware, `runtime`, `note` …"""
+    spare: list[dict[str, Any]]
+    """Those that are the host's CPU once more, by another runtime."""
+    skipped: list[str]
+    """Why others are not used, a line each."""
+    cores: str
+    """The part of the CPU that can be used, for people."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names for ``--device``."""
+        return [str(one["device"]) for one in self.found]
+
+
+async def discover() -> HostDevices:
+    """Return this host's devices.
 
     Runs in a child process, because it loads every runtime.
 
@@ -59,26 +90,28 @@ async def discover() -> tuple[list[str], list[str], str]:
         DeadlineError: it takes longer than `DISCOVERY_S`.
     """
     try:
-        found = await run_in_child(
+        known = await run_in_child(
             "hams_agents.discover:describe_devices", {}, what="device discovery", timeout=DISCOVERY_S
         )
     except DeadlineError as error:
         raise DeadlineError(error.text, "name devices with --device") from None
-    devices = [str(device["device"]) for device in found["found"]]
-    remarks = [f"{skipped['device']}: {skipped['reason']}" for skipped in found["skipped"]]
-    if not devices:
-        raise DeviceSpecError("no device was found on this host", "; ".join(remarks))
-    return devices, remarks, str(found["cores"])
+    skipped = [
+        f"{one['device']}: {one['reason']}" + (f" ({one['hint']})" if one["hint"] else "") for one in known["skipped"]
+    ]
+    if not known["found"]:
+        raise DeviceSpecError("no device was found on this host", "; ".join(skipped))
+    return HostDevices(list(known["found"]), list(known["spare"]), skipped, str(known["cores"]))
 
 
 def part(
     name: str, module: str, url: str, logs: Path, *args: str, credentials: Path | None, stop_timeout: float = 15.0
 ) -> ChildSpec:
     """Return a part as a child process that connects to the broker at `url`."""
+    broker, environment = for_child(url)
     return ChildSpec(
         name=name,
-        argv=(sys.executable, "-m", module, *args, "--nats", url),
-        env={VARIABLE: str(credentials)} if credentials is not None else {},
+        argv=(sys.executable, "-m", module, *args, *broker),
+        env=environment | ({VARIABLE: str(credentials)} if credentials is not None else {}),
         log=logs / f"{name}.log",
         stop_timeout=stop_timeout,
         policy=RestartPolicy(),
@@ -126,12 +159,16 @@ class SystemOptions:
     host: str = "127.0.0.1"
     metrics: str | None = None
     """HOST:PORT to serve metrics for Prometheus on."""
+    gateway: str | None = None
+    """HOST:PORT to serve groups over HTTP on; gRPC gets the next port."""
     schedulers: int = 1
     """One of them leads."""
     secrets: Path | None = None
     """A folder that `hams-ctl init` created: each part gets credentials of its own."""
     optimizer: bool = False
     """Whether to start one, for the jobs of `hams-ctl nco`."""
+    web: WebOptions | None = None
+    """Where to serve the page."""
 
 
 @asynccontextmanager
@@ -142,9 +179,12 @@ async def system(options: SystemOptions, progress: Progress = lambda what, done,
 
     Raises:
         RefusedError: another `hams-ctl up` runs.
+        BadInputError: the gateway would let everybody in.
         HamsError: a part could not start; the text holds the last line of its log.
     """
     refuse_second()
+    if options.gateway is not None:
+        check_gateway(options.gateway)
     progress(STARTING, 0, len(options.devices))
     async with AsyncExitStack() as stack:
         url, store = options.nats, None
@@ -162,8 +202,11 @@ async def system(options: SystemOptions, progress: Progress = lambda what, done,
         with instead(store):
             ready = await _until_ready(supervisor, Control(bus), len(options.devices), parts.logs, progress)
         stack.enter_context(announced(url, admin, store))
+        dashboard = parts.secrets.of("dashboard") if options.web else None
+        shown = await stack.enter_async_context(page(options.web, url, parts.logs, dashboard))
+        await _until_answering(options, parts.logs)
         try:
-            yield Running(url, ready, parts.logs, supervisor)
+            yield Running(url, ready, parts.logs, supervisor, shown)
         finally:
             # The scheduler ends first: it would move the nodes of each agent that stops to the next.
             await supervisor.stop(*(spec.name for spec in deciders))
@@ -189,6 +232,9 @@ class _Parts:
         if self.options.metrics is not None:
             listen = ("metrics", "--listen", self.options.metrics)
             yield self._part("metrics", "hams_services.ctl", *listen, user="dashboard")
+        if self.options.gateway is not None:
+            both = ("--http", self.options.gateway, "--grpc", next_port(self.options.gateway))
+            yield self._part("gateway", "hams_services.gateway", *both, user="app")
         if self.options.optimizer:
             yield self._part("optimizer", "hams_services.optimizer", user="optimizer")
 
@@ -199,6 +245,28 @@ class _Parts:
 
     def _part(self, name: str, module: str, *args: str, user: str) -> ChildSpec:
         return part(name, module, self.url, self.logs, *args, credentials=self.secrets.of(user))
+
+
+def next_port(listen: str) -> str:
+    """Return HOST:PORT with the next port; 0, any, stays."""
+    host, _, port = listen.rpartition(":")
+    return f"{host}:{int(port) + 1 if int(port) else 0}"
+
+
+def check_gateway(listen: str) -> None:
+    """Raise BadInputError when a gateway at HOST:PORT would let everybody in, or cannot listen there."""
+    from hams_services.gateway.guard import check_listen
+    from hams_services.security.tokens import TokenFile, default_path
+
+    tokens = os.environ.get("HAMS_TOKENS")
+    file = TokenFile(Path(tokens or default_path()), required=bool(tokens))
+    check_listen("--gateway", listen.rpartition(":")[0], file)
+    for one in (listen, next_port(listen)):
+        host, _, port = one.rpartition(":")
+        try:
+            check_port(host.strip("[]"), int(port))
+        except BrokerError as error:
+            raise BadInputError(f"--gateway: {error.text}", "give another port; gRPC takes the next one") from None
 
 
 def _broker(options: SystemOptions) -> Broker:
@@ -245,6 +313,14 @@ async def _until_ready(
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise DeadlineError(f"not all parts were ready within {READY_S:g} s", f"logs: {logs}") from None
+
+
+async def _until_answering(options: SystemOptions, logs: Path) -> None:
+    """Wait until what serves HTTP can be reached, since its address is told next."""
+    for name, listen in (("metrics", options.metrics), ("gateway", options.gateway)):
+        host, port = address(listen) if listen is not None else ("", 0)
+        if port and not await until_answering(host, port, ANSWER_S):
+            log.warning("%s does not answer yet; its log: %s", name, logs / f"{name}.log")
 
 
 def check_children(supervisor: Supervisor, logs: Path) -> None:

@@ -12,6 +12,7 @@ from hams_shared.group.node_spec import InputSpec, NodeSpec
 from hams_shared.group.spec import GroupSpec
 from hams_shared.runtime.child_limits import UNLIMITED
 from hams_shared.runtime.child_process import Bounds, ChildProcess
+from hams_shared.wire.messages.group import FurtherInput
 
 EVALUATE = "hams_agents.evaluate.entry:evaluate"
 MAX_ANSWER = 1 << 30
@@ -25,6 +26,8 @@ class Candidate:
     path: Path
     digest: str = ""
     input: InputSpec | None = None
+    further: tuple[FurtherInput, ...] = ()
+    """Its inputs besides the image."""
 
 
 @dataclass(frozen=True)
@@ -139,4 +142,5 @@ def _plain(spec: NodeSpec | GroupSpec) -> dict[str, Any]:
 
 def _model(one: Candidate) -> dict[str, Any]:
     given = None if one.input is None else one.input.model_dump(mode="json")
-    return {"path": str(one.path), "digest": one.digest, "input": given}
+    further = [value.model_dump(mode="json") for value in one.further]
+    return {"path": str(one.path), "digest": one.digest, "input": given, "further": further}

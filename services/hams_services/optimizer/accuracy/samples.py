@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hams_shared.errors import BadInputError
+from hams_shared.errors import BadInputError, UnsupportedModelError
 from hams_shared.group.node_spec import NodeSpec
 from hams_shared.wire.variants import task_key
 
@@ -36,7 +36,14 @@ class NodeSamples:
 
         Raises:
             BadInputError: there are too few.
+            UnsupportedModelError: its network has further inputs, which samples do not hold.
         """
+        further = [key for key, source in node.inputs.items() if source.fact != "image"]
+        if further:
+            raise UnsupportedModelError(
+                f"node {name} takes {', '.join(further)} besides the image: variants of such networks are not made",
+                "it serves as it is; see docs/nco.md",
+            )
         return cls(name, node, folder, *split(names_of(folder), calibrate))
 
     @cached_property
@@ -87,7 +94,10 @@ def digest_of(folder: Path, names: Sequence[str]) -> str:
 
 
 def read_labels(folder: Path) -> dict[str, Any]:
-    """Return the content of ``labels.json``: file name → what the node ought to output. Raises BadInputError."""
+    """Return the content of ``labels.json``: file name → what the node ought to output. Raises BadInputError.
+
+    A map of classes or depths is the name of a PNG below the folder, or has it as ``png``; it is read.
+    """
     path = folder / LABELS
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -99,5 +109,16 @@ def read_labels(folder: Path) -> dict[str, Any]:
     absent = [name for name in found if not (folder / name).is_file()]
     if absent:
         raise BadInputError(f"{path} names {absent[0]}, which is not there")
-    labels: dict[str, Any] = found
-    return labels
+    return {name: _with_map(folder, one) for name, one in found.items()}
+
+
+def _with_map(folder: Path, label: Any) -> Any:
+    """Return a label whose map is a file with the content of that file."""
+    known = label.get("map") if isinstance(label, dict) else None
+    given = {"png": known} if isinstance(known, str) else known
+    if not isinstance(given, dict) or not isinstance(given.get("png"), str):
+        return label
+    path = (folder / given["png"]).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        raise BadInputError(f"{folder / LABELS} names the map {given['png']}, which is not below {folder}")
+    return {**label, "map": {**given, "png": path.read_bytes()}}

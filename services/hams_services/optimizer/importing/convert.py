@@ -19,14 +19,15 @@ import openvino as ov
 from openvino.frontend import FrontEndManager, OpConversionFailure
 
 from hams_services.models import openvino_ir
-from hams_services.models.onnx_dims import normalize_onnx
+from hams_services.models.onnx_dims import normalize
+from hams_services.models.onnx_files import external_files, read_onnx, simplify
 from hams_services.optimizer.importing.formats import Format, Source, recognise
-from hams_services.optimizer.importing.onnx_file import read_onnx
 from hams_services.optimizer.importing.to_onnx import to_onnx
-from hams_services.optimizer.importing.zips import check_zip, unpack
 from hams_services.optimizer.sandbox.reason import reason
 from hams_shared.errors import HamsError, ModelError, UnsupportedModelError
 from hams_shared.runtime.openvino_errors import unknown_operators
+from hams_shared.runtime.openvino_tflite import real_outputs
+from hams_shared.runtime.zips import check_zip, unpack
 
 MAX_OPERATORS = 200_000
 MAX_DIM, MAX_ELEMENTS = 1 << 24, 1 << 28
@@ -69,6 +70,8 @@ def source_digest(path: Path, kind: Format) -> str:
         parts.append(_companion(path, ".bin"))
     elif kind is Format.PADDLE:
         parts.append(_companion(path, ".pdiparams"))
+    elif kind is Format.ONNX:
+        parts += external_files(path)
     elif path.is_dir():
         parts = sorted(part for part in path.rglob("*") if part.is_file())
     digests = [hashlib.sha256(part.read_bytes()).hexdigest() for part in parts]
@@ -97,7 +100,10 @@ def _read(source: Source) -> tuple[Any, bytes | None]:
     path, work = source.path, source.work
     match source.format:
         case Format.ONNX:
-            data = normalize_onnx(read_onnx(path).SerializeToString(deterministic=True), source.shape)
+            model = read_onnx(path)
+            simplify(model)
+            normalize(model, source.shape)
+            data = model.SerializeToString(deterministic=True)
             source.tools["onnx"] = onnx.__version__
             (work / "model.onnx").write_bytes(data)
             return _frontend("onnx", work / "model.onnx"), data
@@ -114,7 +120,9 @@ def _read(source: Source) -> tuple[Any, bytes | None]:
             return _frontend("tf", _copied(path, work / "model.pb")), None
         case Format.TF_SAVED_MODEL:
             return _frontend("tf", _saved_model(path, work)), None
-    return _frontend("tflite", path), None
+    graph = _frontend("tflite", path)
+    real_outputs(graph)
+    return graph, None
 
 
 def _frontend(framework: str, path: Path) -> Any:
@@ -175,7 +183,9 @@ def _convert(graph: Any, source: Source) -> bytes | None:
         source.skipped["onnx"] = str(error)
         return None
     source.tools["onnxifier"] = version("onnxifier")
-    return normalize_onnx(model.SerializeToString(deterministic=True), source.shape)
+    normalize(model, source.shape)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
 
 
 def _torch(source: Source) -> tuple[Any, bytes | None]:

@@ -1,43 +1,11 @@
-"""ONNX files: external weights are read from the file's own folder only; inner names are numbered."""
+"""ONNX files: inner names are numbered."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 import onnx
-from onnx.external_data_helper import _get_all_tensors, load_external_data_for_model, uses_external_data
-
-from hams_shared.errors import ModelError
-
-
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """Read a file with its external weights.
-
-    Raises:
-        ModelError: it is damaged, or its weights lie outside of its folder.
-    """
-    try:
-        model = onnx.load_model_from_string(path.read_bytes())
-    except Exception as error:  # protobuf's own DecodeError
-        if "alloc" in str(error):
-            raise MemoryError(str(error)) from error
-        raise ModelError(f"{path.name} is a damaged ONNX file: {error}", "fetch or export it again") from error
-    if not model.graph.node or not model.graph.output:
-        raise ModelError(f"{path.name} is an ONNX file without a network in it", "export it again")
-    external = [tensor for tensor in _get_all_tensors(model) if uses_external_data(tensor)]
-    for tensor in external:
-        _check_external(tensor, path.parent.resolve())
-    if external:
-        try:
-            load_external_data_for_model(model, str(path.parent))
-        except Exception as error:  # ValueError, OSError and ONNX's own
-            raise ModelError(f"{path.name}: its external weights cannot be read: {error}") from None
-    for tensor in external:
-        tensor.data_location = onnx.TensorProto.DEFAULT
-        del tensor.external_data[:]
-    return model
 
 
 def number_names(model: onnx.ModelProto, ports: Mapping[str, str]) -> None:
@@ -91,16 +59,3 @@ def _from_outputs(graph: Any) -> list[Any]:
         todo.append((index, True))
         todo += [(makers[name], False) for name in reversed(graph.node[index].input) if name in makers]
     return [onnx.NodeProto.FromString(graph.node[index].SerializeToString()) for index in order]
-
-
-def _check_external(tensor: Any, folder: Path) -> None:
-    """Check that weights in another file lie in the same folder or below. Raises ModelError."""
-    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-    place = PurePosixPath(location.replace("\\", "/"))
-    if not location or place.is_absolute() or ".." in place.parts or ":" in location:
-        raise ModelError(f"the weights {tensor.name!r} lie at {location!r}, outside of the network's folder")
-    target = folder / place
-    if target.resolve() != target:
-        raise ModelError(f"the weights {tensor.name!r} lie behind a link, {location!r}")
-    if not target.is_file():
-        raise ModelError(f"the weights {tensor.name!r} at {location!r} are no file")

@@ -9,7 +9,7 @@ from typing import Any
 from hams_services.optimizer.progress import ProgressCallback
 from hams_shared.errors import BadInputError, ModelError
 from hams_shared.runtime.child_limits import Limits
-from hams_shared.runtime.child_process import Bounds, ChildProcess
+from hams_shared.runtime.child_process import Bounds, ChildProcess, sandboxed
 
 JOBS = {
     "import": "hams_services.optimizer.importing.convert:import_file",
@@ -23,7 +23,7 @@ class JobProcess(ChildProcess):
 
     def __init__(self, folder: Path, limits: Limits | None = None, bounds: Bounds | None = None) -> None:
         super().__init__(
-            folder, limits or Limits(), bounds, environment=environment(folder.resolve()), blame=ModelError
+            folder, limits or Limits(), bounds, environment=sandboxed(folder.resolve(), os.environ), blame=ModelError
         )
 
     def call(
@@ -41,17 +41,3 @@ class JobProcess(ChildProcess):
             raise BadInputError(f"no job {do!r}", f"known: {', '.join(JOBS)}")
         answer: dict[str, Any] = self.run(JOBS[do], arguments, what=do, timeout=timeout, progress=progress)
         return answer
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """Return the environment of a job: temporary files go to its folder, and PyTorch unpickles nothing."""
-    return {
-        **os.environ,
-        "TMPDIR": str(folder),
-        "HOME": str(folder),
-        "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONHASHSEED": "0",
-    }

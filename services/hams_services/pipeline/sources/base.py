@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,10 @@ class Picture:
     """When the camera took it, Unix time, s, by the camera's own clock, which may be wrong; None: unknown."""
     reduced: Pixels | None = None
     """The same moment in fewer pixels, H×W×3 B, G, R: of a camera's second, smaller stream."""
+    read_s: float | None = None
+    """How long reading it took, s; of a live source, which is waited for, the CPU time. None: it was not measured."""
+    traceparent: str = ""
+    """The trace context that an application sent it with."""
 
 
 class Source(Protocol):
@@ -53,6 +58,18 @@ class Source(Protocol):
         """
         ...
 
+    identity: str = ""
+    """Of a file or files: other ones have another; empty: it has no beginning to go on from."""
+
+    def skip(self, count: int, at: float | None = None) -> None:
+        """Leave out the first `count` frames of a source that was just opened; `at`: the time of the last of them.
+
+        The next read returns the one behind them, exactly. Raises SourceError: it has not so many.
+        """
+        for _ in range(count):
+            if self.read() is None:
+                raise SourceError(f"the source has ended before frame {count}", "has it changed?")
+
     def rewind(self) -> None:
         """Start over. A source without a beginning goes on."""
         ...
@@ -60,6 +77,19 @@ class Source(Protocol):
     def close(self) -> None:
         """Release it."""
         ...
+
+
+def identity_of(paths: Iterable[Path]) -> str:
+    """Return what tells these files from others and from later contents: of their names, sizes and times."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            found = path.stat()
+            about = f"{path.name}\0{found.st_size}\0{found.st_mtime_ns}\n"
+        except OSError:  # reading it will report why
+            about = f"{path.name}\n"
+        digest.update(about.encode(errors="surrogateescape"))
+    return digest.hexdigest()[:32]
 
 
 def check_size(width: int, height: int, origin: str) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import av
+from av.video.frame import VideoFrame
 
-from hams_services.pipeline.sources.base import MAX_PIXELS, Picture, os_errors_named
+from hams_services.pipeline.sources.base import MAX_PIXELS, identity_of, os_errors_named
 from hams_services.pipeline.sources.media import Media, MediaOptions
 from hams_services.pipeline.sources.truncated import container, cut_off
 from hams_shared.errors import SourceError
 from hams_shared.group.stream_spec import Hardware
-from hams_shared.wire.frames import Pixels
 
 UNKNOWN_PACKETS = 8
 """After so many packets that cannot be decoded, one after the other, the codec may be another one."""
@@ -22,6 +23,10 @@ TS_PACKET = 188
 NO_FRAME = f"is it encrypted, or has it frames of more than {MAX_PIXELS / 1e6:.0f} million pixels?"
 STATE_THE_END = ("matroska,webm", "nut", "asf")
 """Containers that state when the video ends; others state how long it is. It need not begin at 0."""
+SEEK_FROM = 300
+"""From so many frames on seeking is quicker than decoding them."""
+SEEK_BEFORE_S = 2.0
+"""How far before a frame decoding begins, s."""
 MATROSKA_TIME = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)$")
 
 
@@ -30,6 +35,7 @@ class Video(Media):
 
     def __init__(self, path: Path, *, keyframes: bool = False, hardware: Hardware = "none") -> None:
         self._path = path
+        self.identity = identity_of([path])
         if path.stat().st_size == 0:
             raise SourceError(f"{path} is empty: it has 0 bytes", "was it copied whole?")
         name = str(path)
@@ -47,19 +53,56 @@ class Video(Media):
         self._begin: float | None = None
         self._step = 0.0
         """The longest time between two frames so far, s."""
+        self._sought = False
+        """Whether packets were passed over: they cannot be counted."""
 
-    def read(self, into: Pixels | None = None) -> Picture | None:
-        """Next frame; see :class:`Source`."""
+    def _next(self) -> VideoFrame | None:
         before = self.at
-        picture = super().read(into)
-        if picture is None:
+        frame = super()._next()
+        if frame is None:
             self._check_end()
         elif self.at is not None:
             self._begin = self.at if self._begin is None else self._begin
             self._step = max(self._step, self.at - (self.at if before is None else before))
         if self.damaged:
             self.note = f"packets damaged: {self.damaged} of {self.packets}; what could not be decoded was skipped"
-        return picture
+        return frame
+
+    def skip(self, count: int, at: float | None = None) -> None:
+        """Leave out frames; see :class:`Source`. Far from the beginning it seeks, else it decodes them."""
+        if count >= SEEK_FROM and at is not None and self._decoder.kind == "software":
+            try:
+                if self._seek(at):
+                    self.frames, self._sought = count, True
+                    return
+            except (SourceError, av.FFmpegError):
+                pass
+            self.rewind()
+        while self.frames < count:
+            if self._next() is None:
+                raise SourceError(f"{self._path} has ended before frame {count}", "has it changed?")
+
+    def _seek(self, at: float) -> bool:
+        """Go behind the frame whose time is `at`, exactly; return whether that is certain.
+
+        Decoding begins at a key frame well before: frames that follow it in the file and are shown before it may need
+        others. It is certain when that frame was decoded, and one before it.
+        """
+        first = self._next()
+        begin = self.at
+        if first is None or begin is None or at - SEEK_BEFORE_S <= begin:
+            return False
+        self._ready.clear()
+        base = self._stream.time_base
+        self._container.seek(int((at - SEEK_BEFORE_S) / base), backward=True, any_frame=False, stream=self._stream)
+        self._packets = _from_key_frame(self._container.demux(), self._stream.index)
+        earlier = False
+        while self._next() is not None and self.at is not None and self.at <= at:
+            if self.at == at:
+                self._begin = begin
+                return earlier
+            earlier = True
+        return False
 
     def _skipped(self, packet: Any, why: str) -> None:
         super()._skipped(packet, why)
@@ -96,12 +139,12 @@ class Video(Media):
         kind = container(self._path)
         listed = self._stream.frames if kind == "mp4" else 0
         why = cut_off(self._path) or self.failure
-        if why or self.packets < listed:
+        if why or (self.packets < listed and not self._sought):
             of = f" of {listed}" if self.frames < listed else ""
             raise SourceError(
                 f"{self._path} is truncated or corrupt: it ends after {self.frames}{of} frames{why and ': '}{why}"
             )
-        if kind == "avi":  # its index lists the chunks that could not be found
+        if kind == "avi" and not self._sought:  # its index lists the chunks that could not be found
             lost = max(0, sum(1 for entry in self._stream.index_entries if entry.size) - self.packets)
             self.damaged += lost
             self.packets += lost
@@ -125,3 +168,14 @@ class Video(Media):
         if found:
             return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
         return (self._container.duration or 0) / av.time_base
+
+
+def _from_key_frame(packets: Iterable[Any], stream: int) -> Iterator[Any]:
+    """Yield packets, if the first one of the video is a key frame. Raises SourceError: it is not."""
+    begun = False
+    for packet in packets:
+        if packet.stream.index == stream and packet.size and not begun:
+            if not packet.is_keyframe:
+                raise SourceError("no key frame there")
+            begun = True
+        yield packet

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hams_services.pipeline.sources.animated import decode_animation, is_animated
-from hams_services.pipeline.sources.base import Picture, Source, check_regular, os_errors_named
+from hams_services.pipeline.sources.base import Picture, Source, check_regular, identity_of, os_errors_named
 from hams_services.pipeline.sources.images import decode_image
 from hams_shared.errors import SourceError
 from hams_shared.wire.frames import Pixels
@@ -24,6 +24,7 @@ class Images(Source):
 
     def __init__(self, paths: list[Path]) -> None:
         self._paths = paths
+        self.identity = identity_of(paths)
         self._frames = self._all()
         self._due = 0.0
 
@@ -36,13 +37,20 @@ class Images(Source):
         at, self._due = self._due, self._due + (seconds or 0.0)
         return Picture(image, at if seconds is not None and len(self._paths) == 1 else None)
 
+    def skip(self, count: int, at: float | None = None) -> None:
+        """Leave out frames; see :class:`Source`. Images that are left out are not decoded."""
+        if len(self._paths) == 1:
+            super().skip(count, at)
+        else:
+            self._frames = self._all(count)
+
     def rewind(self) -> None:
         """Start over."""
         self._frames = self._all()
         self._due = 0.0
 
-    def _all(self) -> Iterator[tuple[Pixels, float | None]]:
-        """Yield frames, with how long each is shown, s, if it is of an animation."""
+    def _all(self, left_out: int = 0) -> Iterator[tuple[Pixels, float | None]]:
+        """Yield frames but the first `left_out`, with how long each is shown, s, if it is of an animation."""
         for path in self._paths:
             check_regular(path)
             size = path.stat().st_size
@@ -50,7 +58,13 @@ class Images(Source):
                 raise SourceError(f"{path} has {size >> 20} MiB, more than the {MAX_FILE >> 20} allowed")
             data = path.read_bytes()
             if is_animated(data):
-                yield from decode_animation(data, str(path))
+                for frame in decode_animation(data, str(path)):
+                    if left_out:
+                        left_out -= 1
+                    else:
+                        yield frame
+            elif left_out:
+                left_out -= 1
             else:
                 yield decode_image(data, str(path)), None
 

@@ -156,6 +156,11 @@ class Media(Source):
 
     def read(self, into: Pixels | None = None) -> Picture | None:
         """Next frame; see :class:`Source`."""
+        frame = self._next()
+        return None if frame is None else Picture(self._convert(frame, into), self.at, self._clock.at(self.at))
+
+    def _next(self) -> VideoFrame | None:
+        """Return the next frame, not converted; None at the end."""
         begun = time.monotonic()
         while not self._ready:
             if not self._advance():
@@ -169,10 +174,9 @@ class Media(Source):
         self.frames += 1
         if frame.is_corrupt:
             self.damaged += 1
-        pixels = self._convert(frame, into)
         stamp = frame.pts if frame.pts is not None else frame.dts
         self.at = float(stamp * frame.time_base) if stamp is not None and frame.time_base else None
-        return Picture(pixels, self.at, self._clock.at(self.at))
+        return frame
 
     def _advance(self) -> bool:
         """Decode the next packet; return whether there was one. Raises SourceError where an endless source is lost."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from dataclasses import replace
@@ -12,8 +13,10 @@ import av
 from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.sources.media import Media, MediaOptions
 from hams_shared.errors import SourceError
-from hams_shared.group.camera_url import CameraUrl, parsed
+from hams_shared.group.camera_url import CameraUrl, parsed, redacted
 from hams_shared.group.stream_spec import Hardware
+from hams_shared.runtime.addresses import reachable
+from hams_shared.runtime.reach import Use
 from hams_shared.wire.frames import Pixels
 
 OPEN_S = 4.0
@@ -21,11 +24,14 @@ READ_S = 5.0
 """Without a picture for this long the stream is lost, s."""
 ASK_S = 2.0
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+_LOCATION = re.compile(r"HTTP/1\.[01] 3\d\d .*?\r\nlocation: *([^\r\n]+)", re.I | re.S)
 UNTOLD = ("Invalid data found when processing input", "Input/output error", "End of file")
 """What FFmpeg reports, whatever the reason."""
 REFUSED = "Protocol not supported"
 """What FFmpeg reports when a server refuses the transport."""
 RTSP = {"allowed_media_types": "video", "timeout": str(int(READ_S * 1e6))}
+_HTTP = {"max_redirects": "0"}
+"""FFmpeg would follow a redirect anywhere."""
 AT_ONCE = {"probesize": "32768", "analyzeduration": "500000", "fpsprobesize": "0"}
 """Open at once: the size is in the first pictures, and the frame rate matters to nobody."""
 
@@ -41,12 +47,13 @@ class NetworkCamera(Media):
         keyframes: bool = False,
         hardware: Hardware = "none",
     ) -> None:
-        url = parsed(address)
+        url = there = parsed(address)
         try:
+            there = _checked(url)
             super().__init__(
                 MediaOptions(
                     url.redacted,
-                    url.full,
+                    there.full,
                     endless=True,
                     options={**AT_ONCE, **_protocol(url, transport)},
                     open_s=OPEN_S,
@@ -58,7 +65,7 @@ class NetworkCamera(Media):
             if self._container.format.name == "mpjpeg" and not self._stream.codec_context.width:
                 self._take_any_parts()
         except SourceError as error:
-            told = _reason(error, url)
+            told = _reason(error, url, there)
             raise SourceError(told.text, told.hint or _hint(told.text, url, transport)) from None
         self.fps = None
         self._timed = self._container.format.name not in ("mpjpeg", "mjpeg")
@@ -90,8 +97,22 @@ def _protocol(url: CameraUrl, transport: str) -> dict[str, str]:
             return {**RTSP, "rtsp_transport": "tcp", "tls_verify": "0"}
         case "https":
             paths = ssl.get_default_verify_paths()
-            return {"tls_verify": "1", "ca_file": paths.cafile or paths.openssl_cafile}
-    return {}
+            trusted = {"tls_verify": "1", "ca_file": paths.cafile or paths.openssl_cafile}
+            return {**_HTTP, **trusted, "headers": f"Host: {url.place}\r\n", "verifyhost": url.host.strip("[]")}
+    return {**_HTTP, "headers": f"Host: {url.place}\r\n"}
+
+
+def _checked(url: CameraUrl) -> CameraUrl:
+    """Return the address with its host resolved, once; SourceError: the host is refused, or cannot be resolved."""
+    use: Use = "camera" if url.scheme.startswith("rtsp") else "http-camera"
+    host = url.host.strip("[]")
+    try:
+        found = reachable(host, url.port or PORTS[url.scheme], use, SourceError, ASK_S)
+    except (OSError, UnicodeError) as cause:
+        raise SourceError(f"{url.redacted} cannot be opened: {_unreached(cause, url)}") from None
+    except SourceError as error:
+        raise SourceError(f"{url.redacted} cannot be opened: {error.text}", error.hint) from None
+    return url if found == host else replace(url, host=f"[{found}]" if ":" in found else found)
 
 
 def _hint(text: str, url: CameraUrl, transport: str) -> str:
@@ -104,23 +125,34 @@ def _hint(text: str, url: CameraUrl, transport: str) -> str:
     return f"is the camera on, and the address right, with user and password ({url.scheme}://USER:PASSWORD@HOST/PATH)?"
 
 
-def _reason(error: SourceError, url: CameraUrl) -> SourceError:
-    """Return the error with a reason where FFmpeg gives none: ask the server, as a player's first request does."""
+def _reason(error: SourceError, url: CameraUrl, there: CameraUrl) -> SourceError:
+    """Return the error with a reason where FFmpeg gives none: ask the server, as a player's first request does.
+
+    `there` is `url` with the address that was checked.
+    """
     if not error.text.endswith(UNTOLD):
         return error
-    host, port = url.host.strip("[]"), url.port or PORTS[url.scheme]
-    where = f"{host}:{port}" if not url.doubtful else "its host"
+    place, where = (there.host.strip("[]"), url.port or PORTS[url.scheme]), _where(url)
     try:
-        with socket.create_connection((host, port), ASK_S) as link:
-            why = _answer(link, url, where) if url.scheme in ("rtsp", "rtsps") else ""
+        with socket.create_connection(place, ASK_S) as link:
+            why = _answer(link, url, where) if url.scheme in ("rtsp", "rtsps") else _redirect(link, url, where)
         if not why:
-            distrusted = url.scheme == "https" and not url.doubtful and _distrusted(host, port)
+            distrusted = url.scheme == "https" and not url.doubtful and _distrusted(place, url.host.strip("[]"))
             why = distrusted or "the server sends no video"
-    except TimeoutError:
-        why = f"no answer from {where} within {ASK_S:g} s"
     except (OSError, UnicodeError) as cause:
-        why = f"cannot reach {where}: {getattr(cause, 'strerror', None) or cause}"
+        why = _unreached(cause, url)
     return SourceError(f"{url.redacted} cannot be opened: {why}", error.hint)
+
+
+def _where(url: CameraUrl) -> str:
+    return f"{url.host.strip('[]')}:{url.port or PORTS[url.scheme]}" if not url.doubtful else "its host"
+
+
+def _unreached(cause: Exception, url: CameraUrl) -> str:
+    """Return why a host does not answer, or is not known."""
+    if isinstance(cause, TimeoutError):
+        return f"no answer from {_where(url)} within {ASK_S:g} s"
+    return f"cannot reach {_where(url)}: {getattr(cause, 'strerror', None) or cause}"
 
 
 def _answer(link: socket.socket, url: CameraUrl, where: str) -> str:
@@ -132,11 +164,22 @@ def _answer(link: socket.socket, url: CameraUrl, where: str) -> str:
     return f"{where} does not speak RTSP" + (" over TLS" if url.scheme == "rtsps" else "")
 
 
-def _distrusted(host: str, port: int) -> str:
-    """Return why the certificate of a server is not accepted; empty: it is, or there is no answer."""
+def _redirect(link: socket.socket, url: CameraUrl, where: str) -> str:
+    """Return where an HTTP server redirects to; empty: nowhere, or it is asked over TLS. Raises OSError."""
+    if url.scheme != "http" or url.doubtful:
+        return ""
+    link.settimeout(ASK_S)
+    path = url.rest.partition("#")[0] or "/"
+    link.sendall(f"GET {path} HTTP/1.1\r\nHost: {url.place}\r\nConnection: close\r\n\r\n".encode())
+    found = _LOCATION.match(link.recv(4096).decode("latin-1"))
+    return f"{where} redirects to {redacted(found[1])[:200]}: give that address, if it is the camera's" if found else ""
+
+
+def _distrusted(place: tuple[str, int], host: str) -> str:
+    """Return why the certificate of `host`, at `place`, is not accepted; empty: it is, or there is no answer."""
     try:
         with (
-            socket.create_connection((host, port), ASK_S) as link,
+            socket.create_connection(place, ASK_S) as link,
             ssl.create_default_context().wrap_socket(link, server_hostname=host),
         ):
             return ""

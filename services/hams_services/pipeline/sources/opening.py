@@ -12,6 +12,7 @@ from hams_services.pipeline.sources.files import Video
 from hams_services.pipeline.sources.image_files import Images, images_of, is_image
 from hams_services.pipeline.sources.network import NetworkCamera
 from hams_services.pipeline.sources.paired import Paired
+from hams_services.pipeline.sources.secrets import hidden
 from hams_shared.errors import SourceError
 from hams_shared.group.source_kind import source_kind
 from hams_shared.group.stream_spec import Hardware, StreamSpec
@@ -36,6 +37,11 @@ def open_source(spec: StreamSpec, cache: Path | None = None) -> Source:
 
 
 def _open(source: str, spec: StreamSpec, cache: Path | None) -> Source:
+    with hidden(source) as full:
+        return _open_full(full, spec, cache)
+
+
+def _open_full(source: str, spec: StreamSpec, cache: Path | None) -> Source:
     keyframes, hardware = spec.decode.every == "keyframe", spec.decode.hardware
     match source_kind(source):
         case "rtsp" | "http":
@@ -48,7 +54,7 @@ def _open(source: str, spec: StreamSpec, cache: Path | None) -> Source:
             return open_file(source, cache, keyframes=keyframes, hardware=hardware)
 
 
-NOT_HERE = "the pipeline reads it, wherever hams-ctl runs; docs/docker.md: how to get files into a container"
+NOT_HERE = "the pipeline reads it, wherever hams-ctl runs; docs/docker.md, your own files: what a container sees"
 
 
 def here() -> str:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ T = TypeVar("T")
 
 STOP_S = 2.0
 """How long a source may take to be closed; then its thread is left behind."""
+
 
 _Job = tuple[Callable[[], Any], asyncio.Future[Any]]
 
@@ -41,6 +43,8 @@ class Reader:
         """Raised by a read after frames that are returned first."""
         self.cpu_s = 0.0
         """CPU time of reading and decoding so far, s; a decoder's own threads, of video above 1080p, are left out."""
+        self.timed = False
+        """Whether :attr:`Picture.read_s` is set."""
         self._stopped = False
         threading.Thread(target=self._work, name=f"source {name}", daemon=True).start()
 
@@ -67,6 +71,10 @@ class Reader:
     def failed(self) -> bool:
         """Whether the next read raises the error of the source: it has not ended."""
         return self._error is not None
+
+    async def skip(self, count: int, at: float | None) -> None:
+        """Leave out the first frames; see :class:`Source`."""
+        await self._call(lambda: self._opened().skip(count, at))
 
     async def rewind(self) -> None:
         """Start over; see :class:`Source`."""
@@ -107,7 +115,7 @@ class Reader:
         source, start = self._opened(), time.thread_time()
         try:
             for pixels in into:
-                picture = source.read(pixels)
+                picture = _timed(source, pixels) if self.timed else source.read(pixels)
                 if picture is None:
                     break
                 pictures.append(picture)
@@ -146,6 +154,14 @@ class Reader:
     def _report(self, what: Callable[..., None], *args: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(what, *args)
+
+
+def _timed(source: Source, into: Pixels | None) -> Picture | None:
+    """Read a frame; see :attr:`Picture.read_s`."""
+    clock = time.thread_time if source.endless else time.perf_counter
+    began = clock()
+    picture = source.read(into)
+    return None if picture is None else replace(picture, read_s=clock() - began)
 
 
 def _succeed(future: asyncio.Future[Any], result: Any) -> None:

@@ -265,7 +265,7 @@ class Tracker:
     def _begin(self, found: Accepted, free: NDArray[np.bool_]) -> None:
         """Begin a track at each detection with a high score that no track took, while there is room."""
         new = (free & (found.scores >= self.settings.high_score)).nonzero()[0]
-        new = new[: self.settings.max_objects - len(self._book)]
+        new = new[: max(self.settings.max_objects - len(self._book), 0)]
         if not len(new):
             return
         self._bank.start(found.boxes[new])

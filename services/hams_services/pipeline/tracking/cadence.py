@@ -34,6 +34,10 @@ class Cadence:
         self._last: float | None = None
         self._pause = 0.0
 
+    def change(self, spec: CadenceSpec) -> None:
+        """Look by `spec` from now on, counted from the last look."""
+        self.spec, self.frames = spec, spec.frames or 1
+
     def due(self, t: float) -> bool:
         """Whether the detector is to look at the frame at `t`."""
         if self._last is None or t < self._last:

@@ -53,6 +53,22 @@ class Follower:
         self.ended: list[Track] = []
         """Tracks that ended with the newest frame."""
 
+    def change(self, spec: TrackSpec) -> None:
+        """Follow by `spec` from the next frame on; tracks stay."""
+        if spec == self.spec:
+            return
+        self.spec, self._tracker.settings = spec, settings_of(spec)
+        self._margin = self._tracker.settings.margin
+        self._flow = (self._flow or Flow()) if spec.motion == "flow" else None
+
+    def look_by(self, spec: TrackSpec, cadence: CadenceSpec | None) -> None:
+        """Have the detector look by another `cadence`; what was measured for another one begins again."""
+        if (wanted := cadence or CadenceSpec(frames=1)) == self.cadence.spec:
+            return
+        self.cadence.change(wanted)
+        self.trial = Trial(spec, wanted) if wanted.max else None
+        self.agreement = {}
+
     @property
     def tracks(self) -> list[Track]:
         """All tracks of the newest frame, those that ended with it too."""
@@ -108,6 +124,12 @@ class Follower:
             for track in self._tracks
             if self._shown(track, t)
         ]
+
+    def end_all(self) -> None:
+        """End all tracks: what the next frame shows is new."""
+        self._tracker.end_all()
+        self._tracks, self.ended = [], []
+        self._paused_before.clear()
 
     def tried(self, agreement: dict[int, float]) -> None:
         """Take what the trial gave; where that is nothing, it begins again."""

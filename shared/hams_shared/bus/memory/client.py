@@ -177,6 +177,11 @@ class InMemoryBus:
         """Largest message, bytes."""
         return self.server.max_payload
 
+    @property
+    def user(self) -> str:
+        """No user: this broker knows none."""
+        return ""
+
     def check_open(self) -> None:
         """Raise BrokerError when closed."""
         if not self._open:
@@ -239,8 +244,8 @@ class InMemoryBus:
         await self.reachable("flush", timeout)
         await asyncio.sleep(0)
 
-    async def kv(self, bucket: str) -> KeyValue:
-        """Open a KV bucket, creating it when absent."""
+    async def kv(self, bucket: str, *, erase: bool = False) -> KeyValue:
+        """Open a KV bucket, creating it when absent; in memory nothing stays of what is deleted."""
         _check_bucket(bucket)
         await self.reachable(f"bucket {bucket}")
         return MemoryKeyValue(self, self.server.buckets.setdefault(bucket, MemoryBucket(bucket)))

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 from hams_shared.bus.journal import check_message
 from hams_shared.bus.memory.store import StoreClient, matches
 from hams_shared.bus.protocol import Bounds, JournalEntry, Page, Place
+from hams_shared.errors import RefusedError
 
 
 class _Kept(NamedTuple):
     entry: JournalEntry
+    """With its id."""
     stored: float
     """By the loop's clock, s."""
+    until: float = math.inf
+    """Where it has an age of its own."""
 
 
 @dataclass
@@ -43,7 +48,11 @@ class MemoryJournal:
         self._size = 0
         self.identity, self.last = uuid.uuid4().hex, 0
 
-    def store(self, subject: str, data: bytes, id: str, now: float) -> int:
+    def known(self, id: str, now: float) -> bool:
+        """Whether a message with `id` would not be stored again."""
+        return bool(id) and id in self._seen and self._seen[id][0] > now - self.bounds.duplicate_s
+
+    def store(self, subject: str, data: bytes, id: str, now: float, age_s: float | None = None) -> int:
         """Store unless the id is known; return the sequence."""
         while self._seen and (oldest := next(iter(self._seen.items())))[1][0] <= now - self.bounds.duplicate_s:
             del self._seen[oldest[0]]
@@ -52,7 +61,8 @@ class MemoryJournal:
         self.last += 1
         if id:
             self._seen[id] = now, self.last
-        self.kept.append(_Kept(JournalEntry(self.last, subject, data), now))
+        until = now + age_s if age_s is not None and self.bounds.ages else math.inf
+        self.kept.append(_Kept(JournalEntry(self.last, subject, data, id), now, until))
         self._size += len(data)
         self._count[subject] += 1
         self._discard(now, subject)
@@ -61,15 +71,43 @@ class MemoryJournal:
     def _discard(self, now: float, grown: str = "") -> None:
         """Discard what is beyond the bounds; `grown`: the subject that has one message more."""
         bounds, kept = self.bounds, self.kept
-        if self._count[grown] > bounds.per_subject:
+        if 0 <= bounds.per_subject < self._count[grown]:
             self._drop(next(one for one in kept if one.entry.subject == grown))
         while kept and (kept[0].stored <= now - bounds.age_s or self._size > bounds.bytes):
             self._drop(kept[0])
+        if bounds.ages:
+            for one in [one for one in kept if one.until <= now]:
+                self._drop(one)
+
+    def discard(self, subject: str, before: int) -> None:
+        """Discard older messages."""
+        for one in [one for one in self.kept if one.entry.sequence < before and matches(subject, one.entry.subject)]:
+            self._drop(one)
+
+    def newest(self, subject: str, now: float) -> JournalEntry | None:
+        """Return the newest stored message, with its id."""
+        self._discard(now)
+        return next((one.entry for one in reversed(self.kept) if matches(subject, one.entry.subject)), None)
+
+    def heard(self, subject: str) -> str:
+        """Return the subject on which a stored message is sent to subscribers."""
+        if not self.bounds.heard_on:
+            return subject
+        return self.bounds.heard_on.removesuffix(">") + subject.removeprefix(self.subject.partition("*")[0])
 
     def _drop(self, one: _Kept) -> None:
         self.kept.remove(one)
         self._size -= len(one.entry.data)
         self._count[one.entry.subject] -= 1
+
+    def erase(self, sequence: int) -> None:
+        """See :class:`hams_shared.bus.protocol.Journal`."""
+        if self.bounds.append_only:
+            raise RefusedError(f"journal {self.name} is append-only")
+        for one in self.kept:
+            if one.entry.sequence == sequence:
+                self._drop(one)
+                return
 
     def page(self, subject: str, place: Place, limit: int, limit_bytes: int, now: float) -> Page:
         """See :class:`hams_shared.bus.protocol.Journal`."""
@@ -84,7 +122,7 @@ class MemoryJournal:
         size = 0
         for one in self.kept:
             if one.entry.sequence > at and matches(subject, one.entry.subject):
-                found.append(one.entry)
+                found.append(replace(one.entry, id=""))
                 size += len(one.entry.data)
                 if len(found) == limit or size >= limit_bytes:
                     return Page(tuple(found), Place(one.entry.sequence, self.identity), more=True)
@@ -107,14 +145,32 @@ class MemoryJournalClient:
         self._server = server
         self._journal = journal
 
-    async def publish(self, subject: str, data: bytes, id: str) -> int:
+    async def publish(self, subject: str, data: bytes, id: str, age_s: float | None = None) -> int:
         """Send to all subscribers, store, and return the sequence."""
         check_message(subject, data, id, self._bus.max_payload)
         await self._bus.reachable(f"publish on {subject}")
-        sequence = self._journal.store(subject, bytes(data), id, asyncio.get_running_loop().time())
-        self._server.deliver(subject, bytes(data), "", {})
+        now, journal = asyncio.get_running_loop().time(), self._journal
+        again = journal.known(id, now)
+        sequence = journal.store(subject, bytes(data), id, now, age_s)
+        if not (again and journal.bounds.heard_on):
+            self._server.deliver(journal.heard(subject), bytes(data), "", {})
         await asyncio.sleep(0)
         return sequence
+
+    async def erase(self, sequence: int) -> None:
+        """Take a message out."""
+        await self._bus.reachable(f"journal {self._journal.name}")
+        self._journal.erase(sequence)
+
+    async def last(self, subject: str) -> JournalEntry | None:
+        """Return the newest stored message."""
+        await self._bus.reachable(f"journal {self._journal.name}")
+        return self._journal.newest(subject, asyncio.get_running_loop().time())
+
+    async def discard(self, subject: str, before: int) -> None:
+        """Discard older messages."""
+        await self._bus.reachable(f"journal {self._journal.name}")
+        self._journal.discard(subject, before)
 
     async def page(self, subject: str, place: Place, *, limit: int = 128, limit_bytes: int = 262_144) -> Page:
         """Return stored messages from `place` on."""

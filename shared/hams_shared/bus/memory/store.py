@@ -206,6 +206,11 @@ class MemoryObjects:
         await self._bus.reachable(f"bucket {self._bucket}")
         return name in self._objects
 
+    async def sizes(self) -> dict[str, int]:
+        """Bytes of all objects, by name."""
+        await self._bus.reachable(f"bucket {self._bucket}")
+        return {name: len(data) for name, data in self._objects.items()}
+
     async def delete(self, name: str) -> None:
         """Delete; no error when absent."""
         await self._bus.reachable(f"bucket {self._bucket}")

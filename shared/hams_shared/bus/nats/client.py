@@ -19,6 +19,7 @@ from nats.micro.request import Request
 
 from hams_shared.bus.answers import ERROR_CODE, answer_subject, error_answer, service_error
 from hams_shared.bus.nats.connection import CLOSE_S, NatsConnection
+from hams_shared.bus.nats.erasing import ErasingKeyValue
 from hams_shared.bus.nats.errors import translated
 from hams_shared.bus.nats.journal import NatsJournal
 from hams_shared.bus.nats.kv import NatsKeyValue
@@ -144,10 +145,10 @@ class NatsBus(NatsConnection):
             raise service_error(message.headers, message.data)
         return message
 
-    async def kv(self, bucket: str) -> KeyValue:
+    async def kv(self, bucket: str, *, erase: bool = False) -> KeyValue:
         """Open a KV bucket (on disk, history 1), creating it when absent."""
         self.check_open()
-        return await NatsKeyValue(self, bucket).open()
+        return await (ErasingKeyValue if erase else NatsKeyValue)(self, bucket).open()
 
     async def objects(self, bucket: str) -> ObjectStore:
         """Open an object store (on disk), creating it when absent."""

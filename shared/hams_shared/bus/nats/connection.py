@@ -18,8 +18,9 @@ import nats
 import nats.errors
 from nats.aio.client import Client, Server
 
-from hams_shared.bus.nats.errors import is_refusal, no_broker, translated
-from hams_shared.bus.nats.tls import TlsClient
+from hams_shared.bus.nats.errors import is_refusal, no_broker, revoked, translated
+from hams_shared.bus.nats.handover import HandoverClient
+from hams_shared.bus.nats.renewal import follow_file
 from hams_shared.bus.urls import is_tls, redacted
 from hams_shared.bus.wakers import Wakers
 from hams_shared.errors import BrokerError, CredentialsError, DeadlineError, HamsError
@@ -96,6 +97,7 @@ class NatsConnection:
         self._on_disconnect = on_disconnect
         self._on_reconnect = on_reconnect
         self._nc: Any = None
+        self._following: asyncio.Task[None] | None = None
         self._subscriptions: dict[Any, _Droppable] = {}
         self.wakers = Wakers()
         """Woken when the broker was lost or is back, and when the bus closes."""
@@ -117,7 +119,7 @@ class NatsConnection:
             raise BrokerError("no broker URL given", "for example nats://127.0.0.1:4222")
         identity = self._credentials = self._credentials or of_environment()
         secure = identity is not None or any(is_tls(server) for server in self._servers)
-        self._nc = TlsClient() if secure else Client()
+        self._nc = HandoverClient() if secure else Client()
         connecting = asyncio.create_task(self._connect(identity), name="connect")
         try:
             await asyncio.wait({connecting}, timeout=self._connect_timeout)
@@ -133,6 +135,8 @@ class NatsConnection:
             raise
         self.generation = 1
         self._connected.set()
+        if identity is not None and identity.path is not None:
+            self._following = asyncio.create_task(follow_file(self, identity), name="follow credentials")
         return self
 
     async def _connect(self, identity: Credentials | None) -> None:
@@ -155,6 +159,8 @@ class NatsConnection:
 
     async def __aexit__(self, *exc: object) -> None:
         """Send what is buffered (for two seconds at most) and close; handlers still running are cancelled."""
+        if self._following is not None:
+            await ended({self._following})
         if self._connected.is_set() and not self.closed:
             with suppress(HamsError):
                 await self.flush(2.0)
@@ -196,6 +202,11 @@ class NatsConnection:
         return int(self._nc.max_payload)
 
     @property
+    def user(self) -> str:
+        """The broker's user that this connection is; empty: it has no credentials."""
+        return self._credentials.user if self._credentials is not None else ""
+
+    @property
     def jetstream(self) -> Any:
         """A new nats-py JetStream context."""
         return self._nc.jetstream(timeout=5.0)
@@ -224,13 +235,30 @@ class NatsConnection:
                 yield
         except DeadlineError:
             if self._refused and not self.connected:
-                raise no_broker(self.url, self._refused, self._credentials) from None
+                raise revoked(self.url, self._refused, self._credentials) from None
             if self._denials == before:
                 raise
             raise CredentialsError(
                 f"{what}: our credentials do not allow it ({self._denied})",
                 "use those of a role that may, such as admin",
             ) from None
+
+    async def renew(self, identity: Credentials) -> None:
+        """Go on as `identity`, without a pause if the broker is there; while it refuses us, with the next attempt.
+
+        Raises:
+            BrokerError: the broker does not accept it; the connection goes on as it is.
+        """
+        if self.connected:
+            options = {"name": self._name, "error_cb": self._error, "allow_reconnect": False, "connect_timeout": 2}
+            try:
+                with translated(f"new credentials of {identity.user}"):
+                    await self._nc.handover(identity, {**options, **_as_options(identity)})
+            except BrokerError as error:
+                raise no_broker(self.url, str(error), identity) from None
+        else:
+            self._nc.adopt(identity)
+        self._credentials = identity
 
     def forget(self, raw: Any) -> None:
         """Drop an ended subscription of nats-py from the books."""
@@ -254,7 +282,7 @@ class NatsConnection:
         if is_refusal(text) and not self._connected.is_set():  # else a connection that was taken has broken
             self._refused, self._refusals = text, self._refusals + 1
             if self.generation and self._refusals & (self._refusals - 1) == 0:  # before, the caller gets the error
-                log.error("%s", no_broker(self.url, text, self._credentials))
+                log.error("%s", revoked(self.url, text, self._credentials))
             return
         # A broker that stays away repeats itself with every attempt.
         log.log(logging.DEBUG if text == self._last_error else logging.INFO, "broker %s: %s", self.url, text)

@@ -107,6 +107,17 @@ def is_refusal(reason: str) -> bool:
     return any(word in reason.lower() for word in words)
 
 
+def revoked(url: str, reason: str, identity: Credentials | None) -> BrokerError:
+    """Return the error of a broker that has accepted `identity` before, and refuses it now."""
+    if identity is None or "authorization violation" not in reason.lower():
+        return no_broker(url, reason, identity)
+    where = f" at {identity.path}" if identity.path is not None else ""
+    return CredentialsError(
+        f"the broker at {url} rejects the credentials of {identity.user}, which it accepted before: they were revoked",
+        f"put new ones{where}, of `hams-ctl credentials add {identity.user}`: they are read without a restart",
+    )
+
+
 def no_broker(url: str, reason: str = "", identity: Credentials | None = None) -> BrokerError:
     """Return the error for a URL where no broker answers, or none that accepts `identity`."""
     lower = reason.lower()
@@ -120,7 +131,8 @@ def no_broker(url: str, reason: str = "", identity: Credentials | None = None) -
             return CredentialsError(f"the broker at {url} requires credentials", _WHO)
         return CredentialsError(
             f"the broker at {url} rejects the credentials of {identity.user}",
-            "take those of its own `hams-ctl init` folder, and let it read new users (kill -HUP)",
+            "they were revoked or are of another site: take those of its own `hams-ctl init` folder, and let it read "
+            "new users (hams-ctl credentials reload)",
         )
     if "certificate" in lower or "ssl" in lower or "tls" in lower:
         if identity is None:

@@ -7,22 +7,26 @@ lose, and no message that the broker would send to a subject of the reader's cho
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import nats.errors
 import nats.js.errors as js_errors
-from nats.js.api import DiscardPolicy, Header, StorageType, StreamConfig
+from nats.js.api import DiscardPolicy, Header, RePublish, StorageType, StreamConfig
 
 from hams_shared.bus.journal import check_message
 from hams_shared.bus.nats.bucket import Bucket, stream_missing
 from hams_shared.bus.nats.connection import NatsConnection
 from hams_shared.bus.protocol import Bounds, JournalEntry, Page, Place
+from hams_shared.errors import RefusedError
 
 ACK_S = 2.0
 """Deadline of an acknowledgement, s."""
 HEADER_ROOM = 1024
 """What headers may add to a message, bytes; the broker counts them."""
 _NO_MESSAGE = 10037
+_NOT_THERE = (_NO_MESSAGE, 10043, 10057)
+"""No such message; of the last, "delete failed", the text says whether it is not permitted."""
 
 
 class NatsJournal(Bucket):
@@ -48,15 +52,21 @@ class NatsJournal(Bucket):
             duplicate_window=bounds.duplicate_s,
             storage=StorageType.FILE,
             num_replicas=self._bus.replicas,
+            republish=RePublish(src=_open_ended(self._subject), dest=bounds.heard_on) if bounds.heard_on else None,
+            allow_msg_ttl=bounds.ages or None,
+            deny_delete=bounds.append_only,
+            deny_purge=bounds.append_only,
         )
         return await self._js.add_stream(config)
 
-    async def publish(self, subject: str, data: bytes, id: str) -> int:
+    async def publish(self, subject: str, data: bytes, id: str, age_s: float | None = None) -> int:
         """Send, store, and return the sequence. See :class:`hams_shared.bus.protocol.Journal`."""
         check_message(subject, data, id, self._bus.max_payload - HEADER_ROOM)
+        header = {Header.MSG_ID: id}
+        if age_s is not None:
+            header[Header.MSG_TTL] = f"{max(1, round(age_s))}s"
 
         async def store() -> int:
-            header = {Header.MSG_ID: id}
             try:
                 ack = await self._js.publish(subject, data, timeout=ACK_S, stream=self._bucket, headers=header)
             except nats.errors.TimeoutError:
@@ -70,6 +80,21 @@ class NatsJournal(Bucket):
     async def page(self, subject: str, place: Place, *, limit: int = 128, limit_bytes: int = 262_144) -> Page:
         """Return stored messages from `place` on. See :class:`hams_shared.bus.protocol.Journal`."""
         return await self._retry("read", lambda: self._page(subject, place, limit, limit_bytes))
+
+    async def erase(self, sequence: int) -> None:
+        """Take a message out. See :class:`hams_shared.bus.protocol.Journal`."""
+
+        async def remove() -> None:
+            with stream_missing():
+                try:
+                    await self._js.delete_msg(self._bucket, sequence)
+                except js_errors.APIError as error:
+                    if "not permitted" in str(error.description):
+                        raise RefusedError(f"journal {self._bucket} is append-only") from None
+                    if error.err_code not in _NOT_THERE:
+                        raise
+
+        await self._retry(f"erase {sequence}", remove)
 
     async def _page(self, subject: str, place: Place, limit: int, limit_bytes: int) -> Page:
         with stream_missing():
@@ -94,6 +119,28 @@ class NatsJournal(Bucket):
                 return Page(tuple(entries), Place(at, journal), more=False)
         return Page(tuple(entries), Place(at, journal), more=True)
 
+    async def last(self, subject: str) -> JournalEntry | None:
+        """Return the newest stored message. See :class:`hams_shared.bus.protocol.Journal`."""
+
+        async def read() -> JournalEntry | None:
+            found = await self._found(lambda: self._js.get_last_msg(self._bucket, subject))
+            if found is None:
+                return None
+            return JournalEntry(
+                int(found.seq), found.subject, found.data or b"", (found.headers or {}).get(Header.MSG_ID, "")
+            )
+
+        return await self._retry("read", read)
+
+    async def discard(self, subject: str, before: int) -> None:
+        """Discard older messages. See :class:`hams_shared.bus.protocol.Journal`."""
+
+        async def purge() -> None:
+            with stream_missing():
+                await self._js.purge_stream(self._bucket, subject=subject, seq=before)
+
+        await self._retry("discard", purge)
+
     async def _before(self, age_s: float, first: int, last: int) -> int:
         """Return the sequence before the first message of the last `age_s` s, by bisection: times never go back."""
         if age_s <= 0:
@@ -110,10 +157,19 @@ class NatsJournal(Bucket):
 
     async def _next(self, subject: str, sequence: int) -> Any:
         """Return nats-py's message at or behind `sequence`, or None."""
+        return await self._found(lambda: self._js.get_msg(self._bucket, seq=sequence, subject=subject, next=True))
+
+    @staticmethod
+    async def _found(get: Callable[[], Awaitable[Any]]) -> Any:
         with stream_missing():
             try:
-                return await self._js.get_msg(self._bucket, seq=sequence, subject=subject, next=True)
+                return await get()
             except js_errors.NotFoundError as error:
                 if error.err_code == _NO_MESSAGE:
                     return None
                 raise
+
+
+def _open_ended(subject: str) -> str:
+    """Return the pattern that takes all that `subject` (with ``*``) takes, as a republished one must be written."""
+    return f"{subject.partition('*')[0]}>" if "*" in subject else subject

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import nats.errors
 import nats.js.errors as js_errors
-from nats.js.api import StorageType
+from nats.js.api import DeliverPolicy, StorageType
 
 from hams_shared.bus.nats.bucket import Bucket, stop_consumer, stream_missing
 from hams_shared.errors import DeadlineError, DigestError, NotFoundError
 
 STALL_S = 15.0
-"""Deadline between two chunks of an object; nats-py re-creates a lost consumer within ten seconds."""
+"""Deadline between two chunks of an object, or two names of a list; nats-py re-creates a lost consumer within 10 s."""
 
 
 class _Source:
@@ -76,7 +77,7 @@ class NatsObjectStore(Bucket):
 
         await self._retry(f"store {name}", store)
 
-    async def get(self, name: str, progress: Callable[[int], None] | None = None) -> bytes:
+    async def get(self, name: str, progress: Callable[[int], None] | None = None) -> bytes | bytearray:
         """Return the object.
 
         Raises:
@@ -86,7 +87,7 @@ class NatsObjectStore(Bucket):
         """
         return await self._retry(f"get {name}", lambda: self._read(name, progress))
 
-    async def _read(self, name: str, progress: Callable[[int], None] | None) -> bytes:
+    async def _read(self, name: str, progress: Callable[[int], None] | None) -> bytes | bytearray:
         # nats-py's own get waits without a deadline when chunks are missing, and copies all bytes with every
         # chunk.
         info = await self._info(name)
@@ -105,20 +106,50 @@ class NatsObjectStore(Bucket):
         try:
             while len(data) < info.size:
                 data += (await consumer.next_msg(timeout=STALL_S)).data
+                await asyncio.sleep(0)  # chunks that are there already are taken without a wait: heartbeats must go on
                 if progress is not None:
                     progress(len(data))
         except nats.errors.TimeoutError:
             raise DeadlineError(f"{name}: only {len(data)} of {info.size} bytes came from the broker") from None
         finally:
             await stop_consumer(consumer)
-        whole = bytes(data)
-        if await asyncio.to_thread(_digest, whole) != info.digest:
+        if await asyncio.to_thread(_digest, data) != info.digest:
             raise DigestError(f"bucket {self._bucket}: {name} is damaged on the broker", "delete it and deploy again")
-        return whole
+        return data  # not copied into bytes: for each GB that would stop the event loop for a second
 
     async def exists(self, name: str) -> bool:
         """Whether `name` is stored."""
         return await self._retry(f"look for {name}", lambda: self._info(name)) is not None
+
+    async def sizes(self) -> dict[str, int]:
+        """Bytes of all objects, by name."""
+        return await self._retry("list", self._listed)
+
+    async def _listed(self) -> dict[str, int]:
+        # nats-py's own list asks for the stream's name, which only an admin may, and waits without a deadline.
+        found: dict[str, int] = {}
+        with stream_missing():
+            consumer = await self._js.subscribe(
+                f"$O.{self._bucket}.M.>",
+                stream=f"OBJ_{self._bucket}",
+                ordered_consumer=True,
+                deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+                inactive_threshold=30,
+            )
+        try:
+            info = await consumer.consumer_info()
+            left = info.num_pending + (info.delivered.consumer_seq if info.delivered else 0)
+            while left:
+                message = await consumer.next_msg(timeout=STALL_S)
+                one = json.loads(message.data)
+                if not one.get("deleted"):
+                    found[str(one["name"])] = int(one.get("size") or 0)
+                left = message.metadata.num_pending
+        except nats.errors.TimeoutError:
+            raise DeadlineError(f"bucket {self._bucket}: the broker listed only {len(found)} objects") from None
+        finally:
+            await stop_consumer(consumer)
+        return found
 
     async def delete(self, name: str) -> None:
         """Delete; no error when absent."""
@@ -130,6 +161,6 @@ class NatsObjectStore(Bucket):
         await self._retry(f"delete {name}", remove)
 
 
-def _digest(data: bytes) -> str:
+def _digest(data: bytes | bytearray) -> str:
     """Digest in the object store's own notation."""
     return "SHA-256=" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode()

@@ -31,6 +31,10 @@ class TlsClient(Client):  # type: ignore[misc]
     """A client that sends CONNECT over TLS, or not at all."""
 
     _transport: Any
+    _pending: Any
+    _flusher_task: Any
+    _reading_task: Any
+    _ping_interval_task: Any
 
     def __init__(self) -> None:
         super().__init__()

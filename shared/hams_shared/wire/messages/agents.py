@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from hams_shared.wire.messages.base import Wire, WireError
 from hams_shared.wire.messages.group import ModelRef
 
 
-class DeviceRecord(Wire):
+class OfAgent(Wire):
+    """Base of what agents report: it is calculated with, so that each number is finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class DeviceRecord(OfAgent):
     """KV ``devices/<device>``: what an agent advertises when it starts."""
 
     device: str = Field(pattern=r"^[a-z0-9_-]+\.[a-z0-9_-]+\.[a-z0-9_-]+$")
@@ -25,13 +31,14 @@ class DeviceRecord(Wire):
     lanes: int = Field(1, ge=1, description="inferences that it computes at a time, each on its part of the device")
     limit: str = Field("", description="what keeps it from all of its cores, such as: 2 of 16 cores (cgroup quota)")
     memory_mib: int
-    precisions: tuple[str, ...]
+    precisions: tuple[str, ...] = Field(min_length=1)
     runtime: str
     fingerprint: str = Field(description="equal for equal hardware and settings, on any host")
     emulated: bool = False
     idle_w: float = Field(0.0, ge=0, description="power, W; 0: not known")
     busy_w: float = Field(0.0, ge=0, description="power with all lanes busy, W; 0: not known")
     version: str
+    protocol: tuple[int, int] = Field((0, 0), description="oldest and newest that it speaks; see wire/protocol.py")
     started_at: float
 
     @property
@@ -39,17 +46,49 @@ class DeviceRecord(Wire):
         """Whether the host's cores compute its networks: a CPU, not an emulated one."""
         return self.kind == "cpu" and not self.emulated
 
+    def belongs(self, key: str) -> bool:
+        """Whether it is of device `key`."""
+        return self.device == key
 
-class DeviceHealth(Wire):
-    """KV ``health/<device>``: the hangs of a device; outlives its agent."""
+
+HANGS = 3
+"""So many hangs and failures of a device within 15 minutes and it is quarantined: it gets no more work."""
+
+
+class NetworkFault(OfAgent):
+    """A network that fails on one device while others run: the pair gets no work."""
+
+    digest: str
+    model: str = Field(description="its name")
+    reason: str
+    runtime: str = Field(description="the fault holds for this runtime and driver")
+    out: bool = Field(True, description="false: it is tried again, and may serve")
+    until: float = Field(
+        0.0, description="Unix time, s, when it is tried again, or when its fault is forgotten; 0: neither by itself"
+    )
+    strikes: int = Field(1, ge=1, description="how often it was taken out; each time for twice as long")
+
+
+class DeviceHealth(OfAgent):
+    """KV ``health/<device>``: the faults of a device; outlives its agent, which writes it."""
 
     device: str
     hangs: tuple[float, ...] = Field((), description="Unix times, s, of those that still count")
+    failures: tuple[float, ...] = Field(
+        (), description="Unix times, s, when inferences failed so often, or the process crashed, that its agent ended"
+    )
     quarantined: bool = Field(False, description="it gets no work until `hams-ctl devices resume`")
-    reason: str = Field("", description="what hung last")
+    reason: str = Field("", description="what hung or failed last")
+    gone: str = Field("", description="why the device is not there, such as: /dev/memx0 disappeared")
+    networks: tuple[NetworkFault, ...] = Field((), description="networks that fail on it")
+
+    @property
+    def faulty(self) -> dict[str, str]:
+        """The networks that get no work on it: the reason by digest."""
+        return {one.digest: one.reason for one in self.networks if one.out}
 
 
-class AssignmentState(Wire):
+class AssignmentState(OfAgent):
     """An agent's progress with one plan of one group."""
 
     group: str
@@ -58,9 +97,10 @@ class AssignmentState(Wire):
     loaded: int = 0
     total: int = 0
     error: WireError | None = None
+    digest: str = Field("", description="the network that fails, where the device may serve the group's other nodes")
 
 
-class NodeLoad(Wire):
+class NodeLoad(OfAgent):
     """The cost of one node on its device since the agent started."""
 
     group: str
@@ -71,6 +111,8 @@ class NodeLoad(Wire):
     busy_s: float = Field(0.0, description="time of the whole device: on one of n lanes the n-th part")
     alone: int = Field(0, description="inferences, of these, that had a device of several lanes to themselves")
     alone_s: float = Field(0.0, description="their part of busy_s; other inferences show what the device can do")
+    not_finite: int = Field(0, description="frames that failed since its network gave NaN or infinity for them")
+    failed: int = Field(0, description="frames that failed since the inference of its network did")
     cpu_s: dict[str, float] = Field(
         default_factory=dict,
         description="CPU time by step (prepare, infer, decode, crop) of the threads that did it; other threads of a "
@@ -78,7 +120,7 @@ class NodeLoad(Wire):
     )
 
 
-class Heartbeat(Wire):
+class Heartbeat(OfAgent):
     """``hams.v1.heartbeat.<device>``: an agent is alive, and its whole state in brief, so that none need be kept."""
 
     device: str
@@ -111,7 +153,7 @@ class ProfileRequest(Wire):
     )
 
 
-class ProfilePoint(Wire):
+class ProfilePoint(OfAgent):
     """One way to run a network on a device, and what it gives."""
 
     lanes: int = Field(1, ge=1, description="inferences at a time")
@@ -120,7 +162,7 @@ class ProfilePoint(Wire):
     ms: float = Field(gt=0, description="time of one inference, mean")
 
 
-class ProfileRecord(Wire):
+class ProfileRecord(OfAgent):
     """KV ``profiles/<key>``: one cell of the FPS matrix; ``reason`` is set, and FPS 0, for an unsupported pair."""
 
     digest: str
@@ -147,21 +189,18 @@ class ProfileRecord(Wire):
     baseline: str = Field("", description="digest of the network that was measured in turns with it; empty: none")
     baseline_fps: float = Field(0.0, description="throughput of that one in the same moments, images/s")
     load: float = Field(0.0, ge=0, le=1, description="the part of the device's cores that others used meanwhile")
+    further: str = Field("", description="short digest of what was fed besides the image; empty: nothing")
 
     @property
     def key(self) -> str:
         """KV key: what the measurement depends on, and nothing else."""
-        return profile_key(self.digest, self.input_shape, self.fingerprint, self.runtime, self.precision)
+        network = profile_key_begin(self.digest, self.input_shape, self.further)
+        return f"{network}.{profile_key_end(self.fingerprint, self.runtime, self.precision)}"
 
 
-def profile_key(digest: str, shape: tuple[int, ...], fingerprint: str, runtime: str, precision: str) -> str:
-    """Key of a profile: model digest and input shape, device fingerprint, runtime version, precision."""
-    return f"{profile_key_begin(digest, shape)}.{profile_key_end(fingerprint, runtime, precision)}"
-
-
-def profile_key_begin(digest: str, shape: tuple[int, ...]) -> str:
-    """Return the part of a profile's key that names the network."""
-    return f"{digest}.{'x'.join(map(str, shape))}"
+def profile_key_begin(digest: str, shape: tuple[int, ...], further: str = "") -> str:
+    """Return the part of a profile's key that names the network, its input's shape, and what else it is fed."""
+    return f"{digest}.{'x'.join(map(str, shape))}{f'-{further}' if further else ''}"
 
 
 def profile_key_end(fingerprint: str, runtime: str, precision: str) -> str:

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from hams_shared.wire.messages.base import Wire, WireError
+from hams_shared.wire.messages.base import StoredAnswer, StoredRequest, Wire
+from hams_shared.wire.messages.histogram import Histogram
 
 EventKind = Literal["new", "update", "end", "zone_entered", "zone_left", "zone_dwell", "line_crossed", "rule"]
 
@@ -36,8 +37,9 @@ class Event(Wire):
         0.0, description="of zone_left and zone_dwell: how long it has been there; after a restart: at least"
     )
     rule: str = Field("", description="of rule: its name")
-    reason: str = Field("", description="of end: lost, stream-ended, undeployed, restart")
-    crop: bytes | None = Field(None, description="JPEG of the object at its best, where the consumer asked for it")
+    reason: str = Field("", description="of end: lost, no-frames, stream-ended, undeployed, restart")
+    crop: bytes | None = Field(None, description="JPEG of the track at its best so far, where the group asks for it")
+    traceparent: str = Field("", description="W3C, of an event of a traced frame; others come without")
 
 
 class OpenZone(Wire):
@@ -79,6 +81,7 @@ class ZoneCounts(Wire):
     entries: int
     exits: int
     dwell_s: float = Field(description="sum of the stays that ended")
+    dwell: Histogram | None = Field(None, description="the lengths of these stays, s")
 
 
 class LineCounts(Wire):
@@ -95,15 +98,10 @@ class PlaceCounts(Wire):
     lines: dict[str, LineCounts] = Field({})
 
 
-class EventsRequest(Wire):
+class EventsRequest(StoredRequest):
     """Request on ``hams.v1.events-after.<group>``: some of its stored events, oldest first."""
 
     stream: str = Field("*", pattern=r"^(\*|[a-zA-Z0-9_-]{1,64})$", description="name of a stream, or * for all")
-    after: int = Field(0, ge=0, description="those behind this sequence; 0: from the oldest")
-    journal: str = Field("", description="what `after` belongs to, as an answer names it; empty: the present one")
-    since_s: float | None = Field(
-        None, ge=0, description="instead of `after`: those stored in the last since_s seconds; 0: only newer ones"
-    )
 
 
 class StoredEvent(Wire):
@@ -113,14 +111,10 @@ class StoredEvent(Wire):
     event: bytes = Field(description="an event, msgpack")
 
 
-class EventsAnswer(Wire):
+class EventsAnswer(StoredAnswer):
     """Stored events, and where to read on; or why there are none."""
 
     events: tuple[StoredEvent, ...] = ()
-    after: int = Field(0, description="for the next request")
-    journal: str = Field("", description="for the next request: a broker that lost its store has another one")
-    more: bool = Field(False, description="whether there may be more now")
-    error: WireError | None = None
 
 
 class TracksRecord(Wire):

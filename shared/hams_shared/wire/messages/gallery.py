@@ -26,6 +26,11 @@ class GalleryHead(Wire):
     pages: int = Field(ge=0, le=200_000)
     count: int = Field(ge=0, description="identities")
     saved: float = Field(description="Unix time, s")
+    keep_days: float | None = Field(
+        -1.0,
+        ge=-1,
+        description="as the group file had it when it was stored; -1: unknown, of an earlier version of HAMS",
+    )
     writer: str = Field("", max_length=64, description="the process that wrote it")
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Annotated
+
 from pydantic import Field
 
+from hams_shared.errors import MessageError
 from hams_shared.group.node_spec import InputSpec
-from hams_shared.wire.messages.base import Wire
+from hams_shared.wire.messages.base import BRIEF, Wire
 from hams_shared.wire.messages.group import GroupRecord, ModelRef
 
 
@@ -15,7 +20,7 @@ class VariantChoice(Wire):
     model: ModelRef
     label: str = Field(description="short, e.g. int8")
     agreement: float = Field(description="with its source, 0-1")
-    input: InputSpec | None = Field(None, description="its input, where that is not the node's")
+    input: Annotated[InputSpec, BRIEF] | None = Field(None, description="its input, where that is not the node's")
     fps: float = Field(0.0, description="images/s alone on that device")
     source_fps: float = Field(0.0, description="of the source there; 0: it does not run there")
 
@@ -39,6 +44,14 @@ class Plan(Wire):
     )
     unmet: bool = Field(False, description="whether the group's target cannot be met")
     made_at: float = 0.0
+
+    @property
+    def whole(self) -> bool:
+        """Whether it places each node of its group, and no other, with shares that are numbers above 0."""
+        placed = all(
+            places and all(0 < share < math.inf for share in places.values()) for places in self.shares.values()
+        )
+        return placed and self.shares.keys() == self.group.spec.nodes.keys()
 
     @property
     def devices(self) -> frozenset[str]:
@@ -76,6 +89,16 @@ class Plan(Wire):
         total = sum(places.values())
         return places.get(device, 0.0) / total if total > 0 else 0.0
 
+    def device_of(self, node: str, route: Mapping[str, str]) -> str:
+        """Return the device that does `node`'s part of a frame. Raises MessageError: `route` does not fit the plan."""
+        places = self.shares[node]
+        if len(places) == 1:
+            return next(iter(places))
+        device = route.get(node, "")
+        if device not in places:
+            raise MessageError(f"the frame's route has no device of the plan for node {node}")
+        return device
+
     def nodes_on(self, device: str) -> tuple[str, ...]:
         """Nodes that `device` serves, parents first."""
         return tuple(n for n in self.group.spec.depth_first() if device in self.shares.get(n, {}))
@@ -88,6 +111,11 @@ class PlanRecord(Wire):
     active: Plan | None = None
     next: Plan | None = None
     term: int = Field(0, description="of the leading scheduler that wrote it")
+
+    def belongs(self, key: str) -> bool:
+        """Whether it and its plans are of group `key`, and place all of it."""
+        plans = [plan for plan in (self.active, self.next) if plan]
+        return self.group == key and all(plan.group.spec.name == key and plan.whole for plan in plans)
 
     @property
     def newest(self) -> int:

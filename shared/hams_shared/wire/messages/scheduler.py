@@ -29,6 +29,13 @@ class SurviveRequest(Wire):
     reserve_memory: bool = Field(False, description="memory for all fallbacks at once, so that they can be loaded")
 
 
+class SupposedDevice(Wire):
+    """A device that a question about plans supposes: a twin of one that is alive."""
+
+    like: str = Field(description="id of the device whose measurements it has")
+    host: str = Field("", description="on which it is; empty: on that device's, whose cores they share")
+
+
 class PlanRequest(Wire):
     """Request: what would each strategy do with this group, or with it and others at once? Nothing is deployed."""
 
@@ -38,6 +45,8 @@ class PlanRequest(Wire):
     time_limit_s: float = Field(1.0, gt=0, le=60)
     each_loss: bool = Field(False, description="also the plan without each device; with one strategy")
     survive: SurviveRequest | None = Field(None, description="whole nodes, placed by a search of its own")
+    without: tuple[str, ...] = Field((), description="devices that are supposed not to be there")
+    added: tuple[SupposedDevice, ...] = Field((), max_length=16, description="devices that are supposed to be there")
 
     @property
     def groups(self) -> list[GroupRecord]:
@@ -170,7 +179,8 @@ class DeviceView(Wire):
     """A device as the scheduler sees it now."""
 
     record: DeviceRecord
-    state: Literal["alive", "lost", "quarantined"]
+    state: Literal["alive", "lost", "quarantined", "gone", "incompatible"]
+    misfit: str = Field("", description="why it cannot work with this version of HAMS")
     health: DeviceHealth | None = None
     heartbeat: Heartbeat | None = None
     silent_s: float = 0.0
@@ -207,9 +217,13 @@ class SchedulerView(Wire):
 
     devices: tuple[DeviceView, ...]
     groups: tuple[GroupView, ...]
+    unread: dict[str, WireError] = Field({}, description="by group: why its newest record cannot be read")
+    version: str = ""
+    protocol: tuple[int, int] = Field((0, 0), description="oldest and newest that the scheduler speaks")
     matrix: MatrixView
     profiling: dict[str, str] = Field({}, description="device → model being measured")
     waiting_profiles: int = 0
+    epoch: int = Field(0, description="highest of all plans that were ever made; it counts them")
     losses: int = Field(0, description="devices that serve, for whose loss the next plans are to be ready")
     losses_ready: int = Field(0, description="those for which they are")
     leader: LeaderRecord | None = Field(None, description="the scheduler that answers")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +11,12 @@ import pytest
 import yaml
 
 from hams_agents.backends.base import Capabilities
-from hams_agents.backends.emulated import Busy, EmulatedBackend, Pacer, burn
+from hams_agents.backends.emulated import Busy, EmulatedBackend, EmulatedNetwork, Faults, Pacer, burn
 from hams_agents.backends.registry import open_backend
 from hams_agents.device_record import device_record, fingerprint
 from hams_agents.devices import parse
-from hams_agents.emulation_profile import EmulationProfile, HangFault, read_profile
+from hams_agents.emulated_faults import FailFault, HangFault
+from hams_agents.emulation_profile import EmulationProfile, read_profile
 from hams_shared.errors import DeviceSpecError, ModelError, UnsupportedModelError
 from support.networks import images, means, model_file
 
@@ -49,6 +52,71 @@ def test_a_fault_is_shown_and_changes_no_measurement(tmp_path: Path) -> None:
     assert [HangFault(after=2).hangs("model", done) for done in (1, 2)] == [False, True]
     fault.touch()
     assert HangFault(while_exists=fault).hangs("model", 0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "failing"),
+    [
+        ({}, [0, 1, 2, 3, 4, 5, 6, 7]),
+        ({"after": 5}, [5, 6, 7]),
+        ({"rate": 0.5}, [1, 3, 5, 7]),
+        ({"rate": 0.25, "after": 2}, [5]),
+        ({"from_s": 11}, []),
+        ({"models": ["other"]}, []),
+        ({"while_exists": "/nowhere"}, []),
+    ],
+)
+def test_when_inferences_fail(fault: dict[str, object], failing: list[int]) -> None:
+    assert [n for n in range(8) if FailFault.model_validate(fault).strikes("means", n, age_s=10.0)] == failing
+
+
+def test_inferences_fail_fast_or_slowly_and_give_nan(tmp_path: Path) -> None:
+    fault = tmp_path / "fault"
+    fault.touch()
+    clock = Clock()
+
+    def network(**faults: dict[str, object]) -> EmulatedNetwork:
+        path = tmp_path / "profile.yaml"
+        path.write_text(yaml.safe_dump({**PROFILE, "run": "openvino", "fps": {"*": 10}, **faults}))
+        opened = EmulatedBackend(parse(f"emulated:{path}"), open_backend, None, clock, clock.sleep)
+        assert opened.capabilities.name == f"emulated VPU (made to {'give NaN' if 'nan' in faults else 'fail'})"
+        return opened.load(model_file(means(tmp_path)))
+
+    for fast, took in ((True, 0.0), (False, 0.1)):
+        ill = network(fail={"text": "CL_DEVICE_LOST", "fast": fast, "while_exists": str(fault)})
+        began = clock.now
+        with pytest.raises(ModelError, match="model .* failed: CL_DEVICE_LOST"):
+            ill.infer(images(1))
+        assert clock.now - began == pytest.approx(took)
+    ill = network(nan={"rate": 0.5})
+    assert [bool(np.isnan(ill.infer(images(1))["y"]).all()) for _ in range(4)] == [False, True, False, True]
+
+
+def test_a_device_is_there_while_its_file_exists(tmp_path: Path) -> None:
+    stick = tmp_path / "stick"
+    with pytest.raises(DeviceSpecError, match="is not there: no .*/stick"):
+        backend(tmp_path, device_file=str(stick))
+    stick.touch()
+    opened = backend(tmp_path, device_file=str(stick))
+    network = opened.load(model_file(means(tmp_path)))
+    network.infer(images(1))
+    stick.unlink()
+    with pytest.raises(ModelError, match="the device is gone"):
+        network.infer(images(1))
+    with pytest.raises(ModelError, match="the device is gone"):
+        opened.load(model_file(means(tmp_path)))
+
+
+@pytest.mark.parametrize("at", ["load", "inference"])
+def test_a_driver_ends_the_process(tmp_path: Path, at: str) -> None:
+    profile = stated(abort={"at": at, "signal": "SIGKILL", "models": ["means"], "after": 0})
+    faults = Faults(profile, Clock())
+    child = os.fork()
+    if not child:  # only what ends it runs there
+        faults.load("means") if at == "load" else faults.inference("means", 0)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert faults.inference("other", 0) is None
 
 
 @pytest.mark.parametrize("run", ["openvino", "onnxruntime"])

@@ -39,7 +39,7 @@ DIGEST = "000080ccf4f8d02d0000bcedf79f1efb0000384200003c42"
 def backend(folder: Path, **changes: object) -> EmulatedBackend:
     path = folder / "profile.yaml"
     path.write_text(yaml.safe_dump({**PROFILE, "run": "onnxruntime", **changes}))
-    opened = open_backend(parse(f"emulated:{path}"), folder / "outputs")
+    opened = open_backend(parse(f"emulated:{path}"), folder)
     assert isinstance(opened, EmulatedBackend)
     return opened
 

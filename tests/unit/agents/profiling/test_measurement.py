@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hams_agents.backends.base import ModelFile
+from hams_agents.backends.base import NO_FURTHER, Further, ModelFile
 from hams_agents.profiling.measurement import Sampler, SamplerLimits, median_interval, profile, profile_steps, quantile
 from hams_shared.errors import ModelError
 
@@ -111,7 +111,9 @@ class Fake:
         self._each = each
         self._left = fail_after
 
-    def infer(self, batch: np.ndarray, *, alone: bool = True) -> Mapping[str, np.ndarray]:
+    def infer(
+        self, batch: np.ndarray, *, further: Further = NO_FURTHER, alone: bool = True
+    ) -> Mapping[str, np.ndarray]:
         self._left -= 1
         if self._left < 0:
             raise ModelError("out of memory")
@@ -164,7 +166,9 @@ class OfLanes(Fake):
         """So many of the first inferences in lanes take three times as long."""
         self._lock = threading.Lock()
 
-    def infer(self, batch: np.ndarray, *, alone: bool = True) -> Mapping[str, np.ndarray]:
+    def infer(
+        self, batch: np.ndarray, *, further: Further = NO_FURTHER, alone: bool = True
+    ) -> Mapping[str, np.ndarray]:
         if alone:
             return super().infer(batch)
         with self._lock:
@@ -229,7 +233,9 @@ class OnShared(Fake):
         super().__init__(each, dynamic_batch=False)
         self._shared = shared
 
-    def infer(self, batch: np.ndarray, *, alone: bool = True) -> Mapping[str, np.ndarray]:
+    def infer(
+        self, batch: np.ndarray, *, further: Further = NO_FURTHER, alone: bool = True
+    ) -> Mapping[str, np.ndarray]:
         self._shared.run(self._each)
         return super().infer(batch)
 

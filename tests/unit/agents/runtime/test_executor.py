@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hams_agents.backends.base import NO_FURTHER, Further
 from hams_agents.runtime import executor as executor_module
 from hams_agents.runtime.executor import Executor
-from hams_agents.runtime.serving import Finished, ServedNode, Visit
+from hams_agents.runtime.served_node import ServedNode
+from hams_agents.runtime.serving import Finished, Visit
 from hams_agents.tasks.registry import build_task
 from hams_shared.errors import HamsError, ModelError, RefusedError
 from hams_shared.wire.frames import FrameId, Work
@@ -28,7 +30,9 @@ class Gated:
     def __init__(self) -> None:
         self.gate = threading.Event()
 
-    def infer(self, batch: NDArray[np.generic], *, alone: bool = True) -> Mapping[str, NDArray[np.generic]]:
+    def infer(
+        self, batch: NDArray[np.generic], *, further: Further = NO_FURTHER, alone: bool = True
+    ) -> Mapping[str, NDArray[np.generic]]:
         assert self.gate.wait(60)
         return {"out": np.zeros((len(batch), 1), np.float32)}
 
@@ -142,7 +146,7 @@ async def test_a_failing_job_tells_why_and_the_thread_goes_on() -> None:
 async def test_a_failing_network_becomes_an_output_that_says_so() -> None:
     bench = Bench()
 
-    def fail(batch: object, *, alone: bool = True) -> Mapping[str, NDArray[np.generic]]:
+    def fail(batch: object, **_: object) -> Mapping[str, NDArray[np.generic]]:
         raise ModelError("device lost its mind")
 
     bench.network.infer = fail  # type: ignore[method-assign,assignment]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 
-from hams_agents.runtime.progress import FIRST_S, FLOOR_S, HANGS, MOST_S, WINDOW_S, Hang, Load, Progress, after_hang
+from hams_agents.runtime.health_rules import WINDOW_S, after_hang
+from hams_agents.runtime.progress import FIRST_S, FLOOR_S, MOST_S, Hang, Load, Progress
 from hams_agents.runtime.watchdog import Watchdog
-from hams_shared.wire.messages.agents import DeviceHealth
+from hams_shared.wire.messages.agents import HANGS, DeviceHealth
 from support.wait import until_sync
 
 

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hams_agents.backends.base import NO_FURTHER, Further
 from hams_agents.backends.network import Lanes
 from hams_agents.devices import lanes, request_lanes
 from hams_agents.runtime.executor import Executor
-from hams_agents.runtime.serving import Finished, ServedNode, Visit
+from hams_agents.runtime.served_node import ServedNode
+from hams_agents.runtime.serving import Finished, Visit
 from hams_agents.tasks.registry import build_task
 from hams_shared.errors import HamsError
 from hams_shared.wire.frames import FrameId, Work
@@ -34,7 +36,9 @@ class Counting:
         self.running = self.most = 0
         self.alone: list[bool] = []
 
-    def infer(self, batch: NDArray[np.generic], *, alone: bool = True) -> Mapping[str, NDArray[np.generic]]:
+    def infer(
+        self, batch: NDArray[np.generic], *, further: Further = NO_FURTHER, alone: bool = True
+    ) -> Mapping[str, NDArray[np.generic]]:
         with self.lock:
             self.running += 1
             self.most = max(self.most, self.running)

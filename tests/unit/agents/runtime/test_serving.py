@@ -12,7 +12,8 @@ import pytest
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from hams_agents.runtime.serving import Batch, Piece, ServedNode, finish, prepare
+from hams_agents.runtime.served_node import ServedNode
+from hams_agents.runtime.serving import Batch, Piece, finish, prepare
 from hams_agents.tasks.base import Detected
 from hams_agents.tasks.crops import cut
 from hams_agents.tasks.input import IDENTITY

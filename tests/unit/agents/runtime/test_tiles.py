@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from hams_agents.backends.base import ModelFile
 from hams_agents.backends.registry import open_backend
 from hams_agents.devices import parse
-from hams_agents.runtime.serving import Batch, Piece, ServedNode, finish, infer, prepare
+from hams_agents.runtime.served_node import ServedNode
+from hams_agents.runtime.serving import Batch, Piece, finish, infer, prepare
 from hams_agents.tasks.input import compose
 from hams_agents.tasks.input import prepare as prepared
 from hams_agents.tasks.registry import build_task

@@ -16,7 +16,7 @@ from hams_shared.bus.protocol import KeyValue
 from hams_shared.bus.records import watched
 from hams_shared.wire import codec
 from hams_shared.wire.messages.plan import PlanRecord
-from support.build import plan
+from support.build import group_spec, plan
 from support.wait import until
 
 
@@ -49,7 +49,7 @@ class Bench:
 
 def record(group: str, epoch: int) -> PlanRecord:
     """A plan."""
-    return PlanRecord(group=group, active=plan(epoch, {"det": "h.b.u", "age": "h.b.u"}))
+    return PlanRecord(group=group, active=plan(epoch, {"det": "h.b.u", "age": "h.b.u"}, group_spec(name=group)))
 
 
 @asynccontextmanager

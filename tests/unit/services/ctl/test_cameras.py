@@ -123,11 +123,13 @@ async def test_addresses_that_are_none(bad: str) -> None:
 async def test_a_login_needs_both() -> None:
     code, _, err = await ctl("discover", "--user", "admin")
     assert code == 2
-    assert "--password is missing" in " ".join(err.split())
-    code, _, err = await ctl("discover", "--password", SECRET)
+    assert "HAMS_CAMERA_PASSWORD is not set" in " ".join(err.split())
+    code, _, err = await ctl("discover", "--password-file", "none")
     assert code == 2
-    assert "--password goes with --user" in " ".join(err.split())
-    assert SECRET not in err
+    assert "--password-file goes with --user" in " ".join(err.split())
+    code, _, err = await ctl("discover", "--user", "admin", "--password-file", "none")
+    assert code == 2
+    assert "cannot read none" in " ".join(err.split())
 
 
 async def test_without_the_extra_it_says_how_to_install_it(tmp_path: Path) -> None:

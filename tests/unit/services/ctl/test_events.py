@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
 from hams_client import Event
-from hams_services.ctl.actions.events import COLUMNS, as_map, cells, line, what
+from hams_services.ctl.actions.events import COLUMNS, as_map, cells, line, what, write_crop
 from hams_services.ctl.options import duration_s, kinds_of
+from hams_shared.errors import SourceError
 from support.events import event
 
 HEAD = [name for name, _ in COLUMNS]
@@ -76,3 +79,21 @@ def test_kinds() -> None:
     assert "zone_dwell" in kinds_of(None)
     with pytest.raises(typer.BadParameter, match=r"'old'; there are new, update"):
         kinds_of("new,old")
+
+
+def test_crops_are_written_under_a_name_of_their_own(tmp_path: Path) -> None:
+    first = stored("rule", 12, rule="stays", crop=b"\xff\xd8 one")
+    other = stored("new", 12, crop=b"\xff\xd8 two")
+    paths = [write_crop(tmp_path / "made", one) for one in (first, other, stored("new", 3), first)]
+    assert paths[2] is None
+    assert paths[0] == paths[3] != paths[1]
+    assert paths[0] is not None
+    assert paths[0].read_bytes() == first.crop
+    assert {path.suffix for path in (tmp_path / "made").iterdir()} == {".jpg"}
+    assert paths[0].name.startswith(f"{datetime.fromtimestamp(first.captured, UTC):%Y%m%dT%H%M%S}.")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SourceError, match="cannot write"):
+        write_crop(tmp_path / "file", stored("new", 1, crop=b"x"))

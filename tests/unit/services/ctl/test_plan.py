@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 
 from hams_services.ctl.actions.plan_outcomes import gives_way, groups_table, loss_remarks, losses_table
 from hams_services.ctl.app import app
-from hams_services.ctl.tables import plan_score
+from hams_services.ctl.tables import max_streams, plan_score, plans_table
 from hams_services.models.groups import load_all_groups
 from hams_shared.errors import GroupSpecError
+from hams_shared.wire.messages.base import WireError
+from hams_shared.wire.messages.scheduler import GroupOutcome, StrategyAnswer
 
 EXAMPLE = Path(__file__).parents[4] / "examples" / "instances" / "two-groups.json"
 
@@ -145,7 +147,6 @@ def test_a_matrix_from_a_file(tmp_path: Path) -> None:
         [],
         ["a.yaml", "--instance", "x.json"],
         ["a.yaml", "b.yaml", "--what-if", "remove:cpu"],
-        ["a.yaml", "--max-streams", "3"],
         ["a.yaml", "--keep", "0.5"],
         ["a.yaml", "--reserve-memory"],
         ["a.yaml", "--survive", "2"],
@@ -165,3 +166,14 @@ def test_two_files_with_one_group(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     with pytest.raises(GroupSpecError, match=r"one\.yaml, .*two\.yaml: two groups are called same"):
         load_all_groups([tmp_path / "one.yaml", tmp_path / "two.yaml"])
+
+
+def test_the_plan_of_running_devices_says_how_many_streams_each_group_carries() -> None:
+    outcomes = tuple(GroupOutcome(group=name, fps=fps) for name, fps in (("face", 75.0), ("plate", 24.9)))
+    several = StrategyAnswer(strategy="optimal", fps=24.9, groups=outcomes, group_fps={"face": 75.0, "plate": 24.9})
+    one = StrategyAnswer(strategy="optimal", fps=75.0, groups=outcomes[:1])
+    assert max_streams(several, 25.0) == {"face": 3, "plate": 0}
+    assert "face 3, plate 0" in " ".join(lines(plans_table((several,), 25.0), 160))
+    assert "75.00 * 3" in " ".join(" ".join(lines(plans_table((one,), 25.0), 160)).split())
+    failed = StrategyAnswer(strategy="mfs", error=WireError(code="infeasible", text="no device"))
+    assert "no device" in " ".join(lines(plans_table((failed, one), 25.0), 160))

@@ -9,8 +9,8 @@ import openvino as ov
 import pytest
 from onnx import helper
 
-from hams_services.ctl.control import prepare_model
-from hams_services.models.cut import cut, cut_onnx
+from hams_services.models.cut import cut
+from hams_services.models.prepare import prepare_model
 from hams_shared.errors import GroupSpecError, ModelError
 from hams_shared.group.spec import parse_group
 from support.networks import graph, images, write
@@ -29,7 +29,7 @@ def chain(folder: Path) -> Path:
 
 
 def test_onnx_without_its_tail(tmp_path: Path) -> None:
-    data = cut_onnx(chain(tmp_path).read_bytes(), ["b", "a"])
+    [(_, data)] = cut(chain(tmp_path), ["b", "a"])
     model = onnx.load_model_from_string(data)
     assert [node.op_type for node in model.graph.node] == ["Add", "Mul"]
     assert [tensor.name for tensor in model.graph.initializer] == ["w"]
@@ -41,18 +41,19 @@ def test_onnx_without_its_tail(tmp_path: Path) -> None:
     assert np.allclose(b, 6 * x)
     ours = ov.Core().compile_model(ov.Core().read_model(data), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x)
     assert np.allclose(ours["b"], b)
-    assert cut_onnx(chain(tmp_path).read_bytes(), ["b", "a"]) == data
+    assert cut(chain(tmp_path), ["b", "a"]) == [(".onnx", data)]
 
 
 def test_a_tensor_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no tensor 'bb' \(did you mean b\?"):
         cut(chain(tmp_path), ["a", "bb"])
+    (tmp_path / "junk.onnx").write_bytes(b"nothing")
     with pytest.raises(ModelError, match="not an ONNX file"):
-        cut_onnx(b"nothing", ["a"])
+        cut(tmp_path / "junk.onnx", ["a"])
 
 
 def ir(folder: Path) -> Path:
-    data = cut_onnx(chain(folder).read_bytes(), ["b"])
+    [(_, data)] = cut(chain(folder), ["b"])
     ov.save_model(ov.Core().read_model(data), folder / "chain.xml")
     return folder / "chain.xml"
 

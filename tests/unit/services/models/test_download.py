@@ -157,6 +157,12 @@ def test_https(secure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ModelFetchError, match="#weights=DIGEST_OF_BIN"):
         fetch(f"{secure}/net.xml", SHA, cache)
     weights = hashlib.sha256(b"weights").hexdigest()
+    beside = f"#net.bin={weights}&more.bin={weights}"
+    found = fetch(f"{secure}/net.onnx{beside}", SHA, cache)
+    assert [found.with_name(name).read_bytes() for name in ("net.bin", "more.bin")] == [b"weights", b"weights"]
+    for wrong in ("net.bin", "../net.bin=" + weights, "net.bin=12", f"net.onnx={weights}"):
+        with pytest.raises(ModelFetchError, match="is not FILE=DIGEST"):
+            fetch(f"{secure}/net.onnx#{wrong}", SHA, cache)
     ir = fetch(f"{secure}/net.xml#weights={weights}", SHA, cache)
     assert ir.with_suffix(".bin").read_bytes() == b"weights"
 

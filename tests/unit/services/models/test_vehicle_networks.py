@@ -19,7 +19,7 @@ from hams_agents.tasks.base import Affine, Detected
 from hams_agents.tasks.crops import cut
 from hams_agents.tasks.input import IDENTITY, compose, prepare
 from hams_agents.tasks.registry import build_task, is_detection
-from hams_services.ctl.control import prepare_model
+from hams_services.models.prepare import prepare_model
 from hams_shared.group.spec import load_group
 from hams_shared.runtime.process import cache_folder
 from support.plates import corners, plate, put

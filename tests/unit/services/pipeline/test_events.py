@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from hams_services.pipeline.buckets import DWELL_S
 from hams_services.pipeline.events import Delivered, EventCore, EventError
 from hams_services.pipeline.open_tracks import resumed
 from hams_services.pipeline.tracking.tracks import State, Track
@@ -16,6 +17,7 @@ from hams_shared.group.event_rules import EventsSpec
 from hams_shared.group.regions import Regions
 from hams_shared.wire.codec import decode, encode
 from hams_shared.wire.messages.events import Event, LineCounts, OpenTracks, ZoneCounts
+from hams_shared.wire.messages.histogram import Histogram
 
 START = datetime(2026, 11, 30, 22, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()  # a Monday
 YARD = [(0.5, 0), (1, 0), (1, 1), (0.5, 1)]
@@ -191,7 +193,8 @@ def test_zones_are_entered_dwelt_in_and_left() -> None:
     ]
     assert scene.core.zones_of(1) == ("yard",)
     assert scene.core.zones_of(2) == ()
-    assert scene.core.counts().zones == {"yard": ZoneCounts(inside=1, entries=2, exits=1, dwell_s=0.5)}
+    stays = Histogram(edges=DWELL_S, counts=(1, *[0] * len(DWELL_S)), sum=0.5)
+    assert scene.core.counts().zones == {"yard": ZoneCounts(inside=1, entries=2, exits=1, dwell_s=0.5, dwell=stays)}
 
 
 def test_one_that_begins_in_a_zone_is_new_there() -> None:

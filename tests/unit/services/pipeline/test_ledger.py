@@ -40,3 +40,24 @@ def test_a_frame_too_many_is_found(end: str) -> None:
     setattr(ledger, end, getattr(ledger, end) + 1)
     with pytest.raises(LedgerError):
         ledger.validate()
+
+
+def test_an_earlier_life_is_taken_over() -> None:
+    ledger = Ledger()
+    ledger.resume(10, 2, {"deadline": 1}, {"bad-model": 1})
+    assert (ledger.submitted, ledger.delivered, ledger.submit()) == (10, 6, 10)
+    ledger.validate()
+    odd = Ledger()
+    odd.resume(1, 5, {}, {})  # of frames that come again
+    assert (odd.submitted, odd.delivered) == (1, 1)
+    odd.validate()
+
+
+def test_a_result_that_nobody_got_was_not_delivered() -> None:
+    ledger = Ledger()
+    ledger.deliver(ledger.submit())
+    ledger.withdraw("not-stored")
+    assert (ledger.delivered, ledger.dropped) == (0, {"not-stored": 1})
+    ledger.validate()
+    with pytest.raises(LedgerError):
+        ledger.withdraw("not-stored")

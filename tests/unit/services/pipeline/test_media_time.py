@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hams_services.pipeline.stream import LONGEST_STEP_S, MediaTime
+from hams_services.pipeline.media_time import LONGEST_STEP_S, MediaTime
 
 
 def test_media_time_is_the_file_s_own() -> None:

@@ -61,6 +61,50 @@ def test_another_attempt_goes_elsewhere() -> None:
     assert replicas.choose(of, {"age": TWO})["age"] == TWO  # type: ignore[arg-type]
 
 
+@given(st.floats(0.2, 0.8), st.integers(1, 2))
+def test_a_replica_that_fails_fast_gets_few_frames_and_its_share_again_when_it_is_well(
+    first: float, every: int
+) -> None:
+    """It answers at once, so that nothing is ever outstanding there, and the other is slow."""
+    replicas, of = Replicas(), shared(first)
+    busy: list[dict[str, str]] = []
+    taken: Counter[str] = Counter()
+
+    def frame(number: int, *, ill: bool) -> None:
+        route = replicas.choose(of)  # type: ignore[arg-type]
+        device = route["det"]
+        taken[device] += 1
+        if device == TWO:
+            busy.append(route)
+            route = busy.pop(0) if len(busy) > 6 else {}
+        for node, on in route.items():
+            replicas.release(node, on)
+        if ill and device == ONE and number % every == 0:
+            replicas.failed("det", ONE)
+        else:
+            replicas.served("det", device)
+
+    for number in range(400):
+        frame(number, ill=True)
+    assert taken[ONE] <= 60  # of up to 320
+    taken.clear()
+    replicas.failures[("det", ONE)] = min(replicas.failures.get(("det", ONE), 0.0), 1.0)
+    for number in range(400):
+        frame(number, ill=False)
+    assert taken[ONE] >= 0.8 * 400 * first - 20
+    assert not replicas.failures
+
+
+def test_failures_are_forgotten_with_the_replica() -> None:
+    replicas = Replicas()
+    for _ in range(20):
+        replicas.failed("det", ONE)
+    replicas.choose(shared(0.5))  # type: ignore[arg-type]
+    assert replicas.failures == {("det", ONE): 6.0}
+    replicas.choose(plan(2, {"det": TWO, "age": TWO}))
+    assert replicas.failures == {}
+
+
 # ── which plan counts ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 OLD = plan(1, {"det": ONE, "age": TWO})
@@ -103,11 +147,8 @@ EVENTS: list[tuple[str, Callable[[Routes], list[Reroute]], list[Reroute]]] = [
     ("the plan is deleted", lambda r: r.plan_seen("face", None), [Reroute("face", None, changed=True)]),
     ("the plan is withdrawn", lambda r: r.plan_seen("face", record(None)), []),  # older than the active one: ignored
     ("another group's plan", lambda r: r.plan_seen("other", record(OLD)), []),
-    (
-        "a plan for other nodes",
-        lambda r: r.plan_seen("face", record(OTHER_NODES)),
-        [Reroute("face", None, changed=True)],
-    ),
+    ("a newer plan that one device has not reported", lambda r: r.plan_seen("face", record(OTHER_NODES)), []),
+    ("a change of the group", lambda r: r.deployed(OTHER_NODES.group), []),
     ("a heartbeat", lambda r: r.heartbeat(ready(1, 2)[0], 0.1), []),
     ("the device unloaded it", lambda r: r.heartbeat(ready(2)[0], 0.1), [Reroute("face", None, changed=True)]),
     (
@@ -118,7 +159,7 @@ EVENTS: list[tuple[str, Callable[[Routes], list[Reroute]], list[Reroute]]] = [
     ("all are heard in time", lambda r: r.tick(0.1), []),
     ("both devices are lost", silence, [Reroute("face", None, BOTH, changed=True)]),
     ("the broker was away", Routes.reconnected, [Reroute("face", None, BOTH, changed=True)]),
-    ("the group is deployed again", lambda r: r.deployed(GROUP), [Reroute("face", OLD, changed=True)]),
+    ("the group is deployed again", lambda r: r.deployed(GROUP), []),
 ]
 
 
@@ -135,6 +176,23 @@ def test_a_plan_counts_once_all_its_devices_have_loaded_it() -> None:
     first, second = ready(1)
     assert found.heartbeat(first, 0.1) == []
     assert found.heartbeat(second, 0.1) == [Reroute("face", OLD, changed=True)]
+
+
+def test_a_changed_group_goes_on_under_the_plan_before_until_the_new_one_is_loaded() -> None:
+    found = routes(1)
+    assert found.deployed(OTHER_NODES.group) == []
+    assert found.plan_seen("face", record(OTHER_NODES)) == []
+    assert found.plan_of("face") == OLD
+    assert found.heartbeat(ready(1, 3)[0], 0.1) == [Reroute("face", OTHER_NODES, changed=True)]
+    found.validate()
+    assert found.heartbeat(ready(1)[0], 0.2) == [Reroute("face", None, changed=True)]  # never back to the one before
+
+
+def test_a_group_that_is_undeployed_and_deployed_again_waits_for_a_plan_of_its_own() -> None:
+    found = routes(1, 3)
+    found.removed("face")
+    assert found.deployed(OTHER_NODES.group) == [Reroute("face", None)]
+    assert found.plan_seen("face", record(OTHER_NODES)) == [Reroute("face", OTHER_NODES, changed=True)]
 
 
 def test_an_older_plan_is_of_a_scheduler_that_no_longer_leads() -> None:

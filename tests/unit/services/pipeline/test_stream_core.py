@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from hams_services.pipeline.core import HELD, StreamCore, retry_pause
+from hams_services.pipeline.core import HELD, StreamCore
 from hams_services.pipeline.flight import MAX_ATTEMPTS, Close, Command, Hold, Outcome, Send
+from hams_services.pipeline.retries import retry_pause
 from support.build import output, plan
 
 A = plan(1, {"det": "h.b.one", "age": "h.b.two"})
@@ -168,6 +169,18 @@ def test_a_refusal_is_tried_again_after_a_pause() -> None:
     assert again.id.attempt == 1
 
 
+def test_what_waits_to_be_tried_again_goes_at_once_under_a_new_plan() -> None:
+    stream = core(lossless=True)
+    [send] = sends(submit(stream))
+    for now in (0.1, 0.4, 1.2):  # each pause is twice as long as the one before
+        assert stream.output(output(send.id, "det", [], error="refused"), now) == []
+        [send] = sends(stream.tick(now + 0.8))
+    assert stream.output(output(send.id, "det", [], error="refused"), 2.0) == []
+    assert stream.route(A, (), 2.1) == []
+    [again] = sends(stream.route(B, (), 2.2))
+    assert closes(answer(stream, again, 2.3)) == [(0, Outcome.DELIVERED, "")]
+
+
 def test_an_attempt_that_several_nodes_refuse_has_failed_once() -> None:
     stream = core(lossless=True)
     [send] = sends(submit(stream))
@@ -251,6 +264,8 @@ def test_giving_up_one_frame_lets_later_ones_through() -> None:
         ("deadline", 2, True, 0.2),
         ("stale-epoch", 7, True, 6.4),
         ("refused", 8, True, None),
+        ("not-finite", 3, True, 0.4),
+        ("not-finite", 4, True, None),
         ("bad-model", 1, True, None),
         ("refused", 1, False, None),
     ],
@@ -259,3 +274,41 @@ def test_when_a_failed_frame_is_sent_again(
     code: str, failed_attempts: int, lossless: bool, pause: float | None
 ) -> None:
     assert retry_pause(code, failed_attempts, lossless=lossless) == pause
+
+
+TWICE = A.model_copy(update={"shares": {"det": {"h.b.one": 0.5, "h.b.two": 0.5}, "age": {"h.b.two": 1.0}}})
+
+
+@pytest.mark.parametrize("code", ["inference-failed", "not-finite"])
+def test_what_one_replica_fails_the_other_does_at_once(code: str) -> None:
+    stream = core(lossless=True)
+    stream.route(TWICE, (), 0.0)
+    [send] = sends(submit(stream))
+    [again] = sends(stream.output(output(send.id, "det", [], error=code), 0.1))
+    assert (again.id.attempt, again.device != send.device) == (1, True)
+    assert stream.replicas.failures == {("det", send.device): 1.0}
+    assert closes(answer(stream, again)) == [(0, Outcome.DELIVERED, "")]
+    stream.validate()
+
+
+@pytest.mark.parametrize("code", ["inference-failed", "not-finite"])
+def test_what_both_replicas_fail_is_the_frame_s_fault_in_the_end(code: str) -> None:
+    stream = core(lossless=True)
+    stream.route(TWICE, (), 0.0)
+    [send] = sends(submit(stream))
+    [again] = sends(stream.output(output(send.id, "det", [], error=code), 0.1))
+    assert sends(stream.output(output(again.id, "det", [], error=code), 0.1)) == []
+    [third] = sends(stream.tick(1.0))
+    assert third.device == send.device
+    failed = stream.output(output(third.id, "det", [], error="frame-fails"), 1.1)
+    assert closes(failed) == [(0, Outcome.FAILED, "frame-fails")]
+    stream.validate()
+
+
+def test_a_live_frame_that_fails_is_dropped_and_lowers_the_share() -> None:
+    stream = core(lossless=False)
+    stream.route(TWICE, (), 0.0)
+    [send] = sends(submit(stream))
+    dropped = stream.output(output(send.id, "det", [], error="inference-failed"), 0.1)
+    assert closes(dropped) == [(0, Outcome.DROPPED, "inference-failed")]
+    assert stream.replicas.failures == {("det", send.device): 1.0}

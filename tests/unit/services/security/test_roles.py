@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hams_services.security.roles import Role, roles
+from hams_services.security.roles import Role, permissions, roles
 from hams_shared.bus.memory.store import matches
+from hams_shared.wire import subjects
 
 ROLES = {role.user: role for role in roles(["box"], ["shop"])}
 GALLERY = "$KV.hams-galleries.face.who.0123456789abcdef.0"
@@ -29,6 +30,15 @@ def test_only_pipeline_and_admin_read_or_change_galleries(user: str) -> None:
         assert not any(matches(allowed, subject) for allowed in role.subscribe)
 
 
+@pytest.mark.parametrize("user", [user for user in ROLES if user not in ("admin", "pipeline", "leaf-shop")])
+def test_only_admin_and_pipeline_read_or_change_earlier_versions_of_groups(user: str) -> None:
+    bucket = subjects.bucket(subjects.VERSIONS)
+    asked = (f"$KV.{bucket}.face.3", f"$JS.API.STREAM.MSG.GET.KV_{bucket}", f"$JS.API.CONSUMER.CREATE.KV_{bucket}.x.y")
+    refused = asked[:1] if user == "scheduler" else asked  # which reads what model files they need
+    assert not [subject for subject in refused if may(ROLES[user], subject)]
+    assert all(may(ROLES[one], subject) for one in ("admin", "pipeline") for subject in asked)  # by candidates' rules
+
+
 def test_the_pipeline_keeps_galleries_and_answers_requests_about_them() -> None:
     role = ROLES["pipeline"]
     assert [may(role, subject) for subject in (GALLERY, *READS)] == [True, True, True, False]
@@ -42,3 +52,36 @@ def test_the_pipeline_keeps_galleries_and_answers_requests_about_them() -> None:
 def test_a_leaf_forwards_what_its_pipeline_needs() -> None:
     leaf = ROLES["leaf-shop"]
     assert may(leaf, "$JS.hams.API.$KV.hams-galleries.face.who.0.head")
+
+
+def test_who_tells_the_history_and_who_reads_it() -> None:
+    tells = {user for user, role in ROLES.items() if user != "admin" and may(role, f"hams.v1.history.{user}")}
+    assert tells == {"scheduler", "optimizer"}
+    asks = {user for user, role in ROLES.items() if may(role, "hams.v1.history-after")}
+    assert asks == {"admin", "dashboard", "leaf-shop"}
+    hears = {
+        user for user, role in ROLES.items() if any(matches(s, "hams.v1.history.scheduler") for s in role.subscribe)
+    }
+    assert hears == {"admin", "dashboard", "scheduler", "leaf-shop"}
+    for user in ("scheduler", "optimizer"):
+        assert may(ROLES[user], "$JS.API.STREAM.CREATE.hams-history")
+        assert not may(ROLES[user], "$JS.API.STREAM.PURGE.hams-history")
+
+
+def test_only_the_admin_tells_the_audit_and_reads_it() -> None:
+    entry = "hams.v1.audit.deploy.admin"
+    writes = {user for user, role in ROLES.items() if may(role, entry)}
+    assert writes == {"admin", "leaf-shop"}  # a leaf forwards its admin's
+    assert not may(ROLES["leaf-shop"], "hams.v1.audit.deploy.pipeline")
+    hears = {user for user, role in ROLES.items() if any(matches(one, entry) for one in role.subscribe)}
+    reads = {user for user, role in ROLES.items() if may(role, "$JS.API.STREAM.MSG.GET.hams-audit")}
+    assert (hears, reads) == ({"admin"}, {"admin"})
+
+
+def test_nobody_takes_anything_out_of_the_audit() -> None:
+    admin = permissions(ROLES["admin"], "U" * 56)
+    for verb in ("UPDATE", "DELETE", "PURGE", "MSG.DELETE", "RESTORE"):
+        for api in ("$JS.API", "$JS.hams.API"):
+            subject = f"{api}.STREAM.{verb}.hams-audit"
+            assert f'"{subject}"' in admin
+            assert {user for user, role in ROLES.items() if may(role, subject)} == {"admin"}  # who is denied it

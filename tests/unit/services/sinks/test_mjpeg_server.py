@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from hams_services.sinks.mjpeg_server import MjpegServer
-from hams_shared.bus.urls import host_port
 from hams_shared.errors import BadInputError
+from hams_shared.runtime.listen import host_port
 from support.results import result
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hams_shared.errors import GroupSpecError
-from hams_shared.group.spec import load_group
+from hams_shared.group.spec import group_of, load_group
 
 GROUP = """
 name: v
@@ -81,3 +81,37 @@ def test_an_address_that_is_none_is_named_without_its_secrets(tmp_path: Path, so
     assert said in str(caught.value)
     assert "streams.s.source" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("name: g\nnodes:\n  n: {modl: x}\n", [(3, 3, "nodes.n.model"), (3, 7, "nodes.n.modl")]),
+        ("name: G\nnodes: {n: {model: x}}\n", [(1, 1, "name")]),
+        ("name: g\nname: h\nnodes: [\n", [(4, 1, "")]),
+        ("name: g\nname: h\nnodes: {}\nnodes: {}\n", [(2, None, ""), (4, None, "")]),
+        (GROUP % "none.txt", [(7, 36, "")]),
+        (
+            GROUP.replace("!lines %s", "A") + 'events: {rules: {r: {when: "score >"}}}\n',
+            [(8, 10, "events.rules"), (8, 36, "events.rules.r.when")],
+        ),
+    ],
+)
+def test_each_finding_has_its_place(tmp_path: Path, text: str, found: list[tuple[object, ...]]) -> None:
+    (tmp_path / "g.yaml").write_text(text)
+    with pytest.raises(GroupSpecError) as caught:
+        load_group(tmp_path / "g.yaml")
+    places = [(one.line, one.column, one.path) for one in caught.value.findings]
+    assert [place for place in places if place in found] == found, caught.value.findings
+
+
+def test_files_are_found_where_the_caller_looks(tmp_path: Path) -> None:
+    text = "name: g\nnodes:\n  n: {model: m.onnx, input: {size: [8, 8]}, task: {type: raw}}\n"
+    assert group_of(text, "g", lambda name: tmp_path / name).nodes["n"].model == str(tmp_path / "m.onnx")
+
+    def nothing(name: str) -> Path:
+        raise GroupSpecError(f"{name} may not be named")
+
+    with pytest.raises(GroupSpecError) as caught:
+        group_of(text, "g", nothing)
+    assert caught.value.findings == ((3, 7, "nodes.n.model", "m.onnx may not be named"),)

@@ -47,10 +47,10 @@ def test_what_is_not_taken(text: str, said: str) -> None:
 def test_what_is_taken() -> None:
     document = load("base: &b {x: 1, y: 2}\nn:\n  <<: *b\n  x: 3\nlist:\n  - 1\n  - z: 4\n")
     assert document.data == {"base": {"x": 1, "y": 2}, "n": {"x": 3, "y": 2}, "list": [1, {"z": 4}]}
-    assert document.line(("n", "x")) == 4
-    assert document.line(("list", 1, "z")) == 7
-    assert document.line(("n", "q", "r")) == 2
-    assert document.line(()) is None
+    assert document.position(("n", "x")) == (4, 3)
+    assert document.position(("list", 1, "z")) == (7, 5)
+    assert document.position(("n", "q", "r")) == (2, 1)
+    assert document.position(()) == (None, None)
     assert load("").data is None
 
 

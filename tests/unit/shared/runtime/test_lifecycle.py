@@ -44,12 +44,6 @@ async def groups(stop: asyncio.Event) -> None:
         group.create_task(refuses(stop))
 
 
-async def terminated(stop: asyncio.Event) -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-    async with asyncio.timeout(30):
-        await stop.wait()
-
-
 async def deaf(stop: asyncio.Event) -> None:
     os.kill(os.getpid(), signal.SIGINT)
     await asyncio.sleep(60)
@@ -89,8 +83,18 @@ def test_equal_errors_are_told_once(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_sigterm_sets_stop() -> None:
-    assert run(terminated) == 0
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    """In a process of its own: a signal that is not taken would end that of the tests."""
+    code = """
+import signal
+from hams_shared.runtime.lifecycle import run
+async def main(stop):
+    signal.raise_signal(signal.SIGTERM)
+    await stop.wait()
+assert run(main) == 0
+assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+"""
+    env = {"PYTHONPATH": str(Path(lifecycle.__file__).parents[2])}
+    assert subprocess.run([sys.executable, "-c", code], env=env, timeout=60).returncode == 0
 
 
 def test_a_main_that_does_not_stop_is_cut_short(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.errors import BadInputError
-from hams_shared.runtime.process import kv_replicas
+from hams_shared.runtime.process import in_container, kv_replicas, mounted_hint
 
 
 @pytest.mark.parametrize(("text", "replicas"), [("", 1), ("1", 1), ("3", 3), (" 5 ", 5)])
@@ -21,3 +23,15 @@ def test_numbers_that_jetstream_does_not_know(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("HAMS_KV_REPLICAS", text)
     with pytest.raises(BadInputError, match="not 1, 3 or 5"):
         kv_replicas()
+
+
+def test_a_container_is_told_by_the_file_that_docker_or_podman_leaves(tmp_path: Path) -> None:
+    assert not in_container(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.containerenv").touch()
+    assert in_container(tmp_path)
+
+
+def test_only_compose_mounts_folders(tmp_path: Path) -> None:
+    assert mounted_hint(tmp_path / "groups") == ""
+    assert "groups, models and media" in mounted_hint(tmp_path)

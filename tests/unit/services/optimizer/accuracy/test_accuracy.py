@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hams_services.optimizer.accuracy.boxes import average_precision, compare_boxes, match
-from hams_services.optimizer.accuracy.compare import compare
-from hams_services.optimizer.accuracy.values import angle_error, cosine, edit_distance, point_error, text_error
+from hams_services.agreement.boxes import average_precision, compare_boxes, match
+from hams_services.agreement.compare import compare
+from hams_services.agreement.values import angle_error, cosine, edit_distance, point_error, text_error
 from hams_shared.errors import BadInputError
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from hams_services.optimizer.importing.onnx_file import read_onnx
-from hams_services.optimizer.importing.zips import check_zip, unpack
+from hams_services.models.onnx_files import read_onnx
 from hams_services.optimizer.sandbox.process import JobProcess
 from hams_shared.errors import ModelError
 from hams_shared.runtime.child_limits import Limits
+from hams_shared.runtime.zips import check_zip, unpack
 from support import hostile
 from support.zoo import real
 

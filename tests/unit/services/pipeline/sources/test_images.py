@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hams_services.pipeline.service import PixelBudget
+from hams_services.pipeline.pixel_budget import PixelBudget
 from hams_services.pipeline.sources import base
 from hams_services.pipeline.sources.base import MAX_PIXELS
 from hams_services.pipeline.sources.image_files import Images

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import cv2
@@ -303,6 +304,46 @@ def test_an_answer_that_is_no_video_is_named() -> None:
     assert "secret" not in str(raised.value)
     with answering(b"HTTP/1.0 404 Not Found\r\n\r\n") as address, pytest.raises(SourceError, match="404 Not Found"):
         opened(f"http://{address}/")
+
+
+def test_a_redirect_is_not_followed_and_named() -> None:
+    with answering(multipart(*map(jpeg, [50] * 10))) as other:
+        answer = f"HTTP/1.1 302 Found\r\nLocation: http://{other}/?token=abc\r\nContent-Length: 0\r\n\r\n".encode()
+        told = rf"{{}} redirects to http://{other}/\?token=\*\*\*: give that address"
+        with answering(answer) as address, pytest.raises(SourceError, match=told.format(address)):
+            opened(f"http://{address}/")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "rtsp://169.254.169.254/live",
+        "rtsps://[fe80::1]/live",
+        "http://a:secret@169.254.169.254/",
+        "http://127.0.0.1:1/",
+    ],
+)
+def test_metadata_links_and_this_host_over_http_are_refused(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HAMS_ALLOW_PRIVATE_URLS")
+    with pytest.raises(SourceError, match=r"refused \(if it is meant: HAMS_ALLOW_PRIVATE_URLS=") as raised:
+        opened(source)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_name_is_resolved_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(multipart(*map(jpeg, [50] * 10))) as address:
+        asked = []
+        real = socket.getaddrinfo
+
+        def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
+            asked.append(host)
+            return real("127.0.0.1", *args, **options)
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+        source = opened(f"http://camera.example:{address.rpartition(':')[2]}/")  # FFmpeg could not resolve it
+        assert source.read() is not None
+        source.close()
+    assert asked == ["camera.example"]
 
 
 def test_a_file_over_http_is_no_camera(tmp_path: Path) -> None:

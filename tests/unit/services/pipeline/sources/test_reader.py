@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hams_services.pipeline.sources import reader as module
+from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.sources.files import Video
 from hams_services.pipeline.sources.reader import Reader
 from hams_shared.errors import SourceError
@@ -66,3 +69,30 @@ async def test_sources_are_opened_read_and_closed_in_turn(tmp_path: Path) -> Non
         assert reader.cpu_s > 0
     finally:
         await reader.stop()
+
+
+@pytest.mark.parametrize("endless", [False, True])
+async def test_how_long_a_frame_took_is_told_where_that_is_asked_for(endless: bool) -> None:
+    """Of a live source it is the CPU time: the camera is waited for."""
+
+    class Slow(Video):
+        def __init__(self) -> None:
+            self.endless = endless
+
+        def read(self, into: object = None) -> Picture:
+            time.sleep(0.05)
+            return Picture(np.zeros((1, 1, 3), np.uint8))
+
+        def close(self) -> None: ...
+
+    reader = Reader("test")
+    try:
+        await reader.open(Slow)
+        [untold] = await reader.read()
+        reader.timed = True
+        told = await reader.read([None, None])
+    finally:
+        await reader.stop()
+    assert untold.read_s is None
+    assert all((picture.read_s < 0.045) == endless for picture in told if picture.read_s is not None)
+    assert not any(picture.read_s is None for picture in told)

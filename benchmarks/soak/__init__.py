@@ -1,0 +1,1 @@
+"""Hours of serving with a deploy each minute: what grows."""

@@ -1,0 +1,17 @@
+"""Drivers that fail on compiling, as functions of a child process."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+
+def aborts(device: str, model: dict[str, Any]) -> None:
+    print("driver says: no tiles left", file=sys.stderr, flush=True)
+    os.abort()
+
+
+def hangs(device: str, model: dict[str, Any]) -> None:
+    time.sleep(600)

@@ -1,0 +1,106 @@
+"""Tokens: made once, kept as hashes, found again, limited to a role and groups."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from hams_services.security import tokens
+from hams_services.security.tokens import TokenFile, Tokens
+from hams_shared.errors import BadInputError, CredentialsError, ForbiddenError, NotFoundError, UnauthenticatedError
+
+NOW = 1000.0
+
+
+def test_a_token_is_found_by_itself_only_and_the_file_does_not_hold_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "tokens.json"
+    one = tokens.add(path, "wall", "viewer", (), None, NOW)
+    two = tokens.add(path, "door", "app", ("face", "yard"), 60, NOW)
+    assert one != two
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert one not in path.read_text()
+    assert tokens.PREFIX not in path.read_text()
+    known = tokens.read(path)
+    assert (known.find(one, NOW).name, known.find(two, NOW + 59).name) == ("wall", "door")
+    for wrong in ("", one[:-1], one + "x", one.upper(), known.tokens[0].sha256, "é\ud800", "x" * 10_000):
+        with pytest.raises(UnauthenticatedError, match="not known"):
+            known.find(wrong, NOW)
+    with pytest.raises(UnauthenticatedError, match="door has expired"):
+        known.find(two, NOW + 60)
+
+
+def test_a_role_may_what_those_before_it_may(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    for name, role, groups in (("wall", "viewer", ()), ("door", "app", ("face",))):
+        tokens.add(path, name, role, groups, None, NOW)
+    wall, door = tokens.read(path).tokens
+    wall.allow("viewer", "any")
+    door.allow("app", "face")
+    door.allow("viewer", "face")
+    with pytest.raises(ForbiddenError, match="role viewer; this needs app"):
+        wall.allow("app", "any")
+    with pytest.raises(ForbiddenError, match="for face, not for yard"):
+        door.allow("viewer", "yard")
+    assert (wall.sees("yard"), door.sees("yard"), door.sees("face")) == (True, False, True)
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    with pytest.raises(CredentialsError, match="cannot read the tokens"):
+        tokens.remove(path, "wall")
+    tokens.add(path, "wall", "viewer", (), None, NOW)
+    with pytest.raises(BadInputError, match="a token wall already"):
+        tokens.add(path, "wall", "viewer", (), None, NOW)
+    for name in ("", "a b", "../x", "x" * 65):
+        with pytest.raises(BadInputError, match="no name of a token"):
+            tokens.add(path, name, "viewer", (), None, NOW)
+    with pytest.raises(NotFoundError, match="no token door.*there are wall"):
+        tokens.remove(path, "door")
+    tokens.remove(path, "wall")
+    assert tokens.read(path) == Tokens()
+    for text in ("", "[]", "{", '{"version": 2}', '{"tokens": [{"name": "x"}]}', "[" * 100_000):
+        path.write_text(text)
+        with pytest.raises(CredentialsError, match="no file of tokens"):
+            tokens.read(path)
+
+
+def test_a_file_is_read_again_when_it_has_changed_and_a_broken_one_lets_nobody_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "tokens.json"
+    now = [NOW]
+    file = TokenFile(path, required=False, clock=lambda: now[0])
+    assert not file.used
+    token = tokens.add(path, "wall", "viewer", (), 60, NOW)
+    assert file.used
+    assert file.check(token).name == "wall"
+    with pytest.raises(UnauthenticatedError, match="a token is needed"):
+        file.check("")
+    now[0] += 61
+    with pytest.raises(UnauthenticatedError, match="expired"):
+        file.check(token)
+    now[0] = NOW
+    whole = path.read_bytes()
+    for break_ in (lambda: path.write_bytes(whole[:-5]), lambda: path.unlink()):
+        break_()
+        assert file.used
+        with pytest.raises(UnauthenticatedError, match="not known"):
+            file.check(token)
+    assert "nobody is let in" in caplog.text
+    path.write_bytes(whole)
+    assert file.check(token).name == "wall"
+    os.chmod(path, 0o644)
+    tokens.read(path)
+    assert "chmod 600" in caplog.text
+    assert json.loads(whole)["version"] == 1
+
+
+def test_a_required_file_that_is_gone_lets_nobody_in(tmp_path: Path) -> None:
+    file = TokenFile(tmp_path / "none", required=True)
+    assert file.used
+    with pytest.raises(UnauthenticatedError, match="not known"):
+        file.check("x")

@@ -1,0 +1,79 @@
+"""Counts by place and label, from events that come twice, too late, or never."""
+
+from __future__ import annotations
+
+import pytest
+
+from hams_services.sinks.mqtt.core import GONE, BridgeCore
+from hams_services.sinks.mqtt.occupancy import ANY, LABELS, LOOKS, PICTURE, TRACKS, Occupancy
+from hams_services.sinks.mqtt.topics import Topics
+from hams_shared.wire.messages.pipeline import PipelineView
+from support.mqtt_site import happened, scheduler_view, stream_view, yard
+
+ENTERED = happened("zone_entered", 1, zone="a", zones=("a",))
+
+
+def test_an_event_that_comes_twice_counts_once() -> None:
+    occupancy = Occupancy()
+    for _ in range(2):
+        occupancy.take(ENTERED)
+    assert occupancy.counts("cam") == {(PICTURE, ANY): 1, (PICTURE, "person"): 1, ("a", ANY): 1, ("a", "person"): 1}
+    occupancy.take(happened("zone_left", 1, zone="a"))
+    assert occupancy.counts("cam") == {(PICTURE, ANY): 1, (PICTURE, "person"): 1}
+    occupancy.take(happened("end", 1))
+    assert not occupancy.counts("cam")
+
+
+def test_a_new_run_ends_the_tracks_of_the_old_one() -> None:
+    occupancy = Occupancy()
+    occupancy.take(ENTERED)
+    occupancy.take(happened("new", 1, run="r2"))
+    assert occupancy.counts("cam")[PICTURE, ANY] == 1
+    assert occupancy.counts("cam")["a", ANY] == 0
+    occupancy.take(happened("end", 1, run="r1"))  # late: of a track that is forgotten
+    assert occupancy.counts("cam")[PICTURE, ANY] == 1
+
+
+def test_the_pipelines_count_corrects_what_was_missed() -> None:
+    occupancy = Occupancy()
+    for track in (1, 2, 3):
+        occupancy.take(happened("zone_entered", track, zone="a", zones=("a",)))
+    for _ in range(LOOKS - 1):
+        occupancy.correct("cam", "a", 1)
+    occupancy.correct("cam", "a", 3)  # right in between: it was a matter of timing
+    for _ in range(LOOKS - 1):
+        occupancy.correct("cam", "a", 1)
+    assert occupancy.counts("cam")["a", ANY] == 3
+    occupancy.correct("cam", "a", 1)
+    assert [one.track for one in occupancy.position(0).tracks] == [3]  # the others were silent for longer
+    occupancy.correct("cam", "a", 5)
+    assert occupancy.counts("cam")["a", ANY] == 1
+
+
+def test_tracks_and_labels_are_bounded() -> None:
+    occupancy = Occupancy()
+    for track in range(TRACKS + 10):
+        label = f"label{track}"
+        occupancy.take(happened("new", track).model_copy(update={"label": label}))
+    assert occupancy.counts("cam")[PICTURE, ANY] == TRACKS
+    assert len(occupancy.labels("cam")) == LABELS
+    assert occupancy.position(7).after == 7
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"{", b"[]", b"\xff", b'{"after": -1}', b'{"after": "x"}', b'{"tracks": [1]}', b'{"labels": {"cam": 1}}'],
+)
+def test_a_position_that_is_none_is_left_out(payload: bytes) -> None:
+    core = BridgeCore(Topics())
+    assert core.adopt({"hams/yard/bridge": payload, "hams/a/b/c": b"", "hams/x": b""}) == {"hams/yard/bridge": payload}
+    core.look(scheduler_view(yard()), PipelineView(streams=(stream_view(),)), 0.0)
+    assert core.after("yard") is None
+
+
+def test_groups_that_were_named_and_are_not_deployed() -> None:
+    core = BridgeCore(Topics(), ["yard", "yrad"])
+    for _ in range(GONE):
+        assert core.missing == ()
+        core.look(scheduler_view(yard(), yard("door")), PipelineView(streams=()), 0.0)
+    assert (core.missing, core.groups) == (("yrad",), ("yard",))

@@ -1,0 +1,85 @@
+"""The page's server on real sockets: IPv6, https, and a stop while viewers are connected."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from hams_services.security import certificates
+from hams_services.web.options import WebOptions
+from hams_services.web.service import WebService
+from hams_shared.bus.memory.client import InMemoryBus
+from hams_shared.bus.memory.server import MemoryServer
+from hams_shared.errors import BadInputError
+from hams_shared.runtime.listen import check_tls, listening
+
+
+async def test_it_serves_on_ipv6_and_stops_while_a_viewer_reads() -> None:
+    sock = listening("::1", 0)
+    port = sock.getsockname()[1]
+    stop = asyncio.Event()
+    async with InMemoryBus(MemoryServer()) as bus, asyncio.TaskGroup() as owner, httpx.AsyncClient() as http:
+        serving = owner.create_task(WebService(bus, "", WebOptions("::1", port)).run(stop, sock))
+        assert (await http.get(f"http://[::1]:{port}/healthz")).json() == {"state": "alive"}
+        async with http.stream("GET", f"http://[::1]:{port}/api/live") as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            stop.set()
+            async with asyncio.timeout(10):
+                await serving
+            with suppress(httpx.HTTPError):
+                async for _ in answer.aiter_bytes():
+                    pass
+
+
+async def test_it_answers_pings_of_health_checks() -> None:
+    sock = listening("127.0.0.1", 0)
+    stop = asyncio.Event()
+    async with InMemoryBus(MemoryServer()) as bus, asyncio.TaskGroup() as owner:
+        owner.create_task(WebService(bus, "", WebOptions()).run(stop, sock))
+        async with asyncio.timeout(10):
+            while True:
+                with suppress(Exception):
+                    assert b"hams-web" in (await bus.request("$SRV.PING.hams-web", b"", timeout=1.0)).data
+                    break
+                await asyncio.sleep(0.01)
+        stop.set()
+
+
+async def test_it_serves_by_https(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    authority_key, key = certificates.new_key(), certificates.new_key()
+    authority = certificates.authority(authority_key, now)
+    (tmp_path / "web.key").write_bytes(key)
+    (tmp_path / "web.crt").write_bytes(certificates.broker(key, authority, authority_key, ["127.0.0.1"], now, False))
+    sock = listening("127.0.0.1", 0)
+    port = sock.getsockname()[1]
+    options = WebOptions(port=port, tls_cert=tmp_path / "web.crt", tls_key=tmp_path / "web.key")
+    check_tls(options.tls_cert, options.tls_key)
+    stop, trust = asyncio.Event(), ssl.create_default_context(cadata=authority.decode())
+    async with (
+        InMemoryBus(MemoryServer()) as bus,
+        asyncio.TaskGroup() as owner,
+        httpx.AsyncClient(verify=trust) as http,
+    ):
+        owner.create_task(WebService(bus, "", options).run(stop, sock))
+        answer = await http.get(f"https://127.0.0.1:{port}/")
+        assert answer.status_code == 200
+        assert answer.headers["strict-transport-security"]
+        stop.set()
+
+
+def test_what_cannot_be_served_is_named(tmp_path: Path) -> None:
+    with listening("127.0.0.1", 0) as taken, pytest.raises(BadInputError, match="another program uses it"):
+        listening("127.0.0.1", taken.getsockname()[1])
+    with pytest.raises(BadInputError, match="cannot listen on"):
+        listening("no-such-host.invalid", 80)
+    (tmp_path / "c").write_text("no certificate")
+    for cert in (tmp_path / "c", tmp_path / "absent"):
+        with pytest.raises(BadInputError, match="cannot be used"):
+            check_tls(cert, cert)
