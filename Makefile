@@ -63,7 +63,7 @@ demo: $(BASE_STAMP) ## Service F on real video, on two unlike devices, from noth
 	$(BIN)/hams-ctl demo examples/face.yaml --out demo-out
 
 # Tests. PYTEST_OPTIONS: how they are spread over processes; PYTEST_ADDOPTS (pytest's own) adds to it.
-PYTEST_OPTIONS ?= -n 2 --dist loadscope --no-loadscope-reorder
+PYTEST_OPTIONS ?= -n 2 --max-worker-restart 0 --dist loadscope --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest --durations=25 $(PYTEST_OPTIONS)
 
 test-unit: $(VENV)/.installed-test ## Tests of single modules, and property tests

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -12,12 +15,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 
+import nkeys
+
 from benchmarks.chaos.faults import Fault
 from benchmarks.chaos.observer import Observer
 from benchmarks.chaos.proxy import CLEAR, Weather
 from benchmarks.chaos.rig import ChaosRig
+from hams_services.ctl.system import server_users
+from hams_services.security.rotation import Folder
 from hams_shared.bus.control import Control
-from hams_shared.errors import HamsError
+from hams_shared.errors import HamsError, RefusedError
+from hams_shared.runtime.credentials import load
 from hams_shared.wire.messages.group import GroupRecord
 
 DELAY_S, LOSS, REORDER_S = (0.02, 0.13), 0.1, 0.05
@@ -25,6 +33,8 @@ JUMP_H = 48.0
 HOG = "import sys\nheld=[]\nwhile True: held.append(bytearray(b'x')*(4<<20))\n"
 MORE_MIB = 24
 OOM_S = 10.0
+ROTATED_S = 30.0
+"""How long a part may take to change to another key, s."""
 
 
 class Actors:
@@ -41,6 +51,7 @@ class Actors:
             "slow-consumer": self._consumer, "stopped-consumer": self._consumer,
             "hang": self._ill, "fail": self._ill, "nan": self._ill, "abort": self._ill, "gone": self._ill,
             "deploy-change": self._changed, "deploy-other": self._other,
+            "revoke": self._revoked, "rotate": self._rotated,
         }  # fmt: skip
 
     async def carry_out(self, fault: Fault) -> tuple[float, float]:
@@ -145,11 +156,7 @@ class Actors:
     @asynccontextmanager
     async def _consumer(self, fault: Fault, target: str) -> AsyncIterator[None]:
         """A client that subscribes to everything, pictures included, and hardly reads."""
-        link = socket.create_connection(("127.0.0.1", self._rig.port), timeout=5)
-        with link:
-            link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            link.sendall(b'CONNECT {"verbose":false}\r\nSUB hams.> 1\r\nSUB $KV.> 2\r\nPING\r\n')
-            link.setblocking(False)
+        with await asyncio.to_thread(self._greedy) as link:
             reading = asyncio.create_task(_sip(link)) if fault.kind == "slow-consumer" else None
             try:
                 yield
@@ -188,12 +195,58 @@ class Actors:
         finally:
             await control.undeploy(target)
 
+    def _greedy(self) -> socket.socket:
+        """Return the connection of a client that subscribes to everything."""
+        link = socket.create_connection(("127.0.0.1", self._rig.port), timeout=5)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        options: dict[str, object] = {"verbose": False}
+        if self._rig.site is not None:
+            admin = load(self._rig.site.creds("admin"))
+            nonce = json.loads(link.recv(4096).split(b" ", 1)[1])["nonce"]  # of INFO, which comes before TLS
+            link = admin.tls().wrap_socket(link, server_hostname="127.0.0.1")
+            pair = nkeys.from_seed(admin.seed.encode())
+            signature = base64.urlsafe_b64encode(pair.sign(nonce.encode())).rstrip(b"=").decode()
+            options |= {"nkey": pair.public_key.decode(), "sig": signature}
+        link.sendall(f"CONNECT {json.dumps(options)}\r\nSUB hams.> 1\r\nSUB $KV.> 2\r\nPING\r\n".encode())
+        link.setblocking(False)
+        return link
+
+    def _secured(self, target: str) -> tuple[Folder, str]:
+        assert self._rig.site is not None
+        return self._rig.site, self._rig.user(target)
+
+    @asynccontextmanager
+    async def _revoked(self, fault: Fault, target: str) -> AsyncIterator[None]:
+        """As `hams-ctl credentials revoke` does, then `add`: the part reads its new key by itself."""
+        site, user = self._secured(target)
+        await asyncio.to_thread(site.revoke, user, time.time())
+        try:
+            await server_users.reload(self._rig.url, site)
+            yield
+        finally:
+            await asyncio.to_thread(site.add, user)
+            await server_users.reload(self._rig.url, site)
+
+    @asynccontextmanager
+    async def _rotated(self, fault: Fault, target: str) -> AsyncIterator[None]:
+        """As `hams-ctl credentials rotate` does."""
+        site, user = self._secured(target)
+        await asyncio.to_thread(site.begin, user)
+        await server_users.reload(self._rig.url, site)
+        await asyncio.to_thread(site.switch, user)
+        left = await server_users.until_unused(self._rig.url, site, user, ROTATED_S)
+        if left:
+            raise RefusedError(f"after {ROTATED_S:g} s the old key is still used by {', '.join(left)}")
+        await asyncio.to_thread(site.finish, user)
+        await server_users.reload(self._rig.url, site)
+        yield
+
     async def _deploy(self, record: GroupRecord) -> None:
         await Control(self._observer.hams.bus).deploy(record)
 
 
 async def _sip(link: socket.socket) -> None:
     while True:
-        with suppress(BlockingIOError, ConnectionError):
+        with suppress(BlockingIOError, ssl.SSLWantReadError, ConnectionError):
             link.recv(100)
         await asyncio.sleep(0.1)

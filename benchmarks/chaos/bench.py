@@ -21,6 +21,7 @@ WHY = {
     "mounts": "needs Linux, root and unshare",
     "memory": "needs a writable memory cgroup",
     "clock": "needs a C compiler",
+    "credentials": "needs --credentials",
 }
 
 
@@ -41,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kinds", default="", help="only these, by commas; - before one: all but those")
+    parser.add_argument("--credentials", action="store_true", help="all by TLS, each part by the key of its role")
     parser.add_argument("--replay", type=Path, help="the faults of a file instead, as --plan prints them")
     parser.add_argument("--plan", action="store_true", help="print the faults and end")
     parser.add_argument("--minutes", type=float, default=600.0, help="no new fault after that")
@@ -55,7 +57,7 @@ def _planned(chosen: argparse.Namespace) -> tuple[tuple[Fault, ...], dict[str, s
     """Return the faults, and by kind why it is left out."""
     from benchmarks.chaos.rig import abilities
 
-    able = abilities()
+    able = abilities() | ({"credentials"} if chosen.credentials else set())
     names = [word.strip() for word in chosen.kinds.split(",") if word.strip()]
     unknown = {name.removeprefix("-") for name in names} - KINDS.keys()
     if unknown:
@@ -76,7 +78,7 @@ async def _run(chosen: argparse.Namespace, faults: Sequence[Fault], left_out: di
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     asyncio.get_running_loop().call_later(60 * chosen.minutes, stop.set)
-    run = Run(faults, chosen.seed, stop, chosen.out.parent / "chaos-logs")
+    run = Run(faults, chosen.seed, stop, chosen.credentials, chosen.out.parent / "chaos-logs")
     try:
         await run.run()
     finally:
@@ -103,7 +105,7 @@ async def _shrunk(
     try:
         while time.monotonic() < end and not stop.is_set():
             tried = search.send(sent)  # type: ignore[arg-type]  # None starts it
-            outcome = await Run(tried, chosen.seed, stop).run()
+            outcome = await Run(tried, chosen.seed, stop, chosen.credentials).run()
             sent = any(one.what == what for _, one in outcome.violations)
             best = tried if sent else best
             print(f"{about}: {len(tried)} faults, {'fails too' if sent else 'holds'}", flush=True)

@@ -24,7 +24,7 @@ class Kind:
     """How long it lasts, s: at least, at most. A killed part is started again after that."""
     weight: int = 2
     needs: frozenset[str] = frozenset()
-    """What this machine must have: ``mounts``, ``memory`` (a cgroup), ``clock`` (a C compiler)."""
+    """What this run must have: ``mounts``, ``memory`` (a cgroup), ``clock`` (a C compiler), ``credentials``."""
     replaceable: bool = True
     """Whether others do its work meanwhile: frames must flow again while it lasts, too."""
     detect_s: float = 0.0
@@ -35,7 +35,10 @@ def _kind(name: str, text: str, targets: Sequence[str], seconds: tuple[float, fl
     return Kind(name, text, tuple(targets), seconds, **more)  # type: ignore[arg-type]
 
 
+USERS = ("serving", "spare", "pipeline", "schedulers")
+"""Parts by their users: both schedulers have one."""
 _MOUNTS = frozenset({"mounts"})
+_CREDENTIALS = frozenset({"credentials"})
 KINDS = {
     kind.name: kind
     for kind in (
@@ -65,6 +68,8 @@ KINDS = {
         _kind("gone", "the device is unplugged", AGENTS, (1.0, 2.0)),
         _kind("deploy-change", "priority and target are changed", ("grey",), (0.5, 1.0), weight=3),
         _kind("deploy-other", "another group comes and goes", ("other",), (1.0, 2.0)),
+        _kind("revoke", "its key is revoked", USERS, (0.5, 3.0), replaceable=False, needs=_CREDENTIALS),
+        _kind("rotate", "it gets another key", USERS, (0.5, 1.0), needs=_CREDENTIALS),
     )
 }
 

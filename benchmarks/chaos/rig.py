@@ -24,8 +24,12 @@ from benchmarks.chaos.proxy import Link
 from benchmarks.reliability.rig import Rig, wait
 from benchmarks.serving.cases import ROOT
 from benchmarks.sizing.proc import usage
+from hams_services.ctl.system.broker import MAX_PAYLOAD
+from hams_services.security.folder import set_up_site
+from hams_services.security.rotation import Folder
 from hams_shared.bus.mailbox import PREFIX as MAILBOXES
 from hams_shared.locks import lock
+from hams_shared.runtime.credentials import AGENT, VARIABLE
 from hams_shared.runtime.runfile import PID_FILE
 from hams_shared.wire.frame_pool import FOLDER, PREFIX
 
@@ -49,23 +53,35 @@ MOST_DEAD = 16
 
 
 class ChaosRig(Rig):
-    """Broker, two schedulers, pipeline and two agents in `folder`, each part behind a link of its own."""
+    """Broker, two schedulers, pipeline and two agents in `folder`, each part behind a link of its own.
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    With `secured`, all by TLS, and each part by the credentials of its role.
+    """
+
+    def __init__(self, folder: Path, seed: int, secured: bool = False) -> None:
         self.abilities = abilities()
+        self.site = site(folder / "site") if secured else None
         self._disks = {"store": folder / "nats", "cache": folder / "cache", "logs": folder / "logs", "shm": FOLDER}
         if "mounts" in self.abilities:
             for name, mib in (("store", STORE_MIB), ("cache", CACHE_MIB), ("logs", LOGS_MIB), ("shm", SHM_MIB)):
                 inside.small_disk(self._disks[name], mib)
         self.folder = folder
-        super().__init__(folder, devices={name: self._profile(name) for name in UNITS})
-        self._argv["broker"] = [sys.executable, "-m", "benchmarks.chaos.broker", str(folder / "nats"), str(self.port)]
+        secrets = self.site.path if self.site is not None else None
+        super().__init__(folder, secrets=secrets, devices={name: self._profile(name) for name in UNITS})
+        self._argv["broker"] = [
+            *(sys.executable, "-m", "benchmarks.chaos.broker", str(folder / "nats"), str(self.port)),
+            *([str(secrets)] if secrets is not None else ()),
+        ]
         self.logs = self._disks["logs"]
         self.hosts = {"a": "box", "b": "box"}
         if "mounts" in self.abilities:  # b is far: it shares no memory, so its frames travel by broker and link
             self.hosts["b"] = "far"
             self.env_of["agent-b"] = {"HAMS_HOST": "far"}
             self._argv["agent-b"] = [*inside.OWN_MEMORY, *self._argv["agent-b"]]
+        if self.site is not None:
+            for name in PARTS:
+                creds = str(self.site.creds(self.user(name)))
+                self.env_of[name] = self.env_of.get(name, {}) | {VARIABLE: creds}
         for place in (self.logs, self._disks["cache"]):
             place.mkdir(parents=True, exist_ok=True)
         self.env |= {"HAMS_CACHE": str(self._disks["cache"])}
@@ -86,6 +102,11 @@ class ChaosRig(Rig):
         there.touch()
         path.write_text(yaml.safe_dump(profile | faults | {"device_file": str(there)}))
         return f"emulated:{path}"
+
+    def user(self, part: str) -> str:
+        """By whose credentials a part is known to the broker."""
+        kind, _, unit = part.partition("-")
+        return f"{AGENT}{self.hosts[unit]}" if kind == "agent" else kind.removesuffix("s")
 
     def flag(self, way: str, unit: str) -> Path:
         """The file that says whether a unit fails in that way; that of `gone` says that it is there."""
@@ -215,6 +236,12 @@ class ChaosRig(Rig):
                 if int(fields[1]) == os.getpid() and fields[0] != "Z" and "hams_" in words:
                     found.append(f"{proc.name}: {words[:120]}")
         return found
+
+
+def site(folder: Path) -> Folder:
+    """Make a folder of credentials as `hams-ctl init` does, for the boxes of all agents."""
+    set_up_site(folder, [], ["box", "far"], max_payload=MAX_PAYLOAD)
+    return Folder(folder, MAX_PAYLOAD)
 
 
 def abandoned() -> list[str]:

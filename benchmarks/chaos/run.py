@@ -48,11 +48,14 @@ class Outcome:
 class Run:
     """One sequence; `outcome` holds what was seen so far at any time."""
 
-    def __init__(self, faults: Sequence[Fault], seed: int, stop: asyncio.Event, logs: Path | None = None) -> None:
+    def __init__(
+        self, faults: Sequence[Fault], seed: int, stop: asyncio.Event, secured: bool, logs: Path | None = None
+    ) -> None:
         self.outcome = Outcome()
         self._faults = faults
         self._seed = seed
         self._stop = stop
+        self._secured = secured
         self._logs = logs
         """Where the parts' logs are kept; None: a run among many, which prints nothing either."""
         self._lossless = {name: Frames() for name, mode in STREAMS.items() if mode == "lossless"}
@@ -64,19 +67,21 @@ class Run:
     async def run(self) -> Outcome:
         """Start the system, carry the faults out, stop it."""
         with tempfile.TemporaryDirectory(prefix=inside.scratch(), ignore_cleanup_errors=True) as scratch:
-            rig = ChaosRig(Path(scratch), self._seed)
+            rig = ChaosRig(Path(scratch), self._seed, self._secured)
             try:
                 self.outcome.load_s = await rig.begin()
-                async with connect(rig.url) as hams:
+                admin = rig.site.creds("admin") if rig.site is not None else None
+                async with connect(rig.url, credentials=admin) as hams:
                     await self._with(rig, Observer(hams, "grey", frozenset(self._lossless)))
             finally:
                 await rig.end(self._logs)
         return self.outcome
 
     async def _with(self, rig: ChaosRig, observer: Observer) -> None:
-        self._tasks = [asyncio.create_task(observer.collect()), asyncio.create_task(rig.keep())]
+        self._tasks = [asyncio.create_task(rig.keep())]
         try:
             records = await self._deployed(rig, observer)
+            self._tasks.append(asyncio.create_task(observer.collect()))
             actors = Actors(rig, observer, records)
             await self._steady(observer, time.monotonic())
             self._frames(observer.take())

@@ -17,9 +17,10 @@ from hams_shared.errors import HamsError
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frames import unpack_outputs, unpack_works
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord, ProfileRequest
+from hams_shared.wire.messages.audit import AuditEntry
 from hams_shared.wire.messages.events import Event, EventsRequest, TracksRecord
 from hams_shared.wire.messages.gallery import GalleryRequest
-from hams_shared.wire.messages.group import GroupRecord
+from hams_shared.wire.messages.group import GroupRecord, VersionRecord
 from hams_shared.wire.messages.history import HistoryEntry, HistoryRequest
 from hams_shared.wire.messages.optimizer import JobRecord
 from hams_shared.wire.messages.pipeline import (
@@ -35,6 +36,7 @@ from hams_shared.wire.messages.pipeline import (
     StillRequest,
 )
 from hams_shared.wire.messages.plan import PlanRecord
+from hams_shared.wire.messages.results import PositionRecord, ResultsRequest
 from hams_shared.wire.messages.scheduler import LeaderRecord, MeasureRequest, PlanRequest, ViewRequest
 from hams_shared.wire.messages.trace import FrameTrace, TracesWanted
 from hams_shared.wire.variants import VariantRecord
@@ -59,6 +61,9 @@ KINDS = {
     f"$KV.hams-plans.{GROUP}": PlanRecord, "$KV.hams-variants.x": VariantRecord,
     f"$KV.hams-health.{DEVICE}": DeviceHealth, "$KV.hams-leader.scheduler": LeaderRecord,
     "$KV.hams-jobs.x": JobRecord, f"$KV.{subjects.TRACKS}.{GROUP}.{STREAM}": TracksRecord,
+    f"$KV.{subjects.POSITIONS}.{GROUP}.stream.{STREAM}": PositionRecord,
+    f"$KV.hams-versions.{GROUP}.1": VersionRecord,
+    subjects.results_after(GROUP): ResultsRequest, subjects.audit("deploy", "admin"): AuditEntry,
 }  # fmt: skip
 """What is decoded from a subject's messages, where that is a control message."""
 
@@ -83,6 +88,7 @@ def decoders() -> dict[str, Callable[[bytes], object]]:
         subjects.answer(GROUP, STREAM): unpack_outputs,
         subjects.output(GROUP, STREAM, NODE): unpack_outputs,
         subjects.result(GROUP, STREAM): Result.from_bytes,
+        subjects.kept(GROUP, STREAM): Result.from_bytes,
     }
     return {subject: whole(subject, of) if subject in assemblers else of for subject, of in found.items()}
 
@@ -91,6 +97,7 @@ def subjects_of_parts() -> list[str]:
     """Subjects whose large messages travel in parts."""
     return [
         subjects.work(DEVICE), subjects.work(FAR), subjects.answer(GROUP, STREAM), subjects.result(GROUP, STREAM),
+        subjects.kept(GROUP, STREAM),
         subjects.output(GROUP, STREAM, NODE), subjects.infer(GROUP), subjects.push(GROUP, SPARE),
         subjects.picture(GROUP, STREAM),
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from benchmarks.messages.targets import DEVICE, GROUP, KEYS, NODE, SPARE, STREAM
+from benchmarks.messages.targets import DEVICE, GROUP, KEYS, NODE, SPARE, STREAM, own_keys
 from hams_shared.bus.protocol import Message
 from hams_shared.wire import subjects
 from hams_shared.wire.codec import pack
@@ -41,6 +41,7 @@ def group(system_light: dict[str, Any]) -> dict[str, Any]:
         "name": GROUP,
         "nodes": {"find": find, NODE: light, "who": who},
         "streams": {STREAM: stream, SPARE: stream},
+        "results": {"keep": "1h"},
     }
 
 
@@ -59,6 +60,10 @@ def requests() -> dict[str, list[Any]]:
         subjects.read_cost(): [{"stream": stream}], subjects.still(): [{"stream": stream, "width": 640}],
         subjects.gallery(GROUP): [{"verb": "list"}, {"verb": "name", "identity": 1, "name": "x"}, {"verb": "forget"}],
         subjects.history_after(): [after, {**after, "since_s": 0.0}],
+        subjects.results_after(GROUP): [
+            {**after, "stream": "*"}, {**after, "stream": STREAM, "reader": "x", "dealt": 1, "resume": True},
+        ],
+        subjects.audit("deploy", "admin"): [{"version": 1, "id": "x", "at": 1.0, "actor": "a@b", "text": "changed"}],
         subjects.events_after(GROUP): [{**after, "stream": "*"}, {**after, "stream": STREAM}],
         subjects.outputs_wanted(GROUP): [{"node": "*", "stream": "*"}, {"node": NODE, "stream": STREAM}],
         subjects.traces_wanted(GROUP): [{"stream": "*", "count": 2}],
@@ -87,13 +92,13 @@ async def collect(world: System) -> Samples:
     await world.until(lambda: all(found[one] for one in spoken), what="messages")
     await world.later(3)
     await tap.unsubscribe()
+    found[subjects.kept(GROUP, STREAM)] = found[subjects.result(GROUP, STREAM)]  # the broker sends them on as these
     for name, key in KEYS.items():
         bucket = world.server.buckets.get(subjects.bucket(name))
         values = [entry.value for entry in bucket.values.values() if entry.value] if bucket else []
         for one in (key, "other"):
             found[f"$KV.{subjects.bucket(name)}.{one}"] = values[:PER_SUBJECT]
-    tracks = world.server.buckets.get(subjects.TRACKS)
-    found[f"$KV.{subjects.TRACKS}.{GROUP}.{STREAM}"] = (
-        [e.value for e in tracks.values.values() if e.value] if tracks else []
-    )
+    for name, key in own_keys().items():
+        bucket = world.server.buckets.get(name)
+        found[f"$KV.{name}.{key}"] = [e.value for e in bucket.values.values() if e.value] if bucket else []
     return {subject: [one for one in all_ if len(one) < 1 << 18] for subject, all_ in found.items()}

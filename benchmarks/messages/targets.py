@@ -16,7 +16,10 @@ KEYS = {
     "groups": GROUP, "devices": DEVICE, "profiles": "x.y", "plans": GROUP, "variants": "x", "health": DEVICE,
     "leader": "scheduler", "jobs": "x",
 }  # fmt: skip
-STREAMS = ("hams-events", "hams-history", "KV_hams-plans", "KV_hams-groups", "KV_hams-galleries", "OBJ_hams-models")
+STREAMS = (
+    *(subjects.EVENTS, subjects.HISTORY, subjects.RESULTS, subjects.AUDIT, f"OBJ_{subjects.MODEL_STORE}"),
+    *(f"KV_hams-{name}" for name in ("plans", "groups", "galleries", "versions", "positions")),
+)
 
 
 def all_roles() -> list[Role]:
@@ -37,14 +40,24 @@ def live() -> list[str]:
         subjects.push(GROUP, "none"), subjects.pictures_wanted(GROUP), subjects.preview_wanted(GROUP),
         subjects.picture(GROUP, STREAM), subjects.preview(GROUP, STREAM), subjects.result(GROUP, STREAM),
         subjects.event(GROUP, STREAM), subjects.events_after(GROUP), subjects.events_after("none"),
+        subjects.kept(GROUP, STREAM), subjects.results_after(GROUP), subjects.results_after("none"),
+        *(subjects.audit(what, "admin") for what in ("deploy", "credentials", "")),
     ]  # fmt: skip
     keys = [f"$KV.{subjects.bucket(name)}.{key}" for name, key in KEYS.items()]
-    return [*found, *keys, *(f"$KV.{subjects.bucket(name)}.other" for name in KEYS), *_own_keys()]
+    own = [*(f"$KV.{name}.{key}" for name, key in own_keys().items()), f"$O.{subjects.MODEL_STORE}.C.x"]
+    return [*found, *keys, *(f"$KV.{subjects.bucket(name)}.other" for name in KEYS), *own]
 
 
-def _own_keys() -> list[str]:
-    others = (subjects.bucket(subjects.GALLERIES), subjects.bucket(subjects.UPLOADS), subjects.TRACKS)
-    return [*(f"$KV.{one}.{GROUP}.{STREAM}" for one in others), f"$O.{subjects.MODEL_STORE}.C.x"]
+def own_keys() -> dict[str, str]:
+    """Keys of the buckets that not all parts may read, by bucket."""
+    uploads, versions = (subjects.bucket(name) for name in (subjects.UPLOADS, subjects.VERSIONS))
+    return {
+        subjects.bucket(subjects.GALLERIES): f"{GROUP}.{STREAM}",
+        uploads: f"{GROUP}.{STREAM}",
+        subjects.TRACKS: f"{GROUP}.{STREAM}",
+        subjects.POSITIONS: f"{GROUP}.stream.{STREAM}",
+        versions: f"{GROUP}.1",
+    }
 
 
 def of_broker() -> list[str]:

@@ -30,6 +30,16 @@ def installed() -> str:
     return BINARY
 
 
+def password_file(folder: Path, user: str, password: str) -> Path:
+    """Make a file of one user for mosquitto; skip the test where it is not installed."""
+    installed()
+    path = folder / "passwords"
+    path.write_text(f"{user}:{password}\n")
+    path.chmod(0o600)
+    subprocess.run(["mosquitto_passwd", "-U", path], check=True)
+    return path
+
+
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))

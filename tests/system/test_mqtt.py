@@ -16,7 +16,7 @@ from hams_services.ctl.system.broker import MAX_PAYLOAD, Broker
 from hams_services.security.folder import set_up_site
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.runtime.credentials import load
-from support.mosquitto import Mosquitto, Watcher, mosquitto
+from support.mosquitto import Mosquitto, Watcher, mosquitto, password_file
 from support.mqtt_site import Site, happened, site_on
 from support.nats_server import NatsServer, own_nats_server
 from support.wait import until
@@ -105,10 +105,7 @@ async def test_tls_and_password(own_nats_server: NatsServer, site: Site, tmp_pat
     folder = tmp_path / "broker"
     folder.mkdir()
     await asyncio.to_thread(certificates, folder)
-    passwords = folder / "passwords"
-    passwords.write_text(f"hams:{PASSWORD}\n")
-    passwords.chmod(0o600)
-    await asyncio.to_thread(subprocess.run, ["mosquitto_passwd", "-U", passwords], check=True)
+    passwords = await asyncio.to_thread(password_file, folder, "hams", PASSWORD)
     tls = ("cafile", "certfile", "keyfile")
     files = dict(zip(tls, ("ca.pem", "broker.pem", "broker.key"), strict=True))
     lines = [f"{key} {folder / file}" for key, file in files.items()]

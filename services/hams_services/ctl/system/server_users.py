@@ -44,7 +44,7 @@ class Servers:
     """
 
     def __init__(self, url: str, folder: Folder) -> None:
-        self._bus = NatsBus(url, name="hams-ctl", credentials=load(folder.creds(SYSTEM)), connect_timeout=ASK_S)
+        self._bus = NatsBus(url, name="hams-ctl", credentials=load(folder.creds(SYSTEM)))
         self._ids: list[str] = []
 
     async def __aenter__(self) -> Servers:
@@ -144,9 +144,7 @@ async def reload(url: str, folder: Folder) -> int:
 async def accepts(url: str, folder: Folder, user: str) -> bool:
     """Whether the broker accepts the next key of `user`. Raises BrokerError when there is no broker."""
     try:
-        async with NatsBus(
-            url, name="hams-ctl", credentials=load(folder.following(user)), connect_timeout=ASK_S, replicas=1
-        ):
+        async with NatsBus(url, name="hams-ctl", credentials=load(folder.following(user)), replicas=1):
             return True
     except CredentialsError:
         return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,7 +18,7 @@ from hams_shared.bus.memory.client import InMemoryBus
 from hams_shared.bus.memory.server import MemoryServer
 from hams_shared.errors import CredentialsError
 from hams_shared.runtime.lifecycle import ended
-from support.mosquitto import Mosquitto, Watcher, mosquitto, retained_by
+from support.mosquitto import Mosquitto, Watcher, mosquitto, password_file, retained_by
 from support.mqtt_site import Site, happened, site_on, stream_view, yard
 from support.wait import until
 
@@ -237,10 +236,7 @@ async def test_a_broker_that_comes_later(site: Site, tmp_path: Any, caplog: pyte
 
 async def test_a_wrong_password_is_an_error(site: Site, tmp_path: Any) -> None:
     (tmp_path / "own").mkdir()
-    passwords = tmp_path / "own" / "passwords"
-    passwords.write_text("hams:s3cret-of-the-broker\n")
-    passwords.chmod(0o600)
-    await asyncio.to_thread(subprocess.run, ["mosquitto_passwd", "-U", passwords], check=True)
+    passwords = await asyncio.to_thread(password_file, tmp_path / "own", "hams", "s3cret-of-the-broker")
     broker = Mosquitto(tmp_path / "own", ("allow_anonymous false", f"password_file {passwords}"))
     broker.start()
     login = {"HAMS_MQTT_USER": "hams", "HAMS_MQTT_PASSWORD": "s3cret-of-the-broker"}
