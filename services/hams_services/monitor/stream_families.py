@@ -17,7 +17,7 @@ STREAM = ["group", "stream"]
 STATES = ("waiting", "playing", "reconnecting", "paused", "ended", "failed")
 USUAL = {
     "dropped": ("newer-frame", "deadline", "device-lost"),
-    "failed": ("deadline", "inference-failed"),
+    "failed": ("deadline", "inference-failed", "frame-fails"),
 }
 """Reasons that are exported from the beginning, as 0: `increase()` misses the first value of a series."""
 MOST_REASONS = 16
