@@ -191,14 +191,19 @@ def instance(box: Box, service: str) -> dict[str, Any]:
         "name": f"{service} on Intel's box, fitted",
         "models": list(names),
         "devices": list(DEVICES),
-        "fps": [[round(1e3 / ms, 3) for ms in row] for row in own],
-        "kappa": [[round(factor, 4) for factor in slower], *[[1.0] * len(names)] * 2],
+        "fps": [[_shown(1e3 / ms) for ms in row] for row in own],
+        "kappa": [[_shown(factor) for factor in slower], *[[1.0] * len(names)] * 2],
         "hosts": dict.fromkeys(DEVICES, "loop"),
         "cores": {"loop": 1},
         "usable": 1.0,
-        "cpu_ms": [[round(ms, 3) for ms in row] for row in times],
-        "frame_cpu_ms": {"default": {"loop": round(box.loop, 3)}},
+        "cpu_ms": [[_shown(ms) for ms in row] for row in times],
+        "frame_cpu_ms": {"default": {"loop": _shown(box.loop)}},
     }
+
+
+def _shown(value: float) -> float:
+    """Five digits: further ones differ from processor to processor."""
+    return float(f"{value:.5g}")
 
 
 def instance_ms(box: Box, service: str, places: tuple[str, ...]) -> float:

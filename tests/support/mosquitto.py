@@ -18,6 +18,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from support.ports import free_port
 from support.wait import until_sync
 
 BINARY = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -38,12 +39,6 @@ def password_file(folder: Path, user: str, password: str) -> Path:
     path.chmod(0o600)
     subprocess.run(["mosquitto_passwd", "-U", path], check=True)
     return path
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 NEVER = ("mark", "event")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from hams_services.ctl.system.broker import check_port, find_nats_server, last_complaint, write_config
+from hams_services.ctl.system.broker import find_nats_server, last_complaint, write_config
+from support.ports import free_port
 from support.wait import until_sync
 
 
@@ -24,7 +25,7 @@ class NatsServer:
     def __init__(self, store: Path, max_payload: int = 8 * 1024 * 1024) -> None:
         store.mkdir()
         self.store = store
-        self.port = check_port("127.0.0.1", 0)
+        self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self._config = write_config(store, host="127.0.0.1", port=self.port, max_payload=max_payload)
         self._process: subprocess.Popen[bytes] | None = None

@@ -15,7 +15,7 @@ from typing import Any, Self
 import pytest
 import yaml
 
-from hams_services.ctl.system.broker import check_port
+from support.ports import free_port
 from support.up import ROOT
 from support.wait import until_sync
 
@@ -44,7 +44,7 @@ class Prometheus:
     def __init__(self, folder: Path, target: str) -> None:
         self._program = program("prometheus")
         self._folder = folder
-        self._port = check_port("127.0.0.1", 0)
+        self._port = free_port()
         rules = re.sub(r"^( +for:) .*$", r"\1 0s", RULES.read_text(encoding="utf-8"), flags=re.MULTILINE)
         (folder / RULES.name).write_text(rules, encoding="utf-8")
         config = yaml.safe_load((RULES.parent / "prometheus.yml").read_text(encoding="utf-8"))

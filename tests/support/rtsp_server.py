@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from support.media import STEPS, encoder_of, frames, value
+from support.ports import free_port
 from support.wait import until_sync
 
 __all__ = ["FPS", "SIZE", "STEPS", "RtspServer", "value"]
@@ -74,9 +75,7 @@ class RtspServer:
         hangs_up: bool = False,
         clock: float | None = 0.0,
     ) -> None:
-        from hams_services.ctl.system.broker import check_port  # not in the server's process: it starts sooner
-
-        self.port = check_port("127.0.0.1", 0)
+        self.port = free_port()
         self.url = f"rtsp{'s' if tls else ''}://127.0.0.1:{self.port}/live"
         self._options = [f"--user={user}", f"--password={password}", f"--auth={auth}", f"--loss={loss}", f"--fps={fps}"]
         self._options += [f"--size={width}x{height}" for width, height in sizes]

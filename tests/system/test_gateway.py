@@ -29,31 +29,21 @@ pytest.importorskip("starlette", reason="needs hams[gateway]")
 import grpc
 
 from hams_client import sync
-from hams_services.ctl.system.broker import check_port
 from hams_services.gateway.kserve.messages import MESSAGES, SERVICE
 from hams_services.security import certificates
 from support.grey import STEP, group_file, picture
+from support.ports import free_port
 from support.up import Up
 from support.wait import until_sync
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 
-def free_pair() -> int:
-    """A free port whose next one is free, too."""
-    for _ in range(50):
-        port = check_port("127.0.0.1", 0)
-        with socket.socket() as next_one:
-            if next_one.connect_ex(("127.0.0.1", port + 1)) != 0:
-                return port
-    raise AssertionError("no two free ports beside each other")
-
-
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Up, int]]:
     """A group that tells how bright an image is, and a gateway that `hams-ctl up` started."""
     folder = tmp_path_factory.mktemp("gateway")
-    port = free_pair()
+    port = free_port(1)
     with Up(folder / "home", "openvino:CPU@0", options=("--gateway", f"127.0.0.1:{port}", "--no-optimizer")) as up:
         assert f"gateway: http://127.0.0.1:{port}, gRPC at 127.0.0.1:{port + 1}" in up.output()
         up.ctl("deploy", group_file(folder, "push"))

@@ -252,8 +252,9 @@ def values_of(number: int) -> float:
 async def test_a_stopped_pipeline_and_a_file_that_starts_over(world: System, tmp_path: Path) -> None:
     live = await played(world, tmp_path, 30, keep=False)
     await world.control.undeploy("grey")
-    await world.deploy(light({"source": str(tmp_path / "shot*.png"), "pace": "max", "loop": True}))
+    await world.until(lambda: not world.parts["pipeline"].service._groups)
     live.received.clear()
+    await world.deploy(light({"source": str(tmp_path / "shot*.png"), "pace": "max", "loop": True}))
     for _ in range(3):
         before = len(live.received)
         await world.until(lambda before=before: len(live.received) > before + 40)
