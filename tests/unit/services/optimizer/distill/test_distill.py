@@ -317,7 +317,7 @@ def test_maps_of_a_detector_are_learned_where_they_are_hot(tmp_path: Path) -> No
         "folder": str(tmp_path),
         "gflops": 0.002,
         "rate": 0.005,
-        "epochs": 8,
+        "epochs": 12,
     }
     result = trained(given)
     assert result["gflops"] <= 0.002
