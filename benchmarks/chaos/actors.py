@@ -34,6 +34,7 @@ HOG = "import sys\nheld=[]\nwhile True: held.append(bytearray(b'x')*(4<<20))\n"
 MORE_MIB = 24
 OOM_S = 10.0
 ROTATED_S = 30.0
+MARKED_S = 2.0
 """How long a part may take to change to another key, s."""
 
 
@@ -175,8 +176,17 @@ class Actors:
             yield
         finally:
             (flag.touch if fault.kind == "gone" else flag.unlink)()
+            await self._resume(f"{self._rig.hosts[unit]}.emulated.{unit}", MARKED_S if fault.kind == "abort" else 0.0)
+
+    async def _resume(self, device: str, seconds: float) -> None:
+        """As an operator does, for so long: a process that aborted has its fault recorded when it is back."""
+        end = time.monotonic() + seconds
+        while True:
             with suppress(HamsError):
-                await Control(self._observer.hams.bus).resume(f"{self._rig.hosts[unit]}.emulated.{unit}")
+                await Control(self._observer.hams.bus).resume(device)
+            if time.monotonic() >= end:
+                return
+            await asyncio.sleep(0.25)
 
     @asynccontextmanager
     async def _changed(self, fault: Fault, target: str) -> AsyncIterator[None]:

@@ -19,8 +19,7 @@ def changed(state: SchedulerState, device: str, before: DeviceHealth | None, aft
         fault = earlier[digest]
         for key in [key for key in state.groups.banned if key[1] == digest and _lives(state, device, key[0])]:
             del state.groups.banned[key]
-        if not fault.until:  # its measurement was that it does not run
-            profiling.request(state, fault.model, device)
+        profiling.request(state, fault.model, device, refused=True)
         state.request_replan(f"{fault.model} is tried again on {device}")
         on_trial = after is not None and digest in {one.digest for one in after.networks}
         reason = "its time is over, or its agent was started again" if on_trial else _RESUMED

@@ -237,13 +237,18 @@ def _times_as_fast(state: SchedulerState, device: str) -> float:
     return ratio.value(1.0, 0.0) if ratio is not None and ratio.below >= SEEN_S else 1.0
 
 
-def request(state: SchedulerState, model: str, device: str) -> None:
-    """Request that cells are measured again: of models and devices by name or pattern, empty: all."""
+def request(state: SchedulerState, model: str, device: str, *, refused: bool = False) -> None:
+    """Request that cells are measured again: of models and devices by name or pattern, empty: all.
+
+    With `refused`, only those whose measurement was that the device does not run the model.
+    """
+    records = state.profiles.records
     state.profiles.requested |= {
         (one.device, one.cell.key)
         for one in _cells(state, state.groups.sorted())
         if _matches(model, (one.source.model.name, one.network.model.name))
         and _matches(device, (one.device, one.device.split(".", 1)[-1]))
+        and not (refused and ((known := records.get(one.cell.key)) is None or known.reason is None))
     }
 
 

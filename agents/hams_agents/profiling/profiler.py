@@ -60,7 +60,7 @@ class Profiler:
             measured_on=self.device.device,
             measured_at=time.time(),
         )
-        if self.faults is not None and (reason := self.faults.health.aborts(model.digest)):
+        if self.faults is not None and (reason := self.faults.health.fault(model.digest)):
             return record.model_copy(update={"reason": reason})
         notes = self.faults.notes if self.faults is not None else NO_NOTES
         try:

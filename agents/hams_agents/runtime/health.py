@@ -60,10 +60,6 @@ class HealthBook:
         """Return why a network gets no work here; empty: it does."""
         return self.health.faulty.get(digest, "")
 
-    def aborts(self, digest: str) -> str:
-        """Return why loading a network would end this process; empty: it would not."""
-        return next((one.reason for one in self.health.networks if one.digest == digest and not one.until), "")
-
     async def after(self, life: EarlierLife) -> None:
         """Record how the last process ended. Raises HamsError."""
         for load in life.loads:

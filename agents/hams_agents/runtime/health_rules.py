@@ -15,6 +15,8 @@ WINDOW_S = 900.0
 """Hangs and failures count for so long, s."""
 PROBATION = Backoff(first=60.0, longest=3600.0)
 """How long a network that failed is out, s; twice as long each time, until it has served for `WINDOW_S`."""
+ABORTS = 3
+"""A network that ended the process so often is not tried again by time: the driver may have had a bad moment once."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,12 @@ def _recent(times: tuple[float, ...], now: float) -> tuple[float, ...]:
 
 
 def taken_out(health: DeviceHealth, network: Network, reason: str, now: float, *, aborts: bool = False) -> DeviceHealth:
-    """Return the record once `network` gets no more work; one that `aborts` the process is not tried again by time."""
+    """Return the record once `network` gets no more work; one that `aborts` the process is tried again twice."""
     known = next((one for one in health.networks if one.digest == network.digest), None)
     if known is not None and known.out:
         return health
     strikes = known.strikes + 1 if known is not None else 1
-    until = 0.0 if aborts else now + PROBATION.pause(strikes)
+    until = 0.0 if aborts and strikes >= ABORTS else now + PROBATION.pause(strikes)
     fault = NetworkFault(
         digest=network.digest,
         model=network.model,
@@ -85,7 +87,7 @@ def after_time(health: DeviceHealth, now: float) -> DeviceHealth:
 def at_start(health: DeviceHealth, runtime: str, now: float) -> DeviceHealth:
     """Return the record when an agent has opened the device: it is there, and networks that failed are tried again.
 
-    Those that abort the process are not. Faults of another runtime or driver are over.
+    Those that are out for good are not. Faults of another runtime or driver are over.
     """
     networks = tuple(_on_trial(one, now) if one.until else one for one in health.networks if one.runtime == runtime)
     return health.model_copy(update={"gone": "", "networks": networks})

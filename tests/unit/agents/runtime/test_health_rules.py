@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hams_agents.runtime.health_rules import (
+    ABORTS,
     PROBATION,
     WINDOW_S,
     Network,
@@ -58,11 +59,18 @@ def test_a_network_is_out_for_twice_as_long_each_time_until_it_has_served() -> N
     assert empty(after_time(health, now + WINDOW_S))
 
 
-def test_a_network_that_aborts_the_process_stays_out_until_the_runtime_changes() -> None:
-    health = taken_out(SOUND, NETWORK, "loading light ended the process by SIGSEGV", 5.0, aborts=True)
+def test_a_network_that_aborts_the_process_is_tried_twice_then_stays_out_until_the_runtime_changes() -> None:
+    health, now = SOUND, 5.0
+    for strikes in range(1, ABORTS):
+        health = taken_out(health, NETWORK, "loading light ended the process by SIGSEGV", now, aborts=True)
+        assert after_time(health, now + PROBATION.pause(strikes) - 1).faulty
+        now += PROBATION.pause(strikes)
+        health = at_start(after_time(health, now), "runtime 1", now)  # the load that ends the process follows
+        assert not health.faulty
+    health = taken_out(health, NETWORK, "loading light ended the process by SIGSEGV", now, aborts=True)
     assert after_time(health, 1e9) == health
     assert at_start(health, "runtime 1", 1e9) == health
-    assert empty(at_start(health, "runtime 2", 6.0))
+    assert empty(at_start(health, "runtime 2", now))
 
 
 def test_a_new_process_tries_a_network_that_failed_and_has_its_device() -> None:
