@@ -37,6 +37,8 @@ def _kind(name: str, text: str, targets: Sequence[str], seconds: tuple[float, fl
 
 USERS = ("serving", "spare", "pipeline", "schedulers")
 """Parts by their users: both schedulers have one."""
+ABORT_S = 0.2
+"""From the begin of the fault to the next inference, and until the process has written the trace of all its threads."""
 _MOUNTS = frozenset({"mounts"})
 _CREDENTIALS = frozenset({"credentials"})
 KINDS = {
@@ -64,7 +66,7 @@ KINDS = {
         _kind("hang", "an inference never returns", AGENTS, (5.5, 6.0), weight=1, detect_s=5.0),
         _kind("fail", "every second inference fails", AGENTS, (2.0, 4.0)),
         _kind("nan", "inferences give NaN", AGENTS, (2.0, 4.0), weight=1),
-        _kind("abort", "the driver ends the process", AGENTS, (1.0, 2.0), weight=1),
+        _kind("abort", "the driver ends the process", AGENTS, (1.0, 2.0), weight=1, detect_s=ABORT_S),
         _kind("gone", "the device is unplugged", AGENTS, (1.0, 2.0)),
         _kind("deploy-change", "priority and target are changed", ("grey",), (0.5, 1.0), weight=3),
         _kind("deploy-other", "another group comes and goes", ("other",), (1.0, 2.0)),

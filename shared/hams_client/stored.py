@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 
 from hams_shared.bus.ask import ask
 from hams_shared.bus.journal import follow
 from hams_shared.bus.protocol import Bus, JournalEntry, Page, Place
-from hams_shared.errors import BadInputError, from_wire
+from hams_shared.errors import BadInputError, DeadlineError, from_wire
 from hams_shared.wire.messages.base import WireError
 
-ASK_S = 10.0
-"""Deadline of one request, s."""
+ASK_S = (1.0, 10.0)
+"""Deadlines of the first try of a request and of the second, s: a part that was killed meanwhile does not answer."""
 PATIENCE_S = 6.0
 """How long to wait for a part that is absent, s: a killed one is back by then."""
 
@@ -21,7 +22,10 @@ Asked = tuple[WireError | None, tuple[JournalEntry, ...], Place, bool]
 
 async def request(bus: Bus, subject: str, data: bytes, part: str) -> bytes:
     """Return the answer of `part`; see :func:`hams_shared.bus.ask.ask`."""
-    return await ask(bus, subject, data, part, timeout=ASK_S, patience=PATIENCE_S)
+    first, second = ASK_S
+    with suppress(DeadlineError):
+        return await ask(bus, subject, data, part, timeout=first, patience=PATIENCE_S)
+    return await ask(bus, subject, data, part, timeout=second, patience=PATIENCE_S)
 
 
 def stored(

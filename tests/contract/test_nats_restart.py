@@ -308,3 +308,26 @@ async def test_a_follower_reads_another_journal_from_its_beginning(own_nats_serv
             for number in range(5):  # more than before: the sequence alone would not tell
                 await surely(journal, b"n%d" % number, f"new{number}")
             assert [(await following(entries, 30)).data for _ in range(5)] == [b"n%d" % i for i in range(5)]
+
+
+async def test_a_question_ends_with_the_broker_that_was_asked(own_nats_server: NatsServer) -> None:
+    """Reads are asked anew; of a write nobody knows whether it was done, so its caller decides."""
+    async with NatsBus(own_nats_server.url) as bus:
+        bucket, journal = await bus.kv("b"), await bus.journal("j", "j.*", JOURNAL)
+        await bucket.put("k", b"v")
+        own_nats_server.pause()
+        reads = [asyncio.create_task(one) for one in (bucket.get("k"), journal.page("j.x", Place()))]
+        writes = [asyncio.create_task(one) for one in (bucket.put("k", b"w"), journal.publish("j.x", b"", "id"))]
+        await until(lambda: len(bus.unanswered) == 4)
+        await asyncio.to_thread(own_nats_server.stop, kill=True)
+        asked = asyncio.get_running_loop().time()
+        for write in writes:
+            with pytest.raises(DeadlineError):
+                await write
+        assert asyncio.get_running_loop().time() - asked < 1.5  # nats-py itself gives up after 2 and 5 s
+        assert not any(read.done() for read in reads)
+        await asyncio.to_thread(own_nats_server.start)
+        entry, page = await asyncio.gather(*reads)
+        assert entry is not None
+        assert entry.value in (b"v", b"w")
+        assert len(page.entries) <= 1

@@ -7,6 +7,7 @@ those that stop, kill or wipe it. A conftest makes them available: ``from suppor
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -44,6 +45,11 @@ class NatsServer:
             self._process.kill() if kill else self._process.terminate()
             self._process.wait(timeout=60)
             self._process = None
+
+    def pause(self) -> None:
+        """Let it answer nothing until it is killed."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
 
     def restart(self, *, kill: bool = False, empty: bool = False) -> None:
         self.stop(kill=kill)

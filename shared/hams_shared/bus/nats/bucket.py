@@ -85,6 +85,10 @@ class Bucket:
                 await asyncio.sleep(0.1)
                 self._bus.check_open()
 
+    async def _ask(self, what: str, operation: Callable[[], Awaitable[T]], *, again: bool = False) -> T:
+        """As :meth:`_retry`, of few messages: after a loss of the connection run `again`, or a DeadlineError."""
+        return await self._retry(what, lambda: self._bus.unanswered.ask(operation, again=again))
+
 
 @contextmanager
 def stream_missing() -> Iterator[None]:

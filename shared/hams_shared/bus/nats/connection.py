@@ -21,6 +21,7 @@ from nats.aio.client import Client, Server
 from hams_shared.bus.nats.errors import is_refusal, no_broker, revoked, translated
 from hams_shared.bus.nats.handover import HandoverClient
 from hams_shared.bus.nats.renewal import follow_file
+from hams_shared.bus.nats.unanswered import Unanswered
 from hams_shared.bus.urls import is_tls, redacted
 from hams_shared.bus.wakers import Wakers
 from hams_shared.errors import BrokerError, CredentialsError, DeadlineError, HamsError
@@ -101,6 +102,7 @@ class NatsConnection:
         self._subscriptions: dict[Any, _Droppable] = {}
         self.wakers = Wakers()
         """Woken when the broker was lost or is back, and when the bus closes."""
+        self.unanswered = Unanswered()
         self._connected = asyncio.Event()
         self._closing = False
         self._last_error = ""
@@ -295,6 +297,7 @@ class NatsConnection:
         if not self._closing:
             log.warning("lost the broker at %s, trying again without end", self.url)
             self._call(self._on_disconnect)
+        self.unanswered.lost()
         self.wakers.wake()
 
     async def _regained(self) -> None:

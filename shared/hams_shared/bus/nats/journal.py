@@ -75,11 +75,11 @@ class NatsJournal(Bucket):
                 raise
             return int(ack.seq)
 
-        return await self._retry(f"publish on {subject}", store)
+        return await self._ask(f"publish on {subject}", store)
 
     async def page(self, subject: str, place: Place, *, limit: int = 128, limit_bytes: int = 262_144) -> Page:
         """Return stored messages from `place` on. See :class:`hams_shared.bus.protocol.Journal`."""
-        return await self._retry("read", lambda: self._page(subject, place, limit, limit_bytes))
+        return await self._ask("read", lambda: self._page(subject, place, limit, limit_bytes), again=True)
 
     async def erase(self, sequence: int) -> None:
         """Take a message out. See :class:`hams_shared.bus.protocol.Journal`."""
@@ -94,7 +94,7 @@ class NatsJournal(Bucket):
                     if error.err_code not in _NOT_THERE:
                         raise
 
-        await self._retry(f"erase {sequence}", remove)
+        await self._ask(f"erase {sequence}", remove, again=True)
 
     async def _page(self, subject: str, place: Place, limit: int, limit_bytes: int) -> Page:
         with stream_missing():
@@ -130,7 +130,7 @@ class NatsJournal(Bucket):
                 int(found.seq), found.subject, found.data or b"", (found.headers or {}).get(Header.MSG_ID, "")
             )
 
-        return await self._retry("read", read)
+        return await self._ask("read", read, again=True)
 
     async def discard(self, subject: str, before: int) -> None:
         """Discard older messages. See :class:`hams_shared.bus.protocol.Journal`."""
@@ -139,7 +139,7 @@ class NatsJournal(Bucket):
             with stream_missing():
                 await self._js.purge_stream(self._bucket, subject=subject, seq=before)
 
-        await self._retry("discard", purge)
+        await self._ask("discard", purge, again=True)
 
     async def _before(self, age_s: float, first: int, last: int) -> int:
         """Return the sequence before the first message of the last `age_s` s, by bisection: times never go back."""

@@ -64,22 +64,22 @@ class NatsKeyValue(Bucket):
             # nats-py turns an empty value into None.
             return Entry(key, found.value or b"", int(found.revision))
 
-        return await self._retry(f"get {key}", read)
+        return await self._ask(f"get {key}", read, again=True)
 
     async def put(self, key: str, value: bytes) -> int:
         """Store, whatever is there; return the new revision."""
         self._check(key, value)
-        return int(await self._retry(f"put {key}", lambda: self._raw.put(key, value)))
+        return int(await self._ask(f"put {key}", lambda: self._raw.put(key, value)))
 
     async def create(self, key: str, value: bytes) -> int:
         """Store only if absent (or deleted). Raises RefusedError when present."""
         self._check(key, value)
-        return int(await self._retry(f"create {key}", lambda: self._raw.create(key, value)))
+        return int(await self._ask(f"create {key}", lambda: self._raw.create(key, value)))
 
     async def update(self, key: str, value: bytes, revision: int) -> int:
         """Store only if the newest revision is `revision`. Raises RefusedError when it is not."""
         self._check(key, value)
-        return int(await self._retry(f"update {key}", lambda: self._raw.update(key, value, last=revision)))
+        return int(await self._ask(f"update {key}", lambda: self._raw.update(key, value, last=revision)))
 
     async def delete(self, key: str, revision: int | None = None) -> None:
         """Delete; no error when absent."""
@@ -92,7 +92,7 @@ class NatsKeyValue(Bucket):
                     raise js_errors.KeyWrongLastSequenceError
                 await self._raw.delete(key, last=found.revision if revision is not None else None)
 
-        await self._retry(f"delete {key}", remove)
+        await self._ask(f"delete {key}", remove)
 
     async def entries(self) -> dict[str, Entry]:
         """All present keys with their values."""
