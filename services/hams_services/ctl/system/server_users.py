@@ -10,18 +10,24 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from hams_services.security.rotation import SYSTEM, Folder
 from hams_shared.bus.nats.client import NatsBus
+from hams_shared.bus.nats.errors import no_broker
 from hams_shared.bus.protocol import Message
+from hams_shared.bus.urls import redacted
 from hams_shared.errors import BrokerError, CredentialsError, DeadlineError
 from hams_shared.runtime.credentials import load
+from hams_shared.runtime.listen import answers
 from hams_shared.runtime.runfile import running_broker
 
 ASK_S = 2.0
 """How long brokers may take to answer, s."""
 LEARN_S = 20.0
 """How long a broker that was signalled may take to read its users, s."""
+PORT = 4222
+"""Of a broker whose URL names none."""
 MOST = 65536
 """Most connections of a broker that are looked at."""
 
@@ -44,10 +50,12 @@ class Servers:
     """
 
     def __init__(self, url: str, folder: Folder) -> None:
+        self._url = url
         self._bus = NatsBus(url, name="hams-ctl", credentials=load(folder.creds(SYSTEM)))
         self._ids: list[str] = []
 
     async def __aenter__(self) -> Servers:
+        await _check_listening(self._url)
         await self._bus.__aenter__()
         try:
             self._ids = await self._find()
@@ -109,6 +117,19 @@ class Servers:
         )
         found: dict[str, Any] = json.loads(answer.data)
         return found
+
+
+async def _check_listening(urls: str) -> None:
+    """Raise BrokerError at once when nothing listens; a broker that is only slow is waited for."""
+    for url in urls.split(","):
+        where = urlsplit(url if "//" in url else f"nats://{url}")
+        try:
+            async with asyncio.timeout(ASK_S):
+                if await answers(where.hostname or "127.0.0.1", where.port or PORT):
+                    return
+        except TimeoutError:
+            return
+    raise no_broker(redacted(urls))
 
 
 async def reload(url: str, folder: Folder) -> int:
