@@ -27,6 +27,8 @@ DEADLINE_S = 40.0
 """How long everything may take to be whole again after a fault before that is a violation, s."""
 ILL = frozenset({"hang", "fail", "nan", "abort", "gone"})
 """Kinds that may end an agent: it is started again, as its supervisor does."""
+STARTS = {"kill-pipeline": "pipeline", "abort": "agent-b"}
+"""Kinds that are allowed the start of a process, too: that of `abort` may end once more while it loads."""
 EARLY = 10
 """Checkpoints compared for growth, at the start and at the end."""
 STEADY_S = 1.0
@@ -120,7 +122,7 @@ class Run:
         flows = await self._steady(observer, over)
         took = self._recovery(observer, kind.replaceable, begun, over)
         tally = self.outcome.tallies[fault.kind]
-        load = self.outcome.load_s.get("pipeline", 0.0) if fault.kind == "kill-pipeline" else 0.0
+        load = self.outcome.load_s.get(STARTS.get(fault.kind, ""), 0.0)
         tally.allowed.append(BAR_S + kind.detect_s + load)
         tally.recoveries.append(took if took is not None else DEADLINE_S)
         if not (whole and flows and took is not None):
