@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 WINDOW_S = 0.5
 """Frames flow where each such time has at least half of the frames that it had before the fault."""
 BAR_S = 2.0
+LATE_S = 1.0
+"""How long results of a plan may come after the first of a newer one."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,19 @@ def frames_of(seen: Iterable[Seen], lossless: Mapping[str, Frames]) -> list[Viol
     return found
 
 
-def epochs_of(seen: Sequence[Seen], newest: Mapping[str, int], owners: dict[int, str]) -> list[Violation]:
-    """Epochs of a stream only grow from `newest` on; an epoch has one owner (a single node is served whole)."""
-    found, last = [], dict(newest)
+def epochs_of(seen: Sequence[Seen], newest: dict[str, tuple[int, float]], owners: dict[int, str]) -> list[Violation]:
+    """Epochs of a stream only grow from `newest` on; an epoch has one owner (a single node is served whole).
+
+    A frame that failed is done again under a newer plan, the ones after it were done under the older one: so an older
+    epoch may come for `LATE_S` after a newer one. `newest` has each stream's epoch and when it came first.
+    """
+    found = []
     for one in seen:
-        if one.epoch < last.get(one.stream, 0):
-            found.append(Violation("epoch", f"{one.stream}: epoch {one.epoch} after {last[one.stream]}"))
-        last[one.stream] = max(one.epoch, last.get(one.stream, 0))
+        epoch, since = newest.get(one.stream, (0, 0.0))
+        if one.epoch > epoch:
+            newest[one.stream] = one.epoch, one.at
+        elif one.epoch < epoch and one.at > since + LATE_S:
+            found.append(Violation("epoch", f"{one.stream}: epoch {one.epoch} after {epoch}"))
         owner = owners.setdefault(one.epoch, one.device)
         if owner != one.device:
             found.append(Violation("owner", f"epoch {one.epoch} has two owners: {owner} and {one.device}"))

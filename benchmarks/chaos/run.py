@@ -63,7 +63,7 @@ class Run:
         self._lossless = {name: Frames() for name, mode in STREAMS.items() if mode == "lossless"}
         self._told: set[Violation] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._newest: dict[str, int] = {}
+        self._newest: dict[str, tuple[int, float]] = {}
         self._owners: dict[int, str] = {}
 
     async def run(self) -> Outcome:
@@ -190,8 +190,6 @@ class Run:
         self.outcome.results += len(seen)
         found = checks.frames_of(seen, self._lossless)
         found += checks.epochs_of(seen, self._newest, self._owners)
-        for one in seen:
-            self._newest[one.stream] = max(one.epoch, self._newest.get(one.stream, 0))
         return found
 
     def _growth(self) -> list[Violation]:

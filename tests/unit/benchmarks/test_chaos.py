@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from benchmarks.chaos.checks import (
+    LATE_S,
     Account,
     Frames,
     Part,
@@ -93,13 +94,16 @@ def test_frames_of_a_lossless_stream_come_once_each(frames: tuple[int, ...], wro
 
 
 def test_epochs_grow_and_have_one_owner() -> None:
-    def one(epoch: int, device: str, stream: str = "kept") -> Seen:
-        return Seen(0.0, stream, 0, epoch, device)
+    def one(epoch: int, device: str, stream: str = "kept", at: float = 0.0) -> Seen:
+        return Seen(at, stream, 0, epoch, device)
 
     owners: dict[int, str] = {}
-    assert epochs_of([one(1, "a"), one(2, "b"), one(1, "a", "live")], {}, owners) == []
-    assert [v.what for v in epochs_of([one(2, "b"), one(2, "a")], {"kept": 2}, owners)] == ["owner"]
-    assert [v.what for v in epochs_of([one(1, "a")], {"kept": 2}, owners)] == ["epoch"]
+    newest: dict[str, tuple[int, float]] = {}
+    assert epochs_of([one(1, "a"), one(2, "b"), one(1, "a", "live")], newest, owners) == []
+    assert newest == {"kept": (2, 0.0), "live": (1, 0.0)}
+    assert [v.what for v in epochs_of([one(2, "b"), one(2, "a")], newest, owners)] == ["owner"]
+    assert epochs_of([one(1, "a", at=LATE_S)], newest, owners) == []  # it was done before the change
+    assert [v.what for v in epochs_of([one(1, "a", at=LATE_S + 0.1)], newest, owners)] == ["epoch"]
 
 
 def test_ledgers() -> None:
