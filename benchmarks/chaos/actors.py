@@ -48,7 +48,7 @@ class Actors:
         self._ways: dict[str, Callable[[Fault, str], AbstractAsyncContextManager[None]]] = {
             "kill": self._killed, "stop": self._stopped, "half-open": self._linked, "cut": self._linked,
             "delay": self._linked, "loss": self._linked, "reorder": self._linked, "clock-jump": self._moved,
-            "disk-full": self._full, "shm-full": self._full, "out-of-memory": self._starved,
+            "store-full": self._full, "disk-full": self._full, "shm-full": self._full, "out-of-memory": self._starved,
             "slow-consumer": self._consumer, "stopped-consumer": self._consumer,
             "hang": self._ill, "fail": self._ill, "nan": self._ill, "abort": self._ill, "gone": self._ill,
             "deploy-change": self._changed, "deploy-other": self._other,
