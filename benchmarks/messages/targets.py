@@ -41,7 +41,7 @@ def live() -> list[str]:
         subjects.picture(GROUP, STREAM), subjects.preview(GROUP, STREAM), subjects.result(GROUP, STREAM),
         subjects.event(GROUP, STREAM), subjects.events_after(GROUP), subjects.events_after("none"),
         subjects.kept(GROUP, STREAM), subjects.results_after(GROUP), subjects.results_after("none"),
-        *(subjects.audit(what, "admin") for what in ("deploy", "credentials", "")),
+        *(subjects.audit(what, "admin") for what in ("deploy", "credentials")),
     ]  # fmt: skip
     keys = [f"$KV.{subjects.bucket(name)}.{key}" for name, key in KEYS.items()]
     own = [*(f"$KV.{name}.{key}" for name, key in own_keys().items()), f"$O.{subjects.MODEL_STORE}.C.x"]
