@@ -242,14 +242,18 @@ def request(state: SchedulerState, model: str, device: str, *, refused: bool = F
 
     With `refused`, only those whose measurement was that the device does not run the model.
     """
-    records = state.profiles.records
     state.profiles.requested |= {
         (one.device, one.cell.key)
         for one in _cells(state, state.groups.sorted())
         if _matches(model, (one.source.model.name, one.network.model.name))
         and _matches(device, (one.device, one.device.split(".", 1)[-1]))
-        and not (refused and ((known := records.get(one.cell.key)) is None or known.reason is None))
+        and (_is_refused(state, one) or not refused)
     }
+
+
+def _is_refused(state: SchedulerState, one: NeededCell) -> bool:
+    known = state.profiles.records.get(one.cell.key)
+    return known is not None and known.reason is not None
 
 
 def _matches(pattern: str, names: tuple[str, ...]) -> bool:

@@ -122,12 +122,12 @@ class Servers:
 async def _check_listening(urls: str) -> None:
     """Raise BrokerError at once when nothing listens; a broker that is only slow is waited for."""
     for url in urls.split(","):
-        where = urlsplit(url if "//" in url else f"nats://{url}")
         try:
+            where = urlsplit(url if "//" in url else f"nats://{url}")
             async with asyncio.timeout(ASK_S):
                 if await answers(where.hostname or "127.0.0.1", where.port or PORT):
                     return
-        except TimeoutError:
+        except (TimeoutError, ValueError):  # it is slow, or no address: who connects says so
             return
     raise no_broker(redacted(urls))
 

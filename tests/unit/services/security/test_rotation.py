@@ -125,5 +125,7 @@ def test_what_the_command_prints_without_a_broker(site: Folder) -> None:
     assert "the next one to start reads its users" in ctl("revoke", "agent-box3")
     assert "agent-box3 revoked" in ctl("list")
     assert "no broker at" in ctl("rotate", "app", code=5)
+    result = CliRunner().invoke(app, ["credentials", "rotate", "app", "--dir", str(site.path), "--nats", "nats://x:y"])
+    assert result.exit_code == 5, result.output  # a named error, as everywhere
     seeds = [load(path).seed for path in site.path.glob("*.creds")]
     assert not [seed for seed in seeds if seed in ctl("list", "--json")]
