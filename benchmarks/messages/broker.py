@@ -102,6 +102,7 @@ async def send(url: str, secrets: Path, role: Role, each: int, valid: Samples, s
                 await client.publish(subject, message(valid.get(plain, []), rng), reply=f"{user.inbox_prefix}.x")
                 outcome.sent[subject] += 1
             await client.flush(30)
+        await client.flush(30)  # nats-py's PING may overtake the last message: its refusal comes before the second PONG
     finally:
         await client.close()
     outcome.cpu_s = time.process_time() - began
