@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hams_shared.bus import candidates
-from hams_shared.errors import BadInputError, GroupSpecError, NotFoundError
+from hams_shared.errors import BadInputError, ConflictError, GroupSpecError, NotFoundError
 from hams_shared.wire.messages.candidate import CandidateView
 from hams_shared.wire.messages.group import GroupRecord
 from support.world.stub import StubDevice
@@ -140,6 +140,56 @@ async def test_tracks_go_on_through_a_canarys_frames(world: System) -> None:
     later = [r for r in results.received if r.objects][5:]
     assert {o["track"] for r in later for o in r.objects} == {1, 2}
     assert {bool(r.data.get("candidate")) == (r.objects[0]["light"]["value"] >= OURS) for r in later} == {True}
+
+
+async def test_a_canary_goes_by_the_rules_that_frames_are_computed_by(world: System) -> None:
+    """What is deployed may be ahead of that: its networks are loaded first."""
+    device = StubDevice(fps=200.0)
+    results = await serving(world, followed(), sim=device)
+    await tried(world, followed("brightness +300"), mode="canary", share=0.5)
+    await world.until(lambda: any(r.data.get("candidate") for r in results.received))
+    more = followed()
+    more["nodes"]["again"] = {**more["nodes"]["light"], "model": "brightness +7"}
+    await world.deploy(more)
+    await world.until(lambda: bool(results.received[-1].objects and "again" in results.received[-1].objects[0]))
+    assert "not the same rules as what serves at node again" in (await seen(world)).text
+    assert not results.received[-1].data.get("candidate")
+    await world.deploy(followed())
+    count = sum(bool(r.data.get("candidate")) for r in results.received)
+    await world.until(lambda: sum(bool(r.data.get("candidate")) for r in results.received) > count + 5)
+    assert results.frames == list(range(len(results.frames)))
+
+
+async def test_a_rule_takes_the_place_of_what_it_was_compared_with_only(world: System) -> None:
+    await serving(world, light())
+    await tried(world, light())
+    before = (await world.control.running("grey")).record
+    itself = (await world.control.running("grey--candidate")).record
+    assert itself is not None
+    await world.deploy(light(priority=7))
+    with pytest.raises(ConflictError, match="group grey was changed"):
+        await candidates.end_by_rule(world.control.deployments, itself, before, keep=True)
+    now = (await world.control.running("grey")).record
+    assert now is not None
+    assert now.spec.priority == 7
+
+
+async def test_a_rule_that_this_pipeline_does_not_know_is_said_and_ends_nothing(world: System) -> None:
+    results = await serving(world, light())
+    record, files = world.record(light())
+    await world.control.upload(files, lambda *_: None)
+    of = await candidates.serving_record(world.control, "grey")
+    record = candidates.as_candidate(record, of, candidates.Trial("shadow", 0.5))
+    assert record.candidate is not None
+    later = record.candidate.model_copy(update={"rule": "joules < 3", "after": 5})
+    await world.control.deploy(record.model_copy(update={"candidate": later}))
+
+    async def said() -> bool:
+        return "its rule could not be carried out: rule: column 1" in (await seen(world)).text
+
+    await world.until(said)
+    count = len(results.received)
+    await world.until(lambda: len(results.received) > count + 20)
 
 
 OURS = 300
@@ -288,3 +338,14 @@ async def test_a_candidate_that_cannot_be_is_refused_by_name(world: System) -> N
     ):
         with pytest.raises(BadInputError, match=text):
             await tried(world, light(), **trial)
+
+
+async def test_a_canary_must_not_bring_other_vectors_into_a_gallery(world: System) -> None:
+    """They would be strangers there, and be kept."""
+    task = {"type": "embedding", "gallery": {"threshold": 0.9}}
+    await serving(world, light(node={"model": "person", "task": task}))
+    other = light(node={"model": "person +3", "task": task})
+    with pytest.raises(BadInputError, match="node light has a gallery, and another network .*use --shadow"):
+        await tried(world, other, mode="canary")
+    await tried(world, light(node={"model": "person", "task": task}), mode="canary")
+    await tried(world, other)

@@ -7,6 +7,7 @@ restarted. Its supervisor therefore watches the disk, and restarts the broker on
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,10 @@ from hams_shared.runtime.runfile import running
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 2.0
+LOOK_S = 1.0
 """Pause between two looks at the disk, s."""
+SOON_S = 0.25
+"""The same while it is full, or the broker may have stopped storing."""
 ROOM_BYTES = 256 * 1024
 """A disk with less room than this counts as full, bytes."""
 PLENTY_BYTES = 64 << 20
@@ -118,7 +121,8 @@ class DiskWatch:
     """Whether a full disk was reported, and room not yet."""
     harmed: bool = False
     """Whether the broker may have stopped storing."""
-    _not_before: float = float("-inf")
+    _restarted: float = -math.inf
+    _not_before: float = -math.inf
     _pause: float = AGAIN_S
 
     def decide(self, now: float, *, room: bool, complained: bool) -> Action:
@@ -131,13 +135,13 @@ class DiskWatch:
             reported, self.full = self.full, True
             return "" if reported else "full"
         if not self.harmed:
-            if now >= self._not_before + self._pause:
-                self._pause = AGAIN_S
+            if now >= self._restarted + AGAIN_S:  # it has helped: what comes next is another full disk
+                self._not_before, self._pause = now, AGAIN_S
             return ""
         if now < self._not_before:
             return ""
         self.full = self.harmed = False
-        self._not_before = now + self._pause
+        self._restarted, self._not_before = now, now + self._pause
         self._pause = min(LONGEST_S, 2 * self._pause)
         return "restart"
 

@@ -51,6 +51,8 @@ class Canary:
     row: int = 0
     """Failures since the newest frame that it served."""
     rests_until: float = -math.inf
+    rested: int = 0
+    """Frames that were for it while it rested: for a rule they are as good as tried."""
 
     def takes(self, frame: int, now: float) -> bool:
         """Whether it gets the frame now; counts."""
@@ -59,6 +61,7 @@ class Canary:
         self.chosen += 1
         ready = self.plan is not None and now >= self.rests_until
         self.skipped += not ready
+        self.rested += now < self.rests_until
         return ready
 
     def serves(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,11 +21,11 @@ from hams_services.pipeline.flow import Flow
 from hams_services.pipeline.group import DeployedGroup
 from hams_services.pipeline.routing import Reroute
 from hams_services.pipeline.sources.base import Picture
-from hams_shared.bus.candidates import end_by_rule
+from hams_shared.bus.candidates import end_by_rule, why_no_canary
 from hams_shared.bus.deployments import Deployments
 from hams_shared.bus.protocol import Subscription
 from hams_shared.errors import HamsError
-from hams_shared.group.candidates import canary_fits, compile_rule, judge
+from hams_shared.group.candidates import compile_rule, judge
 from hams_shared.runtime.clock import Clock
 from hams_shared.runtime.lifecycle import ended
 from hams_shared.wire.messages.candidate import CandidateView
@@ -59,6 +60,7 @@ class Shadow:
     _frames: dict[int, int] = field(default_factory=dict)
     """By the candidate's number of a frame: that of what serves."""
     _run: int = -1
+    left = False
 
     async def start(self, owner: asyncio.TaskGroup) -> None:
         """Take frames from now on."""
@@ -125,6 +127,11 @@ class CanaryLane:
         self.serving.on_close = self._ended
         self._set(self.canary)
 
+    @property
+    def left(self) -> bool:
+        """Whether the stream has put the canary out, since it is computed by another record now."""
+        return self.serving.core.canary is not self.canary
+
     async def stop(self, _reason: str) -> None:
         """Take no more; what is under way goes to what serves."""
         self.serving.on_close = None
@@ -161,6 +168,8 @@ class CandidateGroup(DeployedGroup):
         self._since: float | None = None
         """When what serves was deployed, that all this is compared with."""
         self._serving: DeployedGroup | None = None
+        self._base: GroupRecord | None = None
+        """Its record at that time."""
         self._owner: asyncio.TaskGroup | None = None
         self._waits = "the group that it is for is not here yet"
         self.verdict: tuple[str, str] | None = None
@@ -170,6 +179,8 @@ class CandidateGroup(DeployedGroup):
         """Held while lanes come and go: :meth:`follow` and :meth:`stop` are called by different tasks."""
         self._incomparable = ""
         """The newest error of comparing outputs, told once."""
+        self._unsettled = ""
+        """Why what its rule decided could not be carried out."""
 
     @property
     def flows(self) -> dict[str, Flow]:
@@ -208,25 +219,27 @@ class CandidateGroup(DeployedGroup):
                 await self._follow(serving)
 
     async def _follow(self, serving: DeployedGroup | None) -> None:
-        self._waits = self._why_not(serving)
-        flows = {} if self._waits or serving is None else {name: one.flow for name, one in serving.runners.items()}
+        flows = {} if serving is None else {name: one.flow for name, one in serving.runners.items()}
+        self._waits = self._why_not(serving, flows)
+        if self._waits:
+            flows = {}
         changed = serving is not None and serving.record.deployed_at != self._since
         for stream, lane in list(self._lanes.items()):
-            if changed or flows.get(stream) is not lane.serving:
+            if changed or flows.get(stream) is not lane.serving or lane.left:
                 await self._leave(stream, "redeployed")
         if changed and serving is not None:
-            self._since, self._serving = serving.record.deployed_at, serving
+            self._since, self._serving, self._base = serving.record.deployed_at, serving, serving.record
             self._agreements = Agreements()
         for stream, flow in flows.items():
             if stream not in self._lanes and stream in self.record.spec.streams:
                 await self._join(stream, flow)
 
-    def _why_not(self, serving: DeployedGroup | None) -> str:
+    def _why_not(self, serving: DeployedGroup | None, flows: Mapping[str, Flow]) -> str:
+        """A canary's frames are computed by the rules of what serves now, which may be older than what is deployed."""
         if serving is None:
             return f"group {self._of.of} is not deployed"
-        if self._of.mode == "canary" and (why := canary_fits(self.record.spec, serving.record.spec)):
-            return why
-        return ""
+        records = [serving.record, *(flow.record for flow in flows.values())] if self._of.mode == "canary" else []
+        return next((why for one in records if (why := why_no_canary(self.record, one))), "")
 
     async def _join(self, stream: str, serving: Flow) -> None:
         assert self._owner is not None
@@ -280,18 +293,19 @@ class CandidateGroup(DeployedGroup):
     async def _settle(self) -> None:
         """Promote or drop it, once its rule has decided."""
         seen, of = self.view(), self._of
-        verdict = judge(compile_rule(of.rule, of.mode), rule_values(seen), of.after)
-        if verdict is None or (verdict == "kept" and of.promote != "auto"):
-            return
-        why = f"its rule was {verdict} after {seen.frames} frames: {of.rule}"
-        self.verdict = ("promoted" if verdict == "kept" else "dropped", why)  # before this group ends by it
-        log.info("candidate for %s is %s: %s", of.of, *self.verdict, extra={"group": of.of})
+        rested = sum(lane.canary.rested for lane in self._lanes.values() if isinstance(lane, CanaryLane))
         try:
-            await end_by_rule(Deployments(self._context.bus), self.record, keep=verdict == "kept")
-        except HamsError as error:  # the broker is away, or a person was faster
-            self.verdict = None
+            verdict = judge(compile_rule(of.rule, of.mode), rule_values(seen), max(1, of.after - rested))
+            if verdict is None or (verdict == "kept" and of.promote != "auto"):
+                return
+            why = f"its rule was {verdict} after {seen.frames} frames: {of.rule}"
+            self.verdict = ("promoted" if verdict == "kept" else "dropped", why)  # before this group ends by it
+            log.info("candidate for %s is %s: %s", of.of, *self.verdict, extra={"group": of.of})
+            await end_by_rule(Deployments(self._context.bus), self.record, self._base, keep=verdict == "kept")
+        except HamsError as error:  # the broker is away, a person was faster, or the rule is of a later HAMS
+            self.verdict, self._unsettled = None, f"its rule could not be carried out: {error}"
+            log.warning("candidate for %s: %s", of.of, self._unsettled, extra={"group": of.of})
             await asyncio.sleep(AGAIN_S)
-            log.warning("candidate for %s: this could not be carried out: %s", of.of, error)
 
     # ── what others are told ───────────────────────────────────────────────────────────────────────────────────
 
@@ -304,7 +318,7 @@ class CandidateGroup(DeployedGroup):
         mine, other = self.record.spec.nodes, self._serving.record.spec.nodes if self._serving is not None else {}
         alone = tuple(sorted(mine.keys() ^ other.keys())) if other and self._of.mode == "shadow" else ()
         seen = view(self.record, tallies, self._agreements, waits=waits, not_compared=alone)
-        state, why = self.verdict or (seen.state, seen.text)
+        state, why = self.verdict or (seen.state, seen.text or self._unsettled)
         return seen.model_copy(update={"state": state, "text": why})
 
     def loads(self) -> list[StreamLoad]:

@@ -305,7 +305,11 @@ class StreamCore:
         assert flight.join is not None
         flight.join.add(root if root.node == flight.join.spec.root else replace(root, node=flight.join.spec.root))
         commands = hand_out(self.selection, flight, self.deadline_s, now)
-        return [*commands, *self._complete(flight, now)] if flight.join.complete else commands
+        if flight.join.complete:
+            return [*commands, *self._complete(flight, now)]
+        if flight.deadline == math.inf:  # it waits for nodes that the root's agent feeds
+            flight.deadline = now + flight.patience_s(self.deadline_s)
+        return commands
 
     def _complete(self, flight: Flight, now: float) -> list[Command]:
         """Join a frame of which all nodes have answered."""

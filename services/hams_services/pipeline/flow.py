@@ -126,9 +126,9 @@ class Flow:
 
     def _change(self, record: GroupRecord) -> None:
         """Compute frames by `record` from now on; those under way end by the record that they were sent under."""
+        self.carry_out(self.core.set_canary(None, self._clock.now()))  # it goes by the rules of before
         self.record, spec = record, record.spec
-        rules = SelectionRules(spec, spec.streams.get(self.stream), networks_of(record))
-        self.core.change(spec.deadline_s, rules)
+        self.core.change(spec.deadline_s, SelectionRules(spec, spec.streams.get(self.stream), networks_of(record)))
         self._read_by(record)
 
     async def begin_anew(self, *, lossless: bool, tracks: bool) -> None:
@@ -278,9 +278,9 @@ class Flow:
             else:
                 self._outbox.put_nowait(command)
         if self._sends and not more:
-            for left in self._dispatch.by_mailbox(self._sends):
+            sends, self._sends = self._sends, []
+            for left in self._dispatch.by_mailbox(sends):
                 self._outbox.put_nowait(left)
-            self._sends.clear()
         self.changed.set()
 
     def _forget(self, command: Close) -> None:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from hams_shared.bus.control import Control
-from hams_shared.bus.deployments import Deployments
+from hams_shared.bus.deployments import Deployments, conflict
 from hams_shared.errors import BadInputError, NotFoundError
 from hams_shared.group.candidates import (
     Mode,
@@ -51,7 +51,7 @@ def as_candidate(record: GroupRecord, serving: GroupRecord, trial: Trial) -> Gro
     trial.check()
     spec = record.spec
     tried = tried_spec(spec, serving.spec, trial.mode, trial.share)
-    if trial.mode == "canary" and (why := canary_fits(tried, serving.spec)):
+    if trial.mode == "canary" and (why := why_no_canary(record.model_copy(update={"spec": tried}), serving)):
         raise BadInputError(f"group {serving.spec.name} cannot have this canary: {why}", "use --shadow")
     candidate = Candidate(
         of=serving.spec.name,
@@ -66,6 +66,20 @@ def as_candidate(record: GroupRecord, serving: GroupRecord, trial: Trial) -> Gro
         turns=spec.share,
     )
     return record.model_copy(update={"spec": tried, "candidate": candidate})
+
+
+def why_no_canary(tried: GroupRecord, serving: GroupRecord) -> str:
+    """Why frames of `serving` cannot be served by the candidate one by one; empty: they can.
+
+    A gallery compares vectors of one network, and learns from them: those of another would be strangers in it.
+    """
+    if why := canary_fits(tried.spec, serving.spec):
+        return why
+    for name, node in serving.spec.nodes.items():
+        other = tried.models.get(name, serving.models[name])
+        if node.task.params.get("gallery") is not None and other.digest != serving.models[name].digest:
+            return f"node {name} has a gallery, and another network than what serves"
+    return ""
 
 
 def promoted(candidate: GroupRecord, serving: GroupRecord, now: float) -> GroupRecord:
@@ -106,10 +120,11 @@ async def promote(control: Control, group: str) -> GroupRecord:
         ConflictError: someone else changes the group just now.
         GroupSpecError: the candidate does not go with the streams of the group.
     """
-    candidate = await candidate_record(control, group)
+    itself = await control.running(candidate_name(group))
+    candidate = itself.record or await candidate_record(control, group)
     serving, base = await control.known_running(group)
     record = await control.deploy(promoted(candidate, serving, time.time()), base)
-    await control.undeploy(candidate.spec.name)
+    await control.deployments.remove(itself, time.time())
     return record
 
 
@@ -118,10 +133,13 @@ async def drop(control: Control, group: str) -> None:
     await control.undeploy((await candidate_record(control, group)).spec.name)
 
 
-async def end_by_rule(deployments: Deployments, candidate: GroupRecord, *, keep: bool) -> None:
+async def end_by_rule(
+    deployments: Deployments, candidate: GroupRecord, serving: GroupRecord | None, *, keep: bool
+) -> None:
     """Promote the candidate, or with `keep` false drop it, as its rule decided, if it is still the one deployed.
 
-    This is no change of a person: what the audit holds is who deployed it, with the rule. Raises as :func:`promote`.
+    It takes the place of `serving` only, which it was compared with. This is no change of a person: what the audit
+    holds is who deployed it, with the rule. Raises as :func:`promote`.
     """
     assert candidate.candidate is not None
     of, now = candidate.candidate.of, time.time()
@@ -132,5 +150,7 @@ async def end_by_rule(deployments: Deployments, candidate: GroupRecord, *, keep:
         base = await deployments.running(of)
         if base.record is None:
             raise NotFoundError(f"group {of} is not deployed")
+        if base.record != serving:
+            raise conflict(of, base)
         await deployments.write(promoted(candidate, base.record, now), base, f"the rule of {candidate.by}", now)
     await deployments.remove(itself, now)

@@ -121,12 +121,23 @@ def canary_fits(tried: GroupSpec, serving: GroupSpec) -> str:
     if tried.slow or serving.slow:
         return f"node {min(tried.slow | serving.slow)} has a budget: its answers come later than their frame"
     if not chooses:
-        return ""
+        return _other_views(tried, serving)
     mine, other = _rules(tried), _rules(serving)
     names = sorted(name for name in mine.keys() | other.keys() if mine.get(name) != other.get(name))
     if not names:
-        return ""
+        return _other_views(tried, serving)
     return f"it has tracks, cadences or conditions, and not the same rules as what serves at node {', '.join(names)}"
+
+
+def _other_views(tried: GroupSpec, serving: GroupSpec) -> str:
+    """Why agents of the candidate would look at other parts of the frames than what serves; empty: they do not."""
+    for name, one in sorted(tried.streams.items()):
+        now = serving.streams.get(name, one)
+        if (one.mask, one.roi, one.tiles) != (now.mask, now.roi, now.tiles):
+            return f"mask, roi or tiles of stream {name} have changed: deploy the candidate again"
+    if tried.chosen != serving.chosen:
+        return "other nodes' objects are chosen by the pipeline now: deploy the candidate again"
+    return ""
 
 
 def _rules(spec: GroupSpec) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from typing import Self
 
 from hams_services.ctl.store_disk import (
     LOOK_S,
+    SOON_S,
     Complaints,
     DiskWatch,
     full,
@@ -300,7 +301,7 @@ class Broker:
         watch, complaints = DiskWatch(), Complaints(self.store / "nats-server.log")
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(SOON_S if watch.harmed else LOOK_S)
             complained = complaints.new()
             plenty = not complained and not watch.full and has_plenty(self.store)
             room = plenty or not await asyncio.to_thread(is_full, self.store)

@@ -44,9 +44,18 @@ def test_a_broker_that_keeps_complaining_is_restarted_ever_less_often() -> None:
     assert pauses == [min(LONGEST_S, AGAIN_S * 2**n) for n in range(len(pauses))]
     assert len(pauses) > 7
     assert watch.decide(9000, room=True, complained=False) == "restart"  # the complaint came while it waited
-    assert watch.decide(9000 + 2 * LONGEST_S, room=True, complained=False) == ""
+    assert watch.decide(9000 + AGAIN_S, room=True, complained=False) == ""
     assert watch.decide(20000, room=True, complained=True) == "restart"
     assert watch.decide(20000 + AGAIN_S, room=True, complained=True) == "restart"  # all was well in between
+
+
+def test_a_disk_that_is_full_again_and_again_is_overcome_each_time_at_once() -> None:
+    watch = DiskWatch()
+    for at in range(0, 600, 20):
+        assert watch.decide(at, room=False, complained=True) in ("full", "")
+        assert watch.decide(at + 2, room=True, complained=True) == "restart"
+        for quiet in range(at + 4, at + 20, 2):
+            assert watch.decide(quiet, room=True, complained=False) == ""
 
 
 @pytest.mark.parametrize(

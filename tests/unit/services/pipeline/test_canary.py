@@ -147,3 +147,14 @@ def test_results_leave_in_order_whoever_made_them() -> None:
         closes += answer(stream, send)
     assert [one.frame for one in closes if isinstance(one, Close)] == [0, 1, 2, 3]
     stream.validate()
+
+
+def test_what_it_sat_out_is_counted() -> None:
+    stream = core(share=1.0, window=100)
+    for number in range(FAILURES):
+        [send] = stream.submit(0.0, float(number))[1]
+        answer(stream, send, float(number), error="inference-failed")
+    assert stream.canary is not None
+    for _ in range(7):
+        stream.submit(0.0, 5.0)
+    assert (stream.canary.rested, stream.canary.skipped) == (7, 7)

@@ -326,3 +326,18 @@ def test_what_was_asked_about_a_frame_that_is_lost_is_asked_again(cadence: Any) 
     world.submit()
     world.answer(1, "det", [thing(100)])
     assert world.asked("age") == [0, 1]
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_a_node_that_the_roots_agent_feeds_has_a_deadline_too(lossless: bool) -> None:
+    """A zone gives the group rules, but the child's objects are all that the root found."""
+    world = World(spec_of({}, zones={"yard": [[0, 0], [1, 0], [1, 1]]}), lossless=lossless)
+    world.submit()
+    world.answer(0, "det")
+    assert world.closed == []  # the child's answer is lost
+    for world.now in (10.1, 15.0):
+        world.take(world.core.tick(world.now))
+    if lossless:
+        assert world.asked("det") == [0, 0]
+    else:
+        assert [(one.outcome, one.reason) for one in world.closed] == [(Outcome.DROPPED, "deadline")]

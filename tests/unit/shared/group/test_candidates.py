@@ -93,6 +93,22 @@ def test_a_canary_has_the_rules_of_what_serves(serving: GroupSpec, tried: GroupS
 
 
 @pytest.mark.parametrize(
+    ("now", "why"),
+    [
+        ({"mask": [[[0, 0], [1, 0], [1, 1]]]}, "mask, roi or tiles of stream door have changed"),
+        ({"roi": [0, 0, 0.5, 0.5]}, "mask, roi or tiles of stream door have changed"),
+        ({"tiles": {"grid": [2, 1]}}, "mask, roi or tiles of stream door have changed"),
+        ({"zones": {"yard": [[0, 0], [1, 0], [1, 1]]}}, ""),
+    ],
+)
+def test_a_canary_looks_at_the_same_parts_of_the_frames(now: dict[str, Any], why: str) -> None:
+    before = group_spec(streams={"door": {"source": "push"}})
+    tried = tried_spec(before, before, "canary", 0.1)
+    found = canary_fits(tried, group_spec(streams={"door": {"source": "push", **now}}))
+    assert (why in found) if why else found == ""
+
+
+@pytest.mark.parametrize(
     ("rule", "values", "verdict"),
     [
         ("agreement >= 0.9", {"agreement": 0.95}, "kept"),
