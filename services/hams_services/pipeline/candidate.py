@@ -29,6 +29,7 @@ from hams_shared.group.candidates import compile_rule, judge
 from hams_shared.runtime.clock import Clock
 from hams_shared.runtime.lifecycle import ended
 from hams_shared.wire.messages.candidate import CandidateView
+from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.pipeline import StreamLoad
 from hams_shared.wire.results import FrameResult
 
