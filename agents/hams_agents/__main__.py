@@ -73,9 +73,10 @@ def _serve(device: str, nats: str, cache: Path, host: str, *, debug: bool) -> in
             return
         backend = await asyncio.to_thread(open_backend, spec, cache)
         pin_thread(everywhere)  # the device computes on its cores; messages are handled wherever there is time
-        # a box's agents write only their own device: they may not write profiles
-        profiles = identity is None or not identity.box
-        async with NatsBus(nats, name=f"hams-agent {device}", on_reconnect=lambda: agent.on_reconnect()) as bus:
+        profiles = identity is None or not identity.box  # a box's agents may write their own device only
+        agent: AgentService
+        away, back = (lambda: agent.on_disconnect()), (lambda: agent.on_reconnect())
+        async with NatsBus(nats, name=f"hams-agent {device}", on_disconnect=away, on_reconnect=back) as bus:
             pin_device = partial(pin_thread, spec.cores)
             file = device_file(spec)
             agent = AgentService(bus, backend, host, cache, pin_device, may_write_profiles=profiles, device_file=file)

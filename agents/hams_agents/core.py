@@ -6,14 +6,19 @@ An agent keeps one :class:`Assignment` per (group, epoch) that gives it nodes. I
 loaded, the next one as well, so that a change of plan has no gap. An assignment that no plan names any more is kept for
 ``RETIRE_S`` so that work already under way can end, then its networks are dropped. A plan record whose epochs lie below
 what this agent has seen is refused: one owner decides, and only forwards.
+
+A load that fails by the broker (it is away, its disk is slow) is tried again after a pause, ``LOAD_TRIES`` times while
+the broker is there; the plan counts as loading meanwhile. Any other error, and the last of these, refuses the plan.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from hams_shared.errors import HamsError, RefusedError, StaleEpochError
+from hams_shared.errors import BrokerError, DeadlineError, HamsError, RefusedError, StaleEpochError
+from hams_shared.runtime.backoff import Backoff
 from hams_shared.wire.messages.agents import AssignmentState
 from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.messages.group import FurtherInput, ModelRef
@@ -27,6 +32,12 @@ HANDOVER_S = 18.0
 """How long it waits, once there is one, for others to load it, s: all these together stay below `lifecycle.DRAIN_S`."""
 LINGER_S = 0.5
 """How long it takes frames after that, s: some were sent before the pipeline knew."""
+PASSING = (BrokerError, DeadlineError)
+"""Errors of a load that often pass within seconds."""
+LOAD_TRIES = 5
+"""How often a load is tried that fails by such an error while the broker is there."""
+LOAD_AGAIN = Backoff(first=1.0, longest=8.0)
+"""Pauses between these tries, s."""
 
 
 @dataclass(frozen=True, order=True)
@@ -39,6 +50,17 @@ class NetworkKey:
     further: tuple[FurtherInput, ...] = ()
 
 
+@dataclass(frozen=True)
+class FailedLoad:
+    """A load that failed by an error that may pass, and is tried again."""
+
+    error: HamsError
+    due: float
+    """When it is tried again, s."""
+    failures: int
+    """In a row, while the broker was there."""
+
+
 @dataclass
 class Assignment:
     """The nodes that one plan gives this device."""
@@ -48,6 +70,8 @@ class Assignment:
     """By node."""
     loaded: set[str] = field(default_factory=set)
     """Nodes whose network is loaded and whose task is built."""
+    failed: dict[str, FailedLoad] = field(default_factory=dict)
+    """Nodes whose load is tried again, or was: until it succeeds."""
     error: HamsError | None = None
     at_fault: str = ""
     """Digest of the network that the error is of, where the device may serve the group's other nodes."""
@@ -96,11 +120,18 @@ class NodeFailed:
 
 
 @dataclass(frozen=True)
+class BrokerSeen:
+    """The connection to the broker is lost, or `there` again."""
+
+    there: bool
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time has passed."""
 
 
-Event = PlanSeen | NodeLoaded | NodeFailed | Tick
+Event = PlanSeen | NodeLoaded | NodeFailed | BrokerSeen | Tick
 
 # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -144,6 +175,8 @@ class AgentState:
     """The highest epoch of all plans seen; a scheduler that has forgotten it learns it from the heartbeats."""
     moving: set[str] = field(default_factory=set)
     """Groups whose next plan does without this device."""
+    away: bool = False
+    """Whether the broker is: loads that fail meanwhile are not counted."""
 
     def counted_on(self) -> set[str]:
         """Groups of which a plan in force, or the next one, gives this device nodes."""
@@ -162,6 +195,25 @@ class AgentState:
                 digest=a.at_fault,
             )
             for (group, epoch), a in sorted(self.assignments.items())
+        )
+
+    def excuses(self, group: str, epoch: int, node: str, error: HamsError) -> bool:
+        """Return whether a load that failed by `error` just now is tried again after a pause, or wanted no more."""
+        if not isinstance(error, PASSING):
+            return False
+        assignment = self.assignments.get((group, epoch))
+        if assignment is None or assignment.retire_at is not None:
+            return True
+        known = assignment.failed.get(node)
+        return self.away or (known.failures if known is not None else 0) + 1 < LOAD_TRIES
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return for people the loads that failed and are tried again."""
+        return tuple(
+            f"node {node} of group {group} is not loaded yet and tried again: {failed.error.text}"
+            for (group, _), a in sorted(self.assignments.items())
+            if a.state == "loading"
+            for node, failed in a.failed.items()
         )
 
     def admit(self, group: str, epoch: int, node: str) -> HamsError | None:
@@ -186,6 +238,7 @@ class AgentState:
             assert (a.plan.group.spec.name, a.plan.epoch) == (group, epoch), f"{at} is of another plan"
             assert tuple(a.networks) == a.plan.nodes_on(self.device) != (), f"{at} is not what the plan gives"
             assert a.loaded <= a.networks.keys(), f"{at} has loaded {a.loaded - a.networks.keys()} unasked"
+            assert a.failed.keys() <= a.networks.keys() - a.loaded, f"{at} loads again what is loaded, or not its own"
             if a.retire_at is None:
                 counted.setdefault(group, []).append(epoch)
         for group, epochs in counted.items():
@@ -229,11 +282,14 @@ def step(state: AgentState, event: Event, now: float) -> list[Command]:
         case PlanSeen(group, record):
             return _plan_seen(state, group, record, now)
         case NodeLoaded():
-            return _node_loaded(state, event)
+            return _node_loaded(state, event, now)
         case NodeFailed():
             return _node_failed(state, event)
+        case BrokerSeen(there):
+            state.away = not there
+            return []
         case Tick():
-            return _retire(state, now)
+            return [*_retire(state, now), *_load_again(state, now)]
 
 
 def _plan_seen(state: AgentState, group: str, record: PlanRecord | None, now: float) -> list[Command]:
@@ -263,8 +319,12 @@ def _plan_seen(state: AgentState, group: str, record: PlanRecord | None, now: fl
         nodes = plan.nodes_on(state.device)
         networks = {node: _network_key(plan, node, state.device) for node in nodes}
         state.assignments[key] = Assignment(plan, networks)
-        commands += [LoadNode(plan, node, plan.model_on(node, state.device), networks[node]) for node in nodes]
+        commands += [_load(state, plan, node) for node in nodes]
     return [*commands, *_retire(state, now), Announce()]
+
+
+def _load(state: AgentState, plan: Plan, node: str) -> LoadNode:
+    return LoadNode(plan, node, plan.model_on(node, state.device), _network_key(plan, node, state.device))
 
 
 def _network_key(plan: Plan, node: str, device: str) -> NetworkKey:
@@ -273,16 +333,36 @@ def _network_key(plan: Plan, node: str, device: str) -> NetworkKey:
     return NetworkKey(model.digest, takes.shape(), takes.dtype, model.further)
 
 
-def _node_loaded(state: AgentState, event: NodeLoaded) -> list[Command]:
+def _node_loaded(state: AgentState, event: NodeLoaded, now: float) -> list[Command]:
     assignment = state.assignments.get((event.group, event.epoch))
     if assignment is None:  # dropped while it was loading
         return [DropNode(event.group, event.epoch, event.node)]
-    if event.error is not None:
-        if assignment.error is None:
-            assignment.error, assignment.at_fault = event.error, event.digest
-    else:
+    if event.error is None:
         assignment.loaded.add(event.node)
+        assignment.failed.pop(event.node, None)
+    elif state.excuses(event.group, event.epoch, event.node, event.error):
+        assignment.failed[event.node] = _failed_load(state, assignment.failed.get(event.node), event.error, now)
+    elif assignment.error is None:
+        assignment.error, assignment.at_fault = event.error, event.digest
     return [Announce()]
+
+
+def _failed_load(state: AgentState, known: FailedLoad | None, error: HamsError, now: float) -> FailedLoad:
+    failures = (known.failures if known is not None else 0) + (not state.away)
+    return FailedLoad(error, now + LOAD_AGAIN.pause(failures), failures)
+
+
+def _load_again(state: AgentState, now: float) -> list[Command]:
+    """Try the loads again whose pause is over, unless their plan is refused or over."""
+    commands: list[Command] = []
+    for a in state.assignments.values():
+        if a.state != "loading" or a.retire_at is not None:
+            continue
+        for node, failed in a.failed.items():
+            if now >= failed.due:
+                a.failed[node] = replace(failed, due=math.inf)  # until it has ended
+                commands.append(_load(state, a.plan, node))
+    return commands
 
 
 def _node_failed(state: AgentState, event: NodeFailed) -> list[Command]:

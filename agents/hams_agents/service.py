@@ -14,7 +14,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -184,8 +184,13 @@ class AgentService:
         """Raise AssertionError when the state is not as its core wants it; for tests."""
         self._state.validate()
 
+    def on_disconnect(self) -> None:
+        """The broker is away: what fails to load meanwhile is tried until it is back."""
+        self._do(core.BrokerSeen(there=False))
+
     def on_reconnect(self) -> None:
         """The broker is back: its store may be empty, so what this agent holds is announced again."""
+        self._do(core.BrokerSeen(there=True))
         self._registration.lost()
         self._announce.set()
 
@@ -251,7 +256,7 @@ class AgentService:
                 mailbox=self._data.mailbox.address,
                 replayed=self._replays.replayed,
                 misses=self._replays.misses,
-                remarks=(*self._changes.check(self._clock.now()), *self._replays.remarks(), *_remarks(self._unread)),
+                remarks=(*self._changes.check(self._clock.now()), *self._replays.remarks(), *self._remarks()),
             )
             try:
                 await self._bus.publish(subjects.heartbeat(self.device), codec.encode(beat))
@@ -320,7 +325,7 @@ class AgentService:
         self, command: core.LoadNode, build: Callable[[core.LoadNode], Awaitable[bool]], what: str
     ) -> None:
         """Have a node built, and report how that ended, unless another queue takes it."""
-        group, epoch = command.plan.group.spec.name, command.plan.epoch
+        group, epoch, model = command.plan.group.spec.name, command.plan.epoch, command.model
         if (group, epoch) not in self._state.assignments:
             return  # replaced while it waited
         error: HamsError | None = None
@@ -334,9 +339,9 @@ class AgentService:
                 log.exception("loading %s/%s", group, command.node, extra=about)
             error = as_hams_error(caught)
             log.error("cannot load %s/%s: %s", group, command.node, error, extra=about)
-        failed = error is not None and self._faults.load_failed(command.model, error)
-        digest = command.model.digest if failed else ""
-        self._do(core.NodeLoaded(group, epoch, command.node, error, digest))
+        excused = error is not None and self._state.excuses(group, epoch, command.node, error)
+        failed = error is not None and not excused and self._faults.load_failed(model, error)
+        self._do(core.NodeLoaded(group, epoch, command.node, error, model.digest if failed else ""))
 
     async def _rebuild_node(self, command: core.LoadNode) -> bool:
         if await asyncio.to_thread(self._loaded.rebuild, command, self.device):
@@ -356,7 +361,7 @@ class AgentService:
         await loop.run_in_executor(self._loader, self._loaded.load, command, self.device, model)
         return True
 
-
-def _remarks(unread: Mapping[str, WireError]) -> Iterator[str]:
-    for group, error in unread.items():
-        yield f"the plan of group {group} cannot be read: {error.text}; {error.hint}"
+    def _remarks(self) -> Iterator[str]:
+        yield from self._state.remarks()
+        for group, error in self._unread.items():
+            yield f"the plan of group {group} cannot be read: {error.text}; {error.hint}"

@@ -48,6 +48,7 @@ from hams_scheduler.events import (
     VideoMeasured,
 )
 from hams_scheduler.state import SchedulerState
+from hams_scheduler.unanswered import PROFILE_ATTEMPTS
 from hams_shared.wire.messages.agents import AssignmentState, DeviceHealth, DeviceRecord, Heartbeat
 from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.messages.group import GroupRecord
@@ -318,10 +319,10 @@ def _profile_done(state: SchedulerState, event: ProfileDone, now: float) -> list
     if record is None:
         state.profiles.requested.discard((event.device, event.cell.key))
         text = event.error.text if event.error else "no answer"
-        state.profiles.failed(running[1], event.cell, f"benchmark failed: {text}")
+        attempts = state.profiles.failed(running[1], event.cell, f"benchmark failed: {text}", now)
         _new_number(state, event, False)
         what = f"the benchmark of {event.cell.model} on {event.device} failed"
-        if state.profiles.given_up(running[1], event.cell) is not None:
+        if attempts == PROFILE_ATTEMPTS:
             history.tell(state, "benchmark-failed", what, text, device=event.device)
             return []
         return [Note(f"{what}: {text}", device=event.device)]
@@ -352,6 +353,7 @@ def _tick(state: SchedulerState, now: float) -> None:
     for device in state.devices.expire(now):
         _lost(state, device, f"sent no heartbeat for {LOST_AFTER_S:g} s")
     state.learned.frames.expire(now)
+    state.profiles.attempt_again(now)
     plan_switching.request_on_drift(state, now)
 
 

@@ -10,6 +10,7 @@ from hams_shared.wire.messages.agents import DeviceHealth, NetworkFault
 def changed(state: SchedulerState, device: str, before: DeviceHealth | None, after: DeviceHealth | None) -> None:
     """Take a changed record of a device's faults: plan anew, and tell the history."""
     earlier, now = _out(before), _out(after)
+    state.profiles.forgotten += earlier.keys() != now.keys()  # a network that is out is not measured
     for digest in now.keys() - earlier.keys():
         fault = now[digest]
         serves = _serves(state, device, digest)
@@ -17,8 +18,7 @@ def changed(state: SchedulerState, device: str, before: DeviceHealth | None, aft
         history.tell(state, "network-out", f"{fault.model} is out on {device}", fault.reason, device=device)
     for digest in earlier.keys() - now.keys():
         fault = earlier[digest]
-        for key in [key for key in state.groups.banned if key[1] == digest and _lives(state, device, key[0])]:
-            del state.groups.banned[key]
+        _forget(state, device, digest)
         profiling.request(state, fault.model, device, refused=True)
         state.request_replan(f"{fault.model} is tried again on {device}")
         on_trial = after is not None and digest in {one.digest for one in after.networks}
@@ -33,9 +33,12 @@ def _out(health: DeviceHealth | None) -> dict[str, NetworkFault]:
     return {one.digest: one for one in health.networks if one.out} if health is not None else {}
 
 
-def _lives(state: SchedulerState, device: str, incarnation: str) -> bool:
+def _forget(state: SchedulerState, device: str, digest: str) -> None:
+    """Drop what the agent of `device` refused of a network, and that it did not measure it."""
     peer = state.devices.live.peers.get(device)
-    return peer is not None and peer.heartbeat.incarnation == incarnation
+    if peer is not None:
+        state.groups.banned.pop((peer.heartbeat.incarnation, digest), None)
+        state.profiles.forget_network(peer.heartbeat.incarnation, digest)
 
 
 def _serves(state: SchedulerState, device: str, digest: str) -> bool:

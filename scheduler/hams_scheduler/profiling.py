@@ -4,6 +4,9 @@ Cells that a group waits for are measured at once. Variants of what serves alrea
 idle. A cell is doubtful when others used the device's cores during the measurement, or when serving is clearly faster
 than measured. A doubtful cell is measured again while nothing computes on the host, a few times at most: a busy box
 keeps what it has. People may ask for any cell at any time (``hams-ctl matrix --measure``).
+
+A benchmark that ends without a number (no answer, no memory, a device that failed) is attempted three times in a row,
+then after pauses of 1, 2 … 60 minutes. A network that is out on a device is measured once it may run there again.
 """
 
 from __future__ import annotations
@@ -90,7 +93,7 @@ def _find_needed(state: SchedulerState, record: GroupRecord) -> GroupCells:
 
 
 def _with_missing(state: SchedulerState, cells: GroupCells) -> GroupCells:
-    """`cells` with the benchmarks of those that nobody has measured by now."""
+    """`cells` with the benchmarks of those that nobody has measured by now; a network that is out waits for its end."""
     return replace(
         cells,
         missing=_unmeasured(state, cells.required),
@@ -102,8 +105,9 @@ def _with_missing(state: SchedulerState, cells: GroupCells) -> GroupCells:
 def _unmeasured(state: SchedulerState, cells: tuple[NeededCell, ...]) -> tuple[Profile, ...]:
     wanted: dict[tuple[str, str], Profile] = {}
     for one in cells:
-        known = one.cell.key in state.profiles.records
-        if not known and state.profiles.given_up(state.devices.incarnation(one.device), one.cell) is None:
+        if one.cell.key in state.profiles.records or one.cell.digest in state.devices.faulty(one.device):
+            continue
+        if state.profiles.unanswered.given_up(state.devices.incarnation(one.device), one.cell) is None:
             wanted.setdefault((one.device, one.cell.key), _benchmark(state, one))
     return tuple(wanted.values())
 

@@ -239,8 +239,8 @@ class SchedulerState:
 
     def _unanswered(self, lives: list[tuple[str, str]]) -> dict[tuple[str, str], str]:
         """By (device, cell key): why a benchmark gave no number; `lives` are the devices and their incarnations."""
-        found = self.profiles.unanswered.items()
-        return {(device, cell.key): whys[-1] for device, life in lives for (of, cell), whys in found if of == life}
+        found = self.profiles.unanswered.known.items()
+        return {(device, cell.key): one.why for device, life in lives for (of, cell), one in found if of == life}
 
     def _cpu_factors(self, devices: list[str], nodes: list[int]) -> dict[tuple[str, int], float]:
         """By (device, nodes of a group): the factor on its networks' CPU time; `nodes` of each group.

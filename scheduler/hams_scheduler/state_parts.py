@@ -14,6 +14,7 @@ from hams_scheduler.events import Profile
 from hams_scheduler.network import Cell, Network
 from hams_scheduler.ratio import Ratio
 from hams_scheduler.served_rates import RATE_MEMORY_S
+from hams_scheduler.unanswered import Unanswered
 from hams_scheduler.variant_choice import networks_for
 from hams_shared.runtime.liveness import Liveness
 from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
@@ -23,9 +24,6 @@ from hams_shared.wire.protocol import SPOKEN, common
 from hams_shared.wire.variants import VariantRecord
 
 V = TypeVar("V")
-
-PROFILE_ATTEMPTS = 3
-"""Attempts at one benchmark that end without an answer, before the pair counts as unsupported until a restart."""
 
 NETWORKS_LIMIT = 4096
 """Most nodes whose networks are kept."""
@@ -285,8 +283,8 @@ class Profiles:
     """(device, key) of cells that a person wants measured again."""
     repeated: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
     """By (device, key) of a doubtful cell: how often it was measured again, and when it was last or first seen."""
-    unanswered: dict[tuple[str, Cell], list[str]] = field(default_factory=dict)
-    """Benchmarks that ended without an answer, by (incarnation, cell): why."""
+    unanswered: Unanswered = field(default_factory=Unanswered)
+    """Benchmarks that ended without an answer, or without a number."""
     next_look: float = float("-inf")
     """When doubtful cells are looked for next."""
     idle_since: float | None = None
@@ -296,7 +294,7 @@ class Profiles:
     answers: int = 0
     """Grows with every benchmark that ends: a cell that was missing may be so no longer."""
     forgotten: int = 0
-    """Grows when failures are dropped: a cell may be missing again."""
+    """Grows when failures are dropped, or a network is out or back: a cell may be missing again."""
     needed: dict[str, GroupCells] = field(default_factory=dict)
     """By group: its cells, as of `needed_at`."""
     needed_at: tuple[int, ...] = ()
@@ -317,20 +315,23 @@ class Profiles:
             if cell.key == record.key:
                 del self.running[device]
 
-    def failed(self, incarnation: str, cell: Cell, why: str) -> None:
-        """Note a benchmark that ended without an answer."""
-        self.unanswered.setdefault((incarnation, cell), []).append(why)
+    def failed(self, incarnation: str, cell: Cell, why: str, now: float) -> int:
+        """Note a benchmark that ended without an answer; return how often it was attempted by now."""
         self.answers += 1
+        return self.unanswered.failed(incarnation, cell, why, now)
 
-    def given_up(self, incarnation: str, cell: Cell) -> str | None:
-        """Why `cell` has no number although it was attempted often enough, or None."""
-        attempts = self.unanswered.get((incarnation, cell), [])
-        return attempts[-1] if len(attempts) >= PROFILE_ATTEMPTS else None
+    def attempt_again(self, now: float) -> None:
+        """Have benchmarks attempted again whose pause is over."""
+        self.forgotten += self.unanswered.attempt_again(now)
 
     def forget(self, incarnations: set[str]) -> None:
         """Drop the failures of other than these incarnations."""
-        self.unanswered = {one: why for one, why in self.unanswered.items() if one[0] in incarnations}
+        self.unanswered.keep(incarnations)
         self.forgotten += 1
+
+    def forget_network(self, incarnation: str, digest: str) -> None:
+        """Drop the failures of a network on one agent: it is measured again at once."""
+        self.forgotten += self.unanswered.forget(incarnation, digest)
 
     def validate(self) -> None:
         """Raise StateError if a cell is measured twice at once, or a record has another's key."""

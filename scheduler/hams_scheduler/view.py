@@ -167,12 +167,10 @@ def _condition(
 
 
 def _shown(plan: Plan | None) -> Plan | None:
-    """The plan without the passwords in its streams' addresses."""
+    """The plan without the secrets in the addresses of its streams and networks."""
     if plan is None:
         return None
-    spec = plan.group.spec
-    streams = {name: one.without_secrets() for name, one in spec.streams.items()}
-    record = plan.group.model_copy(update={"spec": spec.model_copy(update={"streams": streams})})
+    record = plan.group.model_copy(update={"spec": plan.group.spec.without_secrets()})
     return plan.model_copy(update={"group": record})
 
 
@@ -210,7 +208,7 @@ def matrix_view(snapshot: PlanningSnapshot) -> MatrixView:
             for device, key in keys.items():
                 if device not in good:
                     known = cells[name].get(device)
-                    why = known.reason if known else snapshot.unanswered.get((device, key))
+                    why = known.reason if known else _why_unmeasured(snapshot, device, key, model.digest)
                     reasons[f"{name} @ {device}"] = why or "not measured yet"
     return MatrixView(
         models=tuple(rows.values()),
@@ -226,6 +224,11 @@ def matrix_view(snapshot: PlanningSnapshot) -> MatrixView:
         frame_cpu_ms=_frame_cpu_ms(snapshot),
         variants=variant_rows(snapshot),
     )
+
+
+def _why_unmeasured(snapshot: PlanningSnapshot, device: str, key: str, digest: str) -> str | None:
+    """Why a network has no number on a device: its benchmark failed, or it is out; None: nothing is known."""
+    return snapshot.unanswered.get((device, key)) or snapshot.banned.get((device, digest))
 
 
 def _row_weights(snapshot: PlanningSnapshot) -> tuple[float, ...] | None:

@@ -12,7 +12,8 @@ from hams_services.pipeline.bookmarks import Bookmarks
 from hams_services.pipeline.core import StreamCore
 from hams_services.pipeline.event_backlog import Backlog
 from hams_services.pipeline.flight import Close, Command, Outcome, Send
-from hams_services.pipeline.result_ids import result_id, stored_frame
+from hams_services.pipeline.result_ids import result_id, stored_frame, stored_of
+from hams_services.pipeline.stream_place import may_go_on_at
 from hams_shared.bus.memory.journal import MemoryJournal
 from hams_shared.bus.protocol import Bounds
 from hams_shared.wire.messages.results import MediaMark
@@ -44,12 +45,12 @@ class GoingOnMachine(RuleBasedStateMachine):
         frame, mark = self.position
         self.core = StreamCore("cam", lossless=True, window=self.window, deadline_s=1.0)
         self.core.ledger.resume(frame, 0, {}, {})
-        self.bookmarks, self.index = Bookmarks(), 0 if mark is None else mark.index
+        self.bookmarks, self.index = Bookmarks(least=1), 0 if mark is None else mark.index
         if mark is not None:
             self.bookmarks.resume(frame, mark)
         newest = self.journal.newest(SUBJECT, self.now)
         self.stored = -1 if newest is None else stored_frame(newest.id, "r1")
-        self.backlog = Backlog(1 << 62, 1 << 62)
+        self.backlog, self.unsure = Backlog(1 << 62, 1 << 62), False
         self.sent: deque[Send] = deque()
         self.take(self.core.route(PLAN, (), self.now))
 
@@ -71,6 +72,8 @@ class GoingOnMachine(RuleBasedStateMachine):
         assert self.contents.setdefault(frame, self.index) == self.index, "another picture has this number"
         self.index += 1
         self.bookmarks.read(frame, None, 0.0, 0.0)
+        if self.bookmarks.full:
+            self.bookmarks.keep(may_go_on_at(self.core))
         if frame <= self.stored:
             self.core.ledger.deliver(self.core.ledger.submit())
         else:
@@ -92,10 +95,13 @@ class GoingOnMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.backlog))
     @rule(acknowledged=st.booleans())
     def store(self, acknowledged: bool) -> None:
-        """The broker stores a result; its acknowledgement may be lost."""
+        """The broker stores a result; its acknowledgement may be lost, for longer than the broker knows its id."""
         first = self.backlog.first()
         assert first is not None
-        self.journal.store(SUBJECT, first.data, first.id, self.now)
+        newest = self.journal.newest(SUBJECT, self.now) if self.unsure else None
+        if newest is None or not stored_of([first.id], newest.id):
+            self.journal.store(SUBJECT, first.data, first.id, self.now)
+        self.unsure = not acknowledged
         if acknowledged:
             self.backlog.settle(first.number)
             self.take(self.core.published(self.now))

@@ -53,7 +53,7 @@ instances = st.builds(
 
 def solved(instance: Instance, name: str) -> Placement:
     try:
-        return solve(instance, name, time_limit_s=2.0)
+        return solve(instance, name, time_limit_s=10.0)
     except NoPlacementError:
         assume(False)
         raise

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from hams_services.ctl.actions.deploy import After, Done, Wanted, carry_out
 from hams_shared.bus.audit import stored
 from hams_shared.bus.control import Control
-from hams_shared.errors import ConflictError
+from hams_shared.errors import ConflictError, HamsError, NotFoundError
 from support.world.stub import StubDevice
 from support.world.system import System, light
 
@@ -69,6 +71,51 @@ async def test_of_two_deployers_at_once_one_wins_and_the_other_is_told(world: Sy
     assert f"group grey was changed by {won.runs.by} at " in lost.text
     assert "version 2 runs now" in lost.text
     assert (await world.control.running("grey")).record == won.runs
+
+
+async def test_the_groups_of_a_file_that_are_changed_before_one_that_is_not_are_named(world: System) -> None:
+    await world.box(sim=StubDevice(fps=100))
+    await deploy(world, await wanted(world, light(name="same")))
+    await deploy(world, await wanted(world, light(name="b")))
+    several = [await wanted(world, one) for one in (light(name="same"), light(name="a"), light(name="b", priority=1))]
+    await deploy(world, await wanted(world, light(name="b", priority=2)), "eve@box")
+    with pytest.raises(ConflictError) as caught:
+        await carry_out(world.control, several, WAIT, lambda *_: None)
+    assert "group b was changed by eve@box at" in caught.value.text
+    assert caught.value.text.endswith("your change of it was not made; changed before it: a")
+    assert "hams-ctl versions b" in caught.value.hint
+    with pytest.raises(ConflictError) as alone:
+        await carry_out(world.control, several[2:], WAIT, lambda *_: None)
+    assert alone.value.text.endswith("your change of it was not made")
+
+
+@pytest.mark.parametrize(
+    ("then", "kind", "text"),
+    [
+        ("change", ConflictError, "group grey: version 2 by eve@box took the place of yours"),
+        ("undeploy", NotFoundError, "group grey was undeployed meanwhile"),
+    ],
+)
+async def test_a_change_by_someone_else_ends_the_wait(
+    world: System, then: str, kind: type[HamsError], text: str
+) -> None:
+    world.scheduler()
+    world.pipeline()  # there is no device, so that it does not serve
+    waiting = asyncio.create_task(deploy(world, await wanted(world, light())))
+    await world.until(lambda: world.group())
+    await world.later(10)
+    assert not waiting.done()
+    began, eve = world.clock.now(), Control(world.bus, "eve@box")
+    if then == "change":
+        other = await wanted(world, light(priority=2))
+        await eve.deploy(other.record, other.base)
+    else:
+        await eve.undeploy("grey")
+    with pytest.raises(kind) as caught:
+        await waiting
+    assert world.clock.now() - began < 5
+    assert caught.value.text == text
+    assert "hams-ctl versions grey" in caught.value.hint
 
 
 async def test_an_earlier_version_serves_again_and_the_audit_has_it_all(world: System) -> None:

@@ -71,3 +71,22 @@ async def test_a_load_that_hangs_is_found_too(world: System) -> None:
     await world.until(lambda: len(results.received) == 10)
     assert set(results.devices) == {"box.stub.sound"}
     assert not ill.runs
+
+
+async def test_a_much_slower_network_is_not_held_to_the_time_of_the_one_before(world: System) -> None:
+    """It takes 7 s, and the old one 10 ms: no hang until it was measured while it serves."""
+    world.scheduler()
+    world.pipeline()
+    agent = world.agent("sim", StubDevice(fps={"brightness": 100, "brightness +1": 0.15}))
+    agent.restarts = True
+    await world.deploy(light(deadline_s=60.0))
+    results = await world.listen()
+    world.play()
+    await world.until(lambda: len(results.received) >= 100)
+    await world.deploy(light(deadline_s=60.0, node={"model": "brightness +1"}), within=600)
+    plan = (await world.group()).active
+    assert plan is not None
+    await world.until(lambda: [r.data["epoch"] for r in results.received].count(plan.epoch) >= 3, within=120)
+    assert agent.lives == 1
+    assert not (await world.view()).devices[0].health
+    results.check()

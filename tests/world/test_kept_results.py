@@ -12,7 +12,8 @@ import cv2
 import pytest
 
 from hams_client import Result
-from hams_shared.errors import BadInputError, NotFoundError, NotKeptError, RefusedError
+from hams_services.pipeline import result_history
+from hams_shared.errors import BadInputError, DeadlineError, NotFoundError, NotKeptError, RefusedError
 from hams_shared.runtime.lifecycle import ended
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.results import KeptSizes, PositionRecord
@@ -117,6 +118,47 @@ async def test_a_reader_that_was_away_goes_on_where_it_was(world: System) -> Non
         await stored(world, durable="a.b")
 
 
+async def test_names_of_readers_are_freed(world: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those whose results are gone first, then those not used for the longest; never those that are in use."""
+    monkeypatch.setattr(result_history, "READERS", 3)
+    await world.box(sim=StubDevice(fps=100))
+    await world.deploy(light(results="10m"))
+    bucket = await world.bus.kv(subjects.POSITIONS)
+
+    async def names() -> set[str]:
+        return {key.removeprefix("grey.reader.") for key in await bucket.entries() if ".reader." in key}
+
+    world.play(count=10)
+    await world.until(lambda: world.parts["pipeline"].service._groups["grey"].results == 10)
+    async with aclosing(world.hams.kept_results("grey", durable="old", since=900)) as results:
+        await anext(results)  # and reads no further
+    assert frames(await stored(world, durable="one")) == list(range(10))
+    assert frames(await stored(world, durable="two")) == list(range(10))
+    await world.later(601)  # these are gone
+    world.play(count=10)
+    await world.until(lambda: world.parts["pipeline"].service._groups["grey"].results == 20)
+    assert frames(await stored(world, durable="one")) == list(range(10, 20))
+    assert await names() == {"old", "one", "two"}
+    await world.later(61)
+    async with following(world, durable="three") as three:
+        assert await names() == {"one", "two", "three"}  # of "old" results are gone, as of "two", and it is older
+        await world.later(61)
+        assert len(await stored(world, durable="four")) == 10
+        assert await names() == {"one", "three", "four"}
+        await world.later(61)
+        async with following(world, durable="one"), following(world, durable="four"):
+            with pytest.raises(RefusedError, match="3 readers of the group are in use"):
+                await stored(world, durable="five")
+        await world.later(61)  # "three" waits all the time, for results that do not come
+        assert await names() == {"one", "three", "four"}
+        assert len(await stored(world, durable="five")) == 10
+        assert "three" in await names()
+        world.play(count=5)
+        await world.until(lambda: len(three) == 5)
+    assert len(await names()) == 3
+    assert frames(await stored(world, durable="five", since=None)) == list(range(20, 25))  # it goes on
+
+
 async def test_a_group_that_keeps_nothing(world: System) -> None:
     await world.box(sim=StubDevice(fps=50))
     await world.deploy(light())
@@ -157,6 +199,37 @@ async def test_a_live_stream_goes_on_while_the_broker_is_away(world: System) -> 
     ledger = flow.core.ledger
     assert ledger.dropped["not-stored"] == 15
     assert len(await stored(world)) == ledger.delivered
+
+
+async def test_an_acknowledgement_that_is_away_for_minutes(world: System) -> None:
+    """The broker has stored a result; until its link is back, it has forgotten the id."""
+    await world.box(sim=StubDevice(fps=50))
+    live = await world.listen()
+    await world.deploy(light(results=KEPT))
+    journal = await world.parts["pipeline"].service._groups["grey"].flows["s0"].publisher.kept._kept.journal()
+    publish, last, lost = journal.publish, journal.last, 0
+
+    async def away(*args: Any) -> Any:
+        await asyncio.sleep(2.0)
+        raise DeadlineError("no answer")
+
+    async def unanswered(*args: Any) -> int:
+        nonlocal lost
+        lost += 1
+        journal.publish, journal.last = away, away
+        await publish(*args)
+        return int(await away())
+
+    world.play(count=60)
+    for number in (10, 30):
+        await world.until(lambda number=number: len(live.received) > number)
+        journal.publish = unanswered
+        await world.later(200)
+        journal.publish, journal.last = publish, last
+    await world.until(lambda: len(live.received) >= 60)
+    await world.later(1)
+    assert lost == 2
+    assert live.frames == frames(await stored(world)) == list(range(60))
 
 
 async def test_bytes_are_bounded_by_group(world: System) -> None:

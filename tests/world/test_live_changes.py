@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from functools import partial
 from typing import Any
 
 import cv2
 import pytest
 
+from hams_services.pipeline import stream
 from hams_shared.errors import InfeasibleError, RefusedError
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, boxes_and_light, light, picture, values
@@ -270,6 +272,57 @@ async def test_a_paused_file_goes_on_where_it_was(world: System) -> None:
     await world.until(lambda: _state(world, "ended"))
     results.check()
     assert values(results.received) == [float(picture(n)[0, 0, 0]) for n in range(60)]
+
+
+class Hanging:
+    """A source whose reads return nothing until it is released."""
+
+    def __init__(self, source: Any) -> None:
+        self.reads, self.released = threading.Event(), threading.Event()
+        self._source = source
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def read(self, _into: Any = None) -> None:
+        """Hang."""
+        self.reads.set()
+        self.released.wait(60)
+
+
+async def test_of_two_changes_while_a_source_is_closed_the_newer_one_counts(
+    world: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, opened, really = world.folder / "pictures", [], stream.open_source
+    folder.mkdir()
+    cv2.imwrite(str(folder / "1.png"), picture(1))
+
+    def open_source(*args: Any) -> Any:
+        source = really(*args)
+        opened.append(source if opened else Hanging(source))
+        return opened[-1]
+
+    monkeypatch.setattr(stream, "open_source", open_source)
+    await world.box(a=StubDevice(fps=100))
+    group = light({"source": str(folder), "loop": True})
+    await world.deploy(group)
+    await world.until(lambda: opened and opened[0].reads.is_set())
+    for paused in (True, False):
+        record, _ = world.record(changed(group, "streams.s0.paused", paused))
+        await world.control.deploy(record)
+        await world.until(partial(_is_of, world, record.deployed_at))
+    assert len(opened) == 1  # it is still being closed
+    await world.until(lambda: _delivers(world))  # the first source gives no frame
+    assert (await world.stream()).state == "playing"
+    opened[0].released.set()
+
+
+async def _is_of(world: System, deployed_at: float) -> bool:
+    return (await world.stream()).deployed_at == deployed_at
+
+
+async def _delivers(world: System) -> bool:
+    return (await world.stream()).delivered > 0
 
 
 @pytest.mark.parametrize("mode", ["live", "lossless"])

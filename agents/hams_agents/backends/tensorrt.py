@@ -59,10 +59,7 @@ class TensorRtUnit(cuda.CudaUnit):
         for name, size in sizes.items():
             options.add_free_dimension_override_by_name(name, size)
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        folder = None if self._folder is None else self._folder / self.engine_key(model, sizes)
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            os.utime(folder)
+        folder = None if self._folder is None else engine_folder(self._folder, self.engine_key(model, sizes))
         providers = [(PROVIDER, settings(self._index, folder)), cuda.provider(self._index)]
         session = ort.InferenceSession(str(model.path), options, providers=providers, enable_fallback=0)
         check_session(model, session)
@@ -127,6 +124,15 @@ def version() -> str:
             continue
         return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
     raise DeviceSpecError(f"TensorRT cannot be loaded: {reason}", _HINT)
+
+
+def engine_folder(cache: Path, key: str) -> Path:
+    """Return the folder of an engine that is wanted now; others make room for it."""
+    folder = cache / key
+    folder.mkdir(parents=True, exist_ok=True)
+    os.utime(folder)
+    prune(cache)
+    return folder
 
 
 def prune(folder: Path, most_bytes: int = MOST_BYTES) -> None:

@@ -1,5 +1,8 @@
 """One cell of the FPS matrix: loads a model, has it measured alone, and returns a record, also when it cannot run.
 
+A record that the device cannot run a model is kept for good, and counts for all equal devices. So a benchmark that
+fails for a reason that may pass (no memory, a device that is lost or gone, a network that is out) is an error instead.
+
 :mod:`hams_agents.profiling.measurement` measures; here is also how much other processes used the cores meanwhile.
 """
 
@@ -21,7 +24,7 @@ from hams_agents.runtime.device_faults import DeviceFaults
 from hams_agents.runtime.executor import Executor
 from hams_agents.runtime.load_notes import NO_NOTES
 from hams_agents.runtime.progress import LOAD_S, Progress
-from hams_shared.errors import ModelError
+from hams_shared.errors import ModelError, RefusedError
 from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
 
 log = logging.getLogger("hams.agent")
@@ -49,7 +52,13 @@ class Profiler:
         """Load `model` next to what is served, measure it, in turns with `baseline` if given, and drop both.
 
         A model that this device cannot run gives a record with ``reason`` and no number.
+
+        Raises:
+            RefusedError: the network is out on this device; it may run later.
+            ModelError: the device failed, or is short of memory; so may it.
         """
+        if self.faults is not None and (reason := self.faults.health.fault(model.digest)):
+            raise RefusedError(reason, f"hams-ctl devices resume {self.device.device} tries it again")
         record = ProfileRecord(
             digest=model.digest,
             model_name=model.name,
@@ -60,8 +69,6 @@ class Profiler:
             measured_on=self.device.device,
             measured_at=time.time(),
         )
-        if self.faults is not None and (reason := self.faults.health.fault(model.digest)):
-            return record.model_copy(update={"reason": reason})
         notes = self.faults.notes if self.faults is not None else NO_NOTES
         try:
             with notes.loading(model.digest, model.name):
@@ -71,6 +78,8 @@ class Profiler:
                 finally:
                     network.close()
         except ModelError as error:
+            if self.faults is not None and self.faults.concerns_device(error):
+                raise
             return record.model_copy(update={"reason": error.text})
 
     async def _measured(self, network: Network, model: ModelFile, baseline: ModelFile | None) -> dict[str, object]:

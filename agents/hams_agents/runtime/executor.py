@@ -30,7 +30,7 @@ from typing import Generic, TypeVar
 from hams_agents.runtime.beside import Beside
 from hams_agents.runtime.failure_watch import FailureWatch
 from hams_agents.runtime.fair_queue import FairQueue, Turn
-from hams_agents.runtime.progress import FIRST_S, Load, Progress
+from hams_agents.runtime.progress import FIRST_S, Load, Pace, Progress
 from hams_agents.runtime.served_node import ServedNode
 from hams_agents.runtime.serving import Batch, Finished, Piece, Visit, alike, failures, finish, infer, prepare
 from hams_shared.errors import HamsError, InternalError, RefusedError, as_hams_error
@@ -80,6 +80,7 @@ class Executor:
     _done: deque[Batch] = field(default_factory=deque)
     _jobs: deque[_Job[object]] = field(default_factory=deque)
     _loads: dict[tuple[str, str], Load] = field(default_factory=dict)
+    _pace: Pace = field(default_factory=Pace)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
     _preparing: bool = False
@@ -281,20 +282,21 @@ class Executor:
         key = served.key
         images = sum(piece.work.count for piece in batch.pieces)
         alone = self._computing == 1 and not self._queue.size
-        start, known = self.clock.now(), self._loads.get(key, Load())
-        with progress.job(f"inference of {key[0]}/{key[1]}", known.limit_s(images)):
+        start = self.clock.now()
+        with progress.job(f"inference of {key[0]}/{key[1]}", self._limit_s(served, images)):
             infer(batch, alone=alone)
         spent = self.clock.now() - start
         failed = batch.failed
+        self._keep_pace(served, images, spent, failed)
         if self.failures is not None:
             self.failures.inferred(batch, progress)
         if self.lanes > 1:
             self._finish_one(batch)
             lane_s = self.clock.now() - begun
             busy_s = lane_s if alone else lane_s / self.lanes
-            self._account(key, Load(len(batch.pieces), images, busy_s, spent, failed=failed), alone=alone)
+            self._account(key, Load(len(batch.pieces), images, busy_s, failed=failed), alone=alone)
             return
-        self._account(key, Load(len(batch.pieces), images, spent, spent, failed=failed), alone=False)
+        self._account(key, Load(len(batch.pieces), images, spent, failed=failed), alone=False)
         with self._lock:
             more = bool(self._ready or self._preparing or self._queue.size or self._jobs or self._done)
             if more:
@@ -312,17 +314,28 @@ class Executor:
         key, images = served.key, sum(piece.work.count for piece in batch.pieces)
         prepare(batch)
         start = self.clock.now()
-        limit_s = max(FIRST_S * max(images, 1), self._loads.get(key, Load()).limit_s(images))
+        limit_s = max(FIRST_S * max(images, 1), self._limit_s(served, images))
         with progress.job(f"inference of {key[0]}/{key[1]}", limit_s):
             infer(batch, alone=False)
         spent = self.clock.now() - start
-        cost = Load(len(batch.pieces), images, spent / self.lanes, spent, failed=batch.failed)
+        self._keep_pace(served, images, spent, batch.failed)
+        cost = Load(len(batch.pieces), images, spent / self.lanes, failed=batch.failed)
         if self.failures is not None:
             self.failures.inferred(batch, progress, beside=True)
         self._finish_one(batch)
         with self._lock:
             self._loads.setdefault(key, Load()).add(cost, alone=True)
         return spent
+
+    def _limit_s(self, served: ServedNode, images: int) -> float:
+        with self._lock:
+            return self._pace.limit_s(served.network_id, images)
+
+    def _keep_pace(self, served: ServedNode, images: int, spent: float, failed: int) -> None:
+        """Take how long a network took, s; one that failed says nothing of it."""
+        if images and not failed:
+            with self._lock:
+                self._pace.add(served.network_id, images, spent)
 
     def _account(self, key: tuple[str, str], cost: Load, *, alone: bool) -> None:
         """Add what a batch cost to the account of its node (group, node), and to the node's place in the queue."""

@@ -46,7 +46,8 @@ _LOST = re.compile(
 """Texts of OpenCL, Level Zero, CUDA, Vulkan, Direct3D and Hailo: the device is lost, or its context is broken."""
 _SHORT = re.compile(
     r"CL_(OUT_OF_RESOURCES|OUT_OF_HOST_MEMORY|MEM_OBJECT_ALLOCATION_FAILURE)"
-    r"|ZE_RESULT_ERROR_OUT_OF_\w+|VK_ERROR_OUT_OF_\w+|out of (\w+ )?(memory|resources)",
+    r"|ZE_RESULT_ERROR_OUT_OF_\w+|VK_ERROR_OUT_OF_\w+|out of (\w+ )?(memory|resources)"
+    r"|fail(ed|ure|s)? to allocate|bad[ _]alloc",
     re.IGNORECASE,
 )
 """Texts of a device without memory or other resources left."""

@@ -4,6 +4,7 @@ gone."""
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -12,9 +13,9 @@ from contextlib import aclosing, suppress
 from hams_agents.runtime import health_rules
 from hams_agents.runtime.load_notes import EarlierLife
 from hams_agents.runtime.progress import Hang
-from hams_shared.bus.protocol import Bus, KeyValue
+from hams_shared.bus.protocol import Bus, Entry, KeyValue
 from hams_shared.bus.records import opened
-from hams_shared.errors import HamsError, HungError, MessageError
+from hams_shared.errors import HamsError, HungError, MessageError, RefusedError
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.agents import DeviceHealth
 
@@ -24,6 +25,8 @@ REPORT_S = 3.0
 """A fault is reported within this time, or not at all, s."""
 RENEW_S = 5.0
 """How often it is looked whether the time of a network's fault is over, s."""
+WRITES = 5
+"""How often a change is tried that others come before."""
 
 
 class HealthBook:
@@ -36,15 +39,26 @@ class HealthBook:
         """As last written or seen."""
 
     async def change(self, change: Callable[[DeviceHealth, float], DeviceHealth]) -> DeviceHealth:
-        """Read, change and write the record; an empty one is deleted. Raises HamsError."""
+        """Read, change and write the record; an empty one is deleted.
+
+        What others write meanwhile is read and changed instead: `hams-ctl devices resume` is not undone. Raises
+        HamsError.
+        """
         async with self._changing:
             bucket = await self._bus.kv(subjects.bucket("health"))
-            entry = await bucket.get(self._device)
-            before = self._decoded(entry.value if entry is not None else None)
-            self.health = change(before, self._now())
-            if self.health != before:
-                await _put(bucket, self.health)
-            return self.health
+            for tries in itertools.count(1):
+                entry = await bucket.get(self._device)
+                before = self._decoded(entry.value if entry is not None else None)
+                health = change(before, self._now())
+                try:
+                    if health != before:
+                        await _write(bucket, health, entry)
+                    break
+                except RefusedError:
+                    if tries == WRITES:
+                        raise
+            self.health = health
+            return health
 
     async def at_start(self) -> None:
         """The device is opened: it is not gone, and faults of other runtimes are over. Raises HamsError."""
@@ -94,11 +108,14 @@ class HealthBook:
         return DeviceHealth(device=self._device)
 
 
-async def _put(bucket: KeyValue, health: DeviceHealth) -> None:
+async def _write(bucket: KeyValue, health: DeviceHealth, read: Entry | None) -> None:
+    """Replace what was `read`. Raises RefusedError: somebody else has replaced it."""
     if health_rules.empty(health):
-        await bucket.delete(health.device)
+        await bucket.delete(health.device, read.revision if read is not None else None)
+    elif read is None:
+        await bucket.create(health.device, codec.encode(health))
     else:
-        await bucket.put(health.device, codec.encode(health))
+        await bucket.update(health.device, codec.encode(health), read.revision)
 
 
 class EndReporter:

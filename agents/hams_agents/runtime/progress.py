@@ -3,7 +3,7 @@
 An inference, a benchmark or a load that does not end is a *hang*. The limit of an inference is `FACTOR` times what its
 network was measured to take for as many images, at least `FLOOR_S` (a starved CPU makes short inferences many times as
 long); before it was measured, `FIRST_S` (some runtimes compile at the first inference). A benchmark's single step has
-`FIRST_S`, a load `LOAD_S`.
+`FIRST_S`, a load `LOAD_S`. A node whose network is changed begins anew: the time is that of the network.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ FACTOR = 20.0
 FLOOR_S = 5.0
 FIRST_S = 30.0
 LOAD_S = 300.0
+NETWORKS = 256
+"""Most networks whose times are kept."""
+NetworkId = tuple[str, tuple[int, ...]]
+"""Digest of a network's file, and the shape of its input."""
 MOST_S = 1.0
 """A tick counts for at most this much: what lies beyond, the process itself was stopped or starved."""
 
@@ -32,8 +36,6 @@ class Load:
     busy_s: float = 0.0
     """Time of the whole device, s. With n lanes that is the n-th part of a lane's time, which includes making the batch
     ready and finishing it."""
-    spent_s: float = 0.0
-    """Time that inferences took, s."""
     alone: int = 0
     """Inferences that had several lanes to themselves."""
     alone_s: float = 0.0
@@ -55,7 +57,6 @@ class Load:
         self.inferences += cost.inferences
         self.batches += cost.inferences > 0
         self.busy_s += cost.busy_s
-        self.spent_s += cost.spent_s
         if alone:
             self.alone += cost.inferences
             self.alone_s += cost.busy_s
@@ -64,10 +65,6 @@ class Load:
         """Add the CPU time of one batch by step, s."""
         for step, seconds in cpu_s.items():
             self.cpu_s[step] = self.cpu_s.get(step, 0.0) + seconds
-
-    def limit_s(self, images: int) -> float:
-        """How long the next inference, of `images` images, may take, s."""
-        return max(FLOOR_S, FACTOR * images * self.spent_s / self.inferences) if self.inferences else FIRST_S
 
     def to_wire(self, group: str, node: str) -> NodeLoad:
         """The account of `node` as heartbeats carry it."""
@@ -84,6 +81,30 @@ class Load:
             failed=self.failed,
             cpu_s={step: round(seconds, 6) for step, seconds in self.cpu_s.items()},
         )
+
+
+class Pace:
+    """How long inferences of each network took, which limits the next ones.
+
+    By network and not by node: a node that is given a slower network has it measured first. A network keeps its pace
+    from one plan to the next.
+    """
+
+    def __init__(self) -> None:
+        self._spent: dict[NetworkId, tuple[float, int]] = {}
+        """Time, s, and images; the network that was used longest ago first."""
+
+    def add(self, network: NetworkId, images: int, spent_s: float) -> None:
+        """Take an inference that succeeded."""
+        before_s, before = self._spent.pop(network, (0.0, 0))
+        self._spent[network] = before_s + spent_s, before + images
+        if len(self._spent) > NETWORKS:
+            del self._spent[next(iter(self._spent))]
+
+    def limit_s(self, network: NetworkId, images: int) -> float:
+        """How long the next inference, of `images` images, may take, s."""
+        spent_s, before = self._spent.get(network, (0.0, 0))
+        return max(FLOOR_S, FACTOR * images * spent_s / before) if before else FIRST_S
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from functools import cached_property
 from hams_agents.backends.base import ModelFile, Network
 from hams_agents.runtime.fair_queue import Terms
 from hams_agents.runtime.further_values import FurtherValues
+from hams_agents.runtime.progress import NetworkId
 from hams_agents.tasks.base import DescriptionTask, DetectionTask, Task
 from hams_agents.tasks.registry import gives_objects, is_detection
 from hams_shared.group.node_spec import InputSpec, NodeSpec
@@ -46,6 +47,11 @@ class ServedNode:
     def digest(self) -> str:
         """That of its network."""
         return self.plan.model_on(self.node, self.device).digest
+
+    @cached_property
+    def network_id(self) -> NetworkId:
+        """Its network, and the size that it is loaded for."""
+        return self.digest, self.takes.shape()
 
     @cached_property
     def detector(self) -> DetectionTask | None:

@@ -6,21 +6,31 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
 
 from hams_services.ctl.process import leave_at_once, raise_interrupt
 from hams_shared.bus.protocol import Bus
-from hams_shared.errors import HamsError
+from hams_shared.errors import BrokerError, CredentialsError, HamsError
 from hams_shared.runtime.credentials import VARIABLE
 from hams_shared.runtime.lifecycle import debug_wanted, report, run, setup_logging
+from hams_shared.runtime.listen import answers
 from hams_shared.runtime.options import DEFAULT_NATS
 from hams_shared.runtime.runfile import running
 
 T = TypeVar("T")
+
+CONNECT_S = 2.0
+"""Deadline for connecting to the broker, s."""
+BUSY_S = 10.0
+"""Deadline of a second attempt, where something listens at the broker's address, s."""
+PORT = 4222
+"""Of a broker whose URL names none."""
 
 PIPE_WIDTH = 160
 """Width of tables that go to a file or a pipe, characters."""
@@ -49,15 +59,51 @@ def with_bus(
 ) -> None:
     """Connect, run `job`, and leave with its exit code; an error becomes one line."""
     from hams_services.ctl.store_disk import explained
-    from hams_shared.bus.nats.client import NatsBus  # 0.1 s, which commands without a broker save
 
     async def connected(stop: asyncio.Event) -> None:
         url = broker_url(nats)
         with explained(url):
-            async with NatsBus(url, name="hams-ctl", connect_timeout=2.0) as bus:
+            async with bus_at(url) as bus:
                 await job(bus)
 
     without_bus(connected, debug, stopped_is_fine=stopped_is_fine)
+
+
+@asynccontextmanager
+async def bus_at(url: str) -> AsyncIterator[Bus]:
+    """Connect to the broker at `url`; one that listens and does not answer in time may be busy, and is tried again.
+
+    Raises:
+        CredentialsError: it refuses our credentials.
+        BrokerError: there is none.
+    """
+    from hams_shared.bus.nats.client import NatsBus  # 0.1 s, which commands without a broker save
+
+    async with AsyncExitStack() as stack:
+        try:
+            bus = await stack.enter_async_context(NatsBus(url, name="hams-ctl", connect_timeout=CONNECT_S))
+        except CredentialsError:
+            raise
+        except BrokerError:
+            if not await _listens(url):
+                raise
+            if err.is_terminal:
+                err.print(f"the broker is slow to answer: waiting up to {BUSY_S:g} s more …", style="dim")
+            bus = await stack.enter_async_context(NatsBus(url, name="hams-ctl", connect_timeout=BUSY_S))
+        yield bus
+
+
+async def _listens(urls: str) -> bool:
+    """Whether something takes connections at one of these addresses, separated by commas."""
+    for url in urls.split(","):
+        try:
+            where = urlsplit(url.strip() if "//" in url else f"nats://{url.strip()}")
+            async with asyncio.timeout(CONNECT_S):
+                if await answers(where.hostname or "127.0.0.1", where.port or PORT):
+                    return True
+        except (TimeoutError, ValueError):  # it takes no connections now, or is no address
+            continue
+    return False
 
 
 def checked(make: Callable[[], T]) -> T:

@@ -10,7 +10,7 @@ from hams_shared.group.node_spec import NodeSpec
 from hams_shared.group.spec import GroupSpec
 
 HEAD = "# As the broker has it: comments and `zoo:` names are not kept."
-HIDDEN = "Secrets of cameras are hidden, and stay as they are."
+HIDDEN = "Secrets in addresses are hidden, and stay as they are."
 
 
 class _Dumper(yaml.SafeDumper):
@@ -37,13 +37,19 @@ INLINE = 70
 
 
 def group_text(spec: GroupSpec, *, secrets: bool = False, note: str = HIDDEN) -> str:
-    """Return the group file of `spec`, with `secrets` of cameras or else with a `note` about them."""
-    streams = {name: stream if secrets else stream.without_secrets() for name, stream in spec.streams.items()}
-    data = spec.model_copy(update={"streams": streams}).model_dump(mode="json", exclude_defaults=True)
-    data["nodes"] = {name: _node(node) for name, node in spec.nodes.items()}
+    """Return the group file of `spec`, with the `secrets` in addresses or else with a `note` about them."""
+    written = spec if secrets else spec.without_secrets()
+    data = written.model_dump(mode="json", exclude_defaults=True)
+    data["nodes"] = {name: _node(node) for name, node in written.nodes.items()}
     plain = {key: _shown(value, 0) for key, value in {"name": spec.name, "strategy": spec.strategy, **data}.items()}
     text = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=116)
     return f"{HEAD}{'' if secrets else f' {note}'}\n{text}"
+
+
+def hidden_in(spec: GroupSpec) -> list[str]:
+    """Return the streams and nodes whose addresses hold secrets: ``stream gate``, ``node face``."""
+    streams = [f"stream {name}" for name, one in spec.streams.items() if one != one.without_secrets()]
+    return streams + [f"node {name}" for name, one in spec.nodes.items() if one != one.without_secrets()]
 
 
 def _node(node: NodeSpec) -> dict[str, Any]:

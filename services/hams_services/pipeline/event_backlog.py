@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field
 
 
@@ -35,8 +35,8 @@ class Backlog:
     dropped: Counter[str] = field(default_factory=Counter)
     """Events that gave way, by kind."""
     _waiting: dict[int, Waiting] = field(default_factory=dict)
-    _updates: deque[int] = field(default_factory=deque)
-    """Numbers of the updates that wait, or did."""
+    _updates: dict[int, None] = field(default_factory=dict)
+    """Numbers of the updates that wait, in order."""
     _taken: int = 0
     """Number of the event that is being published: it does not give way."""
 
@@ -49,7 +49,7 @@ class Backlog:
         self._waiting[self.put] = Waiting(self.put, id, kind, subject, data)
         self.size += len(data)
         if kind == "update":
-            self._updates.append(self.put)
+            self._updates[self.put] = None
         while len(self._waiting) > 1 and (len(self._waiting) > self.limit or self.size > self.limit_bytes):
             gone = self._least()
             self.dropped[gone.kind] += 1
@@ -66,8 +66,7 @@ class Backlog:
         gone = self._waiting.pop(number, None)
         if gone is not None:
             self.size -= len(gone.data)
-        while self._updates and self._updates[0] not in self._waiting:
-            self._updates.popleft()
+        self._updates.pop(number, None)
 
     def settled(self, number: int) -> bool:
         """Whether none of the first `number` events waits any more."""
@@ -75,7 +74,7 @@ class Backlog:
 
     def _least(self) -> Waiting:
         oldest = (number for numbers in (self._updates, self._waiting) for number in numbers)
-        return next(self._waiting[one] for one in oldest if one in self._waiting and one != self._taken)
+        return next(self._waiting[one] for one in oldest if one != self._taken)
 
     def validate(self) -> None:
         """Raise AssertionError when its books are wrong."""
@@ -83,4 +82,4 @@ class Backlog:
         assert self.size == sum(len(one.data) for one in self._waiting.values())
         assert len(self._waiting) <= max(self.limit, 1)
         waiting = [one.number for one in self._waiting.values() if one.kind == "update"]
-        assert [number for number in self._updates if number in self._waiting] == waiting
+        assert list(self._updates) == waiting

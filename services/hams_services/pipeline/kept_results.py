@@ -1,9 +1,10 @@
 """The way of a stream's results out of the pipeline where the group keeps them: each once into the broker's journal.
 
 Each is stored, in frame order, before the next one of its stream is sent, so that the order holds over any loss. One
-that is sent again has the same id, which the journal stores once. The broker sends what it has stored to the
-subscribers of results. While the broker is away, results wait. Those of a lossless stream hold its window, so that its
-source waits, too. Those of a live one are bounded, and the oldest give way.
+that is sent again has the same id, which the journal remembers for two minutes. An acknowledgement may be lost for
+longer: so after an error the newest stored message is read first, and what is stored is not sent again. The broker
+sends what it has stored to the subscribers of results. While the broker is away, results wait. Those of a lossless
+stream hold its window, so that its source waits, too. Those of a live one are bounded, and the oldest give way.
 
 subjects out: hams.v1.kept.<group>.<stream>
 """
@@ -19,8 +20,8 @@ from collections.abc import Callable
 from hams_services.pipeline.backlog_sender import send
 from hams_services.pipeline.event_backlog import Backlog, Waiting
 from hams_services.pipeline.kept_sizes import KeptSizes
-from hams_services.pipeline.result_ids import result_id, stored_frame
-from hams_shared.bus.chunks import split
+from hams_services.pipeline.result_ids import message_ids, result_id, stored_frame, stored_of
+from hams_shared.bus.chunks import MAX_AGE_S, split
 from hams_shared.bus.journal import results_journal
 from hams_shared.bus.protocol import Bus, Journal, KeyValue
 from hams_shared.bus.records import opened
@@ -36,6 +37,9 @@ LIVE_RESULTS, LIVE_BYTES = 1024, 32 * 1024 * 1024
 """Most results of one live stream that wait for the broker."""
 AGAIN = Backoff(first=0.05, longest=1.0)
 """Pauses after errors of the broker."""
+TOGETHER_S = MAX_AGE_S / 3
+"""Readers give up the first parts of a result after MAX_AGE_S. So one that is not stored whole after so long is stored
+from its beginning again, s."""
 
 
 class KeptGroup:
@@ -104,6 +108,12 @@ class KeptResults:
         self._news, self._done = asyncio.Event(), asyncio.Event()
         self._done.set()
         self._life = secrets.token_hex(8)
+        self._unsure = False
+        """Whether the last message may be stored without our knowing it."""
+        self._counted = ""
+        """Id of the newest message that was counted as stored."""
+        self._begun, self._makings = 0.0, 0
+        """When the first part of the result was sent (loop time, s), and how often one was begun anew."""
         self.complaint = ""
         """Why results wait; empty: none does for long."""
 
@@ -149,14 +159,39 @@ class KeptResults:
             log.warning("stream %s: %s", self._name, self.complaint)
 
     async def _store(self, result: Waiting) -> None:
-        journal, keep = await self._kept.journal(), self._kept.spec.keep
-        most = self._kept.bus.max_payload // 2  # a page of stored results holds one part and others
-        making = hashlib.sha256(f"{self._life}.{result.id}".encode()).digest()[:16]
-        parts = split(result.data, most, making)
-        for index, part in enumerate(parts):
-            id = result.id if len(parts) == 1 else f"{result.id}.{making.hex()[:8]}.{index}.{len(parts)}"
+        journal, keep, now = await self._kept.journal(), self._kept.spec.keep, asyncio.get_running_loop().time
+        ids, parts = self._messages(result)
+        done = await self._stored_already(journal, ids, parts) if self._unsure else 0
+        if 0 < done < len(parts) and now() - self._begun > TOGETHER_S:
+            self._makings += 1
+            (ids, parts), done = self._messages(result), 0
+        if not done:
+            self._begun = now()
+        for id, part in zip(ids[done:], parts[done:], strict=True):
+            self._unsure = True
             sequence = await journal.publish(result.subject, part, id, keep)
-            await self._kept.stored(sequence, len(part))
+            self._unsure = False
+            await self._count(id, sequence, len(part))
+
+    def _messages(self, result: Waiting) -> tuple[list[str], list[bytes]]:
+        """Return the ids and the data of the messages that a result is stored as."""
+        most = self._kept.bus.max_payload // 2  # a page of stored results holds one part and others
+        making = hashlib.sha256(f"{self._life}.{self._makings}.{result.id}".encode()).digest()[:16]
+        parts = split(result.data, most, making)
+        return message_ids(result.id, making.hex()[:8], len(parts)), parts
+
+    async def _stored_already(self, journal: Journal, ids: list[str], parts: list[bytes]) -> int:
+        """Return how many messages of a result are stored, whatever became of their acknowledgements."""
+        newest = await journal.last(self._subject)
+        done = 0 if newest is None else stored_of(ids, newest.id)
+        if newest is not None and done and newest.id != self._counted:
+            await self._count(newest.id, newest.sequence, len(parts[done - 1]))
+        self._unsure = False
+        return done
+
+    async def _count(self, id: str, sequence: int, size: int) -> None:
+        self._counted = id
+        await self._kept.stored(sequence, size)
 
     async def flush(self, deadline: float) -> None:
         """Wait until everything put so far is stored, for `deadline` s; what is not then is lost, and logged."""

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 WHOLE, PART = 4, 7
 """Tokens of an id."""
 
@@ -13,6 +15,19 @@ WHOLE, PART = 4, 7
 def result_id(group: str, stream: str, series: str, frame: int) -> str:
     """Return the id of a frame's result."""
     return f"{group}.{stream}.{series}.{frame}"
+
+
+def message_ids(id: str, making: str, count: int) -> list[str]:
+    """Return the ids of the messages that a result with `id` is stored as: `count` parts, or itself."""
+    return [id] if count == 1 else [f"{id}.{making}.{index}.{count}" for index in range(count)]
+
+
+def stored_of(ids: Sequence[str], newest: str) -> int:
+    """Return how many of `ids` are stored, where `newest` is the id of their subject's newest message.
+
+    They are stored one after the other, and nothing follows until all are.
+    """
+    return ids.index(newest) + 1 if newest in ids else 0
 
 
 def stored_frame(id: str, series: str) -> int:

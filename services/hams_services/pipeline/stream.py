@@ -68,6 +68,9 @@ class StreamRunner:
         """`on_change` is called when it has become live or lossless."""
         self._on_change = on_change
         self.spec: StreamSpec = context.record.spec.streams[stream]
+        """That the source is read by."""
+        self._wanted = self.spec
+        """That it is to be read by, once the source of before is closed."""
         self._begun = self.spec
         """That the flow has begun anew for; a change may be overtaken by the next one."""
         self.flow = Flow(context, stream, lossless=self.spec.mode == "lossless", publish=True)
@@ -107,11 +110,13 @@ class StreamRunner:
 
     def change(self, spec: StreamSpec, owner: asyncio.TaskGroup) -> None:
         """Read by another spec: where the source or the way of reading it is another, or failed, it is opened anew."""
-        if reading(spec) == reading(self.spec) and self.state != "failed":
-            self.spec = spec
+        before, self._wanted = self._wanted, spec
+        if reading(spec) == reading(before) and self.state != "failed":
+            if self.spec is before:  # else a task is about to take it
+                self.spec = spec
             return
         self._cancel()
-        self._task = owner.create_task(self._go_on(spec))
+        self._task = owner.create_task(self._go_on())
 
     def _cancel(self) -> None:
         task, self._task = self._task, None
@@ -124,10 +129,11 @@ class StreamRunner:
         if self._ending:
             await asyncio.wait(self._ending, timeout=CLOSE_S)
 
-    async def _go_on(self, spec: StreamSpec) -> None:
-        """Close the source and go on by `spec`. Frame numbers go on; tracks do where the source is the same."""
+    async def _go_on(self) -> None:
+        """Close the source and go on by what is wanted. Frame numbers go on; tracks do where the source is the same."""
         await self._until_closed()
-        before, self.spec = self._begun, spec
+        before, spec = self._begun, self._wanted
+        self.spec = spec
         self._source = None
         if spec.addresses != before.addresses:
             self.place.other_source()

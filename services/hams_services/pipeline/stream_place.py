@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from hams_services.pipeline.bookmarks import Bookmarks
+from hams_services.pipeline.core import StreamCore
 from hams_services.pipeline.flow import Flow
 from hams_services.pipeline.media_time import MediaTime
 from hams_services.pipeline.positions import Positions
@@ -19,6 +20,11 @@ AGAIN_S = 1.0
 """Pause before a position is read or written again, s."""
 STOPPED = "pipeline-stopped"
 """Why a group is stopped that is not taken away."""
+
+
+def may_go_on_at(core: StreamCore) -> set[int]:
+    """Return the frames at which the stream may go on, now or later: those that have not ended, and the next one."""
+    return {core.goes_on_at, core.ledger.submitted, *core.ledger.open, *core.to_publish}
 
 
 class StreamPlace:
@@ -84,9 +90,14 @@ class StreamPlace:
         self.bookmarks = Bookmarks()
 
     def read(self, at: float | None, media: MediaTime) -> bool:
-        """Take a frame that was read; return whether it is to be submitted: else its result was stored before."""
+        """Take a frame that was read; return whether it is to be submitted: else its result was stored before.
+
+        A live stream has bookmarks, too: it may become lossless. No more are kept than the frames under way need.
+        """
         frame = self.flow.core.ledger.submitted
         self.bookmarks.read(frame, at, media.now, media.step)
+        if self.bookmarks.full:
+            self.bookmarks.keep(may_go_on_at(self.flow.core))
         if frame > self._published:
             return True
         self.flow.core.ledger.deliver(self.flow.core.ledger.submit())

@@ -11,7 +11,8 @@
     DIR/system.creds             by which `hams-ctl credentials` asks the brokers to read their users again
     DIR/credentials.json         old keys that are still accepted, and users that are revoked (keyring.py)
 
-Running `init` again keeps what is there and adds what is missing.
+Running `init` again keeps what is there and adds what is missing. A leaf that is revoked has no folder any more; `init`
+makes a new one when it is named again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import hmac
 import json
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
@@ -29,7 +31,7 @@ import nkeys
 
 from hams_services.security import certificates, server_conf
 from hams_services.security.keyring import SYSTEM, Keyring
-from hams_services.security.roles import NAMED, Role, accounts, leaf_accounts, roles
+from hams_services.security.roles import LEAF, NAMED, Role, accounts, leaf_accounts, roles
 from hams_shared.errors import BadInputError
 from hams_shared.runtime.credentials import AGENT, Credentials, load
 from hams_shared.runtime.files import write
@@ -78,15 +80,16 @@ def set_up_site(
     now: datetime | None = None,
 ) -> SiteReport:
     """Create the folder, or add to it. `cluster` and `leaves` are further boxes with brokers, by the name or address
-    under which the others reach them.
+    under which the others reach them. A leaf that is revoked is left out unless it is among `leaves`.
 
     Raises:
         BadInputError: a box's name does not fit a subject, a host is not a name or address, hosts were given for a
             certificate that is kept, a cluster is too small, a file cannot be written or is damaged.
     """
     names = [_host(host) for host in hosts]
+    ring = keyring(folder)
     brokers = {
-        kind: sorted({*_boxes_of(folder / kind), *map(_host, given or [])})
+        kind: sorted({*_kept_boxes(folder / kind, ring), *map(_host, given or [])})
         for kind, given in zip(KINDS, (cluster, leaves), strict=True)
     }
     _check_cluster(brokers["cluster"], brokers["leaf"])
@@ -114,8 +117,32 @@ def _host(text: str) -> str:
         ) from None
 
 
+def leaf_user(name: str) -> str:
+    """Return the user that the broker of leaf `name` (a host's name or address) is."""
+    return f"{LEAF}{token(name)}"
+
+
 def _boxes_of(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+
+
+def _kept_boxes(folder: Path, ring: Keyring) -> list[str]:
+    """Return the boxes with a folder in `folder`, without leaves that are revoked."""
+    boxes = _boxes_of(folder)
+    return boxes if folder.name != "leaf" else [name for name in boxes if leaf_user(name) not in ring.revoked]
+
+
+def _with_leaves(folder: Path, leaves: list[str]) -> Keyring:
+    """Return the keyring in which `leaves` may have keys; delete the folders of leaves that were revoked before."""
+    ring = kept = keyring(folder)
+    for name in _boxes_of(folder / "leaf"):
+        if leaf_user(name) in ring.revoked:  # its files hold a key that is refused, and one of a box that may be lost
+            shutil.rmtree(folder / "leaf" / name, ignore_errors=True)
+    for name in leaves:
+        kept = kept.with_again(leaf_user(name))
+    if kept != ring:
+        write_keyring(folder, kept)
+    return kept
 
 
 def _check_cluster(cluster: list[str], leaves: list[str]) -> None:
@@ -148,7 +175,7 @@ def _set_up(
     renewed = _certify(broker, authority, [*ALWAYS, *hosts], renew=renew)
     known = {path.stem.removeprefix(AGENT) for path in folder.glob(f"{AGENT}*.creds")}
     named = [path.stem for prefix in NAMED for path in sorted(folder.glob(f"{prefix}*.creds"))]
-    users = _Users(folder, authority, keyring(folder))
+    users = _Users(folder, authority, _with_leaves(folder, brokers["leaf"]))
     entries, added = users.of(roles(sorted(known | set(boxes)), map(token, brokers["leaf"]), named))
     system = users.keys(SYSTEM)
     _write(broker / "accounts.conf", accounts(entries, system).encode(), 0o644)
@@ -157,7 +184,7 @@ def _set_up(
         own = server_conf.cluster_conf(name, brokers["cluster"], authority.derived("cluster"))
         _box(folder, "cluster", name, authority, renew, place, accounts(entries, system), own)
     for name in brokers["leaf"]:
-        own = server_conf.leaf_conf(name, brokers["cluster"], load(folder / f"leaf-{token(name)}.creds").seed)
+        own = server_conf.leaf_conf(name, brokers["cluster"], load(folder / f"{leaf_user(name)}.creds").seed)
         _box(folder, "leaf", name, authority, renew, place, leaf_accounts(entries, system), own)
     certificate = (broker / "broker.crt").read_bytes()
     return SiteReport(
@@ -222,12 +249,19 @@ def write_new(path: Path, user: str, authority: str) -> None:
 
 
 def keyring(folder: Path) -> Keyring:
-    """Return what `folder` holds of old and revoked keys. Raises BadInputError: the file is damaged."""
+    """Return what `folder` holds of old and revoked keys. Raises BadInputError: the file is damaged or unreadable."""
     path = folder / KEYRING
     try:
         return Keyring.model_validate_json(path.read_bytes()) if path.exists() else Keyring()
+    except OSError as error:
+        raise BadInputError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:
         raise BadInputError(f"{path} is damaged", "restore it from a backup; without it revoked users return") from None
+
+
+def write_keyring(folder: Path, ring: Keyring) -> None:
+    """Replace what `folder` holds of old and revoked keys."""
+    write(folder / KEYRING, ring.model_dump_json(indent=1).encode(), 0o600)
 
 
 KEYRING = "credentials.json"

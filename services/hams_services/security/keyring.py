@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hams_services.security.roles import NAMED
+from hams_services.security.roles import LEAF, NAMED
 from hams_shared.errors import BadInputError, NotFoundError, RefusedError
 from hams_shared.runtime.credentials import AGENT
 
@@ -69,7 +69,8 @@ class Keyring(BaseModel):
         if user in users:
             return
         if user in self.revoked:
-            raise NotFoundError(f"{user} is revoked", f"make new credentials: hams-ctl credentials add {user}")
+            again = "init --leaf HOST" if user.startswith(LEAF) else f"credentials add {user}"
+            raise NotFoundError(f"{user} is revoked", f"make new credentials: hams-ctl {again}")
         raise NotFoundError(f"there are no credentials of {user}", f"there are {', '.join(users)}")
 
 
@@ -78,6 +79,11 @@ def check_name(user: str, fixed: list[str]) -> None:
     kind, dash, name = user.partition("-")
     if user in fixed or (dash and name and f"{kind}-" in (AGENT, *NAMED)):
         return
+    if user.startswith(LEAF) and name:
+        raise BadInputError(
+            f"{user} is a leaf's broker: `hams-ctl init` makes its key with its folder",
+            "hams-ctl init --leaf HOST, where HOST is the name or address of its box, also if it was revoked",
+        )
     raise BadInputError(
         f"{user!r} is no user of a broker",
         "agent-BOX for the devices of a box, app-NAME for an application, dashboard-NAME for one that only reads",

@@ -1,9 +1,11 @@
 """The subjects that each role may publish and subscribe on the broker: least privilege. Pure.
 
 A requester gets answers on its own inbox (``_INBOX_<user>.…``), which no other user may subscribe; a service may
-publish there only as an answer (`allow_responses`). Key-value buckets and the model store are JetStream streams:
-clients write their contents on ``$KV.…`` and ``$O.…``, and read through ``$JS.API.…``. Only an admin may purge, delete
-or change a stream.
+publish there only as an answer (`allow_responses`), with two exceptions: pipelines may always answer applications, and
+agents the scheduler. A broker that reads its users again, and a connection that takes another key, forget whom a
+service may answer: a video that is read, or a benchmark that runs for minutes, would be lost. Key-value buckets and the
+model store are JetStream streams: clients write their contents on ``$KV.…`` and ``$O.…``, and read through
+``$JS.API.…``. Only an admin may purge, delete or change a stream.
 """
 
 from __future__ import annotations
@@ -49,6 +51,8 @@ class Role:
 
 NAMED = ("app-", "dashboard-")
 """Prefixes of users that have the rights of ``app`` and ``dashboard``, and keys of their own."""
+LEAF = "leaf-"
+"""Prefix of the users that are brokers of leaves."""
 
 
 def roles(boxes: Iterable[str], leaves: Iterable[str] = (), named: Iterable[str] = ()) -> list[Role]:
@@ -149,12 +153,15 @@ def _agent(box: str) -> Role:
             *PING,
             *_read_models(),
             f"$O.{subjects.MODEL_STORE}.>",  # only to restore what the broker lost; digests name files
+            SCHEDULER_ANSWERS,
         ),
         (f"{HAMS}.work.{box}.>", f"{HAMS}.agent.{box}.>", *SERVICE),
         answers=True,
     )
 
 
+SCHEDULER_ANSWERS = "_INBOX_scheduler.*.*"
+"""Where the scheduler's requests want their answers. What it watches in buckets comes to ``_INBOX_scheduler.*``."""
 OWN = ("devices", "health")
 """Buckets in which an agent writes the keys of its own box."""
 
@@ -238,7 +245,7 @@ def _leaf(name: str, parts: Sequence[Role]) -> Role:
     audit = (*(subjects.audit("*", part.user) for part in parts if part.publish == ALL), *_journal(subjects.AUDIT))
     inboxes = [_inbox(part.user) for part in parts]
     return Role(
-        f"leaf-{name}",
+        f"{LEAF}{name}",
         f"the broker {name}, for its clients",
         (*(one for part in common for one in _of_cluster(part.publish)), *_of_cluster(audit), *inboxes),
         (*(one for part in common for one in part.subscribe), *inboxes),

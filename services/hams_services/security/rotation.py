@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hams_services.security.folder import KEYRING, NEXT, keyring, public_key, set_up_site, write_new
+from hams_services.security.folder import NEXT, keyring, public_key, set_up_site, write_keyring, write_new
 from hams_services.security.keyring import SYSTEM, Keyring, check_name
-from hams_services.security.roles import roles
+from hams_services.security.roles import LEAF, roles
 from hams_shared.errors import BadInputError, RefusedError
 from hams_shared.runtime.credentials import AGENT, load
-from hams_shared.runtime.files import write
 
 State = Literal["valid", "rotating", "revoked"]
 FIXED = [role.user for role in roles([])]
@@ -92,8 +90,16 @@ class Folder:
         self._apply(boxes)
 
     def begin(self, user: str) -> None:
-        """Make the next key of `user`, unless there is one; the broker is to accept both."""
+        """Make the next key of `user`, unless there is one; the broker is to accept both.
+
+        Raises NotFoundError: it has no key. RefusedError: it is a leaf's broker.
+        """
         self.check(user)
+        if user.startswith(LEAF):  # it takes a new key only by its folder, and no broker tells which one it uses
+            raise RefusedError(
+                f"the key of {user}, a leaf's broker, cannot be rotated without a pause",
+                f"hams-ctl credentials revoke {user}, then hams-ctl init --leaf HOST, and copy the new folder to it",
+            )
         if not self.following(user).exists():
             write_new(self.following(user), user, (self.path / "broker" / "ca.crt").read_text())
         self._apply()
@@ -115,13 +121,14 @@ class Folder:
         self._apply()
 
     def revoke(self, user: str, now: float) -> None:
-        """Delete the keys of `user`. Raises NotFoundError: it has none. RefusedError: it is needed."""
+        """Delete the keys of `user`, and the folder of a leaf.
+
+        Raises NotFoundError: it has none. RefusedError: it is needed.
+        """
         self.check(user)
         self._change(lambda ring: ring.without(user, now))
         for path in (self.creds(user), self.following(user)):
             path.unlink(missing_ok=True)
-        if user.startswith("leaf-"):
-            shutil.rmtree(self.path / "leaf" / user.removeprefix("leaf-"), ignore_errors=True)
         self._apply()
 
     def in_rotation(self, user: str) -> bool:
@@ -129,8 +136,7 @@ class Folder:
         return bool(keyring(self.path).old.get(user))
 
     def _change(self, change: Callable[[Keyring], Keyring]) -> None:
-        ring = change(keyring(self.path))
-        write(self.path / KEYRING, ring.model_dump_json(indent=1).encode(), 0o600)
+        write_keyring(self.path, change(keyring(self.path)))
 
     def _apply(self, boxes: list[str] | None = None) -> None:
         """Write the brokers' lists of users."""

@@ -7,9 +7,10 @@ reads and fetches on its own host; that is bounded here. docs/web-deploy.md says
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from hams_services.models.groups import with_zoo
@@ -27,6 +28,8 @@ from hams_shared.wire.messages.group import GroupRecord, ModelRef
 
 ORIGIN = "group file"
 _SCHEME = re.compile(r"^([a-z][a-z0-9+]+):")
+_ADDRESSES = {"streams": ("source", "substream"), "nodes": ("model",)}
+"""Keys of a group file that may hold secrets."""
 _DEVICE = re.compile(r"camera:(?!.*\.\.)(/dev/[^*?]+|[^/*?]+)")
 
 
@@ -37,9 +40,11 @@ def read(text: str, files: Files, deployed: GroupRecord | None = None) -> GroupS
         GroupSpecError: as :func:`hams_services.models.groups.load_group`, or it names a source that the page refuses.
     """
     kept = _paths(deployed.spec) if deployed else frozenset()
-    spec = group_of(text, ORIGIN, partial(files.find, known=kept), partial(with_zoo, manifests=zoo()))
-    if deployed:
-        spec = _with_secrets(spec, deployed.spec)
+
+    def complete(data: Any) -> Any:
+        return with_zoo(_with_secrets(data, deployed.spec) if deployed else data, zoo())
+
+    spec = group_of(text, ORIGIN, partial(files.find, known=kept), complete)
     findings = [*_models(spec), *_streams(spec, files, kept)]
     if findings:
         text = "; ".join(f"{one.path}: {one.text}" for one in findings)
@@ -73,20 +78,68 @@ def _paths(spec: GroupSpec) -> frozenset[str]:
     return frozenset(name for name in models | sources if not _SCHEME.match(name))
 
 
-def _with_secrets(spec: GroupSpec, deployed: GroupSpec) -> GroupSpec:
-    """Put the secrets of cameras back, which the page does not show."""
-    streams = {}
-    for name, stream in spec.streams.items():
-        for before in deployed.streams.values():
-            shown = before.without_secrets()
-            change = {
-                key: getattr(before, key)
-                for key in ("source", "substream")
-                if getattr(stream, key) is not None and getattr(stream, key) == getattr(shown, key)
-            }
-            stream = stream.model_copy(update=change)
-        streams[name] = stream
-    return spec.model_copy(update={"streams": streams})
+class _Address(NamedTuple):
+    """An address of the deployed group."""
+
+    name: str
+    """Of its stream or node."""
+    key: str
+    shown: str
+    """As the page shows it."""
+    full: str
+
+
+def _addresses(part: str, deployed: GroupSpec) -> list[_Address]:
+    """The addresses of all streams or nodes of a group."""
+    shown, full = (getattr(spec, part) for spec in (deployed.without_secrets(), deployed))
+    places = [(name, key) for name in full for key in _ADDRESSES[part] if getattr(full[name], key) is not None]
+    return [_Address(name, key, getattr(shown[name], key), getattr(full[name], key)) for name, key in places]
+
+
+def _with_secrets(data: Any, deployed: GroupSpec) -> Any:
+    """Return the content of a group file with the secrets of its addresses, which the page does not show.
+
+    Raises GroupSpecError: an address may be that of several streams or nodes, which have different secrets.
+    """
+    if not isinstance(data, dict):
+        return data  # the check of the group names the error
+    found: list[Finding] = []
+    for part in _ADDRESSES:
+        if not isinstance(data.get(part), dict):
+            continue  # as above
+        known = _addresses(part, deployed)
+        put = {name: _put_back(part, name, one, known, found) for name, one in data[part].items()}
+        data = {**data, part: put}
+    if found:
+        text = "; ".join(f"{one.path}: {one.text}" for one in found)
+        raise GroupSpecError(text, "see docs/web-deploy.md", tuple(found))
+    return data
+
+
+def _put_back(part: str, name: object, one: Any, known: Sequence[_Address], found: list[Finding]) -> Any:
+    """Return a stream or node with its secrets; what is ambiguous is added to `found`."""
+    if not isinstance(one, dict):
+        return one
+    put = dict(one)
+    for key in _ADDRESSES[part]:
+        text = one.get(key)
+        meant = _meant(text.strip(), str(name), key, known) if isinstance(text, str) else []
+        full = {address.full for address in meant}
+        if len(full) == 1:
+            put[key] = full.pop()
+        elif full:
+            names = ", ".join(sorted({address.name for address in meant}))
+            why = f"the deployed {part} {names} have this address with different secrets: write it in full"
+            found.append(Finding(None, None, f"{part}.{name}.{key}", why))
+    return put
+
+
+def _meant(text: str, name: str, key: str, known: Sequence[_Address]) -> list[_Address]:
+    """Return the addresses that are shown as `text`: of the same name and key, else those that come next."""
+    same = [one for one in known if one.shown == text]
+    near = [one for one in same if one.name == name] or same
+    best = [one for one in near if one.key == key] or near
+    return [one for one in best if one.full == text] or best  # one without secrets is in full already
 
 
 def _models(spec: GroupSpec) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from typing import Any
 from hams_shared.bus.ask import ask, pipeline_view, scheduler_view
 from hams_shared.bus.ask import plans as ask_plans
 from hams_shared.bus.audit import Audit
-from hams_shared.bus.deployments import Deployments, Running, version_of
+from hams_shared.bus.deployments import Deployments, Running, overtaken, version_of
 from hams_shared.bus.protocol import MACHINE, Bus
 from hams_shared.bus.variant_registry import register
 from hams_shared.errors import (
@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 APP = "app"
 """The broker's user for applications."""
 POLL_S = 0.2
+SETTLE_S = 1.0
+"""How long the scheduler may take to see a record that is written, s; then it is looked for in the store."""
 ASK_S = 8.0
 """Deadline of a request, s: longer than a change of the leading scheduler takes."""
 PATIENCE_S = 6.0
@@ -289,21 +291,37 @@ class Control:
         return health.reason or "; ".join(one.reason for one in health.networks) or health.gone
 
     async def follow(self, record: GroupRecord) -> AsyncIterator[GroupView]:
-        """Yield the group's state until it serves `record`. Raises the scheduler's error about it."""
-        name = record.spec.name
+        """Yield the group's state until it serves `record`, which is written.
+
+        Raises:
+            ConflictError: someone else has changed the group meanwhile.
+            NotFoundError: it was undeployed meanwhile.
+            HamsError: the scheduler's error about it.
+        """
+        name, clock = record.spec.name, asyncio.get_running_loop().time
+        known = clock()
         while True:
             seen = await self.view(group=name)
             if name in seen.unread:
                 raise from_wire(seen.unread[name].model_dump())
             view = next((g for g in seen.groups if g.name == name), None)
             if view is not None and view.deployed_at == record.deployed_at:
+                known = clock()
                 served = view.active is not None and view.active.group.deployed_at == record.deployed_at
                 if view.error is not None and not served:
                     raise from_wire(view.error.model_dump())
                 yield view
                 if served and view.state == "serving":
                     return
+            elif clock() - known > SETTLE_S:
+                await self._check_in_place(record)
             await asyncio.sleep(POLL_S)
+
+    async def _check_in_place(self, record: GroupRecord) -> None:
+        """Raise ConflictError or NotFoundError when the group is another one in the store, or not there."""
+        found = await self.running(record.spec.name)
+        if found.record is None or found.record.deployed_at != record.deployed_at:
+            raise overtaken(record, found)
 
     async def measure(self, model: str, device: str) -> int:
         """Have cells of the matrix measured again, by names or patterns; empty: all. Return their number."""

@@ -160,13 +160,30 @@ def conflict(name: str, found: Running) -> ConflictError:
     """Return the error for a change of `name` that was made from another record than `found`."""
     record, hint = found.record, f"look with `hams-ctl diff` or `hams-ctl versions {name}`, then do it again"
     if not found.revision:
-        return ConflictError(f"group {name} was undeployed meanwhile: nothing was changed", hint)
+        return ConflictError(f"group {name} was undeployed meanwhile: {_NOT_MADE}", hint)
     if record is None:
-        return ConflictError(f"group {name} was deployed by someone else meanwhile: nothing was changed", hint)
+        return ConflictError(f"group {name} was deployed by someone else meanwhile: {_NOT_MADE}", hint)
     at = datetime.fromtimestamp(record.deployed_at).astimezone()
     who = record.by or "someone else"
     text = f"group {name} was changed by {who} at {at:%Y-%m-%d %H:%M:%S}: version {record.version} runs now"
-    return ConflictError(f"{text}, and nothing of yours was changed", hint)
+    return ConflictError(f"{text}, and {_NOT_MADE}", hint)
+
+
+_NOT_MADE = "your change of it was not made"
+
+
+def overtaken(mine: GroupRecord, found: Running) -> HamsError:
+    """Return the error for who waits until `mine` serves when the group is `found` instead: changed, or undeployed."""
+    name, record = mine.spec.name, found.record
+    of = name if mine.candidate is None else mine.candidate.of
+    hint = f"see `hams-ctl versions {of}`"
+    if found.revision:
+        version = f"version {record.version}" if record is not None and record.version else "another version"
+        who = (record.by if record is not None else "") or "someone else"
+        return ConflictError(f"group {name}: {version} by {who} took the place of yours", hint)
+    if mine.candidate is not None:
+        return NotFoundError(f"the candidate for group {of} was promoted or dropped meanwhile", hint)
+    return NotFoundError(f"group {name} was undeployed meanwhile", hint)
 
 
 def _running(name: str, entry: Entry | None) -> Running:

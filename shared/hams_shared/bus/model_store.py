@@ -1,4 +1,4 @@
-"""Model files by digest: pulled from the broker's object store, verified, kept in a cache folder.
+"""Model files by digest: pulled from the broker's object store, verified, kept in a bounded cache folder.
 
 Reading, hashing and writing run in threads: a model of 268 MiB takes seconds, in which heartbeats must go on.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from pathlib import Path
 
+from hams_shared.bus import model_cache
 from hams_shared.bus.protocol import ObjectStore
 from hams_shared.errors import DigestError
 from hams_shared.runtime.files import write
@@ -16,30 +18,40 @@ from hams_shared.wire.messages.group import ModelPart, ModelRef
 
 
 class ModelStore:
-    """Cache of model files in `folder`, filled from `objects`; several agents may share the folder."""
+    """Cache of model files in `folder`, filled from `objects`; several processes may share the folder.
+
+    After a pull, what was unused for the longest time is deleted beyond HAMS_CACHE_GIB. On Linux a network that is
+    loaded from a deleted file goes on. Raises BadInputError: that variable is no number.
+    """
 
     def __init__(self, objects: ObjectStore, folder: Path) -> None:
         self._objects = objects
         self._folder = folder
+        self._limit = model_cache.limit()
 
     async def path(self, model: ModelRef) -> Path:
-        """Return the path of the model's main file, pulling what is missing.
+        """Return the path of the model's main file, pulling what is missing; it counts as used now.
 
         Raises:
             NotFoundError: the object store does not hold it.
             DigestError: what it holds is not what the digest promises.
         """
-        folder = self._folder / model.digest
+        folder, pulled = self._folder / model.digest, False
+        model_cache.mark_used(folder)  # first: from now on no other process deletes it
         for part in model.parts:
             path = folder / f"model{part.suffix}"
             if not await asyncio.to_thread(_intact, path, part):
+                data, pulled = await self._pull(model, part), True
                 folder.mkdir(parents=True, exist_ok=True)
-                await asyncio.to_thread(write, path, await self._pull(model, part), 0o600)
+                await asyncio.to_thread(write, path, data, 0o600)
+        if pulled:
+            await asyncio.to_thread(model_cache.trim, self._folder, self._limit, time.time(), folder)
         return folder / f"model{model.parts[0].suffix}"
 
     async def give_back(self, model: ModelRef) -> int:
         """Upload what the object store lacks of `model` and the cache has; return how many files it was."""
         given = 0
+        model_cache.mark_used(self._folder / model.digest)
         for part in model.parts:
             path = self._folder / model.digest / f"model{part.suffix}"
             if await self._objects.exists(part.digest) or not await asyncio.to_thread(_intact, path, part):

@@ -11,6 +11,7 @@ from typing import Any
 
 from hams_shared.errors import GroupSpecError
 from hams_shared.group import strict_yaml
+from hams_shared.group.camera_url import redacted
 from hams_shared.group.strict_yaml import StrictYamlError
 
 NOTHING = object()
@@ -18,10 +19,10 @@ NOTHING = object()
 
 
 def assignment(text: str) -> tuple[str, Any]:
-    """Return key and value of ``KEY=VALUE``; the value is YAML. Raises GroupSpecError."""
+    """Return key and value of ``KEY=VALUE``; the value is YAML. Raises GroupSpecError, without secrets of addresses."""
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise GroupSpecError(f"{text!r} is not KEY=VALUE", "for example nodes.face.task.threshold=0.6")
+    if not equals or not key.strip() or "://" in key:  # an address alone, perhaps with = in its query
+        raise GroupSpecError(f"{redacted(text)!r} is not KEY=VALUE", "for example nodes.face.task.threshold=0.6")
     try:
         return key.strip(), strict_yaml.load(value).data
     except StrictYamlError as error:
@@ -45,7 +46,7 @@ def _put(at: Any, keys: Sequence[str], value: Any, above: tuple[str, ...]) -> An
     if isinstance(at, list):
         return _put_in_list(at, keys, value, above)
     if at is not None and not isinstance(at, dict):
-        raise GroupSpecError(f"{'.'.join(above)} is {at!r}, which has no keys", f"set {'.'.join(above)} itself")
+        raise GroupSpecError(f"{'.'.join(above)} is a plain value, which has no keys", f"set {'.'.join(above)} itself")
     there: dict[str, Any] = at or {}
     key, rest = _first(there, keys)
     if not rest and value is NOTHING:

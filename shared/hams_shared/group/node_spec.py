@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from hams_shared.group.camera_url import redacted
 from hams_shared.group.findings import NAME_PATTERN, SHA256_PATTERN, SHA384_PATTERN, Strict
 from hams_shared.group.input_sources import InputSource
 from hams_shared.group.work_rules import CadenceSpec, TrackSpec
@@ -232,3 +233,9 @@ class NodeSpec(Strict):
     def digest(self) -> str | None:
         """The promised digest, hex: a SHA-256 or, 96 digits long, a SHA-384."""
         return self.sha256 or self.sha384
+
+    def without_secrets(self) -> NodeSpec:
+        """The node as people may see it: the address of its network may hold a token."""
+        if not self.model.lower().startswith("https:"):
+            return self
+        return self.model_copy(update={"model": redacted(self.model)})

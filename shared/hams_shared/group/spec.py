@@ -113,6 +113,12 @@ class GroupSpec(Strict):
         """Nodes with a budget: no frame waits for their answers."""
         return frozenset(name for name, node in self.nodes.items() if node.budget is not None)
 
+    def without_secrets(self) -> GroupSpec:
+        """The group as people may see it."""
+        nodes = {name: node.without_secrets() for name, node in self.nodes.items()}
+        streams = {name: stream.without_secrets() for name, stream in self.streams.items()}
+        return self.model_copy(update={"nodes": nodes, "streams": streams})
+
     def children(self, node: str) -> tuple[str, ...]:
         """Nodes that run on the crops `node` finds, in file order."""
         return tuple(name for name, spec in self.nodes.items() if spec.parent == node)

@@ -7,10 +7,13 @@ import pytest
 from hams_agents.core import (
     HANDOVER_S,
     LINGER_S,
+    LOAD_AGAIN,
+    LOAD_TRIES,
     NOTICE_S,
     RETIRE_S,
     AgentState,
     Announce,
+    BrokerSeen,
     Command,
     DropNode,
     Handover,
@@ -21,7 +24,7 @@ from hams_agents.core import (
     Tick,
     step,
 )
-from hams_shared.errors import TaskError
+from hams_shared.errors import BrokerError, DeadlineError, HamsError, ModelError, NotFoundError, TaskError
 from hams_shared.wire.messages.plan import PlanRecord, VariantChoice
 from hams_shared.wire.variants import embedded_input
 from support.build import model_ref, plan
@@ -73,6 +76,80 @@ def test_refuses_a_plan_it_cannot_load_and_says_why() -> None:
     refusal = state.admit("face", 1, "det")
     assert refusal is not None
     assert refusal.text == "no such task"
+
+
+def fails(state: AgentState, error: HamsError, now: float) -> None:
+    assert step(state, NodeLoaded("face", 1, "det", error, "" if isinstance(error, TaskError) else "d"), now) == [
+        Announce()
+    ]
+    state.validate()
+
+
+@pytest.mark.parametrize("error", [BrokerError("away"), DeadlineError("no answer"), NotFoundError("not stored")])
+def test_a_load_that_fails_by_the_broker_is_tried_again(error: HamsError) -> None:
+    state, now = AgentState(ME), 0.0
+    seen(state, next=plan(1, {"det": ME}))
+    for failures in range(1, LOAD_TRIES):
+        assert state.excuses("face", 1, "det", error)
+        fails(state, error, now)
+        assert [(a.state, a.loaded) for a in state.view()] == [("loading", 0)]
+        assert state.remarks() == (f"node det of group face is not loaded yet and tried again: {error.text}",)
+        pause = LOAD_AGAIN.pause(failures)
+        assert loads(step(state, Tick(), now + pause - 0.1)) == []
+        assert loads(step(state, Tick(), now + pause)) == [(1, "det")]
+        assert loads(step(state, Tick(), now + 2 * pause)) == []  # it is under way
+        now += pause
+    assert not state.excuses("face", 1, "det", error)
+    fails(state, error, now)
+    assert [(a.state, a.digest) for a in state.view()] == [("refused", "d")]
+    assert state.remarks() == ()
+    assert loads(step(state, Tick(), now + 100)) == []
+
+
+def test_a_load_that_succeeds_at_last_is_as_any_other() -> None:
+    state = AgentState(ME)
+    seen(state, next=plan(1, {"det": ME}))
+    fails(state, DeadlineError("no answer"), 0.0)
+    assert loads(step(state, Tick(), 1.0)) == [(1, "det")]
+    ready(state, 1, "det")
+    state.validate()
+    assert [a.state for a in state.view()] == ["ready"]
+    assert state.remarks() == ()
+
+
+def test_loads_that_fail_while_the_broker_is_away_are_not_counted() -> None:
+    state = AgentState(ME)
+    seen(state, next=plan(1, {"det": ME}))
+    assert step(state, BrokerSeen(there=False), 0.0) == []
+    for now in range(0, 600, 6):
+        fails(state, DeadlineError("the broker is away"), float(now))
+        assert loads(step(state, Tick(), now + 1.0)) == [(1, "det")]
+    step(state, BrokerSeen(there=True), 600.0)
+    assert state.excuses("face", 1, "det", DeadlineError("no answer"))
+
+
+def test_a_load_is_not_tried_again_once_its_plan_is_over_or_refused() -> None:
+    state = AgentState(ME)
+    seen(state, next=plan(1, {"det": ME, "age": ME}))
+    fails(state, DeadlineError("no answer"), 0.0)
+    step(state, NodeLoaded("face", 1, "age", TaskError("no such task")), 0.0)
+    assert loads(step(state, Tick(), 10.0)) == []
+    state = AgentState(ME)
+    seen(state, next=plan(1, {"det": ME}))
+    fails(state, DeadlineError("no answer"), 0.0)
+    seen(state, active=plan(2, {"det": OTHER}))
+    assert loads(step(state, Tick(), 1.0)) == []
+    for now in (1.0, RETIRE_S + 1.0):  # a load that was under way meanwhile: nothing is held against the network
+        step(state, Tick(), now)
+        assert state.excuses("face", 1, "det", DeadlineError("no answer"))
+        assert not state.excuses("face", 1, "det", ModelError("no such operator"))
+
+
+def test_errors_of_the_network_and_its_task_are_final() -> None:
+    state = AgentState(ME)
+    seen(state, next=plan(1, {"det": ME}))
+    assert not state.excuses("face", 1, "det", ModelError("no such operator"))
+    assert not state.excuses("face", 1, "det", TaskError("no such task"))
 
 
 def test_serves_the_active_plan_while_it_loads_the_next() -> None:

@@ -59,6 +59,18 @@ def test_another_network_is_placed_anew() -> None:
     assert not placed_alike(BEFORE, record, difference(BEFORE, record))
 
 
+def test_views_show_no_secrets_in_addresses_of_streams_and_networks() -> None:
+    cam = {"cam": {"source": "rtsp://u:geheim@cam/1"}}
+    spec = changed(streams=cam, det__model="https://host/x.onnx?token=geheim", det__sha256="a" * 64)
+    world = deployed(det_one=10, age_one=100)
+    world.do(GroupSeen("face", group_record(spec, 2.0)))
+    world.wait(2.0)
+    [group] = scheduler_view(world.state, world.now).groups
+    shown = group.model_dump_json()
+    assert "https://host/x.onnx?token=***" in shown
+    assert "geheim" not in shown
+
+
 def test_a_threshold_is_the_same_plan_with_the_next_epoch_at_once() -> None:
     world = deployed(det_one=10, det_two=2, age_one=100, age_two=100)
     epoch, shares, measured = world.epoch(), world.shares(), world.count(StoreProfile)

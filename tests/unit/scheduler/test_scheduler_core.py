@@ -33,7 +33,7 @@ from hams_scheduler.learning import FRAME_S, MESSAGE_S, OUTPUT_S, shared
 from hams_scheduler.offline import answers
 from hams_scheduler.planning import Solution, place
 from hams_scheduler.state import SchedulerState
-from hams_scheduler.state_parts import PROFILE_ATTEMPTS
+from hams_scheduler.unanswered import PROFILE_ATTEMPTS
 from hams_scheduler.view import scheduler_view
 from hams_shared.errors import InfeasibleError
 from hams_shared.wire.messages.agents import DeviceHealth, NodeLoad
@@ -648,9 +648,9 @@ def test_what_an_agent_refused_in_an_earlier_life_is_forgotten() -> None:
     for life in range(20):
         world.do(GroupSeen("face", group_record()))
         world.wait(5.0)
-        assert {device for device, _ in world.state.profiles.unanswered} <= set(world.incarnation.values())
+        assert {device for device, _ in world.state.profiles.unanswered.known} <= set(world.incarnation.values())
         world.state.groups.banned[(world.incarnation[ONE.device], f"digest {life}")] = "why"
         world.incarnation[ONE.device] = f"life {life}"
         world.beat()
         assert len(world.state.groups.banned) <= 1
-    assert world.state.profiles.unanswered
+    assert world.state.profiles.unanswered.known

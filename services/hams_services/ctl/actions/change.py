@@ -10,7 +10,7 @@ from typing import Any
 from hams_services.ctl.actions.deploy import After, Wanted, carry_out, check_scheduler, finish
 from hams_services.ctl.console import err, with_bus
 from hams_services.ctl.progress import steps
-from hams_services.models.group_text import group_text
+from hams_services.models.group_text import group_text, hidden_in
 from hams_services.models.groups import with_zoo
 from hams_services.models.manifest import zoo
 from hams_services.models.prepare import bring_in_changes
@@ -23,7 +23,7 @@ from hams_shared.group.spec import GroupSpec, parse_group, with_paths_in
 __all__ = ["After"]
 
 Data = dict[str, Any]
-LEFT_OUT = "Secrets of cameras are left out: --secrets writes them."
+LEFT_OUT = "Secrets in addresses are left out: --secrets writes them."
 
 
 def set_values(
@@ -95,9 +95,9 @@ def export(group: str, secrets: bool, nats: str | None, debug: bool) -> None:
     async def job(bus: Bus) -> None:
         record, _ = await Control(bus).known_running(group)
         sys.stdout.write(group_text(record.spec, secrets=secrets, note=LEFT_OUT))
-        hidden = [name for name, one in record.spec.streams.items() if one != one.without_secrets()]
+        hidden = hidden_in(record.spec)
         if hidden and not secrets:
-            text = f"the secrets of {', '.join(hidden)} are left out, so that they do not play: --secrets writes them"
+            text = f"the secrets of {', '.join(hidden)} are left out, so that they do not work: --secrets writes them"
             err.print(text, style="yellow", soft_wrap=True)
 
     with_bus(job, nats, debug)

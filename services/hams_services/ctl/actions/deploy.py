@@ -18,7 +18,7 @@ from hams_shared.bus.candidates import Trial
 from hams_shared.bus.control import Control, Progress
 from hams_shared.bus.deployments import Running
 from hams_shared.bus.protocol import Bus
-from hams_shared.errors import DeadlineError, NotFoundError, SourceError
+from hams_shared.errors import DeadlineError, HamsError, NotFoundError, SourceError
 from hams_shared.group.difference import Difference, difference
 from hams_shared.group.spec import GroupSpec
 from hams_shared.wire.messages.audit import AuditWhat
@@ -135,9 +135,18 @@ async def carry_out(
     """Write the groups that differ from what runs, and wait until they serve if that is wanted.
 
     Raises:
-        ConflictError: someone else has changed one of them meanwhile; those before it in the list are written.
+        ConflictError: someone else has changed one of them meanwhile; the text names those before it in the list, which
+            are written.
     """
-    done = [Done(one, await control.deploy_changes(one.record, one.base, what)) for one in wanted]
+    done: list[Done] = []
+    for one in wanted:
+        try:
+            done.append(Done(one, await control.deploy_changes(one.record, one.base, what)))
+        except HamsError as error:
+            changed = ", ".join(one.runs.spec.name for one in done if not one.same)
+            if not changed:
+                raise
+            raise type(error)(f"{error.text}; changed before it: {changed}", error.hint) from error
     if not after.wait:
         return done
     return [replace(one, view=await until_served(control, one.runs, progress, after.timeout)) for one in done]

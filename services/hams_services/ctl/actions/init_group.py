@@ -16,6 +16,7 @@ from hams_services.models.inspect import Inspection
 from hams_services.models.new_group import NewNode
 from hams_services.models.node_text import name_of
 from hams_shared.errors import BadInputError
+from hams_shared.group.camera_url import redacted
 from hams_shared.group.findings import NAME_PATTERN
 from hams_shared.group.source_kind import check_source, source_kind
 from hams_shared.runtime.files import replaced
@@ -70,7 +71,7 @@ def _stream(source: str, folder: Path) -> str:
     try:
         check_source(source)
     except ValueError as error:
-        raise BadInputError(f"{source.partition('?')[0]!r} is no stream: {error}") from None
+        raise BadInputError(f"{redacted(source)!r} is no stream: {error}") from None
     if source_kind(source) != "file" or ":" in source:
         return source
     path = Path(source).expanduser()
@@ -141,7 +142,8 @@ def _report(target: Path, group: str, nodes: Sequence[NewNode], stream: str | No
     for node in nodes:
         parent = f", looks at the objects of {nodes[0].name}" if node is not nodes[0] else ""
         out.print(f"  {node.name}: {node.node['model']}, task {node.node['task']['type']}{parent}", soft_wrap=True)
-    out.print(f"  stream: {stream}" if stream else "  no stream: the file shows how to add one", soft_wrap=True)
+    shown = stream if stream is None or stream.startswith("file:") else redacted(stream)
+    out.print(f"  stream: {shown}" if shown else "  no stream: the file shows how to add one", soft_wrap=True)
     for node in nodes:
         inner = [*node.remarks.get("model", ()), *node.remarks.get("input", ())]
         for remark in (

@@ -182,7 +182,7 @@ def rollback(
 
 def export(
     group: GroupName,
-    secrets: Annotated[bool, typer.Option("--secrets", help="Write user names and passwords of cameras, too.")] = False,
+    secrets: Annotated[bool, typer.Option("--secrets", help="Write passwords and tokens in addresses, too.")] = False,
     nats: Nats = None,
     debug: Debug = False,
 ) -> None:

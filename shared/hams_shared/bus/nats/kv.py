@@ -15,7 +15,8 @@ from typing import Any
 
 import nats.errors
 import nats.js.errors as js_errors
-from nats.js.api import DeliverPolicy, StorageType
+from nats.js.api import DeliverPolicy, Header, StorageType
+from nats.js.kv import KV_DEL, KV_OP
 
 from hams_shared.bus.nats.bucket import Bucket, stop_consumer, stream_missing
 from hams_shared.bus.nats.errors import translated
@@ -31,6 +32,12 @@ SNAPSHOT_S = 10.0
 CHECK_S = 15.0
 """A watch without news looks this often whether its bucket is still the one it watches."""
 
+MARKER_S = 86_400.0
+"""How long the broker keeps the marker of a deleted key, s. Watches see the deletion at once; who reads later misses
+the key. A marker that stays for ever would remain from each version of a group that ever ran."""
+_TTL_DISABLED = 10166
+_CHANGED = (10071, 10164)
+
 HEADER_ROOM = 1024
 """What headers may add to a value. The broker counts them, nats-py does not, and the broker's answer to a
 message that is too large is to end the connection."""
@@ -38,6 +45,9 @@ message that is too large is to end the connection."""
 
 class NatsKeyValue(Bucket):
     """A JetStream KV bucket: on disk, history 1."""
+
+    _markers_end = True
+    """Whether the bucket takes markers with an end; those of earlier versions, and of older servers, do not."""
 
     async def _bind(self) -> Any:
         return await self._js.key_value(self._bucket)
@@ -90,9 +100,30 @@ class NatsKeyValue(Bucket):
                 found = await self._raw.get(key)
                 if revision is not None and found.revision != revision:
                     raise js_errors.KeyWrongLastSequenceError
-                await self._raw.delete(key, last=found.revision if revision is not None else None)
+                await self._mark_deleted(key, found.revision if revision is not None else None)
 
         await self._ask(f"delete {key}", remove)
+
+    async def _mark_deleted(self, key: str, revision: int | None) -> None:
+        """Put a marker in place of the value; nats-py's `delete` gives it no end."""
+        headers = {KV_OP: KV_DEL}
+        if revision is not None:
+            headers[Header.EXPECTED_LAST_SUBJECT_SEQUENCE] = str(revision)
+        subject = f"$KV.{self._bucket}.{key}"
+        try:
+            if self._markers_end:
+                try:
+                    await self._js.publish(subject, headers=dict(headers), msg_ttl=MARKER_S)
+                    return
+                except js_errors.APIError as error:
+                    if error.err_code != _TTL_DISABLED:
+                        raise
+                    self._markers_end = False
+            await self._js.publish(subject, headers=headers)
+        except js_errors.APIError as error:
+            if error.err_code in _CHANGED:
+                raise js_errors.KeyWrongLastSequenceError(description=error.description) from None
+            raise
 
     async def entries(self) -> dict[str, Entry]:
         """All present keys with their values."""

@@ -1,4 +1,4 @@
-"""nats-py's client, for connections that must be TLS before any credentials are sent.
+"""nats-py's client with names of inboxes that nobody can predict, and TLS before any credentials are sent.
 
 A broker's first word, INFO, travels in clear text; who sits between can remove from it that the broker wants TLS, and
 nats-py would then send CONNECT in clear text. So:
@@ -11,6 +11,7 @@ nats-py would then send CONNECT in clear text. So:
 
 from __future__ import annotations
 
+import secrets
 import ssl
 from typing import Any
 
@@ -27,6 +28,14 @@ class NoTlsError(nats.errors.Error):  # type: ignore[misc]
         return f"nats: the broker {NO_TLS}"
 
 
+class _Unguessable:
+    """Names of inboxes and requests. nats-py's own count up: who has got one request could answer the next ones."""
+
+    def next(self) -> bytearray:
+        """Return a name in 22 letters, as many as nats-py expects."""
+        return bytearray(secrets.token_hex(11).encode())
+
+
 class TlsClient(Client):  # type: ignore[misc]
     """A client that sends CONNECT over TLS, or not at all."""
 
@@ -38,6 +47,7 @@ class TlsClient(Client):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
+        self._nuid = _Unguessable()
         self._greets: set[str] = set()
         """Brokers, as host:port, that send INFO before TLS; bounded by the brokers there are."""
 

@@ -15,6 +15,7 @@ from hams_agents.backends.base import Counting, ModelFile
 from hams_agents.backends.emulated import EmulatedBackend, EmulatedNetwork
 from hams_agents.backends.registry import open_backend
 from hams_agents.backends.replay import (
+    MOST_TOTAL_BYTES,
     WINDOW,
     Digest,
     Replays,
@@ -234,6 +235,20 @@ def test_files_that_were_used_last_are_kept(tmp_path: Path) -> None:
     prune(tmp_path, 250)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.sqlite", "1.sqlite"]
     prune(tmp_path / "none", 250)
+
+
+def test_each_load_makes_room_for_its_records(tmp_path: Path) -> None:
+    """An agent may run for months, and load one network after another."""
+    opened = backend(tmp_path)
+    old = tmp_path / "outputs" / "old.sqlite"
+    old.parent.mkdir(exist_ok=True)
+    with old.open("wb") as file:
+        file.truncate(MOST_TOTAL_BYTES)  # sparse: it takes no room
+    os.utime(old, (1e9, 1e9))
+    network = opened.load(model_file(means(tmp_path)))
+    assert not old.exists()
+    assert len(list(old.parent.glob("*.sqlite"))) == 1
+    network.close()
 
 
 def test_a_file_is_for_one_network_shape_and_runtime(tmp_path: Path) -> None:

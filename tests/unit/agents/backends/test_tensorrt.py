@@ -98,3 +98,14 @@ def test_the_driver_is_part_of_the_runtime(tmp_path: Path) -> None:
     file.parent.mkdir(parents=True)
     file.write_text("580.65.06\n")
     assert cuda.driver_version(tmp_path) == "580.65.06"
+
+
+def test_an_engine_that_is_wanted_makes_others_go(tmp_path: Path) -> None:
+    """An agent may run for months, and load one network after another."""
+    for name, age_s in (("oldest", 200), ("older", 100)):
+        (tmp_path / name).mkdir()
+        with (tmp_path / name / "engine").open("wb") as file:
+            file.truncate(tensorrt.MOST_BYTES - 1)  # sparse: it takes no room
+        os.utime(tmp_path / name, (1e9 - age_s, 1e9 - age_s))
+    assert tensorrt.engine_folder(tmp_path, "wanted") == tmp_path / "wanted"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["older", "wanted"]

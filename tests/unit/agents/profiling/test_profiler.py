@@ -1,10 +1,94 @@
-"""How much others used of a device's cores while it was measured."""
+"""How much others used of a device's cores while it was measured; which failures are a record, and which may pass."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
+
 import pytest
 
-from hams_agents.profiling.profiler import CpuUse, cpu_use, parse_stat, used_by_others
+from hams_agents.backends.base import ModelFile
+from hams_agents.profiling.profiler import CpuUse, Profiler, cpu_use, parse_stat, used_by_others
+from hams_agents.runtime.device_faults import DeviceFaults
+from hams_agents.runtime.executor import Executor
+from hams_agents.runtime.progress import Progress
+from hams_shared.bus.memory.client import InMemoryBus
+from hams_shared.errors import ModelError, NoSpaceError, RefusedError, UnsupportedModelError
+from hams_shared.runtime.clock import SYSTEM_CLOCK
+from support.build import device
+
+ME = device("h.ov.cpu0")
+DET = ModelFile("det", "d" * 64, Path("model.onnx"), (1, 3, 8, 8), "f32")
+
+
+class Failing:
+    """A backend that loads nothing."""
+
+    def __init__(self) -> None:
+        self.error: Exception = ModelError("primitive failed")
+
+    def load(self, model: ModelFile) -> Any:
+        raise self.error
+
+
+class Bench:
+    """A profiler, its backend and the faults of its device, whose file is `file`."""
+
+    def __init__(self, folder: Path, bus: InMemoryBus, loader: ThreadPoolExecutor) -> None:
+        self.file = folder / "stick"
+        self.file.touch()
+        self.faults = DeviceFaults(bus, ME, folder / "notes", str(self.file), lambda _: None, SYSTEM_CLOCK)
+        self.backend = Failing()
+        executor = Executor(lambda _: None)
+        self.profiler = Profiler(cast(Any, self.backend), ME, loader, Progress(), executor, self.faults)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    with ThreadPoolExecutor(1) as loader:
+        async with InMemoryBus() as bus:
+            yield Bench(tmp_path, bus, loader)
+
+
+@pytest.mark.parametrize("error", [UnsupportedModelError("operator Foo is unknown"), ModelError("primitive failed")])
+async def test_a_network_that_does_not_run_here_is_a_record(bench: Bench, error: ModelError) -> None:
+    bench.backend.error = error
+    record = await bench.profiler.measure(DET)
+    assert (record.reason, record.fps) == (error.text, 0.0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModelError("clEnqueueNDRangeKernel, error code: -5 CL_OUT_OF_RESOURCES"),
+        ModelError("CUDA failure 2: out of memory"),
+        ModelError("BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 1048576"),
+        ModelError("std::bad_alloc"),
+        ModelError("CUDA error: an illegal memory access was encountered"),
+        ModelError("model det: the device is gone"),
+        NoSpaceError("the disk is full: /cache/tensorrt"),
+    ],
+)
+async def test_a_device_that_fails_or_is_short_of_memory_gives_no_record(bench: Bench, error: ModelError) -> None:
+    bench.backend.error = error
+    with pytest.raises(type(error)) as raised:
+        await bench.profiler.measure(DET)
+    assert raised.value.text == error.text
+
+
+async def test_a_device_that_was_pulled_out_gives_no_record(bench: Bench) -> None:
+    bench.file.unlink()
+    with pytest.raises(ModelError, match="primitive failed"):
+        await bench.profiler.measure(DET)
+
+
+async def test_a_network_that_is_out_gives_no_record(bench: Bench) -> None:
+    await bench.faults.health.take_out(DET.digest, "det", "it ended the process")
+    with pytest.raises(RefusedError, match="it ended the process"):
+        await bench.profiler.measure(DET)
+
 
 STAT = """cpu  400 0 200 4000 50 0 10 40 0 0
 cpu0 100 0 100 2000 50 0 10 20 7 7

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from hams_agents.runtime.health_rules import WINDOW_S, after_hang
-from hams_agents.runtime.progress import FIRST_S, FLOOR_S, MOST_S, Hang, Load, Progress
+from hams_agents.runtime.progress import FIRST_S, FLOOR_S, MOST_S, NETWORKS, Hang, Pace, Progress
 from hams_agents.runtime.watchdog import Watchdog
 from hams_shared.wire.messages.agents import HANGS, DeviceHealth
 from support.wait import until_sync
@@ -20,9 +20,30 @@ def ticks(progress: Progress, seconds: float, step: float = 0.25) -> Hang | None
 
 
 def test_the_limit_follows_what_was_measured() -> None:
-    assert Load().limit_s(images=1) == FIRST_S
-    assert Load(spent_s=1.0, inferences=100).limit_s(images=1) == FLOOR_S
-    assert Load(spent_s=100.0, inferences=100).limit_s(images=4) == 80.0
+    pace, net = Pace(), ("digest", (1, 3, 64, 64))
+    assert pace.limit_s(net, images=1) == FIRST_S
+    pace.add(net, images=100, spent_s=1.0)
+    assert pace.limit_s(net, images=1) == FLOOR_S
+    pace.add(net, images=100, spent_s=199.0)
+    assert pace.limit_s(net, images=4) == 80.0
+
+
+def test_the_limit_is_that_of_the_network() -> None:
+    pace, fast = Pace(), ("fast", (1, 3, 64, 64))
+    pace.add(fast, images=1000, spent_s=8.0)
+    assert pace.limit_s(fast, images=25) == FLOOR_S
+    assert pace.limit_s(("slow", (1, 3, 64, 64)), images=25) == FIRST_S
+    assert pace.limit_s(("fast", (1, 3, 640, 640)), images=25) == FIRST_S
+
+
+def test_the_times_of_a_few_networks_are_kept() -> None:
+    pace, kept = Pace(), ("kept", (1,))
+    for number in range(3 * NETWORKS):
+        pace.add(kept, images=1, spent_s=1.0)
+        pace.add((str(number), (1,)), images=1, spent_s=1.0)
+    assert pace.limit_s(kept, images=1) == 20.0
+    assert pace.limit_s(("0", (1,)), images=1) == FIRST_S
+    assert len(pace._spent) == NETWORKS
 
 
 def test_what_ends_in_time_is_no_hang() -> None:

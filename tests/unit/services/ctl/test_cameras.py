@@ -16,7 +16,8 @@ import yaml
 from hams_services.ctl.actions.cameras import find
 from hams_shared.errors import BadInputError, DeadlineError
 from hams_shared.group.stream_spec import StreamSpec
-from support.onvif_device import MAIN, SUB, OnvifDevice, free_port
+from support.onvif_device import MAIN, SUB, OnvifDevice
+from support.ports import free_port
 from support.wait import PATIENCE, until
 
 SECRET = "pass word%1"
@@ -109,7 +110,7 @@ async def test_cameras_of_the_network_are_found_and_ctrl_c_ends_the_search() -> 
 
 async def test_no_camera_on_the_network() -> None:
     with pytest.raises(DeadlineError, match="no ONVIF camera answered within 0.3 s") as raised:
-        await find([], None, None, 0.3, ("239.255.255.250", free_port()))
+        await find([], None, None, 0.3, ("239.255.255.250", free_port(udp=True)))
     assert all(word in raised.value.hint for word in ("same network", "firewall", "multicast", "--address"))
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from hams_services.ctl.actions.change import changed
 from hams_services.ctl.actions.diff import lines, plain_changes
 from hams_services.ctl.actions.versions import versions_table
-from hams_services.models.group_text import group_text
+from hams_services.models.group_text import group_text, hidden_in
 from hams_shared.bus.deployments import Version
 from hams_shared.errors import GroupSpecError
 from hams_shared.group import strict_yaml
@@ -109,3 +109,25 @@ def test_what_a_person_gave_comes_back_though_the_task_implies_another(more: dic
     assert parse_group(strict_yaml.load(group_text(spec)).data) == spec
     record = group_record(spec)
     assert codec.decode(GroupRecord, codec.encode(record)) == record
+
+
+def test_what_an_export_hides_is_named() -> None:
+    node = {"input": {"size": [64, 64]}, "task": {"type": "raw"}, "sha256": "a" * 64}
+    spec = parse_group(
+        {
+            "name": "g",
+            "nodes": {
+                "det": {**node, "model": "https://host/x.onnx?token=geheim"},
+                "age": {**node, "model": "https://host/y.onnx", "parent": "det"},
+                "text": {**node, "model": "pypi:a==1/b:c@d.onnx", "parent": "det"},
+                "file": {**node, "model": "file:///models/z.onnx", "parent": "det"},
+            },
+            "streams": {"cam": {"source": "rtsp://u:geheim@h/1"}, "gate": {"source": "push"}},
+        }
+    )
+    assert hidden_in(spec) == ["stream cam", "node det"]
+    shown = group_text(spec)
+    assert "geheim" not in shown
+    for model in ("https://host/y.onnx", "pypi:a==1/b:c@d.onnx", "file:///models/z.onnx"):
+        assert model in shown
+    assert parse_group(strict_yaml.load(group_text(spec, secrets=True)).data) == spec

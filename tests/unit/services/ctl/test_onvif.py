@@ -12,7 +12,8 @@ from hams_services.ctl.onvif.camera import OnvifCamera, Profile, Suggestion, as_
 from hams_services.ctl.onvif.search import Answer, read, search
 from hams_shared.errors import HamsError, MessageError
 from hams_shared.group.findings import NAME_PATTERN
-from support.onvif_device import MAIN, SUB, OnvifDevice, free_port
+from support.onvif_device import MAIN, SUB, OnvifDevice
+from support.ports import free_port
 from support.wait import PATIENCE
 
 GROUP = "239.255.255.250"
@@ -91,7 +92,7 @@ async def test_devices_that_are_no_cameras() -> None:
 
 
 async def test_the_search_finds_every_camera_once_and_names_what_it_cannot_read() -> None:
-    group = (GROUP, free_port())
+    group = (GROUP, free_port(udp=True))
     door, gate, bad = (OnvifDevice(name, multicast=group) for name in ("Front door", "Gate", "Bad"))
     bad.mood = "malformed"
     async with door, gate, bad:
@@ -105,7 +106,7 @@ async def test_the_search_finds_every_camera_once_and_names_what_it_cannot_read(
 
 
 async def test_the_search_ends_without_an_answer() -> None:
-    assert await search(0.5, (GROUP, free_port())) == []
+    assert await search(0.5, (GROUP, free_port(udp=True))) == []
 
 
 def test_answers_that_are_no_cameras() -> None:

@@ -29,6 +29,18 @@ def test_updates_give_way_first_then_the_oldest() -> None:
     assert waiting(backlog) == ["d", "f", "g"]
 
 
+def test_updates_that_gave_way_are_forgotten() -> None:
+    """Also while the broker is away, and the first update waits to be published for hours."""
+    backlog = Backlog(limit=3, limit_bytes=1000)
+    backlog.add("first", "update", "s", b"")
+    assert backlog.first() is not None
+    for number in range(1000):
+        backlog.add(str(number), "update", "s", b"")
+    backlog.validate()
+    assert len(backlog._updates) == 3
+    assert waiting(backlog) == ["first", "998", "999"]
+
+
 def test_bytes_are_bounded_but_one_event_always_fits() -> None:
     backlog = Backlog(limit=100, limit_bytes=10)
     backlog.add("large", "new", "s", bytes(50))

@@ -115,7 +115,7 @@ def test_a_dead_collector_costs_a_few_warnings(
                 tracing.export(TRACE)  # 12 000 spans: six times what the queue holds
             assert time.process_time() - began < 20
             ending = time.monotonic()
-        assert time.monotonic() - ending < 2.0
+        assert time.monotonic() - ending < 5.0  # what waits would take four requests of 2 s each
         for thread in {*threading.enumerate()} - before:
             thread.join(20)
             assert not thread.is_alive(), thread

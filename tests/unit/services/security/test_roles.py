@@ -85,3 +85,14 @@ def test_nobody_takes_anything_out_of_the_audit() -> None:
             subject = f"{api}.STREAM.{verb}.hams-audit"
             assert f'"{subject}"' in admin
             assert {user for user, role in ROLES.items() if may(role, subject)} == {"admin"}  # who is denied it
+
+
+def test_who_may_answer_whom_at_any_time() -> None:
+    inboxes = {user: f"_INBOX_{user}.request.token" for user in ROLES}
+    answers = {user: {to for to, one in inboxes.items() if may(role, one)} for user, role in ROLES.items()}
+    apps = {"pipeline": {"app"}, "agent-box": {"scheduler"}, "admin": set(ROLES), "leaf-shop": {*ROLES} - {"leaf-shop"}}
+    assert {user: found for user, found in answers.items() if found} == apps
+
+
+def test_an_agent_cannot_send_the_scheduler_records_of_buckets() -> None:
+    assert not may(ROLES["agent-box"], "_INBOX_scheduler.watch")

@@ -12,6 +12,7 @@ from hams_services.security.folder import keyring, public_key, set_up_site
 from hams_services.security.rotation import Folder
 from hams_shared.errors import BadInputError, NotFoundError, RefusedError
 from hams_shared.runtime.credentials import load
+from hams_shared.wire.subjects import token
 
 
 @pytest.fixture
@@ -110,6 +111,63 @@ def test_a_damaged_keyring_lets_nobody_back_in(site: Folder) -> None:
     with pytest.raises(BadInputError, match=r"credentials\.json is damaged"):
         set_up_site(site.path, [], [], max_payload=1000)
     assert "agent-box2" not in accepted(site)
+
+
+MEMBERS = ["box1", "box2", "box3"]
+
+
+@pytest.mark.parametrize("host", ["shop.example", "10.0.0.7", "box4"])
+def test_a_leaf_is_revoked_and_comes_back_by_init_alone(tmp_path: Path, host: str) -> None:
+    def init(*leaves: str) -> list[str]:
+        return set_up_site(tmp_path, [], [], cluster=MEMBERS, leaves=[*leaves], max_payload=1000).leaves
+
+    user, folder = f"leaf-{token(host)}", tmp_path / "leaf" / host
+    init(host, "other.example")
+    site = Folder(tmp_path, 1000)
+    old, certificate = key(site.creds(user)), (folder / "broker" / "broker.key").read_bytes()
+    site.revoke(user, 1.0)
+    assert not folder.exists()
+    assert not site.creds(user).exists()
+    assert site.boxes() == [*(f"cluster/{name}" for name in MEMBERS), "leaf/other.example"]
+    site.add("app-door")  # all commands go on
+    assert init() == ["other.example"]
+    lists = [tmp_path / "broker", *(tmp_path / "cluster" / name / "broker" for name in MEMBERS)]
+    for one in lists:
+        text = (one / "accounts.conf").read_text()
+        assert old not in text
+        assert user not in text
+    with pytest.raises(BadInputError, match=f"{user} is a leaf's broker.*init --leaf HOST"):
+        site.add(user)
+    with pytest.raises(NotFoundError, match=f"{user} is revoked .*init --leaf HOST"):
+        site.revoke(user, 2.0)
+    assert init(host) == sorted([host, "other.example"])
+    assert (folder / "broker" / "broker.key").read_bytes() != certificate
+    assert key(site.creds(user)) != old
+    for one in lists:
+        assert key(site.creds(user)) in (one / "accounts.conf").read_text()
+    assert keyring(tmp_path).revoked == {}
+
+
+def test_a_folder_that_an_earlier_version_left_when_it_revoked_a_leaf_is_deleted(tmp_path: Path) -> None:
+    set_up_site(tmp_path, [], [], cluster=MEMBERS, leaves=["shop.example"], max_payload=1000)
+    (tmp_path / "leaf-shop-example.creds").unlink()
+    (tmp_path / "credentials.json").write_text('{"version": 1, "old": {}, "revoked": {"leaf-shop-example": 5.0}}')
+    Folder(tmp_path, 1000).finish("")  # as `credentials reload` does
+    assert not (tmp_path / "leaf" / "shop.example").exists()
+    assert not (tmp_path / "leaf-shop-example.creds").exists()
+
+
+def test_the_key_of_a_leaf_is_not_rotated(tmp_path: Path) -> None:
+    set_up_site(tmp_path, [], [], cluster=MEMBERS, leaves=["shop.example"], max_payload=1000)
+    site = Folder(tmp_path, 1000)
+    options = ["--dir", str(tmp_path), "--nats", "nats://127.0.0.1:9"]
+    result = CliRunner().invoke(app, ["credentials", "rotate", "leaf-shop-example", *options])
+    assert result.exit_code == 7, result.output
+    text = " ".join(result.output.split())
+    assert "cannot be rotated without a pause (hams-ctl credentials revoke leaf-shop-example, then" in text
+    assert not site.following("leaf-shop-example").exists()
+    with pytest.raises(NotFoundError):
+        site.begin("leaf-none")
 
 
 def test_what_the_command_prints_without_a_broker(site: Folder) -> None:

@@ -17,16 +17,8 @@ import pytest
 from hams_services.sinks.mjpeg_server import MjpegServer
 from hams_shared.errors import BadInputError
 from hams_shared.runtime.listen import host_port
+from support.ports import has_ipv6
 from support.results import result
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6):
-            return True
-    except OSError:
-        return False
-
 
 HOSTS = ["127.0.0.1", "localhost", pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6"))]
 

@@ -11,7 +11,9 @@ from hams_services.models.group_text import group_text
 from hams_services.web.admission import known_refs, read
 from hams_services.web.files import Files
 from hams_shared.errors import GroupSpecError
+from hams_shared.group.node_spec import NodeSpec
 from hams_shared.group.spec import GroupSpec
+from hams_shared.group.stream_spec import StreamSpec
 from hams_shared.wire.messages.group import GroupRecord, ModelPart, ModelRef
 
 DIGEST = "a" * 64
@@ -154,3 +156,76 @@ def test_secrets_of_cameras_are_hidden_and_kept(files: Files) -> None:
     assert "abc" not in shown
     assert read(shown, files, deployed).streams["s"].source == deployed.spec.streams["s"].source
     assert read(shown, files).streams["s"].source == "rtsp://camera/main?token=***"
+
+
+NVR = "rtsp://nvr/user=admin_password=geheim_channel={}_stream=0.sdp"
+
+
+def cameras(**sources: str | tuple[str, str]) -> GroupRecord:
+    """A deployed group with these streams: their sources, or sources and substreams."""
+    base = record("pypi:a==1.0/b.onnx", "push")
+    pairs = {name: one if isinstance(one, tuple) else (one, None) for name, one in sources.items()}
+    streams = {name: StreamSpec(source=source, substream=sub) for name, (source, sub) in pairs.items()}
+    return base.model_copy(update={"spec": base.spec.model_copy(update={"streams": streams})})
+
+
+def network(token: str) -> GroupRecord:
+    """A deployed group whose network is fetched with a token."""
+    base = record("pypi:a==1.0/b.onnx", "push")
+    node = {"model": f"https://models.example/a.onnx?token={token}", "sha256": DIGEST, "input": {"size": [8, 8]}}
+    nodes = {"n": NodeSpec.model_validate({**node, "task": {"type": "raw"}})}
+    return base.model_copy(update={"spec": base.spec.model_copy(update={"nodes": nodes})})
+
+
+@pytest.mark.parametrize(
+    "deployed",
+    [
+        cameras(**{f"cam{n}": NVR.format(n) for n in range(1, 5)}),
+        cameras(a="http://cam/video?token=one", b="http://cam/video?token=two", c="http://cam/video"),
+        cameras(a="rtsp://one:x@cam/1", b="rtsp://cam/1", c="rtsp://two:y@cam/1"),
+        cameras(a=(NVR.format(1), NVR.format(1).replace("stream=0", "stream=1")), b=NVR.format(1)),
+        network("geheim"),
+    ],
+)
+def test_each_address_gets_its_own_secret_back(files: Files, deployed: GroupRecord) -> None:
+    shown = group_text(deployed.spec)
+    assert "geheim" not in shown
+    assert read(shown, files, deployed) == deployed.spec
+
+
+def test_a_stream_of_another_name_gets_the_secret_of_the_only_one_that_is_shown_so(files: Files) -> None:
+    deployed = cameras(a="rtsp://u:x@cam/1", b="rtsp://u:y@cam/2")
+    text = group_text(deployed.spec).replace("  b:", "  yard:")
+    streams = read(text, files, deployed).streams
+    assert {name: one.source for name, one in streams.items()} == {"a": "rtsp://u:x@cam/1", "yard": "rtsp://u:y@cam/2"}
+
+
+def test_an_address_that_may_be_of_several_streams_is_refused(files: Files) -> None:
+    deployed = cameras(**{f"cam{n}": NVR.format(n) for n in range(1, 4)})
+    text = group_text(deployed.spec).replace("cam2", "yard")
+    with pytest.raises(GroupSpecError, match=r"streams.yard.source: .*cam1, cam2, cam3 .*write it in full") as caught:
+        read(text, files, deployed)
+    assert "geheim" not in str(caught.value)
+    [finding] = caught.value.findings
+    assert text.splitlines()[(finding.line or 0) - 1].strip().startswith(("yard:", "source:"))
+    shown = "  yard:\n    source: rtsp://nvr/user=admin_password="
+    assert shown in text
+    full = text.replace(f"{shown}***", f"  yard:\n    source: {NVR.format(9)}")
+    assert read(full, files, deployed).streams["yard"].source == NVR.format(9)
+
+
+def test_a_stream_keeps_an_address_without_secrets_that_is_deployed_so(files: Files) -> None:
+    deployed = cameras(a="rtsp://u:x@cam/1", b="rtsp://cam/1")
+    text = group_text(deployed.spec).replace("  b:", "  yard:")
+    assert read(text, files, deployed).streams["yard"].source == "rtsp://cam/1"
+
+
+def test_tokens_of_networks_are_hidden_and_kept(files: Files) -> None:
+    deployed = network("geheim")
+    shown = group_text(deployed.spec)
+    assert "geheim" not in shown
+    assert "https://models.example/a.onnx?token=***" in shown
+    assert "geheim" in group_text(deployed.spec, secrets=True)
+    again = read(shown, files, deployed)
+    assert again.nodes["n"].model == deployed.spec.nodes["n"].model
+    assert read(shown, files).nodes["n"].model.endswith("***")

@@ -18,8 +18,10 @@ from hams_shared.bus.memory.client import InMemoryBus
 from hams_shared.bus.memory.server import MemoryServer
 from hams_shared.errors import BadInputError
 from hams_shared.runtime.listen import check_tls, listening
+from support.ports import has_ipv6
 
 
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6")
 async def test_it_serves_on_ipv6_and_stops_while_a_viewer_reads() -> None:
     sock = listening("::1", 0)
     port = sock.getsockname()[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -75,7 +76,7 @@ def test_the_data_stays_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "text"),
     [
-        ("nodes.det.task.type.x", 1, "nodes.det.task.type is 'yolo', which has no keys"),
+        ("nodes.det.task.type.x", 1, "nodes.det.task.type is a plain value, which has no keys"),
         ("nodes.det.task.labels.x", "c", "labels has no entry x .entries: 0 to 1; 2 adds one"),
         ("nodes.det.task.labels.3", "c", "labels has no entry 3"),
         ("nodes.det.task.labels.2", NOTHING, "labels has no entry 2"),
@@ -88,6 +89,23 @@ def test_the_data_stays_as_it_was() -> None:
 def test_paths_that_lead_nowhere_are_named(path: str, value: Any, text: str) -> None:
     with pytest.raises(GroupSpecError, match=text):
         edited(DATA, path, value)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: edited({"streams": {"cam": {"source": "rtsp://u:geheim@h/1"}}}, "streams.cam.source.x", 1),
+        lambda: assignment("streams.cam.rtsp://u:geheim@h/1"),
+        lambda: assignment("streams.cam.rtsp://u:geheim@h/1?x=1"),
+        lambda: assignment("=rtsp://h/1?token=geheim"),
+        lambda: assignment("rtsp://u:geheim@h/1"),
+        lambda: assignment('streams.cam.source="rtsp://u:geheim@h/1'),
+    ],
+)
+def test_errors_show_no_secrets_of_addresses(call: Callable[[], Any]) -> None:
+    with pytest.raises(GroupSpecError) as caught:
+        call()
+    assert "geheim" not in str(caught.value)
 
 
 def test_a_wrong_key_is_named_with_a_suggestion_as_in_a_group_file() -> None:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from hams_shared.wire.frame_pool import FOLDER, PREFIX, FrameReader, FrameStore, memory_domain
+from hams_shared.wire.frame_pool import PREFIX, FramePool, FrameReader, FrameStore, memory_domain
 
 needs_shm = pytest.mark.skipif(not memory_domain(), reason="this system has no /dev/shm")
+
+
+@pytest.fixture
+def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where pools lie in this test: in `FOLDER` are those of other tests that run meanwhile, too."""
+    monkeypatch.setattr("hams_shared.wire.frame_pool.FramePool", partial(FramePool, folder=tmp_path))
+    return tmp_path
+
+
+def pools(folder: Path) -> set[Path]:
+    return set(folder.glob(f"{PREFIX}*"))
 
 
 def image(value: int, height: int = 4) -> np.ndarray:
@@ -89,8 +103,7 @@ def test_more_slots_can_be_had_later() -> None:
 
 
 @needs_shm
-def test_a_pool_with_more_slots_takes_large_frames_as_well() -> None:
-    before = set(FOLDER.glob(f"{PREFIX}*"))
+def test_a_pool_with_more_slots_takes_large_frames_as_well(own_folder: Path) -> None:
     store = FrameStore(1)
     store.put(0, image(1, height=5000))
     store.drop(0)
@@ -102,25 +115,25 @@ def test_a_pool_with_more_slots_takes_large_frames_as_well() -> None:
         assert found[1] is not None
         store.drop(frame)
         if frame == 1:
-            made = set(FOLDER.glob(f"{PREFIX}*")) - before
-    assert set(FOLDER.glob(f"{PREFIX}*")) - before == made
+            made = pools(own_folder)
+            assert made
+    assert pools(own_folder) == made
     store.close()
 
 
 @needs_shm
-def test_a_larger_frame_gets_a_larger_pool_and_the_old_one_goes_when_empty() -> None:
-    before = set(FOLDER.glob(f"{PREFIX}*"))
+def test_a_larger_frame_gets_a_larger_pool_and_the_old_one_goes_when_empty(own_folder: Path) -> None:
     store = FrameStore(2)
     store.put(0, image(1))
     store.put(1, image(2, height=5000))
-    assert len(set(FOLDER.glob(f"{PREFIX}*")) - before) == 2
+    assert len(pools(own_folder)) == 2
     found = store.get(1)
     assert found is not None
     assert found[1] is not None
     store.drop(0)
-    assert len(set(FOLDER.glob(f"{PREFIX}*")) - before) == 1
+    assert len(pools(own_folder)) == 1
     store.close()
-    assert set(FOLDER.glob(f"{PREFIX}*")) == before
+    assert pools(own_folder) == set()
 
 
 def test_without_shared_memory_all_goes_inline(monkeypatch: pytest.MonkeyPatch) -> None:
