@@ -13,7 +13,6 @@ import asyncio
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,9 @@ from benchmarks.check.trees import ROOT
 from benchmarks.check.turn import ctl, endless
 from benchmarks.serving.cases import devices
 from hams_shared.wire.trace_context import Sampling
+
+sys.path.append(str(ROOT / "tests"))
+from support.ports import free_port  # the tests' own
 
 WARM_S = 5.0
 LEAST = 10
@@ -101,12 +103,6 @@ class Receiver:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from compose.docker import Docker, ImpossibleError, Project
-from hams_services.ctl.system.broker import check_port
+from support.ports import free_port
 from support.up import ROOT
 
 
@@ -22,11 +22,10 @@ def has(room: str) -> bool:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` takes its choice
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.timeout(900))  # building images is in it
-            item.add_marker(pytest.mark.system)
-            item.add_marker(pytest.mark.slow)
+    for number, item in enumerate(one for one in items if Path(__file__).parent in one.path.parents):
+        item.add_marker(pytest.mark.timeout(900 if number else 1800))  # building images is in the first
+        item.add_marker(pytest.mark.system)
+        item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +55,7 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
 def address(docker: Docker) -> tuple[str, str]:
     """Where the broker is published: an address that containers of another project reach, too."""
     host = docker.gateway()
-    return host, str(check_port(host, 0))
+    return host, str(free_port(host=host))
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +82,9 @@ def secrets(site: Path, address: tuple[str, str]) -> Path:
 @pytest.fixture(scope="session")
 def ports(address: tuple[str, str]) -> dict[str, str]:
     """Free ports for what optional services publish, and for an MQTT broker, at the broker's address."""
-    return {name: str(check_port(address[0], 0)) for name in ("WEB", "HTTP", "GRPC", "PROMETHEUS", "MQTT")}
+    names = ("WEB", "HTTP", "GRPC", "PROMETHEUS", "MQTT")
+    first = free_port(len(names) - 1, host=address[0])
+    return {name: str(first + number) for number, name in enumerate(names)}
 
 
 @pytest.fixture(scope="session")

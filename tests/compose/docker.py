@@ -36,7 +36,13 @@ class ImpossibleError(Exception):
     """Docker cannot be had on this machine; the text says why."""
 
 
-def run(*argv: str | Path, timeout: float = 120, stdin: int | None = None, env: dict[str, str] | None = None) -> str:
+def run(
+    *argv: str | Path,
+    timeout: float = 120,
+    stdin: int | None = None,
+    env: dict[str, str] | None = None,
+    cwd: Path = ROOT,
+) -> str:
     """Run a command to its end and return its output; what it said is in the error when it fails."""
     try:
         done = subprocess.run(
@@ -47,7 +53,7 @@ def run(*argv: str | Path, timeout: float = 120, stdin: int | None = None, env: 
             text=True,
             timeout=timeout,
             env={**os.environ, **(env or {})},
-            cwd=ROOT,
+            cwd=cwd,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ImpossibleError(f"{argv[0]}: {error}") from error
@@ -200,7 +206,7 @@ class Docker:
         if not folder.exists():
             folder.mkdir()
             folder.chmod(0o777)  # apt-get downloads as another user
-            subprocess.run(["apt-get", "download", "-q", package], cwd=folder, check=True, capture_output=True)
+            run("apt-get", "download", "-q", package, timeout=300, cwd=folder)
             [archive] = folder.glob("*.deb")
             run("dpkg", "-x", archive, folder)
         return next(path for path in (folder / name for name in names) if path.exists())

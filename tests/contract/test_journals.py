@@ -131,7 +131,7 @@ async def test_reading_from_a_time_on(connect: Any, name: str) -> None:
         for number in range(9):
             await journal.publish(f"{name}.x", b"%d" % number, str(number))
         between = loop.time()
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(4.0)  # a broker that is asked up to 3.5 s late gives the same
         for number in range(9, 14):
             await journal.publish(f"{name}.x", b"%d" % number, str(number))
         some = await journal.page(f"{name}.>", Place(age_s=loop.time() - between - 0.5))
@@ -200,7 +200,7 @@ async def test_what_is_published_without_an_acknowledgement_is_stored_too(connec
         await until_stored(journal, name, [b"1"])
 
 
-RESULTS = Bounds(bytes=1_000_000, age_s=3600, per_subject=-1, duplicate_s=0.3, ages=True)
+RESULTS = Bounds(bytes=1_000_000, age_s=3600, per_subject=-1, duplicate_s=3.0, ages=True)
 
 
 async def test_what_is_stored_is_sent_on_once(connect: Any, name: str) -> None:

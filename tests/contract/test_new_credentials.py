@@ -13,6 +13,7 @@ from hams_services.ctl.system import server_users
 from hams_services.ctl.system.broker import MAX_PAYLOAD, Broker
 from hams_services.security.folder import set_up_site
 from hams_services.security.rotation import Folder
+from hams_shared.bus.nats import handover
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.protocol import Message
 from hams_shared.errors import BadInputError, CredentialsError
@@ -32,6 +33,11 @@ def site(tmp_path: Path) -> Folder:
 async def broker(site: Folder, tmp_path: Path) -> AsyncIterator[Broker]:
     async with Broker(tmp_path / "store", secrets=site.path) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _brokers_may_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_users, "ASK_S", 30.0)
 
 
 async def rotate(broker: Broker, site: Folder, user: str) -> None:
@@ -103,6 +109,39 @@ async def test_nothing_is_lost_repeated_or_reordered(broker: Broker, site: Folde
             await asyncio.gather(*askers)
         assert flow.sent > 100
         assert [bus.generation for bus in (sender, receiver, client)] == [1, 1, 1]  # no connection was lost
+
+
+@pytest.mark.parametrize("what", ["users", "key"])
+async def test_a_benchmark_under_way_is_answered(
+    broker: Broker, site: Folder, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes minutes: the broker reads its users again meanwhile, or the agent takes another key."""
+    monkeypatch.setattr(handover, "LATE_S", 0.2)
+    async with AsyncExitStack() as stack:
+        agent, scheduler = [
+            await stack.enter_async_context(NatsBus(broker.url, credentials=load(site.creds(user))))
+            for user in ("agent-box", "scheduler")
+        ]
+        begun, measured = asyncio.Event(), asyncio.Event()
+
+        async def benchmark(message: Message) -> None:
+            begun.set()
+            await measured.wait()
+            await message.respond(b"profile")
+
+        await agent.subscribe("hams.v1.agent.box.emulated.0.profile", benchmark)
+        await agent.flush()
+        asked = asyncio.create_task(scheduler.request("hams.v1.agent.box.emulated.0.profile", b"", timeout=60))
+        await begun.wait()
+        if what == "key":
+            await rotate(broker, site, "agent-box")
+        else:
+            site.add("app-door")
+            await server_users.reload(broker.url, site)
+        measured.set()
+        async with asyncio.timeout(20):
+            assert (await asked).data == b"profile"
+        assert [bus.generation for bus in (agent, scheduler)] == [1, 1]
 
 
 async def test_who_is_revoked_reads_why_and_comes_back_with_new_credentials(

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ import pytest
 import hams_client
 from hams_services.ctl.system.broker import MAX_PAYLOAD, Broker
 from hams_services.security.folder import set_up_site
+from hams_shared.bus.nats import connection
 from hams_shared.bus.nats.client import NatsBus
-from hams_shared.errors import CredentialsError
 from hams_shared.runtime.credentials import load
 from support.nats_server import NatsServer
+from support.refusals import client_turned_away, turned_away
 from support.relay import Relay
 from support.up import ROOT
 
@@ -52,17 +54,18 @@ async def test_the_broker_of_a_site_takes_tls_first(broker: Broker, site: Path) 
 
 
 @pytest.mark.parametrize("scheme", ["nats", "tls"])
-async def test_a_relay_that_strips_tls_gets_nothing(broker: Broker, site: Path, scheme: str) -> None:
+async def test_a_relay_that_strips_tls_gets_nothing(
+    broker: Broker, site: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with Relay(broker.port) as relay:
-        with pytest.raises(CredentialsError, match=SAID):
-            async with NatsBus(
-                f"{scheme}://127.0.0.1:{relay.port}", credentials=load(site / "admin.creds"), connect_timeout=3
-            ):
-                pass
+        await turned_away(f"{scheme}://127.0.0.1:{relay.port}", SAID, load(site / "admin.creds"))
         assert b"CONNECT" not in relay.sent
-        with pytest.raises(CredentialsError, match=SAID):
-            async with hams_client.connect(f"{scheme}://127.0.0.1:{relay.port}", credentials=site / "app.creds"):
-                pass
+
+        def client(deadline: float) -> AbstractAsyncContextManager[hams_client.Hams]:
+            monkeypatch.setattr(connection, "CONNECT_S", deadline)
+            return hams_client.connect(f"{scheme}://127.0.0.1:{relay.port}", credentials=site / "app.creds")
+
+        await client_turned_away(client, SAID)
         assert b"CONNECT" not in relay.sent
 
 
@@ -85,9 +88,7 @@ async def test_a_relay_that_comes_between_later_gets_nothing(broker: Broker, sit
 async def test_tls_without_credentials_is_no_less(tmp_path: Path, nats_server: NatsServer) -> None:
     """A broker that speaks no TLS at all, by a tls:// address."""
     async with Relay(nats_server.port, strips=False) as relay:
-        with pytest.raises(CredentialsError, match=SAID):
-            async with NatsBus(f"tls://127.0.0.1:{relay.port}", connect_timeout=3):
-                pass
+        await turned_away(f"tls://127.0.0.1:{relay.port}", SAID)
         assert b"CONNECT" not in relay.sent
 
 
@@ -110,9 +111,7 @@ async def test_a_cluster_that_greets_before_tls_goes_on_working(site: Path, tmp_
             await bus.flush()
             assert b"CONNECT" not in relay.sent
         async with Relay(server.port) as relay:
-            with pytest.raises(CredentialsError, match=SAID):
-                async with NatsBus(f"nats://127.0.0.1:{relay.port}", credentials=admin, connect_timeout=3):
-                    pass
+            await turned_away(f"nats://127.0.0.1:{relay.port}", SAID, admin)
             assert b"CONNECT" not in relay.sent
     finally:
         server.stop(kill=True)
@@ -136,11 +135,14 @@ async def test_every_part_refuses(broker: Broker, site: Path, module: str, user:
             "HAMS_NATS_URL": f"nats://127.0.0.1:{relay.port}",
             "HAMS_CREDENTIALS": str(site / f"{user}.creds"),
         }
-        part = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, *arguments, env=environment, cwd=ROOT, stderr=asyncio.subprocess.PIPE
-        )
-        async with asyncio.timeout(90):
-            _, said = await part.communicate()
+        for _ in range(3):
+            part = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", module, *arguments, env=environment, cwd=ROOT, stderr=asyncio.subprocess.PIPE
+            )
+            async with asyncio.timeout(90):
+                _, said = await part.communicate()
+            if b"no broker at" not in said:  # else this machine was too slow for its deadline of 5 s
+                break
         assert SAID in said.decode(), said.decode()
         assert part.returncode
         assert b"CONNECT" not in relay.sent

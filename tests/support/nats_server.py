@@ -47,9 +47,14 @@ class NatsServer:
             self._process = None
 
     def pause(self) -> None:
-        """Let it answer nothing until it is killed."""
+        """Let it answer nothing until it is killed, or to :meth:`resume`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it answer again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def restart(self, *, kill: bool = False, empty: bool = False) -> None:
         self.stop(kill=kill)

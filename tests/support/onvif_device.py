@@ -232,14 +232,6 @@ class _Hears(asyncio.DatagramProtocol):
             self._transport.sendto(answer, addr)
 
 
-def free_port() -> int:
-    """A UDP port that nobody has at the moment."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
-        link.bind(("127.0.0.1", 0))
-        port: int = link.getsockname()[1]
-        return port
-
-
 def joined(group: str, port: int) -> socket.socket:
     """A socket that hears `group` on the loopback network."""
     link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

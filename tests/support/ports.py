@@ -9,19 +9,29 @@ PORTS = range(15_000, 32_000)
 """Linux gives connections 32768 to 60999."""
 
 
-def free_port(beside: int = 0) -> int:
-    """A TCP port on the loopback that nobody has, as have not the `beside` next ones."""
+def free_port(beside: int = 0, *, host: str = "127.0.0.1", udp: bool = False) -> int:
+    """A port on `host`, of TCP or UDP, that nobody has, as have not the `beside` next ones."""
+    kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
     for _ in range(100):
         first = random.choice(PORTS)
-        if all(map(_is_free, range(first, first + beside + 1))):
+        if all(_is_free(host, port, kind) for port in range(first, first + beside + 1)):
             return first
     raise AssertionError("no free port")
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as one:
+def _is_free(host: str, port: int, kind: socket.SocketKind) -> bool:
+    with socket.socket(type=kind) as one:
         try:
-            one.bind(("127.0.0.1", port))
+            one.bind((host, port))
         except OSError:
             return False
         return True
+
+
+def has_ipv6() -> bool:
+    """Whether a server may listen on the loopback of IPv6."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False

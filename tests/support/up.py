@@ -86,7 +86,7 @@ class Up:
 
     def _run(self, args: tuple[str | Path | int, ...], timeout: float) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "hams_services.ctl", *map(str, args)]
-        for _ in range(3):  # it gives a broker two seconds to answer: too few for a machine that stalls
+        for _ in range(3):  # a broker that was killed is away for a moment
             done = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=timeout)
             if "no broker at" not in done.stderr or "--nats" in argv:
                 break

@@ -20,11 +20,12 @@ from hams_services.security.folder import set_up_site
 from hams_shared.bus.control import Control
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.protocol import Message
-from hams_shared.errors import CredentialsError, DeadlineError, HamsError, NotFoundError
+from hams_shared.errors import DeadlineError, HamsError, NotFoundError
 from hams_shared.runtime.credentials import Credentials, load
 from hams_shared.wire import subjects
 from support.cluster import Cluster, Member, TakenLeaf, make_site
 from support.grey import group_file, picture
+from support.refusals import turned_away
 from support.wait import PATIENCE, following, until
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
@@ -135,15 +136,10 @@ async def test_who_has_no_credentials_is_refused_everywhere(cluster: Cluster, tm
         (cluster.user(leaf), f"rejects the credentials of {leaf}"),  # it is no client
     )
 
-    async def refused(url: str, identity: Credentials | None, said: str) -> None:
-        with pytest.raises(CredentialsError, match=said):
-            async with NatsBus(url, credentials=identity, connect_timeout=5):
-                pass
-
     async with asyncio.TaskGroup() as tasks:
         for url in [*(member.url for member in cluster.all()), cluster.urls]:
             for identity, said in cases:
-                tasks.create_task(refused(url, identity, said))
+                tasks.create_task(turned_away(url, said, identity))
 
 
 async def test_brokers_that_are_not_of_the_site_stay_out(cluster: Cluster, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from hams_services.ctl.system.broker import check_port
 from support.grey import LENGTH, SIZE, STEP, group_file, video
 from support.nats_server import NatsServer
+from support.ports import free_port
 from support.results import Subscriber
 from support.up import ROOT, Up
 from support.wait import until_sync
@@ -73,7 +73,7 @@ def test_frames_that_cannot_be_mapped_travel_in_parts(tmp_path: Path) -> None:
 
 
 def test_up_serves_metrics(tmp_path: Path) -> None:
-    address = f"127.0.0.1:{check_port('127.0.0.1', 0)}"
+    address = f"127.0.0.1:{free_port()}"
     with Up(tmp_path / "home", "openvino:CPU@0", options=("--metrics", address)) as up:
         assert address in up.output()
 

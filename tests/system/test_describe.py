@@ -12,7 +12,7 @@ from support import tiny_vlm
 from support.up import Up, cores
 from support.wait import until_sync
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(900)]
 
 GROUP = """
 name: caption
@@ -38,7 +38,7 @@ streams:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def file(face_file: Path, tmp_path: Path) -> Path:
     pytest.importorskip("openvino_genai", reason="needs hams[genai]")
     tiny_vlm.write(tmp_path / "tiny")
     (tmp_path / "caption.yaml").write_text(GROUP, encoding="utf-8")

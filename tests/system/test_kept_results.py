@@ -17,7 +17,8 @@ from support.wait import until_sync
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
-COUNT, FPS = 360, 60
+COUNT, FPS = 360, 20
+"""The batch lasts 18 s: two readers start, and a broker and a pipeline are killed, before its end."""
 
 
 def group_file(folder: Path) -> Path:

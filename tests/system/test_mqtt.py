@@ -16,7 +16,7 @@ from hams_services.ctl.system.broker import MAX_PAYLOAD, Broker
 from hams_services.security.folder import set_up_site
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.runtime.credentials import load
-from support.mosquitto import Mosquitto, Watcher, mosquitto, password_file
+from support.mosquitto import Mosquitto, Watcher, installed, mosquitto, password_file
 from support.mqtt_site import Site, happened, site_on
 from support.nats_server import NatsServer, own_nats_server
 from support.wait import until
@@ -102,6 +102,7 @@ def certificates(folder: Path) -> None:
 
 
 async def test_tls_and_password(own_nats_server: NatsServer, site: Site, tmp_path: Path) -> None:
+    installed()  # else it skips, before anything is made
     folder = tmp_path / "broker"
     folder.mkdir()
     await asyncio.to_thread(certificates, folder)

@@ -165,7 +165,7 @@ def test_a_student_is_trained_though_its_optimizer_is_killed(
     train = ("nco", "train", "texture", "kind", "--gflops", "0.01", "--epochs")
     with Up(tmp_path / "home", "openvino:CPU@0", "onnxruntime:CPU@1") as up:
         up.ctl("deploy", texture)
-        up.ctl(*train, 12, "--samples", many, "--no-wait")
+        up.ctl(*train, 6, "--samples", many, "--no-wait")
         until_sync(lambda: "epoch" in newest(up)["text"], 300, "training has begun")
         up.kill("hams_services.optimizer")
         until_sync(lambda: newest(up)["attempts"] == 2, 180, "the job is gone on with")
@@ -186,11 +186,11 @@ def test_a_student_is_trained_though_its_optimizer_is_killed(
             assert any(found[label]["fps"])
 
         # From labels, too; and what cannot be learned from is said.
-        said = up.ctl(*train, 12, "--labels", many, timeout=600)
+        said = up.ctl(*train, 6, "--labels", many, timeout=600)
         assert "it may serve" in said
         assert re.search(r"right on 0\.\d+ of the labels|right on 1\.0000 of the labels", said), said
         (many / "labels.json").write_text(json.dumps({"000.png": {"label": "striped"}}))
-        assert "the label of 000.png does not fit node kind" in up.ctl(*train, 12, "--labels", many, code=2)
+        assert "the label of 000.png does not fit node kind" in up.ctl(*train, 6, "--labels", many, code=2)
         up.json_when(lambda s: s["groups"][0]["state"] == "serving", "status")
 
 

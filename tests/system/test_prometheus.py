@@ -15,12 +15,12 @@ import pytest
 import yaml
 from onnx import helper
 
-from hams_services.ctl.system.broker import check_port
 from support.grafana import expressions
 from support.grey import network, video
 from support.nats_server import NatsServer
 from support.networks import graph, write
 from support.parts import Parts
+from support.ports import free_port
 from support.prometheus import Prometheus, program
 from support.up import ROOT, cores
 from support.wait import PATIENCE, until_sync
@@ -69,7 +69,7 @@ def group_file(folder: Path) -> Path:
 @contextmanager
 def exporter(parts: Parts) -> Iterator[str]:
     """`hams-ctl metrics`; gives its address."""
-    address = f"127.0.0.1:{check_port('127.0.0.1', 0)}"
+    address = f"127.0.0.1:{free_port()}"
     argv = [sys.executable, "-m", "hams_services.ctl", "metrics", "--listen", address]
     process = subprocess.Popen(argv, env=parts.env, cwd=ROOT)
     try:

@@ -178,7 +178,8 @@ def test_kill_9_of_scheduler_and_broker_while_serving(up: Up, lossless_face: Pat
         stream = up.until_ended()
         # what the broker held in its hands when it died was in nobody's ledger as delivered to a subscriber
         assert stream["delivered"] == stream["submitted"] == FRAMES
-        assert sorted(set(results.frames)) == results.frames
+        frames = results.frames  # read once: the last ones may still come
+        assert frames == sorted(set(frames))
 
 
 @pytest.mark.smoke

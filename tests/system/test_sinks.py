@@ -15,8 +15,8 @@ import av
 import cv2
 import pytest
 
-from hams_services.ctl.system.broker import check_port
 from support.grey import LENGTH, group_file, video
+from support.ports import free_port
 from support.up import Up
 from support.wait import until_sync
 
@@ -58,7 +58,7 @@ def test_a_video_crops_and_lines(grey: Up, tmp_path: Path) -> None:
 
 
 def test_live_on_a_page_until_ctrl_c(grey: Up) -> None:
-    address = f"127.0.0.1:{check_port('127.0.0.1', 0)}"
+    address = f"127.0.0.1:{free_port()}"
     argv = [sys.executable, "-m", "hams_services.ctl", "sink", "mjpeg", "grey", "--listen", address]
     with subprocess.Popen(argv, env={**grey.env, "HAMS_NATS_URL": grey.url}, stdout=subprocess.PIPE, text=True) as sink:
 

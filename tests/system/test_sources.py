@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socketserver
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ import hams_client
 from hams_client import Pushed
 from hams_shared.errors import NotFoundError
 from support.grey import LENGTH, STEP, group_file, picture, video
+from support.ports import free_port
 from support.results import Subscriber
 from support.sources import opened, played
 from support.up import ROOT, Up
@@ -72,8 +72,7 @@ def state(up: Up) -> str:
 
 @pytest.mark.parametrize("lengths", [True, False], ids=["with lengths", "without lengths"])
 def test_a_network_camera_that_is_not_there_comes_goes_and_comes_back(tmp_path: Path, lengths: bool) -> None:
-    with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as free:
-        port = free.server_address[1]
+    port = free_port()
     with Up(tmp_path / "home", "openvino:CPU@0") as up:
         up.ctl("deploy", group_file(tmp_path, f"http://127.0.0.1:{port}/video"))
         until_sync(lambda: state(up) == "reconnecting", 30, "reconnecting")

@@ -42,12 +42,21 @@ def check_frame(spans: list[tuple[dict[str, str], Any]]) -> set[str]:
     return {about["hams.device"] for about, _ in spans if about["service.name"] == "hams-agent"}
 
 
+def pinned(group: Path, up: Up) -> Path:
+    """The group with one of its networks on each device, however fast they are: what is TFLite, OpenVINO alone runs."""
+    spec = yaml.safe_load(group.read_text())
+    [other] = [one["record"]["device"] for one in up.json("devices") if "onnxruntime" in one["record"]["device"]]
+    spec["nodes"]["face"]["pin"] = [other]
+    group.write_text(yaml.safe_dump(spec, sort_keys=False))
+    return group
+
+
 def test_frames_of_real_processes(lossless_face: Path, tmp_path: Path) -> None:
     with otlp_collector() as collector:
         up = Up(tmp_path / "home", *cores())
         up.env |= {"HAMS_TRACE": "0.25", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "200"}
         with up:
-            up.ctl("deploy", lossless_face)
+            up.ctl("deploy", pinned(lossless_face, up))
             [shown] = [json.loads(line) for line in up.ctl("trace", "face", "--json").splitlines()]
             assert shown["outcome"] == "delivered"
             assert {one["device"] for one in shown["spans"]} > {""}
@@ -77,9 +86,9 @@ def metrics(up: Up, collector: Collector) -> None:
     finally:
         sender.send_signal(signal.SIGINT)
         begun = time.monotonic()
-        _, said = sender.communicate(timeout=30)
+        _, said = sender.communicate(timeout=60)
     assert (sender.returncode, "Traceback" in said) == (0, False), said
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
 
 
 def test_a_collector_that_is_away_and_one_that_is_asked_for_in_vain(lossless_face: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from support.up import ROOT, Up, cores
 from support.web import browser, violations
 from world.test_web_deploy import tiny
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 TEXT = (ROOT / "examples" / "face.yaml").read_text()
 WRONG = TEXT.replace("strategy: hfs", "stratgy: hfs")
@@ -20,7 +20,7 @@ LINE = WRONG.splitlines().index("stratgy: hfs") + 1
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def up(face_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     with Up(tmp_path_factory.mktemp("web"), *cores(), options=("--web", "127.0.0.1:0")) as system:
         yield system
 
@@ -31,10 +31,10 @@ def test_a_group_is_written_mended_deployed_and_drawn_on(up: Up, tmp_path: Path)
     with browser(f"{up.page}#deploy") as page:
         page.on("dialog", lambda dialog: dialog.accept())
         editor = page.get_by_role("textbox", name="Group file", exact=True)
-        editor.wait_for(timeout=20_000)
+        editor.wait_for()
         page.locator("#group-file").set_input_files(tmp_path / "face.yaml")
         mistake = page.get_by_role("button", name=f"Line {LINE}, column 1")
-        mistake.wait_for(timeout=20_000)
+        mistake.wait_for()
         assert "did you mean strategy?" in page.locator(".findings").inner_text()
         assert page.locator(".cm-lintRange-error").count() == 1
         mistake.click()
@@ -43,7 +43,7 @@ def test_a_group_is_written_mended_deployed_and_drawn_on(up: Up, tmp_path: Path)
             page.keyboard.press("Backspace")
         page.keyboard.type("strategy: hfs")
         page.keyboard.press("Escape")
-        page.get_by_text("No mistakes").wait_for(timeout=20_000)
+        page.get_by_text("No mistakes").wait_for()
         assert violations(page) == []
 
         page.locator("#network").set_input_files(tmp_path / "tiny.onnx")
@@ -62,7 +62,7 @@ def test_a_group_is_written_mended_deployed_and_drawn_on(up: Up, tmp_path: Path)
         page.get_by_role("button", name="Insert a zone").click()
         page.keyboard.press("ArrowRight")
         page.get_by_role("button", name="Put into the group file").click()
-        page.get_by_text("No mistakes").wait_for(timeout=20_000)
+        page.get_by_text("No mistakes").wait_for()
 
         page.get_by_role("button", name="Deploy face").click()
         page.get_by_text("face serves").first.wait_for(timeout=180_000)
@@ -77,6 +77,6 @@ def test_a_job_is_started_and_cancelled(up: Up) -> None:
     with browser(f"{up.page}#nco") as page:
         page.on("dialog", lambda dialog: dialog.accept())
         page.get_by_role("button", name="Optimize").click()
-        page.get_by_role("button", name=re.compile("Cancel job")).click(timeout=20_000)
-        page.locator("li .mark", has_text="cancelled").first.wait_for(timeout=20_000)
+        page.get_by_role("button", name=re.compile("Cancel job")).click()
+        page.locator("li .mark", has_text="cancelled").first.wait_for()
         assert violations(page) == []

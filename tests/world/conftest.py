@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from support.world.clock import WorldLoop
+from hams_services.pipeline.sources.reader import Reader
+from support.world.clock import LOOK_S, WorldLoop
 from support.world.system import System
 
 
@@ -16,6 +20,44 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"world": WorldLoop}
+
+
+READ_S = 0.5
+"""Time spent looking after which a read that has not returned hangs: the clock goes on meanwhile, s."""
+
+
+@pytest.fixture(autouse=True)
+def _reads_are_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock waits for the threads that read sources, as for those of devices: to read takes none of its time.
+
+    So beside a stream whose every next frame comes in real time, within `READ_S`, the clock stands still.
+    """
+    call = Reader._call
+
+    async def counted(self: Reader, job: Callable[[], Any]) -> Any:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, WorldLoop)
+        thread: list[int] = []
+        looked, left = time.monotonic(), READ_S
+
+        def work() -> Any:
+            thread.append(threading.get_ident())
+            return job()
+
+        def busy(sleeps: Callable[[int], bool]) -> bool:
+            nonlocal looked, left
+            now = time.monotonic()
+            left -= min(now - looked, 2 * LOOK_S)  # a process that the host did not run saw nobody hang
+            looked = now
+            return left > 0 and not (thread and sleeps(thread[0]))
+
+        loop.clock.reads.append(busy)
+        try:
+            return await call(self, work)
+        finally:
+            loop.clock.reads.remove(busy)
+
+    monkeypatch.setattr(Reader, "_call", counted)
 
 
 @pytest.fixture

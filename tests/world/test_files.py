@@ -85,7 +85,7 @@ async def test_as_fast_as_the_group_goes(world: System, tmp_path: Path) -> None:
 
 
 async def seconds(world: System, results: Listener, every: float = 0.02) -> float:
-    """How long the stream takes, s. To read a file takes some of the world's time: its thread is not waited for."""
+    """How long the stream takes, s."""
     await world.until(lambda: results.received)
     began = world.clock.now()
     await world.until(lambda: len(results.received) == LENGTH, within=20 * PERIOD_S, every=every)

@@ -7,7 +7,6 @@ import os
 import queue
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -22,6 +21,9 @@ import numpy as np
 from benchmarks.serving.case import Case, Meter, Pixels, Score, descendants, frames
 from hams_agents.tasks.base import Detected
 from hams_shared.group.spec import GroupSpec
+
+sys.path.append(str(Path(__file__).parents[3] / "tests"))
+from support.ports import free_port as free_port  # the tests' own
 
 ROOT = Path(__file__).parents[3]
 START_S = 120.0
@@ -116,13 +118,6 @@ def scratch() -> Iterator[Path]:
         while folder.exists() and time.monotonic() < deadline:  # a process that ends may write meanwhile
             shutil.rmtree(folder, ignore_errors=True)
             time.sleep(0.02)
-
-
-def free_port() -> int:
-    """A TCP port nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def plain(value: Any) -> Any:

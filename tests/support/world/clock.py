@@ -1,9 +1,9 @@
 """Time that stands still while somebody works, and jumps to the next deadline when everybody waits.
 
 :class:`WorldLoop` is an event loop on a :class:`WorldClock`. Before it would wait for a timer, it looks whether a
-thread works: the agents' device threads, and jobs of `run_in_executor`. If none does, it sets the clock to the earliest
-timer, of a task or a thread, and goes on at once. So an hour passes in a second, and a slow machine changes nothing:
-a thread that was not run yet has not used any of the time.
+thread works: the agents' device threads, jobs of `run_in_executor`, and in tests/world reads of sources. If none does,
+it sets the clock to the earliest timer, of a task or a thread, and goes on at once. So an hour passes in a second, and
+a slow machine changes nothing: a thread that was not run yet has not used any of the time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SETTLE_S = 0.0003
 LOOK_S = 0.002
 """Real time between two looks at threads that work, s."""
 STUCK_S = 0.1
-"""Real time after which threads that wait for one another count as waiting, s."""
+"""Time spent looking after which threads that wait for one another count as waiting, s."""
 
 
 @dataclass(order=True)
@@ -48,6 +48,8 @@ class WorldClock:
         self.ended = False
         self.busy: list[Callable[[Callable[[int], bool]], bool]] = []
         """Each says whether its threads work, given who sleeps."""
+        self.reads: list[Callable[[Callable[[int], bool]], bool]] = []
+        """The same of threads that wait for no other thread: they are never stuck, and each says when it hangs."""
 
     def now(self) -> float:
         """Return the time, s."""
@@ -96,6 +98,10 @@ class WorldClock:
         """Whether a thread works."""
         return any(busy(self.sleeps) for busy in self.busy)
 
+    def reading(self) -> bool:
+        """Whether a thread works that is never stuck."""
+        return any(busy(self.sleeps) for busy in self.reads)
+
     def next_due(self) -> float | None:
         """When the next thread is to be woken."""
         with self._lock:
@@ -131,12 +137,13 @@ class _Selector(selectors.DefaultSelector):
         until = None if timeout is None else self.clock.now() + timeout
         stuck = 0.0
         while True:
-            if self.clock.working() and stuck < STUCK_S:
+            reading = self.clock.reading()
+            if reading or (self.clock.working() and stuck < STUCK_S):
                 self._unsettled = True
-                began = time.monotonic()
                 if events := super().select(LOOK_S):
                     return events
-                stuck += time.monotonic() - began if self.clock.next_due() is not None else 0.0
+                # Not the time that has passed: a process that the host did not run saw nobody wait.
+                stuck += LOOK_S if not reading and self.clock.next_due() is not None else 0.0
                 continue
             if self._unsettled:
                 self._unsettled = False
