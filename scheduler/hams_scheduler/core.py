@@ -12,7 +12,16 @@ from ticks, four a second.
 
 from __future__ import annotations
 
-from hams_scheduler import failing_networks, group_changes, history, plan_switching, profiling, replanning
+from hams_scheduler import (
+    failing_networks,
+    forgetting,
+    group_changes,
+    history,
+    plan_switching,
+    profiling,
+    refusals,
+    replanning,
+)
 from hams_scheduler.events import (
     AdoptGroup,
     AnswerPlan,
@@ -47,14 +56,17 @@ from hams_scheduler.events import (
     VariantSeen,
     VideoMeasured,
 )
+from hams_scheduler.standing_still import some_stand_still
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.unanswered import PROFILE_ATTEMPTS
-from hams_shared.wire.messages.agents import AssignmentState, DeviceHealth, DeviceRecord, Heartbeat
+from hams_shared.wire.messages.agents import DeviceHealth, DeviceRecord, Heartbeat, ProfileRecord
 from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import PlanRecord
 from hams_shared.wire.subjects import LOST_AFTER_S
 
+MEASURED_ALIKE = 1.02
+"""Measurements of a network that differ by this factor at most are the same number."""
 RECONNECT_S = 2.0
 """After the broker was away, agents have this much longer to be heard, s: each comes back at its own time."""
 
@@ -112,7 +124,9 @@ def _seen(state: SchedulerState, event: Event) -> list[Command]:
         case VariantSeen():
             _variant_seen(state, event)
         case ProfileSeen(record):
+            known = state.profiles.records.get(record.key)
             state.profiles.seen(record)
+            _measured_again(state, known, record)
         case VideoMeasured(key, cost):
             state.videos.measured(key, cost)
         case PlanSeen(record):
@@ -230,11 +244,11 @@ def _heartbeat(state: SchedulerState, heartbeat: Heartbeat, now: float) -> tuple
     epochs = (assignment.epoch for assignment in heartbeat.assignments)
     state.plans.epoch = max(state.plans.epoch, heartbeat.epoch, *epochs)
     refused = [one for one in heartbeat.assignments if one.state == "refused"]
-    refusals = [command for one in refused for command in _refusal(state, heartbeat, one)]
-    if news is None and not refusals and state.leading:
+    answers = [command for one in refused for command in refusals.take(state, heartbeat, one)]
+    if news is None and not answers and state.leading:
         pending = state.plans.pending
         return plan_switching.activate(state, {one.group for one in heartbeat.assignments} if pending else ()), False
-    return refusals, True
+    return answers, True
 
 
 def _learn(state: SchedulerState, heartbeat: Heartbeat) -> None:
@@ -247,34 +261,6 @@ def _learn(state: SchedulerState, heartbeat: Heartbeat) -> None:
     crowded = record is not None and record.host_cores > 0 and state.crowded(record.host)
     observed = state.learned.observe
     observed(heartbeat, plans, state.fps_of, state.cpu_of, crowded=crowded, disturbed=disturbed)
-
-
-def _refusal(state: SchedulerState, heartbeat: Heartbeat, assignment: AssignmentState) -> list[Command]:
-    """Take the device out of a group whose plan it refused, and request another plan."""
-    if assignment.error is None:
-        return []
-    group, error = assignment.group, assignment.error
-    record = state.plans.records.get(group)
-    key = (group, heartbeat.incarnation)
-    plans = (record.active, record.next) if record else ()
-    refused = next((p for p in plans if p and p.epoch == assignment.epoch), None)
-    if record is None or refused is None or refused.group != state.groups.records.get(group):
-        return []  # an answer to an earlier plan
-    digests = {assignment.digest} if assignment.digest else refused.variants_on(heartbeat.device)
-    networks = {(heartbeat.incarnation, digest): error.text for digest in digests}
-    if key in state.groups.refused or (networks and networks.keys() <= state.groups.banned.keys()):
-        return []
-    if networks:  # the device may serve the group with others: with the sources of variants, or its other nodes
-        state.groups.banned.update(networks)
-    else:
-        state.groups.refused[key] = error
-    state.request_replan(f"{heartbeat.device} refused: {error.text}", mandatory=True)
-    about = {"device": heartbeat.device, "group": group, "epoch": assignment.epoch}
-    text = f"{heartbeat.device} refuses plan {assignment.epoch} of {group}"
-    history.tell(state, "refused", text, error.text, **about)
-    return (
-        [plan_switching.store(state, PlanRecord(group=group, active=record.active))] if refused is record.next else []
-    )
 
 
 def _lost(state: SchedulerState, device: str, how: str) -> None:
@@ -292,6 +278,7 @@ def _group_seen(state: SchedulerState, group: str, record: GroupRecord | None) -
     state.profiles.needed.pop(group, None)
     if record is None:
         state.groups.set_record(group, None)
+        forgetting.undeployed(state.learned, group)
         state.request_replan(f"group {group} undeployed")
         return [DeletePlan(group)] if state.plans.remove(group) is not None else []
     return group_changes.take(state, group, record)
@@ -330,6 +317,7 @@ def _profile_done(state: SchedulerState, event: ProfileDone, now: float) -> list
     if not profiling.replaces(state, event.device, record, now):
         return []
     state.profiles.add(record)
+    _measured_again(state, known, record)
     if known is not None and abs(record.fps / known.fps - 1.0 if known.fps else 1.0) > plan_switching.DRIFT:
         state.request_replan(f"{event.cell.model} was measured again on {event.device}")
     last = known is None and not profiling.missing(state, state.groups.sorted())
@@ -337,10 +325,19 @@ def _profile_done(state: SchedulerState, event: ProfileDone, now: float) -> list
     return [StoreProfile(record)]
 
 
+def _measured_again(state: SchedulerState, known: ProfileRecord | None, record: ProfileRecord) -> None:
+    """Forget what serving showed beyond a number, once a new measurement shows it itself."""
+    if known is None or record.fps <= known.fps * MEASURED_ALIKE:
+        return
+    for one in state.devices.records.values():
+        if one.fingerprint == record.fingerprint:
+            forgetting.measured_faster(state.learned, one.device)
+
+
 def _new_number(state: SchedulerState, event: ProfileDone, wanted: bool) -> None:
     """Request a new solution if a group is not placed, perhaps for want of this benchmark, or if one is `wanted`."""
     unplaced = bool(state.groups.errors) or any(state.unplaced(group) for group in state.groups.records)
-    mandatory = unplaced or state.lost_serving_device()
+    mandatory = unplaced or some_stand_still(state)
     if mandatory or wanted:  # a request that waited keeps its reason
         why = state.replanning.reason or f"{event.cell.model} was measured on {event.device}"
         state.request_replan(why, mandatory=mandatory)

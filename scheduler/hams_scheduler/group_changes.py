@@ -6,7 +6,7 @@ is the same one for the new record: nothing is solved, measured or loaded, and i
 
 from __future__ import annotations
 
-from hams_scheduler import plan_switching
+from hams_scheduler import forgetting, plan_switching
 from hams_scheduler.events import Command
 from hams_scheduler.state import SchedulerState
 from hams_shared.group.difference import Difference, Effect, difference
@@ -33,6 +33,7 @@ def take(state: SchedulerState, group: str, record: GroupRecord) -> list[Command
         state.request_replan(f"group {group} deployed")
         return []
     changed = difference(newest.group, record)
+    forgetting.reading(state.learned, group, changed)
     why = f"group {group} changed: {_named(changed)}"
     goes_on = placed_alike(newest.group, record, changed)
     if not goes_on or changed.strongest is not Effect.NONE:

@@ -263,9 +263,13 @@ class Learned:
         served = self.rates.on(group, device)
         return 0.0 if served is None or served.load.below <= 0 else min(served.load.value(0.0, 0.0), 1.0)
 
-    def measured_fps(self, group: str) -> float:
-        """Frames/s the group's root does now; 0 when unknown."""
-        return sum(one.rate.value(0.0, 0.0) for one in self.rates.of(group).values() if one.rate.below > 0)
+    def measured_fps(self, group: str, alive: Collection[str]) -> float:
+        """Frames/s the group's root does now on the devices that are `alive`; 0 when unknown.
+
+        Only heartbeats let a rate fade: that of a lost device stays as it was.
+        """
+        served = self.rates.of(group).items()
+        return sum(one.rate.value(0.0, 0.0) for device, one in served if device in alive and one.rate.below > 0)
 
     def forget_placement(self, group: str) -> None:
         """Drop what the group's devices spent per frame: it runs on others now."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from hams_scheduler import forgetting
 from hams_scheduler.events import Command, DeletePlan, Solved, StorePlan
 from hams_scheduler.kept_plans import same
 from hams_scheduler.planning import Solution
+from hams_scheduler.standing_still import is_refused, stands_still
 from hams_scheduler.state import SchedulerState
 from hams_shared.group.difference import Effect, difference
 from hams_shared.wire.messages.base import WireError
@@ -63,7 +65,7 @@ def take(state: SchedulerState, event: Solved, now: float) -> list[Command]:
 
 def _worth_switching(state: SchedulerState, solution: Solution, why: str, now: float) -> bool:
     """Whether a change that is not mandatory pays: enough gain, more than loading costs, not too soon after another."""
-    if solution.gain == float("inf") or any(state.unplaced(group) for group in solution.plans):
+    if solution.gain == float("inf") or any(_has_none(state, group) for group in solution.plans):
         return True
     free = state.replanning.changed_at + MIN_DWELL_S
     if now < free:
@@ -73,15 +75,20 @@ def _worth_switching(state: SchedulerState, solution: Solution, why: str, now: f
     return solution.gain >= WORTH_MOVING and (solution.gain - 1.0) * DWELL_S > solution.load_s
 
 
+def _has_none(state: SchedulerState, group: str) -> bool:
+    """Whether `group` has no plan that is carried out."""
+    return state.unplaced(group) or stands_still(state, group)
+
+
 def _propose(state: SchedulerState, plan: Plan, why: str, now: float) -> list[Command]:
-    """Publish `plan` as its group's next, unless the group has the same already."""
+    """Publish `plan` as its group's next, unless the group has the same already and no device refuses that."""
     group = plan.group.spec.name
     known = state.plans.records.get(group) or PlanRecord(group=group)
     newest = known.next or known.active
-    if newest is not None and same(newest, plan):
+    if newest is not None and same(newest, plan) and not is_refused(state, newest):
         return []
     back = known.active
-    if known.next is not None and back is not None and same(back, plan):
+    if known.next is not None and back is not None and same(back, plan) and not is_refused(state, back):
         return [store(state, PlanRecord(group=group, active=back))]
     plan = plan.model_copy(update={"epoch": state.plans.epoch + 1, "reason": why})
     state.replanning.changed_at = now
@@ -127,6 +134,8 @@ def _carry_on(state: SchedulerState, before: Plan | None, plan: Plan) -> None:
     group = plan.group.spec.name
     if before is None or (before.shares, before.models) != (plan.shares, plan.models):
         state.learned.forget_placement(group)
+    if before is not None:
+        forgetting.work(state.learned, before.group, plan.group)
     if before is not None and counted_alike(before.group, plan.group):
         state.learned.frames.carry_on(group, before.group.deployed_at, plan.group.deployed_at)
 
@@ -165,7 +174,11 @@ def request_on_drift(state: SchedulerState, now: float) -> None:
     ):
         return
     replanning.looked_at = now
-    found = state.prediction().fps if replanning.predicted and not state.plans.pending else {}
+    if state.plans.pending:
+        return
+    found = state.prediction().fps
+    if found.keys() != replanning.predicted.keys():  # a group stands still, or serves again
+        replanning.predicted = found
     for group, fps in found.items():
         before = replanning.predicted.get(group, 0.0)
         if before > 0 and abs(fps / before - 1.0) > DRIFT:

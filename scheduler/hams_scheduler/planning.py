@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from hams_scheduler.planning_instance import build_instance
-from hams_scheduler.solver import instance, objective
+from hams_scheduler.solver import instance, levels, objective
 from hams_scheduler.solver.instance import FloatArray, Instance, Problem
 from hams_scheduler.solver.near_levels import near
 from hams_scheduler.solver.placement import Answer, Placement, assignment_rows, build
-from hams_scheduler.solver.replan import change
+from hams_scheduler.solver.replan import TOLERANCE, change
 from hams_scheduler.solver.strategies.prices import sweep
 from hams_scheduler.solver.strategies.registry import names
 from hams_scheduler.solver.strategies.registry import solve as run
@@ -55,7 +55,9 @@ class Solution:
     failed: Mapping[str, InfeasibleError] = field(default_factory=dict)
     """By group: why it was left out. The others are placed without it."""
     gain: float = float("inf")
-    """Predicted FPS over that of the placement that serves now, both by what is known now; infinite if that cannot."""
+    """Predicted FPS over that of the placement that serves now, both by what is known now; infinite if that cannot.
+
+    Of several groups that of the first level (:mod:`levels`) that differs."""
     moves: tuple[str, ...] = ()
     """Nodes, ``group/node``, that change their device, or the network they have there."""
     load_s: float = 0.0
@@ -98,8 +100,8 @@ def decide(snapshot: PlanningSnapshot, now: float) -> Solution:
             pass
     able: tuple[GroupRecord, ...] = ()
     for group in sorted(rest, key=lambda g: _order(snapshot, g)):
-        try:
-            place(replace(snapshot, groups=(*able, group)))
+        try:  # whether they fit together is the same for all strategies, and most of them search for long
+            place(replace(snapshot, groups=(*able, group), strategy="fastest"))
         except InfeasibleError as error:
             failed[group.spec.name] = error
         else:
@@ -224,13 +226,18 @@ def _bound(whole: Instance, placement: Placement) -> float:
 
 
 def _gain(whole: Instance, snapshot: PlanningSnapshot, placement: Placement, chosen: NetworkChoices) -> float:
-    """How much better `placement` is than what serves now; infinite when that cannot serve all nodes."""
+    """How much better `placement` is than what serves now; infinite when that cannot serve all nodes.
+
+    Several groups are compared as plans are: the first level that differs by more than :data:`TOLERANCE` counts.
+    """
     shares, numbers = _shares(whole, snapshot.current), Problem.of(whole)
     now = _serving(whole, snapshot, chosen)
     if now is None or objective.breaches(numbers, shares):
         return float("inf")
-    before = objective.share_cycle(Problem.of(now), shares)
-    return before / objective.share_cycle(numbers, _shares(whole, placement.shares))
+    before, after = Problem.of(now), _shares(whole, placement.shares)
+    if len(whole.group_names) == 1:
+        return objective.share_cycle(before, shares) / objective.share_cycle(numbers, after)
+    return levels.gain(whole, levels.ratios(now, before, shares), levels.ratios(whole, numbers, after), TOLERANCE)
 
 
 def _shares(whole: Instance, by_name: Mapping[str, Mapping[str, float]]) -> FloatArray:
@@ -271,13 +278,17 @@ NOTHING = Prediction({}, {}, {})
 
 
 def predict(snapshot: PlanningSnapshot) -> Prediction:
-    """Return the FPS of `snapshot`'s groups on the devices where they serve now; NOTHING while one is lost."""
+    """Return the FPS of `snapshot`'s groups on the devices where they serve now.
+
+    Groups that stand still, since a device is lost or runs a network of theirs no more, are left out.
+    """
+    chosen = serving(snapshot)
+    groups = tuple(group for group in snapshot.groups if _serves(snapshot, group, chosen))
+    if not groups:
+        return NOTHING
     try:
         with translated():
-            chosen = serving(snapshot)
-            if any((node, device) not in chosen for node, places in snapshot.current.items() for device in places):
-                return NOTHING
-            now = build_instance(snapshot, chosen)
+            now = build_instance(replace(snapshot, groups=groups), chosen)
             numbers = Problem.of(now)
     except (InfeasibleError, BadInputError):
         return NOTHING
@@ -286,6 +297,12 @@ def predict(snapshot: PlanningSnapshot) -> Prediction:
     return Prediction(
         rates, objective.limits(now, numbers, shares, rates), objective.host_seconds(now, numbers, shares)
     )
+
+
+def _serves(snapshot: PlanningSnapshot, group: GroupRecord, chosen: NetworkChoices) -> bool:
+    """Whether all nodes of `group` serve where they are."""
+    nodes = [node_name(group, node) for node in group.spec.depth_first()]
+    return all((node, device) in chosen for node in nodes for device in snapshot.current.get(node, {}))
 
 
 def _shares_change(snapshot: PlanningSnapshot, placement: Placement, node: str) -> bool:

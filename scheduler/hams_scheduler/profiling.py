@@ -15,7 +15,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from hams_scheduler.events import Command, Note, Profile
-from hams_scheduler.network import Cell
+from hams_scheduler.network import Cell, Network
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.state_parts import GroupCells, NeededCell, check
 from hams_shared.wire.messages.agents import DeviceRecord, ProfileRecord
@@ -149,13 +149,20 @@ def waits_for_benchmark(state: SchedulerState, record: GroupRecord) -> bool:
             (device, network.key(state.devices.records[device]))
             for network in state.groups.networks(record, node)
             for device in able
-            if not pin or device in pin
+            if (not pin or device in pin) and not _out(state, device, network)
         ]
         known = state.profiles.records
         runs = any(key in known and known[key].fps > 0 for _, key in cells)
         if not runs and not absent.isdisjoint(cells):
             return True
     return False
+
+
+def _out(state: SchedulerState, device: str, network: Network) -> bool:
+    """Whether `device` does not run `network`, whatever was measured."""
+    digest = network.model.digest
+    banned = (state.devices.incarnation(device), digest) in state.groups.banned
+    return banned or digest in state.devices.faulty(device)
 
 
 # ── what starts now ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ from functools import partial
 from hams_scheduler import events, profiling
 from hams_scheduler.plan_answers import answer, answer_survival
 from hams_scheduler.solver.strategies.registry import names
+from hams_scheduler.solver_threads import asked
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.supposed import supposed
 from hams_scheduler.variant_choice import PlanningSnapshot
@@ -88,11 +89,25 @@ class Questions:
             log.warning("plan answer is lost: %s", error)
 
     async def compare(self, command: events.AnswerPlan) -> None:
-        """Answer what each requested strategy would do; ``all`` means every one there is."""
-        answers = [await asyncio.to_thread(_guarded, *question) for question in _questions(command)]
+        """Answer what each requested strategy would do; ``all`` means every one there is.
+
+        When nobody waits any more, no further strategy is begun.
+        """
+        answers = []
+        for question in _questions(command):
+            found = await asked(partial(self._unless_withdrawn, command.request_id, *question))
+            if found is None:
+                return
+            answers.append(found)
         future = self._waiting.get(command.request_id)
         if future is not None and not future.done():
             future.set_result(PlanAnswer(answers=tuple(answers), matrix=matrix_view(command.snapshot)))
+
+    def _unless_withdrawn(
+        self, request_id: str, strategy: str, question: Callable[[], StrategyAnswer]
+    ) -> StrategyAnswer | None:
+        """Answer one question in its thread; None: nobody waits for it any more."""
+        return _guarded(strategy, question) if request_id in self._waiting else None
 
 
 def _questions(command: events.AnswerPlan) -> list[tuple[str, Callable[[], StrategyAnswer]]]:
@@ -102,8 +117,8 @@ def _questions(command: events.AnswerPlan) -> list[tuple[str, Callable[[], Strat
         survive = request.survive
         return [("optimal", lambda: answer_survival(supposed(snapshot, request), survive))]
     wanted = names() if request.strategies == ("all",) else request.strategies
-    asked = [dataclasses.replace(snapshot, strategy=strategy) for strategy in wanted]
-    return [(one.strategy, partial(_answer, one, request)) for one in asked]
+    snapshots = [dataclasses.replace(snapshot, strategy=strategy) for strategy in wanted]
+    return [(one.strategy, partial(_answer, one, request)) for one in snapshots]
 
 
 def _answer(snapshot: PlanningSnapshot, request: PlanRequest) -> StrategyAnswer:

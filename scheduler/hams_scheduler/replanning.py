@@ -12,6 +12,7 @@ from hams_scheduler import plan_switching, profiling
 from hams_scheduler.events import Command, Note, Prepare, Prepared, Solve, Solved
 from hams_scheduler.kept_plans import CPU_PART, Inputs, Numbers, near
 from hams_scheduler.planning import Solution
+from hams_scheduler.standing_still import stands_still
 from hams_scheduler.state import SchedulerState
 from hams_scheduler.variant_choice import PlanningSnapshot
 from hams_shared.wire.messages.group import GroupRecord
@@ -51,13 +52,13 @@ def _question(state: SchedulerState, groups: list[GroupRecord], *, hasty: bool, 
 def _to_place(state: SchedulerState, groups: list[GroupRecord]) -> list[GroupRecord]:
     """The groups to place now: all when all is measured; none as long as benchmarks are worth waiting for.
 
-    A group that served and lost a device waits only for benchmarks without which it cannot be placed. The others do not
-    wait then either, unless they cannot be placed without a benchmark: their turn comes with it.
+    A group that stands still waits only for benchmarks without which it cannot be placed. The others do not wait then
+    either, unless they cannot be placed without a benchmark: their turn comes with it.
     """
     if not profiling.unmeasured(state, groups):
         return groups
     ready = [group for group in groups if not profiling.waits_for_benchmark(state, group)]
-    return ready if any(state.lost_device(group.spec.name) for group in ready) else []
+    return ready if any(stands_still(state, group.spec.name) for group in ready) else []
 
 
 # ── plans for losses that may come ────────────────────────────────────────────────────────────────────────────────

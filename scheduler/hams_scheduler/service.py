@@ -21,10 +21,9 @@ from hams_scheduler.leader.lease import Lease
 from hams_scheduler.leader.lease_store import Leadership
 from hams_scheduler.leader.plan_store import WRITE_RETRY_S, PlanStore, Write, WriteQueue
 from hams_scheduler.model_keeper import ModelKeeper
-from hams_scheduler.planning import Solution, decide
 from hams_scheduler.questions import Questions
+from hams_scheduler.solver_threads import decided
 from hams_scheduler.state import SchedulerState
-from hams_scheduler.variant_choice import PlanningSnapshot
 from hams_scheduler.view import scheduler_view
 from hams_shared.bus.protocol import Bus, Handler, KeyValue, Message, Registration
 from hams_shared.bus.records import changes, opened, restore, watched
@@ -35,7 +34,6 @@ from hams_shared.errors import (
     HamsError,
     MessageError,
     NotLeaderError,
-    as_hams_error,
 )
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.runtime.lifecycle import Jobs, ended
@@ -378,7 +376,7 @@ class SchedulerService:
         self._do(events.VideoMeasured(command.key, cost))
 
     async def _solve(self, command: events.Solve) -> None:
-        self._do(events.Solved(command.generation, *await _decided(command.snapshot)))
+        self._do(events.Solved(command.generation, *await decided(command.snapshot)))
 
     async def _prepare(self, command: events.Prepare) -> None:
         """Compute the plans for a loss that may come, in a thread; its CPU time decides when the next is computed.
@@ -386,15 +384,5 @@ class SchedulerService:
         What the whole process spends meanwhile counts, since a strategy may have threads of its own.
         """
         begin = time.process_time()
-        solution, _ = await _decided(command.snapshot)
+        solution, _ = await decided(command.snapshot)
         self._do(events.Prepared(command.generation, solution, time.process_time() - begin))
-
-
-async def _decided(snapshot: PlanningSnapshot) -> tuple[Solution | None, HamsError | None]:
-    """Run the solver in a thread; return its solution, or None and why there is none."""
-    try:
-        return await asyncio.to_thread(decide, snapshot, time.time()), None
-    except Exception as error:
-        if not isinstance(error, HamsError):
-            log.exception("solving failed")
-        return None, as_hams_error(error)

@@ -87,15 +87,6 @@ class SchedulerState:
         plan = self.plans.serving(group)
         return plan is None or plan.group != self.groups.records.get(group) or group in self.groups.errors
 
-    def lost_device(self, group: str) -> bool:
-        """Whether the active plan of `group` uses a device that is lost."""
-        plan = self.plans.active(group)
-        return plan is not None and not plan.devices <= set(self.devices.alive())
-
-    def lost_serving_device(self) -> bool:
-        """Whether some group that serves has lost a device."""
-        return any(self.lost_device(group) for group in self.plans.records)
-
     def not_admitted(self, group: str, node: str, variant: str) -> bool:
         """Whether a node is served with a variant that its accuracy floor does not admit (any more)."""
         plan = self.plans.serving(group)
@@ -110,11 +101,13 @@ class SchedulerState:
         return known_work(self.learned, record, node)
 
     def measured_fps(self, group: str) -> float:
-        """Frames/s that `group` does now, those included that no device looks at; 0 when unknown."""
+        """Frames/s that `group` does now, those included that no device looks at; 0 when unknown, or without a plan."""
         plan = self.plans.active(group)
-        if plan is not None and leaves_out(plan.group.spec):
+        if plan is None:
+            return 0.0
+        if leaves_out(plan.group.spec):
             return self.learned.frames.fps(group, plan.group.deployed_at)
-        return self.learned.measured_fps(group)
+        return self.learned.measured_fps(group, self.devices.alive())
 
     def measured(self, network: Network, source: Network, device: str) -> ProfileRecord | None:
         """How fast `network`, the `source` of a node or a variant of it, is on `device`; None: not measured."""

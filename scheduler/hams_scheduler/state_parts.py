@@ -184,6 +184,8 @@ class Groups:
     """By (group, incarnation): why an agent refused a plan. That incarnation gets no node of the group again."""
     banned: dict[tuple[str, str], str] = field(default_factory=dict)
     """By (incarnation, digest): why an agent does not run a network that was measured."""
+    answered: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    """By (group, incarnation, digest): the newest plan whose refusal was taken."""
     revision: int = 0
     variants_revision: int = 0
     """Grows when the networks that may serve change."""
@@ -227,6 +229,7 @@ class Groups:
     def forget(self, incarnations: set[str]) -> None:
         """Drop what agents refused in other than these incarnations."""
         self.banned = {one: why for one, why in self.banned.items() if one[0] in incarnations}
+        self.answered = {one: epoch for one, epoch in self.answered.items() if one[1] in incarnations}
         self.refused = {one: why for one, why in self.refused.items() if one[1] in incarnations}
 
     def validate(self) -> None:
@@ -311,9 +314,7 @@ class Profiles:
     def seen(self, record: ProfileRecord) -> None:
         """Store a measurement in KV. An agent writes it whose answer was lost: nobody waits for that any more."""
         self.add(record)
-        for device, (cell, _) in list(self.running.items()):
-            if cell.key == record.key:
-                del self.running[device]
+        self.running = {device: one for device, one in self.running.items() if one[0].key != record.key}
 
     def failed(self, incarnation: str, cell: Cell, why: str, now: float) -> int:
         """Note a benchmark that ended without an answer; return how often it was attempted by now."""

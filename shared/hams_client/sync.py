@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Collection, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from hams_client.events import Event
 from hams_client.feed import Feed
 from hams_client.history import HistoryEntry
 from hams_client.result import Result
-from hams_shared.errors import NoResultError
+from hams_shared.errors import HamsError, NoResultError
 from hams_shared.wire.frames import Output
 from hams_shared.wire.messages.pipeline import GroupSummary
 
@@ -36,6 +36,8 @@ class SyncHams:
     def __init__(self, hams: Hams, loop: asyncio.AbstractEventLoop) -> None:
         self._hams = hams
         self._loop = loop
+        self._closing: set[asyncio.Task[None]] = set()
+        """Iterators that the loop's own thread has collected, until they have ended."""
 
     def infer(self, group: str, image: Image, *, deadline: float = 30.0, traceparent: str = "") -> Result:
         """As :meth:`hams_client.Hams.infer`."""
@@ -153,8 +155,25 @@ class SyncHams:
         except StopAsyncIteration:
             return
         finally:
-            if not self._loop.is_closed():
+            if self._in_loop():  # the garbage collector runs in any thread; this one cannot wait for itself
+                closing = self._loop.create_task(_close(feed))
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
+            elif not self._loop.is_closed():
                 self._run(feed.aclose())
+
+    def _in_loop(self) -> bool:
+        """Whether this is the thread of the connection's loop."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:  # no loop runs in this thread
+            return False
+
+
+async def _close(feed: Feed[T] | AsyncGenerator[T, None]) -> None:
+    """End a feed that nobody waits for: an error (the connection is lost) has no receiver."""
+    with suppress(HamsError):
+        await feed.aclose()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import numpy as np
 from typer.testing import CliRunner
@@ -20,7 +21,9 @@ from hams_shared.bus.journal import events_journal
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.protocol import Bus, Place
 from hams_shared.group.node_spec import GallerySpec
+from hams_shared.group.spec import parse_group
 from hams_shared.wire import codec, subjects
+from hams_shared.wire.messages.group import GroupRecord, ModelPart, ModelRef
 from support.events import event
 from support.nats_server import NatsServer
 
@@ -59,6 +62,31 @@ async def test_keep_days_acts_while_a_group_is_not_deployed(connect: Connect, na
         assert await left(bus, f"{name}-gone") == []
         assert [len(await left(bus, f"{name}-{which}")) for which in ("here", "ever")] == [2, 2]
         assert await sweep(bus, NOW + 2 * DAY_S) == 0
+
+
+async def test_keep_days_acts_on_the_gallery_of_a_node_that_a_deployed_group_no_longer_has(
+    connect: Connect, name: str
+) -> None:
+    async with connect() as bus:
+        await sweep(bus, NOW + 1000 * DAY_S)  # what other tests have left on this broker
+        groups, week = await bus.kv(subjects.bucket("groups")), GallerySpec(keep_days=7)
+        for group, node, params in (
+            (f"{name}-without", "who", {}),
+            (f"{name}-renamed", "person", {"gallery": {"keep_days": 7}}),
+            (f"{name}-with", "who", {"gallery": {"keep_days": 7}}),
+        ):
+            await seen(bus, group, NOW - 8 * DAY_S, NOW - 6 * DAY_S, spec=week)
+            await groups.put(group, codec.encode(deployed(group, node, params)))
+        assert await sweep(bus, NOW) == 2
+        assert [await left(bus, f"{name}-{which}") for which in ("without", "renamed")] == [[NOW - 6 * DAY_S]] * 2
+        assert len(await left(bus, f"{name}-with")) == 2  # its pipeline has it in use: see GalleryKeeper
+
+
+def deployed(group: str, node: str, params: dict[str, Any]) -> GroupRecord:
+    task = {"type": "embedding", **params}
+    spec = parse_group({"name": group, "nodes": {node: {"model": "m.onnx", "input": {"size": [8, 8]}, "task": task}}})
+    part = ModelPart(suffix=".onnx", digest=NETWORK, size=1)
+    return GroupRecord(spec=spec, models={node: ModelRef(name="m", digest=NETWORK, parts=(part,))}, deployed_at=NOW)
 
 
 async def test_a_gallery_of_an_earlier_version_is_left_until_it_is_deployed(connect: Connect, name: str) -> None:

@@ -309,6 +309,7 @@ def test_places_and_rules_may_change_at_any_time_while_tracks_go_on() -> None:
             events.validate()
             inside = {name: zone.inside for name, zone in events.counts().zones.items()}
             assert inside == {name: sum(name in one.zones for one in reader.lives.values()) for name in inside}
+            assert events.counts().tracks == sum(not one.ended for one in reader.lives.values())
             assert {zone for one in reader.lives.values() for zone in one.zones} <= inside.keys()
         for event in events.end_all("undeployed"):
             reader.take(event)

@@ -101,6 +101,7 @@ class StreamMachine(RuleBasedStateMachine):
                     if command.node == command.plan.group.spec.root:  # its children go on under the frame's plan
                         assert command.plan is (canary.plan if tried and canary is not None else self.core.plan)
                     assert command.id.frame not in self.closed
+                    assert len(command.objects) == len(command.sources)
                     if tried and command.id.attempt == 0:
                         self.unserved.add(command.id.frame)
                     elif not tried:

@@ -23,6 +23,8 @@ class Hooks:
     """The same, as they came."""
     headers: list[dict[str, str]] = field(default_factory=list)
     """Those of each request; names in lower case."""
+    paths: list[str] = field(default_factory=list)
+    """Those of each request, with the query."""
     retry_after: str | None = None
     """A header of each answer."""
     url: str = ""
@@ -37,6 +39,7 @@ def hook_server() -> Iterator[Hooks]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             hooks.headers.append({name.lower(): value for name, value in self.headers.items()})
+            hooks.paths.append(self.path)
             hooks.bodies.append(body)
             hooks.posted.append(json.loads(body))
             status = hooks.statuses.pop(0) if hooks.statuses else 204

@@ -199,6 +199,18 @@ def cut(path: Path, share: float = 0.6) -> Path:
     return short
 
 
+def trimmed(path: Path, start: float, seconds: float) -> Path:
+    """Write an MP4 whose edit list shows `seconds` from `start` on, and that has all frames; return that path."""
+    data = bytearray(path.read_bytes())
+    edit = data.index(b"elst") + 4
+    for box, at, value in ((b"mvhd", edit + 8, seconds), (b"mdhd", edit + 12, start)):
+        ticks = data.index(box) + 16
+        data[at : at + 4] = round(value * int.from_bytes(data[ticks : ticks + 4], "big")).to_bytes(4, "big")
+    short = path.with_stem(f"{path.stem}-trimmed")
+    short.write_bytes(data)
+    return short
+
+
 def overwritten(path: Path, start: float = 0.4, end: float = 0.5, seed: int = 1) -> Path:
     """Write the file with random bytes from `start` to `end`, shares of its length, beside it; return that path."""
     data = bytearray(path.read_bytes())

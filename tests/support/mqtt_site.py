@@ -51,12 +51,18 @@ def scheduler_view(*specs: GroupSpec) -> SchedulerView:
 
 
 def stream_view(
-    group: str = "yard", stream: str = "cam", *, inside: dict[str, int] | None = None, ins: int = 0, **more: Any
+    group: str = "yard",
+    stream: str = "cam",
+    *,
+    inside: dict[str, int] | None = None,
+    ins: int = 0,
+    tracks: int | None = None,
+    **more: Any,
 ) -> StreamView:
     zones = {
         zone: ZoneCounts(inside=n, entries=n, exits=0, dwell_s=0.0) for zone, n in (inside or {}).items()
     }  # fmt: skip
-    places = PlaceCounts(zones=zones, lines={"gate": LineCounts(ins=ins, outs=0)})
+    places = PlaceCounts(tracks=tracks, zones=zones, lines={"gate": LineCounts(ins=ins, outs=0)})
     more = {"state": "playing", "fps": 9.96, "p50_ms": 41.7, **more}
     return StreamView(group=group, stream=stream, places=places, **more)
 

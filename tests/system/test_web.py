@@ -169,6 +169,19 @@ async def test_credentials_of_another_site_and_of_parts_are_refused(client: Clie
 
 
 @pytest.mark.smoke
+@pytest.mark.parametrize(
+    ("key_of", "name"), [("agent-box", "dashboard"), ("dashboard", "admin"), ("pipeline", "app"), ("app", "admin-x")]
+)
+async def test_a_file_that_states_another_name_is_refused(client: Client, site: Path, key_of: str, name: str) -> None:
+    text = (site / f"{key_of}.creds").read_text().replace(f"credentials of {key_of}", f"credentials of {name}")
+    answer = await client.post("/api/session", text)
+    assert (answer.status_code, answer.json()["code"]) == (401, "credentials")
+    assert f"the key in this file is not that of {name}" in answer.json()["text"]
+    assert (client.site.connections, len(client.site.sessions)) == ({}, 0)
+    assert (await client.get("/api/self")).status_code == 401
+
+
+@pytest.mark.smoke
 async def test_a_session_ends_when_it_is_idle(client: Client, site: Path) -> None:
     await client.post("/api/session", (site / "admin.creds").read_text())
     client.site.now = lambda: 1e9

@@ -9,9 +9,12 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 
 from hams_client import Event
+from hams_services.pipeline import event_outbox
 from hams_services.pipeline.event_outbox import KEEP_S, EventOutbox
+from hams_shared.bus.journal import events_journal
 from hams_shared.bus.memory.client import InMemoryBus
-from hams_shared.errors import BadInputError, NotFoundError
+from hams_shared.bus.protocol import Bus, Journal
+from hams_shared.errors import BadInputError, BrokerError, CredentialsError, DeadlineError, HamsError, NotFoundError
 from hams_shared.runtime.lifecycle import ended
 from hams_shared.wire import codec
 from hams_shared.wire.messages.events import TracksRecord
@@ -233,6 +236,52 @@ async def test_a_record_is_written_once_a_second_and_after_its_events(world: Sys
         assert await box.outbox.flush(5)
     async with Box(world) as box:
         assert box.recovered == {}
+
+
+async def test_no_record_is_written_over_one_that_is_still_to_be_read(world: System) -> None:
+    await deployed(world)
+    async with Box(world) as box:
+        box.outbox.keep("s0", b"of before")
+        assert await box.outbox.flush(5)
+    async with Box(world) as box:
+        box.outbox.hold()
+        box.outbox.keep("s0", b"first")
+        box.outbox.put([event("new", 1)])
+        box.outbox.keep("s0", b"newest")
+        await world.later(60)
+        assert box.outbox.published == 1  # events do not wait
+        assert (await box.outbox.recover())["s0"].tracks == b"of before"
+        assert not await box.outbox.flush(1)
+        box.outbox.release()
+        assert await box.outbox.flush(5)
+    async with Box(world) as box:
+        assert box.recovered["s0"].tracks == b"newest"
+        assert box.recovered["s0"].events == ()
+
+
+async def test_what_an_earlier_life_left_is_asked_for_until_the_broker_gives_it(
+    world: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await deployed(world)
+    async with Box(world) as box:
+        box.outbox.keep("s0", b"of before")
+        assert await box.outbox.flush(5)
+    errors: list[HamsError] = [BrokerError("no leader"), DeadlineError("no answer"), CredentialsError("refused")]
+
+    async def elects(bus: Bus) -> Journal:
+        if len(errors) > 1:
+            raise errors.pop(0)
+        return await events_journal(bus)
+
+    async def refuses(bus: Bus) -> Journal:
+        raise errors[-1]
+
+    monkeypatch.setattr(event_outbox, "events_journal", elects)
+    async with Box(world) as box:
+        assert box.recovered["s0"].tracks == b"of before"
+    monkeypatch.setattr(event_outbox, "events_journal", refuses)
+    with pytest.raises(CredentialsError):
+        await EventOutbox(world.bus, "grey").recover()
 
 
 async def test_what_is_wrong_is_named(world: System) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
 from hams_services.ctl.actions.gallery import ask_gallery
+from hams_services.pipeline.gallery import DAY_S
+from hams_services.pipeline.gallery_janitor import sweep
 from hams_services.pipeline.gallery_keeper import SAVE_S
 from hams_services.pipeline.gallery_pages import key
+from hams_services.pipeline.gallery_store import GalleryStore
 from hams_services.pipeline.service import PipelineService
 from hams_shared.errors import NotFoundError
 from hams_shared.wire import subjects
@@ -18,7 +22,7 @@ from hams_shared.wire.messages.gallery import GalleryAnswer, GalleryRequest
 from hams_shared.wire.messages.group import GroupRecord
 from support.world.parts import Part
 from support.world.stub import PERSONS
-from support.world.system import SIZE, System, light
+from support.world.system import SIZE, System, boxes_and_light, light
 
 
 def image(who: int) -> np.ndarray:
@@ -170,6 +174,88 @@ async def test_capacity_holds_over_a_restart(world: System) -> None:
     await box.restart()
     assert (await box.sees(7))["identity"] == 6
     assert sorted(await box.names()) == [4, 5, 6]
+
+
+async def test_a_lower_capacity_holds_at_once(world: System) -> None:
+    box = await site(world, capacity=6)
+    for who in range(6):
+        await box.sees(who)
+    await box.redeploy(group(capacity=2))
+    for who in (6, 7, 0):
+        await box.sees(who)
+        assert len(await box.names()) == 2
+    await box.restart()
+    await box.sees(1)
+    assert sorted(await box.names()) == [8, 9]
+
+
+@pytest.mark.parametrize("cadence", [1, "track"])
+async def test_who_comes_to_a_stream_that_is_deployed_again_is_not_taken_for_who_was_there(
+    world: System, cadence: int | str
+) -> None:
+    """Its tracks are counted from 1 again."""
+    both, rest = followed(2, cadence), followed(2, cadence)
+    del rest["streams"]["s0"]
+    world.scheduler()
+    box = Site(world, world.pipeline(), world.record(both)[0])
+    world.agent("sim")
+    await world.alive(1)
+    await box.redeploy(both)
+    assert await told(world, 3) == {0, 1}  # each image shows two objects, alike
+    for identity in (0, 1):
+        await box.ask(verb="name", identity=identity, name=f"Anna {identity}")
+    await box.redeploy(rest)
+    await box.redeploy(both)
+    assert await told(world, 5) == {2, 3}
+    assert await box.names() == {0: "Anna 0", 1: "Anna 1", 2: "", 3: ""}
+
+
+def followed(streams: int, cadence: int | str) -> dict[str, Any]:
+    """A group that recognises the objects that it follows."""
+    task = {"type": "embedding", "gallery": {"threshold": 0.9}}
+    whole = boxes_and_light(streams=streams, node={"model": "person", "task": task, "cadence": cadence})
+    whole["nodes"]["find"]["track"] = {"confirm_hits": 1}
+    return whole
+
+
+async def told(world: System, who: int) -> set[int]:
+    """Show images of a person for 2 s; return all identities in the results."""
+    found = set()
+    async with world.hams.results("grey") as results:
+        for _ in range(20):
+            await world.hams.push("grey", "s0", image(who))
+            objects = (await anext(results)).data["objects"]
+            found |= {one["light"].get("identity") for one in objects if "light" in one}
+            await world.later(0.1)
+    return found - {None}
+
+
+@pytest.mark.parametrize("gallery", [False, True], ids=["no gallery", "that of another node"])
+async def test_keep_days_acts_on_a_gallery_that_the_deployed_group_no_longer_has(world: System, gallery: bool) -> None:
+    box = await site(world, keep_days=30)
+    await box.sees(3)
+    await box.ask(verb="name", identity=0, name="Anna")
+    left = box.head
+    other = group()
+    other["nodes"] = {"other": other["nodes"]["light"]}
+    if not gallery:
+        del other["nodes"]["other"]["task"]["gallery"]
+    await box.redeploy(other)
+    await world.later(2 * SAVE_S)
+    now, store = time.time(), await GalleryStore.open(world.bus, "grey")
+
+    async def known() -> int:
+        found = await store.load(left)
+        assert found is not None
+        return len(found)
+
+    assert await sweep(world.bus, now + 29 * DAY_S) == 0
+    assert await known() == 1
+    assert await sweep(world.bus, now + 31 * DAY_S) == 1
+    await world.later(2 * SAVE_S)
+    assert await known() == 0
+    await box.redeploy(group())
+    assert (await box.sees(3))["identity"] == 1  # no number is given twice
 
 
 async def test_vectors_of_another_network_are_set_aside_and_status_says_so(world: System) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 
 from hams_shared.errors import SourceError
 from support.bombs import png
+from support.world.stub import StubDevice
 from support.world.system import System, light, picture
 
 
@@ -25,3 +28,24 @@ async def test_a_bomb_is_refused_and_everything_goes_on(world: System) -> None:
     assert (await world.hams.push("grey", "s0", picture(6))).frame == 0
     large = np.full((2000, 3000, 3), 50, np.uint8)
     assert (await world.hams.infer("grey", large)).objects[0]["light"]["value"] == pytest.approx(50, abs=0.5)
+
+
+async def test_a_frame_that_is_too_long_for_a_picture_harms_nobody(world: System) -> None:
+    """A JPEG has 65,500 pixels in a row at most."""
+    await world.box(a=StubDevice(fps=100))
+    await world.deploy(light())
+    seen: list[int] = []
+
+    async def watch() -> None:
+        async for result, _ in world.hams.pictures("grey"):
+            seen.append(result.frame)
+
+    watching = asyncio.ensure_future(watch())
+    world.play(fps=10)
+    await world.until(lambda: seen)
+    long = (await world.hams.push("grey", "s0", np.full((2, 65_501, 3), 50, np.uint8))).frame
+    await world.until(lambda: seen[-1] > long + 3)
+    assert long not in seen
+    assert (await world.stream()).delivered > long
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)

@@ -49,7 +49,8 @@ async def test_counts_are_the_pipelines_own(world: System) -> None:
         stream = await world.stream()
         inside = {zone: b"%d" % count.inside for zone, count in stream.places.zones.items()}
         shown = {zone: found[f"hams/grey/s0/zone/{zone}/count"] for zone in ("left", "none")}
-        return inside == shown and shown["left"] != b"0"
+        picture = found["hams/grey/s0/count"] == b"%d" % (stream.places.tracks or 0)
+        return picture and inside == shown and shown["left"] != b"0"
 
     await world.until(agrees, what="the same counts", every=0.5)
     found = await bridge.look()

@@ -218,3 +218,19 @@ async def test_outputs_of_one_node_can_be_tapped_before_the_join(world: System) 
         output = await anext(outputs)
     assert (output.id.frame, output.device) == (0, "box.stub.sim")
     assert output.items[0]["value"] == pytest.approx(3 * STEP, abs=0.5)
+
+
+async def test_a_stream_that_was_a_file_times_pushed_frames_by_their_arrival(world: System) -> None:
+    folder = world.folder / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        cv2.imwrite(str(folder / f"{number}.png"), picture(number))
+    await world.box(a=StubDevice(fps=100))
+    await world.deploy(light({"source": str(folder), "pace": "max", "fps": 25}))
+    results = await world.listen()
+    await world.deploy(light())
+    world.play(fps=0.1, count=4)
+    await world.until(lambda: len(results.received) >= 4, within=100)
+    times = [one.media_time_s for one in results.received[-4:]]
+    assert None not in times
+    assert np.diff(times) == pytest.approx([10.0] * 3, abs=0.1)

@@ -5,6 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
+from hams_services.pipeline import event_outbox
+from hams_services.pipeline.group_events import KEEP_OPEN_S
+from hams_shared.bus.journal import events_journal
+from hams_shared.bus.protocol import Bus, Journal
+from hams_shared.errors import DeadlineError
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, boxes_and_light, picture
 
@@ -168,6 +175,75 @@ async def test_events_of_tracks_zones_and_rules_outlive_a_pipeline(world: System
     assert sorted(one for one in kinds if one[0] == "end") == [("end", 1, "restart"), ("end", 2, "restart")]
     await world.control.undeploy("grey")
     await world.later(3.0)
+
+
+async def stays(world: System, seconds: float) -> None:
+    """Show two things that do not move; one of them is in the zone."""
+    for number in range(int(2 * seconds)):
+        await world.hams.push("grey", "s0", picture(1 + number % 40))
+        await world.later(0.5)
+
+
+async def ends(world: System) -> list[tuple[str, int, float]]:
+    """Kind, track and time of all events with which tracks of the first run left zones and ended."""
+    found: list[tuple[str, int, float]] = []
+    run = ""
+    async with asyncio.timeout(30):
+        async for one in world.hams.events("grey", since=3600, follow=False):
+            run = run or one.run
+            if one.run == run and one.kind in ("zone_left", "end"):
+                assert one.kind == "zone_left" or one.reason == "restart"
+                found.append((one.kind, one.track, one.age_s if one.kind == "end" else one.dwell_s))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_who_is_in_a_zone_for_long_was_there_until_the_pipeline_stopped(world: System, killed: bool) -> None:
+    world.scheduler()
+    pipeline = world.pipeline()
+    world.agent("one", StubDevice(fps=40))
+    await world.alive(1)
+    await world.deploy(tracked({"track": {"confirm_hits": 1}}, {"cadence": "track"}, stream=YARD))
+    await stays(world, 100)
+    await (pipeline.kill() if killed else pipeline.stop())
+    pipeline.start()
+    await world.until(world.stream, what="the pipeline")
+    await world.until(lambda: ended(world), what="the ends of tracks")
+    assert [one[:2] for one in await ends(world)] == [("end", 1), ("end", 2), ("zone_left", 1)]
+    for _, _, seconds in await ends(world):
+        assert 100 - (KEEP_OPEN_S + 2 if killed else 1) <= seconds <= 100
+
+
+async def ended(world: System) -> bool:
+    return len(await ends(world)) == 3
+
+
+@pytest.mark.parametrize("away_s", [8.0, 300.0], ids=["while it starts", "for minutes"])
+async def test_tracks_of_before_end_once_the_broker_gives_its_events(
+    world: System, away_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.scheduler()
+    pipeline = world.pipeline()
+    world.agent("one", StubDevice(fps=40))
+    await world.alive(1)
+    await world.deploy(tracked({"track": {"confirm_hits": 1}}, {"cadence": "track"}, stream=YARD))
+    await stays(world, 15)
+    await pipeline.stop()
+    back = world.clock.now() + away_s
+
+    async def elects(bus: Bus) -> Journal:
+        if world.clock.now() < back:
+            raise DeadlineError("the broker did not answer within 5 s")
+        return await events_journal(bus)
+
+    monkeypatch.setattr(event_outbox, "events_journal", elects)
+    pipeline.start()
+    await world.until(world.stream, what="the pipeline")
+    results = await world.listen()
+    await stays(world, 40)
+    assert len(results.received) == 80  # the group does not wait for it
+    await world.later(max(0.0, back - world.clock.now()) + 5.0)
+    assert [one[:2] for one in await ends(world)] == [("end", 1), ("end", 2), ("zone_left", 1)]
 
 
 async def test_tracks_end_when_a_camera_gives_no_frames(world: System) -> None:

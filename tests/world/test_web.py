@@ -11,8 +11,9 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from hams_services.web import api_timeline
+from hams_services.web import api_state, api_timeline, pictures
 from hams_services.web.options import WebOptions
+from hams_services.web.pictures import MOST_TILES
 from support.web import page
 from support.world.stub import StubDevice
 from support.world.system import System, boxes_and_light
@@ -134,9 +135,9 @@ async def test_pictures_are_made_only_while_somebody_looks_and_once_for_all_who_
     await world.deploy(boxes_and_light({"mode": "live"}))
     world.play(fps=20)
     async with page(world.bus) as client:
-        pictures, costs = client.site.pictures, client.site.costs
+        shown, costs = client.site.pictures, client.site.costs
         tile = ("grey", "s0")
-        async with aclosing(pictures.viewer([tile])) as one, aclosing(pictures.viewer([tile])) as two:
+        async with aclosing(shown.viewer([tile])) as one, aclosing(shown.viewer([tile])) as two:
             heads = [first(await anext(one)) for _ in range(10)]
             assert first(await anext(two))["frame"] > 0
             assert [h["frame"] for h in heads] == sorted({h["frame"] for h in heads})
@@ -147,11 +148,11 @@ async def test_pictures_are_made_only_while_somebody_looks_and_once_for_all_who_
             assert costs.encoded - made <= 5 * (world.clock.now() - began) + 2, "at most 5 a second"
             assert costs.encoded - made >= 80
             assert first(await anext(one))["frame"] > heads[-1]["frame"] + 100, "a slow viewer gets the newest"
-            assert pictures.streams == 1
+            assert shown.streams == 1
         await world.later(10)
         made = costs.encoded
         await world.later(30)
-        assert (costs.encoded, pictures.streams) == (made, 0)
+        assert (costs.encoded, shown.streams) == (made, 0)
 
 
 def first(records: bytes) -> dict[str, Any]:
@@ -167,6 +168,29 @@ async def test_names_of_streams_are_checked(world: System, tile: str) -> None:
     async with page(world.bus) as client:
         answer = await client.get("/api/pictures", params={"tile": tile})
         assert (answer.status_code, answer.json()["code"]) == (400, "bad-input")
+
+
+async def test_streams_that_do_not_exist_take_no_place_of_those_that_do(
+    world: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_state, "QUIET_S", 1.0)
+    await world.box(sim=StubDevice(fps=100))
+    await world.deploy(boxes_and_light({"mode": "live"}, streams=2))
+    world.play(fps=20)
+    async with page(world.bus) as client:
+        absent = [("tile", f"x/{number}") for number in range(MOST_TILES)]
+        answer = await client.get("/api/pictures", params=absent)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+        assert client.site.pictures.streams == 0
+        answer = await client.get("/api/pictures", params=[*absent[1:], ("tile", "grey/s0")])
+        assert answer.status_code == 200, "and it ends, so that the browser asks for the others again"
+        assert first(answer.content)["stream"] == "s0"
+        monkeypatch.setattr(pictures, "MOST_TILES", 1)
+        async with aclosing(client.site.pictures.viewer([("grey", "s0")])) as one:
+            await anext(one)
+            answer = await client.get("/api/pictures", params={"tile": "grey/s1"})
+            assert (answer.status_code, answer.json()["code"]) == (429, "overloaded")
+            assert client.site.pictures.streams == 1
 
 
 async def test_what_if_asks_the_scheduler_and_changes_nothing(world: System) -> None:

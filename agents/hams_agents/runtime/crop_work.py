@@ -11,7 +11,7 @@ from hams_agents.tasks.base import Detected
 from hams_agents.tasks.crops import cut, maps_of, view_of, views_of
 from hams_agents.tasks.masks import encoded
 from hams_shared.group.node_spec import CropSpec, InputSpec
-from hams_shared.wire.frames import DeferredCrops, Work
+from hams_shared.wire.frames import MAX_PIXELS, DeferredCrops, Work
 
 
 def _pad(takes: InputSpec) -> int | None:
@@ -19,11 +19,17 @@ def _pad(takes: InputSpec) -> int | None:
     return takes.pad if takes.fit == "letterbox" else None
 
 
+def _fitting(crop: CropSpec, size: tuple[int, int], others: int = 0) -> CropSpec:
+    """Return `crop` with at most as many crops of `size` (width, height) as one message takes beside `others`."""
+    most = max(0, MAX_PIXELS // (size[0] * size[1] * 3) - others)
+    return crop if crop.max_count <= most else crop.model_copy(update={"max_count": most})
+
+
 def deferred_crops(work: Work, child: str, crop: CropSpec, takes: InputSpec, objects: list[Detected]) -> Work:
-    """Return work for a device that can map the frame: where its crops are."""
+    """Return work for a device that can map the frame: where its crops are; at most as many as fit a message."""
     pad = _pad(takes)
     height, width = work.images.shape[1:3]
-    views, kept = views_of((height, width), None, objects, crop, takes.size, pad)
+    views, kept = views_of((height, width), None, objects, _fitting(crop, takes.size), takes.size, pad)
     masks = [None if view.mask is None else encoded(view.mask) for view in views] if crop.mask else []
     deferred = DeferredCrops(takes.size, pad or 0, [one.size for one in views], [one.corners for one in views], masks)
     return replace(
@@ -32,7 +38,7 @@ def deferred_crops(work: Work, child: str, crop: CropSpec, takes: InputSpec, obj
 
 
 def cut_crops(work: Work, child: str, crop: CropSpec, takes: InputSpec, found: list[list[Detected]]) -> Work:
-    """Return work with the crops themselves."""
+    """Return work with the crops themselves; at most as many as fit a message, those of the first images first."""
     width, height = takes.size
     pad = _pad(takes)
     filled: list[tuple[int, int]] = []
@@ -41,7 +47,8 @@ def cut_crops(work: Work, child: str, crop: CropSpec, takes: InputSpec, found: l
     sources: list[int] = []
     first = 0
     for image, to_frame, objects in zip(work.images, work.to_frame, found, strict=True) if found else ():
-        crops, maps, kept = cut(image, to_frame, objects, crop, takes.size, pad)
+        fitting = _fitting(crop, takes.size, len(sources))
+        crops, maps, kept = cut(image, to_frame, objects, fitting, takes.size, pad)
         pixels.append(crops)
         transforms.append(maps)
         if pad is not None:

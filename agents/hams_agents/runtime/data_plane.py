@@ -21,7 +21,7 @@ from hams_agents.runtime.serving import Finished, Visit, failure
 from hams_shared.bus import chunks
 from hams_shared.bus.mailbox import Mailboxes, Outgoing
 from hams_shared.bus.protocol import Bus, Message
-from hams_shared.errors import HamsError, MessageError, RefusedError
+from hams_shared.errors import HamsError, MessageError, RefusedError, TaskError, as_hams_error
 from hams_shared.runtime.clock import Clock
 from hams_shared.wire import subjects
 from hams_shared.wire.frame_pool import FrameReader
@@ -66,6 +66,7 @@ class DataPlane:
         self.executor = executor(self._deliver)
         self._outbox = Outbox(state.device, self._accept)
         self._sender = Sender(bus, mailboxes)
+        self._loop, self._timed = asyncio.get_running_loop(), False
 
     async def listen(self) -> None:
         """Take work from now on: from the mailbox, and by the broker."""
@@ -102,14 +103,18 @@ class DataPlane:
             if self._bad_messages & (self._bad_messages - 1) == 0:  # 1, 2, 4, 8 …: a flood does not fill the log
                 log.warning("bad work message (%d so far): %s", self._bad_messages, error)
             return []
-        return self._outbox.arrive(works, now, busy=self.executor.behind)
+        messages = self._outbox.arrive(works, now, busy=self.executor.behind)
+        self._release_later()
+        return messages
 
     def _accept(self, work: Work, visit: Visit) -> HamsError | None:
         """Queue `work`; return why it is refused."""
         refusal = self._state.admit(work.id.group, work.id.epoch, work.node)
         if refusal is not None:
             return refusal
-        served = self._loaded.nodes[(work.id.group, work.id.epoch, work.node)]
+        served = self._loaded.nodes.get((work.id.group, work.id.epoch, work.node))
+        if served is None:  # dropped since it was admitted: the event loop does so while a lane is here
+            return RefusedError(f"{self._state.device} does not serve node {work.node} any more")
         if self.executor.submit(served, work, visit):
             return None
         return RefusedError(f"the queue of {self._state.device} is full")
@@ -121,7 +126,26 @@ class DataPlane:
 
         Waits while too much is under way.
         """
-        self._sender.send(self._outbox.finished(finished, self._clock.now(), busy=self.executor.behind))
+        messages = self._outbox.finished(finished, self._clock.now(), busy=self.executor.behind)
+        self._release_later()
+        self._sender.send(messages)
+
+    def _release_later(self) -> None:
+        """Have held answers sent after `HELD_S`, though no further work may end until then. For any thread."""
+        since = self._outbox.since
+        if since is None or self._timed:
+            return
+        self._timed = True
+        wait_s = max(0.0, since + HELD_S - self._clock.now())
+        with suppress(RuntimeError):  # the loop is closed: the agent has ended
+            self._loop.call_soon_threadsafe(self._loop.call_later, wait_s, self._release, since)
+
+    def _release(self, since: float) -> None:
+        """Send the answers that are held since then, on the event loop; wait for those that are held since later."""
+        self._timed = False
+        if self._outbox.since == since:
+            self._sender.send_soon(self._outbox.flush())
+        self._release_later()
 
 
 class Outbox:
@@ -143,6 +167,13 @@ class Outbox:
         """When the oldest of them was."""
         self._last = 0.0
         """When the newest work was finished, s."""
+        self._unsendable = 0
+        """Outputs whose place an error took."""
+
+    @property
+    def since(self) -> float | None:
+        """Since when the oldest answer that is held has been held, s; None: none is."""
+        return self._since if self._frames else None
 
     def arrive(self, works: Sequence[Work], now: float, *, busy: bool) -> list[Outgoing]:
         """Queue the work of a message; return what to send now: answers where it is refused. `now` is in s."""
@@ -161,12 +192,18 @@ class Outbox:
             here: list[Work] = []
             for device, work in one.children:
                 (here if device == self._device else away.setdefault(device, [])).append(work)
+            try:
+                messages += [
+                    Outgoing(subjects.work(device), pack_works(works), works[0].peers.get(device, ""))
+                    for device, works in away.items()
+                ]
+            except Exception as error:  # the frame fails, not the device
+                closed.append((one.visit, self._failed(one.output, error)))
+                continue
             with self._lock:
                 one.visit.left += len(here)
             closed += [refused for work in here if (refused := self._queue(work, one.visit)) is not None]
             closed.append((one.visit, one.output))
-            for device, works in away.items():
-                messages.append(Outgoing(subjects.work(device), pack_works(works), works[0].peers.get(device, "")))
         return messages + self._close(closed, now, busy=busy)
 
     def flush(self) -> list[Outgoing]:
@@ -196,9 +233,30 @@ class Outbox:
     def _take(self) -> list[Outgoing]:
         held, self._held, self._frames = self._held, {}, 0
         return [
-            Outgoing(subjects.answer(group, stream), pack_outputs(outputs), mailbox)
+            Outgoing(subjects.answer(group, stream), self._packed(outputs), mailbox)
             for (group, stream, mailbox), outputs in held.items()
         ]
+
+    def _packed(self, outputs: Sequence[Output]) -> bytes:
+        try:
+            return pack_outputs(outputs)
+        except Exception:  # that of one frame is no reason to lose the others'
+            return pack_outputs([self._sendable(one) for one in outputs])
+
+    def _sendable(self, output: Output) -> Output:
+        try:
+            output.pack()
+        except Exception as error:
+            return self._failed(output, error)
+        return output
+
+    def _failed(self, output: Output, error: Exception) -> Output:
+        """Return the error that takes the place of `output`, which, or whose children's work, cannot be packed."""
+        self._unsendable += 1
+        if self._unsendable & (self._unsendable - 1) == 0:  # 1, 2, 4, 8 …: each frame may fail
+            log.error("what node %s gave cannot be sent (%d so far)", output.node, self._unsendable, exc_info=error)
+        reason = TaskError(f"what node {output.node} gave cannot be sent: {as_hams_error(error).text}")
+        return Output(output.id, output.node, self._device, [], error=reason.to_wire())
 
 
 class Sender:

@@ -97,8 +97,9 @@ class Executor:
 
     def __post_init__(self) -> None:
         self._beside = Beside(self._run_beside, self.deliver, self._start, self.pin, self.clock)
-        self.progress = (*(Progress() for _ in range(self.lanes)), self._beside.progress)
-        """Of each lane, and of the thread beside them; see :mod:`hams_agents.runtime.watchdog`."""
+        around = (Progress(), Progress()) if self.lanes == 1 else ()
+        self.progress = (*(Progress() for _ in range(self.lanes)), self._beside.progress, *around)
+        """Of each lane, of the thread beside them, of those that prepare and finish; see `runtime.watchdog`."""
         self._to_prepare = threading.Condition(self._lock)
         self._to_compute = threading.Condition(self._lock)
         self._to_finish = threading.Condition(self._lock)
@@ -117,7 +118,8 @@ class Executor:
         """Start the threads."""
         loops = [(f"lane {n}", partial(self._compute, self.progress[n])) for n in range(self.lanes)]
         if self.lanes == 1:
-            loops += [("prepare", partial(self._prepare)), ("finish", partial(self._finish))]
+            before, behind = self.progress[-2:]
+            loops += [("prepare", partial(self._prepare, before)), ("finish", partial(self._finish, behind))]
         for name, loop in loops:
             self._start(name, loop)
 
@@ -188,20 +190,24 @@ class Executor:
 
     # ── the prepare thread ────────────────────────────────────────────────────────────────────────────────────
 
-    def _prepare(self) -> None:
+    def _prepare(self, progress: Progress) -> None:
         while True:
             with self._lock:
                 turn = self._take()
                 if turn is None:
                     return
             for batch in alike(turn.items):
-                prepare(batch)
+                self._prepare_one(batch, progress)
                 with self._lock:
                     self._ready.append((turn, batch))
                     self._to_compute.notify()
             with self._lock:
                 self._preparing = False
                 self._to_compute.notify()
+
+    def _prepare_one(self, batch: Batch, progress: Progress) -> None:
+        with progress.job(batch.named("preparation of the input"), FIRST_S):
+            prepare(batch)
 
     def _take(self) -> Turn[Piece] | None:
         """Wait for work that may be made ready; None at the end. The lock is held."""
@@ -227,7 +233,7 @@ class Executor:
                 case Turn():
                     for batch in alike(work.items):
                         begun = self.clock.now()
-                        prepare(batch)
+                        self._prepare_one(batch, progress)
                         self._run(batch, progress, begun)
                 case _Job():
                     self._step(work, progress)
@@ -283,7 +289,7 @@ class Executor:
         images = sum(piece.work.count for piece in batch.pieces)
         alone = self._computing == 1 and not self._queue.size
         start = self.clock.now()
-        with progress.job(f"inference of {key[0]}/{key[1]}", self._limit_s(served, images)):
+        with progress.job(batch.named("inference"), self._limit_s(served, images)):
             infer(batch, alone=alone)
         spent = self.clock.now() - start
         failed = batch.failed
@@ -291,7 +297,7 @@ class Executor:
         if self.failures is not None:
             self.failures.inferred(batch, progress)
         if self.lanes > 1:
-            self._finish_one(batch)
+            self._finish_one(batch, progress)
             lane_s = self.clock.now() - begun
             busy_s = lane_s if alone else lane_s / self.lanes
             self._account(key, Load(len(batch.pieces), images, busy_s, failed=failed), alone=alone)
@@ -303,7 +309,7 @@ class Executor:
                 self._done.append(batch)
                 self._to_finish.notify()
         if not more:
-            self._finish_one(batch)
+            self._finish_one(batch, progress)
 
     def _run_beside(self, batch: Batch, progress: Progress) -> float:
         """Compute a batch of a slow node, in the thread beside the lanes; return how long the network took, s.
@@ -312,17 +318,17 @@ class Executor:
         """
         served = batch.pieces[0].served
         key, images = served.key, sum(piece.work.count for piece in batch.pieces)
-        prepare(batch)
+        self._prepare_one(batch, progress)
         start = self.clock.now()
         limit_s = max(FIRST_S * max(images, 1), self._limit_s(served, images))
-        with progress.job(f"inference of {key[0]}/{key[1]}", limit_s):
+        with progress.job(batch.named("inference"), limit_s):
             infer(batch, alone=False)
         spent = self.clock.now() - start
         self._keep_pace(served, images, spent, batch.failed)
         cost = Load(len(batch.pieces), images, spent / self.lanes, failed=batch.failed)
         if self.failures is not None:
             self.failures.inferred(batch, progress, beside=True)
-        self._finish_one(batch)
+        self._finish_one(batch, progress)
         with self._lock:
             self._loads.setdefault(key, Load()).add(cost, alone=True)
         return spent
@@ -366,7 +372,7 @@ class Executor:
 
     # ── the finish thread ─────────────────────────────────────────────────────────────────────────────────────
 
-    def _finish(self) -> None:
+    def _finish(self, progress: Progress) -> None:
         lane = self.threads[0]
         while True:
             with self._lock:
@@ -376,11 +382,12 @@ class Executor:
                     self.clock.wait(self._to_finish, 0.2 if self._stopping else None)
                 batch = self._done.popleft()
                 self._to_compute.notify()
-            self._finish_one(batch)
+            self._finish_one(batch, progress)
 
-    def _finish_one(self, batch: Batch) -> None:
+    def _finish_one(self, batch: Batch, progress: Progress) -> None:
         try:
-            finished = finish(batch)
+            with progress.job(batch.named("decoding"), FIRST_S):
+                finished = finish(batch)
         except Exception as error:
             finished = failures(batch, as_hams_error(error))
         served = batch.pieces[0].served

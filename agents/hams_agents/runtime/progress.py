@@ -1,9 +1,10 @@
 """The progress of a device's work: what each node has cost, and what does not end. Pure.
 
-An inference, a benchmark or a load that does not end is a *hang*. The limit of an inference is `FACTOR` times what its
-network was measured to take for as many images, at least `FLOOR_S` (a starved CPU makes short inferences many times as
-long); before it was measured, `FIRST_S` (some runtimes compile at the first inference). A benchmark's single step has
-`FIRST_S`, a load `LOAD_S`. A node whose network is changed begins anew: the time is that of the network.
+An inference, the steps before and after it, a benchmark or a load that does not end is a *hang*. The limit of an
+inference is `FACTOR` times what its network was measured to take for as many images, at least `FLOOR_S` (a starved CPU
+makes short inferences many times as long); before it was measured, `FIRST_S` (some runtimes compile at the first
+inference). The preparation of a batch's input, its decoding (tasks may be of other packages), and a benchmark's single
+step have `FIRST_S`, a load `LOAD_S`. A node whose network is changed begins anew: the time is that of the network.
 """
 
 from __future__ import annotations

@@ -98,6 +98,10 @@ class Batch:
         """Pieces for which the inference failed."""
         return sum(isinstance(self.error or piece.error, InferenceError) for piece in self.pieces)
 
+    def named(self, step: str) -> str:
+        """Return, for people, a step with the group and node that it is of."""
+        return "{} of {}/{}".format(step, *self.pieces[0].served.key)
+
 
 def prepare(batch: Batch) -> None:
     """Make the input tensor."""

@@ -41,6 +41,8 @@ MIN_EYES = 0.05
 """Eyes nearer to each other than this part of the box's width (a profile) do not give its tilt."""
 MIN_CORNER = 0.01
 """Corners are unfit where two sides that meet span less than this part of the longest side's square."""
+MOST_CORNER = 1e8
+"""Corners beyond this are unfit, pixels: four times as large, as a crop may be, they still fit a message."""
 
 MOST_SKIPPED = 32
 """Pixels of a crop, before it begins, among which one is looked for that begins at a whole pixel of the image."""
@@ -197,7 +199,7 @@ def _tilt(one: Detected) -> float:
 
 def _corners(one: Detected) -> NDArray[np.float64] | None:
     """Return the first four points, 4×2; None when they are not clockwise corners of a convex quadrilateral."""
-    if one.points is None or len(one.points) < 4 or not np.isfinite(one.points[:4]).all():
+    if one.points is None or len(one.points) < 4 or not (np.abs(one.points[:4]) < MOST_CORNER).all():  # nor NaN
         return None
     corners = np.asarray(one.points[:4], np.float64)
     sides = np.roll(corners, -1, axis=0) - corners

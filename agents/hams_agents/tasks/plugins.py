@@ -190,8 +190,8 @@ class _Description(_Guarded):
         """Raise TaskError unless the value can be encoded as a message."""
         if not isinstance(key, str):
             raise self._wrong(f"gave the key {key!r}: keys are texts")
-        if key == "objects" and isinstance(value, list):
-            return
+        if key == "objects" and isinstance(value, list) and getattr(self._task, "parts", False):
+            return  # the node's children need them as they are; the agent writes them for the message
         try:
             codec.pack(value)
         except (TypeError, ValueError, OverflowError) as error:

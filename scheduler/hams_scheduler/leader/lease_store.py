@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from hams_scheduler.leader.lease import RENEW_S, STEP_DOWN_S, Claim, Held, Lease
+from hams_scheduler.leader.lease import RENEW_S, Claim, Held, Lease
 from hams_shared.bus.protocol import KeyValue
 from hams_shared.errors import HamsError, MessageError, RefusedError
 from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
@@ -23,6 +23,8 @@ from hams_shared.wire.messages.scheduler import LeaderRecord
 log = logging.getLogger("hams.scheduler")
 
 KEY = "scheduler"
+BEGIN_S = 30.0
+"""Deadline of beginning to lead, s. The next attempt goes on where this one ended, if the lease is still held."""
 IO_S = 1.0
 """Deadline of one look or renewal, s; the answer may come later and is understood then."""
 
@@ -51,23 +53,27 @@ class Leadership:
     async def run(self) -> None:
         """Hold or seek the lease until cancelled."""
         while True:
-            try:
-                async with asyncio.timeout(IO_S):
-                    await self._turn()
-            except TimeoutError:
-                log.debug("the lease did not answer within %g s", IO_S)
-            except HamsError as error:
-                log.debug("the lease: %s", error)
+            await self._turn_in_time()
             await self._announce()
             await asyncio.sleep(RENEW_S)
 
-    async def _turn(self) -> None:
+    async def _turn_in_time(self, term: int = 0) -> None:
+        try:
+            async with asyncio.timeout(IO_S):
+                await self._turn(term)
+        except TimeoutError:
+            log.debug("the lease did not answer within %g s", IO_S)
+        except HamsError as error:
+            log.debug("the lease: %s", error)
+
+    async def _turn(self, term: int) -> None:
+        """Renew the lease, or look whether to take it; with `term`, only hold it in that."""
         for _ in range(2):  # a refused renewal is followed by a look at once
             claim = self._lease.renewal(self._clock.now())
             if claim is None:
                 found = await self._read()
                 claim = self._lease.saw(found, self._clock.now())
-            if claim is None:
+            if claim is None or (term and claim.term != term):
                 return
             sent = self._clock.now()
             try:
@@ -105,11 +111,11 @@ class Leadership:
                 return
 
     async def _begin(self) -> bool:
-        """Have the scheduler begin to lead; return whether it does."""
+        """Have the scheduler begin to lead, and hold the lease meanwhile; return whether it does."""
         term = self._lease.term
         try:
-            async with asyncio.timeout(STEP_DOWN_S):
-                await self._on_lead(term)
+            async with asyncio.timeout(BEGIN_S):
+                await self._while_held(term, self._on_lead(term))
         except (HamsError, TimeoutError) as error:
             log.warning("cannot begin to lead yet: %s", str(error) or "no answer in time")
             return False
@@ -117,6 +123,24 @@ class Leadership:
         self.began = self._clock.now()
         log.info("this scheduler leads, term %d", term)
         return True
+
+    async def _while_held(self, term: int, job: Awaitable[None]) -> None:
+        """Do `job`, and renew the lease as long as it takes.
+
+        Raises:
+            TimeoutError: the lease was lost before.
+        """
+        task = asyncio.ensure_future(job)
+        try:
+            while not (await asyncio.wait({task}, timeout=RENEW_S))[0]:
+                await self._turn_in_time(term)
+                if self._lease.term != term or not self._lease.leads(self._clock.now()):
+                    raise TimeoutError("the lease was lost")
+            await task
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})  # it must not begin to lead later
 
     async def step_down(self) -> None:
         """A later leader was met: follow."""

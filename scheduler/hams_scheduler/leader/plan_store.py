@@ -38,6 +38,8 @@ class PlanStore:
     def __init__(self, bucket: KeyValue) -> None:
         self._bucket = bucket
         self._revisions: dict[str, int] = {}
+        self._fenced: tuple[int, set[str]] = (0, set())
+        """The newest term that began to fence, and the groups whose plans were written in it."""
 
     def noticed(self, entry: Entry) -> None:
         """A watch reported a revision."""
@@ -51,10 +53,14 @@ class PlanStore:
     async def fence(self, term: int) -> list[PlanRecord]:
         """Write every plan again in `term` and return them: no earlier leader can write any of them from now on.
 
+        Called again in the same term, it goes on where it ended.
+
         Raises:
             NotLeaderError: a later leader has been here.
             BrokerError: the store is away; try again.
         """
+        if self._fenced[0] != term:
+            self._fenced = term, set()
         records: list[PlanRecord] = []
         for group in await self._bucket.entries():
             records += await self._fence_one(group, term)
@@ -67,10 +73,14 @@ class PlanStore:
             if entry is None or record is None:
                 return []
             check_term(record, term)
+            if record.term == term and group in self._fenced[1]:
+                self._revisions[group] = entry.revision
+                return [record]
             try:
                 self._revisions[group] = await self._bucket.update(group, _in_term(record, term), entry.revision)
             except RefusedError:
                 continue
+            self._fenced[1].add(group)
             return [record]
         raise RefusedError(f"the plan of {group} changes all the time")
 

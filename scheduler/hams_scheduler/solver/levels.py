@@ -25,6 +25,8 @@ DIGITS = 9
 """Ratios are compared to so many digits, so that rounding decides nothing."""
 MET = 1 - 1e-9
 """A ratio from which on a target counts as met."""
+LEAST = 1e-3
+"""Part of a target below which a group counts as getting nothing, where plans are compared with what serves."""
 PROVEN = 1e-6
 """A relative gap that counts as proven."""
 
@@ -133,6 +135,19 @@ def first_difference(instance: Instance, one: FloatArray, other: FloatArray) -> 
         if differ.any():
             return number, int(differ.argmax()) + 1
     return None
+
+
+def gain(instance: Instance, before: FloatArray, after: FloatArray, tolerance: float) -> float:
+    """Return the ratio after/before at the first level that differs by more than the factor `tolerance`; 1: none does.
+
+    A level that falls makes it less than 1, whatever those after it do. Less than `LEAST` counts as `LEAST`.
+    """
+    for stage in stages(instance):
+        for was, is_ in zip(stage.values(before).tolist(), stage.values(after).tolist(), strict=True):
+            one, other = max(was, LEAST), max(is_, LEAST)
+            if max(one, other) > min(one, other) * tolerance:
+                return float(other / one)
+    return 1.0
 
 
 def wanted(instance: Instance, ratio: FloatArray, place: int, wish: float) -> FloatArray:

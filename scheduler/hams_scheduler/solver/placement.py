@@ -139,7 +139,7 @@ def build(strategy: str, instance: Instance, problem: Problem, answer: Answer, s
         optimal=answer.optimal,
         busy=busy,
         bottleneck=full,
-        explanation=_explanation(instance, problem, answer.shares, alternatives, full, fps),
+        explanation=_explanation(instance, problem, answer.shares, alternatives, full, (worst, fps)),
         alternatives=alternatives,
         groups=groups,
         group_fps=rates,
@@ -286,10 +286,14 @@ def _explanation(
     shares: FloatArray,
     moved: dict[str, dict[str, float]],
     bottleneck: str,
-    fps: float,
+    worst: tuple[str, float],
 ) -> dict[str, str]:
-    """Return one sentence per node: its speed on its device, and the FPS of its best alternative."""
+    """Return one sentence per node: its speed on its device, and the FPS of its best alternative.
+
+    Alternatives are those of the worst-off group, `worst` with its FPS; where it gets nothing they are not known.
+    """
     reasons: dict[str, str] = {}
+    fps, whose = worst[1], "the group" if len(instance.group_names) == 1 else f"{worst[0]}, the worst-off group,"
     possible = np.isfinite(problem.cost).sum(axis=1)
     for row, model in enumerate(problem.models):
         columns = np.nonzero(shares[row] > 0)[0]
@@ -301,11 +305,11 @@ def _explanation(
             text += ", whose host's cores are the bottleneck"
         if possible[row] == 1:
             text += "; no other device can run it"
-        elif model in moved:
+        elif model in moved and fps > 0:
             best = max(moved[model].items(), key=lambda item: item[1], default=("", 0.0))
             if best[1] > 0:
                 change = 100 * (best[1] / fps - 1)
-                text += f"; moved to {best[0]} the group would make {best[1]:.4g} frames/s ({change:+.1f} %)"
+                text += f"; moved to {best[0]} {whose} would make {best[1]:.4g} frames/s ({change:+.1f} %)"
             else:
                 text += "; there is no room for it elsewhere"
         reasons[model] = text

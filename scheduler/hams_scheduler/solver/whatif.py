@@ -182,5 +182,5 @@ def _columns(instance: Instance, columns: list[int], names: tuple[str, ...], hos
         accuracy=None if instance.accuracy is None else instance.accuracy[:, columns],
         cpu_ms=None if instance.cpu_ms is None else instance.cpu_ms[:, columns],
         hosts=hosts,
-        pins={node: kept for node, places in instance.pins.items() if (kept := places & frozenset(names))},
+        pins=instance.pins,  # one may name a device that is gone: then its node runs nowhere, as when it is lost
     )

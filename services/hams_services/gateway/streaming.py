@@ -33,7 +33,7 @@ RETRY_MS = 3000
 AHEAD = f"retry: {RETRY_MS}\n\n".encode()
 BEAT = b": \n\n"
 ABORT = "hams.abort"
-"""In a request's scope: cuts its connection, whatever still waits to be sent."""
+"""In the scope of a request or WebSocket: cuts its connection, whatever still waits to be sent."""
 Still = Callable[[], bool]
 """Whether the client may still be here."""
 
@@ -187,8 +187,11 @@ async def _talk(socket: WebSocket, listener: Listener, still: Still) -> None:
         for task in tasks:
             if task.done():
                 task.result()
-    except (TimeoutError, WebSocketDisconnect, OSError, RuntimeError):
-        log.info("a WebSocket's client is gone, or took nothing for %g s", SEND_S)
+    except TimeoutError:
+        log.info("a WebSocket's client took nothing for %g s and is disconnected", SEND_S)
+        socket.scope.get(ABORT, lambda: None)()
+    except (WebSocketDisconnect, OSError, RuntimeError):
+        log.info("a WebSocket's client is gone")
     finally:
         await ended(tasks)
 
@@ -201,10 +204,11 @@ async def _send_results(socket: WebSocket, listener: Listener, still: Still) -> 
                     await socket.send_text(f'{{"lost":{lost}}}')
                 for item in items:
                     await socket.send_text(item.json.decode())
-    if still():
-        await socket.close(1001, "the gateway stops")
-    else:
-        await socket.close(1008, "the token is no longer valid")
+    async with asyncio.timeout(SEND_S):
+        if still():
+            await socket.close(1001, "the gateway stops")
+        else:
+            await socket.close(1008, "the token is no longer valid")
 
 
 async def _left(socket: WebSocket) -> None:

@@ -1,4 +1,4 @@
-"""uvicorn as the gateway runs it: inside the part's own loop and signals, with bounds that uvicorn itself has not."""
+"""uvicorn as the gateway runs it: inside the part's own loop and signals, with bounds on each connection."""
 
 from __future__ import annotations
 
@@ -7,112 +7,67 @@ import logging
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
 
 from hams_services.gateway.streaming import ABORT
 from hams_shared.errors import BadInputError
+from hams_shared.runtime.http_protocol import BoundedProtocol
 from hams_shared.runtime.listen import check_tls
 
-HEAD_BYTES = 64 << 10
-"""Most bytes of a request beside its body: headers, and what chunks and trailers cost."""
-CHUNK_BYTES = 1 << 20
-"""Beyond HEAD_BYTES, as much as the body is large may go for chunks, up to this."""
-BUFFER = 1 << 20
-"""Of a body, as much may wait for the application before its client has to, bytes."""
-REQUEST_S = 60.0
-"""A request has come completely after so long, or its connection is closed, s."""
-IDLE_S = 20.0
-"""A connection without a request is closed after so long, s."""
-CONNECTIONS = 1024
-"""Most connections at a time."""
+LINGER_S = 15.0
+"""A WebSocket that is closed may take so long for what is not sent yet, and for its client to close, too, s."""
 GRACE_S = 10
 """How long requests under way may take when the gateway stops, s."""
-_FULL = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 
 
-class Protocol(HttpToolsProtocol):
-    """A connection that may not stay without a request, send one for ever, or send endless headers."""
-
-    _timer: asyncio.TimerHandle | None = None
-    _beside = 0
-    """Bytes of the present request beside its body."""
-    _body = 0
-    _body_before = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, or refuse it where there are too many."""
-        super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS:
-            transport.write(_FULL)
-            transport.close()
-            return
-        self._wait(IDLE_S)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
-        self._stop_waiting()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Take bytes; where too many are not of a body, answer with an error and close."""
-        before = self._body
-        super().data_received(data)
-        self._beside += len(data) - (self._body - before)
-        if self._beside > HEAD_BYTES + min(self._body - self._body_before, CHUNK_BYTES) and self.parser is not None:
-            self.send_400_response("The headers of the request are too large.")
+class Protocol(BoundedProtocol):
+    """A connection of the gateway: its scope holds how to cut it."""
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._beside, self._body_before = 0, self._body
-        self._wait(REQUEST_S)
         super().on_message_begin()
         self.scope[ABORT] = self.transport.abort  # type: ignore[literal-required]
 
-    def on_body(self, body: bytes) -> None:
-        """Take a part of a body; the application is woken once it is whole, or large."""
-        self._body += len(body)
-        cycle = self.cycle
-        if cycle.response_complete or self.parser.should_upgrade():
-            super().on_body(body)
-            return
-        cycle.body += body
-        if len(cycle.body) > BUFFER:
-            self.flow.pause_reading()
-            cycle.message_event.set()
 
-    def on_message_complete(self) -> None:
-        """End a request."""
-        self._stop_waiting()
-        super().on_message_complete()
+class Sockets(WebSocketsSansIOProtocol):
+    """A WebSocket whose connection ends; uvicorn alone waits without end for a client that takes nothing."""
 
-    def handle_websocket_upgrade(self) -> None:
-        """Hand the connection on."""
-        self._stop_waiting()
-        super().handle_websocket_upgrade()
+    _end: asyncio.TimerHandle | None = None
+    _lost = False
 
-    def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection, at once where its client does not even take the last answer."""
-        self._cut()
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._lost = True
+        if self._end is not None:
+            self._end.cancel()
+        super().connection_lost(exc)
 
-    def _wait(self, seconds: float) -> None:
-        self._stop_waiting()
-        self._timer = self.loop.call_later(seconds, self._cut)
+    def handle_connect(self, event: Request) -> None:
+        """Begin a WebSocket; its task begins later, and finds how to cut the connection."""
+        super().handle_connect(event)
+        if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            self.scope[ABORT] = self.transport.abort  # type: ignore[literal-required]
 
-    def _stop_waiting(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """End the connection after the application has."""
+        super().on_task_complete(task)
+        self._linger()
 
-    def _cut(self) -> None:
-        if self.transport.get_write_buffer_size():
-            self.transport.abort()
-        else:
-            self.transport.close()
+    def keepalive_timeout(self) -> None:
+        """End the connection of a client that answers no ping."""
+        super().keepalive_timeout()
+        self._linger()
+
+    def _linger(self) -> None:
+        if self._end is None and not self._lost:
+            self._end = self.loop.call_later(LINGER_S, self.transport.abort)
 
 
 class WebServer(uvicorn.Server):
@@ -137,7 +92,7 @@ def server(app: ASGIApp, certificate: Path | None, key: Path | None) -> WebServe
     config = uvicorn.Config(
         app,
         http=Protocol,
-        ws="websockets-sansio",
+        ws=Sockets,
         ws_max_size=1 << 16,  # clients have nothing to send
         ws_per_message_deflate=False,
         lifespan="off",
@@ -145,7 +100,7 @@ def server(app: ASGIApp, certificate: Path | None, key: Path | None) -> WebServe
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=int(IDLE_S),
+        timeout_keep_alive=int(Protocol.bounds.idle_s),
         timeout_graceful_shutdown=GRACE_S,
         **options,
     )

@@ -1,8 +1,8 @@
 """The way of events out of the pipeline: each at least once into the broker's journal, in order, with its own id.
 
 Beside the events it keeps a record of each stream's open tracks in the broker, so that a pipeline that starts again can
-end them. The record may be a second old when a pipeline is killed; therefore :meth:`EventOutbox.recover` also returns
-the events that were published after it was made.
+end them. The record may be some seconds old when a pipeline is killed; therefore :meth:`EventOutbox.recover` also
+returns the events that were published after it was made.
 
 subjects out: hams.v1.event.<group>.<stream>; KV bucket hams-tracks, key <group>.<stream>
 """
@@ -21,7 +21,7 @@ from hams_services.pipeline.event_backlog import Backlog, Waiting
 from hams_shared.bus.journal import events_journal, follow
 from hams_shared.bus.protocol import Bus, Journal, KeyValue, Place
 from hams_shared.bus.records import opened
-from hams_shared.errors import BadInputError, DeadlineError, HamsError, MessageError
+from hams_shared.errors import BadInputError, BrokerError, CredentialsError, DeadlineError, HamsError, MessageError
 from hams_shared.runtime.backoff import Backoff
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.events import Event, TracksRecord
@@ -37,7 +37,7 @@ MAX_EVENT_BYTES = 512 * 1024
 KEEP_S = 1.0
 """Least time between two writes of a stream's record, s."""
 RECOVER_S = 60.0
-"""Deadline of reading what an earlier life left, s."""
+"""Deadline of one try to read what an earlier life left, s."""
 AGAIN = Backoff(first=0.05, longest=2.0)
 """Pauses after errors of the broker."""
 
@@ -84,6 +84,9 @@ class EventOutbox:
         self._done.set()
         self._hurry = asyncio.Event()
         """Set while someone waits for everything: records are written without a pause."""
+        self._free = asyncio.Event()
+        """Cleared while no record may be written."""
+        self._free.set()
         self.published = 0
         """Events that the broker has stored."""
         self.refused: Counter[str] = Counter()
@@ -131,17 +134,40 @@ class EventOutbox:
         """
         kept = _Kept(tracks, self._backlog.put, self._place.sequence)
         before = self._pending.get(stream)
-        (self._pending if before is None or before.put == kept.put else self._newest)[stream] = kept
+        replaces = before is None or before.put == kept.put or not self._free.is_set()
+        (self._pending if replaces else self._newest)[stream] = kept
         self._done.clear()
         self._records_news.set()
 
+    def hold(self) -> None:
+        """Write no record until :meth:`release`: those of an earlier life are still to be read.
+
+        Call it before :meth:`run`. Of each stream only the newest record waits.
+        """
+        self._free.clear()
+
+    def release(self) -> None:
+        """Write records from now on."""
+        self._free.set()
+
     async def recover(self) -> dict[str, Recovered]:
-        """Return by stream what an earlier life left. Call it before :meth:`run`. Raises BrokerError, DeadlineError."""
-        try:
-            async with asyncio.timeout(RECOVER_S):
-                return await self._recovered()
-        except TimeoutError:
-            raise DeadlineError(f"group {self._group}: open tracks of an earlier life are not read") from None
+        """Return by stream what an earlier life left; while the broker does not give it, try again and again.
+
+        Until then :meth:`hold`, or call it before :meth:`run`. Raises CredentialsError.
+        """
+        tries = 0
+        while True:
+            try:
+                async with asyncio.timeout(RECOVER_S):
+                    return await self._recovered()
+            except CredentialsError:
+                raise
+            except (BrokerError, DeadlineError, TimeoutError) as error:
+                tries += 1
+                if tries & (tries - 1) == 0:
+                    text = "group %s: tracks that were open before are not read yet: %s (%d tries)"
+                    log.warning(text, self._group, error or f"{RECOVER_S:g} s passed", tries)
+            await asyncio.sleep(AGAIN.pause(tries))
 
     async def _recovered(self) -> dict[str, Recovered]:
         bucket = await self._opened_bucket()
@@ -224,6 +250,7 @@ class EventOutbox:
     async def _write_records(self) -> None:
         failures = 0
         while True:
+            await self._free.wait()
             self._records_news.clear()
             wrote = False
             for stream, kept in list(self._pending.items()):

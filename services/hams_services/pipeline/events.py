@@ -215,11 +215,16 @@ class EventCore:
         """Whether a track had its `new` and not yet its `end`."""
         return track in self._open
 
+    @property
+    def any_open(self) -> bool:
+        """Whether any track is open."""
+        return bool(self._open)
+
     def counts(self) -> PlaceCounts:
-        """Return what happened in zones and at lines since the run began."""
+        """Return how many tracks are open, and what happened in zones and at lines since the run began."""
         zones = {name: one.zone() for name, one in self._zones.items()}
         lines = {name: LineCounts(ins=one.entries, outs=one.exits) for name, one in self._lines.items()}
-        return PlaceCounts(zones=zones, lines=lines)
+        return PlaceCounts(tracks=len(self._open), zones=zones, lines=lines)
 
     def open_tracks(self) -> OpenTracks:
         """Return the record of the tracks that are open, by the last frame."""

@@ -143,7 +143,7 @@ class Flight:
     tracks: Sequence[Track] = ()
     """As the tracker has them, where there is one."""
     picks: dict[str, list[int]] = field(default_factory=dict)
-    """By node whose objects are chosen here: which of its parent's."""
+    """By node whose objects are chosen here: which of its parent's; kept for another attempt where these stay."""
     record: GroupRecord | None = None
     """Of the group, that this attempt runs under."""
     canary: bool = False
@@ -158,6 +158,8 @@ class Flight:
             self.detect = self.detect or not rules.tracks
             if not rules.gives_all:
                 self.chosen, self.followed = None, False
+            same = None if self.chosen is None else rules.spec.root  # whose objects are those of the attempt before
+            self.picks = {node: one for node, one in self.picks.items() if rules.spec.nodes[node].parent == same}
         self.route = replicas.choose(plan, self.route)
         self.reserved = set(self.route)
         self.attempt += 1

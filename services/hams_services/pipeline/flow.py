@@ -338,8 +338,8 @@ class Flow:
                     await self.taps.publish_trace(trace)
         try:
             await self._dispatch.by_broker(sends)
-        except HamsError as error:  # the frames' deadlines will send them again
-            self.log.warning("stream %s: %s", self.name, error)
+        except Exception as error:  # the frames' deadlines will send them again; other streams go on
+            self.log.warning("stream %s: %s", self.name, error, exc_info=not isinstance(error, HamsError))
 
     async def _deliver(self, command: Close) -> None:
         assert command.id is not None
@@ -349,7 +349,7 @@ class Flow:
         shown = await self._pixels_of(command, now)
         assert command.record is not None
         if galleries := self._context.galleries.serving(command.record):  # single images are recognised, not remembered
-            identify(galleries, command.objects, command.id, time.time(), learn=self._publish)
+            identify(galleries, command.objects, command.id, time.time(), learn=self._publish, run=self.run_id)
         if self._publish:
             await self._context.events.observe(self.stream, self.run_id, command, traceparent)
         latency_ms = (now - command.submitted) * 1e3

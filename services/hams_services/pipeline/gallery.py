@@ -210,14 +210,17 @@ class Gallery:
         return identity
 
     def _free(self) -> int:
-        """Return a free slot: one that was forgotten, a new one, or that of the identity that has to go."""
+        """Return a free slot: that of the identity that has to go, one that was forgotten, or a new one.
+
+        There may be more slots than the limit: of a higher capacity before.
+        """
         limit = self.limit
-        if len(self.known) < len(self.vectors):
-            return int(np.isinf(self._seen).argmax())
-        if len(self.vectors) >= limit:
-            slot = int(self._seen.argmin())
+        if len(self.known) >= limit:
+            slot = int(self._seen.argmin())  # free ones are at infinity
             self._remove(slot)
             return slot
+        if len(self.known) < len(self.vectors):
+            return int(np.isinf(self._seen).argmax())
         slot = len(self.vectors)
         self._grow(min(limit, slot + max(16, slot // 4)))
         return slot
@@ -314,19 +317,25 @@ def galleries_of(spec: GroupSpec, networks: Mapping[str, str] | None = None) -> 
 
 
 def identify(
-    galleries: Mapping[str, Gallery], objects: Sequence[dict[str, Any]], id: FrameId, now: float, *, learn: bool
+    galleries: Mapping[str, Gallery],
+    objects: Sequence[dict[str, Any]],
+    id: FrameId,
+    now: float,
+    *,
+    learn: bool,
+    run: str = "",
 ) -> None:
     """Add ``identity``, ``similarity`` and ``name`` to each ``embedding`` among a frame's joined `objects`.
 
-    Objects that carry ``track`` (and ``age_s``) have one identity per track; of an answer that is carried on from an
-    earlier frame, ``from_frame`` says so. `now` is Unix time.
+    Objects that carry ``track`` (and ``age_s``) have one identity per track of the stream's `run`; of an answer that is
+    carried on from an earlier frame, ``from_frame`` says so. `now` is Unix time.
     """
     for node, gallery in galleries.items():
         found = [
             (output, vector, sighting)
             for output, one in _outputs(objects, node, {})
             if (vector := _vector(output.get("embedding"))) is not None
-            for sighting in [_sighting(id, one, output)]
+            for sighting in [_sighting(id, run, one, output)]
         ]
         found = [entry for entry in found if len(entry[1]) == len(found[0][1])]
         if not found:
@@ -341,14 +350,13 @@ def identify(
                 output["name"] = name
 
 
-def _sighting(id: FrameId, one: Mapping[str, Any], output: Mapping[str, Any]) -> Sighting | None:
+def _sighting(id: FrameId, run: str, one: Mapping[str, Any], output: Mapping[str, Any]) -> Sighting | None:
     """Return the sighting of the track that an object, or the object around it, belongs to."""
     track, age = one.get("track"), one.get("age_s", 0.0)
     if not isinstance(track, int):
         return None
-    return Sighting(
-        (id.stream, track), output.get("from_frame", id.frame), age if isinstance(age, int | float) else 0.0
-    )
+    from_frame = output.get("from_frame", id.frame)
+    return Sighting((id.stream, run, track), from_frame, age if isinstance(age, int | float) else 0.0)
 
 
 def _vector(embedding: Any) -> NDArray[np.float32] | None:

@@ -1,4 +1,8 @@
-"""Forgets identities that are too old in galleries of groups that are not deployed: nobody else does."""
+"""Forgets identities that are too old in galleries that no deployed group uses: nobody else does.
+
+These are of groups that are not deployed, and of nodes that a deployed group no longer has, or no longer with a
+gallery. All galleries of its other nodes are the :mod:`gallery_keeper`'s, those of other networks too.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,13 @@ import asyncio
 import logging
 import time
 
+from hams_services.pipeline.gallery import galleries_of
+from hams_services.pipeline.gallery_pages import node_of
 from hams_services.pipeline.gallery_store import GalleryStore
-from hams_shared.bus.protocol import Bus
+from hams_shared.bus.protocol import Bus, Entry
 from hams_shared.errors import HamsError, MessageError
-from hams_shared.wire import subjects
+from hams_shared.wire import codec, subjects
+from hams_shared.wire.messages.group import GroupRecord
 
 log = logging.getLogger("hams.pipeline")
 
@@ -25,9 +32,9 @@ async def keep_clean(bus: Bus) -> None:
         pause = EVERY_S
         try:
             if count := await sweep(bus, time.time()):
-                log.info("%d identities of groups that are not deployed were too old, and are forgotten", count)
+                log.info("%d identities that no deployed group uses were too old, and are forgotten", count)
         except HamsError as error:
-            log.warning("galleries of groups that are not deployed are not looked at: %s", error)
+            log.warning("galleries that no deployed group uses are not looked at: %s", error)
 
 
 async def sweep(bus: Bus, now: float) -> int:
@@ -39,7 +46,7 @@ async def sweep(bus: Bus, now: float) -> int:
     count = 0
     for head in await (await GalleryStore.open(bus, "*")).heads():
         group = head.partition(".")[0]
-        if group in deployed:
+        if _in_use(deployed.get(group), node_of(head)):
             continue
         store = await GalleryStore.open(bus, group)
         try:
@@ -51,3 +58,13 @@ async def sweep(bus: Bus, now: float) -> int:
             await store.save(head, gallery, now)
             count += gone
     return count
+
+
+def _in_use(entry: Entry | None, node: str) -> bool:
+    """Whether the keeper of the deployed group, by its record, looks after the galleries of the node."""
+    if entry is None or entry.value is None:
+        return False
+    try:
+        return node in galleries_of(codec.decode(GroupRecord, entry.value).spec)
+    except MessageError:
+        return True  # of a later version, perhaps: what it uses is not known

@@ -151,7 +151,10 @@ class Shelves:
         return found
 
     async def expire_aside(self, now: float) -> None:
-        """Forget what is too old in galleries that are not in use. Raises BrokerError and DeadlineError."""
+        """Forget what is too old in galleries that are not in use, of nodes that have one.
+
+        Those of other nodes are the :mod:`gallery_janitor`'s. Raises BrokerError and DeadlineError.
+        """
         for one, gallery in (await self.aside()).items():
             mine = self.galleries.get(node_of(one))
             if mine is not None:

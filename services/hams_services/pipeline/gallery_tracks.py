@@ -32,8 +32,8 @@ TRACKS = 4096
 """Tracks that are remembered; the one not seen for longest goes."""
 
 Vector = NDArray[np.float32]
-Key = tuple[str, int]
-"""Stream and number of a track."""
+Key = tuple[str, str, int]
+"""Stream, its run, and number of a track: numbers begin at 1 again in each run."""
 
 
 @dataclass(frozen=True)

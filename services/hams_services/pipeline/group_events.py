@@ -1,7 +1,8 @@
 """The events of one group: what its streams' tracks do goes from :mod:`events` to :mod:`event_outbox`.
 
 A pipeline that starts ends the tracks that an earlier life of it left open, with the reason ``restart``. One that stops
-leaves them to the next.
+leaves them to the next. It begins without waiting long for a broker that does not give them; no record of open tracks
+is written over theirs before.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ from hams_shared.wire.messages.pipeline import EventsView
 
 log = logging.getLogger("hams.pipeline")
 
+KEEP_OPEN_S = 10.0
+"""How often the record of open tracks is kept while nothing happens to them, s."""
+EARLIER_S = 10.0
+"""How long a group waits, before it begins, for the end of the tracks of an earlier life, s; they end later, else."""
 FLUSH_S = 3.0
 """Deadline of the last events of a group that is taken away, s."""
 
@@ -49,6 +54,8 @@ class GroupEvents:
         """By stream: the record that counts for its events, and the epoch from which on it does."""
         self._views: dict[str, BestViews] = {}
         """By stream, where events have crops."""
+        self._kept_at: dict[str, float] = {}
+        """By stream: when its record was kept last, s of the loop's clock."""
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -61,15 +68,23 @@ class GroupEvents:
         self._record = record
         if self._tasks or not self.tracks:
             return
+        self._outbox.hold()
+        earlier = owner.create_task(self._end_all_earlier())
+        self._tasks += [earlier, owner.create_task(self._outbox.run())]
+        await asyncio.wait([earlier], timeout=EARLIER_S)
+
+    async def _end_all_earlier(self) -> None:
+        """End what an earlier life left open, once the broker gives it; records of this life are written after."""
         try:
             left = await self._outbox.recover()
         except HamsError as error:
             log.error("group %s: tracks that were open before do not end: %s", self._group, error)
             left = {}
         for stream, found in left.items():
-            if stream not in self._cores:
-                self._end_earlier(stream, found)
-        self._tasks.append(owner.create_task(self._outbox.run()))
+            self._end_earlier(stream, found)
+        for core in self._cores.values():  # their records are to wait for these ends, too
+            self._keep(core)
+        self._outbox.release()
 
     def open(self, stream: str, run: str, record: GroupRecord, epoch: int = 0) -> None:
         """Take the tracks of a stream in a run of it from now on, by `record`, in force since `epoch`."""
@@ -123,8 +138,8 @@ class GroupEvents:
         await self.ended(stream, reason)
         if self._cores.pop(stream, None) is not None:
             self._outbox.keep(stream, None)
-        self._by.pop(stream, None)
-        self._views.pop(stream, None)
+        for of in (self._by, self._views, self._kept_at):
+            of.pop(stream, None)
 
     def _end_earlier(self, stream: str, found: Recovered) -> None:
         try:
@@ -158,6 +173,8 @@ class GroupEvents:
         shot = Delivered(close.frame, close.id.captured, close.shot.media_time_s, close.shot.size, traceparent)
         if found := core.observe(shot, close.tracks, values):
             await self._put(core, stream, found)
+        elif core.any_open and asyncio.get_running_loop().time() - self._kept_at[stream] >= KEEP_OPEN_S:
+            self._keep(core)
 
     async def _put(self, core: EventCore, stream: str, found: Sequence[Event]) -> None:
         """Publish events, with the crops that they are to have. Crops are encoded in a thread."""
@@ -176,7 +193,7 @@ class GroupEvents:
     def counts(self, stream: str) -> PlaceCounts:
         """What tracks did in the zones and at the lines of a stream since its run began."""
         core = self._cores.get(stream)
-        return PlaceCounts() if core is None else core.counts()
+        return PlaceCounts(tracks=0) if core is None else core.counts()
 
     def view(self) -> EventsView:
         """Where the group's events are."""
@@ -196,15 +213,18 @@ class GroupEvents:
 
     def _keep(self, core: EventCore) -> None:
         record = core.open_tracks()
+        self._kept_at[record.stream] = asyncio.get_running_loop().time()
         self._outbox.keep(record.stream, codec.encode(record))
 
     async def stop(self, *, for_good: bool) -> None:
         """Publish what waits; `for_good`: the group is taken away, and its tracks end."""
         if not self._tasks:
             return
-        if for_good:
-            for stream in list(self._cores):
+        for stream, core in list(self._cores.items()):
+            if for_good:
                 await self.remove(stream, "undeployed")
+            elif core.any_open:
+                self._keep(core)
         await self._outbox.flush(FLUSH_S)
         for task in self._tasks:
             task.cancel()

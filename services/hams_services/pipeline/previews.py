@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 
 import cv2
+import numpy as np
 
+from hams_services.pipeline.jpeg import LONGEST, jpeg_of_frame
 from hams_shared.bus import chunks
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import HamsError
@@ -70,6 +72,9 @@ class Previews:
             frame, pixels, result = await self._offered.get()
             try:
                 jpeg, cpu_s = await asyncio.to_thread(small_jpeg, pixels, self._width, self._quality)
+            except Exception:
+                self._log.exception("stream %s: no preview of frame %d", self._stream, frame)
+                continue
             finally:
                 self._busy = self._until == 0.0
                 del pixels
@@ -82,11 +87,12 @@ class Previews:
 
 
 def small_jpeg(pixels: Pixels, width: int, quality: int) -> tuple[bytes, float]:
-    """Return a frame as JPEG, at most `width` pixels wide, and the CPU seconds of this thread that it took."""
+    """Return a frame as JPEG, at most `width` pixels wide and :data:`LONGEST` high, and the CPU seconds of this thread
+    that it took. Raises MessageError."""
     began = time.thread_time()
     rows, columns = pixels.shape[:2]
-    if columns > width:
-        size = (width, max(1, round(rows * width / columns)))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    _, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return jpeg.tobytes(), time.thread_time() - began
+    scale = min(width / columns, LONGEST / rows)
+    if scale < 1.0:
+        size = max(1, round(columns * scale)), max(1, round(rows * scale))
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return jpeg_of_frame(pixels, quality), time.thread_time() - began

@@ -191,7 +191,7 @@ class Selection:
             elif spec.parent == rules.spec.root and flight.followed:
                 wanted = [index for index in wanted if self._asks(spec.cadence, node, flight, objects[index])]
             flight.picks[node] = wanted
-        return [_given(objects[index], spec.crop.mask) for index in flight.picks[node] if index < len(objects)]
+        return [_given(objects[index], spec.crop.mask) for index in flight.picks[node]]
 
     def _wants(self, node: str, flight: Flight, objects: list[dict[str, Any]], parents: list[int], index: int) -> bool:
         """Whether the object is one for the node at all. `parents`: which of their parent's objects each is in."""

@@ -138,6 +138,7 @@ class StreamRunner:
         if spec.addresses != before.addresses:
             self.place.other_source()
             self._media.restart()
+            self._media.period = None  # a file sets its own
         if spec.addresses != before.addresses or spec.mode != before.mode:
             async with self._pushing:  # applications wait meanwhile
                 await self._idle()
@@ -273,7 +274,12 @@ class StreamRunner:
         try:
             await self._play_through(reader)
         finally:
-            await reader.stop()
+            await self._stop(reader)
+
+    async def _stop(self, reader: Reader) -> None:
+        """Read no more. Memory that a read left behind may still write into is used again only once that has ended."""
+        reader.when_ended(self.flow.frames.abandon())
+        await reader.stop()
 
     async def _play_through(self, reader: Reader) -> None:
         source = self._source = await self._answer(reader.open(self._opener()))
@@ -339,7 +345,7 @@ class StreamRunner:
                     await reader.close()  # after the call that hangs, if one does
                     await asyncio.sleep(pause)
         finally:
-            await reader.stop()
+            await self._stop(reader)
 
     async def _take_all(self, reader: Reader, source: Source) -> None:
         while True:

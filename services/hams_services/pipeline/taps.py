@@ -7,8 +7,7 @@ import asyncio
 import logging
 from collections.abc import Collection
 
-import cv2
-
+from hams_services.pipeline.jpeg import jpeg_of_frame
 from hams_shared.bus import chunks
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import HamsError
@@ -69,11 +68,10 @@ class Taps:
             self._log.warning("stream %s/%s: a trace is lost: %s", self._group, self._stream, error)
 
     async def publish_picture(self, frame: int, pixels: Pixels) -> None:
-        """Publish a frame as JPEG."""
-        options = [cv2.IMWRITE_JPEG_QUALITY, self._quality]
-        _, jpeg = await asyncio.to_thread(cv2.imencode, ".jpg", pixels, options)
-        data = codec.encode(FramePicture(stream=self._stream, frame=frame, jpeg=jpeg.tobytes()))
+        """Publish a frame as JPEG; one that is too long for that is left out, since boxes are in its own pixels."""
         try:
+            jpeg = await asyncio.to_thread(jpeg_of_frame, pixels, self._quality)
+            data = codec.encode(FramePicture(stream=self._stream, frame=frame, jpeg=jpeg))
             await chunks.publish(self._bus, subjects.picture(self._group, self._stream), data)
         except HamsError as error:
             self._log.warning("stream %s/%s: picture lost: %s", self._group, self._stream, error)

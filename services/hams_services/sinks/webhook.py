@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import http.client
 import os
+import string
 import time
 import urllib.error
 import urllib.parse
@@ -92,24 +93,47 @@ def signed(keys: Sequence[bytes], id: str, timestamp: int, body: bytes) -> dict[
     return headers | ({"webhook-signature": b" ".join(signatures).decode()} if keys else {})
 
 
+def sendable(url: str) -> tuple[str, dict[str, str]]:
+    """Return a web address as urllib takes it, and the headers that stand for its user and password (RFC 7617).
+
+    A host's name becomes IDNA, other letters become ``%C3%A4`` (RFC 3987, 3.1).
+
+    Raises:
+        BadInputError: it is none. It is not repeated, because it may hold a secret.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, port = (parts.hostname or "").encode("idna").decode(), parts.port
+        valid = parts.scheme in ("http", "https") and host and url.isprintable() and " " not in url
+    except ValueError:  # UnicodeError is one
+        valid = False
+    if not valid:
+        raise BadInputError("this is not a web address", "for example https://example.org/hook")
+    where = f"[{host}]" if ":" in host else host
+    plain = parts._replace(netloc=where if port is None else f"{where}:{port}", fragment="").geturl()
+    return urllib.parse.quote(plain, safe=string.punctuation), _login(parts)
+
+
+def _login(parts: urllib.parse.SplitResult) -> dict[str, str]:
+    if parts.username is None:
+        return {}
+    user, password = (urllib.parse.unquote(one or "") for one in (parts.username, parts.password))
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
 class Webhook:
     """Posts events as JSON to `url`. Raises BadInputError for what is no address of the web."""
 
     def __init__(self, url: str, keys: Sequence[bytes] = ()) -> None:
-        try:
-            parts = urllib.parse.urlsplit(url)
-            valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) and url.isprintable()
-        except ValueError:
-            valid = False
-        if not valid or " " in url:
-            raise BadInputError(f"{url!r} is not a web address", "for example https://example.org/hook")
-        self._url, self._keys = url, keys
+        self._url, self._login = sendable(url)
+        self._keys = keys
+        parts = urllib.parse.urlsplit(self._url)
         self.where = f"{parts.scheme}://{parts.hostname}"  # the rest may hold a secret
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     def deliver(self, id: str, body: bytes) -> None:
         """Post one event; it blocks. Raises LaterError or RefusedForGoodError unless the receiver takes it (2xx)."""
-        headers = {"Content-Type": "application/json", "User-Agent": "hams"}
+        headers = {"Content-Type": "application/json", "User-Agent": "hams"} | self._login
         headers |= signed(self._keys, message_id(id), int(time.time()), body)
         request = urllib.request.Request(self._url, body, headers)
         try:

@@ -15,7 +15,7 @@ from hams_services.web.sessions import Session, right_of
 from hams_services.web.site import Endpoint, Site, answer, body_of, session_of
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.errors import CredentialsError, OverloadedError, RefusedError
-from hams_shared.runtime.credentials import parse
+from hams_shared.runtime.credentials import Credentials, parse
 
 log = logging.getLogger("hams.web")
 
@@ -31,7 +31,7 @@ async def who(request: Request, site: Site) -> Response:
 
 
 async def login(request: Request, site: Site) -> Response:
-    """Begin a session with the credentials file in the body: connect with it, so that the broker decides."""
+    """Begin a session with the credentials file in the body: the broker decides whether its key has its name."""
     if refusal := refused(site, request):
         raise RefusedError(refusal, "open the page by https")
     client = client_of(request.scope)
@@ -44,8 +44,7 @@ async def login(request: Request, site: Site) -> Response:
     identity = parse(text, "this file")
     right_of(identity.user)
     await end(site, session_of(request).id)
-    bus = NatsBus(site.url, name=f"hams-web {identity.user}", credentials=identity, connect_timeout=CONNECT_S)
-    await bus.__aenter__()
+    bus = await _proven(site.url, identity)
     try:
         session = site.sessions.begin(secrets.token_urlsafe(32), secrets.token_urlsafe(24), identity.user, site.now())
     except BaseException:
@@ -63,6 +62,32 @@ async def login(request: Request, site: Site) -> Response:
         samesite="strict",
     )
     return response
+
+
+async def _proven(url: str, identity: Credentials) -> NatsBus:
+    """Return a connection of `identity`, whose name the broker has proven.
+
+    The file states the name, and its key alone connects. Only the user of that name, and the admin, who has all rights,
+    may listen on the inbox of that name: a message to ourselves arrives for nobody else.
+
+    Raises:
+        BrokerError, DeadlineError: the broker does not answer.
+        CredentialsError: the broker does not know the key, or it is another user's.
+    """
+    bus = NatsBus(url, name=f"hams-web {identity.user}", credentials=identity, connect_timeout=CONNECT_S)
+    await bus.__aenter__()
+    try:
+        with bus.allowed("log in"):
+            await bus.flush(CONNECT_S)
+    except CredentialsError:
+        await bus.__aexit__(None, None, None)
+        raise CredentialsError(
+            f"the key in this file is not that of {identity.user}", "choose the file as `hams-ctl` wrote it"
+        ) from None
+    except BaseException:
+        await bus.__aexit__(None, None, None)
+        raise
+    return bus
 
 
 async def logout(request: Request, site: Site) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -10,10 +11,12 @@ from contextlib import aclosing
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from hams_services.web.live import ASK_S
 from hams_services.web.pictures import MOST_TILES
 from hams_services.web.sessions import Session
 from hams_services.web.site import Endpoint, Site, answer, session_of
-from hams_shared.errors import BadInputError
+from hams_shared.bus.ask import pipeline_view
+from hams_shared.errors import BadInputError, NotFoundError
 
 STREAMING = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """Headers of answers without end; the second keeps nginx from collecting them."""
@@ -41,14 +44,29 @@ async def live(request: Request, site: Site) -> Response:
 
 
 async def pictures(request: Request, site: Site) -> Response:
-    """Send the pictures of the streams in the query (``tile=GROUP/STREAM``, several times), until the viewer leaves."""
-    tiles = [_tile(text) for text in request.query_params.getlist("tile")[: MOST_TILES + 1]]
-    session = session_of(request)
+    """Send the pictures of the streams in the query (``tile=GROUP/STREAM``, several times), until the viewer leaves.
+
+    Streams that are not there are left out; then it ends after `QUIET_S`, so that the browser asks again. Names of
+    streams that do not exist would take the places of those that do.
+
+    Raises:
+        BadInputError: a tile is no GROUP/STREAM.
+        NotFoundError: none of the streams is there.
+        OverloadedError: too many streams are looked at.
+    """
+    wanted = {_tile(text) for text in request.query_params.getlist("tile")[: MOST_TILES + 1]}
+    view = await pipeline_view(site.bus, timeout=ASK_S)
+    tiles = wanted & {(one.group, one.stream) for one in view.streams}
+    if not tiles:
+        raise NotFoundError("none of these streams is there", "see the overview")
+    site.pictures.check(tiles)
+    session, clock = session_of(request), asyncio.get_running_loop().time
+    end = clock() + QUIET_S if wanted - tiles else math.inf
 
     async def records() -> AsyncGenerator[bytes, None]:
         async with aclosing(site.pictures.viewer(tiles)) as found:
             async for record in found:
-                if not lasts(session, site):
+                if clock() >= end or not lasts(session, site):
                     return
                 yield record
 

@@ -72,15 +72,21 @@ class Pictures:
         """How many streams somebody looks at."""
         return len(self._sources)
 
+    def check(self, tiles: Iterable[Tile]) -> None:
+        """Raise OverloadedError when too many streams would be looked at with these."""
+        if len(self._sources.keys() | set(tiles)) > MOST_TILES:
+            raise OverloadedError(f"more than {MOST_TILES} streams are looked at", "close other pages")
+
     async def viewer(self, tiles: Iterable[Tile]) -> AsyncGenerator[bytes, None]:
         """Yield records of these streams as they come, until closed; see :func:`record`.
+
+        Whoever answers a request with them calls :meth:`check` first: here an error comes after the answer has begun.
 
         Raises:
             OverloadedError: too many streams.
         """
         wanted = set(tiles)
-        if len(wanted | self._sources.keys()) > MOST_TILES:
-            raise OverloadedError(f"more than {MOST_TILES} streams are looked at", "close other pages")
+        self.check(wanted)
         viewer = _Viewer()
         try:
             for tile in wanted:

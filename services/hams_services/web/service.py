@@ -22,6 +22,7 @@ from hams_services.web.options import WebOptions
 from hams_services.web.pictures import Pictures
 from hams_services.web.site import Site
 from hams_shared.bus.protocol import MACHINE, Bus, Message
+from hams_shared.runtime.http_protocol import LOOPBACK, Bounds, bounded
 from hams_shared.runtime.lifecycle import Jobs, ended
 from hams_shared.runtime.process import machine
 
@@ -32,7 +33,11 @@ PING = "$SRV.PING.hams-web"
 EXPIRE_S = 20.0
 """How often sessions are looked at, s."""
 CONNECTIONS = 256
-"""Most requests and streams at a time; beyond, clients get 503."""
+"""Most connections at a time; beyond, clients get 503."""
+OF_ONE = 64
+"""Most connections of one address that is not this host's, nor a named proxy's."""
+BODY_BYTES = 1 << 20
+"""An upload may take longer than a minute while so much of it comes in each, bytes."""
 GRACE_S = 1
 """How long answers may take to end once hams-web stops, s."""
 
@@ -87,8 +92,10 @@ class WebService:
         more: dict[str, Any] = {}
         if options.tls_cert is not None:
             more = {"ssl_certfile": str(options.tls_cert), "ssl_keyfile": str(options.tls_key)}
+        bounds = Bounds(CONNECTIONS, OF_ONE, (*LOOPBACK, *options.proxies), body_bytes=BODY_BYTES)
         return uvicorn.Config(
             app,
+            http=bounded(bounds),
             loop="none",
             lifespan="off",
             ws="none",
@@ -98,7 +105,7 @@ class WebService:
             server_header=False,
             proxy_headers=bool(options.proxies),
             forwarded_allow_ips=list(options.proxies),
-            limit_concurrency=CONNECTIONS,
+            timeout_keep_alive=int(bounds.idle_s),
             timeout_graceful_shutdown=GRACE_S,
             **more,
         )

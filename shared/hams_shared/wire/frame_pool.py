@@ -21,7 +21,7 @@ import math
 import mmap
 import os
 import secrets
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -47,6 +47,8 @@ MAX_SEGMENT = 1 << 32
 """Largest segment a reader maps, bytes."""
 POOLED_BYTES = 1 << 27
 """Largest frame in shared memory: 8K video fits. A pool lasts as long as its stream; larger ones are sent inline."""
+TRY_AGAIN = 256
+"""Of so many frames for which there was no room, one looks whether there is room by now."""
 
 
 def memory_domain(folder: Path = FOLDER) -> str:
@@ -181,6 +183,8 @@ class FrameStore:
     _shape: tuple[int, ...] | None = None
     _full: int = 0
     """The size of a slot, bytes, for which there was no room; 0: there has been room."""
+    _refused: int = 0
+    """Frames since then that a pool was not made for."""
     _frames: dict[int, Pixels] = field(default_factory=dict)
     _held: dict[int, Slot] = field(default_factory=dict)
     _blanks: list[Slot] = field(default_factory=list)
@@ -218,6 +222,20 @@ class FrameStore:
             self._blanks.remove(slot)
             slot.free()
 
+    def abandon(self) -> Callable[[], None]:
+        """Use the memory of :meth:`blanks` no more: a read that is left behind may still write into it.
+
+        Call what is returned once that read has ended: it gives the memory back.
+        """
+        slots, self._blanks = self._blanks, []
+
+        def give_back() -> None:
+            for slot in slots:
+                slot.free()
+            self._sweep()
+
+        return give_back
+
     def get(self, frame: int) -> tuple[Pixels, FramePointer | None] | None:
         """Return a frame's pixels and their place in shared memory; None when it was dropped."""
         image = self._frames.get(frame)
@@ -248,19 +266,30 @@ class FrameStore:
             return None
         slots, slot_bytes = (self._pool.slots, self._pool.slot_bytes) if self._pool else (0, 0)
         wanted = max(size, slot_bytes)  # a pool with more slots takes what the old one took
-        if (size > slot_bytes or self.slots > slots) and not 0 < self._full <= wanted:
+        if (size > slot_bytes or self.slots > slots) and self._may_be_room(wanted):
             self._grow(wanted)
         return self._pool.take(shape) if self._pool else None
 
+    def _may_be_room(self, size: int) -> bool:
+        """Whether to look for room: there was none for so much, or less, but a while ago."""
+        if not 0 < self._full <= size:
+            return True
+        self._refused = (self._refused + 1) % TRY_AGAIN
+        return self._refused == 0
+
     def _grow(self, size: int) -> None:
+        known = 0 < self._full <= size
         try:
             pool = FramePool(self.slots, size) if memory_domain() else None
         except OSError as error:
-            log.warning("frames travel inline: no shared memory for %d of %d bytes: %s", self.slots, size, error)
+            if not known:
+                log.warning("frames travel inline: no shared memory for %d of %d bytes: %s", self.slots, size, error)
             pool = None
         if pool is None:
-            self._full = size
+            self._full = self._full if known else size
             return
+        if known:
+            self._full = 0
         if self._pool is not None:
             self._old.append(self._pool)
         self._pool = pool

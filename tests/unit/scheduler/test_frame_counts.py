@@ -129,7 +129,7 @@ def test_a_root_has_one_inference_per_frame_where_nothing_is_left_out() -> None:
     serve(learned, of, 100, done=24, det=25, age=25)  # as if frames were missed by the count
     assert known_work(learned, of.group, "det").weight == 1.0
     assert learned.frames.groups == {}
-    assert learned.measured_fps("face") == pytest.approx(25.0, rel=0.05)
+    assert learned.measured_fps("face", {ONE}) == pytest.approx(25.0, rel=0.05)
 
 
 def test_pieces_of_single_images_are_not_more_than_one_per_frame() -> None:

@@ -107,7 +107,7 @@ def test_what_a_frame_takes_of_each_device() -> None:
     teach(learned, split, beat(ONE, 0), beat(ONE, 10, det=(50, 50, 5.0)))
     teach(learned, split, beat(TWO, 0), beat(TWO, 10, age=(50, 50, 0.5)))
     assert (spent(learned, ONE), spent(learned, TWO)) == pytest.approx((0.1, 0.01))
-    assert learned.measured_fps("face") == pytest.approx(5.0)
+    assert learned.measured_fps("face", {ONE, TWO}) == pytest.approx(5.0)
 
 
 def test_the_share_of_a_replica_counts() -> None:
@@ -118,7 +118,7 @@ def test_the_share_of_a_replica_counts() -> None:
     teach(learned, shared, beat(ONE, 0), beat(ONE, 10, det=(50, 50, 5.0)))
     teach(learned, shared, beat(TWO, 0), beat(TWO, 10, det=(50, 50, 5.0), age=(100, 100, 1.0)))
     assert (spent(learned, ONE), spent(learned, TWO)) == pytest.approx((0.05, 0.06))
-    assert learned.measured_fps("face") == pytest.approx(10.0)
+    assert learned.measured_fps("face", {ONE, TWO}) == pytest.approx(10.0)
 
 
 def test_a_restarted_agent_starts_counting_anew() -> None:
@@ -134,7 +134,7 @@ def test_another_placement_starts_measuring_anew() -> None:
     learned = Learned()
     teach(learned, plan(1, {"det": ONE, "age": ONE}), beat(ONE, 0), beat(ONE, 10, det=(100, 100, 10.0)))
     learned.forget_placement("face")
-    assert spent(learned, ONE) == learned.measured_fps("face") == 0.0
+    assert spent(learned, ONE) == learned.measured_fps("face", {ONE, TWO}) == 0.0
 
 
 def test_full_cores_say_nothing_of_a_device() -> None:

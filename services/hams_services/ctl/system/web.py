@@ -19,7 +19,7 @@ from hams_shared.runtime.supervise import ChildSpec, RestartPolicy, Supervisor, 
 
 log = logging.getLogger("hams.up")
 
-NEEDED = ("starlette", "uvicorn", "python_multipart")
+NEEDED = ("starlette", "uvicorn", "httptools", "python_multipart")
 """Packages of the extra `web`."""
 ANSWER_S = 20.0
 """How long its address waits for the page, s: it is told once the page can be opened."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -17,9 +18,9 @@ from hams_services.gateway.guard import Caller
 from hams_services.gateway.kserve import grpc_body, model
 from hams_services.gateway.kserve.messages import MESSAGES, SERVICE
 from hams_services.gateway.kserve.tensors import images_of, outputs_of, wanted_outputs
-from hams_services.gateway.limits import REQUESTS
+from hams_services.gateway.limits import BODY_BYTES, REQUESTS, Admission
 from hams_services.security.tokens import Role
-from hams_shared.errors import BadInputError, HamsError, as_hams_error
+from hams_shared.errors import BadInputError, DeadlineError, HamsError, OverloadedError, as_hams_error
 from hams_shared.runtime.listen import host_port
 from hams_shared.wire import trace_context
 
@@ -28,6 +29,8 @@ log = logging.getLogger("hams.gateway")
 Context = Any
 """grpc.aio.ServicerContext[Any, Any]"""
 Method = Callable[[Any, Context, Caller], Awaitable[Any]]
+RECEIVE_S = 60.0
+"""A message has come completely after so long, or its call ends, s."""
 OVERHEAD = 64 << 10
 """What a message may be larger than the largest body, bytes."""
 
@@ -37,10 +40,19 @@ class Service:
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        most = max(1, BODY_BYTES // api.max_body)
+        self._receiving = asyncio.Semaphore(most)
+        """How many messages may come at a time: each is in memory as it comes, before its size is known."""
+        self._streams = Admission(streams=most)
+        """The same for streams, each of which may always have a message that comes."""
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """Return what a server calls for its methods."""
-        unary: dict[str, tuple[Method, Role | None]] = {
+        """Return what a server calls for its methods.
+
+        They are registered as methods of two streams, which are the same on the wire. grpc calls a method of one
+        message once it has the whole message; that of a stream begins at once, and asks for its messages.
+        """
+        one_message: dict[str, tuple[Method, Role | None]] = {
             "ServerLive": (self._live, None),
             "ServerReady": (self._ready, None),
             "ModelReady": (self._model_ready, "viewer"),
@@ -50,11 +62,11 @@ class Service:
             "ModelInfer": (self._infer, "app"),
         }
         methods = {
-            name: grpc.unary_unary_rpc_method_handler(
+            name: grpc.stream_stream_rpc_method_handler(
                 self._guarded(method, role, f"{name}Request"),
                 response_serializer=MESSAGES[f"{name}Response"].SerializeToString,
             )
-            for name, (method, role) in unary.items()
+            for name, (method, role) in one_message.items()
         }
         methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
             self._stream_infer, response_serializer=MESSAGES["ModelStreamInferResponse"].SerializeToString
@@ -62,15 +74,44 @@ class Service:
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
     def _guarded(self, method: Method, role: Role | None, kind: str) -> Any:
-        async def call(data: bytes, context: Context) -> Any:
+        async def call(messages: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
             try:
-                caller = Caller() if role is None else self._caller(context, role)
-                return await method(_decoded(kind, data), context, caller)
+                if role is None:  # it needs no token, and its message is empty: nothing of it is read
+                    answer = await method(MESSAGES[kind](), context, Caller())
+                else:
+                    caller = self._caller(context, role)
+                    answer = await method(_decoded(kind, await self._message(messages)), context, caller)
             except Exception as error:
                 known = _known(error)
-            return await context.abort(grpc.StatusCode[failures.grpc_status(known)], str(known))
+            else:
+                yield answer
+                return
+            await context.abort(grpc.StatusCode[failures.grpc_status(known)], str(known))
 
         return call
+
+    async def _message(self, messages: AsyncIterator[bytes]) -> bytes:
+        """Return the message of a call.
+
+        Raises:
+            BadInputError: there is none.
+            DeadlineError: it did not come in time.
+            OverloadedError: too many others come.
+        """
+        try:
+            async with asyncio.timeout(RECEIVE_S):
+                await self._receiving.acquire()
+        except TimeoutError:
+            raise OverloadedError("too many messages come at the same time", "try again later") from None
+        try:
+            async with asyncio.timeout(RECEIVE_S):
+                return await anext(messages)
+        except StopAsyncIteration:
+            raise BadInputError("the call has no message") from None
+        except TimeoutError:
+            raise DeadlineError(f"the message did not come within {RECEIVE_S:g} s") from None
+        finally:
+            self._receiving.release()
 
     def _caller(self, context: Context, role: Role) -> Caller:
         found = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
@@ -125,16 +166,27 @@ class Service:
 
     async def _stream_infer(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
         """Triton's stream: one answer for each request, in order; an error is an answer, too."""
-        async for data in requests:
-            request = MESSAGES["ModelInferRequest"]()
-            try:
-                request = _decoded("ModelInferRequest", data)
-                response = await self._infer(request, context, self._caller(context, "app"))
-                yield MESSAGES["ModelStreamInferResponse"](infer_response=response)
-            except Exception as error:
-                failed = MESSAGES["ModelStreamInferResponse"](error_message=str(_known(error)))
-                failed.infer_response.id = request.id
-                yield failed
+        try:
+            self._caller(context, "app")  # before a byte of a request is read
+            with self._streams.stream():
+                async for data in requests:
+                    yield await self._stream_answer(data, context)
+        except HamsError as error:
+            known = error
+        else:
+            return
+        await context.abort(grpc.StatusCode[failures.grpc_status(known)], str(known))
+
+    async def _stream_answer(self, data: bytes, context: Context) -> Any:
+        request = MESSAGES["ModelInferRequest"]()
+        try:
+            request = _decoded("ModelInferRequest", data)
+            response = await self._infer(request, context, self._caller(context, "app"))
+            return MESSAGES["ModelStreamInferResponse"](infer_response=response)
+        except Exception as error:
+            failed = MESSAGES["ModelStreamInferResponse"](error_message=str(_known(error)))
+            failed.infer_response.id = request.id
+            return failed
 
 
 def _decoded(kind: str, data: bytes) -> Any:
@@ -161,6 +213,7 @@ def server(api: Api) -> grpc.aio.Server:
             ("grpc.max_connection_idle_ms", 300_000),
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.http2.bdp_probe", 0),  # else windows grow, and much of a message comes before it is asked for
             ("grpc.max_concurrent_streams", 4 * REQUESTS),
         ],
         maximum_concurrent_rpcs=4 * REQUESTS,

@@ -131,7 +131,8 @@ class Video(Media):
         """Raise SourceError if the file is certainly truncated; note what may be damage.
 
         Its own count of frames alone proves nothing, but in MP4, which lists each: other containers estimate it from
-        the sound, or include empty chunks.
+        the sound, or include empty chunks. An MP4 that was trimmed without coding it anew lists those left out, too: it
+        is whole if it was shown for as long as it states.
         """
         if self.frames == 0:
             why = self.failure and f": {self.failure}"
@@ -139,7 +140,11 @@ class Video(Media):
         kind = container(self._path)
         listed = self._stream.frames if kind == "mp4" else 0
         why = cut_off(self._path) or self.failure
-        if why or (self.packets < listed and not self._sought):
+        length = self._length()
+        begin = 0.0 if self._container.format.name in STATE_THE_END else self._start_time()
+        shown = (self.at or 0.0) - begin + self._step
+        whole = self._step > 0 and 0 < length <= shown + self._step
+        if why or (self.packets < listed and not self._sought and not whole):
             of = f" of {listed}" if self.frames < listed else ""
             raise SourceError(
                 f"{self._path} is truncated or corrupt: it ends after {self.frames}{of} frames{why and ': '}{why}"
@@ -148,9 +153,6 @@ class Video(Media):
             lost = max(0, sum(1 for entry in self._stream.index_entries if entry.size) - self.packets)
             self.damaged += lost
             self.packets += lost
-        length = self._length()
-        begin = 0.0 if self._container.format.name in STATE_THE_END else self._start_time()
-        shown = (self.at or 0.0) - begin + self._step
         if self._step and kind != "gif" and length - shown > max(length / 50, self._step):
             self.note = f"pictures end at {shown:.1f} s of {length:.1f} s: is its sound longer, or is it damaged?"
 

@@ -46,6 +46,7 @@ class Reader:
         self.timed = False
         """Whether :attr:`Picture.read_s` is set."""
         self._stopped = False
+        self._at_end: list[Callable[[], None]] = []
         threading.Thread(target=self._work, name=f"source {name}", daemon=True).start()
 
     async def open(self, opener: Callable[[], Source]) -> Source:
@@ -95,6 +96,19 @@ class Reader:
                 await self._ended.wait()
         except TimeoutError:
             log.warning("the source of stream %s hangs: its thread is left behind", self._name)
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Call `call` in the loop once the thread has ended, and so writes into no memory that it was given."""
+        if self._ended.is_set():
+            call()
+        else:
+            self._at_end.append(call)
+
+    def _end(self) -> None:
+        self._ended.set()
+        calls, self._at_end = self._at_end, []  # they hold memory
+        for call in calls:
+            call()
 
     async def _call(self, job: Callable[[], T]) -> T:
         future: asyncio.Future[T] = self._loop.create_future()
@@ -149,7 +163,7 @@ class Reader:
             self._close()
         except Exception:
             log.exception("the source of stream %s could not be closed", self._name)
-        self._report(self._ended.set)
+        self._report(self._end)
 
     def _report(self, what: Callable[..., None], *args: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed

@@ -113,7 +113,7 @@ class Bridge:
         missing: tuple[str, ...] = ()
         while True:
             scheduler, pipeline = await self._views()
-            self._core.look(scheduler, pipeline, self._now())
+            self._core.look(scheduler, pipeline, self._now(), behind=bool(self._outbox))
             self._news.set()
             if self._core.missing != missing and (missing := self._core.missing):
                 self._say(f"not deployed: {', '.join(missing)}; waiting for it")

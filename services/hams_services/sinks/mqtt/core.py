@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 
 from hams_client import Event
 from hams_services.sinks.mqtt import discovery
-from hams_services.sinks.mqtt.occupancy import Occupancy, Position
+from hams_services.sinks.mqtt.occupancy import PICTURE, Occupancy, Position
 from hams_services.sinks.mqtt.states import Retained, Speed, StreamFacts, event_payload, facts_of, states_of
 from hams_services.sinks.mqtt.topics import OFFLINE, ONLINE, Topics
 from hams_shared.errors import MessageError
 from hams_shared.group.regions import Regions
 from hams_shared.wire import codec
+from hams_shared.wire.messages.events import PlaceCounts
 from hams_shared.wire.messages.pipeline import PipelineView
 from hams_shared.wire.messages.scheduler import SchedulerView
 
@@ -99,8 +100,14 @@ class BridgeCore:
         """Names of the groups whose events are to be read."""
         return tuple(self._groups)
 
-    def look(self, scheduler: SchedulerView | None, pipeline: PipelineView | None, now: float) -> None:
-        """Take the answers of scheduler and pipeline; None: it did not answer."""
+    def look(
+        self, scheduler: SchedulerView | None, pipeline: PipelineView | None, now: float, *, behind: bool = False
+    ) -> None:
+        """Take the answers of scheduler and pipeline; None: it did not answer.
+
+        `behind`: events wait for the MQTT broker, so there may be others that are not read yet. The pipeline's counts,
+        which are later than these, do not correct those of tracks then.
+        """
         self.current = pipeline is not None and (scheduler is not None or self.known)
         if pipeline is None:
             return
@@ -111,6 +118,8 @@ class BridgeCore:
             views = {one.stream: one for one in pipeline.streams if one.group == name}
             for stream, facts in group.streams.items():
                 self._see(group, replace(facts, view=views.get(stream)), now)
+                if stream in views and not behind:
+                    self._correct(group, stream, views[stream].places)
 
     def _deploy(self, scheduler: SchedulerView) -> None:
         there = {one.name: one.active or one.next for one in scheduler.groups}
@@ -144,8 +153,14 @@ class BridgeCore:
         before = self._speeds.get(key)
         if before is None or now - before.at >= SPEED_S:
             self._speeds[key] = Speed(now, view.fps if view else 0.0, view.p50_ms if view else 0.0)
-        for zone, count in view.places.zones.items() if view else ():
-            group.occupancy.correct(facts.stream, zone, count.inside)
+
+    @staticmethod
+    def _correct(group: _Group, stream: str, counts: PlaceCounts) -> None:
+        """Zones come first: a track that they have too many is the one that the picture has too many."""
+        for zone, count in counts.zones.items():
+            group.occupancy.correct(stream, zone, count.inside)
+        if counts.tracks is not None:
+            group.occupancy.correct(stream, PICTURE, counts.tracks)
 
     def recall(self, group: str, events: list[Event]) -> int:
         """Take stored events that are not to be published: where no position is known. Return where to read on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import ssl
 import urllib.parse
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from hams_services.sinks.mqtt.topics import OFFLINE, Topics, identifier
+from hams_services.sinks.mqtt.topics import OFFLINE, Topics
 from hams_shared.errors import BadInputError, BrokerError, CredentialsError, HamsError, SourceError
 
 if TYPE_CHECKING:
@@ -135,6 +136,16 @@ def library() -> ModuleType:
     return aiomqtt
 
 
+def client_id(topics: Topics) -> str:
+    """Return the id at the broker: the same at each start, so that it ends a connection that hangs.
+
+    A long base topic is in it as a digest: cut off, those that begin alike would be one client.
+    """
+    whole = f"hams-{topics.site}"
+    digest = hashlib.sha256(topics.base.encode()).hexdigest()
+    return whole if len(whole) <= CLIENT_ID else f"hams-{digest}"[:CLIENT_ID]
+
+
 def client_of(broker: Broker, topics: Topics) -> aiomqtt.Client:
     """Return a client with its last will. Raises SourceError where aiomqtt is not installed."""
     mqtt = library()
@@ -144,7 +155,7 @@ def client_of(broker: Broker, topics: Topics) -> aiomqtt.Client:
         username=broker.user,
         password=broker.password,
         tls_context=broker.tls,
-        identifier=f"hams-{identifier(topics.site)}"[:CLIENT_ID],  # the same: it ends a connection that hangs
+        identifier=client_id(topics),
         keepalive=KEEPALIVE_S,
         will=mqtt.Will(topics.status, OFFLINE, qos=1, retain=True),
         max_queued_incoming_messages=INCOMING,

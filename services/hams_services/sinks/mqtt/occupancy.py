@@ -1,7 +1,7 @@
 """Which tracks are open, and so how many objects of each label are in each zone; from the journal of events. Pure.
 
 Each event has the zones of its track, so one that comes twice changes nothing. Where events are missing, because the
-journal no longer had them, the pipeline's own counts correct those of the zones: see :meth:`Occupancy.correct`.
+journal no longer had them, the pipeline's own counts correct these: see :meth:`Occupancy.correct`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ LABELS = 32
 TRACKS = 1024
 """Open tracks of a stream; of more, those without events for longest are forgotten."""
 LOOKS = 3
-"""So many looks in a row, without an event between them, must find a wrong count before it is corrected."""
+"""So many looks in a row, without an event between them that changes it, must find a wrong count before it is
+corrected."""
 
 
 class OpenTrack(Wire):
@@ -48,6 +49,11 @@ class Position(Wire):
     """Those that were found, by stream."""
 
 
+def _places(track: OpenTrack | None) -> set[str]:
+    """Return where a track counts; one that is not open counts nowhere."""
+    return {PICTURE, *track.zones} if track is not None else set()
+
+
 @dataclass
 class _Stream:
     tracks: dict[tuple[str, int], OpenTrack] = field(default_factory=dict)
@@ -55,7 +61,7 @@ class _Stream:
     labels: dict[str, None] = field(default_factory=dict)
     """In the order in which they were found."""
     wrong: Counter[str] = field(default_factory=Counter)
-    """By zone, looks in a row that found another count."""
+    """By place, looks in a row that found another count."""
 
 
 class Occupancy:
@@ -69,12 +75,15 @@ class Occupancy:
         stream = self._streams.setdefault(event.stream, _Stream())
         key = event.run, event.track
         before = stream.tracks.pop(key, None)
-        for zone in {*event.zones, *(before.zones if before else ())}:
-            stream.wrong.pop(zone, None)
         label = event.label or "object"
         self._know(stream, label)
-        if event.kind == "end":
-            return
+        if event.kind != "end":
+            self._put(stream, key, label, event)
+        for place in _places(before) ^ _places(stream.tracks.get(key)):
+            stream.wrong.pop(place, None)
+
+    @staticmethod
+    def _put(stream: _Stream, key: tuple[str, int], label: str, event: Event) -> None:
         for other in [other for other in stream.tracks if other[0] != event.run]:
             del stream.tracks[other]  # a run ends all its tracks before the next one begins
         stream.tracks[key] = OpenTrack(
@@ -96,28 +105,28 @@ class Occupancy:
         """Return how many tracks are open, by place and label; PICTURE and ANY are among them."""
         found: Counter[tuple[str, str]] = Counter()
         for one in self._streams[stream].tracks.values() if stream in self._streams else ():
-            for place in {PICTURE, *one.zones}:
+            for place in _places(one):
                 found[place, ANY] += 1
                 found[place, one.label] += 1
         return found
 
-    def correct(self, stream: str, zone: str, inside: int) -> None:
-        """Compare with the pipeline's count of the tracks in a zone; of too many, forget those silent for longest.
+    def correct(self, stream: str, place: str, inside: int) -> None:
+        """Compare with the pipeline's count of the tracks in a place; of too many, forget those silent for longest.
 
         Too few correct themselves with the next event of each track.
         """
         one = self._streams.get(stream)
         if one is None:
             return
-        within = [key for key, track in one.tracks.items() if zone in track.zones]
+        within = [key for key, track in one.tracks.items() if place in _places(track)]
         if len(within) <= inside:
-            one.wrong.pop(zone, None)
+            one.wrong.pop(place, None)
             return
-        one.wrong[zone] += 1
-        if one.wrong[zone] >= LOOKS:
+        one.wrong[place] += 1
+        if one.wrong[place] >= LOOKS:
             for key in within[: len(within) - inside]:
                 del one.tracks[key]
-            del one.wrong[zone]
+            del one.wrong[place]
 
     def keep(self, streams: Iterable[str]) -> None:
         """Forget all other streams."""

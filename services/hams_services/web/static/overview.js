@@ -75,7 +75,7 @@ class Overview {
     const dropped = total(stream.dropped), failed = total(stream.failed);
     return h("li", { "data-key": name, class: "tile" },
       h("div", { class: "screen" }, tile.canvas.isConnected ? h("canvas", { "data-own": "" }) : tile.canvas,
-        tile.newest ? null : h("p", { class: "quiet waiting" }, this.options.pictures ? "waiting for a picture…" : "pictures are off")),
+        tile.newest ? null : h("p", { class: "quiet waiting" }, this.options.pictures ? this.feed.trouble || "waiting for a picture…" : "pictures are off")),
       h("div", { class: "facts" },
         h("h3", {}, name), mark(STATES[stream.state] ?? "warn", stream.state),
         h("p", { class: "figures" },

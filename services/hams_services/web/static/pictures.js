@@ -12,6 +12,7 @@ export class PictureFeed {
   #abort = null;
   #wanted = "";
   #ended = false;
+  trouble = ""; // why no pictures come; empty: they do, or nothing is known
 
   constructor() {
     this.#observer = new IntersectionObserver((entries) => {
@@ -64,7 +65,8 @@ export class PictureFeed {
   async #read(query, signal) {
     try {
       const response = await fetch(`api/pictures?${query}`, { signal, credentials: "same-origin" });
-      if (!response.ok) throw new Error(response.statusText);
+      this.trouble = response.ok ? "" : (await response.json()).text;
+      if (!response.ok) throw new Error(this.trouble);
       for await (const [head, jpeg] of records(response.body.getReader())) this.#tiles.get(`${head.group}/${head.stream}`)?.(head, jpeg);
     } catch { /* below */ }
     if (!signal.aborted && !this.#ended) setTimeout(() => { if (!signal.aborted) this.#open(true); }, AGAIN_MS);

@@ -94,6 +94,7 @@ class LineCounts(Wire):
 class PlaceCounts(Wire):
     """The counts of one stream, by name."""
 
+    tracks: int | None = Field(None, description="tracks open now: with `new`, without `end`; null: an earlier version")
     zones: dict[str, ZoneCounts] = Field({})
     lines: dict[str, LineCounts] = Field({})
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
+import pytest
+
+from hams_agents.runtime import executor as executor_module
 from hams_agents.runtime.health_rules import WINDOW_S, after_hang
 from hams_agents.runtime.progress import FIRST_S, FLOOR_S, MOST_S, NETWORKS, Hang, Pace, Progress
+from hams_agents.runtime.serving import Batch
 from hams_agents.runtime.watchdog import Watchdog
 from hams_shared.wire.messages.agents import HANGS, DeviceHealth
-from support.wait import until_sync
+from support.wait import until, until_sync
+from unit.agents.runtime.test_lanes import Bench
 
 
 def ticks(progress: Progress, seconds: float, step: float = 0.25) -> Hang | None:
@@ -89,6 +95,43 @@ def test_hangs_long_ago_do_not_count() -> None:
     for number in range(10):
         health = after_hang(health, "x", number * WINDOW_S)
         assert not health.quarantined
+
+
+@pytest.mark.parametrize(
+    ("step", "what"), [("prepare", "preparation of the input of g/scene"), ("finish", "decoding of g/scene")]
+)
+@pytest.mark.parametrize(("lanes", "beside"), [(1, False), (1, True), (2, False)])
+async def test_a_step_before_or_after_the_inference_that_does_not_end_is_one(
+    monkeypatch: pytest.MonkeyPatch, step: str, what: str, lanes: int, *, beside: bool
+) -> None:
+    """An idle lane does it itself; `beside` the only one a thread does, and all groups of the device wait for that."""
+    gate, real = threading.Event(), getattr(executor_module, step)
+    stuck: list[str] = []
+
+    def gated(batch: Batch) -> object:
+        stuck.append(threading.current_thread().name)
+        assert gate.wait(60)
+        return real(batch)
+
+    bench = Bench(lanes)
+    if beside:
+        bench.submit(0)
+        await until(lambda: bench.network.running == 1)
+    if step == "finish":
+        bench.submit(1)
+        await until(lambda: bench.executor.waiting == 0)
+    monkeypatch.setattr(executor_module, step, gated)
+    if step == "prepare":
+        bench.submit(1)
+    else:
+        bench.network.gate.set()
+    try:
+        await until(lambda: (step if beside else "lane 0") in stuck or (lanes > 1 and bool(stuck)))
+        assert what in {hang.what for one in bench.executor.progress if (hang := ticks(one, FIRST_S + 1)) is not None}
+    finally:
+        gate.set()
+        bench.network.gate.set()
+        assert await asyncio.to_thread(bench.executor.stop, 60)
 
 
 def test_the_watchdog_calls_once() -> None:

@@ -12,7 +12,15 @@ from hams_agents.runtime.data_plane import HELD, HELD_S, QUICK_S, Outbox
 from hams_agents.runtime.serving import Finished, Visit
 from hams_shared.bus.mailbox import Outgoing
 from hams_shared.errors import FrameGoneError, HamsError, RefusedError
-from hams_shared.wire.frames import FrameId, Output, Work, unpack_outputs, unpack_works
+from hams_shared.wire.frames import (
+    MAX_PIXELS,
+    DeferredCrops,
+    FrameId,
+    Output,
+    Work,
+    unpack_outputs,
+    unpack_works,
+)
 
 HERE, AWAY = "h.b.u", "away.b.u"
 
@@ -154,6 +162,41 @@ def test_work_says_into_which_mailboxes_its_answer_and_crops_go() -> None:
     assert (crops.mailbox, answer.mailbox) == ("hams-mailbox-a", "hams-mailbox-p")
     [passed_on] = unpack_works(crops.data)
     assert (passed_on.answer_to, passed_on.peers) == (post["answer_to"], post["peers"])
+
+
+def test_crops_that_no_message_takes_fail_their_frame_alone() -> None:
+    """The device goes on: a thread that ended would end all of its groups."""
+    device = Device()
+    device.arrive(work(7), work(8))
+    size = (1280, 1280)
+    many = 1 + MAX_PIXELS // (size[0] * size[1] * 3)
+    deferred = DeferredCrops(size, 0, [size] * many, [None] * many)
+    large = replace(work(7, "age"), deferred=deferred, sources=[0] * many, to_frame=np.zeros((many, 2, 3)))
+    [answer] = device.finish((HERE, work(7, "eyes")), (AWAY, large))
+    [output] = unpack_outputs(answer.data)
+    assert output.error is not None
+    assert output.error["code"] == "bad-task"
+    assert "what node face gave cannot be sent: ValueError: deferred" in output.error["text"]
+    assert [one.id.frame for one, _ in device.queued] == [8]  # nor is its other child's work done
+    crops, answer = device.finish((AWAY, work(8, "age")))
+    assert [one.error for one in unpack_outputs(answer.data)] == [None]
+    assert crops[0] == f"hams.v1.work.{AWAY}"
+
+
+def test_an_answer_that_cannot_be_packed_fails_its_frame_and_not_those_that_wait_with_it() -> None:
+    device = Device()
+    device.arrive(work(0), work(1), work(2))
+    device.finish(busy=True)
+    assert device.finish(busy=True) == []
+    done, visit = device.queued.pop(0)
+    strange = Finished(visit, Output(done.id, done.node, HERE, [{"objects": [object()]}]))
+    [answer] = device.outbox.finished([strange], device.now, busy=False)
+    first, second = unpack_outputs(answer.data)
+    assert (first.id.frame, first.error) == (1, None)
+    assert second.id.frame == 2
+    assert second.error is not None
+    text = "what node face gave cannot be sent: TypeError: object cannot be written in a message"
+    assert second.error["text"] == text
 
 
 def test_answers_to_two_mailboxes_are_two_messages() -> None:

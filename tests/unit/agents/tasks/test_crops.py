@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from hams_agents.tasks.base import Detected
-from hams_agents.tasks.crops import cut
+from hams_agents.tasks.crops import cut, views_of
 from hams_agents.tasks.input import apply
 from hams_shared.group.node_spec import CropSpec
 
@@ -208,6 +208,16 @@ def test_a_padded_plate_has_the_proportions_of_its_longer_sides() -> None:
     (crop,), _, _ = cut(checkered(square), None, [plate(square)], CropSpec(align="corners"), (320, 48), pad=128)
     assert (crop[:, 192:] == 128).all()
     assert (crop[:, :192] != 128).any(axis=-1).all()
+
+
+@pytest.mark.parametrize("far", [2e8, 1e18, math.inf, math.nan])
+def test_corners_beyond_all_pixels_are_unfit(far: float) -> None:
+    """They would make a message that its receiver refuses; the box is shown instead."""
+    corners = np.array([[50.0, 20], [far, 20], [far, far], [50, far]])
+    for crop in (CropSpec(align="corners"), CropSpec(align="corners", enlarge=4)):
+        views, kept = views_of((100, 200), None, [Detected((50, 20, 90, 60), 0.9, "plate", corners)], crop, (40, 40))
+        assert kept == [0]
+        assert views[0].corners is None
 
 
 def test_mirrored() -> None:

@@ -105,6 +105,11 @@ def test_an_error_deep_in_a_library_names_the_line_of_the_task(install: Install,
         ("return [[], []]", "detect", "gave 2 lists for 1 images"),
         ("return [{}, {}]", "describe", "gave 2 maps for 1 images"),
         (
+            "from hams_agents.tasks.base import Detected; return [{'objects': [Detected((0, 0, 1, 1), 0.5, 'x')]}]",
+            "describe",  # without `parts`, so that the agent does not write them for the message
+            "gave a list as objects, which cannot travel",
+        ),
+        (
             "from hams_agents.tasks.base import Detected; return [[Detected((0, 0, 1, float('nan')), 0.5, 'x')]]",
             "detect",
             "found an object whose box or score",

@@ -128,3 +128,25 @@ def test_climbing_ends_where_no_step_helps_and_keeps_memory() -> None:
     found = climb(problem, start, lambda rows: (-objective.cycle(problem, rows),), Budget.start(5.0))
     assert objective.breaches(problem, objective.shares_of(problem, found)) == []
     assert objective.cycle(problem, found) <= objective.cycle(problem, start)
+
+
+def test_an_alternative_names_the_group_that_it_is_of() -> None:
+    placement = solve(example(), "optimal", time_limit_s=20.0)
+    worst = min(placement.groups, key=lambda one: one.fps / (one.target_fps or 1.0)).group
+    moves = [text for text in placement.explanation.values() if "moved to" in text]
+    assert moves
+    assert all(f" {worst}, the worst-off group, would make " in text for text in moves)
+    alone = solve(two().replace(groups={}, targets={}, priorities={}), "optimal", time_limit_s=20.0)
+    assert any(" the group would make " in text for text in alone.explanation.values())
+
+
+def test_where_the_worst_off_group_gets_nothing_no_alternative_is_told() -> None:
+    """Group b takes all of the only device that runs group a; there is room for all nodes on both."""
+    names = ("a/det", "b/one")
+    instance = Instance(
+        names, ("x", "y"), np.array([[9.0, 9.0], [5.0, 4.0]]), groups={n: n[0] for n in names},
+        targets={"a": 9.0, "b": 100.0}, priorities={"b": 1}, pins={"a/det": frozenset({"x"})},
+    )  # fmt: skip
+    placement = solve(instance, "fastest")
+    assert placement.group_fps["a"] == 0.0
+    assert not any("no room" in text or "would make" in text for text in placement.explanation.values())

@@ -12,6 +12,7 @@ from hams_scheduler.solver.instance import Instance, InvalidInstanceError, NoPla
 from hams_scheduler.solver.losses import each_removed
 from hams_scheduler.solver.strategies.registry import solve
 from hams_scheduler.solver.survive import survive
+from hams_scheduler.solver.whatif import apply
 from hams_shared.errors import BadInputError, InfeasibleError
 
 ONE = Instance(("det", "age"), ("cpu", "gpu"), np.array([[10.0, 40.0], [20.0, 40.0]]))
@@ -39,6 +40,15 @@ def test_the_loss_of_the_only_device_leaves_nothing() -> None:
         {"default": 0.0},
         {"default": "no device is left"},
     )
+
+
+def test_what_is_pinned_to_the_lost_device_runs_nowhere_else() -> None:
+    """As when it is really lost; a pin to several devices leaves the others."""
+    pinned = ONE.replace(pins={"det": frozenset({"gpu"}), "age": frozenset({"cpu", "gpu"})})
+    assert losses(pinned) == {"cpu": {"default": 20.0}, "gpu": {"default": 0.0}}
+    assert apply(pinned, "remove:gpu").allowed().tolist() == [[False], [True]]
+    with pytest.raises(NoPlacementError, match="pinned to gpu, none of which is here"):
+        solve(apply(pinned, "remove:gpu"), "mfs")
 
 
 def test_a_group_that_runs_nowhere_else_gets_nothing_and_the_others_all() -> None:

@@ -65,7 +65,7 @@ def test_a_model_the_profile_does_not_list_is_unsupported_there() -> None:
 
 
 def test_removing_and_scaling() -> None:
-    assert apply(small().replace(pins={}), "remove:cpu").devices == ("gpu",)
+    assert apply(small(), "remove:cpu").devices == ("gpu",)
     np.testing.assert_array_equal(apply(small(), "scale:cpu=1.5").fps[:, 0], [15, 150])
 
 

@@ -1,10 +1,11 @@
-"""What a client may do to the server of HTTP: endless heads, slow requests, idle connections, no HTTP at all."""
+"""What a client may do to the server of HTTP: endless heads, slow requests, idle connections, WebSockets, no HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -14,13 +15,20 @@ pytest.importorskip("httptools", reason="needs hams[gateway]")
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
-from hams_services.gateway import web_server
-from hams_services.gateway.web_server import CHUNK_BYTES, HEAD_BYTES
+from hams_services.gateway import streaming, web_server
+from hams_services.gateway.hub import Item, Listener
 from hams_shared.errors import BadInputError
+from hams_shared.runtime.http_protocol import CHUNK_BYTES, HEAD_BYTES, Bounds
 from hams_shared.runtime.listen import listening
+from support.wait import until
 
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -31,19 +39,24 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await Response(str(len(body)))(scope, receive, send)
 
 
-@pytest.fixture
-async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(web_server, "REQUEST_S", 0.5)
-    monkeypatch.setattr(web_server, "IDLE_S", 0.5)
-    monkeypatch.setattr(web_server, "CONNECTIONS", 20)
+@asynccontextmanager
+async def serving(app: ASGIApp) -> AsyncIterator[tuple[web_server.WebServer, int]]:
+    """A server, and its port."""
     server = web_server.server(app, None, None)
     server.config.timeout_keep_alive = 1
     listener = listening("localhost", 0, option="--http")
-    serving = asyncio.ensure_future(server.serve([listener]))
-    yield listener.getsockname()[1]
+    task = asyncio.ensure_future(server.serve([listener]))
+    yield server, listener.getsockname()[1]
     server.should_exit = True
     async with asyncio.timeout(30):
-        await serving
+        await task
+
+
+@pytest.fixture
+async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    monkeypatch.setattr(web_server.Protocol, "bounds", Bounds(20, idle_s=0.5, request_s=0.5))
+    async with serving(app) as (_, number):
+        yield number
 
 
 async def talk(port: int, *parts: bytes) -> bytes:
@@ -105,6 +118,42 @@ async def test_no_more_than_a_number_of_connections_is_taken(port: int) -> None:
     held = [await asyncio.open_connection("localhost", port) for _ in range(20)]
     assert (await talk(port, GET)).startswith(b"HTTP/1.1 503")
     for _, writer in held:
+        writer.close()
+
+
+class Endless(Listener):
+    """Has always results of 1 MB."""
+
+    async def next(self) -> tuple[int, list[Item]] | None:
+        """Return one."""
+        await asyncio.sleep(0)
+        return 0, [Item("s0/0", b"x" * 1_000_000)]
+
+
+async def following(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send results as the gateway does."""
+    await streaming._talk(WebSocket(scope, receive, send), Endless(), lambda: True)
+
+
+async def leaving(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send more than fits, and close."""
+    socket = WebSocket(scope, receive, send)
+    await socket.accept()
+    await socket.send_bytes(bytes(50_000_000))
+
+
+@pytest.mark.parametrize("application", [following, leaving])
+async def test_the_connection_of_a_websocket_that_takes_nothing_ends(
+    application: ASGIApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "SEND_S", 0.5)
+    monkeypatch.setattr(web_server, "LINGER_S", 60.0 if application is following else 0.5)
+    async with serving(application) as (server, port):
+        reader, writer = await asyncio.open_connection("localhost", port, limit=1000)
+        writer.write(UPGRADE)
+        assert await reader.readline() == b"HTTP/1.1 101 Switching Protocols\r\n"
+        assert server.server_state.connections
+        await until(lambda: not server.server_state.connections, 20)
         writer.close()
 
 

@@ -11,13 +11,17 @@ import pytest
 
 from hams_services.pipeline.buckets import DWELL_S
 from hams_services.pipeline.events import Delivered, EventCore, EventError
+from hams_services.pipeline.group_events import GroupEvents
 from hams_services.pipeline.open_tracks import resumed
 from hams_services.pipeline.tracking.tracks import State, Track
+from hams_shared.bus.memory.client import InMemoryBus
+from hams_shared.bus.memory.server import MemoryServer
 from hams_shared.group.event_rules import EventsSpec
 from hams_shared.group.regions import Regions
 from hams_shared.wire.codec import decode, encode
-from hams_shared.wire.messages.events import Event, LineCounts, OpenTracks, ZoneCounts
+from hams_shared.wire.messages.events import Event, LineCounts, OpenTracks, PlaceCounts, ZoneCounts
 from hams_shared.wire.messages.histogram import Histogram
+from support.build import group_record
 
 START = datetime(2026, 11, 30, 22, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()  # a Monday
 YARD = [(0.5, 0), (1, 0), (1, 1), (0.5, 1)]
@@ -120,6 +124,13 @@ def test_all_end_when_the_stream_does(reason: Any) -> None:
     assert told(list(scene.core.end_all(reason))) == ["zone_left yard", f"end {reason}", f"end {reason}"]
     assert scene.core.end_all(reason) == ()
     assert scene.core.counts().zones["yard"].inside == 0
+    assert scene.core.counts().tracks == 0
+
+
+def test_a_stream_that_is_not_followed_has_no_open_tracks() -> None:
+    """Which is known, unlike of a pipeline of an earlier version, that does not count them."""
+    assert GroupEvents(InMemoryBus(MemoryServer()), group_record()).counts("cam") == PlaceCounts(tracks=0)
+    assert decode(PlaceCounts, b"\x82\xa5zones\x80\xa5lines\x80").tracks is None
 
 
 def test_there_are_no_more_tracks_than_room() -> None:
@@ -353,6 +364,19 @@ def test_what_was_published_after_the_record_counts() -> None:
     assert [one.id for one in resumed(record, [*events, left])] == [end.id]
     assert resumed(record, [*events, left, end]) == ()
     assert resumed(record, [event.model_copy(update={"run": "r0"}) for event in events]) == ()
+
+
+def test_a_record_made_while_nothing_happens_is_of_the_last_frame() -> None:
+    scene = Scene()
+    assert not scene.core.any_open
+    scene.follow(110)
+    for _ in range(20):
+        scene.see(scene.at(110))
+    assert scene.core.any_open
+    left, end = resumed(scene.core.open_tracks())
+    assert (told([left]), end.frame, end.captured) == (["zone_left yard 2.0"], 20, START + 2)
+    scene.core.end_all("lost")
+    assert not scene.core.any_open
 
 
 def test_a_record_without_tracks_ends_none() -> None:

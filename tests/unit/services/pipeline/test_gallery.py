@@ -15,6 +15,7 @@ from hams_services.pipeline.gallery_tracks import DOUBTS, SETTLE, SETTLE_S, TRAC
 from hams_shared.group.node_spec import GallerySpec
 from hams_shared.group.spec import parse_group
 from hams_shared.wire.frames import FrameId
+from hams_shared.wire.messages.gallery import Identity
 
 
 def unit(*degrees: float) -> np.ndarray:
@@ -23,12 +24,12 @@ def unit(*degrees: float) -> np.ndarray:
     return np.column_stack((np.cos(angles), np.sin(angles)))
 
 
-def frame_id(frame: int = 0, stream: str = "s") -> FrameId:
-    return FrameId("g", stream, frame, 0, 1, 0.0)
+def frame_id(frame: int = 0, stream: str = "s", group: str = "g") -> FrameId:
+    return FrameId(group, stream, frame, 0, 1, 0.0)
 
 
 def seen(track: int, frame: int, age_s: float = 0.0, stream: str = "s") -> Sighting:
-    return Sighting((stream, track), frame, age_s)
+    return Sighting((stream, "r1", track), frame, age_s)
 
 
 def test_the_same_come_back_under_their_number() -> None:
@@ -163,6 +164,30 @@ def test_the_one_not_seen_for_longest_goes_first_and_named_ones_last() -> None:
     assert sorted(one.identity for one in gallery.known.values()) == [0, 1, 3]
 
 
+def test_a_lower_capacity_holds_for_those_who_come_later() -> None:
+    gallery = Gallery(GallerySpec(threshold=0.99, capacity=10))
+    for number in range(10):
+        gallery.identify(np.eye(64)[number : number + 1], float(number))
+    gallery.change(GallerySpec(threshold=0.99, capacity=5))
+    for number in range(10, 20):
+        gallery.identify(np.eye(64)[number : number + 1], float(number))
+        assert len(gallery) == 5
+    assert sorted(one.identity for one in gallery.known.values()) == [15, 16, 17, 18, 19]
+    gallery.forget([17])
+    gallery.identify(np.eye(64)[20:21], 20.0)  # a free slot is used before anybody goes
+    assert sorted(one.identity for one in gallery.known.values()) == [15, 16, 18, 19, 20]
+
+
+def test_a_capacity_holds_where_few_identities_were_stored_in_high_slots() -> None:
+    gallery = Gallery(GallerySpec(threshold=0.99, capacity=3))
+    known = [Identity(identity=number, since=0.0, seen=float(number)) for number in range(2)]
+    gallery.fill(known, np.eye(64, dtype=np.float32)[:2], [40, 50])
+    for number in range(2, 9):
+        gallery.identify(np.eye(64)[number : number + 1], float(number))
+        assert len(gallery) == 3
+    assert sorted(one.identity for one in gallery.known.values()) == [6, 7, 8]
+
+
 def test_vectors_of_another_length_are_taken_once_all_others_are_forgotten() -> None:
     gallery = Gallery(GallerySpec())
     gallery.identify(unit(0))
@@ -267,6 +292,26 @@ def test_objects_of_a_result_say_their_track_and_where_a_vector_is_from() -> Non
         assert "who" not in objects[1]
     assert found == [None] * 10 + [0, 0]  # there is one vector, so its second is waited for
     assert galleries["who"].known[0].identity == 0
+
+
+def test_a_track_of_another_run_is_another_track_whatever_its_number() -> None:
+    """A stream that is deployed again counts its tracks from 1 again."""
+    galleries = {"who": Gallery(GallerySpec(threshold=0.9))}
+    galleries["who"].identify(unit(0))
+    galleries["who"].rename(0, "Anna")
+
+    def found(run: str, degrees: float, frame: int, group: str = "g", **carried: Any) -> Any:
+        who = {"embedding": unit(degrees)[0].tolist(), **carried}
+        one = {"box": [0, 0, 1, 1], "track": 1, "age_s": frame / 10, "who": who}
+        identify(galleries, [one], frame_id(frame, group=group), 0.0, learn=True, run=run)
+        return one["who"].get("name"), one["who"]["identity"]
+
+    assert [found("r1", 0, frame) for frame in range(SETTLE)] == [(None, None)] * (SETTLE - 1) + [("Anna", 0)]
+    assert found("r1", 5, SETTLE, group="g.candidate") == ("Anna", 0)  # a canary's frame is one of the stream
+    before = galleries["who"].vectors[0].copy()
+    assert [found("r2", 90, frame) for frame in range(SETTLE)] == [(None, None)] * (SETTLE - 1) + [(None, 1)]
+    assert np.array_equal(galleries["who"].vectors[0], before)
+    assert [found("r3", 0, frame, from_frame=0) for frame in range(3)] == [(None, None)] * 3  # `cadence: track`
 
 
 def test_parts_of_a_tracked_object_belong_to_its_track_unless_there_are_several() -> None:

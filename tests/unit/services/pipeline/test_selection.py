@@ -341,3 +341,44 @@ def test_a_node_that_the_roots_agent_feeds_has_a_deadline_too(lossless: bool) ->
         assert world.asked("det") == [0, 0]
     else:
         assert [(one.outcome, one.reason) for one in world.closed] == [(Outcome.DROPPED, "deadline")]
+
+
+def test_what_another_attempt_finds_is_picked_anew() -> None:
+    """The root is asked again, since its device feeds `age`; it may be another replica, which finds other objects."""
+    world = World(spec_of({}, {"age": {}, "who": {"when": "score > 0.5"}}))
+    world.submit()
+    world.answer(0, "det", [thing(100), thing(200, 0.4), thing(300)])
+    asked = world.sent[-1]
+    assert (asked.node, asked.sources) == ("who", [0, 2])
+    world.take(world.core.output(output(asked.id, "who", [], error="refused"), world.now))
+    world.now += 1.0
+    world.take(world.core.tick(world.now))
+    world.answer(0, "det", [thing(200, 0.4), thing(300)])
+    again = world.sent[-1]
+    assert (again.node, again.id.attempt, again.sources) == ("who", 1, [1])
+    assert [one.box[0] for one in again.objects] == [300.0]
+    world.answer(0, "who")
+    world.take(world.core.output(output(again.id, "age", [{"value": 1}, {"value": 2}], [0, 1]), world.now))
+    [(_, objects)] = world.results
+    assert [one.get("who") for one in objects] == [None, {"value": 0}]
+
+
+def test_what_a_child_finds_in_another_attempt_is_picked_anew_and_what_it_was_asked_stays() -> None:
+    nodes = {"plate": {"cadence": "track"}, "text": {"parent": "plate", "when": "score > 0.5"}}
+    world = World(spec_of({"track": {}}, nodes))
+
+    def plates(*scores: float) -> list[Any]:
+        return [[{"box": [110, 150, 130, 160], "score": score, "label": "plate"} for score in scores]]
+
+    world.submit()
+    world.answer(0, "det", [thing(100)])
+    world.answer(0, "plate", plates(0.9, 0.3, 0.8))
+    assert world.sent[-1].sources == [0, 2]
+    world.route(2, lost=("h.b.text",))
+    assert world.asked("det") == [0]
+    assert world.asked("plate") == [0, 0]  # as before, though its track was asked about
+    world.answer(0, "plate", plates(0.4, 0.7))
+    assert (world.sent[-1].node, world.sent[-1].sources, len(world.sent[-1].objects)) == ("text", [1], 1)
+    world.answer(0, "text")
+    [(_, [one])] = world.results
+    assert [part.get("text") for part in one["plate"]["objects"]] == [None, {"value": 0}]

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import re
 import time
+import urllib.parse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from hams_services.ctl.options import kinds_of
 from hams_services.sinks.courier import Courier, LaterError
 from hams_services.sinks.event_queue import EventQueue
 from hams_services.sinks.last_sequence import LastSequence
-from hams_services.sinks.webhook import Webhook, message_id, secrets_of, signed
+from hams_services.sinks.webhook import Webhook, message_id, secrets_of, sendable, signed
 from hams_shared.errors import BadInputError, CredentialsError, HamsError, SourceError
 from hams_shared.runtime.backoff import Backoff
 from hams_shared.runtime.lifecycle import ended
@@ -119,11 +120,69 @@ def test_the_receiver_may_ask_for_a_pause(text: str, least: float, most: float) 
 
 
 @pytest.mark.parametrize(
-    "url", ["", "example.org/hook", "file:///etc/passwd", "ftp://example.org", "http://", "http://a:b", "http://a b"]
-)
+    "url",
+    ["", "example.org/hook", "file:///etc/passwd", "ftp://example.org", "http://", "http://a:b", "http://a b", "http://a..b",
+     f"http://{'a' * 64}.org", "https://user:s3cret/word@example.org", "https://user:s3cret @example.org"],
+)  # fmt: skip
 def test_what_is_no_web_address(url: str) -> None:
-    with pytest.raises(BadInputError, match=r"https://example\.org"):
+    with pytest.raises(BadInputError, match=r"https://example\.org") as caught:
         Webhook(url)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("login", "sent_"),
+    [
+        ("user:s3cret", "user:s3cret"),
+        ("us%40er:s3%3Ac%2Fr%C3%A9t", "us@er:s3:c/rét"),
+        ("user:sécret", "user:sécret"),
+        ("user", "user:"),
+        (":s3cret", ":s3cret"),
+    ],
+)
+def test_user_and_password_of_the_address_are_sent_as_a_login(login: str, sent_: str) -> None:
+    with hook_server() as hooks:
+        receiver = Webhook(hooks.url.replace("://", f"://{login}@"))
+        receiver.deliver("id", b"{}")
+    assert hooks.headers[0]["authorization"] == "Basic " + base64.b64encode(sent_.encode()).decode()
+    assert hooks.headers[0]["host"] == hooks.url.split("/")[2]
+    assert hooks.paths == ["/hook"]
+    assert receiver.where == "http://127.0.0.1"
+
+
+async def test_a_password_of_the_address_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    with hook_server() as hooks:
+        url = hooks.url.replace("://", "://user:s3cret@")
+        hooks.statuses = [503, 401]
+        async with sending(url) as courier:
+            await sent(hooks, courier, STAYS)
+    async with sending(url) as courier:
+        await courier.take(NEW)
+        await until(lambda: "refused" in caplog.text.lower() and "Errno" in caplog.text, what="a warning")
+    assert "s3cret" not in caplog.text
+    with hook_server() as hooks:
+        Webhook(hooks.url).deliver("id", b"{}")
+    assert "authorization" not in hooks.headers[0]
+
+
+def test_letters_that_are_not_ascii_are_sent_as_a_browser_does() -> None:
+    with hook_server() as hooks:
+        Webhook(hooks.url + "/tür%20é?ort=łódź&a=%C3%A4#teil").deliver("id", b"{}")
+    assert hooks.paths == ["/hook/t%C3%BCr%20%C3%A9?ort=%C5%82%C3%B3d%C5%BA&a=%C3%A4"]
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://łódź.example/hook", "xn--d-uga0v4h.example"),
+        ("https://user:pw@tür.example:8443/hook", "xn--tr-xka.example:8443"),
+        ("https://EXAMPLE.org:443", "example.org:443"),
+        ("http://[::1]:80/hook", "[::1]:80"),
+        ("http://[::1]", "[::1]"),
+    ],
+)
+def test_names_of_hosts(url: str, host: str) -> None:
+    assert urllib.parse.urlsplit(sendable(url)[0]).netloc == host
 
 
 # ── signatures ────────────────────────────────────────────────────────────────────────────────────────────────────────

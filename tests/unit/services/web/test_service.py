@@ -6,17 +6,20 @@ import asyncio
 import ssl
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
 from hams_services.security import certificates
+from hams_services.web import service
 from hams_services.web.options import WebOptions
 from hams_services.web.service import WebService
 from hams_shared.bus.memory.client import InMemoryBus
 from hams_shared.bus.memory.server import MemoryServer
 from hams_shared.errors import BadInputError
+from hams_shared.runtime import http_protocol
 from hams_shared.runtime.listen import check_tls, listening
 from support.ports import has_ipv6
 
@@ -37,6 +40,26 @@ async def test_it_serves_on_ipv6_and_stops_while_a_viewer_reads() -> None:
             with suppress(httpx.HTTPError):
                 async for _ in answer.aiter_bytes():
                     pass
+
+
+async def test_silent_connections_do_not_close_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "CONNECTIONS", 3)
+    monkeypatch.setattr(service, "Bounds", partial(http_protocol.Bounds, idle_s=0.5))
+    sock = listening("127.0.0.1", 0)
+    port = sock.getsockname()[1]
+    stop = asyncio.Event()
+    async with InMemoryBus(MemoryServer()) as bus, asyncio.TaskGroup() as owner:
+        owner.create_task(WebService(bus, "", WebOptions(port=port)).run(stop, sock))
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        async with httpx.AsyncClient() as http:
+            assert (await http.get(f"http://127.0.0.1:{port}/healthz")).status_code == 503
+            for reader, _ in silent:
+                async with asyncio.timeout(60):
+                    assert await reader.read() == b""
+            assert (await http.get(f"http://127.0.0.1:{port}/healthz")).status_code == 200
+        for _, writer in silent:
+            writer.close()
+        stop.set()
 
 
 async def test_it_answers_pings_of_health_checks() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hams_shared.wire.frame_pool import PREFIX, FramePool, FrameReader, FrameStore, memory_domain
+from hams_shared.wire.frame_pool import PREFIX, TRY_AGAIN, FramePool, FrameReader, FrameStore, memory_domain
 
 needs_shm = pytest.mark.skipif(not memory_domain(), reason="this system has no /dev/shm")
 
@@ -67,6 +67,47 @@ def test_frames_read_together_keep_their_own_memory_whichever_were_read_into_it(
     store.drop(0)
     assert sum(blank is not None for blank in store.blanks(4)) == 2  # of five slots three are held
     store.close()
+
+
+@needs_shm
+def test_memory_that_a_read_left_behind_still_has_is_not_used_until_it_is_given_back() -> None:
+    store = FrameStore(3)
+    store.put(0, image(0))
+    [left] = store.blanks(1)
+    assert left is not None
+    give_back = store.abandon()
+    store.taken(())
+    [blank] = store.blanks(1)
+    assert blank is not None
+    blank[:] = 2
+    store.put(1, blank)
+    found = store.get(1)
+    assert found is not None
+    assert found[1] is not None
+    view = FrameReader().view(found[1], (4, 6, 3))
+    left[:] = 9  # the read returns at last
+    view.check()
+    assert (view.pixels == 2).all()
+    assert store.blanks(1) == [None]  # of three slots two are held, and one is left behind
+    give_back()
+    assert store.blanks(1)[0] is not None
+    store.close()
+
+
+@needs_shm
+def test_memory_given_back_late_lets_its_old_pool_go(own_folder: Path) -> None:
+    store = FrameStore(1)
+    store.put(0, image(1))
+    store.drop(0)
+    store.blanks(1)
+    give_back = store.abandon()
+    store.put(1, image(2, height=5000))
+    assert len(pools(own_folder)) == 2
+    give_back()
+    assert len(pools(own_folder)) == 1
+    store.close()
+    give_back()
+    assert pools(own_folder) == set()
 
 
 @needs_shm
@@ -134,6 +175,43 @@ def test_a_larger_frame_gets_a_larger_pool_and_the_old_one_goes_when_empty(own_f
     assert len(pools(own_folder)) == 1
     store.close()
     assert pools(own_folder) == set()
+
+
+@needs_shm
+def test_memory_that_was_full_is_tried_again_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, own_folder: Path
+) -> None:
+    full, tried = True, 0
+
+    def pool(slots: int, size: int) -> FramePool:
+        nonlocal tried
+        tried += 1
+        if full:
+            raise OSError(28, "No space left on device")
+        return FramePool(slots, size, own_folder)
+
+    def put(frame: int, height: int = 4) -> bool:
+        """Whether the frame is in shared memory."""
+        store.put(frame, image(1, height))
+        found = store.get(frame)
+        store.drop(frame)
+        assert found is not None
+        return found[1] is not None
+
+    monkeypatch.setattr("hams_shared.wire.frame_pool.FramePool", pool)
+    store = FrameStore(2)
+    assert not any(put(frame) for frame in range(3 * TRY_AGAIN))
+    assert tried == 3
+    assert caplog.text.count("frames travel inline") == 1
+    full = False
+    assert any(put(frame) for frame in range(TRY_AGAIN))
+    assert all(put(frame) for frame in range(10))
+    assert tried == 4
+    full = True  # of larger frames the first says so, and again only smaller ones than those
+    assert not any(put(frame, height) for height in (9000, 8000, 9000) for frame in range(10))
+    assert tried == 6
+    assert caplog.text.count("frames travel inline") == 3
+    store.close()
 
 
 def test_without_shared_memory_all_goes_inline(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from hams_services.pipeline.sources.reader import Reader
 from hams_shared.errors import SourceError
 from support.media import cut, every, number_of, video
 from support.sources import opened
+from support.wait import until
 
 
 async def test_a_call_that_hangs_holds_up_only_its_own_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,12 +39,17 @@ async def test_a_call_that_hangs_holds_up_only_its_own_thread(monkeypatch: pytes
     reading = asyncio.create_task(reader.read())
     assert await asyncio.to_thread(begun.wait, 10)
     reading.cancel()
-    start = asyncio.get_running_loop().time()
+    start, ends = asyncio.get_running_loop().time(), list[bool]()
+    reader.when_ended(lambda: ends.append(closed.is_set()))
     await reader.stop()
     assert 0.15 <= asyncio.get_running_loop().time() - start < 25
     assert not closed.is_set()
+    assert ends == []  # it may still write into the memory that it was given
     hung.set()  # at last
     assert await asyncio.to_thread(closed.wait, 10)  # it is closed all the same
+    await until(lambda: ends)
+    reader.when_ended(lambda: ends.append(True))
+    assert ends == [True, True]
     await reader.stop()
 
 

@@ -13,7 +13,20 @@ import pytest
 
 from hams_services.pipeline.sources.truncated import cut_off
 from hams_shared.errors import SourceError
-from support.media import STEPS, cut, every, joined, overwritten, picture, sound, two_codecs, uneven, video
+from support.media import (
+    STEPS,
+    cut,
+    every,
+    joined,
+    number_of,
+    overwritten,
+    picture,
+    sound,
+    trimmed,
+    two_codecs,
+    uneven,
+    video,
+)
 from support.sources import opened, played
 
 
@@ -159,6 +172,37 @@ def test_an_mp4_without_its_index_cannot_be_opened(tmp_path: Path) -> None:
     short = cut(video(tmp_path / "v.mp4", every(0.04, 50), noise=20))
     with pytest.raises(SourceError, match=r"v-cut\.mp4 cannot be opened: .*: its last \d+ bytes are missing"):
         opened(short)
+
+
+@pytest.mark.parametrize(
+    ("start", "seconds", "shown"), [(0.0, 2.0, 50), (1.0, 2.0, 50), (1.2, 2.8, 70), (0.4, 0.08, 2)], ids=str
+)
+def test_a_video_that_was_trimmed_without_coding_it_anew_is_whole(
+    tmp_path: Path, start: float, seconds: float, shown: int
+) -> None:
+    """As telephones and QuickTime do: all frames stay in the file, and its edit list leaves some out."""
+    source = opened(trimmed(video(tmp_path / "v.mp4", every(0.04, 100)), start, seconds))
+    for _ in range(2):
+        found = [shot for _ in range(shown) if (shot := source.read()) is not None]
+        assert [number_of(shot.pixels) for shot in found] == [(round(start * 25) + n) % STEPS for n in range(shown)]
+        assert [shot.at for shot in found] == pytest.approx(every(0.04, shown), abs=0.001)
+        assert source.read() is None
+        assert source.note == ""
+        source.rewind()
+    source.close()
+
+
+def test_a_trimmed_video_that_ends_before_its_edit_list_does_is_corrupt(tmp_path: Path) -> None:
+    """Its index is in front, and its last box has no length: the bytes that are missing cannot be counted."""
+    path = trimmed(video(tmp_path / "v.mp4", every(0.04, 100), noise=20, movflags="faststart"), 0.0, 3.0)
+    data = bytearray(path.read_bytes())
+    box = data.index(b"mdat")
+    data[box - 4 : box] = bytes(4)
+    path.write_bytes(data[: len(data) // 2])
+    assert cut_off(path) == ""
+    found = played(opened(path))
+    assert "is truncated or corrupt: it ends after" in found.error
+    assert 40 <= len(found.numbers) <= 60
 
 
 def test_a_download_that_stopped_is_no_whole_file(tmp_path: Path) -> None:

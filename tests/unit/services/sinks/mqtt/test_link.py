@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from pathlib import Path
 
 import pytest
 
-from hams_services.sinks.mqtt.link import Broker, broker_of
+from hams_services.sinks.mqtt.link import CLIENT_ID, Broker, broker_of, client_id
+from hams_services.sinks.mqtt.topics import Topics
 from hams_shared.errors import BadInputError, CredentialsError
 
 LOGIN = {"HAMS_MQTT_USER": "hams", "HAMS_MQTT_PASSWORD": "s3cret"}
@@ -76,3 +78,18 @@ def test_files_of_tls(tmp_path: Path) -> None:
         broker_of("mqtts://box", {}, key=wrong)
     with pytest.raises(BadInputError, match="write mqtts://"):
         broker_of("mqtt://box", {}, ca=wrong)
+
+
+def test_bridges_with_different_base_topics_are_different_clients() -> None:
+    """Of two with the same id, the broker ends the first one's connection whenever the second connects."""
+    bases = ["hams-building-north-1", "hams-building-north-2", "home/building1/cameras-a", "home/building1/cameras-b",
+             "home/hams", "home_hams", "x" * 200, "x" * 199]  # fmt: skip
+    found = {base: client_id(Topics(base)) for base in bases}
+    assert len(set(found.values())) == len(bases)
+    for base, id in found.items():
+        assert re.fullmatch(r"[a-zA-Z0-9_-]+", id)
+        assert len(id) <= CLIENT_ID
+        assert id == client_id(Topics(base))  # of each start: it ends a connection that hangs
+    assert [client_id(Topics(base)) for base in ("hams", "home/hams", "x" * 18)] == [
+        "hams-hams", "hams-home_hams", "hams-" + "x" * 18,
+    ]  # fmt: skip

@@ -1,0 +1,83 @@
+"""The blocking client: what the garbage collector may do in the thread of its event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any, cast
+
+import pytest
+
+from hams_client import Hams
+from hams_client.sync import SyncHams
+from hams_shared.errors import BrokerError, HamsError
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(5)
+    if not thread.is_alive():
+        loop.close()
+
+
+@pytest.mark.parametrize("error", [None, BrokerError("the connection is lost")])
+def test_an_iterator_may_be_collected_in_the_thread_of_the_loop(
+    loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture, error: HamsError | None
+) -> None:
+    """It lies in a circle of references, and an allocation there starts the collector."""
+    ended, collected = threading.Event(), threading.Event()
+
+    async def numbers() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            ended.set()
+            if error is not None:
+                raise error
+
+    class Reader:
+        def __init__(self, items: Iterator[int]) -> None:
+            self.items, self.own = items, self
+
+    def collect() -> None:
+        gc.collect()
+        collected.set()
+
+    hams = SyncHams(cast(Hams, None), loop)
+    gc.disable()  # elsewhere
+    try:
+        reader: Any = Reader(hams._items(numbers(), None, "number"))
+        assert next(reader.items) == 1
+        del reader
+        loop.call_soon_threadsafe(collect)
+        assert collected.wait(10), "the loop waits for itself"
+    finally:
+        gc.enable()
+    assert ended.wait(10)
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), loop).result(10)
+    assert not hams._closing
+    gc.collect()
+    assert caplog.messages == []  # no "exception was never retrieved"
+
+
+def test_an_iterator_that_is_left_ends_what_it_reads(loop: asyncio.AbstractEventLoop) -> None:
+    ended = threading.Event()
+
+    async def numbers() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        finally:
+            ended.set()
+
+    items: Any = SyncHams(cast(Hams, None), loop)._items(numbers(), None, "number")
+    assert next(items) == 1
+    items.close()
+    assert ended.is_set()
