@@ -43,10 +43,14 @@ def check_frame(spans: list[tuple[dict[str, str], Any]]) -> set[str]:
 
 
 def pinned(group: Path, up: Up) -> Path:
-    """The group with one of its networks on each device, however fast they are: what is TFLite, OpenVINO alone runs."""
+    """The group with one of its networks on each device, however fast they are: what is TFLite, OpenVINO alone runs.
+
+    Its video plays until it is paused: commands start meanwhile, which takes as long as the machine likes.
+    """
     spec = yaml.safe_load(group.read_text())
     [other] = [one["record"]["device"] for one in up.json("devices") if "onnxruntime" in one["record"]["device"]]
     spec["nodes"]["face"]["pin"] = [other]
+    spec["streams"] = {"cam": {**next(iter(spec["streams"].values())), "loop": True}}
     group.write_text(yaml.safe_dump(spec, sort_keys=False))
     return group
 
@@ -63,6 +67,8 @@ def test_frames_of_real_processes(lossless_face: Path, tmp_path: Path) -> None:
             chart = up.ctl("trace", "face")
             assert "* publish" in chart
             assert "infer" in chart
+            until_sync(lambda: up.check_ledger()["delivered"] >= 120, 120, "enough frames")
+            up.ctl("stream", "pause", "face", "cam")
             ended = up.until_ended()
             metrics(up, collector)
             begun = time.monotonic()
