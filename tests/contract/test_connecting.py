@@ -44,14 +44,14 @@ async def test_a_broker_that_is_busy_is_waited_for(
     monkeypatch.setattr(console, "CONNECT_S", 0.5)
     monkeypatch.setattr(console, "BUSY_S", 60.0)
     tried: list[str] = []
-    listens = console._listens
+    listens = console.broker_listens
 
-    async def listening(urls: str) -> bool:
+    async def listening(urls: str, seconds: float) -> bool | None:
         tried.append(urls)
         own_nats_server.resume()
-        return await listens(urls)
+        return await listens(urls, seconds)
 
-    monkeypatch.setattr(console, "_listens", listening)
+    monkeypatch.setattr(console, "broker_listens", listening)
     own_nats_server.pause()
     async with bus_at(own_nats_server.url) as bus:
         await bus.flush(60)
@@ -88,7 +88,7 @@ async def test_what_listens_and_is_no_broker_is_named_after_the_second_attempt(m
 async def test_a_refusal_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
 
-    async def listens(urls: str) -> bool:
+    async def listens(urls: str, seconds: float) -> bool:
         looked.append(urls)
         return False
 
@@ -100,7 +100,7 @@ async def test_a_refusal_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
         await writer.drain()
         writer.close()
 
-    monkeypatch.setattr(console, "_listens", listens)
+    monkeypatch.setattr(console, "broker_listens", listens)
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
     url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -19,7 +18,7 @@ from hams_shared.bus.protocol import Bus
 from hams_shared.errors import BrokerError, CredentialsError, HamsError
 from hams_shared.runtime.credentials import VARIABLE
 from hams_shared.runtime.lifecycle import debug_wanted, report, run, setup_logging
-from hams_shared.runtime.listen import answers
+from hams_shared.runtime.listen import broker_listens
 from hams_shared.runtime.options import DEFAULT_NATS
 from hams_shared.runtime.runfile import running
 
@@ -29,9 +28,6 @@ CONNECT_S = 2.0
 """Deadline for connecting to the broker, s."""
 BUSY_S = 10.0
 """Deadline of a second attempt, where something listens at the broker's address, s."""
-PORT = 4222
-"""Of a broker whose URL names none."""
-
 PIPE_WIDTH = 160
 """Width of tables that go to a file or a pipe, characters."""
 
@@ -85,25 +81,12 @@ async def bus_at(url: str) -> AsyncIterator[Bus]:
         except CredentialsError:
             raise
         except BrokerError:
-            if not await _listens(url):
+            if not await broker_listens(url, CONNECT_S):
                 raise
             if err.is_terminal:
                 err.print(f"the broker is slow to answer: waiting up to {BUSY_S:g} s more …", style="dim")
             bus = await stack.enter_async_context(NatsBus(url, name="hams-ctl", connect_timeout=BUSY_S))
         yield bus
-
-
-async def _listens(urls: str) -> bool:
-    """Whether something takes connections at one of these addresses, separated by commas."""
-    for url in urls.split(","):
-        try:
-            where = urlsplit(url.strip() if "//" in url else f"nats://{url.strip()}")
-            async with asyncio.timeout(CONNECT_S):
-                if await answers(where.hostname or "127.0.0.1", where.port or PORT):
-                    return True
-        except (TimeoutError, ValueError):  # it takes no connections now, or is no address
-            continue
-    return False
 
 
 def checked(make: Callable[[], T]) -> T:

@@ -6,8 +6,12 @@ import asyncio
 import errno
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hams_shared.errors import BadInputError
+
+BROKER_PORT = 4222
+"""Of a broker whose URL names none."""
 
 
 def host_port(host: str, port: int) -> str:
@@ -28,6 +32,23 @@ async def answers(host: str, port: int) -> bool:
         return False
     writer.close()
     return True
+
+
+async def broker_listens(urls: str, seconds: float) -> bool | None:
+    """Whether something takes connections at one of these addresses of brokers, separated by commas.
+
+    None: nothing does, but at one it is not known: it did not answer within `seconds`, or that is no address.
+    """
+    found: bool | None = False
+    for url in urls.split(","):
+        try:
+            where = urlsplit(url.strip() if "//" in url else f"nats://{url.strip()}")
+            async with asyncio.timeout(seconds):
+                if await answers(where.hostname or "127.0.0.1", where.port or BROKER_PORT):
+                    return True
+        except (TimeoutError, ValueError):
+            found = None
+    return found
 
 
 async def until_answering(host: str, port: int, seconds: float) -> bool:

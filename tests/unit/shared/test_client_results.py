@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -31,17 +29,6 @@ def test_what_a_node_said() -> None:
     assert age["value"] == FACE["age"]["value"] == 31.0
     assert FACE.prediction("gender") is None
     assert FACE.data["age"]["unit"] == "years"
-
-
-@pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    yield loop
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
-    loop.close()
 
 
 @pytest.mark.parametrize(("call", "what"), [("results", "result of face"), ("tap", "output of face/age")])

@@ -15,18 +15,6 @@ from hams_client.sync import SyncHams
 from hams_shared.errors import BrokerError, HamsError
 
 
-@pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    yield loop
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(5)
-    if not thread.is_alive():
-        loop.close()
-
-
 @pytest.mark.parametrize("error", [None, BrokerError("the connection is lost")])
 def test_an_iterator_may_be_collected_in_the_thread_of_the_loop(
     loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture, error: HamsError | None

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from hams_services.security.rotation import SYSTEM, Folder
 from hams_shared.bus.nats.client import NatsBus
@@ -19,15 +18,13 @@ from hams_shared.bus.protocol import Message
 from hams_shared.bus.urls import redacted
 from hams_shared.errors import BrokerError, CredentialsError, DeadlineError
 from hams_shared.runtime.credentials import load
-from hams_shared.runtime.listen import answers
+from hams_shared.runtime.listen import broker_listens
 from hams_shared.runtime.runfile import running_broker
 
 ASK_S = 2.0
 """How long brokers may take to answer, s."""
 LEARN_S = 20.0
 """How long a broker that was signalled may take to read its users, s."""
-PORT = 4222
-"""Of a broker whose URL names none."""
 MOST = 65536
 """Most connections of a broker that are looked at."""
 
@@ -121,15 +118,8 @@ class Servers:
 
 async def _check_listening(urls: str) -> None:
     """Raise BrokerError at once when nothing listens; a broker that is only slow is waited for."""
-    for url in urls.split(","):
-        try:
-            where = urlsplit(url if "//" in url else f"nats://{url}")
-            async with asyncio.timeout(ASK_S):
-                if await answers(where.hostname or "127.0.0.1", where.port or PORT):
-                    return
-        except (TimeoutError, ValueError):  # it is slow, or no address: who connects says so
-            return
-    raise no_broker(redacted(urls))
+    if await broker_listens(urls, ASK_S) is False:  # where it is not known, who connects says so
+        raise no_broker(redacted(urls))
 
 
 async def reload(url: str, folder: Folder) -> int:
