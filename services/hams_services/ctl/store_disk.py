@@ -28,10 +28,12 @@ ROOM_BYTES = 256 * 1024
 """A disk with less room than this counts as full, bytes."""
 PLENTY_BYTES = 64 << 20
 """With this much room the disk is not probed unless the broker complains, bytes."""
-AGAIN_S = 10.0
+AGAIN_S = 1.0
 """Pause before a broker that still complains is restarted again, s; it doubles."""
 LONGEST_S = 600.0
 """Longest such pause, s."""
+SETTLED_S = 10.0
+"""A restart has helped when the broker complained of nothing for so long after it, s."""
 
 _LOGGED = (b"no space left on device", b"disk quota exceeded", b"out of space", b"out of resources")
 """What nats-server logs when its disk is full."""
@@ -135,7 +137,7 @@ class DiskWatch:
             reported, self.full = self.full, True
             return "" if reported else "full"
         if not self.harmed:
-            if now >= self._restarted + AGAIN_S:  # it has helped: what comes next is another full disk
+            if now >= self._restarted + SETTLED_S:  # it has helped: what comes next is another full disk
                 self._not_before, self._pause = now, AGAIN_S
             return ""
         if now < self._not_before:

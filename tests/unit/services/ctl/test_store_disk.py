@@ -10,6 +10,7 @@ import pytest
 from hams_services.ctl.store_disk import (
     AGAIN_S,
     LONGEST_S,
+    SETTLED_S,
     Complaints,
     DiskWatch,
     explained,
@@ -39,12 +40,12 @@ def test_a_disk_that_was_full_between_two_looks_is_known_by_the_brokers_log() ->
 
 def test_a_broker_that_keeps_complaining_is_restarted_ever_less_often() -> None:
     watch = DiskWatch()
-    restarts = [t for t in range(0, 4000, 2) if watch.decide(t, room=True, complained=True) == "restart"]
+    restarts = [t for t in range(4000) if watch.decide(t, room=True, complained=True) == "restart"]
     pauses = [later - earlier for earlier, later in itertools.pairwise(restarts)]
     assert pauses == [min(LONGEST_S, AGAIN_S * 2**n) for n in range(len(pauses))]
     assert len(pauses) > 7
     assert watch.decide(9000, room=True, complained=False) == "restart"  # the complaint came while it waited
-    assert watch.decide(9000 + AGAIN_S, room=True, complained=False) == ""
+    assert watch.decide(9000 + SETTLED_S, room=True, complained=False) == ""
     assert watch.decide(20000, room=True, complained=True) == "restart"
     assert watch.decide(20000 + AGAIN_S, room=True, complained=True) == "restart"  # all was well in between
 
@@ -56,6 +57,13 @@ def test_a_disk_that_is_full_again_and_again_is_overcome_each_time_at_once() -> 
         assert watch.decide(at + 2, room=True, complained=True) == "restart"
         for quiet in range(at + 4, at + 20, 2):
             assert watch.decide(quiet, room=True, complained=False) == ""
+
+
+def test_full_disks_in_quick_succession_do_not_wait_long() -> None:
+    watch = DiskWatch()
+    for at in (0, 7, 14):
+        watch.decide(at, room=False, complained=True)
+        assert watch.decide(at + 2, room=True, complained=False) == "restart"
 
 
 @pytest.mark.parametrize(
