@@ -35,7 +35,8 @@ MAX_BYTES = 1 << 16
 MAX_LINKS = 256
 """Most mailboxes that a process keeps a socket for; beyond, the one used longest ago gives way."""
 NEW_S = 10.0
-"""A mailbox so young may not take messages yet; older ones that do not are abandoned."""
+"""A mailbox so young may not take messages yet; others that do not are abandoned, also when from the future: the clock
+was set back."""
 
 
 class Outgoing(NamedTuple):
@@ -158,7 +159,8 @@ def _remove_abandoned(folder: Path) -> None:
     for path in folder.iterdir():
         if _is_address(path.name):
             with suppress(OSError), _socket() as probe:
-                if time.time() - path.lstat().st_mtime > NEW_S and probe.connect_ex(str(path)) == errno.ECONNREFUSED:
+                age = abs(time.time() - path.lstat().st_mtime)
+                if age > NEW_S and probe.connect_ex(str(path)) == errno.ECONNREFUSED:
                     path.unlink()
 
 

@@ -188,7 +188,7 @@ def _never(_: bytes) -> None:
 
 
 def test_abandoned_mailboxes_are_deleted_and_others_kept(mailboxes: Mailboxes, mailbox: Mailbox, folder: Path) -> None:
-    for name, age in (("old", NEW_S + 1), ("new", 0.0)):
+    for name, age in (("old", NEW_S + 1), ("new", 0.0), ("future", -NEW_S - 3600)):
         dead = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         dead.bind(str(folder / f"{PREFIX}{name}"))
         dead.close()  # as kill -9 leaves it
