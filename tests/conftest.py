@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,9 @@ os.environ["COLUMNS"] = "200"
 it to 80 for all child processes, pytest-xdist's among them."""
 os.environ.setdefault("HAMS_ALLOW_PRIVATE_URLS", "127.0.0.0/8")
 """The servers of tests are on this host; tests of what is refused take it away."""
+HOME = tempfile.TemporaryDirectory(prefix="hams-home-")
+os.environ["HAMS_HOME"] = HOME.name
+"""What commands keep in the home of their user stays out of it."""
 os.environ.setdefault("HAMS_TRUST_MODELS", "1")
 """Agents of tests know their networks; tests of the sandbox take it away."""
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -45,6 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(item.get_closest_marker(extra) for extra in ("nco", "train")):
             item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(1200))  # for others pyproject.toml has one
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -76,8 +76,8 @@ async def test_an_address_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_what_listens_and_is_no_broker_is_named_after_the_second_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "CONNECT_S", 0.5)
-    monkeypatch.setattr(console, "BUSY_S", 1.0)
+    monkeypatch.setattr(console, "CONNECT_S", 2.0)
+    monkeypatch.setattr(console, "BUSY_S", 2.0)
     async with silent() as (url, came):
         with pytest.raises(BrokerError, match="no broker at"):
             async with bus_at(f"nats://127.0.0.1:{free_port()},{url}"):

@@ -19,7 +19,7 @@ from support.wait import following
 
 @pytest.fixture
 async def bus(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NatsBus]:
-    monkeypatch.setattr(kv, "MARKER_S", 1.0)
+    monkeypatch.setattr(kv, "MARKER_S", 3.0)
     async with NatsBus(nats_server.url) as bus:
         yield bus
 
@@ -56,7 +56,7 @@ async def test_a_marker_ends_and_the_key_can_be_made_again(bus: NatsBus, name: s
     new = await bucket.create("k", b"3")
     found = await following(watch)  # the end of the marker itself was no news
     assert (found.value, found.revision) == (b"3", new)
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(3.5)
     assert (await bucket.get("k")).value == b"3"  # type: ignore[union-attr]  # only the marker had an end
     await watch.aclose()
 
@@ -66,7 +66,7 @@ async def test_a_key_is_made_again_while_its_marker_is_there(bus: NatsBus, name:
     await bucket.put("k", b"1")
     await bucket.delete("k")
     await bucket.create("k", b"2")
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(3.5)
     assert (await bucket.get("k")).value == b"2"  # type: ignore[union-attr]
 
 

@@ -47,7 +47,7 @@ def snapshot(seed: int, number: int, strategy: str) -> PlanningSnapshot:
         unanswered={},
         refused={},
         strategy=strategy,
-        time_limit_s=5.0,
+        time_limit_s=20.0,
         current=current,
     )
 

@@ -39,6 +39,8 @@ def test_an_iterator_may_be_collected_in_the_thread_of_the_loop(
         gc.collect()
         collected.set()
 
+    gc.collect()
+    caplog.clear()  # of what other tests left
     hams = SyncHams(cast(Hams, None), loop)
     gc.disable()  # elsewhere
     try:
@@ -53,7 +55,7 @@ def test_an_iterator_may_be_collected_in_the_thread_of_the_loop(
     asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), loop).result(10)
     assert not hams._closing
     gc.collect()
-    assert caplog.messages == []  # no "exception was never retrieved"
+    assert not [line for line in caplog.messages if "never retrieved" in line]
 
 
 def test_an_iterator_that_is_left_ends_what_it_reads(loop: asyncio.AbstractEventLoop) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,9 +24,25 @@ from hams_services.gateway.kserve.messages import MESSAGES, SERVICE
 from hams_services.gateway.limits import Admission
 from hams_services.security import tokens
 from hams_services.security.tokens import TokenFile
+from support.wait import until
 
 LARGE = b"\xff" * (8 << 20)
 METADATA = MESSAGES["ServerMetadataRequest"]().SerializeToString()
+
+
+class Seen(served.Service):
+    """The service, for tests to see whether a message comes."""
+
+    receives: Callable[[], bool]
+
+    def __init__(self, api: Any) -> None:
+        super().__init__(api)
+        Seen.receives = self._receiving.locked
+
+
+@pytest.fixture(autouse=True)
+def _seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served, "Service", Seen)
 
 
 @asynccontextmanager
@@ -82,12 +98,13 @@ async def test_what_needs_no_token_reads_no_message(path: Path) -> None:
 
 async def test_few_messages_come_at_a_time_and_none_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     token = made(path, "viewer")
-    monkeypatch.setattr(served, "RECEIVE_S", 1.0)
     async with serving(path, most=2) as channel:
         assert MESSAGES["ServerMetadataResponse"].FromString(await asked(channel, token)).name == "hams"
+        monkeypatch.setattr(served, "RECEIVE_S", 1.0)
         held = [opened(channel, "ServerMetadata", token) for _ in range(2)]
         for one in held:
             assert await one.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        monkeypatch.setattr(served, "RECEIVE_S", 30.0)
         assert await asked(channel, token)
         empty = opened(channel, "ServerMetadata", token)
         await empty.done_writing()
@@ -98,8 +115,7 @@ async def test_a_call_that_finds_no_place_is_told(path: Path, monkeypatch: pytes
     token = made(path, "viewer")
     async with serving(path, most=1) as channel:
         held = opened(channel, "ServerMetadata", token)
-        await held.wait_for_connection()
-        await asyncio.sleep(0.5)  # the first has the place for a minute
+        await until(Seen.receives)  # the first has the place for a minute
         monkeypatch.setattr(served, "RECEIVE_S", 0.2)
         with pytest.raises(grpc.aio.AioRpcError, match="too many messages"):
             await asked(channel, token)
@@ -113,8 +129,7 @@ async def test_a_message_that_is_not_asked_for_stays_with_its_client(path: Path)
     metadata = [("authorization", f"Bearer {token}")]
     async with serving(path, most=1) as channel:
         held = opened(channel, "ServerMetadata", token)
-        await held.wait_for_connection()
-        await asyncio.sleep(0.5)  # the first has the place
+        await until(Seen.receives)
         method = channel.unary_unary(f"/{SERVICE}/ServerMetadata")
         before = resident()
         calls = [method(LARGE, metadata=metadata) for _ in range(8)]

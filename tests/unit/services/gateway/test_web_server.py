@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("uvicorn", reason="needs hams[gateway]")
 pytest.importorskip("httptools", reason="needs hams[gateway]")
+pytest.importorskip("websockets", reason="needs hams[gateway]")
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -114,7 +115,8 @@ async def test_a_client_that_does_not_go_on_is_disconnected(port: int, parts: tu
     assert answer.startswith(b"HTTP/1.1 200") == (parts == (GET,))
 
 
-async def test_no_more_than_a_number_of_connections_is_taken(port: int) -> None:
+async def test_no_more_than_a_number_of_connections_is_taken(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_server.Protocol, "bounds", Bounds(20))
     held = [await asyncio.open_connection("localhost", port) for _ in range(20)]
     assert (await talk(port, GET)).startswith(b"HTTP/1.1 503")
     for _, writer in held:

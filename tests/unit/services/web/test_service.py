@@ -44,19 +44,18 @@ async def test_it_serves_on_ipv6_and_stops_while_a_viewer_reads() -> None:
 
 async def test_silent_connections_do_not_close_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "CONNECTIONS", 3)
-    monkeypatch.setattr(service, "Bounds", partial(http_protocol.Bounds, idle_s=0.5))
+    monkeypatch.setattr(service, "Bounds", partial(http_protocol.Bounds, idle_s=3.0))
     sock = listening("127.0.0.1", 0)
     port = sock.getsockname()[1]
     stop = asyncio.Event()
-    async with InMemoryBus(MemoryServer()) as bus, asyncio.TaskGroup() as owner:
+    async with InMemoryBus(MemoryServer()) as bus, asyncio.TaskGroup() as owner, httpx.AsyncClient() as http:
         owner.create_task(WebService(bus, "", WebOptions(port=port)).run(stop, sock))
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
-        async with httpx.AsyncClient() as http:
-            assert (await http.get(f"http://127.0.0.1:{port}/healthz")).status_code == 503
-            for reader, _ in silent:
-                async with asyncio.timeout(60):
-                    assert await reader.read() == b""
-            assert (await http.get(f"http://127.0.0.1:{port}/healthz")).status_code == 200
+        assert (await http.get(f"http://127.0.0.1:{port}/healthz")).status_code == 503
+        for reader, _ in silent:
+            async with asyncio.timeout(60):
+                assert await reader.read() == b""
+        assert (await http.get(f"http://127.0.0.1:{port}/healthz")).status_code == 200
         for _, writer in silent:
             writer.close()
         stop.set()

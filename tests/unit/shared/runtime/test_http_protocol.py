@@ -70,7 +70,7 @@ async def ask(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
 
 
 async def test_silent_connections_make_room() -> None:
-    async with serving(QUICK) as (server, port):
+    async with serving(replace(QUICK, idle_s=3.0)) as (server, port):
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
         await until(lambda: len(server.server_state.connections) == 4)
         assert (await ask(port, GET)).startswith(b"HTTP/1.1 503")
@@ -130,7 +130,7 @@ async def test_who_takes_nothing_of_an_answer_is_disconnected(close: bytes) -> N
 
 @pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"])
 async def test_who_takes_an_answer_slowly_gets_it_all(close: bytes) -> None:
-    async with serving(QUICK) as (_, port):
+    async with serving(replace(QUICK, send_s=2.0)) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
         with closing(writer):
             writer.write(b"GET /%d HTTP/1.1\r\nHost: localhost\r\n%s\r\n" % (LARGE, close))
@@ -138,7 +138,7 @@ async def test_who_takes_an_answer_slowly_gets_it_all(close: bytes) -> None:
             async with asyncio.timeout(120):
                 for _ in range(12):
                     size += len(await reader.readexactly(2_000_000))
-                    await asyncio.sleep(0.2)
+                    await asyncio.sleep(0.3)
                 while part := await reader.read(1 << 20):
                     size += len(part)
             assert size > LARGE
@@ -147,8 +147,9 @@ async def test_who_takes_an_answer_slowly_gets_it_all(close: bytes) -> None:
 async def test_a_long_upload_goes_on_while_enough_of_it_comes() -> None:
     parts = [bytes(10_000)] * 20
     whole = POST % 200_000
+    async with serving(replace(QUICK, body_bytes=10_000, request_s=2.0)) as (_, port):
+        assert (await ask(port, whole, *parts, pause=0.15)).endswith(b"200000")
     async with serving(replace(QUICK, body_bytes=10_000)) as (_, port):
-        assert (await ask(port, whole, *parts, pause=0.1)).endswith(b"200000")
         slow = await ask(port, whole, *[bytes(100)] * 20, pause=0.1)
         assert b"200 OK" not in slow
         refused = await ask(

@@ -184,7 +184,7 @@ def in_child(given: dict[str, Any], *, kill_after: str = "") -> tuple[dict[str, 
                 assert child.pid is not None
                 os.kill(child.pid, signal.SIGKILL)
 
-        answer = child.run(JOBS["train"], {"request": given}, timeout=200, progress=progress)
+        answer = child.run(JOBS["train"], {"request": given}, timeout=900, progress=progress)
     return answer, lines
 
 
