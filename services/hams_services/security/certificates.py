@@ -15,8 +15,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 AUTHORITY_DAYS = 3650
 BROKER_DAYS = 825
 """The longest validity that common TLS libraries accept."""
-SKEW = timedelta(hours=24)
-"""Certificates are valid from this long ago, for boxes whose clocks are slow."""
+SKEW = timedelta(days=30)
+"""Certificates are valid from this long ago, for boxes whose clocks are behind, as those without a battery are."""
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
 

@@ -137,20 +137,31 @@ def no_broker(url: str, reason: str = "", identity: Credentials | None = None) -
     if "certificate" in lower or "ssl" in lower or "tls" in lower:
         if identity is None:
             return CredentialsError(f"the broker at {url} requires credentials and TLS", _WHO)
-        if "hostname mismatch" in lower or "ip address mismatch" in lower:
-            return CredentialsError(
-                f"the broker's certificate is not for the host in {url}",
-                "use a name it was made for, or make it anew: hams-ctl init --renew-broker --host NAME",
-            )
-        if "expired" in lower or "not yet valid" in lower:
-            return CredentialsError(
-                f"the certificate of the broker at {url} has expired, or a clock is wrong",
-                "hams-ctl init --renew-broker, then restart the broker",
-            )
-        if "verify failed" in lower:
-            return CredentialsError(
-                f"the broker at {url} has a certificate that these credentials do not trust",
-                "take the credentials of its own `hams-ctl init` folder",
-            )
-        return CredentialsError(f"the broker at {url} has no TLS as the credentials require: {reason}")
+        return _no_trust(url, reason)
     return BrokerError(f"no broker at {url}{': ' + reason if reason else ''}", _START)
+
+
+def _no_trust(url: str, reason: str) -> CredentialsError:
+    """Return the error for a broker whose certificate is refused."""
+    lower = reason.lower()
+    if "hostname mismatch" in lower or "ip address mismatch" in lower:
+        return CredentialsError(
+            f"the broker's certificate is not for the host in {url}",
+            "use a name it was made for, or make it anew: hams-ctl init --renew-broker --host NAME",
+        )
+    if "not yet valid" in lower:
+        return CredentialsError(
+            f"the certificate of the broker at {url} is not valid yet: the clock of this box is behind",
+            "set the clock, as by NTP",
+        )
+    if "expired" in lower:
+        return CredentialsError(
+            f"the certificate of the broker at {url} has expired, or the clock of this box is ahead",
+            "hams-ctl init --renew-broker, then restart the broker",
+        )
+    if "verify failed" in lower:
+        return CredentialsError(
+            f"the broker at {url} has a certificate that these credentials do not trust",
+            "take the credentials of its own `hams-ctl init` folder",
+        )
+    return CredentialsError(f"the broker at {url} has no TLS as the credentials require: {reason}")

@@ -16,4 +16,4 @@ def test_a_clock_that_is_a_day_behind_takes_a_new_certificate() -> None:
     signed = certificates.broker(certificates.new_key(), authority, key, ["a"], now)
     for one in (authority, signed):
         read = x509.load_pem_x509_certificate(one)
-        assert read.not_valid_before_utc <= now - timedelta(days=1) < now < read.not_valid_after_utc
+        assert read.not_valid_before_utc <= now - timedelta(days=30) < now < read.not_valid_after_utc

@@ -5,16 +5,18 @@ import nats.js.errors as js
 import pytest
 
 from hams_shared.bus.answers import error_answer, service_error
-from hams_shared.bus.nats.errors import as_ours, translated
+from hams_shared.bus.nats.errors import as_ours, no_broker, translated
 from hams_shared.errors import (
     BadInputError,
     BrokerError,
+    CredentialsError,
     DeadlineError,
     HamsError,
     NotFoundError,
     RefusedError,
     TooLargeError,
 )
+from hams_shared.runtime.credentials import Credentials
 
 
 @pytest.mark.parametrize(
@@ -61,3 +63,19 @@ def test_service_errors() -> None:
     foreign = service_error({"Nats-Service-Error": "nope", "Nats-Service-Error-Code": "400"}, b"not json")
     assert type(foreign) is BrokerError
     assert "400: nope" in foreign.text
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("certificate verify failed: Hostname mismatch", "not for the host"),
+        ("certificate verify failed: certificate is not yet valid", "the clock of this box is behind"),
+        ("certificate verify failed: certificate has expired", "has expired"),
+        ("certificate verify failed: self-signed certificate", "do not trust"),
+    ],
+)
+def test_why_a_certificate_is_refused(reason: str, said: str) -> None:
+    with pytest.raises(CredentialsError, match=said):
+        raise no_broker("nats://box:4222", reason, Credentials("admin", "", ""))
+    with pytest.raises(CredentialsError, match="requires credentials"):
+        raise no_broker("nats://box:4222", reason)
