@@ -19,10 +19,11 @@ from hams_services.ctl.app import app as ctl
 from hams_services.gateway.__main__ import command as gateway
 from hams_services.optimizer.__main__ import command as optimizer
 from hams_services.pipeline.__main__ import command as pipeline
+from hams_services.web.__main__ import command as web
 
 ROOT = Path(__file__).parents[2]
 PARTS = {"hams-agent": agent, "hams-scheduler": scheduler, "hams-pipeline": pipeline, "hams-optimizer": optimizer}
-PARTS["hams-gateway"] = gateway
+PARTS |= {"hams-gateway": gateway, "hams-web": web}
 KINDS = {str: "TEXT", int: "N", float: "NUMBER", Path: "PATH"}
 Row = tuple[str, str, str, str]
 HEAD = """\
@@ -109,7 +110,7 @@ def _kind(kind: Any) -> str:
 def _default(value: Any, kind: Any) -> str:
     if value is inspect.Parameter.empty:
         return "required"
-    if value is None or (kind is bool and not value):
+    if value in (None, "") or (kind is bool and not value):
         return ""
     return "on" if value is True else f"`{value.value if isinstance(value, Enum) else value}`"
 

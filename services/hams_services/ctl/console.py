@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import typer
@@ -31,10 +31,20 @@ BUSY_S = 10.0
 PIPE_WIDTH = 160
 """Width of tables that go to a file or a pipe, characters."""
 
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """End the command with 0: the reader has ended (`| head`), which is no error."""
+        try:
+            super().on_broken_pipe()  # drops what is not written, and ends with 1
+        except SystemExit:
+            raise SystemExit(0) from None
+
+
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
-out = Console(highlight=False, markup=False, emoji=False, width=_WIDTH)
+out = _Console(highlight=False, markup=False, emoji=False, width=_WIDTH)
 """For results. Without markup and emoji, since addresses, paths and recognised texts hold brackets and colons."""
-err = Console(stderr=True, highlight=False, markup=False, emoji=False)
+err = _Console(stderr=True, highlight=False, markup=False, emoji=False)
 """For progress and remarks, so that results can be piped."""
 
 
@@ -166,8 +176,18 @@ def print_json(value: Any) -> None:
 
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
-    sys.stdout.write(codec.pack_json(value).decode() + "\n")
-    sys.stdout.flush()
+    with to_stdout():
+        sys.stdout.write(codec.pack_json(value).decode() + "\n")
+        sys.stdout.flush()
+
+
+@contextmanager
+def to_stdout() -> Iterator[None]:
+    """Let the block write to the standard output itself; when its reader has ended, the command ends with 0."""
+    try:
+        yield
+    except BrokenPipeError:
+        out.on_broken_pipe()
 
 
 async def print_each(

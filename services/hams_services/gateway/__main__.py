@@ -57,6 +57,8 @@ def command(
     addresses = address(http, "--http", HTTP), None if grpc == "off" else address(grpc, "--grpc", HTTP)
 
     async def serve(stop: asyncio.Event) -> None:
+        if tls_key is not None and tls_cert is None:
+            raise BadInputError("--tls-key without --tls-cert", "give both, or neither")
         from hams_services.security.tokens import TokenFile, default_path, read
 
         service = _service()

@@ -6,14 +6,17 @@ it has changed. A file that cannot be read lets nobody in.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import json
 import logging
 import os
 import secrets
+import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -122,6 +125,11 @@ def add(path: Path, name: str, role: Role, groups: tuple[str, ...], lasts_s: flo
         BadInputError: there is one of that name, or the name cannot be one.
         CredentialsError: the file cannot be read or written.
     """
+    with _alone(path):
+        return _add(path, name, role, groups, lasts_s, now)
+
+
+def _add(path: Path, name: str, role: Role, groups: tuple[str, ...], lasts_s: float | None, now: float) -> str:
     known = read(path) if path.exists() else Tokens()
     if any(one.name == name for one in known.tokens):
         raise BadInputError(f"there is a token {name} already", f"remove it first: hams-ctl token remove {name}")
@@ -142,17 +150,45 @@ def remove(path: Path, name: str) -> None:
         NotFoundError: there is none.
         CredentialsError: the file cannot be read or written.
     """
-    known = read(path)
-    left = tuple(one for one in known.tokens if one.name != name)
-    if len(left) == len(known.tokens):
-        raise NotFoundError(f"there is no token {name}", f"there are {', '.join(t.name for t in left) or 'none'}")
-    _write(path, Tokens(tokens=left))
+    with _alone(path):
+        known = read(path)
+        left = tuple(one for one in known.tokens if one.name != name)
+        if len(left) == len(known.tokens):
+            raise NotFoundError(f"there is no token {name}", f"there are {', '.join(t.name for t in left) or 'none'}")
+        _write(path, Tokens(tokens=left))
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time change `path`: two at once would lose a change. Its folder is locked, since a change
+    replaces the file. Raises CredentialsError: there can be no such folder."""
+    import fcntl  # not where only the gateway reads them, on other systems
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+    except OSError as error:
+        raise CredentialsError(f"cannot write the tokens {path}: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP):
+                raise  # those are file systems that lock no folders (NFS)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _write(path: Path, tokens: Tokens) -> None:
+    """Replace the file; its owner and mode stay, since a container reads it as another user than who writes it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(path, tokens.model_dump_json(indent=2).encode() + b"\n", 0o600)
+        old = path.stat() if path.exists() else None
+        with files.replaced(path, 0o600 if old is None else stat.S_IMODE(old.st_mode)) as file:
+            file.write(tokens.model_dump_json(indent=2).encode() + b"\n")
+            new = os.fstat(file.fileno())
+            if old is not None and (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+                os.fchown(file.fileno(), old.st_uid, old.st_gid)
     except OSError as error:
         raise CredentialsError(f"cannot write the tokens {path}: {error.strerror}") from None
 

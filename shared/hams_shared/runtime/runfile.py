@@ -1,4 +1,8 @@
-"""The file in the state folder that names a running `hams-ctl up`."""
+"""The file in the state folder that names a running `hams-ctl up`.
+
+After a power cut the file is still there, and its process number may be another process's. So it also holds the
+kernel's boot id and the start time of the process; without ``/proc`` the number alone counts.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +32,36 @@ def _alive(pid: int) -> bool:
     return True
 
 
+def _boot() -> str:
+    """Return the id of the kernel's boot; empty: not known."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """Return when a process started, in the kernel's ticks since its boot; empty: not known."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[19]  # field 22; the name, field 2, may hold anything
+
+
+def _is_broker(pid: int) -> bool:
+    """Whether the process is a nats-server; True where that is not known."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip() == "nats-server"
+    except OSError:
+        return True
+
+
+def _same(then: object, now: str) -> bool:
+    """Whether a noted fact still holds; one that was not noted, or is not known now, does not count."""
+    return not then or not now or then == now
+
+
 PID_FILE = "nats-server.pid"
 """In the store of a broker of `hams-ctl up`; the broker writes it at each of its starts."""
 
@@ -55,9 +89,11 @@ def running() -> Found | None:
             Path(str(credentials)) if credentials else None,
             Path(str(store)) if store else None,
         )
+        boot, started = content.get("boot"), content.get("started")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return found if _alive(found.pid) else None
+    same = _same(boot, _boot()) and _same(started, _started(found.pid))
+    return found if same and _alive(found.pid) else None
 
 
 def running_broker() -> int | None:
@@ -69,7 +105,7 @@ def running_broker() -> int | None:
         pid = int((found.store / PID_FILE).read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
-    return pid if _alive(pid) else None
+    return pid if _alive(pid) and _is_broker(pid) else None
 
 
 def refuse_second() -> None:
@@ -93,6 +129,8 @@ def announced(url: str, credentials: Path | None = None, store: Path | None = No
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "pid": os.getpid(),
+        "boot": _boot(),
+        "started": _started(os.getpid()),
         "url": url,
         "credentials": str(credentials) if credentials else None,
         "store": str(store) if store else None,

@@ -33,6 +33,11 @@ def commands() -> list[list[str]]:
     return found
 
 
+@pytest.mark.parametrize("name", ["hams-pipeline", "hams-agent@", "hams-join"])
+def test_parts_that_open_devices_may(name: str) -> None:
+    assert "\nSupplementaryGroups=video render\n" in (UNITS / f"{name}.service").read_text()
+
+
 def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("NOT TESTED: the units need systemd-analyze (apt install systemd)")

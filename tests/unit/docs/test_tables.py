@@ -87,4 +87,4 @@ def test_exit_codes() -> None:
     assert shown
     told = {int(code) for code in re.findall(r"(?:^|[,\n] ?)(\d+) ", shown[1])} - {0, 1, 130}
     kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.HamsError)]
-    assert told == {one.exit_code for one in kinds} - {errors.HamsError.exit_code, errors.MessageError.exit_code}
+    assert told == {one.exit_code for one in kinds} - {errors.HamsError.exit_code}

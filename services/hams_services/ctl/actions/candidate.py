@@ -90,6 +90,11 @@ def drop(group: str, nats: str | None, debug: bool) -> None:
     with_bus(job, nats, debug)
 
 
+def percent(share: float) -> str:
+    """Return a share of the frames as people write it: 10%, 2.5%."""
+    return f"{100 * share:.3g}%"
+
+
 def in_a_line(one: CandidateView) -> str:
     """A candidate in one line, for `status`."""
     seen = "" if one.agreement is None else f", agreement {one.agreement:.3f}"
@@ -97,14 +102,13 @@ def in_a_line(one: CandidateView) -> str:
         f", p95 {one.candidate.latency.p95_ms:.0f} against {one.serving.latency.p95_ms:.0f} ms" if one.frames else ""
     )
     state = one.state if not one.text else f"{one.state} ({one.text})"
-    return f"{one.of}: {one.mode} of {one.share:.0%} {state}: {one.frames} frames{seen}{times}"
+    return f"{one.of}: {one.mode} of {percent(one.share)} {state}: {one.frames} frames{seen}{times}"
 
 
 def show(one: CandidateView) -> None:
     """Print one candidate."""
-    out.print(
-        Text.assemble("candidate for ", (one.of, "bold"), f": {one.mode} of {one.share:.0%} of the frames, {one.state}")
-    )
+    share = f"{percent(one.share)} of the frames"
+    out.print(Text.assemble("candidate for ", (one.of, "bold"), f": {one.mode} of {share}, {one.state}"))
     if one.text:
         out.print(Text(f"  {one.text}", style="yellow" if one.state == "waiting" else ""))
     if one.mode == "shadow":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hams_client import Hams
 from hams_services.ctl.actions.events import wanted
+from hams_services.ctl.actions.known import ANY
 from hams_services.ctl.actions.sink import frames
 from hams_services.ctl.console import err, out, with_bus
 from hams_services.ctl.options import kinds_of
@@ -86,7 +87,7 @@ async def write_clips(bus: Bus, asked: Asked) -> None:
 
 async def _read_frames(bus: Bus, asked: Asked, sink: ClipSink, painter: Painter | None) -> None:
     found = Hams(bus).jpegs(asked.group, asked.stream or "*", quality=QUALITY)
-    await frames(bus, asked.group, found, None, sink.frame, painter)
+    await frames(bus, asked.group, found, None, sink.frame, painter, asked.stream or ANY)
 
 
 async def _read_events(bus: Bus, asked: Asked, sink: ClipSink) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from hams_services.ctl.actions.deploy import until_served
 from hams_services.ctl.actions.offline_plan import PlanOptions
 from hams_services.ctl.actions.plan import ask_plan, print_plan
 from hams_services.ctl.actions.up import with_progress
-from hams_services.ctl.console import out, without_bus
+from hams_services.ctl.console import err, out, without_bus
 from hams_services.ctl.progress import Steps, steps
 from hams_services.ctl.system.up import SystemOptions, system
 from hams_services.ctl.tables import NARROW, placement, streams_table
@@ -33,6 +35,7 @@ from hams_shared.group.camera_url import redacted
 from hams_shared.group.node_spec import RESERVED_NODE_NAMES
 from hams_shared.group.source_kind import source_kind
 from hams_shared.group.spec import GroupSpec
+from hams_shared.runtime.credentials import VARIABLE
 from hams_shared.runtime.process import cache_folder
 from hams_shared.wire.messages.pipeline import StreamView
 from hams_shared.wire.messages.plan import Plan
@@ -48,8 +51,10 @@ def default_devices() -> list[str]:
     return [f"openvino:CPU@{cores[0]}", f"onnxruntime:CPU@{cores[min(1, len(cores) - 1)]}"]
 
 
-def once_losslessly(spec: GroupSpec, strategy: str, source: str | None = None) -> GroupSpec:
+def once_losslessly(spec: GroupSpec, strategy: str | None = None, source: str | None = None) -> GroupSpec:
     """The group with its first stream only, or `source` in its place, played once, losslessly, as fast as it goes.
+
+    `strategy`: another one than its own.
 
     Raises:
         GroupSpecError: it has no stream, or what is to be played does not end.
@@ -65,10 +70,12 @@ def once_losslessly(spec: GroupSpec, strategy: str, source: str | None = None) -
             f"the demo plays a file to its end; {redacted(stream.source)} has none", "name a video by --source"
         )
     stream = stream.model_copy(update={"mode": "lossless", "pace": "max", "loop": False})
-    return spec.model_copy(update={"strategy": strategy, "streams": {name: stream}})
+    return spec.model_copy(update={"strategy": strategy or spec.strategy, "streams": {name: stream}})
 
 
-def demo(file: Path, out_dir: Path, source: str | None, devices: list[str] | None, strategy: str, debug: bool) -> None:
+def demo(
+    file: Path, out_dir: Path, source: str | None, devices: list[str] | None, strategy: str | None, debug: bool
+) -> None:
     """Run the demo, and leave with its exit code."""
 
     async def main(stop: asyncio.Event) -> None:
@@ -77,7 +84,9 @@ def demo(file: Path, out_dir: Path, source: str | None, devices: list[str] | Non
     without_bus(main, debug)
 
 
-async def run_demo(file: Path, out_dir: Path, source: str | None, devices: list[str] | None, strategy: str) -> None:
+async def run_demo(
+    file: Path, out_dir: Path, source: str | None, devices: list[str] | None, strategy: str | None
+) -> None:
     """Start a system, measure, plan, deploy, play, report, stop.
 
     Raises:
@@ -85,14 +94,30 @@ async def run_demo(file: Path, out_dir: Path, source: str | None, devices: list[
     """
     spec = once_losslessly(load_group(file), strategy, source)
     names = devices or default_devices()
-    with tempfile.TemporaryDirectory(prefix="hams-demo-") as home:
-        os.environ["HAMS_HOME"] = home
+    with own_home():
         out.print(f"starting broker, scheduler, pipeline and {len(names)} agents: {', '.join(names)}")
         async with (
             with_progress(partial(system, SystemOptions(names, port=0))) as running,
             NatsBus(running.url, name="hams-ctl demo") as bus,
         ):
             await _play(bus, spec, out_dir)
+
+
+@contextmanager
+def own_home() -> Iterator[Path]:
+    """Use a new state folder, and delete it after the block; after an error keep it, without models, for its logs."""
+    home = Path(tempfile.mkdtemp(prefix="hams-demo-"))
+    os.environ["HAMS_HOME"] = str(home)
+    os.environ.pop(VARIABLE, None)  # the system's broker takes no credentials
+    unwanted = home
+    try:
+        yield home
+    except Exception:
+        unwanted = home / "broker" / "jetstream"
+        err.print(f"the logs of the demo are kept: {home / 'logs'}", soft_wrap=True)
+        raise
+    finally:
+        shutil.rmtree(unwanted, ignore_errors=True)
 
 
 async def _play(bus: NatsBus, spec: GroupSpec, out_dir: Path) -> None:
@@ -115,7 +140,7 @@ async def _play(bus: NatsBus, spec: GroupSpec, out_dir: Path) -> None:
     _report(view.active, stream, received)
     pictures = await asyncio.to_thread(_pictures, spec, received, out_dir)
     out.print(f"{len(pictures)} annotated pictures in {out_dir}/")
-    _judge(stream, received)
+    judge(stream, received)
 
 
 async def _collect(hams: Hams, group: str, received: list[Result]) -> None:
@@ -217,11 +242,12 @@ def worth_showing(findings: Mapping[int, int], count: int) -> list[int]:
     return sorted(chosen[:count])
 
 
-def _judge(stream: StreamView, received: list[Result]) -> None:
+def judge(stream: StreamView, received: list[Result]) -> None:
+    """Raise RefusedError unless each frame was delivered, or gated, exactly once, and something was found."""
     frames = [r.frame for r in received]
     if stream.state == "failed":
         raise RefusedError(f"the stream failed: {stream.text}")
-    if stream.delivered != stream.submitted or stream.in_flight or sorted(set(frames)) != frames:
+    if stream.delivered + stream.gated != stream.submitted or stream.in_flight or sorted(set(frames)) != frames:
         why = f": {stream.text}" if stream.text else ""
         raise RefusedError(f"not every frame was delivered exactly once, in order{why}")
     if len(frames) != stream.delivered:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hams_services.ctl.actions.candidate import as_candidate, until_seen
+from hams_services.ctl.actions.candidate import as_candidate, percent, until_seen
 from hams_services.ctl.actions.diff import print_difference
 from hams_services.ctl.console import err, out, print_json, with_bus
 from hams_services.ctl.progress import Creeping, steps
@@ -238,7 +238,7 @@ def _report(done: Done) -> None:
 
 
 def _report_candidate(candidate: Candidate, view: GroupView | None) -> None:
-    what = f"{candidate.mode} of {candidate.share:.1%} of the frames".replace(".0%", "%")
+    what = f"{candidate.mode} of {percent(candidate.share)} of the frames"
     if view is None or view.active is None:
         out.print(f"a candidate for group [bold]{candidate.of}[/bold] is deployed: {what}", markup=True)
     else:

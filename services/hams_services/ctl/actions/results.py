@@ -13,12 +13,12 @@ from msgspec.structs import asdict
 from numpy.typing import NDArray
 
 from hams_client import Hams, Result
+from hams_services.ctl.actions.known import check
 from hams_services.ctl.console import out, print_each, print_json, with_bus
 from hams_services.ctl.options import duration_s
 from hams_services.sinks.quantity import quantity
-from hams_shared.bus.control import Control, check_known, is_app
 from hams_shared.bus.protocol import Bus
-from hams_shared.errors import NotFoundError, SourceError
+from hams_shared.errors import SourceError
 from hams_shared.group.node_spec import RESERVED_NODE_NAMES
 from hams_shared.wire.frames import Output
 
@@ -34,12 +34,12 @@ def results(
     nats: str | None,
     debug: bool,
 ) -> None:
-    """Print `count` results, or all if `follow`; with `since` or `durable` kept ones."""
+    """Print results, see :func:`how_many`; with `since` or `durable` kept ones."""
 
     async def job(bus: Bus) -> None:
         if since is None and durable is None:
-            await check_known(bus, group)
-            found, most = Hams(bus).results(group, stream), None if follow else count or 1
+            await check(bus, group, stream)
+            found, most = Hams(bus).results(group, stream), how_many(follow, count)
             await print_each(found, f"results of {group}", lambda r: r.data, line, json, most)
             return
         seconds = duration_s(since) if since is not None else None
@@ -51,6 +51,11 @@ def results(
                 await kept.asend(True)  # the last one was printed: a reader with a name goes on behind it
 
     with_bus(job, nats, debug, stopped_is_fine=follow)
+
+
+def how_many(follow: bool, count: int | None) -> int | None:
+    """Return how many items to print: `count`; without it one, or all (None) if `follow`."""
+    return count or (None if follow else 1)
 
 
 def infer(
@@ -141,26 +146,16 @@ def _attribute(name: str, attribute: Any) -> str:
 
 
 def tap(
-    group: str, node: str, stream: str, follow: bool, count: int, json: bool, nats: str | None, debug: bool
+    group: str, node: str, stream: str, follow: bool, count: int | None, json: bool, nats: str | None, debug: bool
 ) -> None:
-    """Print `count` outputs of a node, or all if `follow`."""
+    """Print outputs of a node, see :func:`how_many`."""
 
     async def job(bus: Bus) -> None:
-        await check_known(bus, group)
-        if not is_app():  # an application may not ask which nodes there are
-            await _check_node(Control(bus), group, node)
-        outputs = Hams(bus).tap(group, node, stream)
-        await print_each(outputs, f"outputs of {group}/{node}", as_map, output_line, json, None if follow else count)
+        await check(bus, group, stream, node)
+        outputs, most = Hams(bus).tap(group, node, stream), how_many(follow, count)
+        await print_each(outputs, f"outputs of {group}/{node}", as_map, output_line, json, most)
 
     with_bus(job, nats, debug, stopped_is_fine=follow)
-
-
-async def _check_node(control: Control, group: str, node: str) -> None:
-    view = await control.deployed(group)
-    plan = view.active or view.next
-    nodes = list(plan.group.spec.nodes) if plan else []
-    if plan is not None and node not in nodes:
-        raise NotFoundError(f"group {group} has no node {node}", f"its nodes: {', '.join(nodes)}")
 
 
 def as_map(output: Output) -> dict[str, object]:

@@ -6,10 +6,11 @@ import asyncio
 import csv
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from hams_services.ctl.actions.candidate import in_a_line
-from hams_services.ctl.console import out, print_json, with_bus, without_bus
+from hams_services.ctl.console import out, print_json, to_stdout, with_bus, without_bus
 from hams_services.ctl.progress import steps
 from hams_services.ctl.tables import (
     NARROW,
@@ -28,8 +29,9 @@ from hams_services.ctl.tables import (
 )
 from hams_shared.bus.control import Control
 from hams_shared.bus.protocol import Bus
-from hams_shared.errors import DeadlineError, NotFoundError
+from hams_shared.errors import DeadlineError, HamsError, NotFoundError
 from hams_shared.wire.messages.agents import HANGS, DeviceHealth, NetworkFault
+from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.messages.pipeline import PipelineView, StreamView
 from hams_shared.wire.messages.scheduler import DeviceView, GroupView, MatrixView, SchedulerView
 from hams_shared.wire.protocol import misfit
@@ -44,29 +46,34 @@ def status(json: bool, nats: str | None, debug: bool) -> None:
     async def job(bus: Bus) -> None:
         control = Control(bus)
         view = await control.view()
+        pipeline: PipelineView | HamsError
         try:
-            streams = await control.streams()
-        except NotFoundError:
-            streams = PipelineView(streams=())
+            pipeline = await control.streams()
+        except (NotFoundError, DeadlineError) as error:
+            pipeline = error
         if json:
-            print_json(_status_json(view, streams))
+            print_json(status_json(view, pipeline))
         else:
-            _print_status(view, streams)
+            print_status(view, pipeline)
 
     with_bus(job, nats, debug)
 
 
-def _status_json(view: SchedulerView, streams: PipelineView) -> dict[str, object]:
+def status_json(view: SchedulerView, pipeline: PipelineView | HamsError) -> dict[str, object]:
+    """Return the status for programs; `pipeline` is its view, or why there is none."""
+    streams = pipeline if isinstance(pipeline, PipelineView) else PipelineView(streams=())
     return {
         "groups": [g.model_dump(mode="json") for g in view.groups],
         "streams": streams.model_dump(mode="json")["streams"],
         "candidates": [one.model_dump(mode="json") for one in streams.candidates or ()],
         "devices": [d.model_dump(mode="json") for d in view.devices],
         "leader": view.leader.model_dump(mode="json") if view.leader else None,
+        "troubles": [] if pipeline is streams else [str(pipeline)],
     }
 
 
-def _print_status(view: SchedulerView, streams: PipelineView) -> None:
+def print_status(view: SchedulerView, pipeline: PipelineView | HamsError) -> None:
+    """Print the status; `pipeline` is its view, or why there is none."""
     compact = out.width < NARROW
     if view.groups:
         out.print(groups_table(view.groups, compact=compact))
@@ -74,35 +81,52 @@ def _print_status(view: SchedulerView, streams: PipelineView) -> None:
             _print_remarks(group, compact)
     else:
         out.print("no group is deployed: hams-ctl deploy FILE")
-    for part, unread in (("scheduler", view.unread), ("pipeline", streams.unread)):
-        for name, error in unread.items():
-            out.print(f"  the {part} cannot read group {name}: {error.text}", style="red", soft_wrap=True)
-            out.print(f"  {error.hint}", style="dim", soft_wrap=True)
-    if streams.streams:
+    _print_unread("scheduler", view.unread)
+    if isinstance(pipeline, PipelineView):
+        _print_unread("pipeline", pipeline.unread)
+        _print_streams(pipeline, compact)
+    else:
         out.print()
-        out.print(streams_table(streams, compact=compact))
-        for stream in streams.streams:
-            _print_source(stream)
-    for one in streams.candidates or ():
-        out.print(f"  candidate for {in_a_line(one)}", soft_wrap=True)
+        out.print(f"streams are not known: {pipeline}", style="red", soft_wrap=True)
     out.print()
     _print_devices(view.devices, False)
     if view.leader is not None:
         out.print()
         out.print(leader_line(view.leader, view.led_s, time.time()), style="dim")
-        for part, said in (("scheduler", view), ("pipeline", streams)):
-            if strange := misfit(part, said.version, said.protocol):
-                out.print(strange, style="red", soft_wrap=True)
-        if mixed := _versions(view, streams):
-            out.print(f"of several versions: {mixed}", style="yellow", soft_wrap=True)
+        _print_versions(view, pipeline if isinstance(pipeline, PipelineView) else None)
         if view.losses:
             of = f"{view.losses_ready} of {view.losses} devices that serve"
             out.print(f"plans are ready for the loss of {of}", style="dim")
 
 
-def _versions(view: SchedulerView, streams: PipelineView) -> str:
+def _print_unread(part: str, unread: Mapping[str, WireError]) -> None:
+    for name, error in unread.items():
+        out.print(f"  the {part} cannot read group {name}: {error.text}", style="red", soft_wrap=True)
+        out.print(f"  {error.hint}", style="dim", soft_wrap=True)
+
+
+def _print_streams(pipeline: PipelineView, compact: bool) -> None:
+    if pipeline.streams:
+        out.print()
+        out.print(streams_table(pipeline, compact=compact))
+        for stream in pipeline.streams:
+            _print_source(stream)
+    for one in pipeline.candidates or ():
+        out.print(f"  candidate for {in_a_line(one)}", soft_wrap=True)
+
+
+def _print_versions(view: SchedulerView, pipeline: PipelineView | None) -> None:
+    for part, said in (("scheduler", view), ("pipeline", pipeline)):
+        if said is not None and (strange := misfit(part, said.version, said.protocol)):
+            out.print(strange, style="red", soft_wrap=True)
+    if mixed := _versions(view, pipeline):
+        out.print(f"of several versions: {mixed}", style="yellow", soft_wrap=True)
+
+
+def _versions(view: SchedulerView, pipeline: PipelineView | None) -> str:
     """Which part is of which version, where they differ."""
-    named = [("scheduler", view.version), ("pipeline", streams.version)]
+    named = [("scheduler", view.version)]
+    named += [("pipeline", pipeline.version)] if pipeline is not None else []
     named += [(device.record.device, device.record.version) for device in view.devices if device.state == "alive"]
     known = {version or "an earlier one" for _, version in named}
     return ", ".join(f"{name} {version or 'an earlier one'}" for name, version in named) if len(known) > 1 else ""
@@ -279,6 +303,7 @@ def _variants(view: MatrixView) -> None:
 
 def _csv(view: MatrixView) -> None:
     writer = csv.writer(sys.stdout)
-    writer.writerow(["model", *view.devices])
-    for model, row in zip(view.models, view.fps, strict=True):
-        writer.writerow([model, *("" if value is None else value for value in row)])
+    with to_stdout():
+        writer.writerow(["model", *view.devices])
+        for model, row in zip(view.models, view.fps, strict=True):
+            writer.writerow([model, *("" if value is None else value for value in row)])

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from hams_client import Hams, Result
-from hams_services.ctl.console import err, out, with_bus
-from hams_shared.bus.control import Control, check_known, is_app
+from hams_services.ctl.actions.known import ANY, check
+from hams_services.ctl.console import err, out, to_stdout, with_bus
+from hams_shared.bus.control import Control, is_app
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import HamsError, SourceError
 from hams_shared.group.regions import Regions
@@ -35,7 +36,7 @@ async def pictures(
     painter: Painter | None = None,
 ) -> None:
     """Pass frames with their results to `write`, `count` of them or without end. `painter` gets the group's places."""
-    await frames(bus, group, Hams(bus).pictures(group, stream), count, write, painter)
+    await frames(bus, group, Hams(bus).pictures(group, stream), count, write, painter, stream)
 
 
 async def frames(
@@ -45,9 +46,10 @@ async def frames(
     count: int | None,
     write: Callable[[Result, T], None],
     painter: Painter | None = None,
+    stream: str = ANY,
 ) -> None:
-    """Pass the frames of `source` to `write`; see :func:`pictures`."""
-    await check_known(bus, group)
+    """Pass the frames of `source`, those of `stream`, to `write`; see :func:`pictures`."""
+    await check(bus, group, stream)
     if err.is_terminal:
         err.print(f"waiting for frames of {group} …", style="dim")
     seen, epoch = 0, 0
@@ -140,13 +142,14 @@ def jsonl(group: str, file: str, stream: str, count: int | None, nats: str | Non
     """Append each joined result to `file` as a line of JSON."""
 
     async def job(bus: Bus) -> None:
-        await check_known(bus, group)
+        await check(bus, group, stream)
         target = _append(file)
         seen = 0
         try:
             async for result in Hams(bus).results(group, stream):
-                target.write(codec.pack_json(result.data).decode() + "\n")
-                target.flush()
+                with to_stdout():
+                    target.write(codec.pack_json(result.data).decode() + "\n")
+                    target.flush()
                 seen += 1
                 if seen == count:
                     return

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from hams_client import Hams
+from hams_services.ctl.actions.known import check
 from hams_services.ctl.console import err, out, print_json, with_bus
 from hams_services.ctl.gantt import ASCII, BLOCKS, chart, legend
-from hams_shared.bus.control import check_known
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import NoResultError
 from hams_shared.wire.messages.trace import FrameTrace
@@ -18,7 +18,7 @@ def trace(group: str, stream: str, count: int, timeout: float, json: bool, nats:
     glyphs = BLOCKS if "utf" in out.encoding.lower() else ASCII
 
     async def job(bus: Bus) -> None:
-        await check_known(bus, group)
+        await check(bus, group, stream)
         if err.is_terminal and not json:
             err.print(f"waiting for a frame of {group} …", style="dim")
         async with Hams(bus).traces(group, stream, count=count) as traces:

@@ -56,7 +56,7 @@ Start = Callable[[Progress], AbstractAsyncContextManager[Running]]
 
 @asynccontextmanager
 async def _until_stopped(start: Start, headline: str, at: str) -> AsyncIterator[Running]:
-    """Run what `start` makes, and name its devices; after the block wait for Ctrl-C, or raise if a part is given up."""
+    """Run what `start` makes, and name its devices; after the block wait for Ctrl-C, or raise if one stays away."""
     try:
         async with with_progress(start) as running:
             out.print(Text.assemble((headline, "bold green"), f"{at} {running.url}"))
@@ -64,7 +64,7 @@ async def _until_stopped(start: Start, headline: str, at: str) -> AsyncIterator[
                 out.print(f"  {name}")
             yield running
             failed = await running.supervisor.failure()
-            raise InternalError(f"{failed.spec.name} keeps failing and was given up", f"log: {failed.spec.log}")
+            raise InternalError(f"{failed.spec.name} cannot be started again", f"log: {failed.spec.log}")
     except asyncio.CancelledError:
         err.print("stopped")
         raise
@@ -116,7 +116,7 @@ def up(
             if running.page:
                 out.print(f"  page: {running.page}")
             elif not no_web:
-                out.print("  no page: install hams\\[web]", style="dim")
+                out.print("  no page: install hams[web]", style="dim")
             out.print(f"  logs: {running.logs}")
             out.print("next: hams-ctl deploy examples/face.yaml   (Ctrl-C here stops everything)")
 

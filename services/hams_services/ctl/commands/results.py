@@ -15,7 +15,12 @@ def results(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until Ctrl-C.")] = False,
     count: Annotated[
         int | None,
-        typer.Option("--count", "-n", min=1, help="Stop after this many results. Default: 1; of kept results: all."),
+        typer.Option(
+            "--count",
+            "-n",
+            min=1,
+            help="Stop after this many results. Default: 1; of kept results: all; with --follow: never.",
+        ),
     ] = None,
     stream: Annotated[str, typer.Option(help="Only this stream.")] = "*",
     since: Annotated[
@@ -62,7 +67,10 @@ def tap(
     node: Annotated[str, typer.Argument(help="The node whose outputs to show.")],
     stream: Annotated[str, typer.Option(help="Only this stream.")] = "*",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until Ctrl-C.")] = False,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Stop after this many outputs.")] = 1,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", "-n", min=1, help="Stop after this many outputs. Default: 1; with --follow: never."),
+    ] = None,
     json: Json = False,
     nats: Nats = None,
     debug: Debug = False,

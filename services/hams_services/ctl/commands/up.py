@@ -75,8 +75,11 @@ def demo(
     source: Annotated[
         str | None, typer.Option(help="Play this instead of the group's first stream: a video, an image or a folder.")
     ] = None,
-    device: Devices = None,
-    strategy: Strategy = "hfs",
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--device", "-d", help="A device to serve, as of `up`; repeat for more. Default: two, see above."),
+    ] = None,
+    strategy: Strategy = None,
     debug: Debug = False,
 ) -> None:
     """Show the main job: start everything, measure, place, play a stream to its end, report, stop.
@@ -86,4 +89,4 @@ def demo(
     """
     from hams_services.ctl.actions.demo import demo as run
 
-    run(file, out_dir, source, device, strategy or "hfs", debug)
+    run(file, out_dir, source, device, strategy, debug)

@@ -24,9 +24,10 @@ from typing import Any
 
 import hams_shared
 from hams_services.ctl.progress import Steps
-from hams_services.ctl.system.masking import ADDRESSES, Mask, secrets_of
+from hams_services.ctl.system.masking import ADDRESSES, Mask, forms_of, secrets_of
 from hams_shared.bus.ask import pipeline_view, scheduler_view
 from hams_shared.bus.protocol import Bus
+from hams_shared.bus.urls import redacted
 from hams_shared.errors import BadInputError, HamsError, as_hams_error
 from hams_shared.runtime.files import replaced
 from hams_shared.runtime.process import cache_folder, state_folder
@@ -45,6 +46,19 @@ PACKAGES = (
 )  # fmt: skip
 BUCKETS = ("groups", "plans", "devices", "health", "leader", "jobs", "variants")
 """Buckets that are taken; the matrix holds the profiles."""
+PLAIN = frozenset(
+    (
+        "HAMS_HOME", "HAMS_HOST", "HAMS_CACHE", "HAMS_CACHE_GIB", "HAMS_LOG", "HAMS_LOG_LEVEL", "HAMS_DEBUG",
+        "HAMS_CREDENTIALS", "HAMS_TOKENS", "HAMS_SECRET_FOLDER", "HAMS_ALLOW_PRIVATE_URLS", "HAMS_KV_REPLICAS",
+        "HAMS_TRACE", "HAMS_CONFINE", "HAMS_TRUST_MODELS", "HAMS_GATEWAY_HTTP", "HAMS_GATEWAY_GRPC",
+        "HAMS_WEB_LISTEN", "HAMS_WEB_ROOT_PATH", "HAMS_WEB_BEHIND_PROXY", "HAMS_MQTT_BASE", "HAMS_MQTT_DISCOVERY",
+    )
+)  # fmt: skip
+"""Variables that hold no secret, and are taken as they are; of any other only that it is set."""
+BROKER = "HAMS_NATS_URL"
+"""Taken without users and passwords."""
+WORDS = ("_USER", "_PORT")
+"""Ends of variables whose values are hidden, but not elsewhere: these are ordinary words and numbers."""
 
 
 @dataclass
@@ -57,7 +71,7 @@ class Diagnosis:
     missing: list[str] = field(default_factory=list)
     """What is missing, and why, a line each."""
     known: set[str] = field(default_factory=set)
-    """Passwords of streams."""
+    """Passwords of streams, and secrets of the environment."""
 
     async def take(self, name: str, get: Callable[[], Awaitable[Any]]) -> None:
         """Keep the value of `get`, or the reason why there is none within `ASK_S`."""
@@ -85,8 +99,26 @@ def about() -> dict[str, Any]:
         "cpu": next((line for line in _lines(Path("/proc/cpuinfo"), 30) if line.startswith("model name")), ""),
         "disks": {str(path): _disk(path) for path in (state_folder(), cache_folder(), FOLDER, Path("/tmp"))},
         "packages": {name: one for name, one in found.items() if one},
-        "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith("HAMS_")},
+        "environment": {name: _shown(name, value) for name, value in _own_variables().items()},
     }
+
+
+def _own_variables() -> dict[str, str]:
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith("HAMS_")}
+
+
+def _shown(name: str, value: str) -> str:
+    if name == BROKER:
+        return redacted(value)
+    return value if name in PLAIN or not value else "set"
+
+
+def environment_secrets() -> set[str]:
+    """Return what the variables of HAMS hold that may be secret, to be hidden in the logs, too."""
+    hidden = {name: value for name, value in _own_variables().items() if name not in PLAIN}
+    brokers = hidden.pop(BROKER, "").split(",")
+    found = forms_of(value for name, value in hidden.items() if not name.endswith(WORDS))
+    return found.union(*(secrets_of(url) for url in (*brokers, *hidden.values())))
 
 
 def _version(package: str) -> str:
@@ -209,7 +241,7 @@ async def diagnose(
 ) -> Diagnosis:
     """Gather the data, and write it to `file`. Raises BadInputError: the file exists or cannot be written."""
     await asyncio.to_thread(check_new, file)
-    found = Diagnosis()
+    found = Diagnosis(known=environment_secrets())
     progress("look at this host", 0, 0)
     found.values["about"] = about()
     home = state_folder()

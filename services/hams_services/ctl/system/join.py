@@ -8,17 +8,26 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from hams_services.ctl.system.up import READY_S, STARTING, Running, agent_name, check_children, log_trouble, part
+from hams_services.ctl.system.up import (
+    READY_S,
+    STARTING,
+    Running,
+    agent_names,
+    check_children,
+    incarnations,
+    log_trouble,
+    part,
+    records_of,
+)
 from hams_shared.bus.control import Progress
 from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.protocol import KeyValue
-from hams_shared.errors import DeadlineError, MessageError
+from hams_shared.errors import DeadlineError
 from hams_shared.runtime.credentials import Credentials, check_box
 from hams_shared.runtime.process import host_name, state_folder
 from hams_shared.runtime.runfile import announced, refuse_second
 from hams_shared.runtime.supervise import Supervisor
-from hams_shared.wire import codec, subjects
-from hams_shared.wire.messages.agents import DeviceRecord
+from hams_shared.wire import subjects
 
 
 def name_box(identity: Credentials | None) -> str:
@@ -54,12 +63,13 @@ async def joined(
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(NatsBus(url, name="hams-ctl join", credentials=identity))
         records = await bus.kv(subjects.bucket("devices"))
-        before = {record.incarnation for record in await _of(records, box)}
+        before = await incarnations(records, box)
         supervisor = await stack.enter_async_context(Supervisor(log_trouble))
-        for device in devices:
+        names = agent_names(devices)
+        for device, name in names.items():
             args = ("--device", device)
             # First, devices of the other box may have to load what this one served.
-            spec = part(agent_name(device), "hams_agents", url, logs, *args, credentials=None, stop_timeout=40.0)
+            spec = part(name, "hams_agents", url, logs, *args, credentials=None, stop_timeout=40.0)
             await supervisor.start(spec)
         ready = await _until_ready(supervisor, records, box, before, len(devices), logs, progress)
         stack.enter_context(announced(bus.url))
@@ -67,18 +77,7 @@ async def joined(
             yield Running(bus.url, ready, logs, supervisor)
         finally:
             # All together, so that no node moves from one of them to the next.
-            await supervisor.stop_together(*map(agent_name, devices))
-
-
-async def _of(records: KeyValue, box: str) -> list[DeviceRecord]:
-    found = []
-    for key, entry in (await records.entries()).items():
-        if key.startswith(f"{box}.") and entry.value is not None:
-            try:
-                found.append(codec.decode(DeviceRecord, entry.value))
-            except MessageError:
-                continue  # of another version, so not one of ours
-    return found
+            await supervisor.stop_together(*names.values())
 
 
 async def _until_ready(
@@ -95,7 +94,7 @@ async def _until_ready(
         async with asyncio.timeout(READY_S):
             while True:
                 check_children(supervisor, logs)
-                fresh = [record.device for record in await _of(records, box) if record.incarnation not in before]
+                fresh = [record.device for record in await records_of(records, box) if record.incarnation not in before]
                 progress(STARTING, len(fresh), devices)
                 if len(fresh) >= devices:
                     return tuple(sorted(fresh))

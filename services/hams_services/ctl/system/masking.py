@@ -40,8 +40,12 @@ def secrets_of(address: str) -> set[str]:
     except ValueError:
         password = None
     _, colon, longest = address.partition("://")[2].rpartition("@")[0].partition(":")
-    found = {one for one in (password, longest if colon else None) if one}
-    written = {form for one in found for form in (one, quote(one, safe=""), unquote(one))}
+    return forms_of(one for one in (password, longest if colon else None) if one)
+
+
+def forms_of(secrets: Iterable[str]) -> set[str]:
+    """Return all forms that `secrets` may be written in, without those that are too short to hide anywhere."""
+    written = {form for one in secrets for form in (one, quote(one, safe=""), unquote(one))}
     return {one for one in written if len(one) >= LEAST}
 
 

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hams_services.ctl.system.web import page
 from hams_services.web.options import WebOptions
 from hams_shared.bus.control import Control, Progress
 from hams_shared.bus.nats.client import NatsBus
+from hams_shared.bus.protocol import KeyValue
 from hams_shared.bus.urls import for_child
 from hams_shared.errors import (
     BadInputError,
@@ -26,6 +28,7 @@ from hams_shared.errors import (
     DeadlineError,
     DeviceSpecError,
     HamsError,
+    MessageError,
     NotFoundError,
 )
 from hams_shared.runtime.child_process import run_in_child
@@ -35,6 +38,9 @@ from hams_shared.runtime.options import address
 from hams_shared.runtime.process import host_name, state_folder
 from hams_shared.runtime.runfile import announced, refuse_second
 from hams_shared.runtime.supervise import ChildEvent, ChildSpec, RestartPolicy, Supervisor
+from hams_shared.wire import codec, subjects
+from hams_shared.wire.messages.agents import DeviceRecord
+from hams_shared.wire.messages.scheduler import DeviceView
 from hams_shared.wire.subjects import token
 
 log = logging.getLogger("hams.up")
@@ -44,6 +50,7 @@ READY_S = 90.0
 DISCOVERY_S = 120.0
 ANSWER_S = 20.0
 """How long what serves HTTP may take to answer from then on, s."""
+LAST_PORT = 65535
 STARTING = "start devices"
 """The step that :func:`system` and `join` report."""
 
@@ -114,7 +121,8 @@ def part(
         env=environment | ({VARIABLE: str(credentials)} if credentials is not None else {}),
         log=logs / f"{name}.log",
         stop_timeout=stop_timeout,
-        policy=RestartPolicy(),
+        # Without end: one part that keeps failing must not end the others, which serve.
+        policy=RestartPolicy(limit=sys.maxsize),
     )
 
 
@@ -143,9 +151,37 @@ class Secrets:
         return path
 
 
-def agent_name(device: str) -> str:
-    """Return the name of the child process that serves `device`."""
-    return "agent-" + "".join(c if c.isalnum() or c in "@-" else "-" for c in Path(device).name)
+def agent_names(devices: Iterable[str]) -> dict[str, str]:
+    """Return the names of the child processes that serve `devices`, by device; equal ones are numbered."""
+    names: dict[str, str] = {}
+    for device in devices:
+        plain = "agent-" + "".join(c if c.isalnum() or c in "@-" else "-" for c in Path(device).name)
+        numbered = (f"{plain}-{number}" for number in count(2))
+        names[device] = next(name for name in chain([plain], numbered) if name not in names.values())
+    return names
+
+
+async def records_of(records: KeyValue, box: str) -> list[DeviceRecord]:
+    """Return the announcements of the devices of `box`."""
+    found = []
+    for key, entry in (await records.entries()).items():
+        if key.startswith(f"{box}.") and entry.value is not None:
+            try:
+                found.append(codec.decode(DeviceRecord, entry.value))
+            except MessageError:
+                continue  # of another version, so not one of ours
+    return found
+
+
+async def incarnations(records: KeyValue, box: str) -> set[str]:
+    """Return the announcements that are there before the agents of `box` are started."""
+    return {record.incarnation for record in await records_of(records, box)}
+
+
+def fresh(devices: Iterable[DeviceView], box: str, before: Collection[str]) -> tuple[str, ...]:
+    """Return the living devices of `box` whose agents have started since `before`."""
+    alive = [one.record for one in devices if one.state == "alive"]
+    return tuple(one.device for one in alive if one.device.startswith(f"{box}.") and one.incarnation not in before)
 
 
 @dataclass(frozen=True)
@@ -179,10 +215,11 @@ async def system(options: SystemOptions, progress: Progress = lambda what, done,
 
     Raises:
         RefusedError: another `hams-ctl up` runs.
-        BadInputError: the gateway would let everybody in.
+        BadInputError: the gateway would let everybody in, or HAMS_CREDENTIALS is set for a broker that takes none.
         HamsError: a part could not start; the text holds the last line of its log.
     """
     refuse_second()
+    _check_credentials(options)
     if options.gateway is not None:
         check_gateway(options.gateway)
     progress(STARTING, 0, len(options.devices))
@@ -192,15 +229,15 @@ async def system(options: SystemOptions, progress: Progress = lambda what, done,
             broker = await stack.enter_async_context(_broker(options))
             url, store = broker.url, broker.store
         parts = _Parts(options, url, state_folder() / "logs", Secrets(options.secrets))
-        supervisor = await stack.enter_async_context(Supervisor(log_trouble))
         deciders = list(parts.deciders())
-        for spec in (*deciders, *parts.optional(), *parts.agents()):
-            await supervisor.start(spec)
-        admin = parts.secrets.of("admin")
-        identity = load(admin) if admin is not None else None
+        supervisor = await stack.enter_async_context(Supervisor(log_trouble))
+        identity = load(admin) if (admin := parts.secrets.of("admin")) is not None else None
         bus = await stack.enter_async_context(NatsBus(url, name="hams-ctl up", credentials=identity))
         with instead(store):
-            ready = await _until_ready(supervisor, Control(bus), len(options.devices), parts.logs, progress)
+            before = await incarnations(await bus.kv(subjects.bucket("devices")), token(host_name()))
+            for spec in (*deciders, *parts.optional(), *parts.agents()):
+                await supervisor.start(spec)
+            ready = await _until_ready(supervisor, Control(bus), before, len(options.devices), parts.logs, progress)
         stack.enter_context(announced(url, admin, store))
         dashboard = parts.secrets.of("dashboard") if options.web else None
         shown = await stack.enter_async_context(page(options.web, url, parts.logs, dashboard))
@@ -210,7 +247,7 @@ async def system(options: SystemOptions, progress: Progress = lambda what, done,
         finally:
             # The scheduler ends first: it would move the nodes of each agent that stops to the next.
             await supervisor.stop(*(spec.name for spec in deciders))
-            await supervisor.stop_together(*map(agent_name, options.devices))
+            await supervisor.stop_together(*agent_names(options.devices).values())
 
 
 @dataclass(frozen=True)
@@ -239,9 +276,9 @@ class _Parts:
             yield self._part("optimizer", "hams_services.optimizer", user="optimizer")
 
     def agents(self) -> Iterator[ChildSpec]:
-        for device in self.options.devices:
-            user = f"agent-{token(host_name())}"
-            yield self._part(agent_name(device), "hams_agents", "--device", device, user=user)
+        user = f"agent-{token(host_name())}"
+        for device, name in agent_names(self.options.devices).items():
+            yield self._part(name, "hams_agents", "--device", device, user=user)
 
     def _part(self, name: str, module: str, *args: str, user: str) -> ChildSpec:
         return part(name, module, self.url, self.logs, *args, credentials=self.secrets.of(user))
@@ -251,6 +288,15 @@ def next_port(listen: str) -> str:
     """Return HOST:PORT with the next port; 0, any, stays."""
     host, _, port = listen.rpartition(":")
     return f"{host}:{int(port) + 1 if int(port) else 0}"
+
+
+def _check_credentials(options: SystemOptions) -> None:
+    """Raise BadInputError for credentials that the system's own broker, without `secrets`, does not take."""
+    if options.nats is None and options.secrets is None and os.environ.get(VARIABLE):
+        raise BadInputError(
+            f"{VARIABLE} is set, but a broker without --secrets takes no credentials",
+            f"give --secrets FOLDER, or unset {VARIABLE}",
+        )
 
 
 def check_gateway(listen: str) -> None:
@@ -263,6 +309,8 @@ def check_gateway(listen: str) -> None:
     check_listen("--gateway", listen.rpartition(":")[0], file)
     for one in (listen, next_port(listen)):
         host, _, port = one.rpartition(":")
+        if int(port) > LAST_PORT:
+            raise BadInputError(f"--gateway {listen}: there is no next port for gRPC", f"give one below {LAST_PORT}")
         try:
             check_port(host.strip("[]"), int(port))
         except BrokerError as error:
@@ -294,17 +342,17 @@ def log_trouble(event: ChildEvent) -> None:
 
 
 async def _until_ready(
-    supervisor: Supervisor, control: Control, devices: int, logs: Path, progress: Progress
+    supervisor: Supervisor, control: Control, before: set[str], devices: int, logs: Path, progress: Progress
 ) -> tuple[str, ...]:
-    """Wait for scheduler, pipeline and as many fresh agents as there are devices."""
+    """Wait for scheduler, pipeline and as many fresh agents of this box as there are devices."""
+    box = token(host_name())
     try:
         async with asyncio.timeout(READY_S):
             while True:
                 check_children(supervisor, logs)
                 try:
                     await control.streams()
-                    known = (await control.view(matrix=False)).devices
-                    alive = tuple(d.record.device for d in known if d.state == "alive")
+                    alive = fresh((await control.view(matrix=False)).devices, box, before)
                     progress(STARTING, len(alive), devices)
                     if len(alive) >= devices:
                         return alive

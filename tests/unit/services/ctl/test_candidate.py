@@ -36,6 +36,18 @@ def test_shares(text: str, expected: float) -> None:
     assert share(text) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.1, "10%"), (0.025, "2.5%"), (0.125, "12.5%"), (0.004, "0.4%"), (1.0, "100%")]
+)
+def test_a_share_is_shown_as_it_was_asked_for(share: float, text: str) -> None:
+    assert candidate.percent(share) == text
+    seen = SEEN.model_copy(update={"share": share})
+    assert f"shadow of {text} running" in candidate.in_a_line(seen)
+    with candidate.out.capture() as capture:
+        candidate.show(seen)
+    assert f"shadow of {text} of the frames" in capture.get()
+
+
 @pytest.mark.parametrize("text", ["0", "0%", "101%", "2", "-1%", "ten", "", "%", "nan", "inf%"])
 def test_what_is_no_share_is_refused(text: str) -> None:
     with pytest.raises(BadParameter, match="is not a share of the frames"):

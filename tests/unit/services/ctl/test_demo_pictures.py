@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hams_services.ctl.actions.demo import findings_in, once_losslessly, worth_showing
-from hams_shared.errors import GroupSpecError
+from hams_client import Result
+from hams_services.ctl.actions.demo import findings_in, judge, once_losslessly, own_home, worth_showing
+from hams_shared.errors import GroupSpecError, RefusedError
 from hams_shared.group.spec import GroupSpec
+from hams_shared.wire.messages.pipeline import StreamView
 
 
 @pytest.mark.parametrize(
@@ -73,6 +77,41 @@ def test_the_first_stream_or_another_source_is_played_once(tmp_path: Path, monke
     [replaced] = once_losslessly(camera, "hfs", "mine.mp4").streams.values()
     assert replaced == type(replaced).model_validate(replaced.model_dump())
     assert replaced.addresses == (str(tmp_path / "mine.mp4"),)
+
+
+def test_it_keeps_the_strategy_of_the_file() -> None:
+    spec = group(source="/a/clip.mp4").model_copy(update={"strategy": "replicated"})
+    assert once_losslessly(spec).strategy == "replicated"
+    assert once_losslessly(spec, "mfs").strategy == "mfs"
+
+
+def test_gated_frames_are_accounted_for() -> None:
+    stream = StreamView(group="g", stream="s", state="ended", submitted=3, delivered=2, gated=1)
+    box = {"box": [0, 0, 1, 1], "score": 0.9}
+    results = [Result({"frame": frame, "objects": [box]}) for frame in (0, 2)]
+    judge(stream, results)
+    with pytest.raises(RefusedError, match="not every frame"):
+        judge(stream.model_copy(update={"gated": 0}), results)
+
+
+def test_the_logs_of_a_demo_that_fails_are_kept(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HAMS_HOME", "/nowhere")
+    monkeypatch.setenv("HAMS_CREDENTIALS", "admin.creds")
+    with own_home() as home:
+        assert home.is_dir()
+        assert os.environ["HAMS_HOME"] == str(home)
+        assert "HAMS_CREDENTIALS" not in os.environ  # its broker takes none
+    assert not home.exists()
+    with pytest.raises(RefusedError), own_home() as home:
+        for folder in ("logs", "broker/jetstream"):
+            (home / folder).mkdir(parents=True)
+        raise RefusedError("an agent does not start")
+    assert str(home / "logs") in capsys.readouterr().err
+    assert (home / "logs").is_dir()
+    assert not (home / "broker" / "jetstream").exists()
+    shutil.rmtree(home)
 
 
 def test_what_has_no_end_is_not_played() -> None:

@@ -29,6 +29,31 @@ def test_closed_and_full_streams(tmp_path: Path, line: str, closed: str) -> None
         assert done.returncode == 0
 
 
+WRITING = """
+import asyncio, sys
+from hams_services.ctl.console import out, print_json, without_bus
+
+async def main(stop):
+    while True:
+        {line}
+        await asyncio.sleep(0)
+
+without_bus(main, False)
+"""
+
+
+@pytest.mark.parametrize("line", ["print_json({'a': 1})", "out.print('a')"])
+def test_a_reader_that_ends_is_no_error(tmp_path: Path, line: str) -> None:
+    argv = [sys.executable, "-c", WRITING.format(line=line)]
+    with subprocess.Popen(argv, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+        assert (process.wait(60), said) == (0, b"")
+
+
 INTERRUPTED = """
 import os, signal, sys
 

@@ -32,6 +32,12 @@ def test_without_the_extra_it_says_what_to_install() -> None:
     assert re.search(r"BadInputError: .*needs the package starlette \(install hams\[gateway\]", done.stderr)
 
 
+def test_a_key_without_a_certificate_is_refused() -> None:
+    argv = [sys.executable, "-m", "hams_services.gateway", "--tls-key", "key.pem", "--nats", "nats://127.0.0.1:1"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "--tls-key without --tls-cert" in done.stderr) == (2, True), done.stderr
+
+
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "a.localhost", "127.0.0.1", "127.9.9.9", "::1", "[::1]"])
 def test_this_machine(host: str, tmp_path: Path) -> None:
     assert is_loopback(host)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,28 @@ def test_a_role_may_what_those_before_it_may(tmp_path: Path) -> None:
     with pytest.raises(ForbiddenError, match="for face, not for yard"):
         door.allow("viewer", "yard")
     assert (wall.sees("yard"), door.sees("yard"), door.sees("face")) == (True, False, True)
+
+
+def test_owner_and_mode_of_the_file_stay(tmp_path: Path) -> None:
+    """In containers the gateway reads it as another user than the one who changes it."""
+    path = tmp_path / "tokens.json"
+    tokens.add(path, "wall", "viewer", (), None, NOW)
+    owner = (10001, 10001) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(path, *owner)
+    os.chmod(path, 0o640)
+    tokens.add(path, "door", "viewer", (), None, NOW)
+    tokens.remove(path, "wall")
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (*owner, 0o640)
+
+
+def test_changes_at_once_lose_none(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    names = [f"t{number}" for number in range(40)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda name: tokens.add(path, name, "viewer", (), None, NOW), names))
+    assert {one.name for one in tokens.read(path).tokens} == set(names)
+    assert os.listdir(tmp_path) == ["tokens.json"]
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:

@@ -124,6 +124,34 @@ async def test_without_a_broker(home: Path, tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["d.tar.gz", "home"]
 
 
+async def test_secrets_of_the_environment(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {
+        "HAMS_SECRET_DOOR": "door/pass",
+        "HAMS_MQTT_PASSWORD": "hunter2",
+        "HAMS_WEBHOOK_SECRET": "whsec_abc",
+        "HAMS_NOTIFY_URL": "ntfys://my-topic",
+        "HAMS_MQTT_URL": "mqtts://me:mqttPass@box:8883",
+    }
+    for name, value in (secrets | {"HAMS_MQTT_USER": "broker", "HAMS_TRACE": "on", "HAMS_LOG": ""}).items():
+        monkeypatch.setenv(name, value)
+    log = home / "logs" / "pipeline.log"
+    log.write_text("the broker is at box; rtsp://cam refused door/pass, door%2Fpass; mqttPass, whsec_abc")
+
+    async def nobody() -> Bus:
+        raise BrokerError("no broker at 127.0.0.1:1")
+
+    await diagnose(tmp_path / "d.tar.gz", nobody, devices, Silent())
+    files = packed(tmp_path / "d.tar.gz")
+    everything = "\n".join(files.values())
+    for secret in (*secrets.values(), "door%2Fpass", "mqttPass", "brokerPassword"):
+        assert secret not in everything, secret
+    said = json.loads(files["about.json"])["environment"]
+    assert {name: said[name] for name in secrets} == dict.fromkeys(secrets, "set")
+    assert said["HAMS_NATS_URL"] == "nats://127.0.0.1:1"
+    assert (said["HAMS_TRACE"], said["HAMS_LOG"], said["HAMS_MQTT_USER"]) == ("on", "", "set")
+    assert "the broker is at box" in files["logs/pipeline.log"]
+
+
 def test_masking_leaves_the_rest() -> None:
     mask = Mask(secrets_of("rtsp://u:longsecret@h/x"))
     text = "group face: 3 of 4 streams at http://box1:8088/live, longsecret, tokens 12, device box.openvino.cpu0"
