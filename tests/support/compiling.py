@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -15,3 +16,7 @@ def aborts(device: str, model: dict[str, Any]) -> None:
 
 def hangs(device: str, model: dict[str, Any]) -> None:
     time.sleep(600)
+
+
+def is_killed(device: str, model: dict[str, Any]) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

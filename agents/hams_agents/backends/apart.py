@@ -23,6 +23,8 @@ COMPILE_S = 240.0
 """Longest time in the child, s; less than the agent allows for a loading."""
 _CHILD = "hams_agents.backends.registry:load_once"
 _MODEL = TypeAdapter(ModelFile)
+_KILLED = "memory runs out"
+"""What the error of a killed child says. With less of the system in use, the network may compile."""
 _HINT = "update the device's driver, or give the node to another device"
 
 
@@ -63,6 +65,8 @@ class ApartBackend:
             with trial(model.path, self._spec, self._confined) as child:
                 child.run(self._child, arguments, what=f"compiling {model.name} for {self._spec}", timeout=COMPILE_S)
         except UnsupportedModelError as error:
+            if _KILLED in error.text:
+                raise ModelError(error.text, error.hint) from None
             raise UnsupportedModelError(error.text, error.hint if error.text.startswith("model ") else _HINT) from None
         except DeadlineError as error:
             raise UnsupportedModelError(error.text, _HINT) from None

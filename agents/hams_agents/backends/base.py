@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,6 +165,19 @@ class Generating(Protocol):
     def end(self) -> None:
         """Write no more: what is being written ends at its next token."""
         ...
+
+
+# `isinstance` of Python 3.12 does not see what a wrapper of a network passes on (`__getattr__`).
+
+
+def counts(network: Network) -> TypeGuard[Counting]:
+    """Whether a network, or the one that it wraps, is :class:`Counting`."""
+    return callable(getattr(network, "leave_out", None))
+
+
+def generates(network: Network) -> TypeGuard[Generating]:
+    """Whether a network, or the one that it wraps, is :class:`Generating`."""
+    return callable(getattr(network, "asked", None))
 
 
 class Backend(Protocol):

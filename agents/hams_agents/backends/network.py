@@ -24,6 +24,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from hams_agents.backends.base import NO_FURTHER, Further, ModelFile
 from hams_agents.backends.further import FurtherInputs, examples, rows
+from hams_agents.backends.joining import concatenated, stacked
 from hams_shared.errors import ModelError, UnsupportedModelError
 
 log = logging.getLogger("hams.agent")
@@ -85,7 +86,7 @@ class BatchNetwork:
         self._one: Run | None = one
         self._lane: Run | None = lanes or one
         self._further = FurtherInputs(model)
-        images = self._cast(noise(model, MAX_BATCH))
+        images = self._cast(noise(model, 2))
         further = self._further.checked(examples(model, MAX_BATCH), MAX_BATCH)
         singles = [self._run(one, images[i : i + 1], rows(further, i, i + 1)) for i in (0, 1)]
         self._has_batch_axis = tuple(_is_one(a) and _is_one(b) for a, b in zip(*singles, strict=True))
@@ -159,9 +160,9 @@ class BatchNetwork:
     def _joined(self, parts: list[list[Array]]) -> dict[str, Array]:
         """Put the outputs of the parts together, N first."""
         return {
-            name: _concatenate([part[i] for part in parts])
+            name: concatenated([part[i] for part in parts])
             if self._has_batch_axis[i]
-            else _stack([p[i] for p in parts])
+            else stacked([p[i] for p in parts])
             for i, name in enumerate(self._names)
         }
 
@@ -184,6 +185,7 @@ class BatchNetwork:
             many = open_many()
             if many is None or not _agree(singles, many(*arguments(images[:2], further))):
                 return None
+            images = self._cast(noise(self._model, MAX_BATCH))  # only now: large images take much memory
             many(*arguments(images, further))
             together_s = _fastest(many, arguments(images[:4], further))
         except Exception as error:  # the runtime cannot: then one by one, which works
@@ -221,20 +223,6 @@ def _fastest(run: Run, arguments: tuple[Any, ...]) -> float:
         run(*arguments)
         best = min(best, time.perf_counter() - start)
     return best
-
-
-def _concatenate(outputs: list[Array]) -> Array:
-    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
-
-
-def _stack(outputs: list[Array]) -> Array:
-    """Stack outputs of unlike lengths along a new first axis, filled with zeros."""
-    longest = np.max([output.shape for output in outputs], axis=0)
-    stacked = np.zeros((len(outputs), *longest), outputs[0].dtype)
-    for index, output in enumerate(outputs):
-        place: tuple[int | slice, ...] = (index, *(slice(size) for size in output.shape))
-        stacked[place] = output
-    return stacked
 
 
 class Lanes:

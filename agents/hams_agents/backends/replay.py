@@ -16,12 +16,13 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
 from hams_agents.backends.base import NO_FURTHER, Backend, Further, ModelFile, Network
 from hams_agents.backends.further import examples, rows
+from hams_agents.backends.joining import concatenated
 from hams_agents.backends.network import Array, noise, shape_text
 from hams_shared.errors import ModelError
 
@@ -76,13 +77,8 @@ class Replays:
 
 def replays_of(backend: Backend) -> Replays:
     """Return the counts of a backend; of one that never replays, counts that stay 0."""
-    return backend.replays if isinstance(backend, _Replaying) else Replays()
-
-
-@runtime_checkable
-class _Replaying(Protocol):
-    @property
-    def replays(self) -> Replays: ...
+    found = getattr(backend, "replays", None)  # also behind a wrapper
+    return found if isinstance(found, Replays) else Replays()
 
 
 class Digest:
@@ -297,13 +293,5 @@ def _prepared(db: sqlite3.Connection) -> sqlite3.Connection:
 
 
 def _joined(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    """Put outputs of single images together, N first; of unlike lengths, filled with zeros up to the longest."""
-    if len(parts) == 1:
-        return dict(parts[0])
-    joined: dict[str, Array] = {}
-    for name, like in parts[0].items():
-        values = [part[name] for part in parts]
-        joined[name] = np.zeros((len(parts), *np.max([v.shape for v in values], axis=0)[1:]), like.dtype)
-        for row, value in zip(joined[name], values, strict=True):
-            row[tuple(slice(size) for size in value.shape[1:])] = value[0]
-    return joined
+    """Put outputs of single images together, N first."""
+    return {name: concatenated([part[name] for part in parts]) for name in parts[0]}

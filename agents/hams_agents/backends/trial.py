@@ -53,7 +53,6 @@ def trial(model: Path, spec: DeviceSpec, confined: bool) -> Iterator[ChildProces
             cpu_s=CPU_S,
             nice=0,
             open_files=1024,
-            writable=("/dev/shm",),
             readable=tuple(_readable(model, spec)),
         )
         place = Path(folder).resolve()
@@ -64,8 +63,19 @@ def trial(model: Path, spec: DeviceSpec, confined: bool) -> Iterator[ChildProces
 
 def _readable(model: Path, spec: DeviceSpec) -> list[str]:
     """Return what the child may read: the system, Python with its packages, the network and a device's profile."""
-    python = [sys.prefix, sys.base_prefix, sysconfig.get_paths()["stdlib"], *site.getsitepackages(), *sys.path]
+    python = [sys.prefix, sys.base_prefix, sysconfig.get_paths()["stdlib"], *site.getsitepackages(), *_import_path()]
     profile = [spec.target] if os.path.isabs(spec.target) else []
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)
     found = [*SYSTEM, *python, *libraries, *profile, str(model.parent)]
     return list(dict.fromkeys(os.path.abspath(one) for one in found if one))
+
+
+def _import_path() -> list[str]:
+    """Return where Python looks for modules, without the folder that the agent was started in.
+
+    ``python -m`` puts that first: the user's own files lie there, perhaps keys. It stays where HAMS itself is in it.
+    """
+    here = os.getcwd()
+    if os.path.isdir(os.path.join(here, __name__.partition(".")[0])):
+        return sys.path
+    return [one for one in sys.path if os.path.abspath(one) != here]

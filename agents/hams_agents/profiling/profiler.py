@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from hams_agents.backends.base import Backend, Counting, Generating, ModelFile, Network
+from hams_agents.backends.base import Backend, ModelFile, Network, counts, generates
 from hams_agents.cpus import here
 from hams_agents.profiling.measurement import SamplerLimits, profile_steps
 from hams_agents.runtime.device_faults import DeviceFaults
@@ -88,7 +88,7 @@ class Profiler:
         try:
             pair = (other, baseline) if other is not None and baseline is not None else None
             before = cpu_use()
-            slow = isinstance(network, Generating)
+            slow = generates(network)
             lanes, limits = (1, FEW) if slow else (self.backend.capabilities.lanes, None)
             steps = profile_steps(network, model, self.executor.clock.now, limits, baseline=pair, lanes=lanes)
             measured = await self.executor.run_steps(steps)
@@ -106,7 +106,7 @@ class Profiler:
                 return self.backend.load(model)
 
         network = await asyncio.get_running_loop().run_in_executor(self.loader, load)
-        if isinstance(network, Counting):
+        if counts(network):
             network.leave_out()
         return network
 

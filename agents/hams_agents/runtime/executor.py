@@ -30,7 +30,7 @@ from typing import Generic, TypeVar
 from hams_agents.runtime.beside import Beside
 from hams_agents.runtime.failure_watch import FailureWatch
 from hams_agents.runtime.fair_queue import FairQueue, Turn
-from hams_agents.runtime.progress import FIRST_S, Load, Pace, Progress
+from hams_agents.runtime.progress import FIRST_S, Load, Pace, Progress, first_limit_s
 from hams_agents.runtime.served_node import ServedNode
 from hams_agents.runtime.serving import Batch, Finished, Piece, Visit, alike, failures, finish, infer, prepare
 from hams_shared.errors import HamsError, InternalError, RefusedError, as_hams_error
@@ -356,7 +356,7 @@ class Executor:
     def _step(self, job: _Job[object], progress: Progress) -> None:
         result, error = None, None
         try:
-            with progress.job("a benchmark", FIRST_S):
+            with progress.job("a benchmark", first_limit_s(self.lanes)):  # an inference in each lane
                 result = next(job.steps)
         except BaseException as raised:
             error = as_hams_error(raised)

@@ -14,7 +14,7 @@ from hams_agents.backends.further import examples
 from hams_agents.backends.network import noise
 from hams_agents.runtime.failures import Failures, Fault, Key, Verdict
 from hams_agents.runtime.finite import refuse_not_finite
-from hams_agents.runtime.progress import FIRST_S, LOAD_S, Progress
+from hams_agents.runtime.progress import LOAD_S, Progress, first_limit_s
 from hams_agents.runtime.served_node import ServedNode
 from hams_agents.runtime.serving import Batch, Piece
 from hams_shared.errors import FrameFailsError, HamsError, InferenceError, NotFiniteError, as_hams_error
@@ -27,17 +27,19 @@ OTHERS = 3
 """At most so many other networks are tested with one that failed."""
 
 
-def self_test(served: ServedNode, progress: Progress, probes: int = PROBES) -> str:
+def self_test(served: ServedNode, progress: Progress, probes: int = PROBES, lanes: int = 1) -> str:
     """Run what the network ran when it was loaded; return why it fails, empty: it passes.
 
+    It runs on one of the device's `lanes`, a part of it, and takes longer there.
     Outputs that are not finite count where they were finite then.
     """
     model = served.model
     if model is None:
         return ""
     try:
+        limit_s = LOAD_S if served.slow else first_limit_s(lanes)
         for _ in range(1 if served.slow else probes):
-            with progress.job(f"self-test of {served.key[0]}/{served.node}", LOAD_S if served.slow else FIRST_S):
+            with progress.job(f"self-test of {served.key[0]}/{served.node}", limit_s):
                 outputs = served.network.infer(noise(model, 1), further=examples(model, 1), alone=False)
             if served.sound:
                 refuse_not_finite(served.node, served.device, served.checked, outputs)
@@ -57,6 +59,8 @@ class FailureWatch:
     device_out: Callable[[str], None]
     """Called, once, when the device is at fault, with the reason; need not return."""
     clock: Clock
+    lanes: int = 1
+    """Of the device."""
     _failures: Failures = field(default_factory=Failures)
     _out: set[Key] = field(default_factory=set)
     """Nodes that were reported; bounded by what is served."""
@@ -117,7 +121,7 @@ class FailureWatch:
         with self._lock:
             if _key(served) in self._out or self._ended:
                 return False
-        why = self_test(served, progress)
+        why = self_test(served, progress, lanes=self.lanes)
         now = self.clock.now()
         with self._lock:
             if not why:
@@ -144,7 +148,7 @@ class FailureWatch:
         """Test other networks of the device; return why one fails, empty: none does."""
         others = {one.digest: one for one in self.nodes() if one.digest != served.digest and not one.slow}
         for other in [*others.values()][:OTHERS]:
-            why = self_test(other, progress)
+            why = self_test(other, progress, lanes=self.lanes)
             if why:
                 return f"node {other.node} of group {other.key[0]} fails its self-test, too: {why}"
         return ""

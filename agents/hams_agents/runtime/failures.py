@@ -47,10 +47,10 @@ _LOST = re.compile(
 _SHORT = re.compile(
     r"CL_(OUT_OF_RESOURCES|OUT_OF_HOST_MEMORY|MEM_OBJECT_ALLOCATION_FAILURE)"
     r"|ZE_RESULT_ERROR_OUT_OF_\w+|VK_ERROR_OUT_OF_\w+|out of (\w+ )?(memory|resources)"
-    r"|fail(ed|ure|s)? to allocate|bad[ _]alloc",
+    r"|fail(ed|ure|s)? to allocate|bad[ _]alloc|memory runs out",
     re.IGNORECASE,
 )
-"""Texts of a device without memory or other resources left."""
+"""Texts of a device, or a host, without memory or other resources left."""
 Key = tuple[str, str, int]
 """Group, node and epoch."""
 

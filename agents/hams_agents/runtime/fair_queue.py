@@ -12,7 +12,8 @@ one depth share time fairly, and a node's streams take turns. What work costs is
 charged then, and an estimate from earlier work stands in for it meanwhile.
 
 Work of one node may be run together (a batch), at most `MAX_IMAGES` images; a node with a latency budget is held until
-its oldest work has waited for that long, or the batch is full.
+its oldest work has waited for that long, or the batch is full. Work without images (a frame without crops) is held
+only behind other work of its stream.
 """
 
 from __future__ import annotations
@@ -92,6 +93,14 @@ class _Node(Generic[T]):
 
     def due(self, now: float) -> float:
         """Seconds until the node may be served; 0: now."""
+        return 0.0 if self.empty() is not None else self.held(now)
+
+    def empty(self) -> str | None:
+        """Return a stream whose first work has no images."""
+        return next((stream for stream, items in self.streams.items() if not items[0].images), None)
+
+    def held(self, now: float) -> float:
+        """Seconds for which work with images waits for more; 0: it may be run."""
         if not self.terms.joins or self.terms.wait_s <= 0 or self.images() >= MAX_IMAGES:
             return 0.0
         return max(0.0, self.oldest() + self.terms.wait_s - now)
@@ -137,11 +146,15 @@ class FairQueue(Generic[T]):
         key, node = min(due, key=lambda one: one[1].turn())
         self._group_virtual = max(self._group_virtual, node.group.virtual)
         self._node_virtual = max(self._node_virtual, node.virtual)
+        most = MAX_IMAGES
+        if node.held(now) > 0 and (stream := node.empty()) is not None:
+            most = 0
+            node.streams.move_to_end(stream, last=False)
         taken = [self._take(node)]
         images = taken[0].images
         while node.terms.joins and node.streams:
             upcoming = next(iter(node.streams.values()))[0]
-            if images + upcoming.images > MAX_IMAGES:
+            if images + upcoming.images > most:
                 break
             taken.append(self._take(node))
             images += upcoming.images

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from hams_agents.backends.base import Backend, Generating, ModelFile, Network
+from hams_agents.backends.base import Backend, Generating, ModelFile, Network, generates
 from hams_agents.backends.further import examples
 from hams_agents.backends.network import noise
 from hams_agents.core import LoadNode, NetworkKey
@@ -40,6 +40,8 @@ class Loaded:
         self._backend = backend
         self._notes = notes
         self._loading = loading or Progress()
+        self.rebuilding = Progress()
+        """Of the thread that rebuilds nodes."""
         self._lock = threading.Lock()
         self._networks: dict[NetworkKey, _Loaded] = {}
         self._users: dict[NodeKey, NetworkKey] = {}
@@ -58,7 +60,8 @@ class Loaded:
         with self._lock:
             known = self._networks.get(command.key)
         if known is not None:
-            self._build(command, device, known)
+            with self.rebuilding.job(f"rebuilding of node {command.node}", LOAD_S):
+                self._build(command, device, known)
         return known is not None
 
     def load(self, command: LoadNode, device: str, model: ModelFile) -> None:
@@ -70,7 +73,9 @@ class Loaded:
         """
         with self._lock:
             known = self._networks.get(command.key)
-        self._build(command, device, known or self._load(model))
+        loaded = known or self._load(model)
+        with self._loading.job(f"building of node {command.node}", LOAD_S):  # imports and tries a task, perhaps foreign
+            self._build(command, device, loaded)
 
     def _build(self, command: LoadNode, device: str, loaded: _Loaded) -> None:
         network, outputs, model = loaded
@@ -88,7 +93,7 @@ class Loaded:
                 "give them another parent; a landmarks task gives `parts`",
             )
         _try(node, task, outputs, network.metadata)
-        answers = _asked(network, task) if isinstance(network, Generating) else network
+        answers = _asked(network, task) if generates(network) else network
         checked = checked_outputs(task, outputs)
         sound, low = finite(checked, outputs), threshold or 0.0
         served = ServedNode(device, command.plan, command.node, answers, task, low, checked, model, sound)
@@ -105,7 +110,8 @@ class Loaded:
     def _loaded(self, model: ModelFile) -> _Loaded:
         with self._loading.job(f"loading of {model.name}", LOAD_S):
             network = self._backend.load(model)
-        with self._loading.job(f"the first inference of {model.name}", FIRST_S):
+        limit_s = LOAD_S if generates(network) else FIRST_S
+        with self._loading.job(f"the first inference of {model.name}", limit_s):
             outputs = network.infer(noise(model, 1), further=examples(model, 1))
             return _Loaded(network, {name: value.copy() for name, value in outputs.items()}, model)
 

@@ -2,9 +2,10 @@
 
 An inference, the steps before and after it, a benchmark or a load that does not end is a *hang*. The limit of an
 inference is `FACTOR` times what its network was measured to take for as many images, at least `FLOOR_S` (a starved CPU
-makes short inferences many times as long); before it was measured, `FIRST_S` (some runtimes compile at the first
-inference). The preparation of a batch's input, its decoding (tasks may be of other packages), and a benchmark's single
-step have `FIRST_S`, a load `LOAD_S`. A node whose network is changed begins anew: the time is that of the network.
+makes short inferences many times as long); before it was measured, `FIRST_S` per image, at most `LOAD_S` (some runtimes
+compile at the first inference). The preparation of a batch's input and its decoding (tasks may be of other packages)
+have `FIRST_S`; a benchmark's single step and an inference of a self-test `FIRST_S` per lane; a load, with the building
+of its task, `LOAD_S`. A node whose network is changed begins anew: the time is that of the network.
 """
 
 from __future__ import annotations
@@ -84,6 +85,11 @@ class Load:
         )
 
 
+def first_limit_s(images: int) -> float:
+    """How long inferences of `images` images, one after the other, may take before the network was measured, s."""
+    return min(LOAD_S, FIRST_S * max(images, 1))
+
+
 class Pace:
     """How long inferences of each network took, which limits the next ones.
 
@@ -105,7 +111,7 @@ class Pace:
     def limit_s(self, network: NetworkId, images: int) -> float:
         """How long the next inference, of `images` images, may take, s."""
         spent_s, before = self._spent.get(network, (0.0, 0))
-        return max(FLOOR_S, FACTOR * images * spent_s / before) if before else FIRST_S
+        return max(FLOOR_S, FACTOR * images * spent_s / before) if before else first_limit_s(images)
 
 
 @dataclass(frozen=True)

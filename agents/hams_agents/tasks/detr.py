@@ -143,7 +143,10 @@ class Detr:
         twos = [value for value in values.values() if value.ndim == 2]
         if self._params.outputs is not None:
             boxes, scores = (values.get(name) for name in self._params.outputs)
-            return None if boxes is None or scores is None else _Read("raw", boxes, scores, None, mask)
+            if boxes is None or scores is None or not boxes.ndim == scores.ndim == 3:
+                return None
+            fits = boxes.shape[2] == 4 and boxes.shape[:2] == scores.shape[:2]
+            return _Read("raw", boxes, scores, None, mask) if fits else None
         if len(threes) == len(values) == 1:
             (rows,) = threes.values()
             return _Read("rows", rows[:, :, :4], rows[:, :, 4:]) if rows.shape[2] > 4 and mask is None else None

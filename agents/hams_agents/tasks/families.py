@@ -70,6 +70,17 @@ def class_count(
     return count - 1 if softmax and count is not None else count
 
 
+def prototype_axis(shape: Shape, size: Size | None) -> int:
+    """Return the axis of the M prototypes in N×M×h×w (1), or N×h×w×M (3), as TensorFlow has it: h×w is like the input.
+
+    `size` is the input's (width, height).
+    """
+    _, first, second, third = shape
+    if size is None or first is None or second is None or third is None or third not in PROTOTYPES:
+        return 1
+    return 3 if first * size[0] == second * size[1] and second * size[0] != third * size[1] else 1
+
+
 def _by_shape(outputs: Sequence[TensorInfo], size: Size | None, metadata: Mapping[str, str]) -> dict[str, Params]:
     return {**_yolo(outputs, size, metadata), **_detr(outputs, size), **_instances(outputs)}
 
@@ -80,7 +91,7 @@ def _yolo(outputs: Sequence[TensorInfo], size: Size | None, metadata: Mapping[st
     heads = [one for one in outputs if len(one.shape) == 5]  # v5 may export the maps of its heads, too
     extra_name: Params = {"output": listed[0].name} if heads and len(listed) == 1 else {}
     if len(listed) == 1 and len(maps) == 1 and len(outputs) == 2 + len(heads):
-        count = maps[0].shape[1]
+        count = maps[0].shape[prototype_axis(maps[0].shape, size)]
         read = _form(listed[0].shape, count, size) if count in PROTOTYPES else None
         return {} if read is None else {"yolo-seg": {**read, **extra_name}}
     if len(listed) == 1 and len(outputs) == 1 + len(heads):

@@ -174,9 +174,11 @@ class _Detection(_Guarded):
 class _Description(_Guarded):
     """A task that describes each image."""
 
-    def describe(self, outputs: Outputs, to_frame: Sequence[Affine]) -> list[dict[str, Any]]:
-        """See :class:`base.DescriptionTask`."""
-        items = self._call(self._task.describe, outputs, to_frame)
+    def describe(
+        self, outputs: Outputs, to_frame: Sequence[Affine], *filled: Sequence[tuple[int, int]]
+    ) -> list[dict[str, Any]]:
+        """See :class:`base.DescriptionTask`; a task with `maps` gets `filled`, too."""
+        items = self._call(self._task.describe, outputs, to_frame, *filled)
         if not isinstance(items, list | tuple) or not all(isinstance(one, dict) for one in items):
             raise self._wrong(f"gave {type(items).__name__} instead of a list of a map for each image")
         if len(items) != len(to_frame):

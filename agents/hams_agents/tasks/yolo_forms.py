@@ -8,6 +8,8 @@
     nms         N×1, N×M×4, N×M, N×M   how many, x0, y0, x1, y1, scores, classes (TensorRT's EfficientNMS)
     v7-end2end  K×7           image, x0, y0, x1, y1, class, score
 
+TensorFlow Lite's boxes (v5: all of TensorFlow's) are in parts of the input's sides instead of pixels.
+
 Sources: https://docs.ultralytics.com/guides/end2end-detection and /modes/export (v5 to YOLO26; v10 is end2end too),
 https://github.com/WongKinYiu/yolov7 (export.py --end2end), https://github.com/Megvii-BaseDetection/YOLOX
 (demo/ONNXRuntime), https://github.com/Deci-AI/super-gradients (YoloNAS exports). E is 32 for masks, 3 per key point,

@@ -13,7 +13,7 @@ from hams_agents.tasks.base import Affine, Outputs, TaskContext, TaskParams
 from hams_agents.tasks.decoding import MAX_CANDIDATES, Selection, best, pick, placed
 from hams_agents.tasks.families import meant
 from hams_agents.tasks.names import labels_of, wanted
-from hams_agents.tasks.yolo_forms import STRIDES, Version, alternatives, form_of
+from hams_agents.tasks.yolo_forms import STRIDES, Version, alternatives, cells, form_of
 from hams_shared.errors import TaskError
 
 Rows = NDArray[np.float32]
@@ -38,6 +38,11 @@ class HeadParams(TaskParams):
     )
     min_size: float = Field(0, ge=0, description="least side of an object, pixels of the network's input")
     max_objects: int = Field(200, ge=1, le=MAX_CANDIDATES, description="most objects per image, the best scores first")
+    boxes: Literal["auto", "input", "unit"] = Field(
+        "auto",
+        description="boxes and points in pixels of the input, or in parts of its sides (unit), as in exports of "
+        "Ultralytics to TensorFlow Lite; auto: by the numbers; not of yolox",
+    )
     output: str | None = Field(None, description="name of the output; not needed when there is one only")
 
 
@@ -71,11 +76,21 @@ class Head:
         context: of the task.
         extra: numbers of a candidate beside box and scores, at its end.
         centred: whether boxes of end2end are written as centre x, y, width, height (rotated boxes are).
+        point: numbers of each point, x and y first, where `extra` is made of points; 0: it is not.
     """
 
     def __init__(
-        self, task: str, params: HeadParams, context: TaskContext, extra: int = 0, *, centred: bool = False
+        self,
+        task: str,
+        params: HeadParams,
+        context: TaskContext,
+        extra: int = 0,
+        *,
+        centred: bool = False,
+        point: int = 0,
     ) -> None:
+        if params.version == "yolox" and params.boxes != "auto":
+            raise TaskError(f"task {task}: boxes of version yolox are relative to a grid", "leave out boxes")
         names = dict(enumerate(labels_of(task, params.labels, context)))
         self._task = task
         self._params = params
@@ -86,6 +101,7 @@ class Head:
         self._classes = np.array(sorted(self.names))
         self._extra = extra
         self._centred = centred
+        self._point = point
 
     def candidates(self, outputs: Outputs, count: int, given: Version | None = None) -> tuple[Version, list[Rows]]:
         """Return the output's form and, for each of `count` images, its candidates.
@@ -108,7 +124,32 @@ class Head:
         if version is None or values.ndim != 3 or values.shape[0] != count or values.shape[axis] != width:
             raise self._misfit(outputs, values.shape, count, version, width)
         rows = values.astype(np.float32, copy=False)
-        return version, list(rows.transpose(0, 2, 1) if axis == 1 else rows)
+        rows = rows.transpose(0, 2, 1) if axis == 1 else rows
+        return version, list(rows * self._sides(width) if self._in_parts(version, rows) else rows)
+
+    def _in_parts(self, version: Version, rows: NDArray[np.float32]) -> bool:
+        """Whether the boxes of N×P×W candidates are in parts of the input's sides, not in pixels.
+
+        In pixels the centres of all cells reach the far sides of the input, and some object of a list lies outside the
+        two pixels at the top left; in parts no side is four times the input's. Where the candidates are not one or
+        three per cell, nothing tells: they count as pixels.
+        """
+        if self._params.boxes != "auto" or version == "yolox":
+            return self._params.boxes == "unit"
+        if version == "end2end":
+            there = rows[rows[:, :, 4] > 0, :4]
+            return bool(there.size) and float(there.max()) < 2
+        single = cells(self._input)
+        whole = rows.shape[1] in (*single, *(3 * count for count in single))
+        return whole and bool(rows.size) and float(rows[:, :, :4].max()) <= 4
+
+    def _sides(self, width: int) -> NDArray[np.float32]:
+        """Return W factors that make pixels of parts: of a box's four numbers, and of x and y of each point."""
+        factors = np.ones(width, np.float32)
+        factors[:4] = np.tile(self._size, 2)
+        if self._point:
+            factors[-self._extra :].reshape(-1, self._point)[:, :2] = self._size
+        return factors
 
     def _misfit(
         self, outputs: Outputs, shape: tuple[int, ...], count: int, version: Version | None, width: int

@@ -1,6 +1,6 @@
 """YOLO detectors that also give the key points of each object (Ultralytics' pose, YOLOv7-pose).
 
-The numbers at a candidate's end are x, y in pixels of the input, and how sure it is that the point can be seen (0..1),
+The numbers at a candidate's end are x, y as those of its box, and how sure it is that the point can be seen (0..1),
 for each point: https://docs.ultralytics.com/tasks/pose/.
 """
 
@@ -51,7 +51,7 @@ class YoloPose:
         self._skeleton = joined("yolo-pose", params.skeleton, self._points)
         if not params.labels and "names" not in context.metadata:
             params = params.model_copy(update={"labels": PERSON})
-        self._head = Head("yolo-pose", params, context, self._points * self._dims)
+        self._head = Head("yolo-pose", params, context, self._points * self._dims, point=self._dims)
 
     @classmethod
     def fits(

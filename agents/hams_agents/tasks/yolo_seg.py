@@ -1,8 +1,8 @@
 """YOLO detectors with a mask for each object: coefficients of prototypes, as YOLACT introduced them.
 
-A second output, N×M×h×w, holds M prototypes over the whole input; the numbers at a candidate's end are M coefficients.
-An object's mask is where the prototypes times its coefficients are above 0, within its box. Bolya et al., *YOLACT*,
-2019; https://docs.ultralytics.com/tasks/segment/.
+A second output, N×M×h×w or N×h×w×M, holds M prototypes over the whole input; the numbers at a candidate's end are M
+coefficients. An object's mask is where the prototypes times its coefficients are above 0, within its box. Bolya et al.,
+*YOLACT*, 2019; https://docs.ultralytics.com/tasks/segment/.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hams_agents.tasks.base import Affine, Detected, Outputs, TaskContext, TaskParams, TensorInfo
-from hams_agents.tasks.families import PROTOTYPES, fit, meant
+from hams_agents.tasks.families import PROTOTYPES, fit, meant, prototype_axis
 from hams_agents.tasks.input import compose, invert, scaling
 from hams_agents.tasks.masks import Part, sampled, shifted, windows
 from hams_agents.tasks.yolo import objects
@@ -78,10 +78,13 @@ class YoloSeg:
 
     def _prototypes(self, outputs: Outputs, count: int) -> NDArray[np.float32]:
         """Return the output that holds N×M×h×w prototypes. Raises TaskError: there is none."""
-        maps = [one for one in outputs.values() if one.ndim == 4 and one.shape[1] in PROTOTYPES and len(one) == count]
+        size = self._context.input.size
+        maps = [one for one in outputs.values() if one.ndim == 4 and len(one) == count]
+        maps = [np.moveaxis(one, prototype_axis(one.shape, size), 1) for one in maps]
+        maps = [one for one in maps if one.shape[1] in PROTOTYPES]
         if len(maps) != 1:
             shapes = ", ".join("×".join(map(str, value.shape)) for value in outputs.values())
-            elsewhere = meant(outputs, self._context.input.size, "yolo-seg")
+            elsewhere = meant(outputs, size, "yolo-seg")
             raise TaskError(
                 f"task yolo-seg: the outputs are {shapes}: none is {count}×M×h×w prototypes of masks",
                 f"these outputs may be those of task {elsewhere}" if elsewhere else "",

@@ -14,6 +14,8 @@ from hams_agents.backends.apart import ApartBackend
 from hams_agents.backends.base import Backend, ModelFile, TensorSpec
 from hams_agents.backends.registry import open_backend
 from hams_agents.devices import DeviceSpec, parse
+from hams_agents.runtime.device_faults import may_pass
+from hams_agents.runtime.failures import names_device
 from hams_shared.errors import ModelError, UnsupportedModelError
 from support.networks import means, model_file
 
@@ -38,6 +40,14 @@ def test_what_never_ends_is_ended(onnxruntime: Backend, tmp_path: Path, monkeypa
     monkeypatch.setattr(apart, "COMPILE_S", 1.0)
     with pytest.raises(UnsupportedModelError, match="took longer than 1 s and was ended .*driver"):
         ApartBackend(onnxruntime, CPU, None, f"{HERE}:hangs").load(model_file(means(tmp_path)))
+
+
+def test_a_child_that_the_system_killed_may_compile_another_time(onnxruntime: Backend, tmp_path: Path) -> None:
+    """It was killed for want of memory: that says nothing of the network."""
+    with pytest.raises(ModelError, match="memory runs out") as caught:
+        ApartBackend(onnxruntime, CPU, None, f"{HERE}:is_killed").load(model_file(means(tmp_path)))
+    assert may_pass(caught.value)
+    assert names_device(caught.value.text)  # so a benchmark keeps no record of it
 
 
 def test_errors_of_the_model_stay_as_they_are(onnxruntime: Backend, tmp_path: Path) -> None:

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from hams_agents.backends import network as network_module
 from hams_agents.backends.base import ModelFile
 from hams_agents.backends.network import Array, BatchNetwork, Lanes, Run, noise
+from hams_agents.backends.replay import _joined
 from hams_shared.errors import ModelError
 
 MODEL = ModelFile("fake", "0" * 64, Path("/cache/fake.onnx"), (1, 3, 2, 2))
@@ -108,3 +112,38 @@ def test_an_output_that_is_no_tensor() -> None:
 def test_nan_outputs_do_not_break_loading() -> None:
     loaded = network(lambda images: [np.full((len(images), 2), np.nan, np.float32)], None)
     assert np.isnan(loaded.infer(noise(MODEL, 2))["y"]).all()
+
+
+def test_lists_of_unlike_lengths_behind_a_batch_axis_are_filled_with_zeros() -> None:
+    """Detectors with suppression inside; as `Replay` answers for emulated devices."""
+
+    def one(images: Array) -> list[Array]:
+        count = 1 + round(float(images[0, 0, 0, 0]))
+        return [np.full((1, count, 5), count, np.float32)]
+
+    loaded = network(one, None)
+    batch = np.zeros((3, *MODEL.input_shape[1:]), np.float32)
+    batch[1:, 0, 0, 0] = 5, 2
+    found = loaded.infer(batch)["y"]
+    assert found.shape == (3, 6, 5)
+    assert [(row[:, 0] > 0).sum() for row in found] == [1, 6, 3]
+    alone = [loaded.infer(batch[i : i + 1]) for i in range(3)]
+    np.testing.assert_array_equal(_joined(alone)["y"], found)
+
+
+@pytest.mark.parametrize("dtype", ["f32", "u8"])
+def test_without_batches_only_two_images_of_noise_are_made(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight images of 4096×4096×3 are 1.6 GB."""
+    made: list[int] = []
+
+    def counted(model: ModelFile, count: int) -> NDArray[np.generic]:
+        made.append(count)
+        return noise(model, count)
+
+    monkeypatch.setattr(network_module, "noise", counted)
+    network(Runner(), None)
+    assert max(made) == 2
+    network(Runner(0.003), Runner(0.0))
+    assert max(made) == 8
+    model = replace(MODEL, dtype=dtype)
+    np.testing.assert_array_equal(noise(model, 8)[:2], noise(model, 2))

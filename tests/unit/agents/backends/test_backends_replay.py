@@ -5,13 +5,15 @@ import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import yaml
 
 from hams_agents.backends import replay
-from hams_agents.backends.base import Counting, ModelFile
+from hams_agents.backends.base import Counting, ModelFile, counts, generates
 from hams_agents.backends.emulated import EmulatedBackend, EmulatedNetwork
 from hams_agents.backends.registry import open_backend
 from hams_agents.backends.replay import (
@@ -313,3 +315,23 @@ def test_the_place_counts(dtype: type) -> None:
 def test_a_digest_is_the_same_in_every_process() -> None:
     image = np.arange(48, dtype=np.float32)
     assert Digest(192)(image).hex() == Digest(4096)(image).hex() == DIGEST
+
+
+class Wrapper:
+    """Passes on all that it is asked for, as `ApartBackend` and `GuardedNetwork` do."""
+
+    def __init__(self, inner: object) -> None:
+        self.inner = inner
+
+    def __getattr__(self, key: str) -> object:
+        return getattr(self.inner, key)
+
+
+def test_what_a_wrapper_passes_on_is_seen_by_every_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 3.12 on `isinstance` with a protocol looks at the class alone."""
+    device = backend(tmp_path)
+    assert replays_of(cast(Any, Wrapper(device))) is device.replays
+    network = Wrapper(device.load(model_file(means(tmp_path))))
+    assert counts(cast(Any, network))
+    assert not generates(cast(Any, network))
+    assert generates(cast(Any, Wrapper(SimpleNamespace(asked=lambda question: None))))

@@ -18,6 +18,7 @@ from hams_agents.backends.registry import open_backend
 from hams_agents.backends.trial import TRUST, trial
 from hams_agents.devices import parse
 from hams_shared.errors import ModelError, UnsupportedModelError
+from hams_shared.wire.frame_pool import FOLDER
 from support.networks import means, model_file
 
 
@@ -54,6 +55,30 @@ def test_the_sandbox_of_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         if not child.confined:
             pytest.skip("this kernel has no Landlock")
     assert {name for name, what in found.items() if what == "yes"} == {f"read {read[0]}", "socketpair", "list"}
+
+
+def test_the_sandbox_hides_the_folder_of_the_start_and_the_memory_of_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``python -m hams_agents`` puts the folder in which it was started first on Python's path."""
+    home, model = tmp_path / "home", tmp_path / "cache" / "net.onnx"
+    for path in (home / "secrets" / "key", model):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"s")
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(sys, "path", [str(home), *sys.path])
+    frames = FOLDER / f"hams-test-{os.getpid()}"
+    frames.write_bytes(b"f")
+    try:
+        with trial(model, parse("onnxruntime:CPU"), confined=True) as child:
+            names = {"read": [str(home / "secrets" / "key"), str(frames)], "write": [str(frames)]}
+            found = child.run("support.confined:tries", names)
+            if not child.confined:
+                pytest.skip("this kernel has no Landlock")
+        assert frames.read_bytes() == b"f"
+    finally:
+        frames.unlink()
+    assert {name for name, what in found.items() if what == "yes"} == {"socketpair", "list"}
 
 
 def weights_at(location: str, shape: tuple[int, ...] = (3, 8)) -> Callable[[Path], Path]:

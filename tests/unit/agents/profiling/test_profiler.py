@@ -66,6 +66,7 @@ async def test_a_network_that_does_not_run_here_is_a_record(bench: Bench, error:
         ModelError("CUDA failure 2: out of memory"),
         ModelError("BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 1048576"),
         ModelError("std::bad_alloc"),
+        ModelError("compiling det: the process that worked on it was killed, as the system does when memory runs out"),
         ModelError("CUDA error: an illegal memory access was encountered"),
         ModelError("model det: the device is gone"),
         NoSpaceError("the disk is full: /cache/tensorrt"),

@@ -134,6 +134,21 @@ def test_a_latency_budget_holds_work_until_it_is_spent_or_the_batch_is_full() ->
     assert len(turn(queue, now=0.020).items) == MAX_IMAGES
 
 
+def test_work_without_images_waits_for_nothing() -> None:
+    queue: FairQueue[int] = FairQueue()
+    terms = Terms(joins=True, wait_s=0.2)
+    queue.push(LIGHT, "a", 0, 1, terms, 0.0)
+    queue.push(LIGHT, "a", 1, 0, terms, 0.0)  # a frame without crops, behind another of its stream
+    assert queue.pop(0.1) is None
+    for n, stream in ((2, "b"), (3, "c")):
+        queue.push(LIGHT, stream, n, 0, terms, 0.1)
+    assert queue.wait(0.1) == 0.0
+    assert sorted(turn(queue, now=0.1).items + turn(queue, now=0.1).items) == [2, 3]
+    assert queue.pop(0.1) is None
+    assert queue.wait(0.1) == 0.1
+    assert turn(queue, now=0.2).items == [0, 1]
+
+
 def test_a_held_node_does_not_hold_up_others() -> None:
     queue: FairQueue[int] = FairQueue()
     queue.push(LIGHT, "cam", 0, 1, Terms(joins=True, wait_s=1.0), 0.0)

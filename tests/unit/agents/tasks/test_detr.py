@@ -165,3 +165,17 @@ MISFITS = {
 def test_what_does_not_fit_is_named(outputs: dict[str, np.ndarray], text: str) -> None:
     with pytest.raises(TaskError, match=text):
         task(labels=LABELS).detect(outputs, [IDENTITY])
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {"a": np.zeros((1, 300, 3)), "b": np.zeros((1, 300, 4))},
+        {"a": np.zeros((1, 300)), "b": np.zeros((1, 300, 4))},
+        {"a": np.zeros((1, 300, 4)), "b": np.zeros((1, 100, 3))},
+    ],
+    ids=["exchanged", "two axes", "other queries"],
+)
+def test_outputs_that_are_named_must_fit_too(outputs: dict[str, np.ndarray]) -> None:
+    with pytest.raises(TaskError, match="expected N×Q×C logits"):
+        task(labels=LABELS, outputs=["a", "b"]).detect(outputs, [IDENTITY])

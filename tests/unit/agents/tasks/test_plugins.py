@@ -13,7 +13,7 @@ import pytest
 
 from hams_agents.tasks import plugins
 from hams_agents.tasks.plugins import Changes
-from hams_agents.tasks.registry import build_task, is_detection, used_outputs
+from hams_agents.tasks.registry import build_task, describe, is_detection, used_outputs
 from hams_shared.errors import TaskError
 from hams_shared.group.node_spec import InputSpec, TaskSpec
 
@@ -41,10 +41,12 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(plugins, "_packages", {})
 
-    def installed(body: str, *, method: str = "describe", version: str = "1.0", more: str = "") -> None:
+    def installed(
+        body: str, *, method: str = "describe", version: str = "1.0", more: str = "", further: str = ""
+    ) -> None:
         (tmp_path / "mine").mkdir(exist_ok=True)
         (tmp_path / "mine" / "__init__.py").write_text("")
-        frame = ", frame_size=None" if method == "detect" else ""
+        frame = ", frame_size=None" if method == "detect" else further
         (tmp_path / "mine" / "task.py").write_text(CODE.format(method=method, body=body, more=more, frame=frame))
         for old in tmp_path.glob("mine-*"):
             for file in old.iterdir():
@@ -156,3 +158,9 @@ def test_a_package_that_is_installed_again_is_noticed(install: Install, caplog: 
     assert changes.check(12.0) == (
         "the task package mine is version 1.1 now, and 1.0 was loaded: restart the agent to use it",
     )
+
+
+def test_a_task_of_maps_gets_the_part_that_is_not_padding(install: Install) -> None:
+    install('return [{"filled": list(one)} for one in filled]', more="        self.maps = True", further=", filled")
+    found = describe(build(), ONE, [np.eye(2, 3)], [(8, 6)])
+    assert found == [{"filled": [8, 6]}]
