@@ -168,6 +168,13 @@ def find_entry(reference: str, manifests: Mapping[str, Manifest]) -> ZooEntry:
     return ZooEntry(manifest, chosen, head)
 
 
+def names_of(known: str) -> list[str]:
+    """Return what nodes write for ``NAME[@VARIANT]``: a name for each head. Raises as :func:`find_entry`."""
+    name, at, variant = known.partition("@")
+    heads = find_entry(known, zoo()).manifest.heads
+    return [f"zoo:{name}{f'/{head}' if len(heads) > 1 else ''}{at}{variant}" for head in heads]
+
+
 def _similar(name: str, known: Iterable[str], what: str = "") -> str:
     """Return a hint: similar names; without any, all of a few."""
     names = list(known)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from hams_services.models.groups import merge
+from hams_services.models.groups import PREFIX, merge
 from hams_services.models.inspect import Inspection
 from hams_services.models.manifest import SERVICES, find_entry, zoo
 from hams_services.models.node_text import LONG, Lines, name_of, node_lines
@@ -110,18 +110,29 @@ def _remarks(
     }
 
 
+def check_head(source: str, task: str | None) -> None:
+    """Raise BadInputError: `source` is a network of the zoo with several heads, and neither head nor task is given."""
+    if source.startswith(PREFIX):
+        merge({"model": source, **({"task": {"type": task}} if task else {})}, find_entry(source, zoo()))
+
+
 def _of_zoo(found: Inspection, parent: str | None) -> NewNode | None:
-    """Return the node of a network that is the zoo's, by its file or its name; None where it has several heads."""
-    known = found.zoo or found.alike
-    entry = find_entry(f"zoo:{known}", zoo()) if known else None
+    """Return the node of a network that is the zoo's, by its file or its name; None where no head of several is named.
+
+    A name of the zoo counts as it was given, with its head and variant.
+    """
+    model = found.source["model"]
+    certain = model.removeprefix(PREFIX) if model.startswith(PREFIX) else found.zoo
+    known = certain or found.alike
+    entry = find_entry(f"{PREFIX}{known}", zoo()) if known else None
     if entry is None or entry.head is None:
         return None
-    node = merge({"model": f"zoo:{known}", **({"parent": parent} if parent else {})}, entry)
+    node = merge({"model": f"{PREFIX}{known}", **({"parent": parent} if parent else {})}, entry)
     kind = entry.manifest.heads[entry.head].task.type
     fit = next(
         (fit for fit in found.fits if fit["type"] == kind and fit["input"]["size"] == node["input"]["size"]), None
     )
-    if not found.zoo and fit is None:
+    if not certain and fit is None:
         return None  # the name is all that they share
     detects = fit["detects"] if fit is not None else entry.manifest.crop is None
     own = {
@@ -131,14 +142,12 @@ def _of_zoo(found: Inspection, parent: str | None) -> NewNode | None:
     if fit is not None:  # another precision may have another layout
         kept = {key: value for key, value in node["input"].items() if key not in ("layout", "dtype")}
         own["input"] = {**kept, **{key: fit["input"][key] for key in ("layout", "dtype") if key in fit["input"]}}
-    what = (
-        f"This file is zoo:{known}" if found.zoo else f"A guess: by its name this is zoo:{known} in another precision"
-    )
+    what = f"This file is zoo:{known}" if certain else f"A guess: by its name this is zoo:{known} in another precision"
     whole = entry.manifest.crop is None
     name = (
         SERVICES[entry.manifest.service].removesuffix("s") if whole else _name({"type": kind, "detects": detects}, {})
     )
-    return NewNode(name, own, {"model": [f"{what}; input and task are the zoo's."]}, detects, guessed=not found.zoo)
+    return NewNode(name, own, {"model": [f"{what}; input and task are the zoo's."]}, detects, guessed=not certain)
 
 
 def _name(fit: Mapping[str, Any], params: Mapping[str, Any]) -> str:

@@ -48,7 +48,7 @@ async def collect(
     until = begun + part * (bounds.until - begun)
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
+    new.mkdir(mode=0o700, parents=True)  # pictures of people, perhaps
     taken = 0
     last = 0.0
     pictures = Hams(bus).pictures(group, quality=QUALITY)

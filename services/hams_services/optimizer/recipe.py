@@ -184,7 +184,7 @@ class NodePasses:
         floor = step.floor(self.samples.node)
         self._check()
         try:
-            made = self._earlier(step, start, floor)[:1] or self._apply(step, start, floor, budget_s)
+            made = self._made(step, start, floor, budget_s)
             if not made:
                 self.outcome.notes += [f"{step.name}: {step.nothing}"] if step.nothing else []
                 return
@@ -202,16 +202,14 @@ class NodePasses:
         self.networks = found
 
     def _variants(self, step: Pass, start: Start, budget_s: float, first: bool) -> None:
-        """Add the variants of one pass, or those that it made earlier."""
+        """Add the variants of one pass, made now or earlier."""
         floor, title = step.floor(self.samples.node), step.title(start)
-        if earlier := self._earlier(step, start, floor):
-            self.outcome.variants += earlier
-            return
-        if budget_s <= 0 and not first and not isinstance(step, Precision):
+        spent = budget_s <= 0 and not first and not isinstance(step, Precision)
+        if spent and self._earlier(self._key(step, start, floor), LEAST_S) is None:
             self.outcome.notes.append(f"{title}: {SPENT}")
             return
         try:
-            made = self._apply(step, start, floor, budget_s)
+            made = self._made(step, start, floor, budget_s)
             self.outcome.variants += made
             if step.form and not shortfall(made[0], self.samples.node, floor):
                 self._precisions(made[0])
@@ -227,11 +225,30 @@ class NodePasses:
         for start in Precision().starts(networks, self.site):
             self._variants(Precision(), start, LEAST_S, first=True)
 
-    def _apply(self, step: Pass, start: Start, floor: float, budget_s: float) -> list[VariantRecord]:
-        budget_s, int8 = max(LEAST_S, budget_s), self._int8(start.base)
+    def _made(self, step: Pass, start: Start, floor: float, budget_s: float) -> list[VariantRecord]:
+        """Return what a pass keeps, or has kept earlier."""
+        budget_s, int8, key = max(LEAST_S, budget_s), self._int8(start.base), self._key(step, start, floor)
+        earlier = self._earlier(key, budget_s)
+        if earlier is not None:
+            return earlier
         return step.apply(
-            self.builder, start, self.samples, floor=floor, budget_s=budget_s, source=self._source, int8=int8
+            self.builder, start, self.samples, floor=floor, budget_s=budget_s, source=self._source, int8=int8, note=key
         )
+
+    def _key(self, step: Pass, start: Start, floor: float) -> str:
+        """Return all that a search's result depends on, in a line."""
+        digests = [one.model.digest for one in (self._source, start.base, *self._int8(start.base))]
+        samples = (self.samples.key, self.samples.calibration_digest, self.samples.hold_out_digest)
+        return " ".join((step.name, step.title(start), f"{floor:g}", *samples, *digests))
+
+    def _earlier(self, key: str, budget_s: float) -> list[VariantRecord] | None:
+        """Return what a search has kept that ended, or had as much time; None: it is to be made, or made again."""
+        found = None if self.fresh else self.builder.store.search(key)
+        if found is None or (found.cut_after_s is not None and found.cut_after_s < budget_s):
+            return None
+        known = {one.model.digest: one for one in self.builder.store.of(self._source.made.source_digest)}
+        kept = [known[digest] for digest in found.kept if digest in known]
+        return kept if len(kept) == len(found.kept) and all(map(self._is_measured, kept)) else None
 
     def _int8(self, base: VariantRecord) -> list[VariantRecord]:
         """Return the INT8 variants of `base` that reach the floor, one for each runtime."""
@@ -253,17 +270,6 @@ class NodePasses:
     def _is_measured(self, record: VariantRecord) -> bool:
         found = record.agreements.get(self.samples.key)
         return found is not None and found.samples_digest == self.samples.hold_out_digest
-
-    def _earlier(self, step: Pass, start: Start, floor: float) -> list[VariantRecord]:
-        """Return what a pass made earlier of the same source by the same samples, and compared with the same."""
-        records = [
-            record
-            for record in self.builder.store.of(self._source.made.source_digest)
-            if record.made.calibration is not None
-            and record.made.calibration.digest == self.samples.calibration_digest
-            and self._is_measured(record)
-        ]
-        return [] if self.fresh else step.earlier(records, start, self.samples.key, floor)
 
     def _check(self) -> None:
         self.builder.job.bounds.check("the next pass")

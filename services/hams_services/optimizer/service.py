@@ -22,12 +22,12 @@ from typing import Any
 import hams_shared
 from hams_services.optimizer import calibration_frames as framing
 from hams_services.optimizer import report_plot
-from hams_services.optimizer.distill.distillation import Distill
+from hams_services.optimizer.distill.distillation import Distill, student_text
 from hams_services.optimizer.job_history import told
 from hams_services.optimizer.queue import forgotten, given_up, next_job
 from hams_services.optimizer.recipe import NodeOutcome, Optimize, costs
 from hams_services.optimizer.report import gain, markdown
-from hams_services.optimizer.sandbox.process import JobProcess
+from hams_services.optimizer.sandbox.process import JobProcess, for_budget
 from hams_services.optimizer.site import SiteFormats
 from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_services.optimizer.variant_folder import VariantStore
@@ -39,7 +39,6 @@ from hams_shared.bus.protocol import Bus, KeyValue
 from hams_shared.bus.records import opened, watched
 from hams_shared.bus.variant_registry import register
 from hams_shared.errors import DeadlineError, HamsError, NotFoundError, RefusedError, as_hams_error, from_wire
-from hams_shared.group.node_spec import NodeSpec
 from hams_shared.runtime.child_limits import Limits
 from hams_shared.runtime.child_process import Bounds
 from hams_shared.runtime.lifecycle import ended
@@ -48,7 +47,7 @@ from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.messages.group import GroupRecord, ModelRef
 from hams_shared.wire.messages.optimizer import JobRecord
 from hams_shared.wire.messages.scheduler import PlanAnswer, PlanRequest, StrategyAnswer
-from hams_shared.wire.variants import VariantRecord, shortfall, task_key
+from hams_shared.wire.variants import VariantRecord, task_key
 
 log = logging.getLogger("hams.optimizer")
 
@@ -65,6 +64,8 @@ MAKE_PART = 0.8
 BUDGET_STEP_S = 2.0
 """Progress in time is reported in steps of this, s."""
 ASK_S = 5.0
+AGAIN_S, END_TRIES = 1.0, 600
+"""Pause between two tries to write the end of a job, s; and how often it is tried."""
 NOTED_S = 0.5
 """Least time between two notes of progress in KV, s."""
 NICE = 10
@@ -79,8 +80,8 @@ class OptimizerService:
         self._bus = bus
         self._host = host
         self._folder = folder
-        self._scratch = folder / "nco" / "scratch" / str(os.getpid())
-        """Files of a running job; the next process removes those of killed ones."""
+        self._scratch = folder / "nco" / ".scratch" / str(os.getpid())
+        """Files of a running job; the next process removes those of killed ones. No group has a name with a dot."""
         self._limits = limits or Limits()
         self._jobs: dict[str, JobRecord] = {}
         self._changed = asyncio.Event()
@@ -95,7 +96,7 @@ class OptimizerService:
         """Do jobs until `stop` is set; a job under way is left as it is, for the next process to continue."""
         self._bucket = await opened(self._bus.kv, subjects.bucket("jobs"), stop)
         await asyncio.to_thread(clean, self._scratch.parent)
-        self._scratch.mkdir(parents=True, exist_ok=True)
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         async with asyncio.TaskGroup() as owner:
             tasks = [owner.create_task(job()) for job in (self._watch, self._take_jobs, self._history.run)]
             await self._bus.serve("hams-optimizer", hams_shared.__version__, {"host": self._host}, {})
@@ -134,7 +135,11 @@ class OptimizerService:
         while True:
             self._changed.clear()
             for key in forgotten(self._jobs):
-                await self._bucket.delete(key)
+                try:
+                    await self._bucket.delete(key)
+                except HamsError as error:
+                    log.warning("job %s cannot be deleted yet: %s", key, error)
+                    break
                 self._jobs.pop(key, None)
             job = next_job(self._jobs, self._host)
             if job is None:
@@ -150,7 +155,7 @@ class OptimizerService:
     async def _do(self, job: JobRecord) -> None:
         """Do one job and write what came of it."""
         log.info("job %s: %s %s", job.id, job.kind, job.group)
-        self._current, self._bounds = job.id, Bounds()
+        self._current, self._bounds, self._progress = job.id, Bounds(), ("", 0, 0)
         if job.kind == "optimize":
             self._bounds.until = time.monotonic() + job.budget_s
         notes = asyncio.create_task(self._note(job))
@@ -169,11 +174,14 @@ class OptimizerService:
             with suppress(asyncio.CancelledError):
                 await notes
             self._current = None
-        now = self._jobs.get(job.id)
-        if now is None or now.over:
-            return  # cancelled meanwhile
         log.info("job %s: %s, %s", job.id, update["state"], update["text"])
-        await self._write(now.model_copy(update={**update, "ended_at": time.time()}))
+        for _ in range(END_TRIES):  # where it is not written, all of it is done again
+            now = self._jobs.get(job.id)
+            if now is None or now.over or now.host != self._host:
+                return  # cancelled meanwhile
+            if await self._write(now.model_copy(update={**update, "ended_at": time.time()})):
+                return
+            await asyncio.sleep(AGAIN_S)
 
     async def _note(self, job: JobRecord) -> None:
         """Write progress as it is made."""
@@ -193,7 +201,7 @@ class OptimizerService:
             await self._write(now.model_copy(update={"text": text, "done": done, "total": total}))
 
     def _report(self, text: str, done: int = 0, total: int = 0) -> None:
-        self._progress = (text, done, total) if total else (text, *self._progress[1:])
+        self._progress = (text, done, total)
 
     async def _write(self, job: JobRecord) -> bool:
         """Write a job unless somebody else wrote it since it was read; return whether it was written."""
@@ -201,6 +209,8 @@ class OptimizerService:
         try:
             entry = await self._bucket.get(job.id)
             if entry is None or entry.value is None:
+                if self._current is None:
+                    self._jobs.pop(job.id, None)  # it is gone: others have their turn
                 return False
             found = codec.decode(JobRecord, entry.value)
             if found.over or (found.host not in ("", self._host)):
@@ -238,7 +248,7 @@ class OptimizerService:
             raise NotFoundError(f"group {job.group} has no node {job.node}", f"it has {', '.join(record.spec.nodes)}")
         frames = Path(job.labels) if job.labels else await self._frames_of(job)
         node, source = record.spec.nodes[job.node], record.models[job.node]
-        async with self._work(record) as work:
+        async with self._work(record, job) as work:
             records, result = await asyncio.to_thread(self._distill, job, work, frames)
         for variant in records:
             await self._register(source, variant)
@@ -273,7 +283,7 @@ class OptimizerService:
         record = await self._group(job.group)
         await self._warn(job)
         frames = await self._frames_of(job)
-        async with self._work(record, job.fresh) as work:
+        async with self._work(record, job) as work:
             left, samples = MAKE_PART * (until - time.monotonic()), work.builder.job.folder.parent / "samples"
             outcomes = await asyncio.to_thread(work.run, frames, samples, left)
         self._report("store variants")
@@ -320,7 +330,7 @@ class OptimizerService:
             await self._write(now.model_copy(update={"warning": warning}))
 
     @asynccontextmanager
-    async def _work(self, record: GroupRecord, fresh: bool = False) -> AsyncIterator[Optimize]:
+    async def _work(self, record: GroupRecord, job: JobRecord) -> AsyncIterator[Optimize]:
         """Open the blocking part of a job, with a process and a folder of its own."""
         store = ModelStore(await self._bus.objects(subjects.MODEL_STORE), self._folder / "models")
         models = {node: await store.path(model) for node, model in record.models.items()}
@@ -328,9 +338,9 @@ class OptimizerService:
         site = SiteFormats.of(device.record for device in view.devices)
         scratch = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch))
         try:
-            with JobProcess(scratch / "job", self._limits, self._bounds) as process:
+            with JobProcess(scratch / "job", for_budget(self._limits, job.budget_s), self._bounds) as process:
                 builder = VariantBuilder(VariantStore(self._folder / "variants"), process, self._report)
-                yield Optimize(record, models, builder, self._report, site, costs(record, view), fresh)
+                yield Optimize(record, models, builder, self._report, site, costs(record, view), job.fresh)
         finally:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
@@ -359,23 +369,13 @@ class OptimizerService:
         return self._folder / "nco" / group / "frames"
 
 
-def student_text(name: str, node: NodeSpec, records: list[VariantRecord], done: dict[str, Any]) -> str:
-    """Return what came of a training, in a line."""
-    agreed = records[0].agreements.get(task_key(node))
-    right = records[0].agreements.get(task_key(node) + ":labels")
-    labelled = f", right on {right.value:.4f} of the labels" if right else ""
-    verdict = shortfall(records[0], node, node.min_agreement) or "it may serve"
-    return (
-        f"student of {name} ({done['kind']}): {done['gflops']:.4f} GFLOPs, {done['epochs']} epochs "
-        f"({done['stopped']}), agreement {agreed.value if agreed else 0:.4f}{labelled}; {verdict}"
-        f"{'; ' if done['note'] else ''}{done['note']}"
-    )
-
-
 def clean(scratch: Path) -> None:
-    """Remove what ended optimizers left in `scratch`, a folder for each by its process id."""
+    """Remove what ended optimizers left in `scratch`, a folder for each by its process id.
+
+    One of this process's id is of an earlier one: in a container each has the same.
+    """
     for left in scratch.glob("*"):
-        if not (left.name.isdecimal() and Path(f"/proc/{left.name}").exists()):
+        if left.name == str(os.getpid()) or not (left.name.isdecimal() and Path(f"/proc/{left.name}").exists()):
             shutil.rmtree(left, ignore_errors=True)
 
 

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,6 @@ from hams_services.optimizer.accuracy.samples import NodeSamples
 from hams_services.optimizer.progress import ProgressCallback
 from hams_services.optimizer.sandbox.process import JobProcess
 from hams_services.optimizer.variant_folder import VariantStore
-from hams_shared.group.node_spec import NodeSpec
 from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.variants import Agreement, Made, RuntimeFormat, VariantRecord
 
@@ -171,13 +170,17 @@ class VariantBuilder:
                 found[one.model.digest] = self._note(one, predictions, reference, samples)
         return [found[one.model.digest] for one in variants]
 
-    def measure_labels(
-        self, variants: list[VariantRecord], name: str, node: NodeSpec, folder: Path
-    ) -> list[VariantRecord]:
-        """Compare variants with the labels of a folder; see docs/nco.md. Raises BadInputError."""
-        labels = sampling.read_labels(folder)
-        names = sorted(labels)
-        samples = NodeSamples(name, node, folder, [], names)
+    def measure_labels(self, variants: list[VariantRecord], samples: NodeSamples) -> list[VariantRecord]:
+        """Compare variants with the labels of the hold-out set, where it has any; see docs/nco.md.
+
+        Raises BadInputError: the labels cannot be read.
+        """
+        labels = sampling.read_labels(samples.folder)
+        names = [name for name in samples.hold_out if name in labels]
+        if not names:
+            self.progress("no label is for the last third of the images: nothing to compare with")
+            return variants
+        samples = replace(samples, hold_out=names)
         reference = [labels[each] for each in names]
         found = [self.predict([one], samples, tolerance=0.0)[0] for one in variants]
         return [

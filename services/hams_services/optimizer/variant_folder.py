@@ -1,5 +1,7 @@
 """Variants on disk: FOLDER/DIGEST/ holds a network's files, ``model.xml`` and so on, and its ``record.json``.
 
+FOLDER/searches/KEY.json is there for each search that ended: a trial that it would have removed may lie there, too.
+
 Files are written whole or not at all and named by their content; a record counts only where its files are there.
 """
 
@@ -9,19 +11,28 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from hams_services.models.files import staged
 from hams_shared.errors import BadInputError, DigestError
-from hams_shared.wire.messages.base import WireError
+from hams_shared.wire.messages.base import Wire, WireError
 from hams_shared.wire.variants import Agreement, Made, VariantRecord, model_ref
 
 log = logging.getLogger("hams.optimizer")
 
 RECORD = "record.json"
+
+
+class SearchRecord(Wire):
+    """What a search has kept."""
+
+    kept: tuple[str, ...]
+    """Digests of variants, the main one first."""
+    cut_after_s: float | None
+    """The time that it had, where that was too short to end it, s."""
 
 
 class VariantStore:
@@ -106,6 +117,25 @@ class VariantStore:
         changed = fresh.model_copy(update={"failed": {**fresh.failed, key: error}})
         self.put(changed)
         return changed
+
+    def put_search(self, key: str, kept: Sequence[VariantRecord], cut_after_s: float | None) -> None:
+        """Note the end of a search; `key` stands for all that its result depends on."""
+        found = SearchRecord(kept=tuple(one.model.digest for one in kept), cut_after_s=cut_after_s)
+        with staged(self._search(key)) as target:
+            target.write(found.model_dump_json().encode())
+
+    def search(self, key: str) -> SearchRecord | None:
+        """Return what came of a search; None: it was not made, or did not end."""
+        try:
+            return SearchRecord.model_validate_json(self._search(key).read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            log.warning("%s is ignored, and the search is made again: %s", self._search(key), error.errors()[0]["msg"])
+            return None
+
+    def _search(self, key: str) -> Path:
+        return self.folder / "searches" / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
 
 
 def _digest(path: Path) -> str:

@@ -44,6 +44,9 @@ def init_group(
             )
         target = file or Path(f"{group}.yaml")
         _check_target(target, force)
+        new_group.check_head(source, task)
+        for child in children:
+            new_group.check_head(child, None)
         fed = None if stream is None else _stream(stream, target.parent)
         root = new_group.new_node(_here(inspected(source, None), target), task, labels=names, prefix=f"{target.stem}-")
         nodes = [root]

@@ -14,6 +14,7 @@ from hams_services.ctl.progress import steps
 from hams_services.models import new_group
 from hams_services.models.files import mib
 from hams_services.models.inspect import Inspection, find, inspect
+from hams_services.models.manifest import names_of
 from hams_services.models.new_group import NewNode
 from hams_shared.runtime.process import cache_folder
 
@@ -61,9 +62,8 @@ def _head(found: Inspection) -> None:
     out.print(Text.assemble((found.path.name, "bold"), parts))
     grid = _grid()
     if found.zoo:
-        grid.add_row(
-            "zoo", Text(f"this file is zoo:{found.zoo}: `model: zoo:{found.zoo}` is all a node needs", "green")
-        )
+        names = " or ".join(f"`model: {name}`" for name in names_of(found.zoo))
+        grid.add_row("zoo", Text(f"this file is zoo:{found.zoo}: {names} is all a node needs", "green"))
     elif found.alike:
         grid.add_row("zoo", f"zoo:{found.alike} has this name, and another file")
     for kind in ("inputs", "outputs"):

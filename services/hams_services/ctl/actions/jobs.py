@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
-from hams_services.ctl.console import err, out, print_json, with_bus
+from pydantic import ValidationError
+
+from hams_services.ctl.console import checked, err, out, print_json, with_bus
 from hams_services.ctl.progress import Steps, steps
 from hams_services.ctl.tables import plain_table
 from hams_shared.bus.control import Control
@@ -15,7 +18,7 @@ from hams_shared.bus.jobs import jobs as all_jobs
 from hams_shared.bus.jobs import new_id, submit
 from hams_shared.bus.protocol import Bus
 from hams_shared.bus.records import watched
-from hams_shared.errors import NotFoundError, from_wire
+from hams_shared.errors import BadInputError, NotFoundError, from_wire
 from hams_shared.wire import subjects
 from hams_shared.wire.messages.optimizer import JobRecord
 
@@ -35,22 +38,20 @@ def optimize(
     debug: bool,
 ) -> None:
     """Submit a job that makes, compares and measures variants."""
-    job = JobRecord(
-        id=new_id(),
+    job = _record(
         kind="optimize",
         group=group,
         frames=frames,
         samples=str(samples.absolute()) if samples else "",
         budget_s=budget,
         fresh=fresh,
-        created_at=time.time(),
     )
     _begin(job, wait, json, nats, debug)
 
 
 def calibrate(group: str, frames: int, wait: bool, json: bool, nats: str | None, debug: bool) -> None:
     """Submit a job that takes frames."""
-    job = JobRecord(id=new_id(), kind="calibrate", group=group, frames=frames, created_at=time.time())
+    job = _record(kind="calibrate", group=group, frames=frames)
     _begin(job, wait, json, nats, debug)
 
 
@@ -71,8 +72,7 @@ def train(
     debug: bool,
 ) -> None:
     """Submit a job that trains a student."""
-    job = JobRecord(
-        id=new_id(),
+    job = _record(
         kind="train",
         group=group,
         node=node,
@@ -84,7 +84,6 @@ def train(
         frames=frames,
         epochs=epochs,
         budget_s=budget,
-        created_at=time.time(),
     )
     _begin(job, wait, json, nats, debug)
 
@@ -141,6 +140,20 @@ def cancel(job_id: str, nats: str | None, debug: bool) -> None:
         out.print(f"job {ended.id} ({ended.kind} {ended.group}) is cancelled")
 
     with_bus(job, nats, debug)
+
+
+def _record(**values: Any) -> JobRecord:
+    """Return a new job; a value that no job may have ends the command."""
+
+    def make() -> JobRecord:
+        try:
+            return JobRecord(id=new_id(), created_at=time.time(), **values)
+        except ValidationError as error:
+            found = error.errors(include_url=False)[0]
+            option = str(found["loc"][0]).removesuffix("_s")
+            raise BadInputError(f"--{option} {found['input']}: {found['msg'].lower()}") from None
+
+    return checked(make)
 
 
 def _begin(job: JobRecord, wait: bool, json: bool, nats: str | None, debug: bool) -> None:

@@ -19,7 +19,7 @@ from hams_services.optimizer.variant_builder import VariantBuilder
 from hams_shared.errors import BadInputError
 from hams_shared.group.node_spec import NodeSpec
 from hams_shared.wire.messages.optimizer import JobRecord
-from hams_shared.wire.variants import VariantRecord
+from hams_shared.wire.variants import VariantRecord, shortfall, task_key
 
 START_S = 600
 """CPU time besides the epochs, to run the teacher and to write the network, s."""
@@ -55,22 +55,29 @@ class Distill:
         if missing := [name for name in ("torch", "torchvision", "onnx2torch") if find_spec(name) is None]:
             raise BadInputError(f"training needs {missing[0]}", 'pip install "hams[train]"')
         found = NodeSamples.of(self.name, self.node, samples, 1_000_000)
-        request = self._request(found, job)
-        if not job.gflops:
-            request["gflops"] = self._gflops_for(job, request, found)
-        answer = self._train(request, f"train {self.name}")
+        try:
+            request = self._request(found, job)
+            if not job.gflops:
+                request["gflops"] = self._gflops_for(job, request, found)
+            answer = self._train(request, f"train {self.name}")
+        finally:  # pictures of people, perhaps; a run that continues writes them anew
+            for name in ("tensors.npy", "labels.npy"):
+                (self.folder / name).unlink(missing_ok=True)
         records = self.builder.measure(self.teacher, self._stored(answer, job), found)
         if job.labels:
-            records = self.builder.measure_labels(records, self.name, self.node, samples)
+            records = self.builder.measure_labels(records, found)
         return records, answer
 
     def _request(self, samples: NodeSamples, job: JobRecord) -> dict[str, Any]:
         """Write the inputs, and the labels, of a run."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         names = samples.calibration
         if job.labels:
             labels = sampling.read_labels(samples.folder)
             names = [name for name in names if name in labels]
+            if not names:
+                text = f"{samples.folder / sampling.LABELS} has no label for the first two thirds of the images"
+                raise BadInputError(text, "training uses these; the others are for comparing")
             np.save(self.folder / "labels.npy", np.stack([self._target(labels[name], name) for name in names]))
         self.builder.progress("prepare samples")
         evaluator = self.builder.evaluator(self.builder.devices[self.teacher.made.format])
@@ -141,3 +148,16 @@ class Distill:
         onnx = self.builder.derive(self.teacher, answer, settings, format="onnx")
         records = [self.builder.as_ir(onnx), onnx]
         return [*records, convert(self.builder, records[0], "bf16")] if self.bf16 else records
+
+
+def student_text(name: str, node: NodeSpec, records: list[VariantRecord], done: dict[str, Any]) -> str:
+    """Return what came of a training, in a line."""
+    agreed = records[0].agreements.get(task_key(node))
+    right = records[0].agreements.get(task_key(node) + ":labels")
+    labelled = f", right on {right.value:.4f} of the labels" if right else ""
+    verdict = shortfall(records[0], node, node.min_agreement) or "it may serve"
+    return (
+        f"student of {name} ({done['kind']}): {done['gflops']:.4f} GFLOPs, {done['epochs']} epochs "
+        f"({done['stopped']}), agreement {agreed.value if agreed else 0:.4f}{labelled}; {verdict}"
+        f"{'; ' if done['note'] else ''}{done['note']}"
+    )

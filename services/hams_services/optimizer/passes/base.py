@@ -67,15 +67,6 @@ class Pass(ABC):
             raise UnsupportedModelError("that needs the network as ONNX")
         return [Start(networks["onnx"])]
 
-    def earlier(self, records: Sequence[VariantRecord], start: Start, key: str, floor: float) -> list[VariantRecord]:
-        """Return those of `records`, with agreements by `key`, that it made before of `start` for the same floor."""
-        return [
-            one
-            for one in records
-            if (one.made.form, one.made.input) == (self.form, start.base.made.input)
-            and one.made.settings.get("floor") == f"{floor:g}"
-        ]
-
     @abstractmethod
     def make(self, context: TrialContext, setting: Any) -> Trial | None:
         """Make and compare the network with one setting; None: the setting changes nothing.
@@ -101,11 +92,12 @@ class Pass(ABC):
         budget_s: float = 300.0,
         source: VariantRecord | None = None,
         int8: Sequence[VariantRecord] = (),
+        note: str = "",
     ) -> list[VariantRecord]:
         """Run the pass; nothing new is tried after `budget_s`. Return the variants to keep; others are removed.
 
         Trials are compared with `source`, or else with what it starts from. `int8`: INT8 variants of the same network
-        at or above the floor.
+        at or above the floor. `note`: the key under which the end of the search is noted in the store.
 
         Raises:
             UnsupportedModelError: it does not apply to this node or network, or a tool is not installed.
@@ -123,4 +115,6 @@ class Pass(ABC):
                 kept = [one.record for one in self.run(context)]
             finally:
                 context.forget_all_but(kept)
+        if note:
+            builder.store.put_search(note, kept, budget_s if context.cut else None)
         return kept

@@ -30,8 +30,8 @@ class SharePass(Pass):
         first = replace(context, deadline=now + left * (0.5 if context.int8 else 1.0))
         found = [first.search(shares(), lambda share: self.make(context, share))]
         for index, coarse in enumerate(context.int8 if found[0].agreement >= context.floor else ()):
-            left = context.deadline - time.monotonic()
-            if left > 0:
+            if not context.late():
+                left = context.deadline - time.monotonic()
                 until = time.monotonic() + left / (len(context.int8) - index)
                 found += self._int8(replace(context, deadline=until), coarse)
         return found

@@ -64,6 +64,20 @@ class TrialContext:
     trials: list[Trial] = field(default_factory=list)
     _calibration: list[tuple[Path, tuple[int, int]]] = field(default_factory=list)
     """Shared with copies of this context, whose networks take the same input."""
+    _cut: list[float] = field(default_factory=list)
+    """Deadlines that ended a search; shared with copies, too."""
+
+    @property
+    def cut(self) -> bool:
+        """Whether something was not tried because the time was over."""
+        return bool(self._cut)
+
+    def late(self) -> bool:
+        """Return whether what comes next may not be tried any more; for what would be tried otherwise."""
+        if time.monotonic() < self.deadline:
+            return False
+        self._cut.append(self.deadline)
+        return True
 
     @property
     def base(self) -> VariantRecord:
@@ -130,7 +144,7 @@ class TrialContext:
         if first is not None:
             found[scale.first], search.tried[scale.first] = first, first.agreement
         begun = False
-        while (setting := search.next()) is not None and not (begun and time.monotonic() >= self.deadline):
+        while (setting := search.next()) is not None and not (begun and self.late()):
             found[setting], begun = make(setting), True
             search.tried[setting] = found[setting].agreement
         return found[search.best]

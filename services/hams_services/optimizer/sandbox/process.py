@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,13 @@ JOBS = {
     "train": "hams_services.optimizer.distill.training:train_student",
 }
 """Requests beside those of the passes: functions of plain values that return a plain map; paths are absolute."""
+
+
+def for_budget(limits: Limits, budget_s: float) -> Limits:
+    """Return `limits` that a job reaches after its budget only: its process serves all of its requests."""
+    cores = os.cpu_count() or 1  # the tools compute on all of them
+    cpu_s, wall_s = math.ceil(cores * budget_s), max(limits.wall_s, budget_s)
+    return replace(limits, cpu_s=limits.cpu_s and max(limits.cpu_s, cpu_s), wall_s=wall_s)
 
 
 class JobProcess(ChildProcess):

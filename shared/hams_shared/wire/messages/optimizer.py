@@ -39,6 +39,10 @@ class JobRecord(Wire):
     error: WireError | None = None
     report: str = Field("", description="Markdown")
 
+    def belongs(self, key: str) -> bool:
+        """Whether `key` is its id."""
+        return key == self.id
+
     @property
     def over(self) -> bool:
         """Whether nothing more will happen to it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 
 from hams_services.models.groups import load_group
 from hams_services.models.inspect import Inspection
-from hams_services.models.new_group import group_text, new_node, stream_lines
+from hams_services.models.manifest import names_of
+from hams_services.models.new_group import check_head, group_text, new_node, stream_lines
 from hams_services.models.node_text import name_of
 from hams_shared.errors import BadInputError
 
@@ -142,3 +144,36 @@ def test_a_network_of_a_name_of_the_zoo_keeps_its_own_layout() -> None:
 )
 def test_names_are_names_in_a_group_file(text: str, name: str) -> None:
     assert name_of(text) == name
+
+
+AGES = "age-gender-recognition-retail-0013"
+
+
+@pytest.mark.parametrize(
+    ("head", "task"),
+    [
+        ("age", {"type": "regression", "scale": 100}),
+        ("gender", {"type": "classification", "labels": ["female", "male"]}),
+    ],
+)
+def test_the_head_that_was_named_is_the_nodes(tmp_path: Path, head: str, task: dict[str, Any]) -> None:
+    """By its digest a file is the network with all of its heads."""
+    likeliest = fit("classification", labels=["class0", "class1"], output="prob")
+    found = replace(network(likeliest, zoo=AGES), source={"model": f"zoo:{AGES}/{head}@FP32"})
+    root = new_node(network(YOLO))
+    node = new_node(found, parent=root.name)
+    assert (node.node["model"], node.guessed) == (f"zoo:{AGES}/{head}@FP32", False)
+    read = written(tmp_path, root, node).nodes[node.name]
+    assert read.task.model_dump().items() >= task.items()
+    assert read.outputs == (("fc3_a",) if head == "age" else ("prob",))
+
+
+def test_several_heads_without_a_name_are_refused() -> None:
+    check_head("net.onnx", None)
+    check_head("zoo:centerface", None)
+    check_head(f"zoo:{AGES}/age", None)
+    check_head(f"zoo:{AGES}", "raw")
+    with pytest.raises(BadInputError, match="several heads"):
+        check_head(f"zoo:{AGES}", None)
+    assert names_of(f"{AGES}@FP32") == [f"zoo:{AGES}/age@FP32", f"zoo:{AGES}/gender@FP32"]
+    assert names_of("centerface") == ["zoo:centerface"]

@@ -9,6 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from hams_services.ctl.actions.nco import variants_folder
+from hams_services.ctl.commands.jobs import nco as jobs_commands
 from hams_services.ctl.commands.nco import nco
 from hams_services.optimizer.variant_folder import VariantStore
 from support.hostile import bomb, convolutions
@@ -62,6 +63,19 @@ def test_from_a_file_to_variants_and_what_there_is(tmp_path: Path) -> None:
     asked = group_of(tmp_path, path, 16, min_agreement=0.995)  # the floor is the node's own, if --floor says nothing
     shown = [" ".join(ctl("variants", *words).split()) for words in ((asked,), (asked, "--floor", 0.9), (group,))]
     assert ["below the floor of 0.995" in text for text in shown] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("optimize", "g", "--budget", "100000"), "--budget 100000.0: input should be less than or equal to 86400"),
+        (("train", "g", "n", "--fps", "9", "--epochs", "200000"), "--epochs 200000: input should be less than"),
+    ],
+)
+def test_a_value_that_no_job_may_have_is_named(words: tuple[str, ...], text: str) -> None:
+    result = CliRunner().invoke(jobs_commands, words)
+    assert result.exit_code == 2
+    assert text in " ".join(result.output.split())
 
 
 @pytest.mark.nco

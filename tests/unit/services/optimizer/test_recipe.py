@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -11,6 +12,8 @@ import onnx
 import pytest
 from onnx import helper
 
+from hams_services.optimizer import recipe
+from hams_services.optimizer.passes.trial import TrialContext
 from hams_services.optimizer.recipe import NodeOutcome, Optimize
 from hams_services.optimizer.sandbox.process import JobProcess
 from hams_services.optimizer.site import SiteFormats
@@ -45,6 +48,8 @@ class Site:
         self.reported: list[str] = []
         self.spent_at = ""
         """The budget ends when this is reported."""
+        self.killed_at = ""
+        """The process ends when this is reported."""
         self._folder, self._file, self._formats = folder, file, formats
         node = {
             "model": str(file), "input": {"size": [side, side], "fit": fit}, "task": dict(task), "min_agreement": floor,
@@ -61,6 +66,8 @@ class Site:
                 self.reported.append(text)
                 if self.spent_at and self.spent_at in text:
                     job.bounds.until = 0.0
+                if self.killed_at and self.killed_at in text:
+                    raise SystemExit
 
             builder = VariantBuilder(VariantStore(self._folder / "store"), job, progress)
             files, costs = {"say": self._file}, {"say": 1.0}
@@ -123,3 +130,50 @@ def test_a_budget_that_is_spent_ends_what_is_under_way_and_keeps_what_was_made(t
     assert any(note.startswith("downscale-input: ") and "the budget is spent" in note for note in outcome.notes), (
         outcome.notes
     )
+
+
+INT8 = re.compile(r"onnx int8, (all|layers), (\d+) layers kept, agreement")
+
+
+def quantised(site: Site) -> list[str]:
+    """What is tried of INT8, as it is reported."""
+    found = [INT8.search(line) for line in site.reported]
+    site.reported.clear()
+    return [f"{one[1]} {one[2]}" for one in found if one]
+
+
+def int8_site(folder: Path) -> Site:
+    """No INT8 reaches its floor: regression on a probability is never exact."""
+    formats = SiteFormats(frozenset(("onnx",)), frozenset(), bf16=False)
+    task = {"type": "regression"}
+    return Site(folder, convolutions(folder, size=16), 16, 1.0, formats, task)
+
+
+def test_a_search_that_was_killed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = int8_site(tmp_path)
+    with monkeypatch.context() as killed:
+        killed.setattr(TrialContext, "forget_all_but", lambda *_: None)  # a killed process removes nothing
+        site.killed_at = "layers kept"
+        with pytest.raises(SystemExit):
+            site.optimized()
+    assert quantised(site) == ["all 0"]
+    site.killed_at = ""
+    site.optimized()
+    assert quantised(site)[:2] == ["all 0", "layers 0"]
+    site.optimized()
+    assert quantised(site) == []  # it has ended: all is known
+
+
+def test_a_search_that_was_cut_short_is_made_again_with_more_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = int8_site(tmp_path)
+    with monkeypatch.context() as short:
+        short.setattr(recipe, "SEARCH", 0.0)
+        short.setattr(recipe, "LEAST_S", 0.0)
+        site.optimized()
+        assert quantised(site) == ["all 0"]
+        site.optimized()
+        assert quantised(site) == []  # there is no more time than before
+    site.optimized()
+    assert quantised(site)[:2] == ["all 0", "layers 0"]

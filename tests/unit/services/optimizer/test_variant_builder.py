@@ -337,21 +337,24 @@ def test_a_pass_without_its_tool_is_refused(builder: VariantBuilder, tmp_path: P
 
 
 def test_labels(builder: VariantBuilder, tmp_path: Path, folder: Path) -> None:
+    """A student is trained with the others."""
     base = builder.import_file(convolutions(tmp_path), "net").variants["onnx"]
     said = Evaluator("onnxruntime:CPU").decode("net", NODE, [Candidate(builder.store.path(base))], folder)[0].items
     names = sorted(path.name for path in folder.glob("*.png"))
-    wrong = {"label": next(label for label in "abcd" if label != said[0]["label"])}
-    labels = {name: {"label": item["label"]} for name, item in zip(names, said, strict=True)} | {names[0]: wrong}
+    wrong = {"label": next(label for label in "abcd" if label != said[-1]["label"])}
+    labels = {name: {"label": item["label"]} for name, item in zip(names, said, strict=True)} | {names[-1]: wrong}
     import json
 
     (folder / "labels.json").write_text(json.dumps(labels))
-    record = builder.measure_labels([base], "net", NODE, folder)[0]
+    record = builder.measure_labels([base], of(folder))[0]
     found = record.agreements[f"{task_key(NODE)}:labels"]
-    assert (found.against, found.samples) == ("labels", 24)
-    assert found.value == pytest.approx(23 / 24)
+    assert (found.against, found.samples) == ("labels", 8)
+    assert found.value == pytest.approx(7 / 8)
+    (folder / "labels.json").write_text('{"000.png": {"label": "a"}}')
+    assert builder.measure_labels([base], of(folder)) == [base]
     (folder / "labels.json").write_text('{"nowhere.png": {"label": "a"}}')
     with pytest.raises(BadInputError, match=r"names nowhere\.png, which is not there"):
-        builder.measure_labels([base], "net", NODE, folder)
+        builder.measure_labels([base], of(folder))
 
 
 def test_a_variant_that_fails_says_why(builder: VariantBuilder, tmp_path: Path, folder: Path) -> None:

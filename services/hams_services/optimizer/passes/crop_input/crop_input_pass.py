@@ -5,15 +5,12 @@ What it would have output for the padding is nearly constant, and is written int
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from hams_services.optimizer.passes.base import Pass
 from hams_services.optimizer.passes.downscale_input import ALONG
 from hams_services.optimizer.passes.search import steps
-from hams_services.optimizer.passes.trial import Start, Trial, TrialContext
+from hams_services.optimizer.passes.trial import Trial, TrialContext
 from hams_shared.errors import UnsupportedModelError
 from hams_shared.group.node_spec import NodeSpec
-from hams_shared.wire.variants import VariantRecord
 
 STEP = 16
 """Sides are multiples of it: networks halve the image several times."""
@@ -71,15 +68,6 @@ class CropInput(Pass):
     def least(self, node: NodeSpec) -> float:
         """Return the node's floor: another runtime rounds otherwise."""
         return node.min_agreement
-
-    def earlier(self, records: Sequence[VariantRecord], start: Start, key: str, floor: float) -> list[VariantRecord]:
-        """Return what it made before, in the format it makes."""
-        return [
-            one
-            for one in records
-            if (one.made.form, one.made.format, one.made.precision) == (self.form, "onnx", "fp32")
-            and one.made.settings["floor"] == f"{floor:g}"
-        ]
 
     def make(self, context: TrialContext, setting: Size) -> Trial:
         """Crop to one size."""

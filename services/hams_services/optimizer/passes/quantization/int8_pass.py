@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +9,6 @@ from hams_services.optimizer.passes.base import Networks, Pass
 from hams_services.optimizer.passes.search import kept_layers
 from hams_services.optimizer.passes.trial import Start, Trial, TrialContext
 from hams_services.optimizer.site import SiteFormats
-from hams_shared.wire.variants import VariantRecord
 
 Scope = Literal["all", "layers"]
 SCOPES: tuple[Scope, ...] = ("all", "layers")
@@ -48,17 +45,6 @@ class Int8(Pass):
         mixed = [Start(base, "bf16") for base in read if base.made.format == "openvino" and site.bf16]
         return [*(Start(base) for base in read), *mixed]
 
-    def earlier(self, records: Sequence[VariantRecord], start: Start, key: str, floor: float) -> list[VariantRecord]:
-        """Return the best of what was quantised before of the same network."""
-        base = start.base.made
-        wanted = ("int8", base.format, start.compute, base.form, base.input)
-        found = [
-            one
-            for one in records
-            if (one.made.precision, one.made.format, one.made.compute, one.made.form, one.made.input) == wanted
-        ]
-        return sorted(found, key=lambda one: (-min(one.agreements[key].value, floor), len(one.made.kept)))[:1]
-
     def make(self, context: TrialContext, setting: tuple[str, tuple[str, ...]]) -> Trial:
         """Quantise with one setting."""
         scope, kept = setting
@@ -86,7 +72,7 @@ class Int8(Pass):
         """
         whole: list[Trial] = []
         for scope in self.scopes:
-            if not whole or time.monotonic() < context.deadline:
+            if not whole or not context.late():
                 whole.append(self.make(context, (scope, ())))
         good = [one for one in whole if one.agreement >= context.floor]
         if len(good) > 1:
@@ -97,7 +83,7 @@ class Int8(Pass):
         nearest = max(whole, key=lambda one: one.agreement)
         if context.samples.key not in nearest.record.agreements:  # it does not run
             return [nearest]
-        if time.monotonic() >= context.deadline or (self.if_faster and not self._is_faster(context, nearest)):
+        if context.late() or (self.if_faster and not self._is_faster(context, nearest)):
             return [nearest]
         return [self._search_kept(context, nearest)]
 

@@ -470,3 +470,16 @@ def test_a_student_is_as_large_as_the_wanted_speed_allows(tmp_path: Path) -> Non
         assert {record.made.format for record in records} == {"openvino", "onnx"}
         assert all(record.made.form == "student" and record.agreements for record in records)
         assert result["gflops"] > 0.05
+        assert not list(distill.folder.rglob("*.npy"))  # no pictures stay
+
+
+def test_labels_for_images_that_are_held_out_only(tmp_path: Path) -> None:
+    spec = {"model": "teacher.onnx", "input": {"size": [16, 16]}, "task": {"type": "regression"}}
+    frames = noise(tmp_path / "frames", 30)
+    (frames / "labels.json").write_text('{"29.png": {"value": 1}}')
+    node = NodeSpec.model_validate(spec)
+    distill = Distill("say", node, None, None, tmp_path / "run")  # type: ignore[arg-type]
+    job = JobRecord(id="job", kind="train", group="g", node="say", labels=str(frames))
+    with pytest.raises(BadInputError, match="has no label for the first two thirds of the images"):
+        distill._request(NodeSamples.of("say", node, frames, 1000), job)
+    assert distill.folder.stat().st_mode & 0o077 == 0

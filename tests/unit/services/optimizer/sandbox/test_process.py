@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from hams_services.optimizer.accuracy.evaluate import Candidate, Evaluator
-from hams_services.optimizer.sandbox.process import JobProcess
+from hams_services.optimizer.sandbox.process import JobProcess, for_budget
 from hams_shared.errors import BadInputError, HamsError, ModelError
 from hams_shared.group.node_spec import NodeSpec
 from hams_shared.runtime.child_limits import Limits
@@ -100,6 +100,14 @@ def test_too_much_memory(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=r"more memory than a job may have|the process that worked on it"):
             job.call("import", source=str(path), out=str(job.folder / "2"))
         job.call("import", source=str(convolutions(tmp_path / "small")), out=str(job.folder / "3"))
+
+
+def test_a_job_may_compute_on_all_cores_for_all_of_its_budget() -> None:
+    limits = for_budget(Limits(), 7200.0)
+    assert limits.cpu_s >= 7200 * (os.cpu_count() or 1)
+    assert limits.wall_s == 7200.0
+    assert for_budget(Limits(), 1.0) == Limits()
+    assert for_budget(Limits(cpu_s=0), 7200.0).cpu_s == 0
 
 
 def test_writing_is_confined(tmp_path: Path) -> None:
