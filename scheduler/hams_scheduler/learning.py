@@ -236,8 +236,8 @@ class Learned:
         before, spent = {(one.group, one.stream): one for one in last.streams}, 0.0
         for stream in load.streams:
             known = before.get((stream.group, stream.stream))
-            if known is None or stream.frames <= known.frames:
-                continue
+            if known is None or stream.frames <= known.frames or stream.read_cpu_s < known.read_cpu_s:
+                continue  # less than before: pipelines of older versions count anew where a source is opened again
             frames, cpu_s = stream.frames - known.frames, stream.read_cpu_s - known.read_cpu_s
             self.reading.setdefault((stream.group, stream.stream), Ratio(CPU_MEMORY)).add(cpu_s, frames)
             self.revision += 1

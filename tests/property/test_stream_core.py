@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from hypothesis import settings
@@ -72,6 +73,7 @@ def tried_plans(spec: GroupSpec) -> list[Plan]:
 
 
 BOX = {"box": [0, 0, 40, 40], "score": 1.0, "label": "face"}
+MALFORMED: list[list[Any]] = [[7], [[7]], [[{"box": 3}]], [[{"box": [0, 0, 9, 9], "label": 3}]], [[BOX | {"label": 3}]]]
 
 
 class StreamMachine(RuleBasedStateMachine):
@@ -133,6 +135,13 @@ class StreamMachine(RuleBasedStateMachine):
         sources = [*send.sources] if send.node == node != "det" else [0] * min(objects, 1)
         items = [[dict(BOX)] * objects] if node == "det" else [{"value": 1} for _ in sources]
         self.take(self.core.output(output(send.id, node, items, [0] if node == "det" else sources), self.now))
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data(), items=st.sampled_from(MALFORMED))
+    def answer_anything(self, data: st.DataObject, items: list[Any]) -> None:
+        """The root's task is of a user."""
+        send = data.draw(st.sampled_from(self.sent))
+        self.take(self.core.output(output(send.id, "det", copy.deepcopy(items), [0]), self.now))
 
     @precondition(lambda self: self.sent)
     @rule(

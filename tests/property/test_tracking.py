@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,11 @@ class TrackingMachine(RuleBasedStateMachine):
         self.t += dt
         some = data.draw(st.sets(st.integers(1, 20), max_size=4))
         self.take(self.tracker.predict_to(self.t, {id: np.array([x, 1, 0, -1]) for id in some}), 0, looked=False)
+
+    @rule(per_label=st.booleans())
+    def change(self, per_label: bool) -> None:
+        """The group is deployed with another setting; its tracks go on."""
+        self.tracker.settings = replace(self.tracker.settings, per_label=per_label)
 
     @rule()
     def end(self) -> None:

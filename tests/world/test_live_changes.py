@@ -11,7 +11,10 @@ import cv2
 import pytest
 
 from hams_services.pipeline import stream
+from hams_shared.bus.protocol import Message
 from hams_shared.errors import InfeasibleError, RefusedError
+from hams_shared.wire import codec, subjects
+from hams_shared.wire.messages.pipeline import PipelineLoad
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, boxes_and_light, light, picture, values
 
@@ -262,16 +265,52 @@ async def test_a_paused_file_goes_on_where_it_was(world: System) -> None:
     group = light({"source": str(folder), "pace": "max"}, in_flight=2)
     await world.deploy(changed(group, "streams.s0.paused", True))
     results = await world.listen()
+    read_s: list[float] = []
+
+    async def on_load(message: Message) -> None:
+        read_s.append(codec.decode(PipelineLoad, message.data).streams[0].read_cpu_s)
+
+    await world.bus.subscribe(subjects.pipeline_load(), on_load)
     for _ in range(3):
         await world.deploy(group)
         await more(world, results, 5)
         await world.deploy(changed(group, "streams.s0.paused", True))
         await world.until(lambda: _state(world, "paused"))
+        count = len(read_s)
+        await world.until(lambda least=count + 2: len(read_s) >= least)
     await world.deploy(group)
     await world.until(lambda: len(results.received) == 60)
     await world.until(lambda: _state(world, "ended"))
     results.check()
     assert values(results.received) == [float(picture(n)[0, 0, 0]) for n in range(60)]
+    assert read_s == sorted(read_s)
+    assert read_s[-1] > 0
+
+
+async def test_a_folder_that_is_another_one_after_a_pause_begins_anew(world: System) -> None:
+    folder = world.folder / "pictures"
+    folder.mkdir()
+    for number in range(30):
+        cv2.imwrite(str(folder / f"{number:03}.png"), picture(number))
+    await world.box(a=StubDevice(fps=40))
+    group = light({"source": str(folder), "pace": "max"}, in_flight=2)
+    await world.deploy(group)
+    results = await world.listen()
+    await more(world, results, 5)
+    await world.deploy(changed(group, "streams.s0.paused", True))
+    await world.until(lambda: _state(world, "paused"))
+    await world.until(lambda: _idle(world))
+    await world.later(0.5)
+    before = len(results.received)
+    for path in folder.iterdir():
+        path.unlink()
+    for number in range(50, 53):
+        cv2.imwrite(str(folder / f"{number:03}.png"), picture(number))
+    await world.deploy(group)
+    await world.until(lambda: _state(world, "ended"))
+    await world.until(lambda: len(results.received) == before + 3)
+    results.check()
+    assert values(results.received[before:]) == [float(picture(n)[0, 0, 0]) for n in (50, 51, 52)]
 
 
 class Hanging:

@@ -21,6 +21,8 @@ from hams_services.pipeline.flow import Flow
 from hams_services.pipeline.group import DeployedGroup
 from hams_services.pipeline.routing import Reroute
 from hams_services.pipeline.sources.base import Picture
+from hams_services.pipeline.tuning import tune
+from hams_services.pipeline.views import stream_load
 from hams_shared.bus.candidates import end_by_rule, why_no_canary
 from hams_shared.bus.deployments import Deployments
 from hams_shared.bus.protocol import Subscription
@@ -66,7 +68,8 @@ class Shadow:
     async def start(self, owner: asyncio.TaskGroup) -> None:
         """Take frames from now on."""
         self.subscriptions.append(await self.flow.subscribe())
-        self.tasks += [owner.create_task(self.flow.run()), owner.create_task(self.flow.tune())]
+        tuned = tune(self.flow.name, self.flow.core, self.flow.log)
+        self.tasks += [owner.create_task(self.flow.run()), owner.create_task(tuned)]
         self.flow.on_close = self._tried
         self.serving.on_frame, self.serving.on_close = self._offered, self._served
 
@@ -328,7 +331,7 @@ class CandidateGroup(DeployedGroup):
         found = super().loads()
         for stream, lane in self._lanes.items():
             if isinstance(lane, Shadow):
-                found.append(lane.flow.load())
+                found.append(stream_load(lane.flow.group, lane.flow.core))
             else:
                 ours, failed = lane.canary.served, lane.canary.failed.total()
                 found.append(StreamLoad(group=name, stream=stream, frames=ours + failed, completed=ours, lost=failed))

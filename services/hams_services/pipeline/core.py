@@ -29,7 +29,7 @@ from hams_services.pipeline.retries import OF_DEVICE, may_pass, retry_pause
 from hams_services.pipeline.routing import Replicas
 from hams_services.pipeline.selection import Selection
 from hams_services.pipeline.selection_rules import SelectionRules
-from hams_shared.errors import MessageError
+from hams_shared.errors import as_hams_error
 from hams_shared.wire.frames import Output
 from hams_shared.wire.messages.plan import Plan
 
@@ -65,6 +65,8 @@ class StreamCore:
     """Live only, by node: how many frames may wait for the node's devices."""
     selection: Selection | None = None
     """None: every node runs on every frame, and looks at all its parent's objects."""
+    ordered: bool = True
+    """Whether results leave in frame order; single images do not wait for each other."""
     canary: Canary | None = None
     """The candidate that gets a share of the frames, where there is one."""
 
@@ -220,7 +222,7 @@ class StreamCore:
         """The work that these devices had is lost."""
         commands: list[Command] = []
         for flight in list(self.flights.values()):
-            if flight.complete or not any(flight.route[node] in gone for node in flight.outstanding):
+            if flight.complete or not flight.needs(gone):
                 continue
             if flight.canary and self.canary is not None:
                 self.canary.fall_back(flight, "device-lost", now)
@@ -285,19 +287,16 @@ class StreamCore:
         commands: list[Command] = []
         if self.selection is None:
             return commands
-        for flight in list(self.flights.values()):
-            if flight.plan is not None and flight.rules is None:
-                continue  # sent before anything was chosen
-            if flight.chosen is None and not flight.seen and self.selection.in_order:
-                break
-            if flight.chosen is None and flight.seen and flight.retry_at is None:
-                try:
-                    flight.chosen = self.selection.look(flight)
-                except MessageError as error:
-                    flight.root = None
-                    commands += self._failed(flight, error.code, now, error.text)
-                    break
+        for flight in self.selection.to_look_at(list(self.flights.values())):
+            try:
+                flight.chosen = self.selection.look(flight)
                 commands += self._resume(flight, flight.chosen, now)
+            except Exception as error:  # a task that is not ours may return anything
+                if flight.frame not in self.flights:
+                    raise
+                flight.root = flight.chosen = None
+                found = as_hams_error(error)
+                return commands + self._failed(flight, found.code, now, found.text)
         return commands
 
     def _resume(self, flight: Flight, root: Output, now: float) -> list[Command]:
@@ -316,12 +315,15 @@ class StreamCore:
         assert flight.join is not None
         try:
             flight.objects = flight.join.objects()
-        except MessageError as error:
-            return self._failed(flight, error.code, now, error.text)
+        except Exception as error:  # as in `_track`
+            found = as_hams_error(error)
+            return self._failed(flight, found.code, now, found.text)
         flight.retry_at = None
         if flight.canary and self.canary is not None:
             self.canary.serves()
         self.held += 1
+        if not self.ordered:
+            return [self._deliver(flight)]
         return self._deliver_complete() or [Hold(flight.frame)]
 
     def _go(self, now: float) -> list[Command]:
@@ -380,15 +382,16 @@ class StreamCore:
     def _deliver_complete(self) -> list[Command]:
         """Deliver complete frames, oldest first, up to the first that is still under way."""
         commands: list[Command] = []
-        while self.flights:
-            frame, flight = next(iter(self.flights.items()))
-            if flight.objects is None:
-                break
-            del self.flights[frame]
-            self.ledger.deliver(frame)
-            if self.selection is not None:
-                self.selection.delivered(flight)
-            self.held -= 1
-            self.to_publish.append(frame)
-            commands.append(flight.delivered())
+        while self.flights and (flight := next(iter(self.flights.values()))).complete:
+            commands.append(self._deliver(flight))
         return commands
+
+    def _deliver(self, flight: Flight) -> Close:
+        """Deliver a complete frame."""
+        del self.flights[flight.frame]
+        self.ledger.deliver(flight.frame)
+        if self.selection is not None:
+            self.selection.delivered(flight)
+        self.held -= 1
+        self.to_publish.append(flight.frame)
+        return flight.delivered()

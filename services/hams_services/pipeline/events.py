@@ -206,6 +206,11 @@ class EventCore:
         """
         return tuple(event for id in list(self._open) for event in self._end(id, reason))
 
+    @property
+    def has_zones(self) -> bool:
+        """Whether the stream has zones; without any, conditions on them are unknown."""
+        return bool(self._places.zones.names)
+
     def zones_of(self, track: int) -> tuple[str, ...]:
         """Return the zones where a track is, by the last frame; none if it is not open."""
         one = self._open.get(track)

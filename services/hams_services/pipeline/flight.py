@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -168,6 +168,11 @@ class Flight:
         self.join, self.root = Join(plan.group.spec), None
         self.retry_at = None
         return self.id
+
+    def needs(self, devices: Collection[str]) -> bool:
+        """Whether one of `devices` has the attempt, or is to be given objects of it. No frame waits for slow nodes."""
+        slow = frozenset[str]() if self.rules is None else self.rules.slow
+        return any(self.route[node] in devices for node in self.outstanding | (self.reserved - slow))
 
     def served(self, node: str) -> None:
         """The device of `node` has done its work."""

@@ -14,6 +14,7 @@ import time
 import numpy as np
 
 from hams_services.pipeline.answers import Answers
+from hams_services.pipeline.complaints import Complaints
 from hams_services.pipeline.core import HELD, StreamCore
 from hams_services.pipeline.dispatch import Dispatch, GroupContext
 from hams_services.pipeline.events import Reason
@@ -32,18 +33,18 @@ from hams_services.pipeline.taps import Taps
 from hams_services.pipeline.timings import Timings
 from hams_services.pipeline.traces import FrameTraces
 from hams_services.pipeline.tracking.follower import Follower
-from hams_services.pipeline.tuning import tune
-from hams_services.pipeline.views import StreamState, stream_load, stream_view
+from hams_services.pipeline.views import StreamState, stream_view
 from hams_shared.bus.mailbox import Outgoing
 from hams_shared.bus.protocol import Subscription
-from hams_shared.errors import FrameUnreachableError, HamsError, RefusedError
+from hams_shared.errors import FrameUnreachableError, HamsError, RefusedError, as_hams_error
 from hams_shared.group.spec import VGA
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.frame_pool import FrameStore
 from hams_shared.wire.frames import Output, Pixels
 from hams_shared.wire.messages.group import GroupRecord
-from hams_shared.wire.messages.pipeline import StreamLoad, StreamView
+from hams_shared.wire.messages.pipeline import StreamView
 from hams_shared.wire.messages.trace import FrameTrace
+from hams_shared.wire.results import FrameResult
 
 log = logging.getLogger("hams.pipeline")
 
@@ -63,8 +64,6 @@ class Flow:
     outputs = 0
     """Taken since the start."""
     on_frame: OnFrame | None = None
-    complaint = ""
-    """Why the newest failed frame failed."""
     endless = False
     """Whether its source is one that has no end."""
     run_id = ""
@@ -86,6 +85,7 @@ class Flow:
         self.group, self.stream = spec.name, stream
         self.name = f"{spec.name}/{stream}"
         self.log = logging.LoggerAdapter(log, {"group": spec.name, "stream": stream})
+        self._complaints = Complaints(self.name, self.log)
         self._room, self._pixels, self._fps = 0, VGA, np.inf
         window = spec.window(lossless=lossless)
         chosen = selection_of(spec, source, networks_of(self.record))
@@ -286,10 +286,7 @@ class Flow:
     def _forget(self, command: Close) -> None:
         self._drop(command.frame)
         if command.outcome is Outcome.FAILED:
-            self.complaint = f"frame {command.frame} failed: {command.detail or command.reason}"
-            failures = self.core.ledger.failed.total()
-            if failures & (failures - 1) == 0:  # 1, 2, 4, 8 …: a broken node does not fill the log
-                self.log.warning("stream %s: %s (%d so far)", self.name, self.complaint, failures)
+            self._complaints.take(command.frame, command.detail or command.reason, self.core.ledger.failed.total())
         self._end_trace(command)
         if self.on_close is not None:
             self.on_close(command, None)
@@ -306,11 +303,6 @@ class Flow:
     def _drop(self, frame: int) -> None:
         self._reduced.drop(frame)
         self.frames.drop(frame)
-
-    async def tune(self) -> None:
-        """Find out how often the detector must look, where HAMS is to choose; until cancelled."""
-        core = self.core
-        await tune(self.name, lambda: None if core.selection is None else core.selection.follower, self.log)
 
     async def run(self) -> None:
         """Carry out commands as they come, until cancelled."""
@@ -342,8 +334,27 @@ class Flow:
             self.log.warning("stream %s: %s", self.name, error, exc_info=not isinstance(error, HamsError))
 
     async def _deliver(self, command: Close) -> None:
+        result = None
+        try:
+            result, data, shown = await self._result(command, self._clock.now())
+        except Exception as error:  # a task that is not ours may return anything; other frames and streams go on
+            self._drop(command.frame)
+            self.core.ledger.withdraw("internal")
+            text, lost = str(as_hams_error(error)), self.core.ledger.dropped["internal"]
+            self._complaints.take(command.frame, text, lost, error)
+        if result is not None and self._publish:
+            await self.publisher.publish(self.series, command.frame, data)
+            if shown is not None:
+                self.previews.offer(command.frame, shown, data)
+        else:
+            self._published()
+        self._end_trace(command)
+        if self.on_close is not None:
+            self.on_close(command, result)
+
+    async def _result(self, command: Close, now: float) -> tuple[FrameResult, bytes, Pixels | None]:
+        """Return the result of a frame, packed too, and its pixels where a preview is made of them."""
         assert command.id is not None
-        now = self._clock.now()  # the wall clock may be set meanwhile
         notes = self.traces.open.get(command.frame)
         traceparent = notes.traceparent if notes is not None and notes.context.sampled else ""
         shown = await self._pixels_of(command, now)
@@ -358,15 +369,7 @@ class Flow:
         data = self._pack(result) if self._publish else b""
         if notes is not None:
             notes.delivering, notes.joined = now, self._clock.now()
-        if self._publish:
-            await self.publisher.publish(self.series, command.frame, data)
-            if shown is not None:
-                self.previews.offer(command.frame, shown, data)
-        else:
-            self._published()
-        self._end_trace(command)
-        if self.on_close is not None:
-            self.on_close(command, result)
+        return result, data, shown
 
     def _published(self) -> None:
         self.carry_out(self.core.published(self._clock.now()))
@@ -389,12 +392,8 @@ class Flow:
 
     # ── what others are told ───────────────────────────────────────────────────────────────────────────────────
 
-    def load(self, read_cpu_s: float = 0.0) -> StreamLoad:
-        """What the frames have cost so far; `read_cpu_s`: CPU time of reading them."""
-        return stream_load(self.group, self.core, read_cpu_s)
-
     def view(self, state: StreamState, text: str) -> StreamView:
         """Return counters and timings."""
         places, now = self._context.events.counts(self.stream), self._clock.now()
-        text = text or self.publisher.complaint or self.complaint
+        text = text or self.publisher.complaint or self._complaints.text
         return stream_view(self.group, self.core, self._timings, places, state, text, now)

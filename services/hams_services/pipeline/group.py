@@ -22,6 +22,8 @@ from hams_services.pipeline.sources.base import Picture
 from hams_services.pipeline.stream import StreamRunner
 from hams_services.pipeline.stream_place import STOPPED
 from hams_services.pipeline.traces import Tracing
+from hams_services.pipeline.tuning import tune
+from hams_services.pipeline.views import stream_load
 from hams_shared.bus.mailbox import Mailboxes
 from hams_shared.bus.protocol import Bus, Subscription
 from hams_shared.errors import DeadlineError, RefusedError
@@ -70,6 +72,7 @@ class DeployedGroup:
         self.runners = {name: StreamRunner(self._context, name, cache, self._spread) for name in played}
         self._infer_stream = infer_stream
         self._infer = Flow(self._context, infer_stream, lossless=True, publish=False, on_close=self._closed)
+        self._infer.core.ordered = False
         self._work: dict[str, list[asyncio.Task[None]]] = {}
         """By stream."""
         self._subscriptions: dict[str, Subscription] = {}
@@ -97,7 +100,8 @@ class DeployedGroup:
         if name in self.runners:
             self._events.open(name, flow.run_id, self.record)
         self._subscriptions[name] = await flow.subscribe()
-        self._work[name] = [owner.create_task(work) for work in (flow.run(), flow.run_previews(), flow.tune())]
+        tuned = tune(flow.name, flow.core, flow.log)
+        self._work[name] = [owner.create_task(work) for work in (flow.run(), flow.run_previews(), tuned)]
         self._publishing[name] = owner.create_task(flow.publisher.run())
 
     async def _resume(self) -> None:
@@ -191,7 +195,7 @@ class DeployedGroup:
 
     def loads(self) -> list[StreamLoad]:
         """Return what each stream has cost so far, and the single images if there were any."""
-        images = [self._infer.load()] if self._infer.core.ledger.submitted else []
+        images = [stream_load(infer.group, infer.core)] if (infer := self._infer).core.ledger.submitted else []
         return images + [runner.load() for runner in self.runners.values()]
 
     @property

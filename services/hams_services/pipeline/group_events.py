@@ -168,7 +168,8 @@ class GroupEvents:
         objects = {one["track"]: one for one in close.objects if "track" in one}
 
         def values(track: Track, zones: tuple[str, ...]) -> dict[str, Any]:
-            return object_values({**objects.get(track.id, {}), "zones": [*zones]}, close.shot.size)
+            one = objects.get(track.id, {})
+            return object_values({**one, "zones": [*zones]} if core.has_zones else one, close.shot.size)
 
         shot = Delivered(close.frame, close.id.captured, close.shot.media_time_s, close.shot.size, traceparent)
         if found := core.observe(shot, close.tracks, values):

@@ -15,7 +15,7 @@ Frames are seen, and delivered, in frame order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,6 +126,16 @@ class Selection:
             self.follower.end_all()
             self.known.clear()
 
+    def to_look_at(self, flights: Iterable[Flight]) -> Iterator[Flight]:
+        """Yield those of `flights` that can be looked at now; with tracks, none behind one that is still awaited."""
+        for flight in flights:
+            if flight.chosen is not None or (flight.plan is not None and flight.rules is None):
+                continue  # it was looked at, or was sent before anything was chosen
+            if flight.seen and flight.retry_at is None:
+                yield flight
+            elif self.in_order:
+                return
+
     def look(self, flight: Flight) -> Output:
         """Return what the root's answer about the frame is taken to be. Raises MessageError: it is no objects."""
         assert flight.rules is not None
@@ -204,7 +214,7 @@ class Selection:
             return True
         parent = rules.spec.nodes[node].parent
         assert parent is not None
-        around = {parent: one} if parent == rules.spec.root else self._around(parent, flight, parents[index])
+        around = self._around(parent, flight, one, parents[index])
         if condition.holds(object_values(self._described(node, flight, one, index), flight.shot.size, around)):
             return True
         one.setdefault("skipped", {})[node] = "when"
@@ -224,20 +234,20 @@ class Selection:
                 found[sibling] = known.answer or {}
         return found
 
-    def _around(self, node: str, flight: Flight, index: int) -> dict[str, dict[str, Any]]:
-        """Return by node what is around an object that `node` found in its parent's object `index`, and its answer."""
+    def _around(self, node: str, flight: Flight, one: dict[str, Any], index: int) -> dict[str, dict[str, Any]]:
+        """Return by node the object `one`, which `node` found in its parent's object `index`, and those around it.
+
+        Each has what else its node answered there, too.
+        """
         assert flight.join is not None
         assert flight.rules is not None
         spec, around = flight.rules.spec, dict[str, dict[str, Any]]()
         while (parent := spec.nodes[node].parent) is not None:
             output = flight.join.outputs[node]
-            item = output.items[output.sources.index(index)]
-            around[node] = answer_of(item)
+            around[node] = {**answer_of(output.items[output.sources.index(index)]), **one}
             objects, parents = flight.join.found_by(parent)
-            if parent == spec.root:
-                around[parent] = objects[index]
-            node, index = parent, parents[index]
-        return around
+            node, one, index = parent, objects[index], parents[index]
+        return {**around, node: one}
 
     def _next(self, node: str, flight: Flight, objects: list[dict[str, Any]], wanted: list[int]) -> list[int]:
         """Return the one object of those `wanted` that a slow node is asked about now; say why others have no answer.

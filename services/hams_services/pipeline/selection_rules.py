@@ -7,6 +7,7 @@ changed, frames under way end under the rules that they began with.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -74,8 +75,11 @@ class SelectionRules:
     def seen(self, root: Output, size: tuple[int, int]) -> list[dict[str, Any]]:
         """Return what the root found in all that it was given, without what stands in masks. Raises MessageError."""
         for found in root.items:
-            if not (isinstance(found, list) and all(isinstance(one, dict) and "box" in one for one in found)):
-                raise MessageError(f"node {self.spec.root} has track or regions, and found no objects")
+            if not (isinstance(found, list) and all(map(_is_object, found))):
+                raise MessageError(
+                    f"node {self.spec.root} has track or regions, and found what is no object: "
+                    "each has a box of four finite numbers, a score and a text as label"
+                )
         if self.as_found or self.stream is None:
             return [one for found in root.items for one in found]
         parts = views(self.stream.tiles, self.stream.roi, size)
@@ -108,6 +112,17 @@ class SelectionRules:
             return picks
         old, new = before.spec.nodes, self.spec.nodes
         return {n: one for n, one in picks.items() if n in self.order and old[n].parent == new[n].parent}
+
+
+def _is_object(one: object) -> bool:
+    """Whether it has the box, score and label of an object; what the task of a user returns may have any."""
+    if not isinstance(one, dict):
+        return False
+    box = one.get("box")
+    if not (isinstance(box, list | tuple) and len(box) == 4):
+        return False
+    finite = all(isinstance(v, int | float) and isfinite(v) for v in box)
+    return finite and isinstance(one.get("score"), int | float) and isinstance(one.get("label"), str)
 
 
 def networks_of(record: GroupRecord) -> dict[str, str]:

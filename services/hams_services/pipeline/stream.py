@@ -20,7 +20,7 @@ from hams_services.pipeline.sources.opening import open_source
 from hams_services.pipeline.sources.reader import Reader
 from hams_services.pipeline.sources.wall_clock import credible
 from hams_services.pipeline.stream_place import StreamPlace
-from hams_services.pipeline.views import StreamState
+from hams_services.pipeline.views import StreamState, stream_load
 from hams_shared.errors import HamsError, RefusedError, SourceError, as_hams_error
 from hams_shared.group.camera_url import redacted
 from hams_shared.group.regions import Regions
@@ -88,6 +88,8 @@ class StreamRunner:
         self._asked: float | None = None
         """When the read began that the source has not answered, monotonic s."""
         self._reader: Reader | None = None
+        self._read_s = 0.0
+        """CPU time of the readers before it, s."""
         self._source: Source | None = None
         """Read by its reader's thread; here only what it reports of itself is read."""
         self.place = StreamPlace(self.flow, lambda: self._kind, lambda: self.state == "ended")
@@ -180,8 +182,14 @@ class StreamRunner:
 
     def load(self) -> StreamLoad:
         """What the stream has cost so far."""
-        cpu_s = self._reader.cpu_s if self._reader is not None else 0.0
-        return self.flow.load(cpu_s)
+        read_s = self._read_s + (self._reader.cpu_s if self._reader is not None else 0.0)
+        return stream_load(self.flow.group, self.flow.core, read_s)
+
+    def _new_reader(self) -> Reader:
+        if self._reader is not None:
+            self._read_s += self._reader.cpu_s
+        self._reader = Reader(self.flow.name)
+        return self._reader
 
     def _with_source(self, view: StreamView) -> StreamView:
         if self._source is None:
@@ -270,7 +278,7 @@ class StreamRunner:
         return partial(open_source, self.spec, self._cache)
 
     async def _play_file(self) -> None:
-        reader = self._reader = Reader(self.flow.name)
+        reader = self._new_reader()
         try:
             await self._play_through(reader)
         finally:
@@ -328,7 +336,7 @@ class StreamRunner:
 
     async def _play_endless(self) -> None:
         """Take frames at the source's pace; a source that is lost, or not there yet, is opened again and again."""
-        reader = self._reader = Reader(self.flow.name)
+        reader = self._new_reader()
         self._media.period = None
         self._media.restart()
         try:

@@ -76,6 +76,10 @@ class StreamPlace:
 
         `own_clock`: frames come with times of their source.
         """
+        if self._identity not in ("", source.identity) and self.bookmarks.index:
+            text = "stream %s: its source, or which of its frames are read, is another one than before: it begins anew"
+            self.flow.log.warning(text, self.flow.name)
+            self.other_source()
         left = await self._settle(source.identity)
         if left is not None and left.ended:
             return False

@@ -37,7 +37,8 @@ class Timings:
         """Return frames/s of the last seconds while it is playing, of all delivered `frames` afterwards."""
         if playing:
             recent = sum(1 for at in self._recent if now - at <= RECENT_S)
-            return recent / min(RECENT_S, max(now - (self._first or now), 0.2))
+            oldest = self._recent[0] if len(self._recent) == KEPT else self._first or now
+            return recent / min(RECENT_S, max(now - oldest, 0.2))
         span = (self._last or 0.0) - (self._first or 0.0)
         return (frames - 1) / span if span > 0 else 0.0
 

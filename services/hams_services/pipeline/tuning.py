@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
+from hams_services.pipeline.core import StreamCore
 from hams_services.pipeline.tracking.cadence_agreement import tried
-from hams_services.pipeline.tracking.follower import Follower
 
 LOOK_S = 1.0
 """How often it is asked whether a trial is full, s."""
 
 
-async def tune(
-    name: str, follower_of: Callable[[], Follower | None], log: logging.LoggerAdapter[logging.Logger]
-) -> None:
+async def tune(name: str, core: StreamCore, log: logging.LoggerAdapter[logging.Logger]) -> None:
     """Carry out the trials of a stream called `name`, until cancelled. Its follower comes and goes with its rules."""
     while True:
         await asyncio.sleep(LOOK_S)
-        follower = follower_of()
+        follower = None if core.selection is None else core.selection.follower
         if follower is None or (trial := follower.trial) is None or not trial.full:
             continue
         found = await asyncio.to_thread(tried, trial)

@@ -12,7 +12,7 @@ from hams_shared.wire.messages.pipeline import StreamLoad, StreamView
 StreamState = Literal["waiting", "playing", "reconnecting", "paused", "ended", "failed"]
 
 
-def stream_load(group: str, core: StreamCore, read_cpu_s: float) -> StreamLoad:
+def stream_load(group: str, core: StreamCore, read_cpu_s: float = 0.0) -> StreamLoad:
     """Return what the frames have cost so far; `read_cpu_s`: CPU time of reading them."""
     ledger, selection = core.ledger, core.selection
     follower = None if selection is None else selection.follower

@@ -21,7 +21,7 @@ from hams_shared.group.three_valued import Kind
 TRACKED = ("track", "age_s", "velocity", "predicted", "zones")
 """What objects have of the tracker; those found in a crop take it from the object around them."""
 _BOX = ("x0", "y0", "x1", "y1", "width", "height", "area", "cx", "cy")
-_EMBEDDING = Refused("embeddings cannot be used in conditions", "with a gallery there are identity and similarity")
+_EMBEDDING = Refused("embeddings cannot be used in conditions", "rules of events know identity and similarity")
 
 
 def child_condition(nodes: Nodes, child: str, zones: Iterable[str] | None = None) -> Condition | None:

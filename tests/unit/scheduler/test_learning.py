@@ -225,6 +225,16 @@ def test_a_restarted_pipeline_starts_counting_anew() -> None:
     assert learned.frame_s("face", {"cam": READ_S}, 2) < 0.006
 
 
+def test_a_stream_that_is_opened_again_costs_what_it_did() -> None:
+    """Its reader counts anew in a pipeline of an older version; its frames go on."""
+    learned = Learned()
+    for one in (load(1, 0, 0, 0), load(101, 30_000, 120.0, 150.0)):
+        learned.piped(one)
+    before = learned.frame_s("face", {"cam": READ_S}, 2)
+    learned.piped(load(102, 30_025, 0.1, 150.125))
+    assert learned.frame_s("face", {"cam": READ_S}, 2) == pytest.approx(before, rel=0.05)
+
+
 def test_networks_that_share_a_cpu_are_taken_to_slow_each_other_down_until_it_is_measured() -> None:
     learned = Learned()
     assert learned.kappas([ONE, TWO], 3, [ONE]) == {(ONE, 2): 1.011, (ONE, 3): 1.022}

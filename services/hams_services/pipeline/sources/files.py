@@ -35,7 +35,7 @@ class Video(Media):
 
     def __init__(self, path: Path, *, keyframes: bool = False, hardware: Hardware = "none") -> None:
         self._path = path
-        self.identity = identity_of([path])
+        self.identity = identity_of([path]) + (":keyframes" if keyframes else "")
         if path.stat().st_size == 0:
             raise SourceError(f"{path} is empty: it has 0 bytes", "was it copied whole?")
         name = str(path)

@@ -120,7 +120,7 @@ class Tracker:
         self._book = np.empty(0, RECORD)
         """Of each track, in the order of the filters."""
         self._votes: dict[int, dict[str, float]] = {}
-        """Sums of scores by label of each track, where labels may change."""
+        """Sums of scores by label of each track that was detected while labels may change."""
         self._t: float | None = None
         self._next = 1
         self.refused = 0
@@ -246,12 +246,15 @@ class Tracker:
         book["detection"][rows] = found.given[chosen]
         book["seen"][rows] = self._t
         book["hits"][rows] += 1
-        book["score"][rows] = found.scores[chosen]
-        if not self.settings.per_label:
+        if self.settings.per_label:
+            self._votes.clear()
+        else:
             for row, label, score in zip(rows, found.labels[chosen], found.scores[chosen].tolist(), strict=True):
-                votes = self._votes[int(book["id"][row])]
+                before = {book["label"][row]: float(book["score"][row])}  # of a track that began by other settings
+                votes = self._votes.setdefault(int(book["id"][row]), before)
                 votes[label] = votes.get(label, 0.0) + score
                 book["label"][row] = max(sorted(votes), key=votes.__getitem__)
+        book["score"][rows] = found.scores[chosen]
 
     def _settle(self) -> list[Track]:
         """Give each track the state that its detection, or none, makes; return those that ended."""
@@ -315,7 +318,7 @@ class Tracker:
             ),
             ((book["hits"] >= 1).all(), "a track was never seen"),
             ((book["state"] <= LOST).all(), "a removed track is kept"),
-            (settings.per_label or set(self._votes) == set(ids.tolist()), "labels are kept of other tracks"),
+            (set(self._votes) <= set(ids.tolist()), "labels are kept of other tracks"),
         ):
             if not holds:
                 raise TrackingError(text)

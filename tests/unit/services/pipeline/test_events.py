@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -11,17 +12,22 @@ import pytest
 
 from hams_services.pipeline.buckets import DWELL_S
 from hams_services.pipeline.events import Delivered, EventCore, EventError
+from hams_services.pipeline.flight import Close, Outcome, Shot
 from hams_services.pipeline.group_events import GroupEvents
 from hams_services.pipeline.open_tracks import resumed
 from hams_services.pipeline.tracking.tracks import State, Track
 from hams_shared.bus.memory.client import InMemoryBus
 from hams_shared.bus.memory.server import MemoryServer
+from hams_shared.bus.protocol import Message
 from hams_shared.group.event_rules import EventsSpec
 from hams_shared.group.regions import Regions
+from hams_shared.group.spec import parse_group
+from hams_shared.wire import subjects
 from hams_shared.wire.codec import decode, encode
+from hams_shared.wire.frames import FrameId
 from hams_shared.wire.messages.events import Event, LineCounts, OpenTracks, PlaceCounts, ZoneCounts
 from hams_shared.wire.messages.histogram import Histogram
-from support.build import group_record
+from support.build import group_record, group_spec
 
 START = datetime(2026, 11, 30, 22, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()  # a Monday
 YARD = [(0.5, 0), (1, 0), (1, 1), (0.5, 1)]
@@ -131,6 +137,33 @@ def test_a_stream_that_is_not_followed_has_no_open_tracks() -> None:
     """Which is known, unlike of a pipeline of an earlier version, that does not count them."""
     assert GroupEvents(InMemoryBus(MemoryServer()), group_record()).counts("cam") == PlaceCounts(tracks=0)
     assert decode(PlaceCounts, b"\x82\xa5zones\x80\xa5lines\x80").tracks is None
+
+
+async def test_a_rule_knows_no_zone_in_a_stream_without_zones() -> None:
+    streams = {"door": {"source": "push", "zones": {"gate": YARD}}, "yard": {"source": "push"}}
+    data = group_spec(nodes=("det",), streams=streams).model_dump(mode="json", exclude_unset=True)
+    data["nodes"]["det"]["track"] = {}
+    data["events"] = {"rules": {"outside": {"when": "zone != 'gate'"}}}
+    record = group_record(parse_group(data))
+    fired: list[str] = []
+
+    async def on_event(message: Message) -> None:
+        event = decode(Event, message.data)
+        fired.extend([event.stream] if event.kind == "rule" else [])
+
+    track = Track(1, CONFIRMED, (10.0, 40.0, 20.0, 60.0), "person", 0.9, 1.0, (0.0, 0.0), 1.0, 0)
+    async with InMemoryBus(MemoryServer()) as bus, asyncio.TaskGroup() as owner:
+        await bus.subscribe(subjects.event("face"), on_event)
+        events = GroupEvents(bus, record)
+        await events.prepare(record, owner)
+        for stream in streams:
+            events.open(stream, "r1", record)
+            id = FrameId("face", stream, 0, 0, 1, START)
+            shot = Shot(1.0, (200, 100))
+            close = Close(0, Outcome.DELIVERED, objects=[], id=id, record=record, shot=shot, tracks=[track])
+            await events.observe(stream, "r1", close)
+        await events.stop(for_good=True)
+    assert fired == ["door"]
 
 
 def test_there_are_no_more_tracks_than_room() -> None:

@@ -37,8 +37,8 @@ class World:
         self.now = 0.0
         self.route(1)
 
-    def route(self, epoch: int, lost: tuple[str, ...] = ()) -> None:
-        places = {node: f"h.b.{node}" for node in self.spec.nodes}
+    def route(self, epoch: int, lost: tuple[str, ...] = (), **moved: str) -> None:
+        places = {node: moved.get(node, f"h.b.{node}") for node in self.spec.nodes}
         self.take(self.core.route(plan(epoch, places, self.spec), lost, self.now))
 
     def take(self, commands: list[Command]) -> None:
@@ -181,6 +181,70 @@ def test_a_lost_device_costs_a_child_and_no_track() -> None:
     ]
 
 
+def test_a_lost_device_of_a_child_takes_the_frames_that_the_root_still_has() -> None:
+    world = World(spec_of({"track": {}}, {"age": {}}))
+    world.submit(2)
+    world.take(world.core.route(None, ("h.b.age",), world.now))
+    world.answer(0, "det", [thing(100)])  # of the attempt that is lost
+    world.route(2, age="h.c.age")
+    assert [(one.id.frame, one.node, one.id.attempt) for one in world.sent] == [
+        (frame, "det", attempt) for attempt in (0, 1) for frame in (0, 1)
+    ]
+    for frame in (0, 1):
+        world.answer(frame, "det", [thing(100)])
+        assert world.sent[-1].device == "h.c.age"
+        world.answer(frame, "age")
+    assert [(frame, len(objects)) for frame, objects in world.results] == [(0, 1), (1, 1)]
+    assert world.core.resent == 2
+    assert world.core.idle
+
+
+def test_a_live_frame_ends_at_once_when_the_device_of_a_child_is_lost() -> None:
+    world = World(spec_of({"track": {}}, {"age": {}}), lossless=False)
+    world.submit()
+    world.take(world.core.route(None, ("h.b.age",), world.now))
+    assert [(one.frame, one.reason) for one in world.closed] == [(0, "device-lost")]
+
+
+def test_a_lost_device_of_a_child_that_waits_for_a_sibling() -> None:
+    world = World(spec_of({}, {"kind": {"when": "score > 0.5"}, "adult": {"when": "kind.value >= 18"}}))
+    world.submit()
+    world.answer(0, "det", [thing(100)])
+    world.route(2, lost=("h.b.adult",), adult="h.c.adult")
+    world.answer(0, "kind", [{"value": 30}])
+    assert [(one.node, one.device, one.id.attempt) for one in world.sent[-2:]] == [
+        ("kind", "h.b.kind", 1),
+        ("adult", "h.c.adult", 1),
+    ]
+
+
+def test_no_frame_is_lost_for_the_device_of_a_slow_child() -> None:
+    world = World(spec_of({"track": {}}, {"age": {"cadence": "track", "budget": 0.5}}))
+    world.submit()
+    world.take(world.core.route(None, ("h.b.age",), world.now))
+    world.answer(0, "det", [])
+    assert [frame for frame, _ in world.results] == [0]
+
+
+def test_a_frame_that_is_sent_again_is_followed_before_the_next_one() -> None:
+    """Its root answers the lost attempt while no plan is in force."""
+    world = World(spec_of({"track": {}}, {"age": {}}))
+    both = plan(2, {node: f"h.b.{node}" for node in world.spec.nodes}, world.spec)
+    halves = {"det": {"h.b.det": 1.0}, "age": {"h.b.age": 0.5, "h.c.age": 0.5}}
+    world.take(world.core.route(both.model_copy(update={"shares": halves}), (), world.now))
+    world.submit(2)
+    lost, kept = (one.route["age"] for one in world.sent)
+    assert lost != kept
+    world.take(world.core.route(None, (lost,), world.now))
+    for frame in (1, 0):
+        world.answer(frame, "det", [thing(100)])
+    world.route(3, age=kept)
+    world.answer(0, "det", [thing(100)])
+    for frame in (0, 1):
+        world.answer(frame, "age")
+    assert [(f, one["track"], one["age_s"]) for f, [one] in world.results] == [(0, 1, 0.0), (1, 1, 0.1)]
+
+
 def test_a_failed_look_is_made_up_for_at_the_next_frame() -> None:
     world = World(spec_of({"track": {}, "cadence": 4}, {}), lossless=False, window=3)
     world.submit(2)
@@ -263,6 +327,68 @@ def test_a_condition_of_a_grandchild_sees_the_objects_around() -> None:
     [(_, objects)] = world.results
     assert objects[0]["plate"]["objects"][0]["text"] == {"value": 0}
     assert objects[1]["plate"]["objects"][0]["skipped"] == {"text": "when"}
+
+
+@pytest.mark.parametrize(
+    ("when", "runs"),
+    [
+        ("plate.score > 0.5", True),
+        ("plate.score > 0.95", False),
+        ("plate.label == 'plate'", True),
+        ("plate.box.width > 10", True),
+        ("det.label == 'car'", True),
+    ],
+)
+def test_a_condition_sees_the_object_around_of_each_detector_above(when: str, runs: bool) -> None:
+    nodes = {"plate": {}, "text": {"parent": "plate"}, "kind": {"parent": "text", "when": when}}
+    world = World(spec_of({}, nodes))
+    world.submit()
+    world.answer(0, "det", [thing(100) | {"label": "car"}])
+    plate = {"box": [110, 150, 130, 160], "score": 0.9, "label": "plate"}
+    found = {"plate": [plate], "text": [{"box": [112, 152, 116, 158], "score": 0.8, "label": "char"}]}
+    for node, objects in found.items():
+        world.take(world.core.output(output(world.sent[0].id, node, [[dict(one) for one in objects]], [0]), world.now))
+    assert [one.node for one in world.sent[1:]] == ["kind"] * runs
+
+
+def test_a_condition_sees_what_a_describing_parent_found_and_described() -> None:
+    nodes = {"pose": {}, "hand": {"parent": "pose", "when": "pose.yaw > 10 and pose.label == 'hand'"}}
+    world = World(spec_of({}, nodes))
+    world.submit()
+    world.answer(0, "det", [thing(100)])
+    parts = [{"box": [110, 150, 130, 160], "score": 0.9, "label": label} for label in ("hand", "foot")]
+    item = {"yaw": 30.0, "objects": parts}
+    world.take(world.core.output(output(world.sent[0].id, "pose", [item], [0]), world.now))
+    assert [(one.node, one.sources) for one in world.sent[1:]] == [("hand", [0])]
+
+
+@pytest.mark.parametrize("det", [{"track": {}}, {}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"label": 3}, {"score": None}, {"score": "0.9"}, {"box": [0, 0, 1, 1, 2]}, {"box": [0, 0, "a", 1]}, {"box": 7}],
+)
+def test_objects_of_a_wrong_type_fail_their_frame_by_name(det: dict[str, Any], wrong: dict[str, Any]) -> None:
+    world = World(spec_of(det, {"age": {"when": "score > 0.5"}}, mask=[[[0.9, 0], [1, 0], [1, 1]]]))
+    world.submit(2)
+    world.answer(0, "det", [thing(100) | wrong])
+    world.answer(1, "det", [thing(100)])
+    world.answer(1, "age")
+    assert [(one.frame, one.outcome, one.reason) for one in world.closed] == [
+        (0, Outcome.FAILED, "bad-message"),
+        (1, Outcome.DELIVERED, ""),
+    ]
+    assert "node det" in world.closed[0].detail
+
+
+def test_what_a_condition_cannot_read_fails_its_frame_and_no_other() -> None:
+    """Nothing here looks at objects before: the root has neither tracks nor regions."""
+    world = World(spec_of({}, {"age": {"when": "score > 0.5"}}))
+    world.submit(2)
+    world.answer(0, "det", [7])
+    assert [(one.frame, one.outcome, one.reason) for one in world.closed] == [(0, Outcome.FAILED, "internal")]
+    world.take(world.core.tick(1.0))
+    world.answer(1, "det", [])
+    assert [frame for frame, _ in world.results] == [1]
 
 
 def test_nothing_is_asked_where_no_object_is_one_for_the_node() -> None:

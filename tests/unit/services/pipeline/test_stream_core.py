@@ -55,6 +55,27 @@ def test_results_leave_in_frame_order() -> None:
     assert [frame for frame, _, _ in closes(answer(stream, first))] == [0, 1]
 
 
+def test_single_images_do_not_wait_for_each_other() -> None:
+    stream = StreamCore("cam", True, 2, deadline_s=1.0, ordered=False)
+    stream.route(A, (), 0.0)
+    [first], [second] = sends(submit(stream)), sends(submit(stream))
+    assert closes(answer(stream, second)) == [(1, Outcome.DELIVERED, "")]
+    stream.validate()
+    assert stream.published(0.2) == []
+    assert closes(answer(stream, first)) == [(0, Outcome.DELIVERED, "")]
+    assert stream.published(0.2) == []
+    assert stream.idle
+    stream.validate()
+
+
+def test_objects_that_cannot_be_joined_fail_their_frame_at_once() -> None:
+    stream = core(lossless=True)
+    [send] = sends(submit(stream))
+    stream.output(output(send.id, "det", [[7]], [0]), 0.1)
+    assert closes(stream.output(output(send.id, "age", [{"value": 30}], [0]), 0.1)) == [(0, Outcome.FAILED, "internal")]
+    stream.validate()
+
+
 def test_lossless_reads_no_further_than_its_window() -> None:
     stream = core(lossless=True, window=2)
     [first], _ = sends(submit(stream)), submit(stream)

@@ -78,7 +78,7 @@ def test_what_a_child_may_refer_to(child: str, when: str) -> None:
         ("ocr", "vehicle.color.label == 'red'", "column 9 of the value: nodes.ocr.when: color is neither a sibling"),
         ("color", "vehicle.plate.score > 1", "plate is a node, not a field of vehicle (write plate, without vehicle)"),
         ("ocr", "vehicle.zone == 'gate'", "vehicle has no field zone (write zone, or 'NAME' in vehicle.zones)"),
-        ("color", "plate.embedding == 1", "embeddings cannot be used in conditions (with a gallery there are identity"),
+        ("color", "plate.embedding == 1", "embeddings cannot be used in conditions (rules of events know identity"),
         (
             "color",
             "zone == 'gaet'",

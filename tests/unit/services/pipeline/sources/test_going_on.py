@@ -118,3 +118,4 @@ def test_other_contents_are_another_source(tmp_path: Path) -> None:
     assert opened(tmp_path).identity != before
     video = written(tmp_path / "v.mp4", "libx264", {})
     assert len(opened(video).identity) == 32
+    assert opened(video, decode={"every": "keyframe"}).identity != opened(video).identity  # other numbers

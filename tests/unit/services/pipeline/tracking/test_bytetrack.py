@@ -245,6 +245,20 @@ def test_without_labels_the_largest_sum_of_scores_names_a_track() -> None:
     tracker.validate()
 
 
+def test_whether_labels_count_changes_while_a_track_is_open() -> None:
+    tracker = Tracker(Settings(confirm_hits=1))
+    labels = []
+    looks = [(True, "car", 0.6), *[(False, "truck", 0.5)] * 2, (True, "truck", 0.5), (False, "car", 0.6)]
+    for frame, (per_label, label, score) in enumerate(looks):
+        tracker.settings = Settings(confirm_hits=1, per_label=per_label)
+        tracker.validate()
+        (track,) = look(tracker, frame * 0.1, at(100, label=label, score=score))
+        tracker.validate()
+        labels.append((track.id, track.label))
+    # sums: car 0.6; 0.6 · 0.5; 0.6 · 1.0; none; truck 0.5 · car 0.6
+    assert labels == [(1, "car"), (1, "car"), (1, "truck"), (1, "truck"), (1, "car")]
+
+
 def test_the_end_of_a_stream_ends_all() -> None:
     tracker = Tracker()
     look(tracker, 0.0, at(100), at(200))
