@@ -90,6 +90,8 @@ class AgentService:
         self._bus, self._cache, self._own_process = bus, cache, own_process
         self._record = device_record(backend, host)
         self._state, self._announce = core.AgentState(self.device), asyncio.Event()
+        self._connections = 1
+        """To a broker, so far."""
         self._clock, self._started = clock, clock.now()
         self._unread: dict[str, WireError] = {}  # by group: why its newest plan cannot be read
         self._loads: asyncio.Queue[core.LoadNode] = asyncio.Queue()  # bounded by the plans' nodes
@@ -190,6 +192,7 @@ class AgentService:
 
     def on_reconnect(self) -> None:
         """The broker is back: its store may be empty, so what this agent holds is announced again."""
+        self._connections += 1
         self._do(core.BrokerSeen(there=True))
         self._registration.lost()
         self._announce.set()
@@ -243,6 +246,7 @@ class AgentService:
                 device=self.device,
                 incarnation=self._record.incarnation,
                 sequence=sequence,
+                connections=self._connections,
                 assignments=self._state.view(),
                 epoch=self._state.epoch,
                 nodes=self.executor.loads(),

@@ -17,7 +17,7 @@ SILENCE_S = 1.5
 FAST, SLOW = "box.stub.fast", "box.stub.slow"
 
 
-async def serving(world: System, mode: str = "lossless") -> Listener:
+async def serving(world: System, mode: str = "lossless", fps: float = 0) -> Listener:
     """A fast device that serves and a slow one that may stand in; a group that is fed."""
     world.scheduler()
     world.pipeline()
@@ -26,7 +26,7 @@ async def serving(world: System, mode: str = "lossless") -> Listener:
     await world.until(lambda: states(world, "alive", "alive"))
     await world.deploy(light({"mode": mode}))
     results = await world.listen()
-    world.play(fps=25 if mode == "live" else 0)
+    world.play(fps=25 if mode == "live" else fps)
     await world.until(lambda: len(results.received) >= 20)
     assert results.devices[-1] == FAST
     return results
@@ -139,6 +139,18 @@ async def test_a_short_cut_changes_nothing(world: System) -> None:
         world.parts[FAST].bus.heal()
         await more(world, results)
     assert (await world.group()).active == before
+    results.check()
+
+
+async def test_work_that_a_short_cut_lost_is_sent_again_at_once(world: System) -> None:
+    results = await serving(world, fps=10)
+    for _ in range(5):
+        world.parts[FAST].bus.cut()
+        await world.later(SILENCE_S / 2)
+        world.parts[FAST].bus.heal()
+        healed = world.clock.now()
+        await more(world, results, 5)
+        assert world.clock.now() - healed < 2.0  # a frame's deadline is later
     results.check()
 
 

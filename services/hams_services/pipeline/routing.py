@@ -7,7 +7,8 @@
 - Until a new plan's devices have all reported that they have loaded it, the plan before counts, while theirs have it.
 - A record whose active plan is older than the known one comes from a scheduler that no longer leads: it is ignored.
 - A deleted record, or a device that is not ready, means: frames wait for the next plan.
-- A device that is lost or has restarted has lost its work. After an outage of the broker all devices have.
+- A device that is lost or has restarted has lost its work, as has one that was cut off from the broker for less time
+  than that takes, unless it is on this host. After an outage of the broker all devices have.
 - While the broker is away no heartbeat arrives, so no device counts as lost.
 """
 
@@ -100,10 +101,13 @@ class Routes:
         if (known := self.plans.get(group)) is not None:
             self.over[group] = known.newest
 
-    def heartbeat(self, heartbeat: Heartbeat, now: float) -> list[Reroute]:
-        """Take a heartbeat."""
-        restarted = self.live.heard(heartbeat, now) == "restarted"
-        return self._all(frozenset({heartbeat.device}) if restarted else NONE)
+    def heartbeat(self, heartbeat: Heartbeat, now: float, mailbox: str = "") -> list[Reroute]:
+        """Take a heartbeat; `mailbox`: of the agent, where its work goes there and not by the broker."""
+        known = self.live.peers.get(heartbeat.device)
+        lost = self.live.heard(heartbeat, now) == "restarted"
+        if known is not None and not mailbox and heartbeat.connections != known.heartbeat.connections:
+            lost = True
+        return self._all(frozenset({heartbeat.device}) if lost else NONE)
 
     def tick(self, now: float) -> list[Reroute]:
         """Look for lost devices; to be called several times a second."""

@@ -228,7 +228,8 @@ class PipelineService:
     async def _on_heartbeat(self, message: Message) -> None:
         heartbeat = codec.decode(Heartbeat, message.data)
         self._peers.heartbeat(heartbeat)
-        self._reroute(self._routes.heartbeat(heartbeat, self._clock.now()))
+        mailbox = self._peers.mailbox(heartbeat.device)
+        self._reroute(self._routes.heartbeat(heartbeat, self._clock.now(), mailbox))
 
     async def _tick(self) -> None:
         while True:

@@ -129,6 +129,9 @@ class Heartbeat(OfAgent):
     assignments: tuple[AssignmentState, ...] = ()
     epoch: int = Field(0, ge=0, description="highest of all plans that the agent has seen")
     nodes: tuple[NodeLoad, ...] = ()
+    connections: int = Field(
+        0, ge=0, description="that it made to a broker so far: by another one than before, work on its way is lost"
+    )
     lanes: int = Field(1, ge=1, description="inferences that the device computes at a time")
     queue: int = Field(0, description="work waiting")
     busy_s: float = Field(0.0, description="seconds of computing since start")

@@ -156,6 +156,16 @@ EVENTS: list[tuple[str, Callable[[Routes], list[Reroute]], list[Reroute]]] = [
         lambda r: r.heartbeat(heartbeat(ONE, ("face", 1), incarnation="i2"), 0.1),
         [Reroute("face", OLD, frozenset({ONE}))],
     ),
+    (
+        "the device was cut off from the broker",
+        lambda r: r.heartbeat(ready(1)[0].model_copy(update={"connections": 2}), 0.1),
+        [Reroute("face", OLD, frozenset({ONE}))],
+    ),
+    (
+        "the device was cut off, and its work comes to its mailbox",
+        lambda r: r.heartbeat(ready(1)[0].model_copy(update={"connections": 2}), 0.1, "hams-mailbox-a"),
+        [],
+    ),
     ("all are heard in time", lambda r: r.tick(0.1), []),
     ("both devices are lost", silence, [Reroute("face", None, BOTH, changed=True)]),
     ("the broker was away", Routes.reconnected, [Reroute("face", None, BOTH, changed=True)]),
