@@ -70,6 +70,8 @@ class AgentService:
 
     _store: ModelStore | None = None
     """Opened by :meth:`run`."""
+    _connections = 1
+    """To a broker, so far."""
 
     def __init__(
         self,
@@ -90,8 +92,6 @@ class AgentService:
         self._bus, self._cache, self._own_process = bus, cache, own_process
         self._record = device_record(backend, host)
         self._state, self._announce = core.AgentState(self.device), asyncio.Event()
-        self._connections = 1
-        """To a broker, so far."""
         self._clock, self._started = clock, clock.now()
         self._unread: dict[str, WireError] = {}  # by group: why its newest plan cannot be read
         self._loads: asyncio.Queue[core.LoadNode] = asyncio.Queue()  # bounded by the plans' nodes
