@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hams_services.security.roles import NAMED, Role, roles
+from hams_services.security.roles import KEPT, NAMED, Role, roles
 from hams_shared.bus.memory.store import matches
 from hams_shared.wire import subjects
 
@@ -75,4 +75,4 @@ def of_broker() -> list[str]:
 
 def may(role: Role, subject: str) -> bool:
     """Whether `role` may publish on `subject`."""
-    return any(matches(pattern, subject) for pattern in (*role.publish, f"_INBOX_{role.user}.>"))
+    return subject not in KEPT and any(matches(pattern, subject) for pattern in (*role.publish, f"_INBOX_{role.user}.>"))

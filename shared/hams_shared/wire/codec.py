@@ -22,6 +22,10 @@ MAX_ITEMS = 1 << 20
 """Most elements a received array or map may claim: a few bytes must not make us allocate gigabytes."""
 
 
+MOST = 1 << 53
+"""Largest whole number in a control message, either sign: JSON holds it exactly, and the sum of two can be packed."""
+
+
 def pack(value: Any) -> bytes:
     """Encode plain values (None, bool, int, float, str, bytes, list, dict)."""
     packed: bytes = msgpack.packb(value, use_bin_type=True)
@@ -52,6 +56,20 @@ def unpack(data: bytes) -> Any:
         raise MessageError(f"not msgpack: {type(error).__name__}: {error}"[:200]) from None
 
 
+def _check_numbers(value: Any) -> None:
+    """Raise MessageError for a whole number beyond :data:`MOST`: who counts on from it could not pack the next one."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if type(one) is int:
+            if not -MOST <= one <= MOST:
+                raise MessageError("a number is larger than 2^53")
+        elif type(one) is dict:
+            left.extend(one.values())
+        elif type(one) is list:
+            left.extend(one)
+
+
 def encode(message: BaseModel, without: Iterable[str] = ()) -> bytes:
     """Encode a control message; of its fields those in `without` do not travel."""
     return pack(message.model_dump(mode="python", exclude=set(without) or None))
@@ -60,6 +78,7 @@ def encode(message: BaseModel, without: Iterable[str] = ()) -> bytes:
 def decode(kind: type[M], data: bytes) -> M:
     """Decode and check a control message. Raises MessageError that names the wrong fields."""
     value = unpack(data)
+    _check_numbers(value)
     try:
         return kind.model_validate(value)
     except ValidationError as error:

@@ -9,6 +9,9 @@ from pydantic import ConfigDict, Field
 from hams_shared.wire.messages.base import Wire, WireError
 from hams_shared.wire.messages.group import ModelRef
 
+MOST_EPOCH = 1 << 52
+"""Of what an agent says: the scheduler counts on from it, and no plan may have an epoch that cannot be packed."""
+
 
 class OfAgent(Wire):
     """Base of what agents report: it is calculated with, so that each number is finite."""
@@ -92,7 +95,7 @@ class AssignmentState(OfAgent):
     """An agent's progress with one plan of one group."""
 
     group: str
-    epoch: int
+    epoch: int = Field(le=MOST_EPOCH)
     state: Literal["loading", "ready", "refused"]
     loaded: int = 0
     total: int = 0
@@ -127,7 +130,7 @@ class Heartbeat(OfAgent):
     incarnation: str
     sequence: int
     assignments: tuple[AssignmentState, ...] = ()
-    epoch: int = Field(0, ge=0, description="highest of all plans that the agent has seen")
+    epoch: int = Field(0, ge=0, le=MOST_EPOCH, description="highest of all plans that the agent has seen")
     nodes: tuple[NodeLoad, ...] = ()
     connections: int = Field(
         0, ge=0, description="that it made to a broker so far: by another one than before, work on its way is lost"
