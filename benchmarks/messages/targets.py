@@ -75,4 +75,5 @@ def of_broker() -> list[str]:
 
 def may(role: Role, subject: str) -> bool:
     """Whether `role` may publish on `subject`."""
-    return subject not in KEPT and any(matches(pattern, subject) for pattern in (*role.publish, f"_INBOX_{role.user}.>"))
+    allowed = (*role.publish, f"_INBOX_{role.user}.>")
+    return subject not in KEPT and any(matches(pattern, subject) for pattern in allowed)

@@ -53,6 +53,16 @@ async def test_a_plan_that_an_earlier_leader_created_in_the_last_moment_is_taken
         assert (await stored(a, name)).newest == 6
 
 
+async def test_a_plan_under_the_name_of_another_group_is_none_and_gives_way(connect: Any, name: str) -> None:
+    async with connect() as bus:
+        kv = await bus.kv(name)
+        await kv.put("face", codec.encode(record(9).model_copy(update={"group": "other"})))
+        store = PlanStore(kv)
+        assert await store.fence(term=2) == []
+        await store.store(record(1), term=2)
+        assert (await stored(bus, name)).group == "face"
+
+
 async def test_a_write_whose_answer_was_lost_is_not_written_twice(connect: Any, name: str) -> None:
     async with connect() as bus:
         kv = await bus.kv(name)

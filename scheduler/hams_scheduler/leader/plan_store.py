@@ -226,10 +226,14 @@ def _decoded(entry: Entry | None) -> PlanRecord | None:
     if entry is None or entry.value is None:
         return None
     try:
-        return codec.decode(PlanRecord, entry.value)
+        found = codec.decode(PlanRecord, entry.value)
     except MessageError as error:
         log.error("plan of %s ignored: %s", entry.key, error)
         return None
+    if not found.belongs(entry.key):
+        log.error("plan of %s ignored: it is of another group", entry.key)
+        return None
+    return found
 
 
 def _in_term(record: PlanRecord, term: int) -> bytes:
