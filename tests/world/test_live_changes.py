@@ -16,7 +16,7 @@ from hams_shared.errors import InfeasibleError, RefusedError
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.pipeline import PipelineLoad
 from support.world.stub import StubDevice
-from support.world.system import Listener, System, boxes_and_light, light, picture, values
+from support.world.system import Listener, System, boxes_and_light, light, picture, pictures, values
 
 SOON_S = 1.0
 """A change that loads nothing is in force within this time, s."""
@@ -257,10 +257,7 @@ async def _idle(world: System) -> bool:
 
 
 async def test_a_paused_file_goes_on_where_it_was(world: System) -> None:
-    folder = world.folder / "pictures"
-    folder.mkdir()
-    for number in range(60):
-        cv2.imwrite(str(folder / f"{number:03}.png"), picture(number))
+    folder = pictures(world.folder / "pictures", range(60))
     await world.box(a=StubDevice(fps=40))
     group = light({"source": str(folder), "pace": "max"}, in_flight=2)
     await world.deploy(changed(group, "streams.s0.paused", True))
@@ -288,10 +285,7 @@ async def test_a_paused_file_goes_on_where_it_was(world: System) -> None:
 
 
 async def test_a_folder_that_is_another_one_after_a_pause_begins_anew(world: System) -> None:
-    folder = world.folder / "pictures"
-    folder.mkdir()
-    for number in range(30):
-        cv2.imwrite(str(folder / f"{number:03}.png"), picture(number))
+    folder = pictures(world.folder / "pictures", range(30))
     await world.box(a=StubDevice(fps=40))
     group = light({"source": str(folder), "pace": "max"}, in_flight=2)
     await world.deploy(group)
@@ -304,8 +298,7 @@ async def test_a_folder_that_is_another_one_after_a_pause_begins_anew(world: Sys
     before = len(results.received)
     for path in folder.iterdir():
         path.unlink()
-    for number in range(50, 53):
-        cv2.imwrite(str(folder / f"{number:03}.png"), picture(number))
+    pictures(folder, range(50, 53))
     await world.deploy(group)
     await world.until(lambda: _state(world, "ended"))
     await world.until(lambda: len(results.received) == before + 3)

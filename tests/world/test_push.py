@@ -15,7 +15,7 @@ from hams_services.pipeline.retries import NOT_FINITE_ATTEMPTS
 from hams_services.pipeline.service import UNDER_WAY
 from hams_shared.errors import BadInputError, DeadlineError, NotFoundError, OverloadedError, RefusedError, SourceError
 from support.world.stub import StubDevice
-from support.world.system import SIZE, STEP, Listener, System, light, picture, values
+from support.world.system import SIZE, STEP, Listener, System, light, picture, pictures, values
 
 FPS = 10.0
 
@@ -221,10 +221,7 @@ async def test_outputs_of_one_node_can_be_tapped_before_the_join(world: System) 
 
 
 async def test_a_stream_that_was_a_file_times_pushed_frames_by_their_arrival(world: System) -> None:
-    folder = world.folder / "pictures"
-    folder.mkdir()
-    for number in range(3):
-        cv2.imwrite(str(folder / f"{number}.png"), picture(number))
+    folder = pictures(world.folder / "pictures", range(3))
     await world.box(a=StubDevice(fps=100))
     await world.deploy(light({"source": str(folder), "pace": "max", "fps": 25}))
     results = await world.listen()

@@ -9,9 +9,11 @@ import pytest
 
 from hams_services.pipeline import event_outbox
 from hams_services.pipeline.group_events import KEEP_OPEN_S
+from hams_services.pipeline.service import PipelineService
 from hams_shared.bus.journal import events_journal
 from hams_shared.bus.protocol import Bus, Journal
 from hams_shared.errors import DeadlineError
+from support.world.parts import Part
 from support.world.stub import StubDevice
 from support.world.system import Listener, System, boxes_and_light, picture
 
@@ -177,6 +179,16 @@ async def test_events_of_tracks_zones_and_rules_outlive_a_pipeline(world: System
     await world.later(3.0)
 
 
+async def yard(world: System) -> Part[PipelineService]:
+    """A group that tracks what is in the yard, and the pipeline that serves it."""
+    world.scheduler()
+    pipeline = world.pipeline()
+    world.agent("one", StubDevice(fps=40))
+    await world.alive(1)
+    await world.deploy(tracked({"track": {"confirm_hits": 1}}, {"cadence": "track"}, stream=YARD))
+    return pipeline
+
+
 async def stays(world: System, seconds: float) -> None:
     """Show two things that do not move; one of them is in the zone."""
     for number in range(int(2 * seconds)):
@@ -199,11 +211,7 @@ async def ends(world: System) -> list[tuple[str, int, float]]:
 
 @pytest.mark.parametrize("killed", [False, True])
 async def test_who_is_in_a_zone_for_long_was_there_until_the_pipeline_stopped(world: System, killed: bool) -> None:
-    world.scheduler()
-    pipeline = world.pipeline()
-    world.agent("one", StubDevice(fps=40))
-    await world.alive(1)
-    await world.deploy(tracked({"track": {"confirm_hits": 1}}, {"cadence": "track"}, stream=YARD))
+    pipeline = await yard(world)
     await stays(world, 100)
     await (pipeline.kill() if killed else pipeline.stop())
     pipeline.start()
@@ -222,11 +230,7 @@ async def ended(world: System) -> bool:
 async def test_tracks_of_before_end_once_the_broker_gives_its_events(
     world: System, away_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.scheduler()
-    pipeline = world.pipeline()
-    world.agent("one", StubDevice(fps=40))
-    await world.alive(1)
-    await world.deploy(tracked({"track": {"confirm_hits": 1}}, {"cadence": "track"}, stream=YARD))
+    pipeline = await yard(world)
     await stays(world, 15)
     await pipeline.stop()
     back = world.clock.now() + away_s

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from hams_client import Result
@@ -31,6 +33,14 @@ STEP = 4
 def picture(number: int) -> np.ndarray:
     """A grey picture by which its frame can be told."""
     return np.full((SIZE[1], SIZE[0], 3), number % 60 * STEP, np.uint8)
+
+
+def pictures(folder: Path, numbers: Iterable[int]) -> Path:
+    """Write pictures to a folder, in the order of their numbers, and return it."""
+    folder.mkdir(exist_ok=True)
+    for number in numbers:
+        cv2.imwrite(str(folder / f"{number:03}.png"), picture(number))
+    return folder
 
 
 def model(text: str) -> tuple[ModelRef, bytes]:

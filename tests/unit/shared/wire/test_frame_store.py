@@ -28,15 +28,21 @@ def image(value: int, height: int = 4) -> np.ndarray:
     return np.full((height, 6, 3), value, np.uint8)
 
 
+def filled(store: FrameStore) -> np.ndarray:
+    """Read frame 1, all of value 2, into blank memory of the store."""
+    [blank] = store.blanks(1)
+    assert blank is not None
+    blank[:] = 2
+    store.put(1, blank)
+    return blank
+
+
 @needs_shm
 def test_a_frame_read_into_blank_memory_is_not_copied() -> None:
     store = FrameStore(2)
     assert store.blanks(1) == [None]  # the size is not known yet
     store.put(0, image(1))
-    [blank] = store.blanks(1)
-    assert blank is not None
-    blank[:] = 2
-    store.put(1, blank)
+    blank = filled(store)
     found = store.get(1)
     assert found is not None
     pixels, pointer = found
@@ -77,10 +83,7 @@ def test_memory_that_a_read_left_behind_still_has_is_not_used_until_it_is_given_
     assert left is not None
     give_back = store.abandon()
     store.taken(())
-    [blank] = store.blanks(1)
-    assert blank is not None
-    blank[:] = 2
-    store.put(1, blank)
+    filled(store)
     found = store.get(1)
     assert found is not None
     assert found[1] is not None
