@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import IO
+
+LOCKED_S = 10.0
+"""Longest wait for a file that another process changes, s: a change takes milliseconds."""
+LOOK_S = 0.01
 
 
 def lock(file: int | IO[bytes] | IO[str]) -> bool:
@@ -19,3 +24,12 @@ def lock(file: int | IO[bytes] | IO[str]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def wait_for_lock(file: int | IO[bytes] | IO[str]) -> None:
+    """Lock an open file as :func:`lock` does, waiting for a process that holds it. Raises TimeoutError, an OSError."""
+    end = time.monotonic() + LOCKED_S
+    while not lock(file):
+        if time.monotonic() >= end:
+            raise TimeoutError(None, f"another process has held the lock for {LOCKED_S:g} s")
+        time.sleep(LOOK_S)

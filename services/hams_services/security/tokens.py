@@ -23,6 +23,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hams_shared.errors import BadInputError, CredentialsError, ForbiddenError, NotFoundError, UnauthenticatedError
+from hams_shared.locks import wait_for_lock
 from hams_shared.runtime import files
 from hams_shared.runtime.process import state_folder
 
@@ -161,9 +162,7 @@ def remove(path: Path, name: str) -> None:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Let one process at a time change `path`: two at once would lose a change. Its folder is locked, since a change
-    replaces the file. Raises CredentialsError: there can be no such folder."""
-    import fcntl  # not where only the gateway reads them, on other systems
-
+    replaces the file. Raises CredentialsError: there can be no such folder, or another process keeps it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = os.open(path.parent, os.O_RDONLY)
@@ -171,7 +170,9 @@ def _alone(path: Path) -> Iterator[None]:
         raise CredentialsError(f"cannot write the tokens {path}: {error.strerror}") from None
     try:
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+            wait_for_lock(folder)
+        except TimeoutError as error:
+            raise CredentialsError(f"cannot write the tokens {path}: {error.strerror}") from None
         except OSError as error:
             if error.errno not in (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP):
                 raise  # those are file systems that lock no folders (NFS)

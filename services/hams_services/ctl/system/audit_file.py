@@ -6,7 +6,6 @@ Without one, entries wait in ``audit-waiting.jsonl`` beside the state, for the n
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from hams_services.ctl.console import broker_url
 from hams_shared.bus.audit import Audit, entry, login
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import HamsError
+from hams_shared.locks import wait_for_lock
 from hams_shared.runtime.process import state_folder
 from hams_shared.runtime.runfile import running
 from hams_shared.wire.messages.audit import AuditEntry, AuditWhat
@@ -34,7 +34,10 @@ def waiting_file() -> Path:
 
 
 def tell(what: AuditWhat, target: str, text: str) -> None:
-    """Tell of a change of files; blocks for 3 s at most. The change is made: an error is logged."""
+    """Tell of a change of files; blocks for 3 s at most, and 10 s more where another process keeps the file.
+
+    The change is made: an error is logged.
+    """
     with suppress(OSError):
         _wait(what, entry(login(), target, text))
     if running() is not None:
@@ -75,14 +78,14 @@ def _wait(what: AuditWhat, told: AuditEntry) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     with os.fdopen(handle, "a", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        wait_for_lock(file)
         file.write(json.dumps({"what": what, "entry": told.model_dump(mode="json")}) + "\n")
 
 
 def _drop(path: Path, done: Collection[str]) -> None:
     """Take these lines out of the file, and all but the newest MOST. Each has an id, so that it is there once."""
     with suppress(OSError), path.open("r+", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        wait_for_lock(file)
         left = [line for line in file.read().splitlines(keepends=True) if line.rstrip("\n") not in done][-MOST:]
         file.seek(0)
         file.writelines(left)

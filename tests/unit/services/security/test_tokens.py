@@ -12,6 +12,7 @@ import pytest
 
 from hams_services.security import tokens
 from hams_services.security.tokens import TokenFile, Tokens
+from hams_shared import locks
 from hams_shared.errors import BadInputError, CredentialsError, ForbiddenError, NotFoundError, UnauthenticatedError
 
 NOW = 1000.0
@@ -69,6 +70,20 @@ def test_changes_at_once_lose_none(tmp_path: Path) -> None:
         list(threads.map(lambda name: tokens.add(path, name, "viewer", (), None, NOW), names))
     assert {one.name for one in tokens.read(path).tokens} == set(names)
     assert os.listdir(tmp_path) == ["tokens.json"]
+
+
+def test_a_folder_that_another_process_keeps_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "LOCKED_S", 0.05)
+    kept = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert locks.lock(kept)
+        with pytest.raises(CredentialsError, match="another process has held the lock"):
+            tokens.add(tmp_path / "tokens.json", "wall", "viewer", (), None, NOW)
+    finally:
+        os.close(kept)
+    tokens.add(tmp_path / "tokens.json", "wall", "viewer", (), None, NOW)
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
