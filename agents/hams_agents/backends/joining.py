@@ -28,9 +28,4 @@ def concatenated(outputs: Sequence[Array]) -> Array:
 
 def stacked(outputs: Sequence[Array]) -> Array:
     """Stack outputs of unlike lengths along a new first axis, filled with zeros."""
-    longest = np.max([output.shape for output in outputs], axis=0)
-    filled = np.zeros((len(outputs), *longest), outputs[0].dtype)
-    for index, output in enumerate(outputs):
-        place: tuple[int | slice, ...] = (index, *(slice(size) for size in output.shape))
-        filled[place] = output
-    return filled
+    return concatenated([output[np.newaxis] for output in outputs])
