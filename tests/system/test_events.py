@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -179,39 +177,37 @@ async def test_events_wait_in_the_queue_while_nobody_takes_them(
     queue.pass_by(0)
     queue.close()
 
+    log = tmp_path / "sink.log"
+
     def post(url: str) -> subprocess.Popen[bytes]:
         options = ("--queue", str(tmp_path / "queue"), "--nats", own_nats_server.url)
-        command = [sys.executable, "-m", "hams_services.ctl", "sink", "webhook", "grey", url, *options]
-        return subprocess.Popen(command, stderr=subprocess.PIPE)
+        with log.open("ab") as into:
+            command = [sys.executable, "-m", "hams_services.ctl", "sink", "webhook", "grey", url, *options]
+            return subprocess.Popen(command, stderr=into)
 
-    def waiting() -> int:
-        with sqlite3.connect(f"file:{tmp_path / 'copy'}?mode=ro", uri=True) as file:
-            return int(file.execute("SELECT COUNT(*) FROM events").fetchone()[0])
-
-    def copied() -> int:
-        for end in ("", "-wal"):
-            if (path := tmp_path / f"queue{end}").exists():
-                shutil.copy(path, tmp_path / f"copy{end}")
-        try:
-            return waiting()
-        except sqlite3.Error:
-            return 0  # copied in the middle of a write
+    async def all_wait(process: subprocess.Popen[bytes]) -> None:
+        """It tells after each try, at 0.5, 1.5, 3.5 s and so on, how many wait."""
+        await until(lambda: process.poll() is not None or "8 wait" in log.read_text(), timeout=60, what="8 wait")
+        assert process.poll() is None, log.read_text()
 
     with hook_server() as hooks:
         hooks.statuses = [503] * 10_000
         process = post(hooks.url)
-        outbox.put([event("new", track) for track in range(8)])
-        await until(lambda: copied() == 8, timeout=30, what="all events in the queue")
-        process.kill()
-        process.communicate()
+        try:
+            outbox.put([event("new", track) for track in range(8)])
+            await all_wait(process)
+        finally:
+            process.kill()
+            process.wait(60)
+            print(log.read_text())  # for a test that failed
         await asyncio.to_thread(own_nats_server.restart, kill=True, empty=True)
         hooks.statuses = []
         hooks.posted.clear()
         process = post(hooks.url)
         try:
-            await until(lambda: len(hooks.posted) >= 8, timeout=60, what="all events")
+            await until(lambda: process.poll() is not None or len(hooks.posted) >= 8, timeout=60, what="all events")
         finally:
             process.send_signal(signal.SIGINT)
-            _, err = await asyncio.to_thread(process.communicate, timeout=60)
-            assert process.returncode == 0, err.decode()
+            code = await asyncio.to_thread(process.wait, 60)
+            assert code == 0, log.read_text()
     assert [one["track"] for one in hooks.posted[:8]] == list(range(8))
