@@ -1,4 +1,4 @@
-"""Memory of all parts while 50,000 frames pass: ``python -m benchmarks.serving.soak``."""
+"""Memory of all parts while 50,000 frames pass: ``python -m benchmarks.serving.memory``."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, System(list(case.devices.values())) as system:
         system.ctl("deploy", str(group_file(case, Path(scratch), "hfs")))
         samples = asyncio.run(watch(system.url, case.spec().name, system.process.pid))
-    (ROOT / "docs" / "benchmarks" / "soak.json").write_text(json.dumps(samples, indent=1) + "\n")
+    (ROOT / "docs" / "benchmarks" / "memory.json").write_text(json.dumps(samples, indent=1) + "\n")
 
 
 if __name__ == "__main__":
