@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from hams_scheduler import forgetting
 from hams_scheduler.events import Command, DeletePlan, Solved, StorePlan
 from hams_scheduler.kept_plans import same
+from hams_scheduler.left_out import what_stays
+from hams_scheduler.plan_memory import fits_beside
 from hams_scheduler.planning import Solution
 from hams_scheduler.standing_still import is_refused, stands_still
 from hams_scheduler.state import SchedulerState
@@ -53,7 +55,7 @@ def take(state: SchedulerState, event: Solved, now: float) -> list[Command]:
         state.request_replan(f"the plans made in haste are compared with a solution from scratch ({why})")
         state.replanning.not_before = now + MIN_DWELL_S
     for group in event.solution.failed:
-        commands += _withdraw(state, group)
+        commands += _withdraw(state, group, gone=group in event.solution.gone)
     for group, plan in event.solution.plans.items():
         if plan.group != state.groups.records.get(group):
             state.request_replan(why, mandatory=True)  # the group changed during the solution
@@ -64,7 +66,10 @@ def take(state: SchedulerState, event: Solved, now: float) -> list[Command]:
 
 
 def _worth_switching(state: SchedulerState, solution: Solution, why: str, now: float) -> bool:
-    """Whether a change that is not mandatory pays: enough gain, more than loading costs, not too soon after another."""
+    """Whether a change that is not mandatory pays: enough gain, more than loading costs, not too soon after another.
+
+    What is loaded must have room beside what serves: else the load fails.
+    """
     if solution.gain == float("inf") or any(_has_none(state, group) for group in solution.plans):
         return True
     free = state.replanning.changed_at + MIN_DWELL_S
@@ -72,7 +77,8 @@ def _worth_switching(state: SchedulerState, solution: Solution, why: str, now: f
         state.request_replan(why)  # it is put off, not dropped
         state.replanning.not_before = free
         return False
-    return solution.gain >= WORTH_MOVING and (solution.gain - 1.0) * DWELL_S > solution.load_s
+    pays = solution.gain >= WORTH_MOVING and (solution.gain - 1.0) * DWELL_S > solution.load_s
+    return pays and fits_beside(state, solution.plans)
 
 
 def _has_none(state: SchedulerState, group: str) -> bool:
@@ -101,19 +107,16 @@ def store(state: SchedulerState, record: PlanRecord) -> StorePlan:
     return StorePlan(record)
 
 
-def _withdraw(state: SchedulerState, group: str) -> list[Command]:
-    """Delete the plan of a group that was left out: others take its place.
-
-    One that lost a device waits for it. One that was changed serves on as before, if that is all that is in its way.
-    """
+def _withdraw(state: SchedulerState, group: str, *, gone: bool) -> list[Command]:
+    """Take back what does not stay of the plans of a group that was left out; `gone`: nothing does."""
     record = state.plans.records.get(group)
-    plan = (record.active or record.next) if record is not None else None
-    if record is None or plan is None or not plan.devices <= set(state.devices.alive()):
+    if record is None or (record.active is None and record.next is None):
         return []
-    if plan.group != state.groups.records.get(group):
-        return [store(state, PlanRecord(group=group, active=record.active))] if record.next is not None else []
-    state.plans.remove(group)
-    return [DeletePlan(group)]
+    left = None if gone else what_stays(state, record, set(state.devices.alive()))
+    if left is None:
+        state.plans.remove(group)
+        return [DeletePlan(group)]
+    return [store(state, left)] if left != record else []
 
 
 def activate(state: SchedulerState, groups: Iterable[str]) -> list[Command]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from hams_scheduler.fitting_groups import FittingGroups
 from hams_scheduler.planning_instance import build_instance
 from hams_scheduler.solver import instance, levels, objective
 from hams_scheduler.solver.instance import FloatArray, Instance, Problem
@@ -54,6 +55,8 @@ class Solution:
     """By group; the epoch is 1 and the reason is empty until the plan is proposed."""
     failed: Mapping[str, InfeasibleError] = field(default_factory=dict)
     """By group: why it was left out. The others are placed without it."""
+    gone: frozenset[str] = frozenset()
+    """Groups of `failed` whose plans cannot stay in force: more important ones take their memory."""
     gain: float = float("inf")
     """Predicted FPS over that of the placement that serves now, both by what is known now; infinite if that cannot.
 
@@ -80,8 +83,7 @@ def place(snapshot: PlanningSnapshot) -> Placement:
 def decide(snapshot: PlanningSnapshot, now: float) -> Solution:
     """Solve `snapshot`, moving as few of the nodes that serve now as that allows.
 
-    Groups that cannot be placed, alone or together with those before them, are left out. The order is: higher priority,
-    then what serves now, then what was deployed first.
+    Groups that cannot be placed, alone or together with those before them (:class:`FittingGroups`), are left out.
 
     Raises:
         BadInputError: there is no such strategy.
@@ -98,17 +100,10 @@ def decide(snapshot: PlanningSnapshot, now: float) -> Solution:
             return replace(_decided(replace(snapshot, groups=rest), now), failed=failed)
         except InfeasibleError:
             pass
-    able: tuple[GroupRecord, ...] = ()
-    for group in sorted(rest, key=lambda g: _order(snapshot, g)):
-        try:  # whether they fit together is the same for all strategies, and most of them search for long
-            place(replace(snapshot, groups=(*able, group), strategy="fastest"))
-        except InfeasibleError as error:
-            failed[group.spec.name] = error
-        else:
-            able = (*able, group)
-    if not able:
-        return Solution({}, failed=failed)
-    return replace(_decided(replace(snapshot, groups=able), now), failed=failed)
+    fitting = FittingGroups(snapshot, place, failed)
+    site = fitting.find()
+    found = _decided(site, now) if site.groups else Solution({})
+    return replace(found, failed=fitting.failed, gone=frozenset(fitting.gone))
 
 
 def _run_nowhere(snapshot: PlanningSnapshot) -> dict[str, InfeasibleError]:
@@ -120,11 +115,6 @@ def _run_nowhere(snapshot: PlanningSnapshot) -> dict[str, InfeasibleError]:
         except InfeasibleError as error:
             failed[group.spec.name] = error
     return failed
-
-
-def _order(snapshot: PlanningSnapshot, group: GroupRecord) -> tuple[int, bool, float]:
-    serves = node_name(group, group.spec.root) in snapshot.current
-    return -group.spec.priority, not serves, group.deployed_at
 
 
 def _decided(snapshot: PlanningSnapshot, now: float) -> Solution:
@@ -214,15 +204,8 @@ def _near(whole: Instance, snapshot: PlanningSnapshot, reference: Placement) -> 
     rows = near(whole, numbers, current, made)
     if (rows == made).all():
         return reference
-    answer = Answer.of(numbers, rows, min(_bound(whole, reference), objective.cycle(numbers, rows)))
+    answer = Answer.of(numbers, rows, min(reference.bound_s, objective.cycle(numbers, rows)))
     return build(reference.strategy, whole, numbers, answer, reference.seconds)
-
-
-def _bound(whole: Instance, placement: Placement) -> float:
-    """The bound of `placement` as a cycle, s. Its FPS may be 0, where groups of higher priority leave nothing."""
-    rates = placement.group_fps
-    worst = min(rates, key=lambda name: rates[name] / whole.target(name))
-    return (whole.target(worst) if len(rates) > 1 else 1.0) / placement.bound_fps
 
 
 def _gain(whole: Instance, snapshot: PlanningSnapshot, placement: Placement, chosen: NetworkChoices) -> float:

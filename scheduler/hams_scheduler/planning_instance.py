@@ -13,7 +13,6 @@ from hams_scheduler.solver.instance import FloatArray, Instance
 from hams_scheduler.variant_choice import (
     NetworkChoices,
     PlanningSnapshot,
-    capacity_mib,
     choose_networks,
     node_name,
     source_of,
@@ -27,7 +26,8 @@ from hams_shared.wire.messages.group import GroupRecord
 def build_instance(snapshot: PlanningSnapshot, chosen: NetworkChoices | None = None) -> Instance:
     """Arrange `snapshot` as an instance; rows are the nodes of all groups, ``group/node``.
 
-    A pair's FPS and memory are those of the network `chosen` for it (default: :func:`choose_networks`).
+    A pair's FPS and memory are those of the network `chosen` for it (default: :func:`choose_networks`). What plans of
+    other groups keep of a device's memory is not there for these.
 
     Raises:
         InfeasibleError: some node runs on no device, with the reason for each device.
@@ -47,7 +47,7 @@ def build_instance(snapshot: PlanningSnapshot, chosen: NetworkChoices | None = N
         fps=fps,
         weights=weights,
         memory_mib=memory,
-        capacity_mib=np.array([capacity_mib(d) for d in snapshot.devices]),
+        capacity_mib=np.array([snapshot.room_mib(d) for d in snapshot.devices]),
         pins={node_name(g, n): frozenset(g.spec.nodes[n].pin) for g, n in rows if g.spec.nodes[n].pin},
         groups={node_name(g, n): g.spec.name for g, n in rows},
         targets={g.spec.name: g.spec.target_fps for g in snapshot.groups if g.spec.target_fps is not None},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hams_scheduler import plan_switching, profiling
+from hams_scheduler import left_out, plan_switching, profiling
 from hams_scheduler.events import Command, Note, Prepare, Prepared, Solve, Solved
 from hams_scheduler.kept_plans import CPU_PART, Inputs, Numbers, near
 from hams_scheduler.planning import Solution
@@ -31,7 +31,10 @@ def solve_due(state: SchedulerState, groups: list[GroupRecord], now: float) -> l
     if placed:
         mandatory = replanning.mandatory
         ready = _ready(state, groups) if placed == groups and mandatory else None
+        why = replanning.reason
         replanning.begin()
+        if placed != groups and not any(stands_still(state, group.spec.name) for group in placed):
+            state.request_replan(why)  # those that wait are placed when all is measured
         if ready is not None:
             device, solution = ready
             state.kept.used += 1
@@ -46,19 +49,28 @@ def solve_due(state: SchedulerState, groups: list[GroupRecord], now: float) -> l
 def _question(state: SchedulerState, groups: list[GroupRecord], *, hasty: bool, lost: str = "") -> PlanningSnapshot:
     """What a solver gets. The strategy is that of the most important group, by name among equals."""
     strategy = max(groups, key=lambda group: group.spec.priority).spec.strategy
-    return replace(state.snapshot(groups, strategy, SOLVE_S, lost=lost), hasty=hasty)
+    alive = set(state.devices.alive()) - {lost}
+    staying = left_out.memory_mib(state, {group.spec.name for group in groups}, alive)
+    return replace(state.snapshot(groups, strategy, SOLVE_S, lost=lost), hasty=hasty, staying=staying)
 
 
 def _to_place(state: SchedulerState, groups: list[GroupRecord]) -> list[GroupRecord]:
     """The groups to place now: all when all is measured; none as long as benchmarks are worth waiting for.
 
     A group that stands still waits only for benchmarks without which it cannot be placed. The others do not wait then
-    either, unless they cannot be placed without a benchmark: their turn comes with it.
+    either, unless they cannot be placed without a benchmark: their turn comes with it. A new group that is measured
+    does not wait for the benchmarks of others: it is placed with the groups that serve.
     """
     if not profiling.unmeasured(state, groups):
         return groups
     ready = [group for group in groups if not profiling.waits_for_benchmark(state, group)]
-    return ready if any(stands_still(state, group.spec.name) for group in ready) else []
+    if any(stands_still(state, group.spec.name) for group in ready):
+        return ready
+    new = {group.spec.name for group in ready if state.unplaced(group.spec.name)}
+    waiting = {group.spec.name for group in ready if profiling.unmeasured(state, [group])} & new
+    if new - waiting <= state.groups.errors.keys():  # all that found no place by what is known now
+        return []
+    return [group for group in ready if group.spec.name not in waiting]
 
 
 # ── plans for losses that may come ────────────────────────────────────────────────────────────────────────────────

@@ -68,6 +68,21 @@ class PlanningSnapshot:
     """By ``group/node``, then device: digest of the variant that serves there now; absent: the source serves."""
     banned: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """By (device, digest): why the device does not run a network that it has measured."""
+    staying: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By group, then device: memory that its plans keep, MiB, where they stay in force if `groups` has it not."""
+
+    def room_mib(self, device: DeviceRecord) -> float:
+        """Memory of `device` that networks of `groups` may use, MiB; infinite where it is not known."""
+        return max(0.0, capacity_mib(device) - self._held_mib.get(device.device, 0.0))
+
+    @cached_property
+    def _held_mib(self) -> dict[str, float]:
+        """By device: memory that plans of groups that are not placed keep, MiB."""
+        placed, found = {group.spec.name for group in self.groups}, dict[str, float]()
+        for held in (held for group, held in self.staying.items() if group not in placed):
+            for device, mib in held.items():
+                found[device] = found.get(device, 0.0) + mib
+        return found
 
     def cpu_s(self, network_s: float, device: DeviceRecord, group: GroupRecord, message_s: float) -> float:
         """CPU time that an image takes from the device's host, s: `network_s` alone, as learned beside others, and
@@ -150,7 +165,7 @@ def comparable(profile: ProfileRecord, source: ProfileRecord | None) -> ProfileR
 def choose_networks(snapshot: PlanningSnapshot, *, smallest: bool = False) -> Choices:
     """Choose for each pair of node and device on its own: the fastest network, or the one with least memory."""
     names = tuple(device.device for device in snapshot.devices)
-    capacity = [capacity_mib(device) for device in snapshot.devices]
+    capacity = [snapshot.room_mib(device) for device in snapshot.devices]
     rows: dict[str, Row] = {}
     for group in snapshot.groups:
         refusing = [j for j, name in enumerate(names) if (group.spec.name, name) in snapshot.refused]

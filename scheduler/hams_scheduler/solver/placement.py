@@ -22,7 +22,7 @@ class Answer:
 
     `shares` is M×D; `bound` a proven lower bound on the cycle in seconds per frame (over target) for the kind of
     placement the strategy seeks (whole nodes, or shares); `notes` are sentences for the person who asked; `levels` are
-    the bounds of several groups' levels, where they were asked for.
+    the bounds of several groups' levels, where they were asked for: then `optimal` is about these, not the cycle.
     """
 
     shares: FloatArray
@@ -50,18 +50,19 @@ class Placement:
 
     `fps` is the group's FPS; with several groups it is the FPS of the group with the smallest achieved/target
     (`groups` has all, the level that counts first first). `bound_fps` is proven for the same quantity: nothing is
-    faster; with bounds of levels it is that of the group's own. `gap` is
-    `bound_fps / fps - 1`. `busy` is the fraction of time that a device works at that rate, `bottleneck` the device
-    (link, or `host NAME's cores`) that is always busy. `explanation` holds per node why it is there, `alternatives`
-    what the group's FPS (or that of the worst-off group) were if that node alone moved to another device (0: it does
-    not fit; large instances list the best three). `transfer` is the busy fraction by link, `cores` that of the
-    usable cores by host.
+    faster; with bounds of levels it is that of the group's own. `bound_s` is proven for the cycle, s (over target).
+    `gap` is `bound_fps / fps - 1`, infinite for a group that gets nothing and might get something. `busy` is the
+    fraction of time that a device works at that rate, `bottleneck` the device (link, or `host NAME's cores`) that is
+    always busy. `explanation` holds per node why it is there, `alternatives` what the group's FPS (or that of the
+    worst-off group) were if that node alone moved to another device (0: it does not fit; large instances list the best
+    three). `transfer` is the busy fraction by link, `cores` that of the usable cores by host.
     """
 
     strategy: str
     shares: Mapping[str, Mapping[str, float]]
     fps: float
     bound_fps: float
+    bound_s: float
     gap: float
     seconds: float
     optimal: bool
@@ -87,13 +88,13 @@ class Placement:
         return bound if np.isfinite(bound) else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `hams-ctl plan --json` prints: plain JSON values."""
+        """Return what `hams-ctl plan --json` prints: plain JSON values; null: not known."""
         return {
             "strategy": self.strategy,
             "assignment": self.assignment,
             "fps": self.fps,
-            "bound_fps": self.bound_fps,
-            "gap": self.gap,
+            "bound_fps": self.bound_fps if np.isfinite(self.bound_fps) else None,
+            "gap": self.gap if np.isfinite(self.gap) else None,
             "seconds": self.seconds,
             "optimal": self.optimal,
             "busy": dict(self.busy),
@@ -116,7 +117,7 @@ def build(strategy: str, instance: Instance, problem: Problem, answer: Answer, s
     cycles = objective.device_cycles(problem, answer.shares)
     links = objective.link_cycles(problem, answer.shares)
     longest = objective.share_cycle(problem, answer.shares)
-    bound = longest if answer.optimal else min(answer.bound, longest)
+    bound = longest if answer.optimal and answer.levels is None else min(answer.bound, longest)
     rates = objective.group_rates(instance, problem, answer.shares)
     worst = min(rates, key=lambda name: rates[name] / instance.target(name))
     fps = rates[worst]
@@ -134,7 +135,8 @@ def build(strategy: str, instance: Instance, problem: Problem, answer: Answer, s
         shares=_by_name(problem, answer.shares),
         fps=fps,
         bound_fps=bound_fps,
-        gap=bound_fps / fps - 1.0 if fps else np.inf,
+        bound_s=bound,
+        gap=_gap(fps, bound_fps),
         seconds=seconds,
         optimal=answer.optimal,
         busy=busy,
@@ -169,6 +171,13 @@ def _bound_fps(
     if answer.levels is not None:
         return level.bound_fps
     return max(level.fps, (instance.target(worst) if len(groups) > 1 else 1.0) / bound)
+
+
+def _gap(fps: float, bound_fps: float) -> float:
+    """Return by which part `bound_fps` exceeds `fps`; a proven 0 has no gap."""
+    if bound_fps <= fps:
+        return 0.0
+    return bound_fps / fps - 1.0 if fps else np.inf
 
 
 def _bottleneck(busy: Mapping[str, float], cores: Mapping[str, float]) -> str:

@@ -9,11 +9,13 @@ from hams_scheduler import plan_switching, planning
 from hams_scheduler.events import DeviceSeen, GroupSeen, StorePlan
 from hams_scheduler.solver import levels
 from hams_scheduler.solver.instance import Instance
+from hams_scheduler.variant_choice import PlanningSnapshot
 from hams_shared.wire.messages.group import GroupRecord
-from support.build import device, group_record, group_spec
+from support.build import device, group_record, group_spec, profile
 from support.scheduler_world import ONE, TWO, World
 
 THREE = device("h.ov.gpu0", cores=(), kind="gpu")
+PAIR = (device("h.ov.gpu0", kind="gpu"), device("h.ov.gpu1", kind="gpu"))
 
 
 def three(**priorities: int) -> Instance:
@@ -112,3 +114,48 @@ def test_which_groups_fit_is_not_searched_for_with_the_strategy(monkeypatch: pyt
     found = planning.decide(snapshot, 0.0)
     assert (set(found.plans), set(found.failed)) == (set("abdef"), {"c"})
     assert searched.count("optimal") <= 2
+
+
+def test_groups_that_do_not_fit_are_found_without_trying_each_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 60 groups one does not fit beside those before it: halving finds it."""
+    on, searched = device("h.ov.gpu0", kind="gpu", memory_mib=605), []
+    records = tuple(only(f"g{n:02}", f"n{n:02}").model_copy(update={"deployed_at": float(n)}) for n in range(60))
+    measured = [profile(r, r.spec.root, on, 10.0, 300.0 if r is records[40] else 10.0) for r in records]
+    snapshot = PlanningSnapshot(
+        groups=records,
+        devices=(on,),
+        profiles={one.key: one for one in measured},
+        unanswered={},
+        refused={},
+        strategy="fastest",
+    )
+    run = planning.run
+    monkeypatch.setattr(
+        planning, "run", lambda i, strategy, **more: searched.append(strategy) or run(i, strategy, **more)
+    )
+    found = planning.decide(snapshot, 0.0)
+    assert found.failed.keys() == {"g40"}
+    assert len(found.plans) == 59
+    assert len(searched) <= 20
+
+
+def test_a_group_that_others_leave_nothing_does_not_keep_all_from_their_plans() -> None:
+    """The first group misses its target and fills both devices, so the second gets 0 FPS, proven."""
+    first = group_record(group_spec("a", ("one", "two"), strategy="optimal", target_fps=1000.0, priority=1))
+    second = only("b", "eye", strategy="optimal", target_fps=10.0)
+    speeds = {"one": (100.0, 1.0), "two": (1.0, 100.0), "eye": (50.0, 50.0)}
+    records = {"one": first, "two": first, "eye": second}
+    found = [profile(records[n], n, d, fps) for n, row in speeds.items() for d, fps in zip(PAIR, row, strict=True)]
+    snapshot = PlanningSnapshot(
+        groups=(first, second),
+        devices=PAIR,
+        profiles={one.key: one for one in found},
+        unanswered={},
+        refused={},
+        strategy="optimal",
+        current={"a/one": {PAIR[0].device: 1.0}, "a/two": {PAIR[1].device: 1.0}, "b/eye": {PAIR[1].device: 1.0}},
+    )
+    solution = planning.decide(snapshot, 0.0)
+    assert solution.plans.keys() == {"a", "b"}
+    assert solution.plans["b"].fps == 0.0
+    assert solution.moves == ()

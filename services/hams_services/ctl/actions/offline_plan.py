@@ -81,8 +81,8 @@ def print_offline(answers: list[Answer], explain: bool) -> None:
         table.add_row(
             answer["strategy"],
             f"{answer['fps']:.3f} {mark}",
-            f"{answer['bound_fps']:.3f}",
-            "proven" if answer["gap"] <= 1e-9 else f"{answer['gap']:.1%}",
+            "–" if answer["bound_fps"] is None else f"{answer['bound_fps']:.3f}",
+            _gap(answer["gap"]),
             f"{answer['seconds'] * 1e3:.1f} ms",
             *([str(answer["max_streams"])] if streams else []),
             answer["bottleneck"],
@@ -97,6 +97,13 @@ def print_offline(answers: list[Answer], explain: bool) -> None:
             out.print(f"\n{answer['strategy']}", style="bold")
             print_reasons(answer["explanation"])
     print_outcomes(answers)
+
+
+def _gap(gap: float | None) -> str:
+    """The gap as text; None: it is not known."""
+    if gap is None:
+        return "–"
+    return "proven" if gap <= 1e-9 else f"{gap:.1%}"
 
 
 def print_reasons(explanation: Mapping[str, str]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +151,19 @@ def test_where_the_worst_off_group_gets_nothing_no_alternative_is_told() -> None
     placement = solve(instance, "fastest")
     assert placement.group_fps["a"] == 0.0
     assert not any("no room" in text or "would make" in text for text in placement.explanation.values())
+
+
+@pytest.mark.parametrize(("strategy", "gap"), [("optimal", 0.0), ("fastest", None)])
+def test_an_answer_is_json_where_a_group_gets_nothing(strategy: str, gap: float | None) -> None:
+    """Group a, the more important one, fills both devices; for b only `optimal` proves that nothing is left."""
+    instance = Instance(
+        ("a/one", "a/two", "b/eye"),
+        ("x", "y"),
+        np.array([[100.0, 1.0], [1.0, 100.0], [50.0, 50.0]]),
+        groups={"a/one": "a", "a/two": "a", "b/eye": "b"},
+        targets={"a": 1000.0, "b": 10.0},
+        priorities={"a": 1},
+    )
+    placement = solve(instance, strategy, time_limit_s=20.0)
+    assert placement.group_fps["b"] == 0.0
+    assert json.loads(json.dumps(placement.to_dict(), allow_nan=False))["gap"] == gap
