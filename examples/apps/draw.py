@@ -89,7 +89,7 @@ if __name__ == "__main__":
     given = parser.parse_args()
     try:
         frames = asyncio.run(draw(given.nats, given.group, given.stream, given.source, given.out))
-        print(f"{frames} frames drawn into {given.out}")
+        print(f"{frames} frames drawn")  # a file that was there is kept, and a warning tells the new name
     except KeyboardInterrupt:
         pass
     except hams_client.HamsError as error:

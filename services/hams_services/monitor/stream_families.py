@@ -67,7 +67,7 @@ def _info(snapshot: SystemSnapshot) -> Metric:
 
 
 def _ends(one: StreamView) -> Iterator[tuple[str, str, int]]:
-    """Yield (outcome, reason, frames) of all that have ended; together they are all that have."""
+    """Yield (outcome, reason, frames) of all that have ended; `delivered` may have withdrawn results, too."""
     yield "delivered", "", one.delivered
     yield "gated", "", one.gated
     for outcome, counts in (("dropped", one.dropped), ("failed", one.failed)):

@@ -70,6 +70,13 @@ def hosts_of(certificate: bytes) -> list[str]:
     return [str(name.value) for name in names]
 
 
+def is_pair(certificate: bytes, key: bytes) -> bool:
+    """Return whether a certificate is for a private key. Raises ValueError, TypeError: the key cannot be read."""
+    found = x509.load_pem_x509_certificate(certificate).public_key(), serialization.load_pem_private_key(key, None)
+    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return found[0].public_bytes(*form) == found[1].public_key().public_bytes(*form)
+
+
 def expires(certificate: bytes) -> datetime:
     """Return when a certificate expires (UTC)."""
     return x509.load_pem_x509_certificate(certificate).not_valid_after_utc

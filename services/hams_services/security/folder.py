@@ -307,13 +307,13 @@ class _Authority:
 
 
 def _certify(broker: Path, authority: _Authority, hosts: list[str], *, renew: bool, mutual: bool = False) -> bool:
-    """Write a certificate for `hosts` into `broker`, unless there is one; return whether it was written.
+    """Write a certificate for `hosts` into `broker`, unless one is there that fits its key; return whether it was.
 
     With `mutual` the broker also presents it when it connects to other brokers.
     """
     path = broker / "broker.crt"
     there = certificates.hosts_of(path.read_bytes()) if path.exists() else []
-    if there and not renew:
+    if there and not renew and _is_pair(broker):
         if set(hosts) - set(there):
             raise BadInputError(
                 f"there is already a certificate for other hosts in {broker}",
@@ -326,6 +326,17 @@ def _certify(broker: Path, authority: _Authority, hosts: list[str], *, renew: bo
     _write(broker / "broker.key", key, 0o640)
     _write(path, signed, 0o644)
     return True
+
+
+def _is_pair(broker: Path) -> bool:
+    """Return whether the broker's key is that of its certificate, or cannot be read here.
+
+    A renewal that is killed may leave the new key with the old certificate. Then the broker does not start.
+    """
+    try:
+        return certificates.is_pair((broker / "broker.crt").read_bytes(), (broker / "broker.key").read_bytes())
+    except (OSError, ValueError, TypeError):
+        return True
 
 
 def public_key(seed: str) -> str:

@@ -194,7 +194,9 @@ def _write(path: Path, tokens: Tokens) -> None:
         raise CredentialsError(f"cannot write the tokens {path}: {error.strerror}") from None
 
 
-Stamp = tuple[int, int, int] | None
+Stamp = tuple[int, int, int, int] | None
+AGAIN_S = 1.0
+"""A file that could not be read is read again after so long, s, even if it has not changed."""
 
 
 class TokenFile:
@@ -205,6 +207,8 @@ class TokenFile:
         self._required = required
         self._clock = clock
         self._stamp: Stamp = None
+        self._again = float("inf")
+        """When a file that could not be read is read again, monotonic time."""
         self._tokens: Tokens | None = None
 
     @property
@@ -224,15 +228,19 @@ class TokenFile:
         """Read the file again if it has changed."""
         try:
             found = self.path.stat()
-            stamp: Stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
-        except OSError:
+            stamp: Stamp = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+        except (FileNotFoundError, NotADirectoryError):
             stamp = None
-        if stamp == self._stamp:
+        except OSError as error:  # it may be there: then nobody is let in
+            stamp = (error.errno or 0, 0, 0, 0)
+        changed = stamp != self._stamp
+        if not changed and time.monotonic() < self._again:
             return
-        self._stamp = stamp
+        self._stamp, self._again = stamp, float("inf")
         try:
             self._tokens = read(self.path)
             log.info("%d tokens are known, from %s", len(self._tokens.tokens), self.path)
         except CredentialsError as error:
             self._tokens = Tokens()
-            log.error("nobody is let in: %s", error)
+            self._again = time.monotonic() + AGAIN_S
+            log.log(logging.ERROR if changed else logging.DEBUG, "nobody is let in: %s", error)

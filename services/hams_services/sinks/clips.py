@@ -8,7 +8,6 @@ import re
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +17,7 @@ import numpy as np
 from hams_client import Event, Result
 from hams_services.sinks.best_crops import BestCrops
 from hams_services.sinks.clip_core import Clip, ClipCore, Frame, time_of
-from hams_services.sinks.disk import write
+from hams_services.sinks.disk import free, moment, write
 from hams_services.sinks.last_sequence import LastSequence
 from hams_services.sinks.painter import Painter
 from hams_services.sinks.retention import KeptList
@@ -119,18 +118,13 @@ class ClipFolder:
     def _free(self, stem: str) -> Path:
         """Return a name that no file has: one that is there is of a sink that was killed, or of another event."""
         taken = {self._files[clip].path for clip in list(self._files)}
-        path, number = self._folder / f"{stem}.mp4", 1
-        while path.exists() or path in taken:
-            number += 1
-            path = self._folder / f"{stem}-{number}.mp4"
-        return path
+        return free(self._folder / f"{stem}.mp4", taken)
 
 
 def name(event: Event) -> str:
     """Return the name of the clip that begins with an event: time (UTC), stream, rule or kind, track."""
-    time = datetime.fromtimestamp(event.captured, UTC)
     what = event.rule or event.kind
-    parts = f"{time:%Y%m%dT%H%M%S}.{time.microsecond // 1000:03d}Z", event.stream, what, str(event.track)
+    parts = moment(event.captured), event.stream, what, str(event.track)
     return "-".join(re.sub(r"[^\w.]", "_", part) for part in parts)
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from hams_client import Result
-from hams_services.sinks.disk import write
+from hams_services.sinks.disk import free, moment, write
 from hams_services.sinks.retention import KeptList
+from hams_shared.wire import codec
 from hams_shared.wire.frames import Pixels
 
 LIST = "crops.jsonl"
 
 
 class CropFolder:
-    """Writes ``FOLDER/STREAM/FRAME-INDEX-LABEL.jpg``, and a line for each into ``FOLDER/STREAM/crops.jsonl``."""
+    """Writes ``FOLDER/STREAM/TIME-FRAME-INDEX-LABEL.jpg``, and a line for each into ``FOLDER/STREAM/crops.jsonl``.
+
+    TIME is when the frame was captured, UTC: a stream counts its frames from 0 again after a restart.
+    """
 
     def __init__(self, folder: Path, labels: frozenset[str], least: float) -> None:
         self._folder = folder
@@ -28,7 +31,7 @@ class CropFolder:
 
     def write(self, result: Result, image: Pixels) -> None:
         """Write the wanted objects of one frame. Raises SourceError when a file cannot be written."""
-        lines: list[str] = []
+        lines: list[bytes] = []
         folder = self._folder / result.stream
         height, width = image.shape[:2]
         for index, one in enumerate(result.objects):
@@ -38,15 +41,15 @@ class CropFolder:
             if x1 <= x0 or y1 <= y0:
                 continue
             label = "".join(c if c.isalnum() else "-" for c in one.label)
-            path = folder / f"{result.frame:06d}-{index}-{label}.jpg"
+            path = free(folder / f"{moment(result.captured)}-{result.frame:06d}-{index}-{label}.jpg")
             jpeg = cv2.imencode(".jpg", image[y0:y1, x0:x1])[1].tobytes()
-            write(path, jpeg, "wb")
+            write(path, jpeg, "xb")
             entry = {"file": path.name, "frame": result.frame, "captured": result.captured}
             entry |= {"media_time_s": result.media_time_s, "object": one.data}
-            lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
+            lines.append(codec.pack_json(entry) + b"\n")
             self.written += 1
         if lines:
-            self._lists.setdefault(folder, KeptList(folder / LIST)).append("".join(lines).encode())
+            self._lists.setdefault(folder, KeptList(folder / LIST)).append(b"".join(lines))
 
     def lists(self) -> list[KeptList]:
         """Return the lists of all streams, those of earlier runs, too."""

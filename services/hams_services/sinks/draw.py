@@ -30,7 +30,7 @@ from hams_services.sinks.draw_strokes import (
     rectangle,
 )
 from hams_services.sinks.draw_text import Color, Pixels
-from hams_services.sinks.draw_words import SEEN, captions, children, is_carried, number
+from hams_services.sinks.draw_words import SEEN, captions, children, inner_objects, is_carried, number
 from hams_services.sinks.trails import Trail, track_of
 from hams_shared.group.regions import Regions
 
@@ -143,7 +143,7 @@ def _outputs(canvas: Pixels, one: Mapping[str, Any], box: Box, factor: int, line
         if {"yaw", "pitch", "roll"} <= pose.keys() and number(child.get("score"), 1.0) >= SEEN:
             centre = mesh.mean(axis=0) if mesh is not None else np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
             _axes(canvas, centre, pose, width * 0.6, line + 1)
-        inners = [(inner, _box(inner, factor)) for inner in child.get("objects") or () if isinstance(inner, Mapping)]
+        inners = [(inner, _box(inner, factor)) for inner in inner_objects(child)]
         widest = max((box[2] - box[0] for _, box in inners if box is not None), default=0.0)
         for inner, inner_box in inners:
             if inner_box is not None and mesh is not None:  # a part of what the points show: they outline it already

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hams_services.sinks.draw_plates import Plate, letters, name_on
 from hams_services.sinks.draw_text import Color, Pixels, text_width
-from hams_services.sinks.draw_words import children, is_carried
+from hams_services.sinks.draw_words import children, inner_objects, is_carried
 from hams_shared.errors import MessageError
 from hams_shared.wire import maps
 
@@ -56,7 +56,7 @@ def _maps(objects: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
             if not is_carried(child):
                 if isinstance(child.get("map"), Mapping):
                     yield child["map"]
-                yield from _maps([inner for inner in child.get("objects") or () if isinstance(inner, Mapping)])
+                yield from _maps(inner_objects(child))
 
 
 def _pixels(one: Mapping[str, Any]) -> NDArray[Any] | None:

@@ -85,4 +85,4 @@ def _pairs(value: Any, count: int) -> Sequence[tuple[int, int]] | None:
     if not isinstance(value, list | tuple):
         return None
     pairs = [tuple(pair) for pair in value if isinstance(pair, list | tuple) and len(pair) == 2]
-    return [(a, b) for a, b in pairs if all(isinstance(i, int) and 0 <= i < count for i in (a, b))]
+    return [(a, b) for a, b in pairs if all(type(i) is int and 0 <= i < count for i in (a, b))]  # True is an int

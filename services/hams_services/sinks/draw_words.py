@@ -49,6 +49,12 @@ def children(one: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     return (value for key, value in one.items() if key not in RESERVED_NODE_NAMES and isinstance(value, Mapping))
 
 
+def inner_objects(child: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the objects that a child node found in an object; none where a task of one's own means something else."""
+    found = child.get("objects")
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list | tuple) else []
+
+
 def is_carried(child: Mapping[str, Any]) -> bool:
     """Return whether a child node's output is of an earlier frame."""
     return child.get("from_frame") is not None
@@ -63,12 +69,11 @@ def _deeper(one: Mapping[str, Any], carried: bool = False) -> Iterator[Words]:
     """Yield the outputs for the objects that child nodes found in `one`, on all levels."""
     for child in children(one):
         old = carried or is_carried(child)
-        for inner in child.get("objects") or ():
-            if isinstance(inner, Mapping):
-                for output in children(inner):
-                    if part := _words(output):
-                        yield Words(part, old or is_carried(output))
-                yield from _deeper(inner, old)
+        for inner in inner_objects(child):
+            for output in children(inner):
+                if part := _words(output):
+                    yield Words(part, old or is_carried(output))
+            yield from _deeper(inner, old)
 
 
 def _words(item: Mapping[str, Any]) -> str:

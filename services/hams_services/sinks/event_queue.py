@@ -6,9 +6,10 @@ When the queue is full, no more are taken: then the journal keeps what follows, 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,9 @@ class EventQueue:
     def __init__(self, path: Path | None, *, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES) -> None:
         self._path, self._max_events, self._max_bytes = path, max_events, max_bytes
         with self._named():
+            if path is not None:
+                with suppress(FileExistsError):  # events tell who was where; SQLite makes its log as it finds the file
+                    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             self._file = sqlite3.connect(path or ":memory:", timeout=LOCKED_S, isolation_level=None)
         try:
             with self._named():
@@ -73,7 +77,9 @@ class EventQueue:
         count, size = run("SELECT COUNT(*), COALESCE(SUM(LENGTH(body)), 0) FROM events").fetchone()
         self._count, self._bytes = int(count), int(size)
         if self._path is not None:
-            self._path.chmod(0o600)  # events tell who was where
+            for one in (self._path, Path(f"{self._path.resolve()}-wal")):  # earlier versions left them to all
+                with suppress(FileNotFoundError):
+                    one.chmod(0o600)
 
     @property
     def after(self) -> int | None:

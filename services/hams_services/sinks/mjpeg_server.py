@@ -19,6 +19,10 @@ from hams_shared.wire.frames import Pixels
 
 IDLE_S = 5.0
 """Without a new picture, a viewer gets the last one again after this long, s."""
+SILENT_S = 20.0
+"""A connection that sends no request, or takes no picture, for so long is closed, s: each holds a thread."""
+MOST_VIEWERS = 64
+"""Of all streams together; further ones are refused."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -52,9 +56,12 @@ class MjpegServer:
         """By stream: the frame's number, and its part of the answer, with a head of its own."""
         self._new = threading.Condition()
         self._closed = False
+        self._places = threading.BoundedSemaphore(MOST_VIEWERS)
         sink = self
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = SILENT_S
+
             def do_GET(self) -> None:
                 name = unquote(urlsplit(self.path).path.rpartition("/")[2])
                 if name:
@@ -115,7 +122,15 @@ class MjpegServer:
             known = name in self._pictures
         if not known:
             to.send_error(404, "no such stream has sent a frame")
-            return
+        elif not self._places.acquire(blocking=False):
+            to.send_error(503, f"there are {MOST_VIEWERS} viewers already")
+        else:
+            try:
+                self._show(to, name)
+            finally:
+                self._places.release()
+
+    def _show(self, to: BaseHTTPRequestHandler, name: str) -> None:
         to.send_response(200)
         to.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         to.end_headers()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -14,9 +15,12 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from hams_client import Result
+from hams_services.sinks.disk import free
 from hams_services.sinks.painter import Painter
 from hams_shared.errors import SourceError
 from hams_shared.wire.frames import Pixels
+
+log = logging.getLogger("hams.sinks")
 
 FLUSHED = {"flush_packets": "1"}
 """Each piece goes to the disk at once. A process that is killed leaves a file that plays, but for its last second."""
@@ -41,6 +45,8 @@ ONE_FRAME_S = 0.04
 class VideoFiles:
     """``OUT.mp4`` for the first stream, ``OUT-STREAM.mp4`` for further ones. `painter` draws the results.
 
+    A recording that is there is kept: then the new one is ``OUT-2.mp4``.
+
     Raises:
         SourceError: the name does not end in one of `FORMATS`.
     """
@@ -59,6 +65,9 @@ class VideoFiles:
         file = self._files.get(result.stream)
         if file is None:
             path = self._path.with_stem(f"{self._path.stem}-{result.stream}") if self._files else self._path
+            if path.is_file():  # not what is a pipe or device
+                path, taken = free(path), path
+                log.warning("%s is there already: stream %s goes into %s", taken, result.stream, path)
             height, width = picture.shape[:2]
             file = self._files[result.stream] = VideoFile(path, (width, height), time)
         file.write(picture, time)

@@ -28,7 +28,7 @@ from hams_services.sinks.courier import LaterError, RefusedForGoodError
 from hams_shared.errors import BadInputError, CredentialsError
 
 ANSWER_S = 20.0
-"""Deadline of one request, s; the standard recommends 15 to 30."""
+"""Longest wait for each step of a request, s; the standard recommends 15 to 30."""
 FOR_NOW = (408, 425, 429)
 """Statuses below 500 that another try may change."""
 SECRET = "HAMS_WEBHOOK_SECRET"

@@ -85,6 +85,8 @@ class Snapshots:
             log.info("no picture of %s/%s within %g s", group, stream, WITHIN_S)
         except HamsError as error:
             log.info("no picture of %s/%s: %s", group, stream, error)
+        except Exception:  # a task of one's own may output what cannot be drawn; the bridge goes on
+            log.exception("no picture of %s/%s", group, stream)
         return None
 
 

@@ -17,6 +17,7 @@ from hams_services.monitor.exporter import STALE_S, HamsCollector
 from hams_services.monitor.server import served
 from hams_services.monitor.stream_families import MOST_REASONS
 from hams_shared.errors import BadInputError
+from hams_shared.wire.messages.pipeline import PipelineView
 from support.prometheus import promtool
 from support.snapshots import system
 
@@ -107,6 +108,26 @@ def test_reasons_are_bounded_and_nothing_is_lost() -> None:
     failed = {key: value for key, value in found.items() if key[0] == "hams_stream_frames_total" and "failed" in key}
     assert len(failed) == MOST_REASONS + 1
     assert sum(failed.values()) == sum(range(100))
+
+
+def test_a_counter_goes_down_only_when_the_pipeline_counts_anew() -> None:
+    whole = system()
+    collector = HamsCollector()
+
+    def exported(cpu_s: float, **counts: float) -> float:
+        streams = (whole.streams[0].model_copy(update=counts),)
+        pipeline = PipelineView(streams=streams, cpu_s=cpu_s)
+        collector.show(replace(whole, streams=streams, pipeline=pipeline), time.monotonic())
+        return scraped(collector)["hams_stream_frames_total", "", "delivered", "g0", "s0"]
+
+    assert exported(1, submitted=20, delivered=10) == 10
+    assert exported(2, submitted=20, delivered=8) == 10  # the results of two could not be stored
+    collector.show(SystemSnapshot(), time.monotonic())  # nor did the pipeline answer
+    assert exported(3, submitted=21, delivered=9) == 10
+    assert exported(4, submitted=24, delivered=11) == 11
+    assert exported(5, submitted=3, delivered=2) == 2  # the stream was set up again
+    assert exported(6, submitted=9, delivered=1, deployed_at=7.0) == 1
+    assert exported(1, submitted=9, delivered=0, deployed_at=7.0) == 0  # another process
 
 
 @pytest.mark.parametrize("size", [(2, 1), (20, 20)], ids=str)

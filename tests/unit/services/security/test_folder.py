@@ -88,6 +88,17 @@ def test_other_hosts_need_a_new_certificate(tmp_path: Path) -> None:
     assert {name for name in after if after[name] != before[name]} == {"broker/broker.crt", "broker/broker.key"}
 
 
+def test_a_renewal_that_was_killed_is_made_up_for(tmp_path: Path) -> None:
+    init(tmp_path, hosts=("one",))
+    broker = tmp_path / "broker"
+    (broker / "broker.key").write_bytes(certificates.new_key())  # the certificate was not written any more
+    made = init(tmp_path)
+    assert made.renewed
+    assert "one" in made.hosts
+    ssl.create_default_context().load_cert_chain(broker / "broker.crt", broker / "broker.key")
+    assert not init(tmp_path).renewed
+
+
 def test_certificates_hold_for_their_time() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     key = certificates.new_key()

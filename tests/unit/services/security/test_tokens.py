@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -137,8 +138,52 @@ def test_a_file_is_read_again_when_it_has_changed_and_a_broken_one_lets_nobody_i
     assert json.loads(whole)["version"] == 1
 
 
+def test_a_file_of_the_same_time_and_size_is_read_again(tmp_path: Path) -> None:
+    """As after a chmod, which changes neither."""
+    path = tmp_path / "tokens.json"
+    token = tokens.add(path, "wall", "viewer", (), None, NOW)
+    whole = path.read_bytes()
+    path.write_bytes(b"[" + whole[1:])
+    file, broken = TokenFile(path, required=True), path.stat()
+    with pytest.raises(UnauthenticatedError, match="not known"):
+        file.check(token)
+    path.write_bytes(whole)
+    os.utime(path, ns=(broken.st_atime_ns, broken.st_mtime_ns))
+    assert path.stat().st_ino == broken.st_ino
+    assert file.check(token).name == "wall"
+
+
+def test_a_file_that_could_not_be_read_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "tokens.json"
+    token = tokens.add(path, "wall", "viewer", (), None, NOW)
+    file = TokenFile(path, required=True)
+    monkeypatch.setattr(tokens, "AGAIN_S", 0.0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        for _ in range(3):
+            with pytest.raises(UnauthenticatedError, match="not known"):
+                file.check(token)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert file.check(token).name == "wall"
+    assert caplog.text.count("nobody is let in") == 1
+
+
 def test_a_required_file_that_is_gone_lets_nobody_in(tmp_path: Path) -> None:
     file = TokenFile(tmp_path / "none", required=True)
     assert file.used
     with pytest.raises(UnauthenticatedError, match="not known"):
         file.check("x")
+
+
+def test_where_the_file_cannot_be_looked_for_nobody_is_let_in(tmp_path: Path) -> None:
+    """A file that is perhaps there is not taken for one that is not."""
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)  # as a folder that may not be searched: stat() fails, but not with "no such file"
+    file = TokenFile(loop / "tokens.json", required=False)
+    assert file.used
+    with pytest.raises(UnauthenticatedError):
+        file.check("anything")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def test_each_crop_has_a_line_with_both_times(tmp_path: Path) -> None:
         into.write(of_gate(9, UNSURE), np.zeros((80, 64, 3), np.uint8))
         assert into.written == len(frames)
     lines = [json.loads(line) for line in (tmp_path / "gate" / "crops.jsonl").read_text().splitlines()]
-    assert [line["file"] for line in lines] == [f"00000{n}-1-face.jpg" for n in (0, 3, 5)]
+    assert [line["file"] for line in lines] == [f"20010909T01464{n}.000Z-00000{n}-1-face.jpg" for n in (0, 3, 5)]
     assert [(line["frame"], line["captured"], line["media_time_s"]) for line in lines] == [
         (0, 1e9, 0.0), (3, 1e9 + 3, 0.75), (5, 1e9 + 5, 1.25)
     ]  # fmt: skip
@@ -40,6 +41,26 @@ def test_each_crop_has_a_line_with_both_times(tmp_path: Path) -> None:
     assert image is not None
     assert image.shape == (40, 30, 3)
     assert image.mean() == pytest.approx(30, abs=2)
+
+
+def test_a_stream_that_starts_over_overwrites_nothing(tmp_path: Path) -> None:
+    for captured in (1e9, 1e9 + 60, 1e9):  # frame 0 each time; the last one after the clock was set back
+        again = result(0, 0.0, FACE, captured=captured, stream="gate")
+        CropFolder(tmp_path, frozenset(), 0.5).write(again, np.zeros((80, 64, 3), np.uint8))
+    lines = [json.loads(line) for line in (tmp_path / "gate" / "crops.jsonl").read_text().splitlines()]
+    assert [line["file"] for line in lines] == [
+        "20010909T014640.000Z-000000-0-face.jpg",
+        "20010909T014740.000Z-000000-0-face.jpg",
+        "20010909T014640.000Z-000000-0-face-2.jpg",
+    ]
+    assert {path.name for path in (tmp_path / "gate").glob("*.jpg")} == {line["file"] for line in lines}
+
+
+def test_an_object_with_bytes_is_listed_too(tmp_path: Path) -> None:
+    depth = {**FACE, "depth": {"map": {"size": [1, 1], "png": b"\x89PNG"}}}
+    CropFolder(tmp_path, frozenset(), 0.5).write(of_gate(0, depth), np.zeros((80, 64, 3), np.uint8))
+    line = json.loads((tmp_path / "gate" / "crops.jsonl").read_text())
+    assert base64.b64decode(line["object"]["depth"]["map"]["png"]) == b"\x89PNG"
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

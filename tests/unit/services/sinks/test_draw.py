@@ -57,6 +57,13 @@ def test_caption(item: dict[str, Any], text: str) -> None:
     assert caption(item) == text
 
 
+@pytest.mark.parametrize("found", [3, True, "two", {"a": 1}, [3]])
+def test_objects_of_a_task_of_one_s_own_may_be_anything(found: Any) -> None:
+    one = {"box": [100, 100, 200, 240], "label": "shelf", "count": {"objects": found, "label": "full", "map": {}}}
+    assert caption(one) == "full"
+    assert annotate(picture(), [one]).shape == (480, 640, 3)
+
+
 def test_the_picture_is_a_copy_and_is_drawn_on() -> None:
     image = picture()
     result = annotate(image, [FACE])

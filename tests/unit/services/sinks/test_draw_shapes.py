@@ -58,5 +58,5 @@ def test_a_skeleton_joins_what_can_be_seen() -> None:
     assert not drawn({**one, "visibility": sure, "skeleton": [[0, 1]]})[limb[1], limb[0]]
     nested = {"box": [250, 90, 400, 420], "label": "person", "pose": {"points": BODY, "visibility": sure}}
     assert drawn(nested)[limb[1], limb[0]]
-    for rubbish in ([[0, 99]], [[0]], ["a"], 7):
+    for rubbish in ([[0, 99]], [[0]], ["a"], 7, [[True, 0]]):
         annotate(picture(), [{**one, "skeleton": rubbish, "visibility": sure}])

@@ -37,6 +37,18 @@ def test_a_restart_goes_on(tmp_path: Path) -> None:
     assert (last.first(), len(last), last.refused) == (Waiting(2, "b", b"two"), 1, 1)
 
 
+@pytest.mark.parametrize("earlier", [False, True])
+def test_nobody_else_reads_the_queue_or_its_log(tmp_path: Path, earlier: bool) -> None:
+    path = tmp_path / "queue"
+    if earlier:  # a version before left its files to all
+        EventQueue(path).close()
+        path.chmod(0o644)
+    queue = EventQueue(path)
+    queue.put(1, "a", b"one")
+    assert {one.name: one.stat().st_mode & 0o777 for one in tmp_path.iterdir()} == {"queue": 0o600, "queue-wal": 0o600}
+    queue.close()
+
+
 def test_a_broker_that_lost_its_store_counts_anew(tmp_path: Path) -> None:
     queue = EventQueue(tmp_path / "queue")
     queue.put(500, "a", b"one")

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from email import message_from_bytes
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from hams_shared.errors import BadInputError
 from hams_shared.runtime.listen import host_port
 from support.ports import has_ipv6
 from support.results import result
+from support.wait import until_sync
 
 HOSTS = ["127.0.0.1", "localhost", pytest.param("::1", marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6"))]
 
@@ -48,6 +49,38 @@ def test_the_page_s_links_lead_to_streams_under_any_path(host: str, folder: str)
             assert stream.read(int(head["Content-Length"]))[:2] == b"\xff\xd8"  # JPEG
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{page}nobody", timeout=30)
+
+
+def test_a_connection_that_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hams_services.sinks.mjpeg_server.SILENT_S", 0.2)
+    with serving("127.0.0.1") as address:
+        silent = socket.create_connection(("127.0.0.1", urlsplit(address).port or 0), 10)
+        with silent:
+            assert silent.recv(1) == b""
+
+
+def test_a_viewer_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hams_services.sinks.mjpeg_server.SILENT_S", 0.2)
+    monkeypatch.setattr("hams_services.sinks.mjpeg_server.MOST_VIEWERS", 1)
+    monkeypatch.setattr("hams_services.sinks.mjpeg_server.IDLE_S", 0.0)  # pictures without a pause
+    with serving("127.0.0.1", "yard") as address, urllib.request.urlopen(f"{address}yard", timeout=30):
+        until_sync(lambda: is_viewable(f"{address}yard"), 30, "room for another viewer")
+
+
+def is_viewable(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address, timeout=30).close()
+    except urllib.error.HTTPError:
+        return False
+    return True
+
+
+def test_viewers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hams_services.sinks.mjpeg_server.MOST_VIEWERS", 1)
+    with serving("127.0.0.1", "yard") as address, urllib.request.urlopen(f"{address}yard", timeout=30) as first:
+        assert first.readline() == b"--frame\r\n"
+        with pytest.raises(urllib.error.HTTPError, match="503: there are 1 viewers already"):
+            urllib.request.urlopen(f"{address}yard", timeout=30)
 
 
 def test_an_address_that_is_taken_is_named() -> None:

@@ -135,6 +135,19 @@ def test_each_stream_has_its_file(tmp_path: Path) -> None:
     assert levels(tmp_path / "out-b.mp4") == [100]
 
 
+def test_a_recording_that_is_there_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = written(tmp_path / "out.mp4", [0.0])
+    kept = first.read_bytes()
+    assert not caplog.text
+    (tmp_path / "out-2.mp4").touch()
+    files = VideoFiles(first)
+    for stream in ("a", "b", "3"):  # the name of the last one would be that of the first one's file
+        files.write(result(0, 0.0, stream=stream), picture(100))
+    assert [path.name for path in files.close()] == ["out-3.mp4", "out-b.mp4", "out-3-2.mp4"]
+    assert first.read_bytes() == kept
+    assert "out.mp4 is there already: stream a goes into" in caplog.text
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_killed_sink_leaves_a_file_that_plays(tmp_path: Path, suffix: str) -> None:
     """The file is read as it stands on the disk while the sink still writes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.pipeline import FramePicture, PipelineView
 from support.mqtt_site import happened, scheduler_view, stream_view, yard
 from support.results import result
+from support.wait import until
 
 PERSON = {"box": [100.0, 50.0, 200.0, 300.0], "score": 0.9, "label": "person", "track": 3}
 
@@ -51,7 +53,7 @@ def test_results_and_zones_are_drawn() -> None:
 
 
 @asynccontextmanager
-async def pipeline(bus: InMemoryBus) -> AsyncIterator[list[int]]:
+async def pipeline(bus: InMemoryBus, found: dict[str, Any] = PERSON) -> AsyncIterator[list[int]]:
     """Answers requests for pictures with frames, as a pipeline does; the list has the requests."""
     asked: list[int] = []
 
@@ -64,8 +66,8 @@ async def pipeline(bus: InMemoryBus) -> AsyncIterator[list[int]]:
                 jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
                 picture = FramePicture(stream="cam", frame=number, jpeg=jpeg)
                 await bus.publish(subjects.picture("yard", "cam"), codec.encode(picture))
-                data = {**made(number, "cam").data, "group": "yard"}
-                await bus.publish(subjects.result("yard", "cam"), codec.pack(data))
+                data = {**result(number, 0.0, found, stream="cam").data, "group": "yard"}
+                await bus.publish(subjects.result("yard", "cam"), codec.pack_json(data))
             await asyncio.sleep(0.01)
 
     await bus.subscribe(subjects.pictures_wanted("yard"), wanted)
@@ -74,6 +76,20 @@ async def pipeline(bus: InMemoryBus) -> AsyncIterator[list[int]]:
         yield asked
     finally:
         await ended([playing])
+
+
+async def test_what_cannot_be_drawn_does_not_end_the_bridge(caplog: pytest.LogCaptureFixture) -> None:
+    core = BridgeCore(Topics(), kinds=("rule",))
+    core.look(scheduler_view(yard()), PipelineView(streams=(stream_view(),)), 0.0)
+    found = {**PERSON, "box": [5.0, 5.0, 40.0, 40.0], "own": {"score": 10**400}}
+    async with InMemoryBus(MemoryServer()) as bus, pipeline(bus, found):
+        snapshots = Snapshots(bus, core)
+        running = asyncio.create_task(snapshots.run(lambda: None))
+        snapshots.ask(happened("rule", 1, rule="stays"))
+        await until(lambda: "no picture of yard/cam" in caplog.text or running.done(), what="a failure")
+        assert not running.done()
+        await ended([running])
+    assert "OverflowError" in caplog.text
 
 
 async def test_a_picture_is_taken_when_something_happens() -> None:
