@@ -229,5 +229,8 @@ async def test_the_history_is_sent_as_it_happens(world: System) -> None:
                 if "plan-active" in seen:
                     break
         assert "group-deployed" in seen
+        assert api_timeline.beginning("60", "7") == {"after": 7}
+        for last in ("", "x", "-1", "9" * 25):
+            assert api_timeline.beginning("60", last) == {"since": 60.0}
         for since in ("x", "-1", "1e9", "nan"):
             assert (await client.get("/api/history", params={"since": since})).status_code == 400

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hams_services.models.prepare import bring_in
 from hams_services.models.uploads import uploads
+from hams_services.web import api_deploy
 from hams_services.web.options import WebOptions
 from hams_shared.bus.audit import stored as audited
 from hams_shared.bus.control import Control
@@ -169,6 +170,17 @@ async def test_what_cannot_be_placed_has_a_reason(world: System, tmp_path: Path)
         pinned = LIGHT.replace("task:", "pin: [other.cpu.0], task:")
         answers = (await told(client, "/api/dry-run", pinned))[-1]["done"]["answers"]
         assert answers[0]["error"]["text"]
+
+
+async def test_an_error_of_the_scheduler_in_a_dry_run_keeps_its_name(
+    world: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.box(sim=StubDevice(fps=100))
+    (tmp_path / "light.tflite").write_text("brightness")
+    monkeypatch.setattr(api_deploy, "PLAN_S", 0.0)
+    async with page(world.bus, WebOptions(files=(tmp_path,))) as client:
+        error = (await told(client, "/api/dry-run", LIGHT.replace("models/", "")))[-1]["error"]
+        assert error["code"] == "deadline", error
 
 
 async def test_a_network_of_two_files_comes_in_one_form(world: System, tmp_path: Path) -> None:

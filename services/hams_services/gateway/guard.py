@@ -70,11 +70,11 @@ class Guard:
         """
         if self._tokens.used:
             return Caller(self._tokens.check(_bearer(headers.get("authorization", "")) or _of_socket(headers)))
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        host = _host(f"//{headers.get('host', '')}")
         if not is_loopback(host):  # DNS rebinding: a page whose name has become the address of this machine
             raise ForbiddenError(f"without tokens the gateway is not for {host[:64] or 'nobody'}", "ask localhost")
         origin = headers.get("origin")
-        if origin is not None and origin not in self._origins and not is_loopback(urlsplit(origin).hostname or ""):
+        if origin is not None and origin not in self._origins and not is_loopback(_host(origin)):
             raise ForbiddenError(f"the page {origin[:64]} may not use this gateway", "see --allow-origin")
         return Caller()
 
@@ -90,6 +90,14 @@ class Guard:
             log.info("a client is sent away: %s", error)
             return False
         return True
+
+
+def _host(url: str) -> str:
+    """Return the host of `url`, empty where it has none or is no URL."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _bearer(authorization: str) -> str:

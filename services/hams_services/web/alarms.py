@@ -11,6 +11,9 @@ from hams_shared.wire.messages.scheduler import DeviceView, GroupView, Scheduler
 
 SHORT = 0.95
 """A group that reaches less than this part of its target is below it."""
+STALLED_S = 10.0
+"""A stream whose frames are under way for longer without one delivered is stalled, s; slow ones: `SLOWER` × p99."""
+SLOWER = 3.0
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,24 @@ class Alarm:
     text: str = ""
 
 
-def alarms(scheduler: SchedulerView | None, pipeline: PipelineView | None, troubles: Mapping[str, str]) -> list[Alarm]:
-    """Return what is wrong in the state that scheduler and pipeline answered, and which of them did not."""
+def alarms(
+    scheduler: SchedulerView | None,
+    pipeline: PipelineView | None,
+    troubles: Mapping[str, str],
+    waited_s: Mapping[tuple[str, str], float] | None = None,
+) -> list[Alarm]:
+    """Return what is wrong in the state that scheduler and pipeline answered, and which of them did not.
+
+    `waited_s`: by group and stream, how long frames are under way without one delivered.
+    """
+    waited_s = waited_s or {}
     found = [*_parts(troubles)]
     for device in scheduler.devices if scheduler else ():
         found += _device(device)
     for group in scheduler.groups if scheduler else ():
         found += _group(group)
     for stream in pipeline.streams if pipeline else ():
-        found += _stream(stream)
+        found += _stream(stream, waited_s.get((stream.group, stream.stream), 0.0))
     return sorted(found, key=lambda alarm: alarm.level != "alarm")
 
 
@@ -90,17 +102,16 @@ def _group(group: GroupView) -> Iterator[Alarm]:
         yield Alarm(key, "warning", f"Group {group.name} is below its target", f"{text} {group.expected_why}".strip())
 
 
-def _stream(stream: StreamView) -> Iterator[Alarm]:
+def _stream(stream: StreamView, waited_s: float) -> Iterator[Alarm]:
     key, name = f"stream {stream.group}/{stream.stream}", f"{stream.group}/{stream.stream}"
     failed = sum(stream.failed.values())
     if stream.state == "failed":
         yield Alarm(key, "alarm", f"Stream {name} has ended with an error", stream.text)
     elif stream.state == "reconnecting":
         yield Alarm(key, "alarm", f"Stream {name} is interrupted", stream.text)
-    elif stream.state == "playing" and stream.in_flight and not stream.fps:
-        yield Alarm(
-            key, "alarm", f"Stream {name} is stalled", f"{stream.in_flight} frames are under way, none is delivered"
-        )
+    elif stream.state == "playing" and stream.in_flight and waited_s > max(STALLED_S, SLOWER * stream.p99_ms / 1e3):
+        text = f"{stream.in_flight} frames are under way, none is delivered for {waited_s:.0f} s"
+        yield Alarm(key, "alarm", f"Stream {name} is stalled", text)
     if failed:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in stream.failed.items())
         yield Alarm(f"{key} failed", "warning", f"Stream {name}: {failed} frames failed", reasons)

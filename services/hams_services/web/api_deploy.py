@@ -27,6 +27,7 @@ from hams_shared.bus.protocol import Bus
 from hams_shared.errors import BadInputError, ConflictError, DeadlineError, HamsError, NotFoundError
 from hams_shared.group.findings import NAME_PATTERN
 from hams_shared.group.spec import GroupSpec
+from hams_shared.runtime.lifecycle import ended
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.scheduler import PlanRequest, StrategyAnswer
@@ -120,12 +121,11 @@ async def dry_run(request: Request, site: Site) -> Response:
         record = await _brought(bus, site, spec, tell)
         names: tuple[str, ...] = tuple(dict.fromkeys([spec.strategy, *STRATEGIES]))
         control = Control(bus)
-        async with asyncio.TaskGroup() as owner:
-            watching = owner.create_task(_watch(control, tell))
-            try:
-                found = await plans(bus, PlanRequest(group=record, strategies=names), timeout=PLAN_S, patience=ASK_S)
-            finally:
-                watching.cancel()
+        watching = asyncio.create_task(_watch(control, tell), name="watch a dry run")
+        try:  # no TaskGroup, which would wrap the scheduler's error
+            found = await plans(bus, PlanRequest(group=record, strategies=names), timeout=PLAN_S, patience=ASK_S)
+        finally:
+            await ended([watching])
         return {"name": spec.name, "strategy": spec.strategy, "answers": [_planned(one) for one in found.answers]}
 
     return told(site.work, do)

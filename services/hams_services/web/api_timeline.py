@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -21,8 +22,7 @@ LONGEST_S = 31 * 86_400.0
 
 async def history(request: Request, site: Site) -> Response:
     """Send the entries of the last `since` s, or behind the sequence `Last-Event-ID`, and then new ones."""
-    since, after = _since(request.query_params.get("since", "3600")), request.headers.get("last-event-id", "")
-    place = {"after": int(after)} if after.isascii() and after.isdigit() else {"since": since}
+    place = beginning(request.query_params.get("since", "3600"), request.headers.get("last-event-id", ""))
     entries = Hams(site.bus).history(follow=True, **place)
     session = session_of(request)
 
@@ -46,6 +46,13 @@ async def history(request: Request, site: Site) -> Response:
                 await asyncio.wait({coming})
 
     return StreamingResponse(events(), media_type="text/event-stream", headers=STREAMING)
+
+
+def beginning(since: str, last: str) -> dict[str, Any]:
+    """Return where the history begins: behind the entry `last`, where that is a sequence. Raises BadInputError."""
+    seconds = _since(since)
+    known = last.isascii() and last.isdigit() and len(last) <= 18
+    return {"after": int(last)} if known else {"since": seconds}
 
 
 def _since(text: str) -> float:

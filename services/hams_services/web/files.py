@@ -44,7 +44,7 @@ class Files:
         if name in known:
             return Path(name)
         for path in self._candidates(name):
-            if self._inside(path) and (path.exists() or self._matches(path)):
+            if self._inside(path) and (os.path.exists(path) or self._matches(path)):  # a name may be too long
                 return path
         where = ", ".join(folder.name for folder in self.folders)
         hint = f"the page may use files of {where}" if where else "hams-web was started without --files"

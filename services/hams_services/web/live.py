@@ -13,9 +13,8 @@ from collections.abc import AsyncGenerator
 
 import msgspec
 
-from hams_services.monitor.core import SystemSnapshot
 from hams_services.web.costs import Costs
-from hams_services.web.state_view import Reading, state_view
+from hams_services.web.state_view import Reading, kept, state_view
 from hams_shared.bus.ask import pipeline_view, scheduler_view
 from hams_shared.bus.protocol import Bus
 from hams_shared.errors import CredentialsError, HamsError
@@ -67,15 +66,8 @@ class Live:
             pipeline = await pipeline_view(self._bus, timeout=ASK_S)
         except HamsError as error:
             troubles["pipeline"] = _trouble(error, "pipeline")
-        plans = tuple(g.active for g in scheduler.groups if g.active) if scheduler else ()
-        snapshot = SystemSnapshot(
-            scheduler.devices if scheduler else (),
-            pipeline.streams if pipeline else (),
-            plans,
-            tuple(troubles.values()),
-        )
         self._costs.states += 1
-        return Reading(time.time(), _now(), snapshot, scheduler, pipeline, troubles)
+        return Reading(time.time(), _now(), scheduler, pipeline, troubles)
 
     async def viewer(self) -> AsyncGenerator[bytes, None]:
         """Yield the state, JSON, now and whenever it was read again, until closed."""
@@ -96,6 +88,7 @@ class Live:
                 self._wanted.clear()
 
     async def _publish(self, reading: Reading) -> None:
+        reading = kept(self._last, reading)
         last = self._last if self._last is not None and reading.at - self._last.at <= STALE_S else None
         state = msgspec.json.encode(state_view(last, reading))
         async with self._changed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hams_services.monitor.core import SystemSnapshot, device_rates, node_rates
@@ -11,6 +11,9 @@ from hams_shared.wire.messages.agents import DeviceHealth
 from hams_shared.wire.messages.pipeline import PipelineView, StreamView
 from hams_shared.wire.messages.plan import Plan
 from hams_shared.wire.messages.scheduler import DeviceView, GroupView, SchedulerView
+
+KEPT_S = 60.0
+"""Readings older than this do not stand for a part that does not answer, s."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,49 @@ class Reading:
     """Unix time, s."""
     at: float
     """Monotonic time, s."""
-    snapshot: SystemSnapshot
     scheduler: SchedulerView | None
     pipeline: PipelineView | None
     troubles: dict[str, str]
     """By part: why it did not answer."""
+    waiting: dict[tuple[str, str], float] = field(default_factory=dict)
+    """By group and stream: since when frames are under way without one delivered, monotonic time, s."""
+
+    @property
+    def snapshot(self) -> SystemSnapshot:
+        """What rates are computed from."""
+        groups = self.scheduler.groups if self.scheduler else ()
+        return SystemSnapshot(
+            self.scheduler.devices if self.scheduler else (),
+            self.pipeline.streams if self.pipeline else (),
+            tuple(group.active for group in groups if group.active),
+            tuple(self.troubles.values()),
+        )
+
+
+def kept(before: Reading | None, after: Reading) -> Reading:
+    """Return `after` with what the reading `before` adds: answers of parts that did not answer now, and `waiting`.
+
+    Else a pause of the scheduler would look as if no group were deployed.
+    """
+    if before is None or after.at - before.at > KEPT_S:
+        before = Reading(after.time, after.at, None, None, {})
+    return replace(
+        after,
+        scheduler=before.scheduler if "scheduler" in after.troubles else after.scheduler,
+        pipeline=before.pipeline if "pipeline" in after.troubles else after.pipeline,
+        waiting=_waiting(before, after),
+    )
+
+
+def _waiting(before: Reading, after: Reading) -> dict[tuple[str, str], float]:
+    """Return the `waiting` of `after`; while the pipeline does not answer, nothing is known."""
+    delivered = {(one.group, one.stream): one.delivered for one in before.snapshot.streams}
+    found = {}
+    for one in after.snapshot.streams:
+        key = (one.group, one.stream)
+        if one.in_flight:
+            found[key] = before.waiting.get(key, after.at) if delivered.get(key) == one.delivered else after.at
+    return found
 
 
 def state_view(before: Reading | None, after: Reading) -> dict[str, Any]:
@@ -33,10 +74,11 @@ def state_view(before: Reading | None, after: Reading) -> dict[str, Any]:
     scheduler = after.scheduler
     groups = scheduler.groups if scheduler else ()
     leader = scheduler.leader if scheduler else None
+    waited_s = {stream: after.at - since for stream, since in after.waiting.items()}
     return {
         "time": after.time,
         "troubles": after.troubles,
-        "alarms": [vars(one) for one in alarms(scheduler, after.pipeline, after.troubles)],
+        "alarms": [vars(one) for one in alarms(scheduler, after.pipeline, after.troubles, waited_s)],
         "groups": [_group(group) for group in groups],
         "streams": [_stream(stream) for stream in after.snapshot.streams],
         "devices": _devices(before.snapshot if before else SystemSnapshot(), after.snapshot),

@@ -153,8 +153,8 @@ class Service:
         caller.allow("app", group)
         model.check_version(group, request.model_version)
         with self._api.admission.request() as grow:
+            grow(request.ByteSize())
             call = grpc_body.call_of(request)
-            grow(sum(len(one.raw) for one in call.inputs if one.raw is not None))
             names = wanted_outputs(call.outputs)
             images = images_of(call.inputs, call.order)
             left = context.time_remaining()

@@ -16,6 +16,7 @@ VERSION = "1"
 """A group has one version: that which is deployed."""
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 MAX_DEADLINE_S = 600.0
+MAX_TIMEOUT_US = 600_000_000
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class Call:
         if "deadline_s" in self.parameters:
             return check_deadline(self.parameters["deadline_s"])
         timeout = self.parameters.get("timeout", 0)
-        return check_deadline(timeout / 1e6) if isinstance(timeout, int) and timeout > 0 else default
+        if not isinstance(timeout, int) or timeout <= 0:
+            return default
+        return check_deadline(min(timeout, MAX_TIMEOUT_US + 1) / 1e6)
 
 
 def check_deadline(value: object) -> float:

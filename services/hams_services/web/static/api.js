@@ -47,23 +47,40 @@ export async function refresh() { session = await ask("session"); return session
 export async function login(text) { session = await send("session", text); return session; }
 export async function logout() { session = await send("session", undefined, "DELETE"); return session; }
 
+const SILENT_MS = 10000; // the server sends a state each second, and each 5 s while parts do not answer
+const WATCH_MS = 1000;
+
 /** The system's state, each time it was read; no connection while the page is hidden. Returns a function that ends it. */
 export function follow(onState, onTrouble) {
-  let source = null;
+  let source = null, again = 0, heard = 0, stopped = false;
   const open = () => {
-    if (source || document.hidden) return;
+    if (stopped || source || document.hidden) return;
+    heard = performance.now();
     source = new EventSource("api/live");
-    source.addEventListener("state", (event) => onState(JSON.parse(event.data)));
+    source.addEventListener("state", (event) => { heard = performance.now(); onState(JSON.parse(event.data)); });
     source.addEventListener("open", () => onTrouble(""));
     source.addEventListener("error", () => {
       onTrouble("The connection to hams-web is lost. Trying again…");
-      if (source?.readyState === EventSource.CLOSED) { close(); setTimeout(open, 3000); }
+      if (source?.readyState === EventSource.CLOSED) { close(); clearTimeout(again); again = setTimeout(open, 3000); }
     });
   };
   const close = () => { source?.close(); source = null; };
+  const watch = setInterval(() => { // a connection whose other end is gone gives no error
+    if (!source || performance.now() - heard < SILENT_MS) return;
+    close();
+    open();
+    onTrouble("Nothing comes from hams-web. Trying again…");
+  }, WATCH_MS);
   const onVisible = () => (document.hidden ? close() : open());
   document.addEventListener("visibilitychange", onVisible);
   addEventListener("pagehide", close);
   open();
-  return () => { document.removeEventListener("visibilitychange", onVisible); close(); };
+  return () => {
+    stopped = true;
+    clearTimeout(again);
+    clearInterval(watch);
+    document.removeEventListener("visibilitychange", onVisible);
+    removeEventListener("pagehide", close);
+    close();
+  };
 }

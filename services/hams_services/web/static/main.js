@@ -72,7 +72,7 @@ async function leave() {
 
 function trouble(text) {
   update(document.getElementById("banner"), text ? h("p", {}, text) : []);
-  if (text) refresh().then(() => { if (current().right === "none") start(true); }, () => {});
+  if (text) refresh().then(() => { if (stopFollowing && current().right === "none") start(true); }, () => {});
 }
 
 async function start(known = false) {

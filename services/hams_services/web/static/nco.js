@@ -4,6 +4,7 @@ import { bar, clock, h, mark, number, table, update } from "./dom.js";
 import { chart } from "./chart.js";
 
 const EVERY_MS = 2000;
+const MATRIX_MS = 15000;
 const KIND = { waiting: "plain", running: "warn", done: "good", failed: "bad", cancelled: "plain" };
 
 export default {
@@ -19,7 +20,7 @@ export default {
 
 class NcoView {
   constructor(root, context) {
-    Object.assign(this, { root, context, names: [], jobs: [], over: new Set(), known: false });
+    Object.assign(this, { root, context, names: [], jobs: [], over: new Set(), known: false, due: 0 });
     this.abort = new AbortController();
     this.device = h("select", { id: "chart-device", onchange: () => this.showVariants() });
     this.group = h("select", { id: "job-group", required: true });
@@ -27,12 +28,14 @@ class NcoView {
     this.frames = h("input", { id: "job-frames", type: "number", min: 3, max: 10000, step: 1, value: "120" });
     this.fresh = h("input", { id: "job-fresh", type: "checkbox" });
     this.problem = h("div", { role: "alert" });
+    this.unread = h("div", { role: "status" }); // why the jobs cannot be read now
+    this.unmeasured = h("div", { role: "status" }); // why the matrix cannot be read now
     this.variants = h("div");
     this.list = h("div");
     this.button = h("button", { type: "submit", class: "primary" }, "Optimize");
     update(root, h("h1", {}, "Optimizer"),
-      h("section", {}, h("h2", {}, "Variants"), h("div", { class: "row" }, h("label", { for: "chart-device" }, "Device"), this.device), this.variants),
-      h("section", {}, h("h2", {}, "Jobs"), may("change") ? this.form() : h("p", { class: "quiet" }, "Jobs are shown to the role admin."), this.problem, this.list));
+      h("section", {}, h("h2", {}, "Variants"), h("div", { class: "row" }, h("label", { for: "chart-device" }, "Device"), this.device), this.unmeasured, this.variants),
+      h("section", {}, h("h2", {}, "Jobs"), may("change") ? this.form() : h("p", { class: "quiet" }, "Jobs are shown to the role admin."), this.problem, this.unread, this.list));
   }
 
   form() {
@@ -43,7 +46,14 @@ class NcoView {
       h("div", {}, h("label", { for: "job-fresh" }, this.fresh, " new frames")), this.button);
   }
 
-  async begin() { await this.matrix(); while (!this.abort.signal.aborted) { await this.read(); await new Promise((done) => setTimeout(done, EVERY_MS)); } }
+  async begin() {
+    while (!this.abort.signal.aborted) {
+      if (!document.hidden && performance.now() >= this.due) await this.matrix();
+      await this.read();
+      await new Promise((done) => setTimeout(done, EVERY_MS));
+    }
+  }
+
   end() { this.abort.abort(); }
 
   groups(names) {
@@ -61,7 +71,9 @@ class NcoView {
       const chosen = devices.includes(this.device.value) ? this.device.value : devices[measured.indexOf(Math.max(...measured))];
       update(this.device, devices.map((one) => h("option", { value: one, selected: one === chosen }, one)));
       this.showVariants();
-    } catch (error) { if (error.name !== "AbortError") update(this.variants, h("p", { class: "error" }, String(error))); }
+      update(this.unmeasured);
+      this.due = performance.now() + MATRIX_MS;
+    } catch (error) { if (error.name !== "AbortError") update(this.unmeasured, h("p", { class: "error" }, String(error))); }
   }
 
   showVariants() {
@@ -93,7 +105,8 @@ class NcoView {
       if (ended.length && this.known) await this.matrix();
       this.known = true;
       this.showJobs(jobs);
-    } catch (error) { if (error.name !== "AbortError") update(this.problem, h("p", { class: "error" }, String(error))); }
+      update(this.unread);
+    } catch (error) { if (error.name !== "AbortError") update(this.unread, h("p", { class: "error" }, String(error))); }
   }
 
   showJobs(jobs) {
@@ -119,6 +132,7 @@ class NcoView {
 
   async cancel(job) {
     if (!confirm(`Cancel job ${job.id}? Variants that are finished are kept.`)) return;
+    update(this.problem);
     try { await send(`nco/jobs/${job.id}`, undefined, "DELETE"); await this.read(); } catch (error) { update(this.problem, h("p", { class: "error" }, String(error))); }
   }
 }

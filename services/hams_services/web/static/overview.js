@@ -26,6 +26,7 @@ class Overview {
     this.alarms = null; // keys of those announced
     this.options = { pictures: true, boxes: true, places: true, ...saved() };
     this.state = null;
+    this.ended = false;
   }
 
   update(state) {
@@ -42,6 +43,7 @@ class Overview {
   }
 
   end() {
+    this.ended = true;
     this.feed.end();
     for (const tile of this.tiles.values()) tile.newest?.bitmap.close();
   }
@@ -62,7 +64,7 @@ class Overview {
       h("div", { class: "head" }, h("h2", { id: "live" }, "Live streams"), state.streams.length ? switches : null),
       state.streams.length
         ? h("ul", { class: "tiles" }, state.streams.map((stream) => this.tile(stream)))
-        : h("p", { class: "quiet" }, "There are no streams: no group is deployed. ", h("a", { href: "#deploy" }, "Deploy one"), "."));
+        : h("p", { class: "quiet" }, nothing(state)));
   }
 
   tile(stream) {
@@ -105,6 +107,7 @@ class Overview {
     if (!tile) return;
     let bitmap;
     try { bitmap = await createImageBitmap(jpeg); } catch { return; }
+    if (this.ended || !tile.watched || this.tiles.get(name) !== tile) { bitmap.close(); return; } // meanwhile
     const first = !tile.newest;
     tile.newest?.bitmap.close();
     tile.newest = { head, bitmap };
@@ -131,6 +134,14 @@ class Overview {
 const saved = () => { try { return JSON.parse(localStorage.getItem("hams-tiles") ?? "{}"); } catch { return {}; } };
 
 const fact = (name, value, bad = false) => h("span", { class: bad ? "fact bad" : "fact" }, h("b", {}, value), ` ${name}`);
+
+/** Why there are no streams. */
+function nothing({ groups: found, troubles }) {
+  if (troubles.pipeline) return "The streams are not known now: the pipeline does not answer.";
+  if (troubles.scheduler) return "There are no streams now.";
+  if (found.length) return "No deployed group has a stream now.";
+  return ["There are no streams: no group is deployed. ", h("a", { href: "#deploy" }, "Deploy one"), "."];
+}
 
 /** E.g. "2 faces in this frame". */
 function counted(objects) {

@@ -2,6 +2,7 @@
 
 const SETTLE_MS = 250; // scrolling shows and hides tiles in quick succession
 const AGAIN_MS = 2000;
+const SILENT_MS = 30000; // the server sends an empty record each 15 s
 
 /** Pictures for tiles named GROUP/STREAM. `show(head, blob)` of a tile gets each; head is the result, see pictures.py. */
 export class PictureFeed {
@@ -63,22 +64,27 @@ export class PictureFeed {
   }
 
   async #read(query, signal) {
+    let watch = 0; // a connection whose other end is gone gives no error
+    const heard = () => { clearTimeout(watch); watch = setTimeout(() => { if (!signal.aborted) this.#open(true); }, SILENT_MS); };
+    heard();
     try {
       const response = await fetch(`api/pictures?${query}`, { signal, credentials: "same-origin" });
       this.trouble = response.ok ? "" : (await response.json()).text;
       if (!response.ok) throw new Error(this.trouble);
-      for await (const [head, jpeg] of records(response.body.getReader())) this.#tiles.get(`${head.group}/${head.stream}`)?.(head, jpeg);
+      for await (const [head, jpeg] of records(response.body.getReader(), heard)) this.#tiles.get(`${head.group}/${head.stream}`)?.(head, jpeg);
     } catch { /* below */ }
+    clearTimeout(watch);
     if (!signal.aborted && !this.#ended) setTimeout(() => { if (!signal.aborted) this.#open(true); }, AGAIN_MS);
   }
 }
 
 /** Records as they come: two lengths (u32, big endian), JSON, JPEG. An empty one only shows that the server lives. */
-async function* records(reader) {
+async function* records(reader, heard) {
   let buffer = new Uint8Array(0);
   while (true) {
     const { done, value } = await reader.read();
     if (done) return;
+    heard();
     buffer = joined(buffer, value);
     while (buffer.length >= 8) {
       const view = new DataView(buffer.buffer, buffer.byteOffset, buffer.length);

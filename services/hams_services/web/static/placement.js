@@ -11,9 +11,9 @@ export default {
   title: "Placement",
   need: "view",
   mount(root, context) {
-    let matrix = null, problem = "", epochs = "", state = context.state();
+    let matrix = null, problem = "", epochs = "", state = context.state(), ended = false;
     const asked = may("change") ? new WhatIf(() => draw(), context) : null;
-    const draw = () => state && update(root, h("h1", {}, "Placement"), groups(state), columns(state),
+    const draw = () => state && !ended && update(root, h("h1", {}, "Placement"), groups(state), columns(state),
       asked ? asked.section(state) : null, matrixSection(matrix, problem));
     const fetchMatrix = async () => {
       if (document.hidden) return;
@@ -30,12 +30,15 @@ export default {
         epochs = now;
         draw();
       },
-      unmount() { clearInterval(timer); },
+      unmount() { ended = true; clearInterval(timer); },
     };
   },
 };
 
 function groups(state) {
+  if (!state.groups.length && state.troubles.scheduler) {
+    return h("section", { "data-key": "groups" }, h("p", { class: "last" }, "The groups are not known now: the scheduler does not answer."));
+  }
   if (!state.groups.length) {
     return h("section", { "data-key": "groups" }, h("p", { class: "last" }, "No group is deployed. ", h("a", { href: "#deploy" }, "Deploy one"), "."));
   }
@@ -68,7 +71,7 @@ function columns(state) {
     hosts.map(([name, names]) => h("p", {}, mark("warn", `Bottleneck of ${names.join(", ")}: ${name}`))),
     state.devices.length
       ? h("ul", { class: "columns" }, state.devices.map((device) => column(device, state, limits.get(device.device) ?? [])))
-      : h("p", { class: "quiet" }, "No device is known."));
+      : h("p", { class: "quiet" }, state.troubles.scheduler ? "The devices are not known now." : "No device is known."));
 }
 
 function column(device, state, limited) {

@@ -28,6 +28,8 @@ class Timeline {
     this.problem = "";
     this.source = null;
     this.timer = 0;
+    this.again = 0;
+    this.ended = false;
     this.opened = 0;
     this.onVisible = () => (document.hidden ? this.close() : this.open());
     document.addEventListener("visibilitychange", this.onVisible);
@@ -36,7 +38,7 @@ class Timeline {
   }
 
   open() {
-    if (this.source || document.hidden) return;
+    if (this.ended || this.source || document.hidden) return;
     this.entries = [];
     this.opened = performance.now();
     this.source = new EventSource(`api/history?since=${this.since}`);
@@ -47,14 +49,21 @@ class Timeline {
       if (this.source?.readyState !== EventSource.CLOSED) return;
       this.problem ||= "The history cannot be read now. Trying again…";
       this.close();
-      setTimeout(() => { if (document.contains(this.root) && this.root.dataset.view === "timeline") this.open(); }, 3000);
+      clearTimeout(this.again);
+      this.again = setTimeout(() => this.open(), 3000);
       this.later();
     });
   }
 
   close() { this.source?.close(); this.source = null; }
 
-  end() { this.close(); clearTimeout(this.timer); document.removeEventListener("visibilitychange", this.onVisible); delete this.root.dataset.view; }
+  end() {
+    this.ended = true;
+    this.close();
+    clearTimeout(this.timer);
+    clearTimeout(this.again);
+    document.removeEventListener("visibilitychange", this.onVisible);
+  }
 
   take(entry) {
     if (this.entries.some((one) => one.id === entry.id)) return;
@@ -69,7 +78,6 @@ class Timeline {
   choose(how) { how(); this.draw(); }
 
   draw() {
-    this.root.dataset.view = "timeline";
     const kinds = [...new Set(this.entries.map((one) => one.kind))].sort();
     const words = this.words.toLowerCase();
     const shown = this.entries.filter((one) => (!this.kind || one.kind === this.kind)

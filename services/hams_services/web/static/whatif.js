@@ -20,8 +20,10 @@ export class WhatIf {
 
   section(state) {
     const alive = state.devices.filter((d) => d.state === "alive").map((d) => d.device);
-    for (const name of this.without) if (!alive.includes(name)) this.without.delete(name);
-    this.added = this.added.filter((one) => alive.includes(one.like));
+    if (!state.troubles.scheduler) {
+      for (const name of this.without) if (!alive.includes(name)) this.without.delete(name);
+      this.added = this.added.filter((one) => alive.includes(one.like));
+    }
     const changed = this.without.size + this.added.length > 0 || this.strategy;
     return h("section", { "data-key": "whatif", "aria-labelledby": "whatif" },
       h("h2", { id: "whatif" }, "What if"),

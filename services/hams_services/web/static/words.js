@@ -20,7 +20,7 @@ const children = (one) => Object.entries(one).filter(([key, value]) => !RESERVED
 
 function* deeper(one) {
   for (const child of children(one)) {
-    for (const inner of child.objects ?? []) {
+    for (const inner of Array.isArray(child.objects) ? child.objects.filter(isMap) : []) {
       for (const output of children(inner)) yield words(output);
       yield* deeper(inner);
     }

@@ -17,11 +17,11 @@ pytest.importorskip("starlette", reason="needs hams[gateway]")
 from hams_services.gateway import failures, openapi
 from hams_services.gateway.app import ENDPOINTS
 from hams_services.gateway.form import file_of
-from hams_services.gateway.guard import check_listen, is_loopback
+from hams_services.gateway.guard import Guard, check_listen, is_loopback
 from hams_services.gateway.limits import Admission, Unpacker
 from hams_services.security.tokens import TokenFile
 from hams_shared import errors
-from hams_shared.errors import BadInputError, HamsError, OverloadedError, TooLargeError
+from hams_shared.errors import BadInputError, ForbiddenError, HamsError, OverloadedError, TooLargeError
 
 
 def test_without_the_extra_it_says_what_to_install() -> None:
@@ -49,6 +49,12 @@ def test_others_are_let_in_by_tokens_only(host: str, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"can be reached from other machines.*hams-ctl token add"):
         check_listen("--http", host, TokenFile(tmp_path / "none", required=False))
     check_listen("--http", host, TokenFile(tmp_path / "none", required=True))
+
+
+@pytest.mark.parametrize("headers", [{"host": "[x"}, {"host": "localhost", "origin": "http://["}])
+def test_an_address_that_is_none_is_not_let_in(headers: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(ForbiddenError):
+        Guard(TokenFile(tmp_path / "none", required=False)).of_http(headers)
 
 
 def test_packed_bodies_are_unpacked_up_to_the_limit_and_no_further() -> None:

@@ -46,10 +46,10 @@ def _seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def serving(path: Path, most: int = 8) -> AsyncIterator[grpc.aio.Channel]:
+async def serving(path: Path, most: int = 8, admission: Admission | None = None) -> AsyncIterator[grpc.aio.Channel]:
     """A channel to a server with tokens; `most` messages may come at a time."""
     guard = Guard(TokenFile(path, required=True), ())
-    api: Any = SimpleNamespace(guard=guard, max_body=served.BODY_BYTES // most, admission=Admission())
+    api: Any = SimpleNamespace(guard=guard, max_body=served.BODY_BYTES // most, admission=admission or Admission())
     server = served.server(api)
     port = served.listen(server, "127.0.0.1", 0, None, None)
     await server.start()
@@ -144,6 +144,19 @@ async def test_a_message_that_is_not_asked_for_stays_with_its_client(path: Path)
 def resident() -> int:
     """Memory of this process, MiB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() >> 20
+
+
+async def test_bytes_of_contents_count_as_those_of_raw_contents_do(path: Path) -> None:
+    token, admission = made(path, "app"), Admission(body_bytes=100)
+    request = MESSAGES["ModelInferRequest"](model_name="face")
+    image = request.inputs.add(name="image", datatype="BYTES", shape=[1])
+    image.contents.bytes_contents.append(bytes(60))
+    async with serving(path, admission=admission) as channel:
+        with admission.request() as grow:
+            grow(60)
+            call = opened(channel, "ModelInfer", token)
+            await call.write(request.SerializeToString())
+            assert "are under way already" in await call.details()
 
 
 async def test_few_streams_are_open_at_a_time(path: Path) -> None:

@@ -238,6 +238,11 @@ def test_a_deadline_has_bounds(value: object) -> None:
     assert Call([], parameters={"timeout": 2_000_000}).deadline(30) == 2
 
 
+def test_a_timeout_has_bounds() -> None:
+    with pytest.raises(BadInputError, match="a deadline of"):
+        Call([], parameters={"timeout": 10**400}).deadline(30)
+
+
 def test_ten_thousand_broken_requests_are_nothing_but_named_errors() -> None:
     random = np.random.default_rng(1)
     raw = join_bytes([b"\xff\xd8abc", b"d"])

@@ -62,7 +62,7 @@ def test_files_below_the_folders_are_found(files: Files, tmp_path: Path, name: s
 OUTSIDE = [
     "../secret.txt", "media/../../secret.txt", "media/link.mp4", "media/folder/secret.txt", "/etc/passwd", "~/.ssh/id",
     "~root", "media/folder/*.txt", "media/linked/*.png", "media/*.mp4", "none.mp4", "..", "media/\0",
-    "hidden/secret.txt",
+    "hidden/secret.txt", f"media/{'n' * 300}",
 ]  # fmt: skip
 
 
