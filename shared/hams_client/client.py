@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -176,7 +176,7 @@ class Hams:
             subscription = await self._assembled(subject, take, limit)
             return subscription if request is None else Requested(subscription, self.bus, *request)
 
-        return Feed(subscribe, limit)
+        return Feed(self.bus, subscribe, limit)
 
     async def pictures(
         self, group: str, stream: str = "*", *, quality: int = 90, limit: int = 64
@@ -201,21 +201,19 @@ class Hams:
         The pipeline sends pictures (JPEG of `quality`, 1–100) only while a client requests them, as this method does;
         each costs it some ms of CPU time. A slow caller loses the oldest.
         """
-        pairs = PairQueue(limit)
-        subscriptions = [
-            await self._assembled(subjects.picture(group, stream), pairs.on_picture, limit),
-            await self._assembled(subjects.result(group, stream), pairs.on_result, limit),
-        ]
+        pairs = PairQueue(self.bus, limit)
         wanted = codec.encode(PicturesWanted(stream=stream, quality=quality))
-        asking = asyncio.create_task(repeat(self.bus, subjects.pictures_wanted(group), wanted))
-        asking.add_done_callback(pairs.on_end)
-        try:
+        async with AsyncExitStack() as begun:
+            for subject, take in (
+                (subjects.picture(group, stream), pairs.on_picture),
+                (subjects.result(group, stream), pairs.on_result),
+            ):
+                begun.push_async_callback((await self._assembled(subject, take, limit)).unsubscribe)
+            asking = asyncio.create_task(repeat(self.bus, subjects.pictures_wanted(group), wanted))
+            begun.push_async_callback(ended, [asking])
+            asking.add_done_callback(pairs.on_end)
             while True:
                 yield await pairs.next()
-        finally:
-            await ended([asking])
-            for subscription in subscriptions:
-                await subscription.unsubscribe()
 
     async def _assembled(self, subject: str, handler: Callable[[bytes], Awaitable[None]], limit: int) -> Subscription:
         """Subscribe `handler` to whole messages; those that are not understood are logged."""
@@ -231,7 +229,11 @@ class Hams:
 
         # what the bus drops are the newest, so it shall not be the one that drops: `take` is quick
         subscription = await self.bus.subscribe(subject, take, limit=max(4 * limit, LEAST_PENDING))
-        await self.bus.flush()
+        try:
+            await self.bus.flush()
+        except BaseException:
+            await subscription.unsubscribe()  # it would hear all once the broker is back
+            raise
         return subscription
 
     def events(

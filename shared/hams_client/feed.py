@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Generic, Self, TypeVar
 
-from hams_shared.bus.protocol import Subscription
+from hams_client.arrived import Arrived
+from hams_shared.bus.protocol import Bus, Subscription
 
 T = TypeVar("T")
 
@@ -21,12 +21,15 @@ class Feed(Generic[T]):
     read in several loops, use it as a context: ``async with hams.results("face") as feed`` listens from there on.
     """
 
-    def __init__(self, subscribe: Subscribe[T], limit: int) -> None:
-        self.lost = 0
-        """Items that gave way to newer ones."""
+    def __init__(self, bus: Bus, subscribe: Subscribe[T], limit: int) -> None:
         self._subscribe = subscribe
-        self._queue: asyncio.Queue[T] = asyncio.Queue(limit)
+        self._arrived: Arrived[T] = Arrived(bus, limit)
         self._subscription: Subscription | None = None
+
+    @property
+    def lost(self) -> int:
+        """Items that gave way to newer ones."""
+        return self._arrived.lost
 
     async def __aenter__(self) -> Self:
         await self._start()
@@ -39,9 +42,12 @@ class Feed(Generic[T]):
         return self._iterate()
 
     async def __anext__(self) -> T:
-        """The next item; from the first call on it listens until :meth:`aclose`, or the connection's end."""
+        """The next item; from the first call on it listens until :meth:`aclose`, or the connection's end.
+
+        Raises BrokerError when the connection has ended for good.
+        """
         await self._start()
-        return await self._queue.get()
+        return await self._arrived.next()
 
     async def aclose(self) -> None:
         """Stop listening; idempotent."""
@@ -51,20 +57,14 @@ class Feed(Generic[T]):
 
     async def _start(self) -> None:
         if self._subscription is None:
-            self._subscription = await self._subscribe(self._put)
+            self._subscription = await self._subscribe(self._arrived.put)
 
     async def _iterate(self) -> AsyncGenerator[T, None]:
         own = self._subscription is None
         await self._start()
         try:
             while True:
-                yield await self._queue.get()
+                yield await self._arrived.next()
         finally:
             if own:
                 await self.aclose()
-
-    def _put(self, item: T) -> None:
-        if self._queue.full():
-            self._queue.get_nowait()
-            self.lost += 1
-        self._queue.put_nowait(item)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
 from hams_client.result import Result
 from hams_client.stored import Asked, request, stored
-from hams_shared.bus.chunks import Assembler
+from hams_shared.bus.chunks import MAX_AGE_S, Assembler
 from hams_shared.bus.protocol import Bus, JournalEntry, Place
 from hams_shared.errors import BadInputError, HamsError, MessageError, NotKeptError
 from hams_shared.wire import codec, subjects
@@ -21,6 +21,9 @@ log = logging.getLogger("hams.client")
 
 GATHER_S = 0.02
 """Results that come within so long are read together, s."""
+PARTS_WITHIN = 1000
+"""The parts of a result are stored among so many messages of the group; one whose parts are not was left half stored.
+Their age says nothing: when they are read depends on the application and the broker."""
 
 
 class _Reader:
@@ -81,13 +84,13 @@ async def kept(
     """See :meth:`hams_client.Hams.kept_results`; `otherwise` gives results as they come."""
     if durable:
         check_reader(durable)
-    reader, assembler = _Reader(bus, group, stream or "*", durable), Assembler()
+    reader, assembler, count = _Reader(bus, group, stream or "*", durable), Assembler(), itertools.count()
     subject = subjects.result(group, stream or "*")
     try:
         async with aclosing(stored(bus, subject, reader.read, since, after, live, GATHER_S)) as entries:
             async for entry in entries:
                 try:
-                    data = assembler.take(entry.data, time.monotonic())
+                    data = assembler.take(entry.data, next(count) * MAX_AGE_S / PARTS_WITHIN)
                     result = None if data is None else Result.from_bytes(data)
                 except MessageError as error:
                     log.warning("stored result %d of %s ignored: %s", entry.sequence, group, error)

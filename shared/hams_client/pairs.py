@@ -6,7 +6,9 @@ import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from hams_client.arrived import Arrived
 from hams_client.result import Result
+from hams_shared.bus.protocol import Bus
 from hams_shared.wire import codec
 from hams_shared.wire.messages.pipeline import FramePicture
 
@@ -47,9 +49,9 @@ class Pairs:
 class PairQueue:
     """Messages in, pairs of result and JPEG out; a slow reader loses the oldest of `limit` pairs."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, bus: Bus, limit: int) -> None:
         self._pairs = Pairs(limit)
-        self._queue: asyncio.Queue[tuple[Result, bytes] | BaseException] = asyncio.Queue(limit)
+        self._arrived: Arrived[tuple[Result, bytes] | BaseException] = Arrived(bus, limit)
 
     async def on_result(self, data: bytes) -> None:
         """Take a result's message. Raises MessageError."""
@@ -65,14 +67,12 @@ class PairQueue:
         self._put(None if task.cancelled() else task.exception())
 
     async def next(self) -> tuple[Result, bytes]:
-        """Wait for the next pair. Raises what a task ended with."""
-        item = await self._queue.get()
+        """Wait for the next pair. Raises what a task ended with, or BrokerError once the connection has."""
+        item = await self._arrived.next()
         if isinstance(item, BaseException):
             raise item
         return item
 
     def _put(self, item: tuple[Result, bytes] | BaseException | None) -> None:
         if item is not None:
-            if self._queue.full():
-                self._queue.get_nowait()
-            self._queue.put_nowait(item)
+            self._arrived.put(item)

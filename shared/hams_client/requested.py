@@ -6,21 +6,24 @@ import asyncio
 import logging
 
 from hams_shared.bus.protocol import Bus, Subscription
-from hams_shared.errors import BrokerError
+from hams_shared.errors import HamsError
 from hams_shared.runtime.lifecycle import ended
 from hams_shared.wire.messages.pipeline import REQUEST_LEASE_S
 
 log = logging.getLogger("hams.client")
 
 
-async def repeat(bus: Bus, subject: str, data: bytes) -> None:
-    """Send a request again and again, since each holds for a while only; without a broker, later."""
-    while True:
+async def repeat(bus: Bus, subject: str, data: bytes, every: float = REQUEST_LEASE_S / 3) -> None:
+    """Send a request again and again, since each holds for a while only; without a broker, later.
+
+    Ends with the connection.
+    """
+    while not bus.closed:
         try:
             await bus.publish(subject, data)
-        except BrokerError as error:
+        except HamsError as error:
             log.warning("cannot send a request on %s: %s", subject, error)
-        await asyncio.sleep(REQUEST_LEASE_S / 3)
+        await asyncio.sleep(every)
 
 
 class Requested:

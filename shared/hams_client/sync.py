@@ -11,11 +11,12 @@ The connection lives in an event loop of its own, in a thread that ends with the
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 from collections.abc import AsyncGenerator, Collection, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from hams_client.client import Hams, Image, Pushed
 from hams_client.client import connect as connect_async
@@ -23,7 +24,8 @@ from hams_client.events import Event
 from hams_client.feed import Feed
 from hams_client.history import HistoryEntry
 from hams_client.result import Result
-from hams_shared.errors import HamsError, NoResultError
+from hams_shared.errors import BrokerError, HamsError, NoResultError
+from hams_shared.runtime.lifecycle import ended
 from hams_shared.wire.frames import Output
 from hams_shared.wire.messages.pipeline import GroupSummary
 
@@ -38,6 +40,19 @@ class SyncHams:
         self._loop = loop
         self._closing: set[asyncio.Task[None]] = set()
         """Iterators that the loop's own thread has collected, until they have ended."""
+        self._closed = False
+        self._starting = threading.RLock()
+        """Held while a job begins: none does any more once the block has ended."""
+
+    def _end(self) -> None:
+        """End what other threads wait for: they get a BrokerError, also for all they ask for from now on."""
+        with self._starting:
+            self._closed = True
+
+        async def end() -> None:
+            await ended(asyncio.all_tasks() - {cast("asyncio.Task[Any]", asyncio.current_task())})
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result()
 
     def infer(self, group: str, image: Image, *, deadline: float = 30.0, traceparent: str = "") -> Result:
         """As :meth:`hams_client.Hams.infer`."""
@@ -126,9 +141,17 @@ class SyncHams:
         return self._items(found, timeout, "entry of the history")
 
     def _run(self, job: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(job, self._loop)
+        with self._starting:
+            if self._closed:
+                job.close()
+                raise BrokerError("the connection is closed", "its block has ended")
+            future = asyncio.run_coroutine_threadsafe(job, self._loop)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            if not self._closed:
+                raise
+            raise BrokerError("the connection is closed", "its block has ended meanwhile") from None
         except BaseException:
             future.cancel()
             raise
@@ -159,7 +182,7 @@ class SyncHams:
                 closing = self._loop.create_task(_close(feed))
                 self._closing.add(closing)
                 closing.add_done_callback(self._closing.discard)
-            elif not self._loop.is_closed():
+            elif not self._closed and not self._loop.is_closed():
                 self._run(feed.aclose())
 
     def _in_loop(self) -> bool:
@@ -188,11 +211,14 @@ def connect(url: str | None = None, *, credentials: Path | str | None = None) ->
 
     try:
         connection = connect_async(url, credentials=credentials)
-        hams = run(connection.__aenter__())
+        hams = SyncHams(run(connection.__aenter__()), loop)
         try:
-            yield SyncHams(hams, loop)
+            yield hams
         finally:
-            run(connection.__aexit__(None, None, None))
+            try:
+                run(connection.__aexit__(None, None, None))
+            finally:
+                hams._end()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(5)

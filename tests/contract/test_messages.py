@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hams_shared.bus.nats.client import NatsBus
 from hams_shared.bus.protocol import MACHINE, Message
 from hams_shared.errors import (
     BadInputError,
@@ -16,6 +17,7 @@ from hams_shared.errors import (
     NotFoundError,
 )
 from hams_shared.runtime.process import machine
+from support.nats_server import NatsServer
 from support.wait import until
 
 
@@ -359,3 +361,20 @@ async def test_flush_means_that_subscriptions_are_in_force(connect: Any, name: s
             await a.subscribe(f"{name}.{i}", answer)
             await a.flush()
             await b.request(f"{name}.{i}", b"", timeout=5)
+
+
+async def test_a_service_whose_start_is_cancelled_is_not_left_behind(nats_server: NatsServer, name: str) -> None:
+    async def answer(message: Message) -> None:
+        await message.respond(b"")
+
+    async with NatsBus(nats_server.url) as a, NatsBus(nats_server.url) as b:
+        starting = asyncio.create_task(a.serve(name, "1.0.0", {}, {"own": (f"{name}.own", answer)}))
+        while f"{name}.own" not in [one.subject for one in a._nc._subs.values()]:  # noqa: ASYNC110 - not one step more
+            await asyncio.sleep(0)
+        starting.cancel()  # it waits for the broker's answer
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        await a.flush()
+        assert not [one for one in a._nc._subs.values() if one.subject.startswith(("$SRV", name))]
+        with pytest.raises(NotFoundError):
+            await b.request(f"{name}.own", b"", timeout=10)

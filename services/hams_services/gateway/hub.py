@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from hams_client import Feed, Hams, Result
+from hams_shared.errors import BrokerError
 from hams_shared.runtime.lifecycle import ended
 
 log = logging.getLogger("hams.gateway")
@@ -121,10 +122,16 @@ class Hub:
 
 
 async def _pump(feed: Feed[Result], listeners: set[Listener]) -> None:
-    """Give each result to all listeners."""
+    """Give each result to all listeners; they end with the connection to the broker."""
     lost = 0
     while True:
-        result = await anext(feed)
+        try:
+            result = await anext(feed)
+        except BrokerError as error:
+            log.error("no more results: %s", error)
+            for listener in listeners:
+                listener.close()
+            return
         if feed.lost > lost:
             for listener in listeners:
                 listener.lose(feed.lost - lost)

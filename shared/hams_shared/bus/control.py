@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 from hams_shared.bus.ask import ask, pipeline_view, scheduler_view
@@ -281,12 +282,15 @@ class Control:
     async def resume(self, device: str) -> str:
         """End a device's quarantine and delete its record of faults; return the reason. Raises NotFoundError."""
         bucket = await self.bus.kv(subjects.bucket("health"))
-        entry = await bucket.get(device)
-        if entry is None or entry.value is None:
-            known = ", ".join(sorted(await bucket.entries())) or "none"
-            raise NotFoundError(f"device {device} has not hung or failed", f"devices that have: {known}")
-        health = codec.decode(DeviceHealth, entry.value)
-        await bucket.delete(device)
+        while True:
+            entry = await bucket.get(device)
+            if entry is None or entry.value is None:
+                known = ", ".join(sorted(await bucket.entries())) or "none"
+                raise NotFoundError(f"device {device} has not hung or failed", f"devices that have: {known}")
+            health = codec.decode(DeviceHealth, entry.value)
+            with suppress(RefusedError):  # its agent has written a new one meanwhile
+                await bucket.delete(device, entry.revision)
+                break
         await self.audit.tell("resume", device, "quarantine ended")
         return health.reason or "; ".join(one.reason for one in health.networks) or health.gone
 

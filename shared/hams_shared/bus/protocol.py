@@ -14,6 +14,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+from hams_shared.bus.wakers import Wakers
+
 MACHINE = "machine"
 """Metadata of every service: where it runs, so that a part can be asked from its own machine or container."""
 
@@ -248,6 +250,20 @@ class Bus(Protocol):
     @property
     def connected(self) -> bool:
         """Whether the broker is there now."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended for good."""
+        ...
+
+    @property
+    def wakers(self) -> Wakers:
+        """Woken when the connection has ended for good, among other things."""
+        ...
+
+    def check_open(self) -> None:
+        """Raise BrokerError when the connection has ended for good."""
         ...
 
     @property

@@ -10,6 +10,10 @@ from hams_shared.wire.subjects import LOST_AFTER_S
 STALL_S = 0.75
 """A listener that looked this long ago was not running, s."""
 
+STALLS = 3
+"""So many gaps of a listener in a row do not count as a peer's silence, however long they are. Without a heartbeat
+between them, the next ones count: a listener that is always slow has to notice a loss, too."""
+
 
 @dataclass
 class Peer:
@@ -18,6 +22,8 @@ class Peer:
     heartbeat: Heartbeat
     seen: float
     """When the newest heartbeat arrived, on the listener's own monotonic clock, s."""
+    stalls: int = 0
+    """Gaps of the listener since then."""
 
 
 @dataclass
@@ -42,21 +48,24 @@ class Liveness:
         """Forget and return the agents without heartbeats for `lost_after` s, sorted. Called several times a second.
 
         A listener that did not look for longer than `STALL_S` was itself stopped or starved; heartbeats wait to be
-        read, so that gap does not count.
+        read, so that gap does not count; see `STALLS`.
         """
         gap = 0.0 if self._looked is None else now - self._looked
         self._looked = now
         if gap > STALL_S:
-            self.grant_grace(now, 0.0, gap)
+            for peer in self.peers.values():
+                peer.stalls += 1
+                if peer.stalls <= STALLS:
+                    peer.seen = max(peer.seen, min(now, peer.seen + gap))
         lost = sorted(d for d, peer in self.peers.items() if now - peer.seen > self.lost_after)
         for device in lost:
             del self.peers[device]
         return lost
 
-    def grant_grace(self, now: float, grace: float, gap: float | None = None) -> None:
-        """Do not count `gap` s in which heartbeats could not arrive (None: all the time), and wait `grace` s longer."""
+    def grant_grace(self, now: float, grace: float) -> None:
+        """Do not count the time so far, in which heartbeats could not arrive, and wait `grace` s longer."""
         for peer in self.peers.values():
-            peer.seen = max(peer.seen, (now if gap is None else min(now, peer.seen + gap)) + grace)
+            peer.seen = max(peer.seen, now + grace)
 
     def forget(self, device: str) -> bool:
         """Drop an agent that announced its end; return whether it was known."""

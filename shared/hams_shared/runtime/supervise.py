@@ -22,7 +22,7 @@ from typing import Literal, Self
 from hams_shared.errors import DeadlineError, HamsError, InternalError
 from hams_shared.runtime.backoff import Backoff
 from hams_shared.runtime.child_process import describe_exit, kill_group
-from hams_shared.runtime.lifecycle import ended
+from hams_shared.runtime.lifecycle import ended, happens
 from hams_shared.runtime.log_files import LOOK_S, rotate
 
 log = logging.getLogger(__name__)
@@ -175,34 +175,45 @@ class Child:
 
     async def keep(self) -> None:
         """Wait for the process, start it again by its policy, until stopped or given up."""
-        loop = asyncio.get_running_loop()
-        name, policy = self.spec.name, self.spec.policy
         try:
             while self._process is not None:
                 self.code = await self._process.wait()
                 if self._stopping.is_set():
                     return
                 if not self._renewing:
-                    self._on_event(ChildEvent(name, "exited", self._process.pid, self.code))
-                    pause = policy.record_exit(loop.time()) if policy is not None else None
-                    if pause is None:
-                        self._on_event(ChildEvent(name, "gave-up", code=self.code))
+                    self._on_event(ChildEvent(self.spec.name, "exited", self._process.pid, self.code))
+                    if not await self._pause():
                         return
-                    self._on_event(ChildEvent(name, "restarting", code=self.code, delay=pause))
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(pause):
-                            await self._stopping.wait()
+                while not await self._relaunched():
+                    if not await self._pause():
                         return
-                async with self._changing:
-                    self._renewing = False
-                    if self._stopping.is_set():
-                        return
-                    self.restarts += 1
-                    await self.launch()
-        except HamsError as error:
-            log.error("%s", error)
         finally:
             self.ended.set()
+
+    async def _pause(self) -> bool:
+        """Wait before a restart, by the policy; return False when none is to follow: it is given up, or stopped."""
+        name, policy = self.spec.name, self.spec.policy
+        pause = policy.record_exit(asyncio.get_running_loop().time()) if policy is not None else None
+        if pause is None:
+            self._on_event(ChildEvent(name, "gave-up", code=self.code))
+            return False
+        self._on_event(ChildEvent(name, "restarting", code=self.code, delay=pause))
+        await happens(self._stopping, pause)
+        return not self._stopping.is_set()
+
+    async def _relaunched(self) -> bool:
+        """Start the process again, unless it was stopped meanwhile; return False when that fails."""
+        async with self._changing:
+            self._renewing = False
+            if self._stopping.is_set():
+                return True
+            self.restarts += 1
+            try:
+                await self.launch()
+            except HamsError as error:
+                log.error("%s", error)
+                return False
+        return True
 
     async def stop(self) -> None:
         """Ask it to end, kill it after its stop_timeout; idempotent. Raises DeadlineError when even that

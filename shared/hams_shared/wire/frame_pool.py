@@ -112,12 +112,10 @@ class FramePool:
             raise ValueError(f"a pool has 1 to {MAX_SLOTS} slots, not {slots}")
         self.slots = slots
         self.slot_bytes = -(-slot_bytes // PAGE) * PAGE
-        self._name = PREFIX + secrets.token_hex(16)
-        self._path = folder / self._name
         size = PAGE + slots * self.slot_bytes
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._path, self._fd = _created(folder)
+        self._name = self._path.name
         try:
-            lock(self._fd)
             os.posix_fallocate(self._fd, 0, size)  # now, as an error: a full /dev/shm would kill us with SIGBUS later
             self._map = mmap.mmap(self._fd, size)
         except BaseException:
@@ -169,6 +167,16 @@ class FramePool:
         with suppress(OSError):  # the memory is freed now; processes that still map it read zeros
             self._map.madvise(mmap.MADV_REMOVE, PAGE, len(self._map) - PAGE)
         os.close(self._fd)
+
+
+def _created(folder: Path) -> tuple[Path, int]:
+    """Create the file of a segment, and lock it; until then :func:`remove_abandoned` may take it for abandoned."""
+    while True:
+        path = folder / (PREFIX + secrets.token_hex(16))
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        if lock(fd) and path.exists():
+            return path, fd
+        os.close(fd)
 
 
 @dataclass
@@ -373,19 +381,12 @@ class FrameReader:
 def remove_abandoned(folder: Path = FOLDER) -> int:
     """Delete the segments whose owners have died; return how many."""
     removed = 0
-    for path in _segments(folder):
+    for path in folder.glob(f"{PREFIX}*"):
         with suppress(OSError), _opened(path) as fd:
             if lock(fd):
                 path.unlink()
                 removed += 1
     return removed
-
-
-def _segments(folder: Path) -> list[Path]:
-    try:
-        return [path for path in folder.iterdir() if path.name.startswith(PREFIX)]
-    except OSError:
-        return []
 
 
 @contextmanager

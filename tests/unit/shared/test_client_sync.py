@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
@@ -71,3 +72,20 @@ def test_an_iterator_that_is_left_ends_what_it_reads(loop: asyncio.AbstractEvent
     assert next(items) == 1
     items.close()
     assert ended.is_set()
+
+
+def test_the_end_of_the_block_ends_what_other_threads_wait_for(loop: asyncio.AbstractEventLoop) -> None:
+    hams, waits = SyncHams(cast(Hams, None), loop), threading.Event()
+
+    async def forever() -> None:
+        waits.set()
+        await asyncio.Event().wait()
+
+    with ThreadPoolExecutor(1) as other:
+        waiting = other.submit(hams._run, forever())
+        assert waits.wait(10)
+        hams._end()
+        with pytest.raises(BrokerError, match="closed"):
+            waiting.result(10)
+    with pytest.raises(BrokerError, match="closed"):
+        hams._run(forever())

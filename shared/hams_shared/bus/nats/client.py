@@ -174,26 +174,26 @@ class NatsBus(NatsConnection):
     ) -> Registration:
         """Register as a NATS micro service until the bus closes. See :class:`Bus`."""
         self.check_open()
+        client = _InboxesOnly(self._nc)
         try:
             with translated(f"serve {name}"), warnings.catch_warnings():
                 # nats.micro calls datetime.utcnow(), deprecated from Python 3.12 on.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                service = await nats.micro.add_service(
-                    _InboxesOnly(self._nc),
-                    name=name,
-                    version=version,
-                    metadata={**metadata, MACHINE: machine()},
-                )
+                about = {**metadata, MACHINE: machine()}
+                service = await nats.micro.add_service(client, name=name, version=version, metadata=about)
                 for endpoint, (subject, handler) in endpoints.items():
                     await service.add_endpoint(
                         name=endpoint, subject=subject, handler=self._endpoint(handler), queue_group=queue
                     )
-        except ValueError as error:
-            raise BadInputError(f"serve {name}: {error}") from None
-        try:
-            await self.flush()
-        except DeadlineError as error:
-            log.warning("serve %s: %s; it answers once the broker does", name, error)
+            try:
+                await self.flush()
+            except DeadlineError as error:
+                log.warning("serve %s: %s; it answers once the broker does", name, error)
+        except BaseException as error:
+            await client.withdraw()  # nobody could stop what was begun
+            if isinstance(error, ValueError):
+                raise BadInputError(f"serve {name}: {error}") from None
+            raise
         return NatsRegistration(service)
 
     def _endpoint(self, handler: Handler) -> Callable[[Request], Awaitable[None]]:
@@ -223,6 +223,7 @@ class _InboxesOnly:
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        self._made: list[Any] = []
 
     async def subscribe(self, subject: str, queue: str = "", cb: Callable[[Any], Awaitable[None]] | None = None) -> Any:
         """As nats-py's."""
@@ -232,7 +233,18 @@ class _InboxesOnly:
             if answer_subject(message.reply, message.subject) == message.reply:
                 await cb(message)
 
-        return await self._client.subscribe(subject, queue=queue, cb=asked)
+        made = await self._client.subscribe(subject, queue=queue, cb=asked)
+        self._made.append(made)
+        return made
+
+    async def flush(self) -> None:
+        """Do nothing: `serve` waits for the broker itself. One of nats-py's that is cancelled ends its reading."""
+
+    async def withdraw(self) -> None:
+        """End all subscriptions at once; without a broker, too."""
+        for made in self._made:
+            with suppress(nats.errors.Error, OSError):
+                await made.unsubscribe()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)

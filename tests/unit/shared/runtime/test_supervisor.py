@@ -221,3 +221,26 @@ async def test_a_child_that_is_renewed_runs_again_and_that_is_no_failure() -> No
     await one.renew()  # one that was stopped stays so
     assert one.pid is None
     assert [e.kind for e in events] == ["started", "stopped"] * 4
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_a_restart_that_cannot_be_launched_is_tried_again(tmp_path: Path, comes_back: bool) -> None:
+    events: list[ChildEvent] = []
+    program = tmp_path / "program"
+    program.symlink_to(sys.executable)
+    argv = (str(program), "-c", SLEEP)
+    async with Supervisor(events.append) as supervisor:
+        policy = RestartPolicy(first=0.01, limit=1000 if comes_back else 2)
+        kept = await supervisor.start(ChildSpec("a", argv, policy=policy))
+        program.unlink()
+        assert kept.pid is not None
+        os.kill(kept.pid, signal.SIGKILL)
+        if comes_back:
+            await until(lambda: [e.kind for e in events].count("restarting") > 1)
+            program.symlink_to(sys.executable)
+            await until(lambda: kept.pid is not None)
+            assert not kept.failed
+        else:
+            async with asyncio.timeout(60):
+                assert await supervisor.failure() is kept
+            assert [e.kind for e in events] == ["started", "exited", "restarting", "restarting", "gave-up"]

@@ -12,7 +12,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from hams_shared import locks
 from hams_shared.errors import FrameGoneError, FrameUnreachableError, MessageError
+from hams_shared.wire import frame_pool
 from hams_shared.wire.frame_pool import FramePointer, FramePool, FrameReader, memory_domain, remove_abandoned
 
 SHAPE = (4, 5, 3)
@@ -193,3 +195,30 @@ def test_the_memory_of_a_closed_pool_is_free_though_it_is_mapped() -> None:
         assert os.fstat(file.fileno()).st_blocks * 512 < size
     with pytest.raises(FrameGoneError):
         view.check()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_segment_that_is_taken_for_abandoned_while_it_is_made_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    others: list[int] = []
+
+    def late(file: int) -> bool:
+        """Another process comes between the creation of the file and its lock."""
+        if not others:
+            path = next(tmp_path.iterdir())
+            others.append(os.open(path, os.O_RDWR))
+            assert locks.lock(others[0])
+            path.unlink()
+            if finished:
+                os.close(others[0])
+        return locks.lock(file)
+
+    monkeypatch.setattr(frame_pool, "lock", late)
+    pool = FramePool(1, 60, tmp_path)
+    _, pointer = filled(pool, 7)
+    assert (FrameReader(tmp_path).view(pointer, SHAPE).pixels == 7).all()
+    assert remove_abandoned(tmp_path) == 0
+    pool.close()
+    if not finished:
+        os.close(others[0])
