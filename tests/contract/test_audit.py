@@ -94,7 +94,7 @@ async def test_the_stream_is_append_only_also_without_users(nats_server: NatsSer
     async with NatsBus(nats_server.url) as bus:
         await Audit(bus, "anna").tell("deploy", name, "deployed")
         raw = await nats.connect(nats_server.url)
-        answer = await raw.request(f"$JS.API.STREAM.{verb}.{subjects.AUDIT}", b'{"seq": 1}', timeout=5)
+        answer = await raw.request(f"$JS.API.STREAM.{verb}.{subjects.AUDIT}", b'{"seq": 1}', timeout=60)
         await raw.close()
         assert b'"error"' in answer.data
         assert name in {one.entry.target for one in await told(bus)}

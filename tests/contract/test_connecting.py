@@ -15,7 +15,6 @@ from hams_services.ctl.console import bus_at
 from hams_shared.errors import BrokerError, CredentialsError
 from support.nats_server import NatsServer
 from support.ports import free_port
-from support.wait import until
 
 NEVER_S = 3600.0
 """A second attempt would outlast the test."""
@@ -76,13 +75,28 @@ async def test_an_address_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_what_listens_and_is_no_broker_is_named_after_the_second_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "CONNECT_S", 2.0)
-    monkeypatch.setattr(console, "BUSY_S", 2.0)
+    looked: list[bool | None] = []
+    listens = console.broker_listens
     async with silent() as (url, came):
-        with pytest.raises(BrokerError, match="no broker at"):
-            async with bus_at(f"nats://127.0.0.1:{free_port()},{url}"):
-                pass
-        await until(lambda: len(came) >= 3)  # the two attempts, and the look whether something is there
+
+        async def look(urls: str, seconds: float) -> bool | None:
+            looked.append(await listens(urls, seconds))
+            await asyncio.sleep(0.1)  # the look's own connection comes
+            came.clear()
+            return looked[-1]
+
+        monkeypatch.setattr(console, "broker_listens", look)
+        for deadline in (2.0, 10.0, 30.0):  # where it is too short, nothing is met
+            monkeypatch.setattr(console, "CONNECT_S", deadline)
+            monkeypatch.setattr(console, "BUSY_S", deadline)
+            with pytest.raises(BrokerError, match="no broker at"):
+                async with bus_at(f"nats://127.0.0.1:{free_port()},{url}"):
+                    pass
+            if came:
+                break
+    assert looked
+    assert looked[-1]
+    assert came  # after the look: the second attempt
 
 
 async def test_a_refusal_is_final(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,7 +184,7 @@ async def test_request_and_answer(connect: Any, name: str) -> None:
     async with connect() as a, connect() as b:
         await a.subscribe(name, double)
         await a.flush()
-        answers = await asyncio.gather(*(b.request(name, b"%d" % i, timeout=5) for i in range(20)))
+        answers = await asyncio.gather(*(b.request(name, b"%d" % i, timeout=60) for i in range(20)))
         assert [answer.data for answer in answers] == [b"%d%d" % (i, i) for i in range(20)]
 
 
@@ -227,16 +227,16 @@ async def test_an_answer_goes_to_an_inbox_and_nowhere_else(connect: Any, name: s
                 await b.publish(verb, b"", reply=reply)
         await until(lambda: len(heard) == 8)
         for verb in (f"{name}.plain", f"{name}.ok", f"$SRV.PING.{name}"):
-            await b.request(verb, b"", timeout=5)
+            await b.request(verb, b"", timeout=60)
         with pytest.raises(GroupSpecError):
-            await b.request(f"{name}.bad", b"", timeout=5)
+            await b.request(f"{name}.bad", b"", timeout=60)
     assert sorted(heard) == [f"_INBOX.{name}"] * 4 + [f"_INBOX_user.{name}"] * 4
 
 
 async def test_request_without_listeners(connect: Any, name: str) -> None:
     async with connect() as bus:
         with pytest.raises(NotFoundError, match=name):
-            await bus.request(name, b"", timeout=5)
+            await bus.request(name, b"", timeout=60)
 
 
 async def test_request_without_answer(connect: Any, name: str) -> None:
@@ -301,9 +301,9 @@ async def test_services_are_found(connect: Any, name: str) -> None:
 
     async with connect() as a, connect() as b:
         await a.serve(name, "1.2.3", {"host": "box"}, {"echo": (f"{name}.echo", echo)})
-        ping = json.loads((await b.request(f"$SRV.PING.{name}", b"", timeout=5)).data)
-        info = json.loads((await b.request(f"$SRV.INFO.{name}", b"", timeout=5)).data)
-        answer = await b.request(f"{name}.echo", b"hello", timeout=5)
+        ping = json.loads((await b.request(f"$SRV.PING.{name}", b"", timeout=60)).data)
+        info = json.loads((await b.request(f"$SRV.INFO.{name}", b"", timeout=60)).data)
+        answer = await b.request(f"{name}.echo", b"hello", timeout=60)
     assert (ping["name"], ping["version"], ping["metadata"]) == (name, "1.2.3", {"host": "box", MACHINE: machine()})
     assert ping["type"] == "io.nats.micro.v1.ping_response"
     assert [(e["name"], e["subject"]) for e in info["endpoints"]] == [("echo", f"{name}.echo")]
@@ -322,7 +322,7 @@ async def test_services_with_queues_of_their_own_are_all_asked(connect: Any, nam
         await a.serve(name, "1.0.0", {}, {"echo": (f"{name}.echo", silent)}, queue="a")
         await b.serve(name, "1.0.0", {}, {"echo": (f"{name}.echo", echo)}, queue="b")
         for i in range(8):
-            answer = await c.request(f"{name}.echo", b"%d" % i, timeout=5)
+            answer = await c.request(f"{name}.echo", b"%d" % i, timeout=60)
             assert answer.data == b"%d" % i
         await until(lambda: len(asked) == 8)
 
@@ -336,9 +336,9 @@ async def test_service_errors_travel(connect: Any, name: str, caplog: pytest.Log
     async with connect() as a, connect() as b:
         await a.serve(name, "1.0.0", {}, {"do": (f"{name}.do", handler)})
         with pytest.raises(GroupSpecError) as ours:
-            await b.request(f"{name}.do", b"ours", timeout=5)
+            await b.request(f"{name}.do", b"ours", timeout=60)
         with pytest.raises(InternalError, match="oops"):
-            await b.request(f"{name}.do", b"other", timeout=5)
+            await b.request(f"{name}.do", b"other", timeout=60)
     assert ours.value.text == "nodes: missing\nsecond line"
     assert ours.value.hint == "see the manual"
     assert "oops" in caplog.text
@@ -360,7 +360,7 @@ async def test_flush_means_that_subscriptions_are_in_force(connect: Any, name: s
         for i in range(50):
             await a.subscribe(f"{name}.{i}", answer)
             await a.flush()
-            await b.request(f"{name}.{i}", b"", timeout=5)
+            await b.request(f"{name}.{i}", b"", timeout=60)
 
 
 async def test_a_service_whose_start_is_cancelled_is_not_left_behind(nats_server: NatsServer, name: str) -> None:
@@ -377,4 +377,4 @@ async def test_a_service_whose_start_is_cancelled_is_not_left_behind(nats_server
         await a.flush()
         assert not [one for one in a._nc._subs.values() if one.subject.startswith(("$SRV", name))]
         with pytest.raises(NotFoundError):
-            await b.request(f"{name}.own", b"", timeout=10)
+            await b.request(f"{name}.own", b"", timeout=60)

@@ -113,11 +113,11 @@ async def test_a_service_that_is_stopped_answers_no_more(connect: Any, name: str
 
     async with connect() as a, connect() as b:
         service = await a.serve(name, "1.0.0", {}, {"echo": (f"{name}.echo", echo)})
-        assert (await b.request(f"{name}.echo", b"x", timeout=5)).data == b"x"
+        assert (await b.request(f"{name}.echo", b"x", timeout=60)).data == b"x"
         await service.stop()
         await service.stop()
         await a.flush()
         with pytest.raises(NotFoundError):
-            await b.request(f"{name}.echo", b"x", timeout=5)
+            await b.request(f"{name}.echo", b"x", timeout=60)
         await a.serve(name, "1.0.0", {}, {"echo": (f"{name}.echo", echo)})  # and may begin again
-        assert (await b.request(f"{name}.echo", b"x", timeout=5)).data == b"x"
+        assert (await b.request(f"{name}.echo", b"x", timeout=60)).data == b"x"

@@ -276,7 +276,7 @@ async def test_a_reader_of_records_learns_when_it_has_all_that_were_present(
                 seen.append(key)
 
         reading = asyncio.create_task(read())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await complete.wait()
         assert sorted(seen) == [f"k{i}" for i in range(present)]
         await ended([reading])

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -176,6 +177,8 @@ class Client:
         finally:
             if self.playing is not None:
                 self.playing.cancel()
+                with suppress(asyncio.CancelledError, OSError):  # nothing is logged of a client that left
+                    await self.playing
             for one in self.udp or ():
                 one.close()
             self.writer.close()
@@ -271,7 +274,7 @@ class Client:
         number = self.number
         last = None if self.options.frames is None else number + self.options.frames
         reported = 0.0
-        while last is None or number < last:
+        while (last is None or number < last) and not self.writer.transport.is_closing():
             await asyncio.sleep(max(0.0, self.began + number / self.options.fps - time.monotonic()))
             stamp = self._stamp(number)
             if self.options.clock is not None and time.monotonic() - reported > REPORT_S:

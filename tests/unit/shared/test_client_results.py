@@ -16,6 +16,7 @@ from hams_shared.bus.protocol import Message
 from hams_shared.errors import HamsError, from_wire
 from hams_shared.wire import codec, subjects
 from hams_shared.wire.messages.results import ResultsAnswer, ResultsRequest, StoredResult
+from support.wait import PATIENCE
 
 FACE = Object({"box": [1, 2.5, 11, 22.5], "score": 0.9, "label": "face", "age": {"value": 31.0, "unit": "years"}})
 
@@ -40,7 +41,7 @@ def test_a_timeout_is_a_named_error(loop: asyncio.AbstractEventLoop, call: str, 
     async def run() -> InMemoryBus:
         return await InMemoryBus(MemoryServer()).__aenter__()
 
-    bus = asyncio.run_coroutine_threadsafe(run(), loop).result(5)
+    bus = asyncio.run_coroutine_threadsafe(run(), loop).result(5 * PATIENCE)
     hams = SyncHams(Hams(bus), loop)
     arguments = ("face",) if call == "results" else ("face", "age")
     with pytest.raises(NoResultError, match=f"no {what} came for 0.05 s .*hams-ctl status") as caught:
@@ -48,7 +49,7 @@ def test_a_timeout_is_a_named_error(loop: asyncio.AbstractEventLoop, call: str, 
     assert isinstance(caught.value, TimeoutError)
     assert isinstance(caught.value, HamsError)
     assert type(from_wire(caught.value.to_wire())) is NoResultError
-    asyncio.run_coroutine_threadsafe(bus.__aexit__(None, None, None), loop).result(5)
+    asyncio.run_coroutine_threadsafe(bus.__aexit__(None, None, None), loop).result(5 * PATIENCE)
 
 
 def test_tracks_are_typed_and_absent_without_them() -> None:

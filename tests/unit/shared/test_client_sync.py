@@ -49,11 +49,11 @@ def test_an_iterator_may_be_collected_in_the_thread_of_the_loop(
         assert next(reader.items) == 1
         del reader
         loop.call_soon_threadsafe(collect)
-        assert collected.wait(10), "the loop waits for itself"
+        assert collected.wait(30), "the loop waits for itself"
     finally:
         gc.enable()
-    assert ended.wait(10)
-    asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), loop).result(10)
+    assert ended.wait(30)
+    asyncio.run_coroutine_threadsafe(asyncio.sleep(0.01), loop).result(30)
     assert not hams._closing
     gc.collect()
     assert not [line for line in caplog.messages if "never retrieved" in line]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from support.wait import PATIENCE
+
 HEAVY = {
     "aiohttp",
     "cv2",
@@ -55,7 +57,7 @@ print(json.dumps(list(walk(get_command(app), []))))
 def python(home: Path, code: str, *args: str) -> str:
     argv = [sys.executable, "-c", code, *args]
     env = {"PATH": "", "HOME": str(home), "HAMS_HOME": str(home / "state"), "HAMS_CACHE": str(home / "cache")}
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60 * PATIENCE)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

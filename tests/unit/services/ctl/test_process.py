@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from support.wait import PATIENCE
+
 
 def environment(home: Path) -> dict[str, str]:
     return {**os.environ, "HAMS_HOME": str(home), "HAMS_CACHE": str(home / "cache"), "COLUMNS": "80"}
@@ -18,7 +20,7 @@ def environment(home: Path) -> dict[str, str]:
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full"])
 def test_closed_and_full_streams(tmp_path: Path, line: str, closed: str) -> None:
     command = f"exec {sys.executable} -m hams_services.ctl {line} {closed}"
-    done = subprocess.run(["sh", "-c", command], env=environment(tmp_path), capture_output=True, timeout=60)
+    done = subprocess.run(["sh", "-c", command], env=environment(tmp_path), capture_output=True, timeout=60 * PATIENCE)
     assert b"Traceback" not in done.stderr
     if "status" in line:
         assert done.returncode == 5
@@ -51,7 +53,7 @@ def test_a_reader_that_ends_is_no_error(tmp_path: Path, line: str) -> None:
         assert process.stdout.readline()
         process.stdout.close()
         said = process.stderr.read()
-        assert (process.wait(60), said) == (0, b"")
+        assert (process.wait(60 * PATIENCE), said) == (0, b"")
 
 
 INTERRUPTED = """
@@ -72,5 +74,5 @@ main()
 @pytest.mark.parametrize("module", ["hams_services.ctl.process", "hams_services.ctl.app", "rich", "yaml"])
 def test_interrupted_while_it_imports(tmp_path: Path, module: str) -> None:
     argv = [sys.executable, "-c", INTERRUPTED.format(module=module)]
-    done = subprocess.run(argv, env=environment(tmp_path), capture_output=True, timeout=60)
+    done = subprocess.run(argv, env=environment(tmp_path), capture_output=True, timeout=60 * PATIENCE)
     assert (done.returncode, done.stderr, done.stdout) == (130, b"", b"")

@@ -22,19 +22,22 @@ from hams_services.gateway.limits import Admission, Unpacker
 from hams_services.security.tokens import TokenFile
 from hams_shared import errors
 from hams_shared.errors import BadInputError, ForbiddenError, HamsError, OverloadedError, TooLargeError
+from support.wait import PATIENCE
 
 
 def test_without_the_extra_it_says_what_to_install() -> None:
     """In a process of its own: modules that are imported again are others than those that tests have."""
     code = "import sys; sys.modules['starlette'] = None; from hams_services.gateway import __main__ as m; m._service()"
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environ, timeout=60 * PATIENCE
+    )
     assert re.search(r"BadInputError: .*needs the package starlette \(install hams\[gateway\]", done.stderr)
 
 
 def test_a_key_without_a_certificate_is_refused() -> None:
     argv = [sys.executable, "-m", "hams_services.gateway", "--tls-key", "key.pem", "--nats", "nats://127.0.0.1:1"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60 * PATIENCE)
     assert (done.returncode, "--tls-key without --tls-cert" in done.stderr) == (2, True), done.stderr
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ from hams_services.gateway.hub import Item, Listener
 from hams_shared.errors import BadInputError
 from hams_shared.runtime.http_protocol import CHUNK_BYTES, HEAD_BYTES, Bounds
 from hams_shared.runtime.listen import listening
-from support.wait import until
+from support.wait import PATIENCE, until
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -55,7 +55,7 @@ async def serving(app: ASGIApp) -> AsyncIterator[tuple[web_server.WebServer, int
 
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(web_server.Protocol, "bounds", Bounds(20, idle_s=0.5, request_s=0.5))
+    monkeypatch.setattr(web_server.Protocol, "bounds", Bounds(20))
     async with serving(app) as (_, number):
         yield number
 
@@ -63,17 +63,23 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
 async def talk(port: int, *parts: bytes) -> bytes:
     """Send, and return all that comes until the server closes."""
     reader, writer = await asyncio.open_connection("localhost", port)
-    try:
-        async with asyncio.timeout(30):
-            try:
+    with closing(writer):
+        async with asyncio.timeout(30 * PATIENCE):
+            reading = asyncio.ensure_future(all_of(reader))
+            with suppress(ConnectionError):
                 for part in parts:
                     writer.write(part)
                     await writer.drain()
-                return await reader.read()
-            except ConnectionError:
-                return b""
-    finally:
-        writer.close()
+            return await reading
+
+
+async def all_of(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the connection ends, also where it ends by a reset."""
+    came = b""
+    with suppress(ConnectionError):
+        while part := await reader.read(1 << 20):
+            came += part
+    return came
 
 
 def post(size: int, *, head: bytes = b"") -> bytes:
@@ -110,13 +116,15 @@ async def test_endless_heads_are_cut_off(port: int, parts: tuple[bytes, ...]) ->
 
 
 @pytest.mark.parametrize("parts", [(), (b"GET / HT",), (post(100), b"x"), (GET,)])
-async def test_a_client_that_does_not_go_on_is_disconnected(port: int, parts: tuple[bytes, ...]) -> None:
+async def test_a_client_that_does_not_go_on_is_disconnected(
+    port: int, parts: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_server.Protocol, "bounds", Bounds(20, idle_s=0.5, request_s=0.5))
     answer = await talk(port, *parts)  # ends when the server closes
     assert answer.startswith(b"HTTP/1.1 200") == (parts == (GET,))
 
 
-async def test_no_more_than_a_number_of_connections_is_taken(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_server.Protocol, "bounds", Bounds(20))
+async def test_no_more_than_a_number_of_connections_is_taken(port: int) -> None:
     held = [await asyncio.open_connection("localhost", port) for _ in range(20)]
     assert (await talk(port, GET)).startswith(b"HTTP/1.1 503")
     for _, writer in held:

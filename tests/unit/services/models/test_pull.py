@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from hams_services.models.verify_cache import Checked, verify
 from hams_shared.errors import BadInputError, DigestError, ModelFetchError
 from hams_shared.group.spec import parse_group
 from support.file_server import Answer, serving
+from support.wait import until_sync
 from support.zoo import real
 
 XML, BIN, NET = b"<net/>" * 50, b"weights" * 50_000, b"network" * 40_000
@@ -332,9 +332,7 @@ def test_control_c_leaves_a_part_to_go_on_with(tmp_path: Path, centerface: bytes
         with subprocess.Popen(
             command, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
-            deadline = time.monotonic() + 30
-            while not (part.exists() and part.stat().st_size > 200_000) and time.monotonic() < deadline:
-                time.sleep(0.02)
+            until_sync(lambda: part.exists() and part.stat().st_size > 200_000, 30.0, "a part of the file")
             process.send_signal(signal.SIGINT)
             output = process.communicate(timeout=90)
         assert (process.returncode, *output) == (

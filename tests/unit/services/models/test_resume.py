@@ -158,7 +158,7 @@ def test_a_file_that_is_not_there(server: Files, tmp_path: Path) -> None:
 
 
 def test_silence_in_the_middle(server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SILENCE_S", 1.0)
+    monkeypatch.setattr(module, "SILENCE_S", 3.0)
     server.answers = [Answer(cut=400_000, silent=30)]
     download(f"{server.url}/net", SHA, tmp_path / "net", no_progress)
     assert server.ranges == [None, "bytes=400000-"]

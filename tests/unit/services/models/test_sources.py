@@ -16,6 +16,7 @@ import pytest
 from hams_services.models import files, wheels
 from hams_services.models.sources import fetch
 from hams_shared.errors import DigestError, ModelFetchError
+from support.wait import PATIENCE
 
 NET = b"a network" * 1000
 SHA = hashlib.sha256(NET).hexdigest()
@@ -277,6 +278,6 @@ def test_threads_and_processes_at_once(tmp_path: Path, index: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [process.wait(60) for process in processes] == [0, 0]
+    assert [process.wait(60 * PATIENCE) for process in processes] == [0, 0]
     assert found == [NET] * 3
     assert parts_left(tmp_path) == []

@@ -20,6 +20,7 @@ from hams_shared.errors import BadInputError
 from hams_shared.wire.messages.pipeline import PipelineView
 from support.prometheus import promtool
 from support.snapshots import system
+from support.wait import PATIENCE
 
 GOLDEN = Path(__file__).with_name("metrics.txt")
 LOCAL = "127.0.0.1"
@@ -38,7 +39,7 @@ def over_http(collector: HamsCollector, address: str = LOCAL, accept: str = "*/*
     host = f"[{address}]" if ":" in address else address
     with served(collector, address, 0) as port:
         request = urllib.request.Request(f"http://{host}:{port}/metrics", headers={"Accept": accept})
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=10 * PATIENCE) as answer:
             return str(answer.read().decode()), str(answer.headers["Content-Type"])
 
 

@@ -138,7 +138,7 @@ def test_each_stream_has_its_file(tmp_path: Path) -> None:
 def test_a_recording_that_is_there_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = written(tmp_path / "out.mp4", [0.0])
     kept = first.read_bytes()
-    assert not caplog.text
+    assert not [one for one in caplog.records if one.name.startswith("hams")]
     (tmp_path / "out-2.mp4").touch()
     files = VideoFiles(first)
     for stream in ("a", "b", "3"):  # the name of the last one would be that of the first one's file

@@ -22,6 +22,7 @@ from hams_shared.errors import BadInputError
 from hams_shared.runtime import http_protocol
 from hams_shared.runtime.listen import check_tls, listening
 from support.ports import has_ipv6
+from support.wait import PATIENCE
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="no IPv6")
@@ -29,13 +30,13 @@ async def test_it_serves_on_ipv6_and_stops_while_a_viewer_reads() -> None:
     sock = listening("::1", 0)
     port = sock.getsockname()[1]
     stop = asyncio.Event()
-    async with InMemoryBus(MemoryServer()) as bus, asyncio.TaskGroup() as owner, httpx.AsyncClient() as http:
+    async with InMemoryBus(MemoryServer()) as bus, asyncio.TaskGroup() as owner, httpx.AsyncClient(timeout=60) as http:
         serving = owner.create_task(WebService(bus, "", WebOptions("::1", port)).run(stop, sock))
         assert (await http.get(f"http://[::1]:{port}/healthz")).json() == {"state": "alive"}
         async with http.stream("GET", f"http://[::1]:{port}/api/live") as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             stop.set()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(10 * PATIENCE):
                 await serving
             with suppress(httpx.HTTPError):
                 async for _ in answer.aiter_bytes():
@@ -44,11 +45,11 @@ async def test_it_serves_on_ipv6_and_stops_while_a_viewer_reads() -> None:
 
 async def test_silent_connections_do_not_close_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "CONNECTIONS", 3)
-    monkeypatch.setattr(service, "Bounds", partial(http_protocol.Bounds, idle_s=3.0))
+    monkeypatch.setattr(service, "Bounds", partial(http_protocol.Bounds, idle_s=10.0))
     sock = listening("127.0.0.1", 0)
     port = sock.getsockname()[1]
     stop = asyncio.Event()
-    async with InMemoryBus(MemoryServer()) as bus, asyncio.TaskGroup() as owner, httpx.AsyncClient() as http:
+    async with InMemoryBus(MemoryServer()) as bus, asyncio.TaskGroup() as owner, httpx.AsyncClient(timeout=60) as http:
         owner.create_task(WebService(bus, "", WebOptions(port=port)).run(stop, sock))
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
         assert (await http.get(f"http://127.0.0.1:{port}/healthz")).status_code == 503
@@ -66,7 +67,7 @@ async def test_it_answers_pings_of_health_checks() -> None:
     stop = asyncio.Event()
     async with InMemoryBus(MemoryServer()) as bus, asyncio.TaskGroup() as owner:
         owner.create_task(WebService(bus, "", WebOptions()).run(stop, sock))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(10 * PATIENCE):
             while True:
                 with suppress(Exception):
                     assert b"hams-web" in (await bus.request("$SRV.PING.hams-web", b"", timeout=1.0)).data
@@ -89,7 +90,7 @@ async def test_it_serves_by_https(tmp_path: Path) -> None:
     async with (
         InMemoryBus(MemoryServer()) as bus,
         asyncio.TaskGroup() as owner,
-        httpx.AsyncClient(verify=trust) as http,
+        httpx.AsyncClient(verify=trust, timeout=60) as http,
     ):
         owner.create_task(WebService(bus, "", options).run(stop, sock))
         answer = await http.get(f"https://127.0.0.1:{port}/")

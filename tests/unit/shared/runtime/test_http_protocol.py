@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
 
 import pytest
@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from hams_shared.runtime.http_protocol import Bounds, bounded, origin
 from hams_shared.runtime.listen import listening
-from support.wait import until
+from support.wait import PATIENCE, until
 
 QUICK = Bounds(4, trusted=(), idle_s=0.5, request_s=0.5, send_s=0.5)
 LARGE = 50_000_000
@@ -58,19 +58,27 @@ async def ask(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
     """Send, and return all that comes until the server closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     with closing(writer):
-        async with asyncio.timeout(30):
-            try:
+        async with asyncio.timeout(30 * PATIENCE):
+            reading = asyncio.ensure_future(all_of(reader))
+            with suppress(ConnectionError):
                 for part in parts:
                     writer.write(part)
                     await writer.drain()
                     await asyncio.sleep(pause)
-                return await reader.read()
-            except ConnectionError:
-                return b""
+            return await reading
+
+
+async def all_of(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the connection ends, also where it ends by a reset."""
+    came = b""
+    with suppress(ConnectionError):
+        while part := await reader.read(1 << 20):
+            came += part
+    return came
 
 
 async def test_silent_connections_make_room() -> None:
-    async with serving(replace(QUICK, idle_s=3.0)) as (server, port):
+    async with serving(replace(QUICK, idle_s=10.0)) as (server, port):
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
         await until(lambda: len(server.server_state.connections) == 4)
         assert (await ask(port, GET)).startswith(b"HTTP/1.1 503")
@@ -130,7 +138,7 @@ async def test_who_takes_nothing_of_an_answer_is_disconnected(close: bytes) -> N
 
 @pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"])
 async def test_who_takes_an_answer_slowly_gets_it_all(close: bytes) -> None:
-    async with serving(replace(QUICK, send_s=2.0)) as (_, port):
+    async with serving(replace(QUICK, send_s=5.0)) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
         with closing(writer):
             writer.write(b"GET /%d HTTP/1.1\r\nHost: localhost\r\n%s\r\n" % (LARGE, close))
@@ -138,7 +146,7 @@ async def test_who_takes_an_answer_slowly_gets_it_all(close: bytes) -> None:
             async with asyncio.timeout(120):
                 for _ in range(12):
                     size += len(await reader.readexactly(2_000_000))
-                    await asyncio.sleep(0.3)
+                    await asyncio.sleep(0.6)
                 while part := await reader.read(1 << 20):
                     size += len(part)
             assert size > LARGE

@@ -14,6 +14,7 @@ import pytest
 from hams_shared.errors import BrokerError, GroupSpecError, HamsError
 from hams_shared.runtime import lifecycle
 from hams_shared.runtime.lifecycle import ended, log_always, report, run, setup_logging
+from support.wait import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +79,7 @@ def test_equal_errors_are_told_once(capsys: pytest.CaptureFixture[str]) -> None:
 def in_a_process(code: str) -> subprocess.CompletedProcess[str]:
     """Run `code` in a process of its own: signals would end that of the tests where they are not taken."""
     env = {"PYTHONPATH": str(Path(lifecycle.__file__).parents[2])}
-    return subprocess.run([sys.executable, "-c", code], env=env, timeout=60, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-c", code], env=env, timeout=60 * PATIENCE, capture_output=True, text=True)
 
 
 def test_sigterm_sets_stop() -> None:
@@ -127,7 +128,7 @@ raise SystemExit(run(main))
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "stopping\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 128 + signal.SIGTERM
+        assert process.wait(timeout=30 * PATIENCE) == 128 + signal.SIGTERM
 
 
 def test_log_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from support.wait import PATIENCE
+
 
 @pytest.mark.parametrize("module", ["hams_agents.backends.openvino", "hams_services.models.cut"])
 def test_importing_openvino_reports_to_nobody(module: str) -> None:
@@ -14,5 +16,5 @@ def test_importing_openvino_reports_to_nobody(module: str) -> None:
         "assert not multiprocessing.active_children()\n"
         "openvino.convert_model  # the part that reports is loaded\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60 * PATIENCE)
     assert done.returncode == 0, done.stderr

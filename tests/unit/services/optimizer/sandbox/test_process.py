@@ -24,7 +24,7 @@ from hams_shared.group.node_spec import NodeSpec
 from hams_shared.runtime.child_limits import Limits
 from hams_shared.runtime.child_process import Bounds
 from support.hostile import bomb, convolutions
-from support.wait import until_sync
+from support.wait import PATIENCE, until_sync
 
 
 def unread(job: JobProcess) -> int:
@@ -137,7 +137,7 @@ def test_writing_is_confined(tmp_path: Path) -> None:
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), inside, outside],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=60 * PATIENCE, check=False,
     )  # fmt: skip
     if "no Landlock" in done.stdout:
         pytest.skip("this kernel has no Landlock: writing cannot be confined")

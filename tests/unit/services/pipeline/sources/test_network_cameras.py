@@ -21,12 +21,20 @@ from hams_shared.errors import SourceError
 from support.media import STEPS, every, number_of, video
 from support.rtsp_server import SIZE, RtspServer
 from support.sources import Played, opened, played
+from support.wait import PATIENCE
 
 pytestmark = pytest.mark.timeout(120)
 
 PASSWORD = "p/s?#@:% wörd"
-CLOCK_S = 5.0
+CLOCK_S = 20.0
 """How exact a wall clock has to be here: the test may stand still for a while."""
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera on a shared machine opens late."""
+    monkeypatch.setattr(network, "OPEN_S", network.OPEN_S * PATIENCE)
+    monkeypatch.setattr(network, "ASK_S", network.ASK_S * PATIENCE)
 
 
 def consecutive(found: Played) -> bool:
@@ -36,18 +44,18 @@ def consecutive(found: Played) -> bool:
 
 @pytest.mark.parametrize(("tls", "keys"), [(False, {}), (False, {"transport": "udp"}), (True, {})], ids=str)
 def test_rtsp_by_every_transport(tls: bool, keys: dict[str, str]) -> None:
-    fps = 25 if keys else 100  # a receiver that is held up has room for 1 s or so of UDP
+    fps, count = (10, 30) if keys else (100, 60)  # a receiver that is held up has room for little of UDP
     with RtspServer(tls=tls, fps=fps).start() as camera:
         source = opened(camera.url, **keys)
         assert source.endless
         assert source.fps is None
-        found = played(source, 60)
+        found = played(source, count)
         source.close()
     assert found.error == ""
     assert consecutive(found)
     assert found.upright
     assert set(found.sizes) == {SIZE}
-    assert found.times[1:] == pytest.approx([found.times[1] + n / fps for n in range(59)])  # type: ignore[operator]
+    assert found.times[1:] == pytest.approx([found.times[1] + n / fps for n in range(count - 1)])  # type: ignore[operator]
     assert source.damaged == 0
     assert source.decoder == "h264 320×240, software"
 
@@ -98,10 +106,11 @@ def test_a_camera_that_is_silent_after_play_is_named(transport: str, monkeypatch
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_a_camera_that_falls_silent_is_lost(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network, "READ_S", 5.0 if transport == "tcp" else 4.0)
-    with RtspServer(frames=60, fps=100 if transport == "tcp" else 25).start() as camera:
+    frames, fps = (60, 100) if transport == "tcp" else (30, 10)
+    with RtspServer(frames=frames, fps=fps).start() as camera:
         source = opened(camera.url, transport=transport)
         found = played(source)
-        assert len(found.numbers) in range(50, 61)
+        assert len(found.numbers) in range(frames - 10, frames + 1)
         assert consecutive(found)
         assert f"{camera.url} is lost: no data in time" in found.error
 
@@ -161,18 +170,24 @@ def test_captured_is_by_the_camera_s_clock(ahead: float) -> None:
     assert np.median(steps) == pytest.approx(0.01, abs=0.001)
 
 
+def agree(apart: list[int]) -> bool:
+    """Whether all are the same, to a frame: half a frame's time may be rounded."""
+    seen = set(apart)
+    return len(seen) == 1 or seen in ({n, (n + 1) % STEPS} for n in seen)
+
+
 def test_two_streams_of_a_camera_are_paired_by_its_clock() -> None:
     with RtspServer(sizes=((640, 360),)).start() as large, RtspServer().start() as small:
         source = opened(large.url, substream=small.url)
-        shots = [source.read() for _ in range(60)]
+        apart: list[int] = []
+        while len(apart) < 60 or (len(apart) < 500 and not agree(apart[-30:])):  # a server may be held up
+            shot = source.read()
+            assert shot is not None
+            assert shot.reduced is not None
+            assert (shot.pixels.shape, shot.reduced.shape) == ((360, 640, 3), (240, 320, 3))
+            apart.append((number_of(shot.pixels) - number_of(shot.reduced)) % STEPS)
         source.close()
-    apart = set()
-    for shot in shots[-30:]:
-        assert shot is not None
-        assert shot.reduced is not None
-        assert (shot.pixels.shape, shot.reduced.shape) == ((360, 640, 3), (240, 320, 3))
-        apart.add((number_of(shot.pixels) - number_of(shot.reduced)) % STEPS)
-    assert len(apart) == 1 or apart in ({n, (n + 1) % STEPS} for n in apart)  # half a frame's time may be rounded
+    assert agree(apart[-30:])
 
 
 def test_without_reports_captured_is_unknown() -> None:

@@ -130,7 +130,7 @@ def camera() -> Iterator[Camera]:
         stream.end(None)
     camera.source.close()
     assert (camera.large.closed, camera.small.closed) == (True, True)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("paired")]
+    until_sync(lambda: not [one for one in threading.enumerate() if one.name.startswith("paired")], what="their end")
 
 
 def test_frames_are_paired_by_the_cameras_clock_though_the_large_ones_come_late(camera: Camera) -> None:
@@ -162,12 +162,16 @@ def test_a_slow_small_stream_leaves_large_frames_out(camera: Camera) -> None:
 
 def test_frames_without_a_clock_are_paired_by_arrival(camera: Camera, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paired, "SETTLE_S", 0.0)
-    camera.large.send(1)
+    monkeypatch.setattr(paired, "FARTHEST_S", LONG_S)
     camera.small.send(101)
+    camera.large.send(1)
     assert camera.pair() == (1, 101)
 
 
-def test_frames_that_waited_while_the_streams_were_opened_are_left_out_where_they_have_no_clock(camera: Camera) -> None:
+def test_frames_that_waited_while_the_streams_were_opened_are_left_out_where_they_have_no_clock(
+    camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paired, "SETTLE_S", 60.0)
     for number, captured in ((1, None), (2, 1e9)):
         camera.large.send(number, captured)
         camera.small.send(100 + number, captured)
@@ -282,13 +286,13 @@ def spread(offsets: list[int]) -> int:
 
 @pytest.mark.parametrize("clock", [0.0, None], ids=["by RTCP", "by arrival"])
 def test_two_streams_of_a_camera_over_rtsp(clock: float | None) -> None:
-    """Pairs keep their distance, to a frame; by arrival, as soon as no server is held up for the time of 15 frames."""
+    """Pairs keep their distance, to a frame, as soon as no server is held up for the time of 15 frames."""
     with RtspServer(sizes=((640, 480),), clock=clock) as large, RtspServer(sizes=((160, 120),), clock=clock) as small:
         spec = StreamSpec(source=large.start().url, substream=small.start().url)
         source = open_source(spec)
         try:
             seen: list[tuple[float | None, int]] = []
-            while len(seen) < 20 or (clock is None and len(seen) < 500 and spread(last_15(seen)) > 1):
+            while len(seen) < 20 or (len(seen) < 500 and spread(last_15(seen)) > 1):
                 picture = source.read()
                 assert picture is not None
                 assert picture.reduced is not None
@@ -314,4 +318,4 @@ def test_a_substream_that_cannot_be_opened_is_told_without_secrets_and_closes_th
     assert "127.0.0.1" in caught.value.text
     for secret in ("subPass2", "tok3n"):
         assert secret not in str(caught.value)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("paired")]
+    until_sync(lambda: not [one for one in threading.enumerate() if one.name.startswith("paired")], what="their end")
