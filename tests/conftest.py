@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -38,10 +39,19 @@ def _denormal_numbers() -> Iterator[None]:
     LIBM.fesetenv(FE_DFL_ENV)
 
 
-# About the same examples in every run: hypothesis also tries numbers of the modules that are loaded.
-settings.register_profile("hams", deadline=None, derandomize=True)
+settings.register_profile("hams", deadline=None, derandomize=True)  # the same examples in every run
 settings.register_profile("thorough", deadline=None, max_examples=300, print_blob=True)  # others in every run
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "hams"))
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "hams")
+settings.load_profile(PROFILE)
+if PROFILE != "thorough":
+    # Hypothesis also tries numbers and texts that stand in our modules, as far as they are loaded: then any change of
+    # the code, and any choice of tests, would give others. Its versions that do not have these names are left alone.
+    with suppress(ImportError):
+        from hypothesis.internal.conjecture import providers
+        from hypothesis.internal.constants_ast import Constants
+
+        if hasattr(providers, "_get_local_constants"):
+            providers._get_local_constants = Constants
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` takes its choice

@@ -29,9 +29,9 @@ Change = Callable[[NodeSpec], NodeSpec]
 
 
 def case(name: str, *more: object, slow: bool = False) -> object:
-    """The tests of a group run in one process, which loads its networks once."""
-    marks = [pytest.mark.xdist_group(f"accuracy-{name}"), *([pytest.mark.slow] if slow else [])]
-    return pytest.param(name, *more, marks=marks)
+    """The tests of a group run in one process, which loads its networks once, and downloads them if need be."""
+    marks = [pytest.mark.xdist_group(f"accuracy-{name}"), pytest.mark.timeout(1200)]
+    return pytest.param(name, *more, marks=[*marks, *([pytest.mark.slow] if slow else [])])
 
 
 def told(case: Case, networks: Networks, spec: GroupSpec, onnx: tuple[str, ...], bend: Bend, *feeds: str) -> Comparison:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hams_scheduler import core, profiling
 from hams_scheduler.events import (
     Command,
@@ -80,7 +82,7 @@ class World:
 
     def _solve(self, command: Solve) -> None:
         try:
-            solution = decide(command.snapshot, 0.0)
+            solution = decide(replace(command.snapshot, time_limit_s=60.0), 0.0)
         except HamsError as error:
             self.do(Solved(command.generation, None, error))
         else:

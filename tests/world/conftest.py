@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -32,32 +34,49 @@ def _reads_are_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     So beside a stream whose every next frame comes in real time, within `READ_S`, the clock stands still.
     """
-    call = Reader._call
+    call, stop = Reader._call, Reader.stop
+    threads: WeakKeyDictionary[Reader, int] = WeakKeyDictionary()
 
     async def counted(self: Reader, job: Callable[[], Any]) -> Any:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, WorldLoop)
         thread: list[int] = []
-        looked, left = time.monotonic(), READ_S
 
         def work() -> Any:
             thread.append(threading.get_ident())
+            threads[self] = thread[0]
             return job()
 
-        def busy(sleeps: Callable[[int], bool]) -> bool:
-            nonlocal looked, left
-            now = time.monotonic()
-            left -= min(now - looked, 2 * LOOK_S)  # a process that the host did not run saw nobody hang
-            looked = now
-            return left > 0 and not (thread and sleeps(thread[0]))
-
-        loop.clock.reads.append(busy)
-        try:
+        with _counted(thread):
             return await call(self, work)
-        finally:
-            loop.clock.reads.remove(busy)
+
+    async def stopped(self: Reader) -> None:
+        """Also the read under way, if what waited for it was cancelled; and the source's end."""
+        thread = threads.get(self)
+        with _counted([] if thread is None else [thread]):
+            await stop(self)
 
     monkeypatch.setattr(Reader, "_call", counted)
+    monkeypatch.setattr(Reader, "stop", stopped)
+
+
+@contextmanager
+def _counted(thread: list[int]) -> Iterator[None]:
+    """Let the clock wait: for at most `READ_S`, and not while `thread`, if it is known already, sleeps by the clock."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, WorldLoop)
+    looked, left = time.monotonic(), READ_S
+
+    def busy(sleeps: Callable[[int], bool]) -> bool:
+        nonlocal looked, left
+        now = time.monotonic()
+        left -= min(now - looked, 2 * LOOK_S)  # a process that the host did not run saw nobody hang
+        looked = now
+        return left > 0 and not (thread and sleeps(thread[0]))
+
+    loop.clock.reads.append(busy)
+    try:
+        yield
+    finally:
+        loop.clock.reads.remove(busy)
 
 
 @pytest.fixture

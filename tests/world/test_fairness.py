@@ -155,7 +155,7 @@ async def test_who_gives_way_under_overload_is_as_the_plan_says(world: System, p
     asked = [world.record(group) for group in groups]
     for _, files in asked:
         await world.control.upload(files, lambda *_: None)
-    [answer] = (await world.control.plan([record for record, _ in asked], ("optimal",), 1.0)).answers
+    [answer] = (await world.control.plan([record for record, _ in asked], ("optimal",), 60.0)).answers
     for group in groups:
         await world.deploy(group)
     results = {name: await world.listen(name) for name in targets}

@@ -135,7 +135,7 @@ async def test_strategies_are_compared_and_nothing_is_deployed(world: System) ->
     await world.box(a=StubDevice(fps=40, kind="cpu"), b=StubDevice(fps={"brightness": 60.0}))
     record, files = world.record(boxes_and_light())
     await world.control.upload(files, lambda *_: None)
-    answer = await world.control.plan([record], ("all",), 1.0)
+    answer = await world.control.plan([record], ("all",), 60.0)
     found = {one.strategy: one for one in answer.answers}
     assert set(found) == {"default", "round-robin", "fastest", "mfs", "hfs", "optimal", "replicated"}
     assert not [one for one in answer.answers if one.error]
@@ -157,7 +157,7 @@ async def test_groups_are_asked_about_together(world: System) -> None:
         record, files = world.record(light(name=name, target_fps=10 if name == "first" else 20))
         await world.control.upload(files, lambda *_: None)
         records.append(record)
-    [answer] = (await world.control.plan(records, ("optimal",), 1.0)).answers
+    [answer] = (await world.control.plan(records, ("optimal",), 60.0)).answers
     assert answer.group_fps == pytest.approx({"first": 10, "second": 20}, rel=0.01)  # as their targets are
     assert set(answer.shares) == {"first/light", "second/light"}
 
@@ -170,17 +170,17 @@ async def test_what_a_loss_leaves_is_asked_of_the_running_system(world: System) 
         record, files = world.record(light(name=name, target_fps=target))
         await world.control.upload(files, lambda *_: None)
         records.append(record)
-    [answer] = (await world.control.plan(records, ("optimal",), 1.0, each_loss=True)).answers
+    [answer] = (await world.control.plan(records, ("optimal",), 60.0, each_loss=True)).answers
     assert {loss.device: loss.group_fps for loss in answer.losses} == {
         A: pytest.approx({"first": 12, "second": 8}, rel=0.01),
         B: pytest.approx({"first": 18, "second": 12}, rel=0.01),
     }
     wanted = SurviveRequest(keep=0.4)
-    [answer] = (await world.control.plan(records, ("all",), 1.0, survive=wanted)).answers
+    [answer] = (await world.control.plan(records, ("all",), 60.0, survive=wanted)).answers
     assert answer.survival is not None
     assert answer.survival.kept == pytest.approx(0.4, rel=0.01)
     assert {loss.device: loss.moved for loss in answer.losses} == {A: {"first/light": B}, B: {"second/light": A}}
-    [answer] = (await world.control.plan(records, ("all",), 1.0, survive=SurviveRequest(keep=0.5))).answers
+    [answer] = (await world.control.plan(records, ("all",), 60.0, survive=SurviveRequest(keep=0.5))).answers
     assert answer.error is not None
     assert (answer.error.code, "The best keeps 40.0%" in answer.error.text) == ("infeasible", True)
     assert not (await world.view()).groups

@@ -17,6 +17,8 @@ from hams_agents.devices import DeviceSpec
 START_S = 60.0
 END_S = 20.0
 """A process has to end so soon after Ctrl-C, s."""
+KILLED_S = 60.0
+"""How long the system may take to end a process that was killed, s."""
 INTERRUPTED = 130
 READY = "hams: ready"
 
@@ -46,7 +48,7 @@ def interrupted(where: str, spec: DeviceSpec, model: ModelFile) -> str:
     finally:
         late.cancel()
         process.kill()
-        process.wait(END_S)
+        process.wait(KILLED_S)
         if process.stdout is not None:
             process.stdout.close()
     code = process.returncode

@@ -213,11 +213,12 @@ def test_an_error_of_the_file_is_a_miss(tmp_path: Path) -> None:
     assert store.get(b"key") is None
 
 
-def test_many_write_one_file(tmp_path: Path) -> None:
+def test_many_write_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "_WAIT_S", 60.0)  # SQLite lets those that wait in by no order
     start = threading.Barrier(8)
 
     def write(number: int) -> None:
-        start.wait(10)
+        start.wait(60)
         store = Store(tmp_path / "a.sqlite")  # all create it at once
         for i in range(50):
             store.put(f"{number} {i}".encode(), bytes([number]) * 5000)
