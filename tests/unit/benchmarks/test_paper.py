@@ -125,10 +125,19 @@ def test_every_further_network_on_the_cpu_costs_21_ms() -> None:
     assert further == pytest.approx([21.8, 20.5], abs=0.1)
 
 
+def alike(one: Any, other: Any) -> bool:
+    """Whether two values of JSON are the same, numbers up to how they are rounded."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return list(one) == list(other) and alike(list(one.values()), list(other.values()))
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return bool(one == (pytest.approx(other, rel=1e-3) if isinstance(other, float) else other))
+
+
 @pytest.mark.parametrize("service", ["face", "vehicle"])
 def test_the_strategies_choose_a_row_within_one_percent_of_the_best(service: str) -> None:
     path = intel_report.INSTANCES / f"intel-{service}.json"
-    assert path.read_text() == intel_report.instance_text(service)
+    assert alike(json.loads(path.read_text()), json.loads(intel_report.instance_text(service)))
     for answer in offline.plan(str(path), ["mfs", "hfs", "optimal"], [], time_limit_s=1.0):
         places = tuple(answer["assignment"][network] for network in intel.services()[service])
         lost = intel.loss(intel.rows(), service, places)

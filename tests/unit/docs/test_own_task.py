@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from support.wait import PATIENCE
+
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "extend.md").read_text()
 
@@ -43,6 +45,6 @@ def test_the_task_on_the_page_works_once_installed(tmp_path: Path) -> None:
     [(name, target)] = project["project"]["entry-points"]["hams.tasks"].items()
     (info / "entry_points.txt").write_text(f"[hams.tasks]\n{name} = {target}\n")
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{CHECK}"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60 * PATIENCE)
     assert done.returncode == 0, done.stderr
     assert "did you mean threshold" in done.stdout

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hams_services.ctl.system.broker import find_nats_server
+from support.wait import PATIENCE
 
 UNITS = Path(__file__).parents[3] / "deploy" / "systemd"
 HERE = Path(sys.executable).parent
@@ -51,7 +52,7 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
         paths.append(str(path))
     assert paths
     argv = ["systemd-analyze", "verify", "--man=no", *paths]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60 * PATIENCE)
     said = [line for line in done.stderr.splitlines() if str(tmp_path) in line or "hams-" in line]
     assert (done.returncode, said) == (0, []), done.stderr
 
@@ -62,5 +63,5 @@ def test_programs_take_what_the_units_give_them(command: list[str]) -> None:
         command = [command[0], "--config", str(UNITS / "hams-broker.conf"), "-t"]  # reads it and ends
     else:
         command = [*command, "--help"]  # an option that is not there is refused before
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60 * PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr

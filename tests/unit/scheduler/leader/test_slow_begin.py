@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,6 +17,7 @@ from hams_shared.bus.memory.client import InMemoryBus
 from hams_shared.bus.memory.server import MemoryServer
 from hams_shared.bus.protocol import KeyValue
 from hams_shared.errors import BrokerError, HamsError
+from hams_shared.runtime.clock import SYSTEM_CLOCK, Clock
 from hams_shared.wire import codec
 from hams_shared.wire.messages.plan import PlanRecord
 from support.build import group_spec, plan
@@ -26,12 +29,14 @@ LONG_S = LEASE_S + 0.7
 class Scheduler:
     """Takes part in the choice of the leader; begins by `begin`."""
 
-    def __init__(self, name: str, bucket: KeyValue, begin: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, name: str, bucket: KeyValue, begin: Callable[[], Awaitable[None]], clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self.lease = Lease(name)
         self.begin = begin
         self.led: list[int] = []
         self.attempts = 0
-        self.leadership = Leadership(bucket, self.lease, self._lead, self._follow)
+        self.leadership = Leadership(bucket, self.lease, self._lead, self._follow, clock)
 
     async def _lead(self, term: int) -> None:
         self.attempts += 1
@@ -42,18 +47,39 @@ class Scheduler:
     async def _follow(self) -> None: ...
 
 
-async def long() -> None:
-    await asyncio.sleep(LONG_S)
+class TickingClock:
+    """Goes on only while this process does: little time passes where the machine gives it none."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def now(self) -> float:
+        return self._now
+
+    def wait(self, condition: threading.Condition, timeout: float | None) -> None:
+        condition.wait(timeout)
+
+    async def run(self) -> None:
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(0.05)
+            passed, last = time.monotonic() - last, time.monotonic()
+            self._now += min(passed, 0.2)
+
+    async def pass_long(self) -> None:
+        end = self._now + LONG_S
+        await until(lambda: self._now >= end, 4 * LONG_S)
 
 
 async def test_the_lease_is_held_while_a_scheduler_begins() -> None:
     async with InMemoryBus(MemoryServer()) as bus, asyncio.TaskGroup() as owner:
         bucket = await bus.kv("leader")
-        slow, standby = Scheduler("slow", bucket, long), Scheduler("standby", bucket, long)
-        tasks = [owner.create_task(slow.leadership.run())]
+        clock = TickingClock()
+        slow, standby = (Scheduler(name, bucket, clock.pass_long, clock) for name in ("slow", "standby"))
+        tasks = [owner.create_task(clock.run()), owner.create_task(slow.leadership.run())]
         await until(lambda: slow.lease.holds)
         tasks.append(owner.create_task(standby.leadership.run()))
-        await until(lambda: slow.led != [], 4 * LONG_S)
+        await until(lambda: slow.led != [], 5 * LONG_S)
         await asyncio.sleep(1.0)
         assert (slow.led, slow.attempts, slow.lease.led) == ([1], 1, 1)
         assert (standby.attempts, standby.lease.led) == (0, 0)

@@ -78,7 +78,7 @@ def test_who_gives_way_and_by_how_much(
 
 def test_a_bound_is_of_the_groups_own_level() -> None:
     """Unless bounds are asked for, MFS knows that of the worst-off group alone."""
-    bounds = {one.group: one.bound_fps for one in solve(example(), "mfs", bounds=True).groups}
+    bounds = {one.group: one.bound_fps for one in solve(example(), "mfs", time_limit_s=20.0, bounds=True).groups}
     assert bounds == {"face": pytest.approx(60.0), "plate": pytest.approx(57.46, abs=0.01)}
     instance = example(face=0)
     plain = solve(instance, "mfs")

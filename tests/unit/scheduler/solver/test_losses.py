@@ -136,12 +136,12 @@ DATA = {"models": ["det", "age"], "devices": ["cpu", "gpu"], "fps": [[10, 40], [
 
 
 def test_offline_answers() -> None:
-    [found] = answers(DATA, ("optimal",), 1.0, changes=("scale:gpu=2", "remove:each"))
+    [found] = answers(DATA, ("optimal",), 20.0, changes=("scale:gpu=2", "remove:each"))
     assert [round(loss["group_fps"]["default"], 2) for loss in found["losses"]] == [40.0, 6.67]
-    [found] = answers(DATA, ("all",), 1.0, keep=0.3)
+    [found] = answers(DATA, ("all",), 20.0, keep=0.3)
     assert found["survival"]["kept"] == pytest.approx(1 / 3, abs=1e-3)
     assert found["losses"][0]["moved"] in ({"age": "gpu"}, {})
     with pytest.raises(InfeasibleError, match="The best keeps 33"):
-        answers(DATA, ("all",), 1.0, keep=0.9)
+        answers(DATA, ("all",), 20.0, keep=0.9)
     with pytest.raises(BadInputError, match="objective paper"):
-        answers(DATA, ("all",), 1.0, keep=0.5, objective="paper")
+        answers(DATA, ("all",), 20.0, keep=0.5, objective="paper")

@@ -14,6 +14,7 @@ from hams_scheduler.solver.placement import assignment_rows
 from hams_scheduler.solver.replan import TOLERANCE, change, replan
 from hams_scheduler.solver.strategies.registry import solve
 from support.examples import examples
+from support.wait import PATIENCE
 
 
 def instance(models: int, devices: int, seed: int, capacity: float = np.inf) -> Instance:
@@ -92,7 +93,7 @@ def test_a_large_site_is_replanned_soon(seed: int) -> None:
     problem, current, reference = lose(instance(100, 20, seed), "d3")
     begin = time.monotonic()
     replan(problem, current, reference)
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 20 * PATIENCE
 
 
 @examples(40)
@@ -124,7 +125,7 @@ def test_who_gives_way_is_as_in_the_reference() -> None:
         targets={"first": 35.0, "second": 20.0, "third": 20.0}, priorities={"first": 1},
     )  # fmt: skip
     problem = Problem.of(three)
-    reference = assignment_rows(three, solve(three, "optimal").shares)
+    reference = assignment_rows(three, solve(three, "optimal", time_limit_s=20.0).shares)
     assert reference.tolist() == [0, 1, 1]
     assert replan(problem, np.array([0, 1, -1]), reference).tolist() == [0, 1, 0]  # its cycle is the shorter one
     assert near(three, problem, np.array([0, 1, -1]), reference).tolist() == [0, 1, 1]

@@ -21,7 +21,7 @@ from hams_scheduler.solver.strategies.registry import solve
 def test_sharing_must_be_worth_it(costs: tuple[float, ...], cycle: float, shared: bool, told: bool) -> None:
     """Nodes that cost so many ms a frame on each of two devices."""
     fps = np.array([[1000 / cost] * 2 for cost in costs])
-    found = solve(Instance(tuple("abc"[: len(costs)]), ("x", "y"), fps), "replicated")
+    found = solve(Instance(tuple("abc"[: len(costs)]), ("x", "y"), fps), "replicated", time_limit_s=20.0)
     assert 1000 / found.fps == pytest.approx(cycle, rel=1e-4)
     assert (max(len(places) for places in found.shares.values()) > 1) == shared
     assert bool([note for note in found.notes if "sharing nodes would gain 2.0%" in note]) == told
