@@ -45,7 +45,7 @@ def test_a_video_crops_and_lines(grey: Up, tmp_path: Path) -> None:
     for path in pictures:
         image = cv2.imread(str(path))
         assert image is not None
-        number = int(path.name.split("-")[0]) % LENGTH
+        number = int(path.name.split("-")[1]) % LENGTH
         assert abs(float(image.mean()) - number * 4) < 3  # the picture is that of the result
 
     for _ in range(2):
