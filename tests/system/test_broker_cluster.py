@@ -40,14 +40,16 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
 
 async def connected(stack: AsyncExitStack, url: str, user: Credentials, timeout: float = 60) -> NatsBus:
     """A bus on which JetStream answers: a cluster elects its leader first."""
-    end = asyncio.get_running_loop().time() + timeout
+    end = asyncio.get_running_loop().time() + timeout * PATIENCE
     while True:
         try:
             bus = await stack.enter_async_context(NatsBus(url, credentials=user, connect_timeout=5))
             await bus.kv(subjects.bucket("groups"))
             return bus
         except HamsError as error:
-            assert asyncio.get_running_loop().time() < end, f"{url} is not ready within {timeout} s: {error}"
+            assert asyncio.get_running_loop().time() < end, (
+                f"{url} is not ready within {timeout * PATIENCE:g} s: {error}"
+            )
             await asyncio.sleep(0.2)
 
 

@@ -55,7 +55,9 @@ def test_an_rtsp_camera_comes_falls_silent_dies_and_comes_back(tmp_path: Path) -
         assert in_order(results.received[-60:])
 
         camera.freeze()
-        until_state(up, "reconnecting", "no data in time")
+        until_state(up, "reconnecting")
+        log = tmp_path / "home" / "logs" / "pipeline.log"  # the status tells it for some seconds only
+        until_sync(lambda: "no data in time" in log.read_text(), 60, "why it is lost, in the log")
         camera.kill()
         count = len(results.received)
         camera.start()

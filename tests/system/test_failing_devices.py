@@ -14,7 +14,7 @@ from support.results import Subscriber
 from support.up import Up
 from support.wait import until_sync
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 ILL, SOUND = "box.emulated.ill", "box.emulated.sound"
 
 

@@ -15,7 +15,7 @@ from support.media import every, video
 from support.up import Up, cores
 from support.wait import until_sync
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
 COUNT, FPS = 360, 20
 """The batch lasts 18 s: two readers start, and a broker and a pipeline are killed, before its end."""

@@ -88,7 +88,8 @@ def check_history(up: Up) -> None:
     until_sync(lambda: len(history(up)) > len(before), 20, "it is told")
     after = history(up)
     assert after[: len(before)] == before
-    assert {one["kind"] for one in after[len(before) :]} <= {"leader", "plan", "plan-active"}
+    starved = {"device-lost", "device-back"}  # an agent without CPU time for 1.5 s
+    assert {one["kind"] for one in after[len(before) :]} <= {"leader", "plan", "plan-active"} | starved
 
 
 def history(up: Up) -> list[dict[str, Any]]:
