@@ -16,7 +16,7 @@ VERSION = "1"
 """A group has one version: that which is deployed."""
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 MAX_DEADLINE_S = 600.0
-MAX_TIMEOUT_US = 600_000_000
+MAX_TIMEOUT_US = round(MAX_DEADLINE_S * 1e6)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -24,7 +24,8 @@ from hams_services.gateway.hub import Item, Listener
 from hams_shared.errors import BadInputError
 from hams_shared.runtime.http_protocol import CHUNK_BYTES, HEAD_BYTES, Bounds
 from hams_shared.runtime.listen import listening
-from support.wait import PATIENCE, until
+from support.raw_http import talk
+from support.wait import until
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -58,28 +59,6 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     monkeypatch.setattr(web_server.Protocol, "bounds", Bounds(20))
     async with serving(app) as (_, number):
         yield number
-
-
-async def talk(port: int, *parts: bytes) -> bytes:
-    """Send, and return all that comes until the server closes."""
-    reader, writer = await asyncio.open_connection("localhost", port)
-    with closing(writer):
-        async with asyncio.timeout(30 * PATIENCE):
-            reading = asyncio.ensure_future(all_of(reader))
-            with suppress(ConnectionError):
-                for part in parts:
-                    writer.write(part)
-                    await writer.drain()
-            return await reading
-
-
-async def all_of(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the connection ends, also where it ends by a reset."""
-    came = b""
-    with suppress(ConnectionError):
-        while part := await reader.read(1 << 20):
-            came += part
-    return came
 
 
 def post(size: int, *, head: bytes = b"") -> bytes:

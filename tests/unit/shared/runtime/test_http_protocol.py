@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -19,10 +20,12 @@ from starlette.types import Receive, Scope, Send
 
 from hams_shared.runtime.http_protocol import Bounds, bounded, origin
 from hams_shared.runtime.listen import listening
-from support.wait import PATIENCE, until
+from support.raw_http import talk
+from support.wait import until
 
 QUICK = Bounds(4, trusted=(), idle_s=0.5, request_s=0.5, send_s=0.5)
 LARGE = 50_000_000
+ask = partial(talk, host="127.0.0.1")
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
 
@@ -52,29 +55,6 @@ async def serving(bounds: Bounds) -> AsyncIterator[tuple[uvicorn.Server, int]]:
         server.should_exit = True
         async with asyncio.timeout(30):
             await task
-
-
-async def ask(port: int, *parts: bytes, pause: float = 0.0) -> bytes:
-    """Send, and return all that comes until the server closes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    with closing(writer):
-        async with asyncio.timeout(30 * PATIENCE):
-            reading = asyncio.ensure_future(all_of(reader))
-            with suppress(ConnectionError):
-                for part in parts:
-                    writer.write(part)
-                    await writer.drain()
-                    await asyncio.sleep(pause)
-            return await reading
-
-
-async def all_of(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the connection ends, also where it ends by a reset."""
-    came = b""
-    with suppress(ConnectionError):
-        while part := await reader.read(1 << 20):
-            came += part
-    return came
 
 
 async def test_silent_connections_make_room() -> None:
