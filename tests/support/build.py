@@ -40,6 +40,14 @@ def group_record(spec: GroupSpec | None = None, deployed_at: float = 1.0) -> Gro
     return GroupRecord(spec=spec, models={n: model_ref(n) for n in spec.nodes}, deployed_at=deployed_at)
 
 
+def only(name: str, node: str, pin: str = "", *, deployed_at: float = 1.0, **extra: object) -> GroupRecord:
+    """A group of one node."""
+    spec = group_spec(name, (node,), **extra)
+    if pin:
+        spec.nodes[node] = spec.nodes[node].model_copy(update={"pin": (pin,)})
+    return group_record(spec, deployed_at)
+
+
 def plan(epoch: int, shares: dict[str, str], spec: GroupSpec | None = None) -> Plan:
     """A plan that puts each node whole on one device."""
     return Plan(

@@ -8,7 +8,7 @@ from hams_scheduler.events import DeviceSeen, GroupSeen, Profile, ProfileDone, P
 from hams_scheduler.left_out import memory_mib
 from hams_shared.wire.messages.agents import DeviceRecord
 from hams_shared.wire.messages.group import GroupRecord
-from support.build import device, group_record, group_spec, profile
+from support.build import device, group_record, group_spec, only, profile
 from support.scheduler_world import World
 
 CPU = device("h.ov.cpu0", cores=(0,), memory_mib=2000)
@@ -43,26 +43,18 @@ class MemoryWorld(World):
         return sum(self.mib.get(n, 10.0) for plan in plans if plan is not None for n in plan.nodes_on(device))
 
 
-def only(name: str, node: str, deployed_at: float = 1.0, pin: str = "", **extra: object) -> GroupRecord:
-    """A group of one node."""
-    spec = group_spec(name, (node,), **extra)
-    if pin:
-        spec.nodes[node] = spec.nodes[node].model_copy(update={"pin": (pin,)})
-    return group_record(spec, deployed_at)
-
-
 def full_gpu() -> MemoryWorld:
     """Group x fills the GPU; y is on the CPU for want of room."""
     world = MemoryWorld(CPU, GPU, large=3000, middle=1500, huge=5000, urgent=3500)
     world.deploy(only("x", "large"))
-    world.deploy(only("y", "middle", 2.0))
+    world.deploy(only("y", "middle", deployed_at=2.0))
     assert (world.shares("x"), world.shares("y")) == ({"large": GPU.device}, {"middle": CPU.device})
     return world
 
 
 def test_a_changed_group_without_a_place_keeps_its_memory() -> None:
     world = full_gpu()
-    world.deploy(only("x", "huge", 3.0))
+    world.deploy(only("x", "huge", deployed_at=3.0))
     world.wait(60.0)
     assert "x" in world.state.groups.errors
     assert (world.shares("x"), world.shares("y")) == ({"large": GPU.device}, {"middle": CPU.device})
@@ -70,8 +62,8 @@ def test_a_changed_group_without_a_place_keeps_its_memory() -> None:
 
 def test_a_more_important_group_takes_that_memory_and_the_old_plan_goes() -> None:
     world = full_gpu()
-    world.deploy(only("x", "huge", 3.0))
-    world.deploy(only("z", "urgent", 4.0, priority=1))
+    world.deploy(only("x", "huge", deployed_at=3.0))
+    world.deploy(only("z", "urgent", deployed_at=4.0, priority=1))
     assert world.shares("z") == {"urgent": GPU.device}
     assert "x" not in world.state.plans.records
     assert world.used_mib(GPU.device) <= GPU.memory_mib
@@ -79,8 +71,8 @@ def test_a_more_important_group_takes_that_memory_and_the_old_plan_goes() -> Non
 
 def test_a_less_important_group_does_not() -> None:
     world = full_gpu()
-    world.deploy(only("x", "huge", 3.0))
-    world.deploy(only("z", "urgent", 4.0, priority=-1))
+    world.deploy(only("x", "huge", deployed_at=3.0))
+    world.deploy(only("z", "urgent", deployed_at=4.0, priority=-1))
     assert world.shares("x") == {"large": GPU.device}
     assert "z" not in world.state.plans.records
 
@@ -90,7 +82,7 @@ def test_a_group_that_waits_for_a_device_keeps_what_its_other_nodes_hold() -> No
     spec = group_spec("x", ("small", "large"))
     spec.nodes["small"] = spec.nodes["small"].model_copy(update={"pin": (NPU.device,)})
     world.deploy(group_record(spec))
-    world.deploy(only("y", "middle", 2.0))
+    world.deploy(only("y", "middle", deployed_at=2.0))
     assert (world.shares("x")["large"], world.shares("y")) == (GPU.device, {"middle": CPU.device})
     world.dead.add(NPU.device)
     world.do(DeviceSeen(NPU.device, None))
@@ -107,7 +99,7 @@ def test_unless_one_that_can_serve_needs_that() -> None:
     spec = group_spec("x", ("small", "large"))
     spec.nodes["small"] = spec.nodes["small"].model_copy(update={"pin": (NPU.device,)})
     world.deploy(group_record(spec))
-    world.deploy(only("y", "middle", 2.0))
+    world.deploy(only("y", "middle", deployed_at=2.0))
     assert world.shares("y") == {"middle": NPU.device}
     world.dead.add(NPU.device)
     world.do(DeviceSeen(NPU.device, None))
@@ -127,10 +119,10 @@ def test_so_does_one_that_waits_for_its_benchmarks() -> None:
     world.do(DeviceSeen(NPU.device, NPU))
     world.wait(30.0)
     world.fps["tiny", NPU.device] = 1000.0
-    world.deploy(only("z", "tiny", 3.0))
+    world.deploy(only("z", "tiny", deployed_at=3.0))
     assert world.shares("z") == {"tiny": NPU.device}
     world.slow.add("new")
-    world.deploy(only("x", "new", 4.0))
+    world.deploy(only("x", "new", deployed_at=4.0))
     world.dead.add(NPU.device)
     world.do(DeviceSeen(NPU.device, None))
     world.wait(60.0)
@@ -159,7 +151,7 @@ def measured_before(record: GroupRecord, **mib: float) -> MemoryWorld:
     world.deploy(record)
     world.do(GroupSeen("x", None))
     world.slow.add("long")
-    world.deploy(only("y", "long", 2.0))
+    world.deploy(only("y", "long", deployed_at=2.0))
     world.deploy(record.model_copy(update={"deployed_at": 3.0}))
     return world
 
@@ -194,7 +186,7 @@ def exchange(mib: float) -> MemoryWorld:
     speeds = {("one", here): 100.0, ("one", there): 10.0, ("two", here): 10.0, ("two", there): 100.0}
     world.fps = {(node, on.device): fps for (node, on), fps in speeds.items()}
     world.deploy(only("x", "one"))
-    world.deploy(only("y", "two", 2.0))
+    world.deploy(only("y", "two", deployed_at=2.0))
     assert (world.shares("x"), world.shares("y")) == ({"one": here.device}, {"two": there.device})
     for known in list(world.state.profiles.records.values()):
         world.do(ProfileSeen(known.model_copy(update={"fps": 110.0 - known.fps})))

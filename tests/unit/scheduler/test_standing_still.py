@@ -12,7 +12,7 @@ from hams_shared.wire.messages.agents import AssignmentState, DeviceHealth, Devi
 from hams_shared.wire.messages.base import WireError
 from hams_shared.wire.messages.group import GroupRecord
 from hams_shared.wire.messages.plan import Plan
-from support.build import group_record, group_spec, heartbeat, model_ref
+from support.build import group_record, group_spec, heartbeat, model_ref, only
 from support.scheduler_world import ONE, TWO, World
 
 DET = model_ref("det").digest
@@ -69,14 +69,6 @@ class AgentsWorld(World):
 
     def where(self, group: str, node: str) -> str:
         return self.shares(group)[node]
-
-
-def only(name: str, node: str, pin: str = "", **extra: object) -> GroupRecord:
-    """A group of one node."""
-    spec = group_spec(name, (node,), **extra)
-    if pin:
-        spec.nodes[node] = spec.nodes[node].model_copy(update={"pin": (pin,)})
-    return group_record(spec)
 
 
 def serving(*groups: GroupRecord, **fps: float) -> AgentsWorld:

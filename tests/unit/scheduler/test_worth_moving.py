@@ -10,8 +10,7 @@ from hams_scheduler.events import DeviceSeen, GroupSeen, StorePlan
 from hams_scheduler.solver import levels
 from hams_scheduler.solver.instance import Instance
 from hams_scheduler.variant_choice import PlanningSnapshot
-from hams_shared.wire.messages.group import GroupRecord
-from support.build import device, group_record, group_spec, profile
+from support.build import device, group_record, group_spec, only, profile
 from support.scheduler_world import ONE, TWO, World
 
 THREE = device("h.ov.gpu0", cores=(), kind="gpu")
@@ -45,14 +44,6 @@ def test_the_first_level_that_differs_counts(
     found = levels.gain(three(**priorities), np.array(before), np.array(after), 1.05)
     assert found == pytest.approx(gain)
     assert levels.gain(three(**priorities), np.array(after), np.array(before), 1.05) == pytest.approx(1 / gain)
-
-
-def only(name: str, node: str, pin: str = "", **extra: object) -> GroupRecord:
-    """A group of one node."""
-    spec = group_spec(name, (node,), **extra)
-    if pin:
-        spec.nodes[node] = spec.nodes[node].model_copy(update={"pin": (pin,)})
-    return group_record(spec)
 
 
 def with_a_new_device(strategy: str, **of_a: object) -> World:
